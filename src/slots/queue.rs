@@ -1,0 +1,156 @@
+//! The waiters, in order of arrival.
+//!
+//! Most waiters are served from the front; one that gives up leaves from anywhere. A leaver's entry is emptied at once, so that it
+//! no longer counts, and swept out when the empty entries outnumber the others: every operation is O(log n) or cheaper, amortized,
+//! and the memory held is at most twice what the waiters need.
+
+use std::collections::VecDeque;
+
+use crate::policy::Deadline;
+
+/// Empty entries that are tolerated whatever the number of waiters, so that a short queue is never swept.
+const TOLERATED: usize = 32;
+
+/// Names one stay in the queue. Never used again for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WaiterId(u64);
+
+#[derive(Debug)]
+struct Entry<W> {
+    id: WaiterId,
+    deadline: Deadline,
+    waiter: Option<W>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue<W> {
+    /// Ascending by id. The first entry, if there is one, is never empty.
+    entries: VecDeque<Entry<W>>,
+    live: usize,
+    next: u64,
+}
+
+impl<W> Queue<W> {
+    pub(crate) fn new() -> Self {
+        Self { entries: VecDeque::new(), live: 0, next: 0 }
+    }
+
+    /// How many are waiting. Leavers no longer count.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    pub(crate) fn push(&mut self, waiter: W, deadline: Deadline) -> WaiterId {
+        let id = WaiterId(self.next);
+        self.next += 1;
+        self.live += 1;
+        self.entries.push_back(Entry { id, deadline, waiter: Some(waiter) });
+        id
+    }
+
+    /// The one that has waited longest.
+    pub(crate) fn pop(&mut self) -> Option<(W, Deadline)> {
+        let entry = self.entries.pop_front()?;
+        self.live -= 1;
+        self.tidy();
+        entry.waiter.map(|waiter| (waiter, entry.deadline))
+    }
+
+    /// A waiter gives up. `None` if it is no longer in the queue.
+    pub(crate) fn remove(&mut self, id: WaiterId) -> Option<W> {
+        let index = self.entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
+        let waiter = self.entries[index].waiter.take()?;
+        self.live -= 1;
+        self.tidy();
+        Some(waiter)
+    }
+
+    /// Everybody, in order.
+    pub(crate) fn drain(&mut self) -> Vec<W> {
+        self.live = 0;
+        self.entries.drain(..).filter_map(|entry| entry.waiter).collect()
+    }
+
+    fn tidy(&mut self) {
+        while self.entries.front().is_some_and(|entry| entry.waiter.is_none()) {
+            self.entries.pop_front();
+        }
+        if self.entries.len() > 2 * self.live + TOLERATED {
+            self.entries.retain(|entry| entry.waiter.is_some());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn deadline() -> Deadline {
+        Deadline::after(Instant::now(), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_leaver_leaves_the_count_at_once_and_the_others_keep_their_order() {
+        let mut queue = Queue::new();
+        let ids: Vec<_> = ('a'..='e').map(|c| queue.push(c, deadline())).collect();
+        assert_eq!(queue.remove(ids[0]), Some('a'));
+        assert_eq!(queue.remove(ids[2]), Some('c'));
+        assert_eq!(queue.remove(ids[2]), None);
+        assert_eq!(queue.len(), 3);
+        assert_eq!(queue.pop().map(|(c, _)| c), Some('b'));
+        assert_eq!(queue.remove(ids[1]), None);
+        assert_eq!(queue.drain(), ['d', 'e']);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn leavers_behind_a_patient_waiter_take_no_memory() {
+        let mut queue = Queue::new();
+        queue.push(0, deadline());
+        for n in 1..10_000 {
+            let id = queue.push(n, deadline());
+            queue.remove(id);
+        }
+        assert_eq!(queue.len(), 1);
+        assert!(queue.entries.len() <= 2 + TOLERATED);
+    }
+
+    proptest! {
+        /// Against a plain vector: what pops, what leaves and how many are left never differ.
+        #[test]
+        fn behaves_like_a_plain_list(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>()), 0..400)) {
+            let mut queue = Queue::new();
+            let mut model: Vec<(WaiterId, usize)> = Vec::new();
+            let mut ids = Vec::new();
+            for (n, (step, index)) in steps.into_iter().enumerate() {
+                match step {
+                    0 => {
+                        let id = queue.push(n, deadline());
+                        ids.push(id);
+                        model.push((id, n));
+                    }
+                    1 => {
+                        let expected = (!model.is_empty()).then(|| model.remove(0).1);
+                        prop_assert_eq!(queue.pop().map(|(waiter, _)| waiter), expected);
+                    }
+                    _ if !ids.is_empty() => {
+                        let id = *index.get(&ids);
+                        let position = model.iter().position(|(other, _)| *other == id);
+                        prop_assert_eq!(queue.remove(id), position.map(|at| model.remove(at).1));
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert!(queue.entries.len() <= 2 * queue.len() + TOLERATED);
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use tokio::task::{JoinHandle, yield_now};
+
+use super::*;
+
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    After(Duration),
+    FailsAfter(Duration),
+    Hangs,
+    Panics,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    /// What the next dials do; at once and well when there is nothing left.
+    script: Mutex<VecDeque<Outcome>>,
+    dials: AtomicUsize,
+    open: AtomicUsize,
+    closing_hangs: AtomicBool,
+}
+
+#[derive(Debug)]
+struct FakeDialer(Arc<World>);
+
+#[derive(Debug)]
+struct FakeConn {
+    number: usize,
+    alive: bool,
+    world: Arc<World>,
+}
+
+impl Drop for FakeConn {
+    fn drop(&mut self) {
+        self.world.open.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Connection for FakeConn {
+    fn is_usable(&self) -> bool {
+        self.alive
+    }
+
+    async fn close(self) {
+        if self.world.closing_hangs.load(SeqCst) {
+            pending::<()>().await;
+        }
+    }
+}
+
+impl Dial for FakeDialer {
+    type Conn = FakeConn;
+    type Error = &'static str;
+
+    async fn dial(&self) -> Result<FakeConn, &'static str> {
+        let number = self.0.dials.fetch_add(1, SeqCst);
+        let outcome = self.0.script.lock().unwrap().pop_front().unwrap_or(Outcome::After(Duration::ZERO));
+        match outcome {
+            Outcome::After(delay) => time::sleep(delay).await,
+            Outcome::FailsAfter(delay) => {
+                time::sleep(delay).await;
+                return Err("refused");
+            }
+            Outcome::Hangs => pending().await,
+            Outcome::Panics => panic!("a dial that panics"),
+        }
+        self.0.open.fetch_add(1, SeqCst);
+        Ok(FakeConn { number, alive: true, world: Arc::clone(&self.0) })
+    }
+
+    fn abandoned() -> &'static str {
+        "abandoned"
+    }
+}
+
+type TestSlots = Arc<Slots<FakeDialer>>;
+type Got = Result<Lease<FakeDialer>, Refusal<&'static str>>;
+
+const LIMITS: Limits = Limits { max_size: 2, max_waiting: 100, max_connecting: 4 };
+
+fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
+    let world = Arc::new(World { script: Mutex::new(script.iter().copied().collect()), ..World::default() });
+    (Slots::new(FakeDialer(Arc::clone(&world)), limits), world)
+}
+
+fn within(millis: u64) -> Deadline {
+    Deadline::after(Instant::now().into_std(), Duration::from_millis(millis))
+}
+
+/// Starts a caller and lets it get as far as it can.
+async fn caller(slots: &TestSlots, millis: u64) -> JoinHandle<Got> {
+    let slots = Arc::clone(slots);
+    let deadline = within(millis);
+    let task = tokio::spawn(async move { slots.acquire(deadline).await });
+    settle().await;
+    task
+}
+
+/// Lets every task run until it waits for something. Time stands still.
+async fn settle() {
+    for _ in 0..100 {
+        yield_now().await;
+    }
+}
+
+async fn until_nothing_is_left(slots: &TestSlots) {
+    for _ in 0..1_000 {
+        let counts = slots.counts();
+        if counts.dialing + counts.in_use + counts.closing + counts.waiting == 0 {
+            return;
+        }
+        time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("slots do not add up: {:?}", slots.counts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_goes_round() {
+    let (slots, world) = slots(LIMITS, &[]);
+    for _ in 0..10 {
+        let lease = slots.acquire(within(100)).await.unwrap();
+        assert_eq!(slots.counts().in_use, 1);
+        drop(lease);
+        assert_eq!(slots.counts().idle, 1);
+    }
+    assert_eq!(world.dials.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_past_its_deadline() {
+    let (slots, _world) = slots(LIMITS, &[Outcome::Hangs, Outcome::Hangs]);
+    let begun = Instant::now();
+    assert_eq!(slots.acquire(within(250)).await.unwrap_err(), Refusal::TimedOut);
+    let waited = begun.elapsed();
+    assert!((250..=251).contains(&waited.as_millis()), "waited {waited:?}");
+    assert_eq!(slots.counts().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiters_are_served_in_order() {
+    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut callers = Vec::new();
+    for name in 0..20 {
+        let (slots, order) = (Arc::clone(&slots), Arc::clone(&order));
+        callers.push(tokio::spawn(async move {
+            let lease = slots.acquire(within(1_000)).await.unwrap();
+            order.lock().unwrap().push(name);
+            yield_now().await;
+            drop(lease);
+        }));
+        settle().await;
+    }
+    drop(lease);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_without_an_await() {
+    let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 1, max_connecting: 1 }, &[]);
+    let _lease = slots.acquire(within(100)).await.unwrap();
+    let _waiting = caller(&slots, 1_000).await;
+    let refused = futures_util::FutureExt::now_or_never(slots.acquire(within(1_000)));
+    assert_eq!(refused.expect("an answer at the first poll").unwrap_err(), Refusal::QueueFull);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_caller_never_cancels_its_dial() {
+    let (slots, world) = slots(LIMITS, &[Outcome::After(Duration::from_millis(50))]);
+    let first = caller(&slots, 1_000).await;
+    first.abort();
+    settle().await;
+    assert_eq!(slots.counts().waiting, 0);
+    let begun = Instant::now();
+    time::sleep(Duration::from_millis(20)).await;
+    let lease = slots.acquire(within(1_000)).await.unwrap();
+    assert_eq!(lease.number, 0, "the dial that was begun for the other");
+    assert_eq!(begun.elapsed().as_millis() / 10, 5);
+    assert_eq!(world.dials.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_handed_to_one_that_left_comes_back() {
+    let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    let leaver = caller(&slots, 1_000).await;
+    let stayer = caller(&slots, 1_000).await;
+    drop(lease); // The connection now lies in the leaver's channel, unread.
+    assert_eq!(slots.counts().waiting, 1);
+    leaver.abort();
+    let lease = stayer.await.unwrap().unwrap();
+    assert_eq!(lease.number, 0);
+    drop(lease);
+    assert_eq!((slots.counts().idle, world.dials.load(SeqCst)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_never_handed_out() {
+    let (slots, world) = slots(LIMITS, &[]);
+    let mut lease = slots.acquire(within(100)).await.unwrap();
+    lease.alive = false;
+    drop(lease);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    assert_eq!(lease.number, 1);
+    drop(lease);
+    until_nothing_is_left(&slots).await;
+    assert_eq!(world.open.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
+    let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
+    world.closing_hangs.store(true, SeqCst);
+    let mut lease = slots.acquire(within(100)).await.unwrap();
+    lease.alive = false;
+    drop(lease);
+    let begun = Instant::now();
+    let lease = slots.acquire(within(5_000)).await.unwrap();
+    assert_eq!(begun.elapsed().as_millis() / 10, 100);
+    assert_eq!(lease.number, 1);
+    assert_eq!(world.open.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nothing_connects_everybody_learns_why_at_once() {
+    let quick = Duration::from_millis(3);
+    let (slots, world) = slots(LIMITS, &[Outcome::FailsAfter(quick), Outcome::FailsAfter(quick)]);
+    let callers = [caller(&slots, 1_000).await, caller(&slots, 1_000).await, caller(&slots, 1_000).await];
+    let begun = Instant::now();
+    for caller in callers {
+        let refusal = caller.await.unwrap().unwrap_err();
+        assert!(matches!(refusal, Refusal::Unreachable("refused", _)), "{refusal:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_millis(10));
+    let Refusal::Unreachable("refused", wait) = slots.acquire(within(1_000)).await.unwrap_err() else {
+        panic!("the next caller is told without a dial");
+    };
+    assert_eq!(world.dials.load(SeqCst), 2);
+    time::sleep(wait).await;
+    slots.acquire(within(1_000)).await.unwrap();
+    assert_eq!(slots.last_error(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
+    let (slots, world) = slots(LIMITS, &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)]);
+    let _lease = slots.acquire(within(100)).await.unwrap();
+    let begun = Instant::now();
+    let lease = slots.acquire(within(1_000)).await.unwrap();
+    assert!((25..=55).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert_eq!((lease.number, world.dials.load(SeqCst)), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_answers_the_waiters_and_ends_idle_connections() {
+    let (slots, world) = slots(LIMITS, &[]);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    drop(slots.acquire(within(100)).await.unwrap());
+    let second = slots.acquire(within(100)).await.unwrap();
+    let waiting = caller(&slots, 1_000).await;
+    drop(second);
+    drop(waiting.await.unwrap().unwrap());
+    let held = slots.acquire(within(100)).await.unwrap();
+    let waiting = caller(&slots, 1_000).await;
+    slots.close();
+    assert_eq!(waiting.await.unwrap().unwrap_err(), Refusal::Closed);
+    assert_eq!(slots.acquire(within(100)).await.unwrap_err(), Refusal::Closed);
+    drop((lease, held));
+    until_nothing_is_left(&slots).await;
+    assert_eq!(world.open.load(SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_panics_gives_its_slot_back() {
+    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Panics]);
+    let refusal = slots.acquire(within(1_000)).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Unreachable("abandoned", _)), "{refusal:?}");
+    time::sleep(Duration::from_millis(50)).await;
+    slots.acquire(within(1_000)).await.unwrap();
+}
+
+#[test]
+fn a_lease_may_be_dropped_outside_a_runtime() {
+    let (slots, world) = slots(LIMITS, &[]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let healthy = runtime.block_on(slots.acquire(within(1_000))).unwrap();
+    let mut dead = runtime.block_on(slots.acquire(within(1_000))).unwrap();
+    dead.alive = false;
+    drop(runtime);
+    drop((healthy, dead));
+    let counts = slots.counts();
+    assert_eq!((counts.idle, counts.in_use, counts.closing), (1, 0, 0));
+    assert_eq!(world.open.load(SeqCst), 1);
+}
+
+#[test]
+fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
+    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
+    let first = tokio::runtime::Runtime::new().unwrap();
+    assert_eq!(first.block_on(slots.acquire(within(10))).unwrap_err(), Refusal::TimedOut);
+    assert_eq!(slots.counts().dialing, 1);
+    first.shutdown_timeout(Duration::from_secs(5));
+    assert_eq!(slots.counts().dialing, 0);
+
+    let second = tokio::runtime::Runtime::new().unwrap();
+    second.block_on(async {
+        // The dial that its runtime abandoned looks like a failed one: the next is due soon.
+        let lease = loop {
+            match slots.acquire(within(1_000)).await {
+                Ok(lease) => break lease,
+                Err(Refusal::Unreachable("abandoned", wait)) => time::sleep(wait).await,
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        drop(lease);
+    });
+    assert_eq!(slots.counts().idle, 1);
+}
+
+/// Callers are dropped at every stage, thousands of times, in all mixes: slots add up, and nothing is lost.
+#[tokio::test(start_paused = true)]
+async fn cancelled_at_any_stage_the_slots_add_up() {
+    fastrand::seed(7);
+    let script: Vec<_> = (0..4_000)
+        .map(|n| match n % 7 {
+            0 => Outcome::FailsAfter(Duration::from_millis(2)),
+            1 => Outcome::After(Duration::ZERO),
+            _ => Outcome::After(Duration::from_millis(n % 5)),
+        })
+        .collect();
+    let (slots, world) = slots(Limits { max_size: 5, max_waiting: 40, max_connecting: 2 }, &script);
+    let mut callers = Vec::new();
+    for n in 0..20_000u64 {
+        let asked = Arc::clone(&slots);
+        let patience = fastrand::u64(0..40);
+        let hold = Duration::from_millis(fastrand::u64(0..6));
+        let dies = fastrand::u8(0..20) == 0;
+        callers.push(tokio::spawn(async move {
+            let Ok(mut lease) = asked.acquire(within(patience)).await else { return };
+            if !hold.is_zero() {
+                time::sleep(hold).await;
+            }
+            lease.alive = !dies;
+        }));
+        if n % 3 == 0 {
+            yield_now().await;
+        }
+        if n % 5 == 0 {
+            let victim = fastrand::usize(0..callers.len());
+            callers.swap_remove(victim).abort();
+        }
+        if n % 11 == 0 {
+            time::advance(Duration::from_millis(1)).await;
+        }
+        let counts = slots.counts();
+        assert!(counts.dialing + counts.idle + counts.in_use + counts.closing <= 5, "{counts:?}");
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    until_nothing_is_left(&slots).await;
+    assert_eq!(slots.counts().idle, world.open.load(SeqCst));
+}
