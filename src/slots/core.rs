@@ -191,7 +191,10 @@ impl<C, W> Core<C, W> {
             if let Some(retry_at) = self.retry_at.filter(|retry_at| now < *retry_at) {
                 let first = !self.asked_again;
                 self.asked_again = true;
-                return Dials { begin: 0, ask_again: first.then_some(retry_at) };
+                return Dials {
+                    begin: 0,
+                    ask_again: first.then_some(retry_at),
+                };
             }
         }
         self.dialing += begin;
@@ -215,11 +218,17 @@ impl<C, W> Core<C, W> {
     pub(crate) fn dial_failed(&mut self, now: Instant, jitter: f64) -> Vec<W> {
         self.dialing -= 1;
         if self.retry_at.is_none_or(|retry_at| retry_at <= now) {
-            let pause = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(LONGEST_BACKOFF);
+            let pause = FIRST_BACKOFF
+                .saturating_mul(1 << self.failures.min(10))
+                .min(LONGEST_BACKOFF);
             self.failures += 1;
             self.retry_at = Some(now + pause.mul_f64(1.0 - jitter / 2.0));
         }
-        if self.unreachable_for(now).is_some() { self.queue.drain() } else { Vec::new() }
+        if self.unreachable_for(now).is_some() {
+            self.queue.drain()
+        } else {
+            Vec::new()
+        }
     }
 
     /// A dial came to no end, through no fault of the server.
@@ -238,7 +247,10 @@ impl<C, W> Core<C, W> {
         let mut expired = Vec::new();
         if self.closed {
             self.closing += 1;
-            return Placed { to: Place::Closing(conn), expired };
+            return Placed {
+                to: Place::Closing(conn),
+                expired,
+            };
         }
         while let Some((waiter, deadline)) = self.queue.pop() {
             if deadline.has_passed(now) {
@@ -246,10 +258,16 @@ impl<C, W> Core<C, W> {
                 continue;
             }
             self.in_use += 1;
-            return Placed { to: Place::Waiter(waiter, conn), expired };
+            return Placed {
+                to: Place::Waiter(waiter, conn),
+                expired,
+            };
         }
         self.idle.push(conn);
-        Placed { to: Place::Idle, expired }
+        Placed {
+            to: Place::Idle,
+            expired,
+        }
     }
 
     /// As many as there are waiters without one, as far as the limits allow; one at a time once they fail.
@@ -257,7 +275,11 @@ impl<C, W> Core<C, W> {
         if self.closed {
             return 0;
         }
-        let at_once = if self.failures == 0 { self.limits.max_connecting } else { 1 };
+        let at_once = if self.failures == 0 {
+            self.limits.max_connecting
+        } else {
+            1
+        };
         let taken = self.dialing + self.idle.len() + self.in_use + self.closing;
         let waiting = self.queue.len().saturating_sub(self.dialing);
         let room = self.limits.max_size.saturating_sub(taken);

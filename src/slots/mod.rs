@@ -86,8 +86,15 @@ impl<D: Dial> State<D> {
 
 impl<D: Dial> Slots<D> {
     pub(crate) fn new(dial: D, limits: Limits) -> Arc<Self> {
-        let state = State { core: Core::new(limits), last_error: None, runtime: None };
-        Arc::new(Self { dial, state: Mutex::new(state) })
+        let state = State {
+            core: Core::new(limits),
+            last_error: None,
+            runtime: None,
+        };
+        Arc::new(Self {
+            dial,
+            state: Mutex::new(state),
+        })
     }
 
     /// An idle connection if there is one. Never waits; needs no runtime while connections are alive.
@@ -160,7 +167,11 @@ impl<D: Dial> Slots<D> {
                 state.remember_runtime();
                 drop(state);
                 self.dial_what_is_wanted();
-                Ok(Entry::Waits(Waiting { id: Some(id), answer, slots: Arc::clone(self) }))
+                Ok(Entry::Waits(Waiting {
+                    id: Some(id),
+                    answer,
+                    slots: Arc::clone(self),
+                }))
             }
             (Err(Refused::QueueFull), _) => Err(Refusal::QueueFull),
             (Err(Refused::Unreachable(wait)), _) => {
@@ -172,7 +183,10 @@ impl<D: Dial> Slots<D> {
     }
 
     fn lease(self: &Arc<Self>, conn: D::Conn) -> Lease<D> {
-        Lease { conn: Some(conn), slots: Arc::clone(self) }
+        Lease {
+            conn: Some(conn),
+            slots: Arc::clone(self),
+        }
     }
 
     fn release(self: &Arc<Self>, conn: D::Conn) {
@@ -218,7 +232,10 @@ impl<D: Dial> Slots<D> {
         let dials = state.core.begin_dials(Instant::now().into_std());
         drop(state);
         for _ in 0..dials.begin {
-            let dialing = Dialing { slots: Some(Arc::clone(self)), runtime: runtime.clone() };
+            let dialing = Dialing {
+                slots: Some(Arc::clone(self)),
+                runtime: runtime.clone(),
+            };
             runtime.spawn(dialing.run());
         }
         if let Some(instant) = dials.ask_again {
@@ -266,7 +283,9 @@ impl<D: Dial> Slots<D> {
 
 impl<D: Dial> fmt::Debug for Slots<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots").field("counts", &self.counts()).finish_non_exhaustive()
+        f.debug_struct("Slots")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }
 
@@ -376,7 +395,11 @@ impl<D: Dial> Drop for Dialing<D> {
     fn drop(&mut self) {
         let Some(slots) = self.slots.take() else { return };
         let mut state = slots.lock();
-        if state.runtime.as_ref().is_none_or(|latest| latest.id() == self.runtime.id()) {
+        if state
+            .runtime
+            .as_ref()
+            .is_none_or(|latest| latest.id() == self.runtime.id())
+        {
             drop(state);
             return slots.dial_failed(D::abandoned());
         }

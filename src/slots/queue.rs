@@ -32,7 +32,11 @@ pub(crate) struct Queue<W> {
 
 impl<W> Queue<W> {
     pub(crate) fn new() -> Self {
-        Self { entries: VecDeque::new(), live: 0, next: 0 }
+        Self {
+            entries: VecDeque::new(),
+            live: 0,
+            next: 0,
+        }
     }
 
     /// How many are waiting. Leavers no longer count.
@@ -40,15 +44,15 @@ impl<W> Queue<W> {
         self.live
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.live == 0
-    }
-
     pub(crate) fn push(&mut self, waiter: W, deadline: Deadline) -> WaiterId {
         let id = WaiterId(self.next);
         self.next += 1;
         self.live += 1;
-        self.entries.push_back(Entry { id, deadline, waiter: Some(waiter) });
+        self.entries.push_back(Entry {
+            id,
+            deadline,
+            waiter: Some(waiter),
+        });
         id
     }
 
@@ -108,7 +112,7 @@ mod tests {
         assert_eq!(queue.pop().map(|(c, _)| c), Some('b'));
         assert_eq!(queue.remove(ids[1]), None);
         assert_eq!(queue.drain(), ['d', 'e']);
-        assert!(queue.is_empty());
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

@@ -57,7 +57,13 @@ impl Dial for FakeDialer {
 
     async fn dial(&self) -> Result<FakeConn, &'static str> {
         let number = self.0.dials.fetch_add(1, SeqCst);
-        let outcome = self.0.script.lock().unwrap().pop_front().unwrap_or(Outcome::After(Duration::ZERO));
+        let outcome = self
+            .0
+            .script
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Outcome::After(Duration::ZERO));
         match outcome {
             Outcome::After(delay) => time::sleep(delay).await,
             Outcome::FailsAfter(delay) => {
@@ -68,7 +74,11 @@ impl Dial for FakeDialer {
             Outcome::Panics => panic!("a dial that panics"),
         }
         self.0.open.fetch_add(1, SeqCst);
-        Ok(FakeConn { number, alive: true, world: Arc::clone(&self.0) })
+        Ok(FakeConn {
+            number,
+            alive: true,
+            world: Arc::clone(&self.0),
+        })
     }
 
     fn abandoned() -> &'static str {
@@ -79,10 +89,17 @@ impl Dial for FakeDialer {
 type TestSlots = Arc<Slots<FakeDialer>>;
 type Got = Result<Lease<FakeDialer>, Refusal<&'static str>>;
 
-const LIMITS: Limits = Limits { max_size: 2, max_waiting: 100, max_connecting: 4 };
+const LIMITS: Limits = Limits {
+    max_size: 2,
+    max_waiting: 100,
+    max_connecting: 4,
+};
 
 fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
-    let world = Arc::new(World { script: Mutex::new(script.iter().copied().collect()), ..World::default() });
+    let world = Arc::new(World {
+        script: Mutex::new(script.iter().copied().collect()),
+        ..World::default()
+    });
     (Slots::new(FakeDialer(Arc::clone(&world)), limits), world)
 }
 
@@ -164,11 +181,21 @@ async fn waiters_are_served_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_without_an_await() {
-    let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 1, max_connecting: 1 }, &[]);
+    let (slots, _world) = slots(
+        Limits {
+            max_size: 1,
+            max_waiting: 1,
+            max_connecting: 1,
+        },
+        &[],
+    );
     let _lease = slots.acquire(within(100)).await.unwrap();
     let _waiting = caller(&slots, 1_000).await;
     let refused = futures_util::FutureExt::now_or_never(slots.acquire(within(1_000)));
-    assert_eq!(refused.expect("an answer at the first poll").unwrap_err(), Refusal::QueueFull);
+    assert_eq!(
+        refused.expect("an answer at the first poll").unwrap_err(),
+        Refusal::QueueFull
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +259,11 @@ async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
 async fn when_nothing_connects_everybody_learns_why_at_once() {
     let quick = Duration::from_millis(3);
     let (slots, world) = slots(LIMITS, &[Outcome::FailsAfter(quick), Outcome::FailsAfter(quick)]);
-    let callers = [caller(&slots, 1_000).await, caller(&slots, 1_000).await, caller(&slots, 1_000).await];
+    let callers = [
+        caller(&slots, 1_000).await,
+        caller(&slots, 1_000).await,
+        caller(&slots, 1_000).await,
+    ];
     let begun = Instant::now();
     for caller in callers {
         let refusal = caller.await.unwrap().unwrap_err();
@@ -250,11 +281,18 @@ async fn when_nothing_connects_everybody_learns_why_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
-    let (slots, world) = slots(LIMITS, &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)]);
+    let (slots, world) = slots(
+        LIMITS,
+        &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)],
+    );
     let _lease = slots.acquire(within(100)).await.unwrap();
     let begun = Instant::now();
     let lease = slots.acquire(within(1_000)).await.unwrap();
-    assert!((25..=55).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!(
+        (25..=55).contains(&begun.elapsed().as_millis()),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!((lease.number, world.dials.load(SeqCst)), (2, 3));
 }
 
@@ -304,7 +342,10 @@ fn a_lease_may_be_dropped_outside_a_runtime() {
 fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
     let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
     let first = tokio::runtime::Runtime::new().unwrap();
-    assert_eq!(first.block_on(slots.acquire(within(10))).unwrap_err(), Refusal::TimedOut);
+    assert_eq!(
+        first.block_on(slots.acquire(within(10))).unwrap_err(),
+        Refusal::TimedOut
+    );
     assert_eq!(slots.counts().dialing, 1);
     first.shutdown_timeout(Duration::from_secs(5));
     assert_eq!(slots.counts().dialing, 0);
@@ -335,7 +376,14 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
             _ => Outcome::After(Duration::from_millis(n % 5)),
         })
         .collect();
-    let (slots, world) = slots(Limits { max_size: 5, max_waiting: 40, max_connecting: 2 }, &script);
+    let (slots, world) = slots(
+        Limits {
+            max_size: 5,
+            max_waiting: 40,
+            max_connecting: 2,
+        },
+        &script,
+    );
     let mut callers = Vec::new();
     for n in 0..20_000u64 {
         let asked = Arc::clone(&slots);
@@ -343,7 +391,9 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
         let hold = Duration::from_millis(fastrand::u64(0..6));
         let dies = fastrand::u8(0..20) == 0;
         callers.push(tokio::spawn(async move {
-            let Ok(mut lease) = asked.acquire(within(patience)).await else { return };
+            let Ok(mut lease) = asked.acquire(within(patience)).await else {
+                return;
+            };
             if !hold.is_zero() {
                 time::sleep(hold).await;
             }
@@ -360,7 +410,10 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
             time::advance(Duration::from_millis(1)).await;
         }
         let counts = slots.counts();
-        assert!(counts.dialing + counts.idle + counts.in_use + counts.closing <= 5, "{counts:?}");
+        assert!(
+            counts.dialing + counts.idle + counts.in_use + counts.closing <= 5,
+            "{counts:?}"
+        );
     }
     for caller in callers {
         caller.await.unwrap();

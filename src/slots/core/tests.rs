@@ -2,7 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { max_size: 2, max_waiting: 2, max_connecting: 2 };
+const LIMITS: Limits = Limits {
+    max_size: 2,
+    max_waiting: 2,
+    max_connecting: 2,
+};
 
 fn core() -> Core<u32, char> {
     Core::new(LIMITS)
@@ -14,7 +18,9 @@ fn soon(now: Instant) -> Deadline {
 
 /// Dials one connection and leaves it idle.
 fn connect(core: &mut Core<u32, char>, now: Instant, conn: u32) {
-    let Ok(Entered::Waits(id)) = core.enter(now, soon(now), || '-') else { panic!("expected to wait") };
+    let Ok(Entered::Waits(id)) = core.enter(now, soon(now), || '-') else {
+        panic!("expected to wait")
+    };
     core.begin_dials(now);
     core.leave(id);
     assert_eq!(core.dialed(now, conn).to, Place::Idle);
@@ -25,7 +31,13 @@ fn the_freshest_idle_connection_is_taken_first() {
     let (mut core, now) = (core(), Instant::now());
     assert!(matches!(core.enter(now, soon(now), || 'a'), Ok(Entered::Waits(_))));
     assert!(matches!(core.enter(now, soon(now), || 'b'), Ok(Entered::Waits(_))));
-    assert_eq!(core.begin_dials(now), Dials { begin: 2, ask_again: None });
+    assert_eq!(
+        core.begin_dials(now),
+        Dials {
+            begin: 2,
+            ask_again: None
+        }
+    );
     assert_eq!(core.dialed(now, 1).to, Place::Waiter('a', 1));
     assert_eq!(core.dialed(now, 2).to, Place::Waiter('b', 2));
     assert_eq!(core.release(now, 2).to, Place::Idle);
@@ -52,7 +64,10 @@ fn a_full_queue_refuses() {
     for name in ['a', 'b'] {
         assert!(matches!(core.enter(now, soon(now), || name), Ok(Entered::Waits(_))));
     }
-    assert_eq!(core.enter(now, soon(now), || panic!("not asked")), Err(Refused::QueueFull));
+    assert_eq!(
+        core.enter(now, soon(now), || panic!("not asked")),
+        Err(Refused::QueueFull)
+    );
 }
 
 #[test]
@@ -70,7 +85,9 @@ fn a_waiter_past_its_deadline_is_passed_over() {
 #[test]
 fn no_dial_is_begun_for_one_who_left() {
     let (mut core, now) = (core(), Instant::now());
-    let Ok(Entered::Waits(id)) = core.enter(now, soon(now), || 'a') else { panic!("expected to wait") };
+    let Ok(Entered::Waits(id)) = core.enter(now, soon(now), || 'a') else {
+        panic!("expected to wait")
+    };
     assert_eq!(core.leave(id), Some('a'));
     assert_eq!(core.begin_dials(now).begin, 0);
 }
@@ -78,7 +95,11 @@ fn no_dial_is_begun_for_one_who_left() {
 #[test]
 fn at_most_max_connecting_dials_at_once() {
     let now = Instant::now();
-    let mut core: Core<u32, usize> = Core::new(Limits { max_size: 50, max_waiting: 50, max_connecting: 4 });
+    let mut core: Core<u32, usize> = Core::new(Limits {
+        max_size: 50,
+        max_waiting: 50,
+        max_connecting: 4,
+    });
     for n in 0..50 {
         assert!(core.enter(now, soon(now), || n).is_ok());
     }
@@ -107,9 +128,15 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     assert!(core.enter(now, soon(now), || 'a').is_ok());
     assert!(core.enter(now, soon(now), || 'b').is_ok());
     assert_eq!(core.begin_dials(now).begin, 2);
-    assert!(core.dial_failed(now, 0.0).is_empty(), "the other dial may still succeed");
+    assert!(
+        core.dial_failed(now, 0.0).is_empty(),
+        "the other dial may still succeed"
+    );
     assert_eq!(core.dial_failed(now, 0.0), ['a', 'b']);
-    assert_eq!(core.enter(now, soon(now), || 'c'), Err(Refused::Unreachable(FIRST_BACKOFF)));
+    assert_eq!(
+        core.enter(now, soon(now), || 'c'),
+        Err(Refused::Unreachable(FIRST_BACKOFF))
+    );
 
     let due = now + FIRST_BACKOFF;
     assert!(core.enter(due, soon(due), || 'c').is_ok());
@@ -143,10 +170,25 @@ fn the_shell_is_told_once_to_ask_again_when_the_backoff_holds_a_dial_up() {
     assert_eq!(core.take(), Some(1));
     assert!(core.enter(now, soon(now), || 'a').is_ok());
     assert_eq!(core.begin_dials(now).begin, 1);
-    assert!(core.dial_failed(now, 0.0).is_empty(), "a connection is alive: waiting may help");
+    assert!(
+        core.dial_failed(now, 0.0).is_empty(),
+        "a connection is alive: waiting may help"
+    );
     let due = now + FIRST_BACKOFF;
-    assert_eq!(core.begin_dials(now), Dials { begin: 0, ask_again: Some(due) });
-    assert_eq!(core.begin_dials(now), Dials { begin: 0, ask_again: None });
+    assert_eq!(
+        core.begin_dials(now),
+        Dials {
+            begin: 0,
+            ask_again: Some(due)
+        }
+    );
+    assert_eq!(
+        core.begin_dials(now),
+        Dials {
+            begin: 0,
+            ask_again: None
+        }
+    );
     core.asking_again();
     assert_eq!(core.begin_dials(due).begin, 1);
 }
@@ -264,7 +306,10 @@ impl Napkin {
                 let failed = self.core.dial_failed(self.now, *jitter);
                 if !failed.is_empty() {
                     assert_eq!(self.idle.len() + self.in_use.len() + self.dialing, 0);
-                    assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
+                    assert_eq!(
+                        failed,
+                        self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>()
+                    );
                 }
             }
             Step::Closed if self.closing > 0 => {
@@ -278,7 +323,10 @@ impl Napkin {
             }
             Step::Close => {
                 let (idle, failed) = self.core.close();
-                assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
+                assert_eq!(
+                    failed,
+                    self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>()
+                );
                 assert_eq!(idle, self.idle);
                 self.closing += idle.len();
                 self.idle.clear();

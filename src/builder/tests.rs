@@ -1,0 +1,114 @@
+use super::*;
+
+fn builder() -> PoolBuilder {
+    Pool::builder("host=localhost user=u password=hunter2".parse().unwrap())
+}
+
+fn refusal(builder: PoolBuilder) -> String {
+    builder.build().expect_err("a bad setting").to_string()
+}
+
+fn driver_refusal(settings: &str) -> String {
+    refusal(Pool::builder(settings.parse().unwrap()))
+}
+
+#[test]
+fn every_default_is_accepted() {
+    let status = builder().build().unwrap().status();
+    assert_eq!(
+        (&*status.name, status.max_size, status.max_waiting),
+        ("failfast", 10, 1_000)
+    );
+    let large = builder().max_size(500).build().unwrap();
+    assert_eq!(large.status().max_waiting, 5_000);
+}
+
+#[test]
+fn name() {
+    assert_eq!(
+        refusal(builder().name("")),
+        r#"name = "": must be 1 to 63 printable ASCII characters"#
+    );
+    assert_eq!(
+        refusal(builder().name("a\nb")),
+        r#"name = "a\nb": must be 1 to 63 printable ASCII characters"#
+    );
+    assert!(builder().name("x".repeat(63)).build().is_ok());
+    assert!(refusal(builder().name("x".repeat(64))).starts_with("name = "));
+}
+
+#[test]
+fn max_size() {
+    assert_eq!(refusal(builder().max_size(0)), "max_size = 0: must be 1 to 262143");
+    assert_eq!(
+        refusal(builder().max_size(262_144)),
+        "max_size = 262144: must be 1 to 262143"
+    );
+    assert_eq!(builder().max_size(0).build().unwrap_err().setting(), "max_size");
+}
+
+#[test]
+fn max_waiting() {
+    assert_eq!(
+        refusal(builder().max_waiting(1_000_001)),
+        "max_waiting = 1000001: must be 0 to 1000000"
+    );
+    assert!(builder().max_waiting(0).build().is_ok());
+}
+
+#[test]
+fn max_connecting() {
+    assert_eq!(
+        refusal(builder().max_connecting(0)),
+        "max_connecting = 0: must be 1 to 262143"
+    );
+}
+
+#[test]
+fn acquire_timeout() {
+    let none = refusal(builder().acquire_timeout(Duration::ZERO));
+    assert_eq!(none, "acquire_timeout = 0ns: must be more than 0 and at most 24 hours");
+    let endless = refusal(builder().acquire_timeout(Duration::MAX));
+    assert!(
+        endless.starts_with("acquire_timeout = 18446744073709551615"),
+        "{endless}"
+    );
+}
+
+#[test]
+fn connect_timeout() {
+    let none = refusal(builder().connect_timeout(Duration::ZERO));
+    assert_eq!(none, "connect_timeout = 0ns: must be more than 0 and at most 24 hours");
+}
+
+#[test]
+fn host() {
+    assert_eq!(
+        driver_refusal("user=u"),
+        "host = (none): a host or a hostaddr is needed"
+    );
+    let mismatch = driver_refusal("host=a,b hostaddr=127.0.0.1");
+    assert_eq!(mismatch, "hostaddr = 1: must be as many as there are hosts");
+    let ports = driver_refusal("host=a,b port=1,2,3");
+    assert_eq!(ports, "port = 3: must be one, or as many as there are hosts");
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    assert_eq!(
+        driver_refusal("host=a sslmode=require"),
+        "sslmode = require: TLS is not supported yet"
+    );
+    let direct = driver_refusal("host=a sslnegotiation=direct");
+    assert_eq!(direct, "sslnegotiation = direct: TLS is not supported yet");
+    let binding = driver_refusal("host=a channel_binding=require");
+    assert_eq!(binding, "channel_binding = require: TLS is not supported yet");
+    let role = driver_refusal("host=a target_session_attrs=read-write");
+    assert_eq!(role, "target_session_attrs = ReadWrite: only `any` is supported yet");
+}
+
+#[test]
+fn no_password_in_debug() {
+    let pool = builder().build().unwrap();
+    assert!(!format!("{pool:?} {:?}", builder()).contains("hunter2"));
+}

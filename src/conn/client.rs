@@ -1,0 +1,49 @@
+//! The guard that a caller holds.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use deadpool_postgres::Object;
+
+use super::Dialer;
+use crate::slots::Lease;
+
+/// A connection on loan from a [`Pool`](crate::Pool), given back when dropped.
+///
+/// It derefs to [`deadpool_postgres::Client`], so code written for that works on `&*client` and `&mut *client`.
+///
+/// Dropping it never blocks and works outside a runtime: the connection goes to the caller that has waited longest, or to the idle
+/// ones; one that has been closed by the server is replaced when it is next needed.
+#[must_use = "dropping a client gives its connection back"]
+pub struct Client {
+    lease: Lease<Dialer>,
+}
+
+impl Client {
+    pub(crate) fn new(lease: Lease<Dialer>) -> Self {
+        Self { lease }
+    }
+}
+
+/// Why `object` is never `None` here: a connection ends only after its lease.
+const CONNECTED: &str = "a leased connection has not ended";
+
+impl Deref for Client {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        self.lease.object.as_ref().expect(CONNECTED)
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Object {
+        self.lease.object.as_mut().expect(CONNECTED)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+//! One connection to the server: made by [`dial`], held as a [`Conn`], handed out as a [`Client`].
+
+mod client;
+mod dial;
+mod factory;
+mod socket;
+
+use std::sync::Arc;
+
+use deadpool_postgres::{Object, StatementCache};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub use self::client::Client;
+pub(crate) use self::dial::Dialer;
+use crate::slots::Connection;
+
+/// A connection, and the task that drives it.
+///
+/// Its deadpool object never goes back to deadpool, which would hand it out again as if it were new: it is taken out of deadpool's
+/// books when the connection ends, and nowhere else.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// `None` once ended.
+    object: Option<Object>,
+    /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it.
+    statements: Arc<StatementCache>,
+    task: JoinHandle<()>,
+    /// Dropped with the connection: the task then has a second left.
+    _alive: oneshot::Sender<()>,
+}
+
+impl Conn {
+    fn end(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Connection for Box<Conn> {
+    fn is_usable(&self) -> bool {
+        self.object
+            .as_ref()
+            .is_some_and(|object| !object.is_closed() && Arc::ptr_eq(&object.statement_cache, &self.statements))
+    }
+
+    /// Says goodbye to the server and waits for the task to end.
+    async fn close(mut self) {
+        self.end();
+        let (alive, _) = oneshot::channel();
+        drop(std::mem::replace(&mut self._alive, alive));
+        let _ = (&mut self.task).await;
+    }
+}

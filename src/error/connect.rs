@@ -1,0 +1,185 @@
+//! Why a connection could not be made.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+/// Why a connection could not be made, and to where. Cheap to clone: every caller that waited for the dial gets one.
+#[derive(Debug, Clone)]
+pub struct ConnectError(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ConnectErrorKind,
+    /// Host and port, or the path of the socket; empty before one was chosen.
+    target: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The stage at which a dial failed, and so who should act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// The host name has no address, or the name service did not answer.
+    Resolve,
+    /// The network or the server's machine refused the connection, or broke it.
+    Io,
+    /// This process has run out of file descriptors: raise its limit (`ulimit -n`) or find the leak. The server is not at fault.
+    TooManyOpenFiles,
+    /// The connection was not ready within [`connect_timeout`](crate::PoolBuilder::connect_timeout), from looking the name up to
+    /// the server's first reply.
+    Timeout(Duration),
+    /// The server, or a pooler in front of it, answered with this SQLSTATE: wrong password (28P01), unknown database (3D000), too many clients
+    /// (53300), starting up or shutting down (57P03) ...
+    Server(SqlState),
+    /// Connected, but the two sides could not agree: a password is missing, or the other side is not a PostgreSQL server.
+    Handshake,
+    /// The dial did not come to an end: the runtime it ran on was shut down, or it panicked.
+    Abandoned,
+}
+
+impl ConnectError {
+    pub(crate) fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            target: target.into(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn abandoned() -> Self {
+        Self::new(ConnectErrorKind::Abandoned, "")
+    }
+
+    pub(crate) fn io(target: &str, error: io::Error) -> Self {
+        let kind = if is_out_of_files(&error) {
+            ConnectErrorKind::TooManyOpenFiles
+        } else {
+            ConnectErrorKind::Io
+        };
+        Self(Arc::new(Inner {
+            kind,
+            target: target.to_owned(),
+            source: Some(error.into()),
+        }))
+    }
+
+    pub(crate) fn resolve(target: &str, error: io::Error) -> Self {
+        let kind = if is_out_of_files(&error) {
+            ConnectErrorKind::TooManyOpenFiles
+        } else {
+            ConnectErrorKind::Resolve
+        };
+        Self(Arc::new(Inner {
+            kind,
+            target: target.to_owned(),
+            source: Some(error.into()),
+        }))
+    }
+
+    pub(crate) fn handshake(target: &str, error: tokio_postgres::Error) -> Self {
+        let kind = match error.code() {
+            Some(state) => ConnectErrorKind::Server(state.clone()),
+            None if error.is_closed() || is_io(&error) => ConnectErrorKind::Io,
+            None => ConnectErrorKind::Handshake,
+        };
+        Self(Arc::new(Inner {
+            kind,
+            target: target.to_owned(),
+            source: Some(error.into()),
+        }))
+    }
+
+    /// At which stage the dial failed.
+    pub fn kind(&self) -> &ConnectErrorKind {
+        &self.0.kind
+    }
+
+    /// The SQLSTATE, if the server answered with one.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match &self.0.kind {
+            ConnectErrorKind::Server(state) => Some(state),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.target.is_empty() {
+            write!(f, "{}: ", self.0.target)?;
+        }
+        match &self.0.kind {
+            ConnectErrorKind::Resolve => f.write_str("the host name could not be resolved"),
+            ConnectErrorKind::Io => f.write_str(match io_kind(self) {
+                Some(io::ErrorKind::ConnectionRefused) => "connection refused",
+                Some(io::ErrorKind::TimedOut) => "no answer from the network",
+                Some(io::ErrorKind::NotFound) => "no such socket",
+                _ => "the connection broke before it was ready",
+            }),
+            ConnectErrorKind::TooManyOpenFiles => f.write_str("too many open files in this process"),
+            ConnectErrorKind::Timeout(timeout) => write!(f, "not ready within {timeout:?}"),
+            ConnectErrorKind::Server(state) => match db_message(self) {
+                Some(message) => write!(f, "{message} ({})", state.code()),
+                None => write!(f, "refused with SQLSTATE {}", state.code()),
+            },
+            ConnectErrorKind::Handshake => f.write_str("the handshake failed"),
+            ConnectErrorKind::Abandoned => f.write_str("the dial was given up: its runtime ended, or it panicked"),
+        }
+    }
+}
+
+impl StdError for ConnectError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What an error appends when dials have been failing.
+pub(super) fn trailer(last: &Option<ConnectError>) -> String {
+    last.as_ref()
+        .map(|error| format!("; last dial failed: {error}"))
+        .unwrap_or_default()
+}
+
+/// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.
+fn is_out_of_files(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|source| source.is::<io::Error>())
+}
+
+fn io_kind(error: &ConnectError) -> Option<io::ErrorKind> {
+    let source = error.source()?;
+    let direct = source.downcast_ref::<io::Error>();
+    direct.or_else(|| source.source()?.downcast_ref()).map(io::Error::kind)
+}
+
+fn db_message(error: &ConnectError) -> Option<&str> {
+    let source: &tokio_postgres::Error = error.source()?.downcast_ref()?;
+    Some(source.as_db_error()?.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_in_one_line_who_should_act() {
+        let refused = ConnectError::io("db:5432", io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(refused.to_string(), "db:5432: connection refused");
+        let out_of_files = ConnectError::io("db:5432", io::Error::from_raw_os_error(24));
+        assert_eq!(out_of_files.to_string(), "db:5432: too many open files in this process");
+        let slow = ConnectError::new(ConnectErrorKind::Timeout(Duration::from_secs(5)), "db:5432");
+        assert_eq!(slow.to_string(), "db:5432: not ready within 5s");
+        let unknown = ConnectError::resolve("nowhere:5432", io::Error::other("no such name"));
+        assert_eq!(unknown.to_string(), "nowhere:5432: the host name could not be resolved");
+        assert_eq!(unknown.source().map(|s| s.to_string()).as_deref(), Some("no such name"));
+    }
+}

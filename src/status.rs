@@ -1,0 +1,95 @@
+//! One consistent look at a pool.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// How many connections and callers there are, counted in one instant.
+///
+/// `Display` is a line for a log or a terminal: `pool orders: 95% in use (19/20), 1 idle, 127 waiting`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The pool's name.
+    pub name: Arc<str>,
+    /// The most connections that the pool may have, those being made and those being closed included.
+    pub max_size: usize,
+    /// Connections held by callers.
+    pub in_use: usize,
+    /// Connections ready for the next caller.
+    pub idle: usize,
+    /// Connections being made.
+    pub dialing: usize,
+    /// Connections being closed. Each keeps its slot until it has ended, at most a second.
+    pub closing: usize,
+    /// Callers waiting for a connection.
+    pub waiting: usize,
+    /// The most callers that may wait.
+    pub max_waiting: usize,
+    /// The pool was closed: it serves nobody any more.
+    pub closed: bool,
+}
+
+impl Status {
+    /// Connections held by callers, as a share of `max_size`: from 0 to 1.
+    pub fn utilization(&self) -> f64 {
+        self.in_use as f64 / self.max_size as f64
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = self.utilization() * 100.0;
+        write!(
+            f,
+            "pool {}: {percent:.0}% in use ({}/{})",
+            self.name, self.in_use, self.max_size
+        )?;
+        for (count, state) in [
+            (self.idle, "idle"),
+            (self.dialing, "dialing"),
+            (self.closing, "closing"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {state}")?;
+            }
+        }
+        write!(f, ", {} waiting", self.waiting)?;
+        if self.closed { f.write_str(", closed") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_a_status_line() {
+        let mut status = Status {
+            name: "orders".into(),
+            max_size: 20,
+            in_use: 19,
+            idle: 1,
+            dialing: 0,
+            closing: 0,
+            waiting: 127,
+            max_waiting: 1_000,
+            closed: false,
+        };
+        assert_eq!(
+            status.to_string(),
+            "pool orders: 95% in use (19/20), 1 idle, 127 waiting"
+        );
+        (
+            status.in_use,
+            status.idle,
+            status.dialing,
+            status.closing,
+            status.waiting,
+        ) = (0, 0, 2, 1, 0);
+        status.closed = true;
+        assert_eq!(
+            status.to_string(),
+            "pool orders: 0% in use (0/20), 2 dialing, 1 closing, 0 waiting, closed"
+        );
+    }
+}
