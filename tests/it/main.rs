@@ -1,1 +1,2 @@
 //! Tests against a real server.
+mod throwaway;

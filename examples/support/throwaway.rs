@@ -1,0 +1,173 @@
+//! A PostgreSQL server for one example or benchmark, gone when it ends.
+//!
+//! `DATABASE_URL` is used as it is and nothing is started. Otherwise the PostgreSQL programs of this machine run a fresh
+//! cluster in a temporary folder; without them, a container does. If the server does not start, the error ends with
+//! the server's own log.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, error, fmt, fs};
+
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Config, NoTls};
+
+use super::keeper::{Keeper, random};
+
+/// Arguments: the folder, the port, the folder of the programs.
+///
+/// Both signals are needed: as a job in the background, the server ignores QUIT until it has installed its handlers,
+/// but dies of TERM; after that, TERM would wait for its clients.
+const LOCAL: &str = r#"
+echo "$POSTGRES_PASSWORD" | "$3/initdb" -D data -U postgres -A password --pwfile=/dev/stdin -E UTF8 --locale=C -N && {
+    "$3/postgres" -D data -k "$1" -p "$2" -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 &
+    read -r _
+    kill -TERM $!
+    kill -QUIT $!
+    wait
+}
+rm -rf "$1"
+"#;
+
+/// Arguments: the folder, whose name is also the container's; the port; the image.
+const CONTAINER: &str = r#"
+name=${1##*/}
+docker run --rm -d --name "$name" -p "127.0.0.1:$2:5432" -e POSTGRES_PASSWORD "$3" \
+    postgres -c fsync=off -c max_connections=200 && {
+    docker logs -f "$name" &
+    read -r _
+}
+docker rm -f -v "$name"
+wait
+rm -rf "$1"
+"#;
+
+const IMAGES: [&str; 2] = ["postgres:17", "failfast-postgres:17"];
+const HELP: &str = "no PostgreSQL found: set DATABASE_URL, install a PostgreSQL server, or `docker pull postgres:17`";
+const DOCKER_TIMEOUT: Duration = Duration::from_secs(5);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// A server that ends with this value, or with the process that holds it.
+#[derive(Debug)]
+pub(crate) struct Throwaway {
+    config: Config,
+    _keeper: Option<Keeper>,
+}
+
+impl Throwaway {
+    /// A server that answers: within about two seconds where PostgreSQL is installed.
+    pub(crate) async fn start() -> Result<Throwaway, NotStarted> {
+        if let Ok(url) = env::var("DATABASE_URL") {
+            let config = url.parse().map_err(|e| NotStarted(format!("DATABASE_URL: {e}")))?;
+            return Ok(Throwaway { config, _keeper: None });
+        }
+        let password = random()?;
+        let mut keeper = if let Some(programs) = programs() {
+            Keeper::start(LOCAL, &programs.to_string_lossy(), &password, false)?
+        } else if let Some(image) = image().await {
+            Keeper::start(CONTAINER, &image, &password, true)?
+        } else {
+            return Err(NotStarted(HELP.into()));
+        };
+        let mut config = Config::new();
+        config
+            .host("127.0.0.1")
+            .port(keeper.port())
+            .user("postgres")
+            .password(&password)
+            .dbname("postgres");
+        await_ready(&config, &mut keeper).await?;
+        Ok(Throwaway {
+            config,
+            _keeper: Some(keeper),
+        })
+    }
+
+    /// How to connect: as superuser on 127.0.0.1, unless `DATABASE_URL` says otherwise.
+    pub(crate) fn config(&self) -> Config {
+        self.config.clone()
+    }
+}
+
+/// Why there is no server. `main` prints errors with `Debug`, so that is as readable as `Display`.
+pub(crate) struct NotStarted(String);
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl error::Error for NotStarted {}
+
+impl From<std::io::Error> for NotStarted {
+    fn from(error: std::io::Error) -> Self {
+        NotStarted(format!("cannot start PostgreSQL: {error}"))
+    }
+}
+
+async fn await_ready(config: &Config, keeper: &mut Keeper) -> Result<(), NotStarted> {
+    let connected = timeout(START_TIMEOUT, async {
+        while !keeper.has_ended()? {
+            if config.connect(NoTls).await.is_ok() {
+                return Ok(true);
+            }
+            sleep(RETRY_AFTER).await;
+        }
+        Ok::<_, NotStarted>(false)
+    });
+    if let Ok(result) = connected.await {
+        if result? {
+            return Ok(());
+        }
+    }
+    Err(NotStarted(format!(
+        "PostgreSQL does not start; its log ends:\n{}",
+        keeper.log_tail()?
+    )))
+}
+
+/// The folder of `initdb` and `postgres`: where PATH leads, else the newest of Debian's.
+fn programs() -> Option<PathBuf> {
+    let has_both = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path)
+        .filter_map(|folder| real_folder(&folder.join("initdb")))
+        .find(has_both);
+    on_path.or_else(|| {
+        let versions = fs::read_dir("/usr/lib/postgresql")
+            .ok()?
+            .flatten()
+            .map(|version| version.path());
+        let folders = versions.map(|version| version.join("bin")).filter(has_both);
+        folders.max_by_key(|folder| folder.parent()?.file_name()?.to_str()?.parse::<u32>().ok())
+    })
+}
+
+/// Links lead away from the programs' folder; the server finds its libraries from there.
+fn real_folder(program: &Path) -> Option<PathBuf> {
+    Some(program.canonicalize().ok()?.parent()?.to_path_buf())
+}
+
+/// The image asked for, else the first that is already here.
+async fn image() -> Option<String> {
+    let asked = env::var("FAILFAST_TEST_IMAGE").ok();
+    let candidates: Vec<String> = asked.into_iter().chain(IMAGES.map(String::from)).collect();
+    for image in candidates {
+        let mut inspect = Command::new("docker");
+        inspect.args(["image", "inspect", &image]).kill_on_drop(true);
+        if let Ok(Ok(output)) = timeout(DOCKER_TIMEOUT, inspect.output()).await {
+            if output.status.success() {
+                return Some(image);
+            }
+        }
+    }
+    None
+}
