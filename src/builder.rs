@@ -33,8 +33,15 @@ pub struct PoolBuilder {
     connect_timeout: Duration,
 }
 
+impl Pool {
+    /// Begins a pool. `config` is the driver's: parse a URL or a connection string, or build one.
+    pub fn builder(config: Config) -> PoolBuilder {
+        PoolBuilder::new(config)
+    }
+}
+
 impl PoolBuilder {
-    pub(crate) fn new(config: Config) -> Self {
+    fn new(config: Config) -> Self {
         Self {
             config,
             name: "failfast".to_owned(),

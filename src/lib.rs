@@ -1,4 +1,16 @@
 //! A PostgreSQL pool that fails fast instead of queueing into exhaustion.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = failfast::Pool::builder("postgres://app@localhost/orders".parse()?).name("orders").max_size(20).build()?;
+//! let client = pool.get().await?;
+//! let row = client.query_one("SELECT 1", &[]).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In reading order: [`Pool`] (what a service holds), [`PoolBuilder`] (its settings and defaults), [`Client`] (a connection on loan),
+//! [`Error`] (why there was none), [`Status`] (how the pool is).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
@@ -19,3 +31,7 @@ pub use tokio_postgres::Config;
 
 pub use deadpool_postgres;
 pub use tokio_postgres;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

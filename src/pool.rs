@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::Config;
-
-use crate::builder::PoolBuilder;
 use crate::call::Shared;
 use crate::conn::Client;
 use crate::error::Error;
@@ -26,22 +23,17 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Begins a pool. `config` is the driver's: parse a URL or a connection string, or build one.
-    pub fn builder(config: Config) -> PoolBuilder {
-        PoolBuilder::new(config)
-    }
-
     pub(crate) fn new(shared: Shared) -> Self {
         Self {
             shared: Arc::new(shared),
         }
     }
 
-    /// A connection, waiting for one at most [`acquire_timeout`](PoolBuilder::acquire_timeout).
+    /// A connection, waiting for one at most [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
     ///
     /// # Errors
     ///
-    /// - [`Error::Shed`] at once, if [`max_waiting`](PoolBuilder::max_waiting) callers wait already.
+    /// - [`Error::Shed`] at once, if [`max_waiting`](crate::PoolBuilder::max_waiting) callers wait already.
     /// - [`Error::Connect`] if nothing is connected and dials fail, with the reason and when to come back.
     /// - [`Error::AcquireTimeout`] when the time is up.
     /// - [`Error::Closed`] once the pool is closed.

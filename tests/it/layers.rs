@@ -1,0 +1,84 @@
+//! The layout's rules, read from the source: what the pure layers may not name, and that imports point down only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bottom first. A module may use those below it, and its own parts.
+const LAYERS: [&str; 8] = ["status", "error", "policy", "slots", "conn", "call", "pool", "builder"];
+
+/// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.
+const IMPURE: [&str; 10] = [
+    "Instant::now", "SystemTime", "Mutex", "RwLock", "atomic", "tokio", "fastrand", "rand::", "std::io", "std::net",
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push((path.strip_prefix(&root).unwrap().to_owned(), code(&text)));
+            }
+        }
+    }
+    assert!(sources.len() > 10, "the sources were not found");
+    sources
+}
+
+/// Without comments and without the unit tests at the end.
+fn code(text: &str) -> String {
+    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn is_test(path: &Path) -> bool {
+    path.ends_with("tests.rs")
+}
+
+/// The layer that a file belongs to: its top-level module.
+fn layer(path: &Path) -> Option<usize> {
+    let first = path.components().next()?.as_os_str().to_str()?;
+    let module = first.trim_end_matches(".rs");
+    let index = LAYERS.iter().position(|layer| *layer == module);
+    assert!(index.is_some() || module == "lib", "{module} has no layer");
+    index
+}
+
+#[test]
+fn pure_layers_know_no_clock_lock_runtime_or_randomness() {
+    let pure = |path: &Path| path.starts_with("policy") || path.starts_with("slots/core") || path.ends_with("slots/core.rs") || path.ends_with("slots/queue.rs");
+    let mut seen = 0;
+    for (path, code) in sources().iter().filter(|(path, _)| pure(path) && !is_test(path)) {
+        seen += 1;
+        for word in IMPURE {
+            assert!(!code.contains(word), "{} names {word}", path.display());
+        }
+    }
+    assert!(seen >= 2, "the pure layers were not found");
+}
+
+#[test]
+fn imports_point_down() {
+    for (path, code) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        let Some(own) = layer(path) else { continue };
+        for rest in code.split("crate::").skip(1) {
+            let module = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            let used = LAYERS.iter().position(|layer| *layer == module);
+            let used = used.unwrap_or_else(|| panic!("{} uses crate::{module}, which has no layer", path.display()));
+            assert!(used <= own, "{} uses {module}, which is above it", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_stay_short() {
+    for (path, code) in sources() {
+        let lines = code.lines().count();
+        assert!(is_test(&path) || lines <= 400, "{} has {lines} lines of code", path.display());
+    }
+}

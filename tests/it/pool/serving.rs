@@ -1,0 +1,170 @@
+//! A healthy server: leases, refusals, order, and the count of connections on the server.
+
+use std::time::{Duration, Instant};
+
+use failfast::{Error, ShedReason};
+use futures_util::future::join_all;
+
+use super::{LONG, shared};
+use crate::support::{eventually, server::Server};
+
+#[tokio::test]
+async fn a_lease_runs_queries_and_goes_back() {
+    let pool = shared("goes_back").await.max_size(1).build().unwrap();
+    for n in 0..5i32 {
+        let client = pool.get_timeout(LONG).await.unwrap();
+        let twice: i32 = client.query_one("SELECT $1::int4 * 2", &[&n]).await.unwrap().get(0);
+        assert_eq!(twice, 2 * n);
+    }
+    assert_eq!(Server::shared().await.connection_count("goes_back").await, 1);
+    assert_eq!(pool.status().to_string(), "pool goes_back: 0% in use (0/1), 1 idle, 0 waiting");
+}
+
+#[tokio::test]
+async fn a_guard_serves_code_written_for_deadpool() {
+    async fn add(client: &mut deadpool_postgres::Client) -> Result<i32, tokio_postgres::Error> {
+        let transaction = client.transaction().await?;
+        let statement = transaction.prepare_cached("SELECT 1 + 1").await?;
+        let sum = transaction.query_one(&statement, &[]).await?.get(0);
+        transaction.commit().await?;
+        Ok(sum)
+    }
+    let pool = shared("drop_in").await.build().unwrap();
+    let mut client = pool.get_timeout(LONG).await.unwrap();
+    assert_eq!(add(&mut client).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn never_more_connections_than_the_limit() {
+    let pool = shared("limit").await.max_size(3).max_waiting(100).build().unwrap();
+    join_all((0..60).map(async |_| {
+        let client = pool.get_timeout(LONG).await.unwrap();
+        client.batch_execute("SELECT pg_sleep(0.002)").await.unwrap();
+        assert!(Server::shared().await.connection_count("limit").await <= 3);
+    }))
+    .await;
+    let status = pool.status();
+    assert_eq!((status.in_use, status.waiting), (0, 0));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_within_a_millisecond() {
+    let pool = shared("full").await.max_size(1).max_waiting(1).build().unwrap();
+    let held = pool.get_timeout(LONG).await.unwrap();
+    let patient = pool.clone();
+    let waiting = tokio::spawn(async move { patient.get_timeout(LONG).await });
+    eventually("one waits", LONG, async || pool.status().waiting == 1).await;
+
+    let mut answers = Vec::new();
+    for _ in 0..1_000 {
+        let asked = Instant::now();
+        let refused = pool.get().await.unwrap_err();
+        answers.push(asked.elapsed());
+        assert!(matches!(refused, Error::Shed { reason: ShedReason::QueueFull, .. }), "{refused:?}");
+        assert!(refused.is_overload());
+    }
+    answers.sort();
+    // The very slowest belong to whoever else uses this machine.
+    assert!(answers[989] < Duration::from_millis(1), "99% within {:?}", answers[989]);
+    drop(held);
+    drop(waiting.await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn a_timeout_tells_what_the_pool_was_doing() {
+    let pool = shared("busy").await.max_size(1).build().unwrap();
+    let _held = pool.get_timeout(LONG).await.unwrap();
+    let timeout = Duration::from_millis(100);
+    let asked = Instant::now();
+    let error = pool.get_timeout(timeout).await.unwrap_err();
+    assert!(asked.elapsed() >= timeout);
+    assert_eq!(error.to_string(), "no connection within 100ms: pool busy: 100% in use (1/1), 0 waiting");
+    assert_eq!(pool.status().waiting, 0);
+}
+
+#[tokio::test]
+async fn the_longest_timeout_is_taken_as_it_is_meant() {
+    let pool = shared("patient").await.build().unwrap();
+    drop(pool.get_timeout(Duration::MAX).await.unwrap());
+}
+
+#[tokio::test]
+async fn try_get_never_waits() {
+    let pool = shared("try").await.max_size(1).build().unwrap();
+    let refused = pool.try_get().unwrap_err();
+    assert!(matches!(refused, Error::Shed { reason: ShedReason::NoneIdle, .. }), "{refused:?}");
+    drop(pool.get_timeout(LONG).await.unwrap());
+    let client = pool.try_get().unwrap();
+    assert!(pool.try_get().is_err());
+    drop(client);
+    drop(pool.try_get().unwrap());
+}
+
+#[tokio::test]
+async fn closing_ends_every_connection_on_the_server() {
+    let pool = shared("closing").await.max_size(2).build().unwrap();
+    let (held, other) = (pool.get_timeout(LONG).await.unwrap(), pool.get_timeout(LONG).await.unwrap());
+    let asking = pool.clone();
+    let waiting = tokio::spawn(async move { asking.get_timeout(LONG).await });
+    eventually("one waits", LONG, async || pool.status().waiting == 1).await;
+    pool.close();
+    assert!(pool.is_closed());
+    assert!(matches!(waiting.await.unwrap().unwrap_err(), Error::Closed));
+    assert!(matches!(pool.get().await.unwrap_err(), Error::Closed));
+    assert!(matches!(pool.try_get().unwrap_err(), Error::Closed));
+    held.batch_execute("SELECT 1").await.expect("a lease is never cut off");
+    drop((held, other));
+    let server = Server::shared().await;
+    eventually("no connection is left", LONG, async || server.connection_count("closing").await == 0).await;
+    let status = pool.status();
+    assert_eq!((status.in_use, status.idle, status.closing), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn dropping_the_pool_ends_every_connection_on_the_server() {
+    let server = Server::shared().await;
+    let pool = shared("dropped").await.build().unwrap();
+    let client = pool.get_timeout(LONG).await.unwrap();
+    drop(pool.get_timeout(LONG).await.unwrap());
+    drop(pool);
+    client.batch_execute("SELECT 1").await.expect("a lease outlives its pool");
+    drop(client);
+    eventually("no connection is left", LONG, async || server.connection_count("dropped").await == 0).await;
+}
+
+/// `mem::swap` on two guards exchanges their connections: neither pool may take the other's for its own.
+#[tokio::test]
+async fn swapped_connections_are_not_pooled() {
+    let pool = shared("swap_a").await.max_size(1).build().unwrap();
+    let other = shared("swap_b").await.max_size(1).build().unwrap();
+    let (mut a, mut b) = (pool.get_timeout(LONG).await.unwrap(), other.get_timeout(LONG).await.unwrap());
+    std::mem::swap(&mut *a, &mut *b);
+    drop((a, b));
+    let name = "SELECT current_setting('application_name')";
+    let a: String = pool.get_timeout(LONG).await.unwrap().query_one(name, &[]).await.unwrap().get(0);
+    let b: String = other.get_timeout(LONG).await.unwrap().query_one(name, &[]).await.unwrap().get(0);
+    assert_eq!((&*a, &*b), ("swap_a", "swap_b"));
+}
+
+/// Through an object one can reach the deadpool pool that made it: it has nothing to give.
+#[tokio::test]
+async fn deadpool_hands_out_nothing_behind_the_pools_back() {
+    let pool = shared("behind").await.max_size(2).build().unwrap();
+    let client = pool.get_timeout(LONG).await.unwrap();
+    let behind = deadpool_postgres::Object::pool(&client).unwrap();
+    assert!(behind.get().await.is_err());
+    drop(client);
+    assert_eq!(pool.status().idle, 1);
+    assert_eq!(Server::shared().await.connection_count("behind").await, 1);
+}
+
+#[tokio::test]
+async fn every_future_can_be_spawned() {
+    let pool = shared("spawned").await.build().unwrap();
+    tokio::spawn(async move {
+        drop(pool.get_timeout(LONG).await.unwrap());
+        drop(pool.get().await.unwrap());
+    })
+    .await
+    .unwrap();
+}
