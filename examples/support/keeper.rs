@@ -33,9 +33,16 @@ impl Keeper {
     /// Runs `script` with the arguments folder (private, and the current one), port, `thing`; and `POSTGRES_PASSWORD`.
     /// The script must remove the folder. The server refuses to run as root: `as_root` says whether the script may.
     pub(super) fn start(script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Keeper> {
-        let (port, reserved) = reserve_port()?;
         let folder = env::temp_dir().join(format!("failfast-{}", random()?));
         DirBuilder::new().mode(0o700).create(&folder)?;
+        Keeper::start_in(folder.clone(), script, thing, password, as_root).map_err(|e| {
+            let _ = fs::remove_dir_all(&folder);
+            io::Error::new(e.kind(), format!("{}: {e}", folder.display()))
+        })
+    }
+
+    fn start_in(folder: PathBuf, script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Keeper> {
+        let (port, reserved) = reserve_port()?;
         let log = folder.join("log");
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
 
@@ -96,6 +103,8 @@ impl Drop for Keeper {
             }
             thread::sleep(Duration::from_millis(5));
         }
+        // Gone already, unless only we may remove it: a temporary folder that is ours alone.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

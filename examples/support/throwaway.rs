@@ -156,16 +156,17 @@ fn real_folder(program: &Path) -> Option<PathBuf> {
     Some(program.canonicalize().ok()?.parent()?.to_path_buf())
 }
 
-/// The image asked for, else the first that is already here.
+/// The image asked for, which docker may have to pull; else the first that is already here.
 async fn image() -> Option<String> {
-    let asked = env::var("FAILFAST_TEST_IMAGE").ok();
-    let candidates: Vec<String> = asked.into_iter().chain(IMAGES.map(String::from)).collect();
-    for image in candidates {
+    if let Ok(asked) = env::var("FAILFAST_TEST_IMAGE") {
+        return Some(asked);
+    }
+    for image in IMAGES {
         let mut inspect = Command::new("docker");
-        inspect.args(["image", "inspect", &image]).kill_on_drop(true);
+        inspect.args(["image", "inspect", image]).kill_on_drop(true);
         if let Ok(Ok(output)) = timeout(DOCKER_TIMEOUT, inspect.output()).await {
             if output.status.success() {
-                return Some(image);
+                return Some(image.into());
             }
         }
     }
