@@ -1,6 +1,8 @@
 //! What the tests stand on: a real server in a container ([`server`]) and a network that fails on command ([`proxy`]).
 
+mod docker;
 pub(crate) mod proxy;
+pub(crate) mod server;
 
 use std::{
     net::TcpListener,
@@ -34,5 +36,8 @@ pub(crate) fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(fastrand::u32(..PORTS)));
     let next = || 20_000 + (NEXT.fetch_add(1, Relaxed) % PORTS) as u16;
     let free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();
-    std::iter::repeat_with(next).take(1_000).find(free).expect("a free port")
+    std::iter::repeat_with(next)
+        .take(1_000)
+        .find(free)
+        .expect("a free port")
 }

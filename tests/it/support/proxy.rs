@@ -100,7 +100,9 @@ impl Proxy {
 
     /// Delivers everything later by `delay`; the bandwidth stays.
     pub(crate) fn delay(&self, way: Way, delay: Duration) {
-        self.control.flows.send_modify(|flows| flows[way as usize].delay = delay);
+        self.control
+            .flows
+            .send_modify(|flows| flows[way as usize].delay = delay);
     }
 
     /// A black hole: connections are accepted, but no byte moves, and neither side hears that the other closed.
@@ -187,7 +189,10 @@ impl Proxy {
     }
 
     fn stall_numbers(&self, ways: &[Way], numbers: Range<u64>) {
-        self.control.flows.send_modify(|flows| ways.iter().for_each(|way| flows[*way as usize].stalled = numbers.clone()));
+        self.control.flows.send_modify(|flows| {
+            ways.iter()
+                .for_each(|way| flows[*way as usize].stalled = numbers.clone())
+        });
     }
 }
 
@@ -201,13 +206,18 @@ impl Drop for Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("addr", &self.addr).field("open", &self.open()).finish_non_exhaustive()
+        f.debug_struct("Proxy")
+            .field("addr", &self.addr)
+            .field("open", &self.open())
+            .finish_non_exhaustive()
     }
 }
 
 async fn accept_all(listener: TcpListener, control: Arc<Control>, cut: watch::Receiver<Close>) {
     loop {
-        let Ok((client, _)) = listener.accept().await else { continue };
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
         let mut cut = cut.clone();
         cut.mark_unchanged();
         control.open.fetch_add(1, SeqCst);

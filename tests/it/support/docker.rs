@@ -1,0 +1,244 @@
+//! Containers for [`super::server`]: which image they come from, and that none is left behind.
+//!
+//! Containers outlive the runtime of any one test, so all talk with the engine happens on a runtime of this module's own.
+//! A container goes when its owner is dropped. What is never dropped (statics; everything when the process is
+//! interrupted or killed) is swept by a child process that waits for this process to end, in whatever way.
+
+use std::{
+    fmt,
+    future::Future,
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+    sync::{Arc, LazyLock},
+    thread,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use testcontainers::{
+    ContainerAsync, ContainerRequest, GenericImage, ImageExt,
+    bollard::{
+        Docker,
+        exec::{CreateExecOptions, StartExecResults},
+        query_parameters::CreateImageOptionsBuilder,
+    },
+    core::client::docker_client_instance,
+    runners::AsyncRunner,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::OnceCell,
+    time::timeout,
+};
+
+/// No request to the engine takes longer, other than a pull.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A pull is given up when the registry says nothing for so long.
+const PULL_PATIENCE: Duration = Duration::from_secs(15);
+
+const OFFICIAL: &str = "postgres:17";
+const BUILT_HERE: &str = "failfast-postgres:17";
+
+/// Waits for the end of its input, that is of this process, and removes the containers with the given labels. It looks
+/// again after a while, for one that was just being created.
+const REAPER: &str = r#"trap '' INT TERM HUP
+cat
+for pause in 1 3 0; do
+    docker ps --all --quiet --filter "label=$1" --filter "label=$2" | xargs -r docker rm --force --volumes
+    sleep $pause
+done"#;
+
+type Running = ContainerAsync<GenericImage>;
+
+/// A container; removed on drop.
+pub(super) struct Container(Option<Arc<Running>>);
+
+impl Container {
+    /// Creates and starts one, marked as belonging to this process. Does not wait for what runs in it.
+    pub(super) async fn start(request: ContainerRequest<GenericImage>) -> Result<Container, String> {
+        let labels = [("failfast".into(), "test".into()), LABELS.pid(), LABELS.run()];
+        on_own_runtime(async move {
+            let started = request
+                .with_labels(labels)
+                .start()
+                .await
+                .map_err(|error| chain(&error))?;
+            Ok(Container(Some(Arc::new(started))))
+        })
+        .await
+    }
+
+    pub(super) fn id(&self) -> &str {
+        self.running().id()
+    }
+
+    /// Does something with the container, and panics if it fails.
+    pub(super) async fn run<T, E, F>(&self, what: &str, action: impl FnOnce(Arc<Running>) -> F) -> T
+    where
+        T: Send + 'static,
+        E: fmt::Display + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        on_own_runtime(action(self.running().clone()))
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    /// Runs a shell command in the container as root; returns its exit code and what it printed, errors included.
+    pub(super) async fn exec(&self, command: &str) -> (Option<i64>, String) {
+        let options = CreateExecOptions {
+            cmd: Some(["sh", "-c", command].map(str::to_owned).into()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..CreateExecOptions::default()
+        };
+        self.run(command, async move |container| {
+            let docker = engine().await;
+            let exec = docker.create_exec(container.id(), options).await?.id;
+            let mut printed = String::new();
+            if let StartExecResults::Attached { mut output, .. } = docker.start_exec(&exec, None).await? {
+                while let Some(piece) = output.next().await {
+                    printed += &String::from_utf8_lossy(piece?.as_ref());
+                }
+            }
+            let code = docker.inspect_exec(&exec).await?.exit_code;
+            Ok::<_, testcontainers::bollard::errors::Error>((code, printed))
+        })
+        .await
+    }
+
+    fn running(&self) -> &Arc<Running> {
+        self.0.as_ref().expect("taken by drop only")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Removing blocks on the runtime, which is not possible from within another one.
+        let running = self.0.take();
+        let removing = thread::spawn(move || RUNTIME.block_on(async move { drop(running) }));
+        let _ = removing.join();
+    }
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Container").field(&self.id()).finish()
+    }
+}
+
+/// The image to start servers from: the one asked for, the official one, or the one built here.
+pub(super) async fn image() -> GenericImage {
+    static NAME: OnceCell<Option<String>> = OnceCell::const_new();
+    let name = NAME.get_or_init(|| on_own_runtime(find_image())).await;
+    let Some(name) = name else {
+        panic!("there is no image to start a server from: run ./dev setup")
+    };
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => GenericImage::new(name, tag),
+        _ => GenericImage::new(name.as_str(), "latest"),
+    }
+}
+
+async fn find_image() -> Option<String> {
+    if let Ok(name) = std::env::var("FAILFAST_TEST_IMAGE") {
+        return Some(name);
+    }
+    let docker = engine().await;
+    if docker.inspect_image(OFFICIAL).await.is_ok() || pull(&docker, OFFICIAL).await {
+        return Some(OFFICIAL.to_owned());
+    }
+    let built = docker.inspect_image(BUILT_HERE).await;
+    built.is_ok().then(|| BUILT_HERE.to_owned())
+}
+
+async fn pull(docker: &Docker, name: &str) -> bool {
+    let options = CreateImageOptionsBuilder::new().from_image(name).build();
+    let mut progress = docker.create_image(Some(options), None, None);
+    loop {
+        match timeout(PULL_PATIENCE, progress.next()).await {
+            Ok(Some(Ok(_))) => {}
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+}
+
+/// The engine itself, for what [`Container::run`] does not reach; to be used on this module's runtime.
+pub(super) async fn engine() -> Docker {
+    docker_client_instance()
+        .await
+        .unwrap_or_else(|error| panic!("no container engine: {}", chain(&error)))
+}
+
+/// Runs on the runtime that outlives every test.
+pub(super) async fn on_own_runtime<F>(future: F) -> F::Output
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let bounded = RUNTIME.spawn(timeout(PATIENCE, future));
+    match bounded.await {
+        Ok(Ok(output)) => output,
+        Ok(Err(_)) => panic!("the container engine took longer than {PATIENCE:?}"),
+        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+    }
+}
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .worker_threads(2)
+        .thread_name("containers")
+        .enable_all()
+        .build()
+        .expect("a runtime")
+});
+
+/// What marks this process's containers; made together with the child that sweeps them.
+static LABELS: LazyLock<Labels> = LazyLock::new(|| {
+    let pid = std::process::id();
+    let run = std::env::var("FAILFAST_RUN").unwrap_or_else(|_| format!("{pid}-{:08x}", fastrand::u32(..)));
+    let mut labels = Labels {
+        pid,
+        run,
+        _reaper: None,
+    };
+    labels._reaper = Some(labels.reaper());
+    labels
+});
+
+struct Labels {
+    pid: u32,
+    run: String,
+    /// Holds the other end of its input open.
+    _reaper: Option<Child>,
+}
+
+impl Labels {
+    fn pid(&self) -> (String, String) {
+        ("failfast.pid".to_owned(), self.pid.to_string())
+    }
+
+    fn run(&self) -> (String, String) {
+        ("failfast.run".to_owned(), self.run.clone())
+    }
+
+    /// In a process group of its own, so that Ctrl-C does not reach it.
+    fn reaper(&self) -> Child {
+        let filters = [self.pid(), self.run()].map(|(name, value)| format!("{name}={value}"));
+        let mut command = Command::new("sh");
+        command.args(["-c", REAPER, "reaper"]).args(filters).process_group(0);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().expect("a shell")
+    }
+}
+
+/// An error with its causes, which the engine's own message is among.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

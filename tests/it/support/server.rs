@@ -1,0 +1,232 @@
+//! A real Postgres server in a container, and what may happen to one: stopped, killed, frozen, a process shot.
+//!
+//! [`Server::shared`] is for tests that only use it. A test that hurts its server starts one of its own; the faults take
+//! `&mut self`, so nobody hurts the shared one by accident. The address stays the same over stop and start.
+
+use std::{net::SocketAddr, time::Duration};
+
+use testcontainers::{ImageExt, bollard::query_parameters::KillContainerOptions, core::IntoContainerPort};
+use tokio::{
+    net::lookup_host,
+    sync::OnceCell,
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use super::{
+    docker::{self, Container, chain, on_own_runtime},
+    free_port,
+};
+
+const USER: &str = "failfast";
+const PASSWORD: &str = "secret";
+const DATABASE: &str = "failfast";
+
+/// How long a server may take until it accepts connections, also after a crash.
+const START: Duration = Duration::from_secs(60);
+
+/// How long a stop may take before the container is killed, in seconds.
+const STOP: i32 = 30;
+
+/// How long a statement of [`Server::execute`] may take.
+const STATEMENT: Duration = Duration::from_secs(30);
+
+/// A server; its container is removed on drop.
+#[derive(Debug)]
+pub(crate) struct Server {
+    container: Container,
+    addr: SocketAddr,
+}
+
+impl Server {
+    /// The server that all tests of this process share.
+    pub(crate) async fn shared() -> &'static Server {
+        static SHARED: OnceCell<Server> = OnceCell::const_new();
+        SHARED.get_or_init(|| Server::own(&[("max_connections", "200")])).await
+    }
+
+    /// A server for one test, with these settings.
+    pub(crate) async fn own(settings: &[(&str, &str)]) -> Server {
+        for _ in 0..10 {
+            match Server::create(free_port(), settings).await {
+                Ok(server) => return server,
+                Err(error) if error.contains("already allocated") || error.contains("already in use") => continue,
+                Err(error) => panic!("no server: {error}"),
+            }
+        }
+        panic!("no server: every port tried was taken");
+    }
+
+    async fn create(port: u16, settings: &[(&str, &str)]) -> Result<Server, String> {
+        let arguments = settings
+            .iter()
+            .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
+        let request = docker::image()
+            .await
+            .with_mapped_port(port, 5432.tcp())
+            .with_env_var("POSTGRES_USER", USER)
+            .with_env_var("POSTGRES_PASSWORD", PASSWORD)
+            .with_env_var("POSTGRES_DB", DATABASE)
+            .with_cmd(["-c".to_owned(), "fsync=off".to_owned()].into_iter().chain(arguments));
+        let container = Container::start(request).await?;
+        let host = container
+            .run("host", async |container| container.get_host().await)
+            .await
+            .to_string();
+        let mut found = lookup_host((host, port)).await.map_err(|error| error.to_string())?;
+        let addr = found
+            .find(SocketAddr::is_ipv4)
+            .ok_or("the container's host has no IPv4 address")?;
+        let server = Server { container, addr };
+        server.accepting().await;
+        Ok(server)
+    }
+
+    /// The identity of the container.
+    pub(crate) fn id(&self) -> &str {
+        self.container.id()
+    }
+
+    /// Where the server listens, from here.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// How to connect as the superuser.
+    pub(crate) fn url(&self) -> String {
+        url(self.addr)
+    }
+
+    /// How to connect as the superuser.
+    pub(crate) fn config(&self) -> Config {
+        self.config_at(self.addr)
+    }
+
+    /// As [`Server::config`], by way of another address, as that of a proxy.
+    pub(crate) fn config_at(&self, addr: SocketAddr) -> Config {
+        url(addr).parse().expect("our own URL")
+    }
+
+    /// A connection that does not depend on the caller's runtime.
+    pub(crate) async fn admin(&self) -> Client {
+        let connecting = connect(self.config());
+        on_own_runtime(connecting)
+            .await
+            .unwrap_or_else(|error| panic!("admin connection: {}", chain(&error)))
+    }
+
+    /// Runs SQL on a connection of its own.
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.query(sql).await;
+    }
+
+    /// Runs SQL on a connection of its own, and returns the first column of the first row as text; empty if there is
+    /// none.
+    pub(crate) async fn scalar(&self, sql: &str) -> String {
+        let messages = self.query(sql).await;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        row.unwrap_or_default().to_owned()
+    }
+
+    /// How many connections with this application name the server has.
+    pub(crate) async fn connection_count(&self, application_name: &str) -> u64 {
+        let name = application_name.replace('\'', "''");
+        let count = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+        self.scalar(&count).await.parse().expect("a count")
+    }
+
+    /// Runs a shell command in the container as root, and returns what it printed; panics if it fails.
+    pub(crate) async fn exec(&self, command: &str) -> String {
+        let (code, printed) = self.container.exec(command).await;
+        assert_eq!(code, Some(0), "{command}: {printed}");
+        printed
+    }
+
+    /// Shuts the server down in order: open connections are told, and closed.
+    pub(crate) async fn stop(&mut self) {
+        self.container
+            .run("stop", async |container| container.stop_with_timeout(Some(STOP)).await)
+            .await;
+    }
+
+    /// Kills everything in the container at once.
+    pub(crate) async fn kill(&mut self) {
+        let kill = async |id: &str| {
+            docker::engine()
+                .await
+                .kill_container(id, None::<KillContainerOptions>)
+                .await
+        };
+        self.container
+            .run("kill", async move |container| kill(container.id()).await)
+            .await;
+    }
+
+    /// Starts the server after [`Server::stop`] or [`Server::kill`], and waits until it accepts connections.
+    pub(crate) async fn start(&mut self) {
+        self.container
+            .run("start", async |container| container.start().await)
+            .await;
+        self.accepting().await;
+    }
+
+    /// Freezes everything in the container: the kernel still accepts connections, nobody answers.
+    pub(crate) async fn pause(&mut self) {
+        self.container
+            .run("pause", async |container| container.pause().await)
+            .await;
+    }
+
+    /// Ends [`Server::pause`].
+    pub(crate) async fn unpause(&mut self) {
+        self.container
+            .run("unpause", async |container| container.unpause().await)
+            .await;
+    }
+
+    /// Kills one server process by its id, which makes the server throw out everybody and recover.
+    pub(crate) async fn kill_backend(&mut self, pid: i32) {
+        self.exec(&format!("kill -9 {pid}")).await;
+    }
+
+    /// Waits until the server accepts connections.
+    pub(crate) async fn accepting(&self) {
+        let config = self.config();
+        let accepting = self.container.run("waiting for the server", async move |container| {
+            let deadline = Instant::now() + START;
+            while let Err(error) = connect(config.clone()).await {
+                let running = container.is_running().await.map_err(|error| chain(&error))?;
+                if !running || Instant::now() > deadline {
+                    let log = container.stderr_to_vec().await.unwrap_or_default();
+                    return Err(format!("{}\n{}", chain(&error), String::from_utf8_lossy(&log)));
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        });
+        accepting.await;
+    }
+
+    async fn query(&self, sql: &str) -> Vec<SimpleQueryMessage> {
+        let client = self.admin().await;
+        let done = timeout(STATEMENT, client.simple_query(sql)).await;
+        let done = done.unwrap_or_else(|_| panic!("longer than {STATEMENT:?}: {sql}"));
+        done.unwrap_or_else(|error| panic!("{}: {sql}", chain(&error)))
+    }
+}
+
+async fn connect(mut config: Config) -> Result<Client, tokio_postgres::Error> {
+    config
+        .connect_timeout(Duration::from_secs(2))
+        .application_name("failfast-test-admin");
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn url(addr: SocketAddr) -> String {
+    format!("postgresql://{USER}:{PASSWORD}@{addr}/{DATABASE}")
+}
