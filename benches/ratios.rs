@@ -10,7 +10,6 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use failfast::deadpool_postgres;
 use failfast::{Error, Pool};
 use support::Throwaway;
 
@@ -46,7 +45,7 @@ async fn main() -> ExitCode {
 /// `get` and drop on an idle pool, beside bare deadpool.
 async fn get_idle(server: &Throwaway) -> f64 {
     let ours = Pool::builder(server.config()).build().expect("good settings");
-    let manager = deadpool_postgres::Manager::new(server.config(), failfast::tokio_postgres::NoTls);
+    let manager = deadpool_postgres::Manager::new(server.config(), tokio_postgres::NoTls);
     let theirs = deadpool_postgres::Pool::builder(manager)
         .max_size(10)
         .build()
@@ -59,12 +58,12 @@ async fn get_idle(server: &Throwaway) -> f64 {
     for _ in 0..ROUNDS {
         let begun = Instant::now();
         for _ in 0..BATCH {
-            black_box(ours.get().await.expect("idle"));
+            let _ = black_box(ours.get().await.expect("idle"));
         }
         our_times.push(begun.elapsed());
         let begun = Instant::now();
         for _ in 0..BATCH {
-            black_box(theirs.get().await.expect("idle"));
+            let _ = black_box(theirs.get().await.expect("idle"));
         }
         their_times.push(begun.elapsed());
     }

@@ -95,8 +95,8 @@ async fn overload(pool: &Pool, config: Config) -> Result<()> {
     .await;
     println!("{}", pool.status());
 
-    let manager = failfast::deadpool_postgres::Manager::new(config, failfast::tokio_postgres::NoTls);
-    let deadpool = failfast::deadpool_postgres::Pool::builder(manager)
+    let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
+    let deadpool = deadpool_postgres::Pool::builder(manager)
         .max_size(CONNECTIONS)
         .build()?;
     let bare = arrive(rate, || {
@@ -110,18 +110,16 @@ async fn overload(pool: &Pool, config: Config) -> Result<()> {
     .await;
 
     println!("\n                    failfast   deadpool");
-    let rows: [(&str, fn(&Tally) -> String); 7] = [
-        ("asked", |tally| tally.asked.to_string()),
-        ("served in time", |tally| tally.served.len().to_string()),
-        ("served too late", |tally| tally.late.len().to_string()),
-        ("refused", |tally| tally.refused.len().to_string()),
-        ("never answered", |tally| tally.unanswered().to_string()),
-        ("median answer", |tally| median(tally.served.iter().chain(&tally.late))),
-        ("median refusal", |tally| median(tally.refused.iter())),
-    ];
-    for (name, cell) in rows {
+    let print = |name, cell: fn(&Tally) -> String| {
         println!("{name:<17} {:>10} {:>10}", cell(&failfast), cell(&bare));
-    }
+    };
+    print("asked", |tally| tally.asked.to_string());
+    print("served in time", |tally| tally.served.len().to_string());
+    print("served too late", |tally| tally.late.len().to_string());
+    print("refused", |tally| tally.refused.len().to_string());
+    print("never answered", |tally| tally.unanswered().to_string());
+    print("median answer", |tally| median(tally.served.iter().chain(&tally.late)));
+    print("median refusal", |tally| median(tally.refused.iter()));
     Ok(())
 }
 

@@ -8,7 +8,16 @@ const LAYERS: [&str; 8] = ["status", "error", "policy", "slots", "conn", "call",
 
 /// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.
 const IMPURE: [&str; 10] = [
-    "Instant::now", "SystemTime", "Mutex", "RwLock", "atomic", "tokio", "fastrand", "rand::", "std::io", "std::net",
+    "Instant::now",
+    "SystemTime",
+    "Mutex",
+    "RwLock",
+    "atomic",
+    "tokio",
+    "fastrand",
+    "rand::",
+    "std::io",
+    "std::net",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -33,7 +42,10 @@ fn sources() -> Vec<(PathBuf, String)> {
 /// Without comments and without the unit tests at the end.
 fn code(text: &str) -> String {
     let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
-    lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    lines
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn is_test(path: &Path) -> bool {
@@ -51,7 +63,12 @@ fn layer(path: &Path) -> Option<usize> {
 
 #[test]
 fn pure_layers_know_no_clock_lock_runtime_or_randomness() {
-    let pure = |path: &Path| path.starts_with("policy") || path.starts_with("slots/core") || path.ends_with("slots/core.rs") || path.ends_with("slots/queue.rs");
+    let pure = |path: &Path| {
+        path.starts_with("policy")
+            || path.starts_with("slots/core")
+            || path.ends_with("slots/core.rs")
+            || path.ends_with("slots/queue.rs")
+    };
     let mut seen = 0;
     for (path, code) in sources().iter().filter(|(path, _)| pure(path) && !is_test(path)) {
         seen += 1;
@@ -79,6 +96,10 @@ fn imports_point_down() {
 fn files_stay_short() {
     for (path, code) in sources() {
         let lines = code.lines().count();
-        assert!(is_test(&path) || lines <= 400, "{} has {lines} lines of code", path.display());
+        assert!(
+            is_test(&path) || lines <= 400,
+            "{} has {lines} lines of code",
+            path.display()
+        );
     }
 }

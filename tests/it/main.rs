@@ -1,2 +1,10 @@
-//! Tests against a real server.
+//! Tests against a real server: one binary, so that all of them share one container.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod layers;
+mod pool;
+mod proxy;
+mod server;
+mod support;
 mod throwaway;
