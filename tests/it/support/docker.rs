@@ -1,7 +1,7 @@
 //! Containers for [`super::server`]: which image they come from, and that none is left behind.
 //!
-//! Containers outlive the runtime of any one test, so all talk with the engine happens on a runtime of this module's own.
-//! A container goes when its owner is dropped. What is never dropped (statics; everything when the process is
+//! Containers outlive the runtime of any one test, so all talk with the engine happens on a runtime of this module's
+//! own. A container goes when its owner is dropped. What is never dropped (statics; everything when the process is
 //! interrupted or killed) is swept by a child process that waits for this process to end, in whatever way.
 
 use std::{

@@ -29,8 +29,8 @@ pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, within: Dura
 
 /// A TCP port that is free on every address, and that nobody is given by chance; never the same twice.
 ///
-/// It lies below the range of ephemeral ports: while its owner is down for a while (a stopped server, a refusing proxy),
-/// no outgoing connection and no bind to port 0 takes it.
+/// It lies below the range of ephemeral ports: while its owner is down for a while (a stopped server, a refusing
+/// proxy), no outgoing connection and no bind to port 0 takes it.
 pub(crate) fn free_port() -> u16 {
     const PORTS: u32 = 12_000;
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(fastrand::u32(..PORTS)));

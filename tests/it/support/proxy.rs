@@ -1,8 +1,9 @@
 //! A TCP proxy between client and server that fails on command: slow, mute, cut, refused, or cut at the worst moment.
 //!
 //! Faults hold for open and for new connections alike, unless they say otherwise, and can be changed at any time. A
-//! connection counts from the moment the proxy accepted it ([`Proxy::accepted`]), which may be after the client's connect
-//! returned: await it before acting on connections without a PostgreSQL handshake. Dropping the proxy resets everything.
+//! connection counts from the moment the proxy accepted it ([`Proxy::accepted`]), which may be after the client's
+//! connect returned: await it before acting on connections without a PostgreSQL handshake. Dropping the proxy resets
+//! everything.
 
 mod cut;
 mod framing;

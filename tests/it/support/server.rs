@@ -1,7 +1,7 @@
 //! A real Postgres server in a container, and what may happen to one: stopped, killed, frozen, a process shot.
 //!
-//! [`Server::shared`] is for tests that only use it. A test that hurts its server starts one of its own; the faults take
-//! `&mut self`, so nobody hurts the shared one by accident. The address stays the same over stop and start.
+//! [`Server::shared`] is for tests that only use it. A test that hurts its server starts one of its own; the faults
+//! take `&mut self`, so nobody hurts the shared one by accident. The address stays the same over stop and start.
 
 use std::{net::SocketAddr, time::Duration};
 

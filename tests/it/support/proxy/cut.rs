@@ -7,7 +7,8 @@ use super::{
     framing::{Frame, Kind},
 };
 
-/// Which connection to cut when, and how. Fires once unless told otherwise, by a reset, and keeps the message to itself.
+/// Which connection to cut when, and how. Fires once unless told otherwise, by a reset, and keeps the message to
+/// itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Cut {
     trigger: Trigger,

@@ -1,8 +1,8 @@
 //! Cuts what a client sends into PostgreSQL's messages, however the reads happened to split them.
 //!
-//! A connection opens with packets without a type byte (a request for encryption, a cancel request, the startup packet);
-//! after that every message is a type byte, a length and a body. What does not look like that (TLS, another protocol) is
-//! passed on as it is: [`Kind::Opaque`].
+//! A connection opens with packets without a type byte (a request for encryption, a cancel request, the startup
+//! packet); after that every message is a type byte, a length and a body. What does not look like that (TLS, another
+//! protocol) is passed on as it is: [`Kind::Opaque`].
 
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
