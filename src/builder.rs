@@ -8,13 +8,12 @@ use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSess
 use crate::call::Shared;
 use crate::conn::Dialer;
 use crate::error::ConfigError;
-use crate::pool::Pool;
-use crate::slots::{Limits, Slots};
+use crate::policy::Shedding;
+use crate::pool::{Pool, check_max_size};
+use crate::slots::{Limits, MOST_WAITING, Slots};
 
-/// PostgreSQL's own upper bound of `max_connections`.
-const MOST_CONNECTIONS: usize = 262_143;
-/// A longer queue than this is a mistake: each waiter takes memory, and no deadline is met at the end of it.
-const MOST_WAITING: usize = 1_000_000;
+/// More dials at a time than this are a storm.
+const MOST_CONNECTING: usize = 1_000;
 /// Longer than this is not a timeout.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// `NAMEDATALEN - 1`: the server cuts `application_name` off there.
@@ -29,6 +28,7 @@ pub struct PoolBuilder {
     max_size: usize,
     max_waiting: Option<usize>,
     max_connecting: usize,
+    shedding: Shedding,
     acquire_timeout: Duration,
     connect_timeout: Duration,
 }
@@ -48,6 +48,7 @@ impl PoolBuilder {
             max_size: 10,
             max_waiting: None,
             max_connecting: 4,
+            shedding: Shedding::default(),
             acquire_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
         }
@@ -73,10 +74,16 @@ impl PoolBuilder {
         self
     }
 
-    /// The most connections being made at a time. 1 to 262,143. Default 4: enough for a cold start, few enough that a server in trouble is not
+    /// The most connections being made at a time. 1 to 1,000. Default 4: enough for a cold start, few enough that a server in trouble is not
     /// stormed.
     pub fn max_connecting(mut self, max_connecting: usize) -> Self {
         self.max_connecting = max_connecting;
+        self
+    }
+
+    /// Whom the pool refuses at once rather than let wait. Default [`Shedding::Predictive`].
+    pub fn shedding(mut self, shedding: Shedding) -> Self {
+        self.shedding = shedding;
         self
     }
 
@@ -109,11 +116,13 @@ impl PoolBuilder {
             max_size: self.max_size,
             max_waiting: self.max_waiting.unwrap_or_else(|| (10 * self.max_size).max(1_000)),
             max_connecting: self.max_connecting,
+            room: self.acquire_timeout,
         };
-        let dialer = Dialer::new(config, self.connect_timeout, self.max_size);
+        let dialer = Dialer::new(config, self.connect_timeout);
         Ok(Pool::new(Shared {
             name: self.name.into(),
             acquire_timeout: self.acquire_timeout,
+            shedding: self.shedding,
             slots: Slots::new(dialer, limits),
         }))
     }
@@ -129,10 +138,13 @@ impl PoolBuilder {
                 "must be 1 to 63 printable ASCII characters",
             ));
         }
-        for (setting, value) in [("max_size", self.max_size), ("max_connecting", self.max_connecting)] {
-            if value == 0 || value > MOST_CONNECTIONS {
-                return Err(ConfigError::new(setting, value, "must be 1 to 262143"));
-            }
+        check_max_size(self.max_size)?;
+        if !(1..=MOST_CONNECTING).contains(&self.max_connecting) {
+            return Err(ConfigError::new(
+                "max_connecting",
+                self.max_connecting,
+                "must be 1 to 1000",
+            ));
         }
         if let Some(max_waiting) = self.max_waiting.filter(|max_waiting| *max_waiting > MOST_WAITING) {
             return Err(ConfigError::new("max_waiting", max_waiting, "must be 0 to 1000000"));

@@ -1,55 +1,109 @@
 //! One call's way through, and the only place that knows the order of its steps.
 //!
-//! So far: a deadline is fixed; an idle connection is taken; or else the caller waits in order, or is refused.
+//! So far: a deadline is fixed; an idle connection is taken, or else the caller waits in order, or is refused; the query runs under
+//! what is left.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
+use tokio::time;
+use tokio_postgres::types::ToSql;
 
 use crate::conn::{Client, Dialer};
 use crate::error::{Error, ShedReason};
-use crate::policy::Deadline;
+use crate::policy::{Deadline, Patience, Shedding};
 use crate::slots::{Refusal, Slots};
 use crate::status::Status;
 
-/// What every handle of one pool shares.
+/// What every handle of one pool shares. When the last is gone, the pool is closed.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) acquire_timeout: Duration,
+    pub(crate) shedding: Shedding,
     pub(crate) slots: Arc<Slots<Dialer>>,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.slots.close();
+    }
+}
+
 impl Shared {
+    /// A connection for a caller who waits at most `timeout`, and then takes what time it needs.
     pub(crate) async fn acquire(&self, timeout: Duration) -> Result<Client, Error> {
         if let Some(lease) = self.slots.try_acquire() {
-            return Ok(Client::new(lease));
+            return Ok(Client::new(lease, None));
         }
-        let deadline = Deadline::after(Instant::now().into_std(), timeout);
-        match self.slots.acquire(deadline).await {
-            Ok(lease) => Ok(Client::new(lease)),
-            Err(Refusal::Closed) => Err(Error::Closed),
-            Err(Refusal::QueueFull) => Err(Error::Shed {
-                reason: ShedReason::QueueFull,
+        let asked = now();
+        let deadline = Deadline::after(asked, timeout);
+        self.wait(
+            asked,
+            Patience {
+                deadline,
+                includes_work: false,
+                shedding: self.shedding,
+            },
+        )
+        .await
+    }
+
+    pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
+        match self.slots.try_acquire() {
+            Some(lease) => Ok(Client::new(lease, None)),
+            None if self.slots.counts().is_open => Err(Error::Shed {
+                reason: ShedReason::NoneIdle,
+                retry_after: None,
             }),
+            None => Err(Error::Closed),
+        }
+    }
+
+    async fn wait(&self, asked: Instant, patience: Patience) -> Result<Client, Error> {
+        let deadline = patience.includes_work.then_some(patience.deadline);
+        let shed = |reason, retry_after| {
+            Err(Error::Shed {
+                reason,
+                retry_after: Some(retry_after),
+            })
+        };
+        match self.slots.acquire(patience).await {
+            Ok(lease) => Ok(Client::new(lease, deadline)),
+            Err(Refusal::Closed) => Err(Error::Closed),
+            Err(Refusal::QueueFull(retry_after)) => shed(ShedReason::QueueFull, retry_after),
+            Err(Refusal::Hopeless(retry_after)) => shed(ShedReason::Hopeless, retry_after),
+            Err(Refusal::Overloaded(retry_after)) => shed(ShedReason::Overloaded, retry_after),
             Err(Refusal::Unreachable(source, retry_after)) => Err(Error::Connect { source, retry_after }),
             Err(Refusal::TimedOut) => Err(Error::AcquireTimeout {
-                timeout,
+                timeout: patience.deadline.left(asked),
                 status: Box::new(self.status()),
                 last_connect_error: self.slots.last_error(),
             }),
         }
     }
 
-    pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
-        match self.slots.try_acquire() {
-            Some(lease) => Ok(Client::new(lease)),
-            None if self.slots.counts().closed => Err(Error::Closed),
-            None => Err(Error::Shed {
-                reason: ShedReason::NoneIdle,
+    pub(crate) async fn warm_up(&self, connections: usize, within: Duration) -> Result<(), Error> {
+        let deadline = Deadline::after(now(), within);
+        if self.slots.warm_up(connections, deadline).await {
+            return Ok(());
+        }
+        match self.slots.last_error() {
+            _ if !self.slots.counts().is_open => Err(Error::Closed),
+            Some(source) => Err(Error::Connect {
+                source,
+                retry_after: self.slots.next_dial_in(),
+            }),
+            None => Err(Error::AcquireTimeout {
+                timeout: within,
+                status: Box::new(self.status()),
+                last_connect_error: None,
             }),
         }
+    }
+
+    pub(crate) async fn drain(&self, within: Duration) -> usize {
+        self.slots.drain(Deadline::after(now(), within)).await
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -63,7 +117,129 @@ impl Shared {
             closing: counts.closing,
             waiting: counts.waiting,
             max_waiting: counts.max_waiting,
-            closed: counts.closed,
+            closed: !counts.is_open,
         }
     }
+}
+
+/// One call, with settings of its own. Made by [`Pool::call`](crate::Pool::call).
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a call does nothing until one of its methods is awaited"]
+pub struct Call<'a> {
+    shared: &'a Shared,
+    deadline: Option<Deadline>,
+    shedding: Shedding,
+}
+
+/// When a call has to be over: a [`Duration`] from now, or an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Until(Deadline);
+
+impl From<Duration> for Until {
+    fn from(budget: Duration) -> Self {
+        Self(Deadline::after(now(), budget))
+    }
+}
+
+impl From<Instant> for Until {
+    fn from(instant: Instant) -> Self {
+        Self(Deadline::at(instant))
+    }
+}
+
+impl From<time::Instant> for Until {
+    fn from(instant: time::Instant) -> Self {
+        Self(Deadline::at(instant.into_std()))
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self {
+            shared,
+            deadline: None,
+            shedding: shared.shedding,
+        }
+    }
+
+    /// When the whole call has to be over, waiting and work together: a [`Duration`] from now, or an instant. Who could no longer
+    /// finish is refused, and no connection is spent on an answer that nobody waits for.
+    ///
+    /// Default: [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) for the wait, and no limit for the work.
+    pub fn deadline(mut self, until: impl Into<Until>) -> Self {
+        self.deadline = Some(until.into().0);
+        self
+    }
+
+    /// Whether this call may be refused at once. Default: as the pool.
+    pub fn shedding(mut self, shedding: Shedding) -> Self {
+        self.shedding = shedding;
+        self
+    }
+
+    /// A connection. Its [`time_left`](Client::time_left) is the call's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::get`](crate::Pool::get).
+    pub async fn get(self) -> Result<Client, Error> {
+        let asked = now();
+        let deadline = self
+            .deadline
+            .unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
+        let patience = Patience {
+            deadline,
+            includes_work: self.deadline.is_some(),
+            shedding: self.shedding,
+        };
+        self.shared.wait(asked, patience).await
+    }
+
+    /// Runs one statement and tells how many rows it changed.
+    ///
+    /// At the deadline, or when the future is dropped, the connection is closed: the statement may have been applied or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::get`](crate::Pool::get); [`Error::QueryTimeout`] at the deadline; [`Error::Postgres`] for whatever the
+    /// server answers.
+    pub async fn execute(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+        let client = self.get().await?;
+        let running = Running(Some(client));
+        let result = match (&running.0, self.deadline) {
+            (Some(client), Some(deadline)) => {
+                let begun = now();
+                time::timeout_at(deadline.instant().into(), client.execute(sql, params))
+                    .await
+                    .map_err(|_| Error::QueryTimeout {
+                        after: now().saturating_duration_since(begun),
+                    })?
+            }
+            (Some(client), None) => client.execute(sql, params).await,
+            (None, _) => unreachable!("a running statement has its connection"),
+        };
+        running.is_over();
+        Ok(result?)
+    }
+}
+
+/// A connection with a statement on it. Dropped before the statement is over, it is not given back.
+struct Running(Option<Client>);
+
+impl Running {
+    fn is_over(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            client.discard();
+        }
+    }
+}
+
+fn now() -> Instant {
+    time::Instant::now().into_std()
 }

@@ -22,6 +22,8 @@ pub enum Error {
     Shed {
         /// Why the pool would not let the caller wait.
         reason: ShedReason,
+        /// When to ask again, by what the pool has seen of its own pace.
+        retry_after: Option<Duration>,
     },
 
     /// No connection became free in time. `status` tells the usual causes apart: all in use (holds too long, or the pool too
@@ -47,6 +49,18 @@ pub enum Error {
         retry_after: Duration,
     },
 
+    /// The call's deadline passed while its statement was running. Whether the statement was applied is not known.
+    #[error("the statement was not done when the deadline passed, {after:?} after it began")]
+    #[non_exhaustive]
+    QueryTimeout {
+        /// How long the statement had been running.
+        after: Duration,
+    },
+
+    /// The server's answer, or a connection lost.
+    #[error("{}", postgres_line(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+
     /// The pool was closed, by [`Pool::close`](crate::Pool::close).
     #[error("the pool is closed")]
     Closed,
@@ -58,6 +72,10 @@ pub enum Error {
 pub enum ShedReason {
     /// As many callers wait already as [`max_waiting`](crate::PoolBuilder::max_waiting) allows.
     QueueFull,
+    /// It would have waited longer than it can, by what the pool has seen of its own pace; or its turn came too late for its work to be done in time.
+    Hopeless,
+    /// More is asked of the pool than it can do, and as many wait as it takes to keep it busy.
+    Overloaded,
     /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
     NoneIdle,
 }
@@ -66,6 +84,8 @@ impl std::fmt::Display for ShedReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::QueueFull => "the queue for connections is full",
+            Self::Hopeless => "the wait would be longer than the caller's deadline allows",
+            Self::Overloaded => "more is asked of the pool than it can do",
             Self::NoneIdle => "no connection is idle",
         })
     }
@@ -76,6 +96,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Connect { retry_after, .. } => Some(*retry_after),
+            Self::Shed { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -83,5 +104,14 @@ impl Error {
     /// Whether the pool is overloaded: more is asked of it than it can serve in time. An HTTP service answers 503.
     pub fn is_overload(&self) -> bool {
         matches!(self, Self::Shed { .. } | Self::AcquireTimeout { .. })
+    }
+}
+
+/// The driver's `Display` says only "db error": the server's message and SQLSTATE are what one looks for. Its detail, which may quote
+/// values, is left out.
+fn postgres_line(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{}: {} ({})", db.severity(), db.message(), db.code().code()),
+        None => error.to_string(),
     }
 }

@@ -23,8 +23,10 @@ mod slots;
 mod status;
 
 pub use builder::PoolBuilder;
+pub use call::{Call, Until};
 pub use conn::Client;
 pub use error::{ConfigError, ConnectError, ConnectErrorKind, Error, ShedReason};
+pub use policy::Shedding;
 pub use pool::Pool;
 pub use status::Status;
 pub use tokio_postgres::Config;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::Shared;
+use crate::call::{Call, Shared};
 use crate::conn::Client;
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::status::Status;
 
 /// A pool of connections to PostgreSQL that answers in time: with a connection, or with the reason why not.
 ///
-/// Cloning is cheap; all clones are one pool. When the last clone and the last [`Client`] are gone, the connections are closed.
+/// Cloning is cheap; all clones are one pool. When the last clone is gone the pool is closed; a [`Client`] still held stays alive.
 ///
 /// **Fairness.** Callers are served in the order in which they asked, by whichever comes first: a connection given back or one newly
 /// made. It is handed over directly, so nobody can cut in.
@@ -63,6 +63,54 @@ impl Pool {
         self.shared.try_acquire()
     }
 
+    /// One call with settings of its own: a deadline for the whole, or another rule of refusal.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(pool: failfast::Pool, id: i64) -> Result<(), failfast::Error> {
+    /// let call = pool.call().deadline(Duration::from_millis(250));
+    /// call.execute("UPDATE items SET seen = now() WHERE id = $1", &[&id]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call(&self) -> Call<'_> {
+        Call::new(&self.shared)
+    }
+
+    /// Changes the most connections to 1 to 262,143. Connections beyond a smaller limit are closed: idle ones now, others when they
+    /// are given back; no lease is cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a size out of range; the pool stays as it is.
+    pub fn resize(&self, max_size: usize) -> Result<(), ConfigError> {
+        check_max_size(max_size)?;
+        self.shared.slots.resize(max_size);
+        Ok(())
+    }
+
+    /// Retires every connection made so far: idle ones now, others when they are given back, and those being made when they are ready. For
+    /// a change of credentials or of the server behind the name.
+    pub fn flush(&self) {
+        self.shared.slots.flush();
+    }
+
+    /// Waits until `connections` (at most `max_size`) are idle or in use, dialing what is missing, so that the first callers need not.
+    /// Failed dials are tried again.
+    ///
+    /// # Errors
+    ///
+    /// At the deadline, [`Error::Connect`] if dials failed, else [`Error::AcquireTimeout`]; [`Error::Closed`] if the pool is closed.
+    pub async fn warm_up(&self, connections: usize, within: Duration) -> Result<(), Error> {
+        self.shared.warm_up(connections, within).await
+    }
+
+    /// The end of a service: refuses newcomers with [`Error::Closed`], serves those who wait already, and closes the pool when every
+    /// connection has been given back, or after `within`. Tells how many had not been given back by then.
+    pub async fn drain(&self, within: Duration) -> usize {
+        self.shared.drain(within).await
+    }
+
     /// How many connections and callers there are right now, counted in one instant.
     pub fn status(&self) -> Status {
         self.shared.status()
@@ -74,8 +122,18 @@ impl Pool {
         self.shared.slots.close();
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// Whether [`close`](Self::close) or [`drain`](Self::drain) was called.
     pub fn is_closed(&self) -> bool {
-        self.shared.slots.counts().closed
+        !self.shared.slots.counts().is_open
     }
+}
+
+/// PostgreSQL's own upper bound of `max_connections`.
+const MOST_CONNECTIONS: usize = 262_143;
+
+pub(crate) fn check_max_size(max_size: usize) -> Result<(), ConfigError> {
+    if (1..=MOST_CONNECTIONS).contains(&max_size) {
+        return Ok(());
+    }
+    Err(ConfigError::new("max_size", max_size, "must be 1 to 262143"))
 }

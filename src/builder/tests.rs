@@ -60,7 +60,7 @@ fn max_waiting() {
 fn max_connecting() {
     assert_eq!(
         refusal(builder().max_connecting(0)),
-        "max_connecting = 0: must be 1 to 262143"
+        "max_connecting = 0: must be 1 to 1000"
     );
 }
 

@@ -1,6 +1,7 @@
 //! Makes one connection: names looked up anew, hosts tried in order, everything under one deadline.
 
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -37,8 +38,8 @@ struct Target<'a> {
 }
 
 impl Dialer {
-    pub(crate) fn new(config: Config, connect_timeout: Duration, max_size: usize) -> Self {
-        let factory = Factory::new(config.clone(), max_size);
+    pub(crate) fn new(config: Config, connect_timeout: Duration) -> Self {
+        let factory = Factory::new(config.clone());
         Self {
             config,
             connect_timeout,
@@ -105,18 +106,16 @@ impl Dialer {
             .map_err(|e| ConnectError::handshake(name, e))?;
         let (alive, gone) = oneshot::channel();
         let task = tokio::spawn(drive(connection, gone));
-        let object = self.factory.wrap(client).await.ok_or_else(|| {
-            ConnectError::io(
-                name,
-                io::Error::other("objects were taken out of their guards and kept: no room in deadpool"),
-            )
-        })?;
+        let object =
+            self.factory.wrap(client).await.ok_or_else(|| {
+                ConnectError::io(name, io::Error::other("the deadpool pool behind this one was closed"))
+            })?;
         let statements = Arc::clone(&object.statement_cache);
         Ok(Box::new(Conn {
             object: Some(object),
             statements,
             task,
-            _alive: alive,
+            alive: Some(alive),
         }))
     }
 
@@ -147,8 +146,10 @@ where
     Connection<BoxedIo, S>: Future<Output = Result<(), tokio_postgres::Error>>,
 {
     let cut_off = async {
-        let _ = gone.await;
-        time::sleep(LONGEST_GOODBYE).await;
+        match gone.await {
+            Ok(()) => pending().await, // detached: it is its owner's affair
+            Err(_) => time::sleep(LONGEST_GOODBYE).await,
+        }
     };
     select(pin!(connection), pin!(cut_off)).await;
 }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, PoolConfig};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, PoolConfig, PoolError, Timeouts};
 use tokio::task::JoinHandle;
 use tokio_postgres::Config;
 
@@ -21,25 +21,28 @@ tokio::task_local! {
 pub(super) struct Factory(deadpool_postgres::Pool);
 
 impl Factory {
-    /// For at most `max_size` objects at a time.
-    pub(super) fn new(config: Config, max_size: usize) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         let manager = Manager::from_connect(config, PickUp, ManagerConfig::default());
         let pool = deadpool_postgres::Pool::builder(manager)
-            .config(PoolConfig::new(max_size))
+            .config(PoolConfig::new(1))
             .build();
         Self(pool.expect("a pool without timeouts needs no runtime"))
     }
 
-    /// `None` if deadpool has no room, which is so only if callers took objects out of their guards and kept them.
+    /// `None` only if somebody reached deadpool's pool through an object and closed it.
     pub(super) async fn wrap(&self, client: tokio_postgres::Client) -> Option<Object> {
         FINISHED
             .scope(Cell::new(Some(client)), async {
                 loop {
-                    let object = self
-                        .0
-                        .timeout_get(&deadpool_postgres::Timeouts::wait_millis(0))
-                        .await
-                        .ok()?;
+                    let object = match self.0.timeout_get(&Timeouts::wait_millis(0)).await {
+                        Ok(object) => object,
+                        // How many there may be is not deadpool's to decide: its limit grows on demand, and never shrinks.
+                        Err(PoolError::Timeout(_)) => {
+                            self.0.resize(self.0.status().max_size + 1);
+                            continue;
+                        }
+                        Err(_) => return None,
+                    };
                     let picked_up = FINISHED.with(|finished| {
                         let client = finished.take();
                         let picked_up = client.is_none();

@@ -7,7 +7,7 @@ mod socket;
 
 use std::sync::Arc;
 
-use deadpool_postgres::{Object, StatementCache};
+use deadpool_postgres::{ClientWrapper, Object, StatementCache};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -26,8 +26,8 @@ pub(crate) struct Conn {
     /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it.
     statements: Arc<StatementCache>,
     task: JoinHandle<()>,
-    /// Dropped with the connection: the task then has a second left.
-    _alive: oneshot::Sender<()>,
+    /// Dropped with the connection: the task then has a second left. Used to tell it that the connection is no longer the pool's.
+    alive: Option<oneshot::Sender<()>>,
 }
 
 impl Conn {
@@ -35,6 +35,14 @@ impl Conn {
         if let Some(object) = self.object.take() {
             drop(Object::take(object));
         }
+        self.alive = None;
+    }
+
+    fn detach(mut self) -> ClientWrapper {
+        if let Some(alive) = self.alive.take() {
+            let _ = alive.send(());
+        }
+        Object::take(self.object.take().expect("a leased connection has not ended"))
     }
 }
 
@@ -54,8 +62,6 @@ impl Connection for Box<Conn> {
     /// Says goodbye to the server and waits for the task to end.
     async fn close(mut self) {
         self.end();
-        let (alive, _) = oneshot::channel();
-        drop(std::mem::replace(&mut self._alive, alive));
         let _ = (&mut self.task).await;
     }
 }

@@ -16,8 +16,16 @@ impl Deadline {
         Self(now.checked_add(timeout.min(FOREVER)).unwrap_or(now))
     }
 
+    pub(crate) fn at(instant: Instant) -> Self {
+        Self(instant)
+    }
+
     pub(crate) fn instant(self) -> Instant {
         self.0
+    }
+
+    pub(crate) fn left(self, now: Instant) -> Duration {
+        self.0.saturating_duration_since(now)
     }
 
     pub(crate) fn has_passed(self, now: Instant) -> bool {

@@ -6,26 +6,35 @@
 //!            begin_dials            place                 take, place
 //!   (free) ─────────────▶ dialing ─────────▶ idle ◀──────────────────────▶ in use
 //!      ▲                     │                 │                              │
-//!      │      dial_failed    │                 │ close                retire  │
+//!      │      dial_failed    │                 │ close, flush, resize  retire │
 //!      ├─────────────────────┘                 ▼                              │
 //!      └────────────────────────────────── closing ◀──────────────────────────┘
 //!                   closed
 //! ```
 //!
-//! Three rules hold after every transition, and the property test below checks them against a plain model:
-//! the slots in all states never exceed the limit; nobody waits while a connection is idle; waiters are served in order.
+//! Three rules hold after every transition, and a property test checks them against a plain model: no slot is taken beyond the limit;
+//! nobody waits while a connection is idle; waiters are served in order.
 //!
 //! A transition only moves things and returns what is to be done. The shell (`super`) sends, wakes, drops and spawns after unlock.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::Deadline;
+use crate::policy::{Forecast, Patience, Shedding};
 
-/// Pause after the first failed dial. It doubles with every further failure.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-/// No pause is longer: a server that is back is found within about a second.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// A queue without shedding is this long at most.
+pub(crate) const MOST_WAITING: usize = 1_000_000;
+
+/// The bounds that a core keeps, and the time that callers are expected to have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_size: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_connecting: usize,
+    pub(crate) room: Duration,
+}
 
 /// How many slots are in each state, and how many callers wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,22 +46,27 @@ pub(crate) struct Counts {
     pub(crate) closing: usize,
     pub(crate) waiting: usize,
     pub(crate) max_waiting: usize,
-    pub(crate) closed: bool,
+    pub(crate) is_open: bool,
 }
 
-/// The bounds that a core keeps.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) max_size: usize,
-    pub(crate) max_waiting: usize,
-    pub(crate) max_connecting: usize,
+/// A connection in use, since when, and of which generation. To be given back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Held<C> {
+    pub(crate) conn: C,
+    since: Instant,
+    generation: u64,
 }
 
-/// Why a caller may not wait.
+/// Why a caller gets no connection, and when to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     Closed,
-    QueueFull,
+    Expired,
+    QueueFull(Duration),
+    /// It would wait longer than it can.
+    Hopeless(Duration),
+    /// More is asked of the pool than it can do, and enough wait to keep it busy.
+    Overloaded(Duration),
     /// Nothing is connected and the last dials failed; the next may begin after this long.
     Unreachable(Duration),
 }
@@ -60,123 +74,151 @@ pub(crate) enum Refused {
 /// What became of a caller that asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<C> {
-    Took(C),
+    Took(Held<C>),
     Waits(WaiterId),
 }
 
-/// What became of a connection, and who found its deadline past on the way.
+/// What became of a connection, and who was refused on the way.
 #[derive(Debug)]
 pub(crate) struct Placed<C, W> {
     pub(crate) to: Place<C, W>,
-    pub(crate) expired: Vec<W>,
+    pub(crate) refused: Vec<(W, Refused)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place<C, W> {
-    Waiter(W, C),
+    Waiter(W, Held<C>),
     Idle,
     /// To be closed; its slot is taken until [`Core::closed`].
     Closing(C),
 }
 
-/// Dials to begin now, and when to ask again if some are held up by the backoff.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dials {
-    pub(crate) begin: usize,
+/// Dials to begin now, with these numbers; and when to ask again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Begin {
+    pub(crate) dials: Range<u64>,
     pub(crate) ask_again: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Serves those who wait already.
+    Draining,
+    Closed,
 }
 
 /// `C` is the connection, `W` the way to reach a waiter.
 #[derive(Debug)]
 pub(crate) struct Core<C, W> {
     limits: Limits,
-    /// Freshest last.
-    idle: Vec<C>,
-    dialing: usize,
+    /// Freshest last, each with its generation.
+    idle: Vec<(C, u64)>,
     in_use: usize,
     closing: usize,
+    dials: Dials,
     queue: Queue<W>,
-    /// Failed dials since the last success; those of one burst count once.
-    failures: u32,
-    retry_at: Option<Instant>,
-    /// The shell has been told to ask again.
-    asked_again: bool,
-    closed: bool,
+    forecast: Forecast,
+    /// Connections of an older one are not used again.
+    generation: u64,
+    /// So many connections are wanted even if nobody waits for them.
+    wanted: usize,
+    phase: Phase,
 }
 
 impl<C, W> Core<C, W> {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(now: Instant, limits: Limits) -> Self {
         Self {
             limits,
             idle: Vec::new(),
-            dialing: 0,
             in_use: 0,
             closing: 0,
+            dials: Dials::new(),
             queue: Queue::new(),
-            failures: 0,
-            retry_at: None,
-            asked_again: false,
-            closed: false,
+            forecast: Forecast::new(now, limits.room),
+            generation: 0,
+            wanted: 0,
+            phase: Phase::Open,
         }
     }
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             limit: self.limits.max_size,
-            dialing: self.dialing,
+            dialing: self.dials.len(),
             idle: self.idle.len(),
             in_use: self.in_use,
             closing: self.closing,
             waiting: self.queue.len(),
             max_waiting: self.limits.max_waiting,
-            closed: self.closed,
+            is_open: self.phase == Phase::Open,
         }
     }
 
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
-    pub(crate) fn take(&mut self) -> Option<C> {
-        let conn = self.idle.pop()?;
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
+        if self.phase != Phase::Open {
+            return None;
+        }
+        let (conn, generation) = self.idle.pop()?;
         self.in_use += 1;
-        Some(conn)
+        self.note_work(now);
+        Some(Held {
+            conn,
+            since: now,
+            generation,
+        })
     }
 
     /// Takes an idle connection, or joins the queue, or is refused.
     pub(crate) fn enter(
         &mut self,
         now: Instant,
-        deadline: Deadline,
+        patience: Patience,
         waiter: impl FnOnce() -> W,
     ) -> Result<Entered<C>, Refused> {
-        if self.closed {
+        if self.phase != Phase::Open {
             return Err(Refused::Closed);
         }
-        if let Some(conn) = self.take() {
-            return Ok(Entered::Took(conn));
+        if let Some(held) = self.take(now) {
+            return Ok(Entered::Took(held));
         }
         if let Some(wait) = self.unreachable_for(now) {
             return Err(Refused::Unreachable(wait));
         }
-        if self.queue.len() >= self.limits.max_waiting {
-            return Err(Refused::QueueFull);
+        self.forecast.on_arrival(now, patience.deadline.left(now));
+        self.admit(now, &patience)?;
+        if self.queue.len() == 0 {
+            self.forecast.on_queue_begins(now);
         }
-        Ok(Entered::Waits(self.queue.push(waiter(), deadline)))
+        Ok(Entered::Waits(self.queue.push(waiter(), patience)))
     }
 
     /// A waiter gives up. `None` if it has been served, or refused, meanwhile.
-    pub(crate) fn leave(&mut self, id: WaiterId) -> Option<W> {
-        self.queue.remove(id)
+    pub(crate) fn leave(&mut self, now: Instant, id: WaiterId) -> Option<W> {
+        let waiter = self.queue.remove(id)?;
+        self.note_queue(now);
+        Some(waiter)
     }
 
     /// A lease ends and its connection is fit for the next.
-    pub(crate) fn release(&mut self, now: Instant, conn: C) -> Placed<C, W> {
+    pub(crate) fn release(&mut self, now: Instant, held: Held<C>) -> Placed<C, W> {
         self.in_use -= 1;
-        self.place(now, conn)
+        self.forecast.on_release(now, now.saturating_duration_since(held.since));
+        self.place(now, held.conn, held.generation)
     }
 
     /// A lease ends and its connection is not fit for anybody: it is to be closed.
-    pub(crate) fn retire(&mut self) {
+    pub(crate) fn retire(&mut self, now: Instant) {
         self.in_use -= 1;
         self.closing += 1;
+        self.note_work(now);
+    }
+
+    /// A lease ends and its connection is the caller's from now on: its slot is free.
+    pub(crate) fn detach(&mut self, now: Instant) {
+        self.in_use -= 1;
+        self.note_work(now);
     }
 
     /// A connection being closed has ended.
@@ -185,114 +227,224 @@ impl<C, W> Core<C, W> {
     }
 
     /// How many dials are wanted, counted anew at each call so that none is made for nothing. They are under way from here on.
-    pub(crate) fn begin_dials(&mut self, now: Instant) -> Dials {
-        let begin = self.wanted_dials();
-        if begin > 0 {
-            if let Some(retry_at) = self.retry_at.filter(|retry_at| now < *retry_at) {
-                let first = !self.asked_again;
-                self.asked_again = true;
-                return Dials {
-                    begin: 0,
-                    ask_again: first.then_some(retry_at),
-                };
-            }
-        }
-        self.dialing += begin;
-        Dials { begin, ask_again: None }
+    pub(crate) fn begin_dials(&mut self, now: Instant) -> Begin {
+        let wanted = match self.phase {
+            Phase::Closed => Wanted::default(),
+            Phase::Open | Phase::Draining => Wanted {
+                dials: self
+                    .queue
+                    .len()
+                    .max(self.wanted.saturating_sub(self.idle.len() + self.in_use)),
+                room: self.limits.max_size.saturating_sub(self.taken()),
+                at_once: self.limits.max_connecting,
+            },
+        };
+        self.dials.begin(now, self.generation, wanted)
     }
 
-    /// The instant named by [`Dials::ask_again`] has come.
+    /// The instant named by [`Begin::ask_again`] has come.
     pub(crate) fn asking_again(&mut self) {
-        self.asked_again = false;
+        self.dials.asking_again();
     }
 
-    /// A dial has succeeded.
-    pub(crate) fn dialed(&mut self, now: Instant, conn: C) -> Placed<C, W> {
-        self.dialing -= 1;
-        self.failures = 0;
-        self.retry_at = None;
-        self.place(now, conn)
+    /// A dial has succeeded. Also returns the dials that it shows to be stuck: they are to be given up.
+    pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> (Placed<C, W>, Vec<u64>) {
+        let (generation, stuck) = self.dials.succeeded(now, dial);
+        (self.place(now, conn, generation), stuck)
     }
 
     /// A dial has failed. `jitter`, from 0 to 1, shortens the pause by up to half. Returns those who wait for nothing now.
-    pub(crate) fn dial_failed(&mut self, now: Instant, jitter: f64) -> Vec<W> {
-        self.dialing -= 1;
-        if self.retry_at.is_none_or(|retry_at| retry_at <= now) {
-            let pause = FIRST_BACKOFF
-                .saturating_mul(1 << self.failures.min(10))
-                .min(LONGEST_BACKOFF);
-            self.failures += 1;
-            self.retry_at = Some(now + pause.mul_f64(1.0 - jitter / 2.0));
+    pub(crate) fn dial_failed(&mut self, now: Instant, dial: u64, jitter: f64) -> Vec<W> {
+        self.dials.failed(now, dial, jitter);
+        if self.unreachable_for(now).is_none() {
+            return Vec::new();
         }
-        if self.unreachable_for(now).is_some() {
-            self.queue.drain()
-        } else {
-            Vec::new()
-        }
+        let waiters = self.queue.drain();
+        self.note_queue(now);
+        waiters
     }
 
     /// A dial came to no end, through no fault of the server.
-    pub(crate) fn dial_abandoned(&mut self) {
-        self.dialing -= 1;
+    pub(crate) fn dial_abandoned(&mut self, dial: u64) {
+        self.dials.abandoned(dial);
     }
 
-    /// Nothing is served from now on. Returns the idle connections, to be closed, and everybody who waits.
-    pub(crate) fn close(&mut self) -> (Vec<C>, Vec<W>) {
-        self.closed = true;
-        self.closing += self.idle.len();
-        (std::mem::take(&mut self.idle), self.queue.drain())
+    /// While this is set, so many connections are dialed even if nobody waits for them.
+    pub(crate) fn want(&mut self, connections: usize) {
+        self.wanted = connections;
     }
 
-    fn place(&mut self, now: Instant, conn: C) -> Placed<C, W> {
-        let mut expired = Vec::new();
-        if self.closed {
-            self.closing += 1;
-            return Placed {
-                to: Place::Closing(conn),
-                expired,
-            };
-        }
-        while let Some((waiter, deadline)) = self.queue.pop() {
-            if deadline.has_passed(now) {
-                expired.push(waiter);
-                continue;
-            }
-            self.in_use += 1;
-            return Placed {
-                to: Place::Waiter(waiter, conn),
-                expired,
-            };
-        }
-        self.idle.push(conn);
-        Placed {
-            to: Place::Idle,
-            expired,
+    /// From now on, `max_size` connections at most. Returns the idle ones beyond; leases beyond end when they are given back.
+    pub(crate) fn resize(&mut self, now: Instant, max_size: usize) -> Vec<C> {
+        self.limits.max_size = max_size;
+        let surplus = (self.idle.len() + self.in_use)
+            .saturating_sub(max_size)
+            .min(self.idle.len());
+        let idle = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
+        self.closing += surplus;
+        self.note_work(now);
+        idle
+    }
+
+    /// No connection made before now, and none that is being made, is used again. Returns the idle ones, to be closed.
+    pub(crate) fn flush(&mut self, now: Instant) -> Vec<C> {
+        self.generation += 1;
+        self.close_idle(now)
+    }
+
+    /// Newcomers are refused; those who wait already are served.
+    pub(crate) fn drain(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
         }
     }
 
-    /// As many as there are waiters without one, as far as the limits allow; one at a time once they fail.
-    fn wanted_dials(&self) -> usize {
-        if self.closed {
-            return 0;
-        }
-        let at_once = if self.failures == 0 {
-            self.limits.max_connecting
-        } else {
-            1
-        };
-        let taken = self.dialing + self.idle.len() + self.in_use + self.closing;
-        let waiting = self.queue.len().saturating_sub(self.dialing);
-        let room = self.limits.max_size.saturating_sub(taken);
-        waiting.min(room).min(at_once.saturating_sub(self.dialing))
+    /// Nothing is served from now on. Returns the idle connections, to be closed, everybody who waits, and the dials to be given up.
+    pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<W>, Vec<u64>) {
+        self.phase = Phase::Closed;
+        let waiters = self.queue.drain();
+        self.note_queue(now);
+        (self.close_idle(now), waiters, self.dials.give_all_up())
+    }
+
+    /// Whether the dial has not come to its end.
+    pub(crate) fn is_dialing(&self, dial: u64) -> bool {
+        self.dials.is_under_way(dial)
+    }
+
+    /// Whether the dial was to be given up.
+    pub(crate) fn is_given_up(&self, dial: u64) -> bool {
+        self.dials.is_given_up(dial)
     }
 
     /// Set while nothing is connected, nothing is being dialed, and the next dial is not due yet.
     pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
-        if self.idle.len() + self.in_use + self.dialing > 0 {
-            return None;
+        let is_hopeful = self.idle.len() + self.in_use + self.dials.len() > 0;
+        if is_hopeful { None } else { self.dials.pause(now) }
+    }
+
+    fn place(&mut self, now: Instant, conn: C, generation: u64) -> Placed<C, W> {
+        let mut refused = Vec::new();
+        let live = self.idle.len() + self.in_use + self.dials.len();
+        let is_over = live >= self.limits.max_size || generation != self.generation || self.phase == Phase::Closed;
+        if is_over {
+            self.closing += 1;
+            self.note_work(now);
+            return Placed {
+                to: Place::Closing(conn),
+                refused,
+            };
         }
-        let wait = self.retry_at?.saturating_duration_since(now);
-        (!wait.is_zero()).then_some(wait)
+        let median_hold = if self.queue.len() > 0 {
+            self.forecast.median_hold()
+        } else {
+            None
+        };
+        while let Some((waiter, patience)) = self.queue.pop() {
+            if patience.deadline.has_passed(now) {
+                refused.push((waiter, Refused::Expired));
+            } else if patience.is_hopeless(now, median_hold) {
+                let retry_after = self.retry_after(now, 0);
+                refused.push((waiter, Refused::Hopeless(retry_after)));
+            } else {
+                self.in_use += 1;
+                self.forecast.on_served();
+                self.note_queue(now);
+                self.note_work(now);
+                return Placed {
+                    to: Place::Waiter(
+                        waiter,
+                        Held {
+                            conn,
+                            since: now,
+                            generation,
+                        },
+                    ),
+                    refused,
+                };
+            }
+        }
+        if self.phase == Phase::Draining {
+            self.closing += 1;
+            self.note_work(now);
+            return Placed {
+                to: Place::Closing(conn),
+                refused,
+            };
+        }
+        self.idle.push((conn, generation));
+        self.note_queue(now);
+        self.note_work(now);
+        Placed {
+            to: Place::Idle,
+            refused,
+        }
+    }
+
+    /// The rule of refusal: see `docs/architecture.md`.
+    fn admit(&mut self, now: Instant, patience: &Patience) -> Result<(), Refused> {
+        let waiting = self.queue.len();
+        let longest = if patience.shedding == Shedding::Off {
+            MOST_WAITING
+        } else {
+            self.limits.max_waiting
+        };
+        if waiting >= longest {
+            return Err(Refused::QueueFull(self.retry_after(now, 0)));
+        }
+        if patience.shedding != Shedding::Predictive {
+            return Ok(());
+        }
+        // While connections can still be made, a queue is judged by what the pool is about to be.
+        let is_growing = self.in_use < self.limits.max_size && !self.dials.are_failing();
+        let connections = if is_growing { self.limits.max_size } else { self.in_use };
+        let Some(mut wait) = self.forecast.wait(now, waiting, connections) else {
+            return Ok(());
+        };
+        if !is_growing {
+            wait = wait.max(self.forecast.stalled_for(now));
+        }
+        let room = patience.room(now, self.forecast.median_hold());
+        if wait > room {
+            let too_long = wait - room;
+            return Err(Refused::Hopeless(too_long.max(self.retry_after(now, 0))));
+        }
+        let enough = (connections / 2).max(1);
+        if self.forecast.is_overloaded() && waiting >= enough {
+            return Err(Refused::Overloaded(self.retry_after(now, waiting - enough)));
+        }
+        Ok(())
+    }
+
+    /// When so many waiters, and one more, will have been served.
+    fn retry_after(&mut self, now: Instant, waiters: usize) -> Duration {
+        let connections = self.in_use;
+        match self.forecast.gap(now, connections) {
+            Some(gap) => gap.saturating_mul(u32::try_from(waiters + 1).unwrap_or(u32::MAX)),
+            None => self.forecast.room(),
+        }
+    }
+
+    fn close_idle(&mut self, now: Instant) -> Vec<C> {
+        let idle: Vec<_> = self.idle.drain(..).map(|(conn, _)| conn).collect();
+        self.closing += idle.len();
+        self.note_work(now);
+        idle
+    }
+
+    fn taken(&self) -> usize {
+        self.dials.len() + self.idle.len() + self.in_use + self.closing
+    }
+
+    fn note_work(&mut self, now: Instant) {
+        self.forecast
+            .on_working(now, if self.idle.is_empty() { self.in_use } else { 0 });
+    }
+
+    fn note_queue(&mut self, now: Instant) {
+        if self.queue.len() == 0 {
+            self.forecast.on_queue_ends(now);
+        }
     }
 }
 

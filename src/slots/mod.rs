@@ -1,32 +1,37 @@
 //! Who holds a connection: the shell around [`core`].
 //!
 //! [`Slots`] locks the core for a few instructions at a time and does, after unlock, what a transition asked for: it hands a
-//! connection to a waiter, spawns a dial, closes a connection. Every right is a value that gives itself back when it is dropped:
-//! [`Lease`] (a connection in use), `Waiting` (a place in the queue), `Dialing` and `Closing` (slots of background tasks). So any
-//! future here may be dropped at any await, by a caller that lost interest or by a runtime that ends.
+//! connection to a waiter, spawns a dial, closes a connection. Every right is a value that gives itself back when it is dropped: a
+//! [`Lease`] (a connection in use), a place in the queue (`waiting`), the slots of background tasks (`tasks`). So any future here may be
+//! dropped at any await, by a caller that lost interest or by a runtime that ends.
 //!
 //! Dials belong to the pool: a caller whose future is dropped never cancels one.
 
 mod core;
+mod dials;
+mod lease;
 mod queue;
+mod tasks;
+mod upkeep;
+mod waiting;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::time::{self, Instant};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use self::core::{Core, Entered, Place, Placed, Refused};
-pub(crate) use self::core::{Counts, Limits};
-use self::queue::WaiterId;
-use crate::policy::Deadline;
-
-/// A connection that is not gone after this long is cut off.
-const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+use self::core::{Core, Held, Place, Placed};
+pub(crate) use self::core::{Counts, Limits, MOST_WAITING};
+pub(crate) use self::lease::Lease;
+use self::waiting::{Entry, Waiting};
+use crate::policy::Patience;
 
 /// What the slots need to know of a connection.
 pub(crate) trait Connection: Send + Sized + 'static {
@@ -49,19 +54,26 @@ pub(crate) trait Dial: Send + Sync + 'static {
     fn abandoned() -> Self::Error;
 }
 
-/// Why a caller got no connection.
+/// Why a caller got no connection. Durations say when to come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal<E> {
     Closed,
-    QueueFull,
+    /// Its deadline passed.
     TimedOut,
-    /// Nothing is connected and dials fail, with this error; the next begins after this long.
+    QueueFull(Duration),
+    Hopeless(Duration),
+    Overloaded(Duration),
+    /// Nothing is connected and dials fail, with this error.
     Unreachable(E, Duration),
 }
 
 pub(crate) struct Slots<D: Dial> {
     dial: D,
     state: Mutex<State<D>>,
+    /// Told of every change while somebody watches. Whoever changes something does so under the lock and looks at `watchers` after; whoever
+    /// watches counts itself before it looks under the lock: no change is missed.
+    changed: Notify,
+    watchers: AtomicUsize,
 }
 
 /// The way to reach a waiter.
@@ -73,6 +85,9 @@ struct State<D: Dial> {
     last_error: Option<D::Error>,
     /// Where background work is spawned: the runtime of the latest caller that found no idle connection.
     runtime: Option<Handle>,
+    dial_tasks: HashMap<u64, AbortHandle>,
+    /// Numbers of connections that are wanted though nobody waits for them.
+    wishes: Vec<usize>,
 }
 
 impl<D: Dial> State<D> {
@@ -82,26 +97,53 @@ impl<D: Dial> State<D> {
             self.runtime = Some(current);
         }
     }
+
+    fn wish(&mut self, connections: usize) {
+        self.wishes.push(connections);
+        self.core.want(self.wishes.iter().copied().max().unwrap_or(0));
+    }
+
+    fn wish_no_more(&mut self, connections: usize) {
+        if let Some(index) = self.wishes.iter().position(|wish| *wish == connections) {
+            self.wishes.swap_remove(index);
+        }
+        self.core.want(self.wishes.iter().copied().max().unwrap_or(0));
+    }
+
+    fn abort_dials(&mut self, numbers: &[u64]) -> Vec<AbortHandle> {
+        numbers
+            .iter()
+            .filter_map(|number| self.dial_tasks.remove(number))
+            .collect()
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 impl<D: Dial> Slots<D> {
     pub(crate) fn new(dial: D, limits: Limits) -> Arc<Self> {
         let state = State {
-            core: Core::new(limits),
+            core: Core::new(now(), limits),
             last_error: None,
             runtime: None,
+            dial_tasks: HashMap::new(),
+            wishes: Vec::new(),
         };
         Arc::new(Self {
             dial,
             state: Mutex::new(state),
+            changed: Notify::new(),
+            watchers: AtomicUsize::new(0),
         })
     }
 
     /// An idle connection if there is one. Never waits; needs no runtime while connections are alive.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Lease<D>> {
         loop {
-            let conn = self.lock().core.take()?;
-            let lease = self.lease(conn);
+            let held = self.lock().core.take(now())?;
+            let lease = Lease::new(self, held);
             if lease.is_usable() {
                 return Some(lease);
             }
@@ -112,14 +154,11 @@ impl<D: Dial> Slots<D> {
     /// An idle connection, or the first that is released or dialed for this caller, in order of arrival.
     ///
     /// Dropping the future gives the place in the queue up; a connection that was just handed over comes back.
-    pub(crate) async fn acquire(self: &Arc<Self>, deadline: Deadline) -> Result<Lease<D>, Refusal<D::Error>> {
-        if let Some(lease) = self.try_acquire() {
-            return Ok(lease);
-        }
+    pub(crate) async fn acquire(self: &Arc<Self>, patience: Patience) -> Result<Lease<D>, Refusal<D::Error>> {
         loop {
-            let lease = match self.enter(deadline)? {
+            let lease = match Waiting::enter(self, patience)? {
                 Entry::Took(lease) => lease,
-                Entry::Waits(waiting) => waiting.served_by(deadline).await?,
+                Entry::Waits(waiting) => waiting.served_by(patience.deadline).await?,
             };
             if lease.is_usable() {
                 return Ok(lease);
@@ -131,153 +170,61 @@ impl<D: Dial> Slots<D> {
         self.lock().core.counts()
     }
 
+    /// How the latest dial failed, if none has succeeded since.
     pub(crate) fn last_error(&self) -> Option<D::Error> {
         self.lock().last_error.clone()
     }
 
-    /// Refuses everybody from now on, waiters included. Idle connections end now, leases when they are returned.
-    pub(crate) fn close(self: &Arc<Self>) {
-        let mut state = self.lock();
-        let (idle, waiters) = state.core.close();
-        let runtime = Handle::try_current().ok().or_else(|| state.runtime.clone());
-        drop(state);
-        for waiter in waiters {
-            let _ = waiter.send(Err(Refusal::Closed));
-        }
-        for conn in idle {
-            self.spawn_close(runtime.as_ref(), conn);
-        }
+    /// How long until the next dial may begin.
+    pub(crate) fn next_dial_in(&self) -> Duration {
+        self.lock().core.unreachable_for(now()).unwrap_or_default()
     }
 
-    fn enter(self: &Arc<Self>, deadline: Deadline) -> Result<Entry<D>, Refusal<D::Error>> {
-        let now = Instant::now().into_std();
-        let mut answer = None;
-        let mut state = self.lock();
-        let entered = state.core.enter(now, deadline, || {
-            let (waiter, receiver) = oneshot::channel();
-            answer = Some(receiver);
-            waiter
-        });
-        match (entered, answer) {
-            (Ok(Entered::Took(conn)), _) => {
-                drop(state);
-                Ok(Entry::Took(self.lease(conn)))
-            }
-            (Ok(Entered::Waits(id)), Some(answer)) => {
-                state.remember_runtime();
-                drop(state);
-                self.dial_what_is_wanted();
-                Ok(Entry::Waits(Waiting {
-                    id: Some(id),
-                    answer,
-                    slots: Arc::clone(self),
-                }))
-            }
-            (Err(Refused::QueueFull), _) => Err(Refusal::QueueFull),
-            (Err(Refused::Unreachable(wait)), _) => {
-                let error = state.last_error.clone().unwrap_or_else(D::abandoned);
-                Err(Refusal::Unreachable(error, wait))
-            }
-            (Err(Refused::Closed) | Ok(Entered::Waits(_)), _) => Err(Refusal::Closed),
+    fn release(self: &Arc<Self>, held: Held<D::Conn>) {
+        if !held.conn.is_usable() {
+            return self.retire(held);
         }
-    }
-
-    fn lease(self: &Arc<Self>, conn: D::Conn) -> Lease<D> {
-        Lease {
-            conn: Some(conn),
-            slots: Arc::clone(self),
-        }
-    }
-
-    fn release(self: &Arc<Self>, conn: D::Conn) {
-        if !conn.is_usable() {
-            let mut state = self.lock();
-            state.core.retire();
-            let runtime = state.runtime.clone();
-            drop(state);
-            self.spawn_close(runtime.as_ref(), conn);
-            self.dial_what_is_wanted();
-            return;
-        }
-        let placed = self.lock().core.release(Instant::now().into_std(), conn);
+        let placed = self.lock().core.release(now(), held);
         self.deliver(placed);
+    }
+
+    fn retire(self: &Arc<Self>, held: Held<D::Conn>) {
+        let mut state = self.lock();
+        state.core.retire(now());
+        drop(state);
+        self.spawn_close(held.conn);
+        self.dial_what_is_wanted();
     }
 
     /// Hands over what a transition placed, and places again what its taker no longer wanted.
     fn deliver(self: &Arc<Self>, mut placed: Placed<D::Conn, Waiter<D>>) {
         loop {
-            for waiter in placed.expired {
-                let _ = waiter.send(Err(Refusal::TimedOut));
+            for (waiter, why) in placed.refused {
+                let _ = waiter.send(Err(self.explain(why)));
             }
             match placed.to {
-                Place::Idle => return,
+                Place::Idle => break,
                 Place::Closing(conn) => {
-                    let runtime = self.lock().runtime.clone();
-                    return self.spawn_close(runtime.as_ref(), conn);
+                    self.spawn_close(conn);
+                    break;
                 }
-                Place::Waiter(waiter, conn) => match waiter.send(Ok(self.lease(conn))) {
-                    Err(Ok(lease)) => {
-                        let conn = lease.into_conn();
-                        placed = self.lock().core.release(Instant::now().into_std(), conn);
-                    }
-                    _ => return,
+                Place::Waiter(waiter, held) => match waiter.send(Ok(Lease::new(self, held))) {
+                    Err(Ok(lease)) => placed = self.lock().core.release(now(), lease.into_held()),
+                    _ => break,
                 },
             }
         }
-    }
-
-    fn dial_what_is_wanted(self: &Arc<Self>) {
-        let mut state = self.lock();
-        let Some(runtime) = state.runtime.clone() else { return };
-        let dials = state.core.begin_dials(Instant::now().into_std());
-        drop(state);
-        for _ in 0..dials.begin {
-            let dialing = Dialing {
-                slots: Some(Arc::clone(self)),
-                runtime: runtime.clone(),
-            };
-            runtime.spawn(dialing.run());
-        }
-        if let Some(instant) = dials.ask_again {
-            runtime.spawn(AskAgain(Arc::clone(self)).at(instant.into()));
-        }
-    }
-
-    fn dialed(self: &Arc<Self>, conn: D::Conn) {
-        let mut state = self.lock();
-        state.last_error = None;
-        let placed = state.core.dialed(Instant::now().into_std(), conn);
-        drop(state);
-        self.deliver(placed);
-        self.dial_what_is_wanted();
-    }
-
-    fn dial_failed(self: &Arc<Self>, error: D::Error) {
-        let now = Instant::now().into_std();
-        let mut state = self.lock();
-        state.last_error = Some(error.clone());
-        let waiters = state.core.dial_failed(now, fastrand::f64());
-        let wait = state.core.unreachable_for(now).unwrap_or_default();
-        drop(state);
-        for waiter in waiters {
-            let _ = waiter.send(Err(Refusal::Unreachable(error.clone(), wait)));
-        }
-        self.dial_what_is_wanted();
-    }
-
-    fn spawn_close(self: &Arc<Self>, runtime: Option<&Handle>, conn: D::Conn) {
-        let closing = Closing(Arc::clone(self));
-        // Without a runtime there is nobody who could wait: dropping the connection cuts it off, and frees its slot.
-        if let Some(runtime) = runtime {
-            runtime.spawn(async move {
-                let _ = time::timeout(LONGEST_CLOSE, conn.close()).await;
-                drop(closing);
-            });
-        }
+        self.tell_watchers();
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_watchers(&self) {
+        if self.watchers.load(Relaxed) > 0 {
+            self.changed.notify_waiters();
+        }
     }
 }
 
@@ -286,155 +233,6 @@ impl<D: Dial> fmt::Debug for Slots<D> {
         f.debug_struct("Slots")
             .field("counts", &self.counts())
             .finish_non_exhaustive()
-    }
-}
-
-/// A connection in use. Dropping it gives the connection to the first waiter, or back to the idle ones.
-pub(crate) struct Lease<D: Dial> {
-    conn: Option<D::Conn>,
-    slots: Arc<Slots<D>>,
-}
-
-impl<D: Dial> Lease<D> {
-    /// Without giving it back: the slot stays in use.
-    fn into_conn(mut self) -> D::Conn {
-        self.conn.take().expect(HELD)
-    }
-}
-
-/// Why `conn` is never `None`: it is taken where the lease itself ends, and nowhere else.
-const HELD: &str = "a lease holds its connection until it ends";
-
-impl<D: Dial> Deref for Lease<D> {
-    type Target = D::Conn;
-
-    fn deref(&self) -> &D::Conn {
-        self.conn.as_ref().expect(HELD)
-    }
-}
-
-impl<D: Dial> DerefMut for Lease<D> {
-    fn deref_mut(&mut self) -> &mut D::Conn {
-        self.conn.as_mut().expect(HELD)
-    }
-}
-
-impl<D: Dial> Drop for Lease<D> {
-    fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            self.slots.release(conn);
-        }
-    }
-}
-
-impl<D: Dial> fmt::Debug for Lease<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").finish_non_exhaustive()
-    }
-}
-
-/// What became of a caller that found no idle connection.
-enum Entry<D: Dial> {
-    Took(Lease<D>),
-    Waits(Waiting<D>),
-}
-
-/// A place in the queue.
-struct Waiting<D: Dial> {
-    /// `None` once answered.
-    id: Option<WaiterId>,
-    answer: oneshot::Receiver<Result<Lease<D>, Refusal<D::Error>>>,
-    slots: Arc<Slots<D>>,
-}
-
-impl<D: Dial> Waiting<D> {
-    async fn served_by(mut self, deadline: Deadline) -> Result<Lease<D>, Refusal<D::Error>> {
-        if let Ok(Ok(answer)) = time::timeout_at(deadline.instant().into(), &mut self.answer).await {
-            self.id = None;
-            return answer;
-        }
-        self.leave();
-        // Handed over in the very instant in which the deadline passed: better served than refused.
-        self.answer.try_recv().unwrap_or(Err(Refusal::TimedOut))
-    }
-
-    fn leave(&mut self) {
-        if let Some(id) = self.id.take() {
-            let waiter = self.slots.lock().core.leave(id);
-            drop(waiter);
-        }
-    }
-}
-
-impl<D: Dial> Drop for Waiting<D> {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-/// The slot of a dial under way on `runtime`.
-struct Dialing<D: Dial> {
-    /// `None` once the dial has come to an end.
-    slots: Option<Arc<Slots<D>>>,
-    runtime: Handle,
-}
-
-impl<D: Dial> Dialing<D> {
-    async fn run(mut self) {
-        let Some(slots) = self.slots.clone() else { return };
-        let result = slots.dial.dial().await;
-        self.slots = None;
-        match result {
-            Ok(conn) => slots.dialed(conn),
-            Err(error) => slots.dial_failed(error),
-        }
-    }
-}
-
-impl<D: Dial> Drop for Dialing<D> {
-    fn drop(&mut self) {
-        let Some(slots) = self.slots.take() else { return };
-        let mut state = slots.lock();
-        if state
-            .runtime
-            .as_ref()
-            .is_none_or(|latest| latest.id() == self.runtime.id())
-        {
-            drop(state);
-            return slots.dial_failed(D::abandoned());
-        }
-        // The runtime has ended, but callers are alive on another: dial there.
-        state.core.dial_abandoned();
-        drop(state);
-        slots.dial_what_is_wanted();
-    }
-}
-
-/// The slot of a connection that is being closed.
-struct Closing<D: Dial>(Arc<Slots<D>>);
-
-impl<D: Dial> Drop for Closing<D> {
-    fn drop(&mut self) {
-        self.0.lock().core.closed();
-        self.0.dial_what_is_wanted();
-    }
-}
-
-/// The promise to ask the core again for dials. Broken when its runtime ends; whoever enters next is promised anew.
-struct AskAgain<D: Dial>(Arc<Slots<D>>);
-
-impl<D: Dial> AskAgain<D> {
-    async fn at(self, instant: Instant) {
-        time::sleep_until(instant).await;
-        let slots = Arc::clone(&self.0);
-        drop(self);
-        slots.dial_what_is_wanted();
-    }
-}
-
-impl<D: Dial> Drop for AskAgain<D> {
-    fn drop(&mut self) {
-        self.0.lock().core.asking_again();
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::policy::Deadline;
+use crate::policy::Patience;
 
 /// Empty entries that are tolerated whatever the number of waiters, so that a short queue is never swept.
 const TOLERATED: usize = 32;
@@ -18,7 +18,7 @@ pub(crate) struct WaiterId(u64);
 #[derive(Debug)]
 struct Entry<W> {
     id: WaiterId,
-    deadline: Deadline,
+    patience: Patience,
     waiter: Option<W>,
 }
 
@@ -44,24 +44,24 @@ impl<W> Queue<W> {
         self.live
     }
 
-    pub(crate) fn push(&mut self, waiter: W, deadline: Deadline) -> WaiterId {
+    pub(crate) fn push(&mut self, waiter: W, patience: Patience) -> WaiterId {
         let id = WaiterId(self.next);
         self.next += 1;
         self.live += 1;
         self.entries.push_back(Entry {
             id,
-            deadline,
+            patience,
             waiter: Some(waiter),
         });
         id
     }
 
     /// The one that has waited longest.
-    pub(crate) fn pop(&mut self) -> Option<(W, Deadline)> {
+    pub(crate) fn pop(&mut self) -> Option<(W, Patience)> {
         let entry = self.entries.pop_front()?;
         self.live -= 1;
         self.tidy();
-        entry.waiter.map(|waiter| (waiter, entry.deadline))
+        entry.waiter.map(|waiter| (waiter, entry.patience))
     }
 
     /// A waiter gives up. `None` if it is no longer in the queue.
@@ -96,15 +96,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::{Deadline, Shedding};
 
-    fn deadline() -> Deadline {
-        Deadline::after(Instant::now(), Duration::from_secs(1))
+    fn patience() -> Patience {
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
+        Patience {
+            deadline,
+            includes_work: false,
+            shedding: Shedding::Off,
+        }
     }
 
     #[test]
     fn a_leaver_leaves_the_count_at_once_and_the_others_keep_their_order() {
         let mut queue = Queue::new();
-        let ids: Vec<_> = ('a'..='e').map(|c| queue.push(c, deadline())).collect();
+        let ids: Vec<_> = ('a'..='e').map(|c| queue.push(c, patience())).collect();
         assert_eq!(queue.remove(ids[0]), Some('a'));
         assert_eq!(queue.remove(ids[2]), Some('c'));
         assert_eq!(queue.remove(ids[2]), None);
@@ -118,9 +124,9 @@ mod tests {
     #[test]
     fn leavers_behind_a_patient_waiter_take_no_memory() {
         let mut queue = Queue::new();
-        queue.push(0, deadline());
+        queue.push(0, patience());
         for n in 1..10_000 {
-            let id = queue.push(n, deadline());
+            let id = queue.push(n, patience());
             queue.remove(id);
         }
         assert_eq!(queue.len(), 1);
@@ -137,7 +143,7 @@ mod tests {
             for (n, (step, index)) in steps.into_iter().enumerate() {
                 match step {
                     0 => {
-                        let id = queue.push(n, deadline());
+                        let id = queue.push(n, patience());
                         ids.push(id);
                         model.push((id, n));
                     }

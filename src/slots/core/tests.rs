@@ -1,219 +1,363 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::Deadline;
 
+mod simulation;
+
+const MS: Duration = Duration::from_millis(1);
 const LIMITS: Limits = Limits {
     max_size: 2,
     max_waiting: 2,
     max_connecting: 2,
+    room: Duration::from_secs(1),
 };
 
-fn core() -> Core<u32, char> {
-    Core::new(LIMITS)
+type TestCore = Core<u32, char>;
+
+fn core() -> (TestCore, Instant) {
+    limited(LIMITS)
 }
 
-fn soon(now: Instant) -> Deadline {
-    Deadline::after(now, Duration::from_secs(1))
+fn limited(limits: Limits) -> (TestCore, Instant) {
+    let now = Instant::now();
+    (Core::new(now, limits), now)
 }
 
-/// Dials one connection and leaves it idle.
-fn connect(core: &mut Core<u32, char>, now: Instant, conn: u32) {
-    let Ok(Entered::Waits(id)) = core.enter(now, soon(now), || '-') else {
-        panic!("expected to wait")
-    };
-    core.begin_dials(now);
-    core.leave(id);
-    assert_eq!(core.dialed(now, conn).to, Place::Idle);
+fn patient(now: Instant, millis: u64) -> Patience {
+    Patience {
+        deadline: Deadline::after(now, Duration::from_millis(millis)),
+        includes_work: false,
+        shedding: Shedding::QueueOnly,
+    }
+}
+
+/// Joins the queue.
+fn wait(core: &mut TestCore, now: Instant, name: char) -> WaiterId {
+    match core.enter(now, patient(now, 60_000), || name) {
+        Ok(Entered::Waits(id)) => id,
+        other => panic!("{name} should wait: {other:?}"),
+    }
+}
+
+/// How many dials are begun now.
+fn begin(core: &mut TestCore, now: Instant) -> Vec<u64> {
+    core.begin_dials(now).dials.collect()
+}
+
+/// Dials one connection that stays idle.
+fn connect(core: &mut TestCore, now: Instant, conn: u32) {
+    let id = wait(core, now, '-');
+    let dial = begin(core, now)[0];
+    core.leave(now, id);
+    assert_eq!(core.dialed(now, dial, conn).0.to, Place::Idle);
+}
+
+/// Takes an idle connection.
+fn take(core: &mut TestCore, now: Instant, expected: u32) -> Held<u32> {
+    let held = core.take(now).expect("an idle connection");
+    assert_eq!(held.conn, expected);
+    held
+}
+
+/// Who got which connection.
+fn handed(placed: Placed<u32, char>) -> (char, Held<u32>) {
+    match placed.to {
+        Place::Waiter(name, held) => (name, held),
+        other => panic!("should be handed over: {other:?}"),
+    }
 }
 
 #[test]
 fn the_freshest_idle_connection_is_taken_first() {
-    let (mut core, now) = (core(), Instant::now());
-    assert!(matches!(core.enter(now, soon(now), || 'a'), Ok(Entered::Waits(_))));
-    assert!(matches!(core.enter(now, soon(now), || 'b'), Ok(Entered::Waits(_))));
-    assert_eq!(
-        core.begin_dials(now),
-        Dials {
-            begin: 2,
-            ask_again: None
-        }
-    );
-    assert_eq!(core.dialed(now, 1).to, Place::Waiter('a', 1));
-    assert_eq!(core.dialed(now, 2).to, Place::Waiter('b', 2));
-    assert_eq!(core.release(now, 2).to, Place::Idle);
-    assert_eq!(core.release(now, 1).to, Place::Idle);
-    assert_eq!(core.enter(now, soon(now), || 'c'), Ok(Entered::Took(1)));
-    assert_eq!(core.take(), Some(2));
-    assert_eq!(core.take(), None);
+    let (mut core, now) = core();
+    wait(&mut core, now, 'a');
+    wait(&mut core, now, 'b');
+    let dials = begin(&mut core, now);
+    let (a, one) = handed(core.dialed(now, dials[0], 1).0);
+    let (b, two) = handed(core.dialed(now, dials[1], 2).0);
+    assert_eq!((a, one.conn, b, two.conn), ('a', 1, 'b', 2));
+    assert_eq!(core.release(now, two).to, Place::Idle);
+    assert_eq!(core.release(now, one).to, Place::Idle);
+    take(&mut core, now, 1);
+    take(&mut core, now, 2);
+    assert_eq!(core.take(now), None);
 }
 
 #[test]
 fn whichever_comes_first_serves_the_first_waiter() {
-    let (mut core, now) = (core(), Instant::now());
+    let (mut core, now) = core();
     connect(&mut core, now, 1);
-    assert_eq!(core.take(), Some(1));
-    assert!(matches!(core.enter(now, soon(now), || 'a'), Ok(Entered::Waits(_))));
-    assert_eq!(core.begin_dials(now).begin, 1);
-    assert_eq!(core.release(now, 1).to, Place::Waiter('a', 1));
-    assert_eq!(core.dialed(now, 2).to, Place::Idle);
+    let held = take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    let dial = begin(&mut core, now)[0];
+    let (name, held) = handed(core.release(now, held));
+    assert_eq!((name, held.conn), ('a', 1));
+    assert_eq!(core.dialed(now, dial, 2).0.to, Place::Idle);
 }
 
 #[test]
 fn a_full_queue_refuses() {
-    let (mut core, now) = (core(), Instant::now());
-    for name in ['a', 'b'] {
-        assert!(matches!(core.enter(now, soon(now), || name), Ok(Entered::Waits(_))));
-    }
+    let (mut core, now) = core();
+    wait(&mut core, now, 'a');
+    wait(&mut core, now, 'b');
+    let refused = core.enter(now, patient(now, 1_000), || panic!("not asked"));
     assert_eq!(
-        core.enter(now, soon(now), || panic!("not asked")),
-        Err(Refused::QueueFull)
+        refused,
+        Err(Refused::QueueFull(LIMITS.room)),
+        "nothing is known of the pace yet"
     );
+    let endless = Patience {
+        shedding: Shedding::Off,
+        ..patient(now, 1_000)
+    };
+    assert!(core.enter(now, endless, || 'c').is_ok());
 }
 
 #[test]
 fn a_waiter_past_its_deadline_is_passed_over() {
-    let (mut core, now) = (core(), Instant::now());
-    let first = Deadline::after(now, Duration::from_millis(10));
-    assert!(matches!(core.enter(now, first, || 'a'), Ok(Entered::Waits(_))));
-    assert!(matches!(core.enter(now, soon(now), || 'b'), Ok(Entered::Waits(_))));
-    core.begin_dials(now);
-    let placed = core.dialed(now + Duration::from_millis(10), 1);
-    assert_eq!(placed.expired, ['a']);
-    assert_eq!(placed.to, Place::Waiter('b', 1));
+    let (mut core, now) = core();
+    assert!(core.enter(now, patient(now, 10), || 'a').is_ok());
+    wait(&mut core, now, 'b');
+    let dial = begin(&mut core, now)[0];
+    let placed = core.dialed(now + 10 * MS, dial, 1).0;
+    assert_eq!(placed.refused, [('a', Refused::Expired)]);
+    assert_eq!(handed(placed).0, 'b');
+}
+
+#[test]
+fn no_connection_is_spent_on_a_call_that_could_not_finish() {
+    let (mut core, now) = core();
+    connect(&mut core, now, 1);
+    let held = take(&mut core, now, 1);
+    assert_eq!(core.release(now + 20 * MS, held).to, Place::Idle);
+    let now = now + 20 * MS;
+    let held = take(&mut core, now, 1);
+    let call = |millis| Patience {
+        includes_work: true,
+        shedding: Shedding::Predictive,
+        ..patient(now, millis)
+    };
+    assert!(core.enter(now, call(35), || 'a').is_ok());
+    assert!(core.enter(now, call(41), || 'b').is_ok());
+    let placed = core.release(now + 20 * MS, held);
+    assert!(
+        matches!(placed.refused[..], [('a', Refused::Hopeless(_))]),
+        "{placed:?}"
+    );
+    assert_eq!(handed(placed).0, 'b');
 }
 
 #[test]
 fn no_dial_is_begun_for_one_who_left() {
-    let (mut core, now) = (core(), Instant::now());
-    let Ok(Entered::Waits(id)) = core.enter(now, soon(now), || 'a') else {
-        panic!("expected to wait")
-    };
-    assert_eq!(core.leave(id), Some('a'));
-    assert_eq!(core.begin_dials(now).begin, 0);
+    let (mut core, now) = core();
+    let id = wait(&mut core, now, 'a');
+    assert_eq!(core.leave(now, id), Some('a'));
+    assert!(begin(&mut core, now).is_empty());
 }
 
 #[test]
 fn at_most_max_connecting_dials_at_once() {
-    let now = Instant::now();
-    let mut core: Core<u32, usize> = Core::new(Limits {
+    let (mut core, now) = limited(Limits {
         max_size: 50,
         max_waiting: 50,
         max_connecting: 4,
+        ..LIMITS
     });
-    for n in 0..50 {
-        assert!(core.enter(now, soon(now), || n).is_ok());
+    for _ in 0..50 {
+        wait(&mut core, now, 'a');
     }
-    assert_eq!(core.begin_dials(now).begin, 4);
-    assert_eq!(core.begin_dials(now).begin, 0);
-    core.dialed(now, 1);
-    assert_eq!(core.begin_dials(now).begin, 1);
+    let dials = begin(&mut core, now);
+    assert_eq!(dials.len(), 4);
+    assert!(begin(&mut core, now).is_empty());
+    core.dialed(now, dials[2], 1);
+    assert_eq!(begin(&mut core, now).len(), 1);
 }
 
 #[test]
 fn a_closing_connection_keeps_its_slot_until_it_has_ended() {
-    let now = Instant::now();
-    let mut core: Core<u32, char> = Core::new(Limits { max_size: 1, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
     connect(&mut core, now, 1);
-    assert_eq!(core.take(), Some(1));
-    assert!(core.enter(now, soon(now), || 'a').is_ok());
-    core.retire();
-    assert_eq!(core.begin_dials(now).begin, 0);
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    core.retire(now);
+    assert!(begin(&mut core, now).is_empty());
     core.closed();
-    assert_eq!(core.begin_dials(now).begin, 1);
+    assert_eq!(begin(&mut core, now).len(), 1);
+}
+
+#[test]
+fn a_detached_connection_frees_its_slot_at_once() {
+    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    connect(&mut core, now, 1);
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    core.detach(now);
+    assert_eq!(begin(&mut core, now).len(), 1);
 }
 
 #[test]
 fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
-    let (mut core, now) = (core(), Instant::now());
-    assert!(core.enter(now, soon(now), || 'a').is_ok());
-    assert!(core.enter(now, soon(now), || 'b').is_ok());
-    assert_eq!(core.begin_dials(now).begin, 2);
+    let (mut core, now) = core();
+    wait(&mut core, now, 'a');
+    wait(&mut core, now, 'b');
+    let dials = begin(&mut core, now);
     assert!(
-        core.dial_failed(now, 0.0).is_empty(),
+        core.dial_failed(now, dials[0], 0.0).is_empty(),
         "the other dial may still succeed"
     );
-    assert_eq!(core.dial_failed(now, 0.0), ['a', 'b']);
+    assert_eq!(core.dial_failed(now, dials[1], 0.0), ['a', 'b']);
     assert_eq!(
-        core.enter(now, soon(now), || 'c'),
-        Err(Refused::Unreachable(FIRST_BACKOFF))
+        core.enter(now, patient(now, 1_000), || 'c'),
+        Err(Refused::Unreachable(50 * MS))
     );
 
-    let due = now + FIRST_BACKOFF;
-    assert!(core.enter(due, soon(due), || 'c').is_ok());
-    assert!(core.enter(due, soon(due), || 'd').is_ok());
-    assert_eq!(core.begin_dials(due).begin, 1, "one at a time once they fail");
-    assert_eq!(core.dialed(due, 1).to, Place::Waiter('c', 1));
-    assert_eq!(core.begin_dials(due).begin, 1);
+    let due = now + 50 * MS;
+    wait(&mut core, due, 'c');
+    wait(&mut core, due, 'd');
+    let dials = begin(&mut core, due);
+    assert_eq!(dials.len(), 1, "one at a time once they fail");
+    assert_eq!(handed(core.dialed(due, dials[0], 1).0).0, 'c');
+    assert_eq!(begin(&mut core, due).len(), 1);
 }
 
 #[test]
 fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
-    let (mut core, mut now) = (core(), Instant::now());
+    let (mut core, mut now) = core();
     for expected in [50, 100, 200, 400, 800, 1000, 1000] {
-        assert!(core.enter(now, soon(now), || 'a').is_ok());
-        assert_eq!(core.begin_dials(now).begin, 1);
-        assert_eq!(core.dial_failed(now, 0.0), ['a']);
-        let wait = Duration::from_millis(expected);
-        assert_eq!(core.enter(now, soon(now), || 'b'), Err(Refused::Unreachable(wait)));
-        now += wait;
+        wait(&mut core, now, 'a');
+        let dial = begin(&mut core, now)[0];
+        assert_eq!(core.dial_failed(now, dial, 0.0), ['a']);
+        let pause = Duration::from_millis(expected);
+        assert_eq!(
+            core.enter(now, patient(now, 1_000), || 'b'),
+            Err(Refused::Unreachable(pause))
+        );
+        now += pause;
     }
     connect(&mut core, now, 1);
-    assert_eq!(core.take(), Some(1));
-    assert!(core.enter(now, soon(now), || 'a').is_ok());
-    assert_eq!(core.begin_dials(now).begin, 1);
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    assert_eq!(begin(&mut core, now).len(), 1);
 }
 
 #[test]
-fn the_shell_is_told_once_to_ask_again_when_the_backoff_holds_a_dial_up() {
-    let (mut core, now) = (core(), Instant::now());
+fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
+    let (mut core, now) = core();
     connect(&mut core, now, 1);
-    assert_eq!(core.take(), Some(1));
-    assert!(core.enter(now, soon(now), || 'a').is_ok());
-    assert_eq!(core.begin_dials(now).begin, 1);
+    core.asking_again();
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    let dial = begin(&mut core, now)[0];
     assert!(
-        core.dial_failed(now, 0.0).is_empty(),
+        core.dial_failed(now, dial, 0.0).is_empty(),
         "a connection is alive: waiting may help"
     );
-    let due = now + FIRST_BACKOFF;
-    assert_eq!(
-        core.begin_dials(now),
-        Dials {
-            begin: 0,
-            ask_again: Some(due)
-        }
-    );
-    assert_eq!(
-        core.begin_dials(now),
-        Dials {
-            begin: 0,
-            ask_again: None
-        }
-    );
+    let due = now + 50 * MS;
+    assert_eq!(core.begin_dials(now).ask_again, Some(due));
+    assert_eq!(core.begin_dials(now).ask_again, None);
     core.asking_again();
-    assert_eq!(core.begin_dials(due).begin, 1);
+    assert_eq!(begin(&mut core, due).len(), 1);
+}
+
+#[test]
+fn a_dial_that_is_stuck_is_replaced_by_the_first_that_succeeds() {
+    let (mut core, now) = limited(Limits { max_size: 3, ..LIMITS });
+    wait(&mut core, now, 'a');
+    let Begin { dials, ask_again } = core.begin_dials(now);
+    assert_eq!((dials, ask_again), (0..1, Some(now + 1_000 * MS)));
+    core.asking_again();
+    let later = now + 1_000 * MS;
+    assert_eq!(begin(&mut core, later), [1], "another beside it");
+    let (placed, stuck) = core.dialed(later, 1, 7);
+    assert_eq!((handed(placed).0, stuck), ('a', vec![0]));
+    assert!(core.is_given_up(0));
+    core.dial_abandoned(0);
+    assert_eq!(core.counts().dialing, 0);
+}
+
+#[test]
+fn a_smaller_limit_drains_and_a_larger_one_dials() {
+    let (mut core, now) = limited(Limits {
+        max_size: 4,
+        max_waiting: 9,
+        max_connecting: 9,
+        ..LIMITS
+    });
+    core.want(4);
+    let dials = begin(&mut core, now);
+    assert_eq!(dials.len(), 4);
+    core.want(0);
+    for dial in dials {
+        assert_eq!(core.dialed(now, dial, dial as u32).0.to, Place::Idle);
+    }
+    let mut held: Vec<_> = (0..3).map(|_| core.take(now).expect("idle")).collect();
+    assert_eq!(core.resize(now, 2), [0], "idle ones beyond the limit end now");
+    assert_eq!(
+        core.release(now, held.pop().expect("held")).to,
+        Place::Closing(1),
+        "leases when they are given back"
+    );
+    assert_eq!(core.release(now, held.pop().expect("held")).to, Place::Idle);
+    wait_behind_everything(&mut core, now, &mut held);
+    assert!(begin(&mut core, now).is_empty());
+    core.resize(now, 5);
+    assert_eq!(begin(&mut core, now).len(), 1, "two are still closing");
+}
+
+/// Takes what is idle, and waits.
+fn wait_behind_everything(core: &mut TestCore, now: Instant, held: &mut Vec<Held<u32>>) {
+    held.extend(std::iter::from_fn(|| core.take(now)));
+    wait(core, now, 'a');
+}
+
+#[test]
+fn a_flush_retires_all_that_is_older() {
+    let (mut core, now) = limited(Limits { max_size: 3, ..LIMITS });
+    connect(&mut core, now, 1);
+    let held = take(&mut core, now, 1);
+    connect(&mut core, now, 2);
+    let idle = take(&mut core, now, 2);
+    assert_eq!(core.release(now, idle).to, Place::Idle);
+    core.want(3);
+    let dial = begin(&mut core, now)[0];
+    assert_eq!(core.flush(now), [2]);
+    assert_eq!(core.release(now, held).to, Place::Closing(1));
+    assert_eq!(core.dialed(now, dial, 3).0.to, Place::Closing(3), "it was begun before");
+    core.closed();
+    let dial = begin(&mut core, now)[0];
+    assert_eq!(core.dialed(now, dial, 4).0.to, Place::Idle);
+}
+
+#[test]
+fn draining_serves_those_who_wait_already() {
+    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    connect(&mut core, now, 1);
+    let held = take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    core.drain();
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
+    let (name, held) = handed(core.release(now, held));
+    assert_eq!(name, 'a');
+    assert_eq!(core.release(now, held).to, Place::Closing(1));
 }
 
 #[test]
 fn closing_refuses_newcomers_and_retires_what_comes_back() {
-    let (mut core, now) = (core(), Instant::now());
+    let (mut core, now) = core();
     connect(&mut core, now, 1);
-    connect_second(&mut core, now);
-    assert!(core.enter(now, soon(now), || 'a').is_ok());
-    assert_eq!(core.close(), (vec![], vec!['a']));
-    assert_eq!(core.enter(now, soon(now), || 'b'), Err(Refused::Closed));
-    assert_eq!(core.release(now, 1).to, Place::Closing(1));
-    assert_eq!(core.release(now, 2).to, Place::Closing(2));
+    let one = take(&mut core, now, 1);
+    connect(&mut core, now, 2);
+    let two = take(&mut core, now, 2);
+    wait(&mut core, now, 'a');
+    assert_eq!(core.close(now), (vec![], vec!['a'], vec![]));
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
+    assert_eq!(core.release(now, one).to, Place::Closing(1));
+    assert_eq!(core.release(now, two).to, Place::Closing(2));
     core.closed();
     core.closed();
-    assert_eq!(core.begin_dials(now).begin, 0);
+    assert!(begin(&mut core, now).is_empty());
     assert_eq!(core.counts().closing, 0);
-}
-
-/// With one connection idle: takes it, dials another and takes that too.
-fn connect_second(core: &mut Core<u32, char>, now: Instant) {
-    assert_eq!(core.take(), Some(1));
-    connect(core, now, 2);
-    assert_eq!(core.take(), Some(2));
 }
 
 #[derive(Debug, Clone)]
@@ -222,11 +366,15 @@ enum Step {
     Leave(usize),
     Release(usize),
     Retire(usize),
-    Dialed,
+    Dialed(usize),
     DialFailed(f64),
     Closed,
     Advance { ms: u64 },
     AskAgain,
+    Detach(usize),
+    Resize(usize),
+    Flush,
+    Want(usize),
     Close,
 }
 
@@ -236,11 +384,15 @@ fn step() -> impl Strategy<Value = Step> {
         20 => any::<usize>().prop_map(Step::Leave),
         40 => any::<usize>().prop_map(Step::Release),
         10 => any::<usize>().prop_map(Step::Retire),
-        40 => Just(Step::Dialed),
+        40 => any::<usize>().prop_map(Step::Dialed),
         10 => (0.0..1.0).prop_map(Step::DialFailed),
         10 => Just(Step::Closed),
         20 => (1u64..400).prop_map(|ms| Step::Advance { ms }),
         10 => Just(Step::AskAgain),
+        4 => any::<usize>().prop_map(Step::Detach),
+        5 => (1usize..8).prop_map(Step::Resize),
+        3 => Just(Step::Flush),
+        5 => (0usize..5).prop_map(Step::Want),
         1 => Just(Step::Close),
     ]
 }
@@ -251,10 +403,14 @@ struct Napkin {
     limits: Limits,
     now: Instant,
     waiters: Vec<(u32, WaiterId, Deadline)>,
-    idle: Vec<u32>,
-    in_use: Vec<u32>,
-    dialing: usize,
+    /// Each with its generation.
+    idle: Vec<(u32, u64)>,
+    in_use: Vec<Held<u32>>,
+    dials: Vec<(u64, u64)>,
     closing: usize,
+    generation: u64,
+    /// Slots taken before the limit was lowered.
+    most: usize,
     will_ask: bool,
     named: u32,
     closed: bool,
@@ -262,15 +418,18 @@ struct Napkin {
 
 impl Napkin {
     fn new(limits: Limits) -> Self {
+        let now = Instant::now();
         Self {
-            core: Core::new(limits),
+            core: Core::new(now, limits),
             limits,
-            now: Instant::now(),
+            now,
             waiters: Vec::new(),
             idle: Vec::new(),
             in_use: Vec::new(),
-            dialing: 0,
+            dials: Vec::new(),
             closing: 0,
+            generation: 0,
+            most: limits.max_size,
             will_ask: false,
             named: 0,
             closed: false,
@@ -282,36 +441,64 @@ impl Napkin {
             Step::Enter { patience_ms } => self.enter(Duration::from_millis(*patience_ms)),
             Step::Leave(index) if !self.waiters.is_empty() => {
                 let (name, id, _) = self.waiters.remove(index % self.waiters.len());
-                assert_eq!(self.core.leave(id), Some(name));
-                assert_eq!(self.core.leave(id), None);
+                assert_eq!(self.core.leave(self.now, id), Some(name));
+                assert_eq!(self.core.leave(self.now, id), None);
             }
             Step::Release(index) if !self.in_use.is_empty() => {
-                let conn = self.in_use.remove(index % self.in_use.len());
-                let placed = self.core.release(self.now, conn);
-                self.placed(placed);
+                let held = self.in_use.remove(index % self.in_use.len());
+                let generation = held.generation;
+                let placed = self.core.release(self.now, held);
+                self.placed(placed, generation);
             }
             Step::Retire(index) if !self.in_use.is_empty() => {
                 self.in_use.remove(index % self.in_use.len());
                 self.closing += 1;
-                self.core.retire();
+                self.core.retire(self.now);
             }
-            Step::Dialed if self.dialing > 0 => {
-                self.dialing -= 1;
+            Step::Detach(index) if !self.in_use.is_empty() => {
+                self.in_use.remove(index % self.in_use.len());
+                self.core.detach(self.now);
+            }
+            Step::Dialed(index) if !self.dials.is_empty() => {
+                let (number, generation) = self.dials.remove(index % self.dials.len());
                 self.named += 1;
-                let placed = self.core.dialed(self.now, self.named);
-                self.placed(placed);
+                let (placed, stuck) = self.core.dialed(self.now, number, self.named);
+                assert!(
+                    stuck
+                        .iter()
+                        .all(|stuck| self.dials.iter().any(|(dial, _)| dial == stuck))
+                );
+                self.placed(placed, generation);
             }
-            Step::DialFailed(jitter) if self.dialing > 0 => {
-                self.dialing -= 1;
-                let failed = self.core.dial_failed(self.now, *jitter);
+            Step::DialFailed(jitter) if !self.dials.is_empty() => {
+                let (number, _) = self.dials.remove(0);
+                let failed = self.core.dial_failed(self.now, number, *jitter);
                 if !failed.is_empty() {
-                    assert_eq!(self.idle.len() + self.in_use.len() + self.dialing, 0);
+                    assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
                     assert_eq!(
                         failed,
                         self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>()
                     );
                 }
             }
+            Step::Resize(max_size) => {
+                self.most = self.taken().max(*max_size);
+                self.limits.max_size = *max_size;
+                let ended = self.core.resize(self.now, *max_size);
+                let surplus = (self.idle.len() + self.in_use.len())
+                    .saturating_sub(*max_size)
+                    .min(self.idle.len());
+                let expected: Vec<_> = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
+                assert_eq!(ended, expected, "the oldest");
+                self.closing += surplus;
+            }
+            Step::Flush => {
+                self.generation += 1;
+                let expected: Vec<_> = self.idle.drain(..).map(|(conn, _)| conn).collect();
+                self.closing += expected.len();
+                assert_eq!(self.core.flush(self.now), expected);
+            }
+            Step::Want(connections) => self.core.want(*connections),
             Step::Closed if self.closing > 0 => {
                 self.closing -= 1;
                 self.core.closed();
@@ -322,14 +509,13 @@ impl Napkin {
                 self.core.asking_again();
             }
             Step::Close => {
-                let (idle, failed) = self.core.close();
+                let (idle, failed, _) = self.core.close(self.now);
                 assert_eq!(
                     failed,
                     self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>()
                 );
-                assert_eq!(idle, self.idle);
+                assert_eq!(idle, self.idle.drain(..).map(|(conn, _)| conn).collect::<Vec<_>>());
                 self.closing += idle.len();
-                self.idle.clear();
                 self.closed = true;
             }
             _ => {}
@@ -341,71 +527,84 @@ impl Napkin {
     fn enter(&mut self, patience: Duration) {
         self.named += 1;
         let (name, deadline) = (self.named, Deadline::after(self.now, patience));
-        match self.core.enter(self.now, deadline, || name) {
-            Ok(Entered::Took(conn)) => {
-                assert_eq!(self.idle.pop(), Some(conn), "the freshest");
-                self.in_use.push(conn);
+        let patience = Patience {
+            deadline,
+            ..patient(self.now, 0)
+        };
+        match self.core.enter(self.now, patience, || name) {
+            Ok(Entered::Took(held)) => {
+                assert_eq!(self.idle.pop(), Some((held.conn, held.generation)), "the freshest");
+                self.in_use.push(held);
             }
             Ok(Entered::Waits(id)) => {
                 assert!(self.idle.is_empty(), "nobody waits while a connection is idle");
                 self.waiters.push((name, id, deadline));
             }
-            Err(Refused::QueueFull) => assert_eq!(self.waiters.len(), self.limits.max_waiting),
+            Err(Refused::QueueFull(_)) => assert_eq!(self.waiters.len(), self.limits.max_waiting),
             Err(Refused::Unreachable(wait)) => {
-                assert!(wait <= LONGEST_BACKOFF);
-                assert_eq!(self.idle.len() + self.in_use.len() + self.dialing, 0);
+                assert!(wait <= 1_000 * MS);
+                assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
             }
             Err(Refused::Closed) => assert!(self.closed),
+            Err(other) => panic!("{other:?}"),
         }
     }
 
-    fn placed(&mut self, placed: Placed<u32, u32>) {
-        for name in placed.expired {
+    fn placed(&mut self, placed: Placed<u32, u32>, generation: u64) {
+        for (name, why) in placed.refused {
             let (first, _, deadline) = self.waiters.remove(0);
-            assert_eq!(name, first);
+            assert_eq!((name, why), (first, Refused::Expired));
             assert!(deadline.has_passed(self.now));
         }
+        let live = self.idle.len() + self.in_use.len() + self.dials.len();
+        let is_surplus = self.closed || live >= self.limits.max_size || generation != self.generation;
         match placed.to {
-            Place::Waiter(name, conn) => {
+            Place::Waiter(name, held) => {
                 let (first, _, deadline) = self.waiters.remove(0);
                 assert_eq!(name, first, "nobody overtakes");
-                assert!(!deadline.has_passed(self.now));
-                self.in_use.push(conn);
+                assert!(!deadline.has_passed(self.now) && !is_surplus);
+                self.in_use.push(held);
             }
             Place::Idle => {
-                assert!(self.waiters.is_empty());
-                self.idle.push(self.core.idle[self.core.idle.len() - 1]);
+                assert!(self.waiters.is_empty() && !is_surplus);
+                self.idle.push(*self.core.idle.last().expect("just placed"));
             }
             Place::Closing(_) => {
-                assert!(self.closed);
+                assert!(is_surplus);
                 self.closing += 1;
             }
         }
     }
 
     fn dial(&mut self) {
-        let dials = self.core.begin_dials(self.now);
-        self.dialing += dials.begin;
-        self.will_ask |= dials.ask_again.is_some();
+        let begin = self.core.begin_dials(self.now);
+        self.dials.extend(begin.dials.map(|number| (number, self.generation)));
+        self.will_ask |= begin.ask_again.is_some();
     }
 
-    fn check(&self) {
+    fn taken(&self) -> usize {
+        self.dials.len() + self.idle.len() + self.in_use.len() + self.closing
+    }
+
+    fn check(&mut self) {
         let expected = Counts {
             limit: self.limits.max_size,
-            dialing: self.dialing,
+            dialing: self.dials.len(),
             idle: self.idle.len(),
             in_use: self.in_use.len(),
             closing: self.closing,
             waiting: self.waiters.len(),
             max_waiting: self.limits.max_waiting,
-            closed: self.closed,
+            is_open: !self.closed,
         };
         assert_eq!(self.core.counts(), expected);
-        let taken = self.dialing + self.idle.len() + self.in_use.len() + self.closing;
-        assert!(taken <= self.limits.max_size, "never more than the limit");
-        assert!(self.dialing <= self.limits.max_connecting);
+        self.most = self.most.min(self.taken().max(self.limits.max_size));
+        assert!(
+            self.taken() <= self.most,
+            "never more than the limit; after it was lowered, never more than before"
+        );
         if !self.waiters.is_empty() {
-            let somebody_comes = self.dialing + self.in_use.len() + self.closing > 0 || self.will_ask;
+            let somebody_comes = self.dials.len() + self.in_use.len() + self.closing > 0 || self.will_ask;
             assert!(somebody_comes, "no wake-up is lost");
         }
     }
@@ -422,7 +621,7 @@ proptest! {
         max_connecting in 1usize..4,
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut napkin = Napkin::new(Limits { max_size, max_waiting, max_connecting });
+        let mut napkin = Napkin::new(Limits { max_size, max_waiting, max_connecting, room: 100 * MS });
         for step in &steps {
             napkin.apply(step);
         }
@@ -430,8 +629,8 @@ proptest! {
         while !napkin.in_use.is_empty() {
             napkin.apply(&Step::Release(0));
         }
-        while napkin.dialing > 0 {
-            napkin.apply(&Step::Dialed);
+        while !napkin.dials.is_empty() {
+            napkin.apply(&Step::Dialed(0));
         }
         while napkin.closing > 0 {
             napkin.apply(&Step::Closed);

@@ -1,0 +1,245 @@
+//! How long would a caller wait, and is that too long?
+//!
+//! Three questions, each answered from what the pool itself sees, and each with its own memory:
+//!
+//! - **How long would the next one wait?** By Little's law, `(waiters + 1) x hold / connections`. The hold is measured where it
+//!   matters, while nothing is idle: connection-seconds of work by releases. Two such averages are kept, leaking over the room that
+//!   callers have and over four times that, and the smaller counts: a stall is forgiven, a lasting slowdown is not. A pool that releases nothing
+//!   is bounded by the time since it last did.
+//! - **Is this an overload?** A queue that stands for as long as callers have room, while clearly more arrive than leave.
+//! - **Could this one still finish?** The median of the last holds.
+//!
+//! All of it ages when the pool rests, and says nothing before it has seen a few releases.
+
+use std::time::{Duration, Instant};
+
+/// Fewer releases than this are no estimate.
+const ENOUGH: f64 = 3.0;
+/// Clearly more arrive than leave. Below capacity, a few percent more is chance.
+const SURPLUS: f64 = 1.15;
+/// An overload is over when nobody has waited for so long.
+const CALM: Duration = Duration::from_millis(100);
+/// Holds remembered for the median.
+const HOLDS: usize = 31;
+/// One caller's room moves the average by this much.
+const WEIGHT: f64 = 1.0 / 16.0;
+/// Averages are aged when they are read, and at least this often within the time over which they leak.
+const FINENESS: f64 = 1.0 / 32.0;
+const SHORTEST_ROOM: f64 = 0.001;
+
+#[derive(Debug)]
+pub(crate) struct Forecast {
+    /// The time that callers have, on average, in seconds.
+    room: f64,
+    short: Flow,
+    long: Flow,
+    /// Up to here the averages have been aged, and up to here work has been counted.
+    aged: Instant,
+    counted: Instant,
+    /// Connections at work while nothing is idle; 0 while something is.
+    working: usize,
+    /// The later of the last release and the moment since which nothing is idle.
+    progress: Instant,
+    holds: Holds,
+    queue: Queue,
+}
+
+/// Work and releases while nothing was idle, leaking.
+#[derive(Debug, Default)]
+struct Flow {
+    connection_seconds: f64,
+    releases: f64,
+}
+
+impl Flow {
+    fn age(&mut self, factor: f64) {
+        self.connection_seconds *= factor;
+        self.releases *= factor;
+    }
+
+    fn hold(&self) -> Option<f64> {
+        (self.releases >= ENOUGH).then(|| self.connection_seconds / self.releases)
+    }
+}
+
+/// The last holds, in microseconds.
+#[derive(Debug)]
+struct Holds {
+    ring: [u32; HOLDS],
+    seen: usize,
+}
+
+/// What happens to the queue while it stands.
+#[derive(Debug)]
+struct Queue {
+    standing_since: Option<Instant>,
+    empty_since: Instant,
+    arrivals: f64,
+    served: f64,
+    overloaded: bool,
+}
+
+impl Forecast {
+    /// `room`: the time that callers are expected to have, until they show it.
+    pub(crate) fn new(now: Instant, room: Duration) -> Self {
+        Self {
+            room: room.as_secs_f64().max(SHORTEST_ROOM),
+            short: Flow::default(),
+            long: Flow::default(),
+            aged: now,
+            counted: now,
+            working: 0,
+            progress: now,
+            holds: Holds {
+                ring: [0; HOLDS],
+                seen: 0,
+            },
+            queue: Queue {
+                standing_since: None,
+                empty_since: now,
+                arrivals: 0.0,
+                served: 0.0,
+                overloaded: false,
+            },
+        }
+    }
+
+    /// From now on, nothing is idle and `working` connections are at work; or something is idle (0).
+    pub(crate) fn on_working(&mut self, now: Instant, working: usize) {
+        self.count(now);
+        if self.working == 0 && working > 0 {
+            self.progress = now;
+        }
+        self.working = working;
+    }
+
+    /// A connection that was held for `hold` has been given back. Told before [`on_working`](Self::on_working).
+    pub(crate) fn on_release(&mut self, now: Instant, hold: Duration) {
+        self.holds.push(hold);
+        if self.working > 0 {
+            self.count(now);
+            self.progress = now;
+            self.short.releases += 1.0;
+            self.long.releases += 1.0;
+        }
+    }
+
+    /// Somebody with this much room asks while nothing is idle.
+    pub(crate) fn on_arrival(&mut self, now: Instant, room: Duration) {
+        self.room += (room.as_secs_f64() - self.room) * WEIGHT;
+        self.room = self.room.max(SHORTEST_ROOM);
+        self.age(now);
+        self.queue.arrivals += 1.0;
+        self.queue.judge(now, self.room);
+    }
+
+    /// The first waiter has come into an empty queue.
+    pub(crate) fn on_queue_begins(&mut self, now: Instant) {
+        self.queue.judge(now, self.room);
+        self.queue.standing_since = Some(now);
+        self.queue.arrivals = 1.0;
+        self.queue.served = 0.0;
+    }
+
+    /// A waiter has been served.
+    pub(crate) fn on_served(&mut self) {
+        self.queue.served += 1.0;
+    }
+
+    /// The last waiter has gone.
+    pub(crate) fn on_queue_ends(&mut self, now: Instant) {
+        if self.queue.standing_since.take().is_some() {
+            self.queue.empty_since = now;
+        }
+    }
+
+    /// How long a caller behind `ahead` others would wait, with so many connections at work. `None` as long as nobody knows.
+    pub(crate) fn wait(&mut self, now: Instant, ahead: usize, connections: usize) -> Option<Duration> {
+        Some(self.gap(now, connections)?.mul_f64((ahead + 1) as f64))
+    }
+
+    /// For how long nothing has been released that somebody could have used.
+    pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.progress)
+    }
+
+    /// The mean time from one release to the next. `None` as long as nobody knows.
+    pub(crate) fn gap(&mut self, now: Instant, connections: usize) -> Option<Duration> {
+        self.count(now);
+        self.age(now);
+        let hold = match (self.short.hold(), self.long.hold()) {
+            (Some(short), Some(long)) => short.min(long),
+            (short, long) => short.or(long)?,
+        };
+        Some(Duration::from_secs_f64(hold / connections.max(1) as f64))
+    }
+
+    /// Whether more is asked of the pool than it can do, for longer than callers can wait.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.queue.overloaded
+    }
+
+    /// The room that callers have, on average.
+    pub(crate) fn room(&self) -> Duration {
+        Duration::from_secs_f64(self.room)
+    }
+
+    /// The median of the last holds.
+    pub(crate) fn median_hold(&self) -> Option<Duration> {
+        self.holds.median()
+    }
+
+    fn count(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.counted).as_secs_f64();
+        self.counted = now;
+        if self.working == 0 {
+            return;
+        }
+        let work = seconds * self.working as f64;
+        self.short.connection_seconds += work;
+        self.long.connection_seconds += work;
+        if now.saturating_duration_since(self.aged).as_secs_f64() > self.room * FINENESS {
+            self.age(now);
+        }
+    }
+
+    fn age(&mut self, now: Instant) {
+        let rooms = now.saturating_duration_since(self.aged).as_secs_f64() / self.room;
+        self.aged = now;
+        let short = (-rooms).exp();
+        self.short.age(short);
+        self.long.age((-rooms / 4.0).exp());
+        self.queue.arrivals *= short;
+        self.queue.served *= short;
+    }
+}
+
+impl Queue {
+    fn judge(&mut self, now: Instant, room: f64) {
+        match self.standing_since {
+            Some(since) if !self.overloaded => {
+                let stood = now.saturating_duration_since(since).as_secs_f64() >= room;
+                self.overloaded = stood && self.arrivals > SURPLUS * self.served;
+            }
+            None if now.saturating_duration_since(self.empty_since) >= CALM => self.overloaded = false,
+            _ => {}
+        }
+    }
+}
+
+impl Holds {
+    fn push(&mut self, hold: Duration) {
+        self.ring[self.seen % HOLDS] = u32::try_from(hold.as_micros()).unwrap_or(u32::MAX);
+        self.seen += 1;
+    }
+
+    fn median(&self) -> Option<Duration> {
+        let mut seen = self.ring;
+        let seen = &mut seen[..self.seen.min(HOLDS)];
+        let middle = seen.len() / 2;
+        (!seen.is_empty()).then(|| Duration::from_micros(u64::from(*seen.select_nth_unstable(middle).1)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

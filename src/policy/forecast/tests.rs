@@ -1,0 +1,130 @@
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// `count` releases, one each `gap`, from `connections` busy all the time.
+fn work(forecast: &mut Forecast, mut now: Instant, count: u32, gap: Duration, connections: usize) -> Instant {
+    forecast.on_working(now, connections);
+    for _ in 0..count {
+        now += gap;
+        forecast.on_release(now, gap * connections as u32);
+    }
+    now
+}
+
+fn near(actual: Option<Duration>, expected: Duration) {
+    let actual = actual.expect("an estimate");
+    let off = actual.as_secs_f64() / expected.as_secs_f64();
+    assert!((0.95..1.05).contains(&off), "{actual:?} instead of {expected:?}");
+}
+
+#[test]
+fn says_nothing_before_it_has_seen_enough() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 1_000 * MS);
+    assert_eq!(forecast.wait(now, 0, 10), None);
+    let now = work(&mut forecast, now, 2, MS, 10);
+    assert_eq!(forecast.wait(now, 0, 10), None);
+    assert_eq!(forecast.median_hold(), Some(10 * MS));
+}
+
+#[test]
+fn by_little_s_law() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 1_000 * MS);
+    let now = work(&mut forecast, now, 400, 2 * MS, 10);
+    near(forecast.wait(now, 0, 10), 2 * MS);
+    near(forecast.wait(now, 49, 10), 100 * MS);
+    near(forecast.wait(now, 49, 20), 50 * MS);
+}
+
+#[test]
+fn a_slowdown_is_believed_when_it_lasts() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 250 * MS);
+    let now = work(&mut forecast, now, 1_000, MS, 20);
+    let soon = work(&mut forecast, now, 10, 9 * MS, 20);
+    let forgiving = forecast.wait(soon, 0, 20).expect("an estimate");
+    assert!(forgiving < 3 * MS, "{forgiving:?}");
+    let later = work(&mut forecast, soon, 1_000, 9 * MS, 20);
+    near(forecast.wait(later, 0, 20), 9 * MS);
+}
+
+#[test]
+fn a_stall_is_the_time_since_the_last_release() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 250 * MS);
+    let now = work(&mut forecast, now, 1_000, MS, 20);
+    assert_eq!(forecast.stalled_for(now + 300 * MS), 300 * MS);
+}
+
+#[test]
+fn an_idle_hour_is_no_stall_and_leaves_no_estimate() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 250 * MS);
+    let now = work(&mut forecast, now, 1_000, MS, 20);
+    forecast.on_working(now, 0);
+    let now = now + Duration::from_secs(3_600);
+    forecast.on_working(now, 20);
+    assert_eq!(
+        (forecast.wait(now, 0, 20), forecast.stalled_for(now)),
+        (None, Duration::ZERO)
+    );
+}
+
+#[test]
+fn the_median_shrugs_off_a_few_long_holds() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 1_000 * MS);
+    for n in 0..100 {
+        forecast.on_release(now, if n % 3 == 0 { 500 * MS } else { 2 * MS });
+    }
+    assert_eq!(forecast.median_hold(), Some(2 * MS));
+}
+
+/// One caller each `gap` for `lasts`, of whom all but one in `left_out` are served at once.
+fn queue(forecast: &mut Forecast, mut now: Instant, lasts: Duration, left_out: u32) -> Instant {
+    forecast.on_queue_begins(now);
+    for n in 0..lasts.as_millis() as u32 {
+        now += MS;
+        forecast.on_arrival(now, 250 * MS);
+        if n % left_out != 0 {
+            forecast.on_served();
+        }
+    }
+    now
+}
+
+#[test]
+fn an_overload_is_a_standing_queue_that_grows() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 250 * MS);
+    let now = queue(&mut forecast, now, 249 * MS, 2);
+    assert!(
+        !forecast.is_overloaded(),
+        "it has not stood for as long as callers have"
+    );
+    forecast.on_arrival(now + MS, 250 * MS);
+    assert!(forecast.is_overloaded());
+}
+
+#[test]
+fn a_queue_that_only_stands_is_none() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 250 * MS);
+    queue(&mut forecast, now, 2_000 * MS, 10);
+    assert!(!forecast.is_overloaded());
+}
+
+#[test]
+fn an_overload_ends_when_nobody_has_waited_for_a_while_and_not_at_one_empty_moment() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 250 * MS);
+    let now = queue(&mut forecast, now, 500 * MS, 2);
+    forecast.on_queue_ends(now);
+    forecast.on_queue_begins(now + 99 * MS);
+    assert!(forecast.is_overloaded());
+    forecast.on_queue_ends(now + 99 * MS);
+    forecast.on_queue_begins(now + 199 * MS);
+    assert!(!forecast.is_overloaded());
+}

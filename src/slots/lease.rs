@@ -1,0 +1,74 @@
+//! A connection in use.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::core::Held;
+use super::{Dial, Slots, now};
+
+/// Dropping it gives the connection to the first waiter, or back to the idle ones; an unusable one is closed.
+pub(crate) struct Lease<D: Dial> {
+    held: Option<Held<D::Conn>>,
+    slots: Arc<Slots<D>>,
+}
+
+/// Why `held` is never `None`: it is taken where the lease itself ends, and nowhere else.
+const HELD: &str = "a lease holds its connection until it ends";
+
+impl<D: Dial> Lease<D> {
+    pub(super) fn new(slots: &Arc<Slots<D>>, held: Held<D::Conn>) -> Self {
+        Self {
+            held: Some(held),
+            slots: Arc::clone(slots),
+        }
+    }
+
+    /// Without giving it back: the slot stays in use.
+    pub(super) fn into_held(mut self) -> Held<D::Conn> {
+        self.held.take().expect(HELD)
+    }
+
+    /// Ends the connection instead of giving it back.
+    pub(crate) fn discard(mut self) {
+        let held = self.held.take().expect(HELD);
+        self.slots.retire(held);
+    }
+
+    /// Takes the connection out of the pool, whose slot is free at once.
+    pub(crate) fn detach(mut self) -> D::Conn {
+        let held = self.held.take().expect(HELD);
+        self.slots.lock().core.detach(now());
+        self.slots.dial_what_is_wanted();
+        self.slots.tell_watchers();
+        held.conn
+    }
+}
+
+impl<D: Dial> Deref for Lease<D> {
+    type Target = D::Conn;
+
+    fn deref(&self) -> &D::Conn {
+        &self.held.as_ref().expect(HELD).conn
+    }
+}
+
+impl<D: Dial> DerefMut for Lease<D> {
+    fn deref_mut(&mut self) -> &mut D::Conn {
+        &mut self.held.as_mut().expect(HELD).conn
+    }
+}
+
+impl<D: Dial> Drop for Lease<D> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.slots.release(held);
+        }
+    }
+}
+
+impl<D: Dial> fmt::Debug for Lease<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").finish_non_exhaustive()
+    }
+}

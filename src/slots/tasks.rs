@@ -1,0 +1,152 @@
+//! What the slots do in the background: dials, closes, and asking again. Each holds its slot by a value that gives it back.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{self, Instant};
+
+use super::{Connection, Dial, Refusal, Slots, now};
+
+/// A connection that is not gone after this long is cut off.
+const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+
+impl<D: Dial> Slots<D> {
+    pub(super) fn dial_what_is_wanted(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let Some(runtime) = state.runtime.clone() else { return };
+        let begin = state.core.begin_dials(now());
+        drop(state);
+        for number in begin.dials {
+            let dialing = Dialing {
+                number,
+                slots: Some(Arc::clone(self)),
+                runtime: runtime.clone(),
+            };
+            let task = runtime.spawn(dialing.run());
+            let mut state = self.lock();
+            if state.core.is_dialing(number) {
+                state.dial_tasks.insert(number, task.abort_handle());
+            }
+        }
+        if let Some(instant) = begin.ask_again {
+            runtime.spawn(AskAgain(Arc::downgrade(self)).at(instant.into()));
+        }
+    }
+
+    pub(super) fn spawn_close(self: &Arc<Self>, conn: D::Conn) {
+        let closing = Closing(Arc::clone(self));
+        let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
+        // Without a runtime there is nobody who could wait: dropping the connection cuts it off, and frees its slot.
+        if let Some(runtime) = runtime {
+            runtime.spawn(async move {
+                let _ = time::timeout(LONGEST_CLOSE, conn.close()).await;
+                drop(closing);
+            });
+        }
+    }
+
+    fn dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
+        let mut state = self.lock();
+        state.last_error = None;
+        state.dial_tasks.remove(&number);
+        let (placed, stuck) = state.core.dialed(now(), number, conn);
+        let stuck = state.abort_dials(&stuck);
+        drop(state);
+        for dial in stuck {
+            dial.abort();
+        }
+        self.deliver(placed);
+        self.dial_what_is_wanted();
+    }
+
+    fn dial_failed(self: &Arc<Self>, number: u64, error: D::Error) {
+        let now = now();
+        let mut state = self.lock();
+        state.last_error = Some(error.clone());
+        state.dial_tasks.remove(&number);
+        let waiters = state.core.dial_failed(now, number, fastrand::f64());
+        let wait = state.core.unreachable_for(now).unwrap_or_default();
+        drop(state);
+        for waiter in waiters {
+            let _ = waiter.send(Err(Refusal::Unreachable(error.clone(), wait)));
+        }
+        self.tell_watchers();
+        self.dial_what_is_wanted();
+    }
+}
+
+/// The slot of a dial under way on `runtime`.
+struct Dialing<D: Dial> {
+    number: u64,
+    /// `None` once the dial has come to an end.
+    slots: Option<Arc<Slots<D>>>,
+    runtime: Handle,
+}
+
+impl<D: Dial> Dialing<D> {
+    async fn run(mut self) {
+        let Some(slots) = self.slots.clone() else { return };
+        let result = slots.dial.dial().await;
+        self.slots = None;
+        match result {
+            Ok(conn) => slots.dialed(self.number, conn),
+            Err(error) => slots.dial_failed(self.number, error),
+        }
+    }
+}
+
+impl<D: Dial> Drop for Dialing<D> {
+    fn drop(&mut self) {
+        let Some(slots) = self.slots.take() else { return };
+        let mut state = slots.lock();
+        state.dial_tasks.remove(&self.number);
+        let was_given_up = state.core.is_given_up(self.number);
+        let runtime_is_gone = state
+            .runtime
+            .as_ref()
+            .is_some_and(|latest| latest.id() != self.runtime.id());
+        if was_given_up || runtime_is_gone {
+            // Stuck and replaced; or else callers are alive on another runtime, which dials instead.
+            state.core.dial_abandoned(self.number);
+            drop(state);
+            slots.dial_what_is_wanted();
+        } else {
+            drop(state);
+            slots.dial_failed(self.number, D::abandoned());
+        }
+    }
+}
+
+/// The slot of a connection that is being closed.
+struct Closing<D: Dial>(Arc<Slots<D>>);
+
+impl<D: Dial> Drop for Closing<D> {
+    fn drop(&mut self) {
+        self.0.lock().core.closed();
+        self.0.tell_watchers();
+        self.0.dial_what_is_wanted();
+    }
+}
+
+/// The promise to ask the core again for dials. Broken when its runtime ends; whoever enters next is promised anew.
+struct AskAgain<D: Dial>(Weak<Slots<D>>);
+
+impl<D: Dial> AskAgain<D> {
+    async fn at(self, instant: Instant) {
+        time::sleep_until(instant).await;
+        let slots = self.0.upgrade();
+        drop(self);
+        if let Some(slots) = slots {
+            slots.dial_what_is_wanted();
+        }
+    }
+}
+
+impl<D: Dial> Drop for AskAgain<D> {
+    fn drop(&mut self) {
+        if let Some(slots) = self.0.upgrade() {
+            slots.lock().core.asking_again();
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Changes to the pool as a whole: its size, its generation, its beginning and its end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::time;
+
+use super::{Counts, Dial, Refusal, Slots, now};
+use crate::policy::Deadline;
+
+impl<D: Dial> Slots<D> {
+    /// Refuses everybody from now on, waiters included. Idle connections end now, leases when they are returned.
+    pub(crate) fn close(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let (idle, waiters, dials) = state.core.close(now());
+        let dials = state.abort_dials(&dials);
+        drop(state);
+        for dial in dials {
+            dial.abort();
+        }
+        for waiter in waiters {
+            let _ = waiter.send(Err(Refusal::Closed));
+        }
+        self.close_all(idle);
+    }
+
+    /// Refuses newcomers, serves those who wait, and closes when all leases have ended, or at the deadline. Tells how many leases
+    /// were left then.
+    pub(crate) async fn drain(self: &Arc<Self>, deadline: Deadline) -> usize {
+        self.lock().core.drain();
+        self.until(deadline, |counts| counts.in_use + counts.waiting == 0).await;
+        self.close();
+        self.counts().in_use
+    }
+
+    /// Resolves when `connections` are idle or in use (as many as the limit allows), or at the deadline. Tells whether they are.
+    pub(crate) async fn warm_up(self: &Arc<Self>, connections: usize, deadline: Deadline) -> bool {
+        let mut state = self.lock();
+        state.remember_runtime();
+        state.wish(connections);
+        drop(state);
+        let wish = Wish {
+            slots: self,
+            connections,
+        };
+        self.dial_what_is_wanted();
+        let enough = |counts: Counts| counts.idle + counts.in_use >= connections.min(counts.limit) || !counts.is_open;
+        let is_warm = self.until(deadline, enough).await;
+        drop(wish);
+        is_warm && self.counts().is_open
+    }
+
+    pub(crate) fn resize(self: &Arc<Self>, max_size: usize) {
+        let surplus = self.lock().core.resize(now(), max_size);
+        self.close_all(surplus);
+        self.dial_what_is_wanted();
+    }
+
+    pub(crate) fn flush(self: &Arc<Self>) {
+        let idle = self.lock().core.flush(now());
+        self.close_all(idle);
+        self.dial_what_is_wanted();
+    }
+
+    fn close_all(self: &Arc<Self>, connections: Vec<D::Conn>) {
+        for conn in connections {
+            self.spawn_close(conn);
+        }
+        self.tell_watchers();
+    }
+
+    /// Whether the condition came true before the deadline.
+    async fn until(&self, deadline: Deadline, condition: impl Fn(Counts) -> bool) -> bool {
+        let _watcher = Watcher::new(self);
+        let watching = async {
+            loop {
+                let changed = self.changed.notified();
+                if condition(self.counts()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        time::timeout_at(deadline.instant().into(), watching).await.is_ok()
+    }
+}
+
+/// Connections wanted though nobody waits for them.
+struct Wish<'a, D: Dial> {
+    slots: &'a Slots<D>,
+    connections: usize,
+}
+
+impl<D: Dial> Drop for Wish<'_, D> {
+    fn drop(&mut self) {
+        self.slots.lock().wish_no_more(self.connections);
+    }
+}
+
+struct Watcher<'a, D: Dial>(&'a Slots<D>);
+
+impl<'a, D: Dial> Watcher<'a, D> {
+    fn new(slots: &'a Slots<D>) -> Self {
+        slots.watchers.fetch_add(1, Relaxed);
+        Self(slots)
+    }
+}
+
+impl<D: Dial> Drop for Watcher<'_, D> {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,96 @@
+//! A place in the queue.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time;
+
+use super::core::{Entered, Refused};
+use super::queue::WaiterId;
+use super::{Dial, Lease, Refusal, Slots, now};
+use crate::policy::{Deadline, Patience};
+
+/// What became of a caller.
+pub(super) enum Entry<D: Dial> {
+    Took(Lease<D>),
+    Waits(Waiting<D>),
+}
+
+/// Given up when dropped. What was handed to it and not fetched goes to the next.
+pub(super) struct Waiting<D: Dial> {
+    /// `None` once answered.
+    id: Option<WaiterId>,
+    answer: oneshot::Receiver<Result<Lease<D>, Refusal<D::Error>>>,
+    slots: Arc<Slots<D>>,
+}
+
+impl<D: Dial> Waiting<D> {
+    pub(super) fn enter(slots: &Arc<Slots<D>>, patience: Patience) -> Result<Entry<D>, Refusal<D::Error>> {
+        let mut answer = None;
+        let mut state = slots.lock();
+        let entered = state.core.enter(now(), patience, || {
+            let (waiter, receiver) = oneshot::channel();
+            answer = Some(receiver);
+            waiter
+        });
+        match (entered, answer) {
+            (Ok(Entered::Took(held)), _) => {
+                drop(state);
+                Ok(Entry::Took(Lease::new(slots, held)))
+            }
+            (Ok(Entered::Waits(id)), Some(answer)) => {
+                state.remember_runtime();
+                drop(state);
+                let waiting = Self {
+                    id: Some(id),
+                    answer,
+                    slots: Arc::clone(slots),
+                };
+                slots.dial_what_is_wanted();
+                Ok(Entry::Waits(waiting))
+            }
+            (Ok(Entered::Waits(_)), None) => unreachable!("the core makes a waiter of whoever waits"),
+            (Err(why), _) => {
+                drop(state);
+                Err(slots.explain(why))
+            }
+        }
+    }
+
+    pub(super) async fn served_by(mut self, deadline: Deadline) -> Result<Lease<D>, Refusal<D::Error>> {
+        if let Ok(Ok(answer)) = time::timeout_at(deadline.instant().into(), &mut self.answer).await {
+            self.id = None;
+            return answer;
+        }
+        self.leave();
+        // Handed over in the very instant in which the deadline passed: better served than refused.
+        self.answer.try_recv().unwrap_or(Err(Refusal::TimedOut))
+    }
+
+    fn leave(&mut self) {
+        if let Some(id) = self.id.take() {
+            let waiter = self.slots.lock().core.leave(now(), id);
+            drop(waiter);
+        }
+    }
+}
+
+impl<D: Dial> Drop for Waiting<D> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<D: Dial> Slots<D> {
+    /// The core's reason, with the error that belongs to it.
+    pub(super) fn explain(&self, why: Refused) -> Refusal<D::Error> {
+        match why {
+            Refused::Closed => Refusal::Closed,
+            Refused::Expired => Refusal::TimedOut,
+            Refused::QueueFull(retry_after) => Refusal::QueueFull(retry_after),
+            Refused::Hopeless(retry_after) => Refusal::Hopeless(retry_after),
+            Refused::Overloaded(retry_after) => Refusal::Overloaded(retry_after),
+            Refused::Unreachable(wait) => Refusal::Unreachable(self.last_error().unwrap_or_else(D::abandoned), wait),
+        }
+    }
+}
