@@ -7,7 +7,7 @@
 //!   callers have and over four times that, and the smaller counts: a stall is forgiven, a lasting slowdown is not. A pool that releases nothing
 //!   is bounded by the time since it last did.
 //! - **Is this an overload?** A queue that stands for as long as callers have room, while clearly more arrive than leave.
-//! - **Could this one still finish?** The median of the last holds.
+//! - **Could this one still finish?** The median of the last few holds, or more if the last ones were longer.
 //!
 //! All of it ages when the pool rests, and says nothing before it has seen a few releases.
 
@@ -17,10 +17,16 @@ use std::time::{Duration, Instant};
 const ENOUGH: f64 = 3.0;
 /// Clearly more arrive than leave. Below capacity, a few percent more is chance.
 const SURPLUS: f64 = 1.15;
+/// Nothing is released for so many times as long as usual: something is wrong, and it will last as long again.
+const STALLED: f64 = 3.0;
+/// A queue stands when it has not been empty for so many rooms.
+const STANDS: f64 = 2.0;
+/// A queue is deep when it costs this much of the room that callers have.
+const DEEP: f64 = 0.7;
 /// An overload is over when nobody has waited for so long.
 const CALM: Duration = Duration::from_millis(100);
-/// Holds remembered for the median.
-const HOLDS: usize = 31;
+/// Holds remembered: few, so that a pool of one connection notices a slowdown within two of them.
+const HOLDS: usize = 7;
 /// One caller's room moves the average by this much.
 const WEIGHT: f64 = 1.0 / 16.0;
 /// Averages are aged when they are read, and at least this often within the time over which they leak.
@@ -130,12 +136,13 @@ impl Forecast {
         self.room = self.room.max(SHORTEST_ROOM);
         self.age(now);
         self.queue.arrivals += 1.0;
-        self.queue.judge(now, self.room);
     }
 
     /// The first waiter has come into an empty queue.
     pub(crate) fn on_queue_begins(&mut self, now: Instant) {
-        self.queue.judge(now, self.room);
+        if now.saturating_duration_since(self.queue.empty_since) >= CALM {
+            self.queue.overloaded = false;
+        }
         self.queue.standing_since = Some(now);
         self.queue.arrivals = 1.0;
         self.queue.served = 0.0;
@@ -155,12 +162,14 @@ impl Forecast {
 
     /// How long a caller behind `ahead` others would wait, with so many connections at work. `None` as long as nobody knows.
     pub(crate) fn wait(&mut self, now: Instant, ahead: usize, connections: usize) -> Option<Duration> {
-        Some(self.gap(now, connections)?.mul_f64((ahead + 1) as f64))
-    }
-
-    /// For how long nothing has been released that somebody could have used.
-    pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.progress)
+        let gap = self.gap(now, connections)?;
+        let since = now.saturating_duration_since(self.progress);
+        let wait = gap.mul_f64((ahead + 1) as f64) - since.min(gap);
+        Some(if since > gap.mul_f64(STALLED) {
+            wait.max(since)
+        } else {
+            wait
+        })
     }
 
     /// The mean time from one release to the next. `None` as long as nobody knows.
@@ -174,8 +183,15 @@ impl Forecast {
         Some(Duration::from_secs_f64(hold / connections.max(1) as f64))
     }
 
-    /// Whether more is asked of the pool than it can do, for longer than callers can wait.
-    pub(crate) fn is_overloaded(&self) -> bool {
+    /// Whether more is asked of the pool than it can do, for longer than callers can wait. The next one would wait for `wait`; `filled`
+    /// is the share of the queue that is taken.
+    pub(crate) fn is_overloaded(&mut self, now: Instant, wait: Duration, filled: f64) -> bool {
+        if let Some(since) = self.queue.standing_since {
+            let stood = now.saturating_duration_since(since).as_secs_f64() >= self.room * STANDS;
+            let is_deep = wait.as_secs_f64().max(filled * self.room) >= self.room * DEEP;
+            let grows = self.queue.arrivals > SURPLUS * self.queue.served;
+            self.queue.overloaded |= stood && is_deep && grows;
+        }
         self.queue.overloaded
     }
 
@@ -184,9 +200,9 @@ impl Forecast {
         Duration::from_secs_f64(self.room)
     }
 
-    /// The median of the last holds.
-    pub(crate) fn median_hold(&self) -> Option<Duration> {
-        self.holds.median()
+    /// How long one holds a connection: the median of the last few, or more if the last ones were longer.
+    pub(crate) fn typical_hold(&self) -> Option<Duration> {
+        self.holds.typical()
     }
 
     fn count(&mut self, now: Instant) {
@@ -214,30 +230,21 @@ impl Forecast {
     }
 }
 
-impl Queue {
-    fn judge(&mut self, now: Instant, room: f64) {
-        match self.standing_since {
-            Some(since) if !self.overloaded => {
-                let stood = now.saturating_duration_since(since).as_secs_f64() >= room;
-                self.overloaded = stood && self.arrivals > SURPLUS * self.served;
-            }
-            None if now.saturating_duration_since(self.empty_since) >= CALM => self.overloaded = false,
-            _ => {}
-        }
-    }
-}
-
 impl Holds {
     fn push(&mut self, hold: Duration) {
         self.ring[self.seen % HOLDS] = u32::try_from(hold.as_micros()).unwrap_or(u32::MAX);
         self.seen += 1;
     }
 
-    fn median(&self) -> Option<Duration> {
+    /// The median; or the shorter of the last two, if that is longer: a slowdown shows there first.
+    fn typical(&self) -> Option<Duration> {
         let mut seen = self.ring;
         let seen = &mut seen[..self.seen.min(HOLDS)];
+        let last = self.ring[self.seen.checked_sub(1)? % HOLDS];
+        let before = self.ring[self.seen.saturating_sub(2) % HOLDS];
         let middle = seen.len() / 2;
-        (!seen.is_empty()).then(|| Duration::from_micros(u64::from(*seen.select_nth_unstable(middle).1)))
+        let median = *seen.select_nth_unstable(middle).1;
+        Some(Duration::from_micros(u64::from(median.max(last.min(before)))))
     }
 }
 

@@ -335,15 +335,15 @@ impl<C, W> Core<C, W> {
                 refused,
             };
         }
-        let median_hold = if self.queue.len() > 0 {
-            self.forecast.median_hold()
+        let typical_hold = if self.queue.len() > 0 {
+            self.forecast.typical_hold()
         } else {
             None
         };
         while let Some((waiter, patience)) = self.queue.pop() {
             if patience.deadline.has_passed(now) {
                 refused.push((waiter, Refused::Expired));
-            } else if patience.is_hopeless(now, median_hold) {
+            } else if patience.is_hopeless(now, typical_hold) {
                 let retry_after = self.retry_after(now, 0);
                 refused.push((waiter, Refused::Hopeless(retry_after)));
             } else {
@@ -398,19 +398,22 @@ impl<C, W> Core<C, W> {
         // While connections can still be made, a queue is judged by what the pool is about to be.
         let is_growing = self.in_use < self.limits.max_size && !self.dials.are_failing();
         let connections = if is_growing { self.limits.max_size } else { self.in_use };
-        let Some(mut wait) = self.forecast.wait(now, waiting, connections) else {
-            return Ok(());
+        let wait = if is_growing {
+            self.forecast
+                .gap(now, connections)
+                .map(|gap| gap.mul_f64((waiting + 1) as f64))
+        } else {
+            self.forecast.wait(now, waiting, connections)
         };
-        if !is_growing {
-            wait = wait.max(self.forecast.stalled_for(now));
-        }
-        let room = patience.room(now, self.forecast.median_hold());
+        let Some(wait) = wait else { return Ok(()) };
+        let room = patience.room(now, self.forecast.typical_hold());
         if wait > room {
             let too_long = wait - room;
             return Err(Refused::Hopeless(too_long.max(self.retry_after(now, 0))));
         }
         let enough = (connections / 2).max(1);
-        if self.forecast.is_overloaded() && waiting >= enough {
+        let filled = waiting as f64 / longest as f64;
+        if self.forecast.is_overloaded(now, wait, filled) && waiting >= enough {
             return Err(Refused::Overloaded(self.retry_after(now, waiting - enough)));
         }
         Ok(())
@@ -419,10 +422,9 @@ impl<C, W> Core<C, W> {
     /// When so many waiters, and one more, will have been served.
     fn retry_after(&mut self, now: Instant, waiters: usize) -> Duration {
         let connections = self.in_use;
-        match self.forecast.gap(now, connections) {
-            Some(gap) => gap.saturating_mul(u32::try_from(waiters + 1).unwrap_or(u32::MAX)),
-            None => self.forecast.room(),
-        }
+        self.forecast
+            .gap(now, connections)
+            .map_or_else(|| self.forecast.room(), |gap| gap.mul_f64((waiters + 1) as f64))
     }
 
     fn close_idle(&mut self, now: Instant) -> Vec<C> {

@@ -25,7 +25,7 @@ fn says_nothing_before_it_has_seen_enough() {
     assert_eq!(forecast.wait(now, 0, 10), None);
     let now = work(&mut forecast, now, 2, MS, 10);
     assert_eq!(forecast.wait(now, 0, 10), None);
-    assert_eq!(forecast.median_hold(), Some(10 * MS));
+    assert_eq!(forecast.typical_hold(), Some(10 * MS));
 }
 
 #[test]
@@ -51,11 +51,11 @@ fn a_slowdown_is_believed_when_it_lasts() {
 }
 
 #[test]
-fn a_stall_is_the_time_since_the_last_release() {
+fn a_stall_is_expected_to_last_as_long_again() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = work(&mut forecast, now, 1_000, MS, 20);
-    assert_eq!(forecast.stalled_for(now + 300 * MS), 300 * MS);
+    near(forecast.wait(now + 300 * MS, 0, 20), 300 * MS);
 }
 
 #[test]
@@ -66,20 +66,19 @@ fn an_idle_hour_is_no_stall_and_leaves_no_estimate() {
     forecast.on_working(now, 0);
     let now = now + Duration::from_secs(3_600);
     forecast.on_working(now, 20);
-    assert_eq!(
-        (forecast.wait(now, 0, 20), forecast.stalled_for(now)),
-        (None, Duration::ZERO)
-    );
+    assert_eq!(forecast.wait(now, 0, 20), None);
 }
 
 #[test]
-fn the_median_shrugs_off_a_few_long_holds() {
+fn a_few_long_holds_are_not_typical_and_two_in_a_row_are_a_slowdown() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 1_000 * MS);
     for n in 0..100 {
         forecast.on_release(now, if n % 3 == 0 { 500 * MS } else { 2 * MS });
     }
-    assert_eq!(forecast.median_hold(), Some(2 * MS));
+    assert_eq!(forecast.typical_hold(), Some(2 * MS));
+    forecast.on_release(now, 400 * MS);
+    assert_eq!(forecast.typical_hold(), Some(400 * MS));
 }
 
 /// One caller each `gap` for `lasts`, of whom all but one in `left_out` are served at once.
@@ -95,25 +94,27 @@ fn queue(forecast: &mut Forecast, mut now: Instant, lasts: Duration, left_out: u
     now
 }
 
+const DEEP_WAIT: Duration = Duration::from_millis(175);
+
 #[test]
-fn an_overload_is_a_standing_queue_that_grows() {
+fn an_overload_is_a_deep_queue_that_stands_and_grows() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
-    let now = queue(&mut forecast, now, 249 * MS, 2);
+    let now = queue(&mut forecast, now, 499 * MS, 2);
     assert!(
-        !forecast.is_overloaded(),
-        "it has not stood for as long as callers have"
+        !forecast.is_overloaded(now, DEEP_WAIT, 0.0),
+        "it has not stood for twice as long as callers have"
     );
-    forecast.on_arrival(now + MS, 250 * MS);
-    assert!(forecast.is_overloaded());
+    assert!(!forecast.is_overloaded(now + MS, DEEP_WAIT - MS, 0.4), "it is not deep");
+    assert!(forecast.is_overloaded(now + MS, DEEP_WAIT, 0.0));
 }
 
 #[test]
 fn a_queue_that_only_stands_is_none() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
-    queue(&mut forecast, now, 2_000 * MS, 10);
-    assert!(!forecast.is_overloaded());
+    let now = queue(&mut forecast, now, 2_000 * MS, 10);
+    assert!(!forecast.is_overloaded(now, DEEP_WAIT, 0.0));
 }
 
 #[test]
@@ -121,10 +122,11 @@ fn an_overload_ends_when_nobody_has_waited_for_a_while_and_not_at_one_empty_mome
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = queue(&mut forecast, now, 500 * MS, 2);
+    assert!(forecast.is_overloaded(now, DEEP_WAIT, 0.0));
     forecast.on_queue_ends(now);
     forecast.on_queue_begins(now + 99 * MS);
-    assert!(forecast.is_overloaded());
+    assert!(forecast.is_overloaded(now + 99 * MS, MS, 0.0));
     forecast.on_queue_ends(now + 99 * MS);
     forecast.on_queue_begins(now + 199 * MS);
-    assert!(!forecast.is_overloaded());
+    assert!(!forecast.is_overloaded(now + 199 * MS, MS, 0.0));
 }

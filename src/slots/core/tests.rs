@@ -102,11 +102,7 @@ fn a_full_queue_refuses() {
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
     let refused = core.enter(now, patient(now, 1_000), || panic!("not asked"));
-    assert_eq!(
-        refused,
-        Err(Refused::QueueFull(LIMITS.room)),
-        "nothing is known of the pace yet"
-    );
+    assert!(matches!(refused, Err(Refused::QueueFull(_))), "{refused:?}");
     let endless = Patience {
         shedding: Shedding::Off,
         ..patient(now, 1_000)
