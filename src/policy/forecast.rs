@@ -23,7 +23,7 @@ const STALLED: f64 = 3.0;
 const STANDS: f64 = 2.0;
 /// A queue is deep when it costs this much of the room that callers have.
 const DEEP: f64 = 0.7;
-/// An overload is over when nobody has waited for so long.
+/// An overload is over when nobody has waited for so long, or when no longer clearly more arrive than leave.
 const CALM: Duration = Duration::from_millis(100);
 /// Holds remembered: few, so that a pool of one connection notices a slowdown within two of them.
 const HOLDS: usize = 7;
@@ -144,8 +144,10 @@ impl Forecast {
             self.queue.overloaded = false;
         }
         self.queue.standing_since = Some(now);
-        self.queue.arrivals = 1.0;
-        self.queue.served = 0.0;
+        if !self.queue.overloaded {
+            self.queue.arrivals = 1.0;
+            self.queue.served = 0.0;
+        }
     }
 
     /// A waiter has been served.
@@ -186,12 +188,13 @@ impl Forecast {
     /// Whether more is asked of the pool than it can do, for longer than callers can wait. The next one would wait for `wait`; `filled`
     /// is the share of the queue that is taken.
     pub(crate) fn is_overloaded(&mut self, now: Instant, wait: Duration, filled: f64) -> bool {
-        if let Some(since) = self.queue.standing_since {
-            let stood = now.saturating_duration_since(since).as_secs_f64() >= self.room * STANDS;
-            let is_deep = wait.as_secs_f64().max(filled * self.room) >= self.room * DEEP;
-            let grows = self.queue.arrivals > SURPLUS * self.queue.served;
-            self.queue.overloaded |= stood && is_deep && grows;
-        }
+        let grows = self.queue.arrivals > SURPLUS * self.queue.served;
+        let stands = self
+            .queue
+            .standing_since
+            .is_some_and(|since| now.saturating_duration_since(since).as_secs_f64() >= self.room * STANDS);
+        let is_deep = wait.as_secs_f64().max(filled * self.room) >= self.room * DEEP;
+        self.queue.overloaded = grows && (self.queue.overloaded || (stands && is_deep));
         self.queue.overloaded
     }
 
