@@ -73,6 +73,7 @@ impl Shared {
             Err(Refusal::Closed) => Err(Error::Closed),
             Err(Refusal::QueueFull(retry_after)) => shed(ShedReason::QueueFull, retry_after),
             Err(Refusal::Hopeless(retry_after)) => shed(ShedReason::Hopeless, retry_after),
+            Err(Refusal::TooLate(retry_after)) => shed(ShedReason::TooLate, retry_after),
             Err(Refusal::Overloaded(retry_after)) => shed(ShedReason::Overloaded, retry_after),
             Err(Refusal::Unreachable(source, retry_after)) => Err(Error::Connect { source, retry_after }),
             Err(Refusal::TimedOut) => Err(Error::AcquireTimeout {

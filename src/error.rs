@@ -72,8 +72,10 @@ pub enum Error {
 pub enum ShedReason {
     /// As many callers wait already as [`max_waiting`](crate::PoolBuilder::max_waiting) allows.
     QueueFull,
-    /// It would have waited longer than it can, by what the pool has seen of its own pace; or its turn came too late for its work to be done in time.
+    /// It would have waited longer than it can, by what the pool has seen of its own pace.
     Hopeless,
+    /// It waited, and its turn came too late for its work to be done in time: the only reason that is given after a wait.
+    TooLate,
     /// More is asked of the pool than it can do, and as many wait as it takes to keep it busy.
     Overloaded,
     /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
@@ -86,6 +88,7 @@ impl std::fmt::Display for ShedReason {
             Self::QueueFull => "the queue for connections is full",
             Self::Hopeless => "the wait would be longer than the caller's deadline allows",
             Self::Overloaded => "more is asked of the pool than it can do",
+            Self::TooLate => "its turn came too late for its work to be done in time",
             Self::NoneIdle => "no connection is idle",
         })
     }

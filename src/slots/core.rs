@@ -65,6 +65,8 @@ pub(crate) enum Refused {
     QueueFull(Duration),
     /// It would wait longer than it can.
     Hopeless(Duration),
+    /// Its turn came, but too late for its work to be done in time.
+    TooLate(Duration),
     /// More is asked of the pool than it can do, and enough wait to keep it busy.
     Overloaded(Duration),
     /// Nothing is connected and the last dials failed; the next may begin after this long.
@@ -345,7 +347,7 @@ impl<C, W> Core<C, W> {
                 refused.push((waiter, Refused::Expired));
             } else if patience.is_hopeless(now, typical_hold) {
                 let retry_after = self.retry_after(now, 0);
-                refused.push((waiter, Refused::Hopeless(retry_after)));
+                refused.push((waiter, Refused::TooLate(retry_after)));
             } else {
                 self.in_use += 1;
                 self.forecast.on_served();

@@ -62,6 +62,7 @@ pub(crate) enum Refusal<E> {
     TimedOut,
     QueueFull(Duration),
     Hopeless(Duration),
+    TooLate(Duration),
     Overloaded(Duration),
     /// Nothing is connected and dials fail, with this error.
     Unreachable(E, Duration),

@@ -89,6 +89,7 @@ impl<D: Dial> Slots<D> {
             Refused::Expired => Refusal::TimedOut,
             Refused::QueueFull(retry_after) => Refusal::QueueFull(retry_after),
             Refused::Hopeless(retry_after) => Refusal::Hopeless(retry_after),
+            Refused::TooLate(retry_after) => Refusal::TooLate(retry_after),
             Refused::Overloaded(retry_after) => Refusal::Overloaded(retry_after),
             Refused::Unreachable(wait) => Refusal::Unreachable(self.last_error().unwrap_or_else(D::abandoned), wait),
         }

@@ -137,10 +137,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
     assert!(core.enter(now, call(35), || 'a').is_ok());
     assert!(core.enter(now, call(41), || 'b').is_ok());
     let placed = core.release(now + 20 * MS, held);
-    assert!(
-        matches!(placed.refused[..], [('a', Refused::Hopeless(_))]),
-        "{placed:?}"
-    );
+    assert!(matches!(placed.refused[..], [('a', Refused::TooLate(_))]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
 
