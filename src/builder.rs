@@ -1,12 +1,18 @@
 //! Settings and their validation: whatever is wrong is said here, by name, before anything is connected.
 
+mod driver;
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
+use deadpool_postgres::Object;
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use crate::call::Shared;
-use crate::conn::Dialer;
+use crate::conn::{Connector, Credentials, Dialer, Hooks, Socket};
 use crate::error::ConfigError;
 use crate::policy::Shedding;
 use crate::pool::{Pool, check_max_size};
@@ -31,10 +37,14 @@ pub struct PoolBuilder {
     shedding: Shedding,
     acquire_timeout: Duration,
     connect_timeout: Duration,
+    hooks: Hooks,
 }
 
 impl Pool {
     /// Begins a pool. `config` is the driver's: parse a URL or a connection string, or build one.
+    ///
+    /// Each of its settings is done, or refused by name when the pool is built. Mind the driver's default of `keepalives_idle`, two
+    /// hours: a peer that vanished is noticed earlier with `keepalives_idle=30` or, on Linux, `tcp_user_timeout=10` (seconds).
     pub fn builder(config: Config) -> PoolBuilder {
         PoolBuilder::new(config)
     }
@@ -51,6 +61,7 @@ impl PoolBuilder {
             shedding: Shedding::default(),
             acquire_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
+            hooks: Hooks::default(),
         }
     }
 
@@ -93,21 +104,92 @@ impl PoolBuilder {
         self
     }
 
-    /// How long making one connection may take in all: looking names up, trying every host, and authenticating. More than 0, at most 24 hours.
-    /// Default 5 s. The connection string's own `connect_timeout` bounds the TCP connect of each address within it.
+    /// How long making one connection may take in all: asking for credentials, looking names up, trying every host, TLS,
+    /// authenticating, and [`after_connect`](Self::after_connect). More than 0, at most 24 hours. Default 5 s.
+    ///
+    /// Of several hosts, each may use its share of what is left: one that is silent leaves time for the others. The connection
+    /// string's own `connect_timeout` (seconds; default none) bounds the TCP connect of each address within it.
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
     }
 
+    /// Asks `provider` for credentials before each connection is made, within [`connect_timeout`](Self::connect_timeout): for
+    /// passwords that change, or tokens that expire. Connections made before live on. Default: those of the connection string.
+    ///
+    /// What `provider` fails with is the source of the [`ConnectError`](crate::ConnectError), and in no log line of the pool.
+    ///
+    /// ```
+    /// # use failfast::{Credentials, Pool};
+    /// # fn example(config: failfast::Config) -> failfast::PoolBuilder {
+    /// Pool::builder(config).credentials(|| async {
+    ///     let password = tokio::fs::read_to_string("/run/secrets/db").await?;
+    ///     Ok(Credentials::password(password.trim_end()))
+    /// })
+    /// # }
+    /// ```
+    pub fn credentials<F, A>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Credentials, Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    {
+        self.hooks.set_credentials(provider);
+        self
+    }
+
+    /// Runs `hook` on each new connection before anybody gets it, within [`connect_timeout`](Self::connect_timeout). If it fails,
+    /// the connection is closed and the next host is tried. Default: nothing is run.
+    ///
+    /// ```
+    /// # use failfast::Pool;
+    /// # fn example(config: failfast::Config) -> failfast::PoolBuilder {
+    /// Pool::builder(config).after_connect(|client| {
+    ///     Box::pin(async move { client.batch_execute("SET search_path = orders; SET jit = off").await })
+    /// })
+    /// # }
+    /// ```
+    pub fn after_connect<F>(mut self, hook: F) -> Self
+    where
+        F: Send + Sync + 'static,
+        F: for<'a> Fn(&'a Object) -> Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send + 'a>>,
+    {
+        self.hooks.set_after_connect(hook);
+        self
+    }
+
     /// Checks every setting and makes the pool. Connects to nothing: the first callers do.
+    ///
+    /// Without TLS: a server that offers it under `sslmode=prefer`, the connection string's default, is not asked.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first setting that cannot be used; `sslmode=require` is one, see [`build_tls`](Self::build_tls).
+    pub fn build(self) -> Result<Pool, ConfigError> {
+        self.finish(Connector::none())
+    }
+
+    /// [`build`](Self::build), with TLS by any connector made for tokio-postgres. Ready ones, under the features `rustls` and
+    /// `native-tls`, are in the module `tls`.
+    ///
+    /// The connection string's `sslmode` says whether TLS is used: `require` insists on it, `prefer` (its default) does without
+    /// where the server offers none, `disable` never asks. Where it is used, it is verified as the connector does it, also under
+    /// `prefer`: the ready ones want a known authority and a certificate for the host. Unix sockets have no TLS.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] for the first setting that cannot be used.
-    pub fn build(self) -> Result<Pool, ConfigError> {
+    pub fn build_tls<T>(self, tls: T) -> Result<Pool, ConfigError>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        self.finish(Connector::new(tls))
+    }
+
+    fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
         self.check_pool()?;
-        check_driver(&self.config)?;
+        driver::check(&self.config, !connector.is_none())?;
         let mut config = self.config;
         if config.get_application_name().is_none() {
             config.application_name(&self.name);
@@ -118,7 +200,7 @@ impl PoolBuilder {
             max_connecting: self.max_connecting,
             room: self.acquire_timeout,
         };
-        let dialer = Dialer::new(config, self.connect_timeout);
+        let dialer = Dialer::new(config, self.connect_timeout, connector, self.hooks);
         Ok(Pool::new(Shared {
             name: self.name.into(),
             acquire_timeout: self.acquire_timeout,
@@ -163,54 +245,6 @@ impl PoolBuilder {
         }
         Ok(())
     }
-}
-
-/// What the connection string asks for is done, or refused by name here; nothing is silently ignored.
-fn check_driver(config: &Config) -> Result<(), ConfigError> {
-    let (hosts, addresses, ports) = (
-        config.get_hosts().len(),
-        config.get_hostaddrs().len(),
-        config.get_ports().len(),
-    );
-    if hosts == 0 && addresses == 0 {
-        return Err(ConfigError::new("host", "(none)", "a host or a hostaddr is needed"));
-    }
-    if hosts > 0 && addresses > 0 && hosts != addresses {
-        return Err(ConfigError::new(
-            "hostaddr",
-            addresses,
-            "must be as many as there are hosts",
-        ));
-    }
-    if ports > 1 && ports != hosts.max(addresses) {
-        return Err(ConfigError::new(
-            "port",
-            ports,
-            "must be one, or as many as there are hosts",
-        ));
-    }
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(ConfigError::new("sslmode", "require", "TLS is not supported yet"));
-    }
-    if config.get_ssl_negotiation() == SslNegotiation::Direct {
-        return Err(ConfigError::new("sslnegotiation", "direct", "TLS is not supported yet"));
-    }
-    if config.get_channel_binding() == ChannelBinding::Require {
-        return Err(ConfigError::new(
-            "channel_binding",
-            "require",
-            "TLS is not supported yet",
-        ));
-    }
-    if config.get_target_session_attrs() != TargetSessionAttrs::Any {
-        let value = format!("{:?}", config.get_target_session_attrs());
-        return Err(ConfigError::new(
-            "target_session_attrs",
-            value,
-            "only `any` is supported yet",
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

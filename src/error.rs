@@ -6,6 +6,7 @@ mod connect;
 use std::time::Duration;
 
 pub use self::config::ConfigError;
+pub(crate) use self::connect::is_out_of_files;
 pub use self::connect::{ConnectError, ConnectErrorKind};
 use crate::status::Status;
 

@@ -21,10 +21,12 @@ mod policy;
 mod pool;
 mod slots;
 mod status;
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+pub mod tls;
 
 pub use builder::PoolBuilder;
 pub use call::{Call, Until};
-pub use conn::Client;
+pub use conn::{Client, Credentials, Socket};
 pub use error::{ConfigError, ConnectError, ConnectErrorKind, Error, ShedReason};
 pub use policy::Shedding;
 pub use pool::Pool;

@@ -1,3 +1,6 @@
+use tokio_postgres::NoTls;
+use tokio_postgres::tls::{NoTlsError, NoTlsStream};
+
 use super::*;
 
 fn builder() -> PoolBuilder {
@@ -10,6 +13,25 @@ fn refusal(builder: PoolBuilder) -> String {
 
 fn driver_refusal(settings: &str) -> String {
     refusal(Pool::builder(settings.parse().unwrap()))
+}
+
+fn tls_refusal(settings: &str) -> String {
+    let built = Pool::builder(settings.parse().unwrap()).build_tls(Unused);
+    built.expect_err("a bad setting").to_string()
+}
+
+/// A connector that is never called.
+#[derive(Clone)]
+struct Unused;
+
+impl MakeTlsConnect<Socket> for Unused {
+    type Stream = NoTlsStream;
+    type TlsConnect = NoTls;
+    type Error = NoTlsError;
+
+    fn make_tls_connect(&mut self, _: &str) -> Result<NoTls, NoTlsError> {
+        Ok(NoTls)
+    }
 }
 
 #[test]
@@ -94,17 +116,47 @@ fn host() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
+fn a_host_is_not_empty() {
+    let empty = driver_refusal("host=a,,b");
+    assert_eq!(empty, "host = (empty): must be a name, an address or a folder");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_has_neither_an_address_nor_tls() {
+    let address = driver_refusal("host=/run/postgresql hostaddr=127.0.0.1");
+    assert_eq!(address, "hostaddr = 1: a host that is a Unix socket has no address");
+    let required = tls_refusal("host=a,/run/postgresql sslmode=require");
+    assert_eq!(required, "sslmode = require: a Unix socket has no TLS");
+}
+
+#[test]
+fn tls_needs_a_connector() {
+    let missing = "needs a TLS connector: build_tls() instead of build()";
     assert_eq!(
         driver_refusal("host=a sslmode=require"),
-        "sslmode = require: TLS is not supported yet"
+        format!("sslmode = require: {missing}")
     );
-    let direct = driver_refusal("host=a sslnegotiation=direct");
-    assert_eq!(direct, "sslnegotiation = direct: TLS is not supported yet");
-    let binding = driver_refusal("host=a channel_binding=require");
-    assert_eq!(binding, "channel_binding = require: TLS is not supported yet");
-    let role = driver_refusal("host=a target_session_attrs=read-write");
-    assert_eq!(role, "target_session_attrs = ReadWrite: only `any` is supported yet");
+    assert_eq!(
+        driver_refusal("host=a channel_binding=require"),
+        format!("channel_binding = require: {missing}")
+    );
+    let no_tls = Pool::builder("host=a sslmode=require".parse().unwrap()).build_tls(NoTls);
+    assert_eq!(no_tls.unwrap_err().setting(), "sslmode");
+}
+
+#[test]
+fn what_only_tls_gives_goes_with_sslmode_require() {
+    assert_eq!(
+        tls_refusal("host=a sslnegotiation=direct"),
+        "sslnegotiation = direct: goes with sslmode=require only"
+    );
+    assert_eq!(
+        tls_refusal("host=a channel_binding=require"),
+        "channel_binding = require: goes with sslmode=require only"
+    );
+    let both = "host=a sslmode=require sslnegotiation=direct channel_binding=require";
+    assert!(Pool::builder(both.parse().unwrap()).build_tls(Unused).is_ok());
 }
 
 #[test]

@@ -45,20 +45,17 @@ impl Client {
     }
 }
 
-/// Why `object` is never `None` here: a connection ends only after its lease.
-const CONNECTED: &str = "a leased connection has not ended";
-
 impl Deref for Client {
     type Target = Object;
 
     fn deref(&self) -> &Object {
-        self.lease.object.as_ref().expect(CONNECTED)
+        self.lease.object()
     }
 }
 
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut Object {
-        self.lease.object.as_mut().expect(CONNECTED)
+        self.lease.object_mut()
     }
 }
 

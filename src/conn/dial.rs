@@ -1,157 +1,121 @@
 //! Makes one connection: names looked up anew, hosts tried in order, everything under one deadline.
 
 use std::fmt;
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::select;
-use tokio::net::lookup_host;
-use tokio::sync::oneshot;
-use tokio::time;
-use tokio_postgres::config::{Host, LoadBalanceHosts};
-use tokio_postgres::{Config, Connection, NoTls};
+use tokio::net::{TcpSocket, lookup_host};
+use tokio::time::{self, Instant};
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
 
+use super::Conn;
 use super::factory::Factory;
-use super::{Conn, socket, socket::BoxedIo};
-use crate::error::{ConnectError, ConnectErrorKind};
+use super::hooks::Hooks;
+use super::hosts::{Target, in_order_of, targets};
+use super::secure::Connector;
+use super::session;
+use super::socket::Socket;
+use super::stream::Stream;
+use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
 use crate::slots::Dial;
-
-/// A connection task that has not ended this long after its client is gone is cut off.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
 /// Where to connect to, and how.
 pub(crate) struct Dialer {
     config: Config,
     connect_timeout: Duration,
+    connector: Connector,
+    hooks: Hooks,
     factory: Factory,
 }
 
-/// One place where a server may be.
-struct Target<'a> {
-    host: Option<&'a Host>,
-    address: Option<std::net::IpAddr>,
-    port: u16,
-}
-
 impl Dialer {
-    pub(crate) fn new(config: Config, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        connect_timeout: Duration,
+        connector: Connector,
+        hooks: Hooks,
+    ) -> Self {
         let factory = Factory::new(config.clone());
         Self {
             config,
             connect_timeout,
+            connector,
+            hooks,
             factory,
         }
     }
 
-    async fn dial_any(&self) -> Result<Box<Conn>, ConnectError> {
-        let mut last = ConnectError::abandoned();
-        for target in self.targets() {
-            match self.dial_host(&target).await {
-                Ok(conn) => return Ok(conn),
-                Err(error) => last = error,
+    /// The settings of this dial, with the credentials as they are now.
+    async fn log_in(&self, deadline: Instant) -> Result<Config, ConnectError> {
+        match time::timeout_at(deadline, self.hooks.log_in(&self.config)).await {
+            Ok(config) => config.map_err(ConnectError::credentials),
+            Err(_) => {
+                let late = format!("no answer within {:?}", self.connect_timeout);
+                Err(ConnectError::credentials(late.into()))
             }
         }
-        Err(last)
     }
 
-    async fn dial_host(&self, target: &Target<'_>) -> Result<Box<Conn>, ConnectError> {
+    async fn dial_host(
+        &self,
+        target: &Target<'_>,
+        config: &Config,
+        deadline: Instant,
+    ) -> Result<Box<Conn>, ConnectError> {
         let name = target.to_string();
-        let host = match (target.address, target.host) {
-            (Some(address), _) => return self.dial_address(SocketAddr::new(address, target.port), &name).await,
+        let addresses = match (target.address, target.host) {
+            (Some(address), _) => vec![SocketAddr::new(address, target.port)],
             #[cfg(unix)]
             (None, Some(Host::Unix(directory))) => {
                 let path = directory.join(format!(".s.PGSQL.{}", target.port));
-                let stream = socket::unix(&path, &self.config)
-                    .await
-                    .map_err(|e| ConnectError::io(&name, e))?;
-                return self.begin_session(stream, &name).await;
+                let socket = Socket::unix(&path, config).await;
+                let stream = Stream::plain(socket.map_err(|error| ConnectError::io(&name, error))?);
+                return session::begin(stream, &name, config, &self.hooks, &self.factory).await;
             }
-            (None, Some(Host::Tcp(host))) => host.as_str(),
+            (None, Some(Host::Tcp(host))) => {
+                let mut found = look_up(host, target.port, &name).await?;
+                in_order_of(config, &mut found);
+                found
+            }
             (None, None) => unreachable!("build() wants a host or an address"),
         };
-        let found = lookup_host((host, target.port))
-            .await
-            .map_err(|e| ConnectError::resolve(&name, e))?;
-        let mut addresses: Vec<_> = found.collect();
-        if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
-            fastrand::shuffle(&mut addresses);
-        }
-        let mut last = ConnectError::resolve(&name, io::Error::other("the name has no address"));
-        for address in addresses {
-            match self.dial_address(address, &name).await {
+        let mut failure: Option<ConnectError> = None;
+        for (tried, address) in addresses.iter().enumerate() {
+            let others = addresses.len() - tried - 1;
+            // A silent address leaves time for the others; one that takes the connection may use what is left.
+            let patience = (others > 0).then(|| fair_share(deadline, others + 1));
+            match self.dial_address(*address, patience, target, &name, config).await {
                 Ok(conn) => return Ok(conn),
-                Err(error) => last = error,
+                Err(error) if error.is_refusal() => return Err(error),
+                Err(error) => failure = more_telling(failure, error),
             }
         }
-        Err(last)
+        let no_address = || ConnectError::resolve(&name, io::Error::other("the name has no address"));
+        Err(failure.unwrap_or_else(no_address))
     }
 
-    async fn dial_address(&self, address: SocketAddr, name: &str) -> Result<Box<Conn>, ConnectError> {
-        let stream = socket::tcp(address, &self.config)
-            .await
-            .map_err(|e| ConnectError::io(name, e))?;
-        self.begin_session(stream, name).await
+    async fn dial_address(
+        &self,
+        address: SocketAddr,
+        patience: Option<Duration>,
+        target: &Target<'_>,
+        name: &str,
+        config: &Config,
+    ) -> Result<Box<Conn>, ConnectError> {
+        let connect = Socket::tcp(address, config);
+        let socket = match patience {
+            Some(patience) => time::timeout(patience, connect)
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            None => connect.await,
+        };
+        let socket = socket.map_err(|error| ConnectError::io(name, error))?;
+        let secured = self.connector.secure(socket, &target.certified_name(), config).await;
+        let stream = secured.map_err(|error| ConnectError::tls(name, error))?;
+        session::begin(stream, name, config, &self.hooks, &self.factory).await
     }
-
-    /// Start-up and authentication, up to the server's first ReadyForQuery.
-    async fn begin_session(&self, stream: BoxedIo, name: &str) -> Result<Box<Conn>, ConnectError> {
-        let (client, connection) = self
-            .config
-            .connect_raw(stream, NoTls)
-            .await
-            .map_err(|e| ConnectError::handshake(name, e))?;
-        let (alive, gone) = oneshot::channel();
-        let task = tokio::spawn(drive(connection, gone));
-        let object =
-            self.factory.wrap(client).await.ok_or_else(|| {
-                ConnectError::io(name, io::Error::other("the deadpool pool behind this one was closed"))
-            })?;
-        let statements = Arc::clone(&object.statement_cache);
-        Ok(Box::new(Conn {
-            object: Some(object),
-            statements,
-            task,
-            alive: Some(alive),
-        }))
-    }
-
-    /// In the order in which they are to be tried.
-    fn targets(&self) -> Vec<Target<'_>> {
-        let (hosts, addresses, ports) = (
-            self.config.get_hosts(),
-            self.config.get_hostaddrs(),
-            self.config.get_ports(),
-        );
-        let mut targets: Vec<_> = (0..hosts.len().max(addresses.len()))
-            .map(|index| Target {
-                host: hosts.get(index),
-                address: addresses.get(index).copied(),
-                port: ports.get(index).or(ports.first()).copied().unwrap_or(5432),
-            })
-            .collect();
-        if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
-            fastrand::shuffle(&mut targets);
-        }
-        targets
-    }
-}
-
-/// Moves bytes until the connection ends, or until its client has been gone for a second.
-async fn drive<S>(connection: Connection<BoxedIo, S>, gone: oneshot::Receiver<()>)
-where
-    Connection<BoxedIo, S>: Future<Output = Result<(), tokio_postgres::Error>>,
-{
-    let cut_off = async {
-        match gone.await {
-            Ok(()) => pending().await, // detached: it is its owner's affair
-            Err(_) => time::sleep(LONGEST_GOODBYE).await,
-        }
-    };
-    select(pin!(connection), pin!(cut_off)).await;
 }
 
 impl Dial for Dialer {
@@ -159,15 +123,21 @@ impl Dial for Dialer {
     type Error = ConnectError;
 
     async fn dial(&self) -> Result<Box<Conn>, ConnectError> {
-        time::timeout(self.connect_timeout, self.dial_any())
-            .await
-            .unwrap_or_else(|_| {
-                let targets: Vec<_> = self.targets().iter().map(Target::to_string).collect();
-                Err(ConnectError::new(
-                    ConnectErrorKind::Timeout(self.connect_timeout),
-                    targets.join(", "),
-                ))
-            })
+        let deadline = Instant::now() + self.connect_timeout;
+        let config = self.log_in(deadline).await?;
+        let targets = targets(&config);
+        let mut failure = None;
+        for (tried, target) in targets.iter().enumerate() {
+            let share = fair_share(deadline, targets.len() - tried);
+            let dialed = self.dial_host(target, &config, Instant::now() + share);
+            let error = match time::timeout(share, dialed).await {
+                Ok(Ok(conn)) => return Ok(conn),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectError::new(ConnectErrorKind::Timeout(in_millis(share)), target.to_string()),
+            };
+            failure = more_telling(failure, error);
+        }
+        Err(failure.unwrap_or_else(ConnectError::abandoned))
     }
 
     fn abandoned() -> ConnectError {
@@ -175,16 +145,32 @@ impl Dial for Dialer {
     }
 }
 
-impl fmt::Display for Target<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.host, self.address) {
-            #[cfg(unix)]
-            (Some(Host::Unix(directory)), None) => write!(f, "{}/.s.PGSQL.{}", directory.display(), self.port),
-            (Some(Host::Tcp(host)), _) => write!(f, "{host}:{}", self.port),
-            (_, Some(address)) => write!(f, "{}", SocketAddr::new(address, self.port)),
-            (None, None) => f.write_str("nowhere"),
+async fn look_up(host: &str, port: u16, name: &str) -> Result<Vec<SocketAddr>, ConnectError> {
+    match lookup_host((host, port)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) => {
+            // A resolver that cannot open a file only says that the name is unknown.
+            let out_of_files = TcpSocket::new_v4().err().filter(is_out_of_files);
+            Err(ConnectError::resolve(name, out_of_files.unwrap_or(error)))
         }
     }
+}
+
+/// What each of so many places has left, the next one included: none of them may use up the time of the others.
+fn fair_share(deadline: Instant, places: usize) -> Duration {
+    deadline.saturating_duration_since(Instant::now()) / u32::try_from(places).unwrap_or(u32::MAX)
+}
+
+/// Rounded up, for people.
+fn in_millis(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX))
+}
+
+fn more_telling(failure: Option<ConnectError>, error: ConnectError) -> Option<ConnectError> {
+    Some(match failure {
+        Some(failure) => failure.or_more_telling(error),
+        None => error,
+    })
 }
 
 impl fmt::Debug for Dialer {
@@ -192,6 +178,8 @@ impl fmt::Debug for Dialer {
         f.debug_struct("Dialer")
             .field("config", &self.config)
             .field("connect_timeout", &self.connect_timeout)
-            .finish()
+            .field("connector", &self.connector)
+            .field("hooks", &self.hooks)
+            .finish_non_exhaustive()
     }
 }

@@ -3,7 +3,12 @@
 mod client;
 mod dial;
 mod factory;
+mod hooks;
+mod hosts;
+mod secure;
+mod session;
 mod socket;
+mod stream;
 
 use std::sync::Arc;
 
@@ -13,6 +18,10 @@ use tokio::task::JoinHandle;
 
 pub use self::client::Client;
 pub(crate) use self::dial::Dialer;
+pub use self::hooks::Credentials;
+pub(crate) use self::hooks::Hooks;
+pub(crate) use self::secure::Connector;
+pub use self::socket::Socket;
 use crate::slots::Connection;
 
 /// A connection, and the task that drives it.
@@ -38,13 +47,24 @@ impl Conn {
         self.alive = None;
     }
 
+    fn object(&self) -> &Object {
+        self.object.as_ref().expect(CONNECTED)
+    }
+
+    fn object_mut(&mut self) -> &mut Object {
+        self.object.as_mut().expect(CONNECTED)
+    }
+
     fn detach(mut self) -> ClientWrapper {
         if let Some(alive) = self.alive.take() {
             let _ = alive.send(());
         }
-        Object::take(self.object.take().expect("a leased connection has not ended"))
+        Object::take(self.object.take().expect(CONNECTED))
     }
 }
+
+/// Why `object` is never `None` while somebody holds the connection: it ends only after its lease.
+const CONNECTED: &str = "a leased connection has not ended";
 
 impl Drop for Conn {
     fn drop(&mut self) {

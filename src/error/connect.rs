@@ -3,21 +3,25 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
 /// Why a connection could not be made, and to where. Cheap to clone: every caller that waited for the dial gets one.
-#[derive(Debug, Clone)]
+///
+/// If several hosts were tried, the most telling of their errors: what a server answered says more than that another did not.
+#[derive(Clone)]
 pub struct ConnectError(Arc<Inner>);
 
-#[derive(Debug)]
+type BoxError = Box<dyn StdError + Send + Sync>;
+
 struct Inner {
     kind: ConnectErrorKind,
     /// Host and port, or the path of the socket; empty before one was chosen.
     target: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<BoxError>,
 }
 
 /// The stage at which a dial failed, and so who should act.
@@ -30,14 +34,27 @@ pub enum ConnectErrorKind {
     Io,
     /// This process has run out of file descriptors: raise its limit (`ulimit -n`) or find the leak. The server is not at fault.
     TooManyOpenFiles,
-    /// The connection was not ready within [`connect_timeout`](crate::PoolBuilder::connect_timeout), from looking the name up to
-    /// the server's first reply.
+    /// The connection was not ready within this time, from looking the name up to the server's first reply: the host's share of
+    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout).
     Timeout(Duration),
+    /// TLS could not be agreed upon: the server offers none, or its certificate is not for this host or not of a known authority.
+    Tls,
     /// The server, or a pooler in front of it, answered with this SQLSTATE: wrong password (28P01), unknown database (3D000), too many clients
     /// (53300), starting up or shutting down (57P03) ...
     Server(SqlState),
     /// Connected, but the two sides could not agree: a password is missing, or the other side is not a PostgreSQL server.
     Handshake,
+    /// The server is alive, but read-only where `target_session_attrs` is `read-write`, or the other way round.
+    #[non_exhaustive]
+    WrongRole {
+        /// What the server is.
+        read_only: bool,
+    },
+    /// The [`credentials`](crate::PoolBuilder::credentials) provider failed, or took all of
+    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). No host was tried.
+    Credentials,
+    /// The [`after_connect`](crate::PoolBuilder::after_connect) hook failed on the new connection.
+    AfterConnect,
     /// The dial did not come to an end: the runtime it ran on was shut down, or it panicked.
     Abandoned,
 }
@@ -55,30 +72,35 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Abandoned, "")
     }
 
-    pub(crate) fn io(target: &str, error: io::Error) -> Self {
-        let kind = if is_out_of_files(&error) {
-            ConnectErrorKind::TooManyOpenFiles
-        } else {
-            ConnectErrorKind::Io
-        };
+    fn caused(kind: ConnectErrorKind, target: &str, source: impl Into<BoxError>) -> Self {
         Self(Arc::new(Inner {
             kind,
             target: target.to_owned(),
-            source: Some(error.into()),
+            source: Some(source.into()),
         }))
     }
 
+    pub(crate) fn io(target: &str, error: io::Error) -> Self {
+        if is_out_of_files(&error) {
+            return Self::caused(ConnectErrorKind::TooManyOpenFiles, target, error);
+        }
+        Self::caused(ConnectErrorKind::Io, target, error)
+    }
+
     pub(crate) fn resolve(target: &str, error: io::Error) -> Self {
-        let kind = if is_out_of_files(&error) {
-            ConnectErrorKind::TooManyOpenFiles
-        } else {
-            ConnectErrorKind::Resolve
-        };
-        Self(Arc::new(Inner {
-            kind,
-            target: target.to_owned(),
-            source: Some(error.into()),
-        }))
+        if is_out_of_files(&error) {
+            return Self::caused(ConnectErrorKind::TooManyOpenFiles, target, error);
+        }
+        Self::caused(ConnectErrorKind::Resolve, target, error)
+    }
+
+    pub(crate) fn tls(target: &str, error: BoxError) -> Self {
+        match error.downcast_ref().map(io::Error::kind) {
+            Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof) => {
+                Self::caused(ConnectErrorKind::Io, target, error)
+            }
+            _ => Self::caused(ConnectErrorKind::Tls, target, error),
+        }
     }
 
     pub(crate) fn handshake(target: &str, error: tokio_postgres::Error) -> Self {
@@ -87,11 +109,39 @@ impl ConnectError {
             None if error.is_closed() || is_io(&error) => ConnectErrorKind::Io,
             None => ConnectErrorKind::Handshake,
         };
-        Self(Arc::new(Inner {
-            kind,
-            target: target.to_owned(),
-            source: Some(error.into()),
-        }))
+        Self::caused(kind, target, error)
+    }
+
+    pub(crate) fn credentials(error: BoxError) -> Self {
+        Self::caused(ConnectErrorKind::Credentials, "", error)
+    }
+
+    pub(crate) fn after_connect(target: &str, error: tokio_postgres::Error) -> Self {
+        Self::caused(ConnectErrorKind::AfterConnect, target, error)
+    }
+
+    /// Of this error and one of a later attempt, the one to report.
+    pub(crate) fn or_more_telling(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    fn weight(&self) -> u8 {
+        match self.0.kind {
+            ConnectErrorKind::Abandoned => 0,
+            ConnectErrorKind::Resolve | ConnectErrorKind::Io | ConnectErrorKind::Timeout(_) => 1,
+            ConnectErrorKind::Tls
+            | ConnectErrorKind::Handshake
+            | ConnectErrorKind::WrongRole { .. }
+            | ConnectErrorKind::AfterConnect => 2,
+            ConnectErrorKind::Server(_) => 3,
+            ConnectErrorKind::TooManyOpenFiles | ConnectErrorKind::Credentials => 4,
+        }
+    }
+
+    /// Whether the other addresses of the same name would say the same: wrong credentials, or an unknown database.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.sqlstate()
+            .is_some_and(|state| state.code().starts_with("28") || *state == SqlState::INVALID_CATALOG_NAME)
     }
 
     /// At which stage the dial failed.
@@ -127,8 +177,32 @@ impl fmt::Display for ConnectError {
                 Some(message) => write!(f, "{message} ({})", state.code()),
                 None => write!(f, "refused with SQLSTATE {}", state.code()),
             },
-            ConnectErrorKind::Handshake => f.write_str("the handshake failed"),
+            ConnectErrorKind::Tls => write!(f, "no TLS: {}", root_cause(self)),
+            ConnectErrorKind::Handshake => write!(f, "the handshake failed: {}", root_cause(self)),
+            ConnectErrorKind::WrongRole { read_only: true } => {
+                f.write_str("the server is read-only, and target_session_attrs=read-write")
+            }
+            ConnectErrorKind::WrongRole { read_only: false } => {
+                f.write_str("the server is not read-only, and target_session_attrs=read-only")
+            }
+            ConnectErrorKind::Credentials => f.write_str("the credentials provider failed"),
+            ConnectErrorKind::AfterConnect => match hook_state(self) {
+                Some(state) => write!(f, "the after_connect hook failed with SQLSTATE {}", state.code()),
+                None => f.write_str("the after_connect hook failed"),
+            },
             ConnectErrorKind::Abandoned => f.write_str("the dial was given up: its runtime ended, or it panicked"),
+        }
+    }
+}
+
+/// Without the causes of a failed provider or hook: the first is not ours and may hold a secret, the second may quote parameters.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("ConnectError");
+        debug.field("kind", &self.0.kind).field("target", &self.0.target);
+        match self.0.kind {
+            ConnectErrorKind::Credentials | ConnectErrorKind::AfterConnect => debug.finish_non_exhaustive(),
+            _ => debug.field("source", &self.0.source).finish(),
         }
     }
 }
@@ -147,7 +221,7 @@ pub(super) fn trailer(last: &Option<ConnectError>) -> String {
 }
 
 /// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.
-fn is_out_of_files(error: &io::Error) -> bool {
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
@@ -159,6 +233,16 @@ fn io_kind(error: &ConnectError) -> Option<io::ErrorKind> {
     let source = error.source()?;
     let direct = source.downcast_ref::<io::Error>();
     direct.or_else(|| source.source()?.downcast_ref()).map(io::Error::kind)
+}
+
+/// The last of the causes: what really happened.
+fn root_cause(error: &ConnectError) -> &dyn StdError {
+    let causes = std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| (**error).source());
+    causes.last().unwrap_or(error)
+}
+
+fn hook_state(error: &ConnectError) -> Option<&SqlState> {
+    error.source()?.downcast_ref::<tokio_postgres::Error>()?.code()
 }
 
 fn db_message(error: &ConnectError) -> Option<&str> {

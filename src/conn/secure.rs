@@ -1,0 +1,102 @@
+//! TLS: whether it is asked for, what the server answers, and the caller's connector behind one type.
+//!
+//! We ask for TLS ourselves (SSLRequest) instead of leaving that to the driver: so the pool need not be generic over the connector,
+//! a server without TLS is named as such, and what the driver gets is always a finished stream.
+
+use std::any::TypeId;
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::ready;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_postgres::NoTls;
+use tokio_postgres::config::{Config, SslMode, SslNegotiation};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+
+use super::socket::Socket;
+use super::stream::Stream;
+
+/// Length and code: the server answers `S` or `N`.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type Handshake = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
+
+/// The caller's TLS connector, if there is one.
+#[derive(Clone)]
+pub(crate) struct Connector(Option<Arc<dyn Connect>>);
+
+trait Connect: Send + Sync {
+    fn handshake(&self, socket: Socket, host: &str) -> Handshake;
+}
+
+struct Erased<T>(T);
+
+impl<T> Connect for Erased<T>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn handshake(&self, socket: Socket, host: &str) -> Handshake {
+        match self.0.clone().make_tls_connect(host) {
+            Ok(connect) => {
+                let handshake = connect.connect(socket);
+                Box::pin(async move { handshake.await.map(Stream::tls).map_err(Into::into) })
+            }
+            Err(error) => Box::pin(ready(Err(error.into()))),
+        }
+    }
+}
+
+impl Connector {
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// `NoTls` is no connector: with it, a server is not even asked for TLS.
+    pub(crate) fn new<T>(tls: T) -> Self
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        if TypeId::of::<T>() == TypeId::of::<NoTls>() {
+            return Self::none();
+        }
+        Self(Some(Arc::new(Erased(tls))))
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Settles with the server whether TLS is used, and shakes hands. The certificate must be for `host`.
+    pub(super) async fn secure(&self, mut socket: Socket, host: &str, config: &Config) -> Result<Stream, BoxError> {
+        let mode = config.get_ssl_mode();
+        let connector = match &self.0 {
+            Some(connector) if mode != SslMode::Disable => connector,
+            _ => return Ok(Stream::plain(socket)),
+        };
+        if config.get_ssl_negotiation() == SslNegotiation::Postgres {
+            socket.write_all(&SSL_REQUEST).await?;
+            // One byte and no more: what somebody on the way sends along with it must not be taken for the server's later.
+            match (socket.read_u8().await?, mode) {
+                (b'S', _) => {}
+                (b'N', SslMode::Require) => return Err("the server offers none, and sslmode=require".into()),
+                (b'N', _) => return Ok(Stream::plain(socket)),
+                (b'E', _) => return Err("the server answered the request for it with an error".into()),
+                _ => return Err("the answer to the request for it is not that of a PostgreSQL server".into()),
+            }
+        }
+        connector.handshake(socket, host).await
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_none() { "none" } else { "TLS" })
+    }
+}

@@ -1,0 +1,88 @@
+//! A session on a finished stream: start-up, the server's role, the owner's hook, and the task that drives it all.
+
+use std::future::pending;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use futures_util::future::select;
+use tokio::sync::oneshot;
+use tokio::time;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Config, Connection, Error, SimpleQueryMessage};
+
+use super::Conn;
+use super::factory::Factory;
+use super::hooks::Hooks;
+use super::stream::Stream;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::slots::Connection as _;
+
+/// A connection task that has not ended this long after its client is gone is cut off.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
+
+/// Makes a connection of `stream`. `target` is what errors call the server.
+pub(super) async fn begin(
+    stream: Stream,
+    target: &str,
+    config: &Config,
+    hooks: &Hooks,
+    factory: &Factory,
+) -> Result<Box<Conn>, ConnectError> {
+    let started = stream.start_up(config.clone()).await;
+    let (client, connection) = started.map_err(|error| ConnectError::handshake(target, error))?;
+    let (alive, gone) = oneshot::channel();
+    let task = tokio::spawn(drive(connection, gone));
+    let object = factory.wrap(client).await.ok_or_else(|| {
+        let reason = "the deadpool pool behind this one was closed";
+        ConnectError::io(target, io::Error::other(reason))
+    })?;
+    let conn = Box::new(Conn {
+        statements: Arc::clone(&object.statement_cache),
+        object: Some(object),
+        task,
+        alive: Some(alive),
+    });
+    match prepare(conn.object(), target, config, hooks).await {
+        Ok(()) => Ok(conn),
+        Err(error) => {
+            conn.close().await;
+            Err(error)
+        }
+    }
+}
+
+/// Whatever is due before anybody gets the connection.
+async fn prepare(object: &Object, target: &str, config: &Config, hooks: &Hooks) -> Result<(), ConnectError> {
+    let wanted = config.get_target_session_attrs();
+    if wanted != TargetSessionAttrs::Any {
+        let read_only = is_read_only(object).await;
+        let read_only = read_only.map_err(|error| ConnectError::handshake(target, error))?;
+        if read_only != (wanted == TargetSessionAttrs::ReadOnly) {
+            return Err(ConnectError::new(ConnectErrorKind::WrongRole { read_only }, target));
+        }
+    }
+    let set_up = hooks.set_up(object).await;
+    set_up.map_err(|error| ConnectError::after_connect(target, error))
+}
+
+/// A standby is, and a server that was made so by its settings.
+async fn is_read_only(object: &Object) -> Result<bool, Error> {
+    let answer = object.simple_query("SHOW transaction_read_only").await?;
+    Ok(answer
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
+}
+
+/// Moves bytes until the connection ends, or until its client has been gone for a second.
+async fn drive(connection: Connection<Stream, Stream>, gone: oneshot::Receiver<()>) {
+    let cut_off = async {
+        match gone.await {
+            Ok(()) => pending().await, // detached: it is its owner's affair
+            Err(_) => time::sleep(LONGEST_GOODBYE).await,
+        }
+    };
+    select(pin!(connection), pin!(cut_off)).await;
+}
