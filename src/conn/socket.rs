@@ -114,3 +114,49 @@ impl fmt::Debug for Socket {
         f.debug_struct("Socket").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn connected(settings: &str) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = settings.parse().unwrap();
+        let socket = Socket::tcp(listener.local_addr().unwrap(), &config).await.unwrap();
+        match socket.0 {
+            Kind::Tcp(stream) => stream,
+            #[cfg(unix)]
+            Kind::Unix(_) => panic!("not a TCP socket"),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_notices_a_dead_peer_is_set() {
+        let stream =
+            connected("keepalives_idle=31 keepalives_interval=7 keepalives_retries=4 tcp_user_timeout=12").await;
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(31));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(12)));
+    }
+
+    #[tokio::test]
+    async fn keepalives_can_be_switched_off() {
+        assert!(SockRef::from(&connected("").await).keepalive().unwrap());
+        assert!(!SockRef::from(&connected("keepalives=0").await).keepalive().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connect_timeout_bounds_one_address() {
+        let silent = within(Some(Duration::from_secs(3)), pending::<io::Result<()>>()).await;
+        assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

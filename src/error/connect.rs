@@ -266,4 +266,24 @@ mod tests {
         assert_eq!(unknown.to_string(), "nowhere:5432: the host name could not be resolved");
         assert_eq!(unknown.source().map(|s| s.to_string()).as_deref(), Some("no such name"));
     }
+
+    #[test]
+    fn a_servers_answer_is_more_telling_than_silence() {
+        let silent = ConnectError::new(ConnectErrorKind::Timeout(Duration::from_secs(1)), "a:1");
+        let refused = ConnectError::io("b:1", io::ErrorKind::ConnectionRefused.into());
+        let answer = ConnectError::new(ConnectErrorKind::Server(SqlState::CANNOT_CONNECT_NOW), "c:1");
+        let first = silent.clone().or_more_telling(refused);
+        assert_eq!(first.to_string(), "a:1: not ready within 1s");
+        let told = first.or_more_telling(answer.clone());
+        assert_eq!(told.or_more_telling(silent).sqlstate(), answer.sqlstate());
+    }
+
+    #[test]
+    fn credentials_and_databases_are_refused_for_every_address() {
+        let answer = |state| ConnectError::new(ConnectErrorKind::Server(state), "a:1").is_refusal();
+        assert!(answer(SqlState::INVALID_PASSWORD) && answer(SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
+        assert!(answer(SqlState::INVALID_CATALOG_NAME));
+        assert!(!answer(SqlState::TOO_MANY_CONNECTIONS) && !answer(SqlState::CANNOT_CONNECT_NOW));
+        assert!(!ConnectError::io("a:1", io::ErrorKind::ConnectionRefused.into()).is_refusal());
+    }
 }

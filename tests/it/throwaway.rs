@@ -14,7 +14,7 @@ use tokio_postgres::NoTls;
 #[path = "../../examples/support/mod.rs"]
 mod support;
 
-use support::Throwaway;
+pub(crate) use support::Throwaway;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const OWNER: &str = "FAILFAST_THROWAWAY_OWNER";

@@ -107,6 +107,13 @@ impl Server {
         url(addr).parse().expect("our own URL")
     }
 
+    /// As [`Server::config`], with everything else as `settings` say: hosts, ports, `sslmode` ...
+    pub(crate) fn config_with(&self, settings: &str) -> Config {
+        let all = format!("user={USER} password={PASSWORD} dbname={DATABASE} {settings}");
+        all.parse()
+            .unwrap_or_else(|error| panic!("{}: {settings}", chain(&error)))
+    }
+
     /// A connection that does not depend on the caller's runtime.
     pub(crate) async fn admin(&self) -> Client {
         let connecting = connect(self.config());

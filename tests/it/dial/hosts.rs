@@ -1,0 +1,145 @@
+//! Several hosts: their order, their share of the time, their roles, and whose error is reported.
+
+use std::time::{Duration, Instant};
+
+use failfast::{ConnectErrorKind, Pool};
+use tokio_postgres::error::SqlState;
+
+use super::{LONG, refusal, scalar};
+use crate::support::{eventually, free_port, proxy::Proxy, server::Server};
+
+const PORT: &str = "SELECT current_setting('port')";
+
+fn ports(ports: &[u16], settings: &str) -> String {
+    let hosts = vec!["127.0.0.1"; ports.len()].join(",");
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    format!("host={hosts} port={} {settings}", ports.join(","))
+}
+
+async fn black_hole() -> Proxy {
+    let proxy = Proxy::start(Server::shared().await.addr()).await;
+    proxy.stall();
+    proxy
+}
+
+#[tokio::test]
+async fn a_silent_host_leaves_time_for_the_others() {
+    let server = Server::shared().await;
+    let hole = black_hole().await;
+    let config = server.config_with(&ports(&[hole.addr().port(), server.addr().port()], ""));
+    let connect_timeout = Duration::from_secs(4);
+    let pool = Pool::builder(config).connect_timeout(connect_timeout).build().unwrap();
+    let asked = Instant::now();
+    assert_eq!(scalar(&pool, PORT).await, "5432");
+    assert!(asked.elapsed() >= connect_timeout / 2, "the first host had its share");
+    assert_eq!(hole.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_timeout_names_its_host_and_its_share() {
+    let server = Server::shared().await;
+    let hole = black_hole().await;
+    let config = server.config_with(&ports(&[hole.addr().port(), free_port()], ""));
+    let connect_timeout = Duration::from_millis(300);
+    let pool = Pool::builder(config).connect_timeout(connect_timeout).build().unwrap();
+    let error = refusal(&pool).await;
+    assert_eq!(
+        error.to_string(),
+        format!("127.0.0.1:{}: not ready within 150ms", hole.addr().port())
+    );
+    assert_eq!(*error.kind(), ConnectErrorKind::Timeout(connect_timeout / 2));
+}
+
+#[tokio::test]
+async fn what_a_server_answered_is_reported_over_what_another_did_not() {
+    let server = Server::shared().await;
+    let (refusing, answering) = (free_port(), server.addr().port());
+    for order in [[refusing, answering], [answering, refusing]] {
+        let mut config = server.config_with(&ports(&order, ""));
+        config.password("wrong");
+        let error = refusal(&Pool::builder(config).build().unwrap()).await;
+        assert_eq!(error.sqlstate(), Some(&SqlState::INVALID_PASSWORD));
+        let named = format!("127.0.0.1:{answering}: password authentication failed");
+        assert!(error.to_string().starts_with(&named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_on_each_host() {
+    let server = Server::shared().await;
+    let (one, other) = (Proxy::start(server.addr()).await, Proxy::start(server.addr()).await);
+    let mut config = server.config_with(&ports(&[one.addr().port(), other.addr().port()], ""));
+    config.password("wrong");
+    refusal(&Pool::builder(config).build().unwrap()).await;
+    assert_eq!((one.accepted(), other.accepted()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_host_of_the_wrong_role_is_passed_over() {
+    let read_only = Server::own(&[("default_transaction_read_only", "on")]).await;
+    let writable = Server::shared().await;
+    let both = [read_only.addr().port(), writable.addr().port()];
+    let reversed = [both[1], both[0]];
+    let on = "SELECT current_setting('default_transaction_read_only')";
+    for (order, wanted, found) in [
+        (both, "read-write", "off"),
+        (reversed, "read-only", "on"),
+        (both, "any", "on"),
+        (reversed, "any", "off"),
+    ] {
+        let settings = ports(&order, &format!("target_session_attrs={wanted}"));
+        let pool = Pool::builder(writable.config_with(&settings)).build().unwrap();
+        assert_eq!(scalar(&pool, on).await, found, "{settings}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_role_is_named_and_leaves_no_connection() {
+    let server = Server::shared().await;
+    let settings = ports(&[server.addr().port()], "target_session_attrs=read-only");
+    let pool = Pool::builder(server.config_with(&settings))
+        .name("role")
+        .build()
+        .unwrap();
+    let error = refusal(&pool).await;
+    assert!(matches!(
+        error.kind(),
+        ConnectErrorKind::WrongRole { read_only: false, .. }
+    ));
+    let named = format!(
+        "127.0.0.1:{}: the server is not read-only, and target_session_attrs=read-only",
+        server.addr().port()
+    );
+    assert_eq!(error.to_string(), named);
+    eventually("no connection is left", LONG, async || {
+        server.connection_count("role").await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hosts_in_random_order_are_all_reached() {
+    let server = Server::shared().await;
+    let (one, other) = (Proxy::start(server.addr()).await, Proxy::start(server.addr()).await);
+    let settings = ports(&[one.addr().port(), other.addr().port()], "load_balance_hosts=random");
+    for _ in 0..50 {
+        let pool = Pool::builder(server.config_with(&settings)).build().unwrap();
+        drop(pool.get_timeout(LONG).await.unwrap());
+        if one.accepted() > 0 && other.accepted() > 0 {
+            return;
+        }
+    }
+    panic!("{} and {} of 50", one.accepted(), other.accepted());
+}
+
+/// Were it looked up, this name would lead nowhere.
+#[tokio::test]
+async fn hostaddr_saves_the_look_up() {
+    let server = Server::shared().await;
+    let settings = format!("host=nowhere.invalid hostaddr=127.0.0.1 port={}", server.addr().port());
+    let pool = Pool::builder(server.config_with(&settings)).build().unwrap();
+    assert_eq!(scalar(&pool, PORT).await, "5432");
+    let alone = format!("hostaddr=127.0.0.1 port={}", server.addr().port());
+    let pool = Pool::builder(server.config_with(&alone)).build().unwrap();
+    assert_eq!(scalar(&pool, PORT).await, "5432");
+}

@@ -1,0 +1,212 @@
+//! TLS with either connector, on a server with certificates of the test's own.
+
+use std::time::Duration;
+
+use failfast::{ConnectError, ConnectErrorKind, Pool, PoolBuilder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio_postgres::NoTls;
+
+use super::{refusal, scalar};
+use crate::support::{eventually, proxy::Proxy, server::Server};
+
+const ENCRYPTED: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+
+/// An authority, a certificate of it for two names, and an authority that nobody trusts.
+const CERTIFICATES: &str = r#"
+mkdir /certificates && cd /certificates
+new() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "$@" 2>&1; }
+new -keyout ca.key -out ca.crt -subj '/CN=test authority' -addext keyUsage=critical,keyCertSign &&
+new -keyout other.key -out other.crt -subj '/CN=other authority' -addext keyUsage=critical,keyCertSign &&
+new -CA ca.crt -CAkey ca.key -keyout server.key -out server.crt -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost,DNS:failfast.test -addext basicConstraints=critical,CA:FALSE \
+    -addext extendedKeyUsage=serverAuth &&
+chown postgres server.key
+"#;
+
+struct Tls {
+    server: Server,
+    authority: Vec<u8>,
+    other_authority: Vec<u8>,
+}
+
+/// Both connectors.
+const BUILDS: [fn(PoolBuilder, &[u8]) -> Pool; 2] = [
+    |builder, ca| builder.build_tls(failfast::tls::rustls_with_ca(ca).unwrap()).unwrap(),
+    |builder, ca| {
+        builder
+            .build_tls(failfast::tls::native_tls_with_ca(ca).unwrap())
+            .unwrap()
+    },
+];
+
+impl Tls {
+    async fn shared() -> &'static Tls {
+        static SHARED: OnceCell<Tls> = OnceCell::const_new();
+        SHARED.get_or_init(Tls::start).await
+    }
+
+    async fn start() -> Tls {
+        let server = Server::own(&[]).await;
+        server.exec(CERTIFICATES).await;
+        for (name, value) in [
+            ("ssl_cert_file", "/certificates/server.crt"),
+            ("ssl_key_file", "/certificates/server.key"),
+            ("ssl", "on"),
+        ] {
+            server.execute(&format!("ALTER SYSTEM SET {name} = '{value}'")).await;
+        }
+        server.execute("SELECT pg_reload_conf()").await;
+        eventually("the certificate is in use", Duration::from_secs(20), async || {
+            server.scalar("SHOW ssl_cert_file").await == "/certificates/server.crt"
+        })
+        .await;
+        let authority = server.exec("cat /certificates/ca.crt").await.into_bytes();
+        let other_authority = server.exec("cat /certificates/other.crt").await.into_bytes();
+        Tls {
+            server,
+            authority,
+            other_authority,
+        }
+    }
+
+    fn at(&self, host: &str, settings: &str) -> PoolBuilder {
+        let addr = self.server.addr();
+        let place = format!("hostaddr={} port={}", addr.ip(), addr.port());
+        Pool::builder(self.server.config_with(&format!("{host} {place} {settings}")))
+    }
+}
+
+fn assert_no_tls(error: &ConnectError) {
+    assert_eq!(*error.kind(), ConnectErrorKind::Tls, "{error:?}");
+    assert!(error.to_string().contains(": no TLS: "), "{error}");
+}
+
+#[tokio::test]
+async fn tls_is_used_where_authority_and_host_are_right() {
+    let tls = Tls::shared().await;
+    for build in BUILDS {
+        for (host, settings, encrypted) in [
+            ("host=localhost", "sslmode=require", "true"),
+            ("host=failfast.test", "sslmode=require", "true"),
+            ("host=localhost", "", "true"),
+            ("host=localhost", "sslmode=require sslnegotiation=direct", "true"),
+            ("host=localhost", "sslmode=require channel_binding=require", "true"),
+            ("host=localhost", "sslmode=require channel_binding=disable", "true"),
+            ("host=localhost", "sslmode=disable", "false"),
+        ] {
+            let pool = build(tls.at(host, settings), &tls.authority);
+            assert_eq!(scalar(&pool, ENCRYPTED).await, encrypted, "{host} {settings}");
+        }
+    }
+}
+
+/// Not even `sslmode=prefer` goes on without TLS then: somebody may be listening.
+#[tokio::test]
+async fn a_wrong_authority_is_refused() {
+    let tls = Tls::shared().await;
+    for build in BUILDS {
+        for settings in ["sslmode=require", "sslmode=prefer"] {
+            let pool = build(tls.at("host=localhost", settings), &tls.other_authority);
+            assert_no_tls(&refusal(&pool).await);
+        }
+    }
+    let trusted_here = failfast::tls::native_tls().unwrap();
+    let pool = tls.at("host=localhost", "").build_tls(trusted_here).unwrap();
+    assert_no_tls(&refusal(&pool).await);
+}
+
+#[tokio::test]
+async fn a_wrong_host_is_refused() {
+    let tls = Tls::shared().await;
+    for build in BUILDS {
+        for host in ["host=other.test", "host=127.0.0.1", ""] {
+            for settings in [
+                "sslmode=require",
+                "sslmode=prefer",
+                "sslmode=require sslnegotiation=direct",
+            ] {
+                let pool = build(tls.at(host, settings), &tls.authority);
+                assert_no_tls(&refusal(&pool).await);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_connector_nobody_asks_for_tls() {
+    let tls = Tls::shared().await;
+    let plain = tls.at("host=localhost", "sslmode=prefer").build().unwrap();
+    assert_eq!(scalar(&plain, ENCRYPTED).await, "false");
+    let no_tls = tls.at("host=localhost", "").build_tls(NoTls).unwrap();
+    assert_eq!(scalar(&no_tls, ENCRYPTED).await, "false");
+}
+
+#[tokio::test]
+async fn a_server_without_tls() {
+    let server = Server::own(&[("ssl", "off")]).await;
+    let authority = &Tls::shared().await.authority;
+    let place = format!("host=127.0.0.1 port={}", server.addr().port());
+    for build in BUILDS {
+        let required = server.config_with(&format!("{place} sslmode=require"));
+        let error = refusal(&build(Pool::builder(required), authority)).await;
+        assert_no_tls(&error);
+        assert!(
+            error
+                .to_string()
+                .ends_with("the server offers none, and sslmode=require"),
+            "{error}"
+        );
+        let preferred = build(Pool::builder(server.config_with(&place)), authority);
+        assert_eq!(scalar(&preferred, ENCRYPTED).await, "false");
+    }
+}
+
+/// Whoever can write to the stream before it is encrypted must not be able to speak for the server.
+#[tokio::test]
+async fn what_comes_along_with_the_answer_is_not_taken_for_the_server() {
+    const LOGGED_IN: &[u8] = b"SR\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+    let error = answered(LOGGED_IN).await;
+    assert_no_tls(&error);
+}
+
+#[tokio::test]
+async fn another_service_is_not_taken_for_a_server() {
+    let error = answered(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    assert_no_tls(&error);
+    assert!(
+        error.to_string().ends_with("is not that of a PostgreSQL server"),
+        "{error}"
+    );
+    let error = answered(b"E\0\0\0\x05\0").await;
+    assert!(error.to_string().ends_with("with an error"), "{error}");
+}
+
+/// The error of a dial that gets `answer` to its request for TLS.
+async fn answered(answer: &'static [u8]) -> ConnectError {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let service = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 8]).await.unwrap();
+        stream.write_all(answer).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let config = format!("host=localhost hostaddr=127.0.0.1 port={port} user=u password=p");
+    let builder = Pool::builder(config.parse().unwrap());
+    let error = refusal(&BUILDS[0](builder, &Tls::shared().await.authority)).await;
+    service.abort();
+    error
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let tls = Tls::shared().await;
+    let proxy = Proxy::start(tls.server.addr()).await;
+    proxy.stall();
+    let settings = format!("host=localhost hostaddr=127.0.0.1 port={}", proxy.addr().port());
+    let builder = Pool::builder(tls.server.config_with(&settings)).connect_timeout(Duration::from_millis(100));
+    let error = refusal(&BUILDS[0](builder, &tls.authority)).await;
+    assert_eq!(*error.kind(), ConnectErrorKind::Timeout(Duration::from_millis(100)));
+}
