@@ -11,6 +11,11 @@
 //!
 //! In reading order: [`Pool`] (what a service holds), [`PoolBuilder`] (its settings and defaults), [`Client`] (a connection on loan),
 //! [`Error`] (why there was none), [`Status`] (how the pool is).
+//!
+//! # Features
+//!
+//! None is on by default. `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`;
+//! [`PoolBuilder::build_tls`] takes any other without them.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
