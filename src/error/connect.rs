@@ -177,7 +177,10 @@ impl fmt::Display for ConnectError {
                 Some(message) => write!(f, "{message} ({})", state.code()),
                 None => write!(f, "refused with SQLSTATE {}", state.code()),
             },
-            ConnectErrorKind::Tls => write!(f, "no TLS: {}", root_cause(self)),
+            ConnectErrorKind::Tls => match self.source() {
+                Some(source) => write!(f, "no TLS: {source}"),
+                None => f.write_str("no TLS"),
+            },
             ConnectErrorKind::Handshake => write!(f, "the handshake failed: {}", root_cause(self)),
             ConnectErrorKind::WrongRole { read_only: true } => {
                 f.write_str("the server is read-only, and target_session_attrs=read-write")

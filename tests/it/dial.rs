@@ -4,7 +4,7 @@ mod files;
 mod hooks;
 mod hosts;
 mod secrets;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "native-tls", feature = "rustls"))]
 mod tls;
 mod unix;
 

@@ -128,7 +128,11 @@ async fn a_wrong_host_is_refused() {
                 "sslmode=require sslnegotiation=direct",
             ] {
                 let pool = build(tls.at(host, settings), &tls.authority);
-                assert_no_tls(&refusal(&pool).await);
+                let error = refusal(&pool).await;
+                assert_no_tls(&error);
+                let shown = error.to_string().to_lowercase();
+                let reasons = ["not valid for name", "hostname mismatch", "ip address mismatch"];
+                assert!(reasons.iter().any(|reason| shown.contains(reason)), "{error}");
             }
         }
     }

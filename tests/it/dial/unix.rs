@@ -33,7 +33,7 @@ async fn a_folder_is_a_unix_socket() {
     assert_eq!(scalar(&pool, address).await, "none");
     assert_ne!(scalar(&over_tcp, address).await, "none");
 
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "native-tls")]
     {
         let tls = failfast::tls::native_tls().unwrap();
         let pool = Pool::builder(config).build_tls(tls).unwrap();
