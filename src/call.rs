@@ -219,7 +219,7 @@ impl<'a> Call<'a> {
             (Some(client), None) => client.execute(sql, params).await,
             (None, _) => unreachable!("a running statement has its connection"),
         };
-        running.is_over();
+        running.done();
         Ok(result?)
     }
 }
@@ -228,7 +228,7 @@ impl<'a> Call<'a> {
 struct Running(Option<Client>);
 
 impl Running {
-    fn is_over(mut self) {
+    fn done(mut self) {
         drop(self.0.take());
     }
 }

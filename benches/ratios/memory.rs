@@ -2,11 +2,10 @@
 
 use std::alloc::System;
 use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use failfast::{Client, Error, Pool};
+use failfast::Pool;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::Report;
@@ -30,7 +29,7 @@ async fn per_waiter(server: &Throwaway) -> f64 {
         .build()
         .expect("good settings");
     let _held = pool.get().await.expect("a connection");
-    let mut waiting: Vec<Pin<Box<dyn Future<Output = Result<Client, Error>>>>> = Vec::with_capacity(WAITERS);
+    let mut waiting = Vec::with_capacity(WAITERS);
     let region = Region::new(COUNTED);
     for _ in 0..WAITERS {
         let mut waiter = Box::pin(pool.get());

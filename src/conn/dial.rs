@@ -31,12 +31,7 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    pub(crate) fn new(
-        config: Config,
-        connect_timeout: Duration,
-        connector: Connector,
-        hooks: Hooks,
-    ) -> Self {
+    pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, hooks: Hooks) -> Self {
         let factory = Factory::new(config.clone());
         Self {
             config,

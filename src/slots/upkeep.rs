@@ -35,14 +35,7 @@ impl<D: Dial> Slots<D> {
 
     /// Resolves when `connections` are idle or in use (as many as the limit allows), or at the deadline. Tells whether they are.
     pub(crate) async fn warm_up(self: &Arc<Self>, connections: usize, deadline: Deadline) -> bool {
-        let mut state = self.lock();
-        state.remember_runtime();
-        state.wish(connections);
-        drop(state);
-        let wish = Wish {
-            slots: self,
-            connections,
-        };
+        let wish = Wish::new(self, connections);
         self.dial_what_is_wanted();
         let enough = |counts: Counts| counts.idle + counts.in_use >= connections.min(counts.limit) || !counts.is_open;
         let is_warm = self.until(deadline, enough).await;
@@ -89,6 +82,15 @@ impl<D: Dial> Slots<D> {
 struct Wish<'a, D: Dial> {
     slots: &'a Slots<D>,
     connections: usize,
+}
+
+impl<'a, D: Dial> Wish<'a, D> {
+    fn new(slots: &'a Slots<D>, connections: usize) -> Self {
+        let mut state = slots.lock();
+        state.remember_runtime();
+        state.wish(connections);
+        Self { slots, connections }
+    }
 }
 
 impl<D: Dial> Drop for Wish<'_, D> {
