@@ -40,7 +40,7 @@ async fn main() -> Result<()> {
     overload(&pool, server.config()).await
 }
 
-/// Two hundred tasks share ten connections. Each waits its turn; nobody is refused while the queue has room.
+/// Twice as many tasks as connections. Each waits its turn; nobody is refused while the queue has room.
 async fn many_tasks(small: &Pool) -> Result<()> {
     let client = small.get().await?;
     let version: String = client.query_one("SHOW server_version", &[]).await?.get(0);
