@@ -29,7 +29,7 @@ const CALM: Duration = Duration::from_millis(100);
 const HOLDS: usize = 7;
 /// One caller's room moves the average by this much.
 const WEIGHT: f64 = 1.0 / 16.0;
-/// Averages are aged when they are read, and at least this often within the time over which they leak.
+/// Averages are aged so often within the time over which they leak: seldom enough to cost nothing.
 const FINENESS: f64 = 1.0 / 32.0;
 const SHORTEST_ROOM: f64 = 0.001;
 
@@ -217,13 +217,14 @@ impl Forecast {
         let work = seconds * self.working as f64;
         self.short.connection_seconds += work;
         self.long.connection_seconds += work;
-        if now.saturating_duration_since(self.aged).as_secs_f64() > self.room * FINENESS {
-            self.age(now);
-        }
+        self.age(now);
     }
 
     fn age(&mut self, now: Instant) {
         let rooms = now.saturating_duration_since(self.aged).as_secs_f64() / self.room;
+        if rooms < FINENESS {
+            return;
+        }
         self.aged = now;
         let short = (-rooms).exp();
         self.short.age(short);

@@ -28,20 +28,19 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// The time left for waiting, if the work takes `work`.
-    pub(crate) fn room(&self, now: Instant, work: Option<Duration>) -> Duration {
+    /// The time left for waiting. `work` says how long the work takes, and is asked only if it matters.
+    pub(crate) fn room(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> Duration {
         let left = self.deadline.left(now);
         if self.includes_work {
-            left.saturating_sub(work.unwrap_or_default())
+            left.saturating_sub(work().unwrap_or_default())
         } else {
             left
         }
     }
 
     /// Whether a connection handed over now would come too late.
-    pub(crate) fn is_hopeless(&self, now: Instant, work: Option<Duration>) -> bool {
-        self.includes_work
-            && self.shedding == Shedding::Predictive
-            && work.is_some_and(|work| self.deadline.left(now) < work)
+    pub(crate) fn is_too_late(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> bool {
+        let must_finish = self.includes_work && self.shedding == Shedding::Predictive;
+        must_finish && work().is_some_and(|work| self.deadline.left(now) < work)
     }
 }

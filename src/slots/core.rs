@@ -337,15 +337,10 @@ impl<C, W> Core<C, W> {
                 refused,
             };
         }
-        let typical_hold = if self.queue.len() > 0 {
-            self.forecast.typical_hold()
-        } else {
-            None
-        };
         while let Some((waiter, patience)) = self.queue.pop() {
             if patience.deadline.has_passed(now) {
                 refused.push((waiter, Refused::Expired));
-            } else if patience.is_hopeless(now, typical_hold) {
+            } else if patience.is_too_late(now, || self.forecast.typical_hold()) {
                 let retry_after = self.retry_after(now, 0);
                 refused.push((waiter, Refused::TooLate(retry_after)));
             } else {
@@ -408,7 +403,7 @@ impl<C, W> Core<C, W> {
             self.forecast.wait(now, waiting, connections)
         };
         let Some(wait) = wait else { return Ok(()) };
-        let room = patience.room(now, self.forecast.typical_hold());
+        let room = patience.room(now, || self.forecast.typical_hold());
         if wait > room {
             let too_long = wait - room;
             return Err(Refused::Hopeless(too_long.max(self.retry_after(now, 0))));
