@@ -1,6 +1,7 @@
 //! The pool on a real server: what callers get, when, and what is left afterwards.
 
 mod faults;
+mod recovery;
 mod serving;
 
 use std::time::Duration;
