@@ -2,7 +2,7 @@
 //!
 //! Most waiters are served from the front; one that gives up leaves from anywhere. A leaver's entry is emptied at once, so that it
 //! no longer counts, and swept out when the empty entries outnumber the others: every operation is O(log n) or cheaper, amortized,
-//! and the memory held is at most twice what the waiters need.
+//! and the memory held stays in proportion to the waiters: that of a crowd is given back when the crowd is gone.
 
 use std::collections::VecDeque;
 
@@ -76,7 +76,8 @@ impl<W> Queue<W> {
     /// Everybody, in order.
     pub(crate) fn drain(&mut self) -> Vec<W> {
         self.live = 0;
-        self.entries.drain(..).filter_map(|entry| entry.waiter).collect()
+        let entries = std::mem::take(&mut self.entries);
+        entries.into_iter().filter_map(|entry| entry.waiter).collect()
     }
 
     fn tidy(&mut self) {
@@ -85,6 +86,9 @@ impl<W> Queue<W> {
         }
         if self.entries.len() > 2 * self.live + TOLERATED {
             self.entries.retain(|entry| entry.waiter.is_some());
+        }
+        if self.entries.capacity() > 4 * (self.entries.len() + TOLERATED) {
+            self.entries.shrink_to(2 * (self.entries.len() + TOLERATED));
         }
     }
 }
@@ -131,6 +135,30 @@ mod tests {
         }
         assert_eq!(queue.len(), 1);
         assert!(queue.entries.len() <= 2 + TOLERATED);
+    }
+
+    #[test]
+    fn the_memory_of_a_crowd_is_given_back() {
+        for leave in [true, false] {
+            let mut queue = Queue::new();
+            for _ in 0..2 {
+                let ids: Vec<_> = (0..100_000).map(|n| queue.push(n, patience())).collect();
+                if leave {
+                    ids.iter().rev().for_each(|id| assert!(queue.remove(*id).is_some()));
+                } else {
+                    while queue.pop().is_some() {}
+                }
+                assert!(
+                    queue.entries.capacity() <= 8 * TOLERATED,
+                    "{}",
+                    queue.entries.capacity()
+                );
+            }
+        }
+        let mut queue = Queue::new();
+        (0..100_000).for_each(|n| _ = queue.push(n, patience()));
+        assert_eq!(queue.drain().len(), 100_000);
+        assert!(queue.entries.capacity() <= 8 * TOLERATED);
     }
 
     proptest! {
