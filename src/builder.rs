@@ -196,7 +196,9 @@ impl PoolBuilder {
         }
         let limits = Limits {
             max_size: self.max_size,
-            max_waiting: self.max_waiting.unwrap_or_else(|| (10 * self.max_size).max(1_000)),
+            max_waiting: self
+                .max_waiting
+                .unwrap_or((10 * self.max_size).clamp(1_000, MOST_WAITING)),
             max_connecting: self.max_connecting,
             room: self.acquire_timeout,
         };

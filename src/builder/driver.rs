@@ -1,19 +1,23 @@
 //! What the connection string asks for is done, or refused by name here; nothing is silently ignored.
 
+use std::time::Duration;
+
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation};
 
 use crate::error::ConfigError;
 
+/// Linux takes no keepalive time beyond this; a dial would fail, and not say why.
+const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
+/// The same for `tcp_user_timeout`: the kernel counts milliseconds in a signed `int`.
+const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// `with_tls`: whether the pool is being given a connector.
 pub(super) fn check(config: &Config, with_tls: bool) -> Result<(), ConfigError> {
     check_hosts(config)?;
     check_tls(config, with_tls)?;
-    if cfg!(not(target_os = "linux")) && config.get_tcp_user_timeout().is_some() {
-        let value = config.get_tcp_user_timeout().map_or(0, std::time::Duration::as_secs);
-        return Err(ConfigError::new("tcp_user_timeout", value, "only Linux has it"));
-    }
-    Ok(())
+    check_keepalives(config)?;
+    check_user_timeout(config)
 }
 
 fn check_hosts(config: &Config) -> Result<(), ConfigError> {
@@ -73,6 +77,41 @@ fn check_tls(config: &Config, with_tls: bool) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn check_keepalives(config: &Config) -> Result<(), ConfigError> {
+    if !config.get_keepalives() {
+        return Ok(());
+    }
+    for (setting, value) in [
+        ("keepalives_idle", Some(config.get_keepalives_idle())),
+        ("keepalives_interval", config.get_keepalives_interval()),
+    ] {
+        if let Some(value) = value.filter(|value| value.as_secs() == 0 || *value > LONGEST_KEEPALIVE) {
+            let problem = "must be 1 s to 32767 s";
+            return Err(ConfigError::new(setting, format!("{value:?}"), problem));
+        }
+    }
+    match config.get_keepalives_retries() {
+        Some(retries) if !(1..=127).contains(&retries) => {
+            Err(ConfigError::new("keepalives_retries", retries, "must be 1 to 127"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_user_timeout(config: &Config) -> Result<(), ConfigError> {
+    let Some(timeout) = config.get_tcp_user_timeout() else {
+        return Ok(());
+    };
+    let problem = if cfg!(not(target_os = "linux")) {
+        "only Linux has it"
+    } else if *timeout > LONGEST_USER_TIMEOUT {
+        "must be less than 2^31 ms"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::new("tcp_user_timeout", format!("{timeout:?}"), problem))
 }
 
 fn is_socket(host: &Host) -> bool {

@@ -43,6 +43,8 @@ fn every_default_is_accepted() {
     );
     let large = builder().max_size(500).build().unwrap();
     assert_eq!(large.status().max_waiting, 5_000);
+    let largest = builder().max_size(262_143).build().unwrap();
+    assert_eq!(largest.status().max_waiting, 1_000_000);
 }
 
 #[test]
@@ -113,6 +115,40 @@ fn host() {
     assert_eq!(mismatch, "hostaddr = 1: must be as many as there are hosts");
     let ports = driver_refusal("host=a,b port=1,2,3");
     assert_eq!(ports, "port = 3: must be one, or as many as there are hosts");
+}
+
+#[test]
+fn keepalives_that_no_kernel_takes() {
+    assert_eq!(
+        driver_refusal("host=a keepalives_idle=32768"),
+        "keepalives_idle = 32768s: must be 1 s to 32767 s"
+    );
+    assert_eq!(
+        driver_refusal("host=a keepalives_interval=32768"),
+        "keepalives_interval = 32768s: must be 1 s to 32767 s"
+    );
+    assert_eq!(
+        driver_refusal("host=a keepalives_retries=128"),
+        "keepalives_retries = 128: must be 1 to 127"
+    );
+    let none = |config: &mut Config| refusal(Pool::builder(config.host("a").clone()));
+    assert_eq!(
+        none(Config::new().keepalives_idle(Duration::ZERO)),
+        "keepalives_idle = 0ns: must be 1 s to 32767 s"
+    );
+    let off = "host=a keepalives=0 keepalives_idle=32768";
+    assert!(Pool::builder(off.parse().unwrap()).build().is_ok());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_user_timeout_that_no_kernel_takes() {
+    assert_eq!(
+        driver_refusal("host=a tcp_user_timeout=2147484"),
+        "tcp_user_timeout = 2147484s: must be less than 2^31 ms"
+    );
+    let most = "host=a tcp_user_timeout=2147483";
+    assert!(Pool::builder(most.parse().unwrap()).build().is_ok());
 }
 
 #[test]
