@@ -49,13 +49,13 @@ impl Deref for Client {
     type Target = Object;
 
     fn deref(&self) -> &Object {
-        self.lease.object()
+        &self.lease.object
     }
 }
 
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut Object {
-        self.lease.object_mut()
+        &mut self.lease.object
     }
 }
 

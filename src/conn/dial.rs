@@ -11,7 +11,6 @@ use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 use super::Conn;
-use super::factory::Factory;
 use super::hooks::Hooks;
 use super::hosts::{Target, in_order_of, targets};
 use super::secure::Connector;
@@ -27,18 +26,15 @@ pub(crate) struct Dialer {
     connect_timeout: Duration,
     connector: Connector,
     hooks: Hooks,
-    factory: Factory,
 }
 
 impl Dialer {
     pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, hooks: Hooks) -> Self {
-        let factory = Factory::new(config.clone());
         Self {
             config,
             connect_timeout,
             connector,
             hooks,
-            factory,
         }
     }
 
@@ -67,7 +63,7 @@ impl Dialer {
                 let path = directory.join(format!(".s.PGSQL.{}", target.port));
                 let socket = Socket::unix(&path, config).await;
                 let stream = Stream::plain(socket.map_err(|error| ConnectError::io(&name, error))?);
-                return session::begin(stream, &name, config, &self.hooks, &self.factory).await;
+                return session::begin(stream, &name, config, &self.hooks).await;
             }
             (None, Some(Host::Tcp(host))) => {
                 let mut found = look_up(host, target.port, &name).await?;
@@ -109,7 +105,7 @@ impl Dialer {
         let socket = socket.map_err(|error| ConnectError::io(name, error))?;
         let secured = self.connector.secure(socket, &target.certified_name(), config).await;
         let stream = secured.map_err(|error| ConnectError::tls(name, error))?;
-        session::begin(stream, name, config, &self.hooks, &self.factory).await
+        session::begin(stream, name, config, &self.hooks).await
     }
 }
 

@@ -26,62 +26,45 @@ use crate::slots::Connection;
 
 /// A connection, and the task that drives it.
 ///
-/// Its deadpool object never goes back to deadpool, which would hand it out again as if it were new: it is taken out of deadpool's
-/// books when the connection ends, and nowhere else.
+/// Its deadpool object never goes back to deadpool: the pool that made it is gone, so the connection ends where the object is dropped.
 #[derive(Debug)]
 pub(crate) struct Conn {
-    /// `None` once ended.
-    object: Option<Object>,
+    object: Object,
     /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it.
     statements: Arc<StatementCache>,
     task: JoinHandle<()>,
     /// Dropped with the connection: the task then has a second left. Used to tell it that the connection is no longer the pool's.
-    alive: Option<oneshot::Sender<()>>,
+    alive: oneshot::Sender<()>,
 }
 
 impl Conn {
-    fn end(&mut self) {
-        if let Some(object) = self.object.take() {
-            drop(Object::take(object));
+    async fn new(client: tokio_postgres::Client, task: JoinHandle<()>, alive: oneshot::Sender<()>) -> Self {
+        let object = factory::wrap(client).await;
+        Self {
+            statements: Arc::clone(&object.statement_cache),
+            object,
+            task,
+            alive,
         }
-        self.alive = None;
     }
 
-    fn object(&self) -> &Object {
-        self.object.as_ref().expect(CONNECTED)
-    }
-
-    fn object_mut(&mut self) -> &mut Object {
-        self.object.as_mut().expect(CONNECTED)
-    }
-
-    fn detach(mut self) -> ClientWrapper {
-        if let Some(alive) = self.alive.take() {
-            let _ = alive.send(());
-        }
-        Object::take(self.object.take().expect(CONNECTED))
-    }
-}
-
-/// Why `object` is never `None` while somebody holds the connection: it ends only after its lease.
-const CONNECTED: &str = "a leased connection has not ended";
-
-impl Drop for Conn {
-    fn drop(&mut self) {
-        self.end();
+    fn detach(self) -> ClientWrapper {
+        let _ = self.alive.send(());
+        Object::take(self.object)
     }
 }
 
 impl Connection for Box<Conn> {
     fn is_usable(&self) -> bool {
-        self.object
-            .as_ref()
-            .is_some_and(|object| !object.is_closed() && Arc::ptr_eq(&object.statement_cache, &self.statements))
+        !self.object.is_closed() && Arc::ptr_eq(&self.object.statement_cache, &self.statements)
     }
 
     /// Says goodbye to the server and waits for the task to end.
-    async fn close(mut self) {
-        self.end();
-        let _ = (&mut self.task).await;
+    async fn close(self) {
+        let Conn {
+            object, task, alive, ..
+        } = *self;
+        drop((object, alive));
+        let _ = task.await;
     }
 }

@@ -1,9 +1,7 @@
 //! A session on a finished stream: start-up, the server's role, the owner's hook, and the task that drives it all.
 
 use std::future::pending;
-use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
@@ -14,7 +12,6 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Config, Connection, Error, SimpleQueryMessage};
 
 use super::Conn;
-use super::factory::Factory;
 use super::hooks::Hooks;
 use super::stream::Stream;
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -29,23 +26,13 @@ pub(super) async fn begin(
     target: &str,
     config: &Config,
     hooks: &Hooks,
-    factory: &Factory,
 ) -> Result<Box<Conn>, ConnectError> {
     let started = stream.start_up(config.clone()).await;
     let (client, connection) = started.map_err(|error| ConnectError::handshake(target, error))?;
     let (alive, gone) = oneshot::channel();
     let task = tokio::spawn(drive(connection, gone));
-    let object = factory.wrap(client).await.ok_or_else(|| {
-        let reason = "the deadpool pool behind this one was closed";
-        ConnectError::io(target, io::Error::other(reason))
-    })?;
-    let conn = Box::new(Conn {
-        statements: Arc::clone(&object.statement_cache),
-        object: Some(object),
-        task,
-        alive: Some(alive),
-    });
-    match prepare(conn.object(), target, config, hooks).await {
+    let conn = Box::new(Conn::new(client, task, alive).await);
+    match prepare(&conn.object, target, config, hooks).await {
         Ok(()) => Ok(conn),
         Err(error) => {
             conn.close().await;

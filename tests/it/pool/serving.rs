@@ -199,16 +199,30 @@ async fn swapped_connections_are_not_pooled() {
     assert_eq!((&*a, &*b), ("swap_a", "swap_b"));
 }
 
-/// Through an object one can reach the deadpool pool that made it: it has nothing to give.
+/// An object knows the deadpool pool that made it: one could close that, or ask it for connections.
 #[tokio::test]
-async fn deadpool_hands_out_nothing_behind_the_pools_back() {
-    let pool = shared("behind").await.max_size(2).build().unwrap();
+async fn no_deadpool_pool_is_behind_a_guard() {
+    let pool = shared("behind").await.build().unwrap();
     let client = pool.get_timeout(LONG).await.unwrap();
-    let behind = deadpool_postgres::Object::pool(&client).unwrap();
-    assert!(behind.get().await.is_err());
+    assert!(deadpool_postgres::Object::pool(&client).is_none());
+}
+
+/// Objects that were taken out of their guards and kept hold nobody up, and end on the server when they are dropped.
+#[tokio::test]
+async fn objects_kept_use_nothing_up() {
+    let pool = shared("kept").await.max_size(1).build().unwrap();
+    let other = shared("keeper").await.max_size(2).build().unwrap();
+    let mut client = pool.get_timeout(LONG).await.unwrap();
+    let mut kept = other.get_timeout(LONG).await.unwrap();
+    std::mem::swap(&mut *client, &mut *kept);
     drop(client);
-    assert_eq!(pool.status().idle, 1);
-    assert_eq!(Server::shared().await.connection_count("behind").await, 1);
+    drop(pool.get_timeout(LONG).await.unwrap());
+    drop(kept);
+    let server = Server::shared().await;
+    eventually("only the pool's own is left", LONG, async || {
+        server.connection_count("kept").await == 1
+    })
+    .await;
 }
 
 #[tokio::test]
