@@ -10,7 +10,7 @@ use tokio::time;
 use tokio_postgres::types::ToSql;
 
 use crate::conn::{Client, Dialer};
-use crate::error::{Error, ShedReason};
+use crate::error::{ConnectError, Error, ShedReason};
 use crate::policy::{Deadline, Patience, Shedding};
 use crate::slots::{Refusal, Slots};
 use crate::status::Status;
@@ -36,17 +36,16 @@ impl Shared {
         if let Some(lease) = self.slots.try_acquire() {
             return Ok(Client::new(lease, None));
         }
-        let asked = now();
-        let deadline = Deadline::after(asked, timeout);
-        self.wait(
-            asked,
-            Patience {
-                deadline,
-                includes_work: false,
-                shedding: self.shedding,
-            },
-        )
-        .await
+        let deadline = Deadline::after(now(), timeout);
+        let patience = Patience {
+            deadline,
+            includes_work: false,
+            shedding: self.shedding,
+        };
+        match self.slots.acquire(patience).await {
+            Ok(lease) => Ok(Client::new(lease, None)),
+            Err(refusal) => Err(self.explain(refusal, timeout)),
+        }
     }
 
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
@@ -60,27 +59,24 @@ impl Shared {
         }
     }
 
-    async fn wait(&self, asked: Instant, patience: Patience) -> Result<Client, Error> {
-        let deadline = patience.includes_work.then_some(patience.deadline);
-        let shed = |reason, retry_after| {
-            Err(Error::Shed {
-                reason,
-                retry_after: Some(retry_after),
-            })
+    /// What a caller is told who was willing to wait for `timeout`.
+    fn explain(&self, refusal: Refusal<ConnectError>, timeout: Duration) -> Error {
+        let shed = |reason, retry_after| Error::Shed {
+            reason,
+            retry_after: Some(retry_after),
         };
-        match self.slots.acquire(patience).await {
-            Ok(lease) => Ok(Client::new(lease, deadline)),
-            Err(Refusal::Closed) => Err(Error::Closed),
-            Err(Refusal::QueueFull(retry_after)) => shed(ShedReason::QueueFull, retry_after),
-            Err(Refusal::Hopeless(retry_after)) => shed(ShedReason::Hopeless, retry_after),
-            Err(Refusal::TooLate(retry_after)) => shed(ShedReason::TooLate, retry_after),
-            Err(Refusal::Overloaded(retry_after)) => shed(ShedReason::Overloaded, retry_after),
-            Err(Refusal::Unreachable(source, retry_after)) => Err(Error::Connect { source, retry_after }),
-            Err(Refusal::TimedOut) => Err(Error::AcquireTimeout {
-                timeout: patience.deadline.left(asked),
+        match refusal {
+            Refusal::Closed => Error::Closed,
+            Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after),
+            Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after),
+            Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after),
+            Refusal::Overloaded(retry_after) => shed(ShedReason::Overloaded, retry_after),
+            Refusal::Unreachable(source, retry_after) => Error::Connect { source, retry_after },
+            Refusal::TimedOut => Error::AcquireTimeout {
+                timeout,
                 status: Box::new(self.status()),
                 last_connect_error: self.slots.last_error(),
-            }),
+            },
         }
     }
 
@@ -193,7 +189,10 @@ impl<'a> Call<'a> {
             includes_work: self.deadline.is_some(),
             shedding: self.shedding,
         };
-        self.shared.wait(asked, patience).await
+        match self.shared.slots.acquire(patience).await {
+            Ok(lease) => Ok(Client::new(lease, self.deadline)),
+            Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
+        }
     }
 
     /// Runs one statement and tells how many rows it changed.

@@ -25,9 +25,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
-use self::core::{Core, Held, Place, Placed};
+use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::core::{Counts, Limits, MOST_WAITING};
 pub(crate) use self::lease::Lease;
 use self::waiting::{Entry, Waiting};
@@ -92,6 +92,20 @@ struct State<D: Dial> {
 }
 
 impl<D: Dial> State<D> {
+    /// The dials to begin now, and where: on the runtime of whoever asks, if it has one. Nothing at all is the usual answer, and costs nothing.
+    fn begin_dials(&mut self) -> Option<(Begin, Handle)> {
+        if self.runtime.is_none() {
+            self.remember_runtime();
+        }
+        self.runtime.as_ref()?;
+        let begin = self.core.begin_dials(now());
+        if begin.dials.is_empty() && begin.ask_again.is_none() {
+            return None;
+        }
+        self.remember_runtime();
+        Some((begin, self.runtime.clone()?))
+    }
+
     fn remember_runtime(&mut self) {
         let Ok(current) = Handle::try_current() else { return };
         if self.runtime.as_ref().is_none_or(|known| known.id() != current.id()) {
@@ -159,7 +173,10 @@ impl<D: Dial> Slots<D> {
         loop {
             let lease = match Waiting::enter(self, patience)? {
                 Entry::Took(lease) => lease,
-                Entry::Waits(waiting) => waiting.served_by(patience.deadline).await?,
+                Entry::Waits(mut waiting) => {
+                    let answer = time::timeout_at(patience.deadline.instant().into(), waiting.answer()).await;
+                    waiting.settled(answer)?
+                }
             };
             if lease.is_usable() {
                 return Ok(lease);

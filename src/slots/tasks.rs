@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{self, Instant};
 
+use super::core::Begin;
 use super::{Connection, Dial, Refusal, Slots, now};
 
 /// A connection that is not gone after this long is cut off.
@@ -13,10 +14,13 @@ const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 
 impl<D: Dial> Slots<D> {
     pub(super) fn dial_what_is_wanted(self: &Arc<Self>) {
-        let mut state = self.lock();
-        let Some(runtime) = state.runtime.clone() else { return };
-        let begin = state.core.begin_dials(now());
-        drop(state);
+        let begin = self.lock().begin_dials();
+        self.dial(begin);
+    }
+
+    /// Begins what [`State::begin_dials`] counted, without the lock.
+    pub(super) fn dial(self: &Arc<Self>, begin: Option<(Begin, Handle)>) {
+        let Some((begin, runtime)) = begin else { return };
         for number in begin.dials {
             let dialing = Dialing {
                 number,

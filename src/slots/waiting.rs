@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tokio::time;
 
 use super::core::{Entered, Refused};
 use super::queue::WaiterId;
 use super::{Dial, Lease, Refusal, Slots, now};
-use crate::policy::{Deadline, Patience};
+use crate::policy::Patience;
+
+type Answer<D> = Result<Lease<D>, Refusal<<D as Dial>::Error>>;
 
 /// What became of a caller.
 pub(super) enum Entry<D: Dial> {
@@ -20,7 +21,7 @@ pub(super) enum Entry<D: Dial> {
 pub(super) struct Waiting<D: Dial> {
     /// `None` once answered.
     id: Option<WaiterId>,
-    answer: oneshot::Receiver<Result<Lease<D>, Refusal<D::Error>>>,
+    answer: oneshot::Receiver<Answer<D>>,
     slots: Arc<Slots<D>>,
 }
 
@@ -39,14 +40,14 @@ impl<D: Dial> Waiting<D> {
                 Ok(Entry::Took(Lease::new(slots, held)))
             }
             (Ok(Entered::Waits(id)), Some(answer)) => {
-                state.remember_runtime();
+                let begin = state.begin_dials();
                 drop(state);
                 let waiting = Self {
                     id: Some(id),
                     answer,
                     slots: Arc::clone(slots),
                 };
-                slots.dial_what_is_wanted();
+                slots.dial(begin);
                 Ok(Entry::Waits(waiting))
             }
             (Ok(Entered::Waits(_)), None) => unreachable!("the core makes a waiter of whoever waits"),
@@ -57,8 +58,14 @@ impl<D: Dial> Waiting<D> {
         }
     }
 
-    pub(super) async fn served_by(mut self, deadline: Deadline) -> Result<Lease<D>, Refusal<D::Error>> {
-        if let Ok(Ok(answer)) = time::timeout_at(deadline.instant().into(), &mut self.answer).await {
+    /// Resolves when it is served or refused.
+    pub(super) fn answer(&mut self) -> &mut oneshot::Receiver<Answer<D>> {
+        &mut self.answer
+    }
+
+    /// What came of it: an answer, or the deadline passed.
+    pub(super) fn settled<T, L>(mut self, answer: Result<Result<Answer<D>, T>, L>) -> Answer<D> {
+        if let Ok(Ok(answer)) = answer {
             self.id = None;
             return answer;
         }
