@@ -55,7 +55,7 @@ impl Deref for Client {
 
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut Object {
-        &mut self.lease.object
+        self.lease.object_mut()
     }
 }
 

@@ -5,6 +5,7 @@ mod dial;
 mod factory;
 mod hooks;
 mod hosts;
+mod identity;
 mod secure;
 mod session;
 mod socket;
@@ -20,6 +21,7 @@ pub use self::client::Client;
 pub(crate) use self::dial::Dialer;
 pub use self::hooks::Credentials;
 pub(crate) use self::hooks::Hooks;
+use self::identity::Identity;
 pub(crate) use self::secure::Connector;
 pub use self::socket::Socket;
 use crate::slots::Connection;
@@ -30,8 +32,12 @@ use crate::slots::Connection;
 #[derive(Debug)]
 pub(crate) struct Conn {
     object: Object,
-    /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it.
+    /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it,
     statements: Arc<StatementCache>,
+    /// or only the driver's client inside it.
+    client: Identity,
+    /// Whether `&mut` access was given.
+    touched: bool,
     task: JoinHandle<()>,
     /// Dropped with the connection: the task then has a second left. Used to tell it that the connection is no longer the pool's.
     alive: oneshot::Sender<()>,
@@ -39,13 +45,21 @@ pub(crate) struct Conn {
 
 impl Conn {
     async fn new(client: tokio_postgres::Client, task: JoinHandle<()>, alive: oneshot::Sender<()>) -> Self {
+        let identity = Identity::of(&client);
         let object = factory::wrap(client).await;
         Self {
             statements: Arc::clone(&object.statement_cache),
             object,
+            client: identity,
+            touched: false,
             task,
             alive,
         }
+    }
+
+    fn object_mut(&mut self) -> &mut Object {
+        self.touched = true;
+        &mut self.object
     }
 
     fn detach(self) -> ClientWrapper {
@@ -56,7 +70,9 @@ impl Conn {
 
 impl Connection for Box<Conn> {
     fn is_usable(&self) -> bool {
-        !self.object.is_closed() && Arc::ptr_eq(&self.object.statement_cache, &self.statements)
+        !self.object.is_closed()
+            && Arc::ptr_eq(&self.object.statement_cache, &self.statements)
+            && (!self.touched || Identity::of(&self.object) == self.client)
     }
 
     /// Says goodbye to the server and waits for the task to end.

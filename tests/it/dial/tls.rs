@@ -83,6 +83,23 @@ fn assert_no_tls(error: &ConnectError) {
     assert!(error.to_string().contains(": no TLS: "), "{error}");
 }
 
+/// A driver's client that uses TLS is told from others as well; one that was only used is pooled.
+#[tokio::test]
+async fn swapped_driver_clients_are_not_pooled() {
+    let tls = Tls::shared().await;
+    for build in BUILDS {
+        let pool = build(tls.at("host=localhost", "sslmode=require"), &tls.authority);
+        let (mut a, mut b) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+        a.transaction().await.unwrap().commit().await.unwrap();
+        drop(a);
+        assert_eq!(pool.status().idle, 1);
+        let mut a = pool.get().await.unwrap();
+        std::mem::swap::<tokio_postgres::Client>(&mut a, &mut b);
+        drop((a, b));
+        assert_eq!(pool.status().idle, 0);
+    }
+}
+
 #[tokio::test]
 async fn tls_is_used_where_authority_and_host_are_right() {
     let tls = Tls::shared().await;

@@ -199,6 +199,23 @@ async fn swapped_connections_are_not_pooled() {
     assert_eq!((&*a, &*b), ("swap_a", "swap_b"));
 }
 
+/// The same one level deeper, where the statement cache stays behind.
+#[tokio::test]
+async fn swapped_driver_clients_are_not_pooled() {
+    let pool = shared("deep_a").await.max_size(1).build().unwrap();
+    let other = shared("deep_b").await.max_size(1).build().unwrap();
+    let (mut a, mut b) = (
+        pool.get_timeout(LONG).await.unwrap(),
+        other.get_timeout(LONG).await.unwrap(),
+    );
+    std::mem::swap::<tokio_postgres::Client>(&mut a, &mut b);
+    drop((a, b));
+    let client = pool.get_timeout(LONG).await.unwrap();
+    let name = "SELECT current_setting('application_name')";
+    let a: String = client.query_one(name, &[]).await.unwrap().get(0);
+    assert_eq!(a, "deep_a");
+}
+
 /// An object knows the deadpool pool that made it: one could close that, or ask it for connections.
 #[tokio::test]
 async fn no_deadpool_pool_is_behind_a_guard() {
