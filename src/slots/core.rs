@@ -159,17 +159,11 @@ impl<C, W> Core<C, W> {
 
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
-        if self.phase != Phase::Open {
-            return None;
+        if self.phase == Phase::Open {
+            self.take_idle(now)
+        } else {
+            None
         }
-        let (conn, generation) = self.idle.pop()?;
-        self.in_use += 1;
-        self.note_work(now);
-        Some(Held {
-            conn,
-            since: now,
-            generation,
-        })
     }
 
     /// Takes an idle connection, or joins the queue, or is refused.
@@ -182,11 +176,8 @@ impl<C, W> Core<C, W> {
         if self.phase != Phase::Open {
             return Err(Refused::Closed);
         }
-        if let Some(held) = self.take(now) {
+        if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
-        }
-        if let Some(wait) = self.unreachable_for(now) {
-            return Err(Refused::Unreachable(wait));
         }
         self.forecast.on_arrival(now, patience.deadline.left(now));
         self.admit(now, &patience)?;
@@ -194,6 +185,28 @@ impl<C, W> Core<C, W> {
             self.forecast.on_queue_begins(now);
         }
         Ok(Entered::Waits(self.queue.push(waiter(), patience)))
+    }
+
+    /// As [`enter`](Self::enter), for a waiter that was served with something of no use: it waits in its old place, whatever the rule
+    /// of refusal says to newcomers.
+    pub(crate) fn enter_again(
+        &mut self,
+        now: Instant,
+        patience: Patience,
+        place: WaiterId,
+        waiter: impl FnOnce() -> W,
+    ) -> Result<Entered<C>, Refused> {
+        if self.phase == Phase::Closed {
+            return Err(Refused::Closed);
+        }
+        if let Some(held) = self.serve_at_once(now)? {
+            return Ok(Entered::Took(held));
+        }
+        if self.queue.len() == 0 {
+            self.forecast.on_queue_begins(now);
+        }
+        self.queue.put_back(place, waiter(), patience);
+        Ok(Entered::Waits(place))
     }
 
     /// A waiter gives up. `None` if it has been served, or refused, meanwhile.
@@ -323,6 +336,25 @@ impl<C, W> Core<C, W> {
     pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
         let is_hopeful = self.idle.len() + self.in_use + self.dials.len() > 0;
         if is_hopeful { None } else { self.dials.pause(now) }
+    }
+
+    fn serve_at_once(&mut self, now: Instant) -> Result<Option<Held<C>>, Refused> {
+        if let Some(held) = self.take_idle(now) {
+            return Ok(Some(held));
+        }
+        self.unreachable_for(now)
+            .map_or(Ok(None), |wait| Err(Refused::Unreachable(wait)))
+    }
+
+    fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
+        let (conn, generation) = self.idle.pop()?;
+        self.in_use += 1;
+        self.note_work(now);
+        Some(Held {
+            conn,
+            since: now,
+            generation,
+        })
     }
 
     fn place(&mut self, now: Instant, conn: C, generation: u64) -> Placed<C, W> {

@@ -170,10 +170,12 @@ impl<D: Dial> Slots<D> {
     ///
     /// Dropping the future gives the place in the queue up; a connection that was just handed over comes back.
     pub(crate) async fn acquire(self: &Arc<Self>, patience: Patience) -> Result<Lease<D>, Refusal<D::Error>> {
+        let mut place = None;
         loop {
-            let lease = match Waiting::enter(self, patience)? {
+            let lease = match Waiting::enter(self, patience, place)? {
                 Entry::Took(lease) => lease,
                 Entry::Waits(mut waiting) => {
+                    place = waiting.place();
                     let answer = time::timeout_at(patience.deadline.instant().into(), waiting.answer()).await;
                     waiting.settled(answer)?
                 }

@@ -11,7 +11,7 @@ use crate::policy::Patience;
 /// Empty entries that are tolerated whatever the number of waiters, so that a short queue is never swept.
 const TOLERATED: usize = 32;
 
-/// Names one stay in the queue. Never used again for another.
+/// Names one stay in the queue, and the place in it. Never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(u64);
 
@@ -54,6 +54,20 @@ impl<W> Queue<W> {
             waiter: Some(waiter),
         });
         id
+    }
+
+    /// One that was popped waits again, in its old place.
+    pub(crate) fn put_back(&mut self, id: WaiterId, waiter: W, patience: Patience) {
+        let index = self.entries.partition_point(|entry| entry.id < id);
+        self.live += 1;
+        self.entries.insert(
+            index,
+            Entry {
+                id,
+                patience,
+                waiter: Some(waiter),
+            },
+        );
     }
 
     /// The one that has waited longest.
@@ -164,10 +178,11 @@ mod tests {
     proptest! {
         /// Against a plain vector: what pops, what leaves and how many are left never differ.
         #[test]
-        fn behaves_like_a_plain_list(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>()), 0..400)) {
+        fn behaves_like_a_plain_list(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..400)) {
             let mut queue = Queue::new();
             let mut model: Vec<(WaiterId, usize)> = Vec::new();
             let mut ids = Vec::new();
+            let mut popped: Vec<(WaiterId, usize)> = Vec::new();
             for (n, (step, index)) in steps.into_iter().enumerate() {
                 match step {
                     0 => {
@@ -176,8 +191,15 @@ mod tests {
                         model.push((id, n));
                     }
                     1 => {
-                        let expected = (!model.is_empty()).then(|| model.remove(0).1);
-                        prop_assert_eq!(queue.pop().map(|(waiter, _)| waiter), expected);
+                        let expected = (!model.is_empty()).then(|| model.remove(0));
+                        popped.extend(expected);
+                        prop_assert_eq!(queue.pop().map(|(waiter, _)| waiter), expected.map(|(_, n)| n));
+                    }
+                    2 if !popped.is_empty() => {
+                        let (id, n) = popped.swap_remove(index.index(popped.len()));
+                        queue.put_back(id, n, patience());
+                        model.push((id, n));
+                        model.sort();
                     }
                     _ if !ids.is_empty() => {
                         let id = *index.get(&ids);

@@ -23,6 +23,8 @@ struct World {
     dials: AtomicUsize,
     open: AtomicUsize,
     closing_hangs: AtomicBool,
+    /// Connections with a smaller number have died by themselves.
+    cut: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Drop for FakeConn {
 
 impl Connection for FakeConn {
     fn is_usable(&self) -> bool {
-        self.alive
+        self.alive && self.number >= self.world.cut.load(SeqCst)
     }
 
     async fn close(self) {
@@ -369,6 +371,28 @@ fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
         drop(lease);
     });
     assert_eq!(slots.counts().idle, 1);
+}
+
+/// It was the first in line, and it is not its fault that what it got had died on the way.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
+    let limits = Limits {
+        max_size: 1,
+        max_waiting: 1,
+        ..LIMITS
+    };
+    let (slots, world) = slots(limits, &[]);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    let first = caller(&slots, 1_000).await;
+    drop(lease); // It now lies in the first one's channel.
+    let asked = Arc::clone(&slots);
+    let mut second = std::pin::pin!(asked.acquire(within(1_000)));
+    let mut noop = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(second.as_mut().poll(&mut noop).is_pending());
+    world.cut.store(1, SeqCst);
+    let served = first.await.unwrap();
+    drop(served.expect("not refused for a full queue: it was in it"));
+    drop(second.await.unwrap());
 }
 
 /// Callers are dropped at every stage, thousands of times, in all mixes: slots add up, and nothing is lost.

@@ -26,14 +26,23 @@ pub(super) struct Waiting<D: Dial> {
 }
 
 impl<D: Dial> Waiting<D> {
-    pub(super) fn enter(slots: &Arc<Slots<D>>, patience: Patience) -> Result<Entry<D>, Refusal<D::Error>> {
+    /// `place` is that of a caller that waited before, and got nothing of use.
+    pub(super) fn enter(
+        slots: &Arc<Slots<D>>,
+        patience: Patience,
+        place: Option<WaiterId>,
+    ) -> Result<Entry<D>, Refusal<D::Error>> {
         let mut answer = None;
-        let mut state = slots.lock();
-        let entered = state.core.enter(now(), patience, || {
+        let waiter = || {
             let (waiter, receiver) = oneshot::channel();
             answer = Some(receiver);
             waiter
-        });
+        };
+        let mut state = slots.lock();
+        let entered = match place {
+            None => state.core.enter(now(), patience, waiter),
+            Some(place) => state.core.enter_again(now(), patience, place, waiter),
+        };
         match (entered, answer) {
             (Ok(Entered::Took(held)), _) => {
                 drop(state);
@@ -56,6 +65,11 @@ impl<D: Dial> Waiting<D> {
                 Err(slots.explain(why))
             }
         }
+    }
+
+    /// The place in the queue.
+    pub(super) fn place(&self) -> Option<WaiterId> {
+        self.id
     }
 
     /// Resolves when it is served or refused.
