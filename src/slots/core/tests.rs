@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::Deadline;
+use crate::policy::{Deadline, Shedding};
 
 mod simulation;
 
