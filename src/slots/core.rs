@@ -189,8 +189,8 @@ impl<C, W> Core<C, W> {
         Ok(Entered::Waits(self.queue.push(waiter(), patience)))
     }
 
-    /// As [`enter`](Self::enter), for a waiter that was served with something of no use: it waits in its old place, whatever the rule
-    /// of refusal says to newcomers.
+    /// As [`enter`](Self::enter), for a waiter that was served with something of no use, or told to enter again: it waits in its old place,
+    /// whatever the rule of refusal says to newcomers.
     pub(crate) fn enter_again(
         &mut self,
         now: Instant,
@@ -276,6 +276,13 @@ impl<C, W> Core<C, W> {
         if self.unreachable_for(now).is_none() {
             return Vec::new();
         }
+        let waiters = self.queue.drain();
+        self.note_queue(now);
+        waiters
+    }
+
+    /// Everybody who waits, to be told to enter again.
+    pub(crate) fn dismiss(&mut self, now: Instant) -> Vec<W> {
         let waiters = self.queue.drain();
         self.note_queue(now);
         waiters

@@ -84,7 +84,7 @@ struct State<D: Dial> {
     core: Core<D::Conn, Waiter<D>>,
     /// Since the last success.
     last_error: Option<D::Error>,
-    /// Where background work is spawned: the runtime of the latest caller that found no idle connection.
+    /// Where background work is spawned: the runtime of the latest caller that wanted a dial, until it is known to have ended.
     runtime: Option<Handle>,
     dial_tasks: HashMap<u64, AbortHandle>,
     /// Numbers of connections that are wanted though nobody waits for them.
@@ -177,7 +177,10 @@ impl<D: Dial> Slots<D> {
                 Entry::Waits(mut waiting) => {
                     place = waiting.place();
                     let answer = time::timeout_at(patience.deadline.instant().into(), waiting.answer()).await;
-                    waiting.settled(answer)?
+                    match waiting.settled(answer) {
+                        Some(answer) => answer?,
+                        None => continue,
+                    }
                 }
             };
             if lease.is_usable() {

@@ -1,9 +1,14 @@
 //! What the slots do in the background: dials, closes, and asking again. Each holds its slot by a value that gives it back.
+//!
+//! Dials run on the runtime of the latest caller that wanted one. Several runtimes may share a pool: when one ends, the work lost with it is
+//! begun anew by those who wait on the others.
 
+use std::mem;
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Instant};
 
 use super::core::Begin;
@@ -25,7 +30,7 @@ impl<D: Dial> Slots<D> {
             let dialing = Dialing {
                 number,
                 slots: Some(Arc::clone(self)),
-                runtime: runtime.clone(),
+                runtime: runtime.id(),
             };
             let task = runtime.spawn(dialing.run());
             let mut state = self.lock();
@@ -34,7 +39,11 @@ impl<D: Dial> Slots<D> {
             }
         }
         if let Some(instant) = begin.ask_again {
-            runtime.spawn(AskAgain(Arc::downgrade(self)).at(instant.into()));
+            let promise = AskAgain {
+                slots: Arc::downgrade(self),
+                runtime: runtime.id(),
+            };
+            runtime.spawn(promise.at(instant.into()));
         }
     }
 
@@ -48,6 +57,17 @@ impl<D: Dial> Slots<D> {
                 drop(closing);
             });
         }
+    }
+
+    /// Background work was lost with its runtime. Nothing more is spawned there, and whoever waits enters again, which dials from its own: those on
+    /// the runtime that ended are never polled again.
+    fn lose(&self, runtime: Id) {
+        let mut state = self.lock();
+        let forgotten = state.runtime.take_if(|known| known.id() == runtime);
+        let waiters = state.core.dismiss(now());
+        drop(state);
+        drop((forgotten, waiters));
+        self.tell_watchers();
     }
 
     fn dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
@@ -85,7 +105,7 @@ struct Dialing<D: Dial> {
     number: u64,
     /// `None` once the dial has come to an end.
     slots: Option<Arc<Slots<D>>>,
-    runtime: Handle,
+    runtime: Id,
 }
 
 impl<D: Dial> Dialing<D> {
@@ -103,21 +123,18 @@ impl<D: Dial> Dialing<D> {
 impl<D: Dial> Drop for Dialing<D> {
     fn drop(&mut self) {
         let Some(slots) = self.slots.take() else { return };
+        if thread::panicking() {
+            return slots.dial_failed(self.number, D::abandoned());
+        }
         let mut state = slots.lock();
         state.dial_tasks.remove(&self.number);
         let was_given_up = state.core.is_given_up(self.number);
-        let runtime_is_gone = state
-            .runtime
-            .as_ref()
-            .is_some_and(|latest| latest.id() != self.runtime.id());
-        if was_given_up || runtime_is_gone {
-            // Stuck and replaced; or else callers are alive on another runtime, which dials instead.
-            state.core.dial_abandoned(self.number);
-            drop(state);
+        state.core.dial_abandoned(self.number);
+        drop(state);
+        if was_given_up {
             slots.dial_what_is_wanted();
         } else {
-            drop(state);
-            slots.dial_failed(self.number, D::abandoned());
+            slots.lose(self.runtime);
         }
     }
 }
@@ -133,15 +150,18 @@ impl<D: Dial> Drop for Closing<D> {
     }
 }
 
-/// The promise to ask the core again for dials. Broken when its runtime ends; whoever enters next is promised anew.
-struct AskAgain<D: Dial>(Weak<Slots<D>>);
+/// The promise to ask the core again for dials. Broken when its runtime ends.
+struct AskAgain<D: Dial> {
+    /// Of nothing, once kept.
+    slots: Weak<Slots<D>>,
+    runtime: Id,
+}
 
 impl<D: Dial> AskAgain<D> {
-    async fn at(self, instant: Instant) {
+    async fn at(mut self, instant: Instant) {
         time::sleep_until(instant).await;
-        let slots = self.0.upgrade();
-        drop(self);
-        if let Some(slots) = slots {
+        if let Some(slots) = mem::take(&mut self.slots).upgrade() {
+            slots.lock().core.asking_again();
             slots.dial_what_is_wanted();
         }
     }
@@ -149,8 +169,9 @@ impl<D: Dial> AskAgain<D> {
 
 impl<D: Dial> Drop for AskAgain<D> {
     fn drop(&mut self) {
-        if let Some(slots) = self.0.upgrade() {
+        if let Some(slots) = self.slots.upgrade() {
             slots.lock().core.asking_again();
+            slots.lose(self.runtime);
         }
     }
 }

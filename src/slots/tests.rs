@@ -8,6 +8,8 @@ use tokio::time;
 use super::*;
 use crate::policy::{Deadline, Shedding};
 
+mod runtimes;
+
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     After(Duration),
@@ -330,47 +332,6 @@ async fn a_dial_that_panics_gives_its_slot_back() {
     assert!(matches!(refusal, Refusal::Unreachable("abandoned", _)), "{refusal:?}");
     time::sleep(Duration::from_millis(50)).await;
     slots.acquire(within(1_000)).await.unwrap();
-}
-
-#[test]
-fn a_lease_may_be_dropped_outside_a_runtime() {
-    let (slots, world) = slots(LIMITS, &[]);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let healthy = runtime.block_on(slots.acquire(within(1_000))).unwrap();
-    let mut dead = runtime.block_on(slots.acquire(within(1_000))).unwrap();
-    dead.alive = false;
-    drop(runtime);
-    drop((healthy, dead));
-    let counts = slots.counts();
-    assert_eq!((counts.idle, counts.in_use, counts.closing), (1, 0, 0));
-    assert_eq!(world.open.load(SeqCst), 1);
-}
-
-#[test]
-fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
-    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
-    let first = tokio::runtime::Runtime::new().unwrap();
-    assert_eq!(
-        first.block_on(slots.acquire(within(10))).unwrap_err(),
-        Refusal::TimedOut
-    );
-    assert_eq!(slots.counts().dialing, 1);
-    first.shutdown_timeout(Duration::from_secs(5));
-    assert_eq!(slots.counts().dialing, 0);
-
-    let second = tokio::runtime::Runtime::new().unwrap();
-    second.block_on(async {
-        // The dial that its runtime abandoned looks like a failed one: the next is due soon.
-        let lease = loop {
-            match slots.acquire(within(1_000)).await {
-                Ok(lease) => break lease,
-                Err(Refusal::Unreachable("abandoned", wait)) => time::sleep(wait).await,
-                Err(other) => panic!("{other:?}"),
-            }
-        };
-        drop(lease);
-    });
-    assert_eq!(slots.counts().idle, 1);
 }
 
 /// It was the first in line, and it is not its fault that what it got had died on the way.

@@ -63,7 +63,7 @@ impl<D: Dial> Slots<D> {
     }
 
     /// Whether the condition came true before the deadline.
-    async fn until(&self, deadline: Deadline, condition: impl Fn(Counts) -> bool) -> bool {
+    async fn until(self: &Arc<Self>, deadline: Deadline, condition: impl Fn(Counts) -> bool) -> bool {
         let _watcher = Watcher::new(self);
         let watching = async {
             loop {
@@ -72,6 +72,7 @@ impl<D: Dial> Slots<D> {
                     return;
                 }
                 changed.await;
+                self.dial_what_is_wanted();
             }
         };
         time::timeout_at(deadline.instant().into(), watching).await.is_ok()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::core::{Entered, Refused};
 use super::queue::WaiterId;
@@ -77,15 +77,19 @@ impl<D: Dial> Waiting<D> {
         &mut self.answer
     }
 
-    /// What came of it: an answer, or the deadline passed.
-    pub(super) fn settled<T, L>(mut self, answer: Result<Result<Answer<D>, T>, L>) -> Answer<D> {
-        if let Ok(Ok(answer)) = answer {
-            self.id = None;
-            return answer;
+    /// What came of it: an answer, or the deadline passed. `None` if it was told to enter again.
+    pub(super) fn settled<L>(mut self, answer: Result<Result<Answer<D>, RecvError>, L>) -> Option<Answer<D>> {
+        match answer {
+            Ok(answer) => {
+                self.id = None;
+                answer.ok()
+            }
+            Err(_) => {
+                self.leave();
+                // Handed over in the very instant in which the deadline passed: better served than refused.
+                Some(self.answer.try_recv().unwrap_or(Err(Refusal::TimedOut)))
+            }
         }
-        self.leave();
-        // Handed over in the very instant in which the deadline passed: better served than refused.
-        self.answer.try_recv().unwrap_or(Err(Refusal::TimedOut))
     }
 
     fn leave(&mut self) {
