@@ -18,49 +18,27 @@ fn acquire(criterion: &mut Criterion) {
     let server = runtime.block_on(Throwaway::start()).expect("a server");
     let mut group = criterion.benchmark_group("get and drop, idle");
 
-    let failfast = failfast::Pool::builder(server.config())
-        .max_size(CONNECTIONS)
-        .build()
-        .expect("good settings");
+    let failfast = failfast::Pool::builder(server.config()).max_size(CONNECTIONS).build().expect("good settings");
     group.bench_function("failfast", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| async { drop(failfast.get().await.expect("idle")) });
+        bencher.to_async(&runtime).iter(|| async { drop(failfast.get().await.expect("idle")) });
     });
 
-    let timeouts = deadpool_postgres::Timeouts {
-        wait: Some(PATIENCE),
-        create: Some(PATIENCE),
-        recycle: Some(PATIENCE),
-    };
-    for (name, timeouts) in [
-        ("deadpool", deadpool_postgres::Timeouts::new()),
-        ("deadpool, three timeouts", timeouts),
-    ] {
+    let timeouts =
+        deadpool_postgres::Timeouts { wait: Some(PATIENCE), create: Some(PATIENCE), recycle: Some(PATIENCE) };
+    for (name, timeouts) in [("deadpool", deadpool_postgres::Timeouts::new()), ("deadpool, three timeouts", timeouts)] {
         let manager = deadpool_postgres::Manager::new(server.config(), tokio_postgres::NoTls);
-        let builder = deadpool_postgres::Pool::builder(manager)
-            .max_size(CONNECTIONS)
-            .timeouts(timeouts);
-        let pool = builder
-            .runtime(deadpool_postgres::Runtime::Tokio1)
-            .build()
-            .expect("good settings");
+        let builder = deadpool_postgres::Pool::builder(manager).max_size(CONNECTIONS).timeouts(timeouts);
+        let pool = builder.runtime(deadpool_postgres::Runtime::Tokio1).build().expect("good settings");
         group.bench_function(name, |bencher| {
-            bencher
-                .to_async(&runtime)
-                .iter(|| async { drop(pool.get().await.expect("idle")) });
+            bencher.to_async(&runtime).iter(|| async { drop(pool.get().await.expect("idle")) });
         });
     }
 
     let manager = bb8_postgres::PostgresConnectionManager::new(server.config(), tokio_postgres::NoTls);
-    let builder = bb8::Pool::builder()
-        .max_size(CONNECTIONS as u32)
-        .test_on_check_out(false);
+    let builder = bb8::Pool::builder().max_size(CONNECTIONS as u32).test_on_check_out(false);
     let bb8 = runtime.block_on(builder.build(manager)).expect("a pool");
     group.bench_function("bb8, unchecked", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| async { drop(bb8.get().await.expect("idle")) });
+        bencher.to_async(&runtime).iter(|| async { drop(bb8.get().await.expect("idle")) });
     });
 
     let config = server.config();
@@ -76,9 +54,7 @@ fn acquire(criterion: &mut Criterion) {
         .connect_with(options);
     let sqlx = runtime.block_on(options).expect("a pool");
     group.bench_function("sqlx, unchecked", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| async { drop(sqlx.acquire().await.expect("idle")) });
+        bencher.to_async(&runtime).iter(|| async { drop(sqlx.acquire().await.expect("idle")) });
     });
     group.finish();
 }

@@ -55,10 +55,7 @@ async fn many_tasks(small: &Pool) -> Result<()> {
             let mut sum = 0;
             for i in 0..50 {
                 let client = pool.get().await?;
-                sum += client
-                    .query_one("SELECT $1::int8 * 2", &[&(n + i)])
-                    .await?
-                    .get::<_, i64>(0);
+                sum += client.query_one("SELECT $1::int8 * 2", &[&(n + i)]).await?.get::<_, i64>(0);
             }
             Result::Ok(sum)
         });
@@ -67,11 +64,7 @@ async fn many_tasks(small: &Pool) -> Result<()> {
     while let Some(task) = tasks.join_next().await {
         sum += task??;
     }
-    println!(
-        "1000 queries from {} tasks in {:.0?}, their sum is {sum}",
-        2 * CONNECTIONS,
-        begun.elapsed()
-    );
+    println!("1000 queries from {} tasks in {:.0?}, their sum is {sum}", 2 * CONNECTIONS, begun.elapsed());
     println!("{}\n", small.status());
     Ok(())
 }
@@ -96,9 +89,7 @@ async fn overload(pool: &Pool, config: Config) -> Result<()> {
     println!("{}", pool.status());
 
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
-    let deadpool = deadpool_postgres::Pool::builder(manager)
-        .max_size(CONNECTIONS)
-        .build()?;
+    let deadpool = deadpool_postgres::Pool::builder(manager).max_size(CONNECTIONS).build()?;
     let bare = arrive(rate, || {
         let pool = deadpool.clone();
         async move {
@@ -174,7 +165,5 @@ where
 fn median<'a>(times: impl Iterator<Item = &'a Duration>) -> String {
     let mut times: Vec<_> = times.collect();
     times.sort();
-    times
-        .get(times.len() / 2)
-        .map_or("-".into(), |time| format!("{time:.1?}"))
+    times.get(times.len() / 2).map_or("-".into(), |time| format!("{time:.1?}"))
 }

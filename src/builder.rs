@@ -196,9 +196,7 @@ impl PoolBuilder {
         }
         let limits = Limits {
             max_size: self.max_size,
-            max_waiting: self
-                .max_waiting
-                .unwrap_or((10 * self.max_size).clamp(1_000, MOST_WAITING)),
+            max_waiting: self.max_waiting.unwrap_or((10 * self.max_size).clamp(1_000, MOST_WAITING)),
             max_connecting: self.max_connecting,
             room: self.acquire_timeout,
         };
@@ -224,19 +222,12 @@ impl PoolBuilder {
         }
         check_max_size(self.max_size)?;
         if !(1..=MOST_CONNECTING).contains(&self.max_connecting) {
-            return Err(ConfigError::new(
-                "max_connecting",
-                self.max_connecting,
-                "must be 1 to 1000",
-            ));
+            return Err(ConfigError::new("max_connecting", self.max_connecting, "must be 1 to 1000"));
         }
         if let Some(max_waiting) = self.max_waiting.filter(|max_waiting| *max_waiting > MOST_WAITING) {
             return Err(ConfigError::new("max_waiting", max_waiting, "must be 0 to 1000000"));
         }
-        for (setting, value) in [
-            ("acquire_timeout", self.acquire_timeout),
-            ("connect_timeout", self.connect_timeout),
-        ] {
+        for (setting, value) in [("acquire_timeout", self.acquire_timeout), ("connect_timeout", self.connect_timeout)] {
             if value.is_zero() || value > LONGEST_TIMEOUT {
                 return Err(ConfigError::new(
                     setting,

@@ -37,11 +37,7 @@ impl Shared {
             return Ok(Client::new(lease, None));
         }
         let deadline = Deadline::after(now(), timeout);
-        let patience = Patience {
-            deadline,
-            includes_work: false,
-            shedding: self.shedding,
-        };
+        let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
         match self.slots.acquire(patience).await {
             Ok(lease) => Ok(Client::new(lease, None)),
             Err(refusal) => Err(self.explain(refusal, timeout)),
@@ -51,20 +47,14 @@ impl Shared {
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
         match self.slots.try_acquire() {
             Some(lease) => Ok(Client::new(lease, None)),
-            None if self.slots.counts().is_open => Err(Error::Shed {
-                reason: ShedReason::NoneIdle,
-                retry_after: None,
-            }),
+            None if self.slots.counts().is_open => Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None }),
             None => Err(Error::Closed),
         }
     }
 
     /// What a caller is told who was willing to wait for `timeout`.
     fn explain(&self, refusal: Refusal<ConnectError>, timeout: Duration) -> Error {
-        let shed = |reason, retry_after| Error::Shed {
-            reason,
-            retry_after: Some(retry_after),
-        };
+        let shed = |reason, retry_after| Error::Shed { reason, retry_after: Some(retry_after) };
         match refusal {
             Refusal::Closed => Error::Closed,
             Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after),
@@ -87,10 +77,7 @@ impl Shared {
         }
         match self.slots.last_error() {
             _ if !self.slots.counts().is_open => Err(Error::Closed),
-            Some(source) => Err(Error::Connect {
-                source,
-                retry_after: self.slots.next_dial_in(),
-            }),
+            Some(source) => Err(Error::Connect { source, retry_after: self.slots.next_dial_in() }),
             None => Err(Error::AcquireTimeout {
                 timeout: within,
                 status: Box::new(self.status()),
@@ -152,11 +139,7 @@ impl From<time::Instant> for Until {
 
 impl<'a> Call<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self {
-            shared,
-            deadline: None,
-            shedding: shared.shedding,
-        }
+        Self { shared, deadline: None, shedding: shared.shedding }
     }
 
     /// When the whole call has to be over, waiting and work together: a [`Duration`] from now, or an instant. Who could no longer
@@ -181,14 +164,8 @@ impl<'a> Call<'a> {
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
         let asked = now();
-        let deadline = self
-            .deadline
-            .unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
-        let patience = Patience {
-            deadline,
-            includes_work: self.deadline.is_some(),
-            shedding: self.shedding,
-        };
+        let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
+        let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
         match self.shared.slots.acquire(patience).await {
             Ok(lease) => Ok(Client::new(lease, self.deadline)),
             Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
@@ -211,9 +188,7 @@ impl<'a> Call<'a> {
                 let begun = now();
                 time::timeout_at(deadline.instant().into(), client.execute(sql, params))
                     .await
-                    .map_err(|_| Error::QueryTimeout {
-                        after: now().saturating_duration_since(begun),
-                    })?
+                    .map_err(|_| Error::QueryTimeout { after: now().saturating_duration_since(begun) })?
             }
             (Some(client), None) => client.execute(sql, params).await,
             (None, _) => unreachable!("a running statement has its connection"),

@@ -24,9 +24,7 @@ pub struct Pool {
 
 impl Pool {
     pub(crate) fn new(shared: Shared) -> Self {
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// A connection, waiting for one at most [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).

@@ -39,16 +39,8 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = self.utilization() * 100.0;
-        write!(
-            f,
-            "pool {}: {percent:.0}% in use ({}/{})",
-            self.name, self.in_use, self.max_size
-        )?;
-        for (count, state) in [
-            (self.idle, "idle"),
-            (self.dialing, "dialing"),
-            (self.closing, "closing"),
-        ] {
+        write!(f, "pool {}: {percent:.0}% in use ({}/{})", self.name, self.in_use, self.max_size)?;
+        for (count, state) in [(self.idle, "idle"), (self.dialing, "dialing"), (self.closing, "closing")] {
             if count > 0 {
                 write!(f, ", {count} {state}")?;
             }
@@ -75,21 +67,9 @@ mod tests {
             max_waiting: 1_000,
             closed: false,
         };
-        assert_eq!(
-            status.to_string(),
-            "pool orders: 95% in use (19/20), 1 idle, 127 waiting"
-        );
-        (
-            status.in_use,
-            status.idle,
-            status.dialing,
-            status.closing,
-            status.waiting,
-        ) = (0, 0, 2, 1, 0);
+        assert_eq!(status.to_string(), "pool orders: 95% in use (19/20), 1 idle, 127 waiting");
+        (status.in_use, status.idle, status.dialing, status.closing, status.waiting) = (0, 0, 2, 1, 0);
         status.closed = true;
-        assert_eq!(
-            status.to_string(),
-            "pool orders: 0% in use (0/20), 2 dialing, 1 closing, 0 waiting, closed"
-        );
+        assert_eq!(status.to_string(), "pool orders: 0% in use (0/20), 2 dialing, 1 closing, 0 waiting, closed");
     }
 }

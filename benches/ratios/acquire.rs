@@ -36,10 +36,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
 }
 
 async fn ours(server: &Throwaway, size: usize) -> Pool {
-    let builder = Pool::builder(server.config())
-        .max_size(size)
-        .max_waiting(10_000)
-        .acquire_timeout(PATIENCE);
+    let builder = Pool::builder(server.config()).max_size(size).max_waiting(10_000).acquire_timeout(PATIENCE);
     let pool = builder.build().expect("good settings");
     pool.warm_up(size, PATIENCE).await.expect("connections");
     pool
@@ -47,13 +44,8 @@ async fn ours(server: &Throwaway, size: usize) -> Pool {
 
 async fn deadpool(server: &Throwaway, size: usize, wait: Option<Duration>) -> deadpool_postgres::Pool {
     let manager = deadpool_postgres::Manager::new(server.config(), tokio_postgres::NoTls);
-    let builder = deadpool_postgres::Pool::builder(manager)
-        .max_size(size)
-        .wait_timeout(wait);
-    let pool = builder
-        .runtime(deadpool_postgres::Runtime::Tokio1)
-        .build()
-        .expect("good settings");
+    let builder = deadpool_postgres::Pool::builder(manager).max_size(size).wait_timeout(wait);
+    let pool = builder.runtime(deadpool_postgres::Runtime::Tokio1).build().expect("good settings");
     let mut all = Vec::new();
     for _ in 0..size {
         all.push(pool.get().await.expect("a connection"));
@@ -63,10 +55,7 @@ async fn deadpool(server: &Throwaway, size: usize, wait: Option<Duration>) -> de
 
 /// `get` and drop on an idle pool, beside bare deadpool.
 async fn get_idle(server: &Throwaway) -> f64 {
-    let (ours, theirs) = (
-        ours(server, CONNECTIONS).await,
-        deadpool(server, CONNECTIONS, None).await,
-    );
+    let (ours, theirs) = (ours(server, CONNECTIONS).await, deadpool(server, CONNECTIONS, None).await);
     let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let begun = Instant::now();
@@ -85,34 +74,13 @@ async fn get_idle(server: &Throwaway) -> f64 {
 
 /// So many tasks, each taking a connection many times over, beside deadpool with the same acquire timeout.
 async fn contended(server: &Throwaway, tasks: u32) -> f64 {
-    let (ours, theirs) = (
-        ours(server, CONNECTIONS).await,
-        deadpool(server, CONNECTIONS, Some(PATIENCE)).await,
-    );
+    let (ours, theirs) = (ours(server, CONNECTIONS).await, deadpool(server, CONNECTIONS, Some(PATIENCE)).await);
     let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
     for _ in 0..21 {
-        our_times.push(
-            crowd(
-                tasks,
-                &ours,
-                |pool| async move { pool.get().await.expect("no refusal") },
-            )
-            .await,
-        );
-        their_times.push(
-            crowd(
-                tasks,
-                &theirs,
-                |pool| async move { pool.get().await.expect("no refusal") },
-            )
-            .await,
-        );
+        our_times.push(crowd(tasks, &ours, |pool| async move { pool.get().await.expect("no refusal") }).await);
+        their_times.push(crowd(tasks, &theirs, |pool| async move { pool.get().await.expect("no refusal") }).await);
     }
-    compare(
-        &format!("{tasks} tasks on {CONNECTIONS} connections, 0 refused"),
-        median(our_times),
-        median(their_times),
-    )
+    compare(&format!("{tasks} tasks on {CONNECTIONS} connections, 0 refused"), median(our_times), median(their_times))
 }
 
 /// How long it takes until each task has had a connection ten times, and has let others run while it had it.
@@ -140,11 +108,7 @@ where
 
 /// From call to answer, in microseconds, when the queue is full.
 async fn refusal(server: &Throwaway) -> f64 {
-    let pool = Pool::builder(server.config())
-        .max_size(1)
-        .max_waiting(1)
-        .build()
-        .expect("good settings");
+    let pool = Pool::builder(server.config()).max_size(1).max_waiting(1).build().expect("good settings");
     let held = pool.get_timeout(PATIENCE).await.expect("a connection");
     let waiting = pool.clone();
     let waiting = tokio::spawn(async move { drop(waiting.get_timeout(PATIENCE).await) });
@@ -185,11 +149,7 @@ async fn fairness(server: &Throwaway) -> f64 {
         });
     }
     let waits: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
-    let (count, slowest, median) = (
-        waits.len(),
-        waits.iter().max().copied().unwrap_or_default(),
-        median(waits),
-    );
+    let (count, slowest, median) = (waits.len(), waits.iter().max().copied().unwrap_or_default(), median(waits));
     println!("# {count} waits, median {median:.1?}, slowest {slowest:.1?}");
     slowest.as_secs_f64() / median.as_secs_f64()
 }

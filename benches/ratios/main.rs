@@ -45,10 +45,7 @@ impl Report {
 #[tokio::main]
 async fn main() -> ExitCode {
     let wanted = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let mut report = Report {
-        wanted,
-        is_short: false,
-    };
+    let mut report = Report { wanted, is_short: false };
     let server = match Throwaway::start().await {
         Ok(server) => server,
         Err(error) => {
@@ -59,11 +56,7 @@ async fn main() -> ExitCode {
     acquire::measure(&server, &mut report).await;
     memory::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;
-    if report.is_short {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if report.is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -24,10 +24,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
 
 async fn per_waiter(server: &Throwaway) -> f64 {
     let builder = Pool::builder(server.config()).max_size(1).max_waiting(WAITERS);
-    let pool = builder
-        .acquire_timeout(Duration::from_secs(60))
-        .build()
-        .expect("good settings");
+    let pool = builder.acquire_timeout(Duration::from_secs(60)).build().expect("good settings");
     let _held = pool.get().await.expect("a connection");
     let mut waiting = Vec::with_capacity(WAITERS);
     let region = Region::new(COUNTED);

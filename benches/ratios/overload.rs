@@ -29,10 +29,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     }
     if report.wants("slow-9x-goodput") {
         let fast = Run::new(server, 20).await;
-        let slow = Run {
-            pool: fast.pool.clone(),
-            ..Run::new(server, 180).await
-        };
+        let slow = Run { pool: fast.pool.clone(), ..Run::new(server, 180).await };
         fast.offer(fast.capacity * 0.7).await;
         let tally = slow.offer(fast.capacity * 0.7).await;
         report.at_least("slow-9x-goodput", tally.goodput(slow.capacity), 0.95);
@@ -50,9 +47,7 @@ struct Run {
 
 impl Run {
     async fn new(server: &Throwaway, hold_ms: u32) -> Self {
-        let builder = Pool::builder(server.config())
-            .max_size(CONNECTIONS)
-            .acquire_timeout(PATIENCE);
+        let builder = Pool::builder(server.config()).max_size(CONNECTIONS).acquire_timeout(PATIENCE);
         let pool = builder.build().expect("good settings");
         pool.warm_up(CONNECTIONS, WARM).await.expect("connections");
         let sql = format!("SELECT pg_sleep({})", f64::from(hold_ms) / 1e3);
@@ -65,21 +60,11 @@ impl Run {
         let service = median(times);
         let capacity = CONNECTIONS as f64 / service.as_secs_f64();
         println!("# {hold_ms} ms holds: {service:.1?} unloaded, {capacity:.0}/s on {CONNECTIONS} connections");
-        Self {
-            pool,
-            sql,
-            service,
-            capacity,
-        }
+        Self { pool, sql, service, capacity }
     }
 
     async fn offer(&self, rate: f64) -> Tally {
-        let mut tally = Tally {
-            asked: 0,
-            served: Vec::new(),
-            refused: Vec::new(),
-            late: 0,
-        };
+        let mut tally = Tally { asked: 0, served: Vec::new(), refused: Vec::new(), late: 0 };
         let mut callers = JoinSet::new();
         let mut tick = time::interval(Duration::from_millis(1));
         let begun = Instant::now();
@@ -125,11 +110,7 @@ impl Tally {
     fn add(&mut self, (result, after): (Result<u64, Error>, Duration)) {
         match result {
             Ok(_) if after <= PATIENCE => self.served.push(after),
-            Ok(_)
-            | Err(Error::Shed {
-                reason: ShedReason::TooLate,
-                ..
-            }) => self.late += 1,
+            Ok(_) | Err(Error::Shed { reason: ShedReason::TooLate, .. }) => self.late += 1,
             Err(Error::Shed { .. }) => self.refused.push(after),
             Err(_) => self.late += 1,
         }

@@ -47,15 +47,8 @@ impl Keeper {
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
 
         let mut command = Command::new("sh");
-        command
-            .args(["-c", script, "sh"])
-            .arg(&folder)
-            .arg(port.to_string())
-            .arg(thing);
-        command
-            .env("POSTGRES_PASSWORD", password)
-            .current_dir(&folder)
-            .process_group(0);
+        command.args(["-c", script, "sh"]).arg(&folder).arg(port.to_string()).arg(thing);
+        command.env("POSTGRES_PASSWORD", password).current_dir(&folder).process_group(0);
         command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output);
         if !as_root && fs::metadata(&folder)?.uid() == 0 {
             let (user, group) = unprivileged()?;
@@ -63,13 +56,7 @@ impl Keeper {
             command.uid(user).gid(group);
         }
         let log = File::open(log)?;
-        Ok(Keeper {
-            shell: command.spawn()?,
-            folder,
-            log,
-            port,
-            _reserved: reserved,
-        })
+        Ok(Keeper { shell: command.spawn()?, folder, log, port, _reserved: reserved })
     }
 
     /// The port on 127.0.0.1 that the script was given.
@@ -133,7 +120,5 @@ fn unprivileged() -> io::Result<(u32, u32)> {
         let mut ids = line.split(':').skip(2);
         Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
     };
-    ids("postgres")
-        .or_else(|| ids("nobody"))
-        .ok_or_else(|| io::Error::other("root needs a user postgres or nobody"))
+    ids("postgres").or_else(|| ids("nobody")).ok_or_else(|| io::Error::other("root needs a user postgres or nobody"))
 }

@@ -71,17 +71,9 @@ impl Throwaway {
             return Err(NotStarted(HELP.into()));
         };
         let mut config = Config::new();
-        config
-            .host("127.0.0.1")
-            .port(keeper.port())
-            .user("postgres")
-            .password(&password)
-            .dbname("postgres");
+        config.host("127.0.0.1").port(keeper.port()).user("postgres").password(&password).dbname("postgres");
         await_ready(&config, &mut keeper).await?;
-        Ok(Throwaway {
-            config,
-            _keeper: Some(keeper),
-        })
+        Ok(Throwaway { config, _keeper: Some(keeper) })
     }
 
     /// How to connect: as superuser on 127.0.0.1, unless `DATABASE_URL` says otherwise.
@@ -128,24 +120,16 @@ async fn await_ready(config: &Config, keeper: &mut Keeper) -> Result<(), NotStar
             return Ok(());
         }
     }
-    Err(NotStarted(format!(
-        "PostgreSQL does not start; its log ends:\n{}",
-        keeper.log_tail()?
-    )))
+    Err(NotStarted(format!("PostgreSQL does not start; its log ends:\n{}", keeper.log_tail()?)))
 }
 
 /// The folder of `initdb` and `postgres`: where PATH leads, else the newest of Debian's.
 fn programs() -> Option<PathBuf> {
     let has_both = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
     let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path)
-        .filter_map(|folder| real_folder(&folder.join("initdb")))
-        .find(has_both);
+    let on_path = env::split_paths(&path).filter_map(|folder| real_folder(&folder.join("initdb"))).find(has_both);
     on_path.or_else(|| {
-        let versions = fs::read_dir("/usr/lib/postgresql")
-            .ok()?
-            .flatten()
-            .map(|version| version.path());
+        let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|version| version.path());
         let folders = versions.map(|version| version.join("bin")).filter(has_both);
         folders.max_by_key(|folder| folder.parent()?.file_name()?.to_str()?.parse::<u32>().ok())
     })

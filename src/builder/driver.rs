@@ -30,11 +30,7 @@ fn check_hosts(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::new("hostaddr", addresses.len(), problem));
     }
     if hosts.contains(&Host::Tcp(String::new())) {
-        return Err(ConfigError::new(
-            "host",
-            "(empty)",
-            "must be a name, an address or a folder",
-        ));
+        return Err(ConfigError::new("host", "(empty)", "must be a name, an address or a folder"));
     }
     if !addresses.is_empty() && hosts.iter().any(is_socket) {
         let problem = "a host that is a Unix socket has no address";
@@ -58,22 +54,14 @@ fn check_tls(config: &Config, with_tls: bool) -> Result<(), ConfigError> {
             return Err(ConfigError::new("sslmode", "require", "a Unix socket has no TLS"));
         }
     } else if config.get_ssl_negotiation() == SslNegotiation::Direct {
-        return Err(ConfigError::new(
-            "sslnegotiation",
-            "direct",
-            "goes with sslmode=require only",
-        ));
+        return Err(ConfigError::new("sslnegotiation", "direct", "goes with sslmode=require only"));
     }
     if config.get_channel_binding() == ChannelBinding::Require {
         if !with_tls {
             return Err(ConfigError::new("channel_binding", "require", CONNECTOR));
         }
         if mode != SslMode::Require {
-            return Err(ConfigError::new(
-                "channel_binding",
-                "require",
-                "goes with sslmode=require only",
-            ));
+            return Err(ConfigError::new("channel_binding", "require", "goes with sslmode=require only"));
         }
     }
     Ok(())

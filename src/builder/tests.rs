@@ -37,10 +37,7 @@ impl MakeTlsConnect<Socket> for Unused {
 #[test]
 fn every_default_is_accepted() {
     let status = builder().build().unwrap().status();
-    assert_eq!(
-        (&*status.name, status.max_size, status.max_waiting),
-        ("failfast", 10, 1_000)
-    );
+    assert_eq!((&*status.name, status.max_size, status.max_waiting), ("failfast", 10, 1_000));
     let large = builder().max_size(500).build().unwrap();
     assert_eq!(large.status().max_waiting, 5_000);
     let largest = builder().max_size(262_143).build().unwrap();
@@ -49,14 +46,8 @@ fn every_default_is_accepted() {
 
 #[test]
 fn name() {
-    assert_eq!(
-        refusal(builder().name("")),
-        r#"name = "": must be 1 to 63 printable ASCII characters"#
-    );
-    assert_eq!(
-        refusal(builder().name("a\nb")),
-        r#"name = "a\nb": must be 1 to 63 printable ASCII characters"#
-    );
+    assert_eq!(refusal(builder().name("")), r#"name = "": must be 1 to 63 printable ASCII characters"#);
+    assert_eq!(refusal(builder().name("a\nb")), r#"name = "a\nb": must be 1 to 63 printable ASCII characters"#);
     assert!(builder().name("x".repeat(63)).build().is_ok());
     assert!(refusal(builder().name("x".repeat(64))).starts_with("name = "));
 }
@@ -64,28 +55,19 @@ fn name() {
 #[test]
 fn max_size() {
     assert_eq!(refusal(builder().max_size(0)), "max_size = 0: must be 1 to 262143");
-    assert_eq!(
-        refusal(builder().max_size(262_144)),
-        "max_size = 262144: must be 1 to 262143"
-    );
+    assert_eq!(refusal(builder().max_size(262_144)), "max_size = 262144: must be 1 to 262143");
     assert_eq!(builder().max_size(0).build().unwrap_err().setting(), "max_size");
 }
 
 #[test]
 fn max_waiting() {
-    assert_eq!(
-        refusal(builder().max_waiting(1_000_001)),
-        "max_waiting = 1000001: must be 0 to 1000000"
-    );
+    assert_eq!(refusal(builder().max_waiting(1_000_001)), "max_waiting = 1000001: must be 0 to 1000000");
     assert!(builder().max_waiting(0).build().is_ok());
 }
 
 #[test]
 fn max_connecting() {
-    assert_eq!(
-        refusal(builder().max_connecting(0)),
-        "max_connecting = 0: must be 1 to 1000"
-    );
+    assert_eq!(refusal(builder().max_connecting(0)), "max_connecting = 0: must be 1 to 1000");
 }
 
 #[test]
@@ -93,10 +75,7 @@ fn acquire_timeout() {
     let none = refusal(builder().acquire_timeout(Duration::ZERO));
     assert_eq!(none, "acquire_timeout = 0ns: must be more than 0 and at most 24 hours");
     let endless = refusal(builder().acquire_timeout(Duration::MAX));
-    assert!(
-        endless.starts_with("acquire_timeout = 18446744073709551615"),
-        "{endless}"
-    );
+    assert!(endless.starts_with("acquire_timeout = 18446744073709551615"), "{endless}");
 }
 
 #[test]
@@ -107,10 +86,7 @@ fn connect_timeout() {
 
 #[test]
 fn host() {
-    assert_eq!(
-        driver_refusal("user=u"),
-        "host = (none): a host or a hostaddr is needed"
-    );
+    assert_eq!(driver_refusal("user=u"), "host = (none): a host or a hostaddr is needed");
     let mismatch = driver_refusal("host=a,b hostaddr=127.0.0.1");
     assert_eq!(mismatch, "hostaddr = 1: must be as many as there are hosts");
     let ports = driver_refusal("host=a,b port=1,2,3");
@@ -119,23 +95,14 @@ fn host() {
 
 #[test]
 fn keepalives_that_no_kernel_takes() {
-    assert_eq!(
-        driver_refusal("host=a keepalives_idle=32768"),
-        "keepalives_idle = 32768s: must be 1 s to 32767 s"
-    );
+    assert_eq!(driver_refusal("host=a keepalives_idle=32768"), "keepalives_idle = 32768s: must be 1 s to 32767 s");
     assert_eq!(
         driver_refusal("host=a keepalives_interval=32768"),
         "keepalives_interval = 32768s: must be 1 s to 32767 s"
     );
-    assert_eq!(
-        driver_refusal("host=a keepalives_retries=128"),
-        "keepalives_retries = 128: must be 1 to 127"
-    );
+    assert_eq!(driver_refusal("host=a keepalives_retries=128"), "keepalives_retries = 128: must be 1 to 127");
     let none = |config: &mut Config| refusal(Pool::builder(config.host("a").clone()));
-    assert_eq!(
-        none(Config::new().keepalives_idle(Duration::ZERO)),
-        "keepalives_idle = 0ns: must be 1 s to 32767 s"
-    );
+    assert_eq!(none(Config::new().keepalives_idle(Duration::ZERO)), "keepalives_idle = 0ns: must be 1 s to 32767 s");
     let off = "host=a keepalives=0 keepalives_idle=32768";
     assert!(Pool::builder(off.parse().unwrap()).build().is_ok());
 }
@@ -169,24 +136,15 @@ fn a_unix_socket_has_neither_an_address_nor_tls() {
 #[test]
 fn tls_needs_a_connector() {
     let missing = "needs a TLS connector: build_tls() instead of build()";
-    assert_eq!(
-        driver_refusal("host=a sslmode=require"),
-        format!("sslmode = require: {missing}")
-    );
-    assert_eq!(
-        driver_refusal("host=a channel_binding=require"),
-        format!("channel_binding = require: {missing}")
-    );
+    assert_eq!(driver_refusal("host=a sslmode=require"), format!("sslmode = require: {missing}"));
+    assert_eq!(driver_refusal("host=a channel_binding=require"), format!("channel_binding = require: {missing}"));
     let no_tls = Pool::builder("host=a sslmode=require".parse().unwrap()).build_tls(NoTls);
     assert_eq!(no_tls.unwrap_err().setting(), "sslmode");
 }
 
 #[test]
 fn what_only_tls_gives_goes_with_sslmode_require() {
-    assert_eq!(
-        tls_refusal("host=a sslnegotiation=direct"),
-        "sslnegotiation = direct: goes with sslmode=require only"
-    );
+    assert_eq!(tls_refusal("host=a sslnegotiation=direct"), "sslnegotiation = direct: goes with sslmode=require only");
     assert_eq!(
         tls_refusal("host=a channel_binding=require"),
         "channel_binding = require: goes with sslmode=require only"

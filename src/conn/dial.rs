@@ -30,12 +30,7 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, hooks: Hooks) -> Self {
-        Self {
-            config,
-            connect_timeout,
-            connector,
-            hooks,
-        }
+        Self { config, connect_timeout, connector, hooks }
     }
 
     /// The settings of this dial, with the credentials as they are now.
@@ -97,9 +92,9 @@ impl Dialer {
     ) -> Result<Box<Conn>, ConnectError> {
         let connect = Socket::tcp(address, config);
         let socket = match patience {
-            Some(patience) => time::timeout(patience, connect)
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            Some(patience) => {
+                time::timeout(patience, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
             None => connect.await,
         };
         let socket = socket.map_err(|error| ConnectError::io(name, error))?;

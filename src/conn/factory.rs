@@ -17,9 +17,7 @@ use tokio_postgres::{Client, Config, Error};
 pub(super) async fn wrap(client: Client) -> Object {
     let connect = PickUp(Mutex::new(Some(client)));
     let manager = Manager::from_connect(Config::new(), connect, ManagerConfig::default());
-    let pool = deadpool_postgres::Pool::builder(manager)
-        .config(PoolConfig::new(1))
-        .build();
+    let pool = deadpool_postgres::Pool::builder(manager).config(PoolConfig::new(1)).build();
     let pool = pool.expect("a pool without timeouts needs no runtime");
     pool.get().await.expect("one is free, and its connection is ready")
 }

@@ -21,10 +21,7 @@ pub struct Credentials {
 impl Credentials {
     /// This password, for the user of the connection string.
     pub fn password(password: impl Into<String>) -> Self {
-        Self {
-            user: None,
-            password: password.into(),
-        }
+        Self { user: None, password: password.into() }
     }
 
     /// With another user than that of the connection string.
@@ -44,9 +41,7 @@ impl Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
     }
 }
 

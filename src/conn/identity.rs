@@ -21,10 +21,7 @@ pub(super) struct Identity(Vec<u8>);
 impl Identity {
     pub(super) fn of(client: &Client) -> Self {
         let mut memory = Memory(Vec::new());
-        let sent = client
-            .cancel_token()
-            .cancel_query_raw(&mut memory, NoHandshake)
-            .now_or_never();
+        let sent = client.cancel_token().cancel_query_raw(&mut memory, NoHandshake).now_or_never();
         debug_assert!(matches!(sent, Some(Ok(()))), "memory takes everything at once");
         Self(memory.0)
     }

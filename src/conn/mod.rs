@@ -47,14 +47,7 @@ impl Conn {
     async fn new(client: tokio_postgres::Client, task: JoinHandle<()>, alive: oneshot::Sender<()>) -> Self {
         let identity = Identity::of(&client);
         let object = factory::wrap(client).await;
-        Self {
-            statements: Arc::clone(&object.statement_cache),
-            object,
-            client: identity,
-            touched: false,
-            task,
-            alive,
-        }
+        Self { statements: Arc::clone(&object.statement_cache), object, client: identity, touched: false, task, alive }
     }
 
     fn object_mut(&mut self) -> &mut Object {
@@ -77,9 +70,7 @@ impl Connection for Box<Conn> {
 
     /// Says goodbye to the server and waits for the task to end.
     async fn close(self) {
-        let Conn {
-            object, task, alive, ..
-        } = *self;
+        let Conn { object, task, alive, .. } = *self;
         drop((object, alive));
         let _ = task.await;
     }

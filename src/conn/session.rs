@@ -58,9 +58,7 @@ async fn prepare(object: &Object, target: &str, config: &Config, hooks: &Hooks) 
 /// A standby is, and a server that was made so by its settings.
 async fn is_read_only(object: &Object) -> Result<bool, Error> {
     let answer = object.simple_query("SHOW transaction_read_only").await?;
-    Ok(answer
-        .iter()
-        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
+    Ok(answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
 }
 
 /// Moves bytes until the connection ends, or until its client has been gone for a second.

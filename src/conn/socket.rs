@@ -59,9 +59,7 @@ impl Socket {
 /// The connection string's `connect_timeout`: for each address by itself, as libpq has it.
 async fn within<T>(timeout: Option<Duration>, connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match timeout {
-        Some(timeout) => time::timeout(timeout, connect)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        Some(timeout) => time::timeout(timeout, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
         None => connect.await,
     }
 }

@@ -21,17 +21,11 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn plain(socket: Socket) -> Self {
-        Self {
-            inner: Box::new(socket),
-            is_tls: false,
-        }
+        Self { inner: Box::new(socket), is_tls: false }
     }
 
     pub(super) fn tls(stream: impl TlsStream + Send + Unpin + 'static) -> Self {
-        Self {
-            inner: Box::new(stream),
-            is_tls: true,
-        }
+        Self { inner: Box::new(stream), is_tls: true }
     }
 
     /// Start-up and authentication, up to the server's first ReadyForQuery.
@@ -39,9 +33,7 @@ impl Stream {
     /// The driver believes that it makes the handshake itself, without asking the server: only so does it bind SCRAM to the channel.
     pub(super) async fn start_up(self, mut config: Config) -> Result<(Client, Connection<Self, Self>), Error> {
         if self.is_tls {
-            config
-                .ssl_mode(SslMode::Require)
-                .ssl_negotiation(SslNegotiation::Direct);
+            config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         } else {
             config.ssl_mode(SslMode::Disable);
         }

@@ -13,11 +13,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(setting: &'static str, value: impl Display, problem: &'static str) -> Self {
-        Self {
-            setting,
-            value: value.to_string(),
-            problem,
-        }
+        Self { setting, value: value.to_string(), problem }
     }
 
     /// The name of the setting, as in the builder or in the connection string.

@@ -61,11 +61,7 @@ pub enum ConnectErrorKind {
 
 impl ConnectError {
     pub(crate) fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            target: target.into(),
-            source: None,
-        }))
+        Self(Arc::new(Inner { kind, target: target.into(), source: None }))
     }
 
     pub(crate) fn abandoned() -> Self {
@@ -73,11 +69,7 @@ impl ConnectError {
     }
 
     fn caused(kind: ConnectErrorKind, target: &str, source: impl Into<BoxError>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            target: target.to_owned(),
-            source: Some(source.into()),
-        }))
+        Self(Arc::new(Inner { kind, target: target.to_owned(), source: Some(source.into()) }))
     }
 
     pub(crate) fn io(target: &str, error: io::Error) -> Self {
@@ -140,8 +132,7 @@ impl ConnectError {
 
     /// Whether the other addresses of the same name would say the same: wrong credentials, or an unknown database.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.sqlstate()
-            .is_some_and(|state| state.code().starts_with("28") || *state == SqlState::INVALID_CATALOG_NAME)
+        self.sqlstate().is_some_and(|state| state.code().starts_with("28") || *state == SqlState::INVALID_CATALOG_NAME)
     }
 
     /// At which stage the dial failed.
@@ -218,9 +209,7 @@ impl StdError for ConnectError {
 
 /// What an error appends when dials have been failing.
 pub(super) fn trailer(last: &Option<ConnectError>) -> String {
-    last.as_ref()
-        .map(|error| format!("; last dial failed: {error}"))
-        .unwrap_or_default()
+    last.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
 }
 
 /// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.

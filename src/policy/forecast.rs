@@ -96,17 +96,8 @@ impl Forecast {
             counted: now,
             working: 0,
             progress: now,
-            holds: Holds {
-                ring: [0; HOLDS],
-                seen: 0,
-            },
-            queue: Queue {
-                standing_since: None,
-                empty_since: now,
-                arrivals: 0.0,
-                served: 0.0,
-                overloaded: false,
-            },
+            holds: Holds { ring: [0; HOLDS], seen: 0 },
+            queue: Queue { standing_since: None, empty_since: now, arrivals: 0.0, served: 0.0, overloaded: false },
         }
     }
 
@@ -167,11 +158,7 @@ impl Forecast {
         let gap = self.gap(now, connections)?;
         let since = now.saturating_duration_since(self.progress);
         let wait = gap.mul_f64((ahead + 1) as f64) - since.min(gap);
-        Some(if since > gap.mul_f64(STALLED) {
-            wait.max(since)
-        } else {
-            wait
-        })
+        Some(if since > gap.mul_f64(STALLED) { wait.max(since) } else { wait })
     }
 
     /// The mean time from one release to the next. `None` as long as nobody knows.

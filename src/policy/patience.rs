@@ -31,11 +31,7 @@ impl Patience {
     /// The time left for waiting. `work` says how long the work takes, and is asked only if it matters.
     pub(crate) fn room(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> Duration {
         let left = self.deadline.left(now);
-        if self.includes_work {
-            left.saturating_sub(work().unwrap_or_default())
-        } else {
-            left
-        }
+        if self.includes_work { left.saturating_sub(work().unwrap_or_default()) } else { left }
     }
 
     /// Whether a connection handed over now would come too late.

@@ -161,11 +161,7 @@ impl<C, W> Core<C, W> {
 
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
-        if self.phase == Phase::Open {
-            self.take_idle(now)
-        } else {
-            None
-        }
+        if self.phase == Phase::Open { self.take_idle(now) } else { None }
     }
 
     /// Takes an idle connection, or joins the queue, or is refused.
@@ -248,10 +244,7 @@ impl<C, W> Core<C, W> {
         let wanted = match self.phase {
             Phase::Closed => Wanted::default(),
             Phase::Open | Phase::Draining => Wanted {
-                dials: self
-                    .queue
-                    .len()
-                    .max(self.wanted.saturating_sub(self.idle.len() + self.in_use)),
+                dials: self.queue.len().max(self.wanted.saturating_sub(self.idle.len() + self.in_use)),
                 room: self.limits.max_size.saturating_sub(self.taken()),
                 at_once: self.limits.max_connecting,
             },
@@ -301,9 +294,7 @@ impl<C, W> Core<C, W> {
     /// From now on, `max_size` connections at most. Returns the idle ones beyond; leases beyond end when they are given back.
     pub(crate) fn resize(&mut self, now: Instant, max_size: usize) -> Vec<C> {
         self.limits.max_size = max_size;
-        let surplus = (self.idle.len() + self.in_use)
-            .saturating_sub(max_size)
-            .min(self.idle.len());
+        let surplus = (self.idle.len() + self.in_use).saturating_sub(max_size).min(self.idle.len());
         let idle = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
         self.closing += surplus;
         self.note_work(now);
@@ -351,19 +342,14 @@ impl<C, W> Core<C, W> {
         if let Some(held) = self.take_idle(now) {
             return Ok(Some(held));
         }
-        self.unreachable_for(now)
-            .map_or(Ok(None), |wait| Err(Refused::Unreachable(wait)))
+        self.unreachable_for(now).map_or(Ok(None), |wait| Err(Refused::Unreachable(wait)))
     }
 
     fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
         let (conn, generation) = self.idle.pop()?;
         self.in_use += 1;
         self.note_work(now);
-        Some(Held {
-            conn,
-            since: now,
-            generation,
-        })
+        Some(Held { conn, since: now, generation })
     }
 
     fn place(&mut self, now: Instant, conn: C, generation: u64) -> Placed<C, W> {
@@ -373,10 +359,7 @@ impl<C, W> Core<C, W> {
         if is_over {
             self.closing += 1;
             self.note_work(now);
-            return Placed {
-                to: Place::Closing(conn),
-                refused,
-            };
+            return Placed { to: Place::Closing(conn), refused };
         }
         while let Some((waiter, patience)) = self.queue.pop() {
             if patience.deadline.has_passed(now) {
@@ -389,34 +372,18 @@ impl<C, W> Core<C, W> {
                 self.forecast.on_served();
                 self.note_queue(now);
                 self.note_work(now);
-                return Placed {
-                    to: Place::Waiter(
-                        waiter,
-                        Held {
-                            conn,
-                            since: now,
-                            generation,
-                        },
-                    ),
-                    refused,
-                };
+                return Placed { to: Place::Waiter(waiter, Held { conn, since: now, generation }), refused };
             }
         }
         if self.phase == Phase::Draining {
             self.closing += 1;
             self.note_work(now);
-            return Placed {
-                to: Place::Closing(conn),
-                refused,
-            };
+            return Placed { to: Place::Closing(conn), refused };
         }
         self.idle.push((conn, generation));
         self.note_queue(now);
         self.note_work(now);
-        Placed {
-            to: Place::Idle,
-            refused,
-        }
+        Placed { to: Place::Idle, refused }
     }
 
     fn close_idle(&mut self, now: Instant) -> Vec<C> {
@@ -431,8 +398,7 @@ impl<C, W> Core<C, W> {
     }
 
     fn note_work(&mut self, now: Instant) {
-        self.forecast
-            .on_working(now, if self.idle.is_empty() { self.in_use } else { 0 });
+        self.forecast.on_working(now, if self.idle.is_empty() { self.in_use } else { 0 });
     }
 
     fn note_queue(&mut self, now: Instant) {

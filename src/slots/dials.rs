@@ -45,13 +45,7 @@ pub(super) struct Wanted {
 
 impl Dials {
     pub(super) fn new() -> Self {
-        Self {
-            under_way: Vec::new(),
-            next: 0,
-            failures: 0,
-            retry_at: None,
-            asks_again: None,
-        }
+        Self { under_way: Vec::new(), next: 0, failures: 0, retry_at: None, asks_again: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -86,19 +80,13 @@ impl Dials {
             self.retry_at
         } else if wanted.dials > 0 && wanted.room > count {
             // Somebody hopes for the dials under way: look again when the first of them gets stuck.
-            self.under_way
-                .iter()
-                .find(|dial| !dial.is_stuck(now))
-                .map(|dial| dial.begun + STUCK)
+            self.under_way.iter().find(|dial| !dial.is_stuck(now)).map(|dial| dial.begun + STUCK)
         } else {
             None
         };
         let ask_again = ask_again.filter(|instant| self.asks_again.is_none_or(|asks| *instant < asks));
         self.asks_again = ask_again.or(self.asks_again);
-        Begin {
-            dials: first..self.next,
-            ask_again,
-        }
+        Begin { dials: first..self.next, ask_again }
     }
 
     pub(super) fn asking_again(&mut self) {
@@ -110,10 +98,7 @@ impl Dials {
         self.failures = 0;
         self.retry_at = None;
         let generation = self.remove(number);
-        (
-            generation,
-            self.give_up(|dial| dial.number < number && dial.is_stuck(now)),
-        )
+        (generation, self.give_up(|dial| dial.number < number && dial.is_stuck(now)))
     }
 
     /// Gives every dial up. Each keeps its slot until it has come to its end.
@@ -132,9 +117,7 @@ impl Dials {
     pub(super) fn failed(&mut self, now: Instant, number: u64, jitter: f64) {
         self.remove(number);
         if self.pause(now).is_none() {
-            let pause = FIRST_PAUSE
-                .saturating_mul(1 << self.failures.min(10))
-                .min(LONGEST_PAUSE);
+            let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
             self.failures += 1;
             self.retry_at = Some(now + pause.mul_f64(1.0 - jitter / 2.0));
         }

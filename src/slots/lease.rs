@@ -18,10 +18,7 @@ const HELD: &str = "a lease holds its connection until it ends";
 
 impl<D: Dial> Lease<D> {
     pub(super) fn new(slots: &Arc<Slots<D>>, held: Held<D::Conn>) -> Self {
-        Self {
-            held: Some(held),
-            slots: Arc::clone(slots),
-        }
+        Self { held: Some(held), slots: Arc::clone(slots) }
     }
 
     /// Without giving it back: the slot stays in use.

@@ -126,10 +126,7 @@ impl<D: Dial> State<D> {
     }
 
     fn abort_dials(&mut self, numbers: &[u64]) -> Vec<AbortHandle> {
-        numbers
-            .iter()
-            .filter_map(|number| self.dial_tasks.remove(number))
-            .collect()
+        numbers.iter().filter_map(|number| self.dial_tasks.remove(number)).collect()
     }
 }
 
@@ -146,12 +143,7 @@ impl<D: Dial> Slots<D> {
             dial_tasks: HashMap::new(),
             wishes: Vec::new(),
         };
-        Arc::new(Self {
-            dial,
-            state: Mutex::new(state),
-            changed: Notify::new(),
-            watchers: AtomicUsize::new(0),
-        })
+        Arc::new(Self { dial, state: Mutex::new(state), changed: Notify::new(), watchers: AtomicUsize::new(0) })
     }
 
     /// An idle connection if there is one. Never waits; needs no runtime while connections are alive.
@@ -253,9 +245,7 @@ impl<D: Dial> Slots<D> {
 
 impl<D: Dial> fmt::Debug for Slots<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots")
-            .field("counts", &self.counts())
-            .finish_non_exhaustive()
+        f.debug_struct("Slots").field("counts", &self.counts()).finish_non_exhaustive()
     }
 }
 

@@ -32,11 +32,7 @@ pub(crate) struct Queue<W> {
 
 impl<W> Queue<W> {
     pub(crate) fn new() -> Self {
-        Self {
-            entries: VecDeque::new(),
-            live: 0,
-            next: 0,
-        }
+        Self { entries: VecDeque::new(), live: 0, next: 0 }
     }
 
     /// How many are waiting. Leavers no longer count.
@@ -48,11 +44,7 @@ impl<W> Queue<W> {
         let id = WaiterId(self.next);
         self.next += 1;
         self.live += 1;
-        self.entries.push_back(Entry {
-            id,
-            patience,
-            waiter: Some(waiter),
-        });
+        self.entries.push_back(Entry { id, patience, waiter: Some(waiter) });
         id
     }
 
@@ -60,14 +52,7 @@ impl<W> Queue<W> {
     pub(crate) fn put_back(&mut self, id: WaiterId, waiter: W, patience: Patience) {
         let index = self.entries.partition_point(|entry| entry.id < id);
         self.live += 1;
-        self.entries.insert(
-            index,
-            Entry {
-                id,
-                patience,
-                waiter: Some(waiter),
-            },
-        );
+        self.entries.insert(index, Entry { id, patience, waiter: Some(waiter) });
     }
 
     /// The one that has waited longest.
@@ -118,11 +103,7 @@ mod tests {
 
     fn patience() -> Patience {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
-        Patience {
-            deadline,
-            includes_work: false,
-            shedding: Shedding::Off,
-        }
+        Patience { deadline, includes_work: false, shedding: Shedding::Off }
     }
 
     #[test]
@@ -162,11 +143,7 @@ mod tests {
                 } else {
                     while queue.pop().is_some() {}
                 }
-                assert!(
-                    queue.entries.capacity() <= 8 * TOLERATED,
-                    "{}",
-                    queue.entries.capacity()
-                );
+                assert!(queue.entries.capacity() <= 8 * TOLERATED, "{}", queue.entries.capacity());
             }
         }
         let mut queue = Queue::new();

@@ -27,11 +27,7 @@ impl<D: Dial> Slots<D> {
     pub(super) fn dial(self: &Arc<Self>, begin: Option<(Begin, Handle)>) {
         let Some((begin, runtime)) = begin else { return };
         for number in begin.dials {
-            let dialing = Dialing {
-                number,
-                slots: Some(Arc::clone(self)),
-                runtime: runtime.id(),
-            };
+            let dialing = Dialing { number, slots: Some(Arc::clone(self)), runtime: runtime.id() };
             let task = runtime.spawn(dialing.run());
             let mut state = self.lock();
             if state.core.is_dialing(number) {
@@ -39,10 +35,7 @@ impl<D: Dial> Slots<D> {
             }
         }
         if let Some(instant) = begin.ask_again {
-            let promise = AskAgain {
-                slots: Arc::downgrade(self),
-                runtime: runtime.id(),
-            };
+            let promise = AskAgain { slots: Arc::downgrade(self), runtime: runtime.id() };
             runtime.spawn(promise.at(instant.into()));
         }
     }

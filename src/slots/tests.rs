@@ -63,13 +63,7 @@ impl Dial for FakeDialer {
 
     async fn dial(&self) -> Result<FakeConn, &'static str> {
         let number = self.0.dials.fetch_add(1, SeqCst);
-        let outcome = self
-            .0
-            .script
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or(Outcome::After(Duration::ZERO));
+        let outcome = self.0.script.lock().unwrap().pop_front().unwrap_or(Outcome::After(Duration::ZERO));
         match outcome {
             Outcome::After(delay) => time::sleep(delay).await,
             Outcome::FailsAfter(delay) => {
@@ -80,11 +74,7 @@ impl Dial for FakeDialer {
             Outcome::Panics => panic!("a dial that panics"),
         }
         self.0.open.fetch_add(1, SeqCst);
-        Ok(FakeConn {
-            number,
-            alive: true,
-            world: Arc::clone(&self.0),
-        })
+        Ok(FakeConn { number, alive: true, world: Arc::clone(&self.0) })
     }
 
     fn abandoned() -> &'static str {
@@ -95,28 +85,16 @@ impl Dial for FakeDialer {
 type TestSlots = Arc<Slots<FakeDialer>>;
 type Got = Result<Lease<FakeDialer>, Refusal<&'static str>>;
 
-const LIMITS: Limits = Limits {
-    max_size: 2,
-    max_waiting: 100,
-    max_connecting: 4,
-    room: Duration::from_secs(1),
-};
+const LIMITS: Limits = Limits { max_size: 2, max_waiting: 100, max_connecting: 4, room: Duration::from_secs(1) };
 
 fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
-    let world = Arc::new(World {
-        script: Mutex::new(script.iter().copied().collect()),
-        ..World::default()
-    });
+    let world = Arc::new(World { script: Mutex::new(script.iter().copied().collect()), ..World::default() });
     (Slots::new(FakeDialer(Arc::clone(&world)), limits), world)
 }
 
 fn within(millis: u64) -> Patience {
     let deadline = Deadline::after(now(), Duration::from_millis(millis));
-    Patience {
-        deadline,
-        includes_work: false,
-        shedding: Shedding::QueueOnly,
-    }
+    Patience { deadline, includes_work: false, shedding: Shedding::QueueOnly }
 }
 
 /// Starts a caller and lets it get as far as it can.
@@ -193,14 +171,7 @@ async fn waiters_are_served_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_without_an_await() {
-    let (slots, _world) = slots(
-        Limits {
-            max_size: 1,
-            max_waiting: 1,
-            ..LIMITS
-        },
-        &[],
-    );
+    let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 1, ..LIMITS }, &[]);
     let _lease = slots.acquire(within(100)).await.unwrap();
     let _waiting = caller(&slots, 1_000).await;
     let refused = futures_util::FutureExt::now_or_never(slots.acquire(within(1_000)));
@@ -269,11 +240,7 @@ async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
 async fn when_nothing_connects_everybody_learns_why_at_once() {
     let quick = Duration::from_millis(3);
     let (slots, world) = slots(LIMITS, &[Outcome::FailsAfter(quick), Outcome::FailsAfter(quick)]);
-    let callers = [
-        caller(&slots, 1_000).await,
-        caller(&slots, 1_000).await,
-        caller(&slots, 1_000).await,
-    ];
+    let callers = [caller(&slots, 1_000).await, caller(&slots, 1_000).await, caller(&slots, 1_000).await];
     let begun = Instant::now();
     for caller in callers {
         let refusal = caller.await.unwrap().unwrap_err();
@@ -291,18 +258,11 @@ async fn when_nothing_connects_everybody_learns_why_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
-    let (slots, world) = slots(
-        LIMITS,
-        &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)],
-    );
+    let (slots, world) = slots(LIMITS, &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)]);
     let _lease = slots.acquire(within(100)).await.unwrap();
     let begun = Instant::now();
     let lease = slots.acquire(within(1_000)).await.unwrap();
-    assert!(
-        (25..=55).contains(&begun.elapsed().as_millis()),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!((25..=55).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_eq!((lease.number, world.dials.load(SeqCst)), (2, 3));
 }
 
@@ -337,11 +297,7 @@ async fn a_dial_that_panics_gives_its_slot_back() {
 /// It was the first in line, and it is not its fault that what it got had died on the way.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
-    let limits = Limits {
-        max_size: 1,
-        max_waiting: 1,
-        ..LIMITS
-    };
+    let limits = Limits { max_size: 1, max_waiting: 1, ..LIMITS };
     let (slots, world) = slots(limits, &[]);
     let lease = slots.acquire(within(100)).await.unwrap();
     let first = caller(&slots, 1_000).await;
@@ -367,15 +323,7 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
             _ => Outcome::After(Duration::from_millis(n % 5)),
         })
         .collect();
-    let (slots, world) = slots(
-        Limits {
-            max_size: 5,
-            max_waiting: 40,
-            max_connecting: 2,
-            ..LIMITS
-        },
-        &script,
-    );
+    let (slots, world) = slots(Limits { max_size: 5, max_waiting: 40, max_connecting: 2, ..LIMITS }, &script);
     let mut callers = Vec::new();
     for n in 0..20_000u64 {
         let asked = Arc::clone(&slots);
@@ -402,10 +350,7 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
             time::advance(Duration::from_millis(1)).await;
         }
         let counts = slots.counts();
-        assert!(
-            counts.dialing + counts.idle + counts.in_use + counts.closing <= 5,
-            "{counts:?}"
-        );
+        assert!(counts.dialing + counts.idle + counts.in_use + counts.closing <= 5, "{counts:?}");
     }
     for caller in callers {
         caller.await.unwrap();

@@ -51,11 +51,7 @@ impl<D: Dial> Waiting<D> {
             (Ok(Entered::Waits(id)), Some(answer)) => {
                 let begin = state.begin_dials();
                 drop(state);
-                let waiting = Self {
-                    id: Some(id),
-                    answer,
-                    slots: Arc::clone(slots),
-                };
+                let waiting = Self { id: Some(id), answer, slots: Arc::clone(slots) };
                 slots.dial(begin);
                 Ok(Entry::Waits(waiting))
             }

@@ -4,23 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 9] = [
-    "status", "error", "tls", "policy", "slots", "conn", "call", "pool", "builder",
-];
+const LAYERS: [&str; 9] = ["status", "error", "tls", "policy", "slots", "conn", "call", "pool", "builder"];
 
 /// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.
-const IMPURE: [&str; 10] = [
-    "Instant::now",
-    "SystemTime",
-    "Mutex",
-    "RwLock",
-    "atomic",
-    "tokio",
-    "fastrand",
-    "rand::",
-    "std::io",
-    "std::net",
-];
+const IMPURE: [&str; 10] =
+    ["Instant::now", "SystemTime", "Mutex", "RwLock", "atomic", "tokio", "fastrand", "rand::", "std::io", "std::net"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
@@ -44,15 +32,11 @@ fn sources() -> Vec<(PathBuf, String)> {
 /// Without comments and without the unit tests at the end.
 fn code(text: &str) -> String {
     let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
-    lines
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components()
-        .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
 /// The layer that a file belongs to: its top-level module.
@@ -99,10 +83,6 @@ fn imports_point_down() {
 fn files_stay_short() {
     for (path, code) in sources() {
         let lines = code.lines().count();
-        assert!(
-            is_test(&path) || lines <= 400,
-            "{} has {lines} lines of code",
-            path.display()
-        );
+        assert!(is_test(&path) || lines <= 400, "{} has {lines} lines of code", path.display());
     }
 }

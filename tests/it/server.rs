@@ -23,10 +23,7 @@ async fn connections_are_counted_by_name() {
     assert_eq!(server.connection_count("it's counted").await, 1);
     drop(client);
     connection.await.unwrap().unwrap();
-    eventually("the connection is gone", SOON, async || {
-        server.connection_count("it's counted").await == 0
-    })
-    .await;
+    eventually("the connection is gone", SOON, async || server.connection_count("it's counted").await == 0).await;
 }
 
 #[tokio::test]
@@ -34,13 +31,8 @@ async fn an_own_server_has_its_settings() {
     let server = Server::own(&[("max_connections", "20"), ("application_name", "two words")]).await;
     assert_eq!(server.scalar("SHOW max_connections").await, "20");
     assert_eq!(server.scalar("SHOW application_name").await, "failfast-test-admin");
-    assert_eq!(
-        server.scalar("RESET application_name; SHOW application_name").await,
-        "failfast-test-admin"
-    );
-    let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
-        .await
-        .unwrap();
+    assert_eq!(server.scalar("RESET application_name; SHOW application_name").await, "failfast-test-admin");
+    let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let name: String = client.query_one("SHOW application_name", &[]).await.unwrap().get(0);
     assert_eq!(name, "two words");
@@ -49,9 +41,7 @@ async fn an_own_server_has_its_settings() {
 #[tokio::test]
 async fn the_address_and_the_data_outlive_stop_and_kill() {
     let mut server = Server::own(&[]).await;
-    server
-        .execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
-        .await;
+    server.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)").await;
     let addr = server.addr();
 
     server.stop().await;
@@ -84,11 +74,7 @@ async fn a_paused_server_is_silent_until_unpaused() {
     let client = server.admin().await;
     server.pause().await;
     let mut answer = std::pin::pin!(client.query_one("SELECT 1", &[]));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(100), &mut answer)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut answer).await.is_err());
     server.unpause().await;
     let one: i32 = answer.await.unwrap().get(0);
     assert_eq!(one, 1);
@@ -123,8 +109,6 @@ async fn a_command_runs_in_the_container() {
 
 fn containers(id: &str) -> usize {
     let filter = format!("id={id}");
-    let listed = std::process::Command::new("docker")
-        .args(["ps", "--all", "--quiet", "--filter", &filter])
-        .output();
+    let listed = std::process::Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &filter]).output();
     String::from_utf8(listed.unwrap().stdout).unwrap().lines().count()
 }

@@ -42,21 +42,11 @@ async fn ends_with_its_owner() -> Result<(), Box<dyn Error>> {
     }
     let mut owner = Command::new(std::env::current_exe()?);
     owner.args(["--exact", "throwaway::ends_with_its_owner", "--nocapture"]);
-    owner
-        .env(OWNER, "")
-        .env_remove("DATABASE_URL")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    owner.env(OWNER, "").env_remove("DATABASE_URL").stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut owner = owner.spawn()?;
     let mut lines = BufReader::new(owner.stderr.take().ok_or("no pipe")?).lines();
-    let line = timeout(PATIENCE, lines.next_line())
-        .await??
-        .ok_or("the owner said nothing")?;
-    let (port, folder) = line
-        .strip_prefix("server ")
-        .and_then(|rest| rest.split_once(' '))
-        .ok_or(line.clone())?;
+    let line = timeout(PATIENCE, lines.next_line()).await??.ok_or("the owner said nothing")?;
+    let (port, folder) = line.strip_prefix("server ").and_then(|rest| rest.split_once(' ')).ok_or(line.clone())?;
     owner.kill().await?;
 
     let (port, folder) = (port.parse()?, PathBuf::from(folder));

@@ -101,10 +101,7 @@ fn an_overload_is_a_deep_queue_that_stands_and_grows() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = queue(&mut forecast, now, 499 * MS, 2);
-    assert!(
-        !forecast.is_overloaded(now, DEEP_WAIT, 0.0),
-        "it has not stood for twice as long as callers have"
-    );
+    assert!(!forecast.is_overloaded(now, DEEP_WAIT, 0.0), "it has not stood for twice as long as callers have");
     assert!(!forecast.is_overloaded(now + MS, DEEP_WAIT - MS, 0.4), "it is not deep");
     assert!(forecast.is_overloaded(now + MS, DEEP_WAIT, 0.0));
 }

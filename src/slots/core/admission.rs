@@ -9,11 +9,7 @@ impl<C, W> Core<C, W> {
     /// Whether a caller may join the queue.
     pub(super) fn admit(&mut self, now: Instant, patience: &Patience) -> Result<(), Refused> {
         let waiting = self.queue.len();
-        let longest = if patience.shedding == Shedding::Off {
-            MOST_WAITING
-        } else {
-            self.limits.max_waiting
-        };
+        let longest = if patience.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
         if waiting >= longest {
             return Err(Refused::QueueFull(self.retry_after(now, 0)));
         }
@@ -24,9 +20,7 @@ impl<C, W> Core<C, W> {
         let is_growing = self.in_use < self.limits.max_size && !self.dials.are_failing();
         let connections = if is_growing { self.limits.max_size } else { self.in_use };
         let wait = if is_growing {
-            self.forecast
-                .gap(now, connections)
-                .map(|gap| gap.mul_f64((waiting + 1) as f64))
+            self.forecast.gap(now, connections).map(|gap| gap.mul_f64((waiting + 1) as f64))
         } else {
             self.forecast.wait(now, waiting, connections)
         };

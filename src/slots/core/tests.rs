@@ -6,12 +6,7 @@ use crate::policy::{Deadline, Shedding};
 mod simulation;
 
 const MS: Duration = Duration::from_millis(1);
-const LIMITS: Limits = Limits {
-    max_size: 2,
-    max_waiting: 2,
-    max_connecting: 2,
-    room: Duration::from_secs(1),
-};
+const LIMITS: Limits = Limits { max_size: 2, max_waiting: 2, max_connecting: 2, room: Duration::from_secs(1) };
 
 type TestCore = Core<u32, char>;
 
@@ -103,10 +98,7 @@ fn a_full_queue_refuses() {
     wait(&mut core, now, 'b');
     let refused = core.enter(now, patient(now, 1_000), || panic!("not asked"));
     assert!(matches!(refused, Err(Refused::QueueFull(_))), "{refused:?}");
-    let endless = Patience {
-        shedding: Shedding::Off,
-        ..patient(now, 1_000)
-    };
+    let endless = Patience { shedding: Shedding::Off, ..patient(now, 1_000) };
     assert!(core.enter(now, endless, || 'c').is_ok());
 }
 
@@ -129,11 +121,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
     assert_eq!(core.release(now + 20 * MS, held).to, Place::Idle);
     let now = now + 20 * MS;
     let held = take(&mut core, now, 1);
-    let call = |millis| Patience {
-        includes_work: true,
-        shedding: Shedding::Predictive,
-        ..patient(now, millis)
-    };
+    let call = |millis| Patience { includes_work: true, shedding: Shedding::Predictive, ..patient(now, millis) };
     assert!(core.enter(now, call(35), || 'a').is_ok());
     assert!(core.enter(now, call(41), || 'b').is_ok());
     let placed = core.release(now + 20 * MS, held);
@@ -151,12 +139,7 @@ fn no_dial_is_begun_for_one_who_left() {
 
 #[test]
 fn at_most_max_connecting_dials_at_once() {
-    let (mut core, now) = limited(Limits {
-        max_size: 50,
-        max_waiting: 50,
-        max_connecting: 4,
-        ..LIMITS
-    });
+    let (mut core, now) = limited(Limits { max_size: 50, max_waiting: 50, max_connecting: 4, ..LIMITS });
     for _ in 0..50 {
         wait(&mut core, now, 'a');
     }
@@ -195,15 +178,9 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
     let dials = begin(&mut core, now);
-    assert!(
-        core.dial_failed(now, dials[0], 0.0).is_empty(),
-        "the other dial may still succeed"
-    );
+    assert!(core.dial_failed(now, dials[0], 0.0).is_empty(), "the other dial may still succeed");
     assert_eq!(core.dial_failed(now, dials[1], 0.0), ['a', 'b']);
-    assert_eq!(
-        core.enter(now, patient(now, 1_000), || 'c'),
-        Err(Refused::Unreachable(50 * MS))
-    );
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'c'), Err(Refused::Unreachable(50 * MS)));
 
     let due = now + 50 * MS;
     wait(&mut core, due, 'c');
@@ -222,10 +199,7 @@ fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
         let dial = begin(&mut core, now)[0];
         assert_eq!(core.dial_failed(now, dial, 0.0), ['a']);
         let pause = Duration::from_millis(expected);
-        assert_eq!(
-            core.enter(now, patient(now, 1_000), || 'b'),
-            Err(Refused::Unreachable(pause))
-        );
+        assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Unreachable(pause)));
         now += pause;
     }
     connect(&mut core, now, 1);
@@ -242,10 +216,7 @@ fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
     take(&mut core, now, 1);
     wait(&mut core, now, 'a');
     let dial = begin(&mut core, now)[0];
-    assert!(
-        core.dial_failed(now, dial, 0.0).is_empty(),
-        "a connection is alive: waiting may help"
-    );
+    assert!(core.dial_failed(now, dial, 0.0).is_empty(), "a connection is alive: waiting may help");
     let due = now + 50 * MS;
     assert_eq!(core.begin_dials(now).ask_again, Some(due));
     assert_eq!(core.begin_dials(now).ask_again, None);
@@ -271,12 +242,7 @@ fn a_dial_that_is_stuck_is_replaced_by_the_first_that_succeeds() {
 
 #[test]
 fn a_smaller_limit_drains_and_a_larger_one_dials() {
-    let (mut core, now) = limited(Limits {
-        max_size: 4,
-        max_waiting: 9,
-        max_connecting: 9,
-        ..LIMITS
-    });
+    let (mut core, now) = limited(Limits { max_size: 4, max_waiting: 9, max_connecting: 9, ..LIMITS });
     core.want(4);
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 4);
@@ -286,11 +252,7 @@ fn a_smaller_limit_drains_and_a_larger_one_dials() {
     }
     let mut held: Vec<_> = (0..3).map(|_| core.take(now).expect("idle")).collect();
     assert_eq!(core.resize(now, 2), [0], "idle ones beyond the limit end now");
-    assert_eq!(
-        core.release(now, held.pop().expect("held")).to,
-        Place::Closing(1),
-        "leases when they are given back"
-    );
+    assert_eq!(core.release(now, held.pop().expect("held")).to, Place::Closing(1), "leases when they are given back");
     assert_eq!(core.release(now, held.pop().expect("held")).to, Place::Idle);
     wait_behind_everything(&mut core, now, &mut held);
     assert!(begin(&mut core, now).is_empty());
@@ -456,11 +418,7 @@ impl Napkin {
                 let (number, generation) = self.dials.remove(index % self.dials.len());
                 self.named += 1;
                 let (placed, stuck) = self.core.dialed(self.now, number, self.named);
-                assert!(
-                    stuck
-                        .iter()
-                        .all(|stuck| self.dials.iter().any(|(dial, _)| dial == stuck))
-                );
+                assert!(stuck.iter().all(|stuck| self.dials.iter().any(|(dial, _)| dial == stuck)));
                 self.placed(placed, generation);
             }
             Step::DialFailed(jitter) if !self.dials.is_empty() => {
@@ -468,19 +426,14 @@ impl Napkin {
                 let failed = self.core.dial_failed(self.now, number, *jitter);
                 if !failed.is_empty() {
                     assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
-                    assert_eq!(
-                        failed,
-                        self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>()
-                    );
+                    assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
                 }
             }
             Step::Resize(max_size) => {
                 self.most = self.taken().max(*max_size);
                 self.limits.max_size = *max_size;
                 let ended = self.core.resize(self.now, *max_size);
-                let surplus = (self.idle.len() + self.in_use.len())
-                    .saturating_sub(*max_size)
-                    .min(self.idle.len());
+                let surplus = (self.idle.len() + self.in_use.len()).saturating_sub(*max_size).min(self.idle.len());
                 let expected: Vec<_> = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
                 assert_eq!(ended, expected, "the oldest");
                 self.closing += surplus;
@@ -503,10 +456,7 @@ impl Napkin {
             }
             Step::Close => {
                 let (idle, failed, _) = self.core.close(self.now);
-                assert_eq!(
-                    failed,
-                    self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>()
-                );
+                assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
                 assert_eq!(idle, self.idle.drain(..).map(|(conn, _)| conn).collect::<Vec<_>>());
                 self.closing += idle.len();
                 self.closed = true;
@@ -520,10 +470,7 @@ impl Napkin {
     fn enter(&mut self, patience: Duration) {
         self.named += 1;
         let (name, deadline) = (self.named, Deadline::after(self.now, patience));
-        let patience = Patience {
-            deadline,
-            ..patient(self.now, 0)
-        };
+        let patience = Patience { deadline, ..patient(self.now, 0) };
         match self.core.enter(self.now, patience, || name) {
             Ok(Entered::Took(held)) => {
                 assert_eq!(self.idle.pop(), Some((held.conn, held.generation)), "the freshest");
@@ -592,10 +539,7 @@ impl Napkin {
         };
         assert_eq!(self.core.counts(), expected);
         self.most = self.most.min(self.taken().max(self.limits.max_size));
-        assert!(
-            self.taken() <= self.most,
-            "never more than the limit; after it was lowered, never more than before"
-        );
+        assert!(self.taken() <= self.most, "never more than the limit; after it was lowered, never more than before");
         if !self.waiters.is_empty() {
             let somebody_comes = self.dials.len() + self.in_use.len() + self.closing > 0 || self.will_ask;
             assert!(somebody_comes, "no wake-up is lost");

@@ -39,10 +39,7 @@ fn a_lease_may_be_dropped_outside_a_runtime() {
 fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
     let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
     let first = Runtime::new().unwrap();
-    assert_eq!(
-        first.block_on(slots.acquire(within(10))).unwrap_err(),
-        Refusal::TimedOut
-    );
+    assert_eq!(first.block_on(slots.acquire(within(10))).unwrap_err(), Refusal::TimedOut);
     assert_eq!(slots.counts().dialing, 1);
     first.shutdown_timeout(Duration::from_secs(5));
     assert_eq!(slots.counts().dialing, 0);
@@ -113,9 +110,7 @@ fn a_pool_is_warmed_up_though_the_runtime_that_dials_ends() {
 /// Runtimes come and go in several threads over one pool: who waits on a living one is served, and slots add up.
 #[test]
 fn runtimes_that_come_and_go_lose_nobody() {
-    let script: Vec<_> = (0..100_000)
-        .map(|n| Outcome::After(Duration::from_micros(n % 900)))
-        .collect();
+    let script: Vec<_> = (0..100_000).map(|n| Outcome::After(Duration::from_micros(n % 900))).collect();
     let (slots, world) = slots(Limits { max_size: 3, ..LIMITS }, &script);
     thread::scope(|threads| {
         for seed in 0..4 {
@@ -123,11 +118,7 @@ fn runtimes_that_come_and_go_lose_nobody() {
             threads.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed);
                 for _ in 0..60 {
-                    let runtime = if random.bool() {
-                        runtime()
-                    } else {
-                        Runtime::new().unwrap()
-                    };
+                    let runtime = if random.bool() { runtime() } else { Runtime::new().unwrap() };
                     for _ in 0..random.u8(0..4) {
                         let slots = Arc::clone(slots);
                         runtime.spawn(async move {

@@ -21,10 +21,7 @@ async fn too_many_open_files() {
     }
     let mut child = Command::new("sh");
     child
-        .args([
-            "-c",
-            r#"ulimit -n 64 && exec "$0" --exact dial::files::too_many_open_files"#,
-        ])
+        .args(["-c", r#"ulimit -n 64 && exec "$0" --exact dial::files::too_many_open_files"#])
         .arg(std::env::current_exe().unwrap())
         .env(URL, Server::shared().await.url())
         .stdin(Stdio::null())
@@ -40,18 +37,12 @@ async fn with_few_files(url: &str) {
     let pool = Pool::builder(url.parse().unwrap()).build().unwrap();
     let error = refusal(&pool).await;
     assert_eq!(*error.kind(), ConnectErrorKind::TooManyOpenFiles, "{error:?}");
-    assert!(
-        error.to_string().ends_with(": too many open files in this process"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with(": too many open files in this process"), "{error}");
     for name in ["localhost", "nowhere.invalid"] {
         let config = format!("host={name} user=u").parse().unwrap();
         let error = refusal(&Pool::builder(config).build().unwrap()).await;
         assert_eq!(*error.kind(), ConnectErrorKind::TooManyOpenFiles, "{error:?}");
     }
     drop(all);
-    eventually("the pool is back", LONG, async || {
-        pool.get_timeout(Duration::from_secs(1)).await.is_ok()
-    })
-    .await;
+    eventually("the pool is back", LONG, async || pool.get_timeout(Duration::from_secs(1)).await.is_ok()).await;
 }

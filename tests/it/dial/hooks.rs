@@ -37,9 +37,7 @@ async fn credentials_are_asked_for_at_each_dial() {
     *current.lock().unwrap() = "second";
     eventually("the new password is used", LONG, async || pool.get().await.is_ok()).await;
     assert_eq!(scalar(&pool, WHO).await, "rotating");
-    held.batch_execute("SELECT 1")
-        .await
-        .expect("connections made before live on");
+    held.batch_execute("SELECT 1").await.expect("connections made before live on");
     eventually("every dial has asked once", LONG, async || {
         asked.load(SeqCst) as u64 == proxy.accepted() && proxy.accepted() > 2
     })
@@ -49,19 +47,15 @@ async fn credentials_are_asked_for_at_each_dial() {
 /// With a connection in use, a failing dial is known by the caller that waited for it in vain.
 async fn refused_dial(pool: &Pool) -> Option<SqlState> {
     let error = pool.get_timeout(Duration::from_secs(1)).await.unwrap_err();
-    let failfast::Error::AcquireTimeout { last_connect_error, .. } = error else {
-        panic!("{error:?}")
-    };
+    let failfast::Error::AcquireTimeout { last_connect_error, .. } = error else { panic!("{error:?}") };
     last_connect_error?.sqlstate().cloned()
 }
 
 #[tokio::test]
 async fn a_failing_provider_is_named() {
     let server = Server::shared().await;
-    let pool = Pool::builder(server.config())
-        .credentials(|| async { Err("the vault is sealed".into()) })
-        .build()
-        .unwrap();
+    let pool =
+        Pool::builder(server.config()).credentials(|| async { Err("the vault is sealed".into()) }).build().unwrap();
     let error = refusal(&pool).await;
     assert_eq!(*error.kind(), ConnectErrorKind::Credentials);
     assert_eq!(error.to_string(), "the credentials provider failed");
@@ -117,10 +111,7 @@ async fn a_failing_hook_is_named_and_leaves_no_connection() {
     assert_eq!(*error.kind(), ConnectErrorKind::AfterConnect);
     let named = format!("{}: the after_connect hook failed with SQLSTATE 42601", server.addr());
     assert_eq!(error.to_string(), named);
-    eventually("no connection is left", LONG, async || {
-        server.connection_count("hooked").await == 0
-    })
-    .await;
+    eventually("no connection is left", LONG, async || server.connection_count("hooked").await == 0).await;
 }
 
 #[tokio::test]

@@ -43,10 +43,7 @@ async fn a_timeout_names_its_host_and_its_share() {
     let connect_timeout = Duration::from_millis(300);
     let pool = Pool::builder(config).connect_timeout(connect_timeout).build().unwrap();
     let error = refusal(&pool).await;
-    assert_eq!(
-        error.to_string(),
-        format!("127.0.0.1:{}: not ready within 150ms", hole.addr().port())
-    );
+    assert_eq!(error.to_string(), format!("127.0.0.1:{}: not ready within 150ms", hole.addr().port()));
     assert_eq!(*error.kind(), ConnectErrorKind::Timeout(connect_timeout / 2));
 }
 
@@ -81,12 +78,9 @@ async fn a_host_of_the_wrong_role_is_passed_over() {
     let both = [read_only.addr().port(), writable.addr().port()];
     let reversed = [both[1], both[0]];
     let on = "SELECT current_setting('default_transaction_read_only')";
-    for (order, wanted, found) in [
-        (both, "read-write", "off"),
-        (reversed, "read-only", "on"),
-        (both, "any", "on"),
-        (reversed, "any", "off"),
-    ] {
+    for (order, wanted, found) in
+        [(both, "read-write", "off"), (reversed, "read-only", "on"), (both, "any", "on"), (reversed, "any", "off")]
+    {
         let settings = ports(&order, &format!("target_session_attrs={wanted}"));
         let pool = Pool::builder(writable.config_with(&settings)).build().unwrap();
         assert_eq!(scalar(&pool, on).await, found, "{settings}");
@@ -97,24 +91,13 @@ async fn a_host_of_the_wrong_role_is_passed_over() {
 async fn a_wrong_role_is_named_and_leaves_no_connection() {
     let server = Server::shared().await;
     let settings = ports(&[server.addr().port()], "target_session_attrs=read-only");
-    let pool = Pool::builder(server.config_with(&settings))
-        .name("role")
-        .build()
-        .unwrap();
+    let pool = Pool::builder(server.config_with(&settings)).name("role").build().unwrap();
     let error = refusal(&pool).await;
-    assert!(matches!(
-        error.kind(),
-        ConnectErrorKind::WrongRole { read_only: false, .. }
-    ));
-    let named = format!(
-        "127.0.0.1:{}: the server is not read-only, and target_session_attrs=read-only",
-        server.addr().port()
-    );
+    assert!(matches!(error.kind(), ConnectErrorKind::WrongRole { read_only: false, .. }));
+    let named =
+        format!("127.0.0.1:{}: the server is not read-only, and target_session_attrs=read-only", server.addr().port());
     assert_eq!(error.to_string(), named);
-    eventually("no connection is left", LONG, async || {
-        server.connection_count("role").await == 0
-    })
-    .await;
+    eventually("no connection is left", LONG, async || server.connection_count("role").await == 0).await;
 }
 
 #[tokio::test]

@@ -33,9 +33,8 @@ fn silent_error(what: &str, error: &(dyn StdError + 'static)) {
 
 /// A pool that knows the canary twice and cannot connect.
 async fn check(what: &str, builder: PoolBuilder, kind: impl Fn(&ConnectErrorKind) -> bool) {
-    let builder = builder
-        .connect_timeout(Duration::from_secs(1))
-        .credentials(|| async { Ok(Credentials::password(CANARY)) });
+    let builder =
+        builder.connect_timeout(Duration::from_secs(1)).credentials(|| async { Ok(Credentials::password(CANARY)) });
     silent_debug(what, &builder);
     let pool = builder.build().unwrap();
     let error = pool.get_timeout(LONG).await.unwrap_err();
@@ -43,9 +42,7 @@ async fn check(what: &str, builder: PoolBuilder, kind: impl Fn(&ConnectErrorKind
     silent_debug(what, &pool);
     silent_debug(what, &pool.status());
     silent(what, &pool.status().to_string());
-    let failfast::Error::Connect { source, .. } = error else {
-        panic!("{what}: {error:?}")
-    };
+    let failfast::Error::Connect { source, .. } = error else { panic!("{what}: {error:?}") };
     assert!(kind(source.kind()), "{what}: {source:?}");
 }
 
@@ -62,16 +59,10 @@ async fn no_password_is_shown() {
     let (local, port) = ("127.0.0.1", server.addr().port());
     use ConnectErrorKind::{Io, Resolve, Server as Answer, Timeout};
     check("password", at(local, port, ""), |kind| matches!(kind, Answer(_))).await;
-    check("database", at(local, port, "dbname=none"), |kind| {
-        matches!(kind, Answer(_))
-    })
-    .await;
+    check("database", at(local, port, "dbname=none"), |kind| matches!(kind, Answer(_))).await;
     check("refused", at(local, free_port(), ""), |kind| *kind == Io).await;
     check("unknown", at("nowhere.invalid", 1, ""), |kind| *kind == Resolve).await;
-    check("silent", at(local, hole.addr().port(), ""), |kind| {
-        matches!(kind, Timeout(_))
-    })
-    .await;
+    check("silent", at(local, hole.addr().port(), ""), |kind| matches!(kind, Timeout(_))).await;
     let bad = at(local, port, "sslmode=require").build().unwrap_err();
     silent_error("settings", &bad);
     silent_debug("credentials", &Credentials::password(CANARY).user("u"));

@@ -34,11 +34,7 @@ struct Tls {
 /// Both connectors.
 const BUILDS: [fn(PoolBuilder, &[u8]) -> Pool; 2] = [
     |builder, ca| builder.build_tls(failfast::tls::rustls_with_ca(ca).unwrap()).unwrap(),
-    |builder, ca| {
-        builder
-            .build_tls(failfast::tls::native_tls_with_ca(ca).unwrap())
-            .unwrap()
-    },
+    |builder, ca| builder.build_tls(failfast::tls::native_tls_with_ca(ca).unwrap()).unwrap(),
 ];
 
 impl Tls {
@@ -50,11 +46,9 @@ impl Tls {
     async fn start() -> Tls {
         let server = Server::own(&[]).await;
         server.exec(CERTIFICATES).await;
-        for (name, value) in [
-            ("ssl_cert_file", "/certificates/server.crt"),
-            ("ssl_key_file", "/certificates/server.key"),
-            ("ssl", "on"),
-        ] {
+        for (name, value) in
+            [("ssl_cert_file", "/certificates/server.crt"), ("ssl_key_file", "/certificates/server.key"), ("ssl", "on")]
+        {
             server.execute(&format!("ALTER SYSTEM SET {name} = '{value}'")).await;
         }
         server.execute("SELECT pg_reload_conf()").await;
@@ -64,11 +58,7 @@ impl Tls {
         .await;
         let authority = server.exec("cat /certificates/ca.crt").await.into_bytes();
         let other_authority = server.exec("cat /certificates/other.crt").await.into_bytes();
-        Tls {
-            server,
-            authority,
-            other_authority,
-        }
+        Tls { server, authority, other_authority }
     }
 
     fn at(&self, host: &str, settings: &str) -> PoolBuilder {
@@ -139,11 +129,7 @@ async fn a_wrong_host_is_refused() {
     let tls = Tls::shared().await;
     for build in BUILDS {
         for host in ["host=other.test", "host=127.0.0.1", ""] {
-            for settings in [
-                "sslmode=require",
-                "sslmode=prefer",
-                "sslmode=require sslnegotiation=direct",
-            ] {
+            for settings in ["sslmode=require", "sslmode=prefer", "sslmode=require sslnegotiation=direct"] {
                 let pool = build(tls.at(host, settings), &tls.authority);
                 let error = refusal(&pool).await;
                 assert_no_tls(&error);
@@ -173,12 +159,7 @@ async fn a_server_without_tls() {
         let required = server.config_with(&format!("{place} sslmode=require"));
         let error = refusal(&build(Pool::builder(required), authority)).await;
         assert_no_tls(&error);
-        assert!(
-            error
-                .to_string()
-                .ends_with("the server offers none, and sslmode=require"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("the server offers none, and sslmode=require"), "{error}");
         let preferred = build(Pool::builder(server.config_with(&place)), authority);
         assert_eq!(scalar(&preferred, ENCRYPTED).await, "false");
     }
@@ -196,10 +177,7 @@ async fn what_comes_along_with_the_answer_is_not_taken_for_the_server() {
 async fn another_service_is_not_taken_for_a_server() {
     let error = answered(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     assert_no_tls(&error);
-    assert!(
-        error.to_string().ends_with("is not that of a PostgreSQL server"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("is not that of a PostgreSQL server"), "{error}");
     let error = answered(b"E\0\0\0\x05\0").await;
     assert!(error.to_string().ends_with("with an error"), "{error}");
 }

@@ -15,10 +15,7 @@ async fn a_folder_is_a_unix_socket() {
     let server = Throwaway::start().await.unwrap();
     let over_tcp = Pool::builder(server.config()).build().unwrap();
     let folder = scalar(&over_tcp, "SELECT current_setting('unix_socket_directories')").await;
-    assert!(
-        Path::new(&folder).exists(),
-        "PostgreSQL must be installed here: run ./dev setup"
-    );
+    assert!(Path::new(&folder).exists(), "PostgreSQL must be installed here: run ./dev setup");
 
     let tcp = server.config();
     let mut config = tokio_postgres::Config::new();

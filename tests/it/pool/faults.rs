@@ -10,12 +10,7 @@ use crate::support::proxy::{Close, Proxy};
 use crate::support::{eventually, free_port, server::Server};
 
 fn connect_error(error: Error) -> failfast::ConnectError {
-    let Error::Connect {
-        source, retry_after, ..
-    } = error
-    else {
-        panic!("{error:?}")
-    };
+    let Error::Connect { source, retry_after, .. } = error else { panic!("{error:?}") };
     assert!(retry_after <= Duration::from_secs(1));
     source
 }
@@ -28,10 +23,7 @@ async fn nobody_listens() {
     let asked = Instant::now();
     let error = pool.get_timeout(LONG).await.unwrap_err();
     assert!(asked.elapsed() < LONG / 2, "at once, not at the deadline");
-    assert_eq!(
-        error.retry_after().map(|wait| wait <= Duration::from_secs(1)),
-        Some(true)
-    );
+    assert_eq!(error.retry_after().map(|wait| wait <= Duration::from_secs(1)), Some(true));
     assert!(error.to_string().ends_with(": connection refused"), "{error}");
     assert!(!format!("{error:?}").contains("hunter2"));
     assert_eq!(*connect_error(error).kind(), ConnectErrorKind::Io);
@@ -39,9 +31,7 @@ async fn nobody_listens() {
 
 #[tokio::test]
 async fn an_unknown_name() {
-    let pool = Pool::builder("host=nowhere.invalid user=u".parse().unwrap())
-        .build()
-        .unwrap();
+    let pool = Pool::builder("host=nowhere.invalid user=u".parse().unwrap()).build().unwrap();
     let error = connect_error(pool.get_timeout(LONG).await.unwrap_err());
     assert_eq!(*error.kind(), ConnectErrorKind::Resolve);
 }
@@ -70,11 +60,7 @@ async fn an_unknown_database() {
 async fn a_black_hole_costs_the_callers_timeout_and_no_more() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     proxy.stall();
-    let pool = Pool::builder(Server::shared().await.config_at(proxy.addr()))
-        .name("hole")
-        .max_size(2)
-        .build()
-        .unwrap();
+    let pool = Pool::builder(Server::shared().await.config_at(proxy.addr())).name("hole").max_size(2).build().unwrap();
     for _ in 0..3 {
         let asked = Instant::now();
         let error = pool.get_timeout(Duration::from_millis(100)).await.unwrap_err();
@@ -91,16 +77,10 @@ async fn connect_timeout_bounds_a_dial_that_hangs() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     proxy.stall();
     let config = Server::shared().await.config_at(proxy.addr());
-    let pool = Pool::builder(config)
-        .connect_timeout(Duration::from_millis(150))
-        .build()
-        .unwrap();
+    let pool = Pool::builder(config).connect_timeout(Duration::from_millis(150)).build().unwrap();
     let error = connect_error(pool.get_timeout(LONG).await.unwrap_err());
     assert_eq!(*error.kind(), ConnectErrorKind::Timeout(Duration::from_millis(150)));
-    assert_eq!(
-        error.to_string(),
-        format!("127.0.0.1:{}: not ready within 150ms", proxy.addr().port())
-    );
+    assert_eq!(error.to_string(), format!("127.0.0.1:{}: not ready within 150ms", proxy.addr().port()));
 }
 
 #[tokio::test]
@@ -117,11 +97,7 @@ async fn connections_cut_while_idle_reach_nobody() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     let config = Server::shared().await.config_at(proxy.addr());
     let pool = Pool::builder(config).name("cut").max_size(3).build().unwrap();
-    let all = [
-        pool.get_timeout(LONG).await,
-        pool.get_timeout(LONG).await,
-        pool.get_timeout(LONG).await,
-    ];
+    let all = [pool.get_timeout(LONG).await, pool.get_timeout(LONG).await, pool.get_timeout(LONG).await];
     all.into_iter().for_each(|client| drop(client.unwrap()));
     assert_eq!(pool.status().idle, 3);
     proxy.cut(Close::Reset);
@@ -150,11 +126,7 @@ async fn a_server_stopped_and_started_is_found_again() {
 #[tokio::test]
 async fn too_many_clients() {
     let server = Server::own(&[("max_connections", "5"), ("superuser_reserved_connections", "0")]).await;
-    let pool = Pool::builder(server.config())
-        .name("crowd")
-        .max_size(20)
-        .build()
-        .unwrap();
+    let pool = Pool::builder(server.config()).name("crowd").max_size(20).build().unwrap();
     let mut held = Vec::new();
     let error = loop {
         match pool.get_timeout(Duration::from_millis(500)).await {
@@ -162,13 +134,7 @@ async fn too_many_clients() {
             Err(error) => break error,
         }
     };
-    let Error::AcquireTimeout {
-        last_connect_error: Some(why),
-        ..
-    } = &error
-    else {
-        panic!("{error:?}")
-    };
+    let Error::AcquireTimeout { last_connect_error: Some(why), .. } = &error else { panic!("{error:?}") };
     assert_eq!(why.sqlstate(), Some(&SqlState::TOO_MANY_CONNECTIONS));
     assert!(error.to_string().contains("(53300)"), "{error}");
     assert!((2..=5).contains(&held.len()), "{}", held.len());
@@ -179,12 +145,7 @@ async fn too_many_clients() {
 /// Callers are dropped wherever they are, and the server agrees with the pool about what is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_cancelled_anywhere_leave_nothing_behind() {
-    let pool = shared("cancelled")
-        .await
-        .max_size(5)
-        .max_waiting(2_000)
-        .build()
-        .unwrap();
+    let pool = shared("cancelled").await.max_size(5).max_waiting(2_000).build().unwrap();
     fastrand::seed(7);
     let mut callers = Vec::new();
     for _ in 0..2_000 {
@@ -210,8 +171,5 @@ async fn callers_cancelled_anywhere_leave_nothing_behind() {
     .await;
     let server = Server::shared().await;
     let idle = pool.status().idle as u64;
-    eventually("the server agrees", LONG, async || {
-        server.connection_count("cancelled").await == idle
-    })
-    .await;
+    eventually("the server agrees", LONG, async || server.connection_count("cancelled").await == idle).await;
 }

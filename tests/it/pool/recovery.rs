@@ -33,11 +33,7 @@ impl Peer {
         let config = server.config_at(proxy.addr());
         let manager = deadpool_postgres::Manager::new(config.clone(), tokio_postgres::NoTls);
         let deadpool = deadpool_postgres::Pool::builder(manager).max_size(10).build().unwrap();
-        let failfast = Pool::builder(config)
-            .name("recovery")
-            .acquire_timeout(PATIENCE)
-            .build()
-            .unwrap();
+        let failfast = Pool::builder(config).name("recovery").acquire_timeout(PATIENCE).build().unwrap();
         [Peer::Failfast(failfast), Peer::Deadpool(deadpool)]
     }
 
@@ -66,10 +62,7 @@ struct Seen {
 
 /// Callers ask all the time; the server is hurt, and healed.
 async fn outage(peer: Peer, proxy: &Proxy, hurt: impl AsyncFnOnce(), heal: impl AsyncFnOnce()) -> Seen {
-    assert!(
-        timeout(super::LONG, peer.call()).await.unwrap(),
-        "healthy before the outage"
-    );
+    assert!(timeout(super::LONG, peer.call()).await.unwrap(), "healthy before the outage");
     hurt().await;
     let dials = proxy.accepted();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -96,12 +89,7 @@ async fn outage(peer: Peer, proxy: &Proxy, hurt: impl AsyncFnOnce(), heal: impl 
         assert!(healed.elapsed() < super::LONG, "never recovered");
         sleep(Duration::from_millis(5)).await;
     }
-    let mut seen = Seen {
-        slowest_answer: Duration::ZERO,
-        failed: 0,
-        dials,
-        recovered_after: healed.elapsed(),
-    };
+    let mut seen = Seen { slowest_answer: Duration::ZERO, failed: 0, dials, recovered_after: healed.elapsed() };
     is_over.store(true, SeqCst);
     for caller in callers {
         let (slowest, failed) = caller.await.unwrap();
@@ -117,10 +105,7 @@ fn judge(fault: &str, peer: &Peer, seen: &Seen) {
         Peer::Failfast(_) => {
             println!("{fault}: failfast {seen:?}");
             assert!(seen.slowest_answer <= PATIENCE + SLACK, "{fault}: {seen:?}");
-            assert!(
-                seen.recovered_after <= Duration::from_millis(1_500),
-                "{fault}: {seen:?}"
-            );
+            assert!(seen.recovered_after <= Duration::from_millis(1_500), "{fault}: {seen:?}");
             assert!(seen.failed > 0, "{fault}: there was an outage");
             assert!(seen.dials <= 20, "{fault}: {seen:?}");
         }
@@ -158,10 +143,7 @@ async fn the_server_is_frozen_for_a_while() {
     for peer in Peer::both(&server, &proxy) {
         let server = std::cell::RefCell::new(&mut server);
         #[allow(clippy::await_holding_refcell_ref, reason = "hurt and heal follow each other")]
-        let (hurt, heal) = (
-            async || server.borrow_mut().pause().await,
-            async || server.borrow_mut().unpause().await,
-        );
+        let (hurt, heal) = (async || server.borrow_mut().pause().await, async || server.borrow_mut().unpause().await);
         let seen = outage(peer.clone(), &proxy, hurt, heal).await;
         judge("frozen", &peer, &seen);
     }
@@ -174,10 +156,7 @@ async fn the_server_is_restarted() {
     for peer in Peer::both(&server, &proxy) {
         let server = std::cell::RefCell::new(&mut server);
         #[allow(clippy::await_holding_refcell_ref, reason = "hurt and heal follow each other")]
-        let (hurt, heal) = (
-            async || server.borrow_mut().stop().await,
-            async || server.borrow_mut().start().await,
-        );
+        let (hurt, heal) = (async || server.borrow_mut().stop().await, async || server.borrow_mut().start().await);
         let seen = outage(peer.clone(), &proxy, hurt, heal).await;
         judge("restarted", &peer, &seen);
     }

@@ -17,10 +17,7 @@ async fn a_lease_runs_queries_and_goes_back() {
         assert_eq!(twice, 2 * n);
     }
     assert_eq!(Server::shared().await.connection_count("goes_back").await, 1);
-    assert_eq!(
-        pool.status().to_string(),
-        "pool goes_back: 0% in use (0/1), 1 idle, 0 waiting"
-    );
+    assert_eq!(pool.status().to_string(), "pool goes_back: 0% in use (0/1), 1 idle, 0 waiting");
 }
 
 #[tokio::test]
@@ -63,16 +60,7 @@ async fn a_full_queue_refuses_within_a_millisecond() {
         let asked = Instant::now();
         let refused = pool.get().await.unwrap_err();
         answers.push(asked.elapsed());
-        assert!(
-            matches!(
-                refused,
-                Error::Shed {
-                    reason: ShedReason::QueueFull,
-                    ..
-                }
-            ),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Error::Shed { reason: ShedReason::QueueFull, .. }), "{refused:?}");
         assert!(refused.is_overload());
     }
     answers.sort();
@@ -90,10 +78,7 @@ async fn a_timeout_tells_what_the_pool_was_doing() {
     let asked = Instant::now();
     let error = pool.get_timeout(timeout).await.unwrap_err();
     assert!(asked.elapsed() >= timeout);
-    assert_eq!(
-        error.to_string(),
-        "no connection within 100ms: pool busy: 100% in use (1/1), 0 waiting"
-    );
+    assert_eq!(error.to_string(), "no connection within 100ms: pool busy: 100% in use (1/1), 0 waiting");
     assert_eq!(pool.status().waiting, 0);
 }
 
@@ -107,16 +92,7 @@ async fn the_longest_timeout_is_taken_as_it_is_meant() {
 async fn try_get_never_waits() {
     let pool = shared("try").await.max_size(1).build().unwrap();
     let refused = pool.try_get().unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            Error::Shed {
-                reason: ShedReason::NoneIdle,
-                ..
-            }
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Error::Shed { reason: ShedReason::NoneIdle, .. }), "{refused:?}");
     drop(pool.get_timeout(LONG).await.unwrap());
     let client = pool.try_get().unwrap();
     assert!(pool.try_get().is_err());
@@ -127,10 +103,7 @@ async fn try_get_never_waits() {
 #[tokio::test]
 async fn closing_ends_every_connection_on_the_server() {
     let pool = shared("closing").await.max_size(2).build().unwrap();
-    let (held, other) = (
-        pool.get_timeout(LONG).await.unwrap(),
-        pool.get_timeout(LONG).await.unwrap(),
-    );
+    let (held, other) = (pool.get_timeout(LONG).await.unwrap(), pool.get_timeout(LONG).await.unwrap());
     let asking = pool.clone();
     let waiting = tokio::spawn(async move { asking.get_timeout(LONG).await });
     eventually("one waits", LONG, async || pool.status().waiting == 1).await;
@@ -142,10 +115,7 @@ async fn closing_ends_every_connection_on_the_server() {
     held.batch_execute("SELECT 1").await.expect("a lease is never cut off");
     drop((held, other));
     let server = Server::shared().await;
-    eventually("no connection is left", LONG, async || {
-        server.connection_count("closing").await == 0
-    })
-    .await;
+    eventually("no connection is left", LONG, async || server.connection_count("closing").await == 0).await;
     let status = pool.status();
     assert_eq!((status.in_use, status.idle, status.closing), (0, 0, 0));
 }
@@ -157,15 +127,9 @@ async fn dropping_the_pool_ends_every_connection_on_the_server() {
     let client = pool.get_timeout(LONG).await.unwrap();
     drop(pool.get_timeout(LONG).await.unwrap());
     drop(pool);
-    client
-        .batch_execute("SELECT 1")
-        .await
-        .expect("a lease outlives its pool");
+    client.batch_execute("SELECT 1").await.expect("a lease outlives its pool");
     drop(client);
-    eventually("no connection is left", LONG, async || {
-        server.connection_count("dropped").await == 0
-    })
-    .await;
+    eventually("no connection is left", LONG, async || server.connection_count("dropped").await == 0).await;
 }
 
 /// `mem::swap` on two guards exchanges their connections: neither pool may take the other's for its own.
@@ -173,29 +137,12 @@ async fn dropping_the_pool_ends_every_connection_on_the_server() {
 async fn swapped_connections_are_not_pooled() {
     let pool = shared("swap_a").await.max_size(1).build().unwrap();
     let other = shared("swap_b").await.max_size(1).build().unwrap();
-    let (mut a, mut b) = (
-        pool.get_timeout(LONG).await.unwrap(),
-        other.get_timeout(LONG).await.unwrap(),
-    );
+    let (mut a, mut b) = (pool.get_timeout(LONG).await.unwrap(), other.get_timeout(LONG).await.unwrap());
     std::mem::swap(&mut *a, &mut *b);
     drop((a, b));
     let name = "SELECT current_setting('application_name')";
-    let a: String = pool
-        .get_timeout(LONG)
-        .await
-        .unwrap()
-        .query_one(name, &[])
-        .await
-        .unwrap()
-        .get(0);
-    let b: String = other
-        .get_timeout(LONG)
-        .await
-        .unwrap()
-        .query_one(name, &[])
-        .await
-        .unwrap()
-        .get(0);
+    let a: String = pool.get_timeout(LONG).await.unwrap().query_one(name, &[]).await.unwrap().get(0);
+    let b: String = other.get_timeout(LONG).await.unwrap().query_one(name, &[]).await.unwrap().get(0);
     assert_eq!((&*a, &*b), ("swap_a", "swap_b"));
 }
 
@@ -204,10 +151,7 @@ async fn swapped_connections_are_not_pooled() {
 async fn swapped_driver_clients_are_not_pooled() {
     let pool = shared("deep_a").await.max_size(1).build().unwrap();
     let other = shared("deep_b").await.max_size(1).build().unwrap();
-    let (mut a, mut b) = (
-        pool.get_timeout(LONG).await.unwrap(),
-        other.get_timeout(LONG).await.unwrap(),
-    );
+    let (mut a, mut b) = (pool.get_timeout(LONG).await.unwrap(), other.get_timeout(LONG).await.unwrap());
     std::mem::swap::<tokio_postgres::Client>(&mut a, &mut b);
     drop((a, b));
     let client = pool.get_timeout(LONG).await.unwrap();
@@ -236,10 +180,7 @@ async fn objects_kept_use_nothing_up() {
     drop(pool.get_timeout(LONG).await.unwrap());
     drop(kept);
     let server = Server::shared().await;
-    eventually("only the pool's own is left", LONG, async || {
-        server.connection_count("kept").await == 1
-    })
-    .await;
+    eventually("only the pool's own is left", LONG, async || server.connection_count("kept").await == 1).await;
 }
 
 #[tokio::test]

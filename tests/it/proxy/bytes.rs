@@ -225,10 +225,7 @@ async fn end_with_the_proxy() {
     ask(&mut client, b"hello").await;
     drop(proxy);
     assert_closed(&mut client, Close::Reset).await;
-    eventually("the port is closed", SOON, async || {
-        TcpStream::connect(addr).await.is_err()
-    })
-    .await;
+    eventually("the port is closed", SOON, async || TcpStream::connect(addr).await.is_err()).await;
 }
 
 async fn echo() -> SocketAddr {

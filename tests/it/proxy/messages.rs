@@ -53,10 +53,7 @@ async fn a_commit_is_done_and_its_answer_lost() {
     for close in [Close::Fin, Close::Reset] {
         let (proxy, client) = through_proxy().await;
         let table = table(&format!("committed_{close:?}")).await;
-        client
-            .batch_execute(&format!("BEGIN; INSERT INTO {table} VALUES (1)"))
-            .await
-            .unwrap();
+        client.batch_execute(&format!("BEGIN; INSERT INTO {table} VALUES (1)")).await.unwrap();
         proxy.arm(Cut::at_text("COMMIT").answer_lost().by(close));
         assert_lost(client.batch_execute("COMMIT").await);
         assert_eq!(rows(&table).await, "1");
@@ -67,10 +64,7 @@ async fn a_commit_is_done_and_its_answer_lost() {
 async fn a_bound_statement_is_done_and_its_answer_lost() {
     let (proxy, client) = through_proxy().await;
     let table = table("bound").await;
-    let insert = client
-        .prepare(&format!("INSERT INTO {table} VALUES ($1)"))
-        .await
-        .unwrap();
+    let insert = client.prepare(&format!("INSERT INTO {table} VALUES ($1)")).await.unwrap();
     proxy.arm(Cut::at_message(b'B').answer_lost());
     assert_lost(client.execute(&insert, &[&1_i32]).await);
     assert_eq!(rows(&table).await, "1");
@@ -133,16 +127,10 @@ async fn table(name: &str) -> String {
 }
 
 async fn rows(table: &str) -> String {
-    Server::shared()
-        .await
-        .scalar(&format!("SELECT count(*) FROM {table}"))
-        .await
+    Server::shared().await.scalar(&format!("SELECT count(*) FROM {table}")).await
 }
 
 fn assert_lost<T: std::fmt::Debug>(result: Result<T, Error>) {
     let error = result.unwrap_err();
-    assert!(
-        error.as_db_error().is_none(),
-        "the connection itself is lost: {error:?}"
-    );
+    assert!(error.as_db_error().is_none(), "the connection itself is lost: {error:?}");
 }

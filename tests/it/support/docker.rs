@@ -59,11 +59,7 @@ impl Container {
     pub(super) async fn start(request: ContainerRequest<GenericImage>) -> Result<Container, String> {
         let labels = [("failfast".into(), "test".into()), LABELS.pid(), LABELS.run()];
         on_own_runtime(async move {
-            let started = request
-                .with_labels(labels)
-                .start()
-                .await
-                .map_err(|error| chain(&error))?;
+            let started = request.with_labels(labels).start().await.map_err(|error| chain(&error))?;
             Ok(Container(Some(Arc::new(started))))
         })
         .await
@@ -80,9 +76,7 @@ impl Container {
         E: fmt::Display + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        on_own_runtime(action(self.running().clone()))
-            .await
-            .unwrap_or_else(|error| panic!("{what}: {error}"))
+        on_own_runtime(action(self.running().clone())).await.unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
     /// Runs a shell command in the container as root; returns its exit code and what it printed, errors included.
@@ -132,9 +126,7 @@ impl fmt::Debug for Container {
 pub(super) async fn image() -> GenericImage {
     static NAME: OnceCell<Option<String>> = OnceCell::const_new();
     let name = NAME.get_or_init(|| on_own_runtime(find_image())).await;
-    let Some(name) = name else {
-        panic!("there is no image to start a server from: run ./dev setup")
-    };
+    let Some(name) = name else { panic!("there is no image to start a server from: run ./dev setup") };
     match name.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => GenericImage::new(name, tag),
         _ => GenericImage::new(name.as_str(), "latest"),
@@ -167,9 +159,7 @@ async fn pull(docker: &Docker, name: &str) -> bool {
 
 /// The engine itself, for what [`Container::run`] does not reach; to be used on this module's runtime.
 pub(super) async fn engine() -> Docker {
-    docker_client_instance()
-        .await
-        .unwrap_or_else(|error| panic!("no container engine: {}", chain(&error)))
+    docker_client_instance().await.unwrap_or_else(|error| panic!("no container engine: {}", chain(&error)))
 }
 
 /// Runs on the runtime that outlives every test.
@@ -187,23 +177,14 @@ where
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
-    builder
-        .worker_threads(2)
-        .thread_name("containers")
-        .enable_all()
-        .build()
-        .expect("a runtime")
+    builder.worker_threads(2).thread_name("containers").enable_all().build().expect("a runtime")
 });
 
 /// What marks this process's containers; made together with the child that sweeps them.
 static LABELS: LazyLock<Labels> = LazyLock::new(|| {
     let pid = std::process::id();
     let run = std::env::var("FAILFAST_RUN").unwrap_or_else(|_| format!("{pid}-{:08x}", fastrand::u32(..)));
-    let mut labels = Labels {
-        pid,
-        run,
-        _reaper: None,
-    };
+    let mut labels = Labels { pid, run, _reaper: None };
     labels._reaper = Some(labels.reaper());
     labels
 });
@@ -229,10 +210,7 @@ impl Labels {
         let filters = [self.pid(), self.run()].map(|(name, value)| format!("{name}={value}"));
         let mut command = Command::new("sh");
         command.args(["-c", REAPER, "reaper"]).args(filters).process_group(0);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().expect("a shell")
     }
 }

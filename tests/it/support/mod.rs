@@ -36,8 +36,5 @@ pub(crate) fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(fastrand::u32(..PORTS)));
     let next = || 20_000 + (NEXT.fetch_add(1, Relaxed) % PORTS) as u16;
     let free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();
-    std::iter::repeat_with(next)
-        .take(1_000)
-        .find(free)
-        .expect("a free port")
+    std::iter::repeat_with(next).take(1_000).find(free).expect("a free port")
 }

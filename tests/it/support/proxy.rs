@@ -101,9 +101,7 @@ impl Proxy {
 
     /// Delivers everything later by `delay`; the bandwidth stays.
     pub(crate) fn delay(&self, way: Way, delay: Duration) {
-        self.control
-            .flows
-            .send_modify(|flows| flows[way as usize].delay = delay);
+        self.control.flows.send_modify(|flows| flows[way as usize].delay = delay);
     }
 
     /// A black hole: connections are accepted, but no byte moves, and neither side hears that the other closed.
@@ -190,10 +188,9 @@ impl Proxy {
     }
 
     fn stall_numbers(&self, ways: &[Way], numbers: Range<u64>) {
-        self.control.flows.send_modify(|flows| {
-            ways.iter()
-                .for_each(|way| flows[*way as usize].stalled = numbers.clone())
-        });
+        self.control
+            .flows
+            .send_modify(|flows| ways.iter().for_each(|way| flows[*way as usize].stalled = numbers.clone()));
     }
 }
 
@@ -207,10 +204,7 @@ impl Drop for Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy")
-            .field("addr", &self.addr)
-            .field("open", &self.open())
-            .finish_non_exhaustive()
+        f.debug_struct("Proxy").field("addr", &self.addr).field("open", &self.open()).finish_non_exhaustive()
     }
 }
 

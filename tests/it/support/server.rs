@@ -58,9 +58,7 @@ impl Server {
     }
 
     async fn create(port: u16, settings: &[(&str, &str)]) -> Result<Server, String> {
-        let arguments = settings
-            .iter()
-            .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
+        let arguments = settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
         let request = docker::image()
             .await
             .with_mapped_port(port, 5432.tcp())
@@ -69,14 +67,9 @@ impl Server {
             .with_env_var("POSTGRES_DB", DATABASE)
             .with_cmd(["-c".to_owned(), "fsync=off".to_owned()].into_iter().chain(arguments));
         let container = Container::start(request).await?;
-        let host = container
-            .run("host", async |container| container.get_host().await)
-            .await
-            .to_string();
+        let host = container.run("host", async |container| container.get_host().await).await.to_string();
         let mut found = lookup_host((host, port)).await.map_err(|error| error.to_string())?;
-        let addr = found
-            .find(SocketAddr::is_ipv4)
-            .ok_or("the container's host has no IPv4 address")?;
+        let addr = found.find(SocketAddr::is_ipv4).ok_or("the container's host has no IPv4 address")?;
         let server = Server { container, addr };
         server.accepting().await;
         Ok(server)
@@ -110,16 +103,13 @@ impl Server {
     /// As [`Server::config`], with everything else as `settings` say: hosts, ports, `sslmode` ...
     pub(crate) fn config_with(&self, settings: &str) -> Config {
         let all = format!("user={USER} password={PASSWORD} dbname={DATABASE} {settings}");
-        all.parse()
-            .unwrap_or_else(|error| panic!("{}: {settings}", chain(&error)))
+        all.parse().unwrap_or_else(|error| panic!("{}: {settings}", chain(&error)))
     }
 
     /// A connection that does not depend on the caller's runtime.
     pub(crate) async fn admin(&self) -> Client {
         let connecting = connect(self.config());
-        on_own_runtime(connecting)
-            .await
-            .unwrap_or_else(|error| panic!("admin connection: {}", chain(&error)))
+        on_own_runtime(connecting).await.unwrap_or_else(|error| panic!("admin connection: {}", chain(&error)))
     }
 
     /// Runs SQL on a connection of its own.
@@ -154,44 +144,29 @@ impl Server {
 
     /// Shuts the server down in order: open connections are told, and closed.
     pub(crate) async fn stop(&mut self) {
-        self.container
-            .run("stop", async |container| container.stop_with_timeout(Some(STOP)).await)
-            .await;
+        self.container.run("stop", async |container| container.stop_with_timeout(Some(STOP)).await).await;
     }
 
     /// Kills everything in the container at once.
     pub(crate) async fn kill(&mut self) {
-        let kill = async |id: &str| {
-            docker::engine()
-                .await
-                .kill_container(id, None::<KillContainerOptions>)
-                .await
-        };
-        self.container
-            .run("kill", async move |container| kill(container.id()).await)
-            .await;
+        let kill = async |id: &str| docker::engine().await.kill_container(id, None::<KillContainerOptions>).await;
+        self.container.run("kill", async move |container| kill(container.id()).await).await;
     }
 
     /// Starts the server after [`Server::stop`] or [`Server::kill`], and waits until it accepts connections.
     pub(crate) async fn start(&mut self) {
-        self.container
-            .run("start", async |container| container.start().await)
-            .await;
+        self.container.run("start", async |container| container.start().await).await;
         self.accepting().await;
     }
 
     /// Freezes everything in the container: the kernel still accepts connections, nobody answers.
     pub(crate) async fn pause(&mut self) {
-        self.container
-            .run("pause", async |container| container.pause().await)
-            .await;
+        self.container.run("pause", async |container| container.pause().await).await;
     }
 
     /// Ends [`Server::pause`].
     pub(crate) async fn unpause(&mut self) {
-        self.container
-            .run("unpause", async |container| container.unpause().await)
-            .await;
+        self.container.run("unpause", async |container| container.unpause().await).await;
     }
 
     /// Kills one server process by its id, which makes the server throw out everybody and recover.
@@ -226,9 +201,7 @@ impl Server {
 }
 
 async fn connect(mut config: Config) -> Result<Client, tokio_postgres::Error> {
-    config
-        .connect_timeout(Duration::from_secs(2))
-        .application_name("failfast-test-admin");
+    config.connect_timeout(Duration::from_secs(2)).application_name("failfast-test-admin");
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

@@ -75,10 +75,7 @@ fn poisson(rng: &mut Rng, rate: f64, holds: Holds, from: f64, until: f64) -> Vec
         if arrives >= until {
             return callers;
         }
-        callers.push(Caller {
-            arrives,
-            hold: holds.next(rng),
-        });
+        callers.push(Caller { arrives, hold: holds.next(rng) });
     }
 }
 
@@ -94,11 +91,7 @@ fn plain_queue(world: World, callers: &[Caller]) -> Vec<bool> {
         free.push(Reverse(if in_time { begins + hold } else { freed }));
         Some(in_time)
     };
-    callers
-        .iter()
-        .map(serve)
-        .map(|served| served.expect("a connection"))
-        .collect()
+    callers.iter().map(serve).map(|served| served.expect("a connection")).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,11 +134,7 @@ fn simulate(world: World, callers: &[Caller]) -> Vec<Outcome> {
         now: 0,
     };
     simulation.run();
-    simulation
-        .outcomes
-        .into_iter()
-        .map(|outcome| outcome.expect("everybody is answered"))
-        .collect()
+    simulation.outcomes.into_iter().map(|outcome| outcome.expect("everybody is answered")).collect()
 }
 
 impl Simulation<'_> {
@@ -255,21 +244,13 @@ const BIMODAL_2: Holds = Holds::Bimodal(0.002, 0.500, 0.01);
 
 /// The share of callers refused whom a plain queue would have served in time, in percent.
 fn falsely_refused(holds: Holds, connections: usize, load: f64, callers: f64) -> f64 {
-    let world = World {
-        connections,
-        room: 1.0,
-        includes_work: false,
-        dial: 0.0,
-    };
+    let world = World { connections, room: 1.0, includes_work: false, dial: 0.0 };
     let rate = load * connections as f64 / holds.mean();
     let mut rng = Rng::with_seed(7);
     let callers = poisson(&mut rng, rate, holds, 0.0, callers / rate);
     let ours = simulate(world, &callers);
     let plain = plain_queue(world, &callers);
-    let falsely = ours
-        .iter()
-        .zip(plain)
-        .filter(|(ours, plain)| *plain && matches!(ours, Outcome::Refused(_)));
+    let falsely = ours.iter().zip(plain).filter(|(ours, plain)| *plain && matches!(ours, Outcome::Refused(_)));
     100.0 * falsely.count() as f64 / callers.len() as f64
 }
 
@@ -281,11 +262,7 @@ fn below_capacity_nobody_is_refused_whom_a_plain_queue_would_have_served() {
             for load in [0.5, 0.7, 0.8] {
                 let refused = falsely_refused(holds, connections, load, 40_000.0);
                 println!("{holds:?} connections {connections} load {load}: {refused:.2}%");
-                let limit = if connections == 5 && matches!(holds, Holds::Bimodal(..)) {
-                    1.0
-                } else {
-                    0.5
-                };
+                let limit = if connections == 5 && matches!(holds, Holds::Bimodal(..)) { 1.0 } else { 0.5 };
                 if refused > limit {
                     failed.push((holds, connections, load, refused));
                 }
@@ -309,12 +286,7 @@ fn near_capacity_and_with_two_connections_few_are_refused_falsely() {
 
 /// Goodput as a share of what is possible, and the median answer in holds.
 fn overload(connections: usize, hold: f64, times: f64, dial: f64) -> (f64, f64) {
-    let world = World {
-        connections,
-        room: 0.250,
-        includes_work: true,
-        dial,
-    };
+    let world = World { connections, room: 0.250, includes_work: true, dial };
     let lasts = 4.0;
     let capacity = connections as f64 / hold;
     let callers = poisson(&mut Rng::with_seed(7), capacity * times, Holds::Fixed(hold), 0.0, lasts);
@@ -358,12 +330,7 @@ fn when_holds_grow_ninefold_the_pool_still_serves_what_it_can() {
     let mut failed = Vec::new();
     for connections in [1, 5, 20, 100] {
         for hold in [0.001, 0.020] {
-            let world = World {
-                connections,
-                room: 0.250,
-                includes_work: true,
-                dial: 0.0,
-            };
+            let world = World { connections, room: 0.250, includes_work: true, dial: 0.0 };
             let (grows, ends) = (2.0, 22.0);
             let rate = 0.7 * connections as f64 / hold;
             let mut rng = Rng::with_seed(7);
@@ -386,22 +353,7 @@ fn when_holds_grow_ninefold_the_pool_still_serves_what_it_can() {
 
 #[test]
 fn a_batch_is_served_to_the_last() {
-    let world = World {
-        connections: 10,
-        room: 1.0,
-        includes_work: false,
-        dial: 0.005,
-    };
-    let callers = vec![
-        Caller {
-            arrives: 0.0,
-            hold: 0.050
-        };
-        100
-    ];
-    assert!(
-        simulate(world, &callers)
-            .iter()
-            .all(|outcome| matches!(outcome, Outcome::Served(_)))
-    );
+    let world = World { connections: 10, room: 1.0, includes_work: false, dial: 0.005 };
+    let callers = vec![Caller { arrives: 0.0, hold: 0.050 }; 100];
+    assert!(simulate(world, &callers).iter().all(|outcome| matches!(outcome, Outcome::Served(_))));
 }

@@ -49,10 +49,7 @@ impl Cut {
     /// The message, and what follows it, still reaches the server; its answer is lost. The client is cut off when the
     /// server has answered (ReadyForQuery), so that by then it has done what it was told; at the latest after 5 s.
     pub(crate) fn answer_lost(self) -> Cut {
-        Cut {
-            answer_lost: true,
-            ..self
-        }
+        Cut { answer_lost: true, ..self }
     }
 
     /// Closes in this way instead of by a reset.
@@ -66,12 +63,7 @@ impl Cut {
     }
 
     fn at(trigger: Trigger) -> Cut {
-        Cut {
-            trigger,
-            times: 1,
-            close: Close::Reset,
-            answer_lost: false,
-        }
+        Cut { trigger, times: 1, close: Close::Reset, answer_lost: false }
     }
 }
 
@@ -84,10 +76,7 @@ pub(super) struct Armed {
 
 impl From<Cut> for Armed {
     fn from(cut: Cut) -> Armed {
-        Armed {
-            left: AtomicU64::new(cut.times),
-            cut,
-        }
+        Armed { left: AtomicU64::new(cut.times), cut }
     }
 }
 
@@ -115,8 +104,6 @@ impl Armed {
 
     /// Uses up one of the times; false if none is left.
     pub(super) fn fire(&self) -> bool {
-        self.left
-            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
-            .is_ok()
+        self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 }

@@ -155,11 +155,7 @@ mod tests {
         let stream: Vec<u8> = conversation().into_iter().flat_map(|frame| frame.bytes).collect();
         for at in 0..=stream.len() {
             let (head, tail) = stream.split_at(at);
-            assert_eq!(
-                frames(&mut Framer::default(), &[head, tail]),
-                conversation(),
-                "split at {at}"
-            );
+            assert_eq!(frames(&mut Framer::default(), &[head, tail]), conversation(), "split at {at}");
         }
     }
 
@@ -173,10 +169,7 @@ mod tests {
     #[test]
     fn a_cancel_request_is_known() {
         let bytes = packet(CANCEL, &[0; 8]);
-        let expected = vec![Frame {
-            kind: Kind::Cancel,
-            bytes: bytes.clone(),
-        }];
+        let expected = vec![Frame { kind: Kind::Cancel, bytes: bytes.clone() }];
         assert_eq!(frames(&mut Framer::default(), &[&bytes]), expected);
     }
 

@@ -49,11 +49,7 @@ struct Outlet<'a> {
 
 impl Link {
     pub(super) fn new(number: u64, control: Arc<Control>) -> Link {
-        Link {
-            number,
-            control,
-            losing: watch::Sender::default(),
-        }
+        Link { number, control, losing: watch::Sender::default() }
     }
 
     /// Carries the connection to its end.
@@ -190,20 +186,13 @@ impl Link {
     /// Ends when bytes may move this way.
     async fn flowing(&self, way: Way) {
         let mut flows = self.control.flows.subscribe();
-        let _ = flows
-            .wait_for(|flows| !flows[way as usize].stalled.contains(&self.number))
-            .await;
+        let _ = flows.wait_for(|flows| !flows[way as usize].stalled.contains(&self.number)).await;
     }
 }
 
 impl<'a> Outlet<'a> {
     fn new(way: Way, to: WriteHalf<'a>) -> Outlet<'a> {
-        Outlet {
-            way,
-            to,
-            delivered: 0,
-            since: None,
-        }
+        Outlet { way, to, delivered: 0, since: None }
     }
 
     /// Delivers, up to the armed limit.
