@@ -129,6 +129,10 @@ impl Dial for Dialer {
     fn abandoned() -> ConnectError {
         ConnectError::abandoned()
     }
+
+    fn stillborn() -> ConnectError {
+        ConnectError::stillborn()
+    }
 }
 
 async fn look_up(host: &str, port: u16, name: &str) -> Result<Vec<SocketAddr>, ConnectError> {

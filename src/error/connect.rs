@@ -68,6 +68,12 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Abandoned, "")
     }
 
+    pub(crate) fn stillborn() -> Self {
+        let reason = "the other side ended it before anybody had used it";
+        let error = io::Error::new(ConnectionAborted, reason);
+        Self::caused(ConnectErrorKind::Io, "", error)
+    }
+
     fn caused(kind: ConnectErrorKind, target: &str, source: impl Into<BoxError>) -> Self {
         Self(Arc::new(Inner { kind, target: target.to_owned(), source: Some(source.into()) }))
     }

@@ -57,6 +57,14 @@ pub(crate) struct Held<C> {
     pub(crate) conn: C,
     since: Instant,
     generation: u64,
+    /// Newly dialed, and nobody has looked at it yet.
+    is_unproven: bool,
+}
+
+impl<C> Held<C> {
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.is_unproven
+    }
 }
 
 /// Why a caller gets no connection, and when to come back.
@@ -215,7 +223,8 @@ impl<C, W> Core<C, W> {
     }
 
     /// A lease ends and its connection is fit for the next.
-    pub(crate) fn release(&mut self, now: Instant, held: Held<C>) -> Placed<C, W> {
+    pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>) -> Placed<C, W> {
+        self.prove(&mut held);
         self.in_use -= 1;
         self.forecast.on_release(now, now.saturating_duration_since(held.since));
         self.place(now, held.conn, held.generation)
@@ -260,18 +269,37 @@ impl<C, W> Core<C, W> {
     /// A dial has succeeded. Also returns the dials that it shows to be stuck: they are to be given up.
     pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> (Placed<C, W>, Vec<u64>) {
         let (generation, stuck) = self.dials.succeeded(now, dial);
-        (self.place(now, conn, generation), stuck)
+        let mut placed = self.place(now, conn, generation);
+        match &mut placed.to {
+            Place::Waiter(_, held) => held.is_unproven = true,
+            Place::Idle | Place::Closing(_) => self.dials.proved_good(),
+        }
+        (placed, stuck)
+    }
+
+    /// The connection is good. If it is the first after dials that failed, they are forgotten.
+    pub(crate) fn prove(&mut self, held: &mut Held<C>) {
+        if held.is_unproven {
+            held.is_unproven = false;
+            self.dials.proved_good();
+        }
     }
 
     /// A dial has failed. `jitter`, from 0 to 1, shortens the pause by up to half. Returns those who wait for nothing now.
     pub(crate) fn dial_failed(&mut self, now: Instant, dial: u64, jitter: f64) -> Vec<W> {
         self.dials.failed(now, dial, jitter);
-        if self.unreachable_for(now).is_none() {
-            return Vec::new();
-        }
-        let waiters = self.queue.drain();
-        self.note_queue(now);
-        waiters
+        self.give_up_hope(now)
+    }
+
+    /// A connection was retired unproven. As [`dial_failed`](Self::dial_failed).
+    pub(crate) fn stillborn(&mut self, now: Instant, jitter: f64) -> Vec<W> {
+        self.dials.back_off(now, jitter);
+        self.give_up_hope(now)
+    }
+
+    /// Whether the latest dials failed.
+    pub(crate) fn dials_are_failing(&self) -> bool {
+        self.dials.are_failing()
     }
 
     /// Everybody who waits, to be told to enter again.
@@ -338,6 +366,15 @@ impl<C, W> Core<C, W> {
         if is_hopeful { None } else { self.dials.pause(now) }
     }
 
+    fn give_up_hope(&mut self, now: Instant) -> Vec<W> {
+        if self.unreachable_for(now).is_none() {
+            return Vec::new();
+        }
+        let waiters = self.queue.drain();
+        self.note_queue(now);
+        waiters
+    }
+
     fn serve_at_once(&mut self, now: Instant) -> Result<Option<Held<C>>, Refused> {
         if let Some(held) = self.take_idle(now) {
             return Ok(Some(held));
@@ -349,7 +386,7 @@ impl<C, W> Core<C, W> {
         let (conn, generation) = self.idle.pop()?;
         self.in_use += 1;
         self.note_work(now);
-        Some(Held { conn, since: now, generation })
+        Some(Held { conn, since: now, generation, is_unproven: false })
     }
 
     fn place(&mut self, now: Instant, conn: C, generation: u64) -> Placed<C, W> {
@@ -372,7 +409,8 @@ impl<C, W> Core<C, W> {
                 self.forecast.on_served();
                 self.note_queue(now);
                 self.note_work(now);
-                return Placed { to: Place::Waiter(waiter, Held { conn, since: now, generation }), refused };
+                let held = Held { conn, since: now, generation, is_unproven: false };
+                return Placed { to: Place::Waiter(waiter, held), refused };
             }
         }
         if self.phase == Phase::Draining {

@@ -1,6 +1,7 @@
 //! The dials under way, and when the next may begin.
 //!
-//! A few at once, as long as they succeed. After a failure one at a time, after a pause that doubles up to a second. A dial that has been
+//! A few at once, as long as they succeed. After a failure one at a time, after a pause that doubles up to a second; a connection that
+//! dies before anybody has used it is a failure, too. A dial that has been
 //! quiet for a second is stuck as far as callers are concerned: another may be begun beside it, and the first success gives it up.
 
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub(super) struct Dials {
     /// Oldest first.
     under_way: Vec<Dial>,
     next: u64,
-    /// Failed dials since the last success; those of one burst count once.
+    /// Failed dials since the last connection that proved good; those of one burst count once.
     failures: u32,
     retry_at: Option<Instant>,
     /// When the shell will ask again.
@@ -95,10 +96,14 @@ impl Dials {
 
     /// Returns the dial's generation, and the older dials that are stuck: they are given up.
     pub(super) fn succeeded(&mut self, now: Instant, number: u64) -> (u64, Vec<u64>) {
-        self.failures = 0;
-        self.retry_at = None;
         let generation = self.remove(number);
         (generation, self.give_up(|dial| dial.number < number && dial.is_stuck(now)))
+    }
+
+    /// What was dialed is good: the server is in order.
+    pub(super) fn proved_good(&mut self) {
+        self.failures = 0;
+        self.retry_at = None;
     }
 
     /// Gives every dial up. Each keeps its slot until it has come to its end.
@@ -116,6 +121,10 @@ impl Dials {
 
     pub(super) fn failed(&mut self, now: Instant, number: u64, jitter: f64) {
         self.remove(number);
+        self.back_off(now, jitter);
+    }
+
+    pub(super) fn back_off(&mut self, now: Instant, jitter: f64) {
         if self.pause(now).is_none() {
             let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
             self.failures += 1;

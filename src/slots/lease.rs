@@ -26,6 +26,15 @@ impl<D: Dial> Lease<D> {
         self.held.take().expect(HELD)
     }
 
+    /// The connection is good.
+    pub(super) fn prove(&mut self) {
+        let held = self.held.as_mut().expect(HELD);
+        if held.is_unproven() {
+            self.slots.lock().core.prove(held);
+            self.slots.dial_what_is_wanted();
+        }
+    }
+
     /// Ends the connection instead of giving it back.
     pub(crate) fn discard(mut self) {
         let held = self.held.take().expect(HELD);

@@ -52,6 +52,9 @@ pub(crate) trait Dial: Send + Sync + 'static {
 
     /// The error for a dial that came to no end: its runtime was shut down, or it panicked.
     fn abandoned() -> Self::Error;
+
+    /// The error for a connection that was dead before anybody had used it.
+    fn stillborn() -> Self::Error;
 }
 
 /// Why a caller got no connection. Durations say when to come back.
@@ -80,9 +83,11 @@ pub(crate) struct Slots<D: Dial> {
 /// The way to reach a waiter.
 type Waiter<D> = oneshot::Sender<Result<Lease<D>, Refusal<<D as Dial>::Error>>>;
 
+type DialCore<D> = Core<<D as Dial>::Conn, Waiter<D>>;
+
 struct State<D: Dial> {
-    core: Core<D::Conn, Waiter<D>>,
-    /// Since the last success.
+    core: DialCore<D>,
+    /// How the latest dial failed. Out of date once dials no longer fail.
     last_error: Option<D::Error>,
     /// Where background work is spawned: the runtime of the latest caller that wanted a dial, until it is known to have ended.
     runtime: Option<Handle>,
@@ -164,7 +169,7 @@ impl<D: Dial> Slots<D> {
     pub(crate) async fn acquire(self: &Arc<Self>, patience: Patience) -> Result<Lease<D>, Refusal<D::Error>> {
         let mut place = None;
         loop {
-            let lease = match Waiting::enter(self, patience, place)? {
+            let mut lease = match Waiting::enter(self, patience, place)? {
                 Entry::Took(lease) => lease,
                 Entry::Waits(mut waiting) => {
                     place = waiting.place();
@@ -176,6 +181,7 @@ impl<D: Dial> Slots<D> {
                 }
             };
             if lease.is_usable() {
+                lease.prove();
                 return Ok(lease);
             }
         }
@@ -187,7 +193,8 @@ impl<D: Dial> Slots<D> {
 
     /// How the latest dial failed, if none has succeeded since.
     pub(crate) fn last_error(&self) -> Option<D::Error> {
-        self.lock().last_error.clone()
+        let state = self.lock();
+        state.last_error.clone().filter(|_| state.core.dials_are_failing())
     }
 
     /// How long until the next dial may begin.
@@ -204,9 +211,10 @@ impl<D: Dial> Slots<D> {
     }
 
     fn retire(self: &Arc<Self>, held: Held<D::Conn>) {
-        let mut state = self.lock();
-        state.core.retire(now());
-        drop(state);
+        self.lock().core.retire(now());
+        if held.is_unproven() {
+            self.fail(D::stillborn(), |core| core.stillborn(now(), fastrand::f64()));
+        }
         self.spawn_close(held.conn);
         self.dial_what_is_wanted();
     }

@@ -12,7 +12,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Instant};
 
 use super::core::Begin;
-use super::{Connection, Dial, Refusal, Slots, now};
+use super::{Connection, Dial, DialCore, Refusal, Slots, Waiter, now};
 
 /// A connection that is not gone after this long is cut off.
 const LONGEST_CLOSE: Duration = Duration::from_secs(1);
@@ -65,7 +65,6 @@ impl<D: Dial> Slots<D> {
 
     fn dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
         let mut state = self.lock();
-        state.last_error = None;
         state.dial_tasks.remove(&number);
         let (placed, stuck) = state.core.dialed(now(), number, conn);
         let stuck = state.abort_dials(&stuck);
@@ -78,18 +77,22 @@ impl<D: Dial> Slots<D> {
     }
 
     fn dial_failed(self: &Arc<Self>, number: u64, error: D::Error) {
-        let now = now();
+        self.lock().dial_tasks.remove(&number);
+        self.fail(error, |core| core.dial_failed(now(), number, fastrand::f64()));
+        self.tell_watchers();
+        self.dial_what_is_wanted();
+    }
+
+    /// Makes a transition that leaves some waiters without hope, and tells them why.
+    pub(super) fn fail(&self, error: D::Error, transition: impl FnOnce(&mut DialCore<D>) -> Vec<Waiter<D>>) {
         let mut state = self.lock();
         state.last_error = Some(error.clone());
-        state.dial_tasks.remove(&number);
-        let waiters = state.core.dial_failed(now, number, fastrand::f64());
-        let wait = state.core.unreachable_for(now).unwrap_or_default();
+        let waiters = transition(&mut state.core);
+        let wait = state.core.unreachable_for(now()).unwrap_or_default();
         drop(state);
         for waiter in waiters {
             let _ = waiter.send(Err(Refusal::Unreachable(error.clone(), wait)));
         }
-        self.tell_watchers();
-        self.dial_what_is_wanted();
     }
 }
 

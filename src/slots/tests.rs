@@ -14,6 +14,8 @@ mod runtimes;
 enum Outcome {
     After(Duration),
     FailsAfter(Duration),
+    /// Succeeds, with a connection that dies at once.
+    DiesAfter(Duration),
     Hangs,
     Panics,
 }
@@ -65,7 +67,7 @@ impl Dial for FakeDialer {
         let number = self.0.dials.fetch_add(1, SeqCst);
         let outcome = self.0.script.lock().unwrap().pop_front().unwrap_or(Outcome::After(Duration::ZERO));
         match outcome {
-            Outcome::After(delay) => time::sleep(delay).await,
+            Outcome::After(delay) | Outcome::DiesAfter(delay) => time::sleep(delay).await,
             Outcome::FailsAfter(delay) => {
                 time::sleep(delay).await;
                 return Err("refused");
@@ -74,11 +76,15 @@ impl Dial for FakeDialer {
             Outcome::Panics => panic!("a dial that panics"),
         }
         self.0.open.fetch_add(1, SeqCst);
-        Ok(FakeConn { number, alive: true, world: Arc::clone(&self.0) })
+        Ok(FakeConn { number, alive: !matches!(outcome, Outcome::DiesAfter(_)), world: Arc::clone(&self.0) })
     }
 
     fn abandoned() -> &'static str {
         "abandoned"
+    }
+
+    fn stillborn() -> &'static str {
+        "stillborn"
     }
 }
 
@@ -264,6 +270,40 @@ async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
     let lease = slots.acquire(within(1_000)).await.unwrap();
     assert!((25..=55).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_eq!((lease.number, world.dials.load(SeqCst)), (2, 3));
+}
+
+/// A server that lets everybody in and then hangs up is no better than one that refuses.
+#[tokio::test(start_paused = true)]
+async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly() {
+    let ms = Duration::from_millis(1);
+    let (slots, world) = slots(LIMITS, &[Outcome::DiesAfter(ms); 100]);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
+        match slots.acquire(within(100)).await {
+            Err(Refusal::Unreachable("stillborn", wait)) => time::sleep(wait.max(ms)).await,
+            other => panic!("{other:?}"),
+        }
+    }
+    let dials = world.dials.load(SeqCst);
+    assert!((10..=30).contains(&dials), "{dials} dials in 10 s");
+    world.script.lock().unwrap().clear();
+    drop(slots.acquire(within(100)).await.unwrap());
+    assert_eq!(slots.last_error(), None);
+}
+
+/// The same while the pool has other connections: who waits goes on waiting.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_does_not_dial_in_a_loop() {
+    let mut script = vec![Outcome::DiesAfter(Duration::ZERO); 100];
+    script.insert(0, Outcome::After(Duration::ZERO));
+    let (slots, world) = slots(LIMITS, &script);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    let waiting = caller(&slots, 60_000).await;
+    time::sleep(Duration::from_secs(10)).await;
+    let dials = world.dials.load(SeqCst);
+    assert!((10..=30).contains(&dials), "{dials} dials in 10 s");
+    drop(lease);
+    assert_eq!(waiting.await.unwrap().unwrap().number, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -320,7 +320,8 @@ enum Step {
     Enter { patience_ms: u64 },
     Leave(usize),
     Release(usize),
-    Retire(usize),
+    Prove(usize),
+    Retire(usize, f64),
     Dialed(usize),
     DialFailed(f64),
     Closed,
@@ -338,7 +339,8 @@ fn step() -> impl Strategy<Value = Step> {
         60 => (1u64..300).prop_map(|patience_ms| Step::Enter { patience_ms }),
         20 => any::<usize>().prop_map(Step::Leave),
         40 => any::<usize>().prop_map(Step::Release),
-        10 => any::<usize>().prop_map(Step::Retire),
+        20 => any::<usize>().prop_map(Step::Prove),
+        10 => (any::<usize>(), 0.0..1.0).prop_map(|(index, jitter)| Step::Retire(index, jitter)),
         40 => any::<usize>().prop_map(Step::Dialed),
         10 => (0.0..1.0).prop_map(Step::DialFailed),
         10 => Just(Step::Closed),
@@ -405,10 +407,18 @@ impl Napkin {
                 let placed = self.core.release(self.now, held);
                 self.placed(placed, generation);
             }
-            Step::Retire(index) if !self.in_use.is_empty() => {
-                self.in_use.remove(index % self.in_use.len());
+            Step::Prove(index) if !self.in_use.is_empty() => {
+                let index = index % self.in_use.len();
+                self.core.prove(&mut self.in_use[index]);
+            }
+            Step::Retire(index, jitter) if !self.in_use.is_empty() => {
+                let held = self.in_use.remove(index % self.in_use.len());
                 self.closing += 1;
                 self.core.retire(self.now);
+                if held.is_unproven() {
+                    let failed = self.core.stillborn(self.now, *jitter);
+                    self.failed(failed);
+                }
             }
             Step::Detach(index) if !self.in_use.is_empty() => {
                 self.in_use.remove(index % self.in_use.len());
@@ -424,10 +434,7 @@ impl Napkin {
             Step::DialFailed(jitter) if !self.dials.is_empty() => {
                 let (number, _) = self.dials.remove(0);
                 let failed = self.core.dial_failed(self.now, number, *jitter);
-                if !failed.is_empty() {
-                    assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
-                    assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
-                }
+                self.failed(failed);
             }
             Step::Resize(max_size) => {
                 self.most = self.taken().max(*max_size);
@@ -487,6 +494,13 @@ impl Napkin {
             }
             Err(Refused::Closed) => assert!(self.closed),
             Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn failed(&mut self, failed: Vec<u32>) {
+        if !failed.is_empty() {
+            assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
+            assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
         }
     }
 
