@@ -79,7 +79,10 @@ impl PoolBuilder {
     }
 
     /// The most callers that may wait for a connection; one more is refused at once with [`Error::Shed`](crate::Error::Shed).
-    /// 0 to 1,000,000; 0 means that nobody waits, not even for a first connection. Default: the larger of 1,000 and 10 x `max_size`.
+    /// 0 to 1,000,000. Default: 10 x `max_size`, but not less than 1,000.
+    ///
+    /// 0 means that nobody waits, not even for a first connection: whoever finds none idle is refused, and if there is room, one is made in
+    /// the background for those who come later.
     pub fn max_waiting(mut self, max_waiting: usize) -> Self {
         self.max_waiting = Some(max_waiting);
         self

@@ -47,7 +47,10 @@ impl Shared {
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
         match self.slots.try_acquire() {
             Some(lease) => Ok(Client::new(lease, None)),
-            None if self.slots.counts().is_open => Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None }),
+            None if self.slots.counts().is_open => {
+                self.slots.dial_ahead();
+                Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
+            }
             None => Err(Error::Closed),
         }
     }

@@ -52,7 +52,8 @@ impl Pool {
         self.shared.acquire(timeout).await
     }
 
-    /// An idle connection, if there is one. Never waits, and dials none.
+    /// An idle connection, if there is one. Never waits. If there is none, and room for one, it is made in the background for those who
+    /// come later.
     ///
     /// # Errors
     ///

@@ -8,6 +8,7 @@ use tokio::time;
 use super::*;
 use crate::policy::{Deadline, Shedding};
 
+mod dead;
 mod runtimes;
 
 #[derive(Debug, Clone, Copy)]
@@ -216,33 +217,6 @@ async fn a_connection_handed_to_one_that_left_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_connection_is_never_handed_out() {
-    let (slots, world) = slots(LIMITS, &[]);
-    let mut lease = slots.acquire(within(100)).await.unwrap();
-    lease.alive = false;
-    drop(lease);
-    let lease = slots.acquire(within(100)).await.unwrap();
-    assert_eq!(lease.number, 1);
-    drop(lease);
-    until_nothing_is_left(&slots).await;
-    assert_eq!(world.open.load(SeqCst), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
-    let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
-    world.closing_hangs.store(true, SeqCst);
-    let mut lease = slots.acquire(within(100)).await.unwrap();
-    lease.alive = false;
-    drop(lease);
-    let begun = Instant::now();
-    let lease = slots.acquire(within(5_000)).await.unwrap();
-    assert_eq!(begun.elapsed().as_millis() / 10, 100);
-    assert_eq!(lease.number, 1);
-    assert_eq!(world.open.load(SeqCst), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn when_nothing_connects_everybody_learns_why_at_once() {
     let quick = Duration::from_millis(3);
     let (slots, world) = slots(LIMITS, &[Outcome::FailsAfter(quick), Outcome::FailsAfter(quick)]);
@@ -272,38 +246,23 @@ async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
     assert_eq!((lease.number, world.dials.load(SeqCst)), (2, 3));
 }
 
-/// A server that lets everybody in and then hangs up is no better than one that refuses.
 #[tokio::test(start_paused = true)]
-async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly() {
-    let ms = Duration::from_millis(1);
-    let (slots, world) = slots(LIMITS, &[Outcome::DiesAfter(ms); 100]);
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(10) {
-        match slots.acquire(within(100)).await {
-            Err(Refusal::Unreachable("stillborn", wait)) => time::sleep(wait.max(ms)).await,
-            other => panic!("{other:?}"),
-        }
+async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
+    let limits = Limits { max_waiting: 0, ..LIMITS };
+    let (slots, world) = slots(limits, &[Outcome::After(Duration::from_millis(5)); 3]);
+    for _ in 0..3 {
+        let refusal = slots.acquire(within(100)).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::QueueFull(_)), "{refusal:?}");
+        assert_eq!(slots.counts().dialing, 1);
     }
-    let dials = world.dials.load(SeqCst);
-    assert!((10..=30).contains(&dials), "{dials} dials in 10 s");
-    world.script.lock().unwrap().clear();
-    drop(slots.acquire(within(100)).await.unwrap());
-    assert_eq!(slots.last_error(), None);
-}
-
-/// The same while the pool has other connections: who waits goes on waiting.
-#[tokio::test(start_paused = true)]
-async fn a_waiter_does_not_dial_in_a_loop() {
-    let mut script = vec![Outcome::DiesAfter(Duration::ZERO); 100];
-    script.insert(0, Outcome::After(Duration::ZERO));
-    let (slots, world) = slots(LIMITS, &script);
-    let lease = slots.acquire(within(100)).await.unwrap();
-    let waiting = caller(&slots, 60_000).await;
-    time::sleep(Duration::from_secs(10)).await;
-    let dials = world.dials.load(SeqCst);
-    assert!((10..=30).contains(&dials), "{dials} dials in 10 s");
-    drop(lease);
-    assert_eq!(waiting.await.unwrap().unwrap().number, 0);
+    time::sleep(Duration::from_millis(6)).await;
+    let _first = slots.acquire(within(100)).await.unwrap();
+    slots.acquire(within(100)).await.unwrap_err();
+    time::sleep(Duration::from_millis(6)).await;
+    let _second = slots.acquire(within(100)).await.unwrap();
+    slots.acquire(within(100)).await.unwrap_err();
+    settle().await;
+    assert_eq!((world.dials.load(SeqCst), slots.counts().dialing), (2, 0), "there is no room");
 }
 
 #[tokio::test(start_paused = true)]
@@ -332,24 +291,6 @@ async fn a_dial_that_panics_gives_its_slot_back() {
     assert!(matches!(refusal, Refusal::Unreachable("abandoned", _)), "{refusal:?}");
     time::sleep(Duration::from_millis(50)).await;
     slots.acquire(within(1_000)).await.unwrap();
-}
-
-/// It was the first in line, and it is not its fault that what it got had died on the way.
-#[tokio::test(start_paused = true)]
-async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
-    let limits = Limits { max_size: 1, max_waiting: 1, ..LIMITS };
-    let (slots, world) = slots(limits, &[]);
-    let lease = slots.acquire(within(100)).await.unwrap();
-    let first = caller(&slots, 1_000).await;
-    drop(lease); // It now lies in the first one's channel.
-    let asked = Arc::clone(&slots);
-    let mut second = std::pin::pin!(asked.acquire(within(1_000)));
-    let mut noop = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(second.as_mut().poll(&mut noop).is_pending());
-    world.cut.store(1, SeqCst);
-    let served = first.await.unwrap();
-    drop(served.expect("not refused for a full queue: it was in it"));
-    drop(second.await.unwrap());
 }
 
 /// Callers are dropped at every stage, thousands of times, in all mixes: slots add up, and nothing is lost.

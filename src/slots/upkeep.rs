@@ -43,6 +43,15 @@ impl<D: Dial> Slots<D> {
         is_warm && self.counts().is_open
     }
 
+    /// For a caller that does not wait: begins a dial, if there is room and none is under way, so that one who comes later is served.
+    pub(crate) fn dial_ahead(self: &Arc<Self>) {
+        let counts = self.counts();
+        if counts.dialing + counts.idle + counts.in_use + counts.closing < counts.limit {
+            let _wish = Wish::new(self, counts.idle + counts.in_use + 1);
+            self.dial_what_is_wanted();
+        }
+    }
+
     pub(crate) fn resize(self: &Arc<Self>, max_size: usize) {
         let surplus = self.lock().core.resize(now(), max_size);
         self.close_all(surplus);

@@ -58,6 +58,9 @@ impl<D: Dial> Waiting<D> {
             (Ok(Entered::Waits(_)), None) => unreachable!("the core makes a waiter of whoever waits"),
             (Err(why), _) => {
                 drop(state);
+                if let Refused::QueueFull(_) = why {
+                    slots.dial_ahead();
+                }
                 Err(slots.explain(why))
             }
         }

@@ -1,0 +1,82 @@
+//! Connections that die: unused, on the way to a waiter, or in use.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_never_handed_out() {
+    let (slots, world) = slots(LIMITS, &[]);
+    let mut lease = slots.acquire(within(100)).await.unwrap();
+    lease.alive = false;
+    drop(lease);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    assert_eq!(lease.number, 1);
+    drop(lease);
+    until_nothing_is_left(&slots).await;
+    assert_eq!(world.open.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
+    let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
+    world.closing_hangs.store(true, SeqCst);
+    let mut lease = slots.acquire(within(100)).await.unwrap();
+    lease.alive = false;
+    drop(lease);
+    let begun = Instant::now();
+    let lease = slots.acquire(within(5_000)).await.unwrap();
+    assert_eq!(begun.elapsed().as_millis() / 10, 100);
+    assert_eq!(lease.number, 1);
+    assert_eq!(world.open.load(SeqCst), 1);
+}
+
+/// A server that lets everybody in and then hangs up is no better than one that refuses.
+#[tokio::test(start_paused = true)]
+async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly() {
+    let ms = Duration::from_millis(1);
+    let (slots, world) = slots(LIMITS, &[Outcome::DiesAfter(ms); 100]);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
+        match slots.acquire(within(100)).await {
+            Err(Refusal::Unreachable("stillborn", wait)) => time::sleep(wait.max(ms)).await,
+            other => panic!("{other:?}"),
+        }
+    }
+    let dials = world.dials.load(SeqCst);
+    assert!((10..=30).contains(&dials), "{dials} dials in 10 s");
+    world.script.lock().unwrap().clear();
+    drop(slots.acquire(within(100)).await.unwrap());
+    assert_eq!(slots.last_error(), None);
+}
+
+/// The same while the pool has other connections: who waits goes on waiting.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_does_not_dial_in_a_loop() {
+    let mut script = vec![Outcome::DiesAfter(Duration::ZERO); 100];
+    script.insert(0, Outcome::After(Duration::ZERO));
+    let (slots, world) = slots(LIMITS, &script);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    let waiting = caller(&slots, 60_000).await;
+    time::sleep(Duration::from_secs(10)).await;
+    let dials = world.dials.load(SeqCst);
+    assert!((10..=30).contains(&dials), "{dials} dials in 10 s");
+    drop(lease);
+    assert_eq!(waiting.await.unwrap().unwrap().number, 0);
+}
+
+/// It was the first in line, and it is not its fault that what it got had died on the way.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
+    let limits = Limits { max_size: 1, max_waiting: 1, ..LIMITS };
+    let (slots, world) = slots(limits, &[]);
+    let lease = slots.acquire(within(100)).await.unwrap();
+    let first = caller(&slots, 1_000).await;
+    drop(lease); // It now lies in the first one's channel.
+    let asked = Arc::clone(&slots);
+    let mut second = std::pin::pin!(asked.acquire(within(1_000)));
+    let mut noop = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(second.as_mut().poll(&mut noop).is_pending());
+    world.cut.store(1, SeqCst);
+    let served = first.await.unwrap();
+    drop(served.expect("not refused for a full queue: it was in it"));
+    drop(second.await.unwrap());
+}
