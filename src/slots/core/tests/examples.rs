@@ -1,0 +1,304 @@
+//! The rules one by one, each in a few steps.
+
+use super::*;
+
+const LIMITS: Limits = Limits { max_size: 2, max_waiting: 2, max_connecting: 2, room: Duration::from_secs(1) };
+
+type TestCore = Core<u32, char>;
+
+fn core() -> (TestCore, Instant) {
+    limited(LIMITS)
+}
+
+fn limited(limits: Limits) -> (TestCore, Instant) {
+    let now = Instant::now();
+    (Core::new(now, limits), now)
+}
+
+/// Joins the queue.
+fn wait(core: &mut TestCore, now: Instant, name: char) -> WaiterId {
+    match core.enter(now, patient(now, 60_000), || name) {
+        Ok(Entered::Waits(id)) => id,
+        other => panic!("{name} should wait: {other:?}"),
+    }
+}
+
+/// How many dials are begun now.
+fn begin(core: &mut TestCore, now: Instant) -> Vec<u64> {
+    core.begin_dials(now).dials.collect()
+}
+
+/// Dials one connection that stays idle.
+fn connect(core: &mut TestCore, now: Instant, conn: u32) {
+    let id = wait(core, now, '-');
+    let dial = begin(core, now)[0];
+    core.leave(now, id);
+    assert_eq!(core.dialed(now, dial, conn).0.to, Place::Idle);
+}
+
+/// Takes an idle connection.
+fn take(core: &mut TestCore, now: Instant, expected: u32) -> Held<u32> {
+    let held = core.take(now).expect("an idle connection");
+    assert_eq!(held.conn, expected);
+    held
+}
+
+/// Who got which connection.
+fn handed(placed: Placed<u32, char>) -> (char, Held<u32>) {
+    match placed.to {
+        Place::Waiter(name, held) => (name, held),
+        other => panic!("should be handed over: {other:?}"),
+    }
+}
+
+#[test]
+fn the_freshest_idle_connection_is_taken_first() {
+    let (mut core, now) = core();
+    wait(&mut core, now, 'a');
+    wait(&mut core, now, 'b');
+    let dials = begin(&mut core, now);
+    let (a, one) = handed(core.dialed(now, dials[0], 1).0);
+    let (b, two) = handed(core.dialed(now, dials[1], 2).0);
+    assert_eq!((a, one.conn, b, two.conn), ('a', 1, 'b', 2));
+    assert_eq!(core.release(now, two).to, Place::Idle);
+    assert_eq!(core.release(now, one).to, Place::Idle);
+    take(&mut core, now, 1);
+    take(&mut core, now, 2);
+    assert_eq!(core.take(now), None);
+}
+
+#[test]
+fn whichever_comes_first_serves_the_first_waiter() {
+    let (mut core, now) = core();
+    connect(&mut core, now, 1);
+    let held = take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    let dial = begin(&mut core, now)[0];
+    let (name, held) = handed(core.release(now, held));
+    assert_eq!((name, held.conn), ('a', 1));
+    assert_eq!(core.dialed(now, dial, 2).0.to, Place::Idle);
+}
+
+#[test]
+fn a_full_queue_refuses() {
+    let (mut core, now) = core();
+    wait(&mut core, now, 'a');
+    wait(&mut core, now, 'b');
+    let refused = core.enter(now, patient(now, 1_000), || panic!("not asked"));
+    assert!(matches!(refused, Err(Refused::QueueFull(_))), "{refused:?}");
+    let endless = Patience { shedding: Shedding::Off, ..patient(now, 1_000) };
+    assert!(core.enter(now, endless, || 'c').is_ok());
+}
+
+#[test]
+fn a_waiter_past_its_deadline_is_passed_over() {
+    let (mut core, now) = core();
+    assert!(core.enter(now, patient(now, 10), || 'a').is_ok());
+    wait(&mut core, now, 'b');
+    let dial = begin(&mut core, now)[0];
+    let placed = core.dialed(now + 10 * MS, dial, 1).0;
+    assert_eq!(placed.refused, [('a', Refused::Expired)]);
+    assert_eq!(handed(placed).0, 'b');
+}
+
+#[test]
+fn no_connection_is_spent_on_a_call_that_could_not_finish() {
+    let (mut core, now) = core();
+    connect(&mut core, now, 1);
+    let held = take(&mut core, now, 1);
+    assert_eq!(core.release(now + 20 * MS, held).to, Place::Idle);
+    let now = now + 20 * MS;
+    let held = take(&mut core, now, 1);
+    let call = |millis| Patience { includes_work: true, shedding: Shedding::Predictive, ..patient(now, millis) };
+    assert!(core.enter(now, call(35), || 'a').is_ok());
+    assert!(core.enter(now, call(41), || 'b').is_ok());
+    let placed = core.release(now + 20 * MS, held);
+    assert!(matches!(placed.refused[..], [('a', Refused::TooLate(_))]), "{placed:?}");
+    assert_eq!(handed(placed).0, 'b');
+}
+
+#[test]
+fn no_dial_is_begun_for_one_who_left() {
+    let (mut core, now) = core();
+    let id = wait(&mut core, now, 'a');
+    assert_eq!(core.leave(now, id), Some('a'));
+    assert!(begin(&mut core, now).is_empty());
+}
+
+#[test]
+fn at_most_max_connecting_dials_at_once() {
+    let (mut core, now) = limited(Limits { max_size: 50, max_waiting: 50, max_connecting: 4, ..LIMITS });
+    for _ in 0..50 {
+        wait(&mut core, now, 'a');
+    }
+    let dials = begin(&mut core, now);
+    assert_eq!(dials.len(), 4);
+    assert!(begin(&mut core, now).is_empty());
+    core.dialed(now, dials[2], 1);
+    assert_eq!(begin(&mut core, now).len(), 1);
+}
+
+#[test]
+fn a_closing_connection_keeps_its_slot_until_it_has_ended() {
+    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    connect(&mut core, now, 1);
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    core.retire(now);
+    assert!(begin(&mut core, now).is_empty());
+    core.closed();
+    assert_eq!(begin(&mut core, now).len(), 1);
+}
+
+#[test]
+fn a_detached_connection_frees_its_slot_at_once() {
+    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    connect(&mut core, now, 1);
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    core.detach(now);
+    assert_eq!(begin(&mut core, now).len(), 1);
+}
+
+#[test]
+fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
+    let (mut core, now) = core();
+    wait(&mut core, now, 'a');
+    wait(&mut core, now, 'b');
+    let dials = begin(&mut core, now);
+    assert!(core.dial_failed(now, dials[0], 0.0).is_empty(), "the other dial may still succeed");
+    assert_eq!(core.dial_failed(now, dials[1], 0.0), ['a', 'b']);
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'c'), Err(Refused::Unreachable(50 * MS)));
+
+    let due = now + 50 * MS;
+    wait(&mut core, due, 'c');
+    wait(&mut core, due, 'd');
+    let dials = begin(&mut core, due);
+    assert_eq!(dials.len(), 1, "one at a time once they fail");
+    assert_eq!(handed(core.dialed(due, dials[0], 1).0).0, 'c');
+    assert_eq!(begin(&mut core, due).len(), 1);
+}
+
+#[test]
+fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
+    let (mut core, mut now) = core();
+    for expected in [50, 100, 200, 400, 800, 1000, 1000] {
+        wait(&mut core, now, 'a');
+        let dial = begin(&mut core, now)[0];
+        assert_eq!(core.dial_failed(now, dial, 0.0), ['a']);
+        let pause = Duration::from_millis(expected);
+        assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Unreachable(pause)));
+        now += pause;
+    }
+    connect(&mut core, now, 1);
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    assert_eq!(begin(&mut core, now).len(), 1);
+}
+
+#[test]
+fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
+    let (mut core, now) = core();
+    connect(&mut core, now, 1);
+    core.asking_again();
+    take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    let dial = begin(&mut core, now)[0];
+    assert!(core.dial_failed(now, dial, 0.0).is_empty(), "a connection is alive: waiting may help");
+    let due = now + 50 * MS;
+    assert_eq!(core.begin_dials(now).ask_again, Some(due));
+    assert_eq!(core.begin_dials(now).ask_again, None);
+    core.asking_again();
+    assert_eq!(begin(&mut core, due).len(), 1);
+}
+
+#[test]
+fn a_dial_that_is_stuck_is_replaced_by_the_first_that_succeeds() {
+    let (mut core, now) = limited(Limits { max_size: 3, ..LIMITS });
+    wait(&mut core, now, 'a');
+    let Begin { dials, ask_again } = core.begin_dials(now);
+    assert_eq!((dials, ask_again), (0..1, Some(now + 1_000 * MS)));
+    core.asking_again();
+    let later = now + 1_000 * MS;
+    assert_eq!(begin(&mut core, later), [1], "another beside it");
+    let (placed, stuck) = core.dialed(later, 1, 7);
+    assert_eq!((handed(placed).0, stuck), ('a', vec![0]));
+    assert!(core.is_given_up(0));
+    core.dial_abandoned(0);
+    assert_eq!(core.counts().dialing, 0);
+}
+
+#[test]
+fn a_smaller_limit_drains_and_a_larger_one_dials() {
+    let (mut core, now) = limited(Limits { max_size: 4, max_waiting: 9, max_connecting: 9, ..LIMITS });
+    core.want(4);
+    let dials = begin(&mut core, now);
+    assert_eq!(dials.len(), 4);
+    core.want(0);
+    for dial in dials {
+        assert_eq!(core.dialed(now, dial, dial as u32).0.to, Place::Idle);
+    }
+    let mut held: Vec<_> = (0..3).map(|_| core.take(now).expect("idle")).collect();
+    assert_eq!(core.resize(now, 2), [0], "idle ones beyond the limit end now");
+    assert_eq!(core.release(now, held.pop().expect("held")).to, Place::Closing(1), "leases when they are given back");
+    assert_eq!(core.release(now, held.pop().expect("held")).to, Place::Idle);
+    wait_behind_everything(&mut core, now, &mut held);
+    assert!(begin(&mut core, now).is_empty());
+    core.resize(now, 5);
+    assert_eq!(begin(&mut core, now).len(), 1, "two are still closing");
+}
+
+/// Takes what is idle, and waits.
+fn wait_behind_everything(core: &mut TestCore, now: Instant, held: &mut Vec<Held<u32>>) {
+    held.extend(std::iter::from_fn(|| core.take(now)));
+    wait(core, now, 'a');
+}
+
+#[test]
+fn a_flush_retires_all_that_is_older() {
+    let (mut core, now) = limited(Limits { max_size: 3, ..LIMITS });
+    connect(&mut core, now, 1);
+    let held = take(&mut core, now, 1);
+    connect(&mut core, now, 2);
+    let idle = take(&mut core, now, 2);
+    assert_eq!(core.release(now, idle).to, Place::Idle);
+    core.want(3);
+    let dial = begin(&mut core, now)[0];
+    assert_eq!(core.flush(now), [2]);
+    assert_eq!(core.release(now, held).to, Place::Closing(1));
+    assert_eq!(core.dialed(now, dial, 3).0.to, Place::Closing(3), "it was begun before");
+    core.closed();
+    let dial = begin(&mut core, now)[0];
+    assert_eq!(core.dialed(now, dial, 4).0.to, Place::Idle);
+}
+
+#[test]
+fn draining_serves_those_who_wait_already() {
+    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    connect(&mut core, now, 1);
+    let held = take(&mut core, now, 1);
+    wait(&mut core, now, 'a');
+    core.drain();
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
+    let (name, held) = handed(core.release(now, held));
+    assert_eq!(name, 'a');
+    assert_eq!(core.release(now, held).to, Place::Closing(1));
+}
+
+#[test]
+fn closing_refuses_newcomers_and_retires_what_comes_back() {
+    let (mut core, now) = core();
+    connect(&mut core, now, 1);
+    let one = take(&mut core, now, 1);
+    connect(&mut core, now, 2);
+    let two = take(&mut core, now, 2);
+    wait(&mut core, now, 'a');
+    assert_eq!(core.close(now), (vec![], vec!['a'], vec![]));
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
+    assert_eq!(core.release(now, one).to, Place::Closing(1));
+    assert_eq!(core.release(now, two).to, Place::Closing(2));
+    core.closed();
+    core.closed();
+    assert!(begin(&mut core, now).is_empty());
+    assert_eq!(core.counts().closing, 0);
+}

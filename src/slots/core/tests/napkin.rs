@@ -1,0 +1,281 @@
+//! The core against a model: whatever happens, in whatever order, both agree on who got what and on how many slots are in each state.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Enter { patience_ms: u64 },
+    Leave(usize),
+    Release(usize),
+    Prove(usize),
+    Retire(usize, f64),
+    Dialed(usize),
+    DialFailed(f64),
+    Closed,
+    Advance { ms: u64 },
+    AskAgain,
+    Detach(usize),
+    Resize(usize),
+    Flush,
+    Want(usize),
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        60 => (1u64..300).prop_map(|patience_ms| Step::Enter { patience_ms }),
+        20 => any::<usize>().prop_map(Step::Leave),
+        40 => any::<usize>().prop_map(Step::Release),
+        20 => any::<usize>().prop_map(Step::Prove),
+        10 => (any::<usize>(), 0.0..1.0).prop_map(|(index, jitter)| Step::Retire(index, jitter)),
+        40 => any::<usize>().prop_map(Step::Dialed),
+        10 => (0.0..1.0).prop_map(Step::DialFailed),
+        10 => Just(Step::Closed),
+        20 => (1u64..400).prop_map(|ms| Step::Advance { ms }),
+        10 => Just(Step::AskAgain),
+        4 => any::<usize>().prop_map(Step::Detach),
+        5 => (1usize..8).prop_map(Step::Resize),
+        3 => Just(Step::Flush),
+        5 => (0usize..5).prop_map(Step::Want),
+        1 => Just(Step::Close),
+    ]
+}
+
+/// A pool as one would write it on a napkin: lists, and no cleverness.
+struct Napkin {
+    core: Core<u32, u32>,
+    limits: Limits,
+    now: Instant,
+    waiters: Vec<(u32, WaiterId, Deadline)>,
+    /// Each with its generation.
+    idle: Vec<(u32, u64)>,
+    in_use: Vec<Held<u32>>,
+    dials: Vec<(u64, u64)>,
+    closing: usize,
+    generation: u64,
+    /// Slots taken before the limit was lowered.
+    most: usize,
+    will_ask: bool,
+    named: u32,
+    closed: bool,
+}
+
+impl Napkin {
+    fn new(limits: Limits) -> Self {
+        let now = Instant::now();
+        Self {
+            core: Core::new(now, limits),
+            limits,
+            now,
+            waiters: Vec::new(),
+            idle: Vec::new(),
+            in_use: Vec::new(),
+            dials: Vec::new(),
+            closing: 0,
+            generation: 0,
+            most: limits.max_size,
+            will_ask: false,
+            named: 0,
+            closed: false,
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Enter { patience_ms } => self.enter(Duration::from_millis(*patience_ms)),
+            Step::Leave(index) if !self.waiters.is_empty() => {
+                let (name, id, _) = self.waiters.remove(index % self.waiters.len());
+                assert_eq!(self.core.leave(self.now, id), Some(name));
+                assert_eq!(self.core.leave(self.now, id), None);
+            }
+            Step::Release(index) if !self.in_use.is_empty() => {
+                let held = self.in_use.remove(index % self.in_use.len());
+                let generation = held.generation;
+                let placed = self.core.release(self.now, held);
+                self.placed(placed, generation);
+            }
+            Step::Prove(index) if !self.in_use.is_empty() => {
+                let index = index % self.in_use.len();
+                self.core.prove(&mut self.in_use[index]);
+            }
+            Step::Retire(index, jitter) if !self.in_use.is_empty() => {
+                let held = self.in_use.remove(index % self.in_use.len());
+                self.closing += 1;
+                self.core.retire(self.now);
+                if held.is_unproven() {
+                    let failed = self.core.stillborn(self.now, *jitter);
+                    self.failed(failed);
+                }
+            }
+            Step::Detach(index) if !self.in_use.is_empty() => {
+                self.in_use.remove(index % self.in_use.len());
+                self.core.detach(self.now);
+            }
+            Step::Dialed(index) if !self.dials.is_empty() => {
+                let (number, generation) = self.dials.remove(index % self.dials.len());
+                self.named += 1;
+                let (placed, stuck) = self.core.dialed(self.now, number, self.named);
+                assert!(stuck.iter().all(|stuck| self.dials.iter().any(|(dial, _)| dial == stuck)));
+                self.placed(placed, generation);
+            }
+            Step::DialFailed(jitter) if !self.dials.is_empty() => {
+                let (number, _) = self.dials.remove(0);
+                let failed = self.core.dial_failed(self.now, number, *jitter);
+                self.failed(failed);
+            }
+            Step::Resize(max_size) => {
+                self.most = self.taken().max(*max_size);
+                self.limits.max_size = *max_size;
+                let ended = self.core.resize(self.now, *max_size);
+                let surplus = (self.idle.len() + self.in_use.len()).saturating_sub(*max_size).min(self.idle.len());
+                let expected: Vec<_> = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
+                assert_eq!(ended, expected, "the oldest");
+                self.closing += surplus;
+            }
+            Step::Flush => {
+                self.generation += 1;
+                let expected: Vec<_> = self.idle.drain(..).map(|(conn, _)| conn).collect();
+                self.closing += expected.len();
+                assert_eq!(self.core.flush(self.now), expected);
+            }
+            Step::Want(connections) => self.core.want(*connections),
+            Step::Closed if self.closing > 0 => {
+                self.closing -= 1;
+                self.core.closed();
+            }
+            Step::Advance { ms } => self.now += Duration::from_millis(*ms),
+            Step::AskAgain if self.will_ask => {
+                self.will_ask = false;
+                self.core.asking_again();
+            }
+            Step::Close => {
+                let (idle, failed, _) = self.core.close(self.now);
+                assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
+                assert_eq!(idle, self.idle.drain(..).map(|(conn, _)| conn).collect::<Vec<_>>());
+                self.closing += idle.len();
+                self.closed = true;
+            }
+            _ => {}
+        }
+        self.dial();
+        self.check();
+    }
+
+    fn enter(&mut self, patience: Duration) {
+        self.named += 1;
+        let (name, deadline) = (self.named, Deadline::after(self.now, patience));
+        let patience = Patience { deadline, ..patient(self.now, 0) };
+        match self.core.enter(self.now, patience, || name) {
+            Ok(Entered::Took(held)) => {
+                assert_eq!(self.idle.pop(), Some((held.conn, held.generation)), "the freshest");
+                self.in_use.push(held);
+            }
+            Ok(Entered::Waits(id)) => {
+                assert!(self.idle.is_empty(), "nobody waits while a connection is idle");
+                self.waiters.push((name, id, deadline));
+            }
+            Err(Refused::QueueFull(_)) => assert_eq!(self.waiters.len(), self.limits.max_waiting),
+            Err(Refused::Unreachable(wait)) => {
+                assert!(wait <= 1_000 * MS);
+                assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
+            }
+            Err(Refused::Closed) => assert!(self.closed),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn failed(&mut self, failed: Vec<u32>) {
+        if !failed.is_empty() {
+            assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
+            assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
+        }
+    }
+
+    fn placed(&mut self, placed: Placed<u32, u32>, generation: u64) {
+        for (name, why) in placed.refused {
+            let (first, _, deadline) = self.waiters.remove(0);
+            assert_eq!((name, why), (first, Refused::Expired));
+            assert!(deadline.has_passed(self.now));
+        }
+        let live = self.idle.len() + self.in_use.len() + self.dials.len();
+        let is_surplus = self.closed || live >= self.limits.max_size || generation != self.generation;
+        match placed.to {
+            Place::Waiter(name, held) => {
+                let (first, _, deadline) = self.waiters.remove(0);
+                assert_eq!(name, first, "nobody overtakes");
+                assert!(!deadline.has_passed(self.now) && !is_surplus);
+                self.in_use.push(held);
+            }
+            Place::Idle => {
+                assert!(self.waiters.is_empty() && !is_surplus);
+                self.idle.push(*self.core.idle.last().expect("just placed"));
+            }
+            Place::Closing(_) => {
+                assert!(is_surplus);
+                self.closing += 1;
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        let begin = self.core.begin_dials(self.now);
+        self.dials.extend(begin.dials.map(|number| (number, self.generation)));
+        self.will_ask |= begin.ask_again.is_some();
+    }
+
+    fn taken(&self) -> usize {
+        self.dials.len() + self.idle.len() + self.in_use.len() + self.closing
+    }
+
+    fn check(&mut self) {
+        let expected = Counts {
+            limit: self.limits.max_size,
+            dialing: self.dials.len(),
+            idle: self.idle.len(),
+            in_use: self.in_use.len(),
+            closing: self.closing,
+            waiting: self.waiters.len(),
+            max_waiting: self.limits.max_waiting,
+            is_open: !self.closed,
+        };
+        assert_eq!(self.core.counts(), expected);
+        self.most = self.most.min(self.taken().max(self.limits.max_size));
+        assert!(self.taken() <= self.most, "never more than the limit; after it was lowered, never more than before");
+        if !self.waiters.is_empty() {
+            let somebody_comes = self.dials.len() + self.in_use.len() + self.closing > 0 || self.will_ask;
+            assert!(somebody_comes, "no wake-up is lost");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever happens in whatever order, the core agrees with the napkin, and in the end the slots add up.
+    #[test]
+    fn agrees_with_the_napkin(
+        max_size in 1usize..6,
+        max_waiting in 0usize..8,
+        max_connecting in 1usize..4,
+        steps in prop::collection::vec(step(), 0..300),
+    ) {
+        let mut napkin = Napkin::new(Limits { max_size, max_waiting, max_connecting, room: 100 * MS });
+        for step in &steps {
+            napkin.apply(step);
+        }
+        napkin.apply(&Step::Close);
+        while !napkin.in_use.is_empty() {
+            napkin.apply(&Step::Release(0));
+        }
+        while !napkin.dials.is_empty() {
+            napkin.apply(&Step::Dialed(0));
+        }
+        while napkin.closing > 0 {
+            napkin.apply(&Step::Closed);
+        }
+        let counts = napkin.core.counts();
+        prop_assert_eq!(counts.dialing + counts.idle + counts.in_use + counts.closing + counts.waiting, 0);
+    }
+}
