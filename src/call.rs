@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::conn::{Client, Dialer};
 use crate::error::{ConnectError, Error, ShedReason};
-use crate::policy::{Deadline, Patience, Shedding};
+use crate::policy::{Deadline, Effect, Patience, Shedding};
 use crate::slots::{Refusal, Slots};
 use crate::status::Status;
 
@@ -189,9 +189,10 @@ impl<'a> Call<'a> {
         let result = match (&running.0, self.deadline) {
             (Some(client), Some(deadline)) => {
                 let begun = now();
-                time::timeout_at(deadline.instant().into(), client.execute(sql, params))
-                    .await
-                    .map_err(|_| Error::QueryTimeout { after: now().saturating_duration_since(begun) })?
+                time::timeout_at(deadline.instant().into(), client.execute(sql, params)).await.map_err(|_| {
+                    let after = now().saturating_duration_since(begun);
+                    Error::QueryTimeout { after, process_id: None, effect: Effect::Unknown }
+                })?
             }
             (Some(client), None) => client.execute(sql, params).await,
             (None, _) => unreachable!("a running statement has its connection"),

@@ -2,19 +2,74 @@
 
 mod config;
 mod connect;
+mod driver;
+mod kind;
+mod lost;
+mod reason;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
 
 pub use self::config::ConfigError;
 pub(crate) use self::connect::is_out_of_files;
 pub use self::connect::{ConnectError, ConnectErrorKind};
+pub use self::kind::ErrorKind;
+pub use self::lost::Lost;
+pub use self::reason::{AbortReason, ShedReason};
+use crate::policy::{Effect, Phase};
 use crate::status::Status;
 
 /// Why a call on the pool failed.
 ///
-/// `Display` is one line for a log; causes are in [`source`](std::error::Error::source). No password and no query parameter
-/// appears in either.
-#[derive(Debug, thiserror::Error)]
+/// `Display` is one line for a log, `Debug` adds little to it: neither shows a password, a query parameter, or the server's DETAIL, which
+/// quotes rows. Where the server's message may quote a value (SQLSTATE class 22), it is cut off there. What your own `RAISE` says is shown.
+/// [`source`](std::error::Error::source) has everything: take care where you print it.
+///
+/// # What to answer
+///
+/// [`sqlstate`](Self::sqlstate) tells what the server said, [`kind`](Self::kind) the rest:
+///
+/// ```
+/// use failfast::tokio_postgres::error::SqlState;
+/// use failfast::{Error, ErrorKind};
+///
+/// /// The HTTP status, and Retry-After in seconds.
+/// fn answer(error: &Error) -> (u16, Option<u64>) {
+///     let status = match error.sqlstate() {
+///         Some(&SqlState::UNIQUE_VIOLATION) => 409,
+///         Some(&SqlState::FOREIGN_KEY_VIOLATION | &SqlState::CHECK_VIOLATION) => 422,
+///         _ if error.is_overload() => 503,
+///         _ => match error.kind() {
+///             ErrorKind::Connect | ErrorKind::Closed => 503,
+///             ErrorKind::QueryTimeout => 504,
+///             _ => 500,
+///         },
+///     };
+///     (status, error.retry_after().map(|after| after.as_secs() + 1))
+/// }
+///
+/// assert_eq!(answer(&Error::Closed), (503, None));
+/// ```
+///
+/// # Whether to try again
+///
+/// [`effect`](Self::effect) tells whether anything can have been applied:
+///
+/// ```
+/// use failfast::{Effect, Error, ErrorKind};
+///
+/// /// What may be applied twice may run again in any case.
+/// fn may_run_again(error: &Error, idempotent: bool) -> bool {
+///     let is_transient = matches!(error.kind(), ErrorKind::Connect | ErrorKind::AcquireTimeout | ErrorKind::QueryTimeout);
+///     is_transient && (idempotent || error.effect() == Effect::NotApplied)
+/// }
+///
+/// assert!(!may_run_again(&Error::Closed, true));
+/// ```
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Refused at once, before any waiting: the caller should back off or degrade. The database was not asked.
@@ -50,52 +105,123 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// The call's deadline passed while its statement was running. Whether the statement was applied is not known.
-    #[error("the statement was not done when the deadline passed, {after:?} after it began")]
+    /// The call's deadline passed while its statement was running: the statement is slow, or waits for a lock. The server is being told to
+    /// stop it.
+    #[error("the statement was not done when the deadline passed, {after:?} after it began{}{}", process(.process_id), applied(.effect))]
     #[non_exhaustive]
     QueryTimeout {
         /// How long the statement had been running.
         after: Duration,
+        /// The server's process that ran it, as in `pg_stat_activity.pid` and in the server's log.
+        process_id: Option<i32>,
+        /// Whether it may have been applied all the same.
+        effect: Effect,
     },
 
-    /// The server's answer, or a connection lost.
-    #[error("{}", postgres_line(.0))]
-    Postgres(#[from] tokio_postgres::Error),
+    /// An earlier statement on this connection had timed out and was still being stopped when this call's deadline passed. This
+    /// call's statement was not sent.
+    #[error("not begun within {waited:?}: an earlier statement on the connection is still being stopped{}", process(.process_id))]
+    #[non_exhaustive]
+    Busy {
+        /// How long the call waited for the earlier one to end.
+        waited: Duration,
+        /// The server's process that runs the earlier one.
+        process_id: Option<i32>,
+    },
+
+    /// The transaction was to be committed and could not be: it was rolled back. Nothing of it was applied.
+    #[error("rolled back instead of committed: {reason}")]
+    #[non_exhaustive]
+    TransactionAborted {
+        /// Why it could not be committed.
+        reason: AbortReason,
+    },
+
+    /// COMMIT was sent, and no answer came: the transaction may have been committed or not. The pool never runs it again; look in the
+    /// database before you do.
+    #[error("whether the transaction was committed is not known: {}", unanswered(.source, .lost))]
+    #[non_exhaustive]
+    CommitUnknown {
+        /// The driver's error; `None` if nothing came before the deadline.
+        source: Option<tokio_postgres::Error>,
+        /// Why the connection was lost, if it was.
+        lost: Option<Arc<Lost>>,
+    },
+
+    /// The server's answer; or the connection was lost, or the driver could not convert a parameter or a row.
+    #[error("{}", said(.source, .effect, .lost))]
+    #[non_exhaustive]
+    Postgres {
+        /// The driver's error.
+        source: tokio_postgres::Error,
+        /// Whether the statement may have been applied all the same.
+        effect: Effect,
+        /// Why the connection was lost, if it was.
+        lost: Option<Arc<Lost>>,
+    },
 
     /// The pool was closed, by [`Pool::close`](crate::Pool::close).
     #[error("the pool is closed")]
     Closed,
 }
 
-/// Why the pool would not let a caller wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ShedReason {
-    /// As many callers wait already as [`max_waiting`](crate::PoolBuilder::max_waiting) allows.
-    QueueFull,
-    /// It would have waited longer than it can, by what the pool has seen of its own pace.
-    Hopeless,
-    /// It waited, and its turn came too late for its work to be done in time: the only reason that is given after a wait.
-    TooLate,
-    /// More is asked of the pool than it can do, and as many wait as it takes to keep it busy.
-    Overloaded,
-    /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
-    NoneIdle,
-}
-
-impl std::fmt::Display for ShedReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::QueueFull => "the queue for connections is full",
-            Self::Hopeless => "the wait would be longer than the caller's deadline allows",
-            Self::Overloaded => "more is asked of the pool than it can do",
-            Self::TooLate => "its turn came too late for its work to be done in time",
-            Self::NoneIdle => "no connection is idle",
-        })
-    }
-}
-
 impl Error {
+    /// What came of a statement. `written`: whether any write was attempted since the call began; `lost`: why the connection ended, if
+    /// it did.
+    pub(crate) fn of_statement(
+        source: tokio_postgres::Error,
+        written: bool,
+        phase: Phase,
+        lost: Option<Arc<Lost>>,
+    ) -> Self {
+        match driver::failure(&source, written, phase, lost.as_deref()).effect() {
+            Effect::Unknown if phase == Phase::Commit => Self::CommitUnknown { source: Some(source), lost },
+            effect => Self::Postgres { source, effect, lost },
+        }
+    }
+
+    /// Which error it is, as a plain word.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Shed { .. } => ErrorKind::Shed,
+            Self::AcquireTimeout { .. } => ErrorKind::AcquireTimeout,
+            Self::Connect { .. } => ErrorKind::Connect,
+            Self::QueryTimeout { .. } => ErrorKind::QueryTimeout,
+            Self::Busy { .. } => ErrorKind::Busy,
+            Self::TransactionAborted { .. } => ErrorKind::TransactionAborted,
+            Self::CommitUnknown { .. } => ErrorKind::CommitUnknown,
+            Self::Postgres { .. } => ErrorKind::Postgres,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+
+    /// What the server said: in its answer, at the dial, or as its last words on a connection that was lost.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Connect { source, .. } => source.sqlstate(),
+            Self::Postgres { source, lost, .. } => source.code().or_else(|| lost.as_deref()?.sqlstate()),
+            Self::CommitUnknown { source, lost } => {
+                source.as_ref().and_then(|source| source.code()).or_else(|| lost.as_deref()?.sqlstate())
+            }
+            Self::TransactionAborted { reason: AbortReason::Failed { sqlstate } } => sqlstate.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the call can have changed anything in the database.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } => *effect,
+            Self::CommitUnknown { .. } => Effect::Unknown,
+            Self::Shed { .. }
+            | Self::AcquireTimeout { .. }
+            | Self::Connect { .. }
+            | Self::Busy { .. }
+            | Self::TransactionAborted { .. }
+            | Self::Closed => Effect::NotApplied,
+        }
+    }
+
     /// How long to wait before asking again makes sense, where the pool knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -111,11 +237,49 @@ impl Error {
     }
 }
 
-/// The driver's `Display` says only "db error": the server's message and SQLSTATE are what one looks for. Its detail, which may quote
-/// values, is left out.
-fn postgres_line(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => format!("{}: {} ({})", db.severity(), db.message(), db.code().code()),
-        None => error.to_string(),
+/// For the driver's own methods, behind the guard: nothing is known but the error itself, so a lost connection may have applied
+/// everything.
+impl From<tokio_postgres::Error> for Error {
+    fn from(source: tokio_postgres::Error) -> Self {
+        Self::of_statement(source, true, Phase::Autocommit, None)
     }
 }
+
+/// The line of `Display`: the derived one would print the server's DETAIL.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", &self.kind()).field("line", &self.to_string()).field("effect", &self.effect());
+        debug.finish_non_exhaustive()
+    }
+}
+
+fn process(id: &Option<i32>) -> String {
+    id.map(|id| format!(" (server process {id})")).unwrap_or_default()
+}
+
+fn applied(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::NotApplied => "; nothing was applied",
+        Effect::Unknown => "; whether it was applied is not known",
+    }
+}
+
+fn said(source: &tokio_postgres::Error, effect: &Effect, lost: &Option<Arc<Lost>>) -> String {
+    let cause = driver::cause(source, lost.as_deref());
+    // The driver's own complaints are mostly about what was read: one row too few, a column of another type.
+    match effect {
+        Effect::Unknown if driver::is_of_the_server(source, lost.as_deref()) => cause + applied(effect),
+        _ => cause,
+    }
+}
+
+fn unanswered(source: &Option<tokio_postgres::Error>, lost: &Option<Arc<Lost>>) -> String {
+    match source {
+        Some(source) => driver::cause(source, lost.as_deref()),
+        None => "no answer to COMMIT came in time".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use crate::policy::{Failure, Verdict};
+
 /// Why a connection could not be made, and to where. Cheap to clone: every caller that waited for the dial gets one.
 ///
 /// If several hosts were tried, the most telling of their errors: what a server answered says more than that another did not.
@@ -138,7 +140,7 @@ impl ConnectError {
 
     /// Whether the other addresses of the same name would say the same: wrong credentials, or an unknown database.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.sqlstate().is_some_and(|state| state.code().starts_with("28") || *state == SqlState::INVALID_CATALOG_NAME)
+        self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
     }
 
     /// At which stage the dial failed.

@@ -1,9 +1,13 @@
 //! Decisions, and nothing else: no clock, no lock, no runtime, no randomness, no I/O. Time is an argument.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the breaker and the retries will ask the other questions"))]
+mod classify;
 mod deadline;
 mod forecast;
 mod patience;
 
+pub use classify::Effect;
+pub(crate) use classify::{Answer, Event, Failure, Phase, Severity, Verdict};
 pub(crate) use deadline::Deadline;
 pub(crate) use forecast::Forecast;
 pub(crate) use patience::Patience;

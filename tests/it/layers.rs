@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 9] = ["status", "error", "tls", "policy", "slots", "conn", "call", "pool", "builder"];
+const LAYERS: [&str; 9] = ["status", "policy", "error", "tls", "slots", "conn", "call", "pool", "builder"];
 
 /// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.
 const IMPURE: [&str; 10] =
@@ -77,6 +77,27 @@ fn imports_point_down() {
             assert!(used <= own, "{} uses {module}, which is above it", path.display());
         }
     }
+}
+
+#[test]
+fn one_file_knows_sqlstates() {
+    let elsewhere = |path: &Path| !path.starts_with("policy/classify") && !path.ends_with("classify.rs");
+    let mut seen = 0;
+    for (path, code) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        let constants = code.split("SqlState::").skip(1).filter(|rest| rest.starts_with(|c: char| c.is_uppercase()));
+        let literals = code.split('"').filter(|text| is_sqlstate(text));
+        let count = constants.count() + literals.count();
+        assert!(count == 0 || !elsewhere(path), "{} names a SQLSTATE", path.display());
+        seen += count;
+    }
+    assert!(seen > 20, "the SQLSTATEs were not found");
+}
+
+fn is_sqlstate(text: &str) -> bool {
+    text.len() == 5
+        && text.starts_with(|c: char| c.is_ascii_digit() || "FHPX".contains(c))
+        && text.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+        && text.contains(|c: char| c.is_ascii_digit())
 }
 
 #[test]

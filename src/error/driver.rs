@@ -1,0 +1,77 @@
+//! The driver's errors: what `policy/classify` has to know of them, and how they read in one line.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, Severity as Parsed};
+use tokio_postgres::types::WrongType;
+
+use super::Lost;
+use crate::policy::{Answer, Event, Failure, Phase, Severity};
+
+/// A message is cut off here: it may quote a statement of any length.
+const LONGEST_MESSAGE: usize = 300;
+
+/// What begins a quotation in the languages that the server speaks.
+const QUOTES: [char; 9] = ['"', '\'', '`', '«', '»', '„', '“', '”', '「'];
+
+/// `written`: whether any write was attempted since the call began.
+pub(super) fn failure<'a>(error: &'a Error, written: bool, phase: Phase, lost: Option<&'a Lost>) -> Failure<'a> {
+    let event = match error.as_db_error() {
+        Some(db) => Event::Answer(answer(db)),
+        None if error.is_closed() || lost.is_some() => {
+            let last_words = lost.and_then(Lost::sqlstate).map(|state| state.code());
+            Event::Lost { written, last_words }
+        }
+        None => Event::Driver { written },
+    };
+    Failure { phase, event }
+}
+
+fn answer(db: &DbError) -> Answer<'_> {
+    Answer { severity: severity(db), state: db.code().code(), message: db.message(), routine: db.routine() }
+}
+
+/// Poolers may send only the severity that is for people, in English.
+fn severity(db: &DbError) -> Option<Severity> {
+    match (db.parsed_severity(), db.severity()) {
+        (Some(Parsed::Error), _) | (None, "ERROR") => Some(Severity::Error),
+        (Some(Parsed::Fatal), _) | (None, "FATAL") => Some(Severity::Fatal),
+        (Some(Parsed::Panic), _) | (None, "PANIC") => Some(Severity::Panic),
+        _ => None,
+    }
+}
+
+/// Whether the server or the network is the reason, and not the driver itself.
+pub(super) fn is_of_the_server(error: &Error, lost: Option<&Lost>) -> bool {
+    !matches!(failure(error, true, Phase::Autocommit, lost).event, Event::Driver { .. })
+}
+
+/// What happened, in one line. The driver's own `Display` says only "db error" where the server's message and SQLSTATE are what one looks
+/// for. The server's detail, which quotes rows, is left out, and so is the cause of a failed conversion, which may quote a parameter.
+pub(super) fn cause(error: &Error, lost: Option<&Lost>) -> String {
+    if let Some(db) = error.as_db_error() {
+        return format!("{}: {} ({})", db.severity(), message(db), db.code().code());
+    }
+    if let Some(lost) = lost {
+        return format!("connection lost: {lost}");
+    }
+    match error.source().and_then(|source| source.downcast_ref::<WrongType>()) {
+        Some(types) => format!("{error}: {types}"),
+        None => error.to_string(),
+    }
+}
+
+fn message(db: &DbError) -> Cow<'_, str> {
+    let whole = db.message();
+    let mut shown = whole.lines().next().unwrap_or_default();
+    let failure = Failure { phase: Phase::Autocommit, event: Event::Answer(answer(db)) };
+    if failure.may_quote_values() {
+        shown = shown.split(QUOTES).next().unwrap_or_default();
+    }
+    if let Some((end, _)) = shown.char_indices().nth(LONGEST_MESSAGE) {
+        shown = &shown[..end];
+    }
+    if shown.len() == whole.len() { shown.into() } else { format!("{shown}…").into() }
+}

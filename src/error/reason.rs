@@ -1,0 +1,64 @@
+//! Why the pool refused, and why a transaction was not committed.
+
+use std::fmt;
+
+use tokio_postgres::error::SqlState;
+
+/// Why the pool would not let a caller wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ShedReason {
+    /// As many callers wait already as [`max_waiting`](crate::PoolBuilder::max_waiting) allows.
+    QueueFull,
+    /// It would have waited longer than it can, by what the pool has seen of its own pace.
+    Hopeless,
+    /// It waited, and its turn came too late for its work to be done in time: the only reason that is given after a wait.
+    TooLate,
+    /// More is asked of the pool than it can do, and as many wait as it takes to keep it busy.
+    Overloaded,
+    /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
+    NoneIdle,
+}
+
+impl fmt::Display for ShedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QueueFull => "the queue for connections is full",
+            Self::Hopeless => "the wait would be longer than the caller's deadline allows",
+            Self::Overloaded => "more is asked of the pool than it can do",
+            Self::TooLate => "its turn came too late for its work to be done in time",
+            Self::NoneIdle => "no connection is idle",
+        })
+    }
+}
+
+/// Why a transaction was rolled back although it was to be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AbortReason {
+    /// A statement in it had failed, and the error was not passed on.
+    #[non_exhaustive]
+    Failed {
+        /// What the server had answered; `None` if the statement had timed out.
+        sqlstate: Option<SqlState>,
+    },
+    /// A clone of its handle, or a stream of its rows, was still there.
+    InUse,
+    /// The server answered COMMIT with ROLLBACK.
+    RolledBack,
+}
+
+impl fmt::Display for AbortReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { sqlstate: Some(state) } => {
+                write!(f, "a statement in it had failed ({}), and the error was not passed on", state.code())
+            }
+            Self::Failed { sqlstate: None } => {
+                f.write_str("a statement in it had timed out, and the error was not passed on")
+            }
+            Self::InUse => f.write_str("a clone of its handle or a stream of its rows was still there"),
+            Self::RolledBack => f.write_str("the server answered COMMIT with ROLLBACK"),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+use std::error::Error as StdError;
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Config, Connection, NoTls};
+
+use super::*;
+
+type DriverError = tokio_postgres::Error;
+
+/// The driver makes its errors only of bytes: this reads one from them.
+async fn read_by_the_driver(bytes: Vec<u8>) -> DriverError {
+    let (near, mut far) = duplex(4_096);
+    let send = async {
+        let mut request = [0; 256];
+        let _ = far.read(&mut request).await.unwrap();
+        far.write_all(&bytes).await.unwrap();
+        drop(far);
+    };
+    let mut config = Config::new();
+    config.user("u");
+    let (answer, ()) = tokio::join!(config.connect_raw(near, NoTls), send);
+    let answer: Result<(_, Connection<_, NoTlsStream>), _> = answer;
+    answer.err().unwrap()
+}
+
+async fn closed() -> DriverError {
+    read_by_the_driver(Vec::new()).await
+}
+
+async fn answer(fields: &[(u8, &str)]) -> DriverError {
+    let mut body = Vec::new();
+    for (kind, value) in fields {
+        body.push(*kind);
+        body.extend(value.bytes());
+        body.push(0);
+    }
+    body.push(0);
+    let mut bytes = vec![b'E'];
+    bytes.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+    bytes.extend(body);
+    read_by_the_driver(bytes).await
+}
+
+async fn plain(severity: &str, state: &str, message: &str) -> DriverError {
+    answer(&[(b'S', severity), (b'V', severity), (b'C', state), (b'M', message)]).await
+}
+
+async fn duplicate() -> DriverError {
+    answer(&[
+        (b'S', "ERROR"),
+        (b'V', "ERROR"),
+        (b'C', "23505"),
+        (b'M', "duplicate key value violates unique constraint \"users_pkey\""),
+        (b'D', "Key (email)=(secret@example.com) already exists."),
+        (b'W', "SQL statement with secret"),
+    ])
+    .await
+}
+
+fn lost() -> Option<Arc<Lost>> {
+    let state = SqlState::from_code("57P02");
+    Some(Arc::new(Lost::for_test(Some(state), "a server process crashed")))
+}
+
+fn status() -> Status {
+    Status {
+        name: "orders".into(),
+        max_size: 20,
+        in_use: 20,
+        idle: 0,
+        dialing: 0,
+        closing: 0,
+        waiting: 3,
+        max_waiting: 1_000,
+        closed: false,
+    }
+}
+
+fn check(error: &Error, kind: &str, effect: Effect, line: &str) {
+    assert_eq!(error.to_string(), line);
+    assert_eq!((error.kind().as_str(), error.effect()), (kind, effect), "{line}");
+    let debug = format!("{error:?}");
+    assert!(debug.contains(&format!("{:?}", error.kind())) && debug.contains("effect"), "{debug}");
+}
+
+#[test]
+fn refusals_have_changed_nothing() {
+    let after = Duration::from_millis(20);
+    let shed = Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after) };
+    check(&shed, "shed", Effect::NotApplied, "refused at once: the queue for connections is full");
+    assert!(shed.is_overload() && shed.retry_after() == Some(after));
+
+    let timeout = Error::AcquireTimeout { timeout: after, status: Box::new(status()), last_connect_error: None };
+    let line = "no connection within 20ms: pool orders: 100% in use (20/20), 3 waiting";
+    check(&timeout, "acquire_timeout", Effect::NotApplied, line);
+    assert!(timeout.is_overload());
+
+    check(&Error::Closed, "closed", Effect::NotApplied, "the pool is closed");
+}
+
+#[test]
+fn a_failed_dial_says_where_and_when_to_come_back() {
+    let source = ConnectError::io("db:5432", io::ErrorKind::ConnectionRefused.into());
+    let error = Error::Connect { source, retry_after: Duration::from_secs(1) };
+    check(&error, "connect", Effect::NotApplied, "not connected: db:5432: connection refused");
+    assert_eq!((error.retry_after(), error.sqlstate()), (Some(Duration::from_secs(1)), None));
+    let source = ConnectError::new(ConnectErrorKind::Server(SqlState::INVALID_PASSWORD), "db:5432");
+    let error = Error::Connect { source, retry_after: Duration::ZERO };
+    assert_eq!(error.sqlstate(), Some(&SqlState::INVALID_PASSWORD));
+}
+
+#[test]
+fn timeouts_name_the_process_on_the_server() {
+    let after = Duration::from_secs(5);
+    let error = Error::QueryTimeout { after, process_id: Some(4711), effect: Effect::Unknown };
+    let line = "the statement was not done when the deadline passed, 5s after it began (server process 4711); whether it \
+                was applied is not known";
+    check(&error, "query_timeout", Effect::Unknown, line);
+    assert!(!error.is_overload());
+
+    let error = Error::QueryTimeout { after, process_id: None, effect: Effect::NotApplied };
+    let line = "the statement was not done when the deadline passed, 5s after it began; nothing was applied";
+    check(&error, "query_timeout", Effect::NotApplied, line);
+
+    let error = Error::Busy { waited: Duration::from_millis(50), process_id: Some(4711) };
+    let line =
+        "not begun within 50ms: an earlier statement on the connection is still being stopped (server process 4711)";
+    check(&error, "busy", Effect::NotApplied, line);
+}
+
+#[test]
+fn an_aborted_transaction_says_why() {
+    for (reason, line) in [
+        (
+            AbortReason::Failed { sqlstate: Some(SqlState::UNIQUE_VIOLATION) },
+            "a statement in it had failed (23505), and the error was not passed on",
+        ),
+        (AbortReason::Failed { sqlstate: None }, "a statement in it had timed out, and the error was not passed on"),
+        (AbortReason::InUse, "a clone of its handle or a stream of its rows was still there"),
+        (AbortReason::RolledBack, "the server answered COMMIT with ROLLBACK"),
+    ] {
+        let error = Error::TransactionAborted { reason };
+        let line = format!("rolled back instead of committed: {line}");
+        check(&error, "transaction_aborted", Effect::NotApplied, &line);
+    }
+    let reason = AbortReason::Failed { sqlstate: Some(SqlState::UNIQUE_VIOLATION) };
+    assert_eq!(Error::TransactionAborted { reason }.sqlstate(), Some(&SqlState::UNIQUE_VIOLATION));
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_not_known() {
+    let unknown = |what: &str| format!("whether the transaction was committed is not known: {what}");
+    let error = Error::CommitUnknown { source: None, lost: None };
+    check(&error, "commit_unknown", Effect::Unknown, &unknown("no answer to COMMIT came in time"));
+
+    let error = Error::of_statement(closed().await, true, Phase::Commit, lost());
+    check(&error, "commit_unknown", Effect::Unknown, &unknown("connection lost: a server process crashed"));
+    assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
+
+    let terminated = plain("FATAL", "57P01", "terminating connection due to administrator command").await;
+    let error = Error::of_statement(terminated, true, Phase::Commit, lost());
+    let line = unknown("FATAL: terminating connection due to administrator command (57P01)");
+    check(&error, "commit_unknown", Effect::Unknown, &line);
+    assert_eq!(error.sqlstate(), Some(&SqlState::ADMIN_SHUTDOWN));
+}
+
+#[tokio::test]
+async fn a_commit_that_was_refused_or_never_sent_is_known() {
+    let error = Error::of_statement(duplicate().await, true, Phase::Commit, None);
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, Effect::NotApplied));
+    let error = Error::of_statement(closed().await, false, Phase::Commit, lost());
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, Effect::NotApplied));
+}
+
+#[tokio::test]
+async fn an_answer_shows_message_and_code_but_no_values() {
+    let error = Error::from(duplicate().await);
+    let line = "ERROR: duplicate key value violates unique constraint \"users_pkey\" (23505)";
+    check(&error, "postgres", Effect::NotApplied, line);
+    assert_eq!(error.sqlstate(), Some(&SqlState::UNIQUE_VIOLATION));
+    let shown = format!("{error} {error:?} {error:#?}");
+    assert!(!shown.contains("secret"), "{shown}");
+
+    let source = error.source().and_then(|source| source.downcast_ref::<DriverError>()).unwrap();
+    let detail = source.as_db_error().and_then(|db| db.detail());
+    assert_eq!(detail, Some("Key (email)=(secret@example.com) already exists."));
+}
+
+#[tokio::test]
+async fn a_message_that_quotes_a_value_is_cut_off_before_it() {
+    for (message, line) in [
+        (
+            "invalid input syntax for type integer: \"secret\"",
+            "ERROR: invalid input syntax for type integer: … (22P02)",
+        ),
+        ("syntaxe en entrée invalide : « secret »", "ERROR: syntaxe en entrée invalide : … (22P02)"),
+        ("ungültige Eingabe: „secret“", "ERROR: ungültige Eingabe: … (22P02)"),
+        ("division by zero", "ERROR: division by zero (22P02)"),
+    ] {
+        let error = Error::from(plain("ERROR", "22P02", message).await);
+        check(&error, "postgres", Effect::NotApplied, line);
+        assert!(!format!("{error:?}").contains("secret"));
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_one_line_and_not_endless() {
+    let error = Error::from(plain("ERROR", "P0001", "first\nsecond").await);
+    assert_eq!(error.to_string(), "ERROR: first… (P0001)");
+    let error = Error::from(plain("ERROR", "P0001", &"ä".repeat(1_000)).await);
+    assert_eq!(error.to_string(), format!("ERROR: {}… (P0001)", "ä".repeat(300)));
+    let error = Error::from(plain("ERROR", "22P02", "").await);
+    assert_eq!(error.to_string(), "ERROR:  (22P02)");
+}
+
+#[tokio::test]
+async fn a_lost_connection_says_whether_anything_was_applied() {
+    let error = Error::of_statement(closed().await, true, Phase::Autocommit, lost());
+    let line = "connection lost: a server process crashed; whether it was applied is not known";
+    check(&error, "postgres", Effect::Unknown, line);
+    assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
+
+    let error = Error::of_statement(closed().await, false, Phase::Autocommit, lost());
+    check(&error, "postgres", Effect::NotApplied, "connection lost: a server process crashed");
+    let error = Error::of_statement(closed().await, true, Phase::Transaction, lost());
+    check(&error, "postgres", Effect::NotApplied, "connection lost: a server process crashed");
+
+    let error = Error::from(closed().await);
+    check(&error, "postgres", Effect::Unknown, "connection closed; whether it was applied is not known");
+}
+
+#[tokio::test]
+async fn a_pooler_may_send_only_the_severity_for_people() {
+    for (severity, effect) in [("ERROR", Effect::NotApplied), ("FATAL", Effect::Unknown), ("ВАЖНО", Effect::Unknown)]
+    {
+        let error = answer(&[(b'S', severity), (b'C', "22012"), (b'M', "division by zero")]).await;
+        assert_eq!(Error::from(error).effect(), effect, "{severity}");
+    }
+}
+
+#[tokio::test]
+async fn the_drivers_own_complaints_may_come_after_the_fact() {
+    let broken = || read_by_the_driver(b"E\0\0\0\x05\0".to_vec());
+    let error = Error::from(broken().await);
+    check(&error, "postgres", Effect::Unknown, "error parsing response from server");
+    assert_eq!(error.sqlstate(), None);
+    let error = Error::of_statement(broken().await, false, Phase::Autocommit, None);
+    assert_eq!(error.effect(), Effect::NotApplied);
+}
+
+#[test]
+fn an_error_fits_into_every_result() {
+    assert!(size_of::<Error>() <= 48, "{}", size_of::<Error>());
+    fn is_shareable<T: Send + Sync + 'static>() {}
+    is_shareable::<Error>();
+}

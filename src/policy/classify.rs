@@ -1,0 +1,194 @@
+//! What a failure means: the only file that knows SQLSTATEs.
+//!
+//! A table. [`Failure::meaning`] finds the row: the kind of failure, by what is known of it. The columns are the questions that one may
+//! ask, in `questions.rs`: was nothing applied, may it run again, does it count for the breaker, what becomes of the connection.
+
+mod questions;
+
+pub use self::questions::Effect;
+pub(crate) use self::questions::Verdict;
+
+/// One failure, and what was being done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure<'a> {
+    pub(crate) phase: Phase,
+    pub(crate) event: Event<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Connect,
+    /// A statement outside an explicit transaction.
+    Autocommit,
+    /// Inside an explicit transaction, COMMIT not yet sent.
+    Transaction,
+    /// The same, in one that was begun READ ONLY.
+    ReadOnlyTransaction,
+    Commit,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Event<'a> {
+    /// No connection came about. `refused`: the machine is there, the server is not.
+    Unreachable { refused: bool },
+    /// The connection ended without an answer.
+    Lost {
+        /// Whether any write was attempted since the call began.
+        written: bool,
+        /// The SQLSTATE of the last notice or error that was nobody's answer.
+        last_words: Option<&'a str>,
+    },
+    /// The server answered with an error.
+    Answer(Answer<'a>),
+    /// The driver could not encode a parameter, decode a row, or make sense of what came.
+    Driver { written: bool },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    /// `None`: neither of the three, in any language we know.
+    pub(crate) severity: Option<Severity>,
+    pub(crate) state: &'a str,
+    pub(crate) message: &'a str,
+    /// The function of the server that raised it.
+    pub(crate) routine: Option<&'a str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Error,
+    Fatal,
+    Panic,
+}
+
+/// The rows of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Unreachable {
+        refused: bool,
+    },
+    Lost,
+    /// The two sides, or a pooler between them, lost track of each other.
+    Protocol,
+    /// A pooler had no server to give it to.
+    NotForwarded,
+    ReadOnly,
+    AlreadyFailed,
+    KilledIdle,
+    TransactionTimeout,
+    StatementLost,
+    StalePlan,
+    Conflict,
+    Ambiguous,
+    OutOfResources,
+    TooManyClients,
+    InUse,
+    Cancelled,
+    Shutdown,
+    Crash,
+    NotReady,
+    /// Who one is, or the database: refused, or gone.
+    Refused,
+    System,
+    Internal,
+    /// Data, constraints, syntax, limits, and whatever else the request itself is the reason of.
+    Request,
+    Driver,
+}
+
+impl<'a> Failure<'a> {
+    /// The server, or a pooler, did not let us in.
+    pub(crate) fn at_connect(state: &'a str) -> Self {
+        let answer = Answer { severity: Some(Severity::Fatal), state, message: "", routine: None };
+        Self { phase: Phase::Connect, event: Event::Answer(answer) }
+    }
+
+    fn meaning(&self) -> Meaning {
+        match self.event {
+            Event::Unreachable { refused } => Meaning::Unreachable { refused },
+            Event::Driver { .. } => Meaning::Driver,
+            Event::Answer(answer) => answer.meaning(self.phase),
+            Event::Lost { last_words, .. } => match last_words {
+                Some("25P03" | "57P05") => Meaning::KilledIdle,
+                Some("57P01") => Meaning::Shutdown,
+                Some("57P02") => Meaning::Crash,
+                Some("57P03") => Meaning::NotReady,
+                Some("57P04") => Meaning::Refused,
+                _ => Meaning::Lost,
+            },
+        }
+    }
+
+    fn is_before_commit(&self) -> bool {
+        matches!(self.phase, Phase::Connect | Phase::Transaction | Phase::ReadOnlyTransaction)
+    }
+
+    fn ends_session(&self) -> bool {
+        match self.event {
+            Event::Unreachable { .. } | Event::Lost { .. } => true,
+            Event::Answer(answer) => answer.ends_session(self.phase),
+            Event::Driver { .. } => false,
+        }
+    }
+
+    /// In another language than English this reads as a timeout of the server's.
+    fn was_asked_to_cancel(&self) -> bool {
+        matches!(self.event, Event::Answer(answer) if answer.message.contains("user request"))
+    }
+}
+
+impl Answer<'_> {
+    fn meaning(&self, phase: Phase) -> Meaning {
+        let ended = self.ends_session(phase);
+        match (self.state, self.class()) {
+            ("08P01", _) if self.is_never_forwarded() => Meaning::NotForwarded,
+            ("08P01", _) => Meaning::Protocol,
+            ("0A000", _) if self.is_stale_plan() => Meaning::StalePlan,
+            ("25006", _) if phase != Phase::ReadOnlyTransaction => Meaning::ReadOnly,
+            ("25P02", _) => Meaning::AlreadyFailed,
+            ("25P03" | "57P05", _) => Meaning::KilledIdle,
+            ("25P04", _) => Meaning::TransactionTimeout,
+            ("26000" | "42P05", _) => Meaning::StatementLost,
+            ("40001" | "40P01", _) => Meaning::Conflict,
+            ("40003" | "08007", _) => Meaning::Ambiguous,
+            ("53300", _) => Meaning::TooManyClients,
+            ("53400", _) if !ended => Meaning::Request,
+            ("55006" | "55P03", _) => Meaning::InUse,
+            ("57014", _) => Meaning::Cancelled,
+            ("57P01", _) => Meaning::Shutdown,
+            ("57P02", _) => Meaning::Crash,
+            ("57P03", _) => Meaning::NotReady,
+            (_, "53") => Meaning::OutOfResources,
+            (_, "58" | "F0") => Meaning::System,
+            (_, "XX") => Meaning::Internal,
+            // With severity ERROR, these speak of another server, database or role than the session's.
+            (_, "08") if ended => Meaning::Protocol,
+            ("57P04" | "3D000", _) | (_, "28") if ended => Meaning::Refused,
+            _ if phase == Phase::Connect => Meaning::Refused,
+            _ if ended => Meaning::Lost,
+            _ => Meaning::Request,
+        }
+    }
+
+    fn class(&self) -> &str {
+        self.state.get(..2).unwrap_or_default()
+    }
+
+    /// A pooler may refuse a connection in other words than the server.
+    fn ends_session(&self, phase: Phase) -> bool {
+        self.severity != Some(Severity::Error) || phase == Phase::Connect
+    }
+
+    /// PgBouncer has one code for everything. It speaks English only.
+    fn is_never_forwarded(&self) -> bool {
+        ["query_wait_timeout", "server login has been failing"].iter().any(|start| self.message.starts_with(start))
+    }
+
+    /// The code says only "not supported". The server may speak any language, but names its functions in one.
+    fn is_stale_plan(&self) -> bool {
+        self.routine == Some("RevalidateCachedQuery") || self.message == "cached plan must not change result type"
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! The columns of the table: one function for each question about a failure.
+//!
+//! Two rules stand above the rows. What ends the session costs the connection, whatever its code. And before COMMIT is sent nothing
+//! has been applied, while after it only an answer of severity ERROR says so. What no row can tell gets the answer that does no harm.
+
+use super::{Event, Failure, Meaning, Phase, Severity};
+
+/// Whether a failed call can have changed anything in the database.
+///
+/// What a procedure or a batch committed by itself before it failed is not undone, and not meant here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Certainly nothing was applied: it may run again.
+    NotApplied,
+    /// It may have been applied, wholly. Only what may run twice may run again.
+    Unknown,
+}
+
+/// Whether, and where, it may run again. In a transaction, the whole of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    Never,
+    SameConnection(Condition),
+    NewConnection(Condition),
+    /// On a server of another role.
+    OtherHost(Condition),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// As often as the schedule and the budget allow.
+    Scheduled,
+    /// Fewer times: what is missing may stay missing.
+    Limited,
+    /// Once, after [`Failure::heal`].
+    OnceHealed,
+    /// Only what may be applied twice.
+    IfIdempotent,
+}
+
+/// What the breaker makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Failure,
+    /// The request was at fault, or another one in its way: the server is well.
+    Success,
+    /// Counts where slow calls do.
+    Slow,
+    /// One process was told to stop. Several in a window: the server was.
+    FailureIfSeveral,
+    /// The server is well, but not the one that was wanted.
+    WrongHost,
+    /// Somebody has to change a setting; waiting does not help.
+    Config,
+    Nothing,
+}
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Keep,
+    /// Kept after it has been settled: something may still be under way on it.
+    Settle,
+    /// Kept, unless the same happens on it again.
+    DiscardIfRepeated,
+    Discard,
+}
+
+/// What becomes of the idle connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    No,
+    Now,
+    /// When it is the second within a window.
+    IfSecond,
+    /// Now, and the new ones must be of the right role.
+    NowAndConfirmRole,
+}
+
+/// What has to be forgotten before another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heal {
+    /// The prepared statement, on this connection.
+    Statement,
+    /// The prepared statement, on all connections.
+    StatementEverywhere,
+}
+
+/// Whether the server may be about to change place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failover {
+    No,
+    Maybe,
+    Yes,
+}
+
+impl Failure<'_> {
+    /// Whether it can have changed anything.
+    pub(crate) fn effect(&self) -> Effect {
+        let nothing = match self.event {
+            Event::Unreachable { .. } => true,
+            // The transaction goes on after the driver's own complaint, and may be committed.
+            Event::Driver { written } => !written,
+            Event::Lost { written, .. } => !written || self.is_before_commit(),
+            Event::Answer(_) if self.is_before_commit() => true,
+            Event::Answer(answer) => match self.meaning() {
+                // Ambiguous by definition; or a pooler cut a running query off.
+                Meaning::Ambiguous | Meaning::Protocol => false,
+                // Of severity FATAL, but never while it runs; or, a conflict with recovery, never where one can write.
+                Meaning::KilledIdle
+                | Meaning::NotForwarded
+                | Meaning::TooManyClients
+                | Meaning::NotReady
+                | Meaning::Refused
+                | Meaning::Conflict => true,
+                _ => answer.severity == Some(Severity::Error),
+            },
+        };
+        if nothing { Effect::NotApplied } else { Effect::Unknown }
+    }
+
+    /// Whether it may run again.
+    pub(crate) fn retry(&self) -> Retry {
+        use Condition::{IfIdempotent, Limited, OnceHealed, Scheduled};
+        let retry = match self.meaning() {
+            Meaning::Unreachable { .. }
+            | Meaning::Lost
+            | Meaning::Protocol
+            | Meaning::NotForwarded
+            | Meaning::KilledIdle
+            | Meaning::TooManyClients
+            | Meaning::Shutdown
+            | Meaning::Crash
+            | Meaning::NotReady => Retry::NewConnection(Scheduled),
+            Meaning::ReadOnly => Retry::OtherHost(Scheduled),
+            Meaning::StatementLost | Meaning::StalePlan => Retry::SameConnection(OnceHealed),
+            Meaning::Conflict => Retry::SameConnection(Scheduled),
+            Meaning::Ambiguous => Retry::SameConnection(IfIdempotent),
+            Meaning::OutOfResources | Meaning::InUse => Retry::SameConnection(Limited),
+            Meaning::System => Retry::NewConnection(IfIdempotent),
+            Meaning::AlreadyFailed
+            | Meaning::TransactionTimeout
+            | Meaning::Cancelled
+            | Meaning::Refused
+            | Meaning::Internal
+            | Meaning::Request
+            | Meaning::Driver => Retry::Never,
+        };
+        let retry = match retry {
+            Retry::SameConnection(condition) if self.ends_session() => Retry::NewConnection(condition),
+            retry => retry,
+        };
+        match (self.effect(), retry) {
+            (Effect::NotApplied, retry) => retry,
+            (Effect::Unknown, _) if self.phase == Phase::Commit => Retry::Never,
+            (Effect::Unknown, Retry::Never) => Retry::Never,
+            (Effect::Unknown, Retry::SameConnection(_)) => Retry::SameConnection(IfIdempotent),
+            (Effect::Unknown, Retry::NewConnection(_)) => Retry::NewConnection(IfIdempotent),
+            (Effect::Unknown, Retry::OtherHost(_)) => Retry::OtherHost(IfIdempotent),
+        }
+    }
+
+    /// What the breaker makes of it.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.meaning() {
+            Meaning::Unreachable { .. }
+            | Meaning::Lost
+            | Meaning::Protocol
+            | Meaning::NotForwarded
+            | Meaning::OutOfResources
+            | Meaning::TooManyClients
+            | Meaning::Crash
+            | Meaning::NotReady
+            | Meaning::System
+            | Meaning::Internal => Verdict::Failure,
+            Meaning::AlreadyFailed
+            | Meaning::StatementLost
+            | Meaning::StalePlan
+            | Meaning::Conflict
+            | Meaning::InUse
+            | Meaning::Request => Verdict::Success,
+            Meaning::KilledIdle | Meaning::Ambiguous | Meaning::Driver => Verdict::Nothing,
+            Meaning::ReadOnly => Verdict::WrongHost,
+            Meaning::TransactionTimeout => Verdict::Slow,
+            Meaning::Cancelled if self.was_asked_to_cancel() => Verdict::Nothing,
+            Meaning::Cancelled => Verdict::Failure,
+            Meaning::Shutdown => Verdict::FailureIfSeveral,
+            Meaning::Refused => Verdict::Config,
+        }
+    }
+
+    /// What becomes of the connection.
+    pub(crate) fn fate(&self) -> Fate {
+        match self.meaning() {
+            _ if self.ends_session() => Fate::Discard,
+            Meaning::Protocol
+            | Meaning::NotForwarded
+            | Meaning::ReadOnly
+            | Meaning::KilledIdle
+            | Meaning::TransactionTimeout
+            | Meaning::Shutdown
+            | Meaning::Crash
+            | Meaning::NotReady
+            | Meaning::Refused
+            | Meaning::System
+            | Meaning::Internal => Fate::Discard,
+            // Its transaction is still open; or a second signal may be on its way.
+            Meaning::AlreadyFailed | Meaning::Cancelled => Fate::Settle,
+            Meaning::StatementLost => Fate::DiscardIfRepeated,
+            _ => Fate::Keep,
+        }
+    }
+
+    /// What becomes of the idle connections.
+    pub(crate) fn flush(&self) -> Flush {
+        match self.meaning() {
+            Meaning::Lost | Meaning::Shutdown => Flush::IfSecond,
+            Meaning::Unreachable { refused: true } | Meaning::Crash | Meaning::NotReady | Meaning::Refused => {
+                Flush::Now
+            }
+            Meaning::ReadOnly => Flush::NowAndConfirmRole,
+            _ => Flush::No,
+        }
+    }
+
+    /// Whether the server may be about to change place.
+    pub(crate) fn failover(&self) -> Failover {
+        match self.meaning() {
+            Meaning::Unreachable { .. } | Meaning::ReadOnly | Meaning::NotReady => Failover::Yes,
+            Meaning::Lost
+            | Meaning::Protocol
+            | Meaning::NotForwarded
+            | Meaning::Shutdown
+            | Meaning::Crash
+            | Meaning::System => Failover::Maybe,
+            _ => Failover::No,
+        }
+    }
+
+    /// What has to be forgotten before another try.
+    pub(crate) fn heal(&self) -> Option<Heal> {
+        match self.meaning() {
+            Meaning::StatementLost => Some(Heal::Statement),
+            Meaning::StalePlan => Some(Heal::StatementEverywhere),
+            _ => None,
+        }
+    }
+
+    /// Whether another transaction was in the way: this one, run again as a whole, may succeed.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.meaning() == Meaning::Conflict
+    }
+
+    /// Whether the statement was stopped, by a cancel request or by `statement_timeout`.
+    pub(crate) fn is_cancel(&self) -> bool {
+        self.meaning() == Meaning::Cancelled
+    }
+
+    /// Whether the server only reads, and nobody had asked for that.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.meaning() == Meaning::ReadOnly
+    }
+
+    /// Whether the server's message may quote values of the statement. The others name things: tables, columns, constraints.
+    pub(crate) fn may_quote_values(&self) -> bool {
+        matches!(self.event, Event::Answer(answer) if answer.class() == "22")
+    }
+}

@@ -1,0 +1,363 @@
+use super::questions::{Condition, Failover, Fate, Flush, Heal, Retry};
+use super::*;
+
+use Condition::{IfIdempotent, Limited, OnceHealed, Scheduled};
+use Retry::{Never, NewConnection, OtherHost, SameConnection};
+
+/// What the table says of one failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    /// Outside a transaction, inside one, and at its COMMIT: certainly nothing was applied.
+    nothing: [bool; 3],
+    retry: [Retry; 3],
+    verdict: Verdict,
+    fate: Fate,
+    flush: Flush,
+    failover: Failover,
+}
+
+const ALWAYS: [bool; 3] = [true; 3];
+/// Only a rollback undoes it.
+const IN_TRANSACTION: [bool; 3] = [false, true, false];
+const NEW: [Retry; 3] = [NewConnection(Scheduled); 3];
+const NEW_IF_SAFE: [Retry; 3] = [NewConnection(IfIdempotent), NewConnection(Scheduled), Never];
+
+fn row(event: Event<'static>) -> Row {
+    let phases = [Phase::Autocommit, Phase::Transaction, Phase::Commit];
+    let failures = phases.map(|phase| Failure { phase, event });
+    let first = failures[0];
+    for failure in &failures[1..] {
+        assert_eq!(failure.verdict(), first.verdict());
+        assert_eq!((failure.fate(), failure.flush()), (first.fate(), first.flush()));
+        assert_eq!((failure.failover(), failure.heal()), (first.failover(), first.heal()));
+    }
+    Row {
+        nothing: failures.map(|failure| failure.effect() == Effect::NotApplied),
+        retry: failures.map(|failure| failure.retry()),
+        verdict: first.verdict(),
+        fate: first.fate(),
+        flush: first.flush(),
+        failover: first.failover(),
+    }
+}
+
+fn said(severity: Severity, state: &'static str, message: &'static str) -> Event<'static> {
+    Event::Answer(Answer { severity: Some(severity), state, message, routine: None })
+}
+
+fn error(state: &'static str) -> Row {
+    row(said(Severity::Error, state, ""))
+}
+
+fn fatal(state: &'static str) -> Row {
+    let fatal = row(said(Severity::Fatal, state, ""));
+    assert_eq!(row(said(Severity::Panic, state, "")), fatal, "PANIC is as FATAL");
+    fatal
+}
+
+fn in_phase(phase: Phase, severity: Severity, state: &'static str) -> Failure<'static> {
+    Failure { phase, event: said(severity, state, "") }
+}
+
+fn lost(written: bool, last_words: Option<&'static str>) -> Row {
+    row(Event::Lost { written, last_words })
+}
+
+/// An error of the request: everything is well otherwise.
+const REQUEST: Row = Row {
+    nothing: ALWAYS,
+    retry: [Never; 3],
+    verdict: Verdict::Success,
+    fate: Fate::Keep,
+    flush: Flush::No,
+    failover: Failover::No,
+};
+
+/// A connection that ended, with the request on it.
+const LOST: Row = Row {
+    nothing: IN_TRANSACTION,
+    retry: NEW_IF_SAFE,
+    verdict: Verdict::Failure,
+    fate: Fate::Discard,
+    flush: Flush::IfSecond,
+    failover: Failover::Maybe,
+};
+
+#[test]
+fn no_connection_came_about() {
+    let unreachable = row(Event::Unreachable { refused: false });
+    let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::No, failover: Failover::Yes, ..LOST };
+    assert_eq!(unreachable, expected);
+    assert_eq!(row(Event::Unreachable { refused: true }), Row { flush: Flush::Now, ..expected });
+}
+
+#[test]
+fn lost_in_flight() {
+    assert_eq!(lost(true, None), LOST);
+    assert_eq!(lost(false, None), Row { nothing: ALWAYS, retry: NEW, ..LOST });
+    assert_eq!(lost(true, Some("01000")), LOST, "a notice that explains nothing");
+}
+
+#[test]
+fn lost_after_last_words() {
+    assert_eq!(lost(true, Some("57P02")), fatal("57P02"));
+    assert_eq!(lost(true, Some("57P01")), fatal("57P01"));
+    assert_eq!(lost(true, Some("57P03")), Row { nothing: IN_TRANSACTION, retry: NEW_IF_SAFE, ..fatal("57P03") });
+    let idle = Row { nothing: IN_TRANSACTION, retry: NEW_IF_SAFE, ..fatal("57P05") };
+    assert_eq!(lost(true, Some("57P05")), idle, "the notice may be older than the request");
+    assert_eq!(lost(true, Some("25P03")), idle);
+    assert_eq!(lost(true, Some("57P04")).verdict, Verdict::Config);
+}
+
+#[test]
+fn class_08_fatal_and_08p01() {
+    let expected = Row { flush: Flush::No, ..LOST };
+    for state in ["08000", "08003", "08006", "08P01"] {
+        assert_eq!(fatal(state), expected, "{state}");
+    }
+    assert_eq!(error("08P01"), expected, "a pooler says ERROR and hangs up");
+}
+
+#[test]
+fn class_08_error_is_a_foreign_server() {
+    for state in ["08000", "08001", "08006"] {
+        assert_eq!(error(state), REQUEST, "{state}");
+    }
+}
+
+#[test]
+fn a_pooler_had_no_server() {
+    let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::No, ..LOST };
+    for message in ["query_wait_timeout", "server login has been failing, cached error: no (server_login_retry)"] {
+        assert_eq!(row(said(Severity::Fatal, "08P01", message)), expected, "{message}");
+    }
+    assert_eq!(row(said(Severity::Fatal, "08P01", "query timeout")), fatal("08P01"));
+}
+
+#[test]
+fn read_only_25006() {
+    let expected = Row {
+        retry: [OtherHost(Scheduled); 3],
+        verdict: Verdict::WrongHost,
+        fate: Fate::Discard,
+        flush: Flush::NowAndConfirmRole,
+        failover: Failover::Yes,
+        ..REQUEST
+    };
+    assert_eq!(error("25006"), expected);
+    assert!(in_phase(Phase::Transaction, Severity::Error, "25006").is_read_only());
+}
+
+#[test]
+fn read_only_25006_where_one_had_asked_for_it() {
+    assert_eq!(row_in(Phase::ReadOnlyTransaction, "25006"), row_in(Phase::ReadOnlyTransaction, "42601"));
+    assert!(!in_phase(Phase::ReadOnlyTransaction, Severity::Error, "25006").is_read_only());
+}
+
+fn row_in(phase: Phase, state: &'static str) -> (Effect, Retry, Verdict, Fate, Flush, Failover) {
+    let failure = in_phase(phase, Severity::Error, state);
+    (failure.effect(), failure.retry(), failure.verdict(), failure.fate(), failure.flush(), failure.failover())
+}
+
+#[test]
+fn transaction_already_failed_25p02() {
+    assert_eq!(error("25P02"), Row { fate: Fate::Settle, ..REQUEST });
+}
+
+#[test]
+fn killed_while_idle_25p03_57p05() {
+    let expected = Row { retry: NEW, verdict: Verdict::Nothing, fate: Fate::Discard, ..REQUEST };
+    assert_eq!(fatal("25P03"), expected);
+    assert_eq!(fatal("57P05"), expected);
+}
+
+#[test]
+fn transaction_timeout_25p04() {
+    let expected = Row { nothing: IN_TRANSACTION, verdict: Verdict::Slow, fate: Fate::Discard, ..REQUEST };
+    assert_eq!(fatal("25P04"), expected);
+}
+
+#[test]
+fn prepared_statement_lost_26000_42p05() {
+    let expected = Row { retry: [SameConnection(OnceHealed); 3], fate: Fate::DiscardIfRepeated, ..REQUEST };
+    for state in ["26000", "42P05"] {
+        assert_eq!(error(state), expected, "{state}");
+        assert_eq!(in_phase(Phase::Autocommit, Severity::Error, state).heal(), Some(Heal::Statement));
+    }
+}
+
+#[test]
+fn stale_plan_0a000() {
+    let english = "cached plan must not change result type";
+    let german = "gecachter Plan darf den Ergebnistyp nicht ändern";
+    let routine = |routine| Answer { severity: Some(Severity::Error), state: "0A000", message: german, routine };
+    let by_routine = Event::Answer(routine(Some("RevalidateCachedQuery")));
+    for event in [said(Severity::Error, "0A000", english), by_routine] {
+        assert_eq!(row(event), Row { retry: [SameConnection(OnceHealed); 3], ..REQUEST });
+        let failure = Failure { phase: Phase::Autocommit, event };
+        assert_eq!(failure.heal(), Some(Heal::StatementEverywhere));
+    }
+    assert_eq!(row(Event::Answer(routine(None))), REQUEST);
+}
+
+#[test]
+fn not_supported_0a000_is_no_stale_plan() {
+    assert_eq!(error("0A000"), REQUEST);
+    assert_eq!(in_phase(Phase::Autocommit, Severity::Error, "0A000").heal(), None);
+}
+
+#[test]
+fn conflict_40001_40p01() {
+    for state in ["40001", "40P01"] {
+        assert_eq!(error(state), Row { retry: [SameConnection(Scheduled); 3], ..REQUEST }, "{state}");
+        assert!(in_phase(Phase::Transaction, Severity::Error, state).is_conflict());
+    }
+    let recovery = Row { retry: NEW, fate: Fate::Discard, ..REQUEST };
+    assert_eq!(fatal("40001"), recovery, "a standby's conflict with recovery");
+}
+
+#[test]
+fn ambiguous_40003_08007() {
+    let retry = [SameConnection(IfIdempotent), SameConnection(IfIdempotent), Never];
+    let expected = Row { nothing: IN_TRANSACTION, retry, verdict: Verdict::Nothing, ..REQUEST };
+    assert_eq!(error("40003"), expected);
+    assert_eq!(error("08007"), expected);
+}
+
+#[test]
+fn disk_and_memory_53100_53200() {
+    let expected = Row { retry: [SameConnection(Limited); 3], verdict: Verdict::Failure, ..REQUEST };
+    for state in ["53000", "53100", "53200"] {
+        assert_eq!(error(state), expected, "{state}");
+    }
+    let retry = [NewConnection(IfIdempotent), NewConnection(Limited), Never];
+    let ended = Row { nothing: IN_TRANSACTION, retry, fate: Fate::Discard, ..expected };
+    assert_eq!(fatal("53200"), ended);
+}
+
+#[test]
+fn too_many_clients_53300() {
+    assert_eq!(fatal("53300"), Row { retry: NEW, verdict: Verdict::Failure, fate: Fate::Discard, ..REQUEST });
+}
+
+#[test]
+fn limits_53400_54xxx() {
+    for state in ["53400", "54000", "54001"] {
+        assert_eq!(error(state), REQUEST, "{state}");
+    }
+}
+
+#[test]
+fn in_use_55006_55p03() {
+    for state in ["55006", "55P03"] {
+        assert_eq!(error(state), Row { retry: [SameConnection(Limited); 3], ..REQUEST }, "{state}");
+    }
+}
+
+#[test]
+fn cancelled_57014() {
+    let settled = Row { fate: Fate::Settle, ..REQUEST };
+    let by_timeout = row(said(Severity::Error, "57014", "canceling statement due to statement timeout"));
+    assert_eq!(by_timeout, Row { verdict: Verdict::Failure, ..settled });
+    let by_request = row(said(Severity::Error, "57014", "canceling statement due to user request"));
+    assert_eq!(by_request, Row { verdict: Verdict::Nothing, ..settled });
+    assert!(in_phase(Phase::Autocommit, Severity::Error, "57014").is_cancel());
+}
+
+#[test]
+fn shutdown_57p01() {
+    assert_eq!(fatal("57P01"), Row { verdict: Verdict::FailureIfSeveral, ..LOST });
+}
+
+#[test]
+fn crash_57p02() {
+    assert_eq!(fatal("57P02"), Row { flush: Flush::Now, ..LOST });
+}
+
+#[test]
+fn starting_or_stopping_57p03() {
+    let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::Now, failover: Failover::Yes, ..LOST };
+    assert_eq!(fatal("57P03"), expected);
+}
+
+#[test]
+fn database_gone_57p04_3d000() {
+    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, flush: Flush::Now, ..REQUEST };
+    assert_eq!(fatal("57P04"), expected);
+    assert_eq!(fatal("3D000"), expected);
+    assert_eq!(error("3D000"), REQUEST, "DROP DATABASE of another one");
+}
+
+#[test]
+fn system_and_config_file_58xxx_f0xxx() {
+    let expected = Row {
+        nothing: ALWAYS,
+        retry: [NewConnection(IfIdempotent); 3],
+        verdict: Verdict::Failure,
+        fate: Fate::Discard,
+        flush: Flush::No,
+        failover: Failover::Maybe,
+    };
+    for state in ["58000", "58030", "58P01", "F0000", "F0001"] {
+        assert_eq!(error(state), expected, "{state}");
+    }
+    let retry = [NewConnection(IfIdempotent), NewConnection(IfIdempotent), Never];
+    assert_eq!(fatal("58030"), Row { nothing: IN_TRANSACTION, retry, ..expected });
+}
+
+#[test]
+fn internal_xx000_xx001_xx002() {
+    let expected = Row { verdict: Verdict::Failure, fate: Fate::Discard, ..REQUEST };
+    for state in ["XX000", "XX001", "XX002"] {
+        assert_eq!(error(state), expected, "{state}");
+        assert_eq!(fatal(state), Row { nothing: IN_TRANSACTION, ..expected }, "{state}");
+    }
+}
+
+#[test]
+fn authentication_28xxx() {
+    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, flush: Flush::Now, ..REQUEST };
+    assert_eq!(fatal("28000"), expected);
+    assert_eq!(fatal("28P01"), expected);
+}
+
+#[test]
+fn whatever_else_refuses_a_dial_is_a_setting() {
+    for state in ["28P01", "3D000", "42501", "42704", "22023"] {
+        let failure = Failure::at_connect(state);
+        assert_eq!((failure.verdict(), failure.retry()), (Verdict::Config, Never), "{state}");
+        assert_eq!((failure.effect(), failure.flush()), (Effect::NotApplied, Flush::Now), "{state}");
+    }
+    for state in ["53300", "57P03", "08006", "XX000"] {
+        assert_eq!(Failure::at_connect(state).verdict(), Verdict::Failure, "{state}");
+    }
+}
+
+#[test]
+fn data_constraint_syntax_and_whatever_else_is_the_requests() {
+    for state in ["22012", "23505", "42601", "42501", "P0001", "44000", "", "é", "2"] {
+        assert_eq!(error(state), REQUEST, "{state}");
+    }
+}
+
+#[test]
+fn what_ends_the_session_costs_the_connection_whatever_its_code() {
+    for state in ["22012", "23505", "42P01", "ZZZZZ", ""] {
+        assert_eq!(fatal(state), LOST, "{state}");
+        let foreign = Event::Answer(Answer { severity: None, state, message: "", routine: None });
+        assert_eq!(row(foreign), LOST, "{state}, of a severity that is not known");
+    }
+}
+
+#[test]
+fn the_drivers_own() {
+    let expected = Row { nothing: [false; 3], verdict: Verdict::Nothing, ..REQUEST };
+    assert_eq!(row(Event::Driver { written: true }), expected);
+    assert_eq!(row(Event::Driver { written: false }), Row { nothing: ALWAYS, ..expected });
+}
+
+#[test]
+fn only_class_22_quotes_values() {
+    assert!(in_phase(Phase::Autocommit, Severity::Error, "22P02").may_quote_values());
+    assert!(!in_phase(Phase::Autocommit, Severity::Error, "23505").may_quote_values());
+}
