@@ -2,20 +2,25 @@
 
 mod client;
 mod dial;
+#[allow(dead_code, reason = "settling and transactions ask")]
+mod epitaph;
 mod factory;
 mod hooks;
 mod hosts;
 mod identity;
+mod questions;
 mod secure;
 mod session;
 mod socket;
 mod stream;
+#[allow(dead_code, reason = "settling and transactions ask")]
+mod task;
+#[allow(dead_code, reason = "settling and transactions ask")]
+mod wire;
 
 use std::sync::Arc;
 
 use deadpool_postgres::{ClientWrapper, Object, StatementCache};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 pub use self::client::Client;
 pub(crate) use self::dial::Dialer;
@@ -24,6 +29,7 @@ pub(crate) use self::hooks::Hooks;
 use self::identity::Identity;
 pub(crate) use self::secure::Connector;
 pub use self::socket::Socket;
+use self::task::Task;
 use crate::slots::Connection;
 
 /// A connection, and the task that drives it.
@@ -38,16 +44,14 @@ pub(crate) struct Conn {
     client: Identity,
     /// Whether `&mut` access was given.
     touched: bool,
-    task: JoinHandle<()>,
-    /// Dropped with the connection: the task then has a second left. Used to tell it that the connection is no longer the pool's.
-    alive: oneshot::Sender<()>,
+    task: Task,
 }
 
 impl Conn {
-    async fn new(client: tokio_postgres::Client, task: JoinHandle<()>, alive: oneshot::Sender<()>) -> Self {
+    async fn new(client: tokio_postgres::Client, task: Task) -> Self {
         let identity = Identity::of(&client);
         let object = factory::wrap(client).await;
-        Self { statements: Arc::clone(&object.statement_cache), object, client: identity, touched: false, task, alive }
+        Self { statements: Arc::clone(&object.statement_cache), object, client: identity, touched: false, task }
     }
 
     fn object_mut(&mut self) -> &mut Object {
@@ -56,7 +60,7 @@ impl Conn {
     }
 
     fn detach(self) -> ClientWrapper {
-        let _ = self.alive.send(());
+        self.task.release();
         Object::take(self.object)
     }
 }
@@ -70,8 +74,8 @@ impl Connection for Box<Conn> {
 
     /// Says goodbye to the server and waits for the task to end.
     async fn close(self) {
-        let Conn { object, task, alive, .. } = *self;
-        drop((object, alive));
-        let _ = task.await;
+        let Conn { object, task, .. } = *self;
+        drop(object);
+        task.ended().await;
     }
 }

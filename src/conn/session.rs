@@ -1,24 +1,15 @@
-//! A session on a finished stream: start-up, the server's role, the owner's hook, and the task that drives it all.
-
-use std::future::pending;
-use std::pin::pin;
-use std::time::Duration;
+//! A session on a finished stream: start-up, the server's role, the owner's hook.
 
 use deadpool_postgres::Object;
-use futures_util::future::select;
-use tokio::sync::oneshot;
-use tokio::time;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Config, Connection, Error, SimpleQueryMessage};
+use tokio_postgres::{Config, Error, SimpleQueryMessage};
 
 use super::Conn;
 use super::hooks::Hooks;
 use super::stream::Stream;
+use super::task::Task;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::slots::Connection as _;
-
-/// A connection task that has not ended this long after its client is gone is cut off.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
 /// Makes a connection of `stream`. `target` is what errors call the server.
 pub(super) async fn begin(
@@ -27,11 +18,11 @@ pub(super) async fn begin(
     config: &Config,
     hooks: &Hooks,
 ) -> Result<Box<Conn>, ConnectError> {
+    let wire = stream.wire();
     let started = stream.start_up(config.clone()).await;
     let (client, connection) = started.map_err(|error| ConnectError::handshake(target, error))?;
-    let (alive, gone) = oneshot::channel();
-    let task = tokio::spawn(drive(connection, gone));
-    let conn = Box::new(Conn::new(client, task, alive).await);
+    let task = Task::spawn(connection, wire);
+    let conn = Box::new(Conn::new(client, task).await);
     match prepare(&conn.object, target, config, hooks).await {
         Ok(()) => Ok(conn),
         Err(error) => {
@@ -59,15 +50,4 @@ async fn prepare(object: &Object, target: &str, config: &Config, hooks: &Hooks) 
 async fn is_read_only(object: &Object) -> Result<bool, Error> {
     let answer = object.simple_query("SHOW transaction_read_only").await?;
     Ok(answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
-}
-
-/// Moves bytes until the connection ends, or until its client has been gone for a second.
-async fn drive(connection: Connection<Stream, Stream>, gone: oneshot::Receiver<()>) {
-    let cut_off = async {
-        match gone.await {
-            Ok(()) => pending().await, // detached: it is its owner's affair
-            Err(_) => time::sleep(LONGEST_GOODBYE).await,
-        }
-    };
-    select(pin!(connection), pin!(cut_off)).await;
 }

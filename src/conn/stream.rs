@@ -1,10 +1,11 @@
-//! What the driver reads and writes: a finished stream, with TLS or without.
+//! What the driver reads and writes: a finished stream, with TLS or without, and with one who listens.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{self, Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{Config, SslMode, SslNegotiation};
@@ -12,20 +13,27 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, Error};
 
 use super::socket::Socket;
+use super::wire::{Listener, Wire};
 
 /// A finished stream.
 pub(super) struct Stream {
     inner: Box<dyn TlsStream + Send + Unpin>,
     is_tls: bool,
+    listener: Listener,
 }
 
 impl Stream {
     pub(super) fn plain(socket: Socket) -> Self {
-        Self { inner: Box::new(socket), is_tls: false }
+        Self { inner: Box::new(socket), is_tls: false, listener: Listener::default() }
     }
 
     pub(super) fn tls(stream: impl TlsStream + Send + Unpin + 'static) -> Self {
-        Self { inner: Box::new(stream), is_tls: true }
+        Self { inner: Box::new(stream), is_tls: true, listener: Listener::default() }
+    }
+
+    /// Where to find what passes here.
+    pub(super) fn wire(&self) -> Arc<Wire> {
+        Arc::clone(self.listener.wire())
     }
 
     /// Start-up and authentication, up to the server's first ReadyForQuery.
@@ -62,20 +70,38 @@ impl TlsStream for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let known = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        match read {
+            Poll::Ready(_) => self.listener.has_read(&buf.filled()[known..]),
+            Poll::Pending => self.listener.found_nothing_to_read(),
+        }
+        read
     }
 }
 
+/// Not vectored: the driver writes from one buffer.
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        self.listener.will_write()?;
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        match &written {
+            Poll::Ready(Ok(count)) => self.listener.has_written(&buf[..*count]),
+            Poll::Ready(Err(_)) => {} // nobody knows how far it got
+            Poll::Pending => self.listener.could_not_write(),
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        self.listener.will_flush()?;
+        task::ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        self.listener.has_flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.listener.will_flush()?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

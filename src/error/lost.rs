@@ -1,38 +1,103 @@
-//! Why a connection was lost.
+//! How a connection was lost.
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 use tokio_postgres::error::SqlState;
 
-/// Why a connection was lost, as far as it is known.
+/// How a connection was lost: what the driver, which only says "connection closed", does not tell.
+///
+/// `Display` is one line for a log, without detail that may quote values.
 #[derive(Debug)]
 pub struct Lost {
-    sqlstate: Option<SqlState>,
-    reason: &'static str,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    how: How,
+    source: Option<tokio_postgres::Error>,
+}
+
+#[derive(Debug)]
+enum How {
+    /// The server gave a reason.
+    Told(SqlState, String),
+    /// It gave none.
+    Closed,
+    Socket,
+    /// What it said could not be understood, or answered nothing that was asked.
+    Garbled,
+    Sealed,
+    Abandoned,
 }
 
 impl Lost {
-    #[cfg(test)]
-    pub(crate) fn for_test(sqlstate: Option<SqlState>, reason: &'static str) -> Self {
-        Self { sqlstate, reason, source: None }
+    /// What the server said last counts, if it said anything; else what ended the driver.
+    pub(crate) fn new(last_words: Option<(SqlState, String)>, error: tokio_postgres::Error) -> Self {
+        let how = match (last_words, io_kind(&error)) {
+            (Some((state, message)), _) => How::Told(state, message),
+            // TLS misses the other side's goodbye.
+            (None, Some(io::ErrorKind::UnexpectedEof)) => How::Closed,
+            (None, Some(_)) => How::Socket,
+            (None, None) if error.is_closed() => How::Closed,
+            (None, None) => How::Garbled,
+        };
+        Self { how, source: Some(error) }
     }
 
-    /// The SQLSTATE of the server's last words on the connection.
+    /// The pool had given it up.
+    pub(crate) fn sealed() -> Self {
+        Self { how: How::Sealed, source: None }
+    }
+
+    /// Nobody was left to drive it.
+    pub(crate) fn abandoned() -> Self {
+        Self { how: How::Abandoned, source: None }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(last_words: SqlState, message: &str) -> Self {
+        Self { how: How::Told(last_words, message.to_owned()), source: None }
+    }
+
+    /// The SQLSTATE, if the server gave a reason: 57P01 for a shutdown or a terminated session, 57P02 for a crash ...
     pub fn sqlstate(&self) -> Option<&SqlState> {
-        self.sqlstate.as_ref()
+        match &self.how {
+            How::Told(state, _) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// The last of the causes says most.
+    fn root_cause(&self) -> String {
+        let causes = std::iter::successors(self.source(), |error| (*error).source());
+        causes.last().map(ToString::to_string).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason)
+        match &self.how {
+            How::Told(state, message) => {
+                let what = match *state {
+                    SqlState::ADMIN_SHUTDOWN => "the server was shut down, or an administrator ended the connection",
+                    SqlState::CRASH_SHUTDOWN => "the server crashed",
+                    _ => "the server ended the connection",
+                };
+                write!(f, "{what} ({}: {message})", state.code())
+            }
+            How::Closed => f.write_str("the server closed the connection"),
+            How::Socket => write!(f, "the socket failed: {}", self.root_cause()),
+            How::Garbled => write!(f, "the server was not understood: {}", self.root_cause()),
+            How::Sealed => f.write_str("the pool gave the connection up"),
+            How::Abandoned => f.write_str("the runtime that drove the connection ended"),
+        }
     }
 }
 
 impl StdError for Lost {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.source.as_ref().map(|source| source as _)
     }
+}
+
+fn io_kind(error: &tokio_postgres::Error) -> Option<io::ErrorKind> {
+    Some(error.source()?.downcast_ref::<io::Error>()?.kind())
 }

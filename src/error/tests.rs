@@ -61,7 +61,7 @@ async fn duplicate() -> DriverError {
 
 fn lost() -> Option<Arc<Lost>> {
     let state = SqlState::from_code("57P02");
-    Some(Arc::new(Lost::for_test(Some(state), "a server process crashed")))
+    Some(Arc::new(Lost::for_test(state, "a server process crashed")))
 }
 
 fn status() -> Status {
@@ -156,7 +156,12 @@ async fn a_commit_without_an_answer_is_not_known() {
     check(&error, "commit_unknown", Effect::Unknown, &unknown("no answer to COMMIT came in time"));
 
     let error = Error::of_statement(closed().await, true, Phase::Commit, lost());
-    check(&error, "commit_unknown", Effect::Unknown, &unknown("connection lost: a server process crashed"));
+    check(
+        &error,
+        "commit_unknown",
+        Effect::Unknown,
+        &unknown("connection lost: the server crashed (57P02: a server process crashed)"),
+    );
     assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
 
     let terminated = plain("FATAL", "57P01", "terminating connection due to administrator command").await;
@@ -218,14 +223,25 @@ async fn a_message_is_one_line_and_not_endless() {
 #[tokio::test]
 async fn a_lost_connection_says_whether_anything_was_applied() {
     let error = Error::of_statement(closed().await, true, Phase::Autocommit, lost());
-    let line = "connection lost: a server process crashed; whether it was applied is not known";
+    let line =
+        "connection lost: the server crashed (57P02: a server process crashed); whether it was applied is not known";
     check(&error, "postgres", Effect::Unknown, line);
     assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
 
     let error = Error::of_statement(closed().await, false, Phase::Autocommit, lost());
-    check(&error, "postgres", Effect::NotApplied, "connection lost: a server process crashed");
+    check(
+        &error,
+        "postgres",
+        Effect::NotApplied,
+        "connection lost: the server crashed (57P02: a server process crashed)",
+    );
     let error = Error::of_statement(closed().await, true, Phase::Transaction, lost());
-    check(&error, "postgres", Effect::NotApplied, "connection lost: a server process crashed");
+    check(
+        &error,
+        "postgres",
+        Effect::NotApplied,
+        "connection lost: the server crashed (57P02: a server process crashed)",
+    );
 
     let error = Error::from(closed().await);
     check(&error, "postgres", Effect::Unknown, "connection closed; whether it was applied is not known");

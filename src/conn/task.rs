@@ -1,0 +1,186 @@
+//! The task that drives one connection, and its owner's side of it.
+//!
+//! It polls the driver for messages, so that it learns how the connection ends; watches the server's role; and answers the question
+//! whether everything is at rest.
+
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::select;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time;
+use tokio_postgres::Connection;
+
+use super::epitaph::Epitaph;
+use super::questions::Questions;
+use super::stream::Stream;
+use super::wire::Wire;
+use crate::error::Lost;
+
+/// A task that has not ended this long after its client is gone is cut off.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
+
+/// What the owner of a connection holds of its task. Dropped, the task has a second left.
+#[derive(Debug)]
+pub(crate) struct Task {
+    handle: JoinHandle<()>,
+    /// Dropped with the connection. Used to tell the task that the connection is no longer the pool's.
+    alive: oneshot::Sender<()>,
+    wire: Arc<Wire>,
+    shared: Arc<Shared>,
+    server_version: Option<String>,
+}
+
+/// What the task tells its owner.
+#[derive(Debug, Default)]
+struct Shared {
+    questions: Questions,
+    role: AtomicU8,
+    epitaph: Arc<Epitaph>,
+}
+
+impl Task {
+    /// Begins to drive `connection`, on whose stream `wire` listens.
+    pub(super) fn spawn(connection: Connection<Stream, Stream>, wire: Arc<Wire>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let server_version = connection.parameter("server_version").map(str::to_owned);
+        shared.set_role(&connection);
+        let parameters = wire.parameters();
+        let ending = Ending { shared: Arc::clone(&shared), wire: Arc::clone(&wire) };
+        let (alive, gone) = oneshot::channel();
+        let handle = tokio::spawn(until_gone(Drive { ending, connection, parameters }, gone));
+        Self { handle, alive, wire, shared, server_version }
+    }
+
+    pub(crate) fn wire(&self) -> &Arc<Wire> {
+        &self.wire
+    }
+
+    pub(crate) fn epitaph(&self) -> &Arc<Epitaph> {
+        &self.shared.epitaph
+    }
+
+    /// Resolves with `true` when nothing is left to be written, read or answered: after this was asked the driver was polled, nothing waits in
+    /// it, and nobody has to take anything from it first. At once if it is so already, without asking the server. `false` if the
+    /// connection has ended. Dropping the future withdraws the question.
+    pub(crate) async fn quiet(&self) -> bool {
+        self.shared.questions.ask().await
+    }
+
+    /// Whether the server takes no writes: a standby, or one made so by its settings. `None` if it does not tell, as before version 14.
+    pub(crate) fn is_read_only(&self) -> Option<bool> {
+        ROLES[usize::from(self.shared.role.load(Relaxed))]
+    }
+
+    /// As the server told it at start-up: "17.2 (Debian 17.2-1)".
+    pub(crate) fn server_version(&self) -> Option<&str> {
+        self.server_version.as_deref()
+    }
+
+    /// The connection is no longer the pool's: it ends when its client does, however long that takes.
+    pub(super) fn release(self) {
+        let _ = self.alive.send(());
+    }
+
+    /// Waits for the end, at most a second. The client must be gone.
+    pub(super) async fn ended(self) {
+        drop(self.alive);
+        let _ = self.handle.await;
+    }
+}
+
+const ROLES: [Option<bool>; 3] = [None, Some(false), Some(true)];
+
+impl Shared {
+    fn set_role(&self, connection: &Connection<Stream, Stream>) {
+        let is_on = |name| connection.parameter(name).map(|value| value == "on");
+        let role = match (is_on("in_hot_standby"), is_on("default_transaction_read_only")) {
+            (Some(true), _) | (_, Some(true)) => 2,
+            (Some(false), _) => 1,
+            (None, _) => 0,
+        };
+        self.role.store(role, Relaxed);
+    }
+}
+
+/// Until the connection ends, or until its client has been gone for a second.
+async fn until_gone(drive: Drive, gone: oneshot::Receiver<()>) {
+    let cut_off = async {
+        match gone.await {
+            Ok(()) => pending().await, // detached: it is its owner's affair
+            Err(_) => time::sleep(LONGEST_GOODBYE).await,
+        }
+    };
+    select(pin!(drive), pin!(cut_off)).await;
+}
+
+/// Moves bytes until the connection ends.
+struct Drive {
+    /// Dropped first: before the driver tells anybody.
+    ending: Ending,
+    connection: Connection<Stream, Stream>,
+    /// How many the server had told when the role was last looked at.
+    parameters: u64,
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let (shared, wire) = (&this.ending.shared, &this.ending.wire);
+        let question = shared.questions.last(cx.waker());
+        loop {
+            wire.begin_reading();
+            match this.connection.poll_message(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(_))) => {} // a notice; if it is the last, the wire has heard it
+                Poll::Ready(Some(Err(error))) => {
+                    this.ending.lost(error);
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => {
+                    shared.epitaph.write(None);
+                    return Poll::Ready(());
+                }
+            }
+        }
+        if wire.has_read_all() {
+            let parameters = wire.parameters();
+            if this.parameters != parameters {
+                this.parameters = parameters;
+                shared.set_role(&this.connection);
+            }
+            if wire.is_quiet() {
+                shared.questions.answer(question);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Says how it ended, in whatever way it ends.
+struct Ending {
+    shared: Arc<Shared>,
+    wire: Arc<Wire>,
+}
+
+impl Ending {
+    fn lost(&self, error: tokio_postgres::Error) {
+        let lost = if self.wire.is_sealed() { Lost::sealed() } else { Lost::new(self.wire.last_words(), error) };
+        self.shared.epitaph.write(Some(lost));
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.shared.epitaph.write(Some(Lost::abandoned()));
+        self.shared.questions.end();
+    }
+}

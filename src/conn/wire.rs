@@ -1,0 +1,263 @@
+//! What passes between driver and server, overheard.
+//!
+//! The [`Stream`](super::stream::Stream) shows each byte it moves to a [`Listener`], which belongs to it alone and takes no lock.
+//! What others want to know is published in the [`Wire`] before the driver sees the bytes: whoever is told something by the driver
+//! finds here at least what told the driver.
+
+mod backend;
+mod frames;
+mod frontend;
+mod ledger;
+
+use std::io;
+use std::mem;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_postgres::error::SqlState;
+
+use self::backend::Backend;
+use self::frontend::Frontend;
+use self::ledger::Ledger;
+
+/// In the word that counts writes.
+const SEALED: u64 = 1 << 63;
+
+/// As of the last ReadyForQuery.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransactionStatus {
+    #[default]
+    Idle,
+    Open,
+    Failed,
+}
+
+/// The last command that was completed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    #[default]
+    Other,
+    Begin,
+    Commit,
+    /// Also of ROLLBACK TO SAVEPOINT, and of a COMMIT that rolled back.
+    Rollback,
+    Savepoint,
+    Release,
+}
+
+/// What is known of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// How many writes were attempted, and whether more may be: one word, so that the two cannot contradict each other.
+    writes: AtomicU64,
+    unanswered: AtomicUsize,
+    in_flight: AtomicUsize,
+    /// A write was attempted after which nothing has been flushed.
+    is_unflushed: AtomicBool,
+    has_read_all: AtomicBool,
+    status: AtomicU8,
+    tag: AtomicU8,
+    errors: AtomicU64,
+    parameters: AtomicU64,
+    has_touched_session: AtomicBool,
+    process_id: AtomicI32,
+    last_words: Mutex<Option<(SqlState, String)>>,
+}
+
+impl Wire {
+    /// How many writes were attempted so far, successful or not.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.writes.load(Acquire) & !SEALED
+    }
+
+    /// Forbids every further write. Returns the writes attempted up to then: if they are as many as before a request was given to the
+    /// driver, the server has seen nothing of it and never will.
+    pub(crate) fn seal(&self) -> u64 {
+        self.writes.fetch_or(SEALED, AcqRel) & !SEALED
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.writes.load(Acquire) & SEALED != 0
+    }
+
+    /// Requests written and not yet answered, without the driver's own housekeeping. Ask this first: what else is asked after it is at
+    /// least as new.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.load(Acquire)
+    }
+
+    /// Whether nothing is unanswered, housekeeping included, and nothing that was begun to be written is still on this side. Requests may
+    /// wait in the driver all the same: ask the task.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.load(Acquire) == 0 && !self.is_unflushed.load(Acquire)
+    }
+
+    pub(crate) fn status(&self) -> TransactionStatus {
+        TransactionStatus::ALL[usize::from(self.status.load(Acquire))]
+    }
+
+    pub(crate) fn last_tag(&self) -> Tag {
+        Tag::ALL[usize::from(self.tag.load(Acquire))]
+    }
+
+    /// How many errors the server has reported since start-up.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Acquire)
+    }
+
+    /// Whether a command was seen that may have left something in the session, or a parameter that changed, since
+    /// [`forget_session`](Self::forget_session).
+    pub(crate) fn has_touched_session(&self) -> bool {
+        self.has_touched_session.load(Acquire)
+    }
+
+    pub(crate) fn forget_session(&self) {
+        self.has_touched_session.store(false, Release);
+    }
+
+    /// Of the server's process; 0 if the server has not told.
+    pub(crate) fn process_id(&self) -> i32 {
+        self.process_id.load(Relaxed)
+    }
+
+    /// How many times the server has told the value of a parameter.
+    pub(super) fn parameters(&self) -> u64 {
+        self.parameters.load(Acquire)
+    }
+
+    /// What the server gave as the reason for ending the connection.
+    pub(super) fn last_words(&self) -> Option<(SqlState, String)> {
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks anew whether all was read.
+    pub(super) fn begin_reading(&self) {
+        self.has_read_all.store(false, Relaxed);
+    }
+
+    /// Whether the driver has since looked for more to read and found none. Else it waits for somebody to take what it has read.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.has_read_all.load(Relaxed)
+    }
+
+    /// Counts an attempt to write, before it is made; fails once sealed.
+    fn announce(&self) -> io::Result<()> {
+        self.is_unflushed.store(true, Release);
+        let unless_sealed = |writes| (writes & SEALED == 0).then(|| writes + 1);
+        match self.writes.fetch_update(AcqRel, Acquire, unless_sealed) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(sealed()),
+        }
+    }
+
+    /// The attempt came to nothing. Whoever has sealed meanwhile has counted it, to be on the safe side.
+    fn take_back(&self) {
+        self.writes.fetch_sub(1, AcqRel);
+    }
+}
+
+fn sealed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the connection is sealed: nothing more is written to it")
+}
+
+impl TransactionStatus {
+    const ALL: [Self; 3] = [Self::Idle, Self::Open, Self::Failed];
+
+    /// What is not known is not taken to be idle.
+    fn of(byte: Option<u8>) -> Self {
+        match byte {
+            Some(b'I') => Self::Idle,
+            Some(b'T') => Self::Open,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl Tag {
+    const ALL: [Self; 6] = [Self::Other, Self::Begin, Self::Commit, Self::Rollback, Self::Savepoint, Self::Release];
+
+    fn of(tag: &[u8]) -> Self {
+        match tag {
+            b"BEGIN" | b"START TRANSACTION" => Self::Begin,
+            b"COMMIT" => Self::Commit,
+            b"ROLLBACK" => Self::Rollback,
+            b"SAVEPOINT" => Self::Savepoint,
+            b"RELEASE" => Self::Release,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What the stream tells of all it does.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    wire: Arc<Wire>,
+    frontend: Frontend,
+    backend: Backend,
+    ledger: Ledger,
+}
+
+impl Listener {
+    pub(super) fn wire(&self) -> &Arc<Wire> {
+        &self.wire
+    }
+
+    /// A write is about to be attempted; or not, if that is forbidden.
+    pub(super) fn will_write(&self) -> io::Result<()> {
+        self.wire.announce()
+    }
+
+    /// Nothing could be written yet.
+    pub(super) fn could_not_write(&self) {
+        self.wire.take_back();
+    }
+
+    pub(super) fn has_written(&mut self, bytes: &[u8]) {
+        // Before that the driver writes what has no type, and no requests.
+        if self.backend.heard.is_started {
+            self.frontend.feed(bytes, &mut self.ledger);
+            self.publish_requests();
+        }
+    }
+
+    /// Once sealed, nothing goes out that lies in a buffer below us.
+    pub(super) fn will_flush(&self) -> io::Result<()> {
+        if self.wire.is_sealed() { Err(sealed()) } else { Ok(()) }
+    }
+
+    pub(super) fn has_flushed(&self) {
+        self.wire.is_unflushed.store(false, Release);
+    }
+
+    pub(super) fn has_read(&mut self, bytes: &[u8]) {
+        self.backend.feed(bytes, &mut self.ledger);
+        self.publish_heard();
+        self.publish_requests();
+    }
+
+    pub(super) fn found_nothing_to_read(&self) {
+        self.wire.has_read_all.store(true, Relaxed);
+    }
+
+    fn publish_heard(&mut self) {
+        let (wire, heard) = (&self.wire, &mut self.backend.heard);
+        wire.process_id.store(heard.process_id, Relaxed);
+        wire.status.store(heard.status as u8, Release);
+        wire.tag.store(heard.tag as u8, Release);
+        wire.errors.store(heard.errors, Release);
+        wire.parameters.store(heard.parameters, Release);
+        if mem::take(&mut heard.touched_session) {
+            wire.has_touched_session.store(true, Release);
+        }
+        if let Some(words) = heard.last_words.take() {
+            *wire.last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        }
+    }
+
+    /// After all else: see [`Wire::unanswered`].
+    fn publish_requests(&self) {
+        self.wire.in_flight.store(self.ledger.in_flight(), Release);
+        self.wire.unanswered.store(self.ledger.unanswered(), Release);
+    }
+}

@@ -1,0 +1,98 @@
+//! What the server says.
+
+use tokio_postgres::error::SqlState;
+
+use super::frames::Frames;
+use super::ledger::Ledger;
+use super::{Tag, TransactionStatus};
+
+#[derive(Debug, Default)]
+pub(super) struct Backend {
+    frames: Frames,
+    pub(super) heard: Heard,
+}
+
+/// What is known from all that was read.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Start-up is over: the first ReadyForQuery was read.
+    pub(super) is_started: bool,
+    pub(super) process_id: i32,
+    pub(super) status: TransactionStatus,
+    pub(super) tag: Tag,
+    pub(super) errors: u64,
+    pub(super) parameters: u64,
+    /// Something was left in the session; until it is taken.
+    pub(super) touched_session: bool,
+    /// Why the server is about to end the connection; until it is taken.
+    pub(super) last_words: Option<(SqlState, String)>,
+}
+
+impl Backend {
+    pub(super) fn feed(&mut self, bytes: &[u8], ledger: &mut Ledger) {
+        let heard = &mut self.heard;
+        self.frames.feed(bytes, |kind, body| heard.message(kind, body, ledger));
+        if self.frames.is_broken() {
+            ledger.lose_track();
+        }
+    }
+}
+
+impl Heard {
+    fn message(&mut self, kind: u8, body: &[u8], ledger: &mut Ledger) {
+        match kind {
+            b'Z' => {
+                self.is_started = true;
+                self.status = TransactionStatus::of(body.first().copied());
+                ledger.ready_for_query_read();
+            }
+            b'C' => {
+                let tag = body.split(|byte| *byte == 0).next().unwrap_or_default();
+                self.tag = Tag::of(tag);
+                self.touched_session |= leaves_something(tag);
+                ledger.command_complete_read();
+            }
+            b'G' => ledger.copy_in_response_read(),
+            b'E' => {
+                self.errors += u64::from(self.is_started);
+                // In the server's language, unless `V` is there: the server's own since 9.6.
+                let severity = field(body, b'V').or_else(|| field(body, b'S'));
+                if matches!(severity, Some(b"FATAL" | b"PANIC")) {
+                    self.hear_last_words(body);
+                }
+                ledger.answer_read();
+            }
+            // The rest comes at any time, and belongs to no answer. A crash and an immediate shutdown are no error: a warning says so.
+            b'N' => {
+                if field(body, b'C').is_some_and(|code| code.starts_with(b"57P")) {
+                    self.hear_last_words(body);
+                }
+            }
+            b'S' => {
+                self.parameters += 1;
+                self.touched_session |= self.is_started;
+            }
+            b'A' => {}
+            b'K' if !self.is_started => {
+                self.process_id = body.first_chunk().map_or(0, |id| i32::from_be_bytes(*id));
+            }
+            _ => ledger.answer_read(),
+        }
+    }
+
+    fn hear_last_words(&mut self, body: &[u8]) {
+        let text = |name| String::from_utf8_lossy(field(body, name).unwrap_or_default()).into_owned();
+        self.last_words = Some((SqlState::from_code(&text(b'C')), text(b'M')));
+    }
+}
+
+/// Whether a command with this tag may leave something in the session. `CREATE TABLE` is the tag of a temporary table and of any other.
+/// Not seen are temporary tables made by `SELECT INTO` and `CREATE TABLE AS`, whose tag is that of a SELECT, and what functions do.
+fn leaves_something(tag: &[u8]) -> bool {
+    [&b"SET"[..], b"LISTEN", b"DECLARE", b"CREATE"].iter().any(|word| tag.starts_with(word))
+}
+
+/// A field of an ErrorResponse or NoticeResponse.
+fn field(body: &[u8], name: u8) -> Option<&[u8]> {
+    body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(&[name]))
+}

@@ -1,0 +1,81 @@
+//! Cuts a stream of bytes into the protocol's messages: a type byte, a length that counts itself, a body.
+
+/// Type and length.
+const HEADER: usize = 5;
+
+/// Of a message's body only the beginning is looked at, and this much of it is kept of one that comes in pieces. The longest that
+/// matters is what an error says.
+const KEPT: usize = 512;
+
+/// One direction of a connection, from where its messages have a type byte. Bodies are skipped by their length.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Header and beginning of a message of which more is to come; else empty.
+    partial: Vec<u8>,
+    /// How much of that message's body is to come. Without meaning while its header is not complete.
+    missing: usize,
+    is_broken: bool,
+}
+
+impl Frames {
+    /// Calls `seen` with the type and the beginning of the body of each message that `bytes` complete.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, &[u8])) {
+        while !bytes.is_empty() && !self.is_broken {
+            bytes = match whole(bytes) {
+                Some((kind, body, rest)) if self.partial.is_empty() => {
+                    seen(kind, &body[..body.len().min(KEPT)]);
+                    rest
+                }
+                _ => self.piece(bytes, &mut seen),
+            }
+        }
+    }
+
+    /// Whether a length made no sense: what follows cannot be told apart.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Takes what belongs to one message, which is not all there, and returns the rest.
+    fn piece<'a>(&mut self, mut bytes: &'a [u8], seen: &mut impl FnMut(u8, &[u8])) -> &'a [u8] {
+        if self.partial.len() < HEADER {
+            let (header, rest) = split(bytes, HEADER - self.partial.len());
+            self.partial.extend_from_slice(header);
+            bytes = rest;
+            let Some((header, _)) = self.partial.split_first_chunk() else { return bytes };
+            match body_length(header) {
+                Some(length) => self.missing = length,
+                None => self.is_broken = true,
+            }
+        }
+        if self.is_broken {
+            return &[];
+        }
+        let (body, rest) = split(bytes, self.missing);
+        self.missing -= body.len();
+        let (kept, _) = split(body, HEADER + KEPT - self.partial.len());
+        self.partial.extend_from_slice(kept);
+        if self.missing == 0 {
+            seen(self.partial[0], &self.partial[HEADER..]);
+            self.partial.clear();
+        }
+        rest
+    }
+}
+
+/// The message that `bytes` begin with, if all of it is there: type, body, and what follows it.
+fn whole(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (header, rest) = bytes.split_first_chunk()?;
+    let (body, rest) = rest.split_at_checked(body_length(header)?)?;
+    Some((header[0], body, rest))
+}
+
+/// As the driver reads it: none that is shorter than itself or negative.
+fn body_length(header: &[u8; HEADER]) -> Option<usize> {
+    let length = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+    usize::try_from(length).ok()?.checked_sub(4)
+}
+
+fn split(bytes: &[u8], at: usize) -> (&[u8], &[u8]) {
+    bytes.split_at(at.min(bytes.len()))
+}
