@@ -12,7 +12,7 @@ use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use crate::call::Shared;
-use crate::conn::{Connector, Credentials, Dialer, Hooks, Socket};
+use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, Reset, Socket};
 use crate::error::ConfigError;
 use crate::policy::Shedding;
 use crate::pool::{Pool, check_max_size};
@@ -20,6 +20,8 @@ use crate::slots::{Limits, MOST_WAITING, Slots};
 
 /// More dials at a time than this are a storm.
 const MOST_CONNECTING: usize = 1_000;
+/// More prepared statements than this on each connection are a server's memory gone.
+const MOST_STATEMENTS: usize = 100_000;
 /// Longer than this is not a timeout.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// `NAMEDATALEN - 1`: the server cuts `application_name` off there.
@@ -36,7 +38,10 @@ pub struct PoolBuilder {
     max_connecting: usize,
     shedding: Shedding,
     acquire_timeout: Duration,
+    query_timeout: Duration,
     connect_timeout: Duration,
+    statement_cache: usize,
+    reset: Reset,
     hooks: Hooks,
 }
 
@@ -60,7 +65,10 @@ impl PoolBuilder {
             max_connecting: 4,
             shedding: Shedding::default(),
             acquire_timeout: Duration::from_secs(1),
+            query_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
+            statement_cache: 256,
+            reset: Reset::default(),
             hooks: Hooks::default(),
         }
     }
@@ -104,6 +112,29 @@ impl PoolBuilder {
     /// How long [`Pool::get`] waits for a connection. More than 0, at most 24 hours. Default 1 s.
     pub fn acquire_timeout(mut self, acquire_timeout: Duration) -> Self {
         self.acquire_timeout = acquire_timeout;
+        self
+    }
+
+    /// How long one statement may take, from its first byte to its last answer; of a stream, each item. Then the caller gets
+    /// [`Error::QueryTimeout`](crate::Error::QueryTimeout), and the statement is stopped on the server. More than 0, at most 24 hours.
+    /// Default 10 s. [`Call::timeout`](crate::Call::timeout) and [`Call::deadline`](crate::Call::deadline) set others.
+    pub fn query_timeout(mut self, query_timeout: Duration) -> Self {
+        self.query_timeout = query_timeout;
+        self
+    }
+
+    /// How many prepared statements each connection keeps; the least recently used is forgotten first. 0 to 100,000. Default 256.
+    ///
+    /// 0 prepares nothing that stays, as [`Call::uncached`](crate::Call::uncached): for a pooler in transaction mode that does not track
+    /// prepared statements (PgBouncer with `max_prepared_statements = 0`).
+    pub fn statement_cache(mut self, statements: usize) -> Self {
+        self.statement_cache = statements;
+        self
+    }
+
+    /// What is done about a session's state before another caller gets the connection. Default [`Reset::WhenSeen`].
+    pub fn reset(mut self, reset: Reset) -> Self {
+        self.reset = reset;
         self
     }
 
@@ -203,10 +234,12 @@ impl PoolBuilder {
             max_connecting: self.max_connecting,
             room: self.acquire_timeout,
         };
-        let dialer = Dialer::new(config, self.connect_timeout, connector, self.hooks);
+        let handling = Handling::new(self.hooks, self.reset, self.statement_cache);
+        let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         Ok(Pool::new(Shared {
             name: self.name.into(),
             acquire_timeout: self.acquire_timeout,
+            query_timeout: self.query_timeout,
             shedding: self.shedding,
             slots: Slots::new(dialer, limits),
         }))
@@ -230,7 +263,14 @@ impl PoolBuilder {
         if let Some(max_waiting) = self.max_waiting.filter(|max_waiting| *max_waiting > MOST_WAITING) {
             return Err(ConfigError::new("max_waiting", max_waiting, "must be 0 to 1000000"));
         }
-        for (setting, value) in [("acquire_timeout", self.acquire_timeout), ("connect_timeout", self.connect_timeout)] {
+        if self.statement_cache > MOST_STATEMENTS {
+            return Err(ConfigError::new("statement_cache", self.statement_cache, "must be 0 to 100000"));
+        }
+        for (setting, value) in [
+            ("acquire_timeout", self.acquire_timeout),
+            ("query_timeout", self.query_timeout),
+            ("connect_timeout", self.connect_timeout),
+        ] {
             if value.is_zero() || value > LONGEST_TIMEOUT {
                 return Err(ConfigError::new(
                     setting,

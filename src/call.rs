@@ -1,17 +1,19 @@
 //! One call's way through, and the only place that knows the order of its steps.
 //!
-//! So far: a deadline is fixed; an idle connection is taken, or else the caller waits in order, or is refused; the query runs under
-//! what is left.
+//! A deadline is fixed; an idle connection is taken, or else the caller waits in order, or is refused; the query runs under what is left;
+//! the connection goes back, or is settled first. A transaction that lost a conflict goes the whole way again.
+
+mod queries;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time;
-use tokio_postgres::types::ToSql;
 
-use crate::conn::{Client, Dialer};
+use crate::conn::{Client, Dialer, Terms, TransactionOptions};
 use crate::error::{ConnectError, Error, ShedReason};
-use crate::policy::{Deadline, Effect, Patience, Shedding};
+use crate::policy::{Deadline, Patience, Shedding};
 use crate::slots::{Refusal, Slots};
 use crate::status::Status;
 
@@ -20,6 +22,7 @@ use crate::status::Status;
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) acquire_timeout: Duration,
+    pub(crate) query_timeout: Duration,
     pub(crate) shedding: Shedding,
     pub(crate) slots: Arc<Slots<Dialer>>,
 }
@@ -34,19 +37,24 @@ impl Shared {
     /// A connection for a caller who waits at most `timeout`, and then takes what time it needs.
     pub(crate) async fn acquire(&self, timeout: Duration) -> Result<Client, Error> {
         if let Some(lease) = self.slots.try_acquire() {
-            return Ok(Client::new(lease, None));
+            return Ok(Client::new(lease, self.terms()));
         }
         let deadline = Deadline::after(now(), timeout);
         let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
         match self.slots.acquire(patience).await {
-            Ok(lease) => Ok(Client::new(lease, None)),
+            Ok(lease) => Ok(Client::new(lease, self.terms())),
             Err(refusal) => Err(self.explain(refusal, timeout)),
         }
     }
 
+    /// Of a caller who has said nothing else.
+    fn terms(&self) -> Terms {
+        Terms { deadline: None, timeout: Some(self.query_timeout), is_cached: true }
+    }
+
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
         match self.slots.try_acquire() {
-            Some(lease) => Ok(Client::new(lease, None)),
+            Some(lease) => Ok(Client::new(lease, self.terms())),
             None if self.slots.counts().is_open => {
                 self.slots.dial_ahead();
                 Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
@@ -99,6 +107,7 @@ impl Shared {
             name: Arc::clone(&self.name),
             max_size: counts.limit,
             in_use: counts.in_use,
+            settling: counts.settling,
             idle: counts.idle,
             dialing: counts.dialing,
             closing: counts.closing,
@@ -115,7 +124,10 @@ impl Shared {
 pub struct Call<'a> {
     shared: &'a Shared,
     deadline: Option<Deadline>,
+    timeout: Option<Duration>,
     shedding: Shedding,
+    is_cached: bool,
+    options: TransactionOptions,
 }
 
 /// When a call has to be over: a [`Duration`] from now, or an instant.
@@ -142,15 +154,39 @@ impl From<time::Instant> for Until {
 
 impl<'a> Call<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, deadline: None, shedding: shared.shedding }
+        let (shedding, options) = (shared.shedding, TransactionOptions::new());
+        Self { shared, deadline: None, timeout: None, shedding, is_cached: true, options }
     }
 
     /// When the whole call has to be over, waiting and work together: a [`Duration`] from now, or an instant. Who could no longer
     /// finish is refused, and no connection is spent on an answer that nobody waits for.
     ///
-    /// Default: [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) for the wait, and no limit for the work.
+    /// Default: [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) for the wait, and
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout) for each statement. With a deadline, that does not count unless
+    /// [`timeout`](Self::timeout) is set.
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {
         self.deadline = Some(until.into().0);
+        self
+    }
+
+    /// How long each statement of this call may take. Default: what is left until the [`deadline`](Self::deadline), or without one the
+    /// pool's [`query_timeout`](crate::PoolBuilder::query_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Prepares nothing that stays: each statement goes to the server in one message group. For statements that differ each time, and for
+    /// poolers that give each group to another server. Default: statements are prepared and kept, as
+    /// [`statement_cache`](crate::PoolBuilder::statement_cache) says.
+    pub fn uncached(mut self) -> Self {
+        self.is_cached = false;
+        self
+    }
+
+    /// What [`transaction`](Self::transaction) begins with. Default: the server's.
+    pub fn options(mut self, options: TransactionOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -158,6 +194,12 @@ impl<'a> Call<'a> {
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
+    }
+
+    fn terms(&self) -> Terms {
+        let pools = self.shared.terms();
+        let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
+        Terms { deadline: self.deadline, timeout, is_cached: self.is_cached }
     }
 
     /// A connection. Its [`time_left`](Client::time_left) is the call's.
@@ -170,51 +212,8 @@ impl<'a> Call<'a> {
         let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
         match self.shared.slots.acquire(patience).await {
-            Ok(lease) => Ok(Client::new(lease, self.deadline)),
+            Ok(lease) => Ok(Client::new(lease, self.terms())),
             Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
-        }
-    }
-
-    /// Runs one statement and tells how many rows it changed.
-    ///
-    /// At the deadline, or when the future is dropped, the connection is closed: the statement may have been applied or not.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::get`](crate::Pool::get); [`Error::QueryTimeout`] at the deadline; [`Error::Postgres`] for whatever the
-    /// server answers.
-    pub async fn execute(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
-        let client = self.get().await?;
-        let running = Running(Some(client));
-        let result = match (&running.0, self.deadline) {
-            (Some(client), Some(deadline)) => {
-                let begun = now();
-                time::timeout_at(deadline.instant().into(), client.execute(sql, params)).await.map_err(|_| {
-                    let after = now().saturating_duration_since(begun);
-                    Error::QueryTimeout { after, process_id: None, effect: Effect::Unknown }
-                })?
-            }
-            (Some(client), None) => client.execute(sql, params).await,
-            (None, _) => unreachable!("a running statement has its connection"),
-        };
-        running.done();
-        Ok(result?)
-    }
-}
-
-/// A connection with a statement on it. Dropped before the statement is over, it is not given back.
-struct Running(Option<Client>);
-
-impl Running {
-    fn done(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.take() {
-            client.discard();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod config;
 mod connect;
-mod driver;
+pub(crate) mod driver;
 mod kind;
 mod lost;
 mod reason;
@@ -129,7 +129,8 @@ pub enum Error {
         process_id: Option<i32>,
     },
 
-    /// The transaction was to be committed and could not be: it was rolled back. Nothing of it was applied.
+    /// The transaction was to be committed and could not be: it was rolled back, and nothing of it was applied, unless a statement in it had
+    /// ended it by hand.
     #[error("rolled back instead of committed: {reason}")]
     #[non_exhaustive]
     TransactionAborted {
@@ -212,6 +213,7 @@ impl Error {
     pub fn effect(&self) -> Effect {
         match self {
             Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } => *effect,
+            Self::TransactionAborted { reason: AbortReason::EndedByHand } => Effect::Unknown,
             Self::CommitUnknown { .. } => Effect::Unknown,
             Self::Shed { .. }
             | Self::AcquireTimeout { .. }

@@ -31,12 +31,14 @@ pub mod tls;
 
 pub use builder::PoolBuilder;
 pub use call::{Call, Until};
-pub use conn::{Client, Credentials, Socket};
+pub use conn::{
+    AsStatement, Client, CopyIn, CopyOut, Credentials, Reset, RowStream, Socket, Transaction, TransactionOptions,
+};
 pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
 pub use policy::{Effect, Shedding};
 pub use pool::Pool;
 pub use status::Status;
-pub use tokio_postgres::Config;
+pub use tokio_postgres::{Config, IsolationLevel};
 
 pub use deadpool_postgres;
 pub use tokio_postgres;

@@ -1,10 +1,14 @@
 //! The facade. It delegates only.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::types::{BorrowToSql, ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
+
 use crate::call::{Call, Shared};
-use crate::conn::Client;
+use crate::conn::{Client, RowStream, Transaction};
 use crate::error::{ConfigError, Error};
 use crate::status::Status;
 
@@ -74,6 +78,113 @@ impl Pool {
     /// ```
     pub fn call(&self) -> Call<'_> {
         Call::new(&self.shared)
+    }
+
+    /// Runs a statement on a connection of its own and collects its rows: taken as [`get`](Self::get) does, bounded by
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout), given back. Late, or dropped, it is stopped on the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get); and [`Error::QueryTimeout`] or [`Error::Postgres`].
+    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        self.call().query(sql, params).await
+    }
+
+    /// [`query`](Self::query) for exactly one row. None, or more than one, is an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, Error> {
+        self.call().query_one(sql, params).await
+    }
+
+    /// [`query`](Self::query) for one row or none. More than one is an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Error> {
+        self.call().query_opt(sql, params).await
+    }
+
+    /// [`query`](Self::query) that tells how many rows were changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+        self.call().execute(sql, params).await
+    }
+
+    /// [`query`](Self::query) that streams the rows. The stream keeps the connection until it ends or is dropped; the query timeout bounds the
+    /// wait for each row.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn query_raw<P, I>(&self, sql: &str, params: I) -> Result<RowStream<'static>, Error>
+    where
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        self.call().query_raw(sql, params).await
+    }
+
+    /// [`query`](Self::query) with the types of its parameters, in one message group: nothing is prepared and kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
+        self.call().query_typed(sql, params).await
+    }
+
+    /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
+        self.call().batch_execute(sql).await
+    }
+
+    /// As [`batch_execute`](Self::batch_execute), with the rows, as text.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.call().simple_query(sql).await
+    }
+
+    /// Runs `work` in a transaction. **It may run up to three times**: see [`Call::transaction`].
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; as [`get`](Self::get); and as [`Transaction::commit`].
+    pub async fn transaction<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.call().transaction(work).await
+    }
+
+    /// Runs `work` in a transaction, once, whatever happens: see [`Call::transaction_once`].
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub async fn transaction_once<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.call().transaction_once(work).await
     }
 
     /// Changes the most connections to 1 to 262,143. Connections beyond a smaller limit are closed: idle ones now, others when they

@@ -15,6 +15,8 @@ pub struct Status {
     pub max_size: usize,
     /// Connections held by callers.
     pub in_use: usize,
+    /// Connections being cleaned up for the next caller, after a statement that was given up or a use that is not tracked. At most two seconds each.
+    pub settling: usize,
     /// Connections ready for the next caller.
     pub idle: usize,
     /// Connections being made.
@@ -40,7 +42,9 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = self.utilization() * 100.0;
         write!(f, "pool {}: {percent:.0}% in use ({}/{})", self.name, self.in_use, self.max_size)?;
-        for (count, state) in [(self.idle, "idle"), (self.dialing, "dialing"), (self.closing, "closing")] {
+        let others =
+            [(self.settling, "settling"), (self.idle, "idle"), (self.dialing, "dialing"), (self.closing, "closing")];
+        for (count, state) in others {
             if count > 0 {
                 write!(f, ", {count} {state}")?;
             }
@@ -60,6 +64,7 @@ mod tests {
             name: "orders".into(),
             max_size: 20,
             in_use: 19,
+            settling: 0,
             idle: 1,
             dialing: 0,
             closing: 0,

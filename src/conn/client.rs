@@ -5,33 +5,51 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use deadpool_postgres::Object;
-use tokio::time::Instant;
+use tokio_postgres::CancelToken;
 
-use super::Dialer;
-use crate::policy::Deadline;
+use super::queries::{Terms, now};
+use super::{Conn, Dialer};
 use crate::slots::Lease;
 
 /// A connection on loan from a [`Pool`](crate::Pool), given back when dropped.
 ///
-/// It derefs to [`deadpool_postgres::Client`], so code written for that works on `&*client` and `&mut *client`.
+/// Its own methods are tracked: each has a deadline, each is stopped on the server if it is given up, and a connection used only through them
+/// goes straight to the next caller. It also derefs to [`deadpool_postgres::Client`], so code written for that works on `&*client` and
+/// `&mut *client`; statements run that way have no timeout, and the connection is verified, and by default
+/// [reset](crate::Reset::WhenSeen), before the next caller gets it.
 ///
 /// Dropping it never blocks and works outside a runtime: the connection goes to the caller that has waited longest, or to the idle
-/// ones; one that has been closed by the server is replaced when it is next needed.
+/// ones; one with unfinished work or an open transaction is cleaned up first, in the background; one that has been closed by the server is
+/// replaced when it is next needed.
 #[must_use = "dropping a client gives its connection back"]
 pub struct Client {
     lease: Lease<Dialer>,
-    /// Of the call that it was taken for.
-    deadline: Option<Deadline>,
+    terms: Terms,
 }
 
 impl Client {
-    pub(crate) fn new(lease: Lease<Dialer>, deadline: Option<Deadline>) -> Self {
-        Self { lease, deadline }
+    pub(crate) fn new(lease: Lease<Dialer>, terms: Terms) -> Self {
+        Self { lease, terms }
     }
 
     /// What is left of the call's [`deadline`](crate::Call::deadline), if it has one.
     pub fn time_left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.left(Instant::now().into_std()))
+        self.terms.deadline.map(|deadline| deadline.left(now()))
+    }
+
+    /// The server's process, as in `pg_stat_activity.pid` and in the server's log; `None` if it has not told.
+    pub fn process_id(&self) -> Option<i32> {
+        self.conn().link.process_id()
+    }
+
+    /// Whether the connection is known to have ended.
+    pub fn is_closed(&self) -> bool {
+        self.conn().object.is_closed()
+    }
+
+    /// What cancels this connection's statements from elsewhere. With care: it hits whatever runs when it arrives.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.driver().cancel_token()
     }
 
     /// Closes the connection instead of giving it back: for one that you have reason to mistrust.
@@ -43,24 +61,39 @@ impl Client {
     pub fn detach(self) -> deadpool_postgres::ClientWrapper {
         self.lease.detach().detach()
     }
+
+    pub(super) fn conn(&self) -> &Conn {
+        &self.lease
+    }
+
+    /// The driver's client, for a tracked call.
+    pub(super) fn driver(&self) -> &tokio_postgres::Client {
+        &self.conn().object
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
+    }
 }
 
 impl Deref for Client {
     type Target = Object;
 
     fn deref(&self) -> &Object {
-        &self.lease.object
+        self.conn().link.set_untracked(true);
+        &self.conn().object
     }
 }
 
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut Object {
+        self.conn().link.set_untracked(true);
         self.lease.object_mut()
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
+        f.debug_struct("Client").field("process_id", &self.process_id()).finish_non_exhaustive()
     }
 }

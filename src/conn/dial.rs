@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, lookup_host};
@@ -11,12 +12,11 @@ use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 use super::Conn;
-use super::hooks::Hooks;
+use super::handling::Handling;
 use super::hosts::{Target, in_order_of, targets};
+use super::route::{Place, Route};
 use super::secure::Connector;
 use super::session;
-use super::socket::Socket;
-use super::stream::Stream;
 use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
 use crate::slots::Dial;
 
@@ -25,17 +25,17 @@ pub(crate) struct Dialer {
     config: Config,
     connect_timeout: Duration,
     connector: Connector,
-    hooks: Hooks,
+    handling: Handling,
 }
 
 impl Dialer {
-    pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, hooks: Hooks) -> Self {
-        Self { config, connect_timeout, connector, hooks }
+    pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, handling: Handling) -> Self {
+        Self { config, connect_timeout, connector, handling }
     }
 
     /// The settings of this dial, with the credentials as they are now.
     async fn log_in(&self, deadline: Instant) -> Result<Config, ConnectError> {
-        match time::timeout_at(deadline, self.hooks.log_in(&self.config)).await {
+        match time::timeout_at(deadline, self.handling.hooks.log_in(&self.config)).await {
             Ok(config) => config.map_err(ConnectError::credentials),
             Err(_) => {
                 let late = format!("no answer within {:?}", self.connect_timeout);
@@ -47,32 +47,37 @@ impl Dialer {
     async fn dial_host(
         &self,
         target: &Target<'_>,
-        config: &Config,
+        config: &Arc<Config>,
         deadline: Instant,
     ) -> Result<Box<Conn>, ConnectError> {
         let name = target.to_string();
-        let addresses = match (target.address, target.host) {
-            (Some(address), _) => vec![SocketAddr::new(address, target.port)],
+        let places = match (target.address, target.host) {
+            (Some(address), _) => vec![Place::Tcp(SocketAddr::new(address, target.port))],
             #[cfg(unix)]
             (None, Some(Host::Unix(directory))) => {
-                let path = directory.join(format!(".s.PGSQL.{}", target.port));
-                let socket = Socket::unix(&path, config).await;
-                let stream = Stream::plain(socket.map_err(|error| ConnectError::io(&name, error))?);
-                return session::begin(stream, &name, config, &self.hooks).await;
+                vec![Place::Unix(directory.join(format!(".s.PGSQL.{}", target.port)))]
             }
             (None, Some(Host::Tcp(host))) => {
                 let mut found = look_up(host, target.port, &name).await?;
                 in_order_of(config, &mut found);
-                found
+                found.into_iter().map(Place::Tcp).collect()
             }
             (None, None) => unreachable!("build() wants a host or an address"),
         };
         let mut failure: Option<ConnectError> = None;
-        for (tried, address) in addresses.iter().enumerate() {
-            let others = addresses.len() - tried - 1;
+        let count = places.len();
+        for (tried, place) in places.into_iter().enumerate() {
+            let others = count - tried - 1;
             // A silent address leaves time for the others; one that takes the connection may use what is left.
             let patience = (others > 0).then(|| fair_share(deadline, others + 1));
-            match self.dial_address(*address, patience, target, &name, config).await {
+            let route = Route {
+                place,
+                name: name.as_str().into(),
+                certified_name: target.certified_name().as_ref().into(),
+                config: Arc::clone(config),
+                connector: self.connector.clone(),
+            };
+            match self.dial_place(route, patience).await {
                 Ok(conn) => return Ok(conn),
                 Err(error) if error.is_refusal() => return Err(error),
                 Err(error) => failure = more_telling(failure, error),
@@ -82,25 +87,9 @@ impl Dialer {
         Err(failure.unwrap_or_else(no_address))
     }
 
-    async fn dial_address(
-        &self,
-        address: SocketAddr,
-        patience: Option<Duration>,
-        target: &Target<'_>,
-        name: &str,
-        config: &Config,
-    ) -> Result<Box<Conn>, ConnectError> {
-        let connect = Socket::tcp(address, config);
-        let socket = match patience {
-            Some(patience) => {
-                time::timeout(patience, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }
-            None => connect.await,
-        };
-        let socket = socket.map_err(|error| ConnectError::io(name, error))?;
-        let secured = self.connector.secure(socket, &target.certified_name(), config).await;
-        let stream = secured.map_err(|error| ConnectError::tls(name, error))?;
-        session::begin(stream, name, config, &self.hooks).await
+    async fn dial_place(&self, route: Route, patience: Option<Duration>) -> Result<Box<Conn>, ConnectError> {
+        let stream = route.open(patience).await?;
+        session::begin(stream, route, &self.handling).await
     }
 }
 
@@ -110,7 +99,7 @@ impl Dial for Dialer {
 
     async fn dial(&self) -> Result<Box<Conn>, ConnectError> {
         let deadline = Instant::now() + self.connect_timeout;
-        let config = self.log_in(deadline).await?;
+        let config = Arc::new(self.log_in(deadline).await?);
         let targets = targets(&config);
         let mut failure = None;
         for (tried, target) in targets.iter().enumerate() {
@@ -169,7 +158,7 @@ impl fmt::Debug for Dialer {
             .field("config", &self.config)
             .field("connect_timeout", &self.connect_timeout)
             .field("connector", &self.connector)
-            .field("hooks", &self.hooks)
+            .field("handling", &self.handling)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -14,16 +15,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Client;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// Of one driver's client.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Identity(Vec<u8>);
+/// Of one driver's client: the message that cancels its queries. It holds a secret, so it is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Identity(Arc<[u8]>);
 
 impl Identity {
     pub(super) fn of(client: &Client) -> Self {
         let mut memory = Memory(Vec::new());
         let sent = client.cancel_token().cancel_query_raw(&mut memory, NoHandshake).now_or_never();
         debug_assert!(matches!(sent, Some(Ok(()))), "memory takes everything at once");
-        Self(memory.0)
+        Self(memory.0.into())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -1,57 +1,105 @@
 //! One connection to the server: made by [`dial`], held as a [`Conn`], handed out as a [`Client`].
 
+mod calls;
+mod cancel;
 mod client;
+mod copy;
 mod dial;
-#[allow(dead_code, reason = "settling and transactions ask")]
 mod epitaph;
 mod factory;
+mod handling;
 mod hooks;
 mod hosts;
 mod identity;
+mod link;
+mod pace;
+mod queries;
 mod questions;
+mod route;
+mod rows;
 mod secure;
 mod session;
+mod settle;
 mod socket;
+mod statements;
 mod stream;
-#[allow(dead_code, reason = "settling and transactions ask")]
 mod task;
-#[allow(dead_code, reason = "settling and transactions ask")]
+mod transaction;
 mod wire;
 
 use std::sync::Arc;
 
 use deadpool_postgres::{ClientWrapper, Object, StatementCache};
+use tokio_postgres::config::TargetSessionAttrs;
 
+use self::cancel::Canceller;
 pub use self::client::Client;
+pub use self::copy::{CopyIn, CopyOut};
 pub(crate) use self::dial::Dialer;
+pub(crate) use self::handling::Handling;
+pub use self::handling::Reset;
 pub use self::hooks::Credentials;
 pub(crate) use self::hooks::Hooks;
 use self::identity::Identity;
+use self::link::Link;
+pub(crate) use self::queries::Terms;
+use self::route::Route;
+pub use self::rows::RowStream;
 pub(crate) use self::secure::Connector;
 pub use self::socket::Socket;
+pub use self::statements::AsStatement;
+use self::statements::Statements;
 use self::task::Task;
+pub use self::transaction::{Transaction, TransactionOptions};
+use self::wire::{TransactionStatus, Wire};
 use crate::slots::Connection;
 
 /// A connection, and the task that drives it.
 ///
 /// Its deadpool object never goes back to deadpool: the pool that made it is gone, so the connection ends where the object is dropped.
-#[derive(Debug)]
 pub(crate) struct Conn {
     object: Object,
     /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it,
-    statements: Arc<StatementCache>,
+    cache: Arc<StatementCache>,
     /// or only the driver's client inside it.
     client: Identity,
     /// Whether `&mut` access was given.
     touched: bool,
     task: Task,
+    link: Arc<Link>,
+    statements: Statements,
+    handling: Handling,
+    /// Whether a server that only reads was asked for; `None` if it does not matter.
+    wanted_role: Option<bool>,
 }
 
 impl Conn {
-    async fn new(client: tokio_postgres::Client, task: Task) -> Self {
+    async fn new(
+        client: tokio_postgres::Client,
+        task: Task,
+        wire: Arc<Wire>,
+        route: Route,
+        handling: Handling,
+    ) -> Self {
         let identity = Identity::of(&client);
         let object = factory::wrap(client).await;
-        Self { statements: Arc::clone(&object.statement_cache), object, client: identity, touched: false, task }
+        let wanted_role = match route.config.get_target_session_attrs() {
+            TargetSessionAttrs::ReadOnly => Some(true),
+            TargetSessionAttrs::ReadWrite => Some(false),
+            _ => None,
+        };
+        let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
+        Self {
+            cache: Arc::clone(&object.statement_cache),
+            object,
+            client: identity,
+            touched: false,
+            link: Arc::new(Link::new(wire, task.pulse(), canceller)),
+            task,
+            statements: Statements::new(handling.statements, Arc::clone(&handling.epoch)),
+            handling,
+            wanted_role,
+        }
     }
 
     fn object_mut(&mut self) -> &mut Object {
@@ -63,13 +111,42 @@ impl Conn {
         self.task.release();
         Object::take(self.object)
     }
+
+    /// The server has changed its role, and it matters.
+    fn has_wrong_role(&self) -> bool {
+        self.wanted_role.is_some_and(|read_only| self.link.pulse.is_read_only() == Some(!read_only))
+    }
+
+    fn needs_reset(&self) -> bool {
+        match self.handling.reset {
+            Reset::Never => false,
+            Reset::WhenSeen => self.link.is_untracked() || self.link.wire.has_touched_session(),
+            Reset::Always => true,
+        }
+    }
 }
 
 impl Connection for Box<Conn> {
     fn is_usable(&self) -> bool {
         !self.object.is_closed()
-            && Arc::ptr_eq(&self.object.statement_cache, &self.statements)
+            && !self.link.wire.is_sealed()
+            && !self.has_wrong_role()
+            && Arc::ptr_eq(&self.object.statement_cache, &self.cache)
             && (!self.touched || Identity::of(&self.object) == self.client)
+    }
+
+    fn needs_settling(&self) -> bool {
+        let link = &self.link;
+        // Unanswered first: what is asked after it is at least as new.
+        link.wire.unanswered() > 0
+            || link.wire.status() != TransactionStatus::Idle
+            || link.is_untracked()
+            || !link.calls.are_over()
+            || self.needs_reset()
+    }
+
+    async fn settle(&mut self) -> bool {
+        settle::settle(self).await
     }
 
     /// Says goodbye to the server and waits for the task to end.

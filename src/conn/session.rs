@@ -2,28 +2,25 @@
 
 use deadpool_postgres::Object;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Config, Error, SimpleQueryMessage};
+use tokio_postgres::{Error, SimpleQueryMessage};
 
 use super::Conn;
-use super::hooks::Hooks;
+use super::handling::Handling;
+use super::route::Route;
 use super::stream::Stream;
 use super::task::Task;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::slots::Connection as _;
 
-/// Makes a connection of `stream`. `target` is what errors call the server.
-pub(super) async fn begin(
-    stream: Stream,
-    target: &str,
-    config: &Config,
-    hooks: &Hooks,
-) -> Result<Box<Conn>, ConnectError> {
+/// Makes a connection of `stream`, to which `route` has led.
+pub(super) async fn begin(stream: Stream, route: Route, handling: &Handling) -> Result<Box<Conn>, ConnectError> {
     let wire = stream.wire();
-    let started = stream.start_up(config.clone()).await;
-    let (client, connection) = started.map_err(|error| ConnectError::handshake(target, error))?;
-    let task = Task::spawn(connection, wire);
-    let conn = Box::new(Conn::new(client, task).await);
-    match prepare(&conn.object, target, config, hooks).await {
+    let (target, config) = (route.name.clone(), route.config.clone());
+    let started = stream.start_up((*config).clone()).await;
+    let (client, connection) = started.map_err(|error| ConnectError::handshake(&target, error))?;
+    let task = Task::spawn(connection, wire.clone());
+    let conn = Box::new(Conn::new(client, task, wire, route, handling.clone()).await);
+    match prepare(&conn, &target, config.get_target_session_attrs()).await {
         Ok(()) => Ok(conn),
         Err(error) => {
             conn.close().await;
@@ -33,17 +30,18 @@ pub(super) async fn begin(
 }
 
 /// Whatever is due before anybody gets the connection.
-async fn prepare(object: &Object, target: &str, config: &Config, hooks: &Hooks) -> Result<(), ConnectError> {
-    let wanted = config.get_target_session_attrs();
+async fn prepare(conn: &Conn, target: &str, wanted: TargetSessionAttrs) -> Result<(), ConnectError> {
     if wanted != TargetSessionAttrs::Any {
-        let read_only = is_read_only(object).await;
+        let read_only = is_read_only(&conn.object).await;
         let read_only = read_only.map_err(|error| ConnectError::handshake(target, error))?;
         if read_only != (wanted == TargetSessionAttrs::ReadOnly) {
             return Err(ConnectError::new(ConnectErrorKind::WrongRole { read_only }, target));
         }
     }
-    let set_up = hooks.set_up(object).await;
-    set_up.map_err(|error| ConnectError::after_connect(target, error))
+    let set_up = conn.handling.hooks.set_up(&conn.object).await;
+    set_up.map_err(|error| ConnectError::after_connect(target, error))?;
+    conn.link.wire.forget_session();
+    Ok(())
 }
 
 /// A standby is, and a server that was made so by its settings.

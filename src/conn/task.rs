@@ -32,50 +32,33 @@ pub(crate) struct Task {
     handle: JoinHandle<()>,
     /// Dropped with the connection. Used to tell the task that the connection is no longer the pool's.
     alive: oneshot::Sender<()>,
-    wire: Arc<Wire>,
-    shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
     server_version: Option<String>,
 }
 
-/// What the task tells its owner.
+/// What the task tells everybody who asks.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Pulse {
     questions: Questions,
     role: AtomicU8,
-    epitaph: Arc<Epitaph>,
+    epitaph: Epitaph,
 }
 
 impl Task {
     /// Begins to drive `connection`, on whose stream `wire` listens.
     pub(super) fn spawn(connection: Connection<Stream, Stream>, wire: Arc<Wire>) -> Self {
-        let shared = Arc::new(Shared::default());
+        let pulse = Arc::new(Pulse::default());
         let server_version = connection.parameter("server_version").map(str::to_owned);
-        shared.set_role(&connection);
+        pulse.set_role(&connection);
         let parameters = wire.parameters();
-        let ending = Ending { shared: Arc::clone(&shared), wire: Arc::clone(&wire) };
+        let ending = Ending { pulse: Arc::clone(&pulse), wire };
         let (alive, gone) = oneshot::channel();
         let handle = tokio::spawn(until_gone(Drive { ending, connection, parameters }, gone));
-        Self { handle, alive, wire, shared, server_version }
+        Self { handle, alive, pulse, server_version }
     }
 
-    pub(crate) fn wire(&self) -> &Arc<Wire> {
-        &self.wire
-    }
-
-    pub(crate) fn epitaph(&self) -> &Arc<Epitaph> {
-        &self.shared.epitaph
-    }
-
-    /// Resolves with `true` when nothing is left to be written, read or answered: after this was asked the driver was polled, nothing waits in
-    /// it, and nobody has to take anything from it first. At once if it is so already, without asking the server. `false` if the
-    /// connection has ended. Dropping the future withdraws the question.
-    pub(crate) async fn quiet(&self) -> bool {
-        self.shared.questions.ask().await
-    }
-
-    /// Whether the server takes no writes: a standby, or one made so by its settings. `None` if it does not tell, as before version 14.
-    pub(crate) fn is_read_only(&self) -> Option<bool> {
-        ROLES[usize::from(self.shared.role.load(Relaxed))]
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// As the server told it at start-up: "17.2 (Debian 17.2-1)".
@@ -97,7 +80,23 @@ impl Task {
 
 const ROLES: [Option<bool>; 3] = [None, Some(false), Some(true)];
 
-impl Shared {
+impl Pulse {
+    pub(super) fn epitaph(&self) -> &Epitaph {
+        &self.epitaph
+    }
+
+    /// Resolves with `true` when nothing is left to be written, read or answered: after this was asked the driver was polled, nothing waits in
+    /// it, and nobody has to take anything from it first. At once if it is so already, without asking the server. `false` if the
+    /// connection has ended. Dropping the future withdraws the question.
+    pub(super) async fn quiet(&self) -> bool {
+        self.questions.ask().await
+    }
+
+    /// Whether the server takes no writes: a standby, or one made so by its settings. `None` if it does not tell, as before version 14.
+    pub(super) fn is_read_only(&self) -> Option<bool> {
+        ROLES[usize::from(self.role.load(Relaxed))]
+    }
+
     fn set_role(&self, connection: &Connection<Stream, Stream>) {
         let is_on = |name| connection.parameter(name).map(|value| value == "on");
         let role = match (is_on("in_hot_standby"), is_on("default_transaction_read_only")) {
@@ -134,8 +133,8 @@ impl Future for Drive {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let (shared, wire) = (&this.ending.shared, &this.ending.wire);
-        let question = shared.questions.last(cx.waker());
+        let (pulse, wire) = (&this.ending.pulse, &this.ending.wire);
+        let question = pulse.questions.last(cx.waker());
         loop {
             wire.begin_reading();
             match this.connection.poll_message(cx) {
@@ -146,7 +145,7 @@ impl Future for Drive {
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => {
-                    shared.epitaph.write(None);
+                    pulse.epitaph.write(None);
                     return Poll::Ready(());
                 }
             }
@@ -155,10 +154,10 @@ impl Future for Drive {
             let parameters = wire.parameters();
             if this.parameters != parameters {
                 this.parameters = parameters;
-                shared.set_role(&this.connection);
+                pulse.set_role(&this.connection);
             }
             if wire.is_quiet() {
-                shared.questions.answer(question);
+                pulse.questions.answer(question);
             }
         }
         Poll::Pending
@@ -167,20 +166,20 @@ impl Future for Drive {
 
 /// Says how it ended, in whatever way it ends.
 struct Ending {
-    shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
     wire: Arc<Wire>,
 }
 
 impl Ending {
     fn lost(&self, error: tokio_postgres::Error) {
         let lost = if self.wire.is_sealed() { Lost::sealed() } else { Lost::new(self.wire.last_words(), error) };
-        self.shared.epitaph.write(Some(lost));
+        self.pulse.epitaph.write(Some(lost));
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.shared.epitaph.write(Some(Lost::abandoned()));
-        self.shared.questions.end();
+        self.pulse.epitaph.write(Some(Lost::abandoned()));
+        self.pulse.questions.end();
     }
 }

@@ -53,6 +53,7 @@ pub(crate) struct Wire {
     writes: AtomicU64,
     unanswered: AtomicUsize,
     in_flight: AtomicUsize,
+    is_committing: AtomicBool,
     /// A write was attempted after which nothing has been flushed.
     is_unflushed: AtomicBool,
     has_read_all: AtomicBool,
@@ -91,6 +92,11 @@ impl Wire {
     /// wait in the driver all the same: ask the task.
     pub(crate) fn is_quiet(&self) -> bool {
         self.in_flight.load(Acquire) == 0 && !self.is_unflushed.load(Acquire)
+    }
+
+    /// Whether a COMMIT was written, as text, and has not been answered.
+    pub(crate) fn is_committing(&self) -> bool {
+        self.is_committing.load(Acquire)
     }
 
     pub(crate) fn status(&self) -> TransactionStatus {
@@ -258,6 +264,7 @@ impl Listener {
     /// After all else: see [`Wire::unanswered`].
     fn publish_requests(&self) {
         self.wire.in_flight.store(self.ledger.in_flight(), Release);
+        self.wire.is_committing.store(self.ledger.is_committing(), Release);
         self.wire.unanswered.store(self.ledger.unanswered(), Release);
     }
 }

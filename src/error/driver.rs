@@ -17,7 +17,7 @@ const LONGEST_MESSAGE: usize = 300;
 const QUOTES: [char; 9] = ['"', '\'', '`', '«', '»', '„', '“', '”', '「'];
 
 /// `written`: whether any write was attempted since the call began.
-pub(super) fn failure<'a>(error: &'a Error, written: bool, phase: Phase, lost: Option<&'a Lost>) -> Failure<'a> {
+pub(crate) fn failure<'a>(error: &'a Error, written: bool, phase: Phase, lost: Option<&'a Lost>) -> Failure<'a> {
     let event = match error.as_db_error() {
         Some(db) => Event::Answer(answer(db)),
         None if error.is_closed() || lost.is_some() => {

@@ -46,6 +46,8 @@ pub enum AbortReason {
     InUse,
     /// The server answered COMMIT with ROLLBACK.
     RolledBack,
+    /// A statement in it was a COMMIT or a ROLLBACK of its own: what came before was ended there, and is not known to the pool.
+    EndedByHand,
 }
 
 impl fmt::Display for AbortReason {
@@ -58,6 +60,9 @@ impl fmt::Display for AbortReason {
                 f.write_str("a statement in it had timed out, and the error was not passed on")
             }
             Self::InUse => f.write_str("a clone of its handle or a stream of its rows was still there"),
+            Self::EndedByHand => {
+                f.write_str("it had been ended by a statement in it; what came before may be committed")
+            }
             Self::RolledBack => f.write_str("the server answered COMMIT with ROLLBACK"),
         }
     }

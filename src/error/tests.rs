@@ -69,6 +69,7 @@ fn status() -> Status {
         name: "orders".into(),
         max_size: 20,
         in_use: 20,
+        settling: 0,
         idle: 0,
         dialing: 0,
         closing: 0,

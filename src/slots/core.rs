@@ -12,6 +12,8 @@
 //!                   closed
 //! ```
 //!
+//! A connection whose lease has ended may have to be settled first: it stays in use, by its clean-up, and is counted apart.
+//!
 //! Three rules hold after every transition, and a property test checks them against a plain model: no slot is taken beyond the limit;
 //! nobody waits while a connection is idle; waiters are served in order.
 //!
@@ -45,6 +47,7 @@ pub(crate) struct Counts {
     pub(crate) dialing: usize,
     pub(crate) idle: usize,
     pub(crate) in_use: usize,
+    pub(crate) settling: usize,
     pub(crate) closing: usize,
     pub(crate) waiting: usize,
     pub(crate) max_waiting: usize,
@@ -126,7 +129,10 @@ pub(crate) struct Core<C, W> {
     limits: Limits,
     /// Freshest last, each with its generation.
     idle: Vec<(C, u64)>,
+    /// By callers, or by their clean-up.
     in_use: usize,
+    /// Those of them whose lease has ended.
+    settling: usize,
     closing: usize,
     dials: Dials,
     queue: Queue<W>,
@@ -144,6 +150,7 @@ impl<C, W> Core<C, W> {
             limits,
             idle: Vec::new(),
             in_use: 0,
+            settling: 0,
             closing: 0,
             dials: Dials::new(),
             queue: Queue::new(),
@@ -159,7 +166,8 @@ impl<C, W> Core<C, W> {
             limit: self.limits.max_size,
             dialing: self.dials.len(),
             idle: self.idle.len(),
-            in_use: self.in_use,
+            in_use: self.in_use - self.settling,
+            settling: self.settling,
             closing: self.closing,
             waiting: self.queue.len(),
             max_waiting: self.limits.max_waiting,
@@ -228,6 +236,16 @@ impl<C, W> Core<C, W> {
         self.in_use -= 1;
         self.forecast.on_release(now, now.saturating_duration_since(held.since));
         self.place(now, held.conn, held.generation)
+    }
+
+    /// A lease ends and its connection has to be cleaned up before anybody gets it: it stays in use until it is released or retired.
+    pub(crate) fn settle(&mut self) {
+        self.settling += 1;
+    }
+
+    /// The clean-up has ended: the connection is released or retired next.
+    pub(crate) fn settled(&mut self) {
+        self.settling -= 1;
     }
 
     /// A lease ends and its connection is not fit for anybody: it is to be closed.

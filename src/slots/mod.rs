@@ -11,6 +11,7 @@ mod core;
 mod dials;
 mod lease;
 mod queue;
+mod settling;
 mod tasks;
 mod upkeep;
 mod waiting;
@@ -35,8 +36,14 @@ use crate::policy::Patience;
 
 /// What the slots need to know of a connection.
 pub(crate) trait Connection: Send + Sized + 'static {
-    /// Whether it may be handed to the next caller.
+    /// Whether it is alive, and what it was.
     fn is_usable(&self) -> bool;
+
+    /// Whether it has to be settled before the next caller may have it.
+    fn needs_settling(&self) -> bool;
+
+    /// Cleans up after a lease. Tells whether the next caller may have it. Bounded in time by itself.
+    fn settle(&mut self) -> impl Future<Output = bool> + Send;
 
     /// Ends it. Resolves when the other side can be taken to know; dropping the future cuts it off.
     fn close(self) -> impl Future<Output = ()> + Send;
@@ -205,6 +212,9 @@ impl<D: Dial> Slots<D> {
     fn release(self: &Arc<Self>, held: Held<D::Conn>) {
         if !held.conn.is_usable() {
             return self.retire(held);
+        }
+        if held.conn.needs_settling() {
+            return self.settle(held);
         }
         let placed = self.lock().core.release(now(), held);
         self.deliver(placed);

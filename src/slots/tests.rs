@@ -53,6 +53,14 @@ impl Connection for FakeConn {
         self.alive && self.number >= self.world.cut.load(SeqCst)
     }
 
+    fn needs_settling(&self) -> bool {
+        false
+    }
+
+    async fn settle(&mut self) -> bool {
+        true
+    }
+
     async fn close(self) {
         if self.world.closing_hangs.load(SeqCst) {
             pending::<()>().await;

@@ -14,7 +14,8 @@ pub(super) struct Frontend {
 impl Frontend {
     pub(super) fn feed(&mut self, bytes: &[u8], ledger: &mut Ledger) {
         let group = &mut self.group;
-        self.frames.feed(bytes, |kind, _| match kind {
+        self.frames.feed(bytes, |kind, body| match kind {
+            b'Q' if is_commit(body) => ledger.commit_written(),
             b'Q' | b'F' => ledger.query_written(),
             b'S' => ledger.sync_written(mem::take(group)),
             b'C' if matches!(group, Group::Empty | Group::Closes) => *group = Group::Closes,
@@ -26,4 +27,10 @@ impl Frontend {
             ledger.lose_track();
         }
     }
+}
+
+/// Whether a Query begins with COMMIT, or with its other name.
+fn is_commit(sql: &[u8]) -> bool {
+    let begins = |word: &[u8]| sql.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    begins(b"COMMIT") || begins(b"END")
 }

@@ -28,6 +28,7 @@ pub(super) enum Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Query,
+    Commit,
     Sync,
     CopyEnd,
     Housekeeping,
@@ -49,6 +50,7 @@ pub(super) struct Ledger {
     requests: VecDeque<Request>,
     /// How many of them are that.
     housekeeping: usize,
+    commits: usize,
     copy: Copy,
     /// The `CopyEnd` at the head has not been written yet, but will be.
     owes_copy_end: bool,
@@ -78,6 +80,15 @@ impl Ledger {
 
     pub(super) fn query_written(&mut self) {
         self.push(Request::Query);
+    }
+
+    pub(super) fn commit_written(&mut self) {
+        self.push(Request::Commit);
+    }
+
+    /// Whether a COMMIT is due an answer.
+    pub(super) fn is_committing(&self) -> bool {
+        self.commits > 0
     }
 
     pub(super) fn sync_written(&mut self, group: Group) {
@@ -134,6 +145,7 @@ impl Ledger {
         if !self.is_lost {
             self.requests.push_back(request);
             self.housekeeping += usize::from(request == Request::Housekeeping);
+            self.commits += usize::from(request == Request::Commit);
         }
     }
 
@@ -141,6 +153,7 @@ impl Ledger {
     fn pop(&mut self) {
         match self.requests.pop_front() {
             Some(Request::Housekeeping) => self.housekeeping -= 1,
+            Some(Request::Commit) => self.commits -= 1,
             Some(Request::CopyEnd) => self.owes_copy_end = false,
             _ => {}
         }

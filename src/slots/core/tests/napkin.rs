@@ -10,6 +10,9 @@ enum Step {
     Leave(usize),
     Release(usize),
     Prove(usize),
+    Settle(usize),
+    Settled(usize),
+    NotSettled(usize),
     Retire(usize, f64),
     Dialed(usize),
     DialFailed(f64),
@@ -29,6 +32,9 @@ fn step() -> impl Strategy<Value = Step> {
         20 => any::<usize>().prop_map(Step::Leave),
         40 => any::<usize>().prop_map(Step::Release),
         20 => any::<usize>().prop_map(Step::Prove),
+        10 => any::<usize>().prop_map(Step::Settle),
+        10 => any::<usize>().prop_map(Step::Settled),
+        3 => any::<usize>().prop_map(Step::NotSettled),
         10 => (any::<usize>(), 0.0..1.0).prop_map(|(index, jitter)| Step::Retire(index, jitter)),
         40 => any::<usize>().prop_map(Step::Dialed),
         10 => (0.0..1.0).prop_map(Step::DialFailed),
@@ -52,6 +58,7 @@ struct Napkin {
     /// Each with its generation.
     idle: Vec<(u32, u64)>,
     in_use: Vec<Held<u32>>,
+    settling: Vec<Held<u32>>,
     dials: Vec<(u64, u64)>,
     closing: usize,
     generation: u64,
@@ -72,6 +79,7 @@ impl Napkin {
             waiters: Vec::new(),
             idle: Vec::new(),
             in_use: Vec::new(),
+            settling: Vec::new(),
             dials: Vec::new(),
             closing: 0,
             generation: 0,
@@ -99,6 +107,23 @@ impl Napkin {
             Step::Prove(index) if !self.in_use.is_empty() => {
                 let index = index % self.in_use.len();
                 self.core.prove(&mut self.in_use[index]);
+            }
+            Step::Settle(index) if !self.in_use.is_empty() => {
+                self.settling.push(self.in_use.remove(index % self.in_use.len()));
+                self.core.settle();
+            }
+            Step::Settled(index) if !self.settling.is_empty() => {
+                let held = self.settling.remove(index % self.settling.len());
+                let generation = held.generation;
+                self.core.settled();
+                let placed = self.core.release(self.now, held);
+                self.placed(placed, generation);
+            }
+            Step::NotSettled(index) if !self.settling.is_empty() => {
+                self.settling.remove(index % self.settling.len());
+                self.closing += 1;
+                self.core.settled();
+                self.core.retire(self.now);
             }
             Step::Retire(index, jitter) if !self.in_use.is_empty() => {
                 let held = self.in_use.remove(index % self.in_use.len());
@@ -129,7 +154,7 @@ impl Napkin {
                 self.most = self.taken().max(*max_size);
                 self.limits.max_size = *max_size;
                 let ended = self.core.resize(self.now, *max_size);
-                let surplus = (self.idle.len() + self.in_use.len()).saturating_sub(*max_size).min(self.idle.len());
+                let surplus = (self.idle.len() + self.held()).saturating_sub(*max_size).min(self.idle.len());
                 let expected: Vec<_> = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
                 assert_eq!(ended, expected, "the oldest");
                 self.closing += surplus;
@@ -179,7 +204,7 @@ impl Napkin {
             Err(Refused::QueueFull(_)) => assert_eq!(self.waiters.len(), self.limits.max_waiting),
             Err(Refused::Unreachable(wait)) => {
                 assert!(wait <= 1_000 * MS);
-                assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
+                assert_eq!(self.idle.len() + self.held() + self.dials.len(), 0);
             }
             Err(Refused::Closed) => assert!(self.closed),
             Err(other) => panic!("{other:?}"),
@@ -188,7 +213,7 @@ impl Napkin {
 
     fn failed(&mut self, failed: Vec<u32>) {
         if !failed.is_empty() {
-            assert_eq!(self.idle.len() + self.in_use.len() + self.dials.len(), 0);
+            assert_eq!(self.idle.len() + self.held() + self.dials.len(), 0);
             assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
         }
     }
@@ -199,7 +224,7 @@ impl Napkin {
             assert_eq!((name, why), (first, Refused::Expired));
             assert!(deadline.has_passed(self.now));
         }
-        let live = self.idle.len() + self.in_use.len() + self.dials.len();
+        let live = self.idle.len() + self.held() + self.dials.len();
         let is_surplus = self.closed || live >= self.limits.max_size || generation != self.generation;
         match placed.to {
             Place::Waiter(name, held) => {
@@ -225,8 +250,13 @@ impl Napkin {
         self.will_ask |= begin.ask_again.is_some();
     }
 
+    /// By callers, or by their clean-up.
+    fn held(&self) -> usize {
+        self.in_use.len() + self.settling.len()
+    }
+
     fn taken(&self) -> usize {
-        self.dials.len() + self.idle.len() + self.in_use.len() + self.closing
+        self.dials.len() + self.idle.len() + self.held() + self.closing
     }
 
     fn check(&mut self) {
@@ -235,6 +265,7 @@ impl Napkin {
             dialing: self.dials.len(),
             idle: self.idle.len(),
             in_use: self.in_use.len(),
+            settling: self.settling.len(),
             closing: self.closing,
             waiting: self.waiters.len(),
             max_waiting: self.limits.max_waiting,
@@ -244,7 +275,7 @@ impl Napkin {
         self.most = self.most.min(self.taken().max(self.limits.max_size));
         assert!(self.taken() <= self.most, "never more than the limit; after it was lowered, never more than before");
         if !self.waiters.is_empty() {
-            let somebody_comes = self.dials.len() + self.in_use.len() + self.closing > 0 || self.will_ask;
+            let somebody_comes = self.dials.len() + self.held() + self.closing > 0 || self.will_ask;
             assert!(somebody_comes, "no wake-up is lost");
         }
     }
@@ -269,6 +300,9 @@ proptest! {
         while !napkin.in_use.is_empty() {
             napkin.apply(&Step::Release(0));
         }
+        while !napkin.settling.is_empty() {
+            napkin.apply(&Step::Settled(0));
+        }
         while !napkin.dials.is_empty() {
             napkin.apply(&Step::Dialed(0));
         }
@@ -276,6 +310,7 @@ proptest! {
             napkin.apply(&Step::Closed);
         }
         let counts = napkin.core.counts();
-        prop_assert_eq!(counts.dialing + counts.idle + counts.in_use + counts.closing + counts.waiting, 0);
+        let taken = counts.dialing + counts.idle + counts.in_use + counts.settling + counts.closing;
+        prop_assert_eq!(taken + counts.waiting, 0);
     }
 }

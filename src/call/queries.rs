@@ -1,0 +1,64 @@
+//! One statement on a connection of its own: taken, used, given back.
+
+use tokio_postgres::types::{BorrowToSql, ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
+
+use super::Call;
+use crate::conn::RowStream;
+use crate::error::Error;
+
+/// Each of these takes a connection as [`get`](Self::get) does, runs one statement as the method of the same name of
+/// [`Client`](crate::Client) does, and gives the connection back. Dropped, or late, the statement is stopped on the server, and the
+/// connection cleaned up in the background.
+///
+/// # Errors
+///
+/// As [`Pool::get`](crate::Pool::get) and every statement of a [`Client`](crate::Client).
+impl Call<'_> {
+    /// Runs a statement and collects its rows.
+    pub async fn query(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        self.get().await?.query(sql, params).await
+    }
+
+    /// Runs a statement that returns exactly one row. None, or more than one, is an error.
+    pub async fn query_one(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, Error> {
+        self.get().await?.query_one(sql, params).await
+    }
+
+    /// Runs a statement that returns one row or none. More than one is an error.
+    pub async fn query_opt(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Error> {
+        self.get().await?.query_opt(sql, params).await
+    }
+
+    /// Runs a statement and tells how many rows it changed.
+    pub async fn execute(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+        self.get().await?.execute(sql, params).await
+    }
+
+    /// Runs a statement and streams its rows. The stream keeps the connection until it ends or is dropped.
+    pub async fn query_raw<P, I>(self, sql: &str, params: I) -> Result<RowStream<'static>, Error>
+    where
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        let client = self.get().await?;
+        let rows = client.query_raw(sql, params).await?.unbound();
+        Ok(rows.owning(client))
+    }
+
+    /// Runs a statement with the types of its parameters, in one message group: nothing is prepared and kept.
+    pub async fn query_typed(self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
+        self.get().await?.query_typed(sql, params).await
+    }
+
+    /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
+    pub async fn batch_execute(self, sql: &str) -> Result<(), Error> {
+        self.get().await?.batch_execute(sql).await
+    }
+
+    /// As [`batch_execute`](Self::batch_execute), with the rows, as text.
+    pub async fn simple_query(self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.get().await?.simple_query(sql).await
+    }
+}

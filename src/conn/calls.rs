@@ -1,0 +1,230 @@
+//! The calls on one connection: how many are under way, and whether one was given up.
+//!
+//! A call that ends without its answer (a timeout, a dropped future, a stream read by half) leaves a statement behind that may still be
+//! running. From then on no call begins on this connection until it is known to be quiet; and it is stopped on the server as soon as no
+//! other call could be hit by that.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time;
+use tokio_postgres::error::SqlState;
+
+use super::link::Link;
+use super::settle::LONGEST_SETTLING;
+use super::wire::TransactionStatus;
+use crate::error::{Error, Lost, driver};
+use crate::policy::{Effect, Fate, Phase};
+
+#[derive(Default)]
+pub(super) struct Calls {
+    state: Mutex<State>,
+    stopped: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: usize,
+    /// A call was given up since the connection was last known to be quiet.
+    given_up: bool,
+    /// The statements given up are being stopped, in the background.
+    is_stopping: bool,
+    /// A cancel was sent, and no statement has passed since: it might yet hit the next.
+    may_hit: bool,
+    timeouts: u64,
+    last_failure: Option<LastFailure>,
+}
+
+/// The last error that the server answered a call with. "The transaction is aborted" is none: it only repeats an earlier one.
+#[derive(Debug, Clone)]
+pub(super) struct LastFailure {
+    pub(super) sqlstate: SqlState,
+    /// Another transaction was in the way, or a statement was outdated.
+    pub(super) may_run_again: bool,
+}
+
+impl Calls {
+    /// Whether no call is under way, and none was given up.
+    pub(super) fn are_over(&self) -> bool {
+        let state = self.lock();
+        state.under_way == 0 && !state.given_up
+    }
+
+    pub(super) fn are_under_way(&self) -> bool {
+        self.lock().under_way > 0
+    }
+
+    /// Calls that timed out, since start-up.
+    pub(super) fn timeouts(&self) -> u64 {
+        self.lock().timeouts
+    }
+
+    pub(super) fn last_failure(&self) -> Option<LastFailure> {
+        self.lock().last_failure.clone()
+    }
+
+    /// The connection is quiet: nothing of the calls given up is left.
+    pub(super) fn are_gone(&self) {
+        self.lock().given_up = false;
+    }
+
+    /// A cancel is about to be sent.
+    pub(super) fn may_hit(&self) {
+        self.lock().may_hit = true;
+    }
+
+    /// Whether a cancel might hit the next statement.
+    pub(super) fn may_be_hit(&self) -> bool {
+        self.lock().may_hit
+    }
+
+    /// A statement has passed: no cancel sent before can hit another.
+    pub(super) fn have_passed(&self) {
+        self.lock().may_hit = false;
+    }
+
+    /// Waits while calls given up are being stopped in the background.
+    pub(super) async fn stopped(&self) {
+        loop {
+            let stopped = self.stopped.notified();
+            if !self.lock().is_stopping {
+                return;
+            }
+            stopped.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call under way. Dropped without its answer, it is given up.
+pub(super) struct Flight {
+    link: Arc<Link>,
+    /// Writes attempted before it began.
+    attempts: u64,
+    /// Whether it began within a transaction.
+    was_open: bool,
+    is_answered: bool,
+}
+
+impl Flight {
+    /// Begins a call, unless something of the calls given up before may be left.
+    pub(super) fn begin_at_once(link: &Arc<Link>) -> Option<Self> {
+        let mut state = link.calls.lock();
+        if state.may_hit { None } else { Self::begin_in(&mut state, link) }
+    }
+
+    fn begin_in(state: &mut State, link: &Arc<Link>) -> Option<Self> {
+        if state.given_up || state.is_stopping {
+            return None;
+        }
+        state.under_way += 1;
+        let was_open = link.wire.status() != TransactionStatus::Idle;
+        Some(Self { link: Arc::clone(link), attempts: link.wire.attempts(), was_open, is_answered: false })
+    }
+
+    /// Begins a call once nothing of the calls given up before is left. Not bounded. The call's first statement may be hit by a cancel.
+    pub(super) async fn begin(link: &Arc<Link>) -> Self {
+        loop {
+            let begun = Self::begin_in(&mut link.calls.lock(), link);
+            if let Some(flight) = begun {
+                return flight;
+            }
+            link.calls.stopped().await;
+            // A connection that has ended is quiet, too: its driver says so to the call.
+            link.pulse.quiet().await;
+            link.calls.are_gone();
+        }
+    }
+
+    /// The call has its answer.
+    pub(super) fn answered(mut self) {
+        self.is_answered = true;
+    }
+
+    /// The call has its answer, and that is an error.
+    pub(super) async fn explain(self, error: tokio_postgres::Error) -> Error {
+        let phase = self.phase();
+        self.explain_in(phase, error).await
+    }
+
+    /// As [`explain`](Self::explain), for a COMMIT.
+    pub(super) async fn explain_commit(self, error: tokio_postgres::Error) -> Error {
+        self.explain_in(Phase::Commit, error).await
+    }
+
+    /// As [`explain`](Self::explain), where one cannot wait: why a connection was lost may not be known yet.
+    pub(super) fn explain_now(self, error: tokio_postgres::Error) -> Error {
+        let lost = if error.is_closed() { self.link.pulse.epitaph().cause() } else { None };
+        let phase = self.phase();
+        self.conclude(phase, error, lost)
+    }
+
+    async fn explain_in(self, phase: Phase, error: tokio_postgres::Error) -> Error {
+        let lost = if error.is_closed() { self.link.pulse.epitaph().last_cause().await } else { None };
+        self.conclude(phase, error, lost)
+    }
+
+    fn phase(&self) -> Phase {
+        if self.was_open { Phase::Transaction } else { Phase::Autocommit }
+    }
+
+    fn conclude(mut self, phase: Phase, error: tokio_postgres::Error, lost: Option<Arc<Lost>>) -> Error {
+        self.is_answered = true;
+        let link = &self.link;
+        let was_written = link.wire.attempts() != self.attempts;
+        let failure = driver::failure(&error, was_written, phase, lost.as_deref());
+        if failure.fate() == Fate::Discard {
+            link.wire.seal();
+        }
+        if let Some(sqlstate) = error.code().filter(|_| !failure.repeats_another()) {
+            let may_run_again = failure.is_conflict() || failure.heal().is_some();
+            link.calls.lock().last_failure = Some(LastFailure { sqlstate: sqlstate.clone(), may_run_again });
+        }
+        Error::of_statement(error, was_written, phase, lost)
+    }
+
+    /// The call is given up after so long.
+    pub(super) fn timed_out(self, after: Duration) -> Error {
+        self.link.calls.lock().timeouts += 1;
+        // Within a transaction nothing is applied until its COMMIT, and there will be none.
+        let effect = if self.was_open { Effect::NotApplied } else { Effect::Unknown };
+        Error::QueryTimeout { after, process_id: self.link.process_id(), effect }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut state = self.link.calls.lock();
+        state.under_way -= 1;
+        state.given_up |= !self.is_answered;
+        // Calls that are not tracked could be hit: then only the clean-up after the lease may cancel.
+        let may_cancel = state.under_way == 0 && state.given_up && !state.is_stopping && !self.link.is_untracked();
+        let Some(runtime) = Handle::try_current().ok().filter(|_| may_cancel) else { return };
+        state.is_stopping = true;
+        drop(state);
+        runtime.spawn(Stopping(Arc::clone(&self.link)).run());
+    }
+}
+
+/// The statements given up are being stopped.
+struct Stopping(Arc<Link>);
+
+impl Stopping {
+    async fn run(self) {
+        if time::timeout(LONGEST_SETTLING, self.0.stop()).await == Ok(true) {
+            self.0.calls.are_gone();
+        }
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.0.calls.lock().is_stopping = false;
+        self.0.calls.stopped.notify_waiters();
+    }
+}

@@ -1,0 +1,106 @@
+//! COPY in both directions, tracked and bounded as every other call.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::{SinkExt, Stream};
+use tokio_postgres::{CopyInSink, CopyOutStream};
+
+use super::Client;
+use super::calls::Flight;
+use super::pace::Pace;
+use super::queries::{Terms, bounded, now};
+use crate::error::Error;
+
+/// The data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. Dropped before [`finish`](Self::finish) has returned, it aborts the copy;
+/// so does a step that fails, or whose future is dropped.
+#[must_use = "a copy that is not finished is aborted"]
+pub struct CopyIn<'a, T> {
+    /// `None` once the copy is over or aborted.
+    open: Option<(Pin<Box<CopyInSink<T>>>, Flight)>,
+    terms: Terms,
+    client: PhantomData<&'a Client>,
+}
+
+impl<T> CopyIn<'_, T>
+where
+    T: Buf + Send + 'static,
+{
+    pub(super) fn new(sink: CopyInSink<T>, flight: Flight, terms: Terms) -> Self {
+        Self { open: Some((Box::pin(sink), flight)), terms, client: PhantomData }
+    }
+
+    /// Sends a piece of data, within the query timeout.
+    ///
+    /// # Errors
+    ///
+    /// As every call. [`Error::Busy`] once the copy is over or aborted.
+    pub async fn send(&mut self, data: T) -> Result<(), Error> {
+        let (mut sink, flight) = self.take()?;
+        let ((), flight) = bounded(self.terms.limit(now()), flight, sink.send(data)).await?;
+        self.open = Some((sink, flight));
+        Ok(())
+    }
+
+    /// Ends the copy, and tells how many rows were copied. In a transaction they are there when it is committed.
+    ///
+    /// # Errors
+    ///
+    /// As every call. [`Error::Busy`] once the copy is over or aborted.
+    pub async fn finish(&mut self) -> Result<u64, Error> {
+        let (mut sink, flight) = self.take()?;
+        let (rows, flight) = bounded(self.terms.limit(now()), flight, sink.as_mut().finish()).await?;
+        flight.answered();
+        Ok(rows)
+    }
+
+    fn take(&mut self) -> Result<(Pin<Box<CopyInSink<T>>>, Flight), Error> {
+        self.open.take().ok_or_else(|| Error::Busy { waited: Duration::ZERO, process_id: None })
+    }
+}
+
+impl<T> fmt::Debug for CopyIn<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyIn").field("is_open", &self.open.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// The data of a `COPY ... TO STDOUT`, from [`Client::copy_out`]. Dropped before its end, it stops the statement.
+#[must_use = "data come only while the stream is polled"]
+pub struct CopyOut<'a> {
+    /// `None` once the stream is over.
+    data: Option<Pin<Box<CopyOutStream>>>,
+    pace: Pace,
+    client: PhantomData<&'a Client>,
+}
+
+impl CopyOut<'_> {
+    pub(super) fn new(data: CopyOutStream, flight: Flight, terms: Terms) -> Self {
+        Self { data: Some(Box::pin(data)), pace: Pace::new(flight, terms), client: PhantomData }
+    }
+}
+
+impl Stream for CopyOut<'_> {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let Some(data) = &mut this.data else { return Poll::Ready(None) };
+        let step = data.as_mut().poll_next(cx);
+        let step = this.pace.bound(cx, step);
+        if this.pace.is_over() {
+            this.data = None;
+        }
+        step
+    }
+}
+
+impl fmt::Debug for CopyOut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyOut").field("is_over", &self.pace.is_over()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! What a connection's owner, its calls and its clean-up share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time;
+
+use super::calls::Calls;
+use super::cancel::Canceller;
+use super::task::Pulse;
+use super::wire::Wire;
+
+/// How long a statement given up may take to end by itself: most were about to.
+const GRACE: Duration = Duration::from_millis(2);
+/// How long a cancel may take to have its effect before another is sent.
+const BETWEEN_CANCELS: Duration = Duration::from_millis(250);
+
+pub(super) struct Link {
+    pub(super) wire: Arc<Wire>,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) calls: Calls,
+    canceller: Canceller,
+    /// The driver's client was used directly: what was done with it is not known.
+    untracked: AtomicBool,
+}
+
+impl Link {
+    pub(super) fn new(wire: Arc<Wire>, pulse: Arc<Pulse>, canceller: Canceller) -> Self {
+        Self { wire, pulse, calls: Calls::default(), canceller, untracked: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_untracked(&self) -> bool {
+        self.untracked.load(Relaxed)
+    }
+
+    pub(super) fn set_untracked(&self, is_untracked: bool) {
+        self.untracked.store(is_untracked, Relaxed);
+    }
+
+    pub(super) fn process_id(&self) -> Option<i32> {
+        Some(self.wire.process_id()).filter(|id| *id != 0)
+    }
+
+    /// Whether the last error of the server was another transaction in the way, or an outdated statement: the whole may succeed if it runs again.
+    pub(super) fn may_run_again(&self) -> bool {
+        self.calls.last_failure().is_some_and(|failure| failure.may_run_again)
+    }
+
+    /// Errors of the server, and statements that timed out, since start-up.
+    pub(super) fn failures(&self) -> u64 {
+        self.wire.errors() + self.calls.timeouts()
+    }
+
+    /// Ends whatever the server is still doing for us. Tells whether the connection is quiet; `false` is for ever.
+    ///
+    /// A COMMIT is never cancelled: it may have been applied already, and then the cancel would only hide that.
+    pub(super) async fn stop(&self) -> bool {
+        let mut patience = GRACE;
+        loop {
+            if let Ok(is_quiet) = time::timeout(patience, self.pulse.quiet()).await {
+                return is_quiet;
+            }
+            if !self.wire.is_committing() {
+                self.calls.may_hit();
+                self.canceller.cancel().await;
+            }
+            patience = BETWEEN_CANCELS;
+        }
+    }
+}

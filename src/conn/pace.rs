@@ -1,0 +1,66 @@
+//! The bounds of a stream: each item under the query timeout, all of it under the deadline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::{self, Sleep};
+
+use super::calls::Flight;
+use super::queries::Terms;
+use crate::error::Error;
+
+/// A call that has begun to answer.
+pub(super) struct Pace {
+    /// `None` once the call is over.
+    flight: Option<Flight>,
+    terms: Terms,
+    /// Since when the next item has been waited for.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Pace {
+    pub(super) fn new(flight: Flight, terms: Terms) -> Self {
+        Self { flight: Some(flight), terms, waiting: None }
+    }
+
+    /// Bounds what one step of the stream has come to. `None` is the end.
+    pub(super) fn bound<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: Poll<Option<Result<T, tokio_postgres::Error>>>,
+    ) -> Poll<Option<Result<T, Error>>> {
+        let Some(flight) = self.flight.take() else { return Poll::Ready(None) };
+        match step {
+            Poll::Ready(Some(Ok(item))) => {
+                self.waiting = None;
+                self.flight = Some(flight);
+                Poll::Ready(Some(Ok(item)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(flight.explain_now(error)))),
+            Poll::Ready(None) => {
+                flight.answered();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let (since, patience) = self.waiting.get_or_insert_with(|| {
+                    let now = time::Instant::now();
+                    let limit = self.terms.limit(now.into_std()).instant();
+                    (now.into_std(), Box::pin(time::sleep_until(limit.into())))
+                });
+                if patience.as_mut().poll(cx).is_pending() {
+                    self.flight = Some(flight);
+                    return Poll::Pending;
+                }
+                let waited: Duration = time::Instant::now().into_std().saturating_duration_since(*since);
+                Poll::Ready(Some(Err(flight.timed_out(waited))))
+            }
+        }
+    }
+
+    /// Whether the call is over, well or not.
+    pub(super) fn is_over(&self) -> bool {
+        self.flight.is_none()
+    }
+}

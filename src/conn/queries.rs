@@ -1,0 +1,289 @@
+//! The tracked methods of a [`Client`]: each under the query timeout or the caller's deadline, each stopped on the server if it is given up.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bytes::Buf;
+use tokio::time;
+use tokio_postgres::types::{BorrowToSql, ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage, Statement};
+
+use super::Client;
+use super::calls::Flight;
+use super::copy::{CopyIn, CopyOut};
+use super::rows::RowStream;
+use super::settle;
+use super::statements::{AsStatement, Form};
+use crate::error::Error;
+use crate::policy::Deadline;
+
+/// What the statements of a lease may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// Of the whole call that the lease was taken for.
+    pub(crate) deadline: Option<Deadline>,
+    /// Of each statement.
+    pub(crate) timeout: Option<Duration>,
+    /// Whether prepared statements are kept on the connection.
+    pub(crate) is_cached: bool,
+}
+
+impl Terms {
+    /// When a statement that begins now has to be over.
+    pub(super) fn limit(&self, now: Instant) -> Deadline {
+        let timeout = self.timeout.map(|timeout| Deadline::after(now, timeout));
+        match (self.deadline, timeout) {
+            (Some(deadline), Some(timeout)) => deadline.min(timeout),
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => Deadline::after(now, Duration::MAX),
+        }
+    }
+}
+
+/// Statements are given as SQL, which is prepared once for each connection and kept (see
+/// [`statement_cache`](crate::PoolBuilder::statement_cache)), or as a [`Statement`] prepared on this connection.
+///
+/// Each of these methods ends at the lease's [`deadline`](crate::Call::deadline) or, without one, after
+/// [`query_timeout`](crate::PoolBuilder::query_timeout), with [`Error::QueryTimeout`]; then, or when its future is dropped, the statement is
+/// stopped on the server, in the background. Two of them may run at once (`tokio::join!`): one that times out never stops the other.
+///
+/// # Errors
+///
+/// [`Error::QueryTimeout`]; [`Error::Busy`] if a statement given up before was not gone in time; [`Error::Postgres`] for what the server
+/// answers, or a lost connection.
+impl Client {
+    /// Runs a statement and collects its rows.
+    pub async fn query<T>(&self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error>
+    where
+        T: ?Sized + AsStatement,
+    {
+        let driver = self.driver();
+        let run = |form| async move {
+            match form {
+                Form::Prepared(statement) => driver.query(&statement, params).await,
+                Form::Typed(sql, types) => driver.query_typed(sql, &typed(params, &types)).await,
+            }
+        };
+        self.tracked(self.run(statement, run)).await
+    }
+
+    /// Runs a statement that returns exactly one row. None, or more than one, is an error.
+    pub async fn query_one<T>(&self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<Row, Error>
+    where
+        T: ?Sized + AsStatement,
+    {
+        let driver = self.driver();
+        let run = |form| async move {
+            match form {
+                Form::Prepared(statement) => driver.query_one(&statement, params).await,
+                Form::Typed(sql, types) => driver.query_typed_one(sql, &typed(params, &types)).await,
+            }
+        };
+        self.tracked(self.run(statement, run)).await
+    }
+
+    /// Runs a statement that returns one row or none. More than one is an error.
+    pub async fn query_opt<T>(&self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Error>
+    where
+        T: ?Sized + AsStatement,
+    {
+        let driver = self.driver();
+        let run = |form| async move {
+            match form {
+                Form::Prepared(statement) => driver.query_opt(&statement, params).await,
+                Form::Typed(sql, types) => driver.query_typed_opt(sql, &typed(params, &types)).await,
+            }
+        };
+        self.tracked(self.run(statement, run)).await
+    }
+
+    /// Runs a statement and tells how many rows it changed.
+    pub async fn execute<T>(&self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error>
+    where
+        T: ?Sized + AsStatement,
+    {
+        let driver = self.driver();
+        let run = |form| async move {
+            match form {
+                Form::Prepared(statement) => driver.execute(&statement, params).await,
+                Form::Typed(sql, types) => driver.execute_typed(sql, &typed(params, &types)).await,
+            }
+        };
+        self.tracked(self.run(statement, run)).await
+    }
+
+    /// Runs a statement and streams its rows. The query timeout then bounds the wait for each row, and the deadline, if there is one, the
+    /// whole.
+    ///
+    /// A stream dropped before its end stops the statement. While one is held and not read, everything else on this connection waits.
+    pub async fn query_raw<T, P, I>(&self, statement: &T, params: I) -> Result<RowStream<'_>, Error>
+    where
+        T: ?Sized + AsStatement,
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        let params: Vec<P> = params.into_iter().collect();
+        let (driver, params) = (self.driver(), &params);
+        let run = |form| async move {
+            let params = params.iter().map(BorrowToSql::borrow_to_sql);
+            match form {
+                Form::Prepared(statement) => driver.query_raw(&statement, params).await,
+                Form::Typed(sql, types) => {
+                    let types = types.iter().cloned().chain(std::iter::repeat(Type::UNKNOWN));
+                    driver.query_typed_raw(sql, params.zip(types)).await
+                }
+            }
+        };
+        let (rows, flight) = self.begun(self.run(statement, run)).await?;
+        Ok(RowStream::new(rows, flight, self.terms()))
+    }
+
+    /// Runs a statement with the types of its parameters, in one message group: nothing is prepared and kept.
+    pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
+        self.tracked(self.driver().query_typed(sql, params)).await
+    }
+
+    /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
+    pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
+        self.tracked(self.driver().batch_execute(sql)).await
+    }
+
+    /// As [`batch_execute`](Self::batch_execute), with the rows, as text.
+    pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.tracked(self.driver().simple_query(sql)).await
+    }
+
+    /// Prepares a statement. It belongs to this connection and is forgotten by it when it is dropped.
+    pub async fn prepare(&self, sql: &str) -> Result<Statement, Error> {
+        self.tracked(self.driver().prepare(sql)).await
+    }
+
+    /// Prepares a statement with the types of its parameters, those that are given.
+    pub async fn prepare_typed(&self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
+        self.tracked(self.driver().prepare_typed(sql, types)).await
+    }
+
+    /// Prepares a statement, or finds it in the connection's cache, as the other methods do with SQL that they are given.
+    pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
+        self.tracked(self.conn().statements.prepare(self.driver(), sql)).await
+    }
+
+    /// Begins a `COPY ... FROM STDIN`. A sink dropped before it is finished aborts the copy.
+    ///
+    /// A copy that the server refuses (a table that does not exist, no privilege) costs the connection: the driver loses count of the
+    /// answers then. It is replaced.
+    pub async fn copy_in<T, U>(&self, statement: &T) -> Result<CopyIn<'_, U>, Error>
+    where
+        T: ?Sized + AsStatement,
+        U: Buf + Send + 'static,
+    {
+        let driver = self.driver();
+        let run = |form| async move {
+            match form {
+                Form::Prepared(statement) => driver.copy_in(&statement).await,
+                Form::Typed(sql, _) => driver.copy_in(sql).await,
+            }
+        };
+        let (sink, flight) = self.begun(self.run(statement, run)).await?;
+        Ok(CopyIn::new(sink, flight, self.terms()))
+    }
+
+    /// Runs a `COPY ... TO STDOUT` and streams its data. Bounds as for [`query_raw`](Self::query_raw).
+    pub async fn copy_out<T>(&self, statement: &T) -> Result<CopyOut<'_>, Error>
+    where
+        T: ?Sized + AsStatement,
+    {
+        let driver = self.driver();
+        let run = |form| async move {
+            match form {
+                Form::Prepared(statement) => driver.copy_out(&statement).await,
+                Form::Typed(sql, _) => driver.copy_out(sql).await,
+            }
+        };
+        let (data, flight) = self.begun(self.run(statement, run)).await?;
+        Ok(CopyOut::new(data, flight, self.terms()))
+    }
+}
+
+impl Client {
+    /// A call from its begin to its answer.
+    pub(super) async fn tracked<T>(
+        &self,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
+        let (value, flight) = self.begun(work).await?;
+        flight.answered();
+        Ok(value)
+    }
+
+    /// A call from its begin to its first answer: more may come. Whatever `work` sends is stopped if it is not over in time.
+    async fn begun<T>(
+        &self,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<(T, Flight), Error> {
+        let limit = self.terms().limit(now());
+        let flight = self.begin(limit).await?;
+        bounded(limit, flight, work).await
+    }
+
+    pub(super) async fn begin(&self, limit: Deadline) -> Result<Flight, Error> {
+        let link = &self.conn().link;
+        if let Some(flight) = Flight::begin_at_once(link) {
+            return Ok(flight);
+        }
+        let clean = async {
+            let flight = Flight::begin(link).await;
+            let is_safe = !link.calls.may_be_hit() || settle::fence(self.driver()).await;
+            if is_safe {
+                link.calls.have_passed();
+            }
+            flight
+        };
+        let begun = now();
+        match time::timeout_at(limit.instant().into(), clean).await {
+            Ok(flight) => Ok(flight),
+            Err(_) => {
+                Err(Error::Busy { waited: now().saturating_duration_since(begun), process_id: link.process_id() })
+            }
+        }
+    }
+
+    async fn run<'a, T, Q, F>(
+        &'a self,
+        statement: &'a Q,
+        run: impl Fn(Form<'a>) -> F,
+    ) -> Result<T, tokio_postgres::Error>
+    where
+        Q: ?Sized + AsStatement,
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let conn = self.conn();
+        let source = statement.source();
+        conn.statements.run(self.driver(), &conn.link.wire, source, self.terms().is_cached, run).await
+    }
+}
+
+/// Parameters with their types. One too many gets a type that nothing fits, so that it is not lost silently.
+fn typed<'a>(params: &[&'a (dyn ToSql + Sync)], types: &[Type]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    let types = types.iter().cloned().chain(std::iter::repeat(Type::UNKNOWN));
+    params.iter().copied().zip(types).collect()
+}
+
+/// One step of a call.
+pub(super) async fn bounded<T>(
+    limit: Deadline,
+    flight: Flight,
+    step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<(T, Flight), Error> {
+    let begun = now();
+    match time::timeout_at(limit.instant().into(), step).await {
+        Ok(Ok(value)) => Ok((value, flight)),
+        Ok(Err(error)) => Err(flight.explain(error).await),
+        Err(_) => Err(flight.timed_out(now().saturating_duration_since(begun))),
+    }
+}
+
+pub(super) fn now() -> Instant {
+    time::Instant::now().into_std()
+}

@@ -1,0 +1,60 @@
+//! The way to one server: its address, and how the stream to it is secured. A dial goes it first; a cancel goes the very same again,
+//! because a name may lead elsewhere by then.
+
+use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time;
+use tokio_postgres::Config;
+
+use super::secure::Connector;
+use super::socket::Socket;
+use super::stream::Stream;
+use crate::error::ConnectError;
+
+#[derive(Debug, Clone)]
+pub(super) struct Route {
+    pub(super) place: Place,
+    /// What errors call the server.
+    pub(super) name: Arc<str>,
+    /// What its certificate must be for.
+    pub(super) certified_name: Arc<str>,
+    pub(super) config: Arc<Config>,
+    pub(super) connector: Connector,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Tcp(SocketAddr),
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+impl Route {
+    /// A finished stream. `patience` bounds the TCP connect alone.
+    pub(super) async fn open(&self, patience: Option<Duration>) -> Result<Stream, ConnectError> {
+        let connect = async {
+            match &self.place {
+                Place::Tcp(address) => Socket::tcp(*address, &self.config).await,
+                #[cfg(unix)]
+                Place::Unix(path) => Socket::unix(path, &self.config).await,
+            }
+        };
+        let socket = match patience {
+            Some(patience) => {
+                time::timeout(patience, connect).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            }
+            None => connect.await,
+        };
+        let socket = socket.map_err(|error| ConnectError::io(&self.name, error))?;
+        let is_remote = matches!(self.place, Place::Tcp(_));
+        if !is_remote {
+            return Ok(Stream::plain(socket));
+        }
+        let secured = self.connector.secure(socket, &self.certified_name, &self.config).await;
+        secured.map_err(|error| ConnectError::tls(&self.name, error))
+    }
+}

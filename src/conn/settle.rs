@@ -1,0 +1,68 @@
+//! Making a connection fit for the next caller, after a lease that left it in a state that is not known to be clean.
+//!
+//! In this order: whatever still runs is stopped on the server; an open transaction is rolled back; if a cancel was sent, a throwaway
+//! statement takes the blow, should it come late; the session is reset, if it was changed. All within two seconds, or the connection
+//! is sealed, and closed.
+
+use std::time::Duration;
+
+use deadpool_postgres::RecyclingMethod;
+use tokio::time;
+
+use super::Conn;
+use super::wire::TransactionStatus;
+use crate::error::driver::failure;
+use crate::policy::Phase;
+
+pub(super) const LONGEST_SETTLING: Duration = Duration::from_secs(2);
+
+/// Tells whether the next caller may have the connection.
+pub(super) async fn settle(conn: &mut Conn) -> bool {
+    let is_settled = time::timeout(LONGEST_SETTLING, steps(conn)).await == Ok(true);
+    if !is_settled {
+        conn.link.wire.seal();
+    }
+    is_settled
+}
+
+async fn steps(conn: &mut Conn) -> bool {
+    let link = &conn.link;
+    link.calls.stopped().await;
+    if link.calls.are_under_way() || !link.stop().await {
+        return false;
+    }
+    link.calls.are_gone();
+    if link.wire.status() != TransactionStatus::Idle && conn.object.simple_query("ROLLBACK").await.is_err() {
+        return false;
+    }
+    if link.calls.may_be_hit() && !fence(&conn.object).await {
+        return false;
+    }
+    link.calls.have_passed();
+    if conn.needs_reset() && !reset(conn).await {
+        return false;
+    }
+    link.set_untracked(false);
+    link.pulse.quiet().await && link.wire.status() == TransactionStatus::Idle
+}
+
+/// A statement that nobody misses. It may be cancelled.
+pub(super) async fn fence(client: &tokio_postgres::Client) -> bool {
+    match client.simple_query("SELECT 1").await {
+        Ok(_) => true,
+        Err(error) => failure(&error, true, Phase::Autocommit, None).is_cancel(),
+    }
+}
+
+/// What deadpool's `RecyclingMethod::Clean` runs, and whatever the owner does with a new connection.
+async fn reset(conn: &Conn) -> bool {
+    let Some(sql) = RecyclingMethod::Clean.query() else { return false };
+    if conn.object.batch_execute(sql).await.is_err() || conn.handling.hooks.set_up(&conn.object).await.is_err() {
+        return false;
+    }
+    if conn.cache.size() > conn.handling.statements {
+        conn.cache.clear();
+    }
+    conn.link.wire.forget_session();
+    true
+}

@@ -1,0 +1,187 @@
+//! The statements that one connection has prepared, the least recently used forgotten first; and their healing.
+//!
+//! A prepared statement can be lost (a pooler between us and the server, `DEALLOCATE ALL`) or outdated (a migration changed the columns of
+//! its result). The server says so before it runs anything, so it is prepared anew and run once more, unless a transaction was open: that
+//! is lost then, and has to be run again as a whole.
+//!
+//! Without a cache nothing is left behind on the server: each statement goes there in one message group, with the types of its parameters.
+//! Those are learned once, in a transaction of its own, so that a pooler in transaction mode sees a whole.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::wire::{TransactionStatus, Wire};
+use crate::error::driver::failure;
+use crate::policy::{Heal, Phase};
+
+/// What a tracked method takes as its statement: SQL, prepared once for each connection and kept, or a [`Statement`] that was prepared on
+/// this very connection.
+pub trait AsStatement: sealed::Sealed {
+    #[doc(hidden)]
+    fn source(&self) -> Source<'_>;
+}
+
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    Sql(&'a str),
+    Prepared(&'a Statement),
+}
+
+impl AsStatement for str {
+    fn source(&self) -> Source<'_> {
+        Source::Sql(self)
+    }
+}
+
+impl AsStatement for String {
+    fn source(&self) -> Source<'_> {
+        Source::Sql(self)
+    }
+}
+
+impl AsStatement for Statement {
+    fn source(&self) -> Source<'_> {
+        Source::Prepared(self)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for str {}
+    impl Sealed for String {}
+    impl Sealed for tokio_postgres::Statement {}
+}
+
+/// How a statement is sent to the server.
+pub(super) enum Form<'a> {
+    Prepared(Statement),
+    /// In one message group, with the types of its parameters.
+    Typed(&'a str, Arc<[Type]>),
+}
+
+pub(super) struct Statements {
+    /// As many types are remembered as statements would be.
+    kept: Mutex<Kept>,
+    is_caching: bool,
+    /// Of the pool: counts migrations noticed. Older statements are not used again.
+    epoch: Arc<AtomicU64>,
+}
+
+struct Kept {
+    prepared: LruCache<Box<str>, Statement>,
+    types: LruCache<Box<str>, Arc<[Type]>>,
+    epoch: u64,
+}
+
+/// How many statements' types are remembered where statements are not.
+const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
+
+impl Statements {
+    pub(super) fn new(capacity: usize, epoch: Arc<AtomicU64>) -> Self {
+        let kept = Kept {
+            prepared: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
+            types: LruCache::new(TYPES),
+            epoch: epoch.load(Relaxed),
+        };
+        Self { kept: Mutex::new(kept), is_caching: capacity > 0, epoch }
+    }
+
+    /// Runs a statement in the form that suits, and once more if the server has lost it.
+    pub(super) async fn run<'a, T, F>(
+        &self,
+        client: &Client,
+        wire: &Wire,
+        source: Source<'a>,
+        is_cached: bool,
+        run: impl Fn(Form<'a>) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let sql = match source {
+            Source::Prepared(statement) => return run(Form::Prepared(statement.clone())).await,
+            Source::Sql(sql) => sql,
+        };
+        if !is_cached || !self.is_caching {
+            let types = self.types(client, wire, sql).await?;
+            return run(Form::Typed(sql, types)).await;
+        }
+        let was_idle = wire.status() == TransactionStatus::Idle;
+        let statement = self.prepare(client, sql).await?;
+        match run(Form::Prepared(statement)).await {
+            Err(error) if self.has_lost(sql, &error) && was_idle => {
+                run(Form::Prepared(self.prepare(client, sql).await?)).await
+            }
+            result => result,
+        }
+    }
+
+    /// From the cache, or new.
+    pub(super) async fn prepare(&self, client: &Client, sql: &str) -> Result<Statement, Error> {
+        if let Some(statement) = self.find(sql) {
+            return Ok(statement);
+        }
+        let statement = client.prepare(sql).await?;
+        if self.is_caching {
+            let forgotten = self.lock().prepared.push(sql.into(), statement.clone());
+            drop(forgotten);
+        }
+        Ok(statement)
+    }
+
+    fn find(&self, sql: &str) -> Option<Statement> {
+        let epoch = self.epoch.load(Relaxed);
+        let mut kept = self.lock();
+        if kept.epoch == epoch {
+            return kept.prepared.get(sql).cloned();
+        }
+        kept.epoch = epoch;
+        let empty = LruCache::new(kept.prepared.cap());
+        let outdated = std::mem::replace(&mut kept.prepared, empty);
+        drop(kept);
+        drop(outdated);
+        None
+    }
+
+    /// Whether the statement has to be prepared anew; it is forgotten then.
+    fn has_lost(&self, sql: &str, error: &Error) -> bool {
+        match failure(error, true, Phase::Autocommit, None).heal() {
+            // Other connections, and other statements, are likely to have the same trouble.
+            Some(Heal::StatementEverywhere) => _ = self.epoch.fetch_add(1, Relaxed),
+            Some(Heal::Statement) => {
+                let forgotten = self.lock().prepared.pop(sql);
+                drop(forgotten);
+            }
+            None => return false,
+        }
+        true
+    }
+
+    async fn types(&self, client: &Client, wire: &Wire, sql: &str) -> Result<Arc<[Type]>, Error> {
+        if let Some(types) = self.lock().types.get(sql) {
+            return Ok(Arc::clone(types));
+        }
+        let types: Arc<[Type]> = if wire.status() == TransactionStatus::Idle {
+            client.batch_execute("BEGIN").await?;
+            let prepared = client.prepare(sql).await;
+            // Dropped before the end, so that the same server forgets it.
+            let types = prepared.map(|statement| statement.params().into());
+            client.batch_execute("ROLLBACK").await?;
+            types?
+        } else {
+            client.prepare(sql).await?.params().into()
+        };
+        self.lock().types.push(sql.into(), Arc::clone(&types));
+        Ok(types)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,52 @@
+//! The clean-up of connections between two leases, in the background: nobody waits for it but those who wait for any connection.
+//!
+//! A connection being settled keeps its slot. If it cannot be settled, or the runtime of its clean-up ends, it is closed.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::core::Held;
+use super::{Connection, Dial, Slots, now};
+
+impl<D: Dial> Slots<D> {
+    pub(super) fn settle(self: &Arc<Self>, held: Held<D::Conn>) {
+        let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
+        let Some(runtime) = runtime else { return self.retire(held) };
+        self.lock().core.settle();
+        let settling = Settling { held: Some(held), slots: Arc::clone(self) };
+        runtime.spawn(settling.run());
+    }
+}
+
+/// A connection in use by its clean-up.
+struct Settling<D: Dial> {
+    /// `None` once the clean-up has ended.
+    held: Option<Held<D::Conn>>,
+    slots: Arc<Slots<D>>,
+}
+
+impl<D: Dial> Settling<D> {
+    async fn run(mut self) {
+        let is_settled = match &mut self.held {
+            Some(held) => held.conn.settle().await && held.conn.is_usable(),
+            None => false,
+        };
+        if let Some(held) = self.held.take_if(|_| is_settled) {
+            let mut state = self.slots.lock();
+            state.core.settled();
+            let placed = state.core.release(now(), held);
+            drop(state);
+            self.slots.deliver(placed);
+        }
+    }
+}
+
+impl<D: Dial> Drop for Settling<D> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.slots.lock().core.settled();
+            self.slots.retire(held);
+        }
+    }
+}
