@@ -6,6 +6,8 @@ use std::io;
 
 use tokio_postgres::error::SqlState;
 
+use crate::policy;
+
 /// How a connection was lost: what the driver, which only says "connection closed", does not tell.
 ///
 /// `Display` is one line for a log, without detail that may quote values.
@@ -76,11 +78,7 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
             How::Told(state, message) => {
-                let what = match *state {
-                    SqlState::ADMIN_SHUTDOWN => "the server was shut down, or an administrator ended the connection",
-                    SqlState::CRASH_SHUTDOWN => "the server crashed",
-                    _ => "the server ended the connection",
-                };
+                let what = policy::why_ended(state.code());
                 write!(f, "{what} ({}: {message})", state.code())
             }
             How::Closed => f.write_str("the server closed the connection"),

@@ -190,5 +190,14 @@ impl Answer<'_> {
     }
 }
 
+/// What the server's last words on a connection mean.
+pub(crate) fn why_ended(state: &str) -> &'static str {
+    match state {
+        "57P01" => "the server was shut down, or an administrator ended the connection",
+        "57P02" => "the server crashed",
+        _ => "the server ended the connection",
+    }
+}
+
 #[cfg(test)]
 mod tests;

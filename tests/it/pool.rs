@@ -11,9 +11,9 @@ use failfast::{Pool, PoolBuilder};
 use crate::support::server::Server;
 
 /// A builder for the shared server, under a name that only one test uses.
-async fn shared(name: &str) -> PoolBuilder {
+pub(crate) async fn shared(name: &str) -> PoolBuilder {
     Pool::builder(Server::shared().await.config()).name(name)
 }
 
 /// More than anything here takes, on however busy a machine.
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);

@@ -1,0 +1,57 @@
+//! What a caller leaves behind never reaches the next one.
+
+use std::time::{Duration, Instant};
+
+use failfast::Error;
+use tokio::time::timeout;
+
+use super::{LONG, shared};
+use crate::support::{eventually, server::Server};
+
+const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name = ";
+
+async fn running(name: &str) -> String {
+    Server::shared().await.scalar(&format!("{RUNNING}'{name}'")).await
+}
+
+#[tokio::test]
+async fn case_06_dropped_future_keeps_nobody_waiting() {
+    let pool = shared("case_06").await.max_size(1).build().unwrap();
+    for way in 0..3 {
+        let client = pool.get_timeout(LONG).await.unwrap();
+        let sleeping = Duration::from_millis(100);
+        match way {
+            0 => assert!(timeout(sleeping, client.query("SELECT pg_sleep(60)", &[])).await.is_err()),
+            1 => assert!(timeout(sleeping, (*client).query("SELECT pg_sleep(60)", &[])).await.is_err()),
+            _ => assert!(timeout(sleeping, client.batch_execute("SELECT pg_sleep(60)")).await.is_err()),
+        }
+        drop(client);
+        let asked = Instant::now();
+        let row = pool.call().deadline(LONG).query_one("SELECT 7", &[]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), 7);
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        eventually("the statement is gone", LONG, async || running("case_06").await == "0").await;
+    }
+}
+
+#[tokio::test]
+async fn case_07_timed_out_query_is_gone_from_the_server() {
+    let pool = shared("case_07").await.max_size(1).build().unwrap();
+    let first = pool.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+    let late = pool.call().timeout(Duration::from_millis(100)).execute("SELECT pg_sleep(60)", &[]).await;
+    assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
+    eventually("the statement is gone", Duration::from_secs(2), async || running("case_07").await == "0").await;
+    let again = pool.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+    assert_eq!(first, again, "the connection was settled, not thrown away");
+}
+
+#[tokio::test]
+async fn case_09_a_transaction_left_open_is_rolled_back() {
+    let pool = shared("case_09").await.max_size(1).build().unwrap();
+    pool.batch_execute("CREATE TABLE IF NOT EXISTS case_09 (id int)").await.unwrap();
+    let client = pool.get().await.unwrap();
+    client.batch_execute("BEGIN; INSERT INTO case_09 VALUES (1)").await.unwrap();
+    drop(client);
+    assert_eq!(pool.execute("INSERT INTO case_09 VALUES (2)", &[]).await.unwrap(), 1);
+    assert_eq!(Server::shared().await.scalar("SELECT string_agg(id::text, ',') FROM case_09").await, "2");
+}
