@@ -25,8 +25,8 @@ use crate::status::Status;
 /// Why a call on the pool failed.
 ///
 /// `Display` is one line for a log, `Debug` adds little to it: neither shows a password, a query parameter, or the server's DETAIL, which
-/// quotes rows. Where the server's message may quote a value (SQLSTATE class 22), it is cut off there. What your own `RAISE` says is shown.
-/// [`source`](std::error::Error::source) has everything: take care where you print it.
+/// quotes rows. Where the server's message may quote a value (SQLSTATE class 22), it is cut off there. Names of tables and the like are
+/// shown, and what your own `RAISE` says. [`source`](std::error::Error::source) has everything: take care where you print it.
 ///
 /// # What to answer
 ///

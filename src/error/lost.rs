@@ -6,7 +6,7 @@ use std::io;
 
 use tokio_postgres::error::SqlState;
 
-use crate::policy;
+use crate::policy::Failure;
 
 /// How a connection was lost: what the driver, which only says "connection closed", does not tell.
 ///
@@ -54,11 +54,6 @@ impl Lost {
         Self { how: How::Abandoned, source: None }
     }
 
-    #[cfg(test)]
-    pub(crate) fn for_test(last_words: SqlState, message: &str) -> Self {
-        Self { how: How::Told(last_words, message.to_owned()), source: None }
-    }
-
     /// The SQLSTATE, if the server gave a reason: 57P01 for a shutdown or a terminated session, 57P02 for a crash ...
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match &self.how {
@@ -78,7 +73,14 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
             How::Told(state, message) => {
-                let what = policy::why_ended(state.code());
+                let end = Failure::after_last_words(state.code());
+                let what = if end.is_crash() {
+                    "the server crashed"
+                } else if end.is_shutdown() {
+                    "the server was shut down, or an administrator ended the connection"
+                } else {
+                    "the server ended the connection"
+                };
                 write!(f, "{what} ({}: {message})", state.code())
             }
             How::Closed => f.write_str("the server closed the connection"),

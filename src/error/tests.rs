@@ -59,9 +59,9 @@ async fn duplicate() -> DriverError {
     .await
 }
 
-fn lost() -> Option<Arc<Lost>> {
-    let state = SqlState::from_code("57P02");
-    Some(Arc::new(Lost::for_test(state, "a server process crashed")))
+async fn lost() -> Arc<Lost> {
+    let last_words = (SqlState::from_code("57P02"), "terminating because of a crash".to_owned());
+    Arc::new(Lost::new(Some(last_words), closed().await))
 }
 
 fn status() -> Status {
@@ -156,17 +156,13 @@ async fn a_commit_without_an_answer_is_not_known() {
     let error = Error::CommitUnknown { source: None, lost: None };
     check(&error, "commit_unknown", Effect::Unknown, &unknown("no answer to COMMIT came in time"));
 
-    let error = Error::of_statement(closed().await, true, Phase::Commit, lost());
-    check(
-        &error,
-        "commit_unknown",
-        Effect::Unknown,
-        &unknown("connection lost: the server crashed (57P02: a server process crashed)"),
-    );
+    let lost = lost().await;
+    let error = Error::of_statement(closed().await, true, Phase::Commit, Some(Arc::clone(&lost)));
+    check(&error, "commit_unknown", Effect::Unknown, &unknown(&format!("connection lost: {lost}")));
     assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
 
     let terminated = plain("FATAL", "57P01", "terminating connection due to administrator command").await;
-    let error = Error::of_statement(terminated, true, Phase::Commit, lost());
+    let error = Error::of_statement(terminated, true, Phase::Commit, Some(lost));
     let line = unknown("FATAL: terminating connection due to administrator command (57P01)");
     check(&error, "commit_unknown", Effect::Unknown, &line);
     assert_eq!(error.sqlstate(), Some(&SqlState::ADMIN_SHUTDOWN));
@@ -176,7 +172,7 @@ async fn a_commit_without_an_answer_is_not_known() {
 async fn a_commit_that_was_refused_or_never_sent_is_known() {
     let error = Error::of_statement(duplicate().await, true, Phase::Commit, None);
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, Effect::NotApplied));
-    let error = Error::of_statement(closed().await, false, Phase::Commit, lost());
+    let error = Error::of_statement(closed().await, false, Phase::Commit, Some(lost().await));
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, Effect::NotApplied));
 }
 
@@ -223,26 +219,15 @@ async fn a_message_is_one_line_and_not_endless() {
 
 #[tokio::test]
 async fn a_lost_connection_says_whether_anything_was_applied() {
-    let error = Error::of_statement(closed().await, true, Phase::Autocommit, lost());
-    let line =
-        "connection lost: the server crashed (57P02: a server process crashed); whether it was applied is not known";
-    check(&error, "postgres", Effect::Unknown, line);
-    assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
+    let lost = lost().await;
+    let fails = async |written, phase| Error::of_statement(closed().await, written, phase, Some(Arc::clone(&lost)));
+    let line = format!("connection lost: {lost}");
 
-    let error = Error::of_statement(closed().await, false, Phase::Autocommit, lost());
-    check(
-        &error,
-        "postgres",
-        Effect::NotApplied,
-        "connection lost: the server crashed (57P02: a server process crashed)",
-    );
-    let error = Error::of_statement(closed().await, true, Phase::Transaction, lost());
-    check(
-        &error,
-        "postgres",
-        Effect::NotApplied,
-        "connection lost: the server crashed (57P02: a server process crashed)",
-    );
+    let error = fails(true, Phase::Autocommit).await;
+    check(&error, "postgres", Effect::Unknown, &format!("{line}; whether it was applied is not known"));
+    assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
+    check(&fails(false, Phase::Autocommit).await, "postgres", Effect::NotApplied, &line);
+    check(&fails(true, Phase::Transaction).await, "postgres", Effect::NotApplied, &line);
 
     let error = Error::from(closed().await);
     check(&error, "postgres", Effect::Unknown, "connection closed; whether it was applied is not known");

@@ -103,6 +103,11 @@ impl<'a> Failure<'a> {
         Self { phase: Phase::Connect, event: Event::Answer(answer) }
     }
 
+    /// A connection ended, and this was the last that was said on it.
+    pub(crate) fn after_last_words(state: &'a str) -> Self {
+        Self { phase: Phase::Autocommit, event: Event::Lost { written: true, last_words: Some(state) } }
+    }
+
     fn meaning(&self) -> Meaning {
         match self.event {
             Event::Unreachable { refused } => Meaning::Unreachable { refused },
@@ -187,15 +192,6 @@ impl Answer<'_> {
     /// The code says only "not supported". The server may speak any language, but names its functions in one.
     fn is_stale_plan(&self) -> bool {
         self.routine == Some("RevalidateCachedQuery") || self.message == "cached plan must not change result type"
-    }
-}
-
-/// What the server's last words on a connection mean.
-pub(crate) fn why_ended(state: &str) -> &'static str {
-    match state {
-        "57P01" => "the server was shut down, or an administrator ended the connection",
-        "57P02" => "the server crashed",
-        _ => "the server ended the connection",
     }
 }
 

@@ -7,7 +7,7 @@ mod forecast;
 mod patience;
 
 pub use classify::Effect;
-pub(crate) use classify::{Answer, Event, Failure, Fate, Heal, Phase, Severity, Verdict, why_ended};
+pub(crate) use classify::{Answer, Event, Failure, Fate, Heal, Phase, Severity, Verdict};
 pub(crate) use deadline::Deadline;
 pub(crate) use forecast::Forecast;
 pub(crate) use patience::Patience;

@@ -4,6 +4,7 @@
 
 mod cases;
 mod dial;
+mod errors;
 mod layers;
 mod pool;
 mod proxy;

@@ -267,6 +267,16 @@ impl Failure<'_> {
         self.meaning() == Meaning::ReadOnly
     }
 
+    /// Whether the server, or this process of it, was told to stop.
+    pub(crate) fn is_shutdown(&self) -> bool {
+        self.meaning() == Meaning::Shutdown
+    }
+
+    /// Whether a process of the server crashed, which takes all of them along.
+    pub(crate) fn is_crash(&self) -> bool {
+        self.meaning() == Meaning::Crash
+    }
+
     /// Whether the server's message may quote values of the statement. The others name things: tables, columns, constraints.
     pub(crate) fn may_quote_values(&self) -> bool {
         matches!(self.event, Event::Answer(answer) if answer.class() == "22")

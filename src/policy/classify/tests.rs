@@ -107,6 +107,8 @@ fn lost_after_last_words() {
     assert_eq!(lost(true, Some("57P05")), idle, "the notice may be older than the request");
     assert_eq!(lost(true, Some("25P03")), idle);
     assert_eq!(lost(true, Some("57P04")).verdict, Verdict::Config);
+    let is = |state| (Failure::after_last_words(state).is_crash(), Failure::after_last_words(state).is_shutdown());
+    assert_eq!((is("57P02"), is("57P01"), is("57P05")), ((true, false), (false, true), (false, false)));
 }
 
 #[test]

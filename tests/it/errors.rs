@@ -1,0 +1,94 @@
+//! What callers are told when the server says no: who should act, whether anything was applied, and nobody's data.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use failfast::{Effect, Error, ErrorKind, Pool};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+
+use crate::support::server::Server;
+
+async fn pool(name: &str) -> Pool {
+    let acquire_timeout = Duration::from_secs(20);
+    let config = Server::shared().await.config();
+    Pool::builder(config).name(name).max_size(1).acquire_timeout(acquire_timeout).build().unwrap()
+}
+
+async fn failing(pool: &Pool, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Error {
+    let error = pool.call().execute(sql, params).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Postgres);
+    error
+}
+
+/// What somebody would see who prints it, in any way but by its sources.
+fn shown(error: &Error) -> String {
+    format!("{error} {error:?} {error:#?}")
+}
+
+fn driver_error(error: &Error) -> &tokio_postgres::Error {
+    error.source().unwrap().downcast_ref().unwrap()
+}
+
+#[tokio::test]
+async fn a_unique_violation_shows_no_row() {
+    let pool = pool("unique_violation").await;
+    pool.call().execute("CREATE TABLE unique_violation (email text PRIMARY KEY)", &[]).await.unwrap();
+    let insert = "INSERT INTO unique_violation VALUES ($1)";
+    pool.call().execute(insert, &[&"secret@example.com"]).await.unwrap();
+
+    let error = failing(&pool, insert, &[&"secret@example.com"]).await;
+    assert_eq!((error.sqlstate(), error.effect()), (Some(&SqlState::UNIQUE_VIOLATION), Effect::NotApplied));
+    assert!(error.to_string().contains("unique_violation_pkey"), "{error}");
+    assert!(!shown(&error).contains("secret"), "{error:?}");
+    let detail = driver_error(&error).as_db_error().unwrap().detail().unwrap();
+    assert!(detail.contains("secret"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_bad_value_is_not_shown() {
+    let pool = pool("bad_value").await;
+    for target in ["int4", "timestamptz", "uuid", "jsonb", "inet", "bool", "date", "bytea", "int4range"] {
+        let error = failing(&pool, &format!("SELECT $1::text::{target}"), &[&"\\secret"]).await;
+        assert!(error.sqlstate().unwrap().code().starts_with("22"), "{error}");
+        assert!(!shown(&error).contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_of_the_wrong_type_is_named_by_its_types() {
+    let error = failing(&pool("wrong_type").await, "SELECT $1::int4", &[&"secret"]).await;
+    let line =
+        "error serializing parameter 0: cannot convert between the Rust type `&str` and the Postgres type `int4`";
+    assert_eq!(error.to_string(), line);
+}
+
+#[tokio::test]
+async fn a_statement_that_killed_its_session_may_have_been_applied() {
+    let error = failing(&pool("terminated").await, "SELECT pg_terminate_backend(pg_backend_pid())", &[]).await;
+    assert_eq!((error.sqlstate(), error.effect()), (Some(&SqlState::ADMIN_SHUTDOWN), Effect::Unknown));
+    assert!(error.to_string().ends_with("(57P01); whether it was applied is not known"), "{error}");
+}
+
+#[tokio::test]
+async fn a_statement_that_the_server_stopped_was_not_applied() {
+    let pool = pool("server_timeout").await;
+    pool.call().execute("SET statement_timeout = 20", &[]).await.unwrap();
+    let error = failing(&pool, "SELECT pg_sleep(20)", &[]).await;
+    assert_eq!((error.sqlstate(), error.effect()), (Some(&SqlState::QUERY_CANCELED), Effect::NotApplied));
+}
+
+/// In whatever language the server speaks: by the name of its function.
+#[tokio::test]
+async fn a_stale_plan_is_told_by_the_servers_function() {
+    let pool = pool("stale_plan").await;
+    let client = pool.get().await.unwrap();
+    client.batch_execute("CREATE TABLE stale_plan (a int)").await.unwrap();
+    let statement = client.prepare("SELECT * FROM stale_plan").await.unwrap();
+    client.query(&statement, &[]).await.unwrap();
+    client.batch_execute("ALTER TABLE stale_plan ADD b int").await.unwrap();
+    let error = client.query(&statement, &[]).await.unwrap_err();
+    let answer = error.as_db_error().unwrap();
+    assert_eq!((answer.code().code(), answer.routine()), ("0A000", Some("RevalidateCachedQuery")));
+    assert_eq!(Error::from(error).effect(), Effect::NotApplied);
+}
