@@ -12,7 +12,7 @@ use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use crate::call::Shared;
-use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, Reset, Socket};
+use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, Reset, ServerTimeouts, Socket};
 use crate::error::ConfigError;
 use crate::policy::Shedding;
 use crate::pool::{Pool, check_max_size};
@@ -42,6 +42,7 @@ pub struct PoolBuilder {
     connect_timeout: Duration,
     statement_cache: usize,
     reset: Reset,
+    server_timeouts: Option<ServerTimeouts>,
     hooks: Hooks,
 }
 
@@ -69,6 +70,7 @@ impl PoolBuilder {
             connect_timeout: Duration::from_secs(5),
             statement_cache: 256,
             reset: Reset::default(),
+            server_timeouts: None,
             hooks: Hooks::default(),
         }
     }
@@ -135,6 +137,12 @@ impl PoolBuilder {
     /// What is done about a session's state before another caller gets the connection. Default [`Reset::WhenSeen`].
     pub fn reset(mut self, reset: Reset) -> Self {
         self.reset = reset;
+        self
+    }
+
+    /// Timeouts for the server to keep by itself, sent as startup options. Default: none; the pool stops statements by cancelling them.
+    pub fn server_timeouts(mut self, server_timeouts: ServerTimeouts) -> Self {
+        self.server_timeouts = Some(server_timeouts);
         self
     }
 
@@ -234,7 +242,8 @@ impl PoolBuilder {
             max_connecting: self.max_connecting,
             room: self.acquire_timeout,
         };
-        let handling = Handling::new(self.hooks, self.reset, self.statement_cache);
+        let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
+        let handling = Handling::new(self.hooks, self.reset, self.statement_cache, timeouts, query_timeout);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         Ok(Pool::new(Shared {
             name: self.name.into(),
@@ -266,11 +275,14 @@ impl PoolBuilder {
         if self.statement_cache > MOST_STATEMENTS {
             return Err(ConfigError::new("statement_cache", self.statement_cache, "must be 0 to 100000"));
         }
-        for (setting, value) in [
+        let own = [
             ("acquire_timeout", self.acquire_timeout),
             ("query_timeout", self.query_timeout),
             ("connect_timeout", self.connect_timeout),
-        ] {
+        ];
+        let server = self.server_timeouts.iter().flat_map(ServerTimeouts::values);
+        let server = server.filter_map(|(setting, value)| value.map(|value| (setting, value)));
+        for (setting, value) in own.into_iter().chain(server) {
             if value.is_zero() || value > LONGEST_TIMEOUT {
                 return Err(ConfigError::new(
                     setting,

@@ -32,7 +32,8 @@ pub mod tls;
 pub use builder::PoolBuilder;
 pub use call::{Call, Until};
 pub use conn::{
-    AsStatement, Client, CopyIn, CopyOut, Credentials, Reset, RowStream, Socket, Transaction, TransactionOptions,
+    AsStatement, Client, CopyIn, CopyOut, Credentials, Reset, RowStream, ServerTimeouts, Socket, Transaction,
+    TransactionOptions,
 };
 pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
 pub use policy::{Effect, Shedding};

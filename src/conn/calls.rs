@@ -5,7 +5,7 @@
 //! other call could be hit by that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use tokio::time;
 use tokio_postgres::error::SqlState;
 
 use super::link::Link;
+use super::queries::now;
 use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
@@ -106,6 +107,7 @@ pub(super) struct Flight {
     link: Arc<Link>,
     /// Writes attempted before it began.
     attempts: u64,
+    begun: Instant,
     /// Whether it began within a transaction.
     was_open: bool,
     is_answered: bool,
@@ -124,7 +126,8 @@ impl Flight {
         }
         state.under_way += 1;
         let was_open = link.wire.status() != TransactionStatus::Idle;
-        Some(Self { link: Arc::clone(link), attempts: link.wire.attempts(), was_open, is_answered: false })
+        let (link, attempts) = (Arc::clone(link), link.wire.attempts());
+        Some(Self { link, attempts, begun: now(), was_open, is_answered: false })
     }
 
     /// Begins a call once nothing of the calls given up before is left. Not bounded. The call's first statement may be hit by a cancel.
@@ -185,14 +188,20 @@ impl Flight {
             let may_run_again = failure.is_conflict() || failure.heal().is_some();
             link.calls.lock().last_failure = Some(LastFailure { sqlstate: sqlstate.clone(), may_run_again });
         }
+        let after = now().saturating_duration_since(self.begun);
+        if failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout) {
+            let (process_id, effect) = (link.process_id(), failure.effect());
+            return Error::QueryTimeout { after, process_id, effect };
+        }
         Error::of_statement(error, was_written, phase, lost)
     }
 
-    /// The call is given up after so long.
-    pub(super) fn timed_out(self, after: Duration) -> Error {
+    /// The call is given up.
+    pub(super) fn timed_out(self) -> Error {
         self.link.calls.lock().timeouts += 1;
         // Within a transaction nothing is applied until its COMMIT, and there will be none.
         let effect = if self.was_open { Effect::NotApplied } else { Effect::Unknown };
+        let after = now().saturating_duration_since(self.begun);
         Error::QueryTimeout { after, process_id: self.link.process_id(), effect }
     }
 }

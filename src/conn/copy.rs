@@ -21,10 +21,13 @@ use crate::error::Error;
 #[must_use = "a copy that is not finished is aborted"]
 pub struct CopyIn<'a, T> {
     /// `None` once the copy is over or aborted.
-    open: Option<(Pin<Box<CopyInSink<T>>>, Flight)>,
+    open: Option<Open<T>>,
     terms: Terms,
     client: PhantomData<&'a Client>,
 }
+
+/// The driver's end of a copy, and the call.
+type Open<T> = (Pin<Box<CopyInSink<T>>>, Flight);
 
 impl<T> CopyIn<'_, T>
 where
@@ -58,7 +61,7 @@ where
         Ok(rows)
     }
 
-    fn take(&mut self) -> Result<(Pin<Box<CopyInSink<T>>>, Flight), Error> {
+    fn take(&mut self) -> Result<Open<T>, Error> {
         self.open.take().ok_or_else(|| Error::Busy { waited: Duration::ZERO, process_id: None })
     }
 }

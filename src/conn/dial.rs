@@ -18,7 +18,7 @@ use super::route::{Place, Route};
 use super::secure::Connector;
 use super::session;
 use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
-use crate::slots::Dial;
+use crate::slots::{Connection as _, Dial};
 
 /// Where to connect to, and how.
 pub(crate) struct Dialer {
@@ -36,12 +36,39 @@ impl Dialer {
     /// The settings of this dial, with the credentials as they are now.
     async fn log_in(&self, deadline: Instant) -> Result<Config, ConnectError> {
         match time::timeout_at(deadline, self.handling.hooks.log_in(&self.config)).await {
-            Ok(config) => config.map_err(ConnectError::credentials),
+            Ok(config) => config.map(|config| self.with_options(config)).map_err(ConnectError::credentials),
             Err(_) => {
                 let late = format!("no answer within {:?}", self.connect_timeout);
                 Err(ConnectError::credentials(late.into()))
             }
         }
+    }
+
+    fn with_options(&self, mut config: Config) -> Config {
+        let mut options = self.handling.options();
+        if !options.is_empty() {
+            options += config.get_options().unwrap_or_default();
+            config.options(options);
+        }
+        config
+    }
+
+    /// Tries every host.
+    async fn try_hosts(&self, deadline: Instant) -> Result<Box<Conn>, ConnectError> {
+        let config = Arc::new(self.log_in(deadline).await?);
+        let targets = targets(&config);
+        let mut failure = None;
+        for (tried, target) in targets.iter().enumerate() {
+            let share = fair_share(deadline, targets.len() - tried);
+            let dialed = self.dial_host(target, &config, Instant::now() + share);
+            let error = match time::timeout(share, dialed).await {
+                Ok(Ok(conn)) => return Ok(conn),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectError::new(ConnectErrorKind::Timeout(in_millis(share)), target.to_string()),
+            };
+            failure = more_telling(failure, error);
+        }
+        Err(failure.unwrap_or_else(ConnectError::abandoned))
     }
 
     async fn dial_host(
@@ -99,20 +126,23 @@ impl Dial for Dialer {
 
     async fn dial(&self) -> Result<Box<Conn>, ConnectError> {
         let deadline = Instant::now() + self.connect_timeout;
-        let config = Arc::new(self.log_in(deadline).await?);
-        let targets = targets(&config);
-        let mut failure = None;
-        for (tried, target) in targets.iter().enumerate() {
-            let share = fair_share(deadline, targets.len() - tried);
-            let dialed = self.dial_host(target, &config, Instant::now() + share);
-            let error = match time::timeout(share, dialed).await {
-                Ok(Ok(conn)) => return Ok(conn),
-                Ok(Err(error)) => error,
-                Err(_) => ConnectError::new(ConnectErrorKind::Timeout(in_millis(share)), target.to_string()),
-            };
-            failure = more_telling(failure, error);
+        let options = self.handling.options();
+        match self.try_hosts(deadline).await {
+            Ok(conn) if self.handling.has_server_timeouts() => {
+                self.handling.learn_version(conn.task.server_version());
+                if self.handling.options() == options {
+                    return Ok(conn);
+                }
+                // The server takes more than was known.
+                conn.close().await;
+                self.try_hosts(deadline).await
+            }
+            Err(error) if error.sqlstate().is_some() => {
+                self.handling.learn_version(None);
+                Err(if options.is_empty() { error } else { error.with_options() })
+            }
+            result => result,
         }
-        Err(failure.unwrap_or_else(ConnectError::abandoned))
     }
 
     fn abandoned() -> ConnectError {

@@ -1,12 +1,14 @@
 //! How a pool treats its connections, from the dial to the end.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::cancel::MOST_CANCELS;
 use super::hooks::Hooks;
+use super::server_timeouts::ServerTimeouts;
 
 /// What is done about a session's state before another caller gets the connection: settings, `LISTEN`, cursors, temporary tables,
 /// sequences' `currval`, advisory locks.
@@ -40,11 +42,43 @@ pub(crate) struct Handling {
     pub(super) epoch: Arc<AtomicU64>,
     /// For cancels: few at once.
     pub(super) cancels: Arc<Semaphore>,
+    server_timeouts: Option<ServerTimeouts>,
+    query_timeout: Duration,
+    /// The server's major version, as an earlier dial told it; 0 before.
+    version: Arc<AtomicU32>,
 }
 
 impl Handling {
-    pub(crate) fn new(hooks: Hooks, reset: Reset, statements: usize) -> Self {
+    pub(crate) fn new(
+        hooks: Hooks,
+        reset: Reset,
+        statements: usize,
+        server_timeouts: Option<ServerTimeouts>,
+        query_timeout: Duration,
+    ) -> Self {
         let cancels = Arc::new(Semaphore::new(MOST_CANCELS));
-        Self { hooks, reset, statements, epoch: Arc::default(), cancels }
+        let (epoch, version) = (Arc::default(), Arc::default());
+        Self { hooks, reset, statements, epoch, cancels, server_timeouts, query_timeout, version }
+    }
+
+    pub(super) fn statement_timeout(&self) -> Option<Duration> {
+        self.server_timeouts.as_ref().map(|timeouts| timeouts.statement(self.query_timeout))
+    }
+
+    pub(super) fn has_server_timeouts(&self) -> bool {
+        self.server_timeouts.is_some()
+    }
+
+    /// The options that a new session begins with, besides the connection string's, which count more.
+    pub(super) fn options(&self) -> String {
+        let version = Some(self.version.load(Relaxed)).filter(|version| *version > 0);
+        self.server_timeouts.as_ref().map(|timeouts| timeouts.options(self.query_timeout, version)).unwrap_or_default()
+    }
+
+    /// What a server says of its version; `None` if it could not be dialed with the options of an earlier one.
+    pub(super) fn learn_version(&self, told: Option<&str>) {
+        let digits =
+            |version: &str| version.split(|c: char| !c.is_ascii_digit()).next().and_then(|major| major.parse().ok());
+        self.version.store(told.and_then(digits).unwrap_or(0), Relaxed);
     }
 }

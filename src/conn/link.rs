@@ -21,13 +21,21 @@ pub(super) struct Link {
     pub(super) pulse: Arc<Pulse>,
     pub(super) calls: Calls,
     canceller: Canceller,
+    /// After which the server stops a statement by itself.
+    pub(super) statement_timeout: Option<Duration>,
     /// The driver's client was used directly: what was done with it is not known.
     untracked: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(wire: Arc<Wire>, pulse: Arc<Pulse>, canceller: Canceller) -> Self {
-        Self { wire, pulse, calls: Calls::default(), canceller, untracked: AtomicBool::new(false) }
+    pub(super) fn new(
+        wire: Arc<Wire>,
+        pulse: Arc<Pulse>,
+        canceller: Canceller,
+        statement_timeout: Option<Duration>,
+    ) -> Self {
+        let (calls, untracked) = (Calls::default(), AtomicBool::new(false));
+        Self { wire, pulse, calls, canceller, statement_timeout, untracked }
     }
 
     pub(super) fn is_untracked(&self) -> bool {

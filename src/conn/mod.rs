@@ -18,6 +18,7 @@ mod questions;
 mod route;
 mod rows;
 mod secure;
+mod server_timeouts;
 mod session;
 mod settle;
 mod socket;
@@ -46,6 +47,7 @@ pub(crate) use self::queries::Terms;
 use self::route::Route;
 pub use self::rows::RowStream;
 pub(crate) use self::secure::Connector;
+pub use self::server_timeouts::ServerTimeouts;
 pub use self::socket::Socket;
 pub use self::statements::AsStatement;
 use self::statements::Statements;
@@ -94,7 +96,7 @@ impl Conn {
             object,
             client: identity,
             touched: false,
-            link: Arc::new(Link::new(wire, task.pulse(), canceller)),
+            link: Arc::new(Link::new(wire, task.pulse(), canceller, handling.statement_timeout())),
             task,
             statements: Statements::new(handling.statements, Arc::clone(&handling.epoch)),
             handling,

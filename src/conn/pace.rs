@@ -3,12 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use tokio::time::{self, Sleep};
 
 use super::calls::Flight;
-use super::queries::Terms;
+use super::queries::{Terms, now};
 use crate::error::Error;
 
 /// A call that has begun to answer.
@@ -16,8 +15,8 @@ pub(super) struct Pace {
     /// `None` once the call is over.
     flight: Option<Flight>,
     terms: Terms,
-    /// Since when the next item has been waited for.
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// How long the next item is waited for.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
@@ -44,17 +43,15 @@ impl Pace {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let (since, patience) = self.waiting.get_or_insert_with(|| {
-                    let now = time::Instant::now();
-                    let limit = self.terms.limit(now.into_std()).instant();
-                    (now.into_std(), Box::pin(time::sleep_until(limit.into())))
+                let patience = self.waiting.get_or_insert_with(|| {
+                    let limit = self.terms.limit(now()).instant();
+                    Box::pin(time::sleep_until(limit.into()))
                 });
                 if patience.as_mut().poll(cx).is_pending() {
                     self.flight = Some(flight);
                     return Poll::Pending;
                 }
-                let waited: Duration = time::Instant::now().into_std().saturating_duration_since(*since);
-                Poll::Ready(Some(Err(flight.timed_out(waited))))
+                Poll::Ready(Some(Err(flight.timed_out())))
             }
         }
     }

@@ -276,11 +276,10 @@ pub(super) async fn bounded<T>(
     flight: Flight,
     step: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<(T, Flight), Error> {
-    let begun = now();
     match time::timeout_at(limit.instant().into(), step).await {
         Ok(Ok(value)) => Ok((value, flight)),
         Ok(Err(error)) => Err(flight.explain(error).await),
-        Err(_) => Err(flight.timed_out(now().saturating_duration_since(begun))),
+        Err(_) => Err(flight.timed_out()),
     }
 }
 

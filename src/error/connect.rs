@@ -24,6 +24,8 @@ struct Inner {
     /// Host and port, or the path of the socket; empty before one was chosen.
     target: String,
     source: Option<BoxError>,
+    /// The pool's setting that the other side objects to.
+    setting: Option<&'static str>,
 }
 
 /// The stage at which a dial failed, and so who should act.
@@ -63,7 +65,7 @@ pub enum ConnectErrorKind {
 
 impl ConnectError {
     pub(crate) fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, target: target.into(), source: None }))
+        Self(Arc::new(Inner { kind, target: target.into(), source: None, setting: None }))
     }
 
     pub(crate) fn abandoned() -> Self {
@@ -77,7 +79,7 @@ impl ConnectError {
     }
 
     fn caused(kind: ConnectErrorKind, target: &str, source: impl Into<BoxError>) -> Self {
-        Self(Arc::new(Inner { kind, target: target.to_owned(), source: Some(source.into()) }))
+        Self(Arc::new(Inner { kind, target: target.to_owned(), source: Some(source.into()), setting: None }))
     }
 
     pub(crate) fn io(target: &str, error: io::Error) -> Self {
@@ -118,6 +120,18 @@ impl ConnectError {
 
     pub(crate) fn after_connect(target: &str, error: tokio_postgres::Error) -> Self {
         Self::caused(ConnectErrorKind::AfterConnect, target, error)
+    }
+
+    /// Startup options were sent along. If the answer speaks of them, the setting that sends them is named.
+    pub(crate) fn with_options(self) -> Self {
+        let is_about_options = db_message(&self).is_some_and(|message| {
+            ["startup parameter", "options", "configuration parameter"].iter().any(|word| message.contains(word))
+        });
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) if is_about_options => Self(Arc::new(Inner { setting: Some("server_timeouts"), ..inner })),
+            Ok(inner) => Self(Arc::new(inner)),
+            Err(shared) => Self(shared),
+        }
     }
 
     /// Of this error and one of a later attempt, the one to report.
@@ -173,7 +187,7 @@ impl fmt::Display for ConnectError {
             ConnectErrorKind::TooManyOpenFiles => f.write_str("too many open files in this process"),
             ConnectErrorKind::Timeout(timeout) => write!(f, "not ready within {timeout:?}"),
             ConnectErrorKind::Server(state) => match db_message(self) {
-                Some(message) => write!(f, "{message} ({})", state.code()),
+                Some(message) => write!(f, "{message} ({}){}", state.code(), objection(self.0.setting)),
                 None => write!(f, "refused with SQLSTATE {}", state.code()),
             },
             ConnectErrorKind::Tls => match self.source() {
@@ -195,6 +209,10 @@ impl fmt::Display for ConnectError {
             ConnectErrorKind::Abandoned => f.write_str("the dial was given up: its runtime ended, or it panicked"),
         }
     }
+}
+
+fn objection(setting: Option<&str>) -> String {
+    setting.map(|setting| format!("; the pool's {setting} are sent as startup options")).unwrap_or_default()
 }
 
 /// Without the causes of a failed provider or hook: the first is not ours and may hold a secret, the second may quote parameters.

@@ -87,7 +87,7 @@ async fn a_stale_plan_is_told_by_the_servers_function() {
     let statement = client.prepare("SELECT * FROM stale_plan").await.unwrap();
     client.query(&statement, &[]).await.unwrap();
     client.batch_execute("ALTER TABLE stale_plan ADD b int").await.unwrap();
-    let error = client.query(&statement, &[]).await.unwrap_err();
+    let error = (*client).query(&statement, &[]).await.unwrap_err();
     let answer = error.as_db_error().unwrap();
     assert_eq!((answer.code().code(), answer.routine()), ("0A000", Some("RevalidateCachedQuery")));
     assert_eq!(Error::from(error).effect(), Effect::NotApplied);

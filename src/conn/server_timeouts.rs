@@ -1,0 +1,132 @@
+//! Timeouts that the server itself keeps, for statements whose caller cannot stop them any more: its process died, its network is gone.
+//!
+//! They are startup options, so a reset of the session does not undo them. A server refuses options that it does not know, so those of newer
+//! versions are sent once an earlier dial has told the version.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// More than the longest call, so that the client's timeout, which tells more, comes first.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// Timeouts for the server to keep on each connection: the last resort behind the pool's own.
+///
+/// A pooler between the pool and the server may refuse startup options (PgBouncer does, unless `ignore_startup_parameters` or
+/// `track_extra_parameters` names them); then dials fail, and the error says so.
+#[derive(Debug, Clone)]
+#[must_use = "it does nothing until it is given to server_timeouts()"]
+pub struct ServerTimeouts {
+    longest_call: Option<Duration>,
+    lock: Option<Duration>,
+    idle_in_transaction: Option<Duration>,
+    connection_check: Option<Duration>,
+    transaction: Option<Duration>,
+}
+
+impl Default for ServerTimeouts {
+    fn default() -> Self {
+        Self {
+            longest_call: None,
+            lock: None,
+            idle_in_transaction: Some(Duration::from_secs(60)),
+            connection_check: Some(Duration::from_secs(5)),
+            transaction: None,
+        }
+    }
+}
+
+impl ServerTimeouts {
+    /// The defaults: see each setting.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The longest that any statement may take: `statement_timeout` is a second more. Default: the pool's
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout). Set it to the longest [`Call::timeout`](crate::Call::timeout) or
+    /// [`deadline`](crate::Call::deadline) that you use.
+    pub fn longest_call(mut self, longest_call: Duration) -> Self {
+        self.longest_call = Some(longest_call);
+        self
+    }
+
+    /// `lock_timeout`: how long a statement waits for one lock. Default: not set.
+    pub fn lock(mut self, lock: impl Into<Option<Duration>>) -> Self {
+        self.lock = lock.into();
+        self
+    }
+
+    /// `idle_in_transaction_session_timeout`: ends the session of a client that leaves a transaction open and is silent. Default 60 s.
+    pub fn idle_in_transaction(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.idle_in_transaction = idle.into();
+        self
+    }
+
+    /// `client_connection_check_interval`, from version 14 on: how often the server looks whether the client of a running statement is
+    /// still there. Default 5 s.
+    pub fn connection_check(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.connection_check = interval.into();
+        self
+    }
+
+    /// `transaction_timeout`, from version 17 on: ends the session of a client whose transaction takes longer. Default: not set.
+    pub fn transaction(mut self, transaction: impl Into<Option<Duration>>) -> Self {
+        self.transaction = transaction.into();
+        self
+    }
+
+    /// By name, for validation.
+    pub(crate) fn values(&self) -> [(&'static str, Option<Duration>); 5] {
+        [
+            ("server_timeouts.longest_call", self.longest_call),
+            ("server_timeouts.lock", self.lock),
+            ("server_timeouts.idle_in_transaction", self.idle_in_transaction),
+            ("server_timeouts.connection_check", self.connection_check),
+            ("server_timeouts.transaction", self.transaction),
+        ]
+    }
+
+    pub(super) fn statement(&self, query_timeout: Duration) -> Duration {
+        self.longest_call.unwrap_or(query_timeout) + MARGIN
+    }
+
+    /// The startup options for a server of this major version, as far as it is known.
+    pub(super) fn options(&self, query_timeout: Duration, version: Option<u32>) -> String {
+        let since = |first: u32| version.is_some_and(|version| version >= first);
+        let mut options = String::new();
+        for (name, timeout, is_known) in [
+            ("statement_timeout", Some(self.statement(query_timeout)), true),
+            ("lock_timeout", self.lock, true),
+            ("idle_in_transaction_session_timeout", self.idle_in_transaction, true),
+            ("client_connection_check_interval", self.connection_check, since(14)),
+            ("transaction_timeout", self.transaction, since(17)),
+        ] {
+            if let Some(timeout) = timeout.filter(|_| is_known) {
+                let _ = write!(options, "-c {name}={} ", timeout.as_millis().max(1));
+            }
+        }
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_settings_are_for_newer_servers() {
+        let timeouts = ServerTimeouts::new().transaction(Duration::from_secs(90)).lock(Duration::from_micros(10));
+        let options = |version| timeouts.options(Duration::from_secs(10), version);
+        let old = "-c statement_timeout=11000 -c lock_timeout=1 -c idle_in_transaction_session_timeout=60000 ";
+        assert_eq!(options(None), old);
+        assert_eq!(options(Some(13)), old);
+        assert_eq!(options(Some(16)), format!("{old}-c client_connection_check_interval=5000 "));
+        let newest = "-c client_connection_check_interval=5000 -c transaction_timeout=90000 ";
+        assert_eq!(options(Some(17)), format!("{old}{newest}"));
+    }
+
+    #[test]
+    fn the_longest_call_decides() {
+        let timeouts = ServerTimeouts::new().longest_call(Duration::from_secs(60)).idle_in_transaction(None);
+        assert_eq!(timeouts.options(Duration::from_secs(10), None), "-c statement_timeout=61000 ");
+    }
+}
