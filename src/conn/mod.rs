@@ -25,6 +25,8 @@ mod socket;
 mod statements;
 mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod wire;
 

@@ -8,6 +8,10 @@ mod backend;
 mod frames;
 mod frontend;
 mod ledger;
+#[cfg(test)]
+mod tests;
+#[cfg(any(test, fuzzing))]
+mod torn;
 
 use std::io;
 use std::mem;

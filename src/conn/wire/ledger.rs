@@ -30,6 +30,9 @@ enum Request {
     Query,
     Commit,
     Sync,
+    /// A Sync alone: its answer is a ReadyForQuery alone.
+    Barrier,
+    /// The Sync at the end of a copy: if it has an answer of its own, that is a ReadyForQuery alone.
     CopyEnd,
     Housekeeping,
 }
@@ -54,8 +57,6 @@ pub(super) struct Ledger {
     copy: Copy,
     /// The `CopyEnd` at the head has not been written yet, but will be.
     owes_copy_end: bool,
-    /// Something other than a ReadyForQuery has been read since the last one.
-    is_answering: bool,
     is_lost: bool,
 }
 
@@ -96,17 +97,21 @@ impl Ledger {
             Group::Closes => self.push(Request::Housekeeping),
             Group::CopyEnd if mem::take(&mut self.owes_copy_end) => {}
             Group::CopyEnd => self.push(Request::CopyEnd),
-            Group::Empty | Group::Other => self.push(Request::Sync),
+            Group::Empty => self.push(Request::Barrier),
+            Group::Other => self.push(Request::Sync),
         }
     }
 
-    /// A part of an answer was read, which has no meaning here.
+    /// A part of an answer was read, other than its ReadyForQuery.
     pub(super) fn answer_read(&mut self) {
-        self.is_answering = true;
+        // Not theirs. The end of a copy was answered together with it, and what was taken for its answer was a barrier's.
+        while self.requests.len() > 1 && matches!(self.requests[0], Request::CopyEnd | Request::Barrier) {
+            self.pop();
+        }
     }
 
     pub(super) fn copy_in_response_read(&mut self) {
-        self.is_answering = true;
+        self.answer_read();
         // A Query with a copy in it has no Sync.
         if self.requests.front() == Some(&Request::Sync) {
             self.copy = Copy::Began;
@@ -114,18 +119,14 @@ impl Ledger {
     }
 
     pub(super) fn command_complete_read(&mut self) {
-        self.is_answering = true;
+        self.answer_read();
         if self.copy == Copy::Began {
             self.copy = Copy::Done;
         }
     }
 
     pub(super) fn ready_for_query_read(&mut self) {
-        let was_answering = mem::take(&mut self.is_answering);
         let copy = mem::take(&mut self.copy);
-        if was_answering && self.requests.len() > 1 && self.requests[0] == Request::CopyEnd {
-            self.pop(); // it had been answered together with its copy
-        }
         self.pop();
         let end_is_written = self.requests.front() == Some(&Request::CopyEnd);
         match copy {

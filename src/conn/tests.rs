@@ -1,0 +1,350 @@
+//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, what its epitaph says.
+
+#[path = "../../examples/support/mod.rs"]
+mod support;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+
+use self::support::Throwaway;
+use super::wire::{Tag, TransactionStatus, Wire};
+use super::*;
+use crate::slots::Dial as _;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// For tests that do it no harm.
+async fn shared() -> Box<Conn> {
+    static SHARED: OnceCell<Throwaway> = OnceCell::const_new();
+    connect(SHARED.get_or_init(async || Throwaway::start().await.unwrap()).await).await
+}
+
+async fn connect(server: &Throwaway) -> Box<Conn> {
+    Dialer::new(server.config(), LONG, Connector::none(), Hooks::default()).dial().await.unwrap()
+}
+
+/// Whether it is at rest by itself within a moment.
+async fn comes_to_rest(conn: &Conn) -> bool {
+    timeout(Duration::from_millis(200), conn.task.quiet()).await.unwrap_or(false)
+}
+
+/// Lets a future begin, and no more.
+async fn begin<F: Future>(future: &mut std::pin::Pin<&mut F>) {
+    poll_fn(|cx| {
+        assert!(future.as_mut().poll(cx).is_pending(), "it should take a while");
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn known(wire: &Wire) -> (usize, TransactionStatus, Tag, u64) {
+    (wire.unanswered(), wire.status(), wire.last_tag(), wire.errors())
+}
+
+#[tokio::test]
+async fn what_an_answer_said_is_known_when_it_comes() {
+    let conn = shared().await;
+    let (client, wire) = (&conn.object, conn.task.wire());
+    assert_eq!(known(wire), (0, TransactionStatus::Idle, Tag::Other, 0));
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    assert_eq!(pid, wire.process_id());
+    let version: &str = conn.task.server_version().unwrap();
+    assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
+
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(known(wire), (0, TransactionStatus::Open, Tag::Begin, 0));
+    client.batch_execute("SAVEPOINT here").await.unwrap();
+    assert_eq!(known(wire), (0, TransactionStatus::Open, Tag::Savepoint, 0));
+    client.query_one("SELECT 1 / 0", &[]).await.unwrap_err();
+    assert_eq!(wire.errors(), 1);
+    client.batch_execute("ROLLBACK TO here; RELEASE here").await.unwrap();
+    assert_eq!(known(wire), (0, TransactionStatus::Open, Tag::Release, 1));
+    client.batch_execute("SELEC").await.unwrap_err();
+    assert!(conn.task.quiet().await);
+    assert_eq!(known(wire), (0, TransactionStatus::Failed, Tag::Release, 2));
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(known(wire), (0, TransactionStatus::Idle, Tag::Rollback, 2), "the driver says Ok");
+}
+
+#[tokio::test]
+async fn what_stays_in_a_session_is_seen() {
+    let conn = shared().await;
+    let touches = async |sql: &str| {
+        conn.task.wire().forget_session();
+        conn.object.batch_execute(sql).await.unwrap();
+        conn.task.wire().has_touched_session()
+    };
+    assert!(!touches("SELECT 1; BEGIN; ROLLBACK; RESET work_mem").await);
+    assert!(touches("SET work_mem = '8MB'").await);
+    assert!(touches("LISTEN news").await);
+    assert!(touches("CREATE TEMPORARY TABLE passing (n int)").await);
+    assert!(touches("BEGIN; DECLARE it CURSOR WITH HOLD FOR SELECT 1; COMMIT").await);
+    assert!(touches("SELECT set_config('TimeZone', 'Asia/Tokyo', false)").await, "the server tells of some parameters");
+    assert!(!touches("SELECT set_config('work_mem', '9MB', false)").await, "and not of others");
+    assert!(!touches("CREATE TEMPORARY TABLE unseen AS SELECT 1").await, "its tag is SELECT");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_at_rest_without_a_packet() {
+    let conn = shared().await;
+    let attempts = conn.task.wire().attempts();
+    for _ in 0..1_000 {
+        assert!(conn.task.quiet().await);
+    }
+    assert_eq!(conn.task.wire().attempts(), attempts);
+}
+
+#[tokio::test]
+async fn an_abandoned_query_is_at_rest_when_answered() {
+    let conn = shared().await;
+    for n in 0..20 {
+        conn.object.query_one("SELECT pg_sleep(0.03)", &[]).now_or_never();
+        // Not before the request has left the driver's channel, though the wire knows of nothing yet.
+        assert!(conn.task.quiet().await);
+        assert_eq!(conn.task.wire().unanswered(), 0);
+        let (one, two) = futures_util::future::join(conn.task.quiet(), conn.task.quiet()).await;
+        assert!(one && two, "{n}");
+    }
+    conn.object.batch_execute("SELECT pg_sleep(30)").now_or_never();
+    assert!(!comes_to_rest(&conn).await);
+    assert_eq!(conn.task.wire().unanswered(), 1);
+}
+
+#[tokio::test]
+async fn rows_that_nobody_takes_keep_it_from_rest() {
+    let conn = shared().await;
+    for count in [3, 100_000] {
+        let query = format!("SELECT repeat('x', 100) FROM generate_series(1, {count})");
+        let mut rows = Box::pin(conn.object.query_raw(&query, std::iter::empty::<i32>()).await.unwrap());
+        rows.next().await.unwrap().unwrap();
+        // Three rows have all been read by the driver: nothing holds it up.
+        assert_eq!(comes_to_rest(&conn).await, count == 3);
+        drop(rows);
+        assert!(conn.task.quiet().await);
+        assert_eq!(conn.task.wire().unanswered(), 0);
+    }
+    // Another's request behind rows that nobody takes: the wire may have seen every answer, but the driver has not.
+    let rows = conn.object.query_raw("SELECT generate_series(1, 5000)", std::iter::empty::<i32>()).await.unwrap();
+    let mut later = pin!(conn.object.simple_query("SELECT 1"));
+    begin(&mut later).await;
+    assert!(!comes_to_rest(&conn).await);
+    drop(rows);
+    later.await.unwrap();
+    assert!(conn.task.quiet().await);
+}
+
+#[tokio::test]
+async fn a_statement_that_is_dropped_is_no_request_but_no_rest() {
+    let conn = shared().await;
+    for _ in 0..50 {
+        drop(conn.object.prepare("SELECT 1").await.unwrap());
+        assert_eq!(conn.task.wire().unanswered(), 0);
+        assert!(conn.task.quiet().await);
+    }
+    let gone = conn.object.query_one("SELECT count(*) FROM pg_prepared_statements", &[]).await.unwrap();
+    assert_eq!(gone.get::<_, i64>(0), 1, "its own, and no more");
+}
+
+const COPY_SETUP: &str = "CREATE TEMPORARY TABLE copied (n int PRIMARY KEY);
+    CREATE TEMPORARY VIEW viewed AS SELECT 1 AS n;
+    CREATE TEMPORARY TABLE guarded (n int);
+    CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
+    CREATE TRIGGER refuse BEFORE INSERT ON guarded FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.refuse()";
+
+#[tokio::test]
+async fn a_copy_is_one_request_until_its_end() {
+    let conn = shared().await;
+    let wire = conn.task.wire();
+    conn.object.batch_execute(COPY_SETUP).await.unwrap();
+    let mut sink = pin!(conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").await.unwrap());
+    assert_eq!(wire.unanswered(), 1);
+    sink.send(b"1\n").await.unwrap();
+    assert!(!comes_to_rest(&conn).await);
+    assert_eq!(wire.unanswered(), 1);
+    sink.finish().await.unwrap();
+    assert!(conn.task.quiet().await);
+    assert_eq!(wire.unanswered(), 0);
+    // So also when nobody waits for the server's word, or for the end.
+    conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").now_or_never();
+    drop(conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").await.unwrap());
+    conn.object.batch_execute("SELECT 1").await.unwrap();
+    assert!(conn.task.quiet().await);
+    assert_eq!((wire.unanswered(), conn.object.is_closed()), (0, false));
+}
+
+#[tokio::test]
+async fn a_failed_copy_leaves_a_doubt_that_the_next_answer_clears() {
+    let conn = shared().await;
+    let wire = conn.task.wire();
+    conn.object.batch_execute(COPY_SETUP).await.unwrap();
+    // Kept, because dropping it would ask the server to close it, whose answer would do.
+    let copy = conn.object.prepare("COPY copied FROM STDIN").await.unwrap();
+    for lines in ["1\n1\n", "x\n", "1\ny\n2\n"] {
+        let mut sink = pin!(conn.object.copy_in::<_, &[u8]>(&copy).await.unwrap());
+        sink.send(lines.as_bytes()).await.unwrap();
+        sink.finish().await.unwrap_err();
+        assert!(!comes_to_rest(&conn).await);
+        assert_eq!(wire.unanswered(), 1);
+        conn.object.check_connection().await.unwrap();
+        assert_eq!(wire.unanswered(), 1, "a Sync alone says nothing");
+        conn.object.batch_execute("SELECT 1").await.unwrap();
+        assert!(conn.task.quiet().await);
+        assert_eq!((wire.unanswered(), wire.status()), (0, TransactionStatus::Idle));
+    }
+}
+
+/// The driver is confused by two answers, so the connection must never be taken to be clean.
+#[tokio::test]
+async fn a_refused_copy_is_never_taken_to_be_at_rest() {
+    for sql in ["COPY viewed FROM STDIN", "COPY guarded FROM STDIN", "COPY nothing FROM STDIN"] {
+        for at_once in [true, false] {
+            let conn = shared().await;
+            conn.object.batch_execute(COPY_SETUP).await.unwrap();
+            if let Ok(sink) = conn.object.copy_in::<_, &[u8]>(sql).await {
+                let sink = pin!(sink);
+                if !at_once {
+                    assert!(!comes_to_rest(&conn).await, "{sql}");
+                }
+                sink.finish().await.unwrap_err();
+            }
+            let confused = timeout(LONG, conn.task.quiet()).await;
+            assert_eq!(confused, Ok(false), "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_connection_sends_nothing_more() {
+    let other = shared().await;
+    let conn = shared().await;
+    other.object.batch_execute("CREATE TABLE sealed (n int)").await.unwrap();
+    let wire = conn.task.wire();
+    conn.object.batch_execute("SELECT 1").await.unwrap();
+    let begun = wire.attempts();
+    let mut insert = pin!(conn.object.execute("INSERT INTO sealed VALUES (1)", &[]));
+    begin(&mut insert).await; // on this one thread, the task has not run yet
+    assert_eq!(wire.seal(), begun);
+    insert.await.unwrap_err();
+    let lost = conn.task.epitaph().last_cause().await.unwrap();
+    assert_eq!(lost.to_string(), "the pool gave the connection up");
+    assert_eq!((wire.attempts(), wire.is_sealed(), conn.task.quiet().await), (begun, true, false));
+    let count = other.object.query_one("SELECT count(*) FROM sealed", &[]).await.unwrap();
+    assert_eq!(count.get::<_, i64>(0), 0);
+    other.object.batch_execute("DROP TABLE sealed").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_role_is_watched() {
+    let conn = shared().await;
+    assert_eq!(conn.task.is_read_only(), Some(false));
+    for (value, expected) in [("on", true), ("off", false)] {
+        conn.object.batch_execute(&format!("SET default_transaction_read_only = {value}")).await.unwrap();
+        assert!(conn.task.quiet().await);
+        assert_eq!(conn.task.is_read_only(), Some(expected));
+    }
+}
+
+async fn last_words(conn: &Conn) -> (Option<SqlState>, String) {
+    let lost = timeout(LONG, conn.task.epitaph().last_cause()).await.unwrap().unwrap();
+    (lost.sqlstate().cloned(), lost.to_string())
+}
+
+#[tokio::test]
+async fn a_terminated_session_is_told_from_the_rest() {
+    let admin = shared().await;
+    for is_busy in [false, true] {
+        let conn = shared().await;
+        let mut first = pin!(conn.object.batch_execute("SELECT pg_sleep(60)"));
+        let mut second = pin!(conn.object.batch_execute("SELECT 1"));
+        if is_busy {
+            begin(&mut first).await;
+            begin(&mut second).await;
+        }
+        assert!(conn.task.epitaph().cause().is_none());
+        let pid = conn.task.wire().process_id();
+        admin.object.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+        if is_busy {
+            assert_eq!(first.await.unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN));
+            let second = second.await.unwrap_err();
+            assert!(second.is_closed(), "{second}");
+            assert!(conn.task.epitaph().cause().is_some(), "who is told that it is closed finds why");
+        }
+        let told = "the server was shut down, or an administrator ended the connection \
+            (57P01: terminating connection due to administrator command)";
+        assert_eq!(last_words(&conn).await, (Some(SqlState::ADMIN_SHUTDOWN), told.to_owned()));
+        assert!(!conn.task.quiet().await);
+    }
+}
+
+/// Runs a shell command where the server keeps its data.
+async fn shell(conn: &Conn, command: &str) {
+    let _ = conn.object.batch_execute(&format!("COPY (SELECT 1) TO PROGRAM '{command}'")).await;
+}
+
+#[tokio::test]
+async fn a_crash_and_a_shutdown_are_known_by_name() {
+    let stop = |signal| format!("kill -{signal} $(head -n 1 postmaster.pid)");
+    for (command, state, line) in [
+        (None, SqlState::CRASH_SHUTDOWN, "the server crashed (57P02: "),
+        (
+            Some(stop("QUIT")),
+            SqlState::ADMIN_SHUTDOWN,
+            "the server was shut down, or an administrator ended the connection (57P01: ",
+        ),
+        (
+            Some(stop("INT")),
+            SqlState::ADMIN_SHUTDOWN,
+            "the server was shut down, or an administrator ended the connection (57P01: ",
+        ),
+    ] {
+        if std::env::var_os("DATABASE_URL").is_some() {
+            return; // not ours to hurt
+        }
+        let server = Throwaway::start().await.unwrap();
+        let (admin, idle, busy) = (connect(&server).await, connect(&server).await, connect(&server).await);
+        let mut query = pin!(busy.object.batch_execute("SELECT pg_sleep(60)"));
+        begin(&mut query).await;
+        let victim = connect(&server).await;
+        let kill = format!("kill -KILL {}", victim.task.wire().process_id());
+        let is_crash = command.is_none();
+        shell(&admin, &command.unwrap_or(kill)).await;
+        query.await.unwrap_err();
+        for conn in [&idle, &busy] {
+            let (told, said) = last_words(conn).await;
+            assert_eq!(told.as_ref(), Some(&state), "{said}");
+            assert!(said.starts_with(line), "{said}");
+        }
+        if is_crash {
+            assert_eq!(last_words(&victim).await, (None, "the server closed the connection".to_owned()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_is_no_loss() {
+    let conn = shared().await;
+    let epitaph = Arc::clone(conn.task.epitaph());
+    conn.close().await;
+    assert!(epitaph.last_cause().await.is_none());
+}
+
+#[test]
+fn a_runtime_that_ends_is_the_cause() {
+    let runtime = Runtime::new().unwrap();
+    let conn = runtime.block_on(shared());
+    runtime.shutdown_background();
+    let other = Runtime::new().unwrap();
+    other.block_on(async {
+        let said = last_words(&conn).await.1;
+        assert_eq!(said, "the runtime that drove the connection ended");
+        assert!(!conn.task.quiet().await);
+    });
+}

@@ -1,0 +1,354 @@
+//! Examples, message by message, and what holds for all streams. The server that plays in the latter is in `server`.
+
+mod server;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::torn::{self, Way, hear};
+use super::*;
+
+pub(super) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[kind][..], &length.to_be_bytes(), body].concat()
+}
+
+fn started() -> Listener {
+    let mut listener = Listener::default();
+    read(
+        &mut listener,
+        &[(b'R', &[0; 4]), (b'S', b"server_version\x0017\0"), (b'K', b"\0\0\x01\x02secret"), (b'Z', b"I")],
+    );
+    listener
+}
+
+fn read(listener: &mut Listener, messages: &[(u8, &[u8])]) {
+    let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
+    listener.has_read(&bytes);
+}
+
+/// Messages without a body.
+fn write(listener: &mut Listener, kinds: &[u8]) {
+    let bytes: Vec<u8> = kinds.iter().flat_map(|kind| message(*kind, b"")).collect();
+    listener.has_written(&bytes);
+}
+
+/// Unanswered, and with housekeeping.
+fn due(listener: &Listener) -> (usize, usize) {
+    let quiet = listener.wire.is_quiet();
+    let in_flight = listener.wire.in_flight.load(SeqCst);
+    assert_eq!(quiet, in_flight == 0);
+    (listener.wire.unanswered(), in_flight)
+}
+
+#[test]
+fn start_up_is_no_request() {
+    let mut listener = Listener::default();
+    listener.has_written(b"\0\0\0\x08\0\x03\0\0");
+    write(&mut listener, b"p");
+    read(&mut listener, &[(b'R', &[0; 4]), (b'E', b"SFATAL\0VFATAL\0C28P01\0Mno\0\0")]);
+    assert_eq!((due(&listener), listener.wire.errors()), ((0, 0), 0));
+    let wire = Arc::clone(started().wire());
+    assert_eq!((wire.process_id(), wire.status(), wire.has_touched_session()), (0x102, TransactionStatus::Idle, false));
+    assert!(!format!("{wire:?}").contains("secret"));
+}
+
+#[test]
+fn a_query_and_a_sync_are_answered_in_order() {
+    let mut listener = started();
+    write(&mut listener, b"Q");
+    write(&mut listener, b"PDSBES");
+    assert_eq!(due(&listener), (3, 3));
+    read(&mut listener, &[(b'C', b"BEGIN\0"), (b'Z', b"T")]);
+    assert_eq!((due(&listener), listener.wire.last_tag()), ((2, 2), Tag::Begin));
+    assert_eq!(listener.wire.status(), TransactionStatus::Open);
+    read(&mut listener, &[(b'E', b"SERROR\0VERROR\0C23505\0Mtwice\0\0"), (b'Z', b"E")]);
+    assert_eq!((due(&listener), listener.wire.errors()), ((1, 1), 1));
+    assert_eq!(listener.wire.status(), TransactionStatus::Failed);
+    assert_eq!(listener.wire.last_words(), None);
+    read(&mut listener, &[(b'2', b""), (b'C', b"ROLLBACK\0"), (b'Z', b"I")]);
+    assert_eq!((due(&listener), listener.wire.last_tag()), ((0, 0), Tag::Rollback));
+}
+
+#[test]
+fn housekeeping_is_not_what_a_caller_waits_for() {
+    let mut listener = started();
+    write(&mut listener, b"CS");
+    assert_eq!(due(&listener), (0, 1));
+    write(&mut listener, b"CCSSCBES");
+    assert_eq!(due(&listener), (2, 4), "an empty Sync is a request, and so is a Close among others");
+    read(&mut listener, &[(b'3', b""), (b'Z', b"I"), (b'3', b""), (b'3', b""), (b'Z', b"I")]);
+    assert_eq!(due(&listener), (2, 2));
+    read(&mut listener, &[(b'Z', b"I"), (b'3', b""), (b'Z', b"I")]);
+    assert_eq!(due(&listener), (0, 0));
+}
+
+#[test]
+fn one_answer_is_due_for_a_copy_and_its_end() {
+    let mut listener = started();
+    write(&mut listener, b"BES");
+    read(&mut listener, &[(b'2', b""), (b'G', b"\0\0\0")]);
+    write(&mut listener, b"dd");
+    assert_eq!(due(&listener), (1, 1));
+    write(&mut listener, b"cS");
+    assert_eq!(due(&listener), (1, 1));
+    write(&mut listener, b"BES");
+    assert_eq!(due(&listener), (2, 2));
+    read(&mut listener, &[(b'C', b"COPY 2\0"), (b'Z', b"I")]);
+    assert_eq!(due(&listener), (1, 1));
+}
+
+#[test]
+fn a_copy_given_up_before_the_server_agreed_counts_once_it_has() {
+    let mut listener = started();
+    write(&mut listener, b"BESfS");
+    assert_eq!(due(&listener), (2, 2));
+    read(&mut listener, &[(b'2', b""), (b'G', b"\0\0\0")]);
+    assert_eq!(due(&listener), (1, 1));
+}
+
+#[test]
+fn a_refused_copy_has_two_answers() {
+    let mut listener = started();
+    write(&mut listener, b"BES");
+    read(&mut listener, &[(b'2', b""), (b'E', b"SERROR\0C42P01\0\0")]);
+    write(&mut listener, b"fS");
+    assert_eq!(due(&listener), (2, 2));
+    read(&mut listener, &[(b'Z', b"I")]);
+    assert_eq!(due(&listener), (1, 1));
+    read(&mut listener, &[(b'Z', b"I")]);
+    assert_eq!(due(&listener), (0, 0));
+}
+
+/// As a view does: the server agrees, then fails before it has come to ignore the first Sync.
+#[test]
+fn a_copy_refused_late_owes_an_answer_to_its_end() {
+    let mut listener = started();
+    write(&mut listener, b"BES");
+    read(&mut listener, &[(b'2', b""), (b'G', b"\0\0\0"), (b'E', b"SERROR\0C42809\0\0"), (b'Z', b"I")]);
+    assert_eq!(due(&listener), (1, 1), "the driver will still write the end");
+    write(&mut listener, b"dfS");
+    assert_eq!(due(&listener), (1, 1));
+    read(&mut listener, &[(b'Z', b"I")]);
+    assert_eq!(due(&listener), (0, 0));
+}
+
+#[test]
+fn a_failed_copy_is_in_doubt_until_the_next_answer() {
+    let failed = || {
+        let mut listener = started();
+        write(&mut listener, b"BES");
+        read(&mut listener, &[(b'2', b""), (b'G', b"\0\0\0")]);
+        write(&mut listener, b"dcS");
+        read(&mut listener, &[(b'E', b"SERROR\0C22P02\0\0"), (b'Z', b"I")]);
+        assert_eq!(due(&listener), (1, 1));
+        listener
+    };
+    let mut one_answer = failed();
+    write(&mut one_answer, b"Q");
+    read(&mut one_answer, &[(b'N', b""), (b'C', b"SELECT 1\0"), (b'Z', b"I")]);
+    assert_eq!(due(&one_answer), (0, 0));
+
+    let mut two_answers = failed();
+    write(&mut two_answers, b"Q");
+    read(&mut two_answers, &[(b'N', b""), (b'S', b"a\0b\0"), (b'Z', b"I")]);
+    assert_eq!(due(&two_answers), (1, 1));
+    read(&mut two_answers, &[(b'C', b"SELECT 1\0"), (b'Z', b"I")]);
+    assert_eq!(due(&two_answers), (0, 0));
+}
+
+#[test]
+fn a_copy_by_simple_query_has_one_answer() {
+    let mut listener = started();
+    write(&mut listener, b"Q");
+    read(&mut listener, &[(b'G', b"\0\0\0")]);
+    write(&mut listener, b"dc");
+    assert_eq!(due(&listener), (1, 1));
+    read(&mut listener, &[(b'C', b"COPY 1\0"), (b'Z', b"I")]);
+    assert_eq!(due(&listener), (0, 0));
+}
+
+#[test]
+fn what_may_stay_in_the_session_is_seen() {
+    for tag in ["SET", "LISTEN", "DECLARE CURSOR", "CREATE TABLE"] {
+        let mut listener = started();
+        read(&mut listener, &[(b'C', tag.as_bytes())]);
+        assert!(listener.wire.has_touched_session(), "{tag}");
+        listener.wire.forget_session();
+        read(&mut listener, &[(b'C', b"SELECT 1\0"), (b'C', b"RESET\0")]);
+        assert!(!listener.wire.has_touched_session());
+    }
+    let mut listener = started();
+    read(&mut listener, &[(b'S', b"TimeZone\0UTC\0")]);
+    assert!(listener.wire.has_touched_session());
+}
+
+#[test]
+fn tags_are_told_apart() {
+    for (tag, expected) in [
+        (&b"COMMIT\0"[..], Tag::Commit),
+        (b"SAVEPOINT\0", Tag::Savepoint),
+        (b"RELEASE\0", Tag::Release),
+        (b"START TRANSACTION\0", Tag::Begin),
+        (b"COMMIT PREPARED\0", Tag::Other),
+        (b"INSERT 0 1\0", Tag::Other),
+        (b"", Tag::Other),
+    ] {
+        let mut listener = started();
+        read(&mut listener, &[(b'C', b"COMMIT\0"), (b'C', tag)]);
+        assert_eq!(listener.wire.last_tag(), expected);
+    }
+}
+
+#[test]
+fn the_servers_last_words_are_heard() {
+    let said = |kind, body| {
+        let mut listener = started();
+        read(&mut listener, &[(kind, body)]);
+        listener.wire.last_words().map(|(state, message)| format!("{} {message}", state.code()))
+    };
+    assert_eq!(said(b'E', b"SFATAL\0VFATAL\0C57P01\0Mgone\0\0").as_deref(), Some("57P01 gone"));
+    assert_eq!(said(b'E', b"SFATAL\0C08P01\0Mpooler\0\0").as_deref(), Some("08P01 pooler"), "without V");
+    assert_eq!(said(b'E', b"SFATAL\0VERROR\0C57014\0Mcancel\0\0"), None, "S is for people");
+    assert_eq!(said(b'N', b"SWARNING\0VWARNING\0C57P02\0Mcrash\0\0").as_deref(), Some("57P02 crash"));
+    assert_eq!(said(b'N', b"SNOTICE\0VNOTICE\0C42P07\0Mexists\0\0"), None);
+    assert_eq!(said(b'N', b""), None);
+    let long = [b"VFATAL\0CXX000\0M", &[b'x'; 1_000][..]].concat();
+    assert!(said(b'E', &long).unwrap().starts_with("XX000 xxx"));
+}
+
+#[test]
+fn answers_nobody_asked_for_are_no_debt() {
+    let mut listener = started();
+    for _ in 0..3 {
+        read(&mut listener, &[(b'G', b""), (b'C', b""), (b'Z', b""), (b'Z', b"?")]);
+    }
+    assert_eq!(listener.wire.status(), TransactionStatus::Failed, "what is not known is not idle");
+    write(&mut listener, b"Q");
+    assert_eq!(due(&listener), (1, 1));
+}
+
+#[test]
+fn what_cannot_be_read_is_never_quiet() {
+    let mut listener = started();
+    listener.has_read(b"Z\0\0\0\x03I");
+    assert_eq!(due(&listener), (1, 1));
+    write(&mut listener, b"Q");
+    read(&mut listener, &[(b'Z', b"I")]);
+    assert_eq!(due(&listener), (1, 1));
+}
+
+#[test]
+fn a_write_is_quiet_once_flushed() {
+    let listener = started();
+    listener.will_write().unwrap();
+    assert!(!listener.wire.is_quiet());
+    listener.could_not_write();
+    assert!(!listener.wire.is_quiet(), "the driver still wants to");
+    listener.has_flushed();
+    assert!(listener.wire.is_quiet());
+}
+
+#[test]
+fn a_sealed_wire_takes_nothing_more() {
+    let listener = started();
+    listener.will_write().unwrap();
+    listener.will_write().unwrap();
+    listener.could_not_write();
+    assert_eq!((listener.wire.attempts(), listener.wire.is_sealed()), (1, false));
+    assert_eq!((listener.wire.seal(), listener.wire.seal()), (1, 1));
+    assert_eq!(listener.will_write().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    assert!(listener.will_flush().is_err());
+    assert_eq!((listener.wire.attempts(), listener.wire.is_sealed()), (1, true));
+}
+
+#[test]
+fn sealing_counts_every_write_that_was_let_through() {
+    for _ in 0..200 {
+        let listener = started();
+        let wire = Arc::clone(listener.wire());
+        let writer = thread::spawn(move || (0..2_000).take_while(|_| listener.will_write().is_ok()).count() as u64);
+        while wire.attempts() == 0 {
+            thread::yield_now();
+        }
+        let sealed_at = wire.seal();
+        assert_eq!(writer.join().unwrap(), sealed_at);
+    }
+}
+
+fn messages() -> impl Strategy<Value = Vec<(Way, Vec<u8>)>> {
+    let read = (proptest::sample::select(b"ZZZCEGNSAKD23TdI".to_vec()), body());
+    let written = (proptest::sample::select(b"QSSSCcfdPBEDHXF".to_vec()), body());
+    let one = prop_oneof![
+        read.prop_map(|(kind, body)| (Way::Read, message(kind, &body))),
+        written.prop_map(|(kind, body)| (Way::Written, message(kind, &body))),
+    ];
+    prop::collection::vec(one, 0..60)
+}
+
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let said = prop::sample::select(vec![
+        &b""[..],
+        b"I",
+        b"T",
+        b"COMMIT\0",
+        b"SET\0",
+        b"SFATAL\0VFATAL\0C57P01\0Mgone\0\0",
+        b"SWARNING\0C57P02\0Mcrash\0\0",
+    ]);
+    prop_oneof![
+        4 => said.prop_map(<[u8]>::to_vec),
+        1 => prop::collection::vec(any::<u8>(), 0..1_200),
+    ]
+}
+
+/// Cuts everything into pieces of the sizes given, over and over.
+fn tear<'a>(stream: &'a [(Way, Vec<u8>)], sizes: &[usize]) -> Vec<(Way, &'a [u8])> {
+    let mut sizes = sizes.iter().cycle();
+    let mut pieces = Vec::new();
+    for (way, bytes) in stream {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+            pieces.push((*way, piece));
+            rest = after;
+        }
+    }
+    pieces
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn messages_are_understood_however_they_are_torn(
+        mut stream in messages(),
+        sizes in prop::collection::vec(1..9_usize, 1..20),
+        starts in any::<bool>(),
+    ) {
+        if starts {
+            stream.insert(0, (Way::Read, message(b'Z', b"I")));
+        }
+        torn::check(&tear(&stream, &sizes));
+    }
+
+    #[test]
+    fn garbage_does_no_harm(
+        garbage in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..300)), 0..20),
+        sizes in prop::collection::vec(1..40_usize, 1..20),
+    ) {
+        let way = |is_read| if is_read { Way::Read } else { Way::Written };
+        let mut stream = vec![(Way::Read, message(b'Z', b"I"))];
+        stream.extend(garbage.into_iter().map(|(is_read, bytes)| (way(is_read), bytes)));
+        torn::check(&tear(&stream, &sizes));
+        let mut listener = Listener::default();
+        let mut written = 0;
+        for (way, bytes) in &stream {
+            hear(&mut listener, *way, bytes);
+            written += if *way == Way::Written { bytes.len() } else { 0 };
+            prop_assert!(listener.wire.unanswered() <= written / 5 + 1);
+        }
+    }
+}
