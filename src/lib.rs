@@ -41,6 +41,10 @@ pub use pool::Pool;
 pub use status::Status;
 pub use tokio_postgres::{Config, IsolationLevel};
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use conn::fuzz_wire;
+
 pub use deadpool_postgres;
 pub use tokio_postgres;
 

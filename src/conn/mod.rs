@@ -55,6 +55,8 @@ pub use self::statements::AsStatement;
 use self::statements::Statements;
 use self::task::Task;
 pub use self::transaction::{Transaction, TransactionOptions};
+#[cfg(fuzzing)]
+pub use self::wire::fuzz as fuzz_wire;
 use self::wire::{TransactionStatus, Wire};
 use crate::slots::Connection;
 

@@ -24,6 +24,8 @@ use tokio_postgres::error::SqlState;
 use self::backend::Backend;
 use self::frontend::Frontend;
 use self::ledger::Ledger;
+#[cfg(fuzzing)]
+pub use self::torn::fuzz;
 
 /// In the word that counts writes.
 const SEALED: u64 = 1 << 63;
