@@ -28,12 +28,16 @@ async fn shared() -> Box<Conn> {
 }
 
 async fn connect(server: &Throwaway) -> Box<Conn> {
-    Dialer::new(server.config(), LONG, Connector::none(), Hooks::default()).dial().await.unwrap()
+    Dialer::new(server.config(), LONG, Connector::none(), treated()).dial().await.unwrap()
+}
+
+fn treated() -> Handling {
+    Handling::new(Hooks::default(), Reset::Never, 0, None, LONG)
 }
 
 /// Whether it is at rest by itself within a moment.
 async fn comes_to_rest(conn: &Conn) -> bool {
-    timeout(Duration::from_millis(200), conn.task.quiet()).await.unwrap_or(false)
+    timeout(Duration::from_millis(200), conn.link.pulse.quiet()).await.unwrap_or(false)
 }
 
 /// Lets a future begin, and no more.
@@ -52,7 +56,7 @@ fn known(wire: &Wire) -> (usize, TransactionStatus, Tag, u64) {
 #[tokio::test]
 async fn what_an_answer_said_is_known_when_it_comes() {
     let conn = shared().await;
-    let (client, wire) = (&conn.object, conn.task.wire());
+    let (client, wire) = (&conn.object, &*conn.link.wire);
     assert_eq!(known(wire), (0, TransactionStatus::Idle, Tag::Other, 0));
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     assert_eq!(pid, wire.process_id());
@@ -68,7 +72,7 @@ async fn what_an_answer_said_is_known_when_it_comes() {
     client.batch_execute("ROLLBACK TO here; RELEASE here").await.unwrap();
     assert_eq!(known(wire), (0, TransactionStatus::Open, Tag::Release, 1));
     client.batch_execute("SELEC").await.unwrap_err();
-    assert!(conn.task.quiet().await);
+    assert!(conn.link.pulse.quiet().await);
     assert_eq!(known(wire), (0, TransactionStatus::Failed, Tag::Release, 2));
     client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(known(wire), (0, TransactionStatus::Idle, Tag::Rollback, 2), "the driver says Ok");
@@ -78,9 +82,9 @@ async fn what_an_answer_said_is_known_when_it_comes() {
 async fn what_stays_in_a_session_is_seen() {
     let conn = shared().await;
     let touches = async |sql: &str| {
-        conn.task.wire().forget_session();
+        conn.link.wire.forget_session();
         conn.object.batch_execute(sql).await.unwrap();
-        conn.task.wire().has_touched_session()
+        conn.link.wire.has_touched_session()
     };
     assert!(!touches("SELECT 1; BEGIN; ROLLBACK; RESET work_mem").await);
     assert!(touches("SET work_mem = '8MB'").await);
@@ -95,11 +99,11 @@ async fn what_stays_in_a_session_is_seen() {
 #[tokio::test]
 async fn an_idle_connection_is_at_rest_without_a_packet() {
     let conn = shared().await;
-    let attempts = conn.task.wire().attempts();
+    let attempts = conn.link.wire.attempts();
     for _ in 0..1_000 {
-        assert!(conn.task.quiet().await);
+        assert!(conn.link.pulse.quiet().await);
     }
-    assert_eq!(conn.task.wire().attempts(), attempts);
+    assert_eq!(conn.link.wire.attempts(), attempts);
 }
 
 #[tokio::test]
@@ -108,14 +112,14 @@ async fn an_abandoned_query_is_at_rest_when_answered() {
     for n in 0..20 {
         conn.object.query_one("SELECT pg_sleep(0.03)", &[]).now_or_never();
         // Not before the request has left the driver's channel, though the wire knows of nothing yet.
-        assert!(conn.task.quiet().await);
-        assert_eq!(conn.task.wire().unanswered(), 0);
-        let (one, two) = futures_util::future::join(conn.task.quiet(), conn.task.quiet()).await;
+        assert!(conn.link.pulse.quiet().await);
+        assert_eq!(conn.link.wire.unanswered(), 0);
+        let (one, two) = futures_util::future::join(conn.link.pulse.quiet(), conn.link.pulse.quiet()).await;
         assert!(one && two, "{n}");
     }
     conn.object.batch_execute("SELECT pg_sleep(30)").now_or_never();
     assert!(!comes_to_rest(&conn).await);
-    assert_eq!(conn.task.wire().unanswered(), 1);
+    assert_eq!(conn.link.wire.unanswered(), 1);
 }
 
 #[tokio::test]
@@ -128,8 +132,8 @@ async fn rows_that_nobody_takes_keep_it_from_rest() {
         // Three rows have all been read by the driver: nothing holds it up.
         assert_eq!(comes_to_rest(&conn).await, count == 3);
         drop(rows);
-        assert!(conn.task.quiet().await);
-        assert_eq!(conn.task.wire().unanswered(), 0);
+        assert!(conn.link.pulse.quiet().await);
+        assert_eq!(conn.link.wire.unanswered(), 0);
     }
     // Another's request behind rows that nobody takes: the wire may have seen every answer, but the driver has not.
     let rows = conn.object.query_raw("SELECT generate_series(1, 5000)", std::iter::empty::<i32>()).await.unwrap();
@@ -138,7 +142,7 @@ async fn rows_that_nobody_takes_keep_it_from_rest() {
     assert!(!comes_to_rest(&conn).await);
     drop(rows);
     later.await.unwrap();
-    assert!(conn.task.quiet().await);
+    assert!(conn.link.pulse.quiet().await);
 }
 
 #[tokio::test]
@@ -146,8 +150,8 @@ async fn a_statement_that_is_dropped_is_no_request_but_no_rest() {
     let conn = shared().await;
     for _ in 0..50 {
         drop(conn.object.prepare("SELECT 1").await.unwrap());
-        assert_eq!(conn.task.wire().unanswered(), 0);
-        assert!(conn.task.quiet().await);
+        assert_eq!(conn.link.wire.unanswered(), 0);
+        assert!(conn.link.pulse.quiet().await);
     }
     let gone = conn.object.query_one("SELECT count(*) FROM pg_prepared_statements", &[]).await.unwrap();
     assert_eq!(gone.get::<_, i64>(0), 1, "its own, and no more");
@@ -162,7 +166,7 @@ const COPY_SETUP: &str = "CREATE TEMPORARY TABLE copied (n int PRIMARY KEY);
 #[tokio::test]
 async fn a_copy_is_one_request_until_its_end() {
     let conn = shared().await;
-    let wire = conn.task.wire();
+    let wire = &conn.link.wire;
     conn.object.batch_execute(COPY_SETUP).await.unwrap();
     let mut sink = pin!(conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").await.unwrap());
     assert_eq!(wire.unanswered(), 1);
@@ -170,20 +174,20 @@ async fn a_copy_is_one_request_until_its_end() {
     assert!(!comes_to_rest(&conn).await);
     assert_eq!(wire.unanswered(), 1);
     sink.finish().await.unwrap();
-    assert!(conn.task.quiet().await);
+    assert!(conn.link.pulse.quiet().await);
     assert_eq!(wire.unanswered(), 0);
     // So also when nobody waits for the server's word, or for the end.
     conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").now_or_never();
     drop(conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").await.unwrap());
     conn.object.batch_execute("SELECT 1").await.unwrap();
-    assert!(conn.task.quiet().await);
+    assert!(conn.link.pulse.quiet().await);
     assert_eq!((wire.unanswered(), conn.object.is_closed()), (0, false));
 }
 
 #[tokio::test]
 async fn a_failed_copy_leaves_a_doubt_that_the_next_answer_clears() {
     let conn = shared().await;
-    let wire = conn.task.wire();
+    let wire = &conn.link.wire;
     conn.object.batch_execute(COPY_SETUP).await.unwrap();
     // Kept, because dropping it would ask the server to close it, whose answer would do.
     let copy = conn.object.prepare("COPY copied FROM STDIN").await.unwrap();
@@ -196,7 +200,7 @@ async fn a_failed_copy_leaves_a_doubt_that_the_next_answer_clears() {
         conn.object.check_connection().await.unwrap();
         assert_eq!(wire.unanswered(), 1, "a Sync alone says nothing");
         conn.object.batch_execute("SELECT 1").await.unwrap();
-        assert!(conn.task.quiet().await);
+        assert!(conn.link.pulse.quiet().await);
         assert_eq!((wire.unanswered(), wire.status()), (0, TransactionStatus::Idle));
     }
 }
@@ -215,7 +219,7 @@ async fn a_refused_copy_is_never_taken_to_be_at_rest() {
                 }
                 sink.finish().await.unwrap_err();
             }
-            let confused = timeout(LONG, conn.task.quiet()).await;
+            let confused = timeout(LONG, conn.link.pulse.quiet()).await;
             assert_eq!(confused, Ok(false), "{sql}");
         }
     }
@@ -226,16 +230,16 @@ async fn a_sealed_connection_sends_nothing_more() {
     let other = shared().await;
     let conn = shared().await;
     other.object.batch_execute("CREATE TABLE sealed (n int)").await.unwrap();
-    let wire = conn.task.wire();
+    let wire = &conn.link.wire;
     conn.object.batch_execute("SELECT 1").await.unwrap();
     let begun = wire.attempts();
     let mut insert = pin!(conn.object.execute("INSERT INTO sealed VALUES (1)", &[]));
     begin(&mut insert).await; // on this one thread, the task has not run yet
     assert_eq!(wire.seal(), begun);
     insert.await.unwrap_err();
-    let lost = conn.task.epitaph().last_cause().await.unwrap();
+    let lost = conn.link.pulse.epitaph().last_cause().await.unwrap();
     assert_eq!(lost.to_string(), "the pool gave the connection up");
-    assert_eq!((wire.attempts(), wire.is_sealed(), conn.task.quiet().await), (begun, true, false));
+    assert_eq!((wire.attempts(), wire.is_sealed(), conn.link.pulse.quiet().await), (begun, true, false));
     let count = other.object.query_one("SELECT count(*) FROM sealed", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 0);
     other.object.batch_execute("DROP TABLE sealed").await.unwrap();
@@ -244,16 +248,16 @@ async fn a_sealed_connection_sends_nothing_more() {
 #[tokio::test]
 async fn the_role_is_watched() {
     let conn = shared().await;
-    assert_eq!(conn.task.is_read_only(), Some(false));
+    assert_eq!(conn.link.pulse.is_read_only(), Some(false));
     for (value, expected) in [("on", true), ("off", false)] {
         conn.object.batch_execute(&format!("SET default_transaction_read_only = {value}")).await.unwrap();
-        assert!(conn.task.quiet().await);
-        assert_eq!(conn.task.is_read_only(), Some(expected));
+        assert!(conn.link.pulse.quiet().await);
+        assert_eq!(conn.link.pulse.is_read_only(), Some(expected));
     }
 }
 
 async fn last_words(conn: &Conn) -> (Option<SqlState>, String) {
-    let lost = timeout(LONG, conn.task.epitaph().last_cause()).await.unwrap().unwrap();
+    let lost = timeout(LONG, conn.link.pulse.epitaph().last_cause()).await.unwrap().unwrap();
     (lost.sqlstate().cloned(), lost.to_string())
 }
 
@@ -268,19 +272,19 @@ async fn a_terminated_session_is_told_from_the_rest() {
             begin(&mut first).await;
             begin(&mut second).await;
         }
-        assert!(conn.task.epitaph().cause().is_none());
-        let pid = conn.task.wire().process_id();
+        assert!(conn.link.pulse.epitaph().cause().is_none());
+        let pid = conn.link.wire.process_id();
         admin.object.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
         if is_busy {
             assert_eq!(first.await.unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN));
             let second = second.await.unwrap_err();
             assert!(second.is_closed(), "{second}");
-            assert!(conn.task.epitaph().cause().is_some(), "who is told that it is closed finds why");
+            assert!(conn.link.pulse.epitaph().cause().is_some(), "who is told that it is closed finds why");
         }
         let told = "the server was shut down, or an administrator ended the connection \
             (57P01: terminating connection due to administrator command)";
         assert_eq!(last_words(&conn).await, (Some(SqlState::ADMIN_SHUTDOWN), told.to_owned()));
-        assert!(!conn.task.quiet().await);
+        assert!(!conn.link.pulse.quiet().await);
     }
 }
 
@@ -313,7 +317,7 @@ async fn a_crash_and_a_shutdown_are_known_by_name() {
         let mut query = pin!(busy.object.batch_execute("SELECT pg_sleep(60)"));
         begin(&mut query).await;
         let victim = connect(&server).await;
-        let kill = format!("kill -KILL {}", victim.task.wire().process_id());
+        let kill = format!("kill -KILL {}", victim.link.wire.process_id());
         let is_crash = command.is_none();
         shell(&admin, &command.unwrap_or(kill)).await;
         query.await.unwrap_err();
@@ -331,9 +335,9 @@ async fn a_crash_and_a_shutdown_are_known_by_name() {
 #[tokio::test]
 async fn a_goodbye_is_no_loss() {
     let conn = shared().await;
-    let epitaph = Arc::clone(conn.task.epitaph());
+    let pulse = Arc::clone(&conn.link.pulse);
     conn.close().await;
-    assert!(epitaph.last_cause().await.is_none());
+    assert!(pulse.epitaph().last_cause().await.is_none());
 }
 
 #[test]
@@ -345,6 +349,6 @@ fn a_runtime_that_ends_is_the_cause() {
     other.block_on(async {
         let said = last_words(&conn).await.1;
         assert_eq!(said, "the runtime that drove the connection ended");
-        assert!(!conn.task.quiet().await);
+        assert!(!conn.link.pulse.quiet().await);
     });
 }
