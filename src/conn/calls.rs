@@ -10,7 +10,6 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time;
-use tokio_postgres::error::SqlState;
 
 use super::link::Link;
 use super::queries::now;
@@ -35,15 +34,8 @@ struct State {
     /// A cancel was sent, and no statement has passed since: it might yet hit the next.
     may_hit: bool,
     timeouts: u64,
-    last_failure: Option<LastFailure>,
-}
-
-/// The last error that the server answered a call with. "The transaction is aborted" is none: it only repeats an earlier one.
-#[derive(Debug, Clone)]
-pub(super) struct LastFailure {
-    pub(super) sqlstate: SqlState,
-    /// Another transaction was in the way, or a statement was outdated.
-    pub(super) may_run_again: bool,
+    /// A statement was found to be outdated or lost.
+    was_outdated: bool,
 }
 
 impl Calls {
@@ -62,8 +54,12 @@ impl Calls {
         self.lock().timeouts
     }
 
-    pub(super) fn last_failure(&self) -> Option<LastFailure> {
-        self.lock().last_failure.clone()
+    pub(super) fn were_outdated(&self) -> bool {
+        self.lock().was_outdated
+    }
+
+    pub(super) fn set_outdated(&self, was_outdated: bool) {
+        self.lock().was_outdated = was_outdated;
     }
 
     /// The connection is quiet: nothing of the calls given up is left.
@@ -184,9 +180,8 @@ impl Flight {
         if failure.fate() == Fate::Discard {
             link.wire.seal();
         }
-        if let Some(sqlstate) = error.code().filter(|_| !failure.repeats_another()) {
-            let may_run_again = failure.is_conflict() || failure.heal().is_some();
-            link.calls.lock().last_failure = Some(LastFailure { sqlstate: sqlstate.clone(), may_run_again });
+        if failure.heal().is_some() {
+            link.calls.set_outdated(true);
         }
         let after = now().saturating_duration_since(self.begun);
         if failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout) {

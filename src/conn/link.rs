@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time;
+use tokio_postgres::error::SqlState;
 
 use super::calls::Calls;
 use super::cancel::Canceller;
 use super::task::Pulse;
 use super::wire::Wire;
+use crate::policy::Failure;
 
 /// How long a statement given up may take to end by itself: most were about to.
 const GRACE: Duration = Duration::from_millis(2);
@@ -50,9 +52,19 @@ impl Link {
         Some(self.wire.process_id()).filter(|id| *id != 0)
     }
 
-    /// Whether the last error of the server was another transaction in the way, or an outdated statement: the whole may succeed if it runs again.
+    /// A transaction begins: what failed before does not matter to it.
+    pub(super) fn forget_failures(&self) {
+        self.wire.forget_error();
+        self.calls.set_outdated(false);
+    }
+
+    /// Whether another transaction was in the way, or a statement was outdated or lost: the whole may succeed if it runs again.
     pub(super) fn may_run_again(&self) -> bool {
-        self.calls.last_failure().is_some_and(|failure| failure.may_run_again)
+        let is_transient = |state: SqlState| {
+            let failure = Failure::answered(state.code());
+            failure.is_conflict() || failure.heal().is_some()
+        };
+        self.calls.were_outdated() || self.wire.last_error().is_some_and(is_transient)
     }
 
     /// Errors of the server, and statements that timed out, since start-up.

@@ -116,6 +116,7 @@ impl Client {
     /// As every call.
     pub async fn transaction_with(self, options: TransactionOptions) -> Result<Transaction, Error> {
         self.batch_execute(&options.begin()).await?;
+        self.conn().link.forget_failures();
         let forgiven = AtomicU64::new(self.conn().link.failures());
         let core = Core { client: self, forgiven, open_savepoints: AtomicU64::new(0), savepoints: AtomicU64::new(0) };
         Ok(Transaction { core: Arc::new(core) })
@@ -245,7 +246,7 @@ impl Core {
     }
 
     fn swallowed(&self) -> AbortReason {
-        AbortReason::Failed { sqlstate: self.client.conn().link.calls.last_failure().map(|failure| failure.sqlstate) }
+        AbortReason::Failed { sqlstate: self.client.conn().link.wire.last_error() }
     }
 }
 

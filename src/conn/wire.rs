@@ -66,6 +66,7 @@ pub(crate) struct Wire {
     status: AtomicU8,
     tag: AtomicU8,
     errors: AtomicU64,
+    last_error: AtomicU64,
     parameters: AtomicU64,
     has_touched_session: AtomicBool,
     process_id: AtomicI32,
@@ -116,6 +117,17 @@ impl Wire {
     /// How many errors the server has reported since start-up.
     pub(crate) fn errors(&self) -> u64 {
         self.errors.load(Acquire)
+    }
+
+    /// The SQLSTATE of the last error, since [`forget_error`](Self::forget_error). Errors of a transaction that had failed already do not count:
+    /// they only say so.
+    pub(crate) fn last_error(&self) -> Option<SqlState> {
+        let [_, _, _, state @ ..] = self.last_error.load(Acquire).to_be_bytes();
+        std::str::from_utf8(&state).ok().filter(|_| state[0] != 0).map(SqlState::from_code)
+    }
+
+    pub(crate) fn forget_error(&self) {
+        self.last_error.store(0, Release);
     }
 
     /// Whether a command was seen that may have left something in the session, or a parameter that changed, since
@@ -258,6 +270,9 @@ impl Listener {
         wire.status.store(heard.status as u8, Release);
         wire.tag.store(heard.tag as u8, Release);
         wire.errors.store(heard.errors, Release);
+        if let Some([a, b, c, d, e]) = heard.error.take() {
+            wire.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);
+        }
         wire.parameters.store(heard.parameters, Release);
         if mem::take(&mut heard.touched_session) {
             wire.has_touched_session.store(true, Release);

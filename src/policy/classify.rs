@@ -97,6 +97,12 @@ enum Meaning {
 }
 
 impl<'a> Failure<'a> {
+    /// A statement in a transaction failed, by its SQLSTATE alone.
+    pub(crate) fn answered(state: &'a str) -> Self {
+        let answer = Answer { severity: Some(Severity::Error), state, message: "", routine: None };
+        Self { phase: Phase::Transaction, event: Event::Answer(answer) }
+    }
+
     /// The server, or a pooler, did not let us in.
     pub(crate) fn at_connect(state: &'a str) -> Self {
         let answer = Answer { severity: Some(Severity::Fatal), state, message: "", routine: None };

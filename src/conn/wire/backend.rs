@@ -21,6 +21,8 @@ pub(super) struct Heard {
     pub(super) status: TransactionStatus,
     pub(super) tag: Tag,
     pub(super) errors: u64,
+    /// The SQLSTATE of the last error that is not only the echo of an earlier one; until it is taken.
+    pub(super) error: Option<[u8; 5]>,
     pub(super) parameters: u64,
     /// Something was left in the session; until it is taken.
     pub(super) touched_session: bool,
@@ -55,6 +57,9 @@ impl Heard {
             b'G' => ledger.copy_in_response_read(),
             b'E' => {
                 self.errors += u64::from(self.is_started);
+                if self.status != TransactionStatus::Failed {
+                    self.error = field(body, b'C').and_then(|state| state.try_into().ok());
+                }
                 // In the server's language, unless `V` is there: the server's own since 9.6.
                 let severity = field(body, b'V').or_else(|| field(body, b'S'));
                 if matches!(severity, Some(b"FATAL" | b"PANIC")) {

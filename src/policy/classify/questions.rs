@@ -252,11 +252,6 @@ impl Failure<'_> {
         self.meaning() == Meaning::Conflict
     }
 
-    /// Whether it only says that an earlier statement of the transaction had failed.
-    pub(crate) fn repeats_another(&self) -> bool {
-        self.meaning() == Meaning::AlreadyFailed
-    }
-
     /// Whether the statement was stopped, by a cancel request or by `statement_timeout`.
     pub(crate) fn is_cancel(&self) -> bool {
         self.meaning() == Meaning::Cancelled
