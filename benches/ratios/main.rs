@@ -7,6 +7,7 @@
 mod acquire;
 mod memory;
 mod overload;
+mod queries;
 #[path = "../../examples/support/mod.rs"]
 mod support;
 
@@ -55,6 +56,7 @@ async fn main() -> ExitCode {
     };
     acquire::measure(&server, &mut report).await;
     memory::measure(&server, &mut report).await;
+    queries::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;
     if report.is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
