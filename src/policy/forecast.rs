@@ -6,7 +6,8 @@
 //!   matters, while nothing is idle: connection-seconds of work by releases. Two such averages are kept, leaking over the room that
 //!   callers have and over four times that, and the smaller counts: a stall is forgiven, a lasting slowdown is not. A pool that releases nothing
 //!   is bounded by the time since it last did.
-//! - **Is this an overload?** A queue that stands for as long as callers have room, while clearly more arrive than leave.
+//! - **Is this an overload?** A queue that stands for longer than callers have room, and is deep, while clearly more arrive than are released, over the
+//!   longer time: below capacity, what arrives in one moment is released in another.
 //! - **Could this one still finish?** The median of the last few holds, or more if the last ones were longer.
 //!
 //! All of it ages when the pool rests, and says nothing before it has seen a few releases.
@@ -15,15 +16,17 @@ use std::time::{Duration, Instant};
 
 /// Fewer releases than this are no estimate.
 const ENOUGH: f64 = 3.0;
-/// Clearly more arrive than leave. Below capacity, a few percent more is chance.
+/// Clearly more arrive than are released. Below capacity, a few percent more is chance.
 const SURPLUS: f64 = 1.15;
+/// A lasting change is one that lasts for so many rooms.
+const LASTS: f64 = 4.0;
 /// Nothing is released for so many times as long as usual: something is wrong, and it will last as long again.
 const STALLED: f64 = 3.0;
 /// A queue stands when it has not been empty for so many rooms.
 const STANDS: f64 = 2.0;
 /// A queue is deep when it costs this much of the room that callers have.
 const DEEP: f64 = 0.7;
-/// An overload is over when nobody has waited for so long, or when no longer clearly more arrive than leave.
+/// An overload is over when nobody has waited for so long, or when no longer clearly more arrive than are released.
 const CALM: Duration = Duration::from_millis(100);
 /// Holds remembered: few, so that a pool of one connection notices a slowdown within two of them.
 const HOLDS: usize = 7;
@@ -75,13 +78,13 @@ struct Holds {
     seen: usize,
 }
 
-/// What happens to the queue while it stands.
+/// Whether callers wait, and how many come.
 #[derive(Debug)]
 struct Queue {
     standing_since: Option<Instant>,
     empty_since: Instant,
+    /// While nothing was idle, leaking as the longer flow does.
     arrivals: f64,
-    served: f64,
     overloaded: bool,
 }
 
@@ -97,7 +100,7 @@ impl Forecast {
             working: 0,
             progress: now,
             holds: Holds { ring: [0; HOLDS], seen: 0 },
-            queue: Queue { standing_since: None, empty_since: now, arrivals: 0.0, served: 0.0, overloaded: false },
+            queue: Queue { standing_since: None, empty_since: now, arrivals: 0.0, overloaded: false },
         }
     }
 
@@ -113,6 +116,11 @@ impl Forecast {
     /// A connection that was held for `hold` has been given back. Told before [`on_working`](Self::on_working).
     pub(crate) fn on_release(&mut self, now: Instant, hold: Duration) {
         self.holds.push(hold);
+        self.on_end(now);
+    }
+
+    /// A lease has ended, in whatever way; [`on_release`](Self::on_release) tells so itself. Told before [`on_working`](Self::on_working).
+    pub(crate) fn on_end(&mut self, now: Instant) {
         if self.working > 0 {
             self.count(now);
             self.progress = now;
@@ -135,15 +143,6 @@ impl Forecast {
             self.queue.overloaded = false;
         }
         self.queue.standing_since = Some(now);
-        if !self.queue.overloaded {
-            self.queue.arrivals = 1.0;
-            self.queue.served = 0.0;
-        }
-    }
-
-    /// A waiter has been served.
-    pub(crate) fn on_served(&mut self) {
-        self.queue.served += 1.0;
     }
 
     /// The last waiter has gone.
@@ -175,7 +174,7 @@ impl Forecast {
     /// Whether more is asked of the pool than it can do, for longer than callers can wait. The next one would wait for `wait`; `filled`
     /// is the share of the queue that is taken.
     pub(crate) fn is_overloaded(&mut self, now: Instant, wait: Duration, filled: f64) -> bool {
-        let grows = self.queue.arrivals > SURPLUS * self.queue.served;
+        let grows = self.queue.arrivals > SURPLUS * self.long.releases;
         let stands = self
             .queue
             .standing_since
@@ -213,11 +212,10 @@ impl Forecast {
             return;
         }
         self.aged = now;
-        let short = (-rooms).exp();
-        self.short.age(short);
-        self.long.age((-rooms / 4.0).exp());
-        self.queue.arrivals *= short;
-        self.queue.served *= short;
+        let long = (-rooms / LASTS).exp();
+        self.short.age((-rooms).exp());
+        self.long.age(long);
+        self.queue.arrivals *= long;
     }
 }
 

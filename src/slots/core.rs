@@ -252,12 +252,14 @@ impl<C, W> Core<C, W> {
     pub(crate) fn retire(&mut self, now: Instant) {
         self.in_use -= 1;
         self.closing += 1;
+        self.forecast.on_end(now);
         self.note_work(now);
     }
 
     /// A lease ends and its connection is the caller's from now on: its slot is free.
     pub(crate) fn detach(&mut self, now: Instant) {
         self.in_use -= 1;
+        self.forecast.on_end(now);
         self.note_work(now);
     }
 
@@ -424,7 +426,6 @@ impl<C, W> Core<C, W> {
                 refused.push((waiter, Refused::TooLate(retry_after)));
             } else {
                 self.in_use += 1;
-                self.forecast.on_served();
                 self.note_queue(now);
                 self.note_work(now);
                 let held = Held { conn, since: now, generation, is_unproven: false };

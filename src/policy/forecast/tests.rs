@@ -81,14 +81,27 @@ fn a_few_long_holds_are_not_typical_and_two_in_a_row_are_a_slowdown() {
     assert_eq!(forecast.typical_hold(), Some(400 * MS));
 }
 
-/// One caller each `gap` for `lasts`, of whom all but one in `left_out` are served at once.
+#[test]
+fn a_lease_that_ends_without_a_release_counts_as_well() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 1_000 * MS);
+    let mut now = work(&mut forecast, now, 200, 2 * MS, 10);
+    for _ in 0..200 {
+        now += 2 * MS;
+        forecast.on_end(now);
+    }
+    near(forecast.wait(now, 0, 10), 2 * MS);
+}
+
+/// A queue that stands for so long. One caller comes each millisecond; one is released as often, but for one in `left_out`.
 fn queue(forecast: &mut Forecast, mut now: Instant, lasts: Duration, left_out: u32) -> Instant {
+    forecast.on_working(now, 1);
     forecast.on_queue_begins(now);
     for n in 0..lasts.as_millis() as u32 {
         now += MS;
         forecast.on_arrival(now, 250 * MS);
         if n % left_out != 0 {
-            forecast.on_served();
+            forecast.on_release(now, MS);
         }
     }
     now
@@ -112,6 +125,17 @@ fn a_queue_that_only_stands_is_none() {
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = queue(&mut forecast, now, 2_000 * MS, 10);
     assert!(!forecast.is_overloaded(now, DEEP_WAIT, 0.0));
+}
+
+#[test]
+fn a_surplus_is_no_overload_before_it_has_lasted() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 250 * MS);
+    let now = queue(&mut forecast, now, 2_000 * MS, 2_001);
+    let soon = queue(&mut forecast, now, 500 * MS, 5);
+    assert!(!forecast.is_overloaded(soon, DEEP_WAIT, 0.0));
+    let later = queue(&mut forecast, soon, 1_000 * MS, 5);
+    assert!(forecast.is_overloaded(later, DEEP_WAIT, 0.0));
 }
 
 #[test]

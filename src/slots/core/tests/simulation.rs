@@ -1,7 +1,7 @@
 //! The rule of refusal, simulated: a virtual clock over the real core, open-loop Poisson arrivals, seeded.
 //!
 //! Each trace is replayed against a plain queue, first come first served: whoever is refused although that one would have served it in time,
-//! was refused falsely. `cargo test --release simulation -- --nocapture` prints the tables of `docs/architecture.md`.
+//! was refused falsely. `cargo test --release simulation -- --nocapture` prints what the tables of `docs/architecture.md` are made of.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -242,16 +242,20 @@ const FIXED: Holds = Holds::Fixed(0.020);
 const BIMODAL_5: Holds = Holds::Bimodal(0.005, 0.500, 0.03);
 const BIMODAL_2: Holds = Holds::Bimodal(0.002, 0.500, 0.01);
 
-/// The share of callers refused whom a plain queue would have served in time, in percent.
-fn falsely_refused(holds: Holds, connections: usize, load: f64, callers: f64) -> f64 {
+/// The share of callers refused whom a plain queue would have served in time, in percent: on average over a few traces, for they differ.
+fn falsely_refused(holds: Holds, connections: usize, load: f64) -> f64 {
     let world = World { connections, room: 1.0, includes_work: false, dial: 0.0 };
     let rate = load * connections as f64 / holds.mean();
-    let mut rng = Rng::with_seed(7);
-    let callers = poisson(&mut rng, rate, holds, 0.0, callers / rate);
-    let ours = simulate(world, &callers);
-    let plain = plain_queue(world, &callers);
-    let falsely = ours.iter().zip(plain).filter(|(ours, plain)| *plain && matches!(ours, Outcome::Refused(_)));
-    100.0 * falsely.count() as f64 / callers.len() as f64
+    let (mut asked, mut refused) = (0, 0);
+    for seed in 0..5 {
+        let callers = poisson(&mut Rng::with_seed(seed), rate, holds, 0.0, 12_000.0 / rate);
+        let (ours, plain) = (simulate(world, &callers), plain_queue(world, &callers));
+        asked += callers.len();
+        refused += ours.iter().zip(plain).filter(|(ours, plain)| *plain && matches!(ours, Outcome::Refused(_))).count();
+    }
+    let share = 100.0 * refused as f64 / asked as f64;
+    println!("{holds:?} connections {connections} load {load}: {share:.2}%");
+    share
 }
 
 #[test]
@@ -260,10 +264,8 @@ fn below_capacity_nobody_is_refused_whom_a_plain_queue_would_have_served() {
     for holds in [FIXED, EXPONENTIAL, BIMODAL_5, BIMODAL_2] {
         for connections in [5, 10, 20] {
             for load in [0.5, 0.7, 0.8] {
-                let refused = falsely_refused(holds, connections, load, 40_000.0);
-                println!("{holds:?} connections {connections} load {load}: {refused:.2}%");
-                let limit = if connections == 5 && matches!(holds, Holds::Bimodal(..)) { 1.0 } else { 0.5 };
-                if refused > limit {
+                let refused = falsely_refused(holds, connections, load);
+                if refused > 0.5 {
                     failed.push((holds, connections, load, refused));
                 }
             }
@@ -277,9 +279,7 @@ fn below_capacity_nobody_is_refused_whom_a_plain_queue_would_have_served() {
 fn near_capacity_and_with_two_connections_few_are_refused_falsely() {
     for holds in [FIXED, EXPONENTIAL, BIMODAL_5, BIMODAL_2] {
         for (connections, load) in [(2, 0.5), (2, 0.7), (2, 0.8), (5, 0.9), (10, 0.9), (20, 0.9)] {
-            let refused = falsely_refused(holds, connections, load, 40_000.0);
-            println!("{holds:?} connections {connections} load {load}: {refused:.2}%");
-            assert!(refused < 10.0);
+            assert!(falsely_refused(holds, connections, load) < 5.0);
         }
     }
 }
