@@ -174,14 +174,19 @@ impl Forecast {
     /// Whether more is asked of the pool than it can do, for longer than callers can wait. The next one would wait for `wait`; `filled`
     /// is the share of the queue that is taken.
     pub(crate) fn is_overloaded(&mut self, now: Instant, wait: Duration, filled: f64) -> bool {
+        self.queue.overloaded = self.will_be_overloaded(now, wait, filled);
+        self.queue.overloaded
+    }
+
+    /// [`is_overloaded`](Self::is_overloaded), for one who comes later, as far as one can tell now.
+    pub(crate) fn will_be_overloaded(&self, then: Instant, wait: Duration, filled: f64) -> bool {
         let grows = self.queue.arrivals > SURPLUS * self.long.releases;
         let stands = self
             .queue
             .standing_since
-            .is_some_and(|since| now.saturating_duration_since(since).as_secs_f64() >= self.room * STANDS);
+            .is_some_and(|since| then.saturating_duration_since(since).as_secs_f64() >= self.room * STANDS);
         let is_deep = wait.as_secs_f64().max(filled * self.room) >= self.room * DEEP;
-        self.queue.overloaded = grows && (self.queue.overloaded || (stands && is_deep));
-        self.queue.overloaded
+        grows && (self.queue.overloaded || (stands && is_deep))
     }
 
     /// The room that callers have, on average.

@@ -422,7 +422,7 @@ impl<C, W> Core<C, W> {
             if patience.deadline.has_passed(now) {
                 refused.push((waiter, Refused::Expired));
             } else if patience.is_too_late(now, || self.forecast.typical_hold()) {
-                let retry_after = self.retry_after(now, 0);
+                let retry_after = self.retry_after(now, self.queue.len(), Duration::ZERO);
                 refused.push((waiter, Refused::TooLate(retry_after)));
             } else {
                 self.in_use += 1;

@@ -1,4 +1,4 @@
-//! The rule of refusal: who may wait. `docs/architecture.md` has the reasons, and what was tried.
+//! The rule of refusal: who may wait, and when to come back. `docs/architecture.md` has the reasons, and what was tried.
 
 use std::time::{Duration, Instant};
 
@@ -6,43 +6,60 @@ use super::{Core, MOST_WAITING, Refused};
 use crate::policy::{Patience, Shedding};
 
 impl<C, W> Core<C, W> {
-    /// Whether a caller may join the queue.
+    /// Whether a caller may join the queue. All that is against it is looked at, so that whoever comes back is not refused for the next reason.
     pub(super) fn admit(&mut self, now: Instant, patience: &Patience) -> Result<(), Refused> {
         let waiting = self.queue.len();
         let longest = if patience.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
-        if waiting >= longest {
-            return Err(Refused::QueueFull(self.retry_after(now, 0)));
-        }
-        if patience.shedding != Shedding::Predictive {
+        let expected = if patience.shedding == Shedding::Predictive { self.expected_wait(now) } else { None };
+        let Some(wait) = expected else {
+            if waiting < longest {
+                return Ok(());
+            }
+            return Err(Refused::QueueFull(self.retry_after(now, waiting + 1 - longest, Duration::ZERO)));
+        };
+        let too_long = wait.saturating_sub(patience.room(now, || self.forecast.typical_hold()));
+        let enough = longest.min((self.connections() / 2).max(1));
+        let filled = waiting as f64 / longest as f64;
+        let most = if self.forecast.is_overloaded(now, wait, filled) { enough } else { longest };
+        if waiting < most && too_long.is_zero() {
             return Ok(());
         }
-        // While connections can still be made, a queue is judged by what the pool is about to be.
-        let is_growing = self.in_use < self.limits.max_size && !self.dials.are_failing();
-        let connections = if is_growing { self.limits.max_size } else { self.in_use };
-        let wait = if is_growing {
+        let mut retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), too_long);
+        if self.forecast.will_be_overloaded(now + retry_after, wait.saturating_sub(retry_after), filled) {
+            retry_after = self.retry_after(now, (waiting + 1).saturating_sub(enough), too_long);
+        }
+        Err(if waiting >= longest {
+            Refused::QueueFull(retry_after)
+        } else if too_long.is_zero() {
+            Refused::Overloaded(retry_after)
+        } else {
+            Refused::Hopeless(retry_after)
+        })
+    }
+
+    /// When so many have been served, and the wait has become shorter by `too_long`; and one release later, for estimates vary by as much.
+    pub(super) fn retry_after(&mut self, now: Instant, served: usize, too_long: Duration) -> Duration {
+        let connections = self.in_use;
+        let (wait, gap) = (self.forecast.wait(now, served, connections), self.forecast.gap(now, connections));
+        wait.zip(gap).map_or_else(|| self.forecast.room(), |(wait, gap)| wait.max(too_long + gap))
+    }
+
+    /// How long a newcomer would wait. `None` as long as nobody knows.
+    fn expected_wait(&mut self, now: Instant) -> Option<Duration> {
+        let (waiting, connections) = (self.queue.len(), self.connections());
+        if self.is_growing() {
             self.forecast.gap(now, connections).map(|gap| gap.mul_f64((waiting + 1) as f64))
         } else {
             self.forecast.wait(now, waiting, connections)
-        };
-        let Some(wait) = wait else { return Ok(()) };
-        let room = patience.room(now, || self.forecast.typical_hold());
-        if wait > room {
-            let too_long = wait - room;
-            return Err(Refused::Hopeless(too_long.max(self.retry_after(now, 0))));
         }
-        let enough = (connections / 2).max(1);
-        let filled = waiting as f64 / longest as f64;
-        if self.forecast.is_overloaded(now, wait, filled) && waiting >= enough {
-            return Err(Refused::Overloaded(self.retry_after(now, waiting - enough)));
-        }
-        Ok(())
     }
 
-    /// When so many waiters, and one more, will have been served.
-    pub(super) fn retry_after(&mut self, now: Instant, waiters: usize) -> Duration {
-        let connections = self.in_use;
-        self.forecast
-            .gap(now, connections)
-            .map_or_else(|| self.forecast.room(), |gap| gap.mul_f64((waiters + 1) as f64))
+    /// While connections can still be made, a queue is judged by what the pool is about to be.
+    fn connections(&self) -> usize {
+        if self.is_growing() { self.limits.max_size } else { self.in_use }
+    }
+
+    fn is_growing(&self) -> bool {
+        self.in_use < self.limits.max_size && !self.dials.are_failing()
     }
 }

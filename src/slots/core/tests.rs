@@ -5,6 +5,7 @@ use crate::policy::{Deadline, Shedding};
 
 mod examples;
 mod napkin;
+mod promises;
 mod simulation;
 
 const MS: Duration = Duration::from_millis(1);

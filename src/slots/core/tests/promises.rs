@@ -1,0 +1,255 @@
+//! `retry_after` is true. What is promised to one who was refused by a pool that has been at work for a while, as long as calls take what they took:
+//!
+//! - `QueueFull`, `Hopeless`, `Overloaded`: whoever comes back at that moment, nobody else having come meanwhile, may wait, and is served in time. Where all
+//!   connections are given back at once rather than evenly, it holds one call (and 5%) later, for those who have room for two calls.
+//! - Whoever comes back more than two releases (and 5%) earlier is refused again; in an overload, as long as the others go on coming.
+//! - `Unreachable`: until then the answer is the same, less the time that has passed; at that moment a dial begins, and one may wait for it.
+//!
+//! A promise is an estimate: 5%, and one release, is by how much it errs.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What callers in a surge have.
+const ROOM: Duration = Duration::from_secs(1);
+/// By how much an estimate may be wrong.
+const ERROR: f64 = 0.05;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Who {
+    Me,
+    Another,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Crowd {
+    /// So many wait, and are replaced when they have been served.
+    Waits { callers: usize, max_waiting: usize, my_room: Duration },
+    /// After one has waited all the time, so many times more come than can be served, for so long.
+    Surges { times: f64, lasts: Duration, max_waiting: usize },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    connections: u32,
+    hold: Duration,
+    /// All connections are given back at once, not evenly.
+    in_step: bool,
+    crowd: Crowd,
+    /// When I come, between two releases.
+    phase: f64,
+}
+
+fn scene() -> impl Strategy<Value = Scene> {
+    let waits = (1usize..200, 0usize..3, 20u64..2_000).prop_map(|(callers, places, my_room)| Crowd::Waits {
+        callers,
+        max_waiting: if places == 0 { callers } else { 1_000 },
+        my_room: Duration::from_millis(my_room),
+    });
+    let surges = (1.5..10.0, 300u64..8_000, 1usize..400).prop_map(|(times, lasts, max_waiting)| Crowd::Surges {
+        times,
+        lasts: Duration::from_millis(lasts),
+        max_waiting,
+    });
+    let crowd = prop_oneof![(waits, any::<bool>()), (surges, Just(false))];
+    (1u32..9, 4u64..100, crowd, 0.0..1.0).prop_map(|(connections, hold, (crowd, in_step), phase)| {
+        let hold = Duration::from_millis(hold);
+        Scene { connections, hold, in_step, crowd, phase }
+    })
+}
+
+impl Scene {
+    /// From one release to the next.
+    fn gap(&self) -> Duration {
+        self.hold / self.connections
+    }
+
+    fn my_room(&self) -> Duration {
+        match self.crowd {
+            Crowd::Waits { my_room, .. } if self.in_step => my_room + 2 * self.hold,
+            Crowd::Waits { my_room, .. } => my_room,
+            Crowd::Surges { .. } => ROOM,
+        }
+    }
+
+    /// Plays up to the moment at which I have been refused. `None` if I am not.
+    fn play(&self) -> Option<(Pool, Refused, Duration)> {
+        let mut pool = Pool::busy(self);
+        pool.run(pool.now + 4 * pool.kept.1);
+        if let Crowd::Surges { times, lasts, .. } = self.crowd {
+            pool.kept.0 = 0;
+            pool.next = Some((pool.now, self.gap().div_f64(times)));
+            pool.run(pool.now + lasts);
+        }
+        pool.run(pool.now + self.gap().mul_f64(self.phase));
+        let refused = pool.ask(Who::Me, self.my_room()).err()?;
+        let (Refused::QueueFull(wait) | Refused::Hopeless(wait) | Refused::Overloaded(wait)) = refused else {
+            panic!("{refused:?}")
+        };
+        Some((pool, refused, wait))
+    }
+}
+
+/// A core whose connections are all at work.
+struct Pool {
+    core: Core<u32, Who>,
+    now: Instant,
+    hold: Duration,
+    releases: BinaryHeap<Reverse<(Instant, u32)>>,
+    held: HashMap<u32, Held<u32>>,
+    /// So many are kept waiting, with so much room.
+    kept: (usize, Duration),
+    /// The next of those who come one after another, and how often they do.
+    next: Option<(Instant, Duration)>,
+    served_me: Option<Instant>,
+}
+
+impl Pool {
+    fn busy(scene: &Scene) -> Self {
+        let now = Instant::now();
+        let connections = scene.connections as usize;
+        let (max_waiting, kept) = match scene.crowd {
+            Crowd::Waits { callers, max_waiting, .. } => (max_waiting, callers),
+            Crowd::Surges { max_waiting, .. } => (max_waiting, 1),
+        };
+        let limits = Limits { max_size: connections, max_waiting, max_connecting: connections, room: ROOM };
+        let mut pool = Self {
+            core: Core::new(now, limits),
+            now,
+            hold: scene.hold,
+            releases: BinaryHeap::new(),
+            held: HashMap::new(),
+            kept: (kept, ROOM + 2 * scene.gap() * kept as u32),
+            next: None,
+            served_me: None,
+        };
+        pool.core.want(connections);
+        for dial in pool.core.begin_dials(now).dials {
+            pool.core.dialed(now, dial, dial as u32);
+        }
+        pool.core.want(0);
+        for n in 1..=scene.connections {
+            let held = pool.core.take(now).expect("idle");
+            pool.hold(held, if scene.in_step { scene.hold } else { scene.gap() * n });
+        }
+        pool.keep();
+        pool
+    }
+
+    fn hold(&mut self, held: Held<u32>, lasts: Duration) {
+        self.releases.push(Reverse((self.now + lasts, held.conn)));
+        self.held.insert(held.conn, held);
+    }
+
+    fn ask(&mut self, who: Who, room: Duration) -> Result<(), Refused> {
+        let shedding = if self.kept.0 > 0 && who == Who::Another { Shedding::Off } else { Shedding::Predictive };
+        let patience = Patience { deadline: Deadline::after(self.now, room), includes_work: false, shedding };
+        if let Entered::Took(held) = self.core.enter(self.now, patience, || who)? {
+            self.serve(who, held);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, who: Who, held: Held<u32>) {
+        if who == Who::Me {
+            self.served_me = Some(self.now);
+        }
+        self.hold(held, self.hold);
+    }
+
+    fn keep(&mut self) {
+        while self.core.counts().waiting < self.kept.0 {
+            self.ask(Who::Another, self.kept.1).expect("not to be refused");
+        }
+    }
+
+    fn run(&mut self, until: Instant) {
+        loop {
+            let release = self.releases.peek().map(|Reverse((at, _))| *at).filter(|at| *at <= until);
+            let arrival = self.next.filter(|(at, _)| *at <= until && release.is_none_or(|release| *at < release));
+            if let Some((at, every)) = arrival {
+                self.now = at;
+                self.next = Some((at + every, every));
+                let _ = self.ask(Who::Another, ROOM);
+            } else if let Some(at) = release {
+                self.now = at;
+                self.release();
+            } else {
+                break;
+            }
+        }
+        self.now = until;
+    }
+
+    fn release(&mut self) {
+        let Some(Reverse((_, conn))) = self.releases.pop() else { return };
+        let placed = self.core.release(self.now, self.held.remove(&conn).expect("held"));
+        if let Place::Waiter(who, held) = placed.to {
+            self.serve(who, held);
+        }
+        self.keep();
+    }
+
+    fn the_others_stay_away(&mut self) {
+        self.kept.0 = 0;
+        self.next = None;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn whoever_comes_back_when_told_is_served_in_time(scene in scene()) {
+        let Some((mut pool, refused, wait)) = scene.play() else { return Ok(()) };
+        pool.the_others_stay_away();
+        let late = if scene.in_step { scene.hold + wait.mul_f64(ERROR) } else { Duration::ZERO };
+        pool.run(pool.now + wait + late);
+        let came = pool.now;
+        let again = pool.ask(Who::Me, scene.my_room());
+        prop_assert!(again.is_ok(), "first {refused:?}, then {again:?}");
+        pool.run(came + scene.my_room() + late);
+        let served = pool.served_me.map(|served| served - came);
+        prop_assert!(served.is_some(), "{refused:?}, let in, and not served within {:?}", scene.my_room());
+    }
+
+    #[test]
+    fn whoever_comes_back_much_earlier_is_refused_again(scene in scene()) {
+        let Some((mut pool, refused, wait)) = scene.play() else { return Ok(()) };
+        let early = wait.mul_f64(1.0 - ERROR).saturating_sub(2 * if scene.in_step { scene.hold } else { scene.gap() });
+        if let Crowd::Waits { .. } = scene.crowd {
+            pool.the_others_stay_away();
+        }
+        pool.run(pool.now + early);
+        let again = pool.ask(Who::Me, scene.my_room());
+        prop_assert!(again.is_err(), "{refused:?}, yet let in after {early:?}");
+    }
+
+    #[test]
+    fn until_the_next_dial_the_answer_is_the_same(jitters in prop::collection::vec(0.0..1.0, 1..12), part in 0.0..1.0) {
+        let mut now = Instant::now();
+        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, room: ROOM };
+        let mut core = Core::<u32, Who>::new(now, limits);
+        for jitter in jitters {
+            let waits = core.enter(now, patient(now, 1_000), || Who::Me);
+            prop_assert!(matches!(waits, Ok(Entered::Waits(_))), "a dial is due: {waits:?}");
+            let dials: Vec<_> = core.begin_dials(now).dials.collect();
+            prop_assert!(!dials.is_empty(), "a dial begins");
+            now += MS;
+            dials.into_iter().for_each(|dial| _ = core.dial_failed(now, dial, jitter));
+            let Err(Refused::Unreachable(wait)) = core.enter(now, patient(now, 1_000), || Who::Me) else {
+                panic!("nothing is connected");
+            };
+            prop_assert!(!wait.is_zero() && wait <= 1_000 * MS);
+            let passed = wait.mul_f64(part);
+            let again = core.enter(now + passed, patient(now, 1_000), || Who::Me);
+            prop_assert_eq!(again, Err(Refused::Unreachable(wait - passed)));
+            prop_assert!(core.begin_dials(now + passed).dials.is_empty());
+            now += wait;
+        }
+    }
+}
