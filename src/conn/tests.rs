@@ -28,11 +28,8 @@ async fn shared() -> Box<Conn> {
 }
 
 async fn connect(server: &Throwaway) -> Box<Conn> {
-    Dialer::new(server.config(), LONG, Connector::none(), treated()).dial().await.unwrap()
-}
-
-fn treated() -> Handling {
-    Handling::new(Hooks::default(), Reset::Never, 0, None, LONG)
+    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG);
+    Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
 }
 
 /// Whether it is at rest by itself within a moment.
@@ -56,7 +53,7 @@ fn known(wire: &Wire) -> (usize, TransactionStatus, Tag, u64) {
 #[tokio::test]
 async fn what_an_answer_said_is_known_when_it_comes() {
     let conn = shared().await;
-    let (client, wire) = (&conn.object, &*conn.link.wire);
+    let (client, wire) = (&conn.object, &conn.link.wire);
     assert_eq!(known(wire), (0, TransactionStatus::Idle, Tag::Other, 0));
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     assert_eq!(pid, wire.process_id());
