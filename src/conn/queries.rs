@@ -13,7 +13,7 @@ use super::calls::Flight;
 use super::copy::{CopyIn, CopyOut};
 use super::rows::RowStream;
 use super::settle;
-use super::statements::{AsStatement, Form};
+use super::statements::{AsStatement, Form, Source};
 use crate::error::Error;
 use crate::policy::Deadline;
 
@@ -179,13 +179,14 @@ impl Client {
         U: Buf + Send + 'static,
     {
         let driver = self.driver();
-        let run = |form| async move {
-            match form {
-                Form::Prepared(statement) => driver.copy_in(&statement).await,
-                Form::Typed(sql, _) => driver.copy_in(sql).await,
+        // Not from the cache: what the server answers when the statement is closed tells whether a failed copy is over.
+        let begin = async {
+            match statement.source() {
+                Source::Sql(sql) => driver.copy_in(sql).await,
+                Source::Prepared(statement) => driver.copy_in(statement).await,
             }
         };
-        let (sink, flight) = self.begun(self.run(statement, run)).await?;
+        let (sink, flight) = self.begun(begin).await?;
         Ok(CopyIn::new(sink, flight, self.terms()))
     }
 

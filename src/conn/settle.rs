@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::RecyclingMethod;
+use futures_util::future::join;
 use tokio::time;
 
 use super::Conn;
@@ -28,7 +29,16 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
 async fn steps(conn: &mut Conn) -> bool {
     let link = &conn.link;
     link.calls.stopped().await;
-    if link.calls.are_under_way() || !link.stop().await {
+    if link.calls.are_under_way() {
+        return false;
+    }
+    // Whether a failed copy is over shows in the answer to whatever comes after it, be it nothing.
+    let after = async {
+        if link.wire.unanswered() > 0 {
+            let _ = conn.object.simple_query("").await;
+        }
+    };
+    if !join(link.stop(), after).await.0 {
         return false;
     }
     link.calls.are_gone();

@@ -22,9 +22,13 @@ use crate::slots::Dial as _;
 const LONG: Duration = Duration::from_secs(20);
 
 /// For tests that do it no harm.
-async fn shared() -> Box<Conn> {
+async fn shared_server() -> &'static Throwaway {
     static SHARED: OnceCell<Throwaway> = OnceCell::const_new();
-    connect(SHARED.get_or_init(async || Throwaway::start().await.unwrap()).await).await
+    SHARED.get_or_init(async || Throwaway::start().await.unwrap()).await
+}
+
+async fn shared() -> Box<Conn> {
+    connect(shared_server().await).await
 }
 
 async fn connect(server: &Throwaway) -> Box<Conn> {
@@ -200,6 +204,38 @@ async fn a_failed_copy_leaves_a_doubt_that_the_next_answer_clears() {
         assert!(conn.link.pulse.quiet().await);
         assert_eq!((wire.unanswered(), wire.status()), (0, TransactionStatus::Idle));
     }
+}
+
+/// On a pool of one connection: whether the next caller gets the same one.
+async fn is_kept_after(lease: impl AsyncFnOnce(Client)) -> bool {
+    let pool = crate::Pool::builder(shared_server().await.config()).max_size(1).acquire_timeout(LONG).build().unwrap();
+    let client = pool.get().await.unwrap();
+    let process_id = client.process_id();
+    client.batch_execute("CREATE TEMPORARY TABLE copied (n int PRIMARY KEY)").await.unwrap();
+    lease(client).await;
+    pool.get().await.unwrap().process_id() == process_id
+}
+
+#[tokio::test]
+async fn a_failed_copy_costs_no_connection() {
+    let failed = async |client: Client| {
+        let mut copy = client.copy_in("COPY copied FROM STDIN").await.unwrap();
+        copy.send(&b"1\n1\n"[..]).await.unwrap();
+        copy.finish().await.unwrap_err();
+    };
+    assert!(is_kept_after(failed).await);
+    let given_up = async |client: Client| {
+        let mut copy = client.copy_in("COPY copied FROM STDIN").await.unwrap();
+        copy.send(&b"1\n"[..]).await.unwrap();
+    };
+    assert!(is_kept_after(given_up).await);
+    let untracked = async |client: Client| {
+        let statement = (*client).prepare_cached("COPY copied FROM STDIN").await.unwrap();
+        let mut sink = pin!((*client).copy_in::<_, &[u8]>(&statement).await.unwrap());
+        sink.send(b"x\n").await.unwrap();
+        sink.finish().await.unwrap_err();
+    };
+    assert!(is_kept_after(untracked).await);
 }
 
 /// The driver is confused by two answers, so the connection must never be taken to be clean.
