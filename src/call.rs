@@ -49,7 +49,7 @@ impl Shared {
 
     /// Of a caller who has said nothing else.
     fn terms(&self) -> Terms {
-        Terms { deadline: None, timeout: Some(self.query_timeout), is_cached: true }
+        Terms { deadline: None, timeout: Some(self.query_timeout), operation: None, is_cached: true }
     }
 
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
@@ -126,6 +126,7 @@ pub struct Call<'a> {
     deadline: Option<Deadline>,
     timeout: Option<Duration>,
     shedding: Shedding,
+    operation: Option<&'static str>,
     is_cached: bool,
     options: TransactionOptions,
 }
@@ -155,7 +156,7 @@ impl From<time::Instant> for Until {
 impl<'a> Call<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
         let (shedding, options) = (shared.shedding, TransactionOptions::new());
-        Self { shared, deadline: None, timeout: None, shedding, is_cached: true, options }
+        Self { shared, deadline: None, timeout: None, shedding, operation: None, is_cached: true, options }
     }
 
     /// When the whole call has to be over, waiting and work together: a [`Duration`] from now, or an instant. Who could no longer
@@ -173,6 +174,12 @@ impl<'a> Call<'a> {
     /// pool's [`query_timeout`](crate::PoolBuilder::query_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// What this call is, for people: `load_dashboard`. Errors name it. A constant, so that there are only so many names.
+    pub fn name(mut self, operation: &'static str) -> Self {
+        self.operation = Some(operation);
         self
     }
 
@@ -199,7 +206,7 @@ impl<'a> Call<'a> {
     fn terms(&self) -> Terms {
         let pools = self.shared.terms();
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
-        Terms { deadline: self.deadline, timeout, is_cached: self.is_cached }
+        Terms { deadline: self.deadline, timeout, operation: self.operation, is_cached: self.is_cached }
     }
 
     /// A connection. Its [`time_left`](Client::time_left) is the call's.

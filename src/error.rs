@@ -107,9 +107,11 @@ pub enum Error {
 
     /// The call's deadline passed while its statement was running: the statement is slow, or waits for a lock. The server is being told to
     /// stop it.
-    #[error("the statement was not done when the deadline passed, {after:?} after it began{}{}", process(.process_id), applied(.effect))]
+    #[error("{}the statement was not done when the deadline passed, {after:?} after it began{}{}", subject(.operation), process(.process_id), applied(.effect))]
     #[non_exhaustive]
     QueryTimeout {
+        /// What the caller called it: [`Call::name`](crate::Call::name).
+        operation: Option<&'static str>,
         /// How long the statement had been running.
         after: Duration,
         /// The server's process that ran it, as in `pg_stat_activity.pid` and in the server's log.
@@ -258,6 +260,10 @@ impl fmt::Debug for Error {
 
 fn process(id: &Option<i32>) -> String {
     id.map(|id| format!(" (server process {id})")).unwrap_or_default()
+}
+
+fn subject(operation: &Option<&'static str>) -> String {
+    operation.map(|name| format!("{name}: ")).unwrap_or_default()
 }
 
 fn applied(effect: &Effect) -> &'static str {

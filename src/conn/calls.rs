@@ -104,6 +104,8 @@ pub(super) struct Flight {
     /// Writes attempted before it began.
     attempts: u64,
     begun: Instant,
+    /// What the caller called it.
+    operation: Option<&'static str>,
     /// Whether it began within a transaction.
     was_open: bool,
     is_answered: bool,
@@ -111,25 +113,25 @@ pub(super) struct Flight {
 
 impl Flight {
     /// Begins a call, unless something of the calls given up before may be left.
-    pub(super) fn begin_at_once(link: &Arc<Link>) -> Option<Self> {
+    pub(super) fn begin_at_once(link: &Arc<Link>, operation: Option<&'static str>) -> Option<Self> {
         let mut state = link.calls.lock();
-        if state.may_hit { None } else { Self::begin_in(&mut state, link) }
+        if state.may_hit { None } else { Self::begin_in(&mut state, link, operation) }
     }
 
-    fn begin_in(state: &mut State, link: &Arc<Link>) -> Option<Self> {
+    fn begin_in(state: &mut State, link: &Arc<Link>, operation: Option<&'static str>) -> Option<Self> {
         if state.given_up || state.is_stopping {
             return None;
         }
         state.under_way += 1;
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let (link, attempts) = (Arc::clone(link), link.wire.attempts());
-        Some(Self { link, attempts, begun: now(), was_open, is_answered: false })
+        Some(Self { link, attempts, begun: now(), operation, was_open, is_answered: false })
     }
 
     /// Begins a call once nothing of the calls given up before is left. Not bounded. The call's first statement may be hit by a cancel.
-    pub(super) async fn begin(link: &Arc<Link>) -> Self {
+    pub(super) async fn begin(link: &Arc<Link>, operation: Option<&'static str>) -> Self {
         loop {
-            let begun = Self::begin_in(&mut link.calls.lock(), link);
+            let begun = Self::begin_in(&mut link.calls.lock(), link, operation);
             if let Some(flight) = begun {
                 return flight;
             }
@@ -186,7 +188,7 @@ impl Flight {
         let after = now().saturating_duration_since(self.begun);
         if failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout) {
             let (process_id, effect) = (link.process_id(), failure.effect());
-            return Error::QueryTimeout { after, process_id, effect };
+            return Error::QueryTimeout { operation: self.operation, after, process_id, effect };
         }
         Error::of_statement(error, was_written, phase, lost)
     }
@@ -197,7 +199,7 @@ impl Flight {
         // Within a transaction nothing is applied until its COMMIT, and there will be none.
         let effect = if self.was_open { Effect::NotApplied } else { Effect::Unknown };
         let after = now().saturating_duration_since(self.begun);
-        Error::QueryTimeout { after, process_id: self.link.process_id(), effect }
+        Error::QueryTimeout { operation: self.operation, after, process_id: self.link.process_id(), effect }
     }
 }
 

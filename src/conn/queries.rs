@@ -24,6 +24,8 @@ pub(crate) struct Terms {
     pub(crate) deadline: Option<Deadline>,
     /// Of each statement.
     pub(crate) timeout: Option<Duration>,
+    /// What the caller calls it.
+    pub(crate) operation: Option<&'static str>,
     /// Whether prepared statements are kept on the connection.
     pub(crate) is_cached: bool,
 }
@@ -230,11 +232,11 @@ impl Client {
 
     pub(super) async fn begin(&self, limit: Deadline) -> Result<Flight, Error> {
         let link = &self.conn().link;
-        if let Some(flight) = Flight::begin_at_once(link) {
+        if let Some(flight) = Flight::begin_at_once(link, self.terms().operation) {
             return Ok(flight);
         }
         let clean = async {
-            let flight = Flight::begin(link).await;
+            let flight = Flight::begin(link, self.terms().operation).await;
             let is_safe = !link.calls.may_be_hit() || settle::fence(self.driver()).await;
             if is_safe {
                 link.calls.have_passed();

@@ -115,14 +115,14 @@ fn a_failed_dial_says_where_and_when_to_come_back() {
 #[test]
 fn timeouts_name_the_process_on_the_server() {
     let after = Duration::from_secs(5);
-    let error = Error::QueryTimeout { after, process_id: Some(4711), effect: Effect::Unknown };
+    let error = Error::QueryTimeout { operation: None, after, process_id: Some(4711), effect: Effect::Unknown };
     let line = "the statement was not done when the deadline passed, 5s after it began (server process 4711); whether it \
                 was applied is not known";
     check(&error, "query_timeout", Effect::Unknown, line);
     assert!(!error.is_overload());
 
-    let error = Error::QueryTimeout { after, process_id: None, effect: Effect::NotApplied };
-    let line = "the statement was not done when the deadline passed, 5s after it began; nothing was applied";
+    let error = Error::QueryTimeout { operation: Some("load"), after, process_id: None, effect: Effect::NotApplied };
+    let line = "load: the statement was not done when the deadline passed, 5s after it began; nothing was applied";
     check(&error, "query_timeout", Effect::NotApplied, line);
 
     let error = Error::Busy { waited: Duration::from_millis(50), process_id: Some(4711) };
