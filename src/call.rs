@@ -36,12 +36,13 @@ impl Drop for Shared {
 impl Shared {
     /// A connection for a caller who waits at most `timeout`, and then takes what time it needs.
     pub(crate) async fn acquire(&self, timeout: Duration) -> Result<Client, Error> {
-        if let Some(lease) = self.slots.try_acquire() {
+        let asked = now();
+        if let Some(lease) = self.slots.try_acquire(asked) {
             return Ok(Client::new(lease, self.terms()));
         }
-        let deadline = Deadline::after(now(), timeout);
+        let deadline = Deadline::after(asked, timeout);
         let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
-        match self.slots.acquire(patience).await {
+        match self.slots.acquire(asked, patience).await {
             Ok(lease) => Ok(Client::new(lease, self.terms())),
             Err(refusal) => Err(self.explain(refusal, timeout)),
         }
@@ -53,7 +54,7 @@ impl Shared {
     }
 
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
-        match self.slots.try_acquire() {
+        match self.slots.try_acquire(now()) {
             Some(lease) => Ok(Client::new(lease, self.terms())),
             None if self.slots.counts().is_open => {
                 self.slots.dial_ahead();
@@ -216,9 +217,12 @@ impl<'a> Call<'a> {
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
         let asked = now();
+        if let Some(lease) = self.shared.slots.try_acquire(asked) {
+            return Ok(Client::new(lease, self.terms()));
+        }
         let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
-        match self.shared.slots.acquire(patience).await {
+        match self.shared.slots.acquire(asked, patience).await {
             Ok(lease) => Ok(Client::new(lease, self.terms())),
             Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
         }

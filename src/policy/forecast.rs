@@ -45,6 +45,8 @@ pub(crate) struct Forecast {
     /// Up to here the averages have been aged, and up to here work has been counted.
     aged: Instant,
     counted: Instant,
+    /// When the averages are to be aged next.
+    ages_at: Instant,
     /// Connections at work while nothing is idle; 0 while something is.
     working: usize,
     /// The later of the last release and the moment since which nothing is idle.
@@ -97,6 +99,7 @@ impl Forecast {
             long: Flow::default(),
             aged: now,
             counted: now,
+            ages_at: now,
             working: 0,
             progress: now,
             holds: Holds { ring: [0; HOLDS], seen: 0 },
@@ -154,21 +157,25 @@ impl Forecast {
 
     /// How long a caller behind `ahead` others would wait, with so many connections at work. `None` as long as nobody knows.
     pub(crate) fn wait(&mut self, now: Instant, ahead: usize, connections: usize) -> Option<Duration> {
-        let gap = self.gap(now, connections)?;
-        let since = now.saturating_duration_since(self.progress);
-        let wait = gap.mul_f64((ahead + 1) as f64) - since.min(gap);
-        Some(if since > gap.mul_f64(STALLED) { wait.max(since) } else { wait })
+        let gap = self.gap_seconds(now, connections)?;
+        let since = now.saturating_duration_since(self.progress).as_secs_f64();
+        let wait = gap * (ahead + 1) as f64 - since.min(gap);
+        Some(Duration::from_secs_f64(if since > gap * STALLED { wait.max(since) } else { wait }))
     }
 
     /// The mean time from one release to the next. `None` as long as nobody knows.
     pub(crate) fn gap(&mut self, now: Instant, connections: usize) -> Option<Duration> {
+        self.gap_seconds(now, connections).map(Duration::from_secs_f64)
+    }
+
+    fn gap_seconds(&mut self, now: Instant, connections: usize) -> Option<f64> {
         self.count(now);
         self.age(now);
         let hold = match (self.short.hold(), self.long.hold()) {
             (Some(short), Some(long)) => short.min(long),
             (short, long) => short.or(long)?,
         };
-        Some(Duration::from_secs_f64(hold / connections.max(1) as f64))
+        Some(hold / connections.max(1) as f64)
     }
 
     /// Whether more is asked of the pool than it can do, for longer than callers can wait. The next one would wait for `wait`; `filled`
@@ -200,11 +207,11 @@ impl Forecast {
     }
 
     fn count(&mut self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.counted).as_secs_f64();
-        self.counted = now;
-        if self.working == 0 {
+        let since = std::mem::replace(&mut self.counted, now);
+        if self.working == 0 || now <= since {
             return;
         }
+        let seconds = (now - since).as_secs_f64();
         let work = seconds * self.working as f64;
         self.short.connection_seconds += work;
         self.long.connection_seconds += work;
@@ -212,11 +219,12 @@ impl Forecast {
     }
 
     fn age(&mut self, now: Instant) {
-        let rooms = now.saturating_duration_since(self.aged).as_secs_f64() / self.room;
-        if rooms < FINENESS {
+        if now < self.ages_at {
             return;
         }
+        let rooms = now.saturating_duration_since(self.aged).as_secs_f64() / self.room;
         self.aged = now;
+        self.ages_at = now + Duration::from_secs_f64(self.room * FINENESS);
         let long = (-rooms / LASTS).exp();
         self.short.age((-rooms).exp());
         self.long.age(long);

@@ -97,12 +97,12 @@ pub(crate) enum Entered<C> {
 #[derive(Debug)]
 pub(crate) struct Placed<C, W> {
     pub(crate) to: Place<C, W>,
-    pub(crate) refused: Vec<(W, Refused)>,
+    pub(crate) refused: Vec<(WaiterId, W, Refused)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place<C, W> {
-    Waiter(W, Held<C>),
+    Waiter(WaiterId, W, Held<C>),
     Idle,
     /// To be closed; its slot is taken until [`Core::closed`].
     Closing(C),
@@ -230,6 +230,24 @@ impl<C, W> Core<C, W> {
         Some(waiter)
     }
 
+    /// One that still waits.
+    pub(crate) fn waiter(&mut self, id: WaiterId) -> Option<&mut W> {
+        self.queue.get_mut(id)
+    }
+
+    pub(crate) fn is_waiting(&self, id: WaiterId) -> bool {
+        self.queue.contains(id)
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// A lease ends and its connection is fit for the next.
     pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>) -> Placed<C, W> {
         self.prove(&mut held);
@@ -291,7 +309,7 @@ impl<C, W> Core<C, W> {
         let (generation, stuck) = self.dials.succeeded(now, dial);
         let mut placed = self.place(now, conn, generation);
         match &mut placed.to {
-            Place::Waiter(_, held) => held.is_unproven = true,
+            Place::Waiter(_, _, held) => held.is_unproven = true,
             Place::Idle | Place::Closing(_) => self.dials.proved_good(),
         }
         (placed, stuck)
@@ -306,13 +324,13 @@ impl<C, W> Core<C, W> {
     }
 
     /// A dial has failed. `jitter`, from 0 to 1, shortens the pause by up to half. Returns those who wait for nothing now.
-    pub(crate) fn dial_failed(&mut self, now: Instant, dial: u64, jitter: f64) -> Vec<W> {
+    pub(crate) fn dial_failed(&mut self, now: Instant, dial: u64, jitter: f64) -> Vec<(WaiterId, W)> {
         self.dials.failed(now, dial, jitter);
         self.give_up_hope(now)
     }
 
     /// A connection was retired unproven. As [`dial_failed`](Self::dial_failed).
-    pub(crate) fn stillborn(&mut self, now: Instant, jitter: f64) -> Vec<W> {
+    pub(crate) fn stillborn(&mut self, now: Instant, jitter: f64) -> Vec<(WaiterId, W)> {
         self.dials.back_off(now, jitter);
         self.give_up_hope(now)
     }
@@ -323,7 +341,7 @@ impl<C, W> Core<C, W> {
     }
 
     /// Everybody who waits, to be told to enter again.
-    pub(crate) fn dismiss(&mut self, now: Instant) -> Vec<W> {
+    pub(crate) fn dismiss(&mut self, now: Instant) -> Vec<(WaiterId, W)> {
         let waiters = self.queue.drain();
         self.note_queue(now);
         waiters
@@ -363,7 +381,7 @@ impl<C, W> Core<C, W> {
     }
 
     /// Nothing is served from now on. Returns the idle connections, to be closed, everybody who waits, and the dials to be given up.
-    pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<W>, Vec<u64>) {
+    pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<(WaiterId, W)>, Vec<u64>) {
         self.phase = Phase::Closed;
         let waiters = self.queue.drain();
         self.note_queue(now);
@@ -386,7 +404,7 @@ impl<C, W> Core<C, W> {
         if is_hopeful { None } else { self.dials.pause(now) }
     }
 
-    fn give_up_hope(&mut self, now: Instant) -> Vec<W> {
+    fn give_up_hope(&mut self, now: Instant) -> Vec<(WaiterId, W)> {
         if self.unreachable_for(now).is_none() {
             return Vec::new();
         }
@@ -418,18 +436,18 @@ impl<C, W> Core<C, W> {
             self.note_work(now);
             return Placed { to: Place::Closing(conn), refused };
         }
-        while let Some((waiter, patience)) = self.queue.pop() {
+        while let Some((id, waiter, patience)) = self.queue.pop() {
             if patience.deadline.has_passed(now) {
-                refused.push((waiter, Refused::Expired));
+                refused.push((id, waiter, Refused::Expired));
             } else if patience.is_too_late(now, || self.forecast.typical_hold()) {
                 let retry_after = self.retry_after(now, self.queue.len(), Duration::ZERO);
-                refused.push((waiter, Refused::TooLate(retry_after)));
+                refused.push((id, waiter, Refused::TooLate(retry_after)));
             } else {
                 self.in_use += 1;
                 self.note_queue(now);
                 self.note_work(now);
                 let held = Held { conn, since: now, generation, is_unproven: false };
-                return Placed { to: Place::Waiter(waiter, held), refused };
+                return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }
         if self.phase == Phase::Draining {

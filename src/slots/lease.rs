@@ -21,11 +21,6 @@ impl<D: Dial> Lease<D> {
         Self { held: Some(held), slots: Arc::clone(slots) }
     }
 
-    /// Without giving it back: the slot stays in use.
-    pub(super) fn into_held(mut self) -> Held<D::Conn> {
-        self.held.take().expect(HELD)
-    }
-
     /// The connection is good.
     pub(super) fn prove(&mut self) {
         let held = self.held.as_mut().expect(HELD);

@@ -4,10 +4,13 @@
 //! connection to a waiter, spawns a dial, closes a connection. Every right is a value that gives itself back when it is dropped: a
 //! [`Lease`] (a connection in use), a place in the queue (`waiting`), the slots of background tasks (`tasks`). So any future here may be
 //! dropped at any await, by a caller that lost interest or by a runtime that ends.
+//! What waiters are told lies in a table until they fetch it, so nothing is lost on the way; a `clock` wakes those whose time is up.
 //!
 //! Dials belong to the pool: a caller whose future is dropped never cancels one.
 
+mod clock;
 mod core;
+mod deadlines;
 mod dials;
 mod lease;
 mod queue;
@@ -16,22 +19,25 @@ mod tasks;
 mod upkeep;
 mod waiting;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
+use self::clock::Clock;
 use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::core::{Counts, Limits, MOST_WAITING};
 pub(crate) use self::lease::Lease;
-use self::waiting::{Entry, Waiting};
+use self::queue::WaiterId;
+use self::waiting::Waiting;
 use crate::policy::Patience;
 
 /// What the slots need to know of a connection.
@@ -81,19 +87,29 @@ pub(crate) enum Refusal<E> {
 pub(crate) struct Slots<D: Dial> {
     dial: D,
     state: Mutex<State<D>>,
+    has_idle: HasIdle,
     /// Told of every change while somebody watches. Whoever changes something does so under the lock and looks at `watchers` after; whoever
     /// watches counts itself before it looks under the lock: no change is missed.
     changed: Notify,
     watchers: AtomicUsize,
 }
 
-/// The way to reach a waiter.
-type Waiter<D> = oneshot::Sender<Result<Lease<D>, Refusal<<D as Dial>::Error>>>;
+/// Whether a connection was idle when one was last taken or given back: a hint, on a cache line that contended locking leaves alone.
+#[repr(align(128))]
+struct HasIdle(AtomicBool);
 
-type DialCore<D> = Core<<D as Dial>::Conn, Waiter<D>>;
+/// What a waiter is told.
+type Answer<D> = Result<Held<<D as Dial>::Conn>, Refusal<<D as Dial>::Error>>;
+
+type DialCore<D> = Core<<D as Dial>::Conn, Waker>;
 
 struct State<D: Dial> {
     core: DialCore<D>,
+    /// Of those who have been served and have not fetched it yet. Ascending by id; never more than the limit.
+    handed: VecDeque<(WaiterId, Held<D::Conn>)>,
+    /// Of those who have been refused, likewise.
+    refused: BTreeMap<WaiterId, Refusal<D::Error>>,
+    clocks: Vec<Clock>,
     /// How the latest dial failed. Out of date once dials no longer fail.
     last_error: Option<D::Error>,
     /// Where background work is spawned: the runtime of the latest caller that wanted a dial, until it is known to have ended.
@@ -105,17 +121,34 @@ struct State<D: Dial> {
 
 impl<D: Dial> State<D> {
     /// The dials to begin now, and where: on the runtime of whoever asks, if it has one. Nothing at all is the usual answer, and costs nothing.
-    fn begin_dials(&mut self) -> Option<(Begin, Handle)> {
+    fn begin_dials(&mut self, now: std::time::Instant) -> Option<(Begin, Handle)> {
         if self.runtime.is_none() {
             self.remember_runtime();
         }
         self.runtime.as_ref()?;
-        let begin = self.core.begin_dials(now());
+        let begin = self.core.begin_dials(now);
         if begin.dials.is_empty() && begin.ask_again.is_none() {
             return None;
         }
         self.remember_runtime();
         Some((begin, self.runtime.clone()?))
+    }
+
+    fn hand(&mut self, id: WaiterId, held: Held<D::Conn>) {
+        let index = self.handed.partition_point(|(other, _)| *other < id);
+        self.handed.insert(index, (id, held));
+    }
+
+    /// What a waiter has been told.
+    fn fetch(&mut self, id: WaiterId) -> Option<Answer<D>> {
+        if let Ok(index) = self.handed.binary_search_by_key(&id, |(other, _)| *other) {
+            return self.handed.remove(index).map(|(_, held)| Ok(held));
+        }
+        self.refused.remove(&id).map(Err)
+    }
+
+    fn known_error(&self) -> Option<D::Error> {
+        self.last_error.clone().filter(|_| self.core.dials_are_failing())
     }
 
     fn remember_runtime(&mut self) {
@@ -150,18 +183,35 @@ impl<D: Dial> Slots<D> {
     pub(crate) fn new(dial: D, limits: Limits) -> Arc<Self> {
         let state = State {
             core: Core::new(now(), limits),
+            handed: VecDeque::new(),
+            refused: BTreeMap::new(),
+            clocks: Vec::new(),
             last_error: None,
             runtime: None,
             dial_tasks: HashMap::new(),
             wishes: Vec::new(),
         };
-        Arc::new(Self { dial, state: Mutex::new(state), changed: Notify::new(), watchers: AtomicUsize::new(0) })
+        Arc::new(Self {
+            dial,
+            state: Mutex::new(state),
+            has_idle: HasIdle(AtomicBool::new(false)),
+            changed: Notify::new(),
+            watchers: AtomicUsize::new(0),
+        })
     }
 
     /// An idle connection if there is one. Never waits; needs no runtime while connections are alive.
-    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Lease<D>> {
+    pub(crate) fn try_acquire(self: &Arc<Self>, now: std::time::Instant) -> Option<Lease<D>> {
         loop {
-            let held = self.lock().core.take(now())?;
+            // Under contention, most come in vain: no need to lock to know that.
+            if !self.has_idle.0.load(Relaxed) {
+                return None;
+            }
+            let mut state = self.lock();
+            let taken = state.core.take(now);
+            self.has_idle.0.store(state.core.idle() > 0, Relaxed);
+            drop(state);
+            let held = taken?;
             let lease = Lease::new(self, held);
             if lease.is_usable() {
                 return Some(lease);
@@ -173,25 +223,8 @@ impl<D: Dial> Slots<D> {
     /// An idle connection, or the first that is released or dialed for this caller, in order of arrival.
     ///
     /// Dropping the future gives the place in the queue up; a connection that was just handed over comes back.
-    pub(crate) async fn acquire(self: &Arc<Self>, patience: Patience) -> Result<Lease<D>, Refusal<D::Error>> {
-        let mut place = None;
-        loop {
-            let mut lease = match Waiting::enter(self, patience, place)? {
-                Entry::Took(lease) => lease,
-                Entry::Waits(mut waiting) => {
-                    place = waiting.place();
-                    let answer = time::timeout_at(patience.deadline.instant().into(), waiting.answer()).await;
-                    match waiting.settled(answer) {
-                        Some(answer) => answer?,
-                        None => continue,
-                    }
-                }
-            };
-            if lease.is_usable() {
-                lease.prove();
-                return Ok(lease);
-            }
-        }
+    pub(crate) fn acquire(self: &Arc<Self>, asked: std::time::Instant, patience: Patience) -> Waiting<'_, D> {
+        Waiting::new(self, asked, patience)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -200,8 +233,7 @@ impl<D: Dial> Slots<D> {
 
     /// How the latest dial failed, if none has succeeded since.
     pub(crate) fn last_error(&self) -> Option<D::Error> {
-        let state = self.lock();
-        state.last_error.clone().filter(|_| state.core.dials_are_failing())
+        self.lock().known_error()
     }
 
     /// How long until the next dial may begin.
@@ -216,8 +248,10 @@ impl<D: Dial> Slots<D> {
         if held.conn.needs_settling() {
             return self.settle(held);
         }
-        let placed = self.lock().core.release(now(), held);
-        self.deliver(placed);
+        let now = now();
+        let mut state = self.lock();
+        let placed = state.core.release(now, held);
+        self.deliver(state, placed);
     }
 
     fn retire(self: &Arc<Self>, held: Held<D::Conn>) {
@@ -229,23 +263,33 @@ impl<D: Dial> Slots<D> {
         self.dial_what_is_wanted();
     }
 
-    /// Hands over what a transition placed, and places again what its taker no longer wanted.
-    fn deliver(self: &Arc<Self>, mut placed: Placed<D::Conn, Waiter<D>>) {
-        loop {
-            for (waiter, why) in placed.refused {
-                let _ = waiter.send(Err(self.explain(why)));
+    /// Hands over what a transition placed.
+    fn deliver(self: &Arc<Self>, mut state: MutexGuard<'_, State<D>>, placed: Placed<D::Conn, Waker>) {
+        let Placed { to, refused } = placed;
+        for (id, _, why) in &refused {
+            let refusal = state.explain(*why);
+            state.refused.insert(*id, refusal);
+        }
+        let (served, closing) = match to {
+            Place::Idle => {
+                self.has_idle.0.store(true, Relaxed);
+                (None, None)
             }
-            match placed.to {
-                Place::Idle => break,
-                Place::Closing(conn) => {
-                    self.spawn_close(conn);
-                    break;
+            Place::Closing(conn) => (None, Some(conn)),
+            Place::Waiter(id, waker, held) => {
+                state.hand(id, held);
+                if state.core.waiting() == 0 {
+                    state.tidy_clocks();
                 }
-                Place::Waiter(waiter, held) => match waiter.send(Ok(Lease::new(self, held))) {
-                    Err(Ok(lease)) => placed = self.lock().core.release(now(), lease.into_held()),
-                    _ => break,
-                },
+                (Some(waker), None)
             }
+        };
+        drop(state);
+        for waker in refused.into_iter().map(|(_, waker, _)| waker).chain(served) {
+            waker.wake();
+        }
+        if let Some(conn) = closing {
+            self.spawn_close(conn);
         }
         self.tell_watchers();
     }

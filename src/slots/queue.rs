@@ -56,16 +56,26 @@ impl<W> Queue<W> {
     }
 
     /// The one that has waited longest.
-    pub(crate) fn pop(&mut self) -> Option<(W, Patience)> {
+    pub(crate) fn pop(&mut self) -> Option<(WaiterId, W, Patience)> {
         let entry = self.entries.pop_front()?;
         self.live -= 1;
         self.tidy();
-        entry.waiter.map(|waiter| (waiter, entry.patience))
+        entry.waiter.map(|waiter| (entry.id, waiter, entry.patience))
+    }
+
+    /// One that is still in the queue.
+    pub(crate) fn get_mut(&mut self, id: WaiterId) -> Option<&mut W> {
+        let index = self.find(id)?;
+        self.entries[index].waiter.as_mut()
+    }
+
+    pub(crate) fn contains(&self, id: WaiterId) -> bool {
+        self.find(id).is_some_and(|index| self.entries[index].waiter.is_some())
     }
 
     /// A waiter gives up. `None` if it is no longer in the queue.
     pub(crate) fn remove(&mut self, id: WaiterId) -> Option<W> {
-        let index = self.entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
+        let index = self.find(id)?;
         let waiter = self.entries[index].waiter.take()?;
         self.live -= 1;
         self.tidy();
@@ -73,10 +83,20 @@ impl<W> Queue<W> {
     }
 
     /// Everybody, in order.
-    pub(crate) fn drain(&mut self) -> Vec<W> {
+    pub(crate) fn drain(&mut self) -> Vec<(WaiterId, W)> {
         self.live = 0;
         let entries = std::mem::take(&mut self.entries);
-        entries.into_iter().filter_map(|entry| entry.waiter).collect()
+        entries.into_iter().filter_map(|entry| Some((entry.id, entry.waiter?))).collect()
+    }
+
+    fn find(&self, id: WaiterId) -> Option<usize> {
+        // Ids ascend by at least one, so this is where it is, or behind that: exactly there, as long as nothing was swept out.
+        let beyond = id.0.checked_sub(self.entries.front()?.id.0)?;
+        let last = usize::try_from(beyond).unwrap_or(usize::MAX).min(self.entries.len() - 1);
+        if self.entries[last].id == id {
+            return Some(last);
+        }
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
     }
 
     fn tidy(&mut self) {
@@ -114,9 +134,9 @@ mod tests {
         assert_eq!(queue.remove(ids[2]), Some('c'));
         assert_eq!(queue.remove(ids[2]), None);
         assert_eq!(queue.len(), 3);
-        assert_eq!(queue.pop().map(|(c, _)| c), Some('b'));
+        assert_eq!(queue.pop().map(|(id, c, _)| (id, c)), Some((ids[1], 'b')));
         assert_eq!(queue.remove(ids[1]), None);
-        assert_eq!(queue.drain(), ['d', 'e']);
+        assert_eq!(queue.drain(), [(ids[3], 'd'), (ids[4], 'e')]);
         assert_eq!(queue.len(), 0);
     }
 
@@ -170,7 +190,7 @@ mod tests {
                     1 => {
                         let expected = (!model.is_empty()).then(|| model.remove(0));
                         popped.extend(expected);
-                        prop_assert_eq!(queue.pop().map(|(waiter, _)| waiter), expected.map(|(_, n)| n));
+                        prop_assert_eq!(queue.pop().map(|(id, waiter, _)| (id, waiter)), expected);
                     }
                     2 if !popped.is_empty() => {
                         let (id, n) = popped.swap_remove(index.index(popped.len()));
@@ -181,6 +201,8 @@ mod tests {
                     _ if !ids.is_empty() => {
                         let id = *index.get(&ids);
                         let position = model.iter().position(|(other, _)| *other == id);
+                        prop_assert_eq!(queue.contains(id), position.is_some());
+                        prop_assert_eq!(queue.get_mut(id).copied(), position.map(|at| model[at].1));
                         prop_assert_eq!(queue.remove(id), position.map(|at| model.remove(at).1));
                     }
                     _ => {}

@@ -36,8 +36,7 @@ impl<D: Dial> Settling<D> {
             let mut state = self.slots.lock();
             state.core.settled();
             let placed = state.core.release(now(), held);
-            drop(state);
-            self.slots.deliver(placed);
+            self.slots.deliver(state, placed);
         }
     }
 }

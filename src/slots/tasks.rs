@@ -4,7 +4,8 @@
 //! begun anew by those who wait on the others.
 
 use std::mem;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
+use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
@@ -12,14 +13,15 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Instant};
 
 use super::core::Begin;
-use super::{Connection, Dial, DialCore, Refusal, Slots, Waiter, now};
+use super::queue::WaiterId;
+use super::{Connection, Dial, DialCore, Refusal, Slots, State, now};
 
 /// A connection that is not gone after this long is cut off.
 const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 
 impl<D: Dial> Slots<D> {
     pub(super) fn dial_what_is_wanted(self: &Arc<Self>) {
-        let begin = self.lock().begin_dials();
+        let begin = self.lock().begin_dials(now());
         self.dial(begin);
     }
 
@@ -54,12 +56,16 @@ impl<D: Dial> Slots<D> {
 
     /// Background work was lost with its runtime. Nothing more is spawned there, and whoever waits enters again, which dials from its own: those on
     /// the runtime that ended are never polled again.
-    fn lose(&self, runtime: Id) {
+    pub(super) fn lose(&self, runtime: Id) {
         let mut state = self.lock();
         let forgotten = state.runtime.take_if(|known| known.id() == runtime);
         let waiters = state.core.dismiss(now());
+        let clocks = mem::take(&mut state.clocks);
         drop(state);
-        drop((forgotten, waiters));
+        drop((forgotten, clocks));
+        for (_, waker) in waiters {
+            waker.wake();
+        }
         self.tell_watchers();
     }
 
@@ -68,11 +74,10 @@ impl<D: Dial> Slots<D> {
         state.dial_tasks.remove(&number);
         let (placed, stuck) = state.core.dialed(now(), number, conn);
         let stuck = state.abort_dials(&stuck);
-        drop(state);
+        self.deliver(state, placed);
         for dial in stuck {
             dial.abort();
         }
-        self.deliver(placed);
         self.dial_what_is_wanted();
     }
 
@@ -84,14 +89,28 @@ impl<D: Dial> Slots<D> {
     }
 
     /// Makes a transition that leaves some waiters without hope, and tells them why.
-    pub(super) fn fail(&self, error: D::Error, transition: impl FnOnce(&mut DialCore<D>) -> Vec<Waiter<D>>) {
+    pub(super) fn fail(&self, error: D::Error, transition: impl FnOnce(&mut DialCore<D>) -> Vec<(WaiterId, Waker)>) {
         let mut state = self.lock();
-        state.last_error = Some(error.clone());
+        let former = state.last_error.replace(error.clone());
         let waiters = transition(&mut state.core);
         let wait = state.core.unreachable_for(now()).unwrap_or_default();
+        self.refuse(state, waiters, &Refusal::Unreachable(error, wait));
+        drop(former);
+    }
+
+    /// Tells those who were taken out of the queue.
+    pub(super) fn refuse(
+        &self,
+        mut state: MutexGuard<'_, State<D>>,
+        waiters: Vec<(WaiterId, Waker)>,
+        refusal: &Refusal<D::Error>,
+    ) {
+        state.refused.extend(waiters.iter().map(|(id, _)| (*id, refusal.clone())));
+        let clocks = if state.core.waiting() == 0 { mem::take(&mut state.clocks) } else { Vec::new() };
         drop(state);
-        for waiter in waiters {
-            let _ = waiter.send(Err(Refusal::Unreachable(error.clone(), wait)));
+        drop(clocks);
+        for (_, waker) in waiters {
+            waker.wake();
         }
     }
 }

@@ -116,7 +116,7 @@ fn within(millis: u64) -> Patience {
 async fn caller(slots: &TestSlots, millis: u64) -> JoinHandle<Got> {
     let slots = Arc::clone(slots);
     let deadline = within(millis);
-    let task = tokio::spawn(async move { slots.acquire(deadline).await });
+    let task = tokio::spawn(async move { slots.acquire(now(), deadline).await });
     settle().await;
     task
 }
@@ -143,7 +143,7 @@ async fn until_nothing_is_left(slots: &TestSlots) {
 async fn a_connection_goes_round() {
     let (slots, world) = slots(LIMITS, &[]);
     for _ in 0..10 {
-        let lease = slots.acquire(within(100)).await.unwrap();
+        let lease = slots.acquire(now(), within(100)).await.unwrap();
         assert_eq!(slots.counts().in_use, 1);
         drop(lease);
         assert_eq!(slots.counts().idle, 1);
@@ -155,7 +155,7 @@ async fn a_connection_goes_round() {
 async fn nobody_waits_past_its_deadline() {
     let (slots, _world) = slots(LIMITS, &[Outcome::Hangs, Outcome::Hangs]);
     let begun = Instant::now();
-    assert_eq!(slots.acquire(within(250)).await.unwrap_err(), Refusal::TimedOut);
+    assert_eq!(slots.acquire(now(), within(250)).await.unwrap_err(), Refusal::TimedOut);
     let waited = begun.elapsed();
     assert!((250..=251).contains(&waited.as_millis()), "waited {waited:?}");
     assert_eq!(slots.counts().waiting, 0);
@@ -164,13 +164,13 @@ async fn nobody_waits_past_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn waiters_are_served_in_order() {
     let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
-    let lease = slots.acquire(within(100)).await.unwrap();
+    let lease = slots.acquire(now(), within(100)).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut callers = Vec::new();
     for name in 0..20 {
         let (slots, order) = (Arc::clone(&slots), Arc::clone(&order));
         callers.push(tokio::spawn(async move {
-            let lease = slots.acquire(within(1_000)).await.unwrap();
+            let lease = slots.acquire(now(), within(1_000)).await.unwrap();
             order.lock().unwrap().push(name);
             yield_now().await;
             drop(lease);
@@ -187,9 +187,9 @@ async fn waiters_are_served_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_without_an_await() {
     let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 1, ..LIMITS }, &[]);
-    let _lease = slots.acquire(within(100)).await.unwrap();
+    let _lease = slots.acquire(now(), within(100)).await.unwrap();
     let _waiting = caller(&slots, 1_000).await;
-    let refused = futures_util::FutureExt::now_or_never(slots.acquire(within(1_000)));
+    let refused = futures_util::FutureExt::now_or_never(slots.acquire(now(), within(1_000)));
     let refused = refused.expect("an answer at the first poll").unwrap_err();
     assert!(matches!(refused, Refusal::QueueFull(_)), "{refused:?}");
 }
@@ -203,7 +203,7 @@ async fn a_cancelled_caller_never_cancels_its_dial() {
     assert_eq!(slots.counts().waiting, 0);
     let begun = Instant::now();
     time::sleep(Duration::from_millis(20)).await;
-    let lease = slots.acquire(within(1_000)).await.unwrap();
+    let lease = slots.acquire(now(), within(1_000)).await.unwrap();
     assert_eq!(lease.number, 0, "the dial that was begun for the other");
     assert_eq!(begun.elapsed().as_millis() / 10, 5);
     assert_eq!(world.dials.load(SeqCst), 1);
@@ -212,7 +212,7 @@ async fn a_cancelled_caller_never_cancels_its_dial() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_handed_to_one_that_left_comes_back() {
     let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
-    let lease = slots.acquire(within(100)).await.unwrap();
+    let lease = slots.acquire(now(), within(100)).await.unwrap();
     let leaver = caller(&slots, 1_000).await;
     let stayer = caller(&slots, 1_000).await;
     drop(lease); // The connection now lies in the leaver's channel, unread.
@@ -235,21 +235,21 @@ async fn when_nothing_connects_everybody_learns_why_at_once() {
         assert!(matches!(refusal, Refusal::Unreachable("refused", _)), "{refusal:?}");
     }
     assert!(begun.elapsed() < Duration::from_millis(10));
-    let Refusal::Unreachable("refused", wait) = slots.acquire(within(1_000)).await.unwrap_err() else {
+    let Refusal::Unreachable("refused", wait) = slots.acquire(now(), within(1_000)).await.unwrap_err() else {
         panic!("the next caller is told without a dial");
     };
     assert_eq!(world.dials.load(SeqCst), 2);
     time::sleep(wait).await;
-    slots.acquire(within(1_000)).await.unwrap();
+    slots.acquire(now(), within(1_000)).await.unwrap();
     assert_eq!(slots.last_error(), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
     let (slots, world) = slots(LIMITS, &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)]);
-    let _lease = slots.acquire(within(100)).await.unwrap();
+    let _lease = slots.acquire(now(), within(100)).await.unwrap();
     let begun = Instant::now();
-    let lease = slots.acquire(within(1_000)).await.unwrap();
+    let lease = slots.acquire(now(), within(1_000)).await.unwrap();
     assert!((25..=55).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_eq!((lease.number, world.dials.load(SeqCst)), (2, 3));
 }
@@ -259,16 +259,16 @@ async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
     let limits = Limits { max_waiting: 0, ..LIMITS };
     let (slots, world) = slots(limits, &[Outcome::After(Duration::from_millis(5)); 3]);
     for _ in 0..3 {
-        let refusal = slots.acquire(within(100)).await.unwrap_err();
+        let refusal = slots.acquire(now(), within(100)).await.unwrap_err();
         assert!(matches!(refusal, Refusal::QueueFull(_)), "{refusal:?}");
         assert_eq!(slots.counts().dialing, 1);
     }
     time::sleep(Duration::from_millis(6)).await;
-    let _first = slots.acquire(within(100)).await.unwrap();
-    slots.acquire(within(100)).await.unwrap_err();
+    let _first = slots.acquire(now(), within(100)).await.unwrap();
+    slots.acquire(now(), within(100)).await.unwrap_err();
     time::sleep(Duration::from_millis(6)).await;
-    let _second = slots.acquire(within(100)).await.unwrap();
-    slots.acquire(within(100)).await.unwrap_err();
+    let _second = slots.acquire(now(), within(100)).await.unwrap();
+    slots.acquire(now(), within(100)).await.unwrap_err();
     settle().await;
     assert_eq!((world.dials.load(SeqCst), slots.counts().dialing), (2, 0), "there is no room");
 }
@@ -276,17 +276,17 @@ async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
 #[tokio::test(start_paused = true)]
 async fn closing_answers_the_waiters_and_ends_idle_connections() {
     let (slots, world) = slots(LIMITS, &[]);
-    let lease = slots.acquire(within(100)).await.unwrap();
-    drop(slots.acquire(within(100)).await.unwrap());
-    let second = slots.acquire(within(100)).await.unwrap();
+    let lease = slots.acquire(now(), within(100)).await.unwrap();
+    drop(slots.acquire(now(), within(100)).await.unwrap());
+    let second = slots.acquire(now(), within(100)).await.unwrap();
     let waiting = caller(&slots, 1_000).await;
     drop(second);
     drop(waiting.await.unwrap().unwrap());
-    let held = slots.acquire(within(100)).await.unwrap();
+    let held = slots.acquire(now(), within(100)).await.unwrap();
     let waiting = caller(&slots, 1_000).await;
     slots.close();
     assert_eq!(waiting.await.unwrap().unwrap_err(), Refusal::Closed);
-    assert_eq!(slots.acquire(within(100)).await.unwrap_err(), Refusal::Closed);
+    assert_eq!(slots.acquire(now(), within(100)).await.unwrap_err(), Refusal::Closed);
     drop((lease, held));
     until_nothing_is_left(&slots).await;
     assert_eq!(world.open.load(SeqCst), 0);
@@ -295,10 +295,10 @@ async fn closing_answers_the_waiters_and_ends_idle_connections() {
 #[tokio::test(start_paused = true)]
 async fn a_dial_that_panics_gives_its_slot_back() {
     let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Panics]);
-    let refusal = slots.acquire(within(1_000)).await.unwrap_err();
+    let refusal = slots.acquire(now(), within(1_000)).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unreachable("abandoned", _)), "{refusal:?}");
     time::sleep(Duration::from_millis(50)).await;
-    slots.acquire(within(1_000)).await.unwrap();
+    slots.acquire(now(), within(1_000)).await.unwrap();
 }
 
 /// Callers are dropped at every stage, thousands of times, in all mixes: slots add up, and nothing is lost.
@@ -320,7 +320,7 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
         let hold = Duration::from_millis(fastrand::u64(0..6));
         let dies = fastrand::u8(0..20) == 0;
         callers.push(tokio::spawn(async move {
-            let Ok(mut lease) = asked.acquire(within(patience)).await else {
+            let Ok(mut lease) = asked.acquire(now(), within(patience)).await else {
                 return;
             };
             if !hold.is_zero() {

@@ -14,12 +14,9 @@ impl<D: Dial> Slots<D> {
         let mut state = self.lock();
         let (idle, waiters, dials) = state.core.close(now());
         let dials = state.abort_dials(&dials);
-        drop(state);
+        self.refuse(state, waiters, &Refusal::Closed);
         for dial in dials {
             dial.abort();
-        }
-        for waiter in waiters {
-            let _ = waiter.send(Err(Refusal::Closed));
         }
         self.close_all(idle);
     }

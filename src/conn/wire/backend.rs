@@ -58,7 +58,7 @@ impl Heard {
             b'E' => {
                 self.errors += u64::from(self.is_started);
                 if self.status != TransactionStatus::Failed {
-                    self.error = field(body, b'C').and_then(|state| state.try_into().ok());
+                    self.error = field(body, b'C').and_then(|state| state.try_into().ok()).or(self.error);
                 }
                 // In the server's language, unless `V` is there: the server's own since 9.6.
                 let severity = field(body, b'V').or_else(|| field(body, b'S'));

@@ -5,10 +5,10 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_dead_connection_is_never_handed_out() {
     let (slots, world) = slots(LIMITS, &[]);
-    let mut lease = slots.acquire(within(100)).await.unwrap();
+    let mut lease = slots.acquire(now(), within(100)).await.unwrap();
     lease.alive = false;
     drop(lease);
-    let lease = slots.acquire(within(100)).await.unwrap();
+    let lease = slots.acquire(now(), within(100)).await.unwrap();
     assert_eq!(lease.number, 1);
     drop(lease);
     until_nothing_is_left(&slots).await;
@@ -19,11 +19,11 @@ async fn a_dead_connection_is_never_handed_out() {
 async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
     let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
     world.closing_hangs.store(true, SeqCst);
-    let mut lease = slots.acquire(within(100)).await.unwrap();
+    let mut lease = slots.acquire(now(), within(100)).await.unwrap();
     lease.alive = false;
     drop(lease);
     let begun = Instant::now();
-    let lease = slots.acquire(within(5_000)).await.unwrap();
+    let lease = slots.acquire(now(), within(5_000)).await.unwrap();
     assert_eq!(begun.elapsed().as_millis() / 10, 100);
     assert_eq!(lease.number, 1);
     assert_eq!(world.open.load(SeqCst), 1);
@@ -36,7 +36,7 @@ async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly()
     let (slots, world) = slots(LIMITS, &[Outcome::DiesAfter(ms); 100]);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(10) {
-        match slots.acquire(within(100)).await {
+        match slots.acquire(now(), within(100)).await {
             Err(Refusal::Unreachable("stillborn", wait)) => time::sleep(wait.max(ms)).await,
             other => panic!("{other:?}"),
         }
@@ -44,7 +44,7 @@ async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly()
     let dials = world.dials.load(SeqCst);
     assert!((10..=30).contains(&dials), "{dials} dials in 10 s");
     world.script.lock().unwrap().clear();
-    drop(slots.acquire(within(100)).await.unwrap());
+    drop(slots.acquire(now(), within(100)).await.unwrap());
     assert_eq!(slots.last_error(), None);
 }
 
@@ -54,7 +54,7 @@ async fn a_waiter_does_not_dial_in_a_loop() {
     let mut script = vec![Outcome::DiesAfter(Duration::ZERO); 100];
     script.insert(0, Outcome::After(Duration::ZERO));
     let (slots, world) = slots(LIMITS, &script);
-    let lease = slots.acquire(within(100)).await.unwrap();
+    let lease = slots.acquire(now(), within(100)).await.unwrap();
     let waiting = caller(&slots, 60_000).await;
     time::sleep(Duration::from_secs(10)).await;
     let dials = world.dials.load(SeqCst);
@@ -68,12 +68,12 @@ async fn a_waiter_does_not_dial_in_a_loop() {
 async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
     let limits = Limits { max_size: 1, max_waiting: 1, ..LIMITS };
     let (slots, world) = slots(limits, &[]);
-    let lease = slots.acquire(within(100)).await.unwrap();
+    let lease = slots.acquire(now(), within(100)).await.unwrap();
     let first = caller(&slots, 1_000).await;
     drop(lease); // It now lies in the first one's channel.
     let asked = Arc::clone(&slots);
-    let mut second = std::pin::pin!(asked.acquire(within(1_000)));
-    let mut noop = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut second = std::pin::pin!(asked.acquire(now(), within(1_000)));
+    let mut noop = std::task::Context::from_waker(Waker::noop());
     assert!(second.as_mut().poll(&mut noop).is_pending());
     world.cut.store(1, SeqCst);
     let served = first.await.unwrap();

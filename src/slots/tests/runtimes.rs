@@ -25,8 +25,8 @@ fn outcome<T>(runtime: &Runtime, task: JoinHandle<T>) -> T {
 fn a_lease_may_be_dropped_outside_a_runtime() {
     let (slots, world) = slots(LIMITS, &[]);
     let runtime = Runtime::new().unwrap();
-    let healthy = runtime.block_on(slots.acquire(within(1_000))).unwrap();
-    let mut dead = runtime.block_on(slots.acquire(within(1_000))).unwrap();
+    let healthy = runtime.block_on(slots.acquire(now(), within(1_000))).unwrap();
+    let mut dead = runtime.block_on(slots.acquire(now(), within(1_000))).unwrap();
     dead.alive = false;
     drop(runtime);
     drop((healthy, dead));
@@ -39,7 +39,7 @@ fn a_lease_may_be_dropped_outside_a_runtime() {
 fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
     let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
     let first = Runtime::new().unwrap();
-    assert_eq!(first.block_on(slots.acquire(within(10))).unwrap_err(), Refusal::TimedOut);
+    assert_eq!(first.block_on(slots.acquire(now(), within(10))).unwrap_err(), Refusal::TimedOut);
     assert_eq!(slots.counts().dialing, 1);
     first.shutdown_timeout(Duration::from_secs(5));
     assert_eq!(slots.counts().dialing, 0);
@@ -47,7 +47,7 @@ fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
     let second = Runtime::new().unwrap();
     second.block_on(async {
         // The dial that its runtime abandoned is nobody's fault: the next is due at once.
-        drop(slots.acquire(within(1_000)).await.unwrap());
+        drop(slots.acquire(now(), within(1_000)).await.unwrap());
     });
     assert_eq!(slots.counts().idle, 1);
 }
@@ -57,7 +57,7 @@ fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
 fn a_waiter_is_served_though_the_runtime_that_dials_ends() {
     let (slots, _world) = slots(LIMITS, &[Outcome::After(Duration::ZERO), Outcome::Hangs]);
     let (other, mine) = (runtime(), runtime());
-    let _held = mine.block_on(slots.acquire(within(1_000))).unwrap();
+    let _held = mine.block_on(slots.acquire(now(), within(1_000))).unwrap();
     waits_on(&other, &slots); // and so the hanging dial is on `other`
     let waiting = waits_on(&mine, &slots);
     waits_on(&other, &slots);
@@ -70,7 +70,7 @@ fn a_waiter_is_served_though_the_runtime_that_was_to_ask_again_ends() {
     let script = [Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)];
     let (slots, _world) = slots(LIMITS, &script);
     let (other, mine) = (runtime(), runtime());
-    let _held = mine.block_on(slots.acquire(within(1_000))).unwrap();
+    let _held = mine.block_on(slots.acquire(now(), within(1_000))).unwrap();
     waits_on(&other, &slots);
     other.block_on(async {
         while slots.counts().dialing > 0 {
@@ -122,11 +122,11 @@ fn runtimes_that_come_and_go_lose_nobody() {
                     for _ in 0..random.u8(0..4) {
                         let slots = Arc::clone(slots);
                         runtime.spawn(async move {
-                            slots.acquire(within(60_000)).await.map(|mut lease| lease.alive = false)
+                            slots.acquire(now(), within(60_000)).await.map(|mut lease| lease.alive = false)
                         });
                     }
                     runtime.block_on(async {
-                        let mut lease = slots.acquire(within(20_000)).await.expect("served");
+                        let mut lease = slots.acquire(now(), within(20_000)).await.expect("served");
                         lease.alive = random.bool();
                         if random.bool() {
                             yield_now().await;

@@ -46,9 +46,14 @@ fn take(core: &mut TestCore, now: Instant, expected: u32) -> Held<u32> {
 /// Who got which connection.
 fn handed(placed: Placed<u32, char>) -> (char, Held<u32>) {
     match placed.to {
-        Place::Waiter(name, held) => (name, held),
+        Place::Waiter(_, name, held) => (name, held),
         other => panic!("should be handed over: {other:?}"),
     }
+}
+
+/// Who was told something.
+fn names(waiters: Vec<(WaiterId, char)>) -> Vec<char> {
+    waiters.into_iter().map(|(_, name)| name).collect()
 }
 
 #[test]
@@ -97,7 +102,7 @@ fn a_waiter_past_its_deadline_is_passed_over() {
     wait(&mut core, now, 'b');
     let dial = begin(&mut core, now)[0];
     let placed = core.dialed(now + 10 * MS, dial, 1).0;
-    assert_eq!(placed.refused, [('a', Refused::Expired)]);
+    assert!(matches!(placed.refused[..], [(_, 'a', Refused::Expired)]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
 
@@ -113,7 +118,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
     assert!(core.enter(now, call(35), || 'a').is_ok());
     assert!(core.enter(now, call(41), || 'b').is_ok());
     let placed = core.release(now + 20 * MS, held);
-    assert!(matches!(placed.refused[..], [('a', Refused::TooLate(_))]), "{placed:?}");
+    assert!(matches!(placed.refused[..], [(_, 'a', Refused::TooLate(_))]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
 
@@ -167,7 +172,7 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     wait(&mut core, now, 'b');
     let dials = begin(&mut core, now);
     assert!(core.dial_failed(now, dials[0], 0.0).is_empty(), "the other dial may still succeed");
-    assert_eq!(core.dial_failed(now, dials[1], 0.0), ['a', 'b']);
+    assert_eq!(names(core.dial_failed(now, dials[1], 0.0)), ['a', 'b']);
     assert_eq!(core.enter(now, patient(now, 1_000), || 'c'), Err(Refused::Unreachable(50 * MS)));
 
     let due = now + 50 * MS;
@@ -185,7 +190,7 @@ fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
     for expected in [50, 100, 200, 400, 800, 1000, 1000] {
         wait(&mut core, now, 'a');
         let dial = begin(&mut core, now)[0];
-        assert_eq!(core.dial_failed(now, dial, 0.0), ['a']);
+        assert_eq!(names(core.dial_failed(now, dial, 0.0)), ['a']);
         let pause = Duration::from_millis(expected);
         assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Unreachable(pause)));
         now += pause;
@@ -293,7 +298,8 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
     connect(&mut core, now, 2);
     let two = take(&mut core, now, 2);
     wait(&mut core, now, 'a');
-    assert_eq!(core.close(now), (vec![], vec!['a'], vec![]));
+    let (idle, waiters, dials) = core.close(now);
+    assert_eq!((idle, names(waiters), dials), (vec![], vec!['a'], vec![]));
     assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
     assert_eq!(core.release(now, one).to, Place::Closing(1));
     assert_eq!(core.release(now, two).to, Place::Closing(2));

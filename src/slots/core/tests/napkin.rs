@@ -177,7 +177,7 @@ impl Napkin {
             }
             Step::Close => {
                 let (idle, failed, _) = self.core.close(self.now);
-                assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
+                assert_eq!(failed, self.waiters.drain(..).map(|(name, id, _)| (id, name)).collect::<Vec<_>>());
                 assert_eq!(idle, self.idle.drain(..).map(|(conn, _)| conn).collect::<Vec<_>>());
                 self.closing += idle.len();
                 self.closed = true;
@@ -211,25 +211,25 @@ impl Napkin {
         }
     }
 
-    fn failed(&mut self, failed: Vec<u32>) {
+    fn failed(&mut self, failed: Vec<(WaiterId, u32)>) {
         if !failed.is_empty() {
             assert_eq!(self.idle.len() + self.held() + self.dials.len(), 0);
-            assert_eq!(failed, self.waiters.drain(..).map(|(name, ..)| name).collect::<Vec<_>>());
+            assert_eq!(failed, self.waiters.drain(..).map(|(name, id, _)| (id, name)).collect::<Vec<_>>());
         }
     }
 
     fn placed(&mut self, placed: Placed<u32, u32>, generation: u64) {
-        for (name, why) in placed.refused {
-            let (first, _, deadline) = self.waiters.remove(0);
-            assert_eq!((name, why), (first, Refused::Expired));
+        for (id, name, why) in placed.refused {
+            let (first, place, deadline) = self.waiters.remove(0);
+            assert_eq!((id, name, why), (place, first, Refused::Expired));
             assert!(deadline.has_passed(self.now));
         }
         let live = self.idle.len() + self.held() + self.dials.len();
         let is_surplus = self.closed || live >= self.limits.max_size || generation != self.generation;
         match placed.to {
-            Place::Waiter(name, held) => {
-                let (first, _, deadline) = self.waiters.remove(0);
-                assert_eq!(name, first, "nobody overtakes");
+            Place::Waiter(id, name, held) => {
+                let (first, place, deadline) = self.waiters.remove(0);
+                assert_eq!((id, name), (place, first), "nobody overtakes");
                 assert!(!deadline.has_passed(self.now) && !is_surplus);
                 self.in_use.push(held);
             }

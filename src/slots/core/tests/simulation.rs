@@ -203,11 +203,11 @@ impl Simulation<'_> {
     }
 
     fn placed(&mut self, placed: Placed<u32, usize>) {
-        for (index, _) in placed.refused {
+        for (_, index, _) in placed.refused {
             self.waiting.remove(&index);
             self.refused(index);
         }
-        if let Place::Waiter(index, held) = placed.to {
+        if let Place::Waiter(_, index, held) = placed.to {
             self.waiting.remove(&index);
             self.serve(index, held);
         }
