@@ -5,7 +5,7 @@
 //! other call could be hit by that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -140,6 +140,17 @@ impl Flight {
             link.pulse.quiet().await;
             link.calls.are_gone();
         }
+    }
+
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// The call's time was up before anything was sent.
+    pub(super) fn not_begun(mut self) -> Error {
+        self.is_answered = true;
+        let (operation, process_id) = (self.operation, self.link.process_id());
+        Error::QueryTimeout { operation, after: Duration::ZERO, process_id, effect: Effect::NotApplied }
     }
 
     /// The call has its answer.

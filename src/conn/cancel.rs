@@ -13,7 +13,7 @@ use tokio::time;
 
 use super::identity::Identity;
 use super::route::Route;
-use crate::error::ConnectError;
+use super::wire::Wire;
 
 /// Cancels of one pool at a time: each costs the server a process.
 pub(super) const MOST_CANCELS: usize = 4;
@@ -32,21 +32,36 @@ impl Canceller {
         Self { route, request, turns }
     }
 
-    /// Cancels whatever the server process is running. Tells whether the server took it; what comes after cannot be hit then.
-    pub(super) async fn cancel(&self) -> bool {
-        let Ok(_turn) = self.turns.acquire().await else { return false };
-        matches!(time::timeout(LONGEST_CANCEL, self.send()).await, Ok(Ok(())))
-    }
-
-    async fn send(&self) -> Result<(), ConnectError> {
-        let mut stream = self.route.open(None).await?;
-        let sent = async {
-            stream.write_all(self.request.as_bytes()).await?;
-            stream.flush().await
+    /// Cancels whatever the server process is running. If it cannot be known whether the signal has been given (no end in time, or the
+    /// future was dropped), `wire` is sealed: it might hit any statement after.
+    pub(super) async fn cancel(&self, wire: &Wire) {
+        let cancel = async {
+            let _turn = self.turns.acquire().await;
+            let Ok(mut stream) = self.route.open(None).await else { return };
+            let uncertain = SealOnDrop(Some(wire));
+            if stream.write_all(self.request.as_bytes()).await.is_ok() && stream.flush().await.is_ok() {
+                // The end, or a reset: either way the server is done with it.
+                while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+            }
+            uncertain.disarm();
         };
-        sent.await.map_err(|error| ConnectError::io(&self.route.name, error))?;
-        // The end, or a reset: either way the server is done with it.
-        while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
-        Ok(())
+        let _ = time::timeout(LONGEST_CANCEL, cancel).await;
+    }
+}
+
+/// From the first byte of a cancel to the end of its connection.
+struct SealOnDrop<'a>(Option<&'a Wire>);
+
+impl SealOnDrop<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for SealOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(wire) = self.0 {
+            wire.seal();
+        }
     }
 }

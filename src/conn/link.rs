@@ -83,7 +83,10 @@ impl Link {
             }
             if !self.wire.is_committing() {
                 self.calls.may_hit();
-                self.canceller.cancel().await;
+                self.canceller.cancel(&self.wire).await;
+            }
+            if self.wire.is_sealed() {
+                return false;
             }
             patience = BETWEEN_CANCELS;
         }

@@ -230,10 +230,11 @@ impl Client {
         bounded(limit, flight, work).await
     }
 
+    /// Nothing is sent for a call whose time is up.
     pub(super) async fn begin(&self, limit: Deadline) -> Result<Flight, Error> {
         let link = &self.conn().link;
         if let Some(flight) = Flight::begin_at_once(link, self.terms().operation) {
-            return Ok(flight);
+            return if limit.has_passed(flight.begun()) { Err(flight.not_begun()) } else { Ok(flight) };
         }
         let clean = async {
             let flight = Flight::begin(link, self.terms().operation).await;

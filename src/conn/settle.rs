@@ -1,7 +1,7 @@
 //! Making a connection fit for the next caller, after a lease that left it in a state that is not known to be clean.
 //!
-//! In this order: whatever still runs is stopped on the server; an open transaction is rolled back; if a cancel was sent, a throwaway
-//! statement takes the blow, should it come late; the session is reset, if it was changed. All within two seconds, or the connection
+//! In this order: whatever still runs is stopped on the server; if a cancel was sent, a throwaway statement takes the blow, should it come
+//! late; an open transaction is rolled back; the session is reset, if it was changed. All within two seconds, or the connection
 //! is sealed, and closed.
 
 use std::time::Duration;
@@ -12,8 +12,6 @@ use tokio::time;
 
 use super::Conn;
 use super::wire::TransactionStatus;
-use crate::error::driver::failure;
-use crate::policy::Phase;
 
 pub(super) const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 
@@ -42,13 +40,13 @@ async fn steps(conn: &mut Conn) -> bool {
         return false;
     }
     link.calls.are_gone();
-    if link.wire.status() != TransactionStatus::Idle && conn.object.simple_query("ROLLBACK").await.is_err() {
-        return false;
-    }
     if link.calls.may_be_hit() && !fence(&conn.object).await {
         return false;
     }
     link.calls.have_passed();
+    if link.wire.status() != TransactionStatus::Idle && conn.object.simple_query("ROLLBACK").await.is_err() {
+        return false;
+    }
     if conn.needs_reset() && !reset(conn).await {
         return false;
     }
@@ -56,11 +54,11 @@ async fn steps(conn: &mut Conn) -> bool {
     link.pulse.quiet().await && link.wire.status() == TransactionStatus::Idle
 }
 
-/// A statement that nobody misses. It may be cancelled.
+/// A statement that nobody misses: it may be cancelled, or refused in a failed transaction. Tells whether it has passed.
 pub(super) async fn fence(client: &tokio_postgres::Client) -> bool {
     match client.simple_query("SELECT 1").await {
         Ok(_) => true,
-        Err(error) => failure(&error, true, Phase::Autocommit, None).is_cancel(),
+        Err(error) => error.as_db_error().is_some() && !client.is_closed(),
     }
 }
 
