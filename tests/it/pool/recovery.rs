@@ -1,14 +1,20 @@
 //! Outages under load, and the way back: everybody is answered within its deadline, dials stay bounded, and calls succeed soon after
-//! the server is back. Bare deadpool goes through the same, and its result is printed beside ours.
+//! the server is back. Where the server says what is wrong, everybody is told. Bare deadpool goes through the same, and its result is
+//! printed beside ours.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use failfast::Pool;
+use deadpool_postgres::PoolError;
+use failfast::{Error, Pool};
 use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
 
+use super::LONG;
 use crate::support::{
+    eventually,
     proxy::{Close, Proxy},
     server::Server,
 };
@@ -31,24 +37,41 @@ enum Peer {
 impl Peer {
     fn both(server: &Server, proxy: &Proxy) -> [Peer; 2] {
         let config = server.config_at(proxy.addr());
-        let manager = deadpool_postgres::Manager::new(config.clone(), tokio_postgres::NoTls);
+        let manager = deadpool_postgres::Manager::new(config.clone(), NoTls);
         let deadpool = deadpool_postgres::Pool::builder(manager).max_size(10).build().unwrap();
         let failfast = Pool::builder(config).name("recovery").acquire_timeout(PATIENCE).build().unwrap();
         [Peer::Failfast(failfast), Peer::Deadpool(deadpool)]
     }
 
-    async fn call(&self) -> bool {
+    /// A failure comes with what the server said, as far as the caller is told.
+    async fn call(&self) -> Result<(), Option<SqlState>> {
         match self {
-            Peer::Failfast(pool) => pool.call().deadline(PATIENCE).execute("SELECT 1", &[]).await.is_ok(),
+            Peer::Failfast(pool) => {
+                let answer = pool.call().deadline(PATIENCE).execute("SELECT 1", &[]).await;
+                answer.map(drop).map_err(|error| match error {
+                    Error::Connect { source, .. } => source.sqlstate().cloned(),
+                    Error::AcquireTimeout { last_connect_error, .. } => last_connect_error?.sqlstate().cloned(),
+                    Error::Postgres(error) => error.code().cloned(),
+                    _ => None,
+                })
+            }
             Peer::Deadpool(pool) => {
-                let call = async {
-                    let Ok(client) = pool.get().await else { return false };
-                    client.execute("SELECT 1", &[]).await.is_ok()
-                };
-                timeout(Duration::from_secs(2), call).await.unwrap_or(false)
+                let call = async { pool.get().await?.execute("SELECT 1", &[]).await.map_err(PoolError::Backend) };
+                let answer = timeout(Duration::from_secs(2), call).await.map_err(|_| None)?;
+                answer.map(drop).map_err(|error| match error {
+                    PoolError::Backend(error) => error.code().cloned(),
+                    _ => None,
+                })
             }
         }
     }
+}
+
+/// What one caller got.
+struct Answer {
+    asked: Instant,
+    after: Duration,
+    result: Result<(), Option<SqlState>>,
 }
 
 /// What the callers of one pool saw.
@@ -56,108 +79,180 @@ impl Peer {
 struct Seen {
     slowest_answer: Duration,
     failed: usize,
-    dials: u64,
+    /// Were not told what the server says, though somebody had been told before they asked.
+    untold: usize,
+    /// As far as anybody accepted them.
+    dials_per_second: f64,
     recovered_after: Duration,
 }
 
-/// Callers ask all the time; the server is hurt, and healed.
-async fn outage(peer: Peer, proxy: &Proxy, hurt: impl AsyncFnOnce(), heal: impl AsyncFnOnce()) -> Seen {
-    assert!(timeout(super::LONG, peer.call()).await.unwrap(), "healthy before the outage");
-    hurt().await;
-    let dials = proxy.accepted();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let (peer, is_over) = (peer.clone(), Arc::clone(&is_over));
-            tokio::spawn(async move {
-                let (mut slowest, mut failed) = (Duration::ZERO, 0);
-                while !is_over.load(SeqCst) {
-                    let asked = Instant::now();
-                    failed += usize::from(!peer.call().await);
-                    slowest = slowest.max(asked.elapsed());
-                    sleep(Duration::from_millis(5)).await;
-                }
-                (slowest, failed)
-            })
-        })
-        .collect();
-    sleep(OUTAGE).await;
-    let dials = proxy.accepted() - dials;
-    heal().await;
-    let healed = Instant::now();
-    while !peer.call().await {
-        assert!(healed.elapsed() < super::LONG, "never recovered");
-        sleep(Duration::from_millis(5)).await;
-    }
-    let mut seen = Seen { slowest_answer: Duration::ZERO, failed: 0, dials, recovered_after: healed.elapsed() };
-    is_over.store(true, SeqCst);
-    for caller in callers {
-        let (slowest, failed) = caller.await.unwrap();
-        seen.slowest_answer = seen.slowest_answer.max(slowest);
-        seen.failed += failed;
-    }
-    seen
+/// What goes wrong, and what the server says while it does.
+struct Fault<'a> {
+    name: &'static str,
+    proxy: &'a Proxy,
+    says: Option<SqlState>,
 }
 
-fn judge(fault: &str, peer: &Peer, seen: &Seen) {
-    match peer {
-        Peer::Deadpool(_) => println!("{fault}: deadpool {seen:?}"),
-        Peer::Failfast(_) => {
-            println!("{fault}: failfast {seen:?}");
-            assert!(seen.slowest_answer <= PATIENCE + SLACK, "{fault}: {seen:?}");
-            assert!(seen.recovered_after <= Duration::from_millis(1_500), "{fault}: {seen:?}");
-            assert!(seen.failed > 0, "{fault}: there was an outage");
-            assert!(seen.dials <= 20, "{fault}: {seen:?}");
+impl Fault<'_> {
+    /// Both pools go through it, one after the other: the target is hurt, and healed.
+    async fn strikes<T>(
+        &self,
+        both: [Peer; 2],
+        target: &mut T,
+        hurt: impl AsyncFn(&mut T),
+        heal: impl AsyncFn(&mut T),
+    ) {
+        for peer in both {
+            eventually("healthy before the outage", LONG, async || peer.call().await.is_ok()).await;
+            hurt(target).await;
+            let (began, dials) = (Instant::now(), self.proxy.accepted());
+            let is_over = Arc::new(AtomicBool::new(false));
+            let callers: Vec<_> =
+                (0..CALLERS).map(|_| tokio::spawn(asks(peer.clone(), Arc::clone(&is_over)))).collect();
+            sleep(OUTAGE).await;
+            let dials_per_second = (self.proxy.accepted() - dials) as f64 / began.elapsed().as_secs_f64();
+            let ended = Instant::now();
+            heal(target).await;
+            let healed = Instant::now();
+            eventually("recovered", LONG, async || peer.call().await.is_ok()).await;
+            let recovered_after = healed.elapsed();
+            is_over.store(true, SeqCst);
+            let mut answers = Vec::new();
+            for caller in callers {
+                answers.extend(caller.await.unwrap());
+            }
+            let seen = Seen {
+                slowest_answer: answers.iter().map(|answer| answer.after).max().unwrap(),
+                failed: answers.iter().filter(|answer| answer.result.is_err()).count(),
+                untold: self.untold(&answers, ended),
+                dials_per_second,
+                recovered_after,
+            };
+            self.judge(&peer, &seen);
         }
     }
+
+    fn untold(&self, answers: &[Answer], ended: Instant) -> usize {
+        let Some(says) = &self.says else { return 0 };
+        let is_told = |answer: &&Answer| answer.result == Err(Some(says.clone()));
+        let known = answers.iter().filter(is_told).map(|answer| answer.asked + answer.after).min();
+        let known = known.expect("somebody was told");
+        let in_the_outage = answers.iter().filter(|answer| answer.asked > known && answer.asked + answer.after < ended);
+        in_the_outage.filter(|answer| !is_told(answer)).count()
+    }
+
+    fn judge(&self, peer: &Peer, seen: &Seen) {
+        let name = self.name;
+        if let Peer::Deadpool(_) = peer {
+            println!("{name}: deadpool {seen:.1?}");
+            return;
+        }
+        println!("{name}: failfast {seen:.1?}");
+        assert!(seen.slowest_answer <= PATIENCE + SLACK, "{name}: {seen:?}");
+        assert!(seen.recovered_after <= Duration::from_millis(1_500), "{name}: {seen:?}");
+        assert!(seen.failed > 0, "{name}: there was an outage");
+        assert_eq!(seen.untold, 0, "{name}: {seen:?}");
+        assert!(seen.dials_per_second <= 7.0, "{name}: {seen:?}");
+    }
+}
+
+/// A caller that asks all the time.
+async fn asks(peer: Peer, is_over: Arc<AtomicBool>) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while !is_over.load(SeqCst) {
+        let asked = Instant::now();
+        let result = peer.call().await;
+        answers.push(Answer { asked, after: asked.elapsed(), result });
+        sleep(Duration::from_millis(5)).await;
+    }
+    answers
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_listens_for_a_while() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
-    for peer in Peer::both(server, &proxy) {
-        let hurt = async || {
-            proxy.refuse().await;
-            proxy.cut(Close::Reset);
-        };
-        let seen = outage(peer.clone(), &proxy, hurt, async || proxy.accept().await).await;
-        judge("refused", &peer, &seen);
-    }
+    let hurt = async |_: &mut ()| {
+        proxy.refuse().await;
+        proxy.cut(Close::Reset);
+    };
+    let heal = async |_: &mut ()| proxy.accept().await;
+    let fault = Fault { name: "refused", proxy: &proxy, says: None };
+    fault.strikes(Peer::both(server, &proxy), &mut (), hurt, heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_network_swallows_everything_for_a_while() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
-    for peer in Peer::both(server, &proxy) {
-        let seen = outage(peer.clone(), &proxy, async || proxy.stall(), async || proxy.resume()).await;
-        judge("black hole", &peer, &seen);
-    }
+    let (hurt, heal) = (async |_: &mut ()| proxy.stall(), async |_: &mut ()| proxy.resume());
+    let fault = Fault { name: "black hole", proxy: &proxy, says: None };
+    fault.strikes(Peer::both(server, &proxy), &mut (), hurt, heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_is_frozen_for_a_while() {
     let mut server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
-    for peer in Peer::both(&server, &proxy) {
-        let server = std::cell::RefCell::new(&mut server);
-        #[allow(clippy::await_holding_refcell_ref, reason = "hurt and heal follow each other")]
-        let (hurt, heal) = (async || server.borrow_mut().pause().await, async || server.borrow_mut().unpause().await);
-        let seen = outage(peer.clone(), &proxy, hurt, heal).await;
-        judge("frozen", &peer, &seen);
-    }
+    let both = Peer::both(&server, &proxy);
+    let (hurt, heal) =
+        (async |server: &mut Server| server.pause().await, async |server: &mut Server| server.unpause().await);
+    let fault = Fault { name: "frozen", proxy: &proxy, says: None };
+    fault.strikes(both, &mut server, hurt, heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_is_restarted() {
     let mut server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
-    for peer in Peer::both(&server, &proxy) {
-        let server = std::cell::RefCell::new(&mut server);
-        #[allow(clippy::await_holding_refcell_ref, reason = "hurt and heal follow each other")]
-        let (hurt, heal) = (async || server.borrow_mut().stop().await, async || server.borrow_mut().start().await);
-        let seen = outage(peer.clone(), &proxy, hurt, heal).await;
-        judge("restarted", &peer, &seen);
-    }
+    let both = Peer::both(&server, &proxy);
+    let (hurt, heal) =
+        (async |server: &mut Server| server.stop().await, async |server: &mut Server| server.start().await);
+    let fault = Fault { name: "restarted", proxy: &proxy, says: None };
+    fault.strikes(both, &mut server, hurt, heal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_has_too_many_clients_for_a_while() {
+    const MOST: usize = 20;
+    let most = MOST.to_string();
+    let server = Server::own(&[("max_connections", &most), ("superuser_reserved_connections", "0")]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let fill = async |others: &mut Vec<Client>| {
+        proxy.cut(Close::Reset);
+        eventually("the server is full", LONG, async || {
+            match server.config().connect(NoTls).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(connection);
+                    others.push(client);
+                }
+                Err(error) => assert_eq!(error.code(), Some(&SqlState::TOO_MANY_CONNECTIONS)),
+            }
+            others.len() == MOST
+        })
+        .await;
+    };
+    let says = Some(SqlState::TOO_MANY_CONNECTIONS);
+    let fault = Fault { name: "too many clients", proxy: &proxy, says };
+    let leave = async |others: &mut Vec<Client>| others.clear();
+    fault.strikes(Peer::both(&server, &proxy), &mut Vec::new(), fill, leave).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_is_another_for_a_while() {
+    let server = Server::own(&[]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let config = server.config();
+    let user = config.get_user().unwrap();
+    let password = String::from_utf8_lossy(config.get_password().unwrap());
+    let change = async |admin: &mut Client, password: &str| {
+        admin.batch_execute(&format!("ALTER ROLE {user} PASSWORD '{password}'")).await.unwrap();
+    };
+    let hurt = async |admin: &mut Client| {
+        change(admin, "changed").await;
+        proxy.cut(Close::Reset);
+    };
+    let heal = async |admin: &mut Client| change(admin, &password).await;
+    let fault = Fault { name: "wrong password", proxy: &proxy, says: Some(SqlState::INVALID_PASSWORD) };
+    fault.strikes(Peer::both(&server, &proxy), &mut server.admin().await, hurt, heal).await;
 }
