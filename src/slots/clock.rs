@@ -21,7 +21,7 @@ use crate::policy::Deadline;
 /// What the slots know of a clock. Dropping it, outside the lock, ends the task.
 pub(super) struct Clock {
     runtime: Id,
-    deadlines: Deadlines,
+    pub(super) deadlines: Deadlines,
     wakes_at: Deadline,
     bell: Arc<Notify>,
 }

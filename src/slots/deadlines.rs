@@ -24,6 +24,11 @@ impl Deadlines {
         self.entries.push(Reverse((deadline, id)));
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// A waiter whose time is up.
     pub(super) fn pop(&mut self, now: Instant, is_waiting: impl Fn(WaiterId) -> bool) -> Option<WaiterId> {
         let deadline = self.first(is_waiting)?;

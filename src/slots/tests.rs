@@ -9,6 +9,7 @@ use super::*;
 use crate::policy::{Deadline, Shedding};
 
 mod dead;
+mod deadlines;
 mod runtimes;
 
 #[derive(Debug, Clone, Copy)]
