@@ -49,10 +49,8 @@ impl Peer {
             Peer::Failfast(pool) => {
                 let answer = pool.call().deadline(PATIENCE).execute("SELECT 1", &[]).await;
                 answer.map(drop).map_err(|error| match error {
-                    Error::Connect { source, .. } => source.sqlstate().cloned(),
                     Error::AcquireTimeout { last_connect_error, .. } => last_connect_error?.sqlstate().cloned(),
-                    Error::Postgres(error) => error.code().cloned(),
-                    _ => None,
+                    other => other.sqlstate().cloned(),
                 })
             }
             Peer::Deadpool(pool) => {
