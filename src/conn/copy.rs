@@ -49,14 +49,22 @@ where
         Ok(())
     }
 
-    /// Ends the copy, and tells how many rows were copied. In a transaction they are there when it is committed.
+    /// Ends the copy, and tells how many rows were copied. They are committed then; in a transaction, when that is.
     ///
     /// # Errors
     ///
     /// As every call. [`Error::Busy`] once the copy is over or aborted.
     pub async fn finish(&mut self) -> Result<u64, Error> {
         let (mut sink, flight) = self.take()?;
-        let (rows, flight) = bounded(self.terms.limit(now()), flight, sink.as_mut().finish()).await?;
+        let finishing = async {
+            let rows = sink.as_mut().finish().await?;
+            // Copied, not yet committed. Asked again, the driver tells what came after: an error, or an end that it does not expect.
+            match sink.as_mut().finish().await {
+                Err(error) if error.as_db_error().is_some() || error.is_closed() => Err(error),
+                _ => Ok(rows),
+            }
+        };
+        let (rows, flight) = bounded(self.terms.limit(now()), flight, finishing).await?;
         flight.answered();
         Ok(rows)
     }
