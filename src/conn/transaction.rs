@@ -192,12 +192,12 @@ impl Transaction {
         E: From<Error>,
     {
         let core = &self.core;
-        let failures = core.client.conn().link.failures();
+        let unforgiven = core.unforgiven();
         let name = format!("failfast_{}", core.savepoints.fetch_add(1, Relaxed));
-        core.client.batch_execute(&format!("SAVEPOINT {name}")).await?;
         core.open_savepoints.fetch_add(1, Relaxed);
+        core.client.batch_execute(&format!("SAVEPOINT {name}")).await?;
         let result = work(self.clone()).await;
-        let has_failed = core.client.conn().link.failures() != failures;
+        let has_failed = core.unforgiven() != unforgiven;
         let result = match result {
             Ok(_) if has_failed => Err(E::from(aborted(core.swallowed()))),
             result => result,
@@ -206,10 +206,10 @@ impl Transaction {
             core.client.batch_execute(&format!("RELEASE SAVEPOINT {name}")).await?;
         } else {
             let undo = format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}");
-            core.client.batch_execute(&undo).await?;
-            // Errors before the savepoint are not forgiven.
-            let forgiven = core.client.conn().link.failures() - failures;
-            core.forgiven.fetch_add(forgiven, Relaxed);
+            if core.client.batch_execute(&undo).await.is_err() {
+                return result; // the first error says why
+            }
+            core.forgive(unforgiven);
         }
         core.open_savepoints.fetch_sub(1, Relaxed);
         result
@@ -235,13 +235,26 @@ impl Core {
     /// Why it must not be committed.
     fn why_not(&self) -> Option<AbortReason> {
         let link = &self.client.conn().link;
-        if self.open_savepoints.load(Relaxed) > 0 || link.failures() != self.forgiven.load(Relaxed) {
+        if self.open_savepoints.load(Relaxed) > 0 || self.unforgiven() > 0 {
             return Some(self.swallowed());
         }
         match link.wire.status() {
             TransactionStatus::Open => None,
             TransactionStatus::Failed => Some(self.swallowed()),
             TransactionStatus::Idle => Some(AbortReason::EndedByHand),
+        }
+    }
+
+    /// Errors that have not been undone.
+    fn unforgiven(&self) -> u64 {
+        self.client.conn().link.failures() - self.forgiven.load(Relaxed)
+    }
+
+    /// Undone are all errors but those before the savepoint.
+    fn forgive(&self, all_but: u64) {
+        self.forgiven.fetch_add(self.unforgiven() - all_but, Relaxed);
+        if all_but == 0 {
+            self.client.conn().link.forget_failures();
         }
     }
 
