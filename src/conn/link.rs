@@ -72,6 +72,12 @@ impl Link {
         self.wire.errors() + self.calls.timeouts()
     }
 
+    /// Forbids every further write, which ends the connection: the server rolls back what is open.
+    pub(super) fn end(&self) {
+        self.wire.seal();
+        self.pulse.wake();
+    }
+
     /// Ends whatever the server is still doing for us. Tells whether the connection is quiet; `false` is for ever.
     ///
     /// A COMMIT is never cancelled: it may have been applied already, and then the cancel would only hide that.

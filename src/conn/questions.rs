@@ -24,7 +24,7 @@ impl Questions {
     /// Resolves when the task has found everything at rest, after this was asked; with `false` if it has ended.
     pub(super) async fn ask(&self) -> bool {
         let question = self.asked.fetch_add(1, AcqRel) + 1;
-        self.task.wake();
+        self.wake();
         loop {
             let told = self.told.notified(); // from here on, nothing is missed
             if self.answered.load(Acquire) >= question {
@@ -35,6 +35,10 @@ impl Questions {
             }
             told.await;
         }
+    }
+
+    pub(super) fn wake(&self) {
+        self.task.wake();
     }
 
     /// The task looks at what there is to do. Returns the last question that this can answer.

@@ -92,6 +92,11 @@ impl Pulse {
         self.questions.ask().await
     }
 
+    /// Has the driver look at the connection, and notice that it is sealed.
+    pub(super) fn wake(&self) {
+        self.questions.wake();
+    }
+
     /// Whether the server takes no writes: a standby, or one made so by its settings. `None` if it does not tell, as before version 14.
     pub(super) fn is_read_only(&self) -> Option<bool> {
         ROLES[usize::from(self.role.load(Relaxed))]

@@ -220,11 +220,11 @@ impl Transaction {
         match Arc::try_unwrap(self.core) {
             Ok(core) if !core.client.conn().link.calls.are_under_way() => Some(core),
             Ok(core) => {
-                core.client.conn().link.wire.seal();
+                core.client.conn().link.end();
                 None
             }
             Err(core) => {
-                core.client.conn().link.wire.seal();
+                core.client.conn().link.end();
                 None
             }
         }
