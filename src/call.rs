@@ -50,7 +50,13 @@ impl Shared {
 
     /// Of a caller who has said nothing else.
     fn terms(&self) -> Terms {
-        Terms { deadline: None, timeout: Some(self.query_timeout), operation: None, is_cached: true }
+        Terms {
+            deadline: None,
+            timeout: Some(self.query_timeout),
+            operation: None,
+            is_cached: true,
+            is_transaction: false,
+        }
     }
 
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
@@ -207,7 +213,8 @@ impl<'a> Call<'a> {
     fn terms(&self) -> Terms {
         let pools = self.shared.terms();
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
-        Terms { deadline: self.deadline, timeout, operation: self.operation, is_cached: self.is_cached }
+        let (deadline, operation, is_cached) = (self.deadline, self.operation, self.is_cached);
+        Terms { deadline, timeout, operation, is_cached, is_transaction: false }
     }
 
     /// A connection. Its [`time_left`](Client::time_left) is the call's.

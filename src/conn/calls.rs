@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use super::link::Link;
-use super::queries::now;
+use super::queries::{Terms, now};
 use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
@@ -33,6 +33,8 @@ struct State {
     is_stopping: bool,
     /// A cancel was sent, and no statement has passed since: it might yet hit the next.
     may_hit: bool,
+    /// A call given up may have begun a transaction.
+    may_be_open: bool,
     timeouts: u64,
     /// A statement was found to be outdated or lost.
     was_outdated: bool,
@@ -77,9 +79,15 @@ impl Calls {
         self.lock().may_hit
     }
 
-    /// A statement has passed: no cancel sent before can hit another.
+    /// Whether a call given up may have begun a transaction.
+    pub(super) fn may_be_open(&self) -> bool {
+        self.lock().may_be_open
+    }
+
+    /// Nothing is left of the calls given up: no cancel that could hit another, no transaction.
     pub(super) fn have_passed(&self) {
-        self.lock().may_hit = false;
+        let mut state = self.lock();
+        (state.may_hit, state.may_be_open) = (false, false);
     }
 
     /// Waits while calls given up are being stopped in the background.
@@ -104,8 +112,7 @@ pub(super) struct Flight {
     /// Writes attempted before it began.
     attempts: u64,
     begun: Instant,
-    /// What the caller called it.
-    operation: Option<&'static str>,
+    terms: Terms,
     /// Whether it began within a transaction.
     was_open: bool,
     is_answered: bool,
@@ -113,25 +120,26 @@ pub(super) struct Flight {
 
 impl Flight {
     /// Begins a call, unless something of the calls given up before may be left.
-    pub(super) fn begin_at_once(link: &Arc<Link>, operation: Option<&'static str>) -> Option<Self> {
+    pub(super) fn begin_at_once(link: &Arc<Link>, terms: Terms) -> Option<Self> {
         let mut state = link.calls.lock();
-        if state.may_hit { None } else { Self::begin_in(&mut state, link, operation) }
+        if state.may_hit || state.may_be_open { None } else { Self::begin_in(&mut state, link, terms) }
     }
 
-    fn begin_in(state: &mut State, link: &Arc<Link>, operation: Option<&'static str>) -> Option<Self> {
+    fn begin_in(state: &mut State, link: &Arc<Link>, terms: Terms) -> Option<Self> {
         if state.given_up || state.is_stopping {
             return None;
         }
         state.under_way += 1;
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let (link, attempts) = (Arc::clone(link), link.wire.attempts());
-        Some(Self { link, attempts, begun: now(), operation, was_open, is_answered: false })
+        Some(Self { link, attempts, begun: now(), terms, was_open, is_answered: false })
     }
 
-    /// Begins a call once nothing of the calls given up before is left. Not bounded. The call's first statement may be hit by a cancel.
-    pub(super) async fn begin(link: &Arc<Link>, operation: Option<&'static str>) -> Self {
+    /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see
+    /// [`clear_up`](super::settle::clear_up).
+    pub(super) async fn begin(link: &Arc<Link>, terms: Terms) -> Self {
         loop {
-            let begun = Self::begin_in(&mut link.calls.lock(), link, operation);
+            let begun = Self::begin_in(&mut link.calls.lock(), link, terms);
             if let Some(flight) = begun {
                 return flight;
             }
@@ -142,6 +150,13 @@ impl Flight {
         }
     }
 
+    /// It begins only now.
+    pub(super) fn anew(mut self) -> Self {
+        self.was_open = self.link.wire.status() != TransactionStatus::Idle;
+        self.attempts = self.link.wire.attempts();
+        self
+    }
+
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
@@ -149,7 +164,7 @@ impl Flight {
     /// The call's time was up before anything was sent.
     pub(super) fn not_begun(mut self) -> Error {
         self.is_answered = true;
-        let (operation, process_id) = (self.operation, self.link.process_id());
+        let (operation, process_id) = (self.terms.operation, self.link.process_id());
         Error::QueryTimeout { operation, after: Duration::ZERO, process_id, effect: Effect::NotApplied }
     }
 
@@ -182,12 +197,25 @@ impl Flight {
     }
 
     fn phase(&self) -> Phase {
-        if self.was_open { Phase::Transaction } else { Phase::Autocommit }
+        if self.link.wire.is_committing() {
+            Phase::Commit
+        } else if self.is_contained() {
+            Phase::Transaction
+        } else {
+            Phase::Autocommit
+        }
+    }
+
+    /// Whether nothing of it is applied until a COMMIT that is ours. One begun by hand may be committed by hand, come what may.
+    fn is_contained(&self) -> bool {
+        self.was_open && self.terms.is_transaction
     }
 
     fn conclude(mut self, phase: Phase, error: tokio_postgres::Error, lost: Option<Arc<Lost>>) -> Error {
-        self.is_answered = true;
         let link = &self.link;
+        // At one row too many the driver itself gives up, and the server goes on.
+        let is_an_end = error.as_db_error().is_some() || error.is_closed();
+        self.is_answered = is_an_end || link.wire.unanswered() == 0;
         let was_written = link.wire.attempts() != self.attempts;
         let failure = driver::failure(&error, was_written, phase, lost.as_deref());
         if failure.fate() == Fate::Discard {
@@ -199,7 +227,7 @@ impl Flight {
         let after = now().saturating_duration_since(self.begun);
         if failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout) {
             let (process_id, effect) = (link.process_id(), failure.effect());
-            return Error::QueryTimeout { operation: self.operation, after, process_id, effect };
+            return Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect };
         }
         Error::of_statement(error, was_written, phase, lost)
     }
@@ -207,10 +235,10 @@ impl Flight {
     /// The call is given up.
     pub(super) fn timed_out(self) -> Error {
         self.link.calls.lock().timeouts += 1;
-        // Within a transaction nothing is applied until its COMMIT, and there will be none.
-        let effect = if self.was_open { Effect::NotApplied } else { Effect::Unknown };
+        // There will be no COMMIT.
+        let effect = if self.is_contained() { Effect::NotApplied } else { Effect::Unknown };
         let after = now().saturating_duration_since(self.begun);
-        Error::QueryTimeout { operation: self.operation, after, process_id: self.link.process_id(), effect }
+        Error::QueryTimeout { operation: self.terms.operation, after, process_id: self.link.process_id(), effect }
     }
 }
 
@@ -219,6 +247,7 @@ impl Drop for Flight {
         let mut state = self.link.calls.lock();
         state.under_way -= 1;
         state.given_up |= !self.is_answered;
+        state.may_be_open |= !self.is_answered && !self.was_open;
         // Calls that are not tracked could be hit: then only the clean-up after the lease may cancel.
         let may_cancel = state.under_way == 0 && state.given_up && !state.is_stopping && !self.link.is_untracked();
         let Some(runtime) = Handle::try_current().ok().filter(|_| may_cancel) else { return };

@@ -74,6 +74,11 @@ impl Client {
     pub(super) fn terms(&self) -> Terms {
         self.terms
     }
+
+    /// From now on its statements belong to a [`Transaction`](super::Transaction).
+    pub(super) fn set_transaction(&mut self) {
+        self.terms.is_transaction = true;
+    }
 }
 
 impl Deref for Client {

@@ -28,6 +28,8 @@ pub(crate) struct Terms {
     pub(crate) operation: Option<&'static str>,
     /// Whether prepared statements are kept on the connection.
     pub(crate) is_cached: bool,
+    /// Whether they belong to a [`Transaction`](super::Transaction), which alone commits them.
+    pub(crate) is_transaction: bool,
 }
 
 impl Terms {
@@ -233,16 +235,14 @@ impl Client {
     /// Nothing is sent for a call whose time is up.
     pub(super) async fn begin(&self, limit: Deadline) -> Result<Flight, Error> {
         let link = &self.conn().link;
-        if let Some(flight) = Flight::begin_at_once(link, self.terms().operation) {
+        if let Some(flight) = Flight::begin_at_once(link, self.terms()) {
             return if limit.has_passed(flight.begun()) { Err(flight.not_begun()) } else { Ok(flight) };
         }
         let clean = async {
-            let flight = Flight::begin(link, self.terms().operation).await;
-            let is_safe = !link.calls.may_be_hit() || settle::fence(self.driver()).await;
-            if is_safe {
-                link.calls.have_passed();
-            }
-            flight
+            let flight = Flight::begin(link, self.terms()).await;
+            // If it is not clear, the connection has ended: its driver says so to the call.
+            settle::clear_up(link, self.driver()).await;
+            flight.anew()
         };
         let begun = now();
         match time::timeout_at(limit.instant().into(), clean).await {

@@ -11,6 +11,7 @@ use futures_util::future::join;
 use tokio::time;
 
 use super::Conn;
+use super::link::Link;
 use super::wire::TransactionStatus;
 
 pub(super) const LONGEST_SETTLING: Duration = Duration::from_secs(2);
@@ -40,10 +41,9 @@ async fn steps(conn: &mut Conn) -> bool {
         return false;
     }
     link.calls.are_gone();
-    if link.calls.may_be_hit() && !fence(&conn.object).await {
+    if !clear_up(link, &conn.object).await {
         return false;
     }
-    link.calls.have_passed();
     if link.wire.status() != TransactionStatus::Idle && conn.object.simple_query("ROLLBACK").await.is_err() {
         return false;
     }
@@ -54,8 +54,21 @@ async fn steps(conn: &mut Conn) -> bool {
     link.pulse.quiet().await && link.wire.status() == TransactionStatus::Idle
 }
 
+/// Removes what calls given up may have left behind: a cancel that could come late, a transaction that nobody knows of.
+pub(super) async fn clear_up(link: &Link, client: &tokio_postgres::Client) -> bool {
+    if link.calls.may_be_hit() && !fence(client).await {
+        return false;
+    }
+    let is_open = link.calls.may_be_open() && link.wire.status() != TransactionStatus::Idle;
+    if is_open && client.simple_query("ROLLBACK").await.is_err() {
+        return false;
+    }
+    link.calls.have_passed();
+    true
+}
+
 /// A statement that nobody misses: it may be cancelled, or refused in a failed transaction. Tells whether it has passed.
-pub(super) async fn fence(client: &tokio_postgres::Client) -> bool {
+async fn fence(client: &tokio_postgres::Client) -> bool {
     match client.simple_query("SELECT 1").await {
         Ok(_) => true,
         Err(error) => error.as_db_error().is_some() && !client.is_closed(),

@@ -114,8 +114,9 @@ impl Client {
     /// # Errors
     ///
     /// As every call.
-    pub async fn transaction_with(self, options: TransactionOptions) -> Result<Transaction, Error> {
+    pub async fn transaction_with(mut self, options: TransactionOptions) -> Result<Transaction, Error> {
         self.batch_execute(&options.begin()).await?;
+        self.set_transaction();
         self.conn().link.forget_failures();
         let forgiven = AtomicU64::new(self.conn().link.failures());
         let core = Core { client: self, forgiven, open_savepoints: AtomicU64::new(0), savepoints: AtomicU64::new(0) };
