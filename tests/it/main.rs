@@ -5,9 +5,12 @@
 mod cases;
 mod dial;
 mod errors;
+mod guard;
 mod layers;
 mod pool;
 mod proxy;
 mod server;
+mod statements;
 mod support;
 mod throwaway;
+mod transactions;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use failfast::Error;
 use tokio::time::timeout;
 
+use super::deadpool::{bare, said};
 use super::{LONG, shared};
 use crate::support::{eventually, server::Server};
 
@@ -54,4 +55,14 @@ async fn case_09_a_transaction_left_open_is_rolled_back() {
     drop(client);
     assert_eq!(pool.execute("INSERT INTO case_09 VALUES (2)", &[]).await.unwrap(), 1);
     assert_eq!(Server::shared().await.scalar("SELECT string_agg(id::text, ',') FROM case_09").await, "2");
+
+    let bare = bare(Server::shared().await.config(), 1);
+    let client = bare.get().await.unwrap();
+    client.batch_execute("BEGIN; INSERT INTO case_09 VALUES (3)").await.unwrap();
+    drop(client);
+    let written = bare.get().await.unwrap().execute("INSERT INTO case_09 VALUES (4)", &[]).await;
+    drop(bare);
+    let there = Server::shared().await.scalar("SELECT count(*) FROM case_09 WHERE id = 4").await;
+    println!("case 09: failfast: committed; deadpool: {}, then {there} rows", said(&written));
+    assert_eq!((written.unwrap(), there.as_str()), (1, "0"));
 }

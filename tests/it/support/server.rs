@@ -47,8 +47,27 @@ impl Server {
 
     /// A server for one test, with these settings.
     pub(crate) async fn own(settings: &[(&str, &str)]) -> Server {
+        Server::start_any(settings, &[]).await
+    }
+
+    /// A streaming standby of `primary`, with these settings: it reads only.
+    pub(crate) async fn standby(primary: &Server, settings: &[(&str, &str)]) -> Server {
+        let host = primary.exec("hostname -i").await;
+        let host = host.trim();
+        primary.exec("echo 'host replication all all scram-sha-256' >>\"$PGDATA/pg_hba.conf\"").await;
+        primary.execute("SELECT pg_reload_conf()").await;
+        let script = format!(
+            "mkdir -p \"$PGDATA\"
+            until pg_basebackup -d 'host={host} user={USER} password={PASSWORD}' -D \"$PGDATA\" -R -c fast; do sleep 0.2; done
+            chown -R postgres: \"$PGDATA\"; chmod 700 \"$PGDATA\"
+            exec $(command -v docker-entrypoint.sh || command -v postgres-entrypoint) postgres -c ssl=off \"$@\""
+        );
+        Server::start_any(settings, &["sh", "-c", &script, "sh"]).await
+    }
+
+    async fn start_any(settings: &[(&str, &str)], command: &[&str]) -> Server {
         for _ in 0..10 {
-            match Server::create(free_port(), settings).await {
+            match Server::create(free_port(), settings, command).await {
                 Ok(server) => return server,
                 Err(error) if error.contains("already allocated") || error.contains("already in use") => continue,
                 Err(error) => panic!("no server: {error}"),
@@ -57,15 +76,17 @@ impl Server {
         panic!("no server: every port tried was taken");
     }
 
-    async fn create(port: u16, settings: &[(&str, &str)]) -> Result<Server, String> {
-        let arguments = settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
+    async fn create(port: u16, settings: &[(&str, &str)], command: &[&str]) -> Result<Server, String> {
+        let defaults = [("fsync", "off")];
+        let arguments =
+            defaults.iter().chain(settings).flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
         let request = docker::image()
             .await
             .with_mapped_port(port, 5432.tcp())
             .with_env_var("POSTGRES_USER", USER)
             .with_env_var("POSTGRES_PASSWORD", PASSWORD)
             .with_env_var("POSTGRES_DB", DATABASE)
-            .with_cmd(["-c".to_owned(), "fsync=off".to_owned()].into_iter().chain(arguments));
+            .with_cmd(command.iter().map(|word| (*word).to_owned()).chain(arguments));
         let container = Container::start(request).await?;
         let host = container.run("host", async |container| container.get_host().await).await.to_string();
         let mut found = lookup_host((host, port)).await.map_err(|error| error.to_string())?;

@@ -1,0 +1,70 @@
+//! Cancels that race the end of the statement they are meant for.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use failfast::{Error, Pool};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+
+use super::LONG;
+use super::deadpool;
+use crate::support::{proxy::Proxy, server::Server};
+
+const CANCELS: u64 = 1_000;
+const CONNECTIONS: usize = 8;
+const SLEEP: &str = "SELECT pg_sleep($1)";
+/// What the caller has.
+const PATIENCE: Duration = Duration::from_millis(3);
+
+/// How long a statement takes, in seconds, that ends by itself about when its cancel comes.
+fn about(milliseconds: Range<f64>) -> f64 {
+    (milliseconds.start + fastrand::f64() * (milliseconds.end - milliseconds.start)) / 1e3
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_08_no_cancel_hits_another_statement() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let config = server.config_at(proxy.addr());
+    let builder = Pool::builder(config).name("case_08").max_size(CONNECTIONS).acquire_timeout(LONG).query_timeout(LONG);
+    let pool = builder.build().unwrap();
+    pool.warm_up(CONNECTIONS, LONG).await.unwrap();
+    let dials = proxy.accepted();
+    let cancels = || proxy.accepted() - dials;
+
+    let callers = (0..CONNECTIONS).map(|caller| {
+        let (pool, cancels) = (&pool, &cancels);
+        async move {
+            let mut n = 0;
+            while cancels() < CANCELS {
+                n += 1;
+                // Late, on a connection that is given back; or dropped, on one that is kept.
+                let next = if caller % 2 == 0 {
+                    let late = pool.call().timeout(PATIENCE).query(SLEEP, &[&about(4.0..11.0)]).await;
+                    assert!(matches!(late, Ok(_) | Err(Error::QueryTimeout { .. })), "{late:?}");
+                    pool.query_one("SELECT $1::int", &[&n]).await
+                } else {
+                    let client = pool.get().await.unwrap();
+                    let _ = timeout(PATIENCE, client.query(SLEEP, &[&about(4.0..11.0)])).await;
+                    client.query_one("SELECT $1::int", &[&n]).await
+                };
+                assert_eq!(next.unwrap().get::<_, i32>(0), n);
+            }
+        }
+    });
+    join_all(callers).await;
+
+    let client = deadpool::client(server.config(), "case_08").await;
+    let mut hit = 0;
+    for _ in 0..100 {
+        let _ = timeout(PATIENCE, client.query(SLEEP, &[&about(3.0..5.0)])).await;
+        let _ = client.cancel_token().cancel_query(NoTls).await;
+        let next = client.query_one("SELECT 1", &[]).await;
+        hit += u32::from(next.is_err_and(|error| error.code() == Some(&SqlState::QUERY_CANCELED)));
+    }
+    let cancels = cancels();
+    println!("case 08: failfast: 0 hit by {cancels} cancels; deadpool, with the driver's own cancel: {hit} by 100");
+}

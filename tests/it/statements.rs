@@ -1,0 +1,100 @@
+//! What is prepared on a connection, and what stays there.
+
+use std::time::Duration;
+
+use failfast::{Client, Pool};
+use tokio::time::timeout;
+
+use crate::pool::{LONG, shared};
+use crate::support::{
+    proxy::{Proxy, Way},
+    server::Server,
+};
+
+/// By a statement that is not prepared itself.
+async fn prepared(client: &Client) -> String {
+    let names = "SELECT coalesce(string_agg(statement, ',' ORDER BY statement), '') FROM pg_prepared_statements";
+    let messages = client.simple_query(names).await.unwrap();
+    let row = messages.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    row.unwrap().to_owned()
+}
+
+async fn ask(client: &Client, n: i32) {
+    let row = client.query_one(&format!("SELECT {n}"), &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), n);
+}
+
+#[tokio::test]
+async fn the_statements_used_last_stay_prepared() {
+    let pool = shared("lru").await.max_size(1).statement_cache(2).build().unwrap();
+    let client = pool.get().await.unwrap();
+    for n in [1, 2, 1, 3] {
+        ask(&client, n).await;
+    }
+    assert_eq!(prepared(&client).await, "SELECT 1,SELECT 3");
+    drop(client);
+    let client = pool.get().await.unwrap();
+    assert_eq!(prepared(&client).await, "SELECT 1,SELECT 3", "they outlive the lease");
+    for n in 4..100 {
+        ask(&client, n).await;
+    }
+    assert_eq!(prepared(&client).await, "SELECT 98,SELECT 99");
+}
+
+async fn leaves_nothing(client: &Client) {
+    for _ in 0..3 {
+        ask(client, 1).await;
+        let row = client.query_one("SELECT $1::int + 1", &[&1]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), 2);
+        client.execute("SELECT $1::text", &[&"a"]).await.unwrap();
+        assert!(client.query("SELECT", &[]).await.is_ok());
+        assert!(client.query("NONSENSE", &[]).await.is_err());
+        assert_eq!(prepared(client).await, "");
+    }
+}
+
+#[tokio::test]
+async fn uncached_calls_leave_nothing_prepared() {
+    let pool = shared("uncached").await.max_size(1).build().unwrap();
+    leaves_nothing(&pool.call().uncached().get().await.unwrap()).await;
+    ask(&pool.get().await.unwrap(), 7).await;
+    assert_eq!(prepared(&pool.get().await.unwrap()).await, "SELECT 7");
+}
+
+#[tokio::test]
+async fn without_a_cache_nothing_stays_prepared() {
+    let pool = shared("no_cache").await.max_size(1).statement_cache(0).build().unwrap();
+    let client = pool.get().await.unwrap();
+    leaves_nothing(&client).await;
+    let tx = client.transaction().await.unwrap();
+    leaves_nothing_in(&tx).await;
+    tx.commit().await.unwrap();
+}
+
+async fn leaves_nothing_in(client: &Client) {
+    let row = client.query_one("SELECT $1::int + 2", &[&1]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 3);
+    assert_eq!(prepared(client).await, "");
+}
+
+/// The types of its parameters are learned in a transaction, which must not stay open.
+#[tokio::test]
+async fn an_uncached_call_given_up_leaves_no_transaction_open() {
+    let server = Server::shared().await;
+    server.execute("CREATE TABLE learning (n int)").await;
+    let proxy = Proxy::start(server.addr()).await;
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("learning").max_size(1).build().unwrap();
+    let client = pool.call().uncached().timeout(LONG).get().await.unwrap();
+    proxy.delay(Way::ToClient, Duration::from_millis(4));
+    for n in 1..=20 {
+        let sql = format!("INSERT INTO learning SELECT {n} WHERE $1::bool");
+        let insert = client.execute(&sql, &[&true]);
+        let _ = timeout(Duration::from_micros(900) * n, insert).await;
+        client.batch_execute(&format!("INSERT INTO learning VALUES ({})", n + 1_000)).await.unwrap();
+    }
+    drop(client);
+    assert_eq!(server.scalar("SELECT count(*) FROM learning WHERE n > 1000").await, "20");
+}
