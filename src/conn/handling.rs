@@ -20,12 +20,13 @@ use super::server_timeouts::ServerTimeouts;
 pub enum Reset {
     /// Nothing: for services that never change a session.
     Never,
-    /// A reset when a change was seen, or may have been missed: a `SET`, `LISTEN`, `DECLARE` or `CREATE` was completed, the server told of a
-    /// changed parameter, or the connection was used through the deref. The default. It costs nothing otherwise.
+    /// A reset when a change was seen, or may have been missed: a `SET`, `RESET`, `LISTEN`, `UNLISTEN`, `DECLARE`, `DISCARD` or `CREATE` was
+    /// completed, the server told of a changed parameter, or the connection was used through the deref. The default. It costs nothing
+    /// otherwise.
     ///
     /// What functions do within a tracked statement is not seen: `set_config()` of a parameter that the server does not report,
-    /// `pg_advisory_lock()`, `nextval()`, nor a temporary table made by `SELECT INTO`. (`SET LOCAL` and `pg_advisory_xact_lock()` end with their
-    /// transaction, and need no reset.)
+    /// `pg_advisory_lock()`, `nextval()`, nor a temporary table made by `SELECT INTO` or `CREATE TABLE AS`. (`SET LOCAL` and
+    /// `pg_advisory_xact_lock()` end with their transaction, and need no reset.)
     #[default]
     WhenSeen,
     /// A reset after every lease: one round trip in the background, during which the connection serves nobody.

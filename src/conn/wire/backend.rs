@@ -91,10 +91,12 @@ impl Heard {
     }
 }
 
-/// Whether a command with this tag may leave something in the session. `CREATE TABLE` is the tag of a temporary table and of any other.
+/// Whether a command with this tag may leave something in the session, or take away what the owner's hook had set. `CREATE TABLE` is the
+/// tag of a temporary table and of any other.
 /// Not seen are temporary tables made by `SELECT INTO` and `CREATE TABLE AS`, whose tag is that of a SELECT, and what functions do.
 fn leaves_something(tag: &[u8]) -> bool {
-    [&b"SET"[..], b"LISTEN", b"DECLARE", b"CREATE"].iter().any(|word| tag.starts_with(word))
+    let words = [&b"SET"[..], b"LISTEN", b"DECLARE", b"CREATE", b"RESET", b"DISCARD", b"UNLISTEN"];
+    words.iter().any(|word| tag.starts_with(word))
 }
 
 /// A field of an ErrorResponse or NoticeResponse.

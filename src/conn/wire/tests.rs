@@ -172,12 +172,12 @@ fn a_copy_by_simple_query_has_one_answer() {
 
 #[test]
 fn what_may_stay_in_the_session_is_seen() {
-    for tag in ["SET", "LISTEN", "DECLARE CURSOR", "CREATE TABLE"] {
+    for tag in ["SET", "LISTEN", "DECLARE CURSOR", "CREATE TABLE", "RESET", "DISCARD ALL", "UNLISTEN"] {
         let mut listener = started();
         read(&mut listener, &[(b'C', tag.as_bytes())]);
         assert!(listener.wire.has_touched_session(), "{tag}");
         listener.wire.forget_session();
-        read(&mut listener, &[(b'C', b"SELECT 1\0"), (b'C', b"RESET\0")]);
+        read(&mut listener, &[(b'C', b"SELECT 1\0"), (b'C', b"INSERT 0 1\0")]);
         assert!(!listener.wire.has_touched_session());
     }
     let mut listener = started();

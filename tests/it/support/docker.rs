@@ -133,6 +133,12 @@ pub(super) async fn image() -> GenericImage {
     }
 }
 
+/// The image built here, which has PgBouncer, if it is there.
+pub(super) async fn image_with_pgbouncer() -> Option<GenericImage> {
+    let found = on_own_runtime(async { engine().await.inspect_image(BUILT_HERE).await }).await;
+    found.ok().and(BUILT_HERE.split_once(':')).map(|(name, tag)| GenericImage::new(name, tag))
+}
+
 async fn find_image() -> Option<String> {
     if let Ok(name) = std::env::var("FAILFAST_TEST_IMAGE") {
         return Some(name);

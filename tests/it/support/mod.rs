@@ -1,6 +1,8 @@
-//! What the tests stand on: a real server in a container ([`server`]) and a network that fails on command ([`proxy`]).
+//! What the tests stand on: a real server in a container ([`server`]), a pooler in
+//! front of it ([`pgbouncer`]) and a network that fails on command ([`proxy`]).
 
 mod docker;
+pub(crate) mod pgbouncer;
 pub(crate) mod proxy;
 pub(crate) mod server;
 

@@ -3,7 +3,10 @@
 //! [`Server::shared`] is for tests that only use it. A test that hurts its server starts one of its own; the faults
 //! take `&mut self`, so nobody hurts the shared one by accident. The address stays the same over stop and start.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use testcontainers::{ImageExt, bollard::query_parameters::KillContainerOptions, core::IntoContainerPort};
 use tokio::{
@@ -18,8 +21,8 @@ use super::{
     free_port,
 };
 
-const USER: &str = "failfast";
-const PASSWORD: &str = "secret";
+pub(super) const USER: &str = "failfast";
+pub(super) const PASSWORD: &str = "secret";
 const DATABASE: &str = "failfast";
 
 /// How long a server may take until it accepts connections, also after a crash.
@@ -104,6 +107,12 @@ impl Server {
     /// Where the server listens, from here.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where other containers reach it.
+    pub(super) async fn inner_addr(&self) -> SocketAddr {
+        let ip: IpAddr = self.exec("hostname -i").await.trim().parse().expect("one address");
+        (ip, 5432).into()
     }
 
     /// How to connect as the superuser.

@@ -1,0 +1,63 @@
+//! A real PgBouncer in transaction mode, in a container of its own, in front of a server.
+
+use std::{net::SocketAddr, time::Duration};
+
+use testcontainers::{ImageExt, core::IntoContainerPort};
+use tokio_postgres::NoTls;
+
+use super::{
+    docker::{self, Container},
+    eventually, free_port,
+    server::{PASSWORD, Server, USER},
+};
+
+/// How long it may take until it serves.
+const START: Duration = Duration::from_secs(60);
+
+/// A PgBouncer; its container is removed on drop.
+#[derive(Debug)]
+pub(crate) struct PgBouncer {
+    _container: Container,
+    addr: SocketAddr,
+}
+
+impl PgBouncer {
+    /// With two connections to the server, and these settings (`name = value` ...). `None` where there is no image with the program:
+    /// `scripts/postgres-image` makes it.
+    pub(crate) async fn start(server: &Server, settings: &[&str]) -> Option<PgBouncer> {
+        let image = docker::image_with_pgbouncer().await?;
+        let upstream = server.inner_addr().await;
+        let settings = settings.join("\n");
+        let script = format!(
+            r#"cat >/tmp/users <<END
+"{USER}" "{PASSWORD}"
+END
+cat >/tmp/pgbouncer.ini <<END
+[databases]
+* = host={ip} port={port}
+[pgbouncer]
+listen_addr = 0.0.0.0
+listen_port = 6432
+auth_type = scram-sha-256
+auth_file = /tmp/users
+pool_mode = transaction
+default_pool_size = 2
+{settings}
+END
+exec postgres-entrypoint pgbouncer /tmp/pgbouncer.ini"#,
+            ip = upstream.ip(),
+            port = upstream.port(),
+        );
+        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let request = image.with_mapped_port(addr.port(), 6432.tcp()).with_cmd(["sh", "-c", &script]);
+        let container = Container::start(request).await.unwrap_or_else(|error| panic!("no PgBouncer: {error}"));
+        let config = server.config_at(addr);
+        eventually("PgBouncer serves", START, async || config.connect(NoTls).await.is_ok()).await;
+        Some(PgBouncer { _container: container, addr })
+    }
+
+    /// Where it listens, from here.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
