@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use failfast::{ConnectError, Error, Pool};
 
+use crate::support::eventually;
+
 /// More than anything here takes, on however busy a machine.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -21,6 +23,24 @@ async fn refusal(pool: &Pool) -> ConnectError {
         Err(Error::Connect { source, .. }) => source,
         other => panic!("{other:?}"),
     }
+}
+
+/// A statement that timed out is stopped on the server, over a connection like that of the statement, which is kept.
+async fn stops_what_timed_out(pool: &Pool) {
+    let watcher = pool.get_timeout(LONG).await.unwrap();
+    let statement = pool.get_timeout(LONG).await.unwrap();
+    let pid = statement.process_id().unwrap();
+    drop(statement);
+    let late = pool.call().timeout(Duration::from_millis(100)).query("SELECT pg_sleep(60)", &[]).await;
+    let Err(Error::QueryTimeout { process_id, .. }) = late else { panic!("{late:?}") };
+    assert_eq!(process_id, Some(pid));
+    eventually("the statement is stopped", Duration::from_secs(10), async || {
+        let state = watcher.query_one("SELECT state FROM pg_stat_activity WHERE pid = $1", &[&pid]).await;
+        state.unwrap().get::<_, &str>(0) == "idle"
+    })
+    .await;
+    let again = pool.get_timeout(LONG).await.unwrap();
+    assert_eq!(again.process_id(), Some(pid));
 }
 
 /// The first column of the answer, on a connection of this pool.

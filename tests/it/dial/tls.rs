@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
-use super::{refusal, scalar};
+use super::{refusal, scalar, stops_what_timed_out};
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
 const ENCRYPTED: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
@@ -104,6 +104,18 @@ async fn tls_is_used_where_authority_and_host_are_right() {
         ] {
             let pool = build(tls.at(host, settings), &tls.authority);
             assert_eq!(scalar(&pool, ENCRYPTED).await, encrypted, "{host} {settings}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_timed_out_is_stopped_through_tls() {
+    let tls = Tls::shared().await;
+    for build in BUILDS {
+        for settings in ["sslmode=require", "sslmode=require sslnegotiation=direct"] {
+            let pool = build(tls.at("host=localhost", settings), &tls.authority);
+            assert_eq!(scalar(&pool, ENCRYPTED).await, "true");
+            stops_what_timed_out(&pool).await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use failfast::{ConnectErrorKind, Pool};
 
-use super::{refusal, scalar};
+use super::{refusal, scalar, stops_what_timed_out};
 use crate::throwaway::Throwaway;
 
 #[tokio::test]
@@ -29,6 +29,7 @@ async fn a_folder_is_a_unix_socket() {
     let pool = Pool::builder(config.clone()).build().unwrap();
     assert_eq!(scalar(&pool, address).await, "none");
     assert_ne!(scalar(&over_tcp, address).await, "none");
+    stops_what_timed_out(&pool).await;
 
     #[cfg(feature = "native-tls")]
     {
