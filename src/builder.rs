@@ -128,7 +128,8 @@ impl PoolBuilder {
     /// How many prepared statements each connection keeps; the least recently used is forgotten first. 0 to 100,000. Default 256.
     ///
     /// 0 prepares nothing that stays, as [`Call::uncached`](crate::Call::uncached): for a pooler in transaction mode that does not track
-    /// prepared statements (PgBouncer with `max_prepared_statements = 0`).
+    /// prepared statements (PgBouncer with `max_prepared_statements = 0`). There, [`Client::prepare`](crate::Client::prepare) only works within
+    /// a transaction.
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements;
         self

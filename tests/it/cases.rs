@@ -1,11 +1,15 @@
 //! The nastiest things that happen to a connection, each made for real, by the numbers of `docs/failure-cases.md`. Bare deadpool-postgres
 //! goes through the same, and its result is printed beside ours.
 
+mod black_holes;
 mod cancels;
 mod deadpool;
+mod endings;
 mod leftovers;
 mod migrations;
+mod pgbouncer;
 mod standby;
+mod storms;
 mod transactions;
 mod unknown;
 

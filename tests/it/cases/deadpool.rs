@@ -1,23 +1,77 @@
-//! Bare deadpool-postgres, as it comes: what failfast is compared with.
+//! Bare deadpool-postgres in the same case: as it comes, but for a bound where it would hang.
 
 use std::error::Error;
+use std::fmt;
+use std::time::Duration;
 
 use deadpool_postgres::{Manager, Object, Pool};
+use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls};
 
-pub(super) fn bare(config: Config, max_size: usize) -> Pool {
+/// Who has no answer by then gets none, where nothing has to be dialed.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Failed(String),
+    Hangs,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Failed(why) => write!(f, "{why}"),
+            Self::Hangs => f.write_str("no answer"),
+        }
+    }
+}
+
+pub(super) fn bare(mut config: Config, name: &str, max_size: usize) -> Pool {
+    config.application_name(format!("{name}_deadpool"));
     Pool::builder(Manager::new(config, NoTls)).max_size(max_size).build().unwrap()
 }
 
 /// The only client of a pool of its own.
-pub(super) async fn client(mut config: Config, name: &str) -> Object {
-    bare(config.application_name(name).clone(), 1).get().await.unwrap()
+pub(super) async fn client(config: Config, name: &str) -> Object {
+    bare(config, name, 1).get().await.unwrap()
 }
 
-/// What a caller would see of a result, and of its cause.
-pub(super) fn said<T, E: Error>(result: &Result<T, E>) -> String {
+/// What a caller would see of a result, and of its causes.
+pub(super) fn said<T, E: Error + 'static>(result: &Result<T, E>) -> String {
     match result {
         Ok(_) => "Ok".to_owned(),
-        Err(error) => error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+        Err(error) => chain(error),
     }
+}
+
+/// One statement on a connection of its own, as our one-shots.
+pub(super) async fn call(pool: &Pool, sql: &str) -> Outcome {
+    call_within(BOUND, pool, sql).await
+}
+
+pub(super) async fn call_within(bound: Duration, pool: &Pool, sql: &str) -> Outcome {
+    let call = async {
+        pool.get().await?.query(sql, &[]).await?;
+        Ok::<_, Box<dyn Error>>(())
+    };
+    match timeout(bound, call).await {
+        Ok(Ok(())) => Outcome::Done,
+        Ok(Err(error)) => Outcome::Failed(chain(&*error)),
+        Err(_) => Outcome::Hangs,
+    }
+}
+
+/// An error with its causes, each once: some print their cause with themselves.
+pub(super) fn chain(mut error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    while let Some(cause) = error.source() {
+        if !line.contains(&cause.to_string()) {
+            line = format!("{line}: {cause}");
+        }
+        error = cause;
+    }
+    line
 }

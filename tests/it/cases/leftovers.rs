@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use failfast::Error;
 use tokio::time::timeout;
 
-use super::deadpool::{bare, said};
+use super::deadpool::{Outcome, bare, call, said};
 use super::{LONG, shared};
 use crate::support::{eventually, server::Server};
 
@@ -33,17 +33,43 @@ async fn case_06_dropped_future_keeps_nobody_waiting() {
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         eventually("the statement is gone", LONG, async || running("case_06").await == "0").await;
     }
+
+    let deadpool = bare(Server::shared().await.config(), "case_06", 1);
+    let client = deadpool.get().await.unwrap();
+    assert!(timeout(Duration::from_millis(100), client.query("SELECT pg_sleep(60)", &[])).await.is_err());
+    drop(client);
+    let outcome = call(&deadpool, "SELECT 7").await;
+    println!("case 06: failfast serves the next borrower; deadpool: {outcome}");
+    assert_eq!(outcome, Outcome::Hangs);
+    terminate("case_06_deadpool").await;
+}
+
+async fn terminate(name: &str) {
+    let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ";
+    Server::shared().await.execute(&format!("{all}'{name}'")).await;
 }
 
 #[tokio::test]
 async fn case_07_timed_out_query_is_gone_from_the_server() {
+    const LOCKED: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'case_07'::regclass";
+    const SLOW: &str = "INSERT INTO case_07 SELECT 1 FROM pg_sleep(60)";
+    let server = Server::shared().await;
+    server.execute("CREATE TABLE IF NOT EXISTS case_07 (id int)").await;
     let pool = shared("case_07").await.max_size(1).build().unwrap();
     let first = pool.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
-    let late = pool.call().timeout(Duration::from_millis(100)).execute("SELECT pg_sleep(60)", &[]).await;
+    let late = pool.call().timeout(Duration::from_millis(100)).execute(SLOW, &[]).await;
     assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
     eventually("the statement is gone", Duration::from_secs(2), async || running("case_07").await == "0").await;
+    assert_eq!(server.scalar(LOCKED).await, "0");
     let again = pool.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
     assert_eq!(first, again, "the connection was settled, not thrown away");
+
+    let deadpool = bare(server.config(), "case_07", 1);
+    assert_eq!(call(&deadpool, SLOW).await, Outcome::Hangs);
+    let (running, locked) = (running("case_07_deadpool").await, server.scalar(LOCKED).await);
+    println!("case 07: failfast 0 running, 0 locks; deadpool: {running} running, {locked} locks");
+    assert_eq!((running.as_str(), locked.as_str()), ("1", "1"));
+    terminate("case_07_deadpool").await;
 }
 
 #[tokio::test]
@@ -56,7 +82,7 @@ async fn case_09_a_transaction_left_open_is_rolled_back() {
     assert_eq!(pool.execute("INSERT INTO case_09 VALUES (2)", &[]).await.unwrap(), 1);
     assert_eq!(Server::shared().await.scalar("SELECT string_agg(id::text, ',') FROM case_09").await, "2");
 
-    let bare = bare(Server::shared().await.config(), 1);
+    let bare = bare(Server::shared().await.config(), "case_09", 1);
     let client = bare.get().await.unwrap();
     client.batch_execute("BEGIN; INSERT INTO case_09 VALUES (3)").await.unwrap();
     drop(client);

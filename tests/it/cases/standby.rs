@@ -74,7 +74,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     assert_eq!(runs.into_inner(), 2);
 
     eventually("replayed", LONG, has_row).await;
-    let bare = bare(standby.config(), 1);
+    let bare = bare(standby.config(), "case_20", 1);
     let mut client = bare.get().await.unwrap();
     let bare_read = async {
         let mut tx = client.transaction().await.unwrap();

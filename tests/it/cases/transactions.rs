@@ -170,7 +170,7 @@ async fn case_10_a_transaction_given_up_at_any_moment_is_not_passed_on() {
     assert_eq!(server.scalar("SELECT count(*) FROM case_10 WHERE id = 1").await, "20");
     assert_eq!(server.scalar("SELECT count(*) % 2 FROM case_10 WHERE id = 0").await, "0", "all or nothing");
 
-    let bare = bare(config, 1);
+    let bare = bare(config, "case_01", 1);
     let client = bare.get().await.unwrap();
     assert!(timeout(Duration::from_millis(1), client.batch_execute("BEGIN")).await.is_err());
     drop(client);

@@ -40,7 +40,7 @@ async fn case_04_a_commit_cut_off_is_unknown() {
         assert_eq!((committed.as_ref().unwrap_err().effect(), runs.into_inner()), (Effect::Unknown, 1));
         assert_eq!(server.scalar("SELECT count(*) FROM case_04").await, there);
 
-        let mut client = bare(config.clone(), 1).get().await.unwrap();
+        let mut client = bare(config.clone(), "unknown", 1).get().await.unwrap();
         let tx = client.transaction().await.unwrap();
         proxy.arm(cut);
         let bare = tx.commit().await;
@@ -79,7 +79,7 @@ async fn case_17_a_write_in_flight_at_an_immediate_stop_is_not_run_again() {
     let pool = Pool::builder(server.config()).name("case_17").build().unwrap();
     let insert = "INSERT INTO case_17 SELECT 1 FROM pg_sleep(600)";
     let calls = async {
-        let bare = bare(server.config(), 1).get().await.unwrap();
+        let bare = bare(server.config(), "unknown", 1).get().await.unwrap();
         let unbounded = pool.call().timeout(6 * LONG);
         tokio::join!(unbounded.execute(insert, &[]), bare.execute(insert, &[]))
     };
@@ -125,7 +125,7 @@ async fn case_24_a_commit_that_waits_for_a_standby_is_never_cancelled() {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
     assert_eq!(server.scalar(waiting).await, "1");
 
-    let bare = bare(server.config(), 1);
+    let bare = bare(server.config(), "unknown", 1);
     let mut client = bare.get().await.unwrap();
     let commit = async {
         let tx = client.transaction().await.unwrap();
