@@ -8,6 +8,7 @@ mod acquire;
 mod memory;
 mod overload;
 mod queries;
+mod rows;
 #[path = "../../examples/support/mod.rs"]
 mod support;
 
@@ -58,6 +59,7 @@ async fn main() -> ExitCode {
     memory::measure(&server, &mut report).await;
     queries::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;
+    rows::measure(&server, &mut report).await;
     if report.is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
