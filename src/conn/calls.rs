@@ -4,6 +4,12 @@
 //! running. From then on no call begins on this connection until it is known to be quiet; and it is stopped on the server as soon as no
 //! other call could be hit by that.
 
+pub(super) mod copy;
+mod pace;
+pub(super) mod queries;
+pub(super) mod rows;
+pub(super) mod statements;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,8 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time;
 
+use self::queries::{Terms, now};
 use super::link::Link;
-use super::queries::{Terms, now};
 use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
@@ -107,7 +113,7 @@ impl Calls {
 }
 
 /// A call under way. Dropped without its answer, it is given up.
-pub(super) struct Flight {
+pub(crate) struct Flight {
     link: Arc<Link>,
     /// Writes attempted before it began.
     attempts: u64,

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time;
 
-use super::identity::Identity;
-use super::route::Route;
+use super::dial::identity::Identity;
+use super::dial::route::Route;
 use super::wire::Wire;
 
 /// Cancels of one pool at a time: each costs the server a process.

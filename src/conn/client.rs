@@ -7,7 +7,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use tokio_postgres::CancelToken;
 
-use super::queries::{Terms, now};
+use super::calls::queries::{Terms, now};
 use super::{Conn, Dialer};
 use crate::slots::Lease;
 

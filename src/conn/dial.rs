@@ -1,5 +1,15 @@
 //! Makes one connection: names looked up anew, hosts tried in order, everything under one deadline.
 
+pub(super) mod factory;
+pub(super) mod hooks;
+mod hosts;
+pub(super) mod identity;
+pub(super) mod route;
+pub(super) mod secure;
+pub(super) mod server_timeouts;
+mod session;
+pub(super) mod socket;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +21,11 @@ use tokio::time::{self, Instant};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use self::hosts::{Target, in_order_of, targets};
+use self::route::{Place, Route};
+use self::secure::Connector;
 use super::Conn;
 use super::handling::Handling;
-use super::hosts::{Target, in_order_of, targets};
-use super::route::{Place, Route};
-use super::secure::Connector;
-use super::session;
 use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
 use crate::slots::{Connection as _, Dial};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::cancel::MOST_CANCELS;
-use super::hooks::Hooks;
-use super::server_timeouts::ServerTimeouts;
+use super::dial::hooks::Hooks;
+use super::dial::server_timeouts::ServerTimeouts;
 
 /// What is done about a session's state before another caller gets the connection: settings, `LISTEN`, cursors, temporary tables,
 /// sequences' `currval`, advisory locks.

@@ -3,26 +3,10 @@
 mod calls;
 mod cancel;
 mod client;
-mod copy;
 mod dial;
-mod epitaph;
-mod factory;
 mod handling;
-mod hooks;
-mod hosts;
-mod identity;
 mod link;
-mod pace;
-mod queries;
-mod questions;
-mod route;
-mod rows;
-mod secure;
-mod server_timeouts;
-mod session;
 mod settle;
-mod socket;
-mod statements;
 mod stream;
 mod task;
 #[cfg(test)]
@@ -35,24 +19,24 @@ use std::sync::Arc;
 use deadpool_postgres::{ClientWrapper, Object, StatementCache};
 use tokio_postgres::config::TargetSessionAttrs;
 
+pub use self::calls::copy::{CopyIn, CopyOut};
+pub(crate) use self::calls::queries::Terms;
+pub use self::calls::rows::RowStream;
+pub use self::calls::statements::AsStatement;
+use self::calls::statements::Statements;
 use self::cancel::Canceller;
 pub use self::client::Client;
-pub use self::copy::{CopyIn, CopyOut};
 pub(crate) use self::dial::Dialer;
+pub use self::dial::hooks::Credentials;
+pub(crate) use self::dial::hooks::Hooks;
+use self::dial::identity::Identity;
+use self::dial::route::Route;
+pub(crate) use self::dial::secure::Connector;
+pub use self::dial::server_timeouts::ServerTimeouts;
+pub use self::dial::socket::Socket;
 pub(crate) use self::handling::Handling;
 pub use self::handling::Reset;
-pub use self::hooks::Credentials;
-pub(crate) use self::hooks::Hooks;
-use self::identity::Identity;
 use self::link::Link;
-pub(crate) use self::queries::Terms;
-use self::route::Route;
-pub use self::rows::RowStream;
-pub(crate) use self::secure::Connector;
-pub use self::server_timeouts::ServerTimeouts;
-pub use self::socket::Socket;
-pub use self::statements::AsStatement;
-use self::statements::Statements;
 use self::task::Task;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
@@ -88,7 +72,7 @@ impl Conn {
         handling: Handling,
     ) -> Self {
         let identity = Identity::of(&client);
-        let object = factory::wrap(client).await;
+        let object = dial::factory::wrap(client).await;
         let wanted_role = match route.config.get_target_session_attrs() {
             TargetSessionAttrs::ReadOnly => Some(true),
             TargetSessionAttrs::ReadWrite => Some(false),

@@ -12,11 +12,11 @@ use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, Error};
 
-use super::socket::Socket;
+use super::dial::socket::Socket;
 use super::wire::{Listener, Wire};
 
 /// A finished stream.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     inner: Box<dyn TlsStream + Send + Unpin>,
     is_tls: bool,
     listener: Listener,

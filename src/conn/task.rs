@@ -3,6 +3,9 @@
 //! It polls the driver for messages, so that it learns how the connection ends; watches the server's role; and answers the question
 //! whether everything is at rest.
 
+pub(super) mod epitaph;
+mod questions;
+
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,8 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time;
 use tokio_postgres::Connection;
 
-use super::epitaph::Epitaph;
-use super::questions::Questions;
+use self::epitaph::Epitaph;
+use self::questions::Questions;
 use super::stream::Stream;
 use super::wire::Wire;
 use crate::error::Lost;

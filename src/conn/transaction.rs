@@ -13,7 +13,7 @@ use tokio::time;
 use tokio_postgres::IsolationLevel;
 
 use super::Client;
-use super::queries::now;
+use super::calls::queries::now;
 use super::wire::{Tag, TransactionStatus};
 use crate::error::{AbortReason, Error};
 use crate::policy::Effect;

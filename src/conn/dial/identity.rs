@@ -17,17 +17,17 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 /// Of one driver's client: the message that cancels its queries. It holds a secret, so it is never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Identity(Arc<[u8]>);
+pub(crate) struct Identity(Arc<[u8]>);
 
 impl Identity {
-    pub(super) fn of(client: &Client) -> Self {
+    pub(crate) fn of(client: &Client) -> Self {
         let mut memory = Memory(Vec::new());
         let sent = client.cancel_token().cancel_query_raw(&mut memory, NoHandshake).now_or_never();
         debug_assert!(matches!(sent, Some(Ok(()))), "memory takes everything at once");
         Self(memory.0.into())
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

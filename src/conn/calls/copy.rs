@@ -10,10 +10,10 @@ use bytes::{Buf, Bytes};
 use futures_util::{SinkExt, Stream};
 use tokio_postgres::{CopyInSink, CopyOutStream};
 
-use super::Client;
-use super::calls::Flight;
+use super::Flight;
 use super::pace::Pace;
 use super::queries::{Terms, bounded, now};
+use crate::conn::Client;
 use crate::error::Error;
 
 /// The data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. Dropped before [`finish`](Self::finish) has returned, it aborts the copy;
@@ -33,7 +33,7 @@ impl<T> CopyIn<'_, T>
 where
     T: Buf + Send + 'static,
 {
-    pub(super) fn new(sink: CopyInSink<T>, flight: Flight, terms: Terms) -> Self {
+    pub(crate) fn new(sink: CopyInSink<T>, flight: Flight, terms: Terms) -> Self {
         Self { open: Some((Box::pin(sink), flight)), terms, client: PhantomData }
     }
 
@@ -90,7 +90,7 @@ pub struct CopyOut<'a> {
 }
 
 impl CopyOut<'_> {
-    pub(super) fn new(data: CopyOutStream, flight: Flight, terms: Terms) -> Self {
+    pub(crate) fn new(data: CopyOutStream, flight: Flight, terms: Terms) -> Self {
         Self { data: Some(Box::pin(data)), pace: Pace::new(flight, terms), client: PhantomData }
     }
 }

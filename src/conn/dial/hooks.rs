@@ -74,7 +74,7 @@ impl Hooks {
     }
 
     /// `config` with what the provider says, if there is one.
-    pub(super) async fn log_in(&self, config: &Config) -> Result<Config, BoxError> {
+    pub(crate) async fn log_in(&self, config: &Config) -> Result<Config, BoxError> {
         let mut config = config.clone();
         if let Some(provider) = &self.credentials {
             provider().await?.apply(&mut config);
@@ -82,7 +82,7 @@ impl Hooks {
         Ok(config)
     }
 
-    pub(super) async fn set_up(&self, client: &Object) -> Result<(), Error> {
+    pub(crate) async fn set_up(&self, client: &Object) -> Result<(), Error> {
         match &self.after_connect {
             Some(hook) => hook(client).await,
             None => Ok(()),

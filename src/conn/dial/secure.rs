@@ -16,7 +16,7 @@ use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::socket::Socket;
-use super::stream::Stream;
+use crate::conn::stream::Stream;
 
 /// Length and code: the server answers `S` or `N`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -74,7 +74,7 @@ impl Connector {
     }
 
     /// Settles with the server whether TLS is used, and shakes hands. The certificate must be for `host`.
-    pub(super) async fn secure(&self, mut socket: Socket, host: &str, config: &Config) -> Result<Stream, BoxError> {
+    pub(crate) async fn secure(&self, mut socket: Socket, host: &str, config: &Config) -> Result<Stream, BoxError> {
         let mode = config.get_ssl_mode();
         let connector = match &self.0 {
             Some(connector) if mode != SslMode::Disable => connector,

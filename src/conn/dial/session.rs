@@ -4,16 +4,16 @@ use deadpool_postgres::Object;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
-use super::Conn;
-use super::handling::Handling;
 use super::route::Route;
-use super::stream::Stream;
-use super::task::Task;
+use crate::conn::Conn;
+use crate::conn::handling::Handling;
+use crate::conn::stream::Stream;
+use crate::conn::task::Task;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::slots::Connection as _;
 
 /// Makes a connection of `stream`, to which `route` has led.
-pub(super) async fn begin(stream: Stream, route: Route, handling: &Handling) -> Result<Box<Conn>, ConnectError> {
+pub(crate) async fn begin(stream: Stream, route: Route, handling: &Handling) -> Result<Box<Conn>, ConnectError> {
     let wire = stream.wire();
     let (target, config) = (route.name.clone(), route.config.clone());
     let started = stream.start_up((*config).clone()).await;

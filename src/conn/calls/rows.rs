@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use tokio_postgres::Row;
 
-use super::Client;
-use super::calls::Flight;
+use super::Flight;
 use super::pace::Pace;
 use super::queries::Terms;
+use crate::conn::Client;
 use crate::error::Error;
 
 /// A stream of rows, from [`Client::query_raw`] or, with a connection of its own, from [`Pool::query_raw`](crate::Pool::query_raw).
@@ -30,7 +30,7 @@ pub struct RowStream<'a> {
 }
 
 impl RowStream<'_> {
-    pub(super) fn new(rows: tokio_postgres::RowStream, flight: Flight, terms: Terms) -> Self {
+    pub(crate) fn new(rows: tokio_postgres::RowStream, flight: Flight, terms: Terms) -> Self {
         let rows = Some(Box::pin(rows));
         Self { rows, rows_affected: None, pace: Pace::new(flight, terms), lease: None, client: PhantomData }
     }

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use tokio::time::{self, Sleep};
 
-use super::calls::Flight;
+use super::Flight;
 use super::queries::{Terms, now};
 use crate::error::Error;
 
 /// A call that has begun to answer.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// `None` once the call is over.
     flight: Option<Flight>,
     terms: Terms,
@@ -20,12 +20,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(flight: Flight, terms: Terms) -> Self {
+    pub(crate) fn new(flight: Flight, terms: Terms) -> Self {
         Self { flight: Some(flight), terms, waiting: None }
     }
 
     /// Bounds what one step of the stream has come to. `None` is the end.
-    pub(super) fn bound<T>(
+    pub(crate) fn bound<T>(
         &mut self,
         cx: &mut Context<'_>,
         step: Poll<Option<Result<T, tokio_postgres::Error>>>,
@@ -57,7 +57,7 @@ impl Pace {
     }
 
     /// Whether the call is over, well or not.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.flight.is_none()
     }
 }

@@ -15,7 +15,7 @@ use lru::LruCache;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::wire::{TransactionStatus, Wire};
+use crate::conn::wire::{TransactionStatus, Wire};
 use crate::error::driver::failure;
 use crate::policy::{Heal, Phase};
 
@@ -59,13 +59,13 @@ mod sealed {
 }
 
 /// How a statement is sent to the server.
-pub(super) enum Form<'a> {
+pub(crate) enum Form<'a> {
     Prepared(Statement),
     /// In one message group, with the types of its parameters.
     Typed(&'a str, Arc<[Type]>),
 }
 
-pub(super) struct Statements {
+pub(crate) struct Statements {
     /// As many types are remembered as statements would be.
     kept: Mutex<Kept>,
     is_caching: bool,
@@ -83,7 +83,7 @@ struct Kept {
 const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 
 impl Statements {
-    pub(super) fn new(capacity: usize, epoch: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(capacity: usize, epoch: Arc<AtomicU64>) -> Self {
         let kept = Kept {
             prepared: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
             types: LruCache::new(TYPES),
@@ -93,7 +93,7 @@ impl Statements {
     }
 
     /// Runs a statement in the form that suits, and once more if the server has lost it.
-    pub(super) async fn run<'a, T, F>(
+    pub(crate) async fn run<'a, T, F>(
         &self,
         client: &Client,
         wire: &Wire,
@@ -123,7 +123,7 @@ impl Statements {
     }
 
     /// From the cache, or new.
-    pub(super) async fn prepare(&self, client: &Client, sql: &str) -> Result<Statement, Error> {
+    pub(crate) async fn prepare(&self, client: &Client, sql: &str) -> Result<Statement, Error> {
         if let Some(statement) = self.find(sql) {
             return Ok(statement);
         }

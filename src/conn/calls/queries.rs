@@ -8,12 +8,12 @@ use tokio::time;
 use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
-use super::Client;
-use super::calls::Flight;
+use super::Flight;
 use super::copy::{CopyIn, CopyOut};
 use super::rows::RowStream;
-use super::settle;
 use super::statements::{AsStatement, Form, Source};
+use crate::conn::Client;
+use crate::conn::settle;
 use crate::error::Error;
 use crate::policy::Deadline;
 
@@ -28,13 +28,13 @@ pub(crate) struct Terms {
     pub(crate) operation: Option<&'static str>,
     /// Whether prepared statements are kept on the connection.
     pub(crate) is_cached: bool,
-    /// Whether they belong to a [`Transaction`](super::Transaction), which alone commits them.
+    /// Whether they belong to a [`Transaction`](crate::conn::Transaction), which alone commits them.
     pub(crate) is_transaction: bool,
 }
 
 impl Terms {
     /// When a statement that begins now has to be over.
-    pub(super) fn limit(&self, now: Instant) -> Deadline {
+    pub(crate) fn limit(&self, now: Instant) -> Deadline {
         let timeout = self.timeout.map(|timeout| Deadline::after(now, timeout));
         match (self.deadline, timeout) {
             (Some(deadline), Some(timeout)) => deadline.min(timeout),
@@ -213,7 +213,7 @@ impl Client {
 
 impl Client {
     /// A call from its begin to its answer.
-    pub(super) async fn tracked<T>(
+    pub(crate) async fn tracked<T>(
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
@@ -233,7 +233,7 @@ impl Client {
     }
 
     /// Nothing is sent for a call whose time is up.
-    pub(super) async fn begin(&self, limit: Deadline) -> Result<Flight, Error> {
+    pub(crate) async fn begin(&self, limit: Deadline) -> Result<Flight, Error> {
         let link = &self.conn().link;
         if let Some(flight) = Flight::begin_at_once(link, self.terms()) {
             return if limit.has_passed(flight.begun()) { Err(flight.not_begun()) } else { Ok(flight) };
@@ -275,7 +275,7 @@ fn typed<'a>(params: &[&'a (dyn ToSql + Sync)], types: &[Type]) -> Vec<(&'a (dyn
 }
 
 /// One step of a call.
-pub(super) async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     limit: Deadline,
     flight: Flight,
     step: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -287,6 +287,6 @@ pub(super) async fn bounded<T>(
     }
 }
 
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     time::Instant::now().into_std()
 }

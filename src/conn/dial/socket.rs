@@ -28,7 +28,7 @@ enum Kind {
 }
 
 impl Socket {
-    pub(super) async fn tcp(address: SocketAddr, config: &Config) -> io::Result<Self> {
+    pub(crate) async fn tcp(address: SocketAddr, config: &Config) -> io::Result<Self> {
         let stream = within(config.get_connect_timeout().copied(), TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
@@ -50,7 +50,7 @@ impl Socket {
     }
 
     #[cfg(unix)]
-    pub(super) async fn unix(path: &Path, config: &Config) -> io::Result<Self> {
+    pub(crate) async fn unix(path: &Path, config: &Config) -> io::Result<Self> {
         let stream = within(config.get_connect_timeout().copied(), UnixStream::connect(path)).await?;
         Ok(Self(Kind::Unix(stream)))
     }

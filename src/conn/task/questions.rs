@@ -11,7 +11,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
-pub(super) struct Questions {
+pub(crate) struct Questions {
     asked: AtomicU64,
     /// The last one to which the answer is known to be yes.
     answered: AtomicU64,
@@ -22,7 +22,7 @@ pub(super) struct Questions {
 
 impl Questions {
     /// Resolves when the task has found everything at rest, after this was asked; with `false` if it has ended.
-    pub(super) async fn ask(&self) -> bool {
+    pub(crate) async fn ask(&self) -> bool {
         let question = self.asked.fetch_add(1, AcqRel) + 1;
         self.wake();
         loop {
@@ -37,18 +37,18 @@ impl Questions {
         }
     }
 
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.task.wake();
     }
 
     /// The task looks at what there is to do. Returns the last question that this can answer.
-    pub(super) fn last(&self, task: &Waker) -> u64 {
+    pub(crate) fn last(&self, task: &Waker) -> u64 {
         self.task.register(task);
         self.asked.load(Acquire)
     }
 
     /// Everything is at rest, and was looked at after `question` had been asked.
-    pub(super) fn answer(&self, question: u64) {
+    pub(crate) fn answer(&self, question: u64) {
         if self.answered.load(Acquire) < question {
             self.answered.store(question, Release);
             self.told.notify_waiters();
@@ -56,7 +56,7 @@ impl Questions {
     }
 
     /// There is nobody left to answer.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.is_over.store(true, Release);
         self.told.notify_waiters();
     }

@@ -85,12 +85,12 @@ impl ServerTimeouts {
         ]
     }
 
-    pub(super) fn statement(&self, query_timeout: Duration) -> Duration {
+    pub(crate) fn statement(&self, query_timeout: Duration) -> Duration {
         self.longest_call.unwrap_or(query_timeout) + MARGIN
     }
 
     /// The startup options for a server of this major version, as far as it is known.
-    pub(super) fn options(&self, query_timeout: Duration, version: Option<u32>) -> String {
+    pub(crate) fn options(&self, query_timeout: Duration, version: Option<u32>) -> String {
         let since = |first: u32| version.is_some_and(|version| version >= first);
         let mut options = String::new();
         for (name, timeout, is_known) in [

@@ -8,15 +8,15 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts};
 
 /// One host of the connection string.
-pub(super) struct Target<'a> {
-    pub(super) host: Option<&'a Host>,
+pub(crate) struct Target<'a> {
+    pub(crate) host: Option<&'a Host>,
     /// The string's `hostaddr`: saves looking the name up.
-    pub(super) address: Option<IpAddr>,
-    pub(super) port: u16,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) port: u16,
 }
 
 /// In the order in which they are to be tried. Never empty after `build()`.
-pub(super) fn targets(config: &Config) -> Vec<Target<'_>> {
+pub(crate) fn targets(config: &Config) -> Vec<Target<'_>> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let mut targets: Vec<_> = (0..hosts.len().max(addresses.len()))
         .map(|index| Target {
@@ -30,7 +30,7 @@ pub(super) fn targets(config: &Config) -> Vec<Target<'_>> {
 }
 
 /// `load_balance_hosts`: hosts, and the addresses of each, are tried as they stand or in random order.
-pub(super) fn in_order_of<T>(config: &Config, places: &mut [T]) {
+pub(crate) fn in_order_of<T>(config: &Config, places: &mut [T]) {
     if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
         fastrand::shuffle(places);
     }
@@ -38,7 +38,7 @@ pub(super) fn in_order_of<T>(config: &Config, places: &mut [T]) {
 
 impl Target<'_> {
     /// What the server's certificate must be for: the host's name, or its address if it has no name.
-    pub(super) fn certified_name(&self) -> Cow<'_, str> {
+    pub(crate) fn certified_name(&self) -> Cow<'_, str> {
         match (self.host, self.address) {
             (Some(Host::Tcp(host)), _) => host.into(),
             (_, Some(address)) => address.to_string().into(),

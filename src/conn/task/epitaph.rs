@@ -38,7 +38,7 @@ impl Epitaph {
     }
 
     /// `None` if it ended in peace. The first word is the last.
-    pub(super) fn write(&self, lost: Option<Lost>) {
+    pub(crate) fn write(&self, lost: Option<Lost>) {
         self.0.send_if_modified(|written| {
             let is_first = matches!(written, Written::NotYet);
             if is_first {

@@ -12,22 +12,22 @@ use tokio_postgres::Config;
 
 use super::secure::Connector;
 use super::socket::Socket;
-use super::stream::Stream;
+use crate::conn::stream::Stream;
 use crate::error::ConnectError;
 
 #[derive(Debug, Clone)]
-pub(super) struct Route {
-    pub(super) place: Place,
+pub(crate) struct Route {
+    pub(crate) place: Place,
     /// What errors call the server.
-    pub(super) name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// What its certificate must be for.
-    pub(super) certified_name: Arc<str>,
-    pub(super) config: Arc<Config>,
-    pub(super) connector: Connector,
+    pub(crate) certified_name: Arc<str>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) connector: Connector,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Tcp(SocketAddr),
     #[cfg(unix)]
     Unix(PathBuf),
@@ -35,7 +35,7 @@ pub(super) enum Place {
 
 impl Route {
     /// A finished stream. `patience` bounds the TCP connect alone.
-    pub(super) async fn open(&self, patience: Option<Duration>) -> Result<Stream, ConnectError> {
+    pub(crate) async fn open(&self, patience: Option<Duration>) -> Result<Stream, ConnectError> {
         let connect = async {
             match &self.place {
                 Place::Tcp(address) => Socket::tcp(*address, &self.config).await,

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
 /// Makes an object of a finished connection.
-pub(super) async fn wrap(client: Client) -> Object {
+pub(crate) async fn wrap(client: Client) -> Object {
     let connect = PickUp(Mutex::new(Some(client)));
     let manager = Manager::from_connect(Config::new(), connect, ManagerConfig::default());
     let pool = deadpool_postgres::Pool::builder(manager).config(PoolConfig::new(1)).build();
