@@ -1,20 +1,18 @@
 //! Getting a connection, without a query: idle, contended, refused; and how fair the queue is.
 
-use std::future::Future;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use failfast::{Error, Pool};
 use tokio::task::{JoinSet, yield_now};
 
+use super::peers::{self, PATIENCE, crowd};
 use super::support::Throwaway;
 use super::{Report, median};
 
 const ROUNDS: usize = 201;
 const BATCH: u32 = 1_000;
 const CONNECTIONS: usize = 10;
-/// The same for all pools: long enough that nobody gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     if report.wants("get-idle") {
@@ -34,27 +32,10 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     }
 }
 
-async fn ours(server: &Throwaway, size: usize) -> Pool {
-    let builder = Pool::builder(server.config()).max_size(size).max_waiting(10_000).acquire_timeout(PATIENCE);
-    let pool = builder.build().expect("good settings");
-    pool.warm_up(size, PATIENCE).await.expect("connections");
-    pool
-}
-
-async fn deadpool(server: &Throwaway, size: usize, wait: Option<Duration>) -> deadpool_postgres::Pool {
-    let manager = deadpool_postgres::Manager::new(server.config(), tokio_postgres::NoTls);
-    let builder = deadpool_postgres::Pool::builder(manager).max_size(size).wait_timeout(wait);
-    let pool = builder.runtime(deadpool_postgres::Runtime::Tokio1).build().expect("good settings");
-    let mut all = Vec::new();
-    for _ in 0..size {
-        all.push(pool.get().await.expect("a connection"));
-    }
-    pool
-}
-
 /// `get` and drop on an idle pool, beside bare deadpool.
 async fn get_idle(server: &Throwaway) -> f64 {
-    let (ours, theirs) = (ours(server, CONNECTIONS).await, deadpool(server, CONNECTIONS, None).await);
+    let ours = peers::failfast(server.config(), CONNECTIONS).await;
+    let theirs = peers::deadpool(server.config(), CONNECTIONS, peers::NO_TIMEOUT).await;
     let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let begun = Instant::now();
@@ -71,38 +52,24 @@ async fn get_idle(server: &Throwaway) -> f64 {
     compare("get + drop", median(our_times) / BATCH, median(their_times) / BATCH)
 }
 
-/// So many tasks, each taking a connection many times over, beside deadpool with the same acquire timeout.
+/// So many tasks, each taking a connection many times over, beside deadpool with the same acquire timeout. The others are for the eye.
 async fn contended(server: &Throwaway, tasks: u32) -> f64 {
-    let (ours, theirs) = (ours(server, CONNECTIONS).await, deadpool(server, CONNECTIONS, Some(PATIENCE)).await);
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
+    let config = server.config();
+    let ours = peers::failfast(config.clone(), CONNECTIONS).await;
+    let theirs = peers::deadpool(config.clone(), CONNECTIONS, peers::WAIT_TIMEOUT).await;
+    let three = peers::deadpool(config.clone(), CONNECTIONS, peers::THREE_TIMEOUTS).await;
+    let (bb8, sqlx) = (peers::bb8(config.clone(), CONNECTIONS).await, peers::sqlx(&config, CONNECTIONS).await);
+    let mut times: [Vec<Duration>; 5] = Default::default();
     for _ in 0..21 {
-        our_times.push(crowd(tasks, &ours, |pool| async move { pool.get().await.expect("no refusal") }).await);
-        their_times.push(crowd(tasks, &theirs, |pool| async move { pool.get().await.expect("no refusal") }).await);
+        times[0].push(crowd(tasks, &ours, |pool| async move { pool.get().await.ok() }).await);
+        times[1].push(crowd(tasks, &theirs, |pool| async move { pool.get().await.ok() }).await);
+        times[2].push(crowd(tasks, &three, |pool| async move { pool.get().await.ok() }).await);
+        times[3].push(crowd(tasks, &bb8, |pool| async move { pool.get_owned().await.ok() }).await);
+        times[4].push(crowd(tasks, &sqlx, |pool| async move { pool.acquire().await.ok() }).await);
     }
-    compare(&format!("{tasks} tasks on {CONNECTIONS} connections, 0 refused"), median(our_times), median(their_times))
-}
-
-/// How long it takes until each task has had a connection ten times, and has let others run while it had it.
-async fn crowd<P, C, F>(tasks: u32, pool: &P, get: impl Fn(P) -> F + Copy + Send + 'static) -> Duration
-where
-    P: Clone + Send + 'static,
-    C: Send + 'static,
-    F: Future<Output = C> + Send,
-{
-    let begun = Instant::now();
-    let mut running = JoinSet::new();
-    for _ in 0..tasks {
-        let pool = pool.clone();
-        running.spawn(async move {
-            for _ in 0..10 {
-                let client = get(pool.clone()).await;
-                yield_now().await;
-                drop(client);
-            }
-        });
-    }
-    running.join_all().await;
-    begun.elapsed()
+    let [ours, theirs, three, bb8, sqlx] = times.map(median);
+    println!("# the same: deadpool with three timeouts {three:.1?}, bb8 {bb8:.1?}, sqlx {sqlx:.1?}");
+    compare(&format!("{tasks} tasks on {CONNECTIONS} connections, 0 refused"), ours, theirs)
 }
 
 /// From call to answer, in microseconds, when the queue is full.
@@ -130,7 +97,7 @@ async fn refusal(server: &Throwaway) -> f64 {
 
 /// A thousand tasks on fifty connections for five seconds: the slowest wait, in medians.
 async fn fairness(server: &Throwaway) -> f64 {
-    let pool = ours(server, 50).await;
+    let pool = peers::failfast(server.config(), 50).await;
     let end = Instant::now() + Duration::from_secs(5);
     let mut tasks = JoinSet::new();
     for _ in 0..1_000 {

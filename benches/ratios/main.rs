@@ -7,6 +7,8 @@
 mod acquire;
 mod memory;
 mod overload;
+#[path = "../peers.rs"]
+mod peers;
 mod queries;
 mod rows;
 #[path = "../../examples/support/mod.rs"]
