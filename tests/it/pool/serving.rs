@@ -47,6 +47,19 @@ async fn never_more_connections_than_the_limit() {
     assert_eq!((status.in_use, status.waiting), (0, 0));
 }
 
+/// A batch comes all at once and is soon over: it is no overload, and nobody may be refused.
+#[tokio::test]
+async fn a_batch_ten_times_the_pool_is_served_to_the_last() {
+    let pool = shared("batch").await.max_size(10).acquire_timeout(Duration::from_secs(5)).build().unwrap();
+    let tasks = (0..100).map(|_| {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.get().await?.execute("SELECT pg_sleep(0.02)", &[]).await.map_err(Error::from) })
+    });
+    for answer in join_all(tasks).await {
+        answer.unwrap().expect("to be served");
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_within_a_millisecond() {
     let pool = shared("full").await.max_size(1).max_waiting(1).build().unwrap();
