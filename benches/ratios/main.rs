@@ -62,11 +62,8 @@ async fn main() -> ExitCode {
     memory::measure(&server, &mut report).await;
     queries::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;
-<<<<<<< HEAD
     rows::measure(&server, &mut report).await;
-=======
     below::measure(&server, &mut report).await;
->>>>>>> 49a0d2e (benches: below capacity, nobody is refused whom a plain queue would have served)
     if report.is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
