@@ -10,6 +10,7 @@ mod layers;
 mod pool;
 mod proxy;
 mod server;
+mod service;
 mod session;
 mod statements;
 mod support;
