@@ -12,6 +12,7 @@ mod proxy;
 mod server;
 mod service;
 mod session;
+mod soak;
 mod statements;
 mod support;
 mod throwaway;
