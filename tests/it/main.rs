@@ -7,6 +7,7 @@ mod dial;
 mod errors;
 mod guard;
 mod layers;
+mod ledger;
 mod pool;
 mod proxy;
 mod server;
