@@ -216,7 +216,7 @@ async fn a_connection_handed_to_one_that_left_comes_back() {
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     let leaver = caller(&slots, 1_000).await;
     let stayer = caller(&slots, 1_000).await;
-    drop(lease); // The connection now lies in the leaver's channel, unread.
+    drop(lease); // The connection is the leaver's now, and not yet fetched.
     assert_eq!(slots.counts().waiting, 1);
     leaver.abort();
     let lease = stayer.await.unwrap().unwrap();

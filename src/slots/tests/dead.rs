@@ -70,7 +70,7 @@ async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
     let (slots, world) = slots(limits, &[]);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     let first = caller(&slots, 1_000).await;
-    drop(lease); // It now lies in the first one's channel.
+    drop(lease); // It is the first one's now, and not yet fetched.
     let asked = Arc::clone(&slots);
     let mut second = std::pin::pin!(asked.acquire(now(), within(1_000)));
     let mut noop = std::task::Context::from_waker(Waker::noop());
