@@ -20,6 +20,7 @@
 //! A transition only moves things and returns what is to be done. The shell (`super`) sends, wakes, drops and spawns after unlock.
 
 mod admission;
+mod changes;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -352,42 +353,6 @@ impl<C, W> Core<C, W> {
         self.dials.abandoned(dial);
     }
 
-    /// While this is set, so many connections are dialed even if nobody waits for them.
-    pub(crate) fn want(&mut self, connections: usize) {
-        self.wanted = connections;
-    }
-
-    /// From now on, `max_size` connections at most. Returns the idle ones beyond; leases beyond end when they are given back.
-    pub(crate) fn resize(&mut self, now: Instant, max_size: usize) -> Vec<C> {
-        self.limits.max_size = max_size;
-        let surplus = (self.idle.len() + self.in_use).saturating_sub(max_size).min(self.idle.len());
-        let idle = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
-        self.closing += surplus;
-        self.note_work(now);
-        idle
-    }
-
-    /// No connection made before now, and none that is being made, is used again. Returns the idle ones, to be closed.
-    pub(crate) fn flush(&mut self, now: Instant) -> Vec<C> {
-        self.generation += 1;
-        self.close_idle(now)
-    }
-
-    /// Newcomers are refused; those who wait already are served.
-    pub(crate) fn drain(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Draining;
-        }
-    }
-
-    /// Nothing is served from now on. Returns the idle connections, to be closed, everybody who waits, and the dials to be given up.
-    pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<(WaiterId, W)>, Vec<u64>) {
-        self.phase = Phase::Closed;
-        let waiters = self.queue.drain();
-        self.note_queue(now);
-        (self.close_idle(now), waiters, self.dials.give_all_up())
-    }
-
     /// Whether the dial has not come to its end.
     pub(crate) fn is_dialing(&self, dial: u64) -> bool {
         self.dials.is_under_way(dial)
@@ -459,13 +424,6 @@ impl<C, W> Core<C, W> {
         self.note_queue(now);
         self.note_work(now);
         Placed { to: Place::Idle, refused }
-    }
-
-    fn close_idle(&mut self, now: Instant) -> Vec<C> {
-        let idle: Vec<_> = self.idle.drain(..).map(|(conn, _)| conn).collect();
-        self.closing += idle.len();
-        self.note_work(now);
-        idle
     }
 
     fn taken(&self) -> usize {

@@ -1,0 +1,51 @@
+//! Changes to the pool as a whole: its size, its generation, its end.
+
+use std::time::Instant;
+
+use super::{Core, Phase};
+use crate::slots::queue::WaiterId;
+
+impl<C, W> Core<C, W> {
+    /// While this is set, so many connections are dialed even if nobody waits for them.
+    pub(crate) fn want(&mut self, connections: usize) {
+        self.wanted = connections;
+    }
+
+    /// From now on, `max_size` connections at most. Returns the idle ones beyond; leases beyond end when they are given back.
+    pub(crate) fn resize(&mut self, now: Instant, max_size: usize) -> Vec<C> {
+        self.limits.max_size = max_size;
+        let surplus = (self.idle.len() + self.in_use).saturating_sub(max_size).min(self.idle.len());
+        let idle = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
+        self.closing += surplus;
+        self.note_work(now);
+        idle
+    }
+
+    /// No connection made before now, and none that is being made, is used again. Returns the idle ones, to be closed.
+    pub(crate) fn flush(&mut self, now: Instant) -> Vec<C> {
+        self.generation += 1;
+        self.close_idle(now)
+    }
+
+    /// Newcomers are refused; those who wait already are served.
+    pub(crate) fn drain(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+        }
+    }
+
+    /// Nothing is served from now on. Returns the idle connections, to be closed, everybody who waits, and the dials to be given up.
+    pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<(WaiterId, W)>, Vec<u64>) {
+        self.phase = Phase::Closed;
+        let waiters = self.queue.drain();
+        self.note_queue(now);
+        (self.close_idle(now), waiters, self.dials.give_all_up())
+    }
+
+    fn close_idle(&mut self, now: Instant) -> Vec<C> {
+        let idle: Vec<_> = self.idle.drain(..).map(|(conn, _)| conn).collect();
+        self.closing += idle.len();
+        self.note_work(now);
+        idle
+    }
+}
