@@ -53,7 +53,7 @@ async fn a_batch_ten_times_the_pool_is_served_to_the_last() {
     let pool = shared("batch").await.max_size(10).acquire_timeout(Duration::from_secs(5)).build().unwrap();
     let tasks = (0..100).map(|_| {
         let pool = pool.clone();
-        tokio::spawn(async move { pool.get().await?.execute("SELECT pg_sleep(0.02)", &[]).await.map_err(Error::from) })
+        tokio::spawn(async move { pool.get().await?.execute("SELECT pg_sleep(0.02)", &[]).await })
     });
     for answer in join_all(tasks).await {
         answer.unwrap().expect("to be served");
