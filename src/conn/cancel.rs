@@ -35,8 +35,8 @@ impl Canceller {
     /// Cancels whatever the server process is running. If it cannot be known whether the signal has been given (no end in time, or the
     /// future was dropped), `wire` is sealed: it might hit any statement after.
     pub(super) async fn cancel(&self, wire: &Wire) {
+        let _turn = self.turns.acquire().await;
         let cancel = async {
-            let _turn = self.turns.acquire().await;
             let Ok(mut stream) = self.route.open(None).await else { return };
             let uncertain = SealOnDrop(Some(wire));
             if stream.write_all(self.request.as_bytes()).await.is_ok() && stream.flush().await.is_ok() {

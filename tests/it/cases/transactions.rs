@@ -185,7 +185,7 @@ async fn case_10_a_transaction_given_up_at_any_moment_is_not_passed_on() {
 
 #[tokio::test]
 async fn a_transaction_commits() {
-    let pool = shared("commits").await.build().unwrap();
+    let pool = shared("commits").await.acquire_timeout(LONG).build().unwrap();
     pool.batch_execute("CREATE TABLE IF NOT EXISTS commits (id int)").await.unwrap();
     pool.transaction(|tx| async move {
         tx.execute("INSERT INTO commits VALUES (1)", &[]).await?;
