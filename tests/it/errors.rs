@@ -72,9 +72,9 @@ async fn a_statement_that_killed_its_session_may_have_been_applied() {
 
 #[tokio::test]
 async fn a_statement_that_the_server_stopped_was_not_applied() {
-    let pool = pool("server_timeout").await;
-    pool.call().execute("SET statement_timeout = 20", &[]).await.unwrap();
-    let error = failing(&pool, "SELECT pg_sleep(20)", &[]).await;
+    let client = pool("server_timeout").await.get().await.unwrap();
+    client.batch_execute("SET statement_timeout = 20").await.unwrap();
+    let error = client.execute("SELECT pg_sleep(20)", &[]).await.unwrap_err();
     assert_eq!((error.sqlstate(), error.effect()), (Some(&SqlState::QUERY_CANCELED), Effect::NotApplied));
 }
 
