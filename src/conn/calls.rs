@@ -9,6 +9,7 @@ mod pace;
 pub(super) mod queries;
 pub(super) mod rows;
 pub(super) mod statements;
+mod timer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,16 +19,18 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use self::queries::{Terms, now};
+use self::timer::Spare;
 use super::link::Link;
 use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
-use crate::policy::{Effect, Fate, Phase};
+use crate::policy::{Deadline, Effect, Fate, Phase};
 
 #[derive(Default)]
 pub(super) struct Calls {
     state: Mutex<State>,
     stopped: Notify,
+    timer: Spare,
 }
 
 #[derive(Default)]
@@ -136,6 +139,7 @@ impl Flight {
             return None;
         }
         state.under_way += 1;
+        link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let (link, attempts) = (Arc::clone(link), link.wire.attempts());
         Some(Self { link, attempts, begun: now(), terms, was_open, is_answered: false })
@@ -161,6 +165,11 @@ impl Flight {
         self.was_open = self.link.wire.status() != TransactionStatus::Idle;
         self.attempts = self.link.wire.attempts();
         self
+    }
+
+    /// What `step` comes to, or `None` at the deadline.
+    pub(super) async fn within<T>(&self, limit: Deadline, step: impl Future<Output = T>) -> Option<T> {
+        self.link.calls.timer.within(limit.instant().into(), step).await
     }
 
     pub(super) fn begun(&self) -> Instant {
@@ -255,8 +264,10 @@ impl Drop for Flight {
         state.given_up |= !self.is_answered;
         state.may_be_open |= !self.is_answered && !self.was_open;
         // Calls that are not tracked could be hit: then only the clean-up after the lease may cancel.
-        let may_cancel = state.under_way == 0 && state.given_up && !state.is_stopping && !self.link.is_untracked();
-        let Some(runtime) = Handle::try_current().ok().filter(|_| may_cancel) else { return };
+        if state.under_way > 0 || !state.given_up || state.is_stopping || self.link.is_untracked() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
         state.is_stopping = true;
         drop(state);
         runtime.spawn(Stopping(Arc::clone(&self.link)).run());

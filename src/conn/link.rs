@@ -25,6 +25,8 @@ pub(super) struct Link {
     canceller: Canceller,
     /// After which the server stops a statement by itself.
     pub(super) statement_timeout: Option<Duration>,
+    /// Whether anything was done on the connection since it was last known to be clean.
+    used: AtomicBool,
     /// The driver's client was used directly: what was done with it is not known.
     untracked: AtomicBool,
 }
@@ -36,15 +38,24 @@ impl Link {
         canceller: Canceller,
         statement_timeout: Option<Duration>,
     ) -> Self {
-        let (calls, untracked) = (Calls::default(), AtomicBool::new(false));
-        Self { wire, pulse, calls, canceller, statement_timeout, untracked }
+        let (calls, used, untracked) = (Calls::default(), AtomicBool::new(false), AtomicBool::new(false));
+        Self { wire, pulse, calls, canceller, statement_timeout, used, untracked }
     }
 
     pub(super) fn is_untracked(&self) -> bool {
         self.untracked.load(Relaxed)
     }
 
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
+    pub(super) fn set_used(&self, is_used: bool) {
+        self.used.store(is_used, Relaxed);
+    }
+
     pub(super) fn set_untracked(&self, is_untracked: bool) {
+        self.used.store(true, Relaxed);
         self.untracked.store(is_untracked, Relaxed);
     }
 

@@ -127,12 +127,17 @@ impl Connection for Box<Conn> {
 
     fn needs_settling(&self) -> bool {
         let link = &self.link;
+        if !link.is_used() {
+            return false;
+        }
         // Unanswered first: what is asked after it is at least as new.
-        link.wire.unanswered() > 0
-            || link.wire.status() != TransactionStatus::Idle
-            || link.is_untracked()
-            || !link.calls.are_over()
-            || self.needs_reset()
+        let is_clean = link.wire.unanswered() == 0
+            && link.wire.status() == TransactionStatus::Idle
+            && !link.is_untracked()
+            && link.calls.are_over()
+            && !self.needs_reset();
+        link.set_used(!is_clean);
+        !is_clean
     }
 
     async fn settle(&mut self) -> bool {

@@ -51,7 +51,9 @@ async fn steps(conn: &mut Conn) -> bool {
         return false;
     }
     link.set_untracked(false);
-    link.pulse.quiet().await && link.wire.status() == TransactionStatus::Idle
+    let is_clean = link.pulse.quiet().await && link.wire.status() == TransactionStatus::Idle;
+    link.set_used(!is_clean);
+    is_clean
 }
 
 /// Removes what calls given up may have left behind: a cancel that could come late, a transaction that nobody knows of.

@@ -280,10 +280,10 @@ pub(crate) async fn bounded<T>(
     flight: Flight,
     step: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<(T, Flight), Error> {
-    match time::timeout_at(limit.instant().into(), step).await {
-        Ok(Ok(value)) => Ok((value, flight)),
-        Ok(Err(error)) => Err(flight.explain(error).await),
-        Err(_) => Err(flight.timed_out()),
+    match flight.within(limit, step).await {
+        Some(Ok(value)) => Ok((value, flight)),
+        Some(Err(error)) => Err(flight.explain(error).await),
+        None => Err(flight.timed_out()),
     }
 }
 
