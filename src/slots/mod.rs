@@ -266,6 +266,11 @@ impl<D: Dial> Slots<D> {
     /// Hands over what a transition placed.
     fn deliver(self: &Arc<Self>, mut state: MutexGuard<'_, State<D>>, placed: Placed<D::Conn, Waker>) {
         let Placed { to, refused } = placed;
+        if matches!(to, Place::Idle) && refused.is_empty() {
+            self.has_idle.0.store(true, Relaxed);
+            drop(state);
+            return self.tell_watchers();
+        }
         for (id, _, why) in &refused {
             let refusal = state.explain(*why);
             state.refused.insert(*id, refusal);
@@ -278,12 +283,12 @@ impl<D: Dial> Slots<D> {
             Place::Closing(conn) => (None, Some(conn)),
             Place::Waiter(id, waker, held) => {
                 state.hand(id, held);
-                if state.core.waiting() == 0 {
-                    state.tidy_clocks();
-                }
                 (Some(waker), None)
             }
         };
+        if state.core.waiting() == 0 {
+            state.tidy_clocks();
+        }
         drop(state);
         for waker in refused.into_iter().map(|(_, waker, _)| waker).chain(served) {
             waker.wake();
