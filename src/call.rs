@@ -35,16 +35,19 @@ impl Drop for Shared {
 
 impl Shared {
     /// A connection for a caller who waits at most `timeout`, and then takes what time it needs.
-    pub(crate) async fn acquire(&self, timeout: Duration) -> Result<Client, Error> {
-        let asked = now();
-        if let Some(lease) = self.slots.try_acquire(asked) {
-            return Ok(Client::new(lease, self.terms()));
-        }
-        let deadline = Deadline::after(asked, timeout);
-        let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
-        match self.slots.acquire(asked, patience).await {
-            Ok(lease) => Ok(Client::new(lease, self.terms())),
-            Err(refusal) => Err(self.explain(refusal, timeout)),
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
+    pub(crate) fn acquire(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> + Send {
+        async move {
+            let asked = now();
+            if let Some(lease) = self.slots.try_acquire(asked) {
+                return Ok(Client::new(lease, self.terms()));
+            }
+            let deadline = Deadline::after(asked, timeout);
+            let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
+            match self.slots.acquire(asked, patience).await {
+                Ok(lease) => Ok(Client::new(lease, self.terms())),
+                Err(refusal) => Err(self.explain(refusal, timeout)),
+            }
         }
     }
 

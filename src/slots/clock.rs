@@ -55,7 +55,7 @@ impl<D: Dial> State<D> {
     pub(super) fn tidy_clocks(&mut self) {
         let core = &self.core;
         for clock in &mut self.clocks {
-            clock.deadlines.tidy(core.waiting(), |id| core.is_waiting(id));
+            clock.deadlines.tidy(core.waiting(), |id| core.deadline_of(id));
         }
     }
 }
@@ -102,10 +102,10 @@ impl<D: Dial> Slots<D> {
         let index = clocks.iter().position(|clock| Arc::ptr_eq(&clock.bell, bell))?;
         let deadlines = &mut clocks[index].deadlines;
         let mut late = Vec::new();
-        while let Some(id) = deadlines.pop(now, |id| core.is_waiting(id)) {
+        while let Some(id) = deadlines.pop(now, |id| core.deadline_of(id)) {
             late.extend(core.leave(now, id));
         }
-        let next = deadlines.first(|id| core.is_waiting(id));
+        let next = deadlines.first(|id| core.deadline_of(id));
         let ended = match next {
             Some(deadline) => {
                 clocks[index].wakes_at = deadline;
@@ -115,8 +115,8 @@ impl<D: Dial> Slots<D> {
         };
         drop(state);
         drop(ended);
-        for waker in late {
-            waker.wake();
+        for waiter in late {
+            waiter.dismiss();
         }
         self.tell_watchers();
         next

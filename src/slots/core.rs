@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Forecast, Patience};
+use crate::policy::{Deadline, Forecast, Patience};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -231,13 +231,9 @@ impl<C, W> Core<C, W> {
         Some(waiter)
     }
 
-    /// One that still waits.
-    pub(crate) fn waiter(&mut self, id: WaiterId) -> Option<&mut W> {
-        self.queue.get_mut(id)
-    }
-
-    pub(crate) fn is_waiting(&self, id: WaiterId) -> bool {
-        self.queue.contains(id)
+    /// The deadline of one that still waits.
+    pub(crate) fn deadline_of(&self, id: WaiterId) -> Option<Deadline> {
+        self.queue.deadline_of(id)
     }
 
     pub(crate) fn idle(&self) -> usize {

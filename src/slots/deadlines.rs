@@ -1,11 +1,14 @@
 //! Who has to be answered by when, the earliest first.
 //!
-//! Most waiters are served long before, so their entries are not looked up when they leave: one whose waiter is gone is skipped when its
-//! turn comes, and all such are swept out when they outnumber the others. Every operation is O(log n) or cheaper, amortized, and the memory held
-//! stays in proportion to the waiters.
+//! Most callers are willing to wait for as long as those before them, so most deadlines come in ascending order and make a plain list; the others
+//! are in a heap. Most waiters are served long before, so their entries are not looked up when they leave: one whose waiter is gone is dropped when
+//! its turn comes, and all such are swept out when they outnumber the others. Every operation is O(log n) or cheaper, amortized, and
+//! the memory held stays in proportion to the waiters.
+//!
+//! The queue knows each waiter's deadline, and is asked for it: `deadline_of` tells it of one who waits, and `None` of one who is gone.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Instant;
 
 use super::queue::WaiterId;
@@ -16,48 +19,84 @@ const TOLERATED: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    entries: BinaryHeap<Reverse<(Deadline, WaiterId)>>,
+    ascending: VecDeque<WaiterId>,
+    /// The last of them.
+    latest: Option<(Deadline, WaiterId)>,
+    others: BinaryHeap<Reverse<(Deadline, WaiterId)>>,
 }
 
 impl Deadlines {
     pub(super) fn push(&mut self, deadline: Deadline, id: WaiterId) {
-        self.entries.push(Reverse((deadline, id)));
+        let entry = (deadline, id);
+        if self.latest.is_none_or(|latest| latest < entry) {
+            self.ascending.push_back(id);
+            self.latest = Some(entry);
+        } else {
+            self.others.push(Reverse(entry));
+        }
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    pub(super) fn capacity(&self) -> usize {
+        self.ascending.capacity() + self.others.capacity()
+    }
+
+    fn len(&self) -> usize {
+        self.ascending.len() + self.others.len()
     }
 
     /// A waiter whose time is up.
-    pub(super) fn pop(&mut self, now: Instant, is_waiting: impl Fn(WaiterId) -> bool) -> Option<WaiterId> {
-        let deadline = self.first(is_waiting)?;
-        if deadline.has_passed(now) { self.entries.pop().map(|Reverse((_, id))| id) } else { None }
+    pub(super) fn pop(&mut self, now: Instant, deadline_of: impl Fn(WaiterId) -> Option<Deadline>) -> Option<WaiterId> {
+        let (_, id) = self.earliest(deadline_of).filter(|(deadline, _)| deadline.has_passed(now))?;
+        if self.ascending.front() == Some(&id) {
+            self.ascending.pop_front();
+        } else {
+            self.others.pop();
+        }
+        Some(id)
     }
 
     /// The earliest deadline of one who waits.
-    pub(super) fn first(&mut self, is_waiting: impl Fn(WaiterId) -> bool) -> Option<Deadline> {
-        while let Some(Reverse((deadline, id))) = self.entries.peek() {
-            if is_waiting(*id) {
-                return Some(*deadline);
-            }
-            self.entries.pop();
-        }
-        None
+    pub(super) fn first(&mut self, deadline_of: impl Fn(WaiterId) -> Option<Deadline>) -> Option<Deadline> {
+        self.earliest(deadline_of).map(|(deadline, _)| deadline)
     }
 
     /// To be asked when waiters have come or gone. Of so many, at most, the deadlines are here.
-    pub(super) fn tidy(&mut self, waiting: usize, is_waiting: impl Fn(WaiterId) -> bool) {
-        if self.entries.len() <= 2 * waiting + TOLERATED {
-            return;
+    pub(super) fn tidy(&mut self, waiting: usize, deadline_of: impl Fn(WaiterId) -> Option<Deadline>) {
+        self.first_ascending(&deadline_of);
+        if self.len() > 2 * waiting + TOLERATED {
+            self.ascending.retain(|id| deadline_of(*id).is_some());
+            let mut others = std::mem::take(&mut self.others).into_vec();
+            others.retain(|Reverse((_, id))| deadline_of(*id).is_some());
+            // A waiter that entered again may be here twice.
+            others.sort_unstable();
+            others.dedup();
+            others.shrink_to(2 * (others.len() + TOLERATED));
+            self.others = others.into();
         }
-        let mut entries = std::mem::take(&mut self.entries).into_vec();
-        entries.retain(|Reverse((_, id))| is_waiting(*id));
-        // A waiter that entered again is here twice.
-        entries.sort_unstable();
-        entries.dedup();
-        entries.shrink_to(2 * (entries.len() + TOLERATED));
-        self.entries = entries.into();
+        if self.ascending.capacity() > 4 * (self.ascending.len() + TOLERATED) {
+            self.ascending.shrink_to(2 * (self.ascending.len() + TOLERATED));
+        }
+    }
+
+    fn earliest(&mut self, deadline_of: impl Fn(WaiterId) -> Option<Deadline>) -> Option<(Deadline, WaiterId)> {
+        while self.others.peek().is_some_and(|Reverse((_, id))| deadline_of(*id).is_none()) {
+            self.others.pop();
+        }
+        let other = self.others.peek().map(|Reverse(entry)| *entry);
+        self.first_ascending(&deadline_of).into_iter().chain(other).min()
+    }
+
+    /// Those who are served in order are gone from the front.
+    fn first_ascending(&mut self, deadline_of: &impl Fn(WaiterId) -> Option<Deadline>) -> Option<(Deadline, WaiterId)> {
+        while let Some(id) = self.ascending.front() {
+            if let Some(deadline) = deadline_of(*id) {
+                return Some((deadline, *id));
+            }
+            self.ascending.pop_front();
+        }
+        self.latest = None;
+        None
     }
 }
 
@@ -84,14 +123,14 @@ mod tests {
             let deadline = Deadline::after(begun, Duration::from_millis(millis));
             let id = queue.push((), patience(deadline));
             deadlines.push(deadline, id);
-            deadlines.tidy(queue.len(), |id| queue.contains(id));
+            deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
         }
-        assert_eq!(deadlines.entries.len(), 100_000);
+        assert_eq!(deadlines.len(), 100_000);
         while queue.pop().is_some() {
-            deadlines.tidy(queue.len(), |id| queue.contains(id));
-            assert!(deadlines.entries.len() <= 2 * queue.len() + TOLERATED);
+            deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
+            assert!(deadlines.len() <= 2 * queue.len() + TOLERATED);
         }
-        assert!(deadlines.entries.capacity() <= 4 * TOLERATED, "{}", deadlines.entries.capacity());
+        assert!(deadlines.capacity() <= 8 * TOLERATED, "{}", deadlines.capacity());
     }
 
     #[test]
@@ -101,8 +140,8 @@ mod tests {
         let id = queue.push((), patience(deadline));
         for _ in 0..10_000 {
             deadlines.push(deadline, id);
-            deadlines.tidy(queue.len(), |id| queue.contains(id));
-            assert!(deadlines.entries.len() <= 2 + TOLERATED);
+            deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
+            assert!(deadlines.len() <= 2 + TOLERATED);
         }
     }
 
@@ -130,7 +169,7 @@ mod tests {
                     }
                     _ => {
                         now += Duration::from_millis(millis);
-                        while let Some(id) = deadlines.pop(now, |id| queue.contains(id)) {
+                        while let Some(id) = deadlines.pop(now, |id| queue.deadline_of(id)) {
                             let (deadline, expected) = model.pop_first().expect("somebody waits");
                             prop_assert_eq!(id, expected);
                             prop_assert!(deadline.has_passed(now));
@@ -138,10 +177,10 @@ mod tests {
                         }
                     }
                 }
-                deadlines.tidy(queue.len(), |id| queue.contains(id));
-                let first = deadlines.first(|id| queue.contains(id));
+                deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
+                let first = deadlines.first(|id| queue.deadline_of(id));
                 prop_assert_eq!(first, model.first().map(|(deadline, _)| *deadline));
-                prop_assert!(deadlines.entries.len() <= 2 * queue.len() + TOLERATED);
+                prop_assert!(deadlines.len() <= 2 * queue.len() + TOLERATED);
             }
         }
     }

@@ -7,41 +7,43 @@ use std::sync::Arc;
 use super::core::Held;
 use super::{Dial, Slots, now};
 
+/// A connection, and whom to give it back to.
+type Owned<D> = (Held<<D as Dial>::Conn>, Arc<Slots<D>>);
+
 /// Dropping it gives the connection to the first waiter, or back to the idle ones; an unusable one is closed.
 pub(crate) struct Lease<D: Dial> {
-    held: Option<Held<D::Conn>>,
-    slots: Arc<Slots<D>>,
+    held: Option<Owned<D>>,
 }
 
-/// Why `held` is never `None`: it is taken where the lease itself ends, and nowhere else.
+/// Why it is never `None`: it is taken where the lease itself ends, and nowhere else.
 const HELD: &str = "a lease holds its connection until it ends";
 
 impl<D: Dial> Lease<D> {
-    pub(super) fn new(slots: &Arc<Slots<D>>, held: Held<D::Conn>) -> Self {
-        Self { held: Some(held), slots: Arc::clone(slots) }
+    pub(super) fn new(slots: Arc<Slots<D>>, held: Held<D::Conn>) -> Self {
+        Self { held: Some((held, slots)) }
     }
 
     /// The connection is good.
     pub(super) fn prove(&mut self) {
-        let held = self.held.as_mut().expect(HELD);
+        let (held, slots) = self.held.as_mut().expect(HELD);
         if held.is_unproven() {
-            self.slots.lock().core.prove(held);
-            self.slots.dial_what_is_wanted();
+            slots.lock().core.prove(held);
+            slots.dial_what_is_wanted();
         }
     }
 
     /// Ends the connection instead of giving it back.
     pub(crate) fn discard(mut self) {
-        let held = self.held.take().expect(HELD);
-        self.slots.retire(held);
+        let (held, slots) = self.held.take().expect(HELD);
+        slots.retire(held);
     }
 
     /// Takes the connection out of the pool, whose slot is free at once.
     pub(crate) fn detach(mut self) -> D::Conn {
-        let held = self.held.take().expect(HELD);
-        self.slots.lock().core.detach(now());
-        self.slots.dial_what_is_wanted();
-        self.slots.tell_watchers();
+        let (held, slots) = self.held.take().expect(HELD);
+        slots.lock().core.detach(now());
+        slots.dial_what_is_wanted();
+        slots.tell_watchers();
         held.conn
     }
 }
@@ -50,20 +52,20 @@ impl<D: Dial> Deref for Lease<D> {
     type Target = D::Conn;
 
     fn deref(&self) -> &D::Conn {
-        &self.held.as_ref().expect(HELD).conn
+        &self.held.as_ref().expect(HELD).0.conn
     }
 }
 
 impl<D: Dial> DerefMut for Lease<D> {
     fn deref_mut(&mut self) -> &mut D::Conn {
-        &mut self.held.as_mut().expect(HELD).conn
+        &mut self.held.as_mut().expect(HELD).0.conn
     }
 }
 
 impl<D: Dial> Drop for Lease<D> {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.slots.release(held);
+        if let Some((held, slots)) = self.held.take() {
+            slots.release(held);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! connection to a waiter, spawns a dial, closes a connection. Every right is a value that gives itself back when it is dropped: a
 //! [`Lease`] (a connection in use), a place in the queue (`waiting`), the slots of background tasks (`tasks`). So any future here may be
 //! dropped at any await, by a caller that lost interest or by a runtime that ends.
-//! What waiters are told lies in a table until they fetch it, so nothing is lost on the way; a `clock` wakes those whose time is up.
+//! What waiters are told lies in a `mailbox` until they fetch it, so nothing is lost on the way; a `clock` wakes those whose time is up.
 //!
 //! Dials belong to the pool: a caller whose future is dropped never cancels one.
 
@@ -13,20 +13,21 @@ mod core;
 mod deadlines;
 mod dials;
 mod lease;
+mod mailbox;
 mod queue;
 mod settling;
 mod tasks;
 mod upkeep;
 mod waiting;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -36,7 +37,7 @@ use self::clock::Clock;
 use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::core::{Counts, Limits, MOST_WAITING};
 pub(crate) use self::lease::Lease;
-use self::queue::WaiterId;
+use self::mailbox::Mailbox;
 use self::waiting::Waiting;
 use crate::policy::Patience;
 
@@ -94,21 +95,23 @@ pub(crate) struct Slots<D: Dial> {
     watchers: AtomicUsize,
 }
 
+type Refused<D> = (Arc<Mailbox<D>>, Refusal<<D as Dial>::Error>);
+
+/// What became of a connection, to be done after unlock.
+#[must_use = "a waiter has to be told"]
+struct Delivery<D: Dial> {
+    to: Place<D::Conn, Arc<Mailbox<D>>>,
+    refused: Vec<Refused<D>>,
+}
+
 /// Whether a connection was idle when one was last taken or given back: a hint, on a cache line that contended locking leaves alone.
 #[repr(align(128))]
 struct HasIdle(AtomicBool);
 
-/// What a waiter is told.
-type Answer<D> = Result<Held<<D as Dial>::Conn>, Refusal<<D as Dial>::Error>>;
-
-type DialCore<D> = Core<<D as Dial>::Conn, Waker>;
+type DialCore<D> = Core<<D as Dial>::Conn, Arc<Mailbox<D>>>;
 
 struct State<D: Dial> {
     core: DialCore<D>,
-    /// Of those who have been served and have not fetched it yet. Ascending by id; never more than the limit.
-    handed: VecDeque<(WaiterId, Held<D::Conn>)>,
-    /// Of those who have been refused, likewise.
-    refused: BTreeMap<WaiterId, Refusal<D::Error>>,
     clocks: Vec<Clock>,
     /// How the latest dial failed. Out of date once dials no longer fail.
     last_error: Option<D::Error>,
@@ -132,19 +135,6 @@ impl<D: Dial> State<D> {
         }
         self.remember_runtime();
         Some((begin, self.runtime.clone()?))
-    }
-
-    fn hand(&mut self, id: WaiterId, held: Held<D::Conn>) {
-        let index = self.handed.partition_point(|(other, _)| *other < id);
-        self.handed.insert(index, (id, held));
-    }
-
-    /// What a waiter has been told.
-    fn fetch(&mut self, id: WaiterId) -> Option<Answer<D>> {
-        if let Ok(index) = self.handed.binary_search_by_key(&id, |(other, _)| *other) {
-            return self.handed.remove(index).map(|(_, held)| Ok(held));
-        }
-        self.refused.remove(&id).map(Err)
     }
 
     fn known_error(&self) -> Option<D::Error> {
@@ -183,8 +173,6 @@ impl<D: Dial> Slots<D> {
     pub(crate) fn new(dial: D, limits: Limits) -> Arc<Self> {
         let state = State {
             core: Core::new(now(), limits),
-            handed: VecDeque::new(),
-            refused: BTreeMap::new(),
             clocks: Vec::new(),
             last_error: None,
             runtime: None,
@@ -212,7 +200,7 @@ impl<D: Dial> Slots<D> {
             self.has_idle.0.store(state.core.idle() > 0, Relaxed);
             drop(state);
             let held = taken?;
-            let lease = Lease::new(self, held);
+            let lease = Lease::new(Arc::clone(self), held);
             if lease.is_usable() {
                 return Some(lease);
             }
@@ -241,7 +229,7 @@ impl<D: Dial> Slots<D> {
         self.lock().core.unreachable_for(now()).unwrap_or_default()
     }
 
-    fn release(self: &Arc<Self>, held: Held<D::Conn>) {
+    fn release(self: Arc<Self>, held: Held<D::Conn>) {
         if !held.conn.is_usable() {
             return self.retire(held);
         }
@@ -249,9 +237,8 @@ impl<D: Dial> Slots<D> {
             return self.settle(held);
         }
         let now = now();
-        let mut state = self.lock();
-        let placed = state.core.release(now, held);
-        self.deliver(state, placed);
+        let delivery = self.place(|core| core.release(now, held));
+        self.deliver(delivery);
     }
 
     fn retire(self: &Arc<Self>, held: Held<D::Conn>) {
@@ -263,44 +250,41 @@ impl<D: Dial> Slots<D> {
         self.dial_what_is_wanted();
     }
 
-    /// Hands over what a transition placed.
-    fn deliver(self: &Arc<Self>, mut state: MutexGuard<'_, State<D>>, placed: Placed<D::Conn, Waker>) {
-        let Placed { to, refused } = placed;
-        if matches!(to, Place::Idle) && refused.is_empty() {
+    /// Makes a transition that places a connection. What is to be done then has to be delivered: usually nothing.
+    fn place(
+        &self,
+        transition: impl FnOnce(&mut DialCore<D>) -> Placed<D::Conn, Arc<Mailbox<D>>>,
+    ) -> Option<Delivery<D>> {
+        let mut state = self.lock();
+        let Placed { to, refused } = transition(&mut state.core);
+        if matches!(to, Place::Idle) {
             self.has_idle.0.store(true, Relaxed);
-            drop(state);
-            return self.tell_watchers();
-        }
-        for (id, _, why) in &refused {
-            let refusal = state.explain(*why);
-            state.refused.insert(*id, refusal);
-        }
-        let (served, closing) = match to {
-            Place::Idle => {
-                self.has_idle.0.store(true, Relaxed);
-                (None, None)
+            if refused.is_empty() {
+                return None;
             }
-            Place::Closing(conn) => (None, Some(conn)),
-            Place::Waiter(id, waker, held) => {
-                state.hand(id, held);
-                (Some(waker), None)
-            }
-        };
+        }
         if state.core.waiting() == 0 {
             state.tidy_clocks();
         }
-        drop(state);
-        for waker in refused.into_iter().map(|(_, waker, _)| waker).chain(served) {
-            waker.wake();
-        }
-        if let Some(conn) = closing {
-            self.spawn_close(conn);
+        let explain = |(_, waiter, why)| (waiter, state.explain(why));
+        Some(Delivery { to, refused: refused.into_iter().map(explain).collect() })
+    }
+
+    fn deliver(self: Arc<Self>, delivery: Option<Delivery<D>>) {
+        let Some(delivery) = delivery else { return self.tell_watchers() };
+        for (waiter, refusal) in delivery.refused {
+            waiter.tell(Err(refusal));
         }
         self.tell_watchers();
+        match delivery.to {
+            Place::Idle => {}
+            Place::Closing(conn) => self.spawn_close(conn),
+            Place::Waiter(_, waiter, held) => waiter.tell(Ok(Lease::new(self, held))),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn tell_watchers(&self) {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::policy::Patience;
+use crate::policy::{Deadline, Patience};
 
 /// Empty entries that are tolerated whatever the number of waiters, so that a short queue is never swept.
 const TOLERATED: usize = 32;
@@ -63,14 +63,10 @@ impl<W> Queue<W> {
         entry.waiter.map(|waiter| (entry.id, waiter, entry.patience))
     }
 
-    /// One that is still in the queue.
-    pub(crate) fn get_mut(&mut self, id: WaiterId) -> Option<&mut W> {
-        let index = self.find(id)?;
-        self.entries[index].waiter.as_mut()
-    }
-
-    pub(crate) fn contains(&self, id: WaiterId) -> bool {
-        self.find(id).is_some_and(|index| self.entries[index].waiter.is_some())
+    /// The deadline of one that is still in the queue.
+    pub(crate) fn deadline_of(&self, id: WaiterId) -> Option<Deadline> {
+        let entry = self.entries.get(self.find(id)?)?;
+        entry.waiter.is_some().then_some(entry.patience.deadline)
     }
 
     /// A waiter gives up. `None` if it is no longer in the queue.
@@ -119,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Deadline, Shedding};
+    use crate::policy::Shedding;
 
     fn patience() -> Patience {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
@@ -201,8 +197,7 @@ mod tests {
                     _ if !ids.is_empty() => {
                         let id = *index.get(&ids);
                         let position = model.iter().position(|(other, _)| *other == id);
-                        prop_assert_eq!(queue.contains(id), position.is_some());
-                        prop_assert_eq!(queue.get_mut(id).copied(), position.map(|at| model[at].1));
+                        prop_assert_eq!(queue.deadline_of(id).is_some(), position.is_some());
                         prop_assert_eq!(queue.remove(id), position.map(|at| model.remove(at).1));
                     }
                     _ => {}

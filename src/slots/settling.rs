@@ -33,10 +33,11 @@ impl<D: Dial> Settling<D> {
             None => false,
         };
         if let Some(held) = self.held.take_if(|_| is_settled) {
-            let mut state = self.slots.lock();
-            state.core.settled();
-            let placed = state.core.release(now(), held);
-            self.slots.deliver(state, placed);
+            let delivery = self.slots.place(|core| {
+                core.settled();
+                core.release(now(), held)
+            });
+            Arc::clone(&self.slots).deliver(delivery);
         }
     }
 }

@@ -4,15 +4,16 @@
 //! begun anew by those who wait on the others.
 
 use std::mem;
-use std::sync::{Arc, MutexGuard, Weak};
-use std::task::Waker;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
 use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Instant};
 
 use super::core::Begin;
+use super::mailbox::Mailbox;
 use super::queue::WaiterId;
 use super::{Connection, Dial, DialCore, Refusal, Slots, State, now};
 
@@ -63,21 +64,27 @@ impl<D: Dial> Slots<D> {
         let clocks = mem::take(&mut state.clocks);
         drop(state);
         drop((forgotten, clocks));
-        for (_, waker) in waiters {
-            waker.wake();
+        for (_, waiter) in waiters {
+            waiter.dismiss();
         }
         self.tell_watchers();
     }
 
     fn dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
+        let mut stuck = Vec::new();
+        let delivery = self.place(|core| {
+            let placed;
+            (placed, stuck) = core.dialed(now(), number, conn);
+            placed
+        });
         let mut state = self.lock();
         state.dial_tasks.remove(&number);
-        let (placed, stuck) = state.core.dialed(now(), number, conn);
         let stuck = state.abort_dials(&stuck);
-        self.deliver(state, placed);
+        drop(state);
         for dial in stuck {
             dial.abort();
         }
+        Arc::clone(self).deliver(delivery);
         self.dial_what_is_wanted();
     }
 
@@ -89,7 +96,11 @@ impl<D: Dial> Slots<D> {
     }
 
     /// Makes a transition that leaves some waiters without hope, and tells them why.
-    pub(super) fn fail(&self, error: D::Error, transition: impl FnOnce(&mut DialCore<D>) -> Vec<(WaiterId, Waker)>) {
+    pub(super) fn fail(
+        &self,
+        error: D::Error,
+        transition: impl FnOnce(&mut DialCore<D>) -> Vec<(WaiterId, Arc<Mailbox<D>>)>,
+    ) {
         let mut state = self.lock();
         let former = state.last_error.replace(error.clone());
         let waiters = transition(&mut state.core);
@@ -102,15 +113,14 @@ impl<D: Dial> Slots<D> {
     pub(super) fn refuse(
         &self,
         mut state: MutexGuard<'_, State<D>>,
-        waiters: Vec<(WaiterId, Waker)>,
+        waiters: Vec<(WaiterId, Arc<Mailbox<D>>)>,
         refusal: &Refusal<D::Error>,
     ) {
-        state.refused.extend(waiters.iter().map(|(id, _)| (*id, refusal.clone())));
         let clocks = if state.core.waiting() == 0 { mem::take(&mut state.clocks) } else { Vec::new() };
         drop(state);
         drop(clocks);
-        for (_, waker) in waiters {
-            waker.wake();
+        for (_, waiter) in waiters {
+            waiter.tell(Err(refusal.clone()));
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::future::pending;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::Waker;
 
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time;

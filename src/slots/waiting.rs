@@ -1,9 +1,9 @@
 //! A caller that waits: the future of its answer.
 //!
-//! Its waker lies in the queue. Who takes it out of there leaves an answer in the table first, under the same lock, and wakes it after unlock; one that
-//! finds itself neither in the queue nor answered was told to enter again, or its time is up. So a wake-up cannot be lost, and an answer always arrives.
+//! Its mailbox lies in the queue, and its waker in the mailbox. Who takes it out of there leaves an answer and wakes it; one that is dismissed enters again, in
+//! its old place, unless its time is up. So a wake-up cannot be lost, and an answer always arrives.
 //!
-//! Wakers are foreign code: none is cloned, woken or dropped under the lock.
+//! Wakers are foreign code: none is cloned, woken or dropped under a lock.
 
 use std::future::Future;
 use std::mem;
@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::clock::Kept;
-use super::core::{Entered, Held, Refused};
+use super::core::{Entered, Refused};
+use super::mailbox::{Answer, Found, Mailbox};
 use super::queue::WaiterId;
-use super::{Answer, Connection, Dial, Lease, Refusal, Slots, State, now};
+use super::{Connection, Dial, Lease, Refusal, Slots, State, now};
 use crate::policy::Patience;
 
 /// A runtime is shutting down if it has lost so many clocks in a row, each as soon as it was begun.
@@ -28,28 +29,19 @@ const CLOCKS: usize = 8;
 pub(crate) struct Waiting<'a, D: Dial> {
     slots: &'a Arc<Slots<D>>,
     patience: Patience,
-    stage: Stage,
+    stage: Stage<D>,
 }
 
-enum Stage {
+enum Stage<D: Dial> {
     Asked(Instant),
     /// Is in the queue, or was.
-    Waits(WaiterId),
+    Waits(WaiterId, Arc<Mailbox<D>>),
     Answered,
-}
-
-/// What a waiter finds when it looks.
-enum Found<D: Dial> {
-    Answer(Answer<D>),
-    /// It is still in the queue.
-    Nothing,
-    /// It is no longer in the queue.
-    Dismissal,
 }
 
 /// What becomes of one that enters.
 enum Entry<D: Dial> {
-    Took(Held<D::Conn>),
+    Took(Lease<D>),
     Waits,
     /// It is too late, or there is nobody to keep its deadline.
     LooksAgain,
@@ -60,14 +52,11 @@ impl<'a, D: Dial> Waiting<'a, D> {
         Self { slots, patience, stage: Stage::Asked(asked) }
     }
 
-    fn place(&self) -> Option<WaiterId> {
-        if let Stage::Waits(id) = self.stage { Some(id) } else { None }
-    }
-
     fn advance(&mut self, waker: &Waker) -> Poll<Result<Lease<D>, Refusal<D::Error>>> {
         let mut in_vain = 0;
         loop {
-            let held = match self.place().map(|id| self.look(id, waker)) {
+            let found = if let Stage::Waits(_, mailbox) = &self.stage { Some(mailbox.look(waker)) } else { None };
+            let mut lease = match found {
                 Some(Found::Answer(answer)) => answer?,
                 Some(Found::Nothing | Found::Dismissal) if self.patience.deadline.has_passed(now()) => {
                     match self.leave() {
@@ -81,7 +70,7 @@ impl<'a, D: Dial> Waiting<'a, D> {
                     return Poll::Ready(Err(Refusal::Unreachable(D::abandoned(), Duration::ZERO)));
                 }
                 Some(Found::Dismissal) | None => match self.enter(waker.clone())? {
-                    Entry::Took(held) => held,
+                    Entry::Took(lease) => lease,
                     Entry::Waits => return Poll::Pending,
                     Entry::LooksAgain => {
                         in_vain += 1;
@@ -89,7 +78,6 @@ impl<'a, D: Dial> Waiting<'a, D> {
                     }
                 },
             };
-            let mut lease = Lease::new(self.slots, held);
             if lease.is_usable() {
                 lease.prove();
                 return Poll::Ready(Ok(lease));
@@ -98,43 +86,23 @@ impl<'a, D: Dial> Waiting<'a, D> {
         }
     }
 
-    fn look(&self, id: WaiterId, waker: &Waker) -> Found<D> {
-        let mut spare = None;
-        loop {
-            let mut state = self.slots.lock();
-            if let Some(answer) = state.fetch(id) {
-                return Found::Answer(answer);
-            }
-            let Some(known) = state.core.waiter(id) else { return Found::Dismissal };
-            if known.will_wake(waker) {
-                return Found::Nothing;
-            }
-            if let Some(new) = spare.take() {
-                let old = mem::replace(known, new);
-                drop(state);
-                drop(old);
-                return Found::Nothing;
-            }
-            drop(state);
-            spare = Some(waker.clone());
-        }
-    }
-
     fn enter(&mut self, waker: Waker) -> Result<Entry<D>, Refusal<D::Error>> {
         let (slots, patience) = (self.slots, self.patience);
         let runtime = Handle::try_current().ok();
-        let mut waker = Some(waker);
-        let take_waker = || waker.take().unwrap_or_else(|| Waker::noop().clone());
+        let mailbox = Arc::new(Mailbox::new(waker));
         let now = if let Stage::Asked(asked) = self.stage { asked } else { now() };
         let mut state = slots.lock();
-        let entered = match self.place() {
-            None => state.core.enter(now, patience, take_waker),
-            Some(id) => state.core.enter_again(now, patience, id, take_waker),
+        let entered = match self.stage {
+            Stage::Waits(id, _) => state.core.enter_again(now, patience, id, || Arc::clone(&mailbox)),
+            Stage::Asked(_) | Stage::Answered => state.core.enter(now, patience, || Arc::clone(&mailbox)),
         };
         match entered {
-            Ok(Entered::Took(held)) => Ok(Entry::Took(held)),
+            Ok(Entered::Took(held)) => {
+                drop(state);
+                Ok(Entry::Took(Lease::new(Arc::clone(slots), held)))
+            }
             Ok(Entered::Waits(id)) => {
-                self.stage = Stage::Waits(id);
+                self.stage = Stage::Waits(id, mailbox);
                 let kept = runtime.map_or(Kept::NoClock, |runtime| state.keep(runtime.id(), patience.deadline, id));
                 let begin = state.begin_dials(now);
                 drop(state);
@@ -162,19 +130,13 @@ impl<'a, D: Dial> Waiting<'a, D> {
 
     /// Out of the queue, with the answer if there is one.
     fn leave(&mut self) -> Option<Answer<D>> {
-        let id = self.place()?;
-        self.stage = Stage::Answered;
+        let Stage::Waits(id, mailbox) = mem::replace(&mut self.stage, Stage::Answered) else { return None };
         let mut state = self.slots.lock();
-        let waker = state.core.leave(now(), id);
-        let answer = if waker.is_some() {
+        if state.core.leave(now(), id).is_some() {
             state.tidy_clocks();
-            None
-        } else {
-            state.fetch(id)
-        };
+        }
         drop(state);
-        drop(waker);
-        answer
+        mailbox.shut()
     }
 }
 
@@ -193,9 +155,8 @@ impl<D: Dial> Future for Waiting<'_, D> {
 
 impl<D: Dial> Drop for Waiting<'_, D> {
     fn drop(&mut self) {
-        if let Some(Ok(held)) = self.leave() {
-            self.slots.release(held);
-        }
+        // A lease goes to the next.
+        drop(self.leave());
     }
 }
 
