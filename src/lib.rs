@@ -10,7 +10,7 @@
 //! ```
 //!
 //! In reading order: [`Pool`] (what a service holds), [`PoolBuilder`] (its settings and defaults), [`Client`] (a connection on loan),
-//! [`Error`] (why there was none), [`Status`] (how the pool is).
+//! [`Error`] (why there was none), [`Status`] (how the pool is). For everything else that a service calls: [`breaker`].
 //!
 //! # Features
 //!
@@ -18,6 +18,7 @@
 //! [`PoolBuilder::build_tls`] takes any other without them.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod breaker;
 mod builder;
 mod call;
 mod conn;
@@ -29,6 +30,7 @@ mod status;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
 pub mod tls;
 
+pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
 pub use call::{Call, Until};
 pub use conn::{

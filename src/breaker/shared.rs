@@ -1,0 +1,100 @@
+//! The breaker that all clones share: the rules of `policy::breaker` under a lock, and a word beside it.
+//!
+//! Most of the time the circuit is closed and a call need not ask: then the word holds the generation, and asking is one load. The lock is
+//! taken once for each result, and for everything else. Hooks are called after unlock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::config::{BreakerConfig, Hooks};
+use crate::error::ConfigError;
+use crate::policy::{Breaker, Denied, Outcome, Ticket};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    free_pass: FreePass,
+    breaker: Mutex<Breaker>,
+    hooks: Hooks,
+    /// Otherwise nobody wants to know how long a call took.
+    measures: bool,
+}
+
+/// The generation in which calls need not ask, or 0. On a cache line of its own, which recording leaves alone.
+///
+/// Nothing else is read by it, so its loads and stores need no order. A call that saw an old value holds a stale ticket.
+#[derive(Debug)]
+#[repr(align(128))]
+struct FreePass(AtomicU64);
+
+impl FreePass {
+    fn ticket(&self) -> Option<Ticket> {
+        let generation = self.0.load(Ordering::Relaxed);
+        (generation > 0).then(|| Ticket::free(generation))
+    }
+
+    /// Stored only when it differs: a store takes the cache line away from all who ask.
+    fn set(&self, generation: Option<u64>) {
+        let generation = generation.unwrap_or_default();
+        if self.0.load(Ordering::Relaxed) != generation {
+            self.0.store(generation, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(now: Instant, config: BreakerConfig) -> Result<Self, ConfigError> {
+        let (settings, hooks) = config.check()?;
+        let breaker = Breaker::new(now, settings, fastrand::f64());
+        let free_pass = FreePass(AtomicU64::new(breaker.free_pass().unwrap_or_default()));
+        let measures = settings.slow_call.is_some();
+        Ok(Self { free_pass, breaker: Mutex::new(breaker), hooks, measures })
+    }
+
+    pub(super) fn measures(&self) -> bool {
+        self.measures
+    }
+
+    /// A ticket without asking, while everybody gets one.
+    pub(super) fn pass(&self) -> Option<Ticket> {
+        self.free_pass.ticket()
+    }
+
+    /// Whether a call would be admitted. Takes nothing; a rejection is counted.
+    pub(super) fn check(&self, now: Instant) -> Result<(), Denied> {
+        self.pass().map_or_else(|| self.with(|breaker| breaker.check(now)), |_| Ok(()))
+    }
+
+    /// Lets a call through, perhaps as a probe; or not, which is counted.
+    pub(super) fn admit(&self, now: Instant) -> Result<Ticket, Denied> {
+        self.pass().map_or_else(|| self.with(|breaker| breaker.admit(now)), Ok)
+    }
+
+    /// A call ended after `took`, which matters only if slow calls do.
+    pub(super) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
+        self.with(|breaker| breaker.record(now, ticket, outcome, took, fastrand::f64));
+    }
+
+    /// A call ended without saying anything of the dependency.
+    pub(super) fn release(&self, now: impl FnOnce() -> Instant, ticket: Ticket) {
+        if ticket.is_probe() {
+            let now = now();
+            self.with(|breaker| breaker.release(now, ticket));
+        }
+    }
+
+    /// Does something under the lock, and tells what has come of it.
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut Breaker) -> R) -> R {
+        let mut breaker = self.lock();
+        let result = act(&mut breaker);
+        self.free_pass.set(breaker.free_pass());
+        let news = breaker.take_news();
+        drop(breaker);
+        self.hooks.tell(&news);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

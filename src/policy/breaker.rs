@@ -1,0 +1,442 @@
+//! The circuit breaker: whether to ask a dependency that keeps failing.
+//!
+//! ```text
+//!              too many failures                reset timeout,
+//!              or slow calls                    or the server answers
+//!   closed ──────────────────────▶ open ──────────────────────────────▶ half-open
+//!      ▲                            ▲                                   │      │
+//!      │                            └────── probes fail, or hang ───────┘      │
+//!      └────────────────────────────────── probes pass ────────────────────────┘
+//! ```
+//!
+//! Each change of state begins a new generation. A call carries the one in which it was admitted: results of another are stale, and say
+//! nothing of the dependency as it is now. A probe that ends without a verdict lets another one out.
+//!
+//! Besides, somebody may order it: forced open, disabled, metrics only, shut down. Semantics beside those of opossum and
+//! resilience4j: the conformance cases in `tests/`.
+
+mod probes;
+mod report;
+mod settings;
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::probes::Probes;
+pub use self::report::{Cause, Export, Past, Snapshot, State, Transition};
+pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
+use super::Deadline;
+use super::window::{Counts, Window};
+
+/// Changes of state remembered.
+const REMEMBERED: usize = 16;
+
+/// What a call says of the dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    /// It answered, and the answer was a failure; or nothing more is known.
+    Failure,
+    /// A failure too: it was not reached, or did not answer.
+    Unreachable,
+    /// Nothing.
+    Ignored,
+}
+
+/// A call was admitted. To be recorded or released, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a ticket that is neither recorded nor released may be a probe that never ends"]
+pub(crate) struct Ticket {
+    generation: u64,
+    is_probe: bool,
+}
+
+impl Ticket {
+    /// Of a call that was let through without asking, by [`Breaker::free_pass`].
+    pub(crate) fn free(generation: u64) -> Self {
+        Self { generation, is_probe: false }
+    }
+
+    pub(crate) fn is_probe(self) -> bool {
+        self.is_probe
+    }
+}
+
+/// A call was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Denied {
+    pub(crate) state: State,
+    /// Never zero.
+    pub(crate) retry_after: Duration,
+}
+
+/// What somebody may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    ForceOpen,
+    /// Closed, and everything forgotten but the history.
+    Reset,
+    Disable,
+    /// Ends what was ordered. A circuit that opened by itself stays open.
+    Enable,
+    MetricsOnly,
+    /// For good.
+    ShutDown,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed,
+    Open { until: Deadline, unreachable: bool },
+    HalfOpen(Probes),
+    ForcedOpen,
+    Disabled,
+    MetricsOnly,
+    ShutDown,
+}
+
+impl Phase {
+    fn state(&self) -> State {
+        match self {
+            Self::Closed => State::Closed,
+            Self::Open { .. } => State::Open,
+            Self::HalfOpen(_) => State::HalfOpen,
+            Self::ForcedOpen => State::ForcedOpen,
+            Self::Disabled => State::Disabled,
+            Self::MetricsOnly => State::MetricsOnly,
+            Self::ShutDown => State::ShutDown,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    settings: Settings,
+    phase: Phase,
+    since: Instant,
+    /// Counts up with each change of state, from 1.
+    generation: u64,
+    window: Window,
+    /// Until then nothing opens a closed circuit.
+    warm_up: Option<Deadline>,
+    /// In a row, without a close between.
+    openings: u32,
+    /// How much of the jitter there is to the reset timeout, from 0 to 1; drawn anew when a result opens the circuit.
+    luck: f64,
+    /// Oldest first.
+    history: VecDeque<Transition>,
+    /// Nobody has been told yet.
+    news: Vec<Transition>,
+}
+
+impl Breaker {
+    /// Closed. `luck` is random, from 0 to 1.
+    pub(crate) fn new(now: Instant, settings: Settings, luck: f64) -> Self {
+        Self {
+            settings,
+            phase: Phase::Closed,
+            since: now,
+            generation: 1,
+            window: Window::new(now, settings.window, settings.buckets),
+            warm_up: settings.warm_up.then(|| Deadline::after(now, settings.window)),
+            openings: 0,
+            luck,
+            history: VecDeque::new(),
+            news: Vec::new(),
+        }
+    }
+
+    /// Whether a call would be admitted. Takes nothing; a rejection is counted.
+    pub(crate) fn check(&mut self, now: Instant) -> Result<(), Denied> {
+        self.advance(now);
+        let denied = self.denied(now);
+        denied.map_or(Ok(()), |denied| Err(self.reject(now, denied)))
+    }
+
+    /// Lets a call through, perhaps as a probe; or not, which is counted.
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<Ticket, Denied> {
+        self.advance(now);
+        if let Some(denied) = self.denied(now) {
+            return Err(self.reject(now, denied));
+        }
+        self.fire(now);
+        let probe_timeout = self.settings.probe_timeout;
+        let is_probe = match &mut self.phase {
+            Phase::HalfOpen(probes) => probes.let_out(now, probe_timeout),
+            _ => false,
+        };
+        Ok(Ticket { generation: self.generation, is_probe })
+    }
+
+    /// The generation in which calls need not ask: they all pass and admitting them would change nothing.
+    pub(crate) fn free_pass(&self) -> Option<u64> {
+        let is_free = matches!(self.phase, Phase::Closed | Phase::Disabled | Phase::MetricsOnly);
+        (is_free && !self.settings.is_opossum()).then_some(self.generation)
+    }
+
+    /// A call ended after `took`. `luck` is random, from 0 to 1, and asked only when the circuit opens.
+    pub(crate) fn record(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        outcome: Outcome,
+        took: Duration,
+        luck: impl FnOnce() -> f64,
+    ) {
+        self.advance(now);
+        let is_current = ticket.generation == self.generation;
+        if !is_current && !self.settings.is_opossum() {
+            return;
+        }
+        let Some(counts) = self.count(outcome, took) else { return self.release(now, ticket) };
+        if !matches!(self.phase, Phase::Disabled | Phase::ShutDown) {
+            self.window.add(now, counts);
+        }
+        match &mut self.phase {
+            Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, luck),
+            Phase::HalfOpen(probes) => {
+                if is_current {
+                    probes.take_back();
+                }
+                probes.count(counts);
+                self.judge_probes(now, luck);
+            }
+            _ => {}
+        }
+    }
+
+    /// A call ended without saying anything of the dependency.
+    pub(crate) fn release(&mut self, now: Instant, ticket: Ticket) {
+        self.advance(now);
+        if ticket.generation == self.generation {
+            if let Phase::HalfOpen(probes) = &mut self.phase {
+                probes.take_back();
+            }
+        }
+    }
+
+    /// An admitted call was refused because too many are under way: to opossum that is a failure, to us it says nothing.
+    pub(crate) fn refuse_busy(&mut self, now: Instant, ticket: Ticket, luck: impl FnOnce() -> f64) {
+        self.advance(now);
+        self.count_unless_off(now, Counts { busy: 1, ..Counts::default() });
+        let outcome = if self.settings.is_opossum() { Outcome::Failure } else { Outcome::Ignored };
+        self.record(now, ticket, outcome, Duration::ZERO, luck);
+    }
+
+    /// The server answers. If the circuit opened because it did not, that is a reason to probe now.
+    pub(crate) fn server_answers(&mut self, now: Instant) {
+        self.advance(now);
+        if matches!(self.phase, Phase::Open { unreachable: true, .. }) {
+            self.half_open(now, Cause::ServerAnswers);
+        }
+    }
+
+    /// A health check failed: opens the circuit, whatever the calls say.
+    pub(crate) fn health_check_failed(&mut self, now: Instant) {
+        self.advance(now);
+        if matches!(self.phase, Phase::Closed | Phase::HalfOpen(_)) {
+            let counts = self.window.sum(now);
+            self.open(now, Cause::HealthCheck, counts, false);
+        }
+    }
+
+    /// Does what somebody asks for, unless it is that already, or has been shut down.
+    pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>) {
+        self.advance(now);
+        let phase = match (order, &self.phase) {
+            (_, Phase::ShutDown) => return,
+            (Order::ForceOpen, _) => Phase::ForcedOpen,
+            (Order::Reset, _) => {
+                self.window.clear();
+                self.openings = 0;
+                Phase::Closed
+            }
+            (Order::Disable, _) => Phase::Disabled,
+            (Order::Enable, Phase::ForcedOpen | Phase::Disabled | Phase::MetricsOnly) => Phase::Closed,
+            (Order::Enable, _) => return,
+            (Order::MetricsOnly, _) => Phase::MetricsOnly,
+            (Order::ShutDown, _) => Phase::ShutDown,
+        };
+        let counts = self.window.sum(now);
+        self.change(now, phase, Cause::Requested(reason), counts);
+    }
+
+    pub(crate) fn state(&mut self, now: Instant) -> State {
+        self.advance(now);
+        self.phase.state()
+    }
+
+    pub(crate) fn snapshot(&mut self, now: Instant) -> Snapshot {
+        self.advance(now);
+        let counts = self.window.sum(now);
+        let past = |transition: &Transition| Past {
+            transition: transition.clone(),
+            age: now.saturating_duration_since(transition.at),
+        };
+        Snapshot {
+            state: self.phase.state(),
+            age: now.saturating_duration_since(self.since),
+            counts,
+            failure_rate: self.settings.failure_rate(counts),
+            slow_rate: self.settings.slow_rate(counts),
+            retry_after: self.denied(now).map(|denied| denied.retry_after),
+            probes: if let Phase::HalfOpen(probes) = &self.phase { probes.out() } else { 0 },
+            history: self.history.iter().map(past).collect(),
+        }
+    }
+
+    pub(crate) fn export(&mut self, now: Instant) -> Export {
+        self.advance(now);
+        Export {
+            state: self.phase.state(),
+            age: now.saturating_duration_since(self.since),
+            openings: self.openings,
+            unreachable: matches!(self.phase, Phase::Open { unreachable: true, .. }),
+            counts: self.window.sum(now),
+        }
+    }
+
+    /// Goes on where another one was. Calls under way are forgotten.
+    pub(crate) fn import(&mut self, now: Instant, export: &Export) {
+        self.window.clear();
+        self.window.add(now, export.counts);
+        self.openings = export.openings;
+        let phase = match export.state {
+            State::Closed => Phase::Closed,
+            State::Open => {
+                let open_for = self.settings.open_for(export.openings, self.luck);
+                let until = Deadline::after(now, open_for.saturating_sub(export.age));
+                Phase::Open { until, unreachable: export.unreachable }
+            }
+            State::HalfOpen => Phase::HalfOpen(Probes::new(self.settings.permitted_probes)),
+            State::ForcedOpen => Phase::ForcedOpen,
+            State::Disabled => Phase::Disabled,
+            State::MetricsOnly => Phase::MetricsOnly,
+            State::ShutDown => Phase::ShutDown,
+        };
+        self.change(now, phase, Cause::Imported, export.counts);
+        self.since = now.checked_sub(export.age).unwrap_or(now);
+    }
+
+    /// The changes of state that nobody has been told yet, oldest first.
+    pub(crate) fn take_news(&mut self) -> Vec<Transition> {
+        mem::take(&mut self.news)
+    }
+
+    /// What time alone changes. Every question begins with it.
+    fn advance(&mut self, now: Instant) {
+        if let Phase::HalfOpen(probes) = &self.phase {
+            if let Some(timed_out) = probes.timed_out(now) {
+                let seen = probes.seen();
+                self.open(timed_out, Cause::ProbeTimeout, seen, false);
+            }
+        }
+        if matches!(self.phase, Phase::Open { until, .. } if until.has_passed(now)) {
+            self.half_open(now, Cause::ResetTimeout);
+        }
+    }
+
+    fn denied(&self, now: Instant) -> Option<Denied> {
+        let retry_after = match &self.phase {
+            Phase::Closed | Phase::Disabled | Phase::MetricsOnly => return None,
+            Phase::HalfOpen(probes) if probes.has_room() => return None,
+            Phase::HalfOpen(probes) => probes.retry_after(now),
+            Phase::Open { until, .. } => until.left(now),
+            // Nobody knows. Asking again that often does no harm.
+            Phase::ForcedOpen | Phase::ShutDown => self.settings.reset_timeout,
+        };
+        Some(Denied { state: self.phase.state(), retry_after })
+    }
+
+    fn reject(&mut self, now: Instant, denied: Denied) -> Denied {
+        self.fire(now);
+        self.count_unless_off(now, Counts { rejected: 1, ..Counts::default() });
+        denied
+    }
+
+    /// opossum counts who asks, before anything else.
+    fn fire(&mut self, now: Instant) {
+        if self.settings.is_opossum() {
+            self.count_unless_off(now, Counts { fires: 1, ..Counts::default() });
+        }
+    }
+
+    fn count_unless_off(&mut self, now: Instant, counts: Counts) {
+        if !matches!(self.phase, Phase::Disabled | Phase::ShutDown) {
+            self.window.add(now, counts);
+        }
+    }
+
+    /// One call. `None`: it does not count.
+    fn count(&self, outcome: Outcome, took: Duration) -> Option<Counts> {
+        let failures = u64::from(outcome != Outcome::Success);
+        let unreachable = u64::from(outcome == Outcome::Unreachable);
+        let slow = u64::from(self.settings.is_slow(took));
+        let counts = Counts { completed: 1, failures, unreachable, slow, ..Counts::default() };
+        (outcome != Outcome::Ignored).then_some(counts)
+    }
+
+    fn judge_window(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
+        let seen = self.window.sum(now);
+        let Some(cause) = self.settings.tripped(seen) else { return };
+        if self.warm_up.is_none_or(|warm_up| warm_up.has_passed(now)) {
+            let unreachable = cause == Cause::FailureRate && seen.mostly_unreachable();
+            self.luck = luck();
+            self.open(now, cause, seen, unreachable);
+        }
+    }
+
+    fn judge_probes(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
+        let Phase::HalfOpen(probes) = &self.phase else { return };
+        let seen = probes.seen();
+        match self.settings.verdict(seen) {
+            Some(Cause::ProbesPassed) => self.close(now, seen),
+            Some(cause) => {
+                self.luck = luck();
+                self.open(now, cause, seen, seen.mostly_unreachable());
+            }
+            None => {}
+        }
+    }
+
+    fn open(&mut self, at: Instant, cause: Cause, seen: Counts, unreachable: bool) {
+        self.openings = self.openings.saturating_add(1);
+        let until = Deadline::after(at, self.settings.open_for(self.openings, self.luck));
+        self.change(at, Phase::Open { until, unreachable }, cause, seen);
+    }
+
+    fn half_open(&mut self, now: Instant, cause: Cause) {
+        let seen = self.window.sum(now);
+        self.change(now, Phase::HalfOpen(Probes::new(self.settings.permitted_probes)), cause, seen);
+    }
+
+    fn close(&mut self, now: Instant, seen: Counts) {
+        self.openings = 0;
+        if !self.settings.is_opossum() {
+            self.window.clear();
+        }
+        self.change(now, Phase::Closed, Cause::ProbesPassed, seen);
+    }
+
+    /// Calls under way belong to the past, even if the state is the same again; but then there is nothing to tell.
+    fn change(&mut self, at: Instant, phase: Phase, cause: Cause, counts: Counts) {
+        let (from, to) = (self.phase.state(), phase.state());
+        self.phase = phase;
+        self.generation += 1;
+        if from == to {
+            return;
+        }
+        self.since = at;
+        let transition = Transition { from, to, cause, counts, at, number: self.generation };
+        if self.history.len() == REMEMBERED {
+            self.history.pop_front();
+        }
+        self.history.push_back(transition.clone());
+        self.news.push(transition);
+    }
+}
+
+#[cfg(test)]
+mod tests;

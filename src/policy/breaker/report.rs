@@ -1,0 +1,159 @@
+//! What a circuit breaker tells of itself: its state, how it came about, and what another one needs to go on from there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::policy::window::Counts;
+
+/// What a circuit breaker does with calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Calls pass, and are counted.
+    #[default]
+    Closed,
+    /// Calls are rejected until the reset timeout is over.
+    Open,
+    /// A few calls pass, as probes; the others are rejected.
+    HalfOpen,
+    /// Calls are rejected until somebody says otherwise.
+    ForcedOpen,
+    /// Calls pass, and nothing is counted.
+    Disabled,
+    /// Calls pass and are counted, but never open the circuit.
+    MetricsOnly,
+    /// Calls are rejected, for good.
+    ShutDown,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+            Self::ForcedOpen => "forced open",
+            Self::Disabled => "disabled",
+            Self::MetricsOnly => "metrics only",
+            Self::ShutDown => "shut down",
+        })
+    }
+}
+
+/// Why a circuit breaker changed its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Too many calls in the window had failed.
+    FailureRate,
+    /// Too many calls in the window were slow.
+    SlowRate,
+    /// The reset timeout was over.
+    ResetTimeout,
+    /// The probes went well.
+    ProbesPassed,
+    /// Too many probes failed, or were slow.
+    ProbesFailed,
+    /// A probe was under way for longer than the probe timeout.
+    ProbeTimeout,
+    /// The server, which could not be reached, answers again.
+    ServerAnswers,
+    /// A health check failed.
+    HealthCheck,
+    /// The state was another breaker's, and has been imported.
+    Imported,
+    /// Somebody asked for it, and said why.
+    Requested(Arc<str>),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FailureRate => "too many calls failed",
+            Self::SlowRate => "too many calls were slow",
+            Self::ResetTimeout => "the reset timeout was over",
+            Self::ProbesPassed => "the probes went well",
+            Self::ProbesFailed => "the probes failed",
+            Self::ProbeTimeout => "a probe did not end",
+            Self::ServerAnswers => "the server answers again",
+            Self::HealthCheck => "a health check failed",
+            Self::Imported => "imported",
+            Self::Requested(reason) => reason,
+        })
+    }
+}
+
+/// One change of state. `Display` is a line for a log: `closed -> open: too many calls failed (6 of 10 failed, 0 slow)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transition {
+    /// The state before.
+    pub from: State,
+    /// The state after.
+    pub to: State,
+    /// Why.
+    pub cause: Cause,
+    /// What it was judged by: the window, or the probes.
+    pub counts: Counts,
+    /// When.
+    pub at: Instant,
+    /// Counts up: of two transitions of one breaker, the later one has the larger number.
+    pub number: u64,
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { failures, completed, slow, .. } = self.counts;
+        let Self { from, to, cause, .. } = self;
+        write!(f, "{from} -> {to}: {cause} ({failures} of {completed} failed, {slow} slow)")
+    }
+}
+
+/// A consistent look at a circuit breaker.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// What it does with calls.
+    pub state: State,
+    /// For how long it has been doing so.
+    pub age: Duration,
+    /// What the rolling window holds.
+    pub counts: Counts,
+    /// Failures in the window, in percent. `None` while fewer calls than the volume threshold have been seen.
+    pub failure_rate: Option<f64>,
+    /// Slow calls in the window, in percent. `None` as above, and while that trigger is off.
+    pub slow_rate: Option<f64>,
+    /// When a rejected call should come back. `None` while calls pass.
+    pub retry_after: Option<Duration>,
+    /// Probes under way.
+    pub probes: u32,
+    /// The last 16 changes of state, oldest first.
+    pub history: Vec<Past>,
+}
+
+/// A change of state, and how long ago it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Past {
+    /// The change.
+    pub transition: Transition,
+    /// How long ago.
+    pub age: Duration,
+}
+
+/// What another breaker, of another process perhaps, needs to go on from here. Times are durations: instants mean nothing elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Export {
+    /// What the breaker does with calls.
+    pub state: State,
+    /// For how long it has been doing so. Add the time between export and import, if that is not short.
+    pub age: Duration,
+    /// How often it has opened without a close between: the reset timeout may grow with that.
+    pub openings: u32,
+    /// It opened because the server could not be reached.
+    pub unreachable: bool,
+    /// What the window held. Imported, it counts as seen at once, and is forgotten a whole window later.
+    pub counts: Counts,
+}

@@ -1,0 +1,101 @@
+//! The rules, by the tests of those who had them before us: `conformance_NN`, with the origin of each: O for opossum, R for resilience4j.
+//! Where our way differs on purpose, the other one is tested with the suffix `_as_opossum`.
+
+mod closed;
+mod half_open;
+mod model;
+mod orders;
+mod time;
+
+use super::*;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// Opens at 50% of at least one call, for 5 s, without jitter.
+fn ours() -> Settings {
+    Settings {
+        rule: Rule::Ours,
+        error_threshold: 50,
+        volume_threshold: 1,
+        window: 10 * SECOND,
+        buckets: 10,
+        reset_timeout: 5 * SECOND,
+        jitter: 0,
+        growth: None,
+        permitted_probes: 1,
+        probe_timeout: 10 * SECOND,
+        slow_call: None,
+        warm_up: false,
+    }
+}
+
+/// The same by opossum's rule.
+fn opossum() -> Settings {
+    Settings { rule: Rule::Opossum, volume_threshold: 0, ..ours() }
+}
+
+/// A breaker and its clock.
+struct Scene {
+    breaker: Breaker,
+    now: Instant,
+}
+
+impl Scene {
+    fn new(settings: Settings) -> Self {
+        let now = Instant::now();
+        Self { breaker: Breaker::new(now, settings, 0.0), now }
+    }
+
+    /// Whatever it takes to be half-open, with nothing in the window.
+    fn half_open(settings: Settings) -> Self {
+        let mut scene = Self::new(settings);
+        scene.breaker.import(scene.now, &Export { state: State::HalfOpen, ..Export::default() });
+        scene.breaker.take_news();
+        scene
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn admit(&mut self) -> Ticket {
+        self.breaker.admit(self.now).expect("a call should have been admitted")
+    }
+
+    fn denied(&mut self) -> Denied {
+        self.breaker.admit(self.now).expect_err("a call should have been denied")
+    }
+
+    fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.breaker.record(self.now, ticket, outcome, Duration::ZERO, || 0.0);
+    }
+
+    /// One call after another: `S` succeeds, `F` fails, `U` finds nobody there, `I` is ignored; a small letter takes a minute.
+    fn calls(&mut self, outcomes: &str) -> State {
+        for letter in outcomes.chars() {
+            let ticket = self.admit();
+            let outcome = match letter.to_ascii_uppercase() {
+                'S' => Outcome::Success,
+                'F' => Outcome::Failure,
+                'U' => Outcome::Unreachable,
+                _ => Outcome::Ignored,
+            };
+            let took = if letter.is_ascii_lowercase() { 60 * SECOND } else { Duration::ZERO };
+            self.breaker.record(self.now, ticket, outcome, took, || 0.0);
+        }
+        self.state()
+    }
+
+    fn state(&mut self) -> State {
+        self.breaker.state(self.now)
+    }
+
+    fn counts(&mut self) -> Counts {
+        self.breaker.snapshot(self.now).counts
+    }
+
+    /// The states it has come to since last asked.
+    fn changes(&mut self) -> Vec<State> {
+        self.breaker.take_news().iter().map(|transition| transition.to).collect()
+    }
+}

@@ -1,0 +1,197 @@
+//! A rolling window of counts: what has been seen lately, and nothing older.
+//!
+//! The window is cut into buckets of equal length. What is seen is added to the current one; when its time is over the oldest bucket is
+//! forgotten and a new one begun. So the window covers its length, less at most one bucket. The sum is kept along, so asking costs nothing.
+//!
+//! Times need not come in order: callers read the clock before they take the lock. What is late by that much counts in the current bucket.
+
+use std::collections::VecDeque;
+use std::ops::{AddAssign, SubAssign};
+use std::time::{Duration, Instant};
+
+/// What a circuit breaker has seen, in its rolling window or of its probes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Calls that asked, those rejected included. Counted only with [`BreakerConfig::opossum`](crate::breaker::BreakerConfig::opossum),
+    /// where the failure rate is a share of them; else 0.
+    pub fires: u64,
+    /// Calls that ended, well or not. Ignored ones are not in it.
+    pub completed: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Those failures that did not reach the server, or had no answer of it.
+    pub unreachable: u64,
+    /// Those completed calls, failed or not, that took too long.
+    pub slow: u64,
+    /// Calls that the breaker did not let through.
+    pub rejected: u64,
+    /// Calls that were refused because as many were under way as there may be.
+    pub busy: u64,
+}
+
+impl Counts {
+    /// Calls that ended well.
+    pub fn successes(&self) -> u64 {
+        self.completed.saturating_sub(self.failures)
+    }
+
+    /// Most failures did not reach the server.
+    pub(crate) fn mostly_unreachable(&self) -> bool {
+        self.unreachable * 2 > self.failures
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.fires += other.fires;
+        self.completed += other.completed;
+        self.failures += other.failures;
+        self.unreachable += other.unreachable;
+        self.slow += other.slow;
+        self.rejected += other.rejected;
+        self.busy += other.busy;
+    }
+}
+
+impl SubAssign for Counts {
+    fn sub_assign(&mut self, other: Self) {
+        self.fires -= other.fires;
+        self.completed -= other.completed;
+        self.failures -= other.failures;
+        self.unreachable -= other.unreachable;
+        self.slow -= other.slow;
+        self.rejected -= other.rejected;
+        self.busy -= other.busy;
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Window {
+    bucket: Duration,
+    /// When the current bucket's time is over.
+    ends: Instant,
+    current: Counts,
+    /// The others, oldest first.
+    past: VecDeque<Counts>,
+    /// Of all buckets.
+    sum: Counts,
+}
+
+impl Window {
+    /// At least one bucket, and none shorter than a nanosecond.
+    pub(crate) fn new(now: Instant, length: Duration, buckets: u32) -> Self {
+        let buckets = buckets.max(1);
+        let bucket = (length / buckets).max(Duration::from_nanos(1));
+        let past = (1..buckets).map(|_| Counts::default()).collect();
+        Self { bucket, ends: now + bucket, current: Counts::default(), past, sum: Counts::default() }
+    }
+
+    pub(crate) fn add(&mut self, now: Instant, counts: Counts) {
+        self.rotate(now);
+        self.current += counts;
+        self.sum += counts;
+    }
+
+    /// What has been seen within the window that ends now.
+    pub(crate) fn sum(&mut self, now: Instant) -> Counts {
+        self.rotate(now);
+        self.sum
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.current = Counts::default();
+        self.past.iter_mut().for_each(|bucket| *bucket = Counts::default());
+        self.sum = Counts::default();
+    }
+
+    fn rotate(&mut self, now: Instant) {
+        if now < self.ends {
+            return;
+        }
+        let (late, bucket) = ((now - self.ends).as_nanos(), self.bucket.as_nanos());
+        // Once round is enough, however long nothing was seen.
+        for _ in (0..=late / bucket).take(self.past.len() + 1) {
+            self.past.push_back(self.current);
+            self.current = Counts::default();
+            if let Some(oldest) = self.past.pop_front() {
+                self.sum -= oldest;
+            }
+        }
+        let into_bucket = u64::try_from(late % bucket).map_or(Duration::ZERO, Duration::from_nanos);
+        self.ends = now + self.bucket.saturating_sub(into_bucket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const FAILURE: Counts =
+        Counts { fires: 0, completed: 1, failures: 1, unreachable: 0, slow: 0, rejected: 0, busy: 0 };
+
+    // O: a bucket's counts are gone once the window has passed over it.
+    #[test]
+    fn conformance_09_after_300_ms_a_window_of_200_ms_is_empty() {
+        let start = Instant::now();
+        let mut window = Window::new(start, 200 * MS, 2);
+        window.add(start, FAILURE);
+        assert_eq!(window.sum(start + 199 * MS).failures, 1);
+        assert_eq!(window.sum(start + 300 * MS), Counts::default());
+    }
+
+    // O: what does not rotate stays; what rotates moves out.
+    #[test]
+    fn conformance_10_counts_stay_until_their_bucket_moves_out() {
+        let start = Instant::now();
+        let mut window = Window::new(start, 300 * MS, 3);
+        window.add(start, FAILURE);
+        window.add(start + 99 * MS, FAILURE);
+        window.add(start + 100 * MS, FAILURE);
+        assert_eq!(window.sum(start + 299 * MS).failures, 3);
+        assert_eq!(window.sum(start + 300 * MS).failures, 1);
+        assert_eq!(window.sum(start + 400 * MS).failures, 0);
+    }
+
+    #[test]
+    fn what_comes_late_counts_in_the_current_bucket() {
+        let start = Instant::now();
+        let mut window = Window::new(start, 200 * MS, 2);
+        window.add(start + 150 * MS, FAILURE);
+        window.add(start, FAILURE);
+        assert_eq!(window.sum(start + 299 * MS).failures, 2);
+    }
+
+    #[test]
+    fn one_bucket_is_enough() {
+        let start = Instant::now();
+        let mut window = Window::new(start, 100 * MS, 1);
+        window.add(start, FAILURE);
+        assert_eq!(window.sum(start + 99 * MS).failures, 1);
+        assert_eq!(window.sum(start + 100 * MS).failures, 0);
+    }
+
+    proptest! {
+        /// Beside a plain list of times.
+        #[test]
+        fn counts_what_is_in_its_buckets(
+            buckets in 1u32..6,
+            gaps in prop::collection::vec(prop_oneof![0u64..20, 0u64..400], 1..80),
+        ) {
+            let start = Instant::now();
+            let mut window = Window::new(start, 10 * MS * buckets, buckets);
+            let (mut at, mut seen) = (0, Vec::new());
+            for gap in gaps {
+                at += gap;
+                window.add(start + MS * u32::try_from(at).unwrap(), FAILURE);
+                seen.push(at / 10);
+                let oldest = (at / 10 + 1).saturating_sub(u64::from(buckets));
+                let expected = seen.iter().filter(|bucket| **bucket >= oldest).count() as u64;
+                prop_assert_eq!(window.sum(start + MS * u32::try_from(at).unwrap()).failures, expected);
+            }
+        }
+    }
+}
