@@ -42,7 +42,7 @@ impl Default for BreakerConfig {
             jitter: 10,
             growth: None,
             permitted_probes: 1,
-            probe_timeout: Duration::from_secs(10),
+            probe_timeout: Duration::from_secs(15),
             slow_call: None,
             warm_up: false,
         };
@@ -67,7 +67,9 @@ impl BreakerConfig {
     /// For that timeout itself, and its capacity, see [`CircuitBreaker::with_timeout`](super::CircuitBreaker::with_timeout).
     pub fn opossum() -> Self {
         let ours = Self::default();
-        Self { settings: Settings { rule: Rule::Opossum, volume_threshold: 0, jitter: 0, ..ours.settings }, ..ours }
+        let probe_timeout = Duration::from_secs(10);
+        let settings = Settings { rule: Rule::Opossum, volume_threshold: 0, jitter: 0, probe_timeout, ..ours.settings };
+        Self { settings, ..ours }
     }
 
     /// Opens when at least this share of the calls in the window failed, in percent. 1 to 100. Default 50.
@@ -124,7 +126,8 @@ impl BreakerConfig {
     }
 
     /// Half-open without a verdict for so long, since the first of the probes under way was let through: the circuit opens again. More than 0, at most 24 hours.
-    /// Default 10 s. Should be longer than a good call ever takes. resilience4j's `maxWaitDurationInHalfOpenState`.
+    /// Default 15 s. Should be longer than a call may take, or it ends before its own timeout can say why. As resilience4j's
+    /// `maxWaitDurationInHalfOpenState`.
     pub fn probe_timeout(mut self, probe_timeout: Duration) -> Self {
         self.settings.probe_timeout = probe_timeout;
         self
@@ -151,8 +154,8 @@ impl BreakerConfig {
         self
     }
 
-    /// The first setting that cannot be used.
-    pub(super) fn check(self) -> Result<(Settings, Hooks), ConfigError> {
+    /// Checks every setting. An error names the first that cannot be used.
+    pub(super) fn finish(self) -> Result<(Settings, Hooks), ConfigError> {
         let settings = self.settings;
         check_percentage("error_threshold_percentage", settings.error_threshold)?;
         check_number("rolling_buckets", settings.buckets, MOST_BUCKETS)?;

@@ -44,7 +44,7 @@ impl FreePass {
 
 impl Shared {
     pub(super) fn new(now: Instant, config: BreakerConfig) -> Result<Self, ConfigError> {
-        let (settings, hooks) = config.check()?;
+        let (settings, hooks) = config.finish()?;
         let breaker = Breaker::new(now, settings, fastrand::f64());
         let free_pass = FreePass(AtomicU64::new(breaker.free_pass().unwrap_or_default()));
         let measures = settings.slow_call.is_some();

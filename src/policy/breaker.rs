@@ -15,15 +15,17 @@
 //! Besides, somebody may order it: forced open, disabled, metrics only, shut down. Semantics beside those of opossum and
 //! resilience4j: the conformance cases in `tests/`.
 
+mod handover;
+mod orders;
 mod probes;
 mod report;
 mod settings;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::orders::Order;
 use self::probes::Probes;
 pub use self::report::{Cause, Export, Past, Snapshot, State, Transition};
 pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
@@ -72,24 +74,10 @@ pub(crate) struct Denied {
     pub(crate) retry_after: Duration,
 }
 
-/// What somebody may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    ForceOpen,
-    /// Closed, and everything forgotten but the history.
-    Reset,
-    Disable,
-    /// Ends what was ordered. A circuit that opened by itself stays open.
-    Enable,
-    MetricsOnly,
-    /// For good.
-    ShutDown,
-}
-
 #[derive(Debug)]
 enum Phase {
     Closed,
-    Open { until: Deadline, unreachable: bool },
+    Open { until: Deadline },
     HalfOpen(Probes),
     ForcedOpen,
     Disabled,
@@ -123,6 +111,8 @@ pub(crate) struct Breaker {
     warm_up: Option<Deadline>,
     /// In a row, without a close between.
     openings: u32,
+    /// What last opened the circuit was that the server was not reached. A probe that hangs shows nothing new.
+    unreachable: bool,
     /// How much of the jitter there is to the reset timeout, from 0 to 1; drawn anew when a result opens the circuit.
     luck: f64,
     /// Oldest first.
@@ -142,6 +132,7 @@ impl Breaker {
             window: Window::new(now, settings.window, settings.buckets),
             warm_up: settings.warm_up.then(|| Deadline::after(now, settings.window)),
             openings: 0,
+            unreachable: false,
             luck,
             history: VecDeque::new(),
             news: Vec::new(),
@@ -191,9 +182,7 @@ impl Breaker {
             return;
         }
         let Some(counts) = self.count(outcome, took) else { return self.release(now, ticket) };
-        if !matches!(self.phase, Phase::Disabled | Phase::ShutDown) {
-            self.window.add(now, counts);
-        }
+        self.count_unless_off(now, counts);
         match &mut self.phase {
             Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, luck),
             Phase::HalfOpen(probes) => {
@@ -228,7 +217,7 @@ impl Breaker {
     /// The server answers. If the circuit opened because it did not, that is a reason to probe now.
     pub(crate) fn server_answers(&mut self, now: Instant) {
         self.advance(now);
-        if matches!(self.phase, Phase::Open { unreachable: true, .. }) {
+        if self.unreachable && matches!(self.phase, Phase::Open { .. }) {
             self.half_open(now, Cause::ServerAnswers);
         }
     }
@@ -237,87 +226,15 @@ impl Breaker {
     pub(crate) fn health_check_failed(&mut self, now: Instant) {
         self.advance(now);
         if matches!(self.phase, Phase::Closed | Phase::HalfOpen(_)) {
-            let counts = self.window.sum(now);
-            self.open(now, Cause::HealthCheck, counts, false);
+            let counts = *self.window.sum(now);
+            self.unreachable = false;
+            self.open(now, Cause::HealthCheck, counts);
         }
-    }
-
-    /// Does what somebody asks for, unless it is that already, or has been shut down.
-    pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>) {
-        self.advance(now);
-        let phase = match (order, &self.phase) {
-            (_, Phase::ShutDown) => return,
-            (Order::ForceOpen, _) => Phase::ForcedOpen,
-            (Order::Reset, _) => {
-                self.window.clear();
-                self.openings = 0;
-                Phase::Closed
-            }
-            (Order::Disable, _) => Phase::Disabled,
-            (Order::Enable, Phase::ForcedOpen | Phase::Disabled | Phase::MetricsOnly) => Phase::Closed,
-            (Order::Enable, _) => return,
-            (Order::MetricsOnly, _) => Phase::MetricsOnly,
-            (Order::ShutDown, _) => Phase::ShutDown,
-        };
-        let counts = self.window.sum(now);
-        self.change(now, phase, Cause::Requested(reason), counts);
     }
 
     pub(crate) fn state(&mut self, now: Instant) -> State {
         self.advance(now);
         self.phase.state()
-    }
-
-    pub(crate) fn snapshot(&mut self, now: Instant) -> Snapshot {
-        self.advance(now);
-        let counts = self.window.sum(now);
-        let past = |transition: &Transition| Past {
-            transition: transition.clone(),
-            age: now.saturating_duration_since(transition.at),
-        };
-        Snapshot {
-            state: self.phase.state(),
-            age: now.saturating_duration_since(self.since),
-            counts,
-            failure_rate: self.settings.failure_rate(counts),
-            slow_rate: self.settings.slow_rate(counts),
-            retry_after: self.denied(now).map(|denied| denied.retry_after),
-            probes: if let Phase::HalfOpen(probes) = &self.phase { probes.out() } else { 0 },
-            history: self.history.iter().map(past).collect(),
-        }
-    }
-
-    pub(crate) fn export(&mut self, now: Instant) -> Export {
-        self.advance(now);
-        Export {
-            state: self.phase.state(),
-            age: now.saturating_duration_since(self.since),
-            openings: self.openings,
-            unreachable: matches!(self.phase, Phase::Open { unreachable: true, .. }),
-            counts: self.window.sum(now),
-        }
-    }
-
-    /// Goes on where another one was. Calls under way are forgotten.
-    pub(crate) fn import(&mut self, now: Instant, export: &Export) {
-        self.window.clear();
-        self.window.add(now, export.counts);
-        self.openings = export.openings;
-        let phase = match export.state {
-            State::Closed => Phase::Closed,
-            State::Open => {
-                let open_for = self.settings.open_for(export.openings, self.luck);
-                let until = Deadline::after(now, open_for.saturating_sub(export.age));
-                Phase::Open { until, unreachable: export.unreachable }
-            }
-            State::HalfOpen => Phase::HalfOpen(Probes::new(self.settings.permitted_probes)),
-            State::ForcedOpen => Phase::ForcedOpen,
-            State::Disabled => Phase::Disabled,
-            State::MetricsOnly => Phase::MetricsOnly,
-            State::ShutDown => Phase::ShutDown,
-        };
-        self.change(now, phase, Cause::Imported, export.counts);
-        self.since = now.checked_sub(export.age).unwrap_or(now);
     }
 
     /// The changes of state that nobody has been told yet, oldest first.
@@ -330,10 +247,10 @@ impl Breaker {
         if let Phase::HalfOpen(probes) = &self.phase {
             if let Some(timed_out) = probes.timed_out(now) {
                 let seen = probes.seen();
-                self.open(timed_out, Cause::ProbeTimeout, seen, false);
+                self.open(timed_out, Cause::ProbeTimeout, seen);
             }
         }
-        if matches!(self.phase, Phase::Open { until, .. } if until.has_passed(now)) {
+        if matches!(self.phase, Phase::Open { until } if until.has_passed(now)) {
             self.half_open(now, Cause::ResetTimeout);
         }
     }
@@ -343,7 +260,7 @@ impl Breaker {
             Phase::Closed | Phase::Disabled | Phase::MetricsOnly => return None,
             Phase::HalfOpen(probes) if probes.has_room() => return None,
             Phase::HalfOpen(probes) => probes.retry_after(now),
-            Phase::Open { until, .. } => until.left(now),
+            Phase::Open { until } => until.left(now),
             // Nobody knows. Asking again that often does no harm.
             Phase::ForcedOpen | Phase::ShutDown => self.settings.reset_timeout,
         };
@@ -381,34 +298,36 @@ impl Breaker {
     fn judge_window(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
         let seen = self.window.sum(now);
         let Some(cause) = self.settings.tripped(seen) else { return };
+        let seen = *seen;
         if self.warm_up.is_none_or(|warm_up| warm_up.has_passed(now)) {
-            let unreachable = cause == Cause::FailureRate && seen.mostly_unreachable();
+            self.unreachable = cause == Cause::FailureRate && seen.mostly_unreachable();
             self.luck = luck();
-            self.open(now, cause, seen, unreachable);
+            self.open(now, cause, seen);
         }
     }
 
     fn judge_probes(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
         let Phase::HalfOpen(probes) = &self.phase else { return };
         let seen = probes.seen();
-        match self.settings.verdict(seen) {
+        match self.settings.verdict(&seen) {
             Some(Cause::ProbesPassed) => self.close(now, seen),
             Some(cause) => {
+                self.unreachable = seen.mostly_unreachable();
                 self.luck = luck();
-                self.open(now, cause, seen, seen.mostly_unreachable());
+                self.open(now, cause, seen);
             }
             None => {}
         }
     }
 
-    fn open(&mut self, at: Instant, cause: Cause, seen: Counts, unreachable: bool) {
+    fn open(&mut self, at: Instant, cause: Cause, seen: Counts) {
         self.openings = self.openings.saturating_add(1);
         let until = Deadline::after(at, self.settings.open_for(self.openings, self.luck));
-        self.change(at, Phase::Open { until, unreachable }, cause, seen);
+        self.change(at, Phase::Open { until }, cause, seen);
     }
 
     fn half_open(&mut self, now: Instant, cause: Cause) {
-        let seen = self.window.sum(now);
+        let seen = *self.window.sum(now);
         self.change(now, Phase::HalfOpen(Probes::new(self.settings.permitted_probes)), cause, seen);
     }
 

@@ -94,9 +94,9 @@ impl Window {
     }
 
     /// What has been seen within the window that ends now.
-    pub(crate) fn sum(&mut self, now: Instant) -> Counts {
+    pub(crate) fn sum(&mut self, now: Instant) -> &Counts {
         self.rotate(now);
-        self.sum
+        &self.sum
     }
 
     pub(crate) fn clear(&mut self) {
@@ -105,10 +105,14 @@ impl Window {
         self.sum = Counts::default();
     }
 
+    /// Whether time has moved on is asked for each result; that it has is rare.
     fn rotate(&mut self, now: Instant) {
-        if now < self.ends {
-            return;
+        if now >= self.ends {
+            self.begin_bucket(now);
         }
+    }
+
+    fn begin_bucket(&mut self, now: Instant) {
         let (late, bucket) = ((now - self.ends).as_nanos(), self.bucket.as_nanos());
         // Once round is enough, however long nothing was seen.
         for _ in (0..=late / bucket).take(self.past.len() + 1) {
@@ -140,7 +144,7 @@ mod tests {
         let mut window = Window::new(start, 200 * MS, 2);
         window.add(start, FAILURE);
         assert_eq!(window.sum(start + 199 * MS).failures, 1);
-        assert_eq!(window.sum(start + 300 * MS), Counts::default());
+        assert_eq!(*window.sum(start + 300 * MS), Counts::default());
     }
 
     // O: what does not rotate stays; what rotates moves out.

@@ -143,6 +143,8 @@ pub struct Past {
 }
 
 /// What another breaker, of another process perhaps, needs to go on from here. Times are durations: instants mean nothing elsewhere.
+///
+/// To make one of values that were stored, begin with `Export::default()`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Export {
@@ -152,7 +154,7 @@ pub struct Export {
     pub age: Duration,
     /// How often it has opened without a close between: the reset timeout may grow with that.
     pub openings: u32,
-    /// It opened because the server could not be reached.
+    /// It last opened because the server could not be reached.
     pub unreachable: bool,
     /// What the window held. Imported, it counts as seen at once, and is forgotten a whole window later.
     pub counts: Counts,

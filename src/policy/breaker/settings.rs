@@ -55,7 +55,7 @@ impl Settings {
     }
 
     /// Why a closed circuit that has seen this should open. `None`: it should not.
-    pub(super) fn tripped(&self, seen: Counts) -> Option<Cause> {
+    pub(super) fn tripped(&self, seen: &Counts) -> Option<Cause> {
         if self.volume(seen) < self.volume_threshold.max(1) {
             None
         } else if self.is_at_threshold(seen.failures, self.volume(seen)) {
@@ -68,7 +68,7 @@ impl Settings {
     }
 
     /// What probes have shown. `None`: more of them are needed.
-    pub(super) fn verdict(&self, probes: Counts) -> Option<Cause> {
+    pub(super) fn verdict(&self, probes: &Counts) -> Option<Cause> {
         let bad = if self.is_opossum() {
             probes.failures > 0
         } else {
@@ -84,7 +84,7 @@ impl Settings {
     }
 
     /// What the failure rate is a share of.
-    fn volume(&self, seen: Counts) -> u64 {
+    fn volume(&self, seen: &Counts) -> u64 {
         if self.is_opossum() { seen.fires } else { seen.completed }
     }
 
@@ -93,7 +93,7 @@ impl Settings {
         if self.is_opossum() { part > threshold } else { part >= threshold }
     }
 
-    fn is_too_slow(&self, seen: Counts) -> bool {
+    fn is_too_slow(&self, seen: &Counts) -> bool {
         self.slow_call.is_some_and(|slow| seen.slow * 100 >= seen.completed * u64::from(slow.threshold))
     }
 
@@ -102,13 +102,13 @@ impl Settings {
     }
 
     /// In percent; `None` while too little has been seen to say.
-    pub(super) fn failure_rate(&self, seen: Counts) -> Option<f64> {
+    pub(super) fn failure_rate(&self, seen: &Counts) -> Option<f64> {
         let volume = self.volume(seen);
         (volume >= self.volume_threshold.max(1)).then(|| percent(seen.failures, volume))
     }
 
     /// In percent; `None` while too little has been seen to say, or the trigger is off.
-    pub(super) fn slow_rate(&self, seen: Counts) -> Option<f64> {
+    pub(super) fn slow_rate(&self, seen: &Counts) -> Option<f64> {
         let enough = seen.completed >= self.volume_threshold.max(1);
         (enough && self.slow_call.is_some()).then(|| percent(seen.slow, seen.completed))
     }

@@ -142,6 +142,8 @@ fn conformance_44_shut_down_it_rejects_for_good() {
         assert_eq!(scene.order(order), State::ShutDown);
         scene.denied();
     }
+    scene.breaker.import(scene.now, &Export::default());
+    assert_eq!(scene.state(), State::ShutDown);
 }
 
 // O
@@ -180,5 +182,18 @@ fn every_state_can_be_imported() {
         scene.breaker.import(scene.now, &Export { state, ..Export::default() });
         assert_eq!(scene.state(), state);
         assert_eq!(scene.breaker.export(scene.now).state, state);
+    }
+}
+
+#[test]
+fn nonsense_can_be_imported() {
+    let counts = Counts { fires: u64::MAX, completed: 3, failures: u64::MAX, slow: u64::MAX, ..Counts::default() };
+    let export = Export { state: State::Open, age: Duration::MAX, openings: u32::MAX, unreachable: true, counts };
+    for settings in [ours(), opossum()] {
+        let mut scene = Scene::new(settings);
+        scene.breaker.import(scene.now, &export);
+        assert_eq!(scene.calls("F"), State::Open);
+        scene.wait(60 * SECOND);
+        assert_eq!(scene.calls("S"), State::Closed);
     }
 }

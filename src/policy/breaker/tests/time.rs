@@ -97,6 +97,20 @@ fn what_the_last_probe_met_decides_whether_an_answer_helps() {
 }
 
 #[test]
+fn a_probe_that_hangs_shows_nothing_new_of_what_opened_the_circuit() {
+    for (call, expected) in [("U", State::HalfOpen), ("F", State::Open)] {
+        let mut scene = Scene::new(ours());
+        scene.calls(call);
+        scene.wait(5 * SECOND);
+        let _hangs = scene.admit();
+        scene.wait(10 * SECOND);
+        assert_eq!(scene.state(), State::Open);
+        scene.breaker.server_answers(scene.now);
+        assert_eq!(scene.state(), expected);
+    }
+}
+
+#[test]
 fn history_keeps_the_last_sixteen_with_their_age_and_reason() {
     let mut scene = Scene::new(ours());
     for _ in 0..10 {
