@@ -62,6 +62,8 @@ impl BreakerConfig {
     /// - closing forgets nothing: only time does;
     /// - no jitter.
     ///
+    /// What is ordered by hand, [`disable`](super::CircuitBreaker::disable) and the like, and what is exported, is as ever.
+    ///
     /// Two of its defects are left out: there, a probe that hangs without a timeout, or fails during the warm-up, leaves the circuit half-open
     /// for ever. Here [`probe_timeout`](Self::probe_timeout) ends it, after 10 s, which is opossum's default timeout of a call.
     /// For that timeout itself, and its capacity, see [`CircuitBreaker::with_timeout`](super::CircuitBreaker::with_timeout).

@@ -32,6 +32,8 @@ pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
 use super::Deadline;
 use super::window::{Counts, Window};
 
+/// Of calls that are never counted, whenever they end.
+const NO_GENERATION: u64 = 0;
 /// Changes of state remembered.
 const REMEMBERED: usize = 16;
 
@@ -158,7 +160,8 @@ impl Breaker {
             Phase::HalfOpen(probes) => probes.let_out(now, probe_timeout),
             _ => false,
         };
-        Ok(Ticket { generation: self.generation, is_probe })
+        let generation = if matches!(self.phase, Phase::Disabled) { NO_GENERATION } else { self.generation };
+        Ok(Ticket { generation, is_probe })
     }
 
     /// The generation in which calls need not ask: they all pass and admitting them would change nothing.
@@ -178,7 +181,8 @@ impl Breaker {
     ) {
         self.advance(now);
         let is_current = ticket.generation == self.generation;
-        if !is_current && !self.settings.is_opossum() {
+        let late_counts = self.settings.is_opossum() && ticket.generation != NO_GENERATION;
+        if !is_current && !late_counts {
             return;
         }
         let Some(counts) = self.count(outcome, took) else { return self.release(now, ticket) };

@@ -54,9 +54,9 @@ impl Settings {
         self.rule == Rule::Opossum
     }
 
-    /// Why a closed circuit that has seen this should open. `None`: it should not.
+    /// Why a closed circuit that has seen this, and a call just now, should open. `None`: it should not.
     pub(super) fn tripped(&self, seen: &Counts) -> Option<Cause> {
-        if self.volume(seen) < self.volume_threshold.max(1) {
+        if self.volume(seen) < self.volume_threshold {
             None
         } else if self.is_at_threshold(seen.failures, self.volume(seen)) {
             Some(Cause::FailureRate)

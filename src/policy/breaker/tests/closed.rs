@@ -189,3 +189,15 @@ fn calls_under_way_do_not_hide_a_failure() {
         assert_eq!(scene.calls("F"), expected);
     }
 }
+
+// O: by its arithmetic, one failure of no calls is more than any threshold.
+#[test]
+fn a_call_older_than_the_window_opens_when_it_fails() {
+    for settings in [ours(), opossum()] {
+        let mut scene = Scene::new(settings);
+        let old = scene.admit();
+        scene.wait(60 * SECOND);
+        scene.end(old, Outcome::Failure);
+        assert_eq!(scene.state(), State::Open);
+    }
+}

@@ -41,7 +41,8 @@ fn conformance_33_disabled_failures_leave_it_closed_and_later_ones_open() {
         let late = scene.admit();
         scene.calls("FFF");
         assert_eq!(scene.order(Order::Enable), State::Closed);
-        scene.end(late, Outcome::Success);
+        scene.end(late, Outcome::Failure);
+        assert_eq!((scene.state(), scene.counts()), (State::Closed, Counts::default()));
         assert_eq!(scene.calls("F"), State::Open);
     }
 }
