@@ -22,7 +22,6 @@
 mod call;
 mod config;
 mod permit;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pool will ask its breaker"))]
 mod pool;
 mod shared;
 

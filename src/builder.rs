@@ -5,17 +5,21 @@ mod driver;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-use crate::call::Shared;
-use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, Reset, ServerTimeouts, Socket};
-use crate::error::ConfigError;
+use crate::breaker::{BreakerConfig, CircuitBreaker};
+use crate::call::{Shared, now};
+use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Reset, ServerTimeouts, Socket, Witness};
+use crate::error::{ConfigError, Error};
+use crate::keeper::Keeper;
 use crate::policy::Shedding;
 use crate::pool::{Pool, check_max_size};
+use crate::retry::RetryConfig;
 use crate::slots::{Limits, MOST_WAITING, Slots};
 
 /// More dials at a time than this are a storm.
@@ -44,6 +48,9 @@ pub struct PoolBuilder {
     reset: Reset,
     server_timeouts: Option<ServerTimeouts>,
     hooks: Hooks,
+    breaker: BreakerConfig,
+    is_failure: Option<IsFailure>,
+    retry: RetryConfig,
 }
 
 impl Pool {
@@ -72,6 +79,9 @@ impl PoolBuilder {
             reset: Reset::default(),
             server_timeouts: None,
             hooks: Hooks::default(),
+            breaker: BreakerConfig::default(),
+            is_failure: None,
+            retry: RetryConfig::default(),
         }
     }
 
@@ -132,6 +142,27 @@ impl PoolBuilder {
     /// a transaction.
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements;
+        self
+    }
+
+    /// When the circuit breaker opens, and for how long. Default: 50% failures of at least 10 calls within 10 s; 30 s, or until a server that could
+    /// not be reached answers again. Counted are dials and statements; what the pool itself refuses is not.
+    pub fn breaker(mut self, config: BreakerConfig) -> Self {
+        self.breaker = config;
+        self
+    }
+
+    /// Overrules what counts as a failure of the database: `Some(true)` for an error that does, `Some(false)` for one that shows the database
+    /// to be well, `None` to leave it to the pool. By default, lost connections, timeouts and the server's own trouble (SQLSTATE classes
+    /// 53, 57P0x, 58, XX) count as failures, and what it says of a request (22, 23, 42, 40001 ...) as success.
+    pub fn is_failure(mut self, is_failure: impl Fn(&Error) -> Option<bool> + Send + Sync + 'static) -> Self {
+        self.is_failure = Some(IsFailure::new(is_failure));
+        self
+    }
+
+    /// What is tried again, how often and when. Default: see [`RetryConfig`].
+    pub fn retry(mut self, config: RetryConfig) -> Self {
+        self.retry = config;
         self
     }
 
@@ -244,14 +275,24 @@ impl PoolBuilder {
             room: self.acquire_timeout,
         };
         let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
-        let handling = Handling::new(self.hooks, self.reset, self.statement_cache, timeouts, query_timeout);
+        let keeper = Keeper::new(self.breaker.probes());
+        let follower = Arc::clone(&keeper);
+        let breaker = CircuitBreaker::new(self.breaker.on_transition(move |transition| follower.follow(transition)))?;
+        let witness = Arc::new(Witness::new(breaker, self.is_failure));
+        let retries = self.retry.finish(now(), self.max_size)?;
+        let (hooks, statements) = (self.hooks, self.statement_cache);
+        let handling = Handling::new(hooks, self.reset, statements, timeouts, query_timeout, Arc::clone(&witness));
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
+        let slots = Slots::new(dialer, limits);
+        keeper.keep(&slots, &witness);
         Ok(Pool::new(Shared {
             name: self.name.into(),
             acquire_timeout: self.acquire_timeout,
             query_timeout: self.query_timeout,
             shedding: self.shedding,
-            slots: Slots::new(dialer, limits),
+            slots,
+            witness,
+            retries,
         }))
     }
 

@@ -3,6 +3,7 @@
 //! A deadline is fixed; an idle connection is taken, or else the caller waits in order, or is refused; the query runs under what is left;
 //! the connection goes back, or is settled first. A transaction that lost a conflict goes the whole way again.
 
+mod attempts;
 mod queries;
 mod transactions;
 
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time;
 
-use crate::conn::{Client, Dialer, Terms, TransactionOptions};
+use crate::conn::{Client, Dialer, Terms, TransactionOptions, Witness};
 use crate::error::{ConnectError, Error, ShedReason};
-use crate::policy::{Deadline, Patience, Shedding};
-use crate::slots::{Refusal, Slots};
+use crate::policy::{Deadline, Denied, Patience, Shedding};
+use crate::retry::Retries;
+use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
 
 /// What every handle of one pool shares. When the last is gone, the pool is closed.
@@ -25,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) query_timeout: Duration,
     pub(crate) shedding: Shedding,
     pub(crate) slots: Arc<Slots<Dialer>>,
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) retries: Retries,
 }
 
 impl Drop for Shared {
@@ -38,17 +42,33 @@ impl Shared {
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
     pub(crate) fn acquire(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
+            self.check()?;
             let asked = now();
             if let Some(lease) = self.slots.try_acquire(asked) {
-                return Ok(Client::new(lease, self.terms()));
+                return self.admit(lease, self.terms());
             }
             let deadline = Deadline::after(asked, timeout);
             let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
             match self.slots.acquire(asked, patience).await {
-                Ok(lease) => Ok(Client::new(lease, self.terms())),
+                Ok(lease) => self.admit(lease, self.terms()),
                 Err(refusal) => Err(self.explain(refusal, timeout)),
             }
         }
+    }
+
+    /// Asked before anything else: while the circuit is open, nobody waits.
+    fn check(&self) -> Result<(), Error> {
+        self.witness.breaker().check(now).map_err(|denied| self.turned_away(denied))
+    }
+
+    /// Asked again after the wait, for a ticket: who waits holds no probe. A connection that is not admitted goes to the next.
+    fn admit(&self, lease: Lease<Dialer>, terms: Terms) -> Result<Client, Error> {
+        let ticket = self.witness.breaker().admit(now).map_err(|denied| self.turned_away(denied))?;
+        Ok(Client::new(lease, terms, ticket))
+    }
+
+    fn turned_away(&self, denied: Denied) -> Error {
+        if self.slots.counts().is_open { Error::CircuitOpen { retry_after: denied.retry_after } } else { Error::Closed }
     }
 
     /// Of a caller who has said nothing else.
@@ -63,8 +83,9 @@ impl Shared {
     }
 
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
+        self.check()?;
         match self.slots.try_acquire(now()) {
-            Some(lease) => Ok(Client::new(lease, self.terms())),
+            Some(lease) => self.admit(lease, self.terms()),
             None if self.slots.counts().is_open => {
                 self.slots.dial_ahead();
                 Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
@@ -78,6 +99,15 @@ impl Shared {
         let shed = |reason, retry_after| Error::Shed { reason, retry_after: Some(retry_after) };
         match refusal {
             Refusal::Closed => Error::Closed,
+            // Closed in this very instant, it says nothing: then now is the time to come back.
+            Refusal::HeldBack => Error::CircuitOpen {
+                retry_after: self
+                    .witness
+                    .breaker()
+                    .check(now)
+                    .err()
+                    .map_or(Duration::ZERO, |denied| denied.retry_after),
+            },
             Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after),
             Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after),
             Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after),
@@ -138,6 +168,9 @@ pub struct Call<'a> {
     shedding: Shedding,
     operation: Option<&'static str>,
     is_cached: bool,
+    is_idempotent: bool,
+    /// Of the attempts after the first: when all of them have to be over.
+    bound: Option<Deadline>,
     options: TransactionOptions,
 }
 
@@ -166,7 +199,17 @@ impl From<time::Instant> for Until {
 impl<'a> Call<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
         let (shedding, options) = (shared.shedding, TransactionOptions::new());
-        Self { shared, deadline: None, timeout: None, shedding, operation: None, is_cached: true, options }
+        Self {
+            shared,
+            deadline: None,
+            timeout: None,
+            shedding,
+            operation: None,
+            is_cached: true,
+            is_idempotent: false,
+            bound: None,
+            options,
+        }
     }
 
     /// When the whole call has to be over, waiting and work together: a [`Duration`] from now, or an instant. Who could no longer
@@ -201,6 +244,16 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// This call may be applied twice, so it may run again although it may have been applied: when the connection is lost under way, and
+    /// when it runs out of its [`timeout`](Self::timeout) before its deadline. Default: only what was certainly not applied runs again.
+    ///
+    /// `UPDATE ... SET a = 1` is idempotent, `SET a = a + 1` is not; an `INSERT` with a key of your own and `ON CONFLICT DO NOTHING` is. So is a
+    /// `SELECT`, unless it calls functions that write.
+    pub fn idempotent(mut self) -> Self {
+        self.is_idempotent = true;
+        self
+    }
+
     /// What [`transaction`](Self::transaction) begins with. Default: the server's.
     pub fn options(mut self, options: TransactionOptions) -> Self {
         self.options = options;
@@ -216,7 +269,8 @@ impl<'a> Call<'a> {
     fn terms(&self) -> Terms {
         let pools = self.shared.terms();
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
-        let (deadline, operation, is_cached) = (self.deadline, self.operation, self.is_cached);
+        let deadline = self.deadline.or(self.bound);
+        let (operation, is_cached) = (self.operation, self.is_cached);
         Terms { deadline, timeout, operation, is_cached, is_transaction: false }
     }
 
@@ -226,19 +280,21 @@ impl<'a> Call<'a> {
     ///
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
+        self.shared.check()?;
         let asked = now();
         if let Some(lease) = self.shared.slots.try_acquire(asked) {
-            return Ok(Client::new(lease, self.terms()));
+            return self.shared.admit(lease, self.terms());
         }
-        let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
+        let patience = || Deadline::after(asked, self.shared.acquire_timeout);
+        let deadline = self.deadline.unwrap_or_else(|| self.bound.map_or_else(patience, |bound| bound.min(patience())));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
         match self.shared.slots.acquire(asked, patience).await {
-            Ok(lease) => Ok(Client::new(lease, self.terms())),
+            Ok(lease) => self.shared.admit(lease, self.terms()),
             Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
         }
     }
 }
 
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     time::Instant::now().into_std()
 }

@@ -19,7 +19,7 @@ pub use self::connect::{ConnectError, ConnectErrorKind};
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub use self::reason::{AbortReason, ShedReason};
-use crate::policy::{Effect, Phase};
+use crate::policy::{Condition, Effect, Phase, Retry};
 use crate::status::Status;
 
 /// Why a call on the pool failed.
@@ -43,7 +43,7 @@ use crate::status::Status;
 ///         Some(&SqlState::FOREIGN_KEY_VIOLATION | &SqlState::CHECK_VIOLATION) => 422,
 ///         _ if error.is_overload() => 503,
 ///         _ => match error.kind() {
-///             ErrorKind::Connect | ErrorKind::Closed => 503,
+///             ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::Closed => 503,
 ///             ErrorKind::QueryTimeout => 504,
 ///             _ => 500,
 ///         },
@@ -80,6 +80,15 @@ pub enum Error {
         reason: ShedReason,
         /// When to ask again, by what the pool has seen of its own pace.
         retry_after: Option<Duration>,
+    },
+
+    /// The circuit breaker is open: too many calls on the database failed lately, so it was not asked. See
+    /// [`Pool::breaker`](crate::Pool::breaker).
+    #[error("refused at once: the circuit is open, as too many calls on the database failed")]
+    #[non_exhaustive]
+    CircuitOpen {
+        /// When to ask again. The pool looks after the server itself, and may be back earlier.
+        retry_after: Duration,
     },
 
     /// No connection became free in time. `status` tells the usual causes apart: all in use (holds too long, or the pool too
@@ -187,6 +196,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Shed { .. } => ErrorKind::Shed,
+            Self::CircuitOpen { .. } => ErrorKind::CircuitOpen,
             Self::AcquireTimeout { .. } => ErrorKind::AcquireTimeout,
             Self::Connect { .. } => ErrorKind::Connect,
             Self::QueryTimeout { .. } => ErrorKind::QueryTimeout,
@@ -218,6 +228,7 @@ impl Error {
             Self::TransactionAborted { reason: AbortReason::EndedByHand } => Effect::Unknown,
             Self::CommitUnknown { .. } => Effect::Unknown,
             Self::Shed { .. }
+            | Self::CircuitOpen { .. }
             | Self::AcquireTimeout { .. }
             | Self::Connect { .. }
             | Self::Busy { .. }
@@ -226,10 +237,28 @@ impl Error {
         }
     }
 
+    /// What it says of another try of the whole call.
+    pub(crate) fn retry(&self) -> Retry {
+        match self {
+            Self::Connect { source, .. } => source.retry(),
+            Self::QueryTimeout { effect: Effect::Unknown, .. } => Retry::NewConnection(Condition::IfIdempotent),
+            Self::Postgres { source, effect, lost } => {
+                let may_have_been_written = *effect == Effect::Unknown;
+                driver::failure(source, may_have_been_written, Phase::Autocommit, lost.as_deref()).retry()
+            }
+            _ => Retry::Never,
+        }
+    }
+
+    /// Whether the connection had been dead before anything was written.
+    pub(crate) fn was_stale(&self) -> bool {
+        matches!(self, Self::Postgres { source, effect: Effect::NotApplied, .. } if source.is_closed())
+    }
+
     /// How long to wait before asking again makes sense, where the pool knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Connect { retry_after, .. } => Some(*retry_after),
+            Self::Connect { retry_after, .. } | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::Shed { retry_after, .. } => *retry_after,
             _ => None,
         }

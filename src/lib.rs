@@ -23,8 +23,10 @@ mod builder;
 mod call;
 mod conn;
 mod error;
+mod keeper;
 mod policy;
 mod pool;
+mod retry;
 mod slots;
 mod status;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
@@ -40,6 +42,7 @@ pub use conn::{
 pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
 pub use policy::{Effect, Shedding};
 pub use pool::Pool;
+pub use retry::RetryConfig;
 pub use status::Status;
 pub use tokio_postgres::{Config, IsolationLevel};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
+use crate::breaker::CircuitBreaker;
 use crate::call::{Call, Shared};
 use crate::conn::{Client, RowStream, Transaction};
 use crate::error::{ConfigError, Error};
@@ -159,7 +160,7 @@ impl Pool {
         self.call().simple_query(sql).await
     }
 
-    /// Runs `work` in a transaction. **It may run up to three times**: see [`Call::transaction`].
+    /// Runs `work` in a transaction. **It may run several times**: see [`Call::transaction`].
     ///
     /// # Errors
     ///
@@ -185,6 +186,32 @@ impl Pool {
         E: From<Error>,
     {
         self.call().transaction_once(work).await
+    }
+
+    /// Runs `work` with a connection of its own, for several statements on one lease. **It may run several times**: see [`Call::run`].
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; and as [`get`](Self::get).
+    pub async fn run<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.call().run(work).await
+    }
+
+    /// The circuit breaker: its state, its rates and its history; and to force it open, to reset it or to disable it, each with a reason.
+    ///
+    /// ```no_run
+    /// # fn example(pool: failfast::Pool) {
+    /// println!("{}", pool.breaker().snapshot());
+    /// pool.breaker().force_open("the primary is being replaced");
+    /// # }
+    /// ```
+    pub fn breaker(&self) -> &CircuitBreaker {
+        self.shared.witness.breaker()
     }
 
     /// Changes the most connections to 1 to 262,143. Connections beyond a smaller limit are closed: idle ones now, others when they

@@ -157,6 +157,11 @@ impl BreakerConfig {
     }
 
     /// Checks every setting. An error names the first that cannot be used.
+    /// How many calls may probe at once.
+    pub(crate) fn probes(&self) -> usize {
+        self.settings.permitted_probes as usize
+    }
+
     pub(super) fn finish(self) -> Result<(Settings, Hooks), ConfigError> {
         let settings = self.settings;
         check_percentage("error_threshold_percentage", settings.error_threshold)?;

@@ -3,17 +3,22 @@
 use std::time::{Duration, Instant};
 
 use super::CircuitBreaker;
-use crate::policy::{Denied, Outcome, Ticket};
+use crate::policy::{Denied, Outcome, State, Ticket};
 
 impl CircuitBreaker {
-    /// Whether a call would be admitted. Takes nothing; a rejection is counted.
-    pub(crate) fn check(&self, now: Instant) -> Result<(), Denied> {
-        self.shared.check(now)
+    /// Whether a call would be admitted. Takes nothing; a rejection is counted. The clock is asked only if the circuit is not closed.
+    pub(crate) fn check(&self, now: impl FnOnce() -> Instant) -> Result<(), Denied> {
+        if self.shared.pass().is_some() { Ok(()) } else { self.shared.check(now()) }
     }
 
-    /// Lets a call through, perhaps as a probe; or not, which is counted.
-    pub(crate) fn admit(&self, now: Instant) -> Result<Ticket, Denied> {
-        self.shared.admit(now)
+    /// Lets a call through, perhaps as a probe; or not, which is counted. The clock is asked only if the circuit is not closed.
+    pub(crate) fn admit(&self, now: impl FnOnce() -> Instant) -> Result<Ticket, Denied> {
+        self.shared.pass().map_or_else(|| self.shared.admit(now()), Ok)
+    }
+
+    /// A ticket, if everybody gets one.
+    pub(crate) fn pass(&self) -> Option<Ticket> {
+        self.shared.pass()
     }
 
     /// A call ended after `took`, which matters only if slow calls do.
@@ -29,5 +34,15 @@ impl CircuitBreaker {
     /// The server answers a probe of the pool's own. If the circuit opened because it did not, calls may probe now.
     pub(crate) fn server_answers(&self, now: Instant) {
         self.shared.with(|breaker| breaker.server_answers(now));
+    }
+
+    /// The server was not reached, or did not answer a probe of the pool's own.
+    pub(crate) fn server_is_silent(&self, now: Instant) {
+        self.shared.with(|breaker| breaker.server_is_silent(now));
+    }
+
+    /// The state as everybody was told last: nothing changes by asking, and no hook is called.
+    pub(crate) fn last_state(&self) -> State {
+        self.shared.last_state()
     }
 }

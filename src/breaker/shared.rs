@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::config::{BreakerConfig, Hooks};
 use crate::error::ConfigError;
-use crate::policy::{Breaker, Denied, Outcome, Ticket};
+use crate::policy::{Breaker, Denied, Outcome, State, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -92,6 +92,10 @@ impl Shared {
         drop(breaker);
         self.hooks.tell(&news);
         result
+    }
+
+    pub(super) fn last_state(&self) -> State {
+        self.lock().last_state()
     }
 
     fn lock(&self) -> MutexGuard<'_, Breaker> {

@@ -4,7 +4,7 @@ use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::Call;
-use crate::conn::RowStream;
+use crate::conn::{Client, RowStream};
 use crate::error::Error;
 
 /// Each of these takes a connection as [`get`](Self::get) does, runs one statement as the method of the same name of
@@ -17,22 +17,22 @@ use crate::error::Error;
 impl Call<'_> {
     /// Runs a statement and collects its rows.
     pub async fn query(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
-        self.get().await?.query(sql, params).await
+        self.attempts(|client| async move { client.query(sql, params).await }).await
     }
 
     /// Runs a statement that returns exactly one row. None, or more than one, is an error.
     pub async fn query_one(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, Error> {
-        self.get().await?.query_one(sql, params).await
+        self.attempts(|client| async move { client.query_one(sql, params).await }).await
     }
 
     /// Runs a statement that returns one row or none. More than one is an error.
     pub async fn query_opt(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Error> {
-        self.get().await?.query_opt(sql, params).await
+        self.attempts(|client| async move { client.query_opt(sql, params).await }).await
     }
 
     /// Runs a statement and tells how many rows it changed.
     pub async fn execute(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
-        self.get().await?.execute(sql, params).await
+        self.attempts(|client| async move { client.execute(sql, params).await }).await
     }
 
     /// Runs a statement and streams its rows. The stream keeps the connection until it ends or is dropped.
@@ -42,23 +42,27 @@ impl Call<'_> {
         I: IntoIterator<Item = P>,
         I::IntoIter: ExactSizeIterator,
     {
-        let client = self.get().await?;
-        let rows = client.query_raw(sql, params).await?.unbound();
-        Ok(rows.owning(client))
+        let params: Vec<P> = params.into_iter().collect();
+        let params = &params;
+        let begin = |client: Client| async move {
+            let rows = client.query_raw(sql, params.iter().map(BorrowToSql::borrow_to_sql)).await?.unbound();
+            Ok(rows.owning(client))
+        };
+        self.attempts(begin).await
     }
 
     /// Runs a statement with the types of its parameters, in one message group: nothing is prepared and kept.
     pub async fn query_typed(self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
-        self.get().await?.query_typed(sql, params).await
+        self.attempts(|client| async move { client.query_typed(sql, params).await }).await
     }
 
     /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
     pub async fn batch_execute(self, sql: &str) -> Result<(), Error> {
-        self.get().await?.batch_execute(sql).await
+        self.attempts(|client| async move { client.batch_execute(sql).await }).await
     }
 
     /// As [`batch_execute`](Self::batch_execute), with the rows, as text.
     pub async fn simple_query(self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        self.get().await?.simple_query(sql).await
+        self.attempts(|client| async move { client.simple_query(sql).await }).await
     }
 }

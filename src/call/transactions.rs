@@ -1,24 +1,17 @@
 //! Transactions as a whole: begun, run, committed; and run again when another one was in the way.
 
 use std::future::Future;
-use std::time::Duration;
 
-use tokio::time;
-
-use super::{Call, now};
+use super::Call;
+use super::attempts::{Attempts, Seen};
 use crate::conn::Transaction;
 use crate::error::Error;
-use crate::policy::Deadline;
-
-/// A transaction runs this often at most.
-const MOST_ATTEMPTS: u32 = 3;
-/// The longest pause before the second attempt. It doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 impl Call<'_> {
-    /// Runs `work` in a transaction. **It may run up to three times**: again as a whole, on a fresh handle, when the server says that
-    /// another transaction was in the way (40001, 40P01), or when a prepared statement was outdated. Between attempts no connection is
-    /// held. [`transaction_once`](Self::transaction_once) never runs again.
+    /// Runs `work` in a transaction. **It may run several times**, three by default (see [`RetryConfig`](crate::RetryConfig)): again as a whole, on a
+    /// fresh handle, when the server says that another transaction was in the way (40001, 40P01), when a prepared statement was
+    /// outdated, or when it could not be begun. Between attempts no connection is held.
+    /// [`transaction_once`](Self::transaction_once) never runs again.
     ///
     /// `Ok` commits, `Err` rolls back; so does dropping the future, in the background.
     ///
@@ -47,17 +40,21 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        for attempt in 1.. {
-            let (result, was_in_the_way) = self.attempt(&work).await;
-            let pause = FIRST_PAUSE.mul_f64(f64::from(1 << attempt) * fastrand::f64());
-            let has_time = self.deadline.is_none_or(|deadline: Deadline| deadline.left(now()) > pause);
-            if !was_in_the_way || attempt == MOST_ATTEMPTS || !has_time {
-                return result;
+        let mut attempts = Attempts::of(self);
+        loop {
+            let (result, seen) = attempts.next().attempt(&work).await;
+            match result {
+                Ok(value) => {
+                    attempts.succeeded();
+                    return Ok(value);
+                }
+                Err(error) => {
+                    if !attempts.go_on(seen).await {
+                        return Err(error);
+                    }
+                }
             }
-            drop(result);
-            time::sleep(pause).await;
         }
-        unreachable!("the last attempt returns")
     }
 
     /// [`transaction`](Self::transaction) that runs `work` once, whatever happens.
@@ -71,11 +68,11 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        self.attempt(work).await.0
+        Call::attempt(&self, work).await.0
     }
 
-    /// The result, and whether another transaction was in the way: read from what the handle saw, never from `E`.
-    async fn attempt<T, E, F, Fut>(&self, work: F) -> (Result<T, E>, bool)
+    /// The result, and what the handle saw, from which it is read whether to run again: never from `E`.
+    async fn attempt<T, E, F, Fut>(&self, work: F) -> (Result<T, E>, Seen)
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -84,9 +81,12 @@ impl Call<'_> {
         let begun = async { self.get().await?.transaction_with(self.options).await };
         let transaction = match begun.await {
             Ok(transaction) => transaction,
-            Err(error) => return (Err(error.into()), false),
+            Err(error) => {
+                let seen = Seen::of(&error);
+                return (Err(error.into()), seen);
+            }
         };
-        match work(transaction.clone()).await {
+        let (result, may_run_again) = match work(transaction.clone()).await {
             Ok(value) => {
                 let (committed, may_run_again) = transaction.commit_or_not().await;
                 (committed.map(|()| value).map_err(E::from), may_run_again)
@@ -96,6 +96,7 @@ impl Call<'_> {
                 transaction.rollback().await;
                 (Err(error), may_run_again)
             }
-        }
+        };
+        (result, if may_run_again { Seen::conflict() } else { Seen::default() })
     }
 }

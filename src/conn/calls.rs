@@ -24,7 +24,7 @@ use super::link::Link;
 use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
-use crate::policy::{Deadline, Effect, Fate, Phase};
+use crate::policy::{Deadline, Effect, Fate, Phase, Retry};
 
 #[derive(Default)]
 pub(super) struct Calls {
@@ -47,6 +47,8 @@ struct State {
     timeouts: u64,
     /// A statement was found to be outdated or lost.
     was_outdated: bool,
+    /// What the last failure said of another try of the whole call.
+    retry: Retry,
 }
 
 impl Calls {
@@ -71,6 +73,15 @@ impl Calls {
 
     pub(super) fn set_outdated(&self, was_outdated: bool) {
         self.lock().was_outdated = was_outdated;
+    }
+
+    /// What the last failure since [`forget_retry`](Self::forget_retry) said of another try of the whole call.
+    pub(super) fn retry(&self) -> Retry {
+        self.lock().retry
+    }
+
+    pub(super) fn forget_retry(&self) {
+        self.lock().retry = Retry::Never;
     }
 
     /// The connection is quiet: nothing of the calls given up is left.
@@ -186,6 +197,9 @@ impl Flight {
     /// The call has its answer.
     pub(super) fn answered(mut self) {
         self.is_answered = true;
+        let now = now();
+        let took = now.saturating_duration_since(self.begun);
+        self.link.tell(|witness, ticket| witness.answered(now, ticket, took));
     }
 
     /// The call has its answer, and that is an error.
@@ -232,6 +246,7 @@ impl Flight {
         let is_an_end = error.as_db_error().is_some() || error.is_closed();
         self.is_answered = is_an_end || link.wire.unanswered() == 0;
         let was_written = link.wire.attempts() != self.attempts;
+        let was_ended_by_us = link.wire.is_sealed();
         let failure = driver::failure(&error, was_written, phase, lost.as_deref());
         if failure.fate() == Fate::Discard {
             link.wire.seal();
@@ -239,21 +254,36 @@ impl Flight {
         if failure.heal().is_some() {
             link.calls.set_outdated(true);
         }
-        let after = now().saturating_duration_since(self.begun);
-        if failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout) {
+        let verdict = (failure.verdict(), failure.is_unreachable());
+        let now = now();
+        let after = now.saturating_duration_since(self.begun);
+        let error = if failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout) {
             let (process_id, effect) = (link.process_id(), failure.effect());
-            return Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect };
+            Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect }
+        } else {
+            Error::of_statement(error, was_written, phase, lost)
+        };
+        if !was_ended_by_us {
+            link.tell(|witness, ticket| witness.failed(now, ticket, verdict, &error, after));
         }
-        Error::of_statement(error, was_written, phase, lost)
+        link.calls.lock().retry = error.retry();
+        error
     }
 
     /// The call is given up.
     pub(super) fn timed_out(self) -> Error {
-        self.link.calls.lock().timeouts += 1;
         // There will be no COMMIT.
         let effect = if self.is_contained() { Effect::NotApplied } else { Effect::Unknown };
-        let after = now().saturating_duration_since(self.begun);
-        Error::QueryTimeout { operation: self.terms.operation, after, process_id: self.link.process_id(), effect }
+        let now = now();
+        let after = now.saturating_duration_since(self.begun);
+        let process_id = self.link.process_id();
+        let error = Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect };
+        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, after));
+        let mut state = self.link.calls.lock();
+        state.timeouts += 1;
+        state.retry = error.retry();
+        drop(state);
+        error
     }
 }
 

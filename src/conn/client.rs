@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio_postgres::CancelToken;
 
 use super::calls::queries::{Terms, now};
+use super::link::Link;
 use super::{Conn, Dialer};
+use crate::policy::{Retry, Ticket};
 use crate::slots::Lease;
 
 /// A connection on loan from a [`Pool`](crate::Pool), given back when dropped.
@@ -25,11 +28,47 @@ use crate::slots::Lease;
 pub struct Client {
     lease: Lease<Dialer>,
     terms: Terms,
+    /// Dropped after the lease, which may still tell how it went.
+    _probe: Option<Probe>,
+}
+
+/// What can be known of a lease after it has been given away.
+pub(crate) struct Trail {
+    link: Arc<Link>,
+    attempts: u64,
+    timeouts: u64,
+}
+
+impl Trail {
+    /// It failed and nothing was written: the connection had ended before.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.retry() != Retry::Never && self.link.wire.attempts() == self.attempts
+    }
+
+    /// What the last failure said of another try.
+    pub(crate) fn retry(&self) -> Retry {
+        self.link.calls.retry()
+    }
+
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.link.calls.timeouts() > self.timeouts
+    }
+}
+
+/// A lease that is a probe of the circuit breaker's.
+struct Probe(Arc<Link>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.end_probe();
+    }
 }
 
 impl Client {
-    pub(crate) fn new(lease: Lease<Dialer>, terms: Terms) -> Self {
-        Self { lease, terms }
+    pub(crate) fn new(lease: Lease<Dialer>, terms: Terms, ticket: Ticket) -> Self {
+        lease.link.admitted(ticket);
+        let probe = ticket.is_probe().then(|| Probe(Arc::clone(&lease.link)));
+        Self { lease, terms, _probe: probe }
     }
 
     /// What is left of the call's [`deadline`](crate::Call::deadline), if it has one.
@@ -60,6 +99,13 @@ impl Client {
     /// Takes the connection out of the pool for good: it is yours, and its slot is free for another. It ends when you drop it.
     pub fn detach(self) -> deadpool_postgres::ClientWrapper {
         self.lease.detach().detach()
+    }
+
+    /// What will be known of this lease when it is over.
+    pub(crate) fn trail(&self) -> Trail {
+        let link = &self.conn().link;
+        link.calls.forget_retry();
+        Trail { attempts: link.wire.attempts(), timeouts: link.calls.timeouts(), link: Arc::clone(link) }
     }
 
     pub(super) fn conn(&self) -> &Conn {

@@ -134,7 +134,25 @@ impl Dial for Dialer {
     type Error = ConnectError;
 
     async fn dial(&self) -> Result<Box<Conn>, ConnectError> {
-        let deadline = Instant::now() + self.connect_timeout;
+        let (witness, begun) = (&self.handling.witness, Instant::now());
+        let ticket = witness.dials();
+        let result = self.connect(begun + self.connect_timeout).await;
+        let now = Instant::now();
+        witness.dialed(now.into_std(), ticket, result.as_ref().map(|_| ()), now - begun);
+        result
+    }
+
+    fn abandoned() -> ConnectError {
+        ConnectError::abandoned()
+    }
+
+    fn stillborn() -> ConnectError {
+        ConnectError::stillborn()
+    }
+}
+
+impl Dialer {
+    async fn connect(&self, deadline: Instant) -> Result<Box<Conn>, ConnectError> {
         let options = self.handling.options();
         match self.try_hosts(deadline).await {
             Ok(conn) if self.handling.has_server_timeouts() => {
@@ -152,14 +170,6 @@ impl Dial for Dialer {
             }
             result => result,
         }
-    }
-
-    fn abandoned() -> ConnectError {
-        ConnectError::abandoned()
-    }
-
-    fn stillborn() -> ConnectError {
-        ConnectError::stillborn()
     }
 }
 

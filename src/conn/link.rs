@@ -1,17 +1,20 @@
 //! What a connection's owner, its calls and its clean-up share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time;
 use tokio_postgres::error::SqlState;
 
 use super::calls::Calls;
+use super::calls::queries::now;
 use super::cancel::Canceller;
+use super::handling::Handling;
 use super::task::Pulse;
 use super::wire::Wire;
-use crate::policy::Failure;
+use super::witness::Witness;
+use crate::policy::{Failure, Ticket};
 
 /// How long a statement given up may take to end by itself: most were about to.
 const GRACE: Duration = Duration::from_millis(2);
@@ -29,17 +32,56 @@ pub(super) struct Link {
     used: AtomicBool,
     /// The driver's client was used directly: what was done with it is not known.
     untracked: AtomicBool,
+    /// Writes attempted before that.
+    untracked_from: AtomicU64,
+    witness: Arc<Witness>,
+    /// The lease's [`Ticket`], as a word. A probe's is taken out when it is recorded.
+    ticket: AtomicU64,
 }
 
 impl Link {
-    pub(super) fn new(
-        wire: Arc<Wire>,
-        pulse: Arc<Pulse>,
-        canceller: Canceller,
-        statement_timeout: Option<Duration>,
-    ) -> Self {
-        let (calls, used, untracked) = (Calls::default(), AtomicBool::new(false), AtomicBool::new(false));
-        Self { wire, pulse, calls, canceller, statement_timeout, used, untracked }
+    pub(super) fn new(wire: Arc<Wire>, pulse: Arc<Pulse>, canceller: Canceller, handling: &Handling) -> Self {
+        Self {
+            wire,
+            pulse,
+            calls: Calls::default(),
+            canceller,
+            statement_timeout: handling.statement_timeout(),
+            used: AtomicBool::new(false),
+            untracked: AtomicBool::new(false),
+            untracked_from: AtomicU64::new(0),
+            witness: Arc::clone(&handling.witness),
+            ticket: AtomicU64::new(0),
+        }
+    }
+
+    /// A lease begins.
+    pub(super) fn admitted(&self, ticket: Ticket) {
+        self.ticket.store(ticket.to_bits(), Relaxed);
+    }
+
+    /// A lease that was a probe ends. If nothing was recorded, another may be let out.
+    pub(super) fn end_probe(&self) {
+        let ticket = Ticket::from_bits(self.ticket.swap(0, Relaxed));
+        self.witness.breaker().release(now(), ticket);
+    }
+
+    /// Tells the breaker how something went, on behalf of the lease. The first thing that a probe tells is all that counts of it.
+    pub(super) fn tell(&self, tell: impl FnOnce(&Witness, Ticket)) {
+        let ticket = Ticket::from_bits(self.ticket.load(Relaxed));
+        let is_told = ticket.is_probe() && Ticket::from_bits(self.ticket.swap(0, Relaxed)) != ticket;
+        if !is_told {
+            tell(&self.witness, ticket);
+        }
+    }
+
+    /// A lease ends that may have been used directly: what came of it is known as far as the connection shows it.
+    pub(super) fn tell_untracked(&self, is_closed: bool) {
+        let was_used = self.is_untracked() && self.wire.attempts() > self.untracked_from.load(Relaxed);
+        let was_answered = !is_closed && self.wire.unanswered() == 0;
+        if was_used && (is_closed || was_answered) && !self.wire.is_sealed() {
+            self.tell(|witness, ticket| witness.untracked(now(), ticket, is_closed));
+        }
     }
 
     pub(super) fn is_untracked(&self) -> bool {
@@ -56,6 +98,9 @@ impl Link {
 
     pub(super) fn set_untracked(&self, is_untracked: bool) {
         self.used.store(true, Relaxed);
+        if is_untracked && !self.is_untracked() {
+            self.untracked_from.store(self.wire.attempts(), Relaxed);
+        }
         self.untracked.store(is_untracked, Relaxed);
     }
 

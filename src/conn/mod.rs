@@ -13,6 +13,7 @@ mod task;
 mod tests;
 mod transaction;
 mod wire;
+mod witness;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub use self::calls::statements::AsStatement;
 use self::calls::statements::Statements;
 use self::cancel::Canceller;
 pub use self::client::Client;
+pub(crate) use self::client::Trail;
 pub(crate) use self::dial::Dialer;
 pub use self::dial::hooks::Credentials;
 pub(crate) use self::dial::hooks::Hooks;
@@ -42,6 +44,7 @@ pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
 pub use self::wire::fuzz as fuzz_wire;
 use self::wire::{TransactionStatus, Wire};
+pub(crate) use self::witness::{IsFailure, Witness};
 use crate::slots::Connection;
 
 /// A connection, and the task that drives it.
@@ -84,7 +87,7 @@ impl Conn {
             object,
             client: identity,
             touched: false,
-            link: Arc::new(Link::new(wire, task.pulse(), canceller, handling.statement_timeout())),
+            link: Arc::new(Link::new(wire, task.pulse(), canceller, &handling)),
             task,
             statements: Statements::new(handling.statements, Arc::clone(&handling.epoch)),
             handling,
@@ -130,6 +133,7 @@ impl Connection for Box<Conn> {
         if !link.is_used() {
             return false;
         }
+        link.tell_untracked(false);
         // Unanswered first: what is asked after it is at least as new.
         let is_clean = link.wire.unanswered() == 0
             && link.wire.status() == TransactionStatus::Idle
@@ -140,12 +144,18 @@ impl Connection for Box<Conn> {
         !is_clean
     }
 
+    /// One Sync, and nothing else.
+    async fn ping(&self) -> bool {
+        self.object.check_connection().await.is_ok()
+    }
+
     async fn settle(&mut self) -> bool {
         settle::settle(self).await
     }
 
     /// Says goodbye to the server and waits for the task to end.
     async fn close(self) {
+        self.link.tell_untracked(self.object.is_closed());
         let Conn { object, task, .. } = *self;
         drop(object);
         task.ended().await;

@@ -32,7 +32,7 @@ async fn shared() -> Box<Conn> {
 }
 
 async fn connect(server: &Throwaway) -> Box<Conn> {
-    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG);
+    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, witness);
     Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use crate::policy::{Failure, Verdict};
+use crate::policy::{Event, Failure, Phase, Retry, Verdict};
 
 /// Why a connection could not be made, and to where. Cheap to clone: every caller that waited for the dial gets one.
 ///
@@ -155,6 +155,34 @@ impl ConnectError {
     /// Whether the other addresses of the same name would say the same: wrong credentials, or an unknown database.
     pub(crate) fn is_refusal(&self) -> bool {
         self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
+    }
+
+    /// What the table has to say of it; `None` if it is our own side's fault.
+    fn failure(&self) -> Option<Failure<'_>> {
+        match &self.0.kind {
+            ConnectErrorKind::Server(state) => Some(Failure::at_connect(state.code())),
+            ConnectErrorKind::Resolve | ConnectErrorKind::Io | ConnectErrorKind::Timeout(_) => {
+                let refused = io_kind(self) == Some(io::ErrorKind::ConnectionRefused);
+                Some(Failure { phase: Phase::Connect, event: Event::Unreachable { refused } })
+            }
+            ConnectErrorKind::TooManyOpenFiles
+            | ConnectErrorKind::Tls
+            | ConnectErrorKind::Handshake
+            | ConnectErrorKind::WrongRole { .. }
+            | ConnectErrorKind::Credentials
+            | ConnectErrorKind::AfterConnect
+            | ConnectErrorKind::Abandoned => None,
+        }
+    }
+
+    /// What it says of another try.
+    pub(crate) fn retry(&self) -> Retry {
+        self.failure().map_or(Retry::Never, |failure| failure.retry())
+    }
+
+    /// What the breaker makes of it, and whether the server was not reached.
+    pub(crate) fn verdict(&self) -> (Verdict, bool) {
+        self.failure().map_or((Verdict::Nothing, false), |failure| (failure.verdict(), failure.is_unreachable()))
     }
 
     /// At which stage the dial failed.

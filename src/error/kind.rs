@@ -8,6 +8,8 @@ use std::fmt;
 pub enum ErrorKind {
     /// [`Error::Shed`](crate::Error::Shed)
     Shed,
+    /// [`Error::CircuitOpen`](crate::Error::CircuitOpen)
+    CircuitOpen,
     /// [`Error::AcquireTimeout`](crate::Error::AcquireTimeout)
     AcquireTimeout,
     /// [`Error::Connect`](crate::Error::Connect)
@@ -31,6 +33,7 @@ impl ErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Shed => "shed",
+            Self::CircuitOpen => "circuit_open",
             Self::AcquireTimeout => "acquire_timeout",
             Self::Connect => "connect",
             Self::QueryTimeout => "query_timeout",

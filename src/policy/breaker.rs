@@ -66,6 +66,15 @@ impl Ticket {
     pub(crate) fn is_probe(self) -> bool {
         self.is_probe
     }
+
+    /// As one word. 0 is a ticket of which nothing counts.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.generation << 1 | u64::from(self.is_probe)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self { generation: bits >> 1, is_probe: bits & 1 == 1 }
+    }
 }
 
 /// A call was not admitted.
@@ -226,6 +235,16 @@ impl Breaker {
         }
     }
 
+    /// The server was not reached, or did not answer: half-open, that is the verdict; open, its next answer is a reason to probe.
+    pub(crate) fn server_is_silent(&mut self, now: Instant) {
+        self.advance(now);
+        if let Phase::HalfOpen(probes) = &self.phase {
+            let seen = probes.seen();
+            self.open(now, Cause::ServerSilent, seen);
+        }
+        self.unreachable |= matches!(self.phase, Phase::Open { .. });
+    }
+
     /// A health check failed: opens the circuit, whatever the calls say.
     pub(crate) fn health_check_failed(&mut self, now: Instant) {
         self.advance(now);
@@ -238,6 +257,11 @@ impl Breaker {
 
     pub(crate) fn state(&mut self, now: Instant) -> State {
         self.advance(now);
+        self.phase.state()
+    }
+
+    /// The state as it was told last.
+    pub(crate) fn last_state(&self) -> State {
         self.phase.state()
     }
 

@@ -6,7 +6,7 @@
 mod questions;
 
 pub use self::questions::Effect;
-pub(crate) use self::questions::{Fate, Heal, Verdict};
+pub(crate) use self::questions::{Condition, Fate, Heal, Retry, Verdict};
 
 /// One failure, and what was being done.
 #[derive(Debug, Clone, Copy)]

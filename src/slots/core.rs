@@ -76,6 +76,8 @@ impl<C> Held<C> {
 pub(crate) enum Refused {
     Closed,
     Expired,
+    /// The circuit is open.
+    HeldBack,
     QueueFull(Duration),
     /// It would wait longer than it can.
     Hopeless(Duration),
@@ -142,6 +144,10 @@ pub(crate) struct Core<C, W> {
     generation: u64,
     /// So many connections are wanted even if nobody waits for them.
     wanted: usize,
+    /// While the circuit is not closed: so many dials at once, at most; none also means that nobody waits.
+    held_back: Option<usize>,
+    /// Number of the change that said so.
+    last_change: u64,
     phase: Phase,
 }
 
@@ -158,6 +164,8 @@ impl<C, W> Core<C, W> {
             forecast: Forecast::new(now, limits.room),
             generation: 0,
             wanted: 0,
+            held_back: None,
+            last_change: 0,
             phase: Phase::Open,
         }
     }
@@ -194,6 +202,9 @@ impl<C, W> Core<C, W> {
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
         }
+        if self.is_shut() {
+            return Err(Refused::HeldBack);
+        }
         self.forecast.on_arrival(now, patience.deadline.left(now));
         self.admit(now, &patience)?;
         if self.queue.len() == 0 {
@@ -216,6 +227,9 @@ impl<C, W> Core<C, W> {
         }
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
+        }
+        if self.is_shut() {
+            return Err(Refused::HeldBack);
         }
         if self.queue.len() == 0 {
             self.forecast.on_queue_begins(now);
@@ -287,10 +301,11 @@ impl<C, W> Core<C, W> {
     pub(crate) fn begin_dials(&mut self, now: Instant) -> Begin {
         let wanted = match self.phase {
             Phase::Closed => Wanted::default(),
+            Phase::Open | Phase::Draining if self.is_shut() => Wanted::default(),
             Phase::Open | Phase::Draining => Wanted {
                 dials: self.queue.len().max(self.wanted.saturating_sub(self.idle.len() + self.in_use)),
                 room: self.limits.max_size.saturating_sub(self.taken()),
-                at_once: self.limits.max_connecting,
+                at_once: self.held_back.unwrap_or(self.limits.max_connecting),
             },
         };
         self.dials.begin(now, self.generation, wanted)
@@ -363,6 +378,10 @@ impl<C, W> Core<C, W> {
     pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
         let is_hopeful = self.idle.len() + self.in_use + self.dials.len() > 0;
         if is_hopeful { None } else { self.dials.pause(now) }
+    }
+
+    fn is_shut(&self) -> bool {
+        self.held_back == Some(0)
     }
 
     fn give_up_hope(&mut self, now: Instant) -> Vec<(WaiterId, W)> {

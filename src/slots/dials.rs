@@ -90,6 +90,21 @@ impl Dials {
         Begin { dials: first..self.next, ask_again }
     }
 
+    /// One more, if none is under way that could still tell.
+    pub(super) fn begin_probe(&mut self, now: Instant, generation: u64) -> Option<u64> {
+        if self.under_way.iter().any(|dial| !dial.is_stuck(now)) {
+            return None;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.under_way.push(Dial { number, begun: now, generation, given_up: false });
+        Some(number)
+    }
+
+    pub(super) fn give_one_up(&mut self, number: u64) {
+        self.give_up(|dial| dial.number == number);
+    }
+
     pub(super) fn asking_again(&mut self) {
         self.asks_again = None;
     }

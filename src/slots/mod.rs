@@ -14,6 +14,7 @@ mod deadlines;
 mod dials;
 mod lease;
 mod mailbox;
+mod probing;
 mod queue;
 mod settling;
 mod tasks;
@@ -38,6 +39,7 @@ use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::core::{Counts, Limits, MOST_WAITING};
 pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;
+pub(crate) use self::probing::Look;
 use self::waiting::Waiting;
 use crate::policy::Patience;
 
@@ -51,6 +53,9 @@ pub(crate) trait Connection: Send + Sized + 'static {
 
     /// Cleans up after a lease. Tells whether the next caller may have it. Bounded in time by itself.
     fn settle(&mut self) -> impl Future<Output = bool> + Send;
+
+    /// Whether the server answers on it. Not bounded in time.
+    fn ping(&self) -> impl Future<Output = bool> + Send;
 
     /// Ends it. Resolves when the other side can be taken to know; dropping the future cuts it off.
     fn close(self) -> impl Future<Output = ()> + Send;
@@ -81,6 +86,8 @@ pub(crate) enum Refusal<E> {
     Hopeless(Duration),
     TooLate(Duration),
     Overloaded(Duration),
+    /// The circuit is open.
+    HeldBack,
     /// Nothing is connected and dials fail, with this error.
     Unreachable(E, Duration),
 }
@@ -213,6 +220,11 @@ impl<D: Dial> Slots<D> {
     /// Dropping the future gives the place in the queue up; a connection that was just handed over comes back.
     pub(crate) fn acquire(self: &Arc<Self>, asked: std::time::Instant, patience: Patience) -> Waiting<'_, D> {
         Waiting::new(self, asked, patience)
+    }
+
+    /// Where background work is spawned for those who have no runtime.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.lock().runtime.clone()
     }
 
     pub(crate) fn counts(&self) -> Counts {

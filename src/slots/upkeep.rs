@@ -61,6 +61,16 @@ impl<D: Dial> Slots<D> {
         self.dial_what_is_wanted();
     }
 
+    /// The circuit is not closed: so many dials at once, at most; with none, nobody waits. `None` ends it. Changes are numbered: who comes late
+    /// with an older one changes nothing.
+    pub(crate) fn hold_back(self: &Arc<Self>, change: u64, at_once: Option<usize>) {
+        let mut state = self.lock();
+        let waiters = state.core.hold_back(now(), change, at_once);
+        self.refuse(state, waiters, &Refusal::HeldBack);
+        self.dial_what_is_wanted();
+        self.tell_watchers();
+    }
+
     fn close_all(self: &Arc<Self>, connections: Vec<D::Conn>) {
         for conn in connections {
             self.spawn_close(conn);

@@ -166,6 +166,7 @@ impl<D: Dial> State<D> {
         match why {
             Refused::Closed => Refusal::Closed,
             Refused::Expired => Refusal::TimedOut,
+            Refused::HeldBack => Refusal::HeldBack,
             Refused::QueueFull(retry_after) => Refusal::QueueFull(retry_after),
             Refused::Hopeless(retry_after) => Refusal::Hopeless(retry_after),
             Refused::TooLate(retry_after) => Refusal::TooLate(retry_after),

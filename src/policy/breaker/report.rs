@@ -59,6 +59,8 @@ pub enum Cause {
     ProbeTimeout,
     /// The server, which could not be reached, answers again.
     ServerAnswers,
+    /// Half-open, the server could not be reached, or did not answer.
+    ServerSilent,
     /// A health check failed.
     HealthCheck,
     /// The state was another breaker's, and has been imported.
@@ -77,6 +79,7 @@ impl fmt::Display for Cause {
             Self::ProbesFailed => "the probes failed",
             Self::ProbeTimeout => "a probe did not end",
             Self::ServerAnswers => "the server answers again",
+            Self::ServerSilent => "the server does not answer",
             Self::HealthCheck => "a health check failed",
             Self::Imported => "imported",
             Self::Requested(reason) => reason,

@@ -18,8 +18,9 @@ pub enum Effect {
 }
 
 /// Whether, and where, it may run again. In a transaction, the whole of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Retry {
+    #[default]
     Never,
     SameConnection(Condition),
     NewConnection(Condition),
@@ -188,6 +189,12 @@ impl Failure<'_> {
             Meaning::Shutdown => Verdict::FailureIfSeveral,
             Meaning::Refused => Verdict::Config,
         }
+    }
+
+    /// Whether the server was not reached, or gave no answer: it may be gone.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        use Meaning::{Crash, Lost, NotReady, Shutdown, Unreachable};
+        matches!(self.meaning(), Unreachable { .. } | Lost | Crash | NotReady | Shutdown)
     }
 
     /// What becomes of the connection.

@@ -27,6 +27,33 @@ impl<C, W> Core<C, W> {
         self.close_idle(now)
     }
 
+    /// The circuit is not closed: so many dials at once, at most. With none, nobody waits either: returns those who did. `None` ends it.
+    /// What comes after a later `change` is out of date.
+    pub(crate) fn hold_back(&mut self, now: Instant, change: u64, at_once: Option<usize>) -> Vec<(WaiterId, W)> {
+        if change < self.last_change {
+            return Vec::new();
+        }
+        (self.last_change, self.held_back) = (change, at_once);
+        if !self.is_shut() {
+            return Vec::new();
+        }
+        let waiters = self.queue.drain();
+        self.note_queue(now);
+        waiters
+    }
+
+    /// A dial for a look at the server, whoever is held back and however the last one failed; if there is room, and none is under way that could
+    /// still tell.
+    pub(crate) fn begin_probe(&mut self, now: Instant) -> Option<u64> {
+        let may = self.phase == Phase::Open && self.taken() < self.limits.max_size;
+        may.then(|| self.dials.begin_probe(now, self.generation)).flatten()
+    }
+
+    /// The dial has taken long enough. It keeps its slot until it has come to its end.
+    pub(crate) fn give_up_dial(&mut self, dial: u64) {
+        self.dials.give_one_up(dial);
+    }
+
     /// Newcomers are refused; those who wait already are served.
     pub(crate) fn drain(&mut self) {
         if self.phase == Phase::Open {

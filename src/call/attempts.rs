@@ -1,0 +1,176 @@
+//! Attempts: a call that failed runs again if that is safe, if there is time, and if the budget bears it.
+//!
+//! Between attempts nothing is held: no connection, no ticket, no place in the queue. Each passes the breaker and the queue like a new call. All
+//! of them together have the time of one.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time;
+
+use super::{Call, now};
+use crate::conn::{Client, Trail};
+use crate::error::Error;
+use crate::policy::{Condition, Deadline, Failed, Retry};
+
+/// What an attempt that failed says of another.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) retry: Retry,
+    pub(super) was_stale: bool,
+    pub(super) timed_out: bool,
+    /// Another transaction was in the way, or a statement outdated: nothing that burdens a server in trouble.
+    pub(super) is_free: bool,
+}
+
+impl Seen {
+    /// The whole may succeed if it runs again.
+    pub(super) fn conflict() -> Self {
+        Self { retry: Retry::NewConnection(Condition::Scheduled), is_free: true, ..Self::default() }
+    }
+
+    /// What the connection shows of the work that was done on it, whatever error was made of it.
+    fn of_run(trail: &Trail) -> Self {
+        let (was_stale, retry) = (trail.is_stale(), trail.retry());
+        // Other statements may have gone before: all of it is done again.
+        let retry = match retry {
+            retry if was_stale => retry,
+            Retry::Never => Retry::Never,
+            _ => Retry::NewConnection(Condition::IfIdempotent),
+        };
+        Self { retry, was_stale, timed_out: trail.has_timed_out(), is_free: false }
+    }
+
+    pub(super) fn of(error: &Error) -> Self {
+        let timed_out = matches!(error, Error::QueryTimeout { .. });
+        Self { retry: error.retry(), was_stale: error.was_stale(), timed_out, is_free: false }
+    }
+}
+
+/// A call, attempt by attempt.
+pub(super) struct Attempts<'a> {
+    call: Call<'a>,
+    made: u32,
+    deadline: Deadline,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn of(call: Call<'a>) -> Self {
+        let statement = call.timeout.unwrap_or(call.shared.query_timeout);
+        let whole = || Deadline::after(now(), call.shared.acquire_timeout.saturating_add(statement));
+        Self { call, made: 0, deadline: call.deadline.unwrap_or_else(whole) }
+    }
+
+    /// The next attempt.
+    pub(super) fn next(&mut self) -> Call<'a> {
+        self.made += 1;
+        self.call
+    }
+
+    /// The latest attempt went well.
+    pub(super) fn succeeded(&self) {
+        self.call.shared.retries.succeeded(now);
+    }
+
+    /// Waits for the next attempt, if there is to be one.
+    pub(super) async fn go_on(&mut self, seen: Seen) -> bool {
+        let failed = Failed {
+            retry: seen.retry,
+            attempts: self.made,
+            is_idempotent: self.call.is_idempotent,
+            was_stale: seen.was_stale,
+            timed_out: seen.timed_out,
+            is_free: seen.is_free,
+            deadline: self.deadline,
+            work: self.call.shared.witness.typical(),
+        };
+        let Some(pause) = self.call.shared.retries.pause(now(), &failed) else { return false };
+        if pause > Duration::ZERO {
+            time::sleep(pause).await;
+        }
+        self.call.bound = Some(self.deadline);
+        true
+    }
+}
+
+impl Call<'_> {
+    /// Runs `work` on a connection of its own, which it gives back; if it failed, perhaps again, on another.
+    pub(super) async fn attempts<T, Fut>(self, work: impl Fn(Client) -> Fut) -> Result<T, Error>
+    where
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let mut attempts = Attempts::of(self);
+        loop {
+            let call = attempts.next();
+            let result = match call.get().await {
+                Ok(client) => work(client).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(value) => {
+                    attempts.succeeded();
+                    return Ok(value);
+                }
+                Err(error) if attempts.go_on(Seen::of(&error)).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Runs `work` with a connection of its own, for several statements on one lease.
+    ///
+    /// **It may run several times**, on another connection each time: if the connection had been dead before anything was written on it, and, if
+    /// the call is [`idempotent`](Self::idempotent), whenever the last statement that failed may be tried again. What its statements
+    /// did before stays done: for all or nothing, use [`transaction`](Self::transaction).
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// let stock: i64 = pool
+    ///     .call()
+    ///     .idempotent()
+    ///     .run(|client| async move {
+    ///         client.execute("SELECT set_config('app.tenant', 'a', false)", &[]).await?;
+    ///         let row = client.query_one("SELECT sum(stock) FROM items", &[]).await?;
+    ///         Ok::<_, failfast::Error>(row.get(0))
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; and as [`get`](Self::get).
+    pub async fn run<T, E, F, Fut>(self, work: F) -> Result<T, E>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let mut attempts = Attempts::of(self);
+        loop {
+            let (result, seen) = match attempts.next().get().await {
+                Ok(client) => {
+                    let trail = client.trail();
+                    let result = work(client).await;
+                    (result, Seen::of_run(&trail))
+                }
+                Err(error) => {
+                    let seen = Seen::of(&error);
+                    (Err(error.into()), seen)
+                }
+            };
+            match result {
+                Ok(value) => {
+                    attempts.succeeded();
+                    return Ok(value);
+                }
+                Err(error) => {
+                    if !attempts.go_on(seen).await {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}

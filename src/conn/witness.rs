@@ -1,0 +1,169 @@
+//! What the connections of a pool tell its circuit breaker: how statements and dials went, as far as it is the database's doing.
+//!
+//! Our own refusals say nothing, nor does a caller that went away. A statement that ran out of time counts if it had the time that it
+//! was given for itself, or far more than the like of it take: a caller with a tight deadline says nothing of the server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::calls::queries::{Terms, now};
+use crate::breaker::CircuitBreaker;
+use crate::error::{ConnectError, Error};
+use crate::policy::{Outcome, Ticket, Verdict};
+
+/// A statement that was given up after so many times as long as usual is a failure, whatever its deadline.
+const FAR_MORE: u32 = 10;
+/// One process told to stop is an administrator's doing; two within this time are a server that shuts down.
+const SEVERAL_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the user has to say of an error; `None` is nothing.
+#[derive(Clone)]
+pub(crate) struct IsFailure(Arc<Judge>);
+
+type Judge = dyn Fn(&Error) -> Option<bool> + Send + Sync;
+
+impl IsFailure {
+    pub(crate) fn new(judge: impl Fn(&Error) -> Option<bool> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(judge))
+    }
+}
+
+impl fmt::Debug for IsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IsFailure(..)")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Witness {
+    breaker: CircuitBreaker,
+    is_failure: Option<IsFailure>,
+    last_shutdown: Mutex<Option<Instant>>,
+    /// About the median of how long statements take, in nanoseconds; 0 before the first.
+    typical: AtomicU64,
+}
+
+impl Witness {
+    pub(crate) fn new(breaker: CircuitBreaker, is_failure: Option<IsFailure>) -> Self {
+        Self { breaker, is_failure, last_shutdown: Mutex::new(None), typical: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+
+    /// How long a statement usually takes: about the median.
+    pub(crate) fn typical(&self) -> Duration {
+        Duration::from_nanos(self.typical.load(Relaxed))
+    }
+
+    /// A dial begins. While the circuit is closed, its end counts.
+    pub(super) fn dials(&self) -> Option<Ticket> {
+        self.breaker.pass()
+    }
+
+    pub(super) fn dialed(
+        &self,
+        now: Instant,
+        ticket: Option<Ticket>,
+        result: Result<(), &ConnectError>,
+        took: Duration,
+    ) {
+        let (verdict, is_unreachable) = result.map_or_else(ConnectError::verdict, |()| (Verdict::Success, false));
+        if let Some(ticket) = ticket {
+            let (outcome, took) = self.outcome(now, verdict, is_unreachable, took);
+            self.breaker.record(now, ticket, outcome, took);
+        }
+        if result.is_ok() {
+            self.breaker.server_answers(now);
+        } else if is_unreachable {
+            self.breaker.server_is_silent(now);
+        }
+    }
+
+    /// The server answers a look at it.
+    pub(crate) fn server_answers(&self) {
+        self.breaker.server_answers(now());
+    }
+
+    /// The server does not answer a look at it.
+    pub(crate) fn server_is_silent(&self) {
+        self.breaker.server_is_silent(now());
+    }
+
+    /// A statement was answered.
+    pub(super) fn answered(&self, now: Instant, ticket: Ticket, took: Duration) {
+        // A step towards it, up or down: about the median in the long run. Steps lost between threads do no harm.
+        let (typical, seen) = (self.typical.load(Relaxed), u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let step = typical / 16 + 1;
+        let next = if typical == 0 {
+            seen
+        } else if seen > typical {
+            typical.saturating_add(step)
+        } else {
+            typical - step.min(typical - 1)
+        };
+        self.typical.store(next, Relaxed);
+        self.breaker.record(now, ticket, Outcome::Success, took);
+    }
+
+    /// A statement failed: the table's verdict, and whether the server was not reached.
+    pub(super) fn failed(
+        &self,
+        now: Instant,
+        ticket: Ticket,
+        (verdict, is_unreachable): (Verdict, bool),
+        error: &Error,
+        took: Duration,
+    ) {
+        let (outcome, took) = self.outcome(now, verdict, is_unreachable, took);
+        self.breaker.record(now, ticket, self.overruled(error, outcome), took);
+    }
+
+    /// A statement was given up when its time was over.
+    pub(super) fn timed_out(&self, now: Instant, ticket: Ticket, terms: &Terms, error: &Error, took: Duration) {
+        let typical = self.typical();
+        let had_its_time = terms.timeout.is_some_and(|timeout| took >= timeout);
+        let counts = had_its_time || (!typical.is_zero() && took >= typical.saturating_mul(FAR_MORE));
+        let outcome = if counts { Outcome::Failure } else { Outcome::Ignored };
+        self.breaker.record(now, ticket, self.overruled(error, outcome), took);
+    }
+
+    /// A lease was used through the deref, and this is all that is known of it.
+    pub(super) fn untracked(&self, now: Instant, ticket: Ticket, was_lost: bool) {
+        let outcome = if was_lost { Outcome::Unreachable } else { Outcome::Success };
+        self.breaker.record(now, ticket, outcome, Duration::ZERO);
+    }
+
+    /// The user may know better.
+    fn overruled(&self, error: &Error, outcome: Outcome) -> Outcome {
+        match self.is_failure.as_ref().and_then(|is_failure| (is_failure.0)(error)) {
+            None => outcome,
+            Some(false) => Outcome::Success,
+            Some(true) if outcome == Outcome::Unreachable => outcome,
+            Some(true) => Outcome::Failure,
+        }
+    }
+
+    fn outcome(&self, now: Instant, verdict: Verdict, is_unreachable: bool, took: Duration) -> (Outcome, Duration) {
+        let failure = if is_unreachable { Outcome::Unreachable } else { Outcome::Failure };
+        let outcome = match verdict {
+            Verdict::Failure => failure,
+            Verdict::Success => Outcome::Success,
+            // Whatever counts as slow: the server gave it up.
+            Verdict::Slow => return (Outcome::Success, Duration::MAX),
+            Verdict::FailureIfSeveral if self.is_another_shutdown(now) => failure,
+            Verdict::FailureIfSeveral | Verdict::WrongHost | Verdict::Config | Verdict::Nothing => Outcome::Ignored,
+        };
+        (outcome, took)
+    }
+
+    fn is_another_shutdown(&self, now: Instant) -> bool {
+        let last = self.last_shutdown.lock().replace(now);
+        last.is_some_and(|last| now.saturating_duration_since(last) <= SEVERAL_WITHIN)
+    }
+}

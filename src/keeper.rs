@@ -1,0 +1,112 @@
+//! What a pool does by itself, in the background: it looks after the server while its circuit breaker keeps callers from it.
+//!
+//! When the circuit opens, whoever waits is told so, and nothing more is dialed. Then the server is looked at at once, and once a second after that: on
+//! an idle connection, or by a dial. If what opened the circuit was that the server could not be reached, the first answer lets
+//! callers probe it, long before the reset timeout; else that is waited out, for a server that answers may still fail its callers.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::{self, Instant};
+
+use crate::breaker::{State, Transition};
+use crate::conn::{Dialer, Witness};
+use crate::slots::{Look, Slots};
+
+/// Between two looks at the server; and how long one may take.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Follows the circuit breaker. Of the pool it holds nothing.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pool: OnceLock<(Weak<Slots<Dialer>>, Weak<Witness>)>,
+    permitted_probes: usize,
+    is_looking: AtomicBool,
+    last_look: Mutex<Option<Instant>>,
+}
+
+impl Keeper {
+    pub(crate) fn new(permitted_probes: usize) -> Arc<Self> {
+        let (is_looking, last_look) = (AtomicBool::new(false), Mutex::new(None));
+        Arc::new(Self { pool: OnceLock::new(), permitted_probes, is_looking, last_look })
+    }
+
+    /// What it keeps, known only now.
+    pub(crate) fn keep(&self, slots: &Arc<Slots<Dialer>>, witness: &Arc<Witness>) {
+        let _ = self.pool.set((Arc::downgrade(slots), Arc::downgrade(witness)));
+    }
+
+    /// The circuit has changed its state.
+    pub(crate) fn follow(self: &Arc<Self>, transition: &Transition) {
+        let Some((slots, _)) = self.pool() else { return };
+        let at_once = match transition.to {
+            State::Open | State::ForcedOpen | State::ShutDown => Some(0),
+            State::HalfOpen => Some(self.permitted_probes),
+            State::Closed | State::Disabled | State::MetricsOnly => None,
+        };
+        slots.hold_back(transition.number, at_once);
+        if transition.to == State::Open {
+            if let Some(runtime) = Handle::try_current().ok().or_else(|| slots.runtime()) {
+                self.look_after_it(&runtime);
+            }
+        }
+    }
+
+    fn look_after_it(self: &Arc<Self>, runtime: &Handle) {
+        if !self.is_looking.swap(true, SeqCst) {
+            let looking = Looking(Arc::clone(self));
+            runtime.spawn(looking.run());
+        }
+    }
+
+    fn pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
+        let (slots, witness) = self.pool.get()?;
+        Some((slots.upgrade()?, witness.upgrade()?))
+    }
+
+    /// The pool, while its circuit is open.
+    fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
+        self.pool().filter(|(slots, witness)| witness.breaker().last_state() == State::Open && slots.counts().is_open)
+    }
+}
+
+/// The only one that looks.
+struct Looking(Arc<Keeper>);
+
+impl Looking {
+    async fn run(self) {
+        let mut dial = None;
+        while self.0.open_pool().is_some() {
+            let next = self.0.last_look.lock().map(|last| last + PACE);
+            if let Some(next) = next {
+                time::sleep_until(next).await;
+            }
+            let Some((slots, witness)) = self.0.open_pool() else { break };
+            *self.0.last_look.lock() = Some(Instant::now());
+            if dial.take().is_some_and(|dial| slots.look_away(dial)) {
+                witness.server_is_silent();
+            }
+            match slots.look(PACE).await {
+                Look::Answers => witness.server_answers(),
+                Look::Silent => witness.server_is_silent(),
+                Look::Dials(number) => dial = Some(number),
+                Look::Nothing => {}
+            }
+        }
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.is_looking.store(false, SeqCst);
+        // Opened again in between: then nobody looks yet.
+        if self.0.open_pool().is_some() {
+            if let Ok(runtime) = Handle::try_current() {
+                self.0.look_after_it(&runtime);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Retries: the settings, and the budget that all calls of a pool share. The rules are in `policy/retry` and `policy/budget`.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::ConfigError;
+use crate::policy::{Budget, Failed, Schedule};
+
+const MOST_ATTEMPTS: u32 = 100;
+const MOST_TOKENS: u32 = 1_000_000;
+const LARGEST_MULTIPLIER: f64 = 1_000.0;
+const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
+
+/// How a pool tries again what failed: whole calls ([`Pool::query`](crate::Pool::query) and its like, [`Pool::run`](crate::Pool::run),
+/// [`Pool::transaction`](crate::Pool::transaction)), never single statements of a [`Client`](crate::Client).
+///
+/// Tried again is only what was certainly not applied: the database was not reached, or was full (53300) or not ready (57P03); the connection
+/// had been dead before anything was written; another transaction was in the way (40001, 40P01). With
+/// [`Call::idempotent`](crate::Call::idempotent) also what may have been applied. Never a COMMIT that was not answered, and never
+/// what the pool itself refused.
+///
+/// No attempt begins that could not be done before the call's deadline. Between attempts nothing is held; each passes the circuit breaker and the
+/// queue like a new call.
+///
+/// ```
+/// use std::time::Duration;
+/// use failfast::RetryConfig;
+///
+/// let config = RetryConfig::default().max_attempts(5).initial_backoff(Duration::from_millis(20));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a configuration does nothing until a pool is built with it"]
+pub struct RetryConfig {
+    max_attempts: u32,
+    schedule: Schedule,
+    budget: Option<u32>,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        let schedule = Schedule { initial: Duration::from_millis(100), multiplier: 2.0, max: Duration::from_secs(5) };
+        Self { max_attempts: 3, schedule, budget: None }
+    }
+}
+
+impl RetryConfig {
+    /// Nothing is tried again.
+    pub fn off() -> Self {
+        Self::default().max_attempts(1)
+    }
+
+    /// How often a call runs at most, the first time included. Default: 3; 1 to 100.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// The longest pause before the second attempt. Default: 100 ms. Chance takes any part of each pause away.
+    pub fn initial_backoff(mut self, backoff: Duration) -> Self {
+        self.schedule.initial = backoff;
+        self
+    }
+
+    /// By how much the pause grows with each attempt. Default: 2; 1 to 1,000.
+    pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
+        self.schedule.multiplier = multiplier;
+        self
+    }
+
+    /// The longest pause. Default: 5 s.
+    pub fn max_backoff(mut self, backoff: Duration) -> Self {
+        self.schedule.max = backoff;
+        self
+    }
+
+    /// How many retries there can be at once before successes have to pay for more. A success brings in 0.2 of a retry, a second one; a retry
+    /// after a timeout costs two. Default: twice [`max_size`](crate::PoolBuilder::max_size), at least 10. 0 to 1,000,000; with 0 there are
+    /// none, but for transactions that lost a conflict, which always may run again.
+    pub fn budget(mut self, retries: u32) -> Self {
+        self.budget = Some(retries);
+        self
+    }
+
+    /// For a pool of so many connections.
+    pub(crate) fn finish(self, now: Instant, max_size: usize) -> Result<Retries, ConfigError> {
+        let Schedule { initial, multiplier, max } = self.schedule;
+        if !(1..=MOST_ATTEMPTS).contains(&self.max_attempts) {
+            return Err(ConfigError::new("retry.max_attempts", self.max_attempts, "must be 1 to 100"));
+        }
+        for (setting, value) in [("retry.initial_backoff", initial), ("retry.max_backoff", max)] {
+            if value.is_zero() || value > LONGEST_BACKOFF {
+                return Err(ConfigError::new(
+                    setting,
+                    format!("{value:?}"),
+                    "must be more than 0 and at most 24 hours",
+                ));
+            }
+        }
+        if !(1.0..=LARGEST_MULTIPLIER).contains(&multiplier) {
+            return Err(ConfigError::new("retry.backoff_multiplier", multiplier, "must be 1 to 1000"));
+        }
+        if max < initial {
+            return Err(ConfigError::new("retry.max_backoff", format!("{max:?}"), "must be at least initial_backoff"));
+        }
+        if let Some(tokens) = self.budget.filter(|tokens| *tokens > MOST_TOKENS) {
+            return Err(ConfigError::new("retry.budget", tokens, "must be 0 to 1000000"));
+        }
+        let most = self.budget.map_or((2.0 * max_size as f64).max(10.0), f64::from);
+        Ok(Retries {
+            max_attempts: self.max_attempts,
+            schedule: self.schedule,
+            budget: Mutex::new(Budget::new(now, most)),
+            is_full: AtomicBool::new(true),
+        })
+    }
+}
+
+/// The retries of one pool.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    max_attempts: u32,
+    schedule: Schedule,
+    budget: Mutex<Budget>,
+    /// A hint: then a success need not lock to bring nothing in.
+    is_full: AtomicBool,
+}
+
+impl Retries {
+    pub(crate) fn succeeded(&self, now: impl FnOnce() -> Instant) {
+        if !self.is_full.load(Relaxed) {
+            let is_full = self.budget.lock().deposit(now());
+            self.is_full.store(is_full, Relaxed);
+        }
+    }
+
+    /// The pause after which a call runs again; `None` if it does not.
+    pub(crate) fn pause(&self, now: Instant, failed: &Failed) -> Option<Duration> {
+        if !failed.may_run_again(self.max_attempts) {
+            return None;
+        }
+        let scheduled = || self.schedule.pause(failed.attempts, fastrand::f64());
+        let pause = if failed.is_immediate() { Duration::ZERO } else { scheduled() };
+        if !failed.has_time(now, pause) {
+            return None;
+        }
+        let mut budget = self.budget.lock();
+        self.is_full.store(false, Relaxed);
+        failed.pay(now, &mut budget).then_some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_settings_are_named_with_their_value() {
+        let second = Duration::from_secs(1);
+        let config = RetryConfig::default;
+        for (config, message) in [
+            (config().max_attempts(0), "retry.max_attempts = 0"),
+            (config().max_attempts(101), "retry.max_attempts = 101"),
+            (config().initial_backoff(Duration::ZERO), "retry.initial_backoff = 0ns"),
+            (config().initial_backoff(10 * second), "retry.max_backoff = 5s"),
+            (config().max_backoff(Duration::MAX), "retry.max_backoff = "),
+            (config().backoff_multiplier(0.5), "retry.backoff_multiplier = 0.5"),
+            (config().backoff_multiplier(f64::NAN), "retry.backoff_multiplier = NaN"),
+            (config().budget(1_000_001), "retry.budget = 1000001"),
+        ] {
+            let error = config.finish(Instant::now(), 10).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_default_budget_follows_the_pool() {
+        let retries = RetryConfig::default().finish(Instant::now(), 50).unwrap();
+        let now = Instant::now();
+        let mut budget = retries.budget.lock();
+        assert_eq!((0..200).filter(|_| budget.withdraw(now)).count(), 100);
+    }
+}
