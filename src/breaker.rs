@@ -24,6 +24,7 @@ mod config;
 mod permit;
 mod pool;
 mod shared;
+mod tally;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,23 +1,32 @@
 //! The breaker that all clones share: the rules of `policy::breaker` under a lock, and a word beside it.
 //!
-//! Most of the time the circuit is closed and a call need not ask: then the word holds the generation, and asking is one load. The lock is
-//! taken once for each result, and for everything else. Hooks are called after unlock.
+//! Most of the time the circuit is closed and a call need not ask: then the word holds the generation, and asking is one load. Most successes need no
+//! judgement either, and are counted in the tally. The lock is taken for everything else. Hooks are called after unlock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::config::{BreakerConfig, Hooks};
+use super::tally::Tally;
 use crate::error::ConfigError;
 use crate::policy::{Breaker, Denied, Outcome, State, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Shared {
     free_pass: FreePass,
-    breaker: Mutex<Breaker>,
+    tally: Tally,
+    locked: Mutex<Locked>,
     hooks: Hooks,
-    /// Otherwise nobody wants to know how long a call took.
-    measures: bool,
+    /// A call that takes longer is slow. `None`: nobody wants to know.
+    slow_after: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Locked {
+    breaker: Breaker,
+    /// How often the tally has been armed, round and round.
+    armed: u32,
 }
 
 /// The generation in which calls need not ask, or 0. On a cache line of its own, which recording leaves alone.
@@ -47,12 +56,13 @@ impl Shared {
         let (settings, hooks) = config.finish()?;
         let breaker = Breaker::new(now, settings, fastrand::f64());
         let free_pass = FreePass(AtomicU64::new(breaker.free_pass().unwrap_or_default()));
-        let measures = settings.slow_call.is_some();
-        Ok(Self { free_pass, breaker: Mutex::new(breaker), hooks, measures })
+        let slow_after = settings.slow_call.map(|slow| slow.longer_than);
+        let locked = Mutex::new(Locked { breaker, armed: 0 });
+        Ok(Self { free_pass, tally: Tally::new(now), locked, hooks, slow_after })
     }
 
     pub(super) fn measures(&self) -> bool {
-        self.measures
+        self.slow_after.is_some()
     }
 
     /// A ticket without asking, while everybody gets one.
@@ -72,7 +82,10 @@ impl Shared {
 
     /// A call ended after `took`, which matters only if slow calls do.
     pub(super) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
-        self.with(|breaker| breaker.record(now, ticket, outcome, took, fastrand::f64));
+        let is_plain = outcome == Outcome::Success && self.slow_after.is_none_or(|limit| took <= limit);
+        if !is_plain || !self.tally.count(now, ticket.generation()) {
+            self.with(|breaker| breaker.record(now, ticket, outcome, took, fastrand::f64));
+        }
     }
 
     /// A call ended without saying anything of the dependency.
@@ -85,20 +98,37 @@ impl Shared {
 
     /// Does something under the lock, and tells what has come of it.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut Breaker) -> R) -> R {
-        let mut breaker = self.lock();
-        let result = act(&mut breaker);
-        self.free_pass.set(breaker.free_pass());
-        let news = breaker.take_news();
-        drop(breaker);
+        let mut locked = self.lock();
+        locked.breaker.count_successes(self.tally.collect());
+        let result = act(&mut locked.breaker);
+        self.free_pass.set(locked.breaker.free_pass());
+        self.arm(&mut locked);
+        let news = locked.breaker.take_news();
+        drop(locked);
         self.hooks.tell(&news);
         result
     }
 
     pub(super) fn last_state(&self) -> State {
-        self.lock().last_state()
+        self.lock().breaker.last_state()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cfg(test)]
+    pub(super) fn hold_lock(&self) -> impl Drop + '_ {
+        self.lock()
+    }
+
+    fn arm(&self, locked: &mut Locked) {
+        match locked.breaker.calm() {
+            Some((generation, until)) => {
+                locked.armed = locked.armed.wrapping_add(1).max(1);
+                self.tally.arm(locked.armed, generation, until);
+            }
+            None => self.tally.disarm(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,9 +7,10 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use futures_util::FutureExt;
+use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Outcome, Ticket};
+use crate::policy::{Breaker, Outcome, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -345,6 +346,53 @@ fn a_free_pass_ends_with_its_state() {
         breaker.reset("again");
     }
     assert!(opossum().shared.pass().is_none(), "opossum counts who asks");
+}
+
+/// The tally changes nothing but the speed: beside the plain rules, which take every result under the lock.
+fn is_as_the_plain_rules(steps: &[(u8, u64)]) {
+    let config = || config().volume_threshold(4).slow_call(SECOND, 60);
+    let breaker = CircuitBreaker::new(config()).unwrap();
+    let mut now = now();
+    let mut plain = Breaker::new(now, config().finish().unwrap().0, 0.0);
+    let mut under_way = Vec::new();
+    for (step, ms) in steps {
+        now += Duration::from_millis(*ms);
+        if *step < 3 {
+            let (one, other) = (breaker.admit(now), plain.admit(now));
+            assert_eq!(one, other);
+            under_way.extend(one);
+        } else if let Some(ticket) = under_way.pop() {
+            let outcome = if *step < 8 { Outcome::Success } else { Outcome::Failure };
+            let took = if *step == 4 { 2 * SECOND } else { SECOND };
+            breaker.record(now, ticket, outcome, took);
+            plain.record(now, ticket, outcome, took, || 0.0);
+        }
+    }
+    let snapshot = breaker.shared.with(|breaker| breaker.snapshot(now));
+    assert_eq!((snapshot.state, snapshot.counts), (plain.state(now), plain.snapshot(now).counts));
+}
+
+proptest! {
+    #[test]
+    fn successes_beside_the_lock_count_as_those_under_it(
+        steps in prop::collection::vec((0u8..10, prop_oneof![3 => Just(0), 2 => 0u64..300, 1 => 0u64..3_000]), 1..150),
+    ) {
+        is_as_the_plain_rules(&steps);
+    }
+}
+
+#[test]
+fn most_successes_need_no_lock() {
+    let breaker = breaker();
+    let now = now();
+    let record = |now, outcome| breaker.record(now, breaker.admit(now).unwrap(), outcome, Duration::ZERO);
+    record(now, Outcome::Success);
+    let locked = breaker.shared.hold_lock();
+    record(now, Outcome::Success);
+    drop(locked);
+    // The bucket has ended: somebody has to look whether the rest of the window is worse.
+    record(now + SECOND, Outcome::Success);
+    assert_eq!(breaker.snapshot().counts.completed, 3);
 }
 
 #[test]

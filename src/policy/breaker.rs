@@ -63,6 +63,10 @@ impl Ticket {
         Self { generation, is_probe: false }
     }
 
+    pub(crate) fn generation(self) -> u64 {
+        self.generation
+    }
+
     pub(crate) fn is_probe(self) -> bool {
         self.is_probe
     }
@@ -177,6 +181,19 @@ impl Breaker {
     pub(crate) fn free_pass(&self) -> Option<u64> {
         let is_free = matches!(self.phase, Phase::Closed | Phase::Disabled | Phase::MetricsOnly);
         (is_free && !self.settings.is_opossum()).then_some(self.generation)
+    }
+
+    /// The generation whose successes need no judgement, and until when: they can only lower the rates. They may be counted elsewhere, and brought by
+    /// [`count_successes`](Self::count_successes) before anything else is done here.
+    pub(crate) fn calm(&self) -> Option<(u64, Instant)> {
+        let seen = self.window.last_sum();
+        let is_calm = matches!(self.phase, Phase::Closed) && !self.settings.is_opossum() && self.settings.is_calm(seen);
+        is_calm.then(|| (self.generation, self.window.ends()))
+    }
+
+    /// Successes that needed no judgement, since the last call of anything here.
+    pub(crate) fn count_successes(&mut self, completed: u64) {
+        self.window.add_to_current(Counts { completed, ..Counts::default() });
     }
 
     /// A call ended after `took`. `luck` is random, from 0 to 1, and asked only when the circuit opens.

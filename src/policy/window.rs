@@ -89,8 +89,23 @@ impl Window {
 
     pub(crate) fn add(&mut self, now: Instant, counts: Counts) {
         self.rotate(now);
+        self.add_to_current(counts);
+    }
+
+    /// What was seen before the current bucket ended, even if it has by now.
+    pub(crate) fn add_to_current(&mut self, counts: Counts) {
         self.current += counts;
         self.sum += counts;
+    }
+
+    /// When the current bucket ends.
+    pub(crate) fn ends(&self) -> Instant {
+        self.ends
+    }
+
+    /// The sum when the window was last asked, or added to.
+    pub(crate) fn last_sum(&self) -> &Counts {
+        &self.sum
     }
 
     /// What has been seen within the window that ends now.

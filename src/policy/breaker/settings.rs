@@ -67,6 +67,12 @@ impl Settings {
         }
     }
 
+    /// Whether successes, however many, cannot open a closed circuit that has seen this.
+    pub(super) fn is_calm(&self, seen: &Counts) -> bool {
+        let is_judged = self.volume(seen) >= self.volume_threshold && self.tripped(seen).is_none();
+        is_judged || seen.failures + seen.slow == 0
+    }
+
     /// What probes have shown. `None`: more of them are needed.
     pub(super) fn verdict(&self, probes: &Counts) -> Option<Cause> {
         let bad = if self.is_opossum() {
