@@ -80,7 +80,7 @@ impl CircuitBreaker {
         self
     }
 
-    /// The right to make one call. In a closed circuit this is one load; the result takes a lock and a look at the clock.
+    /// The right to make one call. In a closed circuit this is one load; the result takes a look at the clock.
     ///
     /// # Errors
     ///

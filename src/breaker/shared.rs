@@ -25,8 +25,10 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Locked {
     breaker: Breaker,
-    /// How often the tally has been armed, round and round.
-    armed: u32,
+    /// For which generation and until when the tally is armed.
+    armed: Option<(u64, Instant)>,
+    /// How often it has been, round and round.
+    armings: u32,
 }
 
 /// The generation in which calls need not ask, or 0. On a cache line of its own, which recording leaves alone.
@@ -57,7 +59,7 @@ impl Shared {
         let breaker = Breaker::new(now, settings, fastrand::f64());
         let free_pass = FreePass(AtomicU64::new(breaker.free_pass().unwrap_or_default()));
         let slow_after = settings.slow_call.map(|slow| slow.longer_than);
-        let locked = Mutex::new(Locked { breaker, armed: 0 });
+        let locked = Mutex::new(Locked { breaker, armed: None, armings: 0 });
         Ok(Self { free_pass, tally: Tally::new(now), locked, hooks, slow_after })
     }
 
@@ -118,14 +120,21 @@ impl Shared {
         self.lock()
     }
 
+    /// Arms the tally for what holds now. What it has counted meanwhile is stale if the generation is another.
     fn arm(&self, locked: &mut Locked) {
-        match locked.breaker.calm() {
-            Some((generation, until)) => {
-                locked.armed = locked.armed.wrapping_add(1).max(1);
-                self.tally.arm(locked.armed, generation, until);
-            }
-            None => self.tally.disarm(),
+        let calm = locked.breaker.calm();
+        if calm == locked.armed {
+            return;
         }
+        let (counted, before) = (self.tally.disarm(), locked.armed.take());
+        if before.is_some_and(|(generation, _)| locked.breaker.is_generation(generation)) {
+            locked.breaker.count_successes(counted);
+        }
+        if let Some((generation, until)) = calm {
+            locked.armings = locked.armings.wrapping_add(1).max(1);
+            self.tally.arm(locked.armings, generation, until);
+        }
+        locked.armed = calm;
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {

@@ -1,11 +1,11 @@
 //! Successes that need no judgement, counted beside the lock.
 //!
 //! In a closed circuit whose failure rate is below the threshold, a success only lowers it, until the current bucket ends. So until then threads count
-//! successes in shards of their own. Whoever takes the lock first *collects* them into that bucket, acts, and *arms* the shards again if there
-//! is still nothing to judge.
+//! successes in shards of their own. Whoever takes the lock *collects* them into that bucket and acts. If there is something to judge
+//! then, or another bucket has begun, the shards are *disarmed*, and perhaps armed anew.
 //!
 //! Each arming has a number, which every shard carries beside its count. A success is added by a compare-and-swap of both, so none can slip
-//! into a later bucket or another generation: then the swap fails, and the lock is taken.
+//! into another generation: then the swap fails, and the lock is taken.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +13,8 @@ use std::time::Instant;
 
 /// More threads than this share some.
 const SHARDS: usize = 16;
+/// The lower half of a shard's word; the number of the arming is the upper one.
+const COUNT: u64 = u32::MAX as u64;
 
 thread_local! {
     /// The shard of this thread, once it has one.
@@ -66,27 +68,28 @@ impl Tally {
         is_due && self.shards.get(own_shard()).is_some_and(|shard| shard.add(armed))
     }
 
-    /// Takes what has been counted. Under the lock.
+    /// Takes what has been counted; counting goes on. Under the lock.
     pub(super) fn collect(&self) -> u64 {
         if self.armed.load(Ordering::Relaxed) == 0 {
             return 0;
         }
-        self.shards.iter().map(|shard| shard.0.swap(0, Ordering::Relaxed) & u64::from(u32::MAX)).sum()
+        self.shards.iter().map(|shard| shard.0.fetch_and(!COUNT, Ordering::Relaxed) & COUNT).sum()
     }
 
-    /// From now until `until`, successes of `generation` need no judgement. Under the lock, after collecting.
+    /// Every result is to be judged. Takes what has been counted. Under the lock.
+    pub(super) fn disarm(&self) -> u64 {
+        if self.armed.swap(0, Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        self.shards.iter().map(|shard| shard.0.swap(0, Ordering::Relaxed) & COUNT).sum()
+    }
+
+    /// From now until `until`, successes of `generation` need no judgement. Under the lock, while disarmed.
     pub(super) fn arm(&self, number: u32, generation: u64, until: Instant) {
         self.generation.store(generation, Ordering::Release);
         self.until.store(self.nanos(until), Ordering::Release);
         self.shards.iter().for_each(|shard| shard.0.store(u64::from(number) << 32, Ordering::Relaxed));
         self.armed.store(number, Ordering::Release);
-    }
-
-    /// Every result is to be judged. Under the lock, after collecting.
-    pub(super) fn disarm(&self) {
-        if self.armed.load(Ordering::Relaxed) > 0 {
-            self.armed.store(0, Ordering::Relaxed);
-        }
     }
 
     fn nanos(&self, instant: Instant) -> u64 {
@@ -98,7 +101,7 @@ impl Shard {
     /// `false` if the shard is no longer armed as it was, or full.
     fn add(&self, armed: u32) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
-        while word >> 32 == u64::from(armed) && word & u64::from(u32::MAX) < u64::from(u32::MAX) {
+        while word >> 32 == u64::from(armed) && word & COUNT < COUNT {
             match self.0.compare_exchange_weak(word, word + 1, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(newer) => word = newer,

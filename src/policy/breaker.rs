@@ -191,6 +191,10 @@ impl Breaker {
         is_calm.then(|| (self.generation, self.window.ends()))
     }
 
+    pub(crate) fn is_generation(&self, generation: u64) -> bool {
+        self.generation == generation
+    }
+
     /// Successes that needed no judgement, since the last call of anything here.
     pub(crate) fn count_successes(&mut self, completed: u64) {
         self.window.add_to_current(Counts { completed, ..Counts::default() });
