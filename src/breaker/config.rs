@@ -127,7 +127,8 @@ impl BreakerConfig {
         self
     }
 
-    /// Half-open without a verdict for so long, since the first of the probes under way was let through: the circuit opens again. More than 0, at most 24 hours.
+    /// Half-open without a verdict for so long, since the first of the probes under way was let through: the circuit opens again. More than
+    /// 0, at most 24 hours.
     /// Default 15 s. Should be longer than a call may take, or it ends before its own timeout can say why. As resilience4j's
     /// `maxWaitDurationInHalfOpenState`.
     pub fn probe_timeout(mut self, probe_timeout: Duration) -> Self {

@@ -84,6 +84,7 @@ impl Shared {
 
     /// A call ended after `took`, which matters only if slow calls do.
     pub(super) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
+        // Anything else may raise a rate.
         let is_plain = outcome == Outcome::Success && self.slow_after.is_none_or(|limit| took <= limit);
         if !is_plain || !self.tally.count(now, ticket.generation()) {
             self.with(|breaker| breaker.record(now, ticket, outcome, took, fastrand::f64));
