@@ -321,17 +321,17 @@ fn the_pool_asks_by_its_own_clock() {
     let breaker = breaker();
     let mut now = Instant::now();
     let record = |now, ticket: Ticket, outcome| breaker.record(now, ticket, outcome, Duration::ZERO);
-    breaker.check(now).unwrap();
-    record(now, breaker.admit(now).unwrap(), Outcome::Unreachable);
-    assert_eq!(breaker.check(now).unwrap_err().retry_after, 5 * SECOND);
+    breaker.check(|| now).unwrap();
+    record(now, breaker.admit(|| now).unwrap(), Outcome::Unreachable);
+    assert_eq!(breaker.check(|| now).unwrap_err().retry_after, 5 * SECOND);
     breaker.server_answers(now);
-    breaker.check(now).unwrap();
-    let probe = breaker.admit(now).unwrap();
-    breaker.check(now).unwrap_err();
+    breaker.check(|| now).unwrap();
+    let probe = breaker.admit(|| now).unwrap();
+    breaker.check(|| now).unwrap_err();
     breaker.release(now, probe);
     now += SECOND;
-    record(now, breaker.admit(now).unwrap(), Outcome::Success);
-    breaker.check(now).unwrap();
+    record(now, breaker.admit(|| now).unwrap(), Outcome::Success);
+    breaker.check(|| now).unwrap();
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn is_as_the_plain_rules(steps: &[(u8, u64)]) {
     for (step, ms) in steps {
         now += Duration::from_millis(*ms);
         if *step < 3 {
-            let (one, other) = (breaker.admit(now), plain.admit(now));
+            let (one, other) = (breaker.admit(|| now), plain.admit(now));
             assert_eq!(one, other);
             under_way.extend(one);
         } else if let Some(ticket) = under_way.pop() {
@@ -385,7 +385,7 @@ proptest! {
 fn most_successes_need_no_lock() {
     let breaker = breaker();
     let now = now();
-    let record = |now, outcome| breaker.record(now, breaker.admit(now).unwrap(), outcome, Duration::ZERO);
+    let record = |now, outcome| breaker.record(now, breaker.admit(|| now).unwrap(), outcome, Duration::ZERO);
     record(now, Outcome::Success);
     let locked = breaker.shared.hold_lock();
     record(now, Outcome::Success);

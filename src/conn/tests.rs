@@ -17,6 +17,7 @@ use tokio_postgres::error::SqlState;
 use self::support::Throwaway;
 use super::wire::{Tag, TransactionStatus, Wire};
 use super::*;
+use crate::breaker::{BreakerConfig, CircuitBreaker};
 use crate::slots::Dial as _;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -32,6 +33,8 @@ async fn shared() -> Box<Conn> {
 }
 
 async fn connect(server: &Throwaway) -> Box<Conn> {
+    let breaker = CircuitBreaker::new(BreakerConfig::default()).unwrap();
+    let witness = Arc::new(Witness::new(breaker, None));
     let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, witness);
     Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
 }

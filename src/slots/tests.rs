@@ -64,6 +64,10 @@ impl Connection for FakeConn {
         true
     }
 
+    async fn ping(&self) -> bool {
+        self.is_usable()
+    }
+
     async fn close(self) {
         if self.world.closing_hangs.load(SeqCst) {
             pending::<()>().await;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 10] = ["status", "policy", "error", "breaker", "tls", "slots", "conn", "call", "pool", "builder"];
+const LAYERS: [&str; 12] =
+    ["status", "policy", "error", "tls", "breaker", "retry", "slots", "conn", "keeper", "call", "pool", "builder"];
 
 /// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.
 const IMPURE: [&str; 10] =
