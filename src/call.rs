@@ -68,7 +68,10 @@ impl Shared {
     }
 
     fn turned_away(&self, denied: Denied) -> Error {
-        if self.slots.counts().is_open { Error::CircuitOpen { retry_after: denied.retry_after } } else { Error::Closed }
+        if !self.slots.counts().is_open {
+            return Error::Closed;
+        }
+        Error::CircuitOpen { retry_after: denied.retry_after, last_connect_error: self.slots.last_error() }
     }
 
     /// Of a caller who has said nothing else.
@@ -99,15 +102,12 @@ impl Shared {
         let shed = |reason, retry_after| Error::Shed { reason, retry_after: Some(retry_after) };
         match refusal {
             Refusal::Closed => Error::Closed,
-            // Closed in this very instant, it says nothing: then now is the time to come back.
-            Refusal::HeldBack => Error::CircuitOpen {
-                retry_after: self
-                    .witness
-                    .breaker()
-                    .check(now)
-                    .err()
-                    .map_or(Duration::ZERO, |denied| denied.retry_after),
-            },
+            Refusal::HeldBack => {
+                // Closed again in this very instant: now is the time to come back.
+                let retry_after =
+                    self.witness.breaker().check(now).err().map_or(Duration::ZERO, |denied| denied.retry_after);
+                Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }
+            }
             Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after),
             Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after),
             Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after),

@@ -84,11 +84,13 @@ pub enum Error {
 
     /// The circuit breaker is open: too many calls on the database failed lately, so it was not asked. See
     /// [`Pool::breaker`](crate::Pool::breaker).
-    #[error("refused at once: the circuit is open, as too many calls on the database failed")]
+    #[error("refused at once: the circuit is open, as too many calls on the database failed{}", connect::trailer(.last_connect_error))]
     #[non_exhaustive]
     CircuitOpen {
         /// When to ask again. The pool looks after the server itself, and may be back earlier.
         retry_after: Duration,
+        /// Why the latest dial failed, if none has succeeded since.
+        last_connect_error: Option<ConnectError>,
     },
 
     /// No connection became free in time. `status` tells the usual causes apart: all in use (holds too long, or the pool too
@@ -212,6 +214,7 @@ impl Error {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Connect { source, .. } => source.sqlstate(),
+            Self::CircuitOpen { last_connect_error, .. } => last_connect_error.as_ref()?.sqlstate(),
             Self::Postgres { source, lost, .. } => source.code().or_else(|| lost.as_deref()?.sqlstate()),
             Self::CommitUnknown { source, lost } => {
                 source.as_ref().and_then(|source| source.code()).or_else(|| lost.as_deref()?.sqlstate())
@@ -258,7 +261,7 @@ impl Error {
     /// How long to wait before asking again makes sense, where the pool knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Connect { retry_after, .. } | Self::CircuitOpen { retry_after } => Some(*retry_after),
+            Self::Connect { retry_after, .. } | Self::CircuitOpen { retry_after, .. } => Some(*retry_after),
             Self::Shed { retry_after, .. } => *retry_after,
             _ => None,
         }

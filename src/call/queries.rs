@@ -45,7 +45,7 @@ impl Call<'_> {
         let params: Vec<P> = params.into_iter().collect();
         let params = &params;
         let begin = |client: Client| async move {
-            let rows = client.query_raw(sql, params.iter().map(BorrowToSql::borrow_to_sql)).await?.unbound();
+            let rows = client.query_rows(sql, params).await?.unbound();
             Ok(rows.owning(client))
         };
         self.attempts(begin).await

@@ -128,7 +128,16 @@ impl Client {
         I::IntoIter: ExactSizeIterator,
     {
         let params: Vec<P> = params.into_iter().collect();
-        let (driver, params) = (self.driver(), &params);
+        self.query_rows(statement, &params).await
+    }
+
+    /// [`query_raw`](Self::query_raw) with parameters that are still needed afterwards.
+    pub(crate) async fn query_rows<T, P>(&self, statement: &T, params: &[P]) -> Result<RowStream<'_>, Error>
+    where
+        T: ?Sized + AsStatement,
+        P: BorrowToSql,
+    {
+        let driver = self.driver();
         let run = |form| async move {
             let params = params.iter().map(BorrowToSql::borrow_to_sql);
             match form {
