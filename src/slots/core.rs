@@ -376,8 +376,12 @@ impl<C, W> Core<C, W> {
 
     /// Set while nothing is connected, nothing is being dialed, and the next dial is not due yet.
     pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
-        let is_hopeful = self.idle.len() + self.in_use + self.dials.len() > 0;
-        if is_hopeful { None } else { self.dials.pause(now) }
+        if self.is_alive() { None } else { self.dials.pause(now) }
+    }
+
+    /// Something is connected, or may be soon.
+    fn is_alive(&self) -> bool {
+        self.idle.len() + self.in_use + self.dials.len() > 0
     }
 
     fn is_shut(&self) -> bool {

@@ -10,7 +10,9 @@ impl<C, W> Core<C, W> {
     pub(super) fn admit(&mut self, now: Instant, patience: &Patience) -> Result<(), Refused> {
         let waiting = self.queue.len();
         let longest = if patience.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
-        let expected = if patience.shedding == Shedding::Predictive { self.expected_wait(now) } else { None };
+        // With nothing there, what was seen before says nothing; and somebody has to wait, or nothing is ever dialed.
+        let is_predictable = patience.shedding == Shedding::Predictive && self.is_alive();
+        let expected = if is_predictable { self.expected_wait(now) } else { None };
         let Some(wait) = expected else {
             if waiting < longest {
                 return Ok(());

@@ -184,6 +184,31 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     assert_eq!(begin(&mut core, due).len(), 1);
 }
 
+/// All connections of a busy pool end at once, and dials fail: what it knows of its pace keeps nobody from the next dial.
+#[test]
+fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
+    let (mut core, begun) = limited(Limits { max_size: 1, ..LIMITS });
+    connect(&mut core, begun, 1);
+    let mut now = begun;
+    for _ in 0..10_000 {
+        let held = take(&mut core, now, 1);
+        now += Duration::from_micros(100);
+        core.release(now, held);
+    }
+    let _lost = take(&mut core, now, 1);
+    core.retire(now);
+    core.closed();
+    wait(&mut core, now, 'a');
+    let dial = begin(&mut core, now)[0];
+    now += Duration::from_millis(900);
+    assert_eq!(names(core.dial_failed(now, dial, 0.0)), ['a']);
+    now += Duration::from_millis(50);
+    let predictive = Patience { shedding: Shedding::Predictive, ..patient(now, 200) };
+    let entered = core.enter(now, predictive, || 'b');
+    assert!(matches!(entered, Ok(Entered::Waits(_))), "{entered:?}");
+    assert_eq!(begin(&mut core, now).len(), 1);
+}
+
 #[test]
 fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
     let (mut core, mut now) = core();
