@@ -172,7 +172,7 @@ pub struct Rejected {
 }
 
 impl From<Denied> for Rejected {
-    fn from(Denied { state, retry_after }: Denied) -> Self {
+    fn from(Denied { state, retry_after, .. }: Denied) -> Self {
         Self { state, retry_after }
     }
 }

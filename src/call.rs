@@ -14,6 +14,7 @@ use tokio::time;
 
 use crate::conn::{Client, Dialer, Terms, TransactionOptions, Witness};
 use crate::error::{ConnectError, Error, ShedReason};
+use crate::keeper::PACE;
 use crate::policy::{Deadline, Denied, Patience, Shedding};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
@@ -71,7 +72,16 @@ impl Shared {
         if !self.slots.counts().is_open {
             return Error::Closed;
         }
-        Error::CircuitOpen { retry_after: denied.retry_after, last_connect_error: self.slots.last_error() }
+        self.circuit_open(Some(denied))
+    }
+
+    /// `None`: it has closed again in this very instant, and now is the time to come back.
+    fn circuit_open(&self, denied: Option<Denied>) -> Error {
+        let retry_after = denied.map_or(Duration::ZERO, |denied| {
+            // The next look at the server may end it.
+            if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
+        });
+        Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }
     }
 
     /// Of a caller who has said nothing else.
@@ -102,12 +112,7 @@ impl Shared {
         let shed = |reason, retry_after| Error::Shed { reason, retry_after: Some(retry_after) };
         match refusal {
             Refusal::Closed => Error::Closed,
-            Refusal::HeldBack => {
-                // Closed again in this very instant: now is the time to come back.
-                let retry_after =
-                    self.witness.breaker().check(now).err().map_or(Duration::ZERO, |denied| denied.retry_after);
-                Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }
-            }
+            Refusal::HeldBack => self.circuit_open(self.witness.breaker().check(now).err()),
             Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after),
             Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after),
             Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after),

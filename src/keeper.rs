@@ -17,7 +17,7 @@ use crate::conn::{Dialer, Witness};
 use crate::slots::{Look, Slots};
 
 /// Between two looks at the server; and how long one may take.
-const PACE: Duration = Duration::from_secs(1);
+pub(crate) const PACE: Duration = Duration::from_secs(1);
 
 /// Follows the circuit breaker. Of the pool it holds nothing.
 #[derive(Debug)]
@@ -49,16 +49,33 @@ impl Keeper {
         };
         slots.hold_back(transition.number, at_once);
         if transition.to == State::Open {
+            // Lost with its runtime, looking begins again when the circuit opens again.
             if let Some(runtime) = Handle::try_current().ok().or_else(|| slots.runtime()) {
-                self.look_after_it(&runtime);
+                if let Some(looking) = Looking::begin(self) {
+                    runtime.spawn(looking.run());
+                }
             }
         }
     }
 
-    fn look_after_it(self: &Arc<Self>, runtime: &Handle) {
-        if !self.is_looking.swap(true, SeqCst) {
-            let looking = Looking(Arc::clone(self));
-            runtime.spawn(looking.run());
+    async fn look_while_open(&self) {
+        let mut dial = None;
+        while self.open_pool().is_some() {
+            let next = self.last_look.lock().map(|last| last + PACE);
+            if let Some(next) = next {
+                time::sleep_until(next).await;
+            }
+            let Some((slots, witness)) = self.open_pool() else { return };
+            *self.last_look.lock() = Some(Instant::now());
+            if dial.take().is_some_and(|dial| slots.look_away(dial)) {
+                witness.server_is_silent();
+            }
+            match slots.look(PACE).await {
+                Look::Answers => witness.server_answers(),
+                Look::Silent => witness.server_is_silent(),
+                Look::Dials(number) => dial = Some(number),
+                Look::Nothing => {}
+            }
         }
     }
 
@@ -73,28 +90,22 @@ impl Keeper {
     }
 }
 
-/// The only one that looks.
+/// The right to look, of which there is one.
 struct Looking(Arc<Keeper>);
 
 impl Looking {
+    fn begin(keeper: &Arc<Keeper>) -> Option<Self> {
+        (!keeper.is_looking.swap(true, SeqCst)).then(|| Self(Arc::clone(keeper)))
+    }
+
     async fn run(self) {
-        let mut dial = None;
-        while self.0.open_pool().is_some() {
-            let next = self.0.last_look.lock().map(|last| last + PACE);
-            if let Some(next) = next {
-                time::sleep_until(next).await;
-            }
-            let Some((slots, witness)) = self.0.open_pool() else { break };
-            *self.0.last_look.lock() = Some(Instant::now());
-            if dial.take().is_some_and(|dial| slots.look_away(dial)) {
-                witness.server_is_silent();
-            }
-            match slots.look(PACE).await {
-                Look::Answers => witness.server_answers(),
-                Look::Silent => witness.server_is_silent(),
-                Look::Dials(number) => dial = Some(number),
-                Look::Nothing => {}
-            }
+        let mut looking = Some(self);
+        while let Some(right) = looking.take() {
+            let keeper = Arc::clone(&right.0);
+            keeper.look_while_open().await;
+            drop(right);
+            // Opened again in between? Whoever followed that has found the right taken.
+            looking = keeper.open_pool().and_then(|_| Self::begin(&keeper));
         }
     }
 }
@@ -102,11 +113,5 @@ impl Looking {
 impl Drop for Looking {
     fn drop(&mut self) {
         self.0.is_looking.store(false, SeqCst);
-        // Opened again in between: then nobody looks yet.
-        if self.0.open_pool().is_some() {
-            if let Ok(runtime) = Handle::try_current() {
-                self.0.look_after_it(&runtime);
-            }
-        }
     }
 }

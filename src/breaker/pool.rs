@@ -38,7 +38,7 @@ impl CircuitBreaker {
 
     /// The server was not reached, or did not answer a probe of the pool's own.
     pub(crate) fn server_is_silent(&self, now: Instant) {
-        self.shared.with(|breaker| breaker.server_is_silent(now));
+        self.shared.with(|breaker| breaker.server_is_silent(now, fastrand::f64));
     }
 
     /// The state as everybody was told last: nothing changes by asking, and no hook is called.

@@ -13,6 +13,7 @@ pub(super) mod socket;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use super::Conn;
 use super::handling::Handling;
 use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
 use crate::slots::{Connection as _, Dial};
+
+/// A dial that has come to nothing for so long is a bad sign.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Where to connect to, and how.
 pub(crate) struct Dialer {
@@ -136,7 +140,14 @@ impl Dial for Dialer {
     async fn dial(&self) -> Result<Box<Conn>, ConnectError> {
         let (witness, begun) = (&self.handling.witness, Instant::now());
         let ticket = witness.dials();
-        let result = self.connect(begun + self.connect_timeout).await;
+        let mut connecting = pin!(self.connect(begun + self.connect_timeout));
+        let result = match time::timeout(SILENCE, connecting.as_mut()).await {
+            Ok(result) => result,
+            Err(_) => {
+                witness.server_is_silent();
+                connecting.await
+            }
+        };
         let now = Instant::now();
         witness.dialed(now.into_std(), ticket, result.as_ref().map(|_| ()), now - begun);
         result

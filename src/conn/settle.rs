@@ -11,6 +11,7 @@ use futures_util::future::join;
 use tokio::time;
 
 use super::Conn;
+use super::calls::queries::now;
 use super::link::Link;
 use super::wire::TransactionStatus;
 
@@ -18,11 +19,14 @@ pub(super) const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 
 /// Tells whether the next caller may have the connection.
 pub(super) async fn settle(conn: &mut Conn) -> bool {
-    let is_settled = time::timeout(LONGEST_SETTLING, steps(conn)).await == Ok(true);
-    if !is_settled {
+    let settled = time::timeout(LONGEST_SETTLING, steps(conn)).await;
+    if settled.is_err() {
+        conn.link.tell(|witness, ticket| witness.unsettled(now(), ticket));
+    }
+    if settled != Ok(true) {
         conn.link.wire.seal();
     }
-    is_settled
+    settled == Ok(true)
 }
 
 async fn steps(conn: &mut Conn) -> bool {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::calls::queries::{Terms, now};
+use super::settle::LONGEST_SETTLING;
 use crate::breaker::CircuitBreaker;
 use crate::error::{ConnectError, Error};
 use crate::policy::{Outcome, Ticket, Verdict};
@@ -73,15 +74,16 @@ impl Witness {
         result: Result<(), &ConnectError>,
         took: Duration,
     ) {
-        let (verdict, is_unreachable) = result.map_or_else(ConnectError::verdict, |()| (Verdict::Success, false));
+        // Not let in is not reached: the next connection shows whether that is over.
+        let verdict = result.map_or_else(ConnectError::verdict, |()| Verdict::Success);
         if let Some(ticket) = ticket {
-            let (outcome, took) = self.outcome(now, verdict, is_unreachable, took);
+            let (outcome, took) = self.outcome(now, verdict, true, took);
             self.breaker.record(now, ticket, outcome, took);
         }
-        if result.is_ok() {
-            self.breaker.server_answers(now);
-        } else if is_unreachable {
-            self.breaker.server_is_silent(now);
+        match verdict {
+            Verdict::Success => self.breaker.server_answers(now),
+            Verdict::Failure if ticket.is_none() => self.breaker.server_is_silent(now),
+            _ => {}
         }
     }
 
@@ -90,7 +92,7 @@ impl Witness {
         self.breaker.server_answers(now());
     }
 
-    /// The server does not answer a look at it.
+    /// The server does not answer a look at it, or a dial.
     pub(crate) fn server_is_silent(&self) {
         self.breaker.server_is_silent(now());
     }
@@ -131,6 +133,11 @@ impl Witness {
         let counts = had_its_time || (!typical.is_zero() && took >= typical.saturating_mul(FAR_MORE));
         let outcome = if counts { Outcome::Failure } else { Outcome::Ignored };
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
+    }
+
+    /// After a lease, the server did not answer in time to what cleans up.
+    pub(super) fn unsettled(&self, now: Instant, ticket: Ticket) {
+        self.breaker.record(now, ticket, Outcome::Failure, LONGEST_SETTLING);
     }
 
     /// A lease was used through the deref, and this is all that is known of it.

@@ -180,9 +180,9 @@ impl ConnectError {
         self.failure().map_or(Retry::Never, |failure| failure.retry())
     }
 
-    /// What the breaker makes of it, and whether the server was not reached.
-    pub(crate) fn verdict(&self) -> (Verdict, bool) {
-        self.failure().map_or((Verdict::Nothing, false), |failure| (failure.verdict(), failure.is_unreachable()))
+    /// What the breaker makes of it.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.failure().map_or(Verdict::Nothing, |failure| failure.verdict())
     }
 
     /// At which stage the dial failed.

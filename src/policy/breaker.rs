@@ -20,6 +20,7 @@ mod orders;
 mod probes;
 mod report;
 mod settings;
+mod streak;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -29,6 +30,7 @@ pub(crate) use self::orders::Order;
 use self::probes::Probes;
 pub use self::report::{Cause, Export, Past, Snapshot, State, Transition};
 pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
+use self::streak::Streak;
 use super::Deadline;
 use super::window::{Counts, Window};
 
@@ -87,6 +89,8 @@ pub(crate) struct Denied {
     pub(crate) state: State,
     /// Never zero.
     pub(crate) retry_after: Duration,
+    /// The server was not reached: its first answer ends the open state early.
+    pub(crate) may_end_early: bool,
 }
 
 #[derive(Debug)]
@@ -122,6 +126,8 @@ pub(crate) struct Breaker {
     /// Counts up with each change of state, from 1.
     generation: u64,
     window: Window,
+    /// Failures since the last success, and when they began.
+    streak: Streak,
     /// Until then nothing opens a closed circuit.
     warm_up: Option<Deadline>,
     /// In a row, without a close between.
@@ -145,6 +151,7 @@ impl Breaker {
             since: now,
             generation: 1,
             window: Window::new(now, settings.window, settings.buckets),
+            streak: Streak::default(),
             warm_up: settings.warm_up.then(|| Deadline::after(now, settings.window)),
             openings: 0,
             unreachable: false,
@@ -197,6 +204,9 @@ impl Breaker {
 
     /// Successes that needed no judgement, since the last call of anything here.
     pub(crate) fn count_successes(&mut self, completed: u64) {
+        if completed > 0 {
+            self.streak = Streak::default();
+        }
         self.window.add_to_current(Counts { completed, ..Counts::default() });
     }
 
@@ -217,6 +227,7 @@ impl Breaker {
         }
         let Some(counts) = self.count(outcome, took) else { return self.release(now, ticket) };
         self.count_unless_off(now, counts);
+        self.streak.count(now, counts);
         match &mut self.phase {
             Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, luck),
             Phase::HalfOpen(probes) => {
@@ -256,12 +267,20 @@ impl Breaker {
         }
     }
 
-    /// The server was not reached, or did not answer: half-open, that is the verdict; open, its next answer is a reason to probe.
-    pub(crate) fn server_is_silent(&mut self, now: Instant) {
+    /// The server was not reached, or did not answer, and no call will tell. Closed, that is one more failure in a row; half-open, it is the verdict; open, the
+    /// server's next answer is a reason to probe. `luck` as for [`record`](Self::record).
+    pub(crate) fn server_is_silent(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
         self.advance(now);
-        if let Phase::HalfOpen(probes) = &self.phase {
-            let seen = probes.seen();
-            self.open(now, Cause::ServerSilent, seen);
+        match &self.phase {
+            Phase::HalfOpen(probes) => {
+                let seen = probes.seen();
+                self.open(now, Cause::ServerSilent, seen);
+            }
+            Phase::Closed if !self.settings.is_opossum() => {
+                self.streak.silence(now);
+                self.judge_window(now, luck);
+            }
+            _ => {}
         }
         self.unreachable |= matches!(self.phase, Phase::Open { .. });
     }
@@ -313,7 +332,8 @@ impl Breaker {
             // Nobody knows. Asking again that often does no harm.
             Phase::ForcedOpen | Phase::ShutDown => self.settings.reset_timeout,
         };
-        Some(Denied { state: self.phase.state(), retry_after })
+        let may_end_early = self.unreachable && matches!(self.phase, Phase::Open { .. });
+        Some(Denied { state: self.phase.state(), retry_after, may_end_early })
     }
 
     fn reject(&mut self, now: Instant, denied: Denied) -> Denied {
@@ -345,11 +365,12 @@ impl Breaker {
     }
 
     fn judge_window(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
-        let seen = self.window.sum(now);
-        let Some(cause) = self.settings.tripped(seen) else { return };
-        let seen = *seen;
+        let seen = *self.window.sum(now);
+        let Some(cause) = self.settings.tripped(&seen).or_else(|| self.settings.blackout(now, &self.streak)) else {
+            return;
+        };
         if self.warm_up.is_none_or(|warm_up| warm_up.has_passed(now)) {
-            self.unreachable = cause == Cause::FailureRate && seen.mostly_unreachable();
+            self.unreachable = cause != Cause::SlowRate && seen.mostly_unreachable();
             self.luck = luck();
             self.open(now, cause, seen);
         }
@@ -392,6 +413,7 @@ impl Breaker {
     fn change(&mut self, at: Instant, phase: Phase, cause: Cause, counts: Counts) {
         let (from, to) = (self.phase.state(), phase.state());
         self.phase = phase;
+        self.streak = Streak::default();
         self.generation += 1;
         if from == to {
             return;

@@ -47,6 +47,8 @@ impl fmt::Display for State {
 pub enum Cause {
     /// Too many calls in the window had failed.
     FailureRate,
+    /// For the length of a bucket nothing had succeeded, while as many calls failed as the minimum volume.
+    NothingSucceeds,
     /// Too many calls in the window were slow.
     SlowRate,
     /// The reset timeout was over.
@@ -73,6 +75,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FailureRate => "too many calls failed",
+            Self::NothingSucceeds => "nothing succeeded any more",
             Self::SlowRate => "too many calls were slow",
             Self::ResetTimeout => "the reset timeout was over",
             Self::ProbesPassed => "the probes went well",
@@ -113,7 +116,7 @@ impl fmt::Display for Transition {
     }
 }
 
-/// A consistent look at a circuit breaker.
+/// A consistent look at a circuit breaker. `Display` is a line for a log, and one more for each change of state.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -133,6 +136,14 @@ pub struct Snapshot {
     pub probes: u32,
     /// The last 16 changes of state, oldest first.
     pub history: Vec<Past>,
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { failures, completed, rejected, .. } = self.counts;
+        write!(f, "{} for {:.1?}: {failures} of {completed} failed, {rejected} rejected", self.state, self.age)?;
+        self.history.iter().try_for_each(|past| write!(f, "\n  {:.1?} ago: {}", past.age, past.transition))
+    }
 }
 
 /// A change of state, and how long ago it was.

@@ -2,9 +2,10 @@
 //!
 //! Checked by the builder in `crate::breaker`, so nothing here is zero that must not be.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::report::Cause;
+use super::streak::Streak;
 use crate::policy::window::Counts;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,6 +66,13 @@ impl Settings {
         } else {
             None
         }
+    }
+
+    /// Whether everything has stopped.
+    pub(super) fn blackout(&self, now: Instant, streak: &Streak) -> Option<Cause> {
+        let lasting = self.window / self.buckets.max(1);
+        let is_blackout = !self.is_opossum() && streak.is_blackout(now, self.volume_threshold.max(1), lasting);
+        is_blackout.then_some(Cause::NothingSucceeds)
     }
 
     /// Whether successes, however many, cannot open a closed circuit that has seen this.

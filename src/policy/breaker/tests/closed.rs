@@ -8,7 +8,7 @@ fn conformance_01_one_failure_at_threshold_10_opens() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(Settings { error_threshold: 10, ..settings });
         assert_eq!(scene.calls("F"), State::Open);
-        assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND });
+        assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND, may_end_early: false });
     }
 }
 
@@ -200,4 +200,55 @@ fn a_call_older_than_the_window_opens_when_it_fails() {
         scene.end(old, Outcome::Failure);
         assert_eq!(scene.state(), State::Open);
     }
+}
+
+#[test]
+fn a_circuit_opens_when_nothing_succeeds_any_more_however_much_did_before() {
+    let mut scene = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    assert_eq!(scene.calls(&"S".repeat(1_000)), State::Closed);
+    assert_eq!(scene.calls(&"F".repeat(50)), State::Closed);
+    scene.wait(SECOND);
+    assert_eq!(scene.calls("S"), State::Closed);
+    assert_eq!(scene.calls(&"F".repeat(9)), State::Closed);
+    scene.wait(SECOND - Duration::from_nanos(1));
+    assert_eq!(scene.calls("F"), State::Closed, "not for long enough");
+    scene.wait(Duration::from_nanos(1));
+    assert_eq!(scene.calls("F"), State::Open);
+    assert_eq!(scene.breaker.take_news()[0].cause, Cause::NothingSucceeds);
+}
+
+#[test]
+fn a_blackout_needs_the_minimum_volume() {
+    let mut scene = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    scene.calls(&"S".repeat(1_000));
+    for _ in 0..9 {
+        assert_eq!(scene.calls("F"), State::Closed);
+        scene.wait(SECOND / 2);
+    }
+    assert_eq!(scene.calls("F"), State::Open);
+}
+
+#[test]
+fn a_blackout_does_not_open_as_opossum() {
+    let mut scene = Scene::new(opossum());
+    scene.calls(&"S".repeat(1_000));
+    for _ in 0..8 {
+        scene.wait(SECOND);
+        assert_eq!(scene.calls(&"F".repeat(20)), State::Closed);
+    }
+}
+
+#[test]
+fn a_server_that_is_silent_adds_to_a_blackout() {
+    let mut scene = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    scene.calls(&"S".repeat(1_000));
+    assert_eq!(scene.calls(&"U".repeat(9)), State::Closed);
+    scene.wait(SECOND);
+    scene.breaker.server_is_silent(scene.now, || 0.0);
+    assert_eq!(scene.state(), State::Open);
+    assert!(scene.denied().may_end_early);
+    scene.breaker.server_answers(scene.now);
+    assert_eq!(scene.state(), State::HalfOpen);
+    scene.breaker.server_is_silent(scene.now, || 0.0);
+    assert_eq!(scene.state(), State::Open);
 }

@@ -30,7 +30,7 @@ fn conformance_15_while_a_slow_probe_is_out_others_are_rejected_and_when_it_fail
         assert!(!meanwhile.retry_after.is_zero());
         scene.wait(SECOND);
         scene.end(probe, Outcome::Failure);
-        assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND });
+        assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND, may_end_early: false });
     }
 }
 
@@ -187,7 +187,7 @@ fn conformance_30_without_a_verdict_in_time_it_opens_again() {
         scene.wait(SECOND - Duration::from_millis(1));
         assert_eq!(scene.denied().retry_after, Duration::from_millis(1));
         scene.wait(Duration::from_millis(1));
-        assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND });
+        assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND, may_end_early: false });
         scene.end(hung, Outcome::Success);
         assert_eq!(scene.state(), State::Open);
         assert_eq!(scene.breaker.take_news()[0].cause, Cause::ProbeTimeout);

@@ -42,6 +42,8 @@ struct Model {
     epoch: u64,
     /// When results came, and whether they were failures.
     results: Vec<(u64, bool)>,
+    /// When calls failed, in this mode, since one succeeded.
+    streak: Vec<u64>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -54,6 +56,7 @@ enum Mode {
 impl Model {
     fn become_(&mut self, mode: Mode) {
         self.mode = mode;
+        self.streak.clear();
         self.epoch += 1;
     }
 
@@ -105,10 +108,19 @@ impl Model {
         }
         let Some(fails) = fails else { return };
         self.results.push((self.now, fails));
+        if fails {
+            self.streak.push(self.now);
+        } else {
+            self.streak.clear();
+        }
+        let is_blackout = self.streak.len() as u64 >= self.settings.volume_threshold
+            && self.streak.first().is_some_and(|begun| self.now - begun >= 1_000);
         let (total, failures) = self.window();
         let is_bad = |failures: usize, total: usize| failures * 2 >= total;
         match &mut self.mode {
-            Mode::Closed if total as u64 >= self.settings.volume_threshold && is_bad(failures, total) => {
+            Mode::Closed
+                if is_blackout || (total as u64 >= self.settings.volume_threshold && is_bad(failures, total)) =>
+            {
                 self.open(self.now);
             }
             Mode::HalfOpen { seen, .. } => {
@@ -157,7 +169,7 @@ proptest! {
     ) {
         let settings = Settings { permitted_probes, volume_threshold, probe_timeout: 2 * SECOND, ..ours() };
         let mut scene = Scene::new(settings);
-        let mut model = Model { settings, now: 0, mode: Mode::Closed, epoch: 0, results: vec![] };
+        let mut model = Model { settings, now: 0, mode: Mode::Closed, epoch: 0, results: vec![], streak: vec![] };
         let mut under_way = VecDeque::new();
         for step in steps {
             match step {

@@ -16,7 +16,7 @@ fn conformance_31_forced_open_rejects_after_the_wait_too_and_counts() {
     assert_eq!(scene.order(Order::ForceOpen), State::ForcedOpen);
     scene.denied();
     scene.wait(9 * SECOND);
-    assert_eq!(scene.denied(), Denied { state: State::ForcedOpen, retry_after: 5 * SECOND });
+    assert_eq!(scene.denied(), Denied { state: State::ForcedOpen, retry_after: 5 * SECOND, may_end_early: false });
     assert_eq!(scene.counts().rejected, 2);
     assert_eq!(scene.order(Order::Enable), State::Closed);
 }

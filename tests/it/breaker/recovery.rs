@@ -1,0 +1,129 @@
+//! Outages of five seconds under load. While the server is down, callers are answered at once, and it is left in peace but for a look once a second; when it
+//! is back, so are they, and nothing more fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use failfast::breaker::{BreakerConfig, State};
+use failfast::{Error, Pool};
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::{MILLISECOND, ask, comes_to};
+use crate::pool::LONG;
+use crate::support::{
+    eventually,
+    proxy::{Close, Proxy},
+    server::Server,
+};
+
+const CALLERS: usize = 20;
+const OUTAGE: Duration = Duration::from_secs(5);
+/// By then the circuit is open, and what was under way has been given up.
+const SETTLED: Duration = Duration::from_millis(3_500);
+
+struct Answer {
+    asked: Instant,
+    after: Duration,
+    result: Result<(), Error>,
+}
+
+async fn asks(pool: Pool, is_over: Arc<AtomicBool>) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while !is_over.load(SeqCst) {
+        let asked = Instant::now();
+        let result = ask(&pool).await;
+        answers.push(Answer { asked, after: asked.elapsed(), result });
+        sleep(5 * MILLISECOND).await;
+    }
+    answers
+}
+
+async fn survives<T>(what: &str, proxy: &Proxy, server: T, hurt: impl AsyncFn(&mut T), heal: impl AsyncFn(&mut T)) {
+    let mut server = server;
+    let pool = pool(proxy).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(asks(pool.clone(), Arc::clone(&is_over)))).collect();
+    sleep(Duration::from_secs(1)).await;
+
+    hurt(&mut server).await;
+    let hurt_at = Instant::now();
+    sleep(SETTLED).await;
+    let (contacts, settled_at) = (proxy.accepted(), Instant::now());
+    let status = pool.status();
+    assert_eq!(
+        pool.breaker().state(),
+        State::Open,
+        "{what}: {status}, {:?}; {}",
+        ask(&pool).await,
+        pool.breaker().snapshot()
+    );
+    sleep(OUTAGE.saturating_sub(hurt_at.elapsed())).await;
+    let (contacts, watched) = (proxy.accepted() - contacts, settled_at.elapsed());
+    let healing_from = Instant::now();
+    heal(&mut server).await;
+    let healed = Instant::now();
+    eventually("a call succeeds", LONG, async || ask(&pool).await.is_ok()).await;
+    let recovered = healed.elapsed();
+    comes_to(&pool, State::Closed).await;
+    let closed = Instant::now();
+    sleep(Duration::from_secs(1)).await;
+    is_over.store(true, SeqCst);
+    let answers: Vec<Answer> = join_all(callers).await.into_iter().flat_map(Result::unwrap).collect();
+
+    let down: Vec<_> = answers.iter().filter(|answer| answer.asked > hurt_at && answer.asked < healing_from).collect();
+    let quick = down.iter().filter(|answer| answer.after <= MILLISECOND).count();
+    let share = quick as f64 / down.len() as f64;
+    let failed_after = answers.iter().filter(|answer| answer.asked > closed && answer.result.is_err()).count();
+    println!(
+        "{what}: {} calls while down, {:.2}% answered within 1 ms, {contacts} contacts in {watched:.1?}, first success {recovered:.1?} after it was back, then {failed_after} failures",
+        down.len(),
+        100.0 * share
+    );
+    assert!(share >= 0.99, "{what}: {share}");
+    assert!(contacts as f64 <= watched.as_secs_f64() + 1.0, "{what}: {contacts} contacts in {watched:?}");
+    assert!(recovered <= Duration::from_millis(1_500), "{what}: {recovered:?}");
+    assert_eq!(failed_after, 0, "{what}");
+}
+
+async fn pool(proxy: &Proxy) -> Pool {
+    let config = format!("postgresql://failfast:secret@{}/failfast", proxy.addr());
+    // While nothing is connected, few dials are tried: fewer failures than usual are to be enough.
+    let breaker = BreakerConfig::default().volume_threshold(5);
+    let pool = Pool::builder(config.parse().unwrap()).name("outage").max_size(10).breaker(breaker);
+    let pool =
+        pool.query_timeout(Duration::from_millis(200)).acquire_timeout(Duration::from_millis(200)).build().unwrap();
+    pool.warm_up(10, LONG).await.unwrap();
+    pool
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_stopped_and_started() {
+    let server = Server::own(&[]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let (stop, start) =
+        (async |server: &mut Server| server.stop().await, async |server: &mut Server| server.start().await);
+    survives("stopped", &proxy, server, stop, start).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_frozen() {
+    let server = Server::own(&[]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let (pause, unpause) =
+        (async |server: &mut Server| server.pause().await, async |server: &mut Server| server.unpause().await);
+    survives("frozen", &proxy, server, pause, unpause).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_is_a_black_hole() {
+    let server = Server::own(&[]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let stall = async |_: &mut ()| proxy.stall();
+    let end = async |_: &mut ()| {
+        proxy.cut(Close::Reset);
+        proxy.resume();
+    };
+    survives("black hole", &proxy, (), stall, end).await;
+}
