@@ -11,6 +11,7 @@ mod layers;
 mod ledger;
 mod pool;
 mod proxy;
+mod retries;
 mod server;
 mod service;
 mod session;

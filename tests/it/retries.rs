@@ -1,0 +1,217 @@
+//! What is tried again and what is not, by what the server saw: sequences count attempts, for they are never rolled back.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use failfast::breaker::State;
+use failfast::{Error, ErrorKind, Pool, PoolBuilder, RetryConfig};
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use crate::pool::{LONG, shared};
+use crate::support::eventually;
+use crate::support::proxy::{Cut, Proxy};
+use crate::support::server::Server;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn quick() -> RetryConfig {
+    RetryConfig::default().initial_backoff(MILLISECOND)
+}
+
+/// Counts calls on the server, under a name that only one test uses.
+struct Counter(&'static str);
+
+impl Counter {
+    async fn new(name: &'static str) -> Self {
+        let server = Server::shared().await;
+        server
+            .execute(&format!(
+                "DROP SEQUENCE IF EXISTS {name}; CREATE SEQUENCE {name} MINVALUE 0 START 0; SELECT nextval('{name}')"
+            ))
+            .await;
+        Self(name)
+    }
+
+    /// Counts, then fails with this SQLSTATE.
+    fn failing(&self, state: &str) -> String {
+        format!("DO $$ BEGIN PERFORM nextval('{}'); RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'; END $$", self.0)
+    }
+
+    async fn seen(&self) -> u64 {
+        Server::shared().await.scalar(&format!("SELECT last_value FROM {}", self.0)).await.parse().unwrap()
+    }
+}
+
+async fn through_a_proxy(name: &str) -> (Proxy, PoolBuilder) {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let builder = Pool::builder(server.config_at(proxy.addr())).name(name).retry(quick());
+    (proxy, builder)
+}
+
+#[tokio::test]
+async fn what_the_server_says_decides() {
+    let pool = shared("says").await.retry(quick()).build().unwrap();
+    for (name, state, attempts) in [
+        ("says_conflict", "40001", 3),
+        ("says_deadlock", "40P01", 3),
+        ("says_unique", "23505", 1),
+        ("says_syntax", "42601", 1),
+        ("says_lock", "55P03", 2),
+        ("says_cancelled", "57014", 1),
+        ("says_ambiguous", "40003", 1),
+    ] {
+        let counter = Counter::new(name).await;
+        let error = pool.batch_execute(&counter.failing(state)).await.unwrap_err();
+        assert_eq!(error.sqlstate().unwrap().code(), state);
+        assert_eq!(counter.seen().await, attempts, "{state}");
+    }
+    let counter = Counter::new("says_ambiguous_idempotent").await;
+    pool.call().idempotent().batch_execute(&counter.failing("40003")).await.unwrap_err();
+    assert_eq!(counter.seen().await, 3);
+}
+
+#[tokio::test]
+async fn a_conflict_that_ends_is_not_seen_by_the_caller() {
+    let pool = shared("ends").await.retry(quick()).build().unwrap();
+    let counter = Counter::new("ends").await;
+    let sql =
+        "DO $$ BEGIN IF nextval('ends') < 3 THEN RAISE EXCEPTION 'a test' USING ERRCODE = '40001'; END IF; END $$";
+    pool.batch_execute(sql).await.unwrap();
+    assert_eq!(counter.seen().await, 3);
+}
+
+/// The statement is applied; the answer is lost.
+#[tokio::test]
+async fn a_statement_lost_in_flight_is_repeated_only_if_it_may_be() {
+    let (proxy, builder) = through_a_proxy("in_flight").await;
+    let pool = builder.max_size(1).build().unwrap();
+    let counter = Counter::new("in_flight").await;
+    let select = "SELECT nextval('in_flight')";
+    let ask = || pool.call().uncached();
+    ask().query_one(select, &[]).await.unwrap();
+    proxy.arm(Cut::at_text(select).answer_lost());
+    let error = ask().query_one(select, &[]).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, failfast::Effect::Unknown));
+    assert_eq!(counter.seen().await, 2, "once, and no second time");
+
+    ask().query_one(select, &[]).await.unwrap();
+    proxy.arm(Cut::at_text(select).answer_lost());
+    ask().idempotent().query_one(select, &[]).await.unwrap();
+    assert_eq!(counter.seen().await, 5, "twice, as allowed");
+}
+
+/// Connections that died while idle are the pool's own matter, for reads and writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_had_died_while_idle_costs_nobody_an_error() {
+    const SIZE: usize = 5;
+    let pool = shared("stale").await.max_size(SIZE).build().unwrap();
+    let counter = Counter::new("stale_calls").await;
+    let server = Server::shared().await;
+    for round in 0..20 {
+        pool.warm_up(SIZE, LONG).await.unwrap();
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stale'").await;
+        // Told to end is not yet ended: in between, nobody can know what became of a statement.
+        eventually("they have ended", LONG, async || server.connection_count("stale").await == 0).await;
+        let calls = (0..SIZE).map(|_| pool.query_one("SELECT nextval('stale_calls')", &[]));
+        for answer in join_all(calls).await {
+            answer.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+    }
+    assert_eq!(counter.seen().await, 20 * SIZE as u64, "each once");
+}
+
+/// A dial that fails, and a server that is there again a moment later.
+#[tokio::test]
+async fn a_server_that_is_back_in_a_moment_is_not_missed() {
+    let (proxy, builder) = through_a_proxy("moment").await;
+    let retry = RetryConfig::default().max_attempts(20).initial_backoff(50 * MILLISECOND).max_backoff(50 * MILLISECOND);
+    let pool = builder.retry(retry).build().unwrap();
+    proxy.refuse().await;
+    let call = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.query_one("SELECT 1", &[]).await.map(drop) }
+    });
+    eventually("it has failed once", LONG, async || pool.status().waiting == 0 && pool.status().dialing == 0).await;
+    sleep(50 * MILLISECOND).await;
+    proxy.accept().await;
+    call.await.unwrap().unwrap();
+}
+
+/// Everything fails: what reaches the server is little more than what was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_are_no_storm() {
+    const CALLS: u64 = 3_000;
+    let pool = shared("retry_storm").await.retry(quick()).build().unwrap();
+    pool.breaker().disable("it would end the storm");
+    let counter = Counter::new("retry_storm").await;
+    let failing = counter.failing("55P03");
+    let begun = Instant::now();
+    let left = AtomicU64::new(CALLS);
+    let callers = (0..10).map(|_| async {
+        while left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            pool.batch_execute(&failing).await.unwrap_err();
+        }
+    });
+    join_all(callers).await;
+    let seen = counter.seen().await;
+    println!("retry storm: {CALLS} calls, {seen} attempts in {:.1?}", begun.elapsed());
+    assert!(seen > CALLS && seen as f64 <= 1.1 * CALLS as f64, "{seen}");
+}
+
+#[tokio::test]
+async fn no_attempt_begins_that_could_not_end_in_time() {
+    let pool =
+        shared("no_time").await.retry(RetryConfig::default().initial_backoff(LONG).max_backoff(LONG)).build().unwrap();
+    let counter = Counter::new("no_time").await;
+    let begun = Instant::now();
+    let call = pool.call().deadline(Duration::from_millis(500));
+    call.batch_execute(&counter.failing("40001")).await.unwrap_err();
+    // Up to 20 s, by chance: one in forty is short enough.
+    assert!(begun.elapsed() < Duration::from_millis(700));
+    assert!(counter.seen().await <= 3);
+}
+
+#[tokio::test]
+async fn off_is_off_and_an_open_circuit_is_not_tried_again() {
+    let pool = shared("off").await.retry(RetryConfig::off()).build().unwrap();
+    let counter = Counter::new("off").await;
+    pool.batch_execute(&counter.failing("40001")).await.unwrap_err();
+    assert_eq!(counter.seen().await, 1);
+
+    let pool = shared("off").await.retry(quick()).build().unwrap();
+    pool.breaker().force_open("a test");
+    let begun = Instant::now();
+    assert!(matches!(pool.query_one("SELECT 1", &[]).await, Err(Error::CircuitOpen { .. })));
+    assert!(begun.elapsed() < 20 * MILLISECOND);
+    let counts = pool.breaker().snapshot().counts;
+    assert_eq!((counts.rejected, pool.breaker().state()), (1, State::ForcedOpen));
+}
+
+/// Several statements on one lease: again only if the caller says that all of it may be done twice.
+#[tokio::test]
+async fn a_run_is_done_again_as_a_whole() {
+    let pool = shared("run").await.retry(quick()).build().unwrap();
+    for (name, is_idempotent, attempts) in [("run_once", false, 1), ("run_again", true, 3)] {
+        let counter = Counter::new(name).await;
+        let failing = counter.failing("40001");
+        let call = if is_idempotent { pool.call().idempotent() } else { pool.call() };
+        let result = call.run(|client| {
+            let failing = &failing;
+            async move {
+                client.query_one("SELECT 1", &[]).await?;
+                client.batch_execute(failing).await
+            }
+        });
+        result.await.unwrap_err();
+        assert_eq!(counter.seen().await, attempts, "{name}");
+    }
+    let counter = Counter::new("run_own").await;
+    let own = pool.call().idempotent().run(|client| async move {
+        client.query_one("SELECT nextval('run_own')", &[]).await?;
+        Err::<(), _>(Box::<dyn std::error::Error + Send + Sync>::from("the caller's own"))
+    });
+    own.await.unwrap_err();
+    assert_eq!(counter.seen().await, 1, "an error of the caller's own");
+}
