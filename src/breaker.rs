@@ -21,8 +21,11 @@
 
 mod call;
 mod config;
+mod foreign;
 mod permit;
 mod pool;
+#[cfg(any(feature = "failsafe", test))]
+mod rolling_window;
 mod shared;
 mod tally;
 
@@ -33,7 +36,11 @@ use tokio::sync::Semaphore;
 
 pub use self::call::CallError;
 pub use self::config::BreakerConfig;
+use self::foreign::Foreign;
+pub(crate) use self::foreign::Machine;
 pub use self::permit::Permit;
+#[cfg(any(feature = "failsafe", test))]
+pub use self::rolling_window::RollingWindow;
 use self::shared::Shared;
 use crate::error::ConfigError;
 pub use crate::policy::{Cause, Counts, Export, Past, Snapshot, State, Transition};
@@ -53,6 +60,8 @@ pub struct CircuitBreaker {
     shared: Arc<Shared>,
     timeout: Option<Duration>,
     places: Option<Arc<Semaphore>>,
+    /// Of a pool only.
+    foreign: Option<Foreign>,
 }
 
 impl CircuitBreaker {
@@ -62,7 +71,7 @@ impl CircuitBreaker {
     ///
     /// [`ConfigError`] for the first setting that cannot be used.
     pub fn new(config: BreakerConfig) -> Result<Self, ConfigError> {
-        Ok(Self { shared: Arc::new(Shared::new(now(), config)?), timeout: None, places: None })
+        Ok(Self { shared: Arc::new(Shared::new(now(), config)?), timeout: None, places: None, foreign: None })
     }
 
     /// [`call`](Self::call) gives up after `timeout`, which counts as a failure. Default: it waits, however long. opossum's default is 10 s.

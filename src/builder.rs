@@ -12,7 +12,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-use crate::breaker::{BreakerConfig, CircuitBreaker};
+use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
 use crate::call::{Shared, now};
 use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Reset, ServerTimeouts, Socket, Witness};
 use crate::error::{ConfigError, Error};
@@ -49,6 +49,8 @@ pub struct PoolBuilder {
     server_timeouts: Option<ServerTimeouts>,
     hooks: Hooks,
     breaker: BreakerConfig,
+    /// Somebody else's breaker, which decides instead.
+    machine: Option<Arc<dyn Machine>>,
     is_failure: Option<IsFailure>,
     retry: RetryConfig,
 }
@@ -80,6 +82,7 @@ impl PoolBuilder {
             server_timeouts: None,
             hooks: Hooks::default(),
             breaker: BreakerConfig::default(),
+            machine: None,
             is_failure: None,
             retry: RetryConfig::default(),
         }
@@ -149,6 +152,41 @@ impl PoolBuilder {
     /// not be reached answers again. Counted are dials and statements; what the pool itself refuses is not.
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
         self.breaker = config;
+        self
+    }
+
+    /// Lets a state machine of the failsafe crate decide, for services that have one already. Feature `failsafe`. It is told of the same outcomes as
+    /// the pool's own breaker, and of failed dials; [`RollingWindow`](crate::breaker::RollingWindow) is our policy for it. A clone of it stays a
+    /// handle to the same machine.
+    ///
+    /// [`Pool::breaker`] is then disabled, with that reason; what is ordered of it by hand, such as `force_open`, still holds. What failsafe does not
+    /// have, the pool goes without:
+    ///
+    /// - half-open, every caller is let through until the first result; the pool's own breaker lets one;
+    /// - callers who wait when it opens are not told: each is turned away when it gets a connection;
+    /// - the pool does not look after the server meanwhile, so only callers find out that it is back;
+    /// - `retry_after` of [`Error::CircuitOpen`](crate::Error::CircuitOpen) is the
+    ///   [`reset_timeout`](BreakerConfig::reset_timeout) of [`breaker`](Self::breaker), whatever the machine's is;
+    /// - slow calls that succeed are successes.
+    ///
+    /// ```
+    /// # fn example(config: failfast::Config) -> failfast::PoolBuilder {
+    /// use std::time::Duration;
+    ///
+    /// use failsafe::{StateMachine, backoff, failure_policy};
+    ///
+    /// let backoff = backoff::equal_jittered(Duration::from_secs(10), Duration::from_secs(300));
+    /// let machine = StateMachine::new(failure_policy::consecutive_failures(5, backoff), ());
+    /// failfast::Pool::builder(config).breaker_with(machine)
+    /// # }
+    /// ```
+    #[cfg(any(feature = "failsafe", test))]
+    pub fn breaker_with<P, I>(mut self, machine: failsafe::StateMachine<P, I>) -> Self
+    where
+        P: failsafe::FailurePolicy + Send + 'static,
+        I: failsafe::Instrument + Send + Sync + 'static,
+    {
+        self.machine = Some(Arc::new(machine));
         self
     }
 
@@ -277,7 +315,8 @@ impl PoolBuilder {
         let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
         let keeper = Keeper::new(self.breaker.probes());
         let follower = Arc::clone(&keeper);
-        let breaker = CircuitBreaker::new(self.breaker.on_transition(move |transition| follower.follow(transition)))?;
+        let breaker = self.breaker.calls_may_take(query_timeout).on_transition(move |change| follower.follow(change));
+        let breaker = CircuitBreaker::for_pool(breaker, self.machine)?;
         let witness = Arc::new(Witness::new(breaker, self.is_failure));
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);

@@ -16,6 +16,8 @@ const SHORTEST_BUCKET: Duration = Duration::from_millis(1);
 const MOST_BUCKETS: u32 = 1_000;
 /// More probes than this are the load that the dependency is to be spared.
 const MOST_PROBES: u32 = 1_000;
+/// What a call that ran out of time may take to tell the breaker.
+const TO_SAY_SO: Duration = Duration::from_secs(1);
 const LARGEST_GROWTH: RangeInclusive<f64> = 1.0..=100.0;
 const PERCENT: &str = "must be 1 to 100";
 
@@ -27,6 +29,8 @@ const PERCENT: &str = "must be 1 to 100";
 #[must_use = "settings do nothing until a breaker is made of them"]
 pub struct BreakerConfig {
     settings: Settings,
+    /// Of a probe, when it is known what calls may take.
+    shortest_lease: Duration,
     hooks: Hooks,
 }
 
@@ -46,7 +50,7 @@ impl Default for BreakerConfig {
             slow_call: None,
             warm_up: false,
         };
-        Self { settings, hooks: Hooks::default() }
+        Self { settings, shortest_lease: Duration::ZERO, hooks: Hooks::default() }
     }
 }
 
@@ -129,8 +133,8 @@ impl BreakerConfig {
 
     /// Half-open without a verdict for so long, since the first of the probes under way was let through: the circuit opens again. More than
     /// 0, at most 24 hours.
-    /// Default 15 s. Should be longer than a call may take, or it ends before its own timeout can say why. As resilience4j's
-    /// `maxWaitDurationInHalfOpenState`.
+    /// Default 15 s. Should be longer than a call may take, or it ends before its own timeout can say why: a pool makes it at least 1 s longer than
+    /// its [`query_timeout`](crate::PoolBuilder::query_timeout). As resilience4j's `maxWaitDurationInHalfOpenState`.
     pub fn probe_timeout(mut self, probe_timeout: Duration) -> Self {
         self.settings.probe_timeout = probe_timeout;
         self
@@ -157,14 +161,24 @@ impl BreakerConfig {
         self
     }
 
-    /// Checks every setting. An error names the first that cannot be used.
     /// How many calls may probe at once.
     pub(crate) fn probes(&self) -> usize {
         self.settings.permitted_probes as usize
     }
 
+    /// A call may take so long: whatever the probe timeout, a probe has that time, and some more to say how it went.
+    pub(crate) fn calls_may_take(mut self, timeout: Duration) -> Self {
+        self.shortest_lease = timeout.saturating_add(TO_SAY_SO);
+        self
+    }
+
+    pub(super) fn retry_after(&self) -> Duration {
+        self.settings.reset_timeout
+    }
+
+    /// Checks every setting. An error names the first that cannot be used.
     pub(super) fn finish(self) -> Result<(Settings, Hooks), ConfigError> {
-        let settings = self.settings;
+        let mut settings = self.settings;
         check_percentage("error_threshold_percentage", settings.error_threshold)?;
         check_number("rolling_buckets", settings.buckets, MOST_BUCKETS)?;
         check_duration("rolling_window", settings.window)?;
@@ -183,6 +197,7 @@ impl BreakerConfig {
             check_duration("slow_call", slow.longer_than)?;
             check_percentage("slow_call", slow.threshold)?;
         }
+        settings.probe_timeout = settings.probe_timeout.max(self.shortest_lease);
         Ok((settings, self.hooks))
     }
 }

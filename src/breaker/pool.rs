@@ -1,18 +1,34 @@
 //! What the pool asks of its breaker: the same, by a clock that it has read already, and with tickets instead of permits.
+//!
+//! If the pool goes by somebody else's breaker, that one is asked and told too.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::CircuitBreaker;
+use super::foreign::{Foreign, Machine};
+use super::{BreakerConfig, CircuitBreaker};
+use crate::error::ConfigError;
 use crate::policy::{Denied, Outcome, State, Ticket};
 
 impl CircuitBreaker {
+    /// A pool's. With a `machine`, that one decides; ours is disabled, and only says for how long it rejects.
+    pub(crate) fn for_pool(config: BreakerConfig, machine: Option<Arc<dyn Machine>>) -> Result<Self, ConfigError> {
+        let retry_after = config.retry_after();
+        let own = Self::new(config)?;
+        let Some(machine) = machine else { return Ok(own) };
+        own.disable("a failsafe state machine decides");
+        Ok(Self { foreign: Some(Foreign::new(machine, retry_after)), ..own })
+    }
+
     /// Whether a call would be admitted. Takes nothing; a rejection is counted. The clock is asked only if the circuit is not closed.
     pub(crate) fn check(&self, now: impl FnOnce() -> Instant) -> Result<(), Denied> {
+        self.foreign.as_ref().map_or(Ok(()), Foreign::admit)?;
         if self.shared.pass().is_some() { Ok(()) } else { self.shared.check(now()) }
     }
 
     /// Lets a call through, perhaps as a probe; or not, which is counted. The clock is asked only if the circuit is not closed.
     pub(crate) fn admit(&self, now: impl FnOnce() -> Instant) -> Result<Ticket, Denied> {
+        self.foreign.as_ref().map_or(Ok(()), Foreign::admit)?;
         self.shared.pass().map_or_else(|| self.shared.admit(now()), Ok)
     }
 
@@ -23,7 +39,20 @@ impl CircuitBreaker {
 
     /// A call ended after `took`, which matters only if slow calls do.
     pub(crate) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
+        if let Some(foreign) = &self.foreign {
+            foreign.record(outcome);
+        }
         self.shared.record(now, ticket, outcome, took);
+    }
+
+    /// A dial ended. Somebody else's breaker is told only if it failed: any success closes one that is half-open, and a server that takes
+    /// connections may still fail every call.
+    pub(crate) fn record_dial(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
+        if outcome == Outcome::Success {
+            self.shared.record(now, ticket, outcome, took);
+        } else {
+            self.record(now, ticket, outcome, took);
+        }
     }
 
     /// A call ended without saying anything of the database.

@@ -84,6 +84,25 @@ fn connect_timeout() {
     assert_eq!(none, "connect_timeout = 0ns: must be more than 0 and at most 24 hours");
 }
 
+/// Else the breaker would say that the probe hung, and never why.
+#[tokio::test(start_paused = true)]
+async fn a_probe_has_the_time_of_a_statement() {
+    use crate::breaker::{Export, State};
+
+    let query_timeout = Duration::from_secs(60);
+    let pool = builder().query_timeout(query_timeout).build().unwrap();
+    pool.breaker().import(&Export { state: State::HalfOpen, ..Export::default() });
+    let _probe = pool.breaker().try_acquire().unwrap();
+    tokio::time::advance(query_timeout).await;
+    assert_eq!(pool.breaker().state(), State::HalfOpen);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(pool.breaker().state(), State::Open);
+
+    let breaker = BreakerConfig::default().probe_timeout(Duration::ZERO);
+    assert!(refusal(builder().breaker(breaker)).starts_with("probe_timeout = 0ns"));
+    assert!(builder().query_timeout(LONGEST_TIMEOUT).build().is_ok());
+}
+
 #[test]
 fn host() {
     assert_eq!(driver_refusal("user=u"), "host = (none): a host or a hostaddr is needed");

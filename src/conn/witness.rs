@@ -78,7 +78,7 @@ impl Witness {
         let verdict = result.map_or_else(ConnectError::verdict, |()| Verdict::Success);
         if let Some(ticket) = ticket {
             let (outcome, took) = self.outcome(now, verdict, true, took);
-            self.breaker.record(now, ticket, outcome, took);
+            self.breaker.record_dial(now, ticket, outcome, took);
         }
         match verdict {
             Verdict::Success => self.breaker.server_answers(now),

@@ -21,3 +21,5 @@ pub(crate) use patience::Patience;
 pub use patience::Shedding;
 pub(crate) use retry::{Failed, Schedule};
 pub use window::Counts;
+#[cfg(any(feature = "failsafe", test))]
+pub(crate) use window::Window;

@@ -56,7 +56,7 @@ impl Settings {
     }
 
     /// Why a closed circuit that has seen this, and a call just now, should open. `None`: it should not.
-    pub(super) fn tripped(&self, seen: &Counts) -> Option<Cause> {
+    pub(crate) fn tripped(&self, seen: &Counts) -> Option<Cause> {
         if self.volume(seen) < self.volume_threshold {
             None
         } else if self.is_at_threshold(seen.failures, self.volume(seen)) {
@@ -128,7 +128,7 @@ impl Settings {
     }
 
     /// For how long the circuit stays open, at the so many-th opening in a row. `luck` is from 0 to 1.
-    pub(super) fn open_for(&self, openings: u32, luck: f64) -> Duration {
+    pub(crate) fn open_for(&self, openings: u32, luck: f64) -> Duration {
         let grown = self.growth.map_or(self.reset_timeout, |growth| {
             let exponent = i32::try_from(openings.saturating_sub(1)).unwrap_or(i32::MAX);
             let seconds = self.reset_timeout.as_secs_f64() * growth.factor.powi(exponent);
