@@ -1,5 +1,7 @@
 //! Retries: the settings, and the budget that all calls of a pool share. The rules are in `policy/retry` and `policy/budget`.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -35,13 +37,14 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 pub struct RetryConfig {
     max_attempts: u32,
     schedule: Schedule,
+    foreign: Option<Foreign>,
     budget: Option<u32>,
 }
 
 impl Default for RetryConfig {
     fn default() -> Self {
         let schedule = Schedule { initial: Duration::from_millis(100), multiplier: 2.0, max: Duration::from_secs(5) };
-        Self { max_attempts: 3, schedule, budget: None }
+        Self { max_attempts: 3, schedule, foreign: None, budget: None }
     }
 }
 
@@ -72,6 +75,31 @@ impl RetryConfig {
     /// The longest pause. Default: 5 s.
     pub fn max_backoff(mut self, backoff: Duration) -> Self {
         self.schedule.max = backoff;
+        self
+    }
+
+    /// Pauses by a schedule of the backoff crate, for services that have one already, instead of the three settings above. Feature `backoff`. `factory`
+    /// makes one for each call, which is reset when the call begins.
+    ///
+    /// It is asked once for each retry. `None` ends them; so do the most attempts, the deadline and the budget, as ever. A retry that needs no
+    /// pause, because the connection had been dead already, takes none.
+    ///
+    /// ```
+    /// use backoff::ExponentialBackoff;
+    /// use failfast::RetryConfig;
+    ///
+    /// let config = RetryConfig::default().backoff_with(ExponentialBackoff::default);
+    /// ```
+    #[cfg(any(feature = "backoff", test))]
+    pub fn backoff_with<B>(mut self, factory: impl Fn() -> B + Send + Sync + 'static) -> Self
+    where
+        B: backoff::backoff::Backoff + Send + 'static,
+    {
+        self.foreign = Some(Foreign(Arc::new(move || {
+            let mut schedule = factory();
+            schedule.reset();
+            Box::new(move || schedule.next_backoff())
+        })));
         self
     }
 
@@ -111,17 +139,35 @@ impl RetryConfig {
         Ok(Retries {
             max_attempts: self.max_attempts,
             schedule: self.schedule,
+            foreign: self.foreign,
             budget: Mutex::new(Budget::new(now, most)),
             is_full: AtomicBool::new(true),
         })
     }
 }
 
+/// The next pause of one call; `None`: it does not run again.
+type NextPause = dyn FnMut() -> Option<Duration> + Send;
+
+/// Makes somebody else's schedules.
+#[derive(Clone)]
+struct Foreign(Arc<dyn Fn() -> Box<NextPause> + Send + Sync>);
+
+impl fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Foreign(..)")
+    }
+}
+
+/// The pauses of one call. `None`: by the pool's own schedule.
+pub(crate) struct Pauses(Option<Box<NextPause>>);
+
 /// The retries of one pool.
 #[derive(Debug)]
 pub(crate) struct Retries {
     max_attempts: u32,
     schedule: Schedule,
+    foreign: Option<Foreign>,
     budget: Mutex<Budget>,
     /// A hint: then a success need not lock to bring nothing in.
     is_full: AtomicBool,
@@ -135,13 +181,21 @@ impl Retries {
         }
     }
 
+    /// Those of a call that begins.
+    pub(crate) fn pauses(&self) -> Pauses {
+        Pauses(self.foreign.as_ref().map(|foreign| (foreign.0)()))
+    }
+
     /// The pause after which a call runs again; `None` if it does not.
-    pub(crate) fn pause(&self, now: Instant, failed: &Failed) -> Option<Duration> {
+    pub(crate) fn pause(&self, now: Instant, failed: &Failed, pauses: &mut Pauses) -> Option<Duration> {
         if !failed.may_run_again(self.max_attempts) {
             return None;
         }
-        let scheduled = || self.schedule.pause(failed.attempts, fastrand::f64());
-        let pause = if failed.is_immediate() { Duration::ZERO } else { scheduled() };
+        let scheduled = match &mut pauses.0 {
+            None => self.schedule.pause(failed.attempts, fastrand::f64()),
+            Some(next) => next()?,
+        };
+        let pause = if failed.is_immediate() { Duration::ZERO } else { scheduled };
         if !failed.has_time(now, pause) {
             return None;
         }
@@ -153,7 +207,12 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use backoff::backoff::{Backoff, Constant, Stop};
+
     use super::*;
+    use crate::policy::{Condition, Deadline, Retry};
 
     #[test]
     fn bad_settings_are_named_with_their_value() {
@@ -180,5 +239,88 @@ mod tests {
         let now = Instant::now();
         let mut budget = retries.budget.lock();
         assert_eq!((0..200).filter(|_| budget.withdraw(now)).count(), 100);
+    }
+
+    /// So many pauses of a second and no more. Resetting one makes it whole.
+    struct Few {
+        left: u32,
+        whole: u32,
+    }
+
+    impl Backoff for Few {
+        fn reset(&mut self) {
+            self.left = self.whole;
+        }
+
+        fn next_backoff(&mut self) -> Option<Duration> {
+            self.left = self.left.checked_sub(1)?;
+            Some(Duration::from_secs(1))
+        }
+    }
+
+    fn few(whole: u32) -> impl Fn() -> Few {
+        move || Few { left: 0, whole }
+    }
+
+    /// What failed for the so many-th time, with a minute left.
+    fn failed(now: Instant, attempts: u32) -> Failed {
+        Failed {
+            retry: Retry::NewConnection(Condition::Scheduled),
+            attempts,
+            is_idempotent: false,
+            was_stale: false,
+            timed_out: false,
+            is_free: false,
+            deadline: Deadline::after(now, Duration::from_secs(60)),
+            work: Duration::ZERO,
+        }
+    }
+
+    /// The pauses of one call that always fails.
+    fn pauses(retries: &Retries, now: Instant) -> Vec<Duration> {
+        let mut pauses = retries.pauses();
+        (1..).map_while(|attempts| retries.pause(now, &failed(now, attempts), &mut pauses)).collect()
+    }
+
+    #[test]
+    fn a_foreign_schedule_is_made_and_reset_for_each_call_and_its_end_ends_the_retries() {
+        let now = Instant::now();
+        let made = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&made);
+        let schedule = move || {
+            counted.fetch_add(1, Relaxed);
+            few(2)()
+        };
+        let retries = RetryConfig::default().max_attempts(9).backoff_with(schedule).finish(now, 10).unwrap();
+        for call in 1..=3 {
+            assert_eq!(pauses(&retries, now), [Duration::from_secs(1); 2]);
+            assert_eq!(made.load(Relaxed), call);
+        }
+    }
+
+    #[test]
+    fn attempts_deadline_and_budget_hold_with_a_foreign_schedule_too() {
+        let now = Instant::now();
+        let finish = |config: RetryConfig| config.finish(now, 10).unwrap();
+        let attempts = finish(RetryConfig::default().max_attempts(3).backoff_with(few(9)));
+        assert_eq!(pauses(&attempts, now).len(), 2);
+        let budget = finish(RetryConfig::default().max_attempts(9).budget(4).backoff_with(few(9)));
+        assert_eq!(pauses(&budget, now).len(), 4);
+        for pause in [Duration::from_secs(60), Duration::MAX] {
+            let late = finish(RetryConfig::default().backoff_with(move || Constant::new(pause)));
+            assert_eq!(pauses(&late, now), []);
+        }
+    }
+
+    #[test]
+    fn a_foreign_schedule_is_asked_even_where_no_pause_is_needed() {
+        let now = Instant::now();
+        let stale = Failed { was_stale: true, ..failed(now, 1) };
+        let never = RetryConfig::default().backoff_with(|| Stop {}).finish(now, 10).unwrap();
+        assert_eq!(never.pause(now, &stale, &mut never.pauses()), None);
+        let some = RetryConfig::default().backoff_with(few(1)).finish(now, 10).unwrap();
+        let mut pauses = some.pauses();
+        assert_eq!(some.pause(now, &stale, &mut pauses), Some(Duration::ZERO));
+        assert_eq!(some.pause(now, &failed(now, 2), &mut pauses), None);
     }
 }

@@ -12,6 +12,7 @@ use super::{Call, now};
 use crate::conn::{Client, Trail};
 use crate::error::Error;
 use crate::policy::{Condition, Deadline, Failed, Retry};
+use crate::retry::Pauses;
 
 /// What an attempt that failed says of another.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,13 +53,15 @@ pub(super) struct Attempts<'a> {
     call: Call<'a>,
     made: u32,
     deadline: Deadline,
+    pauses: Pauses,
 }
 
 impl<'a> Attempts<'a> {
     pub(super) fn of(call: Call<'a>) -> Self {
         let statement = call.timeout.unwrap_or(call.shared.query_timeout);
         let whole = || Deadline::after(now(), call.shared.acquire_timeout.saturating_add(statement));
-        Self { call, made: 0, deadline: call.deadline.unwrap_or_else(whole) }
+        let deadline = call.deadline.unwrap_or_else(whole);
+        Self { call, made: 0, deadline, pauses: call.shared.retries.pauses() }
     }
 
     /// The next attempt.
@@ -84,7 +87,7 @@ impl<'a> Attempts<'a> {
             deadline: self.deadline,
             work: self.call.shared.witness.typical(),
         };
-        let Some(pause) = self.call.shared.retries.pause(now(), &failed) else { return false };
+        let Some(pause) = self.call.shared.retries.pause(now(), &failed, &mut self.pauses) else { return false };
         if pause > Duration::ZERO {
             time::sleep(pause).await;
         }
