@@ -6,6 +6,8 @@ mod breaker;
 mod cases;
 mod dial;
 mod errors;
+#[cfg(all(feature = "backoff", feature = "failsafe"))]
+mod foreign;
 mod guard;
 mod layers;
 mod ledger;
