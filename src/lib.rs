@@ -16,6 +16,12 @@
 //!
 //! None is on by default. `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`;
 //! [`PoolBuilder::build_tls`] takes any other without them.
+//!
+//! Two are for services that use these crates already:
+//!
+//! - `failsafe`: `PoolBuilder::breaker_with` runs a pool on any `failsafe::StateMachine`; `breaker::RollingWindow` is our window as a policy for one.
+//! - `backoff`: `RetryConfig::backoff_with` takes any `backoff::backoff::Backoff` as the schedule. That crate is unmaintained
+//!   (RUSTSEC-2025-0012): the pool's own schedule is the better choice where nothing speaks for it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod breaker;
