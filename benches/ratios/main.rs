@@ -6,6 +6,7 @@
 
 mod acquire;
 mod below;
+mod breaker;
 mod memory;
 mod overload;
 #[path = "../peers.rs"]
@@ -58,6 +59,7 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    breaker::measure(&mut report);
     acquire::measure(&server, &mut report).await;
     memory::measure(&server, &mut report).await;
     queries::measure(&server, &mut report).await;
