@@ -94,6 +94,7 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// [`Rejected`], if the circuit is open, or half-open with enough probes under way.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Rejected> {
         let ticket = self.shared.pass().map_or_else(|| self.shared.admit(now()), Ok)?;
         Ok(Permit::new(&self.shared, ticket))

@@ -63,11 +63,13 @@ impl Shared {
         Ok(Self { free_pass, tally: Tally::new(now), locked, hooks, slow_after })
     }
 
+    #[inline]
     pub(super) fn measures(&self) -> bool {
         self.slow_after.is_some()
     }
 
     /// A ticket without asking, while everybody gets one.
+    #[inline]
     pub(super) fn pass(&self) -> Option<Ticket> {
         self.free_pass.ticket()
     }
