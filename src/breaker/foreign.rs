@@ -52,7 +52,7 @@ impl Foreign {
     }
 
     pub(super) fn admit(&self) -> Result<(), Denied> {
-        let denied = Denied { state: State::Open, retry_after: self.retry_after };
+        let denied = Denied { state: State::Open, retry_after: self.retry_after, may_end_early: false };
         if self.machine.permits() { Ok(()) } else { Err(denied) }
     }
 

@@ -11,7 +11,6 @@ use futures_util::future::join;
 use tokio::time;
 
 use super::Conn;
-use super::calls::queries::now;
 use super::link::Link;
 use super::wire::TransactionStatus;
 
@@ -21,7 +20,7 @@ pub(super) const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 pub(super) async fn settle(conn: &mut Conn) -> bool {
     let settled = time::timeout(LONGEST_SETTLING, steps(conn)).await;
     if settled.is_err() {
-        conn.link.tell(|witness, ticket| witness.unsettled(now(), ticket));
+        conn.handling.witness.server_is_silent();
     }
     if settled != Ok(true) {
         conn.link.wire.seal();

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::calls::queries::{Terms, now};
-use super::settle::LONGEST_SETTLING;
 use crate::breaker::CircuitBreaker;
 use crate::error::{ConnectError, Error};
 use crate::policy::{Outcome, Ticket, Verdict};
@@ -92,7 +91,7 @@ impl Witness {
         self.breaker.server_answers(now());
     }
 
-    /// The server does not answer a look at it, or a dial.
+    /// The server does not answer a look at it, a dial, or what cleans up after a lease.
     pub(crate) fn server_is_silent(&self) {
         self.breaker.server_is_silent(now());
     }
@@ -133,11 +132,6 @@ impl Witness {
         let counts = had_its_time || (!typical.is_zero() && took >= typical.saturating_mul(FAR_MORE));
         let outcome = if counts { Outcome::Failure } else { Outcome::Ignored };
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
-    }
-
-    /// After a lease, the server did not answer in time to what cleans up.
-    pub(super) fn unsettled(&self, now: Instant, ticket: Ticket) {
-        self.breaker.record(now, ticket, Outcome::Failure, LONGEST_SETTLING);
     }
 
     /// A lease was used through the deref, and this is all that is known of it.

@@ -210,6 +210,11 @@ impl Breaker {
         self.window.add_to_current(Counts { completed, ..Counts::default() });
     }
 
+    /// A ticket that is no probe, while the circuit is closed.
+    pub(crate) fn closed_ticket(&self) -> Option<Ticket> {
+        matches!(self.phase, Phase::Closed).then_some(Ticket::free(self.generation))
+    }
+
     /// A call ended after `took`. `luck` is random, from 0 to 1, and asked only when the circuit opens.
     pub(crate) fn record(
         &mut self,

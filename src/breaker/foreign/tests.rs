@@ -47,7 +47,7 @@ fn the_machine_decides_and_ours_is_disabled() {
     record(&breaker, Outcome::Ignored);
     assert!(admit(&breaker).is_ok());
     record(&breaker, Outcome::Failure);
-    let denied = Denied { state: State::Open, retry_after: 7 * SECOND };
+    let denied = Denied { state: State::Open, retry_after: 7 * SECOND, may_end_early: false };
     assert_eq!(admit(&breaker), Err(denied));
     assert_eq!(breaker.admit(Instant::now), Err(denied));
 }

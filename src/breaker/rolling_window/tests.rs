@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use tokio::time;
 
 use super::*;
-use crate::breaker::{CircuitBreaker, State};
+use crate::breaker::{Cause, CircuitBreaker, State};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -111,6 +111,7 @@ async fn wait(clock: &mut MockClock, ms: u32) {
 /// - We judge successes too: with one, there may be enough calls. Where we open by it, failsafe is told of the failure that it waits for.
 /// - The probe that closes a circuit counts in failsafe's new window, not in ours. Ours gets one more success.
 /// - A probe may hang for as long as it likes: failsafe has no bound, so ours is out of reach.
+/// - We open, too, when nothing has succeeded for a while. There the comparison ends.
 /// - At the very instant when the reset timeout is over, we probe and failsafe does not: no step ends there, as it is not in milliseconds.
 async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[Step]) -> Vec<State> {
     let told = Told::default();
@@ -136,6 +137,10 @@ async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[S
                 }
                 Ends::WithoutAWord => permit.ignore(),
             }
+        }
+        let last = ours.snapshot().history.last().map(|past| past.transition.cause.clone());
+        if last == Some(Cause::NothingSucceeds) {
+            break;
         }
         match (asked, step.ends, ours.state()) {
             (State::Closed, Ends::Well, State::Open) => theirs.on_error(),
