@@ -1,9 +1,11 @@
 //! One call's way through, and the only place that knows the order of its steps.
 //!
-//! A deadline is fixed; an idle connection is taken, or else the caller waits in order, or is refused; the query runs under what is left;
-//! the connection goes back, or is settled first. A transaction that lost a conflict goes the whole way again.
+//! A deadline is fixed; the circuit breaker is asked; an idle connection is taken, or else the caller waits in order, or is refused; the breaker is
+//! asked again, for a ticket; the query runs under what is left; the connection goes back, or is settled first. What failed and may run
+//! again goes the whole way again (`attempts`).
 
 mod attempts;
+mod fallback;
 mod queries;
 mod transactions;
 
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time;
 
+pub use self::fallback::Fallback;
 use crate::conn::{Client, Dialer, Terms, TransactionOptions, Witness};
 use crate::error::{ConnectError, Error, ShedReason};
 use crate::keeper::PACE;

@@ -267,6 +267,22 @@ impl Error {
         }
     }
 
+    /// Whether the database gave no answer: the call was refused, the circuit is open, no connection came in time, the statement was too
+    /// slow, or its connection was lost. An answer from elsewhere may do ([`Call::fallback`](crate::Call::fallback)).
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Shed { .. }
+            | Self::CircuitOpen { .. }
+            | Self::AcquireTimeout { .. }
+            | Self::Connect { .. }
+            | Self::QueryTimeout { .. }
+            | Self::Busy { .. }
+            | Self::Closed => true,
+            Self::Postgres { source, .. } => source.is_closed(),
+            Self::TransactionAborted { .. } | Self::CommitUnknown { .. } => false,
+        }
+    }
+
     /// Whether the pool is overloaded: more is asked of it than it can serve in time. An HTTP service answers 503.
     pub fn is_overload(&self) -> bool {
         matches!(self, Self::Shed { .. } | Self::AcquireTimeout { .. })

@@ -40,7 +40,7 @@ pub mod tls;
 
 pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
-pub use call::{Call, Until};
+pub use call::{Call, Fallback, Until};
 pub use conn::{
     AsStatement, Client, CopyIn, CopyOut, Credentials, Reset, RowStream, ServerTimeouts, Socket, Transaction,
     TransactionOptions,
