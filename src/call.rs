@@ -47,10 +47,10 @@ impl Shared {
     pub(crate) fn acquire(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
             self.check()?;
-            let asked = now();
-            if let Some(lease) = self.slots.try_acquire(asked) {
+            if let Some(lease) = self.slots.try_acquire() {
                 return self.admit(lease, self.terms());
             }
+            let asked = now();
             let deadline = Deadline::after(asked, timeout);
             let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
             match self.slots.acquire(asked, patience).await {
@@ -100,7 +100,7 @@ impl Shared {
 
     pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
         self.check()?;
-        match self.slots.try_acquire(now()) {
+        match self.slots.try_acquire() {
             Some(lease) => self.admit(lease, self.terms()),
             None if self.slots.counts().is_open => {
                 self.slots.dial_ahead();
@@ -289,10 +289,10 @@ impl<'a> Call<'a> {
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
         self.shared.check()?;
-        let asked = now();
-        if let Some(lease) = self.shared.slots.try_acquire(asked) {
+        if let Some(lease) = self.shared.slots.try_acquire() {
             return self.shared.admit(lease, self.terms());
         }
+        let asked = now();
         let patience = || Deadline::after(asked, self.shared.acquire_timeout);
         let deadline = self.deadline.unwrap_or_else(|| self.bound.map_or_else(patience, |bound| bound.min(patience())));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };

@@ -55,9 +55,12 @@ impl Link {
         }
     }
 
-    /// A lease begins.
+    /// A lease begins. Stored only when it differs: usually it is as before, and a store would take the cache line along from processor to processor.
     pub(super) fn admitted(&self, ticket: Ticket) {
-        self.ticket.store(ticket.to_bits(), Relaxed);
+        let bits = ticket.to_bits();
+        if self.ticket.load(Relaxed) != bits {
+            self.ticket.store(bits, Relaxed);
+        }
     }
 
     /// A lease that was a probe ends. If nothing was recorded, another may be let out.

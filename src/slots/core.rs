@@ -32,6 +32,9 @@ use crate::policy::{Deadline, Forecast, Patience};
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
 
+/// While there is plenty, one in so many is timed.
+const TIMED: u8 = 8;
+
 /// The bounds that a core keeps, and the time that callers are expected to have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -55,17 +58,22 @@ pub(crate) struct Counts {
     pub(crate) is_open: bool,
 }
 
-/// A connection in use, since when, and of which generation. To be given back.
+/// A connection in use, since when if that is known, and of which generation. To be given back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held<C> {
     pub(crate) conn: C,
-    since: Instant,
+    since: Option<Instant>,
     generation: u64,
     /// Newly dialed, and nobody has looked at it yet.
     is_unproven: bool,
 }
 
 impl<C> Held<C> {
+    /// Since when it is held is not known.
+    pub(crate) fn is_untimed(&self) -> bool {
+        self.since.is_none()
+    }
+
     pub(crate) fn is_unproven(&self) -> bool {
         self.is_unproven
     }
@@ -149,6 +157,8 @@ pub(crate) struct Core<C, W> {
     /// Number of the change that said so.
     last_change: u64,
     phase: Phase,
+    /// Counts those taken without a look at the clock, round and round.
+    untimed: u8,
 }
 
 impl<C, W> Core<C, W> {
@@ -167,6 +177,7 @@ impl<C, W> Core<C, W> {
             held_back: None,
             last_change: 0,
             phase: Phase::Open,
+            untimed: 0,
         }
     }
 
@@ -187,6 +198,33 @@ impl<C, W> Core<C, W> {
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
         if self.phase == Phase::Open { self.take_idle(now) } else { None }
+    }
+
+    /// [`take`](Self::take) without a look at the clock, while there is more than one idle: then nothing depends on it. `None` as well for one in a few,
+    /// so that it is known how long connections are held.
+    pub(crate) fn take_untimed(&mut self) -> Option<Held<C>> {
+        if self.phase != Phase::Open || self.idle.len() < 2 {
+            return None;
+        }
+        self.untimed = (self.untimed + 1) % TIMED;
+        if self.untimed == 0 {
+            return None;
+        }
+        let (conn, generation) = self.idle.pop()?;
+        self.in_use += 1;
+        Some(Held { conn, since: None, generation, is_unproven: false })
+    }
+
+    /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
+    pub(crate) fn release_untimed(&mut self, held: Held<C>) -> Option<Held<C>> {
+        let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
+        let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == Phase::Open;
+        if !is_plain || is_over || held.generation != self.generation {
+            return Some(held);
+        }
+        self.in_use -= 1;
+        self.idle.push((held.conn, held.generation));
+        None
     }
 
     /// Takes an idle connection, or joins the queue, or is refused.
@@ -263,7 +301,10 @@ impl<C, W> Core<C, W> {
     pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>) -> Placed<C, W> {
         self.prove(&mut held);
         self.in_use -= 1;
-        self.forecast.on_release(now, now.saturating_duration_since(held.since));
+        match held.since {
+            Some(since) => self.forecast.on_release(now, now.saturating_duration_since(since)),
+            None => self.forecast.on_end(now),
+        }
         self.place(now, held.conn, held.generation)
     }
 
@@ -408,7 +449,7 @@ impl<C, W> Core<C, W> {
         let (conn, generation) = self.idle.pop()?;
         self.in_use += 1;
         self.note_work(now);
-        Some(Held { conn, since: now, generation, is_unproven: false })
+        Some(Held { conn, since: Some(now), generation, is_unproven: false })
     }
 
     fn place(&mut self, now: Instant, conn: C, generation: u64) -> Placed<C, W> {
@@ -430,7 +471,7 @@ impl<C, W> Core<C, W> {
                 self.in_use += 1;
                 self.note_queue(now);
                 self.note_work(now);
-                let held = Held { conn, since: now, generation, is_unproven: false };
+                let held = Held { conn, since: Some(now), generation, is_unproven: false };
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }

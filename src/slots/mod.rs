@@ -195,15 +195,15 @@ impl<D: Dial> Slots<D> {
         })
     }
 
-    /// An idle connection if there is one. Never waits; needs no runtime while connections are alive.
-    pub(crate) fn try_acquire(self: &Arc<Self>, now: std::time::Instant) -> Option<Lease<D>> {
+    /// An idle connection if there is one. Never waits; needs no runtime while connections are alive. The clock is asked only if it matters.
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Lease<D>> {
         loop {
             // Under contention, most come in vain: no need to lock to know that.
             if !self.has_idle.0.load(Relaxed) {
                 return None;
             }
             let mut state = self.lock();
-            let taken = state.core.take(now);
+            let taken = state.core.take_untimed().or_else(|| state.core.take(now()));
             self.has_idle.0.store(state.core.idle() > 0, Relaxed);
             drop(state);
             let held = taken?;
@@ -248,8 +248,11 @@ impl<D: Dial> Slots<D> {
         if held.conn.needs_settling() {
             return self.settle(held);
         }
-        let now = now();
-        let delivery = self.place(|core| core.release(now, held));
+        let held = if held.is_untimed() { self.lock().core.release_untimed(held) } else { Some(held) };
+        let delivery = held.and_then(|held| {
+            let now = now();
+            self.place(|core| core.release(now, held))
+        });
         self.deliver(delivery);
     }
 

@@ -101,7 +101,7 @@ impl Napkin {
             Step::Release(index) if !self.in_use.is_empty() => {
                 let held = self.in_use.remove(index % self.in_use.len());
                 let generation = held.generation;
-                let placed = self.core.release(self.now, held);
+                let placed = release(&mut self.core, self.now, held);
                 self.placed(placed, generation);
             }
             Step::Prove(index) if !self.in_use.is_empty() => {
@@ -192,7 +192,11 @@ impl Napkin {
         self.named += 1;
         let (name, deadline) = (self.named, Deadline::after(self.now, patience));
         let patience = Patience { deadline, ..patient(self.now, 0) };
-        match self.core.enter(self.now, patience, || name) {
+        let entered = match self.core.take_untimed() {
+            Some(held) => Ok(Entered::Took(held)),
+            None => self.core.enter(self.now, patience, || name),
+        };
+        match entered {
             Ok(Entered::Took(held)) => {
                 assert_eq!(self.idle.pop(), Some((held.conn, held.generation)), "the freshest");
                 self.in_use.push(held);

@@ -163,7 +163,8 @@ impl Simulation<'_> {
                 }
                 Event::Released(conn) => {
                     let held = self.held.remove(&conn).expect("held");
-                    let placed = self.core.release(self.instant(), held);
+                    let now = self.instant();
+                    let placed = release(&mut self.core, now, held);
                     self.placed(placed);
                 }
                 Event::Dialed(dial) => self.dialed(dial),
@@ -180,6 +181,9 @@ impl Simulation<'_> {
             includes_work: self.world.includes_work,
             shedding: Shedding::Predictive,
         };
+        if let Some(held) = self.core.take_untimed() {
+            return self.serve(index, held);
+        }
         match self.core.enter(now, patience, || index) {
             Ok(Entered::Took(held)) => self.serve(index, held),
             Ok(Entered::Waits(id)) => {
