@@ -44,7 +44,7 @@ async fn a_server_that_answers_and_fails_its_callers_is_probed_once_per_reset_ti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_500_callers_at_half_open_one_reaches_the_server() {
+async fn case_23_of_500_callers_at_half_open_one_reaches_the_server() {
     let config = BreakerConfig::default().reset_timeout(300 * MILLISECOND).reset_timeout_jitter(0);
     let pool = shared("stampede").await.max_size(10).breaker(config).retry(RetryConfig::off()).build().unwrap();
     pool.warm_up(10, LONG).await.unwrap();
