@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +88,9 @@ impl BreakerConfig {
     }
 
     /// Fewer calls than this in the window say nothing. Default 10. 0 is as 1.
+    ///
+    /// As many failures in a row, over at least the length of a bucket, open the circuit in any case, however much succeeded before: then
+    /// nothing succeeds any more. (Not as opossum.)
     pub fn volume_threshold(mut self, calls: u64) -> Self {
         self.settings.volume_threshold = calls;
         self
@@ -155,7 +159,7 @@ impl BreakerConfig {
 
     /// Runs `hook` after each change of state, on the thread whose call brought it about. No lock is held: it may ask the breaker. Default: none;
     /// several run in order. When two threads change the state at almost the same time, their hooks may overlap:
-    /// [`Transition::number`] tells which was first.
+    /// [`Transition::number`] tells which was first. One that panics harms nobody else.
     pub fn on_transition(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
         self.hooks.0.push(Arc::new(hook));
         self
@@ -239,7 +243,10 @@ pub(super) struct Hooks(Vec<Hook>);
 impl Hooks {
     pub(super) fn tell(&self, news: &[Transition]) {
         for transition in news {
-            self.0.iter().for_each(|hook| hook(transition));
+            for hook in &self.0 {
+                // One that panics has had its say on stderr, and harms neither the call that brought this about nor the other hooks.
+                let _ = catch_unwind(AssertUnwindSafe(|| hook(transition)));
+            }
         }
     }
 }

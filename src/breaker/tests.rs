@@ -416,3 +416,15 @@ fn goes_anywhere() {
     is_send(breaker.call(succeed()));
     is_send(breaker.try_acquire());
 }
+
+#[test]
+fn a_hook_that_panics_harms_nobody() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&told);
+    let config = BreakerConfig::default().on_transition(|_| panic!("a test")).on_transition(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let breaker = CircuitBreaker::new(config).unwrap();
+    breaker.force_open("a test");
+    assert_eq!((breaker.state(), told.load(Ordering::SeqCst)), (State::ForcedOpen, 1));
+}
