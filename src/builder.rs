@@ -315,7 +315,8 @@ impl PoolBuilder {
         let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
         let keeper = Keeper::new(self.breaker.probes());
         let follower = Arc::clone(&keeper);
-        let breaker = self.breaker.calls_may_take(query_timeout).on_transition(move |change| follower.follow(change));
+        let breaker = self.breaker.calls_may_take(query_timeout);
+        let breaker = breaker.on_transition_first(move |change| follower.follow(change));
         let breaker = CircuitBreaker::for_pool(breaker, self.machine)?;
         let witness = Arc::new(Witness::new(breaker, self.is_failure));
         let retries = self.retry.finish(now(), self.max_size)?;

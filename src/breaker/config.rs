@@ -165,6 +165,12 @@ impl BreakerConfig {
         self
     }
 
+    /// As [`on_transition`](Self::on_transition), before all others and for all news at once: whatever they do, even if one panics.
+    pub(crate) fn on_transition_first(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
+        self.hooks.0.insert(0, Arc::new(hook));
+        self
+    }
+
     /// How many calls may probe at once.
     pub(crate) fn probes(&self) -> usize {
         self.settings.permitted_probes as usize
@@ -242,8 +248,8 @@ pub(super) struct Hooks(Vec<Hook>);
 
 impl Hooks {
     pub(super) fn tell(&self, news: &[Transition]) {
-        for transition in news {
-            for hook in &self.0 {
+        for hook in &self.0 {
+            for transition in news {
                 // One that panics has had its say on stderr, and harms neither the call that brought this about nor the other hooks.
                 let _ = catch_unwind(AssertUnwindSafe(|| hook(transition)));
             }
