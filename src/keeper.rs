@@ -19,19 +19,22 @@ use crate::slots::{Look, Slots};
 /// Between two looks at the server; and how long one may take.
 pub(crate) const PACE: Duration = Duration::from_secs(1);
 
+/// After a look that found no way to the server: every slot was taken, by a dial just given up perhaps.
+const NO_WAY: Duration = Duration::from_millis(50);
+
 /// Follows the circuit breaker. Of the pool it holds nothing.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pool: OnceLock<(Weak<Slots<Dialer>>, Weak<Witness>)>,
     permitted_probes: usize,
     is_looking: AtomicBool,
-    last_look: Mutex<Option<Instant>>,
+    next_look: Mutex<Option<Instant>>,
 }
 
 impl Keeper {
     pub(crate) fn new(permitted_probes: usize) -> Arc<Self> {
-        let (is_looking, last_look) = (AtomicBool::new(false), Mutex::new(None));
-        Arc::new(Self { pool: OnceLock::new(), permitted_probes, is_looking, last_look })
+        let (is_looking, next_look) = (AtomicBool::new(false), Mutex::new(None));
+        Arc::new(Self { pool: OnceLock::new(), permitted_probes, is_looking, next_look })
     }
 
     /// What it keeps, known only now.
@@ -61,12 +64,13 @@ impl Keeper {
     async fn look_while_open(&self) {
         let mut dial = None;
         while self.open_pool().is_some() {
-            let next = self.last_look.lock().map(|last| last + PACE);
+            let next = *self.next_look.lock();
             if let Some(next) = next {
                 time::sleep_until(next).await;
             }
             let Some((slots, witness)) = self.open_pool() else { return };
-            *self.last_look.lock() = Some(Instant::now());
+            let begun = Instant::now();
+            *self.next_look.lock() = Some(begun + PACE);
             if dial.take().is_some_and(|dial| slots.look_away(dial)) {
                 witness.server_is_silent();
             }
@@ -74,7 +78,7 @@ impl Keeper {
                 Look::Answers => witness.server_answers(),
                 Look::Silent => witness.server_is_silent(),
                 Look::Dials(number) => dial = Some(number),
-                Look::Nothing => {}
+                Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
             }
         }
     }

@@ -105,6 +105,13 @@ impl Dials {
         self.give_up(|dial| dial.number == number);
     }
 
+    /// The oldest that is stuck and has not been given up, if there is one.
+    pub(super) fn give_a_stuck_one_up(&mut self, now: Instant) -> Option<u64> {
+        let stuck = self.under_way.iter().find(|dial| dial.is_stuck(now) && !dial.given_up)?.number;
+        self.give_one_up(stuck);
+        Some(stuck)
+    }
+
     pub(super) fn asking_again(&mut self) {
         self.asks_again = None;
     }

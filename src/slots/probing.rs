@@ -16,7 +16,7 @@ pub(crate) enum Look {
     Silent,
     /// A dial was begun. Who dials will be told how it ends.
     Dials(u64),
-    /// Every slot is in use, or a dial is under way already.
+    /// Every slot is in use, or a dial is under way already. If dials that are stuck have all of them, one is given up for the next look.
     Nothing,
 }
 
@@ -34,7 +34,17 @@ impl<D: Dial> Slots<D> {
             return Look::Silent;
         }
         let Ok(runtime) = Handle::try_current() else { return Look::Nothing };
-        let Some(number) = self.lock().core.begin_probe(now()) else { return Look::Nothing };
+        let mut state = self.lock();
+        let Some(number) = state.core.begin_probe(now()) else {
+            let in_the_way: Vec<_> = state.core.in_the_way(now()).into_iter().collect();
+            let dials = state.abort_dials(&in_the_way);
+            drop(state);
+            for dial in dials {
+                dial.abort();
+            }
+            return Look::Nothing;
+        };
+        drop(state);
         self.dial(Some((Begin { dials: number..number + 1, ask_again: None }, runtime)));
         Look::Dials(number)
     }

@@ -49,6 +49,11 @@ impl<C, W> Core<C, W> {
         may.then(|| self.dials.begin_probe(now, self.generation)).flatten()
     }
 
+    /// A dial to be given up, because it has said nothing for long and there is no room for a look.
+    pub(crate) fn in_the_way(&mut self, now: Instant) -> Option<u64> {
+        if self.taken() < self.limits.max_size { None } else { self.dials.give_a_stuck_one_up(now) }
+    }
+
     /// The dial has taken long enough. It keeps its slot until it has come to its end.
     pub(crate) fn give_up_dial(&mut self, dial: u64) {
         self.dials.give_one_up(dial);

@@ -127,3 +127,62 @@ async fn the_network_is_a_black_hole() {
     };
     survives("black hole", &proxy, (), stall, end).await;
 }
+
+/// The pool hears of every change, whatever else listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_panics_does_not_keep_the_pool_closed() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let has_panicked = Arc::new(AtomicBool::new(false));
+    let once = Arc::clone(&has_panicked);
+    let breaker = BreakerConfig::default().volume_threshold(1).on_transition(move |change| {
+        assert!(change.to != State::HalfOpen || once.swap(true, SeqCst), "a hook that panics");
+    });
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("panics").breaker(breaker).build().unwrap();
+    proxy.refuse().await;
+    eventually("the circuit opens", LONG, async || {
+        let _ = ask(&pool).await;
+        pool.breaker().state() == State::Open
+    })
+    .await;
+    proxy.accept().await;
+    // By its own look at the server: the dial panics that would have been the first connection.
+    eventually("the hook panics", LONG, async || has_panicked.load(SeqCst)).await;
+    eventually("a call succeeds", LONG, async || ask(&pool).await.is_ok()).await;
+    comes_to(&pool, State::Closed).await;
+}
+
+/// A dial that says nothing holds the only slot: it is given up for the next look, which comes no later for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_one_looks_as_often() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("one_looks").max_size(1).build().unwrap();
+    proxy.stall();
+    let begun = Instant::now();
+    pool.breaker().record_health_check(false);
+    eventually("a fifth look", LONG, async || proxy.accepted() >= 5).await;
+    let took = begun.elapsed();
+    println!("five looks in {took:.1?}");
+    assert!(took >= Duration::from_millis(3_900) && took < Duration::from_millis(6_000), "{took:?}");
+}
+
+/// Dials that nobody answers hold every slot, for longer than the outage lasts. They are given up for a look.
+#[tokio::test(flavor = "multi_thread")]
+async fn dials_that_hang_do_not_hide_a_server_that_is_back() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("hidden").max_size(2).connect_timeout(LONG);
+    let pool = pool.acquire_timeout(100 * MILLISECOND).build().unwrap();
+    proxy.stall();
+    let begun = Instant::now();
+    join_all([ask(&pool), ask(&pool)]).await;
+    assert_eq!(pool.status().dialing, 2);
+    pool.breaker().record_health_check(false);
+    eventually("both dials are under way", LONG, async || proxy.accepted() == 2).await;
+    proxy.stall_existing();
+    eventually("a call succeeds", LONG, async || ask(&pool).await.is_ok()).await;
+    let took = begun.elapsed();
+    println!("back after {took:.1?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
