@@ -346,7 +346,7 @@ impl<C, W> Core<C, W> {
             Phase::Open | Phase::Draining => Wanted {
                 dials: self.queue.len().max(self.wanted.saturating_sub(self.idle.len() + self.in_use)),
                 room: self.limits.max_size.saturating_sub(self.taken()),
-                at_once: self.held_back.unwrap_or(self.limits.max_connecting),
+                at_once: self.held_back.map_or(self.limits.max_connecting, |most| most.min(self.limits.max_connecting)),
             },
         };
         self.dials.begin(now, self.generation, wanted)

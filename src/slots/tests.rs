@@ -13,6 +13,7 @@ use crate::policy::{Deadline, Shedding};
 mod dead;
 mod deadlines;
 mod runtimes;
+mod threads;
 
 #[derive(Debug, Clone, Copy)]
 enum Outcome {

@@ -333,3 +333,11 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
     assert!(begin(&mut core, now).is_empty());
     assert_eq!(core.counts().closing, 0);
 }
+
+#[test]
+fn probes_dial_no_more_at_once_than_others() {
+    let (mut core, now) = limited(Limits { max_size: 5, max_waiting: 5, ..LIMITS });
+    core.hold_back(now, 1, Some(4));
+    "abcd".chars().for_each(|name| _ = wait(&mut core, now, name));
+    assert_eq!(begin(&mut core, now).len(), LIMITS.max_connecting);
+}
