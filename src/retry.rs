@@ -176,8 +176,9 @@ pub(crate) struct Retries {
 impl Retries {
     pub(crate) fn succeeded(&self, now: impl FnOnce() -> Instant) {
         if !self.is_full.load(Relaxed) {
-            let is_full = self.budget.lock().deposit(now());
-            self.is_full.store(is_full, Relaxed);
+            let mut budget = self.budget.lock();
+            // Under the lock: later, a retry may have been paid for in between.
+            self.is_full.store(budget.deposit(now()), Relaxed);
         }
     }
 
@@ -207,7 +208,9 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::sync::atomic::AtomicU32;
+    use std::thread;
 
     use backoff::backoff::{Backoff, Constant, Stop};
 
@@ -322,5 +325,31 @@ mod tests {
         let mut pauses = some.pauses();
         assert_eq!(some.pause(now, &stale, &mut pauses), Some(Duration::ZERO));
         assert_eq!(some.pause(now, &failed(now, 2), &mut pauses), None);
+    }
+
+    /// Else successes would bring nothing in for as long as there are no retries.
+    #[test]
+    fn the_hint_that_the_budget_is_full_is_never_wrong_for_long() {
+        let now = Instant::now();
+        let retries = RetryConfig::default().budget(10).finish(now, 10).unwrap();
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    barrier.wait();
+                    let _ = retries.pause(now, &failed(now, 1), &mut Pauses(None));
+                    barrier.wait();
+                }
+            });
+            for round in 0..20_000 {
+                while !retries.budget.lock().deposit(now) {}
+                retries.is_full.store(false, Relaxed);
+                barrier.wait();
+                retries.succeeded(|| now);
+                barrier.wait();
+                let is_full = retries.budget.lock().deposit(now);
+                assert!(is_full || !retries.is_full.load(Relaxed), "round {round}");
+            }
+        });
     }
 }
