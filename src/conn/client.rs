@@ -56,18 +56,18 @@ impl Trail {
 }
 
 /// A lease that is a probe of the circuit breaker's.
-struct Probe(Arc<Link>);
+struct Probe(Arc<Link>, u64);
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.end_probe();
+        self.0.end_probe(self.1);
     }
 }
 
 impl Client {
     pub(crate) fn new(lease: Lease<Dialer>, terms: Terms, ticket: Ticket) -> Self {
-        lease.link.admitted(ticket);
-        let probe = ticket.is_probe().then(|| Probe(Arc::clone(&lease.link)));
+        let admitted = lease.link.admitted(ticket);
+        let probe = ticket.is_probe().then(|| Probe(Arc::clone(&lease.link), admitted));
         Self { lease, terms, _probe: probe }
     }
 

@@ -35,9 +35,13 @@ pub(super) struct Link {
     /// Writes attempted before that.
     untracked_from: AtomicU64,
     witness: Arc<Witness>,
-    /// The lease's [`Ticket`], as a word. A probe's is taken out when it is recorded.
+    /// The lease's [`Ticket`], as a word, and above it the lease's number. A probe's is taken out when it is recorded.
     ticket: AtomicU64,
+    leases: AtomicU64,
 }
+
+/// The number of a lease has so many bits: its predecessor has long ended when it comes round.
+const LEASE_BITS: u32 = 16;
 
 impl Link {
     pub(super) fn new(wire: Arc<Wire>, pulse: Arc<Pulse>, canceller: Canceller, handling: &Handling) -> Self {
@@ -52,30 +56,41 @@ impl Link {
             untracked_from: AtomicU64::new(0),
             witness: Arc::clone(&handling.witness),
             ticket: AtomicU64::new(0),
+            leases: AtomicU64::new(0),
         }
     }
 
-    /// A lease begins. Stored only when it differs: usually it is as before, and a store would take the cache line along from processor to processor.
-    pub(super) fn admitted(&self, ticket: Ticket) {
-        let bits = ticket.to_bits();
-        if self.ticket.load(Relaxed) != bits {
-            self.ticket.store(bits, Relaxed);
+    /// A lease begins. Returns what ends it, if it is a probe. Stored only when it differs: usually it is as before, and a store would take the cache
+    /// line along from processor to processor.
+    pub(super) fn admitted(&self, ticket: Ticket) -> u64 {
+        let lease = if ticket.is_probe() { self.leases.fetch_add(1, Relaxed) % (1 << LEASE_BITS) } else { 0 };
+        let word = ticket.to_bits() << LEASE_BITS | lease;
+        if self.ticket.load(Relaxed) != word {
+            self.ticket.store(word, Relaxed);
         }
+        word
     }
 
-    /// A lease that was a probe ends. If nothing was recorded, another may be let out.
-    pub(super) fn end_probe(&self) {
-        let ticket = Ticket::from_bits(self.ticket.swap(0, Relaxed));
-        self.witness.breaker().release(now(), ticket);
+    /// A lease that was a probe ends. If nothing was recorded, another may be let out. The connection may have gone to the next lease by now, whose
+    /// ticket stays.
+    pub(super) fn end_probe(&self, word: u64) {
+        if self.take(word) {
+            self.witness.breaker().release(now(), Ticket::from_bits(word >> LEASE_BITS));
+        }
     }
 
     /// Tells the breaker how something went, on behalf of the lease. The first thing that a probe tells is all that counts of it.
     pub(super) fn tell(&self, tell: impl FnOnce(&Witness, Ticket)) {
-        let ticket = Ticket::from_bits(self.ticket.load(Relaxed));
-        let is_told = ticket.is_probe() && Ticket::from_bits(self.ticket.swap(0, Relaxed)) != ticket;
+        let word = self.ticket.load(Relaxed);
+        let ticket = Ticket::from_bits(word >> LEASE_BITS);
+        let is_told = ticket.is_probe() && !self.take(word);
         if !is_told {
             tell(&self.witness, ticket);
         }
+    }
+
+    fn take(&self, word: u64) -> bool {
+        self.ticket.compare_exchange(word, 0, Relaxed, Relaxed).is_ok()
     }
 
     /// A lease ends that may have been used directly: what came of it is known as far as the connection shows it.
@@ -117,13 +132,15 @@ impl Link {
         self.calls.set_outdated(false);
     }
 
-    /// Whether another transaction was in the way, or a statement was outdated or lost: the whole may succeed if it runs again.
-    pub(super) fn may_run_again(&self) -> bool {
+    /// Whether another transaction was in the way, or a statement was outdated or lost: the whole may succeed if it runs again. Unless a part of it was
+    /// committed by hand: `commits` had been heard before.
+    pub(super) fn may_run_again(&self, commits: u64) -> bool {
         let is_transient = |state: SqlState| {
             let failure = Failure::answered(state.code());
             failure.is_conflict() || failure.heal().is_some()
         };
-        self.calls.were_outdated() || self.wire.last_error().is_some_and(is_transient)
+        let is_whole = self.wire.commits() == commits;
+        is_whole && (self.calls.were_outdated() || self.wire.last_error().is_some_and(is_transient))
     }
 
     /// Errors of the server, and statements that timed out, since start-up.

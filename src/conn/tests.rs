@@ -15,9 +15,10 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use self::support::Throwaway;
+use super::calls::queries::now;
 use super::wire::{Tag, TransactionStatus, Wire};
 use super::*;
-use crate::breaker::{BreakerConfig, CircuitBreaker};
+use crate::breaker::{BreakerConfig, CircuitBreaker, Export, State};
 use crate::slots::Dial as _;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -33,7 +34,11 @@ async fn shared() -> Box<Conn> {
 }
 
 async fn connect(server: &Throwaway) -> Box<Conn> {
-    let breaker = CircuitBreaker::new(BreakerConfig::default()).unwrap();
+    connect_with(server, BreakerConfig::default()).await
+}
+
+async fn connect_with(server: &Throwaway, breaker: BreakerConfig) -> Box<Conn> {
+    let breaker = CircuitBreaker::new(breaker).unwrap();
     let witness = Arc::new(Witness::new(breaker, None));
     let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, witness);
     Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
@@ -417,4 +422,27 @@ fn a_runtime_that_ends_is_the_cause() {
         assert_eq!(said, "the runtime that drove the connection ended");
         assert!(!conn.link.pulse.quiet().await);
     });
+}
+
+/// A lease is given to the next before the last of it is dropped.
+#[tokio::test]
+async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
+    let conn = connect_with(shared_server().await, BreakerConfig::default().permitted_probes(2)).await;
+    let (link, breaker) = (&conn.link, conn.handling.witness.breaker());
+    breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
+    let answered = || link.tell(|witness, ticket| witness.answered(now(), ticket, Duration::ZERO));
+    let first = link.admitted(breaker.admit(now).unwrap());
+    answered();
+    let second = link.admitted(breaker.admit(now).unwrap());
+    link.end_probe(first);
+    assert_eq!(breaker.snapshot().probes, 1);
+    answered();
+    link.end_probe(second);
+    assert_eq!(breaker.state(), State::Closed);
+
+    breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
+    let silent = link.admitted(breaker.admit(now).unwrap());
+    link.end_probe(silent);
+    answered();
+    assert_eq!((breaker.snapshot().probes, breaker.state()), (0, State::HalfOpen), "it has said nothing in time");
 }
