@@ -194,6 +194,14 @@ impl Error {
         }
     }
 
+    /// Something of the call has been committed before it failed.
+    pub(crate) fn after_a_commit(mut self) -> Self {
+        if let Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } = &mut self {
+            *effect = Effect::Unknown;
+        }
+        self
+    }
+
     /// Which error it is, as a plain word.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -246,8 +254,9 @@ impl Error {
             Self::Connect { source, .. } => source.retry(),
             Self::QueryTimeout { effect: Effect::Unknown, .. } => Retry::NewConnection(Condition::IfIdempotent),
             Self::Postgres { source, effect, lost } => {
-                let may_have_been_written = *effect == Effect::Unknown;
-                driver::failure(source, may_have_been_written, Phase::Autocommit, lost.as_deref()).retry()
+                let may_be_applied = *effect == Effect::Unknown;
+                let retry = driver::failure(source, may_be_applied, Phase::Autocommit, lost.as_deref()).retry();
+                if may_be_applied { retry.if_idempotent() } else { retry }
             }
             _ => Retry::Never,
         }

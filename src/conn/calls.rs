@@ -131,6 +131,8 @@ pub(crate) struct Flight {
     link: Arc<Link>,
     /// Writes attempted before it began.
     attempts: u64,
+    /// Commits heard before it began.
+    commits: u64,
     begun: Instant,
     terms: Terms,
     /// Whether it began within a transaction.
@@ -152,8 +154,8 @@ impl Flight {
         state.under_way += 1;
         link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
-        let (link, attempts) = (Arc::clone(link), link.wire.attempts());
-        Some(Self { link, attempts, begun: now(), terms, was_open, is_answered: false })
+        let (link, attempts, commits) = (Arc::clone(link), link.wire.attempts(), link.wire.commits());
+        Some(Self { link, attempts, commits, begun: now(), terms, was_open, is_answered: false })
     }
 
     /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see
@@ -175,6 +177,7 @@ impl Flight {
     pub(super) fn anew(mut self) -> Self {
         self.was_open = self.link.wire.status() != TransactionStatus::Idle;
         self.attempts = self.link.wire.attempts();
+        self.commits = self.link.wire.commits();
         self
     }
 
@@ -263,6 +266,8 @@ impl Flight {
         } else {
             Error::of_statement(error, was_written, phase, lost)
         };
+        // Another call on this connection may have done it: then this one is on the safe side.
+        let error = if link.wire.commits() == self.commits { error } else { error.after_a_commit() };
         if !was_ended_by_us {
             link.tell(|witness, ticket| witness.failed(now, ticket, verdict, &error, after));
         }

@@ -95,6 +95,8 @@ struct Core {
     open_savepoints: AtomicU64,
     /// Numbers them.
     savepoints: AtomicU64,
+    /// Commits heard before it began.
+    commits: u64,
 }
 
 impl Client {
@@ -119,7 +121,9 @@ impl Client {
         self.set_transaction();
         self.conn().link.forget_failures();
         let forgiven = AtomicU64::new(self.conn().link.failures());
-        let core = Core { client: self, forgiven, open_savepoints: AtomicU64::new(0), savepoints: AtomicU64::new(0) };
+        let commits = self.conn().link.wire.commits();
+        let (open_savepoints, savepoints) = (AtomicU64::new(0), AtomicU64::new(0));
+        let core = Core { client: self, forgiven, open_savepoints, savepoints, commits };
         Ok(Transaction { core: Arc::new(core) })
     }
 }
@@ -138,15 +142,15 @@ impl Transaction {
 
     /// Also tells whether another transaction was in the way.
     pub(crate) async fn commit_or_not(self) -> (Result<(), Error>, bool) {
-        let link = Arc::clone(&self.core.client.conn().link);
+        let (link, commits) = (Arc::clone(&self.core.client.conn().link), self.core.commits);
         let committed = self.try_commit().await;
         let may_run_again = committed.as_ref().is_err_and(|error| error.effect() == Effect::NotApplied);
-        (committed, may_run_again && link.may_run_again())
+        (committed, may_run_again && link.may_run_again(commits))
     }
 
     /// Whether another transaction was in the way, or a statement was outdated, by the last error of the server.
     pub(crate) fn may_run_again(&self) -> bool {
-        self.core.client.conn().link.may_run_again()
+        self.core.client.conn().link.may_run_again(self.core.commits)
     }
 
     async fn try_commit(self) -> Result<(), Error> {
@@ -167,7 +171,7 @@ impl Transaction {
                 }
             }
             Ok(Err(error)) => Err(flight.explain_commit(error).await),
-            Err(_) => Err(Error::CommitUnknown { source: None, lost: None }),
+            Err(_) => Err(flight.commit_timed_out()),
         }
     }
 

@@ -66,6 +66,7 @@ pub(crate) struct Wire {
     status: AtomicU8,
     tag: AtomicU8,
     errors: AtomicU64,
+    commits: AtomicU64,
     last_error: AtomicU64,
     parameters: AtomicU64,
     has_touched_session: AtomicBool,
@@ -117,6 +118,11 @@ impl Wire {
     /// How many errors the server has reported since start-up.
     pub(crate) fn errors(&self) -> u64 {
         self.errors.load(Acquire)
+    }
+
+    /// How many times the server has committed something by a command of its own, since start-up. What procedures commit is not seen.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Acquire)
     }
 
     /// The SQLSTATE of the last error, since [`forget_error`](Self::forget_error). Errors of a transaction that had failed already do not count:
@@ -270,6 +276,7 @@ impl Listener {
         wire.status.store(heard.status as u8, Release);
         wire.tag.store(heard.tag as u8, Release);
         wire.errors.store(heard.errors, Release);
+        wire.commits.store(heard.commits, Release);
         if let Some([a, b, c, d, e]) = heard.error.take() {
             wire.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);
         }

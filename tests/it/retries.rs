@@ -234,3 +234,46 @@ async fn a_fallback_answers_when_the_database_does_not() {
     assert_eq!(ask("SELECT 1").await.unwrap_err().kind(), ErrorKind::CircuitOpen, "nothing was at hand");
     assert_eq!(asked.load(SeqCst), 2);
 }
+
+/// What comes after a COMMIT fails. The rest has been applied, and runs again only if it may.
+#[tokio::test]
+async fn a_batch_that_has_committed_is_not_done_again() {
+    let pool = shared("committed").await.retry(quick()).build().unwrap();
+    let counter = Counter::new("committed_part").await;
+    let server = Server::shared().await;
+    server.execute("DROP TABLE IF EXISTS committed; CREATE TABLE committed (n int)").await;
+    for state in ["40001", "55P03", "53100"] {
+        let sql = format!("BEGIN; INSERT INTO committed VALUES (1); COMMIT; {}", counter.failing(state));
+        let error = pool.batch_execute(&sql).await.unwrap_err();
+        assert_eq!(error.effect(), failfast::Effect::Unknown);
+        let error = pool.call().simple_query(&sql).await.unwrap_err();
+        assert_eq!(error.sqlstate().unwrap().code(), state);
+    }
+    assert_eq!(server.scalar("SELECT count(*) FROM committed").await, "6", "each once");
+
+    let sql = format!("INSERT INTO committed VALUES (2); COMMIT; {}", counter.failing("40001"));
+    pool.call().idempotent().batch_execute(&sql).await.unwrap_err();
+    assert_eq!(server.scalar("SELECT count(*) FROM committed WHERE n = 2").await, "3", "as allowed");
+    let sql = format!("BEGIN; INSERT INTO committed VALUES (3); ROLLBACK; {}", counter.failing("40001"));
+    let before = counter.seen().await;
+    pool.batch_execute(&sql).await.unwrap_err();
+    assert_eq!(counter.seen().await, before + 3, "nothing was committed");
+}
+
+#[tokio::test]
+async fn a_transaction_that_was_committed_by_hand_is_not_run_again() {
+    let pool = shared("by_hand").await.retry(quick()).build().unwrap();
+    let counter = Counter::new("by_hand_part").await;
+    let server = Server::shared().await;
+    server.execute("DROP TABLE IF EXISTS by_hand; CREATE TABLE by_hand (n int)").await;
+    let failing = counter.failing("40001");
+    let run = pool.transaction(|tx| {
+        let failing = &failing;
+        async move {
+            tx.batch_execute("INSERT INTO by_hand VALUES (1); COMMIT; BEGIN").await?;
+            tx.batch_execute(failing).await
+        }
+    });
+    run.await.unwrap_err();
+    assert_eq!(server.scalar("SELECT count(*) FROM by_hand").await, "1");
+}

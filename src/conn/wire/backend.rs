@@ -21,6 +21,8 @@ pub(super) struct Heard {
     pub(super) status: TransactionStatus,
     pub(super) tag: Tag,
     pub(super) errors: u64,
+    /// Commands that applied for good what went before.
+    pub(super) commits: u64,
     /// The SQLSTATE of the last error that is not only the echo of an earlier one; until it is taken.
     pub(super) error: Option<[u8; 5]>,
     pub(super) parameters: u64,
@@ -52,6 +54,7 @@ impl Heard {
                 let tag = body.split(|byte| *byte == 0).next().unwrap_or_default();
                 self.tag = Tag::of(tag);
                 self.touched_session |= leaves_something(tag);
+                self.commits += u64::from(tag.starts_with(b"COMMIT") || tag == b"PREPARE TRANSACTION");
                 ledger.command_complete_read();
             }
             b'G' => ledger.copy_in_response_read(),

@@ -7,13 +7,13 @@ use super::{Event, Failure, Meaning, Phase, Severity};
 
 /// Whether a failed call can have changed anything in the database.
 ///
-/// What a procedure or a batch committed by itself before it failed is not undone, and not meant here.
+/// What a procedure committed by itself before it failed is not undone, and not meant here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
     /// Certainly nothing was applied: it may run again.
     NotApplied,
-    /// It may have been applied, wholly. Only what may run twice may run again.
+    /// It may have been applied, wholly; a batch with a COMMIT in it, in part. Only what may run twice may run again.
     Unknown,
 }
 
@@ -26,6 +26,18 @@ pub(crate) enum Retry {
     NewConnection(Condition),
     /// On a server of another role.
     OtherHost(Condition),
+}
+
+impl Retry {
+    /// The same, of what may have been applied.
+    pub(crate) fn if_idempotent(self) -> Self {
+        match self {
+            Self::Never => Self::Never,
+            Self::SameConnection(_) => Self::SameConnection(Condition::IfIdempotent),
+            Self::NewConnection(_) => Self::NewConnection(Condition::IfIdempotent),
+            Self::OtherHost(_) => Self::OtherHost(Condition::IfIdempotent),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,10 +167,7 @@ impl Failure<'_> {
         match (self.effect(), retry) {
             (Effect::NotApplied, retry) => retry,
             (Effect::Unknown, _) if self.phase == Phase::Commit => Retry::Never,
-            (Effect::Unknown, Retry::Never) => Retry::Never,
-            (Effect::Unknown, Retry::SameConnection(_)) => Retry::SameConnection(IfIdempotent),
-            (Effect::Unknown, Retry::NewConnection(_)) => Retry::NewConnection(IfIdempotent),
-            (Effect::Unknown, Retry::OtherHost(_)) => Retry::OtherHost(IfIdempotent),
+            (Effect::Unknown, retry) => retry.if_idempotent(),
         }
     }
 
