@@ -275,6 +275,14 @@ impl Flight {
         error
     }
 
+    /// As [`timed_out`](Self::timed_out), for a COMMIT.
+    pub(super) fn commit_timed_out(self) -> Error {
+        let (now, error) = (now(), Error::CommitUnknown { source: None, lost: None });
+        let took = now.saturating_duration_since(self.begun);
+        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
+        error
+    }
+
     /// The call is given up.
     pub(super) fn timed_out(self) -> Error {
         // There will be no COMMIT.

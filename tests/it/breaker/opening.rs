@@ -173,3 +173,22 @@ async fn eventually_get(pool: &Pool) -> failfast::Client {
     };
     timeout(LONG, got).await.unwrap()
 }
+
+/// As when a synchronous standby is gone: statements are well, and no COMMIT is answered.
+#[tokio::test]
+async fn a_commit_that_is_not_answered_in_time_counts() {
+    Server::shared()
+        .await
+        .execute(
+            "CREATE TABLE hangs (n int);
+            CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3); RETURN NULL; END';
+            CREATE CONSTRAINT TRIGGER hang AFTER INSERT ON hangs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION hang()",
+        )
+        .await;
+    let pool = shared("hangs").await.query_timeout(200 * MILLISECOND).build().unwrap();
+    let work = async |tx: failfast::Transaction| tx.batch_execute("INSERT INTO hangs VALUES (1)").await;
+    let error = pool.transaction(work).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CommitUnknown);
+    assert_eq!(pool.breaker().snapshot().counts.failures, 1);
+}
