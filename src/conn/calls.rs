@@ -40,6 +40,8 @@ struct State {
     given_up: bool,
     /// The statements given up are being stopped, in the background.
     is_stopping: bool,
+    /// A call has the connection to itself.
+    is_exclusive: bool,
     /// A cancel was sent, and no statement has passed since: it might yet hit the next.
     may_hit: bool,
     /// A call given up may have begun a transaction.
@@ -49,6 +51,12 @@ struct State {
     was_outdated: bool,
     /// What the last failure said of another try of the whole call.
     retry: Retry,
+}
+
+impl State {
+    fn may_begin(&self) -> bool {
+        !self.is_stopping && !self.is_exclusive
+    }
 }
 
 impl Calls {
@@ -110,19 +118,37 @@ impl Calls {
         (state.may_hit, state.may_be_open) = (false, false);
     }
 
-    /// Waits while calls given up are being stopped in the background.
+    /// Waits while calls given up are being stopped in the background, or one has the connection to itself.
     pub(super) async fn stopped(&self) {
         loop {
             let stopped = self.stopped.notified();
-            if !self.lock().is_stopping {
+            if self.lock().may_begin() {
                 return;
             }
             stopped.await;
         }
     }
 
+    /// For the only call under way: no other begins while this is held. `None` if there are others.
+    pub(super) fn exclude_others(&self) -> Option<Exclusive<'_>> {
+        let mut state = self.lock();
+        let may = state.under_way == 1 && !state.is_exclusive;
+        state.is_exclusive |= may;
+        may.then(|| Exclusive(self))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The only call under way on a connection, for as long as this lives.
+pub(super) struct Exclusive<'a>(&'a Calls);
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_exclusive = false;
+        self.0.stopped.notify_waiters();
     }
 }
 
@@ -148,7 +174,7 @@ impl Flight {
     }
 
     fn begin_in(state: &mut State, link: &Arc<Link>, terms: Terms) -> Option<Self> {
-        if state.given_up || state.is_stopping {
+        if state.given_up || !state.may_begin() {
             return None;
         }
         state.under_way += 1;

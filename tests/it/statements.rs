@@ -98,3 +98,27 @@ async fn an_uncached_call_given_up_leaves_no_transaction_open() {
     drop(client);
     assert_eq!(server.scalar("SELECT count(*) FROM learning WHERE n > 1000").await, "20");
 }
+
+/// The types of a statement are asked for in a transaction that is rolled back. Nothing else is to be in it.
+#[tokio::test]
+async fn what_runs_beside_a_statement_whose_types_are_asked_for_is_not_rolled_back() {
+    let server = Server::shared().await;
+    server.execute("DROP TABLE IF EXISTS beside; CREATE TABLE beside (n int)").await;
+    let pool = shared("beside").await.build().unwrap();
+    let client = pool.call().uncached().get().await.unwrap();
+    let insert = "INSERT INTO beside VALUES (1)";
+    client.execute(insert, &[]).await.unwrap();
+    for n in 0..20 {
+        let new = format!("SELECT {n}");
+        let (asked, inserted) = tokio::join!(biased; client.query(&new, &[]), client.execute(insert, &[]));
+        assert_eq!((asked.unwrap().len(), inserted.unwrap()), (1, 1));
+        let wrong = format!("SELECT {n} FROM nowhere");
+        let (asked, inserted) = tokio::join!(biased; client.query(&wrong, &[]), client.batch_execute(insert));
+        asked.unwrap_err();
+        inserted.unwrap();
+        let new = format!("SELECT {n} + 0");
+        let (inserted, asked) = tokio::join!(biased; client.batch_execute(insert), client.query(&new, &[]));
+        assert!(inserted.is_ok() && asked.is_ok());
+    }
+    assert_eq!(server.scalar("SELECT count(*) FROM beside").await, "61");
+}

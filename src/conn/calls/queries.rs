@@ -273,7 +273,7 @@ impl Client {
     {
         let conn = self.conn();
         let source = statement.source();
-        conn.statements.run(self.driver(), &conn.link.wire, source, self.terms().is_cached, run).await
+        conn.statements.run(self.driver(), &conn.link, source, self.terms().is_cached, run).await
     }
 }
 

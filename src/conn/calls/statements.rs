@@ -5,7 +5,8 @@
 //! is lost then, and has to be run again as a whole.
 //!
 //! Without a cache nothing is left behind on the server: each statement goes there in one message group, with the types of its parameters.
-//! Those are learned once, in a transaction of its own, so that a pooler in transaction mode sees a whole.
+//! Those are learned once, in a transaction of its own, so that a pooler in transaction mode sees a whole; unless other calls are under way on the
+//! connection, which that would undo.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,7 +16,8 @@ use lru::LruCache;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Statement};
 
-use crate::conn::wire::{TransactionStatus, Wire};
+use crate::conn::link::Link;
+use crate::conn::wire::TransactionStatus;
 use crate::error::driver::failure;
 use crate::policy::{Heal, Phase};
 
@@ -96,7 +98,7 @@ impl Statements {
     pub(crate) async fn run<'a, T, F>(
         &self,
         client: &Client,
-        wire: &Wire,
+        link: &Link,
         source: Source<'a>,
         is_cached: bool,
         run: impl Fn(Form<'a>) -> F,
@@ -109,10 +111,10 @@ impl Statements {
             Source::Sql(sql) => sql,
         };
         if !is_cached || !self.is_caching {
-            let types = self.types(client, wire, sql).await?;
+            let types = self.types(client, link, sql).await?;
             return run(Form::Typed(sql, types)).await;
         }
-        let was_idle = wire.status() == TransactionStatus::Idle;
+        let was_idle = link.wire.status() == TransactionStatus::Idle;
         let statement = self.prepare(client, sql).await?;
         match run(Form::Prepared(statement)).await {
             Err(error) if self.has_lost(sql, &error) && was_idle => {
@@ -163,11 +165,13 @@ impl Statements {
         true
     }
 
-    async fn types(&self, client: &Client, wire: &Wire, sql: &str) -> Result<Arc<[Type]>, Error> {
+    async fn types(&self, client: &Client, link: &Link, sql: &str) -> Result<Arc<[Type]>, Error> {
         if let Some(types) = self.lock().types.get(sql) {
             return Ok(Arc::clone(types));
         }
-        let types: Arc<[Type]> = if wire.status() == TransactionStatus::Idle {
+        // What others did in it would be undone with it.
+        let alone = link.calls.exclude_others().filter(|_| link.wire.status() == TransactionStatus::Idle);
+        let types: Arc<[Type]> = if alone.is_some() {
             client.batch_execute("BEGIN").await?;
             let prepared = client.prepare(sql).await;
             // Dropped before the end, so that the same server forgets it.
@@ -177,6 +181,7 @@ impl Statements {
         } else {
             client.prepare(sql).await?.params().into()
         };
+        drop(alone);
         self.lock().types.push(sql.into(), Arc::clone(&types));
         Ok(types)
     }
