@@ -262,18 +262,18 @@ async fn a_batch_that_has_committed_is_not_done_again() {
 
 #[tokio::test]
 async fn a_transaction_that_was_committed_by_hand_is_not_run_again() {
-    let pool = shared("by_hand").await.retry(quick()).build().unwrap();
-    let counter = Counter::new("by_hand_part").await;
+    let pool = shared("hand_committed").await.retry(quick()).build().unwrap();
+    let counter = Counter::new("hand_committed_part").await;
     let server = Server::shared().await;
-    server.execute("DROP TABLE IF EXISTS by_hand; CREATE TABLE by_hand (n int)").await;
+    server.execute("DROP TABLE IF EXISTS hand_committed; CREATE TABLE hand_committed (n int)").await;
     let failing = counter.failing("40001");
     let run = pool.transaction(|tx| {
         let failing = &failing;
         async move {
-            tx.batch_execute("INSERT INTO by_hand VALUES (1); COMMIT; BEGIN").await?;
+            tx.batch_execute("INSERT INTO hand_committed VALUES (1); COMMIT; BEGIN").await?;
             tx.batch_execute(failing).await
         }
     });
     run.await.unwrap_err();
-    assert_eq!(server.scalar("SELECT count(*) FROM by_hand").await, "1");
+    assert_eq!(server.scalar("SELECT count(*) FROM hand_committed").await, "1");
 }
