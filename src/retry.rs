@@ -19,9 +19,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 /// [`Pool::transaction`](crate::Pool::transaction)), never single statements of a [`Client`](crate::Client).
 ///
 /// Tried again is only what was certainly not applied: the database was not reached, or was full (53300) or not ready (57P03); the connection
-/// had been dead before anything was written; another transaction was in the way (40001, 40P01). With
-/// [`Call::idempotent`](crate::Call::idempotent) also what may have been applied. Never a COMMIT that was not answered, and never
-/// what the pool itself refused.
+/// had been dead before anything was written; a [transaction](crate::Pool::transaction), as a whole, when another one was in the way (40001, 40P01).
+/// With [`Call::idempotent`](crate::Call::idempotent) also what may have been applied, and single statements that lost a conflict or found something in
+/// use: a procedure may have committed before. Never a COMMIT that was not answered, and never what the pool itself refused.
 ///
 /// No attempt begins that could not be done before the call's deadline. Between attempts nothing is held; each passes the circuit breaker and the
 /// queue like a new call.
