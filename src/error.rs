@@ -19,7 +19,7 @@ pub use self::connect::{ConnectError, ConnectErrorKind};
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub use self::reason::{AbortReason, ShedReason};
-use crate::policy::{Condition, Effect, Phase, Retry};
+use crate::policy::{Condition, Effect, Phase, Retry, Verdict};
 use crate::status::Status;
 
 /// Why a call on the pool failed.
@@ -84,7 +84,7 @@ pub enum Error {
 
     /// The circuit breaker is open: too many calls on the database failed lately, so it was not asked. See
     /// [`Pool::breaker`](crate::Pool::breaker).
-    #[error("refused at once: the circuit is open, as too many calls on the database failed{}", connect::trailer(.last_connect_error))]
+    #[error("refused at once: the circuit is open{}", connect::trailer(.last_connect_error))]
     #[non_exhaustive]
     CircuitOpen {
         /// When to ask again. The pool looks after the server itself, and may be back earlier.
@@ -202,6 +202,17 @@ impl Error {
         self
     }
 
+    /// It was a BEGIN: nothing of the transaction can have been applied.
+    pub(crate) fn of_begin(self) -> Self {
+        match self {
+            Self::QueryTimeout { operation, after, process_id, .. } => {
+                Self::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied }
+            }
+            Self::Postgres { source, lost, .. } => Self::Postgres { source, effect: Effect::NotApplied, lost },
+            other => other,
+        }
+    }
+
     /// Which error it is, as a plain word.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -284,7 +295,7 @@ impl Error {
     }
 
     /// Whether the database gave no answer: the call was refused, the circuit is open, no connection came in time, the statement was too
-    /// slow, or its connection was lost. An answer from elsewhere may do ([`Call::fallback`](crate::Call::fallback)).
+    /// slow, its connection was lost, or the server is shutting down or out of resources. An answer from elsewhere may do ([`Call::fallback`](crate::Call::fallback)).
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Shed { .. }
@@ -294,7 +305,10 @@ impl Error {
             | Self::QueryTimeout { .. }
             | Self::Busy { .. }
             | Self::Closed => true,
-            Self::Postgres { source, .. } => source.is_closed(),
+            Self::Postgres { source, lost, .. } => {
+                let failure = driver::failure(source, true, Phase::Autocommit, lost.as_deref());
+                failure.is_unreachable() || failure.verdict() == Verdict::Failure
+            }
             Self::TransactionAborted { .. } | Self::CommitUnknown { .. } => false,
         }
     }

@@ -42,6 +42,26 @@ impl Seen {
         Self { retry, was_stale, timed_out: trail.has_timed_out(), is_free: false }
     }
 
+    /// Whether it may have been applied.
+    fn is_doubtful(self) -> bool {
+        let (Retry::SameConnection(condition) | Retry::NewConnection(condition) | Retry::OtherHost(condition)) =
+            self.retry
+        else {
+            return false;
+        };
+        condition == Condition::IfIdempotent
+    }
+
+    /// The error, if what it stands for may have been applied.
+    fn doubt<E>(self, error: E) -> Option<E> {
+        self.is_doubtful().then_some(error)
+    }
+
+    /// Of the last error and an earlier one, the one that says what has become of the whole call: a refusal says nothing of what was sent before.
+    fn last_word<E>(self, error: E, doubt: Option<E>) -> E {
+        if self.is_doubtful() { error } else { doubt.unwrap_or(error) }
+    }
+
     pub(super) fn of(error: &Error) -> Self {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
         Self { retry: error.retry(), was_stale: error.was_stale(), timed_out, is_free: false }
@@ -102,21 +122,25 @@ impl Call<'_> {
     where
         Fut: Future<Output = Result<T, Error>>,
     {
-        let mut attempts = Attempts::of(self);
+        let (mut attempts, mut doubt) = (Attempts::of(self), None);
         loop {
             let call = attempts.next();
             let result = match call.get().await {
                 Ok(client) => work(client).await,
                 Err(error) => Err(error),
             };
-            match result {
+            let error = match result {
                 Ok(value) => {
                     attempts.succeeded();
                     return Ok(value);
                 }
-                Err(error) if attempts.go_on(Seen::of(&error)).await => {}
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            let seen = Seen::of(&error);
+            if !attempts.go_on(seen).await {
+                return Err(seen.last_word(error, doubt));
             }
+            doubt = seen.doubt(error).or(doubt);
         }
     }
 
@@ -150,7 +174,7 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let mut attempts = Attempts::of(self);
+        let (mut attempts, mut doubt) = (Attempts::of(self), None);
         loop {
             let (result, seen) = match attempts.next().get().await {
                 Ok(client) => {
@@ -170,8 +194,9 @@ impl Call<'_> {
                 }
                 Err(error) => {
                     if !attempts.go_on(seen).await {
-                        return Err(error);
+                        return Err(seen.last_word(error, doubt));
                     }
+                    doubt = seen.doubt(error).or(doubt);
                 }
             }
         }

@@ -117,7 +117,7 @@ impl Client {
     ///
     /// As every call.
     pub async fn transaction_with(mut self, options: TransactionOptions) -> Result<Transaction, Error> {
-        self.batch_execute(&options.begin()).await?;
+        self.batch_execute(&options.begin()).await.map_err(Error::of_begin)?;
         self.set_transaction();
         self.conn().link.forget_failures();
         let forgiven = AtomicU64::new(self.conn().link.failures());

@@ -21,6 +21,7 @@
 
 mod admission;
 mod changes;
+mod untimed;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -31,9 +32,6 @@ use crate::policy::{Deadline, Forecast, Patience};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
-
-/// While there is plenty, one in so many is timed.
-const TIMED: u8 = 8;
 
 /// The bounds that a core keeps, and the time that callers are expected to have.
 #[derive(Debug, Clone, Copy)]
@@ -198,33 +196,6 @@ impl<C, W> Core<C, W> {
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
         if self.phase == Phase::Open { self.take_idle(now) } else { None }
-    }
-
-    /// [`take`](Self::take) without a look at the clock, while there is more than one idle: then nothing depends on it. `None` as well for one in a few,
-    /// so that it is known how long connections are held.
-    pub(crate) fn take_untimed(&mut self) -> Option<Held<C>> {
-        if self.phase != Phase::Open || self.idle.len() < 2 {
-            return None;
-        }
-        self.untimed = (self.untimed + 1) % TIMED;
-        if self.untimed == 0 {
-            return None;
-        }
-        let (conn, generation) = self.idle.pop()?;
-        self.in_use += 1;
-        Some(Held { conn, since: None, generation, is_unproven: false })
-    }
-
-    /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
-    pub(crate) fn release_untimed(&mut self, held: Held<C>) -> Option<Held<C>> {
-        let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
-        let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == Phase::Open;
-        if !is_plain || is_over || held.generation != self.generation {
-            return Some(held);
-        }
-        self.in_use -= 1;
-        self.idle.push((held.conn, held.generation));
-        None
     }
 
     /// Takes an idle connection, or joins the queue, or is refused.

@@ -274,3 +274,28 @@ async fn a_transaction_that_was_committed_by_hand_is_not_run_again() {
     run.await.unwrap_err();
     assert_eq!(server.scalar("SELECT count(*) FROM hand_committed").await, "1");
 }
+
+/// The first attempt may have been applied; that the second was refused does not change that.
+#[tokio::test]
+async fn a_refusal_does_not_hide_what_may_have_been_applied() {
+    let (proxy, builder) = through_a_proxy("doubt").await;
+    let retry = RetryConfig::default().initial_backoff(300 * MILLISECOND).max_backoff(300 * MILLISECOND);
+    let pool = builder.max_size(1).retry(retry).build().unwrap();
+    let counter = Counter::new("doubt_calls").await;
+    let sql = "SELECT nextval('doubt_calls')";
+    let own = pool.clone();
+    for _ in 0..3 {
+        proxy.arm(Cut::at_text(sql).answer_lost());
+        let before = counter.seen().await;
+        let call = tokio::spawn({
+            let pool = own.clone();
+            async move { pool.call().uncached().idempotent().query_one(sql, &[]).await.map(drop) }
+        });
+        eventually("it was applied", LONG, async || counter.seen().await > before).await;
+        pool.breaker().force_open("a test");
+        if let Err(error) = call.await.unwrap() {
+            assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, failfast::Effect::Unknown), "{error}");
+        }
+        pool.breaker().reset("over");
+    }
+}

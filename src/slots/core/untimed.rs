@@ -1,0 +1,38 @@
+//! While there is plenty, connections are taken and given back without a look at the clock, which costs a third of it all.
+//!
+//! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but how long connections are held, of which
+//! a sample will do.
+
+use super::{Core, Held, Phase};
+
+/// One in so many is timed.
+const TIMED: u8 = 8;
+
+impl<C, W> Core<C, W> {
+    /// [`take`](Self::take) without a look at the clock, while there is more than one idle: then nothing depends on it. `None` as well for one in a few,
+    /// so that it is known how long connections are held.
+    pub(crate) fn take_untimed(&mut self) -> Option<Held<C>> {
+        if self.phase != Phase::Open || self.idle.len() < 2 {
+            return None;
+        }
+        self.untimed = (self.untimed + 1) % TIMED;
+        if self.untimed == 0 {
+            return None;
+        }
+        let (conn, generation) = self.idle.pop()?;
+        self.in_use += 1;
+        Some(Held { conn, since: None, generation, is_unproven: false })
+    }
+
+    /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
+    pub(crate) fn release_untimed(&mut self, held: Held<C>) -> Option<Held<C>> {
+        let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
+        let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == Phase::Open;
+        if !is_plain || is_over || held.generation != self.generation {
+            return Some(held);
+        }
+        self.in_use -= 1;
+        self.idle.push((held.conn, held.generation));
+        None
+    }
+}
