@@ -67,11 +67,6 @@ pub(crate) struct Held<C> {
 }
 
 impl<C> Held<C> {
-    /// Since when it is held is not known.
-    pub(crate) fn is_untimed(&self) -> bool {
-        self.since.is_none()
-    }
-
     pub(crate) fn is_unproven(&self) -> bool {
         self.is_unproven
     }

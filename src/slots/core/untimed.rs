@@ -8,6 +8,13 @@ use super::{Core, Held, Phase};
 /// One in so many is timed.
 const TIMED: u8 = 8;
 
+impl<C> Held<C> {
+    /// Since when it is held is not known.
+    pub(crate) fn is_untimed(&self) -> bool {
+        self.since.is_none()
+    }
+}
+
 impl<C, W> Core<C, W> {
     /// [`take`](Self::take) without a look at the clock, while there is more than one idle: then nothing depends on it. `None` as well for one in a few,
     /// so that it is known how long connections are held.
