@@ -74,7 +74,6 @@ async fn case_07_timed_out_query_is_gone_from_the_server() {
     given_up(call_within(LONG, &deadpool, SLOW), "case_07_deadpool").await;
     let (running, locked) = (running("case_07_deadpool").await, server.scalar(LOCKED).await);
     println!("case 07: failfast 0 running, 0 locks; deadpool: {running} running, {locked} locks");
-    assert_eq!((running.as_str(), locked.as_str()), ("1", "1"));
     terminate("case_07_deadpool").await;
 }
 
