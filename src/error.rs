@@ -266,15 +266,8 @@ impl Error {
             Self::QueryTimeout { effect: Effect::Unknown, .. } => Retry::NewConnection(Condition::IfIdempotent),
             Self::Postgres { source, effect, lost } => {
                 let may_be_applied = *effect == Effect::Unknown;
-                let failure = driver::failure(source, may_be_applied, Phase::Autocommit, lost.as_deref());
-                match failure.retry() {
-                    retry if may_be_applied => retry.if_idempotent(),
-                    // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is known to be undone.
-                    Retry::SameConnection(Condition::Scheduled | Condition::Limited) => {
-                        Retry::SameConnection(Condition::IfIdempotent)
-                    }
-                    retry => retry,
-                }
+                let retry = driver::failure(source, may_be_applied, Phase::Autocommit, lost.as_deref()).retry();
+                if may_be_applied { retry.if_idempotent() } else { retry }
             }
             _ => Retry::Never,
         }

@@ -62,14 +62,16 @@ impl Seen {
         if self.is_doubtful() { error } else { doubt.unwrap_or(error) }
     }
 
-    pub(super) fn of(error: &Error) -> Self {
+    /// What an error of ours says, beside the error.
+    pub(super) fn in_error<E: From<Error>>(error: Error) -> (E, Self) {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
-        Self { retry: error.retry(), was_stale: error.was_stale(), timed_out, is_free: false }
+        let seen = Self { retry: error.retry(), was_stale: error.was_stale(), timed_out, is_free: false };
+        (error.into(), seen)
     }
 }
 
 /// A call, attempt by attempt.
-pub(super) struct Attempts<'a> {
+struct Attempts<'a> {
     call: Call<'a>,
     made: u32,
     deadline: Deadline,
@@ -77,7 +79,7 @@ pub(super) struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    pub(super) fn of(call: Call<'a>) -> Self {
+    fn of(call: Call<'a>) -> Self {
         let statement = call.timeout.unwrap_or(call.shared.query_timeout);
         let whole = || Deadline::after(now(), call.shared.acquire_timeout.saturating_add(statement));
         let deadline = call.deadline.unwrap_or_else(whole);
@@ -85,18 +87,18 @@ impl<'a> Attempts<'a> {
     }
 
     /// The next attempt.
-    pub(super) fn next(&mut self) -> Call<'a> {
+    fn next(&mut self) -> Call<'a> {
         self.made += 1;
         self.call
     }
 
     /// The latest attempt went well.
-    pub(super) fn succeeded(&self) {
+    fn succeeded(&self) {
         self.call.shared.retries.succeeded(now);
     }
 
     /// Waits for the next attempt, if there is to be one.
-    pub(super) async fn go_on(&mut self, seen: Seen) -> bool {
+    async fn go_on(&mut self, seen: Seen) -> bool {
         let failed = Failed {
             retry: seen.retry,
             attempts: self.made,
@@ -116,32 +118,42 @@ impl<'a> Attempts<'a> {
     }
 }
 
-impl Call<'_> {
-    /// Runs `work` on a connection of its own, which it gives back; if it failed, perhaps again, on another.
-    pub(super) async fn attempts<T, Fut>(self, work: impl Fn(Client) -> Fut) -> Result<T, Error>
+impl<'a> Call<'a> {
+    /// The loop. An attempt that fails tells what was seen, from which it is read whether there is another: never from `E`.
+    pub(super) async fn again<T, E, Fut>(self, attempt: impl Fn(Call<'a>) -> Fut) -> Result<T, E>
     where
-        Fut: Future<Output = Result<T, Error>>,
+        Fut: Future<Output = Result<T, (E, Seen)>>,
     {
         let (mut attempts, mut doubt) = (Attempts::of(self), None);
         loop {
-            let call = attempts.next();
-            let result = match call.get().await {
-                Ok(client) => work(client).await,
-                Err(error) => Err(error),
-            };
-            let error = match result {
+            let (error, seen) = match attempt(attempts.next()).await {
                 Ok(value) => {
                     attempts.succeeded();
                     return Ok(value);
                 }
-                Err(error) => error,
+                Err(failed) => failed,
             };
-            let seen = Seen::of(&error);
             if !attempts.go_on(seen).await {
                 return Err(seen.last_word(error, doubt));
             }
             doubt = seen.doubt(error).or(doubt);
         }
+    }
+
+    /// Runs `work` on a connection of its own, which it gives back; if it failed, perhaps again, on another.
+    pub(super) async fn attempts<T, Fut>(self, work: impl Fn(Client) -> Fut) -> Result<T, Error>
+    where
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let work = &work;
+        let attempt = |call: Call<'a>| async move {
+            let result = match call.get().await {
+                Ok(client) => work(client).await,
+                Err(error) => Err(error),
+            };
+            result.map_err(Seen::in_error)
+        };
+        self.again(attempt).await
     }
 
     /// Runs `work` with a connection of its own, for several statements on one lease.
@@ -174,31 +186,12 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let (mut attempts, mut doubt) = (Attempts::of(self), None);
-        loop {
-            let (result, seen) = match attempts.next().get().await {
-                Ok(client) => {
-                    let trail = client.trail();
-                    let result = work(client).await;
-                    (result, Seen::of_run(&trail))
-                }
-                Err(error) => {
-                    let seen = Seen::of(&error);
-                    (Err(error.into()), seen)
-                }
-            };
-            match result {
-                Ok(value) => {
-                    attempts.succeeded();
-                    return Ok(value);
-                }
-                Err(error) => {
-                    if !attempts.go_on(seen).await {
-                        return Err(seen.last_word(error, doubt));
-                    }
-                    doubt = seen.doubt(error).or(doubt);
-                }
-            }
-        }
+        let work = &work;
+        let attempt = |call: Call<'a>| async move {
+            let client = call.get().await.map_err(Seen::in_error)?;
+            let trail = client.trail();
+            work(client).await.map_err(|error| (error, Seen::of_run(&trail)))
+        };
+        self.again(attempt).await
     }
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::Call;
-use super::attempts::{Attempts, Seen};
+use super::attempts::Seen;
 use crate::conn::Transaction;
 use crate::error::Error;
 
@@ -40,21 +40,8 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let mut attempts = Attempts::of(self);
-        loop {
-            let (result, seen) = attempts.next().attempt(&work).await;
-            match result {
-                Ok(value) => {
-                    attempts.succeeded();
-                    return Ok(value);
-                }
-                Err(error) => {
-                    if !attempts.go_on(seen).await {
-                        return Err(error);
-                    }
-                }
-            }
-        }
+        let work = &work;
+        self.again(|call| call.attempt(work)).await
     }
 
     /// [`transaction`](Self::transaction) that runs `work` once, whatever happens.
@@ -68,24 +55,18 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        Call::attempt(&self, work).await.0
+        self.attempt(work).await.map_err(|(error, _)| error)
     }
 
-    /// The result, and what the handle saw, from which it is read whether to run again: never from `E`.
-    async fn attempt<T, E, F, Fut>(&self, work: F) -> (Result<T, E>, Seen)
+    /// An error comes with what the handle saw.
+    async fn attempt<T, E, F, Fut>(self, work: F) -> Result<T, (E, Seen)>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
         let begun = async { self.get().await?.transaction_with(self.options).await };
-        let transaction = match begun.await {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                let seen = Seen::of(&error);
-                return (Err(error.into()), seen);
-            }
-        };
+        let transaction = begun.await.map_err(Seen::in_error)?;
         let (result, may_run_again) = match work(transaction.clone()).await {
             Ok(value) => {
                 let (committed, may_run_again) = transaction.commit_or_not().await;
@@ -97,6 +78,6 @@ impl Call<'_> {
                 (Err(error), may_run_again)
             }
         };
-        (result, if may_run_again { Seen::conflict() } else { Seen::default() })
+        result.map_err(|error| (error, if may_run_again { Seen::conflict() } else { Seen::default() }))
     }
 }

@@ -165,6 +165,10 @@ impl Failure<'_> {
             retry => retry,
         };
         match (self.effect(), retry) {
+            // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is known to be undone.
+            (Effect::NotApplied, Retry::SameConnection(Scheduled | Limited)) if self.phase == Phase::Autocommit => {
+                Retry::SameConnection(IfIdempotent)
+            }
             (Effect::NotApplied, retry) => retry,
             (Effect::Unknown, _) if self.phase == Phase::Commit => Retry::Never,
             (Effect::Unknown, retry) => retry.if_idempotent(),

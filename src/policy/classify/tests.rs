@@ -211,7 +211,14 @@ fn not_supported_0a000_is_no_stale_plan() {
 #[test]
 fn conflict_40001_40p01() {
     for state in ["40001", "40P01"] {
-        assert_eq!(error(state), Row { retry: [SameConnection(Scheduled); 3], ..REQUEST }, "{state}");
+        assert_eq!(
+            error(state),
+            Row {
+                retry: [SameConnection(IfIdempotent), SameConnection(Scheduled), SameConnection(Scheduled)],
+                ..REQUEST
+            },
+            "{state}"
+        );
         assert!(in_phase(Phase::Transaction, Severity::Error, state).is_conflict());
     }
     let recovery = Row { retry: NEW, fate: Fate::Discard, ..REQUEST };
@@ -228,7 +235,11 @@ fn ambiguous_40003_08007() {
 
 #[test]
 fn disk_and_memory_53100_53200() {
-    let expected = Row { retry: [SameConnection(Limited); 3], verdict: Verdict::Failure, ..REQUEST };
+    let expected = Row {
+        retry: [SameConnection(IfIdempotent), SameConnection(Limited), SameConnection(Limited)],
+        verdict: Verdict::Failure,
+        ..REQUEST
+    };
     for state in ["53000", "53100", "53200"] {
         assert_eq!(error(state), expected, "{state}");
     }
@@ -252,7 +263,11 @@ fn limits_53400_54xxx() {
 #[test]
 fn in_use_55006_55p03() {
     for state in ["55006", "55P03"] {
-        assert_eq!(error(state), Row { retry: [SameConnection(Limited); 3], ..REQUEST }, "{state}");
+        assert_eq!(
+            error(state),
+            Row { retry: [SameConnection(IfIdempotent), SameConnection(Limited), SameConnection(Limited)], ..REQUEST },
+            "{state}"
+        );
     }
 }
 
