@@ -391,6 +391,11 @@ impl<C, W> Core<C, W> {
         self.idle.len() + self.in_use + self.dials.len() > 0
     }
 
+    /// Whether a dial could begin at all.
+    pub(crate) fn has_room(&self) -> bool {
+        self.taken() < self.limits.max_size
+    }
+
     fn is_shut(&self) -> bool {
         self.held_back == Some(0)
     }

@@ -95,11 +95,10 @@ pub(crate) enum Refusal<E> {
 pub(crate) struct Slots<D: Dial> {
     dial: D,
     state: Mutex<State<D>>,
-    has_idle: HasIdle,
+    hints: Hints,
     /// Told of every change while somebody watches. Whoever changes something does so under the lock and looks at `watchers` after; whoever
     /// watches counts itself before it looks under the lock: no change is missed.
     changed: Notify,
-    watchers: AtomicUsize,
 }
 
 type Refused<D> = (Arc<Mailbox<D>>, Refusal<<D as Dial>::Error>);
@@ -111,9 +110,15 @@ struct Delivery<D: Dial> {
     refused: Vec<Refused<D>>,
 }
 
-/// Whether a connection was idle when one was last taken or given back: a hint, on a cache line that contended locking leaves alone.
+/// What is looked at without the lock, on a cache line that contended locking leaves alone.
 #[repr(align(128))]
-struct HasIdle(AtomicBool);
+#[derive(Default)]
+struct Hints {
+    /// Whether a connection was idle when one was last taken or given back.
+    has_idle: AtomicBool,
+    /// How many watch for changes.
+    watchers: AtomicUsize,
+}
 
 type DialCore<D> = Core<<D as Dial>::Conn, Arc<Mailbox<D>>>;
 
@@ -135,7 +140,9 @@ impl<D: Dial> State<D> {
         if self.runtime.is_none() {
             self.remember_runtime();
         }
-        self.runtime.as_ref()?;
+        if self.runtime.is_none() || !self.core.has_room() {
+            return None;
+        }
         let begin = self.core.begin_dials(now);
         if begin.dials.is_empty() && begin.ask_again.is_none() {
             return None;
@@ -186,25 +193,19 @@ impl<D: Dial> Slots<D> {
             dial_tasks: HashMap::new(),
             wishes: Vec::new(),
         };
-        Arc::new(Self {
-            dial,
-            state: Mutex::new(state),
-            has_idle: HasIdle(AtomicBool::new(false)),
-            changed: Notify::new(),
-            watchers: AtomicUsize::new(0),
-        })
+        Arc::new(Self { dial, state: Mutex::new(state), hints: Hints::default(), changed: Notify::new() })
     }
 
     /// An idle connection if there is one. Never waits; needs no runtime while connections are alive. The clock is asked only if it matters.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Lease<D>> {
         loop {
             // Under contention, most come in vain: no need to lock to know that.
-            if !self.has_idle.0.load(Relaxed) {
+            if !self.hints.has_idle.load(Relaxed) {
                 return None;
             }
             let mut state = self.lock();
             let taken = state.core.take_untimed().or_else(|| state.core.take(now()));
-            self.has_idle.0.store(state.core.idle() > 0, Relaxed);
+            self.hints.has_idle.store(state.core.idle() > 0, Relaxed);
             drop(state);
             let held = taken?;
             let lease = Lease::new(Arc::clone(self), held);
@@ -273,7 +274,7 @@ impl<D: Dial> Slots<D> {
         let mut state = self.lock();
         let Placed { to, refused } = transition(&mut state.core);
         if matches!(to, Place::Idle) {
-            self.has_idle.0.store(true, Relaxed);
+            self.hints.has_idle.store(true, Relaxed);
             if refused.is_empty() {
                 return None;
             }
@@ -303,7 +304,7 @@ impl<D: Dial> Slots<D> {
     }
 
     fn tell_watchers(&self) {
-        if self.watchers.load(Relaxed) > 0 {
+        if self.hints.watchers.load(Relaxed) > 0 {
             self.changed.notify_waiters();
         }
     }

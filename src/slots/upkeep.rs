@@ -120,13 +120,13 @@ struct Watcher<'a, D: Dial>(&'a Slots<D>);
 
 impl<'a, D: Dial> Watcher<'a, D> {
     fn new(slots: &'a Slots<D>) -> Self {
-        slots.watchers.fetch_add(1, Relaxed);
+        slots.hints.watchers.fetch_add(1, Relaxed);
         Self(slots)
     }
 }
 
 impl<D: Dial> Drop for Watcher<'_, D> {
     fn drop(&mut self) {
-        self.0.watchers.fetch_sub(1, Relaxed);
+        self.0.hints.watchers.fetch_sub(1, Relaxed);
     }
 }

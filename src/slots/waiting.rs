@@ -88,7 +88,8 @@ impl<'a, D: Dial> Waiting<'a, D> {
 
     fn enter(&mut self, waker: Waker) -> Result<Entry<D>, Refusal<D::Error>> {
         let (slots, patience) = (self.slots, self.patience);
-        let runtime = Handle::try_current().ok();
+        // Not the handle, which all threads count: it would be dropped under the lock.
+        let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
         let mailbox = Arc::new(Mailbox::new(waker));
         let now = if let Stage::Asked(asked) = self.stage { asked } else { now() };
         let mut state = slots.lock();
@@ -103,7 +104,7 @@ impl<'a, D: Dial> Waiting<'a, D> {
             }
             Ok(Entered::Waits(id)) => {
                 self.stage = Stage::Waits(id, mailbox);
-                let kept = runtime.map_or(Kept::NoClock, |runtime| state.keep(runtime.id(), patience.deadline, id));
+                let kept = runtime.map_or(Kept::NoClock, |runtime| state.keep(runtime, patience.deadline, id));
                 let begin = state.begin_dials(now);
                 drop(state);
                 slots.dial(begin);

@@ -45,13 +45,13 @@ impl<C, W> Core<C, W> {
     /// A dial for a look at the server, whoever is held back and however the last one failed; if there is room, and none is under way that could
     /// still tell.
     pub(crate) fn begin_probe(&mut self, now: Instant) -> Option<u64> {
-        let may = self.phase == Phase::Open && self.taken() < self.limits.max_size;
+        let may = self.phase == Phase::Open && self.has_room();
         may.then(|| self.dials.begin_probe(now, self.generation)).flatten()
     }
 
     /// A dial to be given up, because it has said nothing for long and there is no room for a look.
     pub(crate) fn in_the_way(&mut self, now: Instant) -> Option<u64> {
-        if self.taken() < self.limits.max_size { None } else { self.dials.give_a_stuck_one_up(now) }
+        if self.has_room() { None } else { self.dials.give_a_stuck_one_up(now) }
     }
 
     /// The dial has taken long enough. It keeps its slot until it has come to its end.

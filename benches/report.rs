@@ -1,0 +1,41 @@
+//! Figures that have a limit, a line for each: `name value limit ok|SHORT`.
+
+use std::env;
+use std::process::ExitCode;
+
+/// Collects the figures that were asked for.
+pub(crate) struct Report {
+    wanted: Vec<String>,
+    is_short: bool,
+}
+
+impl Report {
+    /// Of the figures named on the command line; without any, of all.
+    pub(crate) fn from_arguments() -> Self {
+        let wanted = env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+        Self { wanted, is_short: false }
+    }
+
+    pub(crate) fn end(&self) -> ExitCode {
+        if self.is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.wanted.is_empty() || self.wanted.iter().any(|want| name.starts_with(want))
+    }
+
+    /// A figure that may be as high as its limit.
+    pub(crate) fn at_most(&mut self, name: &str, value: f64, limit: f64) {
+        self.line(name, value, limit, value <= limit);
+    }
+
+    /// A figure that may be as low as its limit.
+    pub(crate) fn at_least(&mut self, name: &str, value: f64, limit: f64) {
+        self.line(name, value, limit, value >= limit);
+    }
+
+    fn line(&mut self, name: &str, value: f64, limit: f64, is_ok: bool) {
+        println!("{name} {value:.3} {limit} {}", if is_ok { "ok" } else { "SHORT" });
+        self.is_short |= !is_ok;
+    }
+}
