@@ -17,10 +17,10 @@ use crate::call::{Shared, now};
 use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Reset, ServerTimeouts, Socket, Witness};
 use crate::error::{ConfigError, Error};
 use crate::keeper::Keeper;
-use crate::policy::Shedding;
+use crate::policy::{Lifetimes, Shedding};
 use crate::pool::{Pool, check_max_size};
 use crate::retry::RetryConfig;
-use crate::slots::{Limits, MOST_WAITING, Slots};
+use crate::slots::{Ages, Limits, MOST_WAITING, Slots};
 
 /// More dials at a time than this are a storm.
 const MOST_CONNECTING: usize = 1_000;
@@ -28,6 +28,8 @@ const MOST_CONNECTING: usize = 1_000;
 const MOST_STATEMENTS: usize = 100_000;
 /// Longer than this is not a timeout.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Older than this is for ever.
+const LONGEST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// `NAMEDATALEN - 1`: the server cuts `application_name` off there.
 const LONGEST_NAME: usize = 63;
 
@@ -40,6 +42,10 @@ pub struct PoolBuilder {
     max_size: usize,
     max_waiting: Option<usize>,
     max_connecting: usize,
+    min_idle: usize,
+    idle_timeout: Option<Duration>,
+    max_lifetime: Option<Duration>,
+    health_check_after: Option<Duration>,
     shedding: Shedding,
     acquire_timeout: Duration,
     query_timeout: Duration,
@@ -73,6 +79,10 @@ impl PoolBuilder {
             max_size: 10,
             max_waiting: None,
             max_connecting: 4,
+            min_idle: 0,
+            idle_timeout: Some(Duration::from_secs(600)),
+            max_lifetime: Some(Duration::from_secs(1_800)),
+            health_check_after: Some(Duration::from_secs(30)),
             shedding: Shedding::default(),
             acquire_timeout: Duration::from_secs(1),
             query_timeout: Duration::from_secs(10),
@@ -115,6 +125,35 @@ impl PoolBuilder {
     /// stormed.
     pub fn max_connecting(mut self, max_connecting: usize) -> Self {
         self.max_connecting = max_connecting;
+        self
+    }
+
+    /// How many connections the pool keeps idle, beyond those in use, as far as there is room: dialed in the background, from the moment at which the pool
+    /// is built within a runtime, or first used in one. 0 to `max_size`. Default 0.
+    pub fn min_idle(mut self, min_idle: usize) -> Self {
+        self.min_idle = min_idle;
+        self
+    }
+
+    /// How long a connection may be idle, if more are than [`min_idle`](Self::min_idle); then it is closed, a second later at most. More than 0, at most
+    /// 30 days; `None` is for ever. Default 10 min.
+    pub fn idle_timeout(mut self, idle_timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = idle_timeout.into();
+        self
+    }
+
+    /// How long a connection lives at most. Each has a lifetime of its own, from 80% to 100% of this, so that those made together do not end together. It
+    /// is closed when idle, or when given back; nobody's work is cut off. More than 0, at most 30 days; `None` is for ever. Default 30 min.
+    pub fn max_lifetime(mut self, max_lifetime: impl Into<Option<Duration>>) -> Self {
+        self.max_lifetime = max_lifetime.into();
+        self
+    }
+
+    /// After how long without use an idle connection is checked, by one round trip (a Sync) that is given a second; and how long after that again. If it
+    /// gives no answer, those that have been idle for as long are closed with it, and the others checked. A few at once, never more than half of those idle.
+    /// It keeps firewalls from forgetting connections, too. More than 0, at most 30 days; `None` is never. Default 30 s.
+    pub fn health_check_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.health_check_after = idle.into();
         self
     }
 
@@ -311,14 +350,20 @@ impl PoolBuilder {
             max_waiting: self.max_waiting.unwrap_or((10 * self.max_size).clamp(1_000, MOST_WAITING)),
             max_connecting: self.max_connecting,
             room: self.acquire_timeout,
+            ages: Ages {
+                lifetimes: Lifetimes::new(self.max_lifetime, fastrand::f64()),
+                min_idle: self.min_idle,
+                idle_timeout: self.idle_timeout,
+                check_after: self.health_check_after,
+            },
         };
         let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
         let keeper = Keeper::new(self.breaker.probes());
-        let follower = Arc::clone(&keeper);
+        let (follower, listener) = (Arc::clone(&keeper), Arc::clone(&keeper));
         let breaker = self.breaker.calls_may_take(query_timeout);
         let breaker = breaker.on_transition_first(move |change| follower.follow(change));
         let breaker = CircuitBreaker::for_pool(breaker, self.machine)?;
-        let witness = Arc::new(Witness::new(breaker, self.is_failure));
+        let witness = Arc::new(Witness::new(breaker, self.is_failure, Arc::new(move |news| listener.hear(news))));
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let handling = Handling::new(hooks, self.reset, statements, timeouts, query_timeout, Arc::clone(&witness));
@@ -332,6 +377,7 @@ impl PoolBuilder {
             shedding: self.shedding,
             slots,
             witness,
+            keeper,
             retries,
         }))
     }
@@ -350,6 +396,19 @@ impl PoolBuilder {
         check_max_size(self.max_size)?;
         if !(1..=MOST_CONNECTING).contains(&self.max_connecting) {
             return Err(ConfigError::new("max_connecting", self.max_connecting, "must be 1 to 1000"));
+        }
+        if self.min_idle > self.max_size {
+            return Err(ConfigError::new("min_idle", self.min_idle, "must be at most max_size"));
+        }
+        let ages = [
+            ("idle_timeout", self.idle_timeout),
+            ("max_lifetime", self.max_lifetime),
+            ("health_check_after", self.health_check_after),
+        ];
+        for (setting, age) in ages {
+            if let Some(age) = age.filter(|age| age.is_zero() || *age > LONGEST_AGE) {
+                return Err(ConfigError::new(setting, format!("{age:?}"), "must be more than 0 and at most 30 days"));
+            }
         }
         if let Some(max_waiting) = self.max_waiting.filter(|max_waiting| *max_waiting > MOST_WAITING) {
             return Err(ConfigError::new("max_waiting", max_waiting, "must be 0 to 1000000"));

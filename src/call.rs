@@ -17,7 +17,7 @@ use tokio::time;
 pub use self::fallback::Fallback;
 use crate::conn::{Client, Dialer, Terms, TransactionOptions, Witness};
 use crate::error::{ConnectError, Error, ShedReason};
-use crate::keeper::PACE;
+use crate::keeper::{Keeper, PACE};
 use crate::policy::{Deadline, Denied, Patience, Shedding};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
@@ -32,12 +32,14 @@ pub(crate) struct Shared {
     pub(crate) shedding: Shedding,
     pub(crate) slots: Arc<Slots<Dialer>>,
     pub(crate) witness: Arc<Witness>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) retries: Retries,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.slots.close();
+        self.keeper.end();
     }
 }
 

@@ -1,45 +1,82 @@
-//! What a pool does by itself, in the background: it looks after the server while its circuit breaker keeps callers from it.
+//! What a pool does by itself, in one background task: the rounds over its idle connections, and the look at the server while its circuit breaker keeps
+//! callers from it.
 //!
-//! When the circuit opens, whoever waits is told so, and nothing more is dialed. Then the server is looked at at once, and once a second after that: on
-//! an idle connection, or by a dial. If what opened the circuit was that the server could not be reached, the first answer lets
-//! callers probe it, long before the reset timeout; else that is waited out, for a server that answers may still fail its callers.
+//! The task begins where the pool is built within a runtime, or else with the first dial; when its runtime ends, the next dial begins it anew. It holds nothing
+//! of the pool, and is gone when the pool is.
+//!
+//! What connections notice is heard here ([`News`]), wherever it happens: a server that shuts down or has been replaced takes all its connections
+//! with it, not only the one that noticed.
 
+mod looks;
+
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures_util::future::select;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
+pub(crate) use self::looks::PACE;
 use crate::breaker::{State, Transition};
-use crate::conn::{Dialer, Witness};
-use crate::slots::{Look, Slots};
+use crate::conn::{Dialer, News, Witness};
+use crate::slots::Slots;
 
-/// Between two looks at the server; and how long one may take.
-pub(crate) const PACE: Duration = Duration::from_secs(1);
+/// Between two rounds.
+const ROUND: Duration = Duration::from_millis(250);
 
-/// After a look that found no way to the server: every slot was taken, by a dial just given up perhaps.
-const NO_WAY: Duration = Duration::from_millis(50);
+/// How long a check of an idle connection may take.
+const LONGEST_CHECK: Duration = Duration::from_secs(1);
 
-/// Follows the circuit breaker. Of the pool it holds nothing.
+/// Connections made before are flushed so often at most, however many notice the same.
+const BETWEEN_FLUSHES: Duration = Duration::from_secs(1);
+
+/// Holds nothing of the pool.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pool: OnceLock<(Weak<Slots<Dialer>>, Weak<Witness>)>,
     permitted_probes: usize,
-    is_looking: AtomicBool,
+    is_running: AtomicBool,
+    /// Ended connections were noticed, or the pool is gone.
+    bell: Notify,
+    opened: Notify,
     next_look: Mutex<Option<Instant>>,
+    server: Mutex<Server>,
+}
+
+/// What is known of the server.
+#[derive(Debug, Default)]
+struct Server {
+    flushed: Option<Instant>,
+    /// One of its processes has been told to stop.
+    stopped: Option<Instant>,
 }
 
 impl Keeper {
     pub(crate) fn new(permitted_probes: usize) -> Arc<Self> {
-        let (is_looking, next_look) = (AtomicBool::new(false), Mutex::new(None));
-        Arc::new(Self { pool: OnceLock::new(), permitted_probes, is_looking, next_look })
+        Arc::new(Self {
+            pool: OnceLock::new(),
+            permitted_probes,
+            is_running: AtomicBool::new(false),
+            bell: Notify::new(),
+            opened: Notify::new(),
+            next_look: Mutex::new(None),
+            server: Mutex::default(),
+        })
     }
 
-    /// What it keeps, known only now.
-    pub(crate) fn keep(&self, slots: &Arc<Slots<Dialer>>, witness: &Arc<Witness>) {
+    /// What it keeps, known only now. Begins, if there is a runtime.
+    pub(crate) fn keep(self: &Arc<Self>, slots: &Arc<Slots<Dialer>>, witness: &Arc<Witness>) {
         let _ = self.pool.set((Arc::downgrade(slots), Arc::downgrade(witness)));
+        self.begin(Handle::try_current().ok());
+    }
+
+    /// The pool is gone.
+    pub(crate) fn end(&self) {
+        self.bell.notify_one();
     }
 
     /// The circuit has changed its state.
@@ -52,34 +89,70 @@ impl Keeper {
         };
         slots.hold_back(transition.number, at_once);
         if transition.to == State::Open {
-            // Lost with its runtime, looking begins again when the circuit opens again.
-            if let Some(runtime) = Handle::try_current().ok().or_else(|| slots.runtime()) {
-                if let Some(looking) = Looking::begin(self) {
-                    runtime.spawn(looking.run());
-                }
-            }
+            self.opened.notify_one();
+            self.begin(Handle::try_current().ok().or_else(|| slots.runtime()));
         }
     }
 
-    async fn look_while_open(&self) {
-        let mut dial = None;
-        while self.open_pool().is_some() {
-            let next = *self.next_look.lock();
-            if let Some(next) = next {
-                time::sleep_until(next).await;
+    pub(crate) fn hear(self: &Arc<Self>, news: News) {
+        match news {
+            News::Dials => self.begin(Handle::try_current().ok()),
+            News::Lost { cause, .. } => {
+                if cause.is_shutdown() && self.is_another_stop() || cause.is_crash() {
+                    self.flush();
+                }
+                self.bell.notify_one();
             }
-            let Some((slots, witness)) = self.open_pool() else { return };
-            let begun = Instant::now();
-            *self.next_look.lock() = Some(begun + PACE);
-            if dial.take().is_some_and(|dial| slots.look_away(dial)) {
-                witness.server_is_silent();
+            News::WrongHost => self.flush(),
+            News::Dialed { .. } | News::DialFailed(_) | News::SettleFailed { .. } => {}
+        }
+    }
+
+    /// One process told to stop is an administrator's doing; two are a server that shuts down.
+    fn is_another_stop(&self) -> bool {
+        let now = Instant::now();
+        let last = self.server.lock().stopped.replace(now);
+        last.is_some_and(|last| now - last <= BETWEEN_FLUSHES)
+    }
+
+    /// All connections are of no use, or soon will be.
+    fn flush(&self) {
+        let now = Instant::now();
+        let mut server = self.server.lock();
+        if server.flushed.is_some_and(|flushed| now - flushed < BETWEEN_FLUSHES) {
+            return;
+        }
+        server.flushed = Some(now);
+        drop(server);
+        if let Some((slots, _)) = self.pool() {
+            slots.flush();
+        }
+    }
+
+    fn begin(self: &Arc<Self>, runtime: Option<Handle>) {
+        let Some(runtime) = runtime.filter(|_| !self.is_running.swap(true, SeqCst)) else { return };
+        let running = Running(Arc::clone(self));
+        runtime.spawn(async move {
+            let rounds = running.0.go_round();
+            select(pin!(rounds), pin!(running.0.look_out())).await;
+        });
+    }
+
+    async fn go_round(&self) {
+        while let Some((slots, witness)) = self.open_pool() {
+            slots.sweep();
+            slots.reap();
+            slots.dial_what_is_wanted();
+            for check in slots.begin_checks() {
+                let witness = Arc::clone(&witness);
+                tokio::spawn(async move {
+                    if !check.run(LONGEST_CHECK).await {
+                        witness.server_is_silent();
+                    }
+                });
             }
-            match slots.look(PACE).await {
-                Look::Answers => witness.server_answers(),
-                Look::Silent => witness.server_is_silent(),
-                Look::Dials(number) => dial = Some(number),
-                Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
-            }
+            drop((slots, witness));
+            select(pin!(self.bell.notified()), pin!(time::sleep(ROUND))).await;
         }
     }
 
@@ -88,34 +161,17 @@ impl Keeper {
         Some((slots.upgrade()?, witness.upgrade()?))
     }
 
-    /// The pool, while its circuit is open.
+    /// The pool, while it is open.
     fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
-        self.pool().filter(|(slots, witness)| witness.breaker().last_state() == State::Open && slots.counts().is_open)
+        self.pool().filter(|(slots, _)| slots.counts().is_open)
     }
 }
 
-/// The right to look, of which there is one.
-struct Looking(Arc<Keeper>);
+/// The right to be the pool's background task, of which there is one.
+struct Running(Arc<Keeper>);
 
-impl Looking {
-    fn begin(keeper: &Arc<Keeper>) -> Option<Self> {
-        (!keeper.is_looking.swap(true, SeqCst)).then(|| Self(Arc::clone(keeper)))
-    }
-
-    async fn run(self) {
-        let mut looking = Some(self);
-        while let Some(right) = looking.take() {
-            let keeper = Arc::clone(&right.0);
-            keeper.look_while_open().await;
-            drop(right);
-            // Opened again in between? Whoever followed that has found the right taken.
-            looking = keeper.open_pool().and_then(|_| Self::begin(&keeper));
-        }
-    }
-}
-
-impl Drop for Looking {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.0.is_looking.store(false, SeqCst);
+        self.0.is_running.store(false, SeqCst);
     }
 }

@@ -21,6 +21,7 @@ use tokio::time;
 use self::queries::{Terms, now};
 use self::timer::Spare;
 use super::link::Link;
+use super::news::News;
 use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
@@ -276,7 +277,15 @@ impl Flight {
         self.is_answered = is_an_end || link.wire.unanswered() == 0;
         let was_written = link.wire.attempts() != self.attempts;
         let was_ended_by_us = link.wire.is_sealed();
-        let failure = driver::failure(&error, was_written, phase, lost.as_deref());
+        let mut phase = phase;
+        let mut failure = driver::failure(&error, was_written, phase, lost.as_deref());
+        if failure.is_read_only() && link.pulse.is_read_only() == Some(false) {
+            // The server takes writes: it was the caller who wanted a transaction without any.
+            phase = Phase::ReadOnlyTransaction;
+            failure = driver::failure(&error, was_written, phase, lost.as_deref());
+        } else if failure.is_read_only() {
+            link.tell_keeper(News::WrongHost);
+        }
         if failure.fate() == Fate::Discard {
             link.wire.seal();
         }

@@ -25,8 +25,8 @@ use tokio_postgres::config::Host;
 use self::hosts::{Target, in_order_of, targets};
 use self::route::{Place, Route};
 use self::secure::Connector;
-use super::Conn;
 use super::handling::Handling;
+use super::{Conn, News};
 use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
 use crate::slots::{Connection as _, Dial};
 
@@ -150,6 +150,10 @@ impl Dial for Dialer {
         };
         let now = Instant::now();
         witness.dialed(now.into_std(), ticket, result.as_ref().map(|_| ()), now - begun);
+        witness.tell(match &result {
+            Ok(conn) => News::Dialed { address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() },
+            Err(error) => News::DialFailed(error.clone()),
+        });
         result
     }
 

@@ -11,6 +11,7 @@ use super::calls::Calls;
 use super::calls::queries::now;
 use super::cancel::Canceller;
 use super::handling::Handling;
+use super::news::News;
 use super::task::Pulse;
 use super::wire::Wire;
 use super::witness::Witness;
@@ -87,6 +88,10 @@ impl Link {
         if !is_told {
             tell(&self.witness, ticket);
         }
+    }
+
+    pub(super) fn tell_keeper(&self, news: News) {
+        self.witness.tell(news);
     }
 
     fn take(&self, word: u64) -> bool {

@@ -6,6 +6,7 @@ mod client;
 mod dial;
 mod handling;
 mod link;
+mod news;
 mod settle;
 mod stream;
 mod task;
@@ -39,6 +40,7 @@ pub use self::dial::socket::Socket;
 pub(crate) use self::handling::Handling;
 pub use self::handling::Reset;
 use self::link::Link;
+pub(crate) use self::news::News;
 use self::task::Task;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
@@ -62,6 +64,8 @@ pub(crate) struct Conn {
     link: Arc<Link>,
     statements: Statements,
     handling: Handling,
+    /// Where the server is.
+    address: Arc<str>,
     /// Whether a server that only reads was asked for; `None` if it does not matter.
     wanted_role: Option<bool>,
 }
@@ -81,6 +85,7 @@ impl Conn {
             TargetSessionAttrs::ReadWrite => Some(false),
             _ => None,
         };
+        let address = route.place.to_string().into();
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         Self {
             cache: Arc::clone(&object.statement_cache),
@@ -91,6 +96,7 @@ impl Conn {
             task,
             statements: Statements::new(handling.statements, Arc::clone(&handling.epoch)),
             handling,
+            address,
             wanted_role,
         }
     }

@@ -10,7 +10,7 @@ use deadpool_postgres::RecyclingMethod;
 use futures_util::future::join;
 use tokio::time;
 
-use super::Conn;
+use super::{Conn, News};
 use super::link::Link;
 use super::wire::TransactionStatus;
 
@@ -23,6 +23,9 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
         conn.handling.witness.server_is_silent();
     }
     if settled != Ok(true) {
+        if !conn.object.is_closed() {
+            conn.handling.witness.tell(News::SettleFailed { process_id: conn.link.process_id() });
+        }
         conn.link.wire.seal();
     }
     settled == Ok(true)

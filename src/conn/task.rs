@@ -24,6 +24,7 @@ use self::epitaph::Epitaph;
 use self::questions::Questions;
 use super::stream::Stream;
 use super::wire::Wire;
+use super::{News, Witness};
 use crate::error::Lost;
 
 /// A task that has not ended this long after its client is gone is cut off.
@@ -49,14 +50,16 @@ pub(super) struct Pulse {
 
 impl Task {
     /// Begins to drive `connection`, on whose stream `wire` listens.
-    pub(super) fn spawn(connection: Connection<Stream, Stream>, wire: Arc<Wire>) -> Self {
+    pub(super) fn spawn(connection: Connection<Stream, Stream>, wire: Arc<Wire>, witness: Arc<Witness>) -> Self {
         let pulse = Arc::new(Pulse::default());
         let server_version = connection.parameter("server_version").map(str::to_owned);
         pulse.set_role(&connection);
         let parameters = wire.parameters();
+        let obituary = Obituary { pulse: Arc::clone(&pulse), wire: Arc::clone(&wire), witness };
         let ending = Ending { pulse: Arc::clone(&pulse), wire };
         let (alive, gone) = oneshot::channel();
-        let handle = tokio::spawn(until_gone(Drive { ending, connection, parameters }, gone));
+        let is_read_only = pulse.is_read_only();
+        let handle = tokio::spawn(until_gone(Drive { ending, connection, obituary, parameters, is_read_only }, gone));
         Self { handle, alive, pulse, server_version }
     }
 
@@ -132,8 +135,11 @@ struct Drive {
     /// Dropped first: before the driver tells anybody.
     ending: Ending,
     connection: Connection<Stream, Stream>,
+    /// Dropped after that: whoever is told finds the connection closed.
+    obituary: Obituary,
     /// How many the server had told when the role was last looked at.
     parameters: u64,
+    is_read_only: Option<bool>,
 }
 
 impl Future for Drive {
@@ -163,6 +169,10 @@ impl Future for Drive {
             if this.parameters != parameters {
                 this.parameters = parameters;
                 pulse.set_role(&this.connection);
+                if pulse.is_read_only() == Some(true) && this.is_read_only == Some(false) {
+                    this.obituary.witness.tell(News::WrongHost);
+                }
+                this.is_read_only = pulse.is_read_only();
             }
             if wire.is_quiet() {
                 pulse.questions.answer(question);
@@ -189,5 +199,21 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.pulse.epitaph.write(Some(Lost::abandoned()));
         self.pulse.questions.end();
+    }
+}
+
+/// Tells the pool that the connection was lost, if it was.
+struct Obituary {
+    pulse: Arc<Pulse>,
+    wire: Arc<Wire>,
+    witness: Arc<Witness>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if let Some(cause) = self.pulse.epitaph.cause().filter(|cause| !cause.is_our_doing()) {
+            let process_id = Some(self.wire.process_id()).filter(|id| *id != 0);
+            self.witness.tell(News::Lost { process_id, cause });
+        }
     }
 }

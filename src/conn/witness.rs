@@ -1,4 +1,5 @@
-//! What the connections of a pool tell its circuit breaker: how statements and dials went, as far as it is the database's doing.
+//! What the connections of a pool tell its circuit breaker: how statements and dials went, as far as it is the database's doing. And what they tell the
+//! pool's keeper, of themselves.
 //!
 //! Our own refusals say nothing, nor does a caller that went away. A statement that ran out of time counts if it had the time that it
 //! was given for itself, or far more than the like of it take: a caller with a tight deadline says nothing of the server.
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::calls::queries::{Terms, now};
+use super::news::{News, Tell};
 use crate::breaker::CircuitBreaker;
 use crate::error::{ConnectError, Error};
 use crate::policy::{Outcome, Ticket, Verdict};
@@ -38,22 +40,27 @@ impl fmt::Debug for IsFailure {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Witness {
     breaker: CircuitBreaker,
     is_failure: Option<IsFailure>,
+    keeper: Tell,
     last_shutdown: Mutex<Option<Instant>>,
     /// About the median of how long statements take, in nanoseconds; 0 before the first.
     typical: AtomicU64,
 }
 
 impl Witness {
-    pub(crate) fn new(breaker: CircuitBreaker, is_failure: Option<IsFailure>) -> Self {
-        Self { breaker, is_failure, last_shutdown: Mutex::new(None), typical: AtomicU64::new(0) }
+    pub(crate) fn new(breaker: CircuitBreaker, is_failure: Option<IsFailure>, keeper: Tell) -> Self {
+        Self { breaker, is_failure, keeper, last_shutdown: Mutex::new(None), typical: AtomicU64::new(0) }
     }
 
     pub(crate) fn breaker(&self) -> &CircuitBreaker {
         &self.breaker
+    }
+
+    /// Tells the keeper.
+    pub(super) fn tell(&self, news: News) {
+        (self.keeper)(news);
     }
 
     /// How long a statement usually takes: about the median.
@@ -63,6 +70,7 @@ impl Witness {
 
     /// A dial begins. While the circuit is closed, its end counts.
     pub(super) fn dials(&self) -> Option<Ticket> {
+        self.tell(News::Dials);
         self.breaker.pass()
     }
 
@@ -166,5 +174,11 @@ impl Witness {
     fn is_another_shutdown(&self, now: Instant) -> bool {
         let last = self.last_shutdown.lock().replace(now);
         last.is_some_and(|last| now.saturating_duration_since(last) <= SEVERAL_WITHIN)
+    }
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Witness").field("breaker", &self.breaker).finish_non_exhaustive()
     }
 }

@@ -54,6 +54,25 @@ impl Lost {
         Self { how: How::Abandoned, source: None }
     }
 
+    fn told(&self) -> Option<&str> {
+        self.sqlstate().map(SqlState::code)
+    }
+
+    /// The server, or this process of it, was told to stop.
+    pub(crate) fn is_shutdown(&self) -> bool {
+        self.told().is_some_and(|state| Failure::after_last_words(state).is_shutdown())
+    }
+
+    /// A process of the server crashed, which takes all of them along.
+    pub(crate) fn is_crash(&self) -> bool {
+        self.told().is_some_and(|state| Failure::after_last_words(state).is_crash())
+    }
+
+    /// The pool gave it up, or nobody was left to drive it.
+    pub(crate) fn is_our_doing(&self) -> bool {
+        matches!(self.how, How::Sealed | How::Abandoned)
+    }
+
     /// The SQLSTATE, if the server gave a reason: 57P01 for a shutdown or a terminated session, 57P02 for a crash ...
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match &self.how {

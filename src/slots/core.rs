@@ -20,12 +20,15 @@
 //! A transition only moves things and returns what is to be done. The shell (`super`) sends, wakes, drops and spawns after unlock.
 
 mod admission;
+mod ages;
 mod changes;
 mod untimed;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use self::ages::{Birth, Idle};
+pub(crate) use self::ages::{Ages, Check};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
 use crate::policy::{Deadline, Forecast, Patience};
@@ -40,6 +43,7 @@ pub(crate) struct Limits {
     pub(crate) max_waiting: usize,
     pub(crate) max_connecting: usize,
     pub(crate) room: Duration,
+    pub(crate) ages: Ages,
 }
 
 /// How many slots are in each state, and how many callers wait.
@@ -56,19 +60,25 @@ pub(crate) struct Counts {
     pub(crate) is_open: bool,
 }
 
-/// A connection in use, since when if that is known, and of which generation. To be given back.
+/// A connection in use, since when if that is known. To be given back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held<C> {
     pub(crate) conn: C,
     since: Option<Instant>,
-    generation: u64,
+    birth: Birth,
     /// Newly dialed, and nobody has looked at it yet.
     is_unproven: bool,
+    /// It was found to be too old when it was taken.
+    is_expired: bool,
 }
 
 impl<C> Held<C> {
     pub(crate) fn is_unproven(&self) -> bool {
         self.is_unproven
+    }
+
+    pub(crate) fn is_expired(&self) -> bool {
+        self.is_expired
     }
 }
 
@@ -131,12 +141,14 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Core<C, W> {
     limits: Limits,
-    /// Freshest last, each with its generation.
-    idle: Vec<(C, u64)>,
+    /// Freshest last.
+    idle: Vec<Idle<C>>,
     /// By callers, or by their clean-up.
     in_use: usize,
     /// Those of them whose lease has ended.
     settling: usize,
+    /// Those of them that were idle and are being checked.
+    checking: usize,
     closing: usize,
     dials: Dials,
     queue: Queue<W>,
@@ -152,6 +164,8 @@ pub(crate) struct Core<C, W> {
     phase: Phase,
     /// Counts those taken without a look at the clock, round and round.
     untimed: u8,
+    /// The latest time that was told.
+    clock: Instant,
 }
 
 impl<C, W> Core<C, W> {
@@ -161,6 +175,7 @@ impl<C, W> Core<C, W> {
             idle: Vec::new(),
             in_use: 0,
             settling: 0,
+            checking: 0,
             closing: 0,
             dials: Dials::new(),
             queue: Queue::new(),
@@ -171,6 +186,7 @@ impl<C, W> Core<C, W> {
             last_change: 0,
             phase: Phase::Open,
             untimed: 0,
+            clock: now,
         }
     }
 
@@ -271,7 +287,7 @@ impl<C, W> Core<C, W> {
             Some(since) => self.forecast.on_release(now, now.saturating_duration_since(since)),
             None => self.forecast.on_end(now),
         }
-        self.place(now, held.conn, held.generation)
+        self.place(now, held.conn, held.birth)
     }
 
     /// A lease ends and its connection has to be cleaned up before anybody gets it: it stays in use until it is released or retired.
@@ -310,7 +326,7 @@ impl<C, W> Core<C, W> {
             Phase::Closed => Wanted::default(),
             Phase::Open | Phase::Draining if self.is_shut() => Wanted::default(),
             Phase::Open | Phase::Draining => Wanted {
-                dials: self.queue.len().max(self.wanted.saturating_sub(self.idle.len() + self.in_use)),
+                dials: self.missing(),
                 room: self.limits.max_size.saturating_sub(self.taken()),
                 at_once: self.held_back.map_or(self.limits.max_connecting, |most| most.min(self.limits.max_connecting)),
             },
@@ -326,7 +342,8 @@ impl<C, W> Core<C, W> {
     /// A dial has succeeded. Also returns the dials that it shows to be stuck: they are to be given up.
     pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> (Placed<C, W>, Vec<u64>) {
         let (generation, stuck) = self.dials.succeeded(now, dial);
-        let mut placed = self.place(now, conn, generation);
+        let expires = self.limits.ages.lifetimes.next().and_then(|lifetime| now.checked_add(lifetime));
+        let mut placed = self.place(now, conn, Birth { generation, expires });
         match &mut placed.to {
             Place::Waiter(_, _, held) => held.is_unproven = true,
             Place::Idle | Place::Closing(_) => self.dials.proved_good(),
@@ -417,17 +434,29 @@ impl<C, W> Core<C, W> {
     }
 
     fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
-        let (conn, generation) = self.idle.pop()?;
+        let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.note_work(now);
-        Some(Held { conn, since: Some(now), generation, is_unproven: false })
+        Some(Held { conn, since: Some(now), birth, is_unproven: false, is_expired: birth.is_expired(now) })
     }
 
-    fn place(&mut self, now: Instant, conn: C, generation: u64) -> Placed<C, W> {
-        let mut refused = Vec::new();
+    /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle.
+    fn missing(&self) -> usize {
+        let (idle, in_use) = (self.idle.len(), self.in_use);
+        let wished = self.wanted.saturating_sub(idle + in_use);
+        self.queue.len().max(wished).max(self.limits.ages.min_idle.saturating_sub(idle + self.settling))
+    }
+
+    /// Whether a connection that is placed now is one too many, or too old.
+    fn is_surplus(&self, now: Instant, birth: Birth) -> bool {
         let live = self.idle.len() + self.in_use + self.dials.len();
-        let is_over = live >= self.limits.max_size || generation != self.generation || self.phase == Phase::Closed;
-        if is_over {
+        let is_old = birth.generation != self.generation || birth.is_expired(now);
+        live >= self.limits.max_size || is_old || self.phase == Phase::Closed
+    }
+
+    fn place(&mut self, now: Instant, conn: C, birth: Birth) -> Placed<C, W> {
+        let mut refused = Vec::new();
+        if self.is_surplus(now, birth) {
             self.closing += 1;
             self.note_work(now);
             return Placed { to: Place::Closing(conn), refused };
@@ -442,7 +471,7 @@ impl<C, W> Core<C, W> {
                 self.in_use += 1;
                 self.note_queue(now);
                 self.note_work(now);
-                let held = Held { conn, since: Some(now), generation, is_unproven: false };
+                let held = Held { conn, since: Some(now), birth, is_unproven: false, is_expired: false };
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }
@@ -451,7 +480,7 @@ impl<C, W> Core<C, W> {
             self.note_work(now);
             return Placed { to: Place::Closing(conn), refused };
         }
-        self.idle.push((conn, generation));
+        self.idle.push(Idle { conn, birth, since: now, checked: now });
         self.note_queue(now);
         self.note_work(now);
         Placed { to: Place::Idle, refused }
@@ -462,6 +491,7 @@ impl<C, W> Core<C, W> {
     }
 
     fn note_work(&mut self, now: Instant) {
+        self.clock = now;
         self.forecast.on_working(now, if self.idle.is_empty() { self.in_use } else { 0 });
     }
 

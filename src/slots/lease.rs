@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::core::Held;
-use super::{Dial, Slots, now};
+use super::{Connection, Dial, Slots, now};
 
 /// A connection, and whom to give it back to.
 type Owned<D> = (Held<<D as Dial>::Conn>, Arc<Slots<D>>);
@@ -21,6 +21,12 @@ const HELD: &str = "a lease holds its connection until it ends";
 impl<D: Dial> Lease<D> {
     pub(super) fn new(slots: Arc<Slots<D>>, held: Held<D::Conn>) -> Self {
         Self { held: Some((held, slots)) }
+    }
+
+    /// Whether the connection is alive, what it was, and young enough.
+    pub(crate) fn is_usable(&self) -> bool {
+        let (held, _) = self.held.as_ref().expect(HELD);
+        !held.is_expired() && held.conn.is_usable()
     }
 
     /// The connection is good.

@@ -16,6 +16,7 @@ mod lease;
 mod mailbox;
 mod probing;
 mod queue;
+mod rounds;
 mod settling;
 mod tasks;
 mod upkeep;
@@ -36,7 +37,7 @@ use tokio::time::Instant;
 
 use self::clock::Clock;
 use self::core::{Begin, Core, Held, Place, Placed};
-pub(crate) use self::core::{Counts, Limits, MOST_WAITING};
+pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING};
 pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;
 pub(crate) use self::probing::Look;
@@ -243,7 +244,7 @@ impl<D: Dial> Slots<D> {
     }
 
     fn release(self: Arc<Self>, held: Held<D::Conn>) {
-        if !held.conn.is_usable() {
+        if held.is_expired() || !held.conn.is_usable() {
             return self.retire(held);
         }
         if held.conn.needs_settling() {

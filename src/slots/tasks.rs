@@ -21,7 +21,7 @@ use super::{Connection, Dial, DialCore, Refusal, Slots, State, now};
 const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 
 impl<D: Dial> Slots<D> {
-    pub(super) fn dial_what_is_wanted(self: &Arc<Self>) {
+    pub(crate) fn dial_what_is_wanted(self: &Arc<Self>) {
         let begin = self.lock().begin_dials(now());
         self.dial(begin);
     }

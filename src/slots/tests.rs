@@ -108,7 +108,9 @@ impl Dial for FakeDialer {
 type TestSlots = Arc<Slots<FakeDialer>>;
 type Got = Result<Lease<FakeDialer>, Refusal<&'static str>>;
 
-const LIMITS: Limits = Limits { max_size: 2, max_waiting: 100, max_connecting: 4, room: Duration::from_secs(1) };
+fn limits() -> Limits {
+    Limits { max_size: 2, max_waiting: 100, max_connecting: 4, room: Duration::from_secs(1), ages: Ages::default() }
+}
 
 fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
     let world = Arc::new(World { script: Mutex::new(script.iter().copied().collect()), ..World::default() });
@@ -149,7 +151,7 @@ async fn until_nothing_is_left(slots: &TestSlots) {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_goes_round() {
-    let (slots, world) = slots(LIMITS, &[]);
+    let (slots, world) = slots(limits(), &[]);
     for _ in 0..10 {
         let lease = slots.acquire(now(), within(100)).await.unwrap();
         assert_eq!(slots.counts().in_use, 1);
@@ -161,7 +163,7 @@ async fn a_connection_goes_round() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_past_its_deadline() {
-    let (slots, _world) = slots(LIMITS, &[Outcome::Hangs, Outcome::Hangs]);
+    let (slots, _world) = slots(limits(), &[Outcome::Hangs, Outcome::Hangs]);
     let begun = Instant::now();
     assert_eq!(slots.acquire(now(), within(250)).await.unwrap_err(), Refusal::TimedOut);
     let waited = begun.elapsed();
@@ -171,7 +173,7 @@ async fn nobody_waits_past_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_are_served_in_order() {
-    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
+    let (slots, _world) = slots(Limits { max_size: 1, ..limits() }, &[]);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut callers = Vec::new();
@@ -194,7 +196,7 @@ async fn waiters_are_served_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_without_an_await() {
-    let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 1, ..LIMITS }, &[]);
+    let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 1, ..limits() }, &[]);
     let _lease = slots.acquire(now(), within(100)).await.unwrap();
     let _waiting = caller(&slots, 1_000).await;
     let refused = futures_util::FutureExt::now_or_never(slots.acquire(now(), within(1_000)));
@@ -204,7 +206,7 @@ async fn a_full_queue_refuses_without_an_await() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_caller_never_cancels_its_dial() {
-    let (slots, world) = slots(LIMITS, &[Outcome::After(Duration::from_millis(50))]);
+    let (slots, world) = slots(limits(), &[Outcome::After(Duration::from_millis(50))]);
     let first = caller(&slots, 1_000).await;
     first.abort();
     settle().await;
@@ -219,7 +221,7 @@ async fn a_cancelled_caller_never_cancels_its_dial() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_handed_to_one_that_left_comes_back() {
-    let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
+    let (slots, world) = slots(Limits { max_size: 1, ..limits() }, &[]);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     let leaver = caller(&slots, 1_000).await;
     let stayer = caller(&slots, 1_000).await;
@@ -235,7 +237,7 @@ async fn a_connection_handed_to_one_that_left_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn when_nothing_connects_everybody_learns_why_at_once() {
     let quick = Duration::from_millis(3);
-    let (slots, world) = slots(LIMITS, &[Outcome::FailsAfter(quick), Outcome::FailsAfter(quick)]);
+    let (slots, world) = slots(limits(), &[Outcome::FailsAfter(quick), Outcome::FailsAfter(quick)]);
     let callers = [caller(&slots, 1_000).await, caller(&slots, 1_000).await, caller(&slots, 1_000).await];
     let begun = Instant::now();
     for caller in callers {
@@ -254,7 +256,7 @@ async fn when_nothing_connects_everybody_learns_why_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
-    let (slots, world) = slots(LIMITS, &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)]);
+    let (slots, world) = slots(limits(), &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)]);
     let _lease = slots.acquire(now(), within(100)).await.unwrap();
     let begun = Instant::now();
     let lease = slots.acquire(now(), within(1_000)).await.unwrap();
@@ -264,7 +266,7 @@ async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
-    let limits = Limits { max_waiting: 0, ..LIMITS };
+    let limits = Limits { max_waiting: 0, ..limits() };
     let (slots, world) = slots(limits, &[Outcome::After(Duration::from_millis(5)); 3]);
     for _ in 0..3 {
         let refusal = slots.acquire(now(), within(100)).await.unwrap_err();
@@ -283,7 +285,7 @@ async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_answers_the_waiters_and_ends_idle_connections() {
-    let (slots, world) = slots(LIMITS, &[]);
+    let (slots, world) = slots(limits(), &[]);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     drop(slots.acquire(now(), within(100)).await.unwrap());
     let second = slots.acquire(now(), within(100)).await.unwrap();
@@ -302,7 +304,7 @@ async fn closing_answers_the_waiters_and_ends_idle_connections() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dial_that_panics_gives_its_slot_back() {
-    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Panics]);
+    let (slots, _world) = slots(Limits { max_size: 1, ..limits() }, &[Outcome::Panics]);
     let refusal = slots.acquire(now(), within(1_000)).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unreachable("abandoned", _)), "{refusal:?}");
     time::sleep(Duration::from_millis(50)).await;
@@ -320,7 +322,7 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
             _ => Outcome::After(Duration::from_millis(n % 5)),
         })
         .collect();
-    let (slots, world) = slots(Limits { max_size: 5, max_waiting: 40, max_connecting: 2, ..LIMITS }, &script);
+    let (slots, world) = slots(Limits { max_size: 5, max_waiting: 40, max_connecting: 2, ..limits() }, &script);
     let mut callers = Vec::new();
     for n in 0..20_000u64 {
         let asked = Arc::clone(&slots);

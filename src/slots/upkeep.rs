@@ -71,7 +71,7 @@ impl<D: Dial> Slots<D> {
         self.tell_watchers();
     }
 
-    fn close_all(self: &Arc<Self>, connections: Vec<D::Conn>) {
+    pub(super) fn close_all(self: &Arc<Self>, connections: Vec<D::Conn>) {
         for conn in connections {
             self.spawn_close(conn);
         }

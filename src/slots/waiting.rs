@@ -18,7 +18,7 @@ use super::clock::Kept;
 use super::core::{Entered, Refused};
 use super::mailbox::{Answer, Found, Mailbox};
 use super::queue::WaiterId;
-use super::{Connection, Dial, Lease, Refusal, Slots, State, now};
+use super::{Dial, Lease, Refusal, Slots, State, now};
 use crate::policy::Patience;
 
 /// A runtime is shutting down if it has lost so many clocks in a row, each as soon as it was begun.

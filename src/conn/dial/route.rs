@@ -1,6 +1,7 @@
 //! The way to one server: its address, and how the stream to it is secured. A dial goes it first; a cancel goes the very same again,
 //! because a name may lead elsewhere by then.
 
+use std::fmt;
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
@@ -31,6 +32,16 @@ pub(crate) enum Place {
     Tcp(SocketAddr),
     #[cfg(unix)]
     Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            #[cfg(unix)]
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl Route {

@@ -1,5 +1,7 @@
 //! A session on a finished stream: start-up, the server's role, the owner's hook.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Object;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Error, SimpleQueryMessage};
@@ -18,7 +20,7 @@ pub(crate) async fn begin(stream: Stream, route: Route, handling: &Handling) -> 
     let (target, config) = (route.name.clone(), route.config.clone());
     let started = stream.start_up((*config).clone()).await;
     let (client, connection) = started.map_err(|error| ConnectError::handshake(&target, error))?;
-    let task = Task::spawn(connection, wire.clone());
+    let task = Task::spawn(connection, wire.clone(), Arc::clone(&handling.witness));
     let conn = Box::new(Conn::new(client, task, wire, route, handling.clone()).await);
     match prepare(&conn, &target, config.get_target_session_attrs()).await {
         Ok(()) => Ok(conn),

@@ -15,7 +15,7 @@ impl<C, W> Core<C, W> {
     pub(crate) fn resize(&mut self, now: Instant, max_size: usize) -> Vec<C> {
         self.limits.max_size = max_size;
         let surplus = (self.idle.len() + self.in_use).saturating_sub(max_size).min(self.idle.len());
-        let idle = self.idle.drain(..surplus).map(|(conn, _)| conn).collect();
+        let idle = self.idle.drain(..surplus).map(|idle| idle.conn).collect();
         self.closing += surplus;
         self.note_work(now);
         idle
@@ -75,7 +75,7 @@ impl<C, W> Core<C, W> {
     }
 
     fn close_idle(&mut self, now: Instant) -> Vec<C> {
-        let idle: Vec<_> = self.idle.drain(..).map(|(conn, _)| conn).collect();
+        let idle: Vec<_> = self.idle.drain(..).map(|idle| idle.conn).collect();
         self.closing += idle.len();
         self.note_work(now);
         idle

@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::{Deadline, Shedding};
 
+mod ages;
 mod examples;
 mod napkin;
 mod promises;

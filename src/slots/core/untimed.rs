@@ -3,7 +3,7 @@
 //! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but how long connections are held, of which
 //! a sample will do.
 
-use super::{Core, Held, Phase};
+use super::{Core, Held, Idle, Phase};
 
 /// One in so many is timed.
 const TIMED: u8 = 8;
@@ -26,20 +26,25 @@ impl<C, W> Core<C, W> {
         if self.untimed == 0 {
             return None;
         }
-        let (conn, generation) = self.idle.pop()?;
+        if self.idle.last()?.birth.is_expired(self.clock) {
+            return None;
+        }
+        let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
-        Some(Held { conn, since: None, generation, is_unproven: false })
+        Some(Held { conn, since: None, birth, is_unproven: false, is_expired: false })
     }
 
     /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
     pub(crate) fn release_untimed(&mut self, held: Held<C>) -> Option<Held<C>> {
         let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
         let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == Phase::Open;
-        if !is_plain || is_over || held.generation != self.generation {
+        let is_old = held.birth.generation != self.generation || held.birth.is_expired(self.clock);
+        if !is_plain || is_over || is_old {
             return Some(held);
         }
         self.in_use -= 1;
-        self.idle.push((held.conn, held.generation));
+        let (since, checked) = (self.clock, self.clock);
+        self.idle.push(Idle { conn: held.conn, birth: held.birth, since, checked });
         None
     }
 }

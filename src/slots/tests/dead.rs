@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_connection_is_never_handed_out() {
-    let (slots, world) = slots(LIMITS, &[]);
+    let (slots, world) = slots(limits(), &[]);
     let mut lease = slots.acquire(now(), within(100)).await.unwrap();
     lease.alive = false;
     drop(lease);
@@ -17,7 +17,7 @@ async fn a_dead_connection_is_never_handed_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
-    let (slots, world) = slots(Limits { max_size: 1, ..LIMITS }, &[]);
+    let (slots, world) = slots(Limits { max_size: 1, ..limits() }, &[]);
     world.closing_hangs.store(true, SeqCst);
     let mut lease = slots.acquire(now(), within(100)).await.unwrap();
     lease.alive = false;
@@ -33,7 +33,7 @@ async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
 #[tokio::test(start_paused = true)]
 async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly() {
     let ms = Duration::from_millis(1);
-    let (slots, world) = slots(LIMITS, &[Outcome::DiesAfter(ms); 100]);
+    let (slots, world) = slots(limits(), &[Outcome::DiesAfter(ms); 100]);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(10) {
         match slots.acquire(now(), within(100)).await {
@@ -53,7 +53,7 @@ async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly()
 async fn a_waiter_does_not_dial_in_a_loop() {
     let mut script = vec![Outcome::DiesAfter(Duration::ZERO); 100];
     script.insert(0, Outcome::After(Duration::ZERO));
-    let (slots, world) = slots(LIMITS, &script);
+    let (slots, world) = slots(limits(), &script);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     let waiting = caller(&slots, 60_000).await;
     time::sleep(Duration::from_secs(10)).await;
@@ -66,7 +66,7 @@ async fn a_waiter_does_not_dial_in_a_loop() {
 /// It was the first in line, and it is not its fault that what it got had died on the way.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
-    let limits = Limits { max_size: 1, max_waiting: 1, ..LIMITS };
+    let limits = Limits { max_size: 1, max_waiting: 1, ..limits() };
     let (slots, world) = slots(limits, &[]);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     let first = caller(&slots, 1_000).await;

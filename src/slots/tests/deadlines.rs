@@ -13,7 +13,7 @@ use super::*;
 
 /// A pool whose only connection is in use.
 async fn busy() -> (TestSlots, Lease<FakeDialer>) {
-    let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 100_000, ..LIMITS }, &[]);
+    let (slots, _world) = slots(Limits { max_size: 1, max_waiting: 100_000, ..limits() }, &[]);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     (slots, lease)
 }

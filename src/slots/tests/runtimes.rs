@@ -23,7 +23,7 @@ fn outcome<T>(runtime: &Runtime, task: JoinHandle<T>) -> T {
 
 #[test]
 fn a_lease_may_be_dropped_outside_a_runtime() {
-    let (slots, world) = slots(LIMITS, &[]);
+    let (slots, world) = slots(limits(), &[]);
     let runtime = Runtime::new().unwrap();
     let healthy = runtime.block_on(slots.acquire(now(), within(1_000))).unwrap();
     let mut dead = runtime.block_on(slots.acquire(now(), within(1_000))).unwrap();
@@ -37,7 +37,7 @@ fn a_lease_may_be_dropped_outside_a_runtime() {
 
 #[test]
 fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
-    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
+    let (slots, _world) = slots(Limits { max_size: 1, ..limits() }, &[Outcome::Hangs]);
     let first = Runtime::new().unwrap();
     assert_eq!(first.block_on(slots.acquire(now(), within(10))).unwrap_err(), Refusal::TimedOut);
     assert_eq!(slots.counts().dialing, 1);
@@ -55,7 +55,7 @@ fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
 /// The runtime that dials was that of the latest caller. When it ends, those who wait on another are dialed for there.
 #[test]
 fn a_waiter_is_served_though_the_runtime_that_dials_ends() {
-    let (slots, _world) = slots(LIMITS, &[Outcome::After(Duration::ZERO), Outcome::Hangs]);
+    let (slots, _world) = slots(limits(), &[Outcome::After(Duration::ZERO), Outcome::Hangs]);
     let (other, mine) = (runtime(), runtime());
     let _held = mine.block_on(slots.acquire(now(), within(1_000))).unwrap();
     waits_on(&other, &slots); // and so the hanging dial is on `other`
@@ -68,7 +68,7 @@ fn a_waiter_is_served_though_the_runtime_that_dials_ends() {
 #[test]
 fn a_waiter_is_served_though_the_runtime_that_was_to_ask_again_ends() {
     let script = [Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)];
-    let (slots, _world) = slots(LIMITS, &script);
+    let (slots, _world) = slots(limits(), &script);
     let (other, mine) = (runtime(), runtime());
     let _held = mine.block_on(slots.acquire(now(), within(1_000))).unwrap();
     waits_on(&other, &slots);
@@ -85,7 +85,7 @@ fn a_waiter_is_served_though_the_runtime_that_was_to_ask_again_ends() {
 
 #[test]
 fn a_runtime_that_ends_is_not_a_server_that_fails() {
-    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
+    let (slots, _world) = slots(Limits { max_size: 1, ..limits() }, &[Outcome::Hangs]);
     let (other, mine) = (runtime(), runtime());
     let dialed_for = waits_on(&other, &slots);
     let waiting = waits_on(&mine, &slots);
@@ -96,7 +96,7 @@ fn a_runtime_that_ends_is_not_a_server_that_fails() {
 
 #[test]
 fn a_pool_is_warmed_up_though_the_runtime_that_dials_ends() {
-    let (slots, _world) = slots(Limits { max_size: 1, ..LIMITS }, &[Outcome::Hangs]);
+    let (slots, _world) = slots(Limits { max_size: 1, ..limits() }, &[Outcome::Hangs]);
     let (other, mine) = (runtime(), runtime());
     waits_on(&other, &slots);
     let warmed = Arc::clone(&slots);
@@ -111,7 +111,7 @@ fn a_pool_is_warmed_up_though_the_runtime_that_dials_ends() {
 #[test]
 fn runtimes_that_come_and_go_lose_nobody() {
     let script: Vec<_> = (0..100_000).map(|n| Outcome::After(Duration::from_micros(n % 900))).collect();
-    let (slots, world) = slots(Limits { max_size: 3, ..LIMITS }, &script);
+    let (slots, world) = slots(Limits { max_size: 3, ..limits() }, &script);
     thread::scope(|threads| {
         for seed in 0..4 {
             let slots = &slots;

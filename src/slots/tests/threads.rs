@@ -78,7 +78,7 @@ fn on_several_threads_and_runtimes_nothing_is_lost_and_all_adds_up() {
             _ => Outcome::After(Duration::ZERO),
         })
         .collect();
-    let (slots, world) = slots(Limits { max_size: SIZE, max_waiting: 20, max_connecting: 2, ..LIMITS }, &script);
+    let (slots, world) = slots(Limits { max_size: SIZE, max_waiting: 20, max_connecting: 2, ..limits() }, &script);
     let (changes, is_over) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicBool::new(false)));
     let runtime = Runtime::new().unwrap();
     std::thread::scope(|scope| {

@@ -2,12 +2,14 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { max_size: 2, max_waiting: 2, max_connecting: 2, room: Duration::from_secs(1) };
+fn limits() -> Limits {
+    Limits { max_size: 2, max_waiting: 2, max_connecting: 2, room: Duration::from_secs(1), ages: Ages::default() }
+}
 
 type TestCore = Core<u32, char>;
 
 fn core() -> (TestCore, Instant) {
-    limited(LIMITS)
+    limited(limits())
 }
 
 fn limited(limits: Limits) -> (TestCore, Instant) {
@@ -132,7 +134,7 @@ fn no_dial_is_begun_for_one_who_left() {
 
 #[test]
 fn at_most_max_connecting_dials_at_once() {
-    let (mut core, now) = limited(Limits { max_size: 50, max_waiting: 50, max_connecting: 4, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 50, max_waiting: 50, max_connecting: 4, ..limits() });
     for _ in 0..50 {
         wait(&mut core, now, 'a');
     }
@@ -145,7 +147,7 @@ fn at_most_max_connecting_dials_at_once() {
 
 #[test]
 fn a_closing_connection_keeps_its_slot_until_it_has_ended() {
-    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 1, ..limits() });
     connect(&mut core, now, 1);
     take(&mut core, now, 1);
     wait(&mut core, now, 'a');
@@ -157,7 +159,7 @@ fn a_closing_connection_keeps_its_slot_until_it_has_ended() {
 
 #[test]
 fn a_detached_connection_frees_its_slot_at_once() {
-    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 1, ..limits() });
     connect(&mut core, now, 1);
     take(&mut core, now, 1);
     wait(&mut core, now, 'a');
@@ -187,7 +189,7 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
 /// All connections of a busy pool end at once, and dials fail: what it knows of its pace keeps nobody from the next dial.
 #[test]
 fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
-    let (mut core, begun) = limited(Limits { max_size: 1, ..LIMITS });
+    let (mut core, begun) = limited(Limits { max_size: 1, ..limits() });
     connect(&mut core, begun, 1);
     let mut now = begun;
     for _ in 0..10_000 {
@@ -244,7 +246,7 @@ fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
 
 #[test]
 fn a_dial_that_is_stuck_is_replaced_by_the_first_that_succeeds() {
-    let (mut core, now) = limited(Limits { max_size: 3, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 3, ..limits() });
     wait(&mut core, now, 'a');
     let Begin { dials, ask_again } = core.begin_dials(now);
     assert_eq!((dials, ask_again), (0..1, Some(now + 1_000 * MS)));
@@ -260,7 +262,7 @@ fn a_dial_that_is_stuck_is_replaced_by_the_first_that_succeeds() {
 
 #[test]
 fn a_smaller_limit_drains_and_a_larger_one_dials() {
-    let (mut core, now) = limited(Limits { max_size: 4, max_waiting: 9, max_connecting: 9, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 4, max_waiting: 9, max_connecting: 9, ..limits() });
     core.want(4);
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 4);
@@ -286,7 +288,7 @@ fn wait_behind_everything(core: &mut TestCore, now: Instant, held: &mut Vec<Held
 
 #[test]
 fn a_flush_retires_all_that_is_older() {
-    let (mut core, now) = limited(Limits { max_size: 3, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 3, ..limits() });
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
     connect(&mut core, now, 2);
@@ -304,7 +306,7 @@ fn a_flush_retires_all_that_is_older() {
 
 #[test]
 fn draining_serves_those_who_wait_already() {
-    let (mut core, now) = limited(Limits { max_size: 1, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 1, ..limits() });
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
     wait(&mut core, now, 'a');
@@ -336,8 +338,8 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
 
 #[test]
 fn probes_dial_no_more_at_once_than_others() {
-    let (mut core, now) = limited(Limits { max_size: 5, max_waiting: 5, ..LIMITS });
+    let (mut core, now) = limited(Limits { max_size: 5, max_waiting: 5, ..limits() });
     core.hold_back(now, 1, Some(4));
     "abcd".chars().for_each(|name| _ = wait(&mut core, now, name));
-    assert_eq!(begin(&mut core, now).len(), LIMITS.max_connecting);
+    assert_eq!(begin(&mut core, now).len(), limits().max_connecting);
 }

@@ -100,7 +100,7 @@ impl Napkin {
             }
             Step::Release(index) if !self.in_use.is_empty() => {
                 let held = self.in_use.remove(index % self.in_use.len());
-                let generation = held.generation;
+                let generation = held.birth.generation;
                 let placed = release(&mut self.core, self.now, held);
                 self.placed(placed, generation);
             }
@@ -114,7 +114,7 @@ impl Napkin {
             }
             Step::Settled(index) if !self.settling.is_empty() => {
                 let held = self.settling.remove(index % self.settling.len());
-                let generation = held.generation;
+                let generation = held.birth.generation;
                 self.core.settled();
                 let placed = self.core.release(self.now, held);
                 self.placed(placed, generation);
@@ -198,7 +198,7 @@ impl Napkin {
         };
         match entered {
             Ok(Entered::Took(held)) => {
-                assert_eq!(self.idle.pop(), Some((held.conn, held.generation)), "the freshest");
+                assert_eq!(self.idle.pop(), Some((held.conn, held.birth.generation)), "the freshest");
                 self.in_use.push(held);
             }
             Ok(Entered::Waits(id)) => {
@@ -239,7 +239,8 @@ impl Napkin {
             }
             Place::Idle => {
                 assert!(self.waiters.is_empty() && !is_surplus);
-                self.idle.push(*self.core.idle.last().expect("just placed"));
+                let idle = self.core.idle.last().expect("just placed");
+                self.idle.push((idle.conn, idle.birth.generation));
             }
             Place::Closing(_) => {
                 assert!(is_surplus);
@@ -296,7 +297,7 @@ proptest! {
         max_connecting in 1usize..4,
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut napkin = Napkin::new(Limits { max_size, max_waiting, max_connecting, room: 100 * MS });
+        let mut napkin = Napkin::new(Limits { max_size, max_waiting, max_connecting, room: 100 * MS, ages: Ages::default() });
         for step in &steps {
             napkin.apply(step);
         }

@@ -116,7 +116,7 @@ impl Pool {
             Crowd::Waits { callers, max_waiting, .. } => (max_waiting, callers),
             Crowd::Surges { max_waiting, .. } => (max_waiting, 1),
         };
-        let limits = Limits { max_size: connections, max_waiting, max_connecting: connections, room: ROOM };
+        let limits = Limits { max_size: connections, max_waiting, max_connecting: connections, room: ROOM, ages: Ages::default() };
         let mut pool = Self {
             core: Core::new(now, limits),
             now,
@@ -232,7 +232,7 @@ proptest! {
     #[test]
     fn until_the_next_dial_the_answer_is_the_same(jitters in prop::collection::vec(0.0..1.0, 1..12), part in 0.0..1.0) {
         let mut now = Instant::now();
-        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, room: ROOM };
+        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, room: ROOM, ages: Ages::default() };
         let mut core = Core::<u32, Who>::new(now, limits);
         for jitter in jitters {
             let waits = core.enter(now, patient(now, 1_000), || Who::Me);

@@ -121,6 +121,7 @@ fn simulate(world: World, callers: &[Caller]) -> Vec<Outcome> {
         max_waiting: 1_000.max(10 * world.connections),
         max_connecting: 4,
         room: Duration::from_secs_f64(world.room),
+        ages: Ages::default(),
     };
     let mut simulation = Simulation {
         core: Core::new(begun, limits),

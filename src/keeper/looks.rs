@@ -1,0 +1,57 @@
+//! The look at the server while the circuit is open.
+//!
+//! When the circuit opens, whoever waits is told so, and nothing more is dialed. Then the server is looked at at once, and once a second after that: on
+//! an idle connection, or by a dial. If what opened the circuit was that the server could not be reached, the first answer lets
+//! callers probe it, long before the reset timeout; else that is waited out, for a server that answers may still fail its callers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+use super::Keeper;
+use crate::breaker::State;
+use crate::conn::{Dialer, Witness};
+use crate::slots::{Look, Slots};
+
+/// Between two looks at the server; and how long one may take.
+pub(crate) const PACE: Duration = Duration::from_secs(1);
+
+/// After a look that found no way to the server: every slot was taken, by a dial just given up perhaps.
+const NO_WAY: Duration = Duration::from_millis(50);
+
+impl Keeper {
+    pub(super) async fn look_out(&self) {
+        loop {
+            self.look_while_open().await;
+            self.opened.notified().await;
+        }
+    }
+
+    async fn look_while_open(&self) {
+        let mut dial = None;
+        while self.shut_pool().is_some() {
+            let next = *self.next_look.lock();
+            if let Some(next) = next {
+                time::sleep_until(next).await;
+            }
+            let Some((slots, witness)) = self.shut_pool() else { return };
+            let begun = Instant::now();
+            *self.next_look.lock() = Some(begun + PACE);
+            if dial.take().is_some_and(|dial| slots.look_away(dial)) {
+                witness.server_is_silent();
+            }
+            match slots.look(PACE).await {
+                Look::Answers => witness.server_answers(),
+                Look::Silent => witness.server_is_silent(),
+                Look::Dials(number) => dial = Some(number),
+                Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
+            }
+        }
+    }
+
+    /// The pool, while its circuit is open.
+    fn shut_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
+        self.open_pool().filter(|(_, witness)| witness.breaker().last_state() == State::Open)
+    }
+}

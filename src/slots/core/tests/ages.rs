@@ -1,0 +1,137 @@
+//! What becomes of connections that nobody uses, or that have lived for long.
+
+use super::*;
+use crate::policy::Lifetimes;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// With so many idle, given back a second after the other. Returns the moment of the last.
+fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
+    let mut now = Instant::now();
+    let limits = Limits { max_size: 10, max_waiting: 10, max_connecting: 10, room: SECOND, ages };
+    let mut core = Core::new(now, limits);
+    core.want(size);
+    let begin = core.begin_dials(now);
+    core.want(0);
+    for number in begin.dials {
+        let conn = u32::try_from(number).unwrap();
+        assert_eq!(core.dialed(now, number, conn).0.to, Place::Idle);
+        now += SECOND;
+    }
+    assert_eq!(core.counts().idle, size);
+    (core, now - SECOND)
+}
+
+fn after(seconds: u32) -> Option<Duration> {
+    Some(seconds * SECOND)
+}
+
+#[test]
+fn idle_connections_end_after_their_timeout_but_for_those_that_are_kept() {
+    let (mut core, now) = rested(5, Ages { min_idle: 2, idle_timeout: after(60), ..Ages::default() });
+    assert_eq!(core.reap(now + 55 * SECOND), [] as [u32; 0]);
+    assert_eq!(core.reap(now + 57 * SECOND), [0, 1], "given back four and three seconds before the last");
+    assert_eq!(core.reap(now + 90 * SECOND), [2], "two are kept");
+    assert_eq!(core.counts().closing, 3);
+}
+
+#[test]
+fn what_is_missing_of_those_kept_idle_is_dialed_within_the_limit() {
+    let (mut core, now) = rested(4, Ages { min_idle: 4, ..Ages::default() });
+    assert!(core.begin_dials(now).dials.is_empty());
+    let held: Vec<_> = (0..3).map_while(|_| core.take(now)).collect();
+    assert_eq!(core.begin_dials(now).dials.count(), 3, "those in use do not count");
+    assert_eq!(held.len(), 3);
+    assert_eq!(core.resize(now, 7), [] as [u32; 0]);
+    assert!(core.begin_dials(now).dials.is_empty(), "there is no room");
+}
+
+#[test]
+fn one_that_is_too_old_is_not_used_again() {
+    let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
+    let (mut core, now) = rested(2, ages);
+    let begun = now - SECOND;
+    // The first may live for 100 s, the second, a second younger, for 98.
+    let held = core.take(now).unwrap();
+    assert_eq!(core.release(begun + 98 * SECOND, held).to, Place::Idle);
+    let held = core.take(begun + 99 * SECOND).unwrap();
+    assert!(held.is_expired(), "too old when taken");
+    assert_eq!(core.release(begun + 99 * SECOND, held).to, Place::Closing(1));
+    let held = core.take(begun + 99 * SECOND).unwrap();
+    assert!(!held.is_expired());
+    assert_eq!(core.release(begun + 100 * SECOND, held).to, Place::Closing(0), "too old when given back");
+}
+
+#[test]
+fn too_old_ones_end_though_they_are_to_be_kept_idle() {
+    let ages = Ages { min_idle: 2, lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
+    let (mut core, now) = rested(2, ages);
+    assert_eq!(core.reap(now + 100 * SECOND), [0, 1]);
+    assert_eq!(core.begin_dials(now + 100 * SECOND).dials.count(), 2);
+}
+
+#[test]
+fn whoever_looks_at_no_clock_gets_no_old_one_either() {
+    let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
+    let (mut core, now) = rested(3, ages);
+    assert!(core.take_untimed().is_some());
+    assert_eq!(core.reap(now + 50 * SECOND), [] as [u32; 0]);
+    let held = core.take_untimed().unwrap();
+    assert_eq!(core.reap(now + 100 * SECOND), [0], "the time is known from upkeep");
+    assert_eq!(core.release_untimed(held).map(|held| held.conn), Some(1), "so this one is looked at again");
+}
+
+#[test]
+fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
+    let ages = Ages { idle_timeout: after(100), check_after: after(30), ..Ages::default() };
+    let (mut core, now) = rested(4, ages);
+    assert!(core.begin_checks(now + 26 * SECOND).is_empty());
+    let mut checks = core.begin_checks(now + 30 * SECOND);
+    assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1], "half of those idle");
+    assert_eq!((core.counts().idle, core.counts().settling, core.counts().in_use), (2, 2, 0));
+    core.end_check();
+    assert_eq!(core.checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
+    core.end_check();
+    assert_eq!(core.checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
+    let again = core.begin_checks(now + 31 * SECOND);
+    assert_eq!(again.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [2, 3], "the others");
+    for check in again {
+        core.end_check();
+        let _ = core.checked(now + 31 * SECOND, check);
+    }
+    assert_eq!(core.reap(now + 99 * SECOND), [0, 1, 2], "a check is no use");
+    assert_eq!(core.take(now + 99 * SECOND).unwrap().conn, 3, "the freshest");
+}
+
+#[test]
+fn a_check_is_for_whoever_waits_meanwhile() {
+    let (mut core, now) = rested(1, Ages { check_after: after(30), ..Ages::default() });
+    let mut checks = core.begin_checks(now + 30 * SECOND);
+    let now = now + 30 * SECOND;
+    core.resize(now, 1);
+    assert!(matches!(core.enter(now, patient(now, 100), || 7), Ok(Entered::Waits(_))));
+    core.end_check();
+    assert!(matches!(core.checked(now, checks.remove(0)).to, Place::Waiter(_, 7, _)));
+}
+
+#[test]
+fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_checked() {
+    let (mut core, now) = rested(9, Ages { check_after: after(30), ..Ages::default() });
+    let now = now + 25 * SECOND;
+    let checks = core.begin_checks(now);
+    assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    core.end_check();
+    assert_eq!(core.found_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
+    core.retire(now);
+    assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
+    let (mut core, now) = rested(9, Ages { check_after: after(30), ..Ages::default() });
+    let now = now + 22 * SECOND;
+    let checks = core.begin_checks(now);
+    assert_eq!(checks.len(), 1);
+    let mut others = core.begin_checks(now + 3 * SECOND);
+    let youngest = others.pop().unwrap();
+    core.end_check();
+    let _ = core.checked(now, others.remove(0));
+    core.end_check();
+    assert_eq!(core.found_silent(now, &youngest), [1]);
+}

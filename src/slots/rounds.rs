@@ -1,0 +1,74 @@
+//! The rounds of upkeep: idle connections that are too old are closed, those that have ended are found, those that nobody has used for long are
+//! checked, and so many as are wanted are kept ready.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time;
+
+use super::core::Check;
+use super::{Connection, Dial, Slots, now};
+
+impl<D: Dial> Slots<D> {
+    /// Closes the idle connections that are too old or have been idle for too long.
+    pub(crate) fn reap(self: &Arc<Self>) {
+        let old = self.lock().core.reap(now());
+        if !old.is_empty() {
+            self.close_all(old);
+        }
+    }
+
+    /// Closes the idle connections that have ended. When one has, the others are to be checked: they may be as dead.
+    pub(crate) fn sweep(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let ended = state.core.sweep(now(), D::Conn::is_usable);
+        if ended.is_empty() {
+            return;
+        }
+        state.core.mistrust(now());
+        drop(state);
+        self.close_all(ended);
+    }
+
+    /// Those of the idle connections that are to be checked now. Meanwhile nobody gets them.
+    pub(crate) fn begin_checks(self: &Arc<Self>) -> Vec<Checking<D>> {
+        let checks = self.lock().core.begin_checks(now());
+        checks.into_iter().map(|check| Checking { check: Some(check), slots: Arc::clone(self) }).collect()
+    }
+}
+
+/// A connection that is being checked. Dropped, it is closed.
+pub(crate) struct Checking<D: Dial> {
+    /// `None` once the check has ended.
+    check: Option<Check<D::Conn>>,
+    slots: Arc<Slots<D>>,
+}
+
+impl<D: Dial> Checking<D> {
+    /// One round trip. Tells whether the server answered `within` this time; the connection is idle again, or closed.
+    pub(crate) async fn run(mut self, within: Duration) -> bool {
+        let Some(check) = &self.check else { return false };
+        let conn = &check.held.conn;
+        let answers = time::timeout(within, conn.ping()).await == Ok(true) && conn.is_usable();
+        if let Some(check) = self.check.take_if(|_| answers) {
+            let delivery = self.slots.place(|core| {
+                core.end_check();
+                core.checked(now(), check)
+            });
+            Arc::clone(&self.slots).deliver(delivery);
+        }
+        answers
+    }
+}
+
+impl<D: Dial> Drop for Checking<D> {
+    fn drop(&mut self) {
+        let Some(check) = self.check.take() else { return };
+        let mut state = self.slots.lock();
+        state.core.end_check();
+        let as_old = state.core.found_silent(now(), &check);
+        drop(state);
+        self.slots.retire(check.held);
+        self.slots.close_all(as_old);
+    }
+}
