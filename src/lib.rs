@@ -29,12 +29,16 @@ mod builder;
 mod call;
 mod conn;
 mod error;
+mod event;
 mod keeper;
+mod operation;
 mod policy;
 mod pool;
 mod retry;
 mod slots;
 mod status;
+#[cfg_attr(not(test), expect(dead_code, reason = "not wired yet"))]
+mod telemetry;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
 pub mod tls;
 
@@ -46,10 +50,13 @@ pub use conn::{
     TransactionOptions,
 };
 pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
-pub use policy::{Effect, Shedding};
+pub use event::{Event, EventKind, Severity};
+pub use operation::Operation;
+pub use policy::{Effect, Refused, Shedding};
 pub use pool::Pool;
 pub use retry::RetryConfig;
 pub use status::Status;
+pub use telemetry::{Events, Observer};
 pub use tokio_postgres::{Config, IsolationLevel};
 
 #[cfg(fuzzing)]

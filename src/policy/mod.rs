@@ -9,6 +9,8 @@ mod forecast;
 mod lifetime;
 mod patience;
 mod retry;
+#[cfg_attr(not(test), expect(dead_code, reason = "not wired yet"))]
+mod watch;
 mod window;
 
 pub(crate) use breaker::{Breaker, Denied, Growth, Order, Outcome, Rule, Settings, SlowCall, Ticket};
@@ -22,6 +24,9 @@ pub(crate) use lifetime::Lifetimes;
 pub(crate) use patience::Patience;
 pub use patience::Shedding;
 pub(crate) use retry::{Failed, Schedule};
+pub use watch::Refused;
+#[expect(unused_imports, reason = "not wired yet")]
+pub(crate) use watch::{Finding, Lasting, Reading, Sign, Told, Watch};
 pub use window::Counts;
 #[cfg(any(feature = "failsafe", test))]
 pub(crate) use window::Window;

@@ -4,8 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 12] =
-    ["status", "policy", "error", "tls", "breaker", "retry", "slots", "conn", "keeper", "call", "pool", "builder"];
+const LAYERS: [&str; 15] = [
+    "status",
+    "operation",
+    "policy",
+    "error",
+    "tls",
+    "breaker",
+    "event",
+    "telemetry",
+    "retry",
+    "slots",
+    "conn",
+    "keeper",
+    "call",
+    "pool",
+    "builder",
+];
 
 /// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.
 const IMPURE: [&str; 10] =

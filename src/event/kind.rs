@@ -1,0 +1,327 @@
+//! Every event there is: what it carries, and how much it matters.
+
+use std::backtrace::Backtrace;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Severity;
+use crate::error::{ConnectError, Lost};
+use crate::operation::Operation;
+use crate::policy::{Refused, State, Transition};
+use crate::status::Status;
+
+/// What happened, or goes on.
+///
+/// `lasting` is for how long it has been so when it is told, `lasted` for how long it had been so when it ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The pool begins its work.
+    #[non_exhaustive]
+    Started {
+        /// The settings in effect, in one line, without credentials.
+        settings: Arc<str>,
+    },
+    /// `max_size` is more than the server has left: the last connections will be refused.
+    #[non_exhaustive]
+    TooLarge {
+        /// What the pool may open.
+        max_size: usize,
+        /// What the server had left when it was asked.
+        left: usize,
+    },
+    /// On average more than 80% of the pool has been in use, for 10 s. Repeated while it lasts, unless something worse is.
+    #[non_exhaustive]
+    UtilizationHigh {
+        /// The pool, as it is now.
+        status: Status,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The same for 90%. When it passes, the pool is at [`UtilizationHigh`](Self::UtilizationHigh) or
+    /// [`UtilizationNormal`](Self::UtilizationNormal).
+    #[non_exhaustive]
+    UtilizationCritical {
+        /// The pool, as it is now.
+        status: Status,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`UtilizationHigh`](Self::UtilizationHigh).
+    #[non_exhaustive]
+    UtilizationNormal {
+        /// The pool, as it is now.
+        status: Status,
+        /// In all.
+        lasted: Duration,
+    },
+    /// All connections are in use and callers wait, for 2 s or more. A pool that is only busy, with nobody waiting, is not exhausted.
+    #[non_exhaustive]
+    Exhausted {
+        /// The pool, as it is now.
+        status: Status,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`Exhausted`](Self::Exhausted).
+    #[non_exhaustive]
+    ExhaustionEnded {
+        /// The pool, as it is now.
+        status: Status,
+        /// In all.
+        lasted: Duration,
+    },
+    /// If utilization goes on rising as it does, the pool will be exhausted soon. A trend is believed for a third of the time for which it has been seen, so
+    /// a surge is told seconds before, and a day's growth up to half an hour.
+    #[non_exhaustive]
+    ExhaustionPredicted {
+        /// The pool, as it is now.
+        status: Status,
+        /// Until nothing is left. Zero: now.
+        within: Duration,
+        /// The trend was seen for so long.
+        over: Duration,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`ExhaustionPredicted`](Self::ExhaustionPredicted): nothing points to it any more.
+    #[non_exhaustive]
+    PredictionEnded {
+        /// The pool, as it is now.
+        status: Status,
+        /// In all.
+        lasted: Duration,
+    },
+    /// Callers are refused at once rather than made to wait in vain.
+    #[non_exhaustive]
+    Shedding {
+        /// The pool, as it is now.
+        status: Status,
+        /// Since the first was.
+        refused: Refused,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`Shedding`](Self::Shedding): nobody has been refused for 5 s.
+    #[non_exhaustive]
+    SheddingEnded {
+        /// The pool, as it is now.
+        status: Status,
+        /// In all.
+        refused: Refused,
+        /// In all.
+        lasted: Duration,
+    },
+    /// An operation holds its connections more than three times as long as it used to: the first suspect when a pool runs out.
+    #[non_exhaustive]
+    HoldsInflated {
+        /// Which.
+        operation: Operation,
+        /// How long it used to hold one, on average.
+        from: Duration,
+        /// How long it holds one now; at least, while the first of the slow ones have not ended.
+        to: Duration,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`HoldsInflated`](Self::HoldsInflated): it is fast again, or has been slow for so long that this is usual.
+    #[non_exhaustive]
+    HoldsNormal {
+        /// Which.
+        operation: Operation,
+        /// How long it holds a connection now, on average.
+        hold: Duration,
+        /// In all.
+        lasted: Duration,
+    },
+    /// A connection is held for longer than anybody should.
+    #[non_exhaustive]
+    LeakSuspected {
+        /// What it was taken for.
+        operation: Operation,
+        /// For how long it has been held.
+        held: Duration,
+        /// Where it was taken.
+        taken: &'static Location<'static>,
+        /// How that place was reached, if backtraces are switched on. Not in the line of `Display`.
+        backtrace: Option<Arc<Backtrace>>,
+    },
+    /// More statements than usual take long.
+    #[non_exhaustive]
+    LongRunning {
+        /// Statements that have been running for longer than `than`.
+        count: usize,
+        /// The threshold.
+        than: Duration,
+        /// The longest of them: what it is, and for how long it has been running.
+        longest: (Operation, Duration),
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`LongRunning`](Self::LongRunning).
+    #[non_exhaustive]
+    LongRunningEnded {
+        /// In all.
+        lasted: Duration,
+    },
+    /// Callers wait longer for a connection than they should, though they get one.
+    #[non_exhaustive]
+    SlowAcquire {
+        /// The pool, as it is now.
+        status: Status,
+        /// Those who waited longer than `than`, since it was told last.
+        count: u64,
+        /// The threshold.
+        than: Duration,
+        /// The longest wait of them.
+        longest: Duration,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`SlowAcquire`](Self::SlowAcquire).
+    #[non_exhaustive]
+    SlowAcquireEnded {
+        /// In all.
+        lasted: Duration,
+    },
+    /// No connection could be made.
+    #[non_exhaustive]
+    ConnectFailed {
+        /// The last error.
+        error: ConnectError,
+        /// Dials that failed, since it was told last.
+        count: u64,
+        /// So far.
+        lasting: Duration,
+    },
+    /// The end of [`ConnectFailed`](Self::ConnectFailed): a connection was made.
+    #[non_exhaustive]
+    ConnectRecovered {
+        /// In all.
+        lasted: Duration,
+    },
+    /// Connections were lost.
+    #[non_exhaustive]
+    ConnectionLost {
+        /// How the last of them was.
+        lost: Arc<Lost>,
+        /// How many, since it was told last.
+        count: u64,
+    },
+    /// The server says that it shuts down. Its connections are retired.
+    #[non_exhaustive]
+    ServerShuttingDown {
+        /// What it said.
+        lost: Arc<Lost>,
+    },
+    /// Another server is the primary. A service drops what it has cached of the database: it may be newer than what the new primary knows.
+    #[non_exhaustive]
+    PrimaryChanged {
+        /// Host and port of the one before, if there was one.
+        from: Option<String>,
+        /// Host and port of the one now; `None`: it is not known.
+        to: Option<String>,
+    },
+    /// Connections could not be cleaned up for their next caller, and were closed.
+    #[non_exhaustive]
+    SettleFailed {
+        /// How many, since it was told last.
+        count: u64,
+    },
+    /// The circuit breaker has changed its state.
+    #[non_exhaustive]
+    BreakerChanged {
+        /// From what to what, why, and the counts behind it.
+        transition: Transition,
+    },
+    /// Somebody ordered the circuit breaker.
+    #[non_exhaustive]
+    Forced {
+        /// What its state is now.
+        to: State,
+        /// The call.
+        by: &'static Location<'static>,
+        /// What was given as the reason.
+        reason: Arc<str>,
+    },
+    /// Somebody changed the size of the pool.
+    #[non_exhaustive]
+    Resized {
+        /// `max_size` before.
+        from: usize,
+        /// `max_size` now.
+        to: usize,
+        /// The call.
+        by: &'static Location<'static>,
+        /// What was given as the reason.
+        reason: Option<Arc<str>>,
+    },
+    /// Somebody had all connections replaced.
+    #[non_exhaustive]
+    Flushed {
+        /// The call.
+        by: &'static Location<'static>,
+        /// What was given as the reason.
+        reason: Option<Arc<str>>,
+    },
+    /// Somebody drains the pool: it serves those who wait, and then closes.
+    #[non_exhaustive]
+    Draining {
+        /// The call.
+        by: &'static Location<'static>,
+        /// What was given as the reason.
+        reason: Option<Arc<str>>,
+    },
+    /// The pool has been drained, and is closed.
+    #[non_exhaustive]
+    Drained {
+        /// Connections that were still held when the time was over.
+        left: usize,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+impl EventKind {
+    /// How much it matters.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Exhausted { .. }
+            | Self::UtilizationCritical { .. }
+            | Self::Shedding { .. }
+            | Self::ConnectFailed { .. } => Severity::Critical,
+            Self::BreakerChanged { transition } => match transition.to {
+                State::Open => Severity::Critical,
+                State::ForcedOpen | State::Disabled | State::MetricsOnly => Severity::Warning,
+                _ => Severity::Info,
+            },
+            Self::TooLarge { .. }
+            | Self::UtilizationHigh { .. }
+            | Self::ExhaustionPredicted { .. }
+            | Self::HoldsInflated { .. }
+            | Self::LeakSuspected { .. }
+            | Self::LongRunning { .. }
+            | Self::SlowAcquire { .. }
+            | Self::ConnectionLost { .. }
+            | Self::ServerShuttingDown { .. }
+            | Self::PrimaryChanged { .. }
+            | Self::SettleFailed { .. } => Severity::Warning,
+            Self::Drained { left, .. } if *left > 0 => Severity::Warning,
+            Self::Started { .. }
+            | Self::UtilizationNormal { .. }
+            | Self::ExhaustionEnded { .. }
+            | Self::PredictionEnded { .. }
+            | Self::SheddingEnded { .. }
+            | Self::HoldsNormal { .. }
+            | Self::LongRunningEnded { .. }
+            | Self::SlowAcquireEnded { .. }
+            | Self::ConnectRecovered { .. }
+            | Self::Forced { .. }
+            | Self::Resized { .. }
+            | Self::Flushed { .. }
+            | Self::Draining { .. }
+            | Self::Drained { .. } => Severity::Info,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The line of each event, as an operator reads it.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::kind::EventKind;
+use super::plain::{For, Plain, Since};
+use crate::status::Status;
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { settings } => write!(f, "started: {settings}"),
+            Self::TooLarge { max_size, left } => {
+                write!(f, "max_size is {max_size}, but the server has only {left} connections left")
+            }
+            Self::UtilizationHigh { status, lasting } | Self::UtilizationCritical { status, lasting } => {
+                write!(f, "{}{}", Use(status), For(*lasting))
+            }
+            Self::UtilizationNormal { status, lasted } => {
+                write!(f, "{}: normal again, after {}", Use(status), Plain(*lasted))
+            }
+            Self::Exhausted { status, lasting } => {
+                let Status { in_use, max_size, waiting, .. } = status;
+                write!(f, "exhausted{} ({in_use}/{max_size}), {waiting} waiting", For(*lasting))
+            }
+            Self::ExhaustionEnded { status, lasted } => {
+                write!(f, "no longer exhausted, after {}; {}", Plain(*lasted), Use(status))
+            }
+            Self::ExhaustionPredicted { status, within, over, .. } => {
+                write!(f, "{}, and the trend of the last {} exhausts it ", Use(status), Plain(*over))?;
+                if within.is_zero() { f.write_str("now") } else { write!(f, "in {}", Plain(*within)) }
+            }
+            Self::PredictionEnded { status, .. } => write!(f, "{}: nothing points to exhaustion any more", Use(status)),
+            Self::Shedding { status, refused, lasting } => {
+                write!(f, "refusing callers{}: {refused}; {}", For(*lasting), Use(status))
+            }
+            Self::SheddingEnded { refused, lasted, .. } => {
+                write!(f, "refusing nobody any more, after {}: {refused}", Plain(*lasted))
+            }
+            Self::HoldsInflated { operation, from, to, lasting } => {
+                let (from, to) = (Plain(*from), Plain(*to));
+                write!(f, "{operation} holds its connections for {to}{}, which used to be {from}", Since(*lasting))
+            }
+            Self::HoldsNormal { operation, hold, lasted } => {
+                write!(f, "{operation} holds its connections for {}: usual, after {}", Plain(*hold), Plain(*lasted))
+            }
+            Self::LeakSuspected { operation, held, taken, .. } => {
+                let (held, file, line) = (Plain(*held), taken.file(), taken.line());
+                write!(f, "leaked? {operation} has held a connection for {held}, taken at {file}:{line}")
+            }
+            Self::LongRunning { count, than, longest: (operation, running), lasting } => {
+                let (than, running) = (Plain(*than), Plain(*running));
+                write!(f, "{count} statements run for more than {than}{}", Since(*lasting))?;
+                write!(f, "; the longest, {operation}, for {running}")
+            }
+            Self::LongRunningEnded { lasted } => {
+                write!(f, "statements no longer run for long, after {}", Plain(*lasted))
+            }
+            Self::SlowAcquire { status, count, than, longest, lasting } => {
+                let (than, longest) = (Plain(*than), Plain(*longest));
+                write!(f, "{count} callers waited for more than {than}{}, one for {longest}", Since(*lasting))?;
+                write!(f, "; {}", Use(status))
+            }
+            Self::SlowAcquireEnded { lasted } => write!(f, "callers no longer wait for long, after {}", Plain(*lasted)),
+            Self::ConnectFailed { error, count, lasting } => {
+                write!(f, "cannot connect{}, {count} failed: {error}", For(*lasting))
+            }
+            Self::ConnectRecovered { lasted } => write!(f, "connects again, after {}", Plain(*lasted)),
+            Self::ConnectionLost { lost, count: 1 } => write!(f, "a connection was lost: {lost}"),
+            Self::ConnectionLost { lost, count } => write!(f, "{count} connections were lost: {lost}"),
+            Self::ServerShuttingDown { lost } => write!(f, "the server shuts down: {lost}"),
+            Self::PrimaryChanged { from, to } => {
+                let name = |address: &Option<String>| address.clone().unwrap_or_else(|| "unknown".to_owned());
+                write!(f, "the primary is {}, and was {}: drop caches", name(to), name(from))
+            }
+            Self::SettleFailed { count } => write!(f, "{count} connections could not be cleaned up, and were closed"),
+            Self::BreakerChanged { transition } => write!(f, "circuit {transition}"),
+            Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", Audit(by, Some(reason))),
+            Self::Resized { from, to, by, reason } => {
+                write!(f, "resized from {from} to {to}{}", Audit(by, reason.as_ref()))
+            }
+            Self::Flushed { by, reason } => write!(f, "flushed{}", Audit(by, reason.as_ref())),
+            Self::Draining { by, reason } => write!(f, "draining{}", Audit(by, reason.as_ref())),
+            Self::Drained { left: 0, took } => write!(f, "drained in {}", Plain(*took)),
+            Self::Drained { left, took } => {
+                write!(f, "closed after {} with {left} connections still held", Plain(*took))
+            }
+        }
+    }
+}
+
+/// `utilization 95% (19/20), 127 waiting`
+struct Use<'a>(&'a Status);
+
+impl fmt::Display for Use<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { in_use, max_size, waiting, .. } = self.0;
+        let percent = self.0.utilization() * 100.0;
+        write!(f, "utilization {percent:.0}% ({in_use}/{max_size}), {waiting} waiting")
+    }
+}
+
+/// ` by src/admin.rs:7: deploy`
+struct Audit<'a>(&'a Location<'a>, Option<&'a Arc<str>>);
+
+impl fmt::Display for Audit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " by {}:{}", self.0.file(), self.0.line())?;
+        self.1.map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
+}

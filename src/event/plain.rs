@@ -1,0 +1,72 @@
+//! Figures as people read them: `1.8 s`, not `1.812345678s`.
+
+use std::fmt;
+use std::time::Duration;
+
+/// From here on, an event is told again, and says for how long it has lasted.
+const WORTH_SAYING: Duration = Duration::from_secs(30);
+
+/// A duration, rounded: `250 ms`, `1.8 s`, `40 s`, `12 min`, `2.5 h`.
+pub(super) struct Plain(pub(super) Duration);
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        let (figure, unit) = match seconds {
+            ..0.000_999_5 => (seconds * 1e6, "us"),
+            ..0.999_5 => (seconds * 1e3, "ms"),
+            ..119.5 => (seconds, "s"),
+            ..7_170.0 => (seconds / 60.0, "min"),
+            _ => (seconds / 3600.0, "h"),
+        };
+        // Two digits say enough: 1.8 s, 18 s, and 2 s rather than 2.0 s.
+        let tenths = (figure * 10.0).round() / 10.0;
+        let digits = usize::from(figure < 9.95 && tenths.fract() != 0.0);
+        write!(f, "{figure:.digits$} {unit}")
+    }
+}
+
+/// ` for 40 s`, when an event is told again; nothing when it is told first.
+pub(super) struct For(pub(super) Duration);
+
+impl fmt::Display for For {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " for {}", Plain(self.0)) }
+    }
+}
+
+/// ` (since 40 s)`, where ` for 40 s` would be misread.
+pub(super) struct Since(pub(super) Duration);
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " (since {})", Plain(self.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_rounded_for_people() {
+        let read = |micros| Plain(Duration::from_micros(micros)).to_string();
+        assert_eq!(read(0), "0 us");
+        assert_eq!(read(1_499), "1.5 ms");
+        assert_eq!(read(250_000), "250 ms");
+        assert_eq!(read(999_700), "1 s");
+        assert_eq!(read(1_812_345), "1.8 s");
+        assert_eq!(read(17_960_000), "18 s");
+        assert_eq!(read(119_000_000), "119 s");
+        assert_eq!(read(130_000_000), "2.2 min");
+        assert_eq!(read(9_000_000_000), "2.5 h");
+    }
+
+    #[test]
+    fn how_long_it_lasts_is_said_from_the_second_time_on() {
+        assert_eq!(For(Duration::from_secs(10)).to_string(), "");
+        assert_eq!(For(Duration::from_secs(40)).to_string(), " for 40 s");
+        assert_eq!(Since(Duration::from_secs(29)).to_string(), "");
+        assert_eq!(Since(Duration::from_secs(90)).to_string(), " (since 90 s)");
+    }
+}

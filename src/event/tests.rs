@@ -1,0 +1,145 @@
+use std::panic::Location;
+use std::time::Duration;
+
+use super::*;
+use crate::error::{ConnectError, ConnectErrorKind, Lost};
+use crate::operation::Operation;
+use crate::policy::{Cause, Counts, Refused, State, Transition};
+use crate::status::Status;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn status() -> Status {
+    Status {
+        name: "orders".into(),
+        max_size: 20,
+        in_use: 19,
+        settling: 0,
+        idle: 1,
+        dialing: 0,
+        closing: 0,
+        waiting: 127,
+        max_waiting: 1_000,
+        closed: false,
+    }
+}
+
+fn line(kind: EventKind) -> String {
+    Event::new("orders".into(), SystemTime::now(), kind).to_string()
+}
+
+fn change(from: State, to: State) -> EventKind {
+    let counts = Counts { completed: 10, failures: 6, ..Counts::default() };
+    let transition =
+        Transition { from, to, cause: Cause::FailureRate, counts, at: std::time::Instant::now(), number: 2 };
+    EventKind::BreakerChanged { transition }
+}
+
+#[test]
+fn utilization_reads_as_an_operator_expects() {
+    let told = line(EventKind::UtilizationCritical { status: status(), lasting: 10 * SECOND });
+    assert_eq!(told, "pool orders: utilization 95% (19/20), 127 waiting");
+    let again = line(EventKind::UtilizationHigh { status: status(), lasting: 40 * SECOND });
+    assert_eq!(again, "pool orders: utilization 95% (19/20), 127 waiting for 40 s");
+    let predicted = EventKind::ExhaustionPredicted {
+        status: status(),
+        within: Duration::from_millis(2_340),
+        over: 12 * SECOND,
+        lasting: Duration::ZERO,
+    };
+    assert_eq!(
+        line(predicted),
+        "pool orders: utilization 95% (19/20), 127 waiting, and the trend of the last 12 s exhausts it in 2.3 s"
+    );
+}
+
+#[test]
+fn refusals_are_told_by_reason() {
+    let refused = Refused { queue_full: 2, hopeless: 40, ..Refused::default() };
+    let told = line(EventKind::Shedding { status: status(), refused, lasting: 31 * SECOND });
+    assert_eq!(
+        told,
+        "pool orders: refusing callers for 31 s: 42 (40 hopeless, 2 with the queue full); utilization 95% (19/20), 127 waiting"
+    );
+}
+
+#[test]
+fn the_guilty_operation_is_named() {
+    let inflated = EventKind::HoldsInflated {
+        operation: Operation::Named("load_dashboard"),
+        from: Duration::from_millis(200),
+        to: Duration::from_millis(1_802),
+        lasting: 30 * SECOND,
+    };
+    assert_eq!(
+        line(inflated),
+        "pool orders: load_dashboard holds its connections for 1.8 s (since 30 s), which used to be 200 ms"
+    );
+}
+
+#[test]
+fn an_order_names_the_call_and_the_reason() {
+    let by = Location::caller();
+    let resized = EventKind::Resized { from: 10, to: 30, by, reason: Some("campaign".into()) };
+    assert_eq!(line(resized), format!("pool orders: resized from 10 to 30 by {}:{}: campaign", file!(), by.line()));
+    let flushed = EventKind::Flushed { by, reason: None };
+    assert_eq!(line(flushed), format!("pool orders: flushed by {}:{}", file!(), by.line()));
+}
+
+#[test]
+fn a_change_of_the_breaker_matters_by_its_target() {
+    assert_eq!(change(State::Closed, State::Open).severity(), Severity::Critical);
+    assert_eq!(change(State::Closed, State::Disabled).severity(), Severity::Warning);
+    assert_eq!(change(State::HalfOpen, State::Closed).severity(), Severity::Info);
+    let told = line(change(State::Closed, State::Open));
+    assert_eq!(told, "pool orders: circuit closed -> open: too many calls failed (6 of 10 failed, 0 slow)");
+}
+
+#[test]
+fn severities_are_in_order() {
+    assert!(Severity::Info < Severity::Warning && Severity::Warning < Severity::Critical);
+    assert_eq!(Severity::Critical.to_string(), "critical");
+}
+
+#[test]
+fn each_event_is_one_line_and_may_go_anywhere() {
+    fn goes_anywhere<T: Clone + Send + Sync + fmt::Debug + 'static>(_: &T) {}
+
+    let by = Location::caller();
+    let operation = Operation::At(by);
+    let error = ConnectError::new(ConnectErrorKind::Timeout(SECOND), "db:5432");
+    let lost = Arc::new(Lost::sealed());
+    let (status, lasting, lasted) = (status(), SECOND, SECOND);
+    let refused = Refused::default();
+    let kinds = [
+        EventKind::Started { settings: "max_size 20".into() },
+        EventKind::TooLarge { max_size: 20, left: 7 },
+        EventKind::UtilizationNormal { status: status.clone(), lasted },
+        EventKind::Exhausted { status: status.clone(), lasting },
+        EventKind::ExhaustionEnded { status: status.clone(), lasted },
+        EventKind::PredictionEnded { status: status.clone(), lasted },
+        EventKind::SheddingEnded { status: status.clone(), refused, lasted },
+        EventKind::HoldsNormal { operation, hold: SECOND, lasted },
+        EventKind::LeakSuspected { operation, held: SECOND, taken: by, backtrace: None },
+        EventKind::LongRunning { count: 6, than: SECOND, longest: (operation, SECOND), lasting },
+        EventKind::LongRunningEnded { lasted },
+        EventKind::SlowAcquire { status, count: 3, than: SECOND, longest: SECOND, lasting },
+        EventKind::SlowAcquireEnded { lasted },
+        EventKind::ConnectFailed { error, count: 3, lasting },
+        EventKind::ConnectRecovered { lasted },
+        EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 1 },
+        EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 2 },
+        EventKind::ServerShuttingDown { lost },
+        EventKind::PrimaryChanged { from: Some("a:5432".to_owned()), to: None },
+        EventKind::SettleFailed { count: 1 },
+        EventKind::Forced { to: State::ForcedOpen, by, reason: "failover".into() },
+        EventKind::Draining { by, reason: None },
+        EventKind::Drained { left: 0, took: SECOND },
+        EventKind::Drained { left: 2, took: SECOND },
+    ];
+    for kind in kinds {
+        goes_anywhere(&kind);
+        let told = line(kind);
+        assert!(told.starts_with("pool orders: ") && !told.contains('\n'), "{told}");
+    }
+}

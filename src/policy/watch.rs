@@ -1,0 +1,118 @@
+//! What the pool sees of itself, four times a second, and what of that somebody should be told.
+//!
+//! Each detector is a file of its own: `utilization`, `trend` (will it run out?), `inflation` (whose fault is it?), `shedding`. When to tell, when
+//! again and when no more is the same for all of them: `lasting`, which others may use for what they see themselves.
+//!
+//! Findings are plain numbers; the keeper makes events of them. In one look the cause comes before the effect: who holds too long, that the pool
+//! will run out, that it is full, that callers are refused.
+
+mod inflation;
+mod lasting;
+mod shedding;
+mod trend;
+mod utilization;
+
+use std::time::{Duration, Instant};
+
+use self::inflation::Inflation;
+pub(crate) use self::lasting::{Lasting, Sign, Told};
+pub use self::shedding::Refused;
+use self::shedding::Shedding;
+use self::trend::{Prediction, Trend};
+use self::utilization::Utilization;
+use crate::operation::Operation;
+
+/// For so long nothing must point to the end, before that is told.
+const REASSURED: Duration = Duration::from_secs(30);
+
+/// One look at the pool. To be taken every 250 ms, or thereabouts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reading {
+    pub(crate) in_use: usize,
+    pub(crate) limit: usize,
+    pub(crate) waiting: usize,
+    /// All who asked for a connection, whatever became of them, since the pool began.
+    pub(crate) arrivals: u64,
+    /// Since the pool began.
+    pub(crate) refused: Refused,
+}
+
+impl Reading {
+    fn utilization(&self) -> f64 {
+        self.in_use as f64 / self.limit.max(1) as f64
+    }
+}
+
+/// Something that somebody should be told. `lasting` and `lasted` as in [`Told`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Finding {
+    HoldsInflated { operation: Operation, from: Duration, to: Duration, lasting: Duration },
+    HoldsNormal { operation: Operation, hold: Duration, lasted: Duration },
+    ExhaustionPredicted { within: Duration, over: Duration, lasting: Duration },
+    PredictionEnded { lasted: Duration },
+    UtilizationHigh { lasting: Duration },
+    UtilizationCritical { lasting: Duration },
+    UtilizationNormal { lasted: Duration },
+    Exhausted { lasting: Duration },
+    ExhaustionEnded { lasted: Duration },
+    Shedding { refused: Refused, lasting: Duration },
+    SheddingEnded { refused: Refused, lasted: Duration },
+}
+
+#[derive(Debug)]
+pub(crate) struct Watch {
+    inflation: Inflation,
+    trend: Trend,
+    predicted: Lasting,
+    utilization: Utilization,
+    shedding: Shedding,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self {
+            inflation: Inflation::new(),
+            trend: Trend::new(),
+            predicted: Lasting::new(Duration::ZERO, REASSURED),
+            utilization: Utilization::new(),
+            shedding: Shedding::new(),
+        }
+    }
+
+    /// A connection that was held for `hold` has come back. Not all of them need be told, as long as each is as likely to be.
+    pub(crate) fn record(&mut self, now: Instant, operation: Operation, hold: Duration) {
+        self.inflation.record(now, operation, hold);
+    }
+
+    /// `running`: the connections in use, what for, and for how long so far. Without them, what became slow is found when it ends.
+    pub(crate) fn tick(
+        &mut self,
+        now: Instant,
+        reading: &Reading,
+        running: impl IntoIterator<Item = (Operation, Duration)>,
+    ) -> Vec<Finding> {
+        let mut findings = self.inflation.tick(now, running);
+        let prediction = self.trend.tick(now, reading);
+        findings.extend(self.predict(now, prediction));
+        findings.extend(self.utilization.tick(now, reading));
+        findings.extend(self.shedding.tick(now, reading.refused));
+        findings
+    }
+
+    /// Once the end has come, it need not be predicted again.
+    fn predict(&mut self, now: Instant, prediction: Option<Prediction>) -> Option<Finding> {
+        let sign = match prediction {
+            None => Sign::No,
+            Some(_) if self.predicted.is_told() && self.utilization.is_exhausted() => Sign::Near,
+            Some(_) => Sign::Yes,
+        };
+        let Prediction { within, over } = prediction.unwrap_or_default();
+        self.predicted.look(now, sign).map(|told| match told {
+            Told::Lasts(lasting) => Finding::ExhaustionPredicted { within, over, lasting },
+            Told::Ended(lasted) => Finding::PredictionEnded { lasted },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+use super::*;
+
+const LOAD: Operation = Operation::Named("load_dashboard");
+
+/// One operation, whose holds come in an even rhythm.
+struct Rhythm {
+    begun: Instant,
+    at: f64,
+    ticks: f64,
+    inflation: Inflation,
+    found: Vec<(f64, Finding)>,
+}
+
+impl Rhythm {
+    fn new() -> Self {
+        Self { begun: Instant::now(), at: 0.0, ticks: 0.25, inflation: Inflation::new(), found: Vec::new() }
+    }
+
+    /// `count` holds, so many a second, of so many seconds each.
+    fn play(&mut self, count: usize, rate: f64, mut hold: impl FnMut(usize) -> f64) {
+        for index in 0..count {
+            self.at += 1.0 / rate;
+            while self.ticks < self.at {
+                let now = self.now(self.ticks);
+                let findings = self.inflation.tick(now, []);
+                self.found.extend(findings.into_iter().map(|finding| (self.ticks, finding)));
+                self.ticks += 0.25;
+            }
+            let now = self.now(self.at);
+            self.inflation.record(now, LOAD, Duration::from_secs_f64(hold(index)));
+        }
+    }
+
+    fn now(&self, at: f64) -> Instant {
+        self.begun + Duration::from_secs_f64(at)
+    }
+
+    fn inflated(&self) -> Option<(f64, u128, u128)> {
+        self.found.iter().find_map(|(at, finding)| match finding {
+            Finding::HoldsInflated { from, to, .. } => Some((*at, from.as_millis(), to.as_millis())),
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn it_says_from_what_to_what() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    rhythm.play(40, 20.0, |_| 1.8);
+    let (at, from, to) = rhythm.inflated().expect("inflated");
+    assert_eq!((from, to), (200, 1_800));
+    assert!((50.0..51.5).contains(&at), "{at}");
+}
+
+#[test]
+fn twice_as_long_is_not_inflated() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    rhythm.play(2_000, 20.0, |_| 0.45);
+    assert_eq!(rhythm.inflated(), None);
+}
+
+#[test]
+fn one_slow_statement_is_nothing_and_so_are_some_in_a_row() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.02);
+    rhythm.play(1_000, 20.0, |index| if index % 500 == 0 { 60.0 } else { 0.02 });
+    rhythm.play(1_000, 20.0, |index| if index % 100 < 3 { 5.0 } else { 0.02 });
+    assert_eq!(rhythm.inflated(), None);
+}
+
+#[test]
+fn a_stall_of_half_a_second_is_nothing() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(3_000, 100.0, |_| 0.02);
+    rhythm.play(50, 5_000.0, |_| 0.5);
+    rhythm.play(3_000, 100.0, |_| 0.02);
+    assert_eq!(rhythm.inflated(), None);
+}
+
+#[test]
+fn nothing_is_said_before_the_usual_is_known() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(29, 20.0, |_| 0.005);
+    rhythm.play(170, 20.0, |_| 0.5);
+    assert_eq!(rhythm.inflated(), None);
+}
+
+#[test]
+fn it_is_said_again_while_it_lasts_and_its_end_when_it_is_fast_again() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    rhythm.play(1_800, 20.0, |_| 1.8);
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    let said = rhythm.found.iter().filter(|(_, finding)| {
+        matches!(finding, Finding::HoldsInflated { from, to, .. }
+        if (from.as_millis(), to.as_millis()) == (200, 1_800))
+    });
+    assert_eq!(said.count(), 3);
+    let (at, last) = rhythm.found.last().expect("its end");
+    assert!(matches!(last, Finding::HoldsNormal { hold, .. } if hold.as_millis() == 200), "{last:?}");
+    assert!((140.0..150.0).contains(at), "{at}");
+}
+
+#[test]
+fn what_is_slow_for_long_is_usual() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    rhythm.play(20_000, 20.0, |_| 1.8);
+    let (at, last) = rhythm.found.last().expect("its end");
+    assert!(matches!(last, Finding::HoldsNormal { hold, .. } if hold.as_millis() == 1_800), "{last:?}");
+    assert!((350.0..400.0).contains(at), "{at}");
+    rhythm.play(100, 20.0, |_| 9.0);
+    assert!(matches!(rhythm.found.last(), Some((_, Finding::HoldsInflated { .. }))));
+}
+
+#[test]
+fn what_is_held_still_counts_once() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    let held = |count: usize| (0..count).map(|_| (LOAD, Duration::from_secs(2)));
+    for count in [3, 3, 3, 3, 3, 3, 3, 3] {
+        rhythm.at += 0.25;
+        let now = rhythm.now(rhythm.at);
+        assert_eq!(rhythm.inflation.tick(now, held(count)), []);
+    }
+    let now = rhythm.now(rhythm.at);
+    (0..3).for_each(|_| rhythm.inflation.record(now, LOAD, Duration::from_secs(2)));
+    assert_eq!(rhythm.inflation.tick(now, held(0)), []);
+    let now = rhythm.now(rhythm.at + 0.25);
+    assert!(matches!(rhythm.inflation.tick(now, held(7))[..], [Finding::HoldsInflated { .. }]));
+}
+
+#[test]
+fn it_remembers_256_operations_and_names_three() {
+    let (mut inflation, begun) = (Inflation::new(), Instant::now());
+    let names: Vec<&'static str> = (0..300).map(|n| &*Box::leak(format!("operation {n}").into_boxed_str())).collect();
+    for second in 0..60 {
+        let now = begun + Duration::from_secs(second);
+        let hold = Duration::from_millis(if second < 40 { 10 } else { 1_000 });
+        for name in &names[..10] {
+            (0..10).for_each(|_| inflation.record(now, Operation::Named(name), hold));
+        }
+        let findings = inflation.tick(now, []);
+        assert!(findings.len() <= TOLD, "{findings:?}");
+        assert_eq!(findings.len() == TOLD, second == 41, "{second} {findings:?}");
+    }
+    names.iter().for_each(|name| inflation.record(begun, Operation::Named(name), Duration::ZERO));
+    assert_eq!(inflation.operations.len(), OPERATIONS.get());
+}

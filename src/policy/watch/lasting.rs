@@ -1,0 +1,172 @@
+//! Something that lasts: when is it worth telling, when again, and when is it over?
+//!
+//! It is told once it has held for some time, said again every 30 s while it does, and its end is told when it has been over for some time. Whatever it
+//! does in between, neither is told twice within 30 s: what comes back too soon waits, and is told if it is still there by then.
+
+use std::time::{Duration, Instant};
+
+/// Between two tellings of the same.
+pub(crate) const REPEAT: Duration = Duration::from_secs(30);
+
+/// What one look shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It is so.
+    Yes,
+    /// Not quite: what goes on goes on, and nothing is told.
+    Near,
+    No,
+}
+
+/// What somebody should be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It is so, for the first time or still, and has been for so long.
+    Lasts(Duration),
+    /// It is over, and had been so for so long.
+    Ended(Duration),
+}
+
+#[derive(Debug)]
+pub(crate) struct Lasting {
+    held: Duration,
+    calm: Duration,
+    /// Since when it has been so, or nearly.
+    since: Option<Instant>,
+    /// The last look that showed it, and since when none has.
+    seen: Option<Instant>,
+    calm_since: Option<Instant>,
+    is_told: bool,
+    /// When it, and when its end was last told, this time or before.
+    told: Option<Instant>,
+    ended: Option<Instant>,
+}
+
+impl Lasting {
+    /// Told when it has `held` for so long, and over when there has been `calm` for so long.
+    pub(crate) fn new(held: Duration, calm: Duration) -> Self {
+        let (since, seen, calm_since, told, ended) = (None, None, None, None, None);
+        Self { held, calm, since, seen, calm_since, is_told: false, told, ended }
+    }
+
+    /// Whether it has been told, and its end has not.
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    pub(crate) fn look(&mut self, now: Instant, sign: Sign) -> Option<Told> {
+        if sign == Sign::No {
+            return self.calm_down(now);
+        }
+        self.calm_since = None;
+        self.seen = Some(now);
+        let lasting = now.saturating_duration_since(*self.since.get_or_insert(now));
+        let is_due = sign == Sign::Yes && lasting >= self.held && has_passed(now, self.told, REPEAT);
+        is_due.then(|| {
+            (self.is_told, self.told) = (true, Some(now));
+            Told::Lasts(lasting)
+        })
+    }
+
+    fn calm_down(&mut self, now: Instant) -> Option<Told> {
+        let calm_since = *self.calm_since.get_or_insert(now);
+        let is_over = !self.is_told || has_passed(now, Some(calm_since), self.calm);
+        if !is_over || (self.is_told && !has_passed(now, self.ended, REPEAT)) {
+            return None;
+        }
+        let (since, seen) = (self.since.take()?, self.seen.unwrap_or(now));
+        let was_told = std::mem::take(&mut self.is_told);
+        was_told.then(|| {
+            self.ended = Some(now);
+            Told::Ended(seen.saturating_duration_since(since))
+        })
+    }
+}
+
+fn has_passed(now: Instant, then: Option<Instant>, time: Duration) -> bool {
+    then.is_none_or(|then| now.saturating_duration_since(then) >= time)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(250);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// What is told, and after how many seconds, of signs that each hold for so many seconds.
+    fn play(lasting: &mut Lasting, signs: &[(Sign, u64)]) -> Vec<(u64, Told)> {
+        let begun = Instant::now();
+        let (mut at, mut all) = (Duration::ZERO, Vec::new());
+        for (sign, length) in signs {
+            for _ in 0..length * 4 {
+                all.extend(lasting.look(begun + at, *sign).map(|told| (at.as_secs(), told)));
+                at += TICK;
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn it_is_told_once_it_has_held_and_again_every_30_s() {
+        let told = play(&mut Lasting::new(seconds(10), seconds(5)), &[(Sign::Yes, 9), (Sign::No, 1), (Sign::Yes, 71)]);
+        let lasts = |at, lasting| (at, Told::Lasts(seconds(lasting)));
+        assert_eq!(told, [lasts(20, 10), lasts(50, 40), lasts(80, 70)]);
+    }
+
+    #[test]
+    fn its_end_is_told_once_it_has_been_calm() {
+        let mut lasting = Lasting::new(seconds(0), seconds(5));
+        let told = play(&mut lasting, &[(Sign::Yes, 8), (Sign::No, 4), (Sign::Yes, 2), (Sign::No, 20)]);
+        let lasted = seconds(14) - TICK;
+        assert_eq!(told, [(0, Told::Lasts(seconds(0))), (19, Told::Ended(lasted))]);
+        assert!(!lasting.is_told());
+    }
+
+    #[test]
+    fn nearly_so_keeps_what_is_and_tells_nothing() {
+        let signs = [(Sign::Near, 20), (Sign::Yes, 1), (Sign::Near, 60), (Sign::Yes, 1)];
+        let told = play(&mut Lasting::new(seconds(10), seconds(5)), &signs);
+        assert_eq!(told, [(20, Told::Lasts(seconds(20))), (81, Told::Lasts(seconds(81)))]);
+    }
+
+    #[test]
+    fn what_comes_back_too_soon_waits() {
+        let mut lasting = Lasting::new(seconds(0), seconds(2));
+        let told = play(&mut lasting, &[(Sign::Yes, 1), (Sign::No, 9), (Sign::Yes, 40)]);
+        let at: Vec<u64> = told.iter().map(|(at, _)| *at).collect();
+        assert_eq!(at, [0, 3, 30]);
+        assert_eq!(told[2].1, Told::Lasts(seconds(20)));
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_has_no_end() {
+        let told = play(&mut Lasting::new(seconds(10), seconds(2)), &[(Sign::Yes, 9), (Sign::No, 30)]);
+        assert_eq!(told, []);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_told_twice_within_30_s_and_ends_follow_beginnings(
+            signs in proptest::collection::vec((0..3u8, 1..40u64), 1..40), held in 0..15u64, calm in 0..15u64,
+        ) {
+            let signs: Vec<_> = signs
+                .into_iter()
+                .map(|(sign, length)| ([Sign::Yes, Sign::Near, Sign::No][usize::from(sign)], length))
+                .collect();
+            let told = play(&mut Lasting::new(seconds(held), seconds(calm)), &signs);
+            let is_end = |told: &Told| matches!(told, Told::Ended(_));
+            for ends in [false, true] {
+                let at: Vec<u64> = told.iter().filter(|(_, told)| is_end(told) == ends).map(|(at, _)| *at).collect();
+                prop_assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= 29), "{told:?}");
+            }
+            prop_assert!(told.first().is_none_or(|(_, told)| !is_end(told)));
+            prop_assert!(told.windows(2).all(|pair| !(is_end(&pair[0].1) && is_end(&pair[1].1))), "{told:?}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Are callers refused, and how many?
+//!
+//! Told a second after the first refusal: by then the counts say something. Over when nobody has been refused for 5 s.
+
+use std::fmt;
+use std::ops::Sub;
+use std::time::{Duration, Instant};
+
+use super::Finding;
+use super::lasting::{Lasting, Sign, Told};
+
+/// The counts of a second say more than the first refusal.
+const HELD: Duration = Duration::from_secs(1);
+const CALM: Duration = Duration::from_secs(5);
+
+/// Callers that were refused at once, and those who waited in vain, by reason. `Display`: `42 (40 hopeless, 2 with the queue full)`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// [`ShedReason::QueueFull`](crate::ShedReason::QueueFull)
+    pub queue_full: u64,
+    /// [`ShedReason::Hopeless`](crate::ShedReason::Hopeless)
+    pub hopeless: u64,
+    /// [`ShedReason::TooLate`](crate::ShedReason::TooLate)
+    pub too_late: u64,
+    /// [`ShedReason::Overloaded`](crate::ShedReason::Overloaded)
+    pub overloaded: u64,
+    /// [`Error::AcquireTimeout`](crate::Error::AcquireTimeout): not refused, but as ill served. These alone are not shedding.
+    pub timed_out: u64,
+}
+
+impl Refused {
+    /// All that were refused; not those who waited in vain.
+    pub fn total(&self) -> u64 {
+        self.queue_full + self.hopeless + self.too_late + self.overloaded
+    }
+}
+
+impl Sub for Refused {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            queue_full: self.queue_full.saturating_sub(before.queue_full),
+            hopeless: self.hopeless.saturating_sub(before.hopeless),
+            too_late: self.too_late.saturating_sub(before.too_late),
+            overloaded: self.overloaded.saturating_sub(before.overloaded),
+            timed_out: self.timed_out.saturating_sub(before.timed_out),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = [
+            (self.overloaded, "in overload"),
+            (self.hopeless, "hopeless"),
+            (self.too_late, "too late"),
+            (self.queue_full, "with the queue full"),
+        ];
+        let mut reasons = reasons.iter().filter(|(count, _)| *count > 0);
+        write!(f, "{}", self.total())?;
+        if let Some((count, reason)) = reasons.next() {
+            write!(f, " ({count} {reason}")?;
+            reasons.try_for_each(|(count, reason)| write!(f, ", {count} {reason}"))?;
+            f.write_str(")")?;
+        }
+        if self.timed_out > 0 { write!(f, ", and {} waited in vain", self.timed_out) } else { Ok(()) }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shedding {
+    lasting: Lasting,
+    /// As counted when it began, and at the last look.
+    before: Refused,
+    last: Refused,
+    /// When somebody was last seen to have been refused.
+    refused: Option<Instant>,
+}
+
+impl Shedding {
+    pub(super) fn new() -> Self {
+        // A refusal is seen for half of that time, and then it has to be calm for the other.
+        let lasting = Lasting::new(HELD, CALM / 2);
+        Self { lasting, before: Refused::default(), last: Refused::default(), refused: None }
+    }
+
+    /// `counted`: since the pool began.
+    pub(super) fn tick(&mut self, now: Instant, counted: Refused) -> Option<Finding> {
+        let before = std::mem::replace(&mut self.last, counted);
+        if counted.total() > before.total() {
+            if self.refused.is_none() {
+                self.before = before;
+            }
+            self.refused = Some(now);
+        }
+        let is_recent = self.refused.is_some_and(|refused| now.saturating_duration_since(refused) < CALM / 2);
+        let told = self.lasting.look(now, if is_recent { Sign::Yes } else { Sign::No });
+        if !is_recent && !self.lasting.is_told() {
+            self.refused = None;
+        }
+        let refused = counted - self.before;
+        told.map(|told| match told {
+            Told::Lasts(lasting) => Finding::Shedding { refused, lasting },
+            Told::Ended(lasted) => Finding::SheddingEnded { refused, lasted },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told, and when, if so many are refused in each of these seconds.
+    fn play(seconds: impl IntoIterator<Item = u64>) -> Vec<(f64, Finding)> {
+        let begun = Instant::now();
+        let (mut shedding, mut counted, mut all) = (Shedding::new(), Refused::default(), Vec::new());
+        for (second, refused) in seconds.into_iter().enumerate() {
+            for tick in 0..4 {
+                counted.hopeless += if tick == 0 { refused } else { 0 };
+                let at = second as f64 + f64::from(tick) / 4.0;
+                let told = shedding.tick(begun + Duration::from_secs_f64(at), counted);
+                all.extend(told.map(|told| (at, told)));
+            }
+        }
+        all
+    }
+
+    fn counts(told: &[(f64, Finding)]) -> Vec<(u64, u64)> {
+        let count = |(at, finding): &(f64, Finding)| match finding {
+            Finding::Shedding { refused, .. } | Finding::SheddingEnded { refused, .. } => (*at as u64, refused.total()),
+            _ => panic!("{finding:?}"),
+        };
+        told.iter().map(count).collect()
+    }
+
+    #[test]
+    fn it_begins_with_counts_is_said_again_and_ends() {
+        let told = play((0..100).map(|second| if (10..=50).contains(&second) { 3 } else { 0 }));
+        assert_eq!(counts(&told), [(11, 6), (41, 96), (55, 123)]);
+        assert!(matches!(told[2].1, Finding::SheddingEnded { lasted, .. } if lasted.as_secs() == 42), "{told:?}");
+    }
+
+    #[test]
+    fn a_lone_refusal_is_told_too() {
+        let told = play((0..20).map(|second| u64::from(second == 5)));
+        assert_eq!(counts(&told), [(6, 1), (10, 1)]);
+    }
+
+    #[test]
+    fn each_time_counts_anew() {
+        let told = play((0..120).map(|second| u64::from(second == 5 || second == 60) * 7));
+        assert_eq!(counts(&told), [(6, 7), (10, 7), (61, 7), (65, 7)]);
+    }
+
+    #[test]
+    fn what_is_refused_all_the_time_but_seldom_is_told_every_30_s_at_most() {
+        let told = play((0..600).map(|second| u64::from(second % 7 == 0)));
+        let begins: Vec<f64> =
+            told.iter().filter(|told| matches!(told.1, Finding::Shedding { .. })).map(|t| t.0).collect();
+        assert!(begins.len() >= 10 && begins.windows(2).all(|pair| pair[1] - pair[0] >= 30.0), "{begins:?}");
+    }
+
+    #[test]
+    fn reads_by_reason() {
+        let refused = Refused { overloaded: 300, queue_full: 12, timed_out: 4, ..Refused::default() };
+        assert_eq!(refused.to_string(), "312 (300 in overload, 12 with the queue full), and 4 waited in vain");
+        assert_eq!(Refused::default().to_string(), "0");
+    }
+}

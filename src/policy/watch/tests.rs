@@ -1,0 +1,175 @@
+//! The incidents, and what is no incident, in virtual time.
+
+mod service;
+
+use std::collections::HashMap;
+
+use self::service::{Found, Service, about, first};
+use super::*;
+
+const SEEDS: std::ops::Range<u64> = 0..20;
+
+const NAMES: [&str; 5] = ["list", "load", "save", "search", "count"];
+
+/// Nothing is told twice within 30 s.
+fn is_seldom(found: &Found) -> bool {
+    let mut last: HashMap<(std::mem::Discriminant<Finding>, Option<Operation>), f64> = HashMap::new();
+    found.iter().all(|(at, finding)| {
+        let operation = match finding {
+            Finding::HoldsInflated { operation, .. } | Finding::HoldsNormal { operation, .. } => Some(*operation),
+            _ => None,
+        };
+        last.insert((std::mem::discriminant(finding), operation), *at).is_none_or(|before| at - before >= 30.0)
+    })
+}
+
+/// Incident A: from 0.6 to 3 times the capacity of 50 connections within a minute.
+fn surge(hold: f64, steady: f64, seed: u64) -> Found {
+    let load = |now: f64| (0.6 + 0.04 * (now - steady).max(0.0)) * 50.0 / hold;
+    let one = move |_: f64, random: &mut fastrand::Rng| (Operation::Named("list"), about(hold, random));
+    Service { limit: 50, load, hold: one, tells_running: true }.run(seed, steady + 40.0)
+}
+
+#[test]
+fn a_surge_is_told_and_predicted_before_anybody_is_refused() {
+    for (hold, steady) in [(0.02, 0.0), (0.05, 0.0), (0.2, 0.0), (0.02, 120.0), (0.2, 120.0), (0.2, 25.0)] {
+        for seed in SEEDS {
+            let found = surge(hold, steady, seed);
+            let when = |is: fn(&Finding) -> bool| first(&found, is).map(|at| at - steady);
+            let high = when(|finding| matches!(finding, Finding::UtilizationHigh { .. })).unwrap_or(f64::INFINITY);
+            let predicted = when(|finding| matches!(finding, Finding::ExhaustionPredicted { .. }));
+            let predicted = predicted.unwrap_or(f64::INFINITY);
+            let shed = when(|finding| matches!(finding, Finding::Shedding { .. })).expect("a refusal");
+            let case = format!("hold {hold}, after {steady} s, seed {seed}: {high} {predicted} {shed}");
+            println!("{case}");
+            assert!((0.0..16.0).contains(&high) && (0.0..15.0).contains(&predicted), "{case}");
+            assert!(high < shed - 1.0 && predicted < shed - 1.0, "{case}");
+            assert!(is_seldom(&found), "{found:?}");
+        }
+    }
+}
+
+/// Incident B: one of five operations becomes nine times slower after `fast` seconds.
+fn slow_query(limit: usize, load: f64, shares: [f64; 5], tells_running: bool, fast: f64, seed: u64) -> Found {
+    let rate = load * limit as f64 / 0.2;
+    let pick = move |now: f64, random: &mut fastrand::Rng| {
+        let mut place = random.f64() * shares.iter().sum::<f64>();
+        let index = shares.iter().position(|share| {
+            place -= share;
+            place < 0.0
+        });
+        let index = index.unwrap_or(0);
+        let factor = if index == 1 && now >= fast { 9.0 } else { 1.0 };
+        (Operation::Named(NAMES[index]), 0.2 * factor * (0.8 + 0.4 * random.f64()))
+    };
+    Service { limit, load: |_| rate, hold: pick, tells_running }.run(seed, fast + 45.0)
+}
+
+#[test]
+fn the_first_that_is_told_of_a_slow_query_is_its_name() {
+    for (limit, load) in [(50, 0.5), (50, 0.6), (20, 0.5), (10, 0.5), (200, 0.6)] {
+        for seed in SEEDS {
+            let found = slow_query(limit, load, [1.0; 5], true, 60.0, seed);
+            let (at, finding) = found.iter().find(|(at, _)| *at >= 60.0).expect("something is told");
+            let case = format!("{limit} connections, load {load}, seed {seed}: {at} {finding:?}");
+            println!("{case}");
+            assert!(matches!(finding, Finding::HoldsInflated { operation: Operation::Named("load"), .. }), "{case}");
+            let others = found.iter().filter(|(_, finding)| matches!(finding, Finding::HoldsInflated { .. })).count();
+            assert!(others <= 2 && is_seldom(&found), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn an_operation_of_a_few_calls_a_second_is_named_within_seconds() {
+    for tells_running in [true, false] {
+        for seed in SEEDS {
+            // 50 calls a second, 2 of them slow.
+            let found = slow_query(50, 0.2, [12.0, 2.0, 12.0, 12.0, 12.0], tells_running, 60.0, seed);
+            let named = first(&found, |finding| {
+                matches!(finding, Finding::HoldsInflated { operation: Operation::Named("load"), .. })
+            });
+            println!("{tells_running} {seed} {named:?}");
+            assert!(named.is_some_and(|at| (60.0..70.0).contains(&at)), "{seed}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn below_capacity_nothing_is_told_but_that_it_is_busy() {
+    for (limit, load, share, slow, fast) in [
+        (10, 0.6, 0.03, 0.5, 0.005),
+        (50, 0.7, 0.03, 0.5, 0.005),
+        (5, 0.5, 0.01, 0.5, 0.002),
+        (20, 0.6, 0.1, 1.0, 0.05),
+    ] {
+        let mean = share * slow + (1.0 - share) * fast;
+        let rate = load * limit as f64 / mean;
+        let hold = |_: f64, random: &mut fastrand::Rng| {
+            let hold = if random.f64() < share { slow } else { fast };
+            (Operation::Named(NAMES[random.usize(..5)]), hold)
+        };
+        for seed in 0..3 {
+            let found = Service { limit, load: |_| rate, hold, tells_running: seed > 0 }.run(seed, 900.0);
+            let is_false = |finding: &Finding| {
+                matches!(finding, Finding::HoldsInflated { .. } | Finding::ExhaustionPredicted { .. })
+            };
+            println!("{limit} {load} {seed}: {}", found.len());
+            assert_eq!(first(&found, is_false), None, "{limit}, {load}, seed {seed}: {found:?}");
+            assert!(is_seldom(&found), "{found:?}");
+        }
+    }
+}
+
+/// A day, with its peak in the middle: how many are in use at each look, without a queue.
+fn day(limit: usize, hold: f64, peak: f64, seed: u64) -> Found {
+    let (mut random, begun, mut watch) = (fastrand::Rng::with_seed(seed), Instant::now(), Watch::new());
+    let (mut in_use, mut arrivals, mut found) = (0.0_f64, 0.0, Found::new());
+    let stays = (-0.25 / hold).exp();
+    for tick in 0..24 * 3600 * 4 {
+        let at = f64::from(tick) / 4.0;
+        let load = peak * (0.55 - 0.45 * (at / 86_400.0 * std::f64::consts::TAU).cos()) * limit as f64;
+        arrivals += load / hold * 0.25;
+        // Those who are still there, and those who have come: both by chance, nearly normal.
+        let mean = in_use * stays + load * (1.0 - stays);
+        let variance = in_use * stays * (1.0 - stays) + load * (1.0 - stays);
+        let chance = (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+        in_use = (mean + variance.sqrt() * chance).round().clamp(0.0, 1.2 * limit as f64);
+        let reading = Reading {
+            in_use: (in_use as usize).min(limit),
+            limit,
+            waiting: (in_use as usize).saturating_sub(limit),
+            arrivals: arrivals as u64,
+            ..Reading::default()
+        };
+        let now = begun + Duration::from_secs_f64(at);
+        found.extend(watch.tick(now, &reading, []).into_iter().map(|finding| (at, finding)));
+    }
+    found
+}
+
+fn is_prediction(finding: &Finding) -> bool {
+    matches!(finding, Finding::ExhaustionPredicted { .. })
+}
+
+#[test]
+fn a_day_with_a_peak_of_70_percent_tells_little() {
+    for (limit, hold) in [(50, 0.02), (50, 0.2), (10, 0.05), (200, 1.0), (5, 0.5)] {
+        let found = day(limit, hold, 0.7, 1);
+        println!("{limit} {hold}: {}", found.len());
+        assert_eq!(first(&found, is_prediction), None, "{limit}, {hold}");
+        assert!(is_seldom(&found), "{limit}, {hold}: {found:?}");
+    }
+}
+
+#[test]
+fn a_day_with_a_peak_of_85_percent_predicts_nothing_and_repeats_nothing_too_soon() {
+    for (limit, hold) in [(50, 0.02), (50, 0.2), (10, 0.05), (200, 1.0)] {
+        let found = day(limit, hold, 0.85, 2);
+        println!("{limit} {hold}: {}", found.len());
+        assert_eq!(first(&found, is_prediction), None, "{limit}, {hold}");
+        assert!(is_seldom(&found), "{limit}, {hold}: {found:?}");
+        let high = found.iter().filter(|(_, finding)| matches!(finding, Finding::UtilizationHigh { .. })).count();
+        assert!(high > 0, "{limit}, {hold}");
+    }
+}

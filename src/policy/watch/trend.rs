@@ -1,0 +1,308 @@
+//! Will the pool run out, if utilization goes on rising as it does?
+//!
+//! A line through what has been seen, and where it meets the limit: on each of ten scales at once, from buckets of a second up to some of nine minutes, 14 of each, so that
+//! the memory is small and the longest look back is two hours. A line is believed
+//!
+//! - if chance alone would not make it rise like that: callers come in clumps, the fewer connections and the longer they are held the worse;
+//! - if it explains what was seen better than a step does: a restart, a batch;
+//! - if the level now is clearly above what was usual before, as soon as there is a before;
+//! - and for a quarter of the time over which it was seen, half an hour at most: so a surge is told seconds before, and the flank of a day not at all.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Reading;
+
+/// Between two looks, in seconds.
+const LOOK: f64 = 0.25;
+/// The shortest bucket, and each scale's is twice as long as the one before.
+const BUCKET: Duration = Duration::from_secs(1);
+const SCALES: usize = 10;
+/// Buckets of each scale; with fewer than the second there is no line.
+const BUCKETS: usize = 14;
+const ENOUGH: usize = 8;
+/// A trend is believed for this share of the time over which it was seen.
+const BELIEVED: f64 = 1.0 / 4.0;
+/// Below that there is nothing to be warned of.
+const LOWEST: f64 = 0.7;
+/// The slope, in standard errors of what chance does to it.
+const RISES: f64 = 4.0;
+/// The last four buckets above what was usual, in the same.
+const UNUSUAL: f64 = 6.0;
+const RECENT: usize = 4;
+/// What was usual is an average of so many buckets that have aged out of the line; with fewer than the second it is not known.
+const USUAL: f64 = 16.0;
+const KNOWN: f64 = 4.0;
+/// Noise is learned from so many buckets.
+const LEARNED: f64 = 64.0;
+/// The time constant of the mean hold, in seconds.
+const HOLDS: f64 = 60.0;
+/// After a gap like this nothing connects what was with what is.
+const GAP: Duration = Duration::from_secs(10);
+
+/// The limit is near.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Prediction {
+    /// Until nothing is left.
+    pub(super) within: Duration,
+    /// The line was seen over so long.
+    pub(super) over: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Trend {
+    limit: usize,
+    last: Option<Instant>,
+    arrivals: u64,
+    /// Connection-seconds and arrivals, leaking: by Little's law, one by the other is the mean hold.
+    work: f64,
+    asked: f64,
+    /// The bucket that is being filled.
+    ends: Option<Instant>,
+    sum: f64,
+    count: u32,
+    scales: Vec<Scale>,
+}
+
+#[derive(Debug, Default)]
+struct Scale {
+    /// Mean utilization, oldest first.
+    buckets: VecDeque<f64>,
+    /// Of buckets that have aged out.
+    usual: f64,
+    aged: f64,
+    /// The variance of one bucket, by its neighbours.
+    noise: f64,
+    learned: f64,
+    /// Waits for its other half, to be one bucket of the next scale.
+    half: Option<f64>,
+    prediction: Option<Prediction>,
+}
+
+impl Trend {
+    pub(super) fn new() -> Self {
+        Self {
+            limit: 0,
+            last: None,
+            arrivals: 0,
+            work: 0.0,
+            asked: 0.0,
+            ends: None,
+            sum: 0.0,
+            count: 0,
+            scales: (0..SCALES).map(|_| Scale::default()).collect(),
+        }
+    }
+
+    /// The soonest end that any scale sees.
+    pub(super) fn tick(&mut self, now: Instant, reading: &Reading) -> Option<Prediction> {
+        let gap = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        if reading.limit != self.limit || gap > GAP {
+            *self = Self { limit: reading.limit, arrivals: reading.arrivals, ..Self::new() };
+        }
+        self.last = Some(now);
+        self.measure_holds(gap.as_secs_f64(), reading);
+        let ends = *self.ends.get_or_insert(now + BUCKET);
+        if now >= ends && self.count > 0 {
+            let mean = self.sum / f64::from(self.count);
+            (self.sum, self.count, self.ends) = (0.0, 0, Some(ends.max(now - BUCKET / 2) + BUCKET));
+            self.push(mean);
+        }
+        self.sum += reading.utilization();
+        self.count += 1;
+        let soonest =
+            self.scales.iter().filter_map(|scale| scale.prediction).min_by_key(|prediction| prediction.within);
+        soonest.filter(|_| self.scales.first().is_some_and(|finest| finest.recent() >= LOWEST))
+    }
+
+    fn measure_holds(&mut self, seconds: f64, reading: &Reading) {
+        let leak = (-seconds / HOLDS).exp();
+        let asked = reading.arrivals.saturating_sub(self.arrivals);
+        self.arrivals = reading.arrivals;
+        self.work = self.work * leak + reading.in_use as f64 * seconds;
+        self.asked = self.asked * leak + asked as f64;
+    }
+
+    fn push(&mut self, mean: f64) {
+        let hold = if self.asked > 0.0 { self.work / self.asked } else { f64::INFINITY };
+        let (mut bucket, mut length) = (mean, BUCKET);
+        for scale in &mut self.scales {
+            scale.push(bucket);
+            // Clumps that come by chance last for a hold, and between two looks nothing is seen.
+            let correlated = ((2.0 * hold).hypot(LOOK) / length.as_secs_f64()).min(1.0);
+            let chance = correlated / self.limit.max(1) as f64;
+            scale.prediction = scale.predict(chance, length);
+            match scale.half.take() {
+                None => {
+                    scale.half = Some(bucket);
+                    return;
+                }
+                Some(half) => (bucket, length) = ((half + bucket) / 2.0, length * 2),
+            }
+        }
+    }
+}
+
+impl Scale {
+    fn push(&mut self, bucket: f64) {
+        if let [.., before, last] = *self.buckets.make_contiguous() {
+            // In a straight line this is zero, however steep.
+            let bend = bucket - 2.0 * last + before;
+            self.learned = (self.learned + 1.0).min(LEARNED);
+            self.noise += (bend * bend / 6.0 - self.noise) / self.learned;
+        }
+        self.buckets.push_back(bucket);
+        if self.buckets.len() > BUCKETS {
+            if let Some(oldest) = self.buckets.pop_front() {
+                self.aged = (self.aged + 1.0).min(USUAL);
+                self.usual += (oldest - self.usual) / self.aged;
+            }
+        }
+    }
+
+    /// `chance`: the variance of one bucket that is in the nature of callers, at full utilization.
+    fn predict(&self, chance: f64, length: Duration) -> Option<Prediction> {
+        let count = self.buckets.len();
+        if count < ENOUGH {
+            return None;
+        }
+        let line = Line::through(&self.buckets);
+        let variance = (chance * line.mean).max(self.noise).max(f64::EPSILON);
+        let n = count as f64;
+        let error = (variance * 12.0 / (n * (n * n - 1.0))).sqrt();
+        if line.slope < RISES * error || line.squares > best_step(&self.buckets) || !self.is_unusual(variance) {
+            return None;
+        }
+        // Where the line ends, or lower: what rose first and then no more is not at the line's end.
+        let quarter = count / 4;
+        let last = self.buckets.iter().rev().take(quarter).sum::<f64>() / quarter as f64;
+        let level = (line.mean + line.slope * n / 2.0).min(last + line.slope * quarter as f64 / 2.0);
+        let left = (1.0 - level).max(0.0) / line.slope;
+        let within = length.mul_f64(left.min(n));
+        let is_believed = level >= LOWEST && left <= n * BELIEVED;
+        is_believed.then(|| Prediction { within, over: length * count as u32 })
+    }
+
+    fn is_unusual(&self, variance: f64) -> bool {
+        let error = (variance * (1.0 / RECENT as f64 + 1.0 / self.aged.max(1.0))).sqrt();
+        self.aged < KNOWN || self.recent() - self.usual >= UNUSUAL * error
+    }
+
+    fn recent(&self) -> f64 {
+        self.buckets.iter().rev().take(RECENT).sum::<f64>() / RECENT as f64
+    }
+}
+
+/// A straight line, by least squares.
+struct Line {
+    mean: f64,
+    /// By bucket.
+    slope: f64,
+    /// What is left of the squares.
+    squares: f64,
+}
+
+impl Line {
+    fn through(buckets: &VecDeque<f64>) -> Self {
+        let n = buckets.len() as f64;
+        let mean = buckets.iter().sum::<f64>() / n;
+        let middle = (n - 1.0) / 2.0;
+        let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+        for (index, bucket) in buckets.iter().enumerate() {
+            let (x, y) = (index as f64 - middle, bucket - mean);
+            (xx, xy, yy) = (xx + x * x, xy + x * y, yy + y * y);
+        }
+        let slope = xy / xx;
+        Self { mean, slope, squares: yy - slope * xy }
+    }
+}
+
+/// What is left of the squares if there are two levels, one after the other, with the step where it explains most.
+fn best_step(buckets: &VecDeque<f64>) -> f64 {
+    let (n, sum) = (buckets.len() as f64, buckets.iter().sum::<f64>());
+    let squares = buckets.iter().map(|bucket| bucket * bucket).sum::<f64>();
+    let (mut before, mut best) = (0.0, f64::INFINITY);
+    for (index, bucket) in buckets.iter().enumerate().take(buckets.len() - 1) {
+        before += bucket;
+        let (first, after) = (index as f64 + 1.0, sum - before);
+        best = f64::min(best, squares - before * before / first - after * after / (n - first));
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When, in seconds, something was predicted first, for a utilization by time in a pool of `limit` that has `rate` callers a second.
+    fn predicted(limit: usize, rate: f64, seconds: u64, utilization: impl Fn(f64) -> f64) -> Option<(f64, Prediction)> {
+        let (begun, mut trend) = (Instant::now(), Trend::new());
+        (0..seconds * 4).find_map(|tick| {
+            let at = tick as f64 / 4.0;
+            let in_use = (utilization(at).min(1.0) * limit as f64).round() as usize;
+            let reading = Reading { in_use, limit, arrivals: (at * rate) as u64, ..Reading::default() };
+            trend.tick(begun + Duration::from_secs_f64(at), &reading).map(|prediction| (at, prediction))
+        })
+    }
+
+    #[test]
+    fn a_surge_is_seen_after_some_seconds_of_it() {
+        let cold = predicted(50, 200.0, 60, |at| 0.6 + 0.04 * at).expect("a prediction");
+        assert!((8.0..10.5).contains(&cold.0), "{cold:?}");
+        let warm = predicted(50, 200.0, 700, |at| 0.6 + 0.04 * (at - 600.0).max(0.0)).expect("a prediction");
+        assert!((605.0..611.0).contains(&warm.0), "{warm:?}");
+    }
+
+    #[test]
+    fn slow_growth_is_seen_half_an_hour_ahead() {
+        let (at, prediction) = predicted(400, 4_000.0, 8 * 3600, |at| 0.5 + at / 36_000.0).expect("a prediction");
+        let ends = at + prediction.within.as_secs_f64();
+        assert!((17_000.0..19_000.0).contains(&ends), "{at} {prediction:?}");
+        assert!((1_000..=1_800).contains(&prediction.within.as_secs()), "{prediction:?}");
+    }
+
+    #[test]
+    fn a_step_is_no_trend() {
+        for length in [1.0, 3.0, 10.0, 60.0] {
+            let warm_up = predicted(50, 200.0, 3_600, |at| 0.75 * (at / length).min(1.0));
+            assert_eq!(warm_up, None, "{length}");
+            let restart = predicted(50, 200.0, 3_600, |at| 0.7 * (1.0 - (-at / length).exp()));
+            assert_eq!(restart, None, "{length}");
+        }
+        assert_eq!(predicted(50, 200.0, 3_600, |at| if at < 1_800.0 { 0.4 } else { 0.85 }), None);
+    }
+
+    #[test]
+    fn a_short_rise_that_leaves_room_is_no_trend() {
+        let bump = |at: f64| 0.4 + 0.35 * (1.0 - (at - 1_000.0).abs() / 15.0).max(0.0);
+        assert_eq!(predicted(50, 200.0, 2_000, bump), None);
+    }
+
+    #[test]
+    fn a_falling_load_a_full_pool_and_an_idle_one_predict_nothing() {
+        assert_eq!(predicted(50, 200.0, 3_600, |at| 0.95 - at / 7_200.0), None);
+        assert_eq!(predicted(1, 10.0, 600, |_| 1.0), None);
+        assert_eq!(predicted(50, 0.0, 600, |_| 0.0), None);
+    }
+
+    #[test]
+    fn a_resize_begins_anew() {
+        let (begun, mut trend) = (Instant::now(), Trend::new());
+        for tick in 0..400_u32 {
+            let limit = 100 - 5 * (tick as usize / 40);
+            let reading = Reading { in_use: 45, limit, arrivals: u64::from(tick) * 50, ..Reading::default() };
+            assert_eq!(trend.tick(begun + Duration::from_millis(250) * tick, &reading), None);
+        }
+    }
+
+    #[test]
+    fn its_memory_is_bounded() {
+        let (begun, mut trend) = (Instant::now(), Trend::new());
+        for tick in 0..100_000_u32 {
+            let reading = Reading { in_use: 5, limit: 10, arrivals: u64::from(tick), ..Reading::default() };
+            let _ = trend.tick(begun + Duration::from_millis(250) * tick, &reading);
+        }
+        assert!(trend.scales.iter().all(|scale| scale.buckets.len() <= BUCKETS));
+        assert_eq!(trend.scales.len(), SCALES);
+    }
+}

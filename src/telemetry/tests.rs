@@ -1,0 +1,136 @@
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, Weak};
+
+use futures_util::{FutureExt, StreamExt};
+
+use super::*;
+
+/// An event with a number, to be told from others.
+fn numbered(count: u64) -> EventKind {
+    EventKind::SettleFailed { count }
+}
+
+fn number(event: &Event) -> u64 {
+    match event.kind {
+        EventKind::SettleFailed { count } => count,
+        _ => panic!("another event: {event}"),
+    }
+}
+
+/// An observer and what it has been told.
+fn recorder() -> (Arc<dyn Observer>, Arc<Mutex<Vec<u64>>>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let observer = Arc::clone(&told);
+    (Arc::new(move |event: &Event| observer.lock().unwrap().push(number(event))), told)
+}
+
+#[test]
+fn all_observers_are_told_in_order() {
+    let ((first, told_first), (second, told_second)) = (recorder(), recorder());
+    let telemetry = Telemetry::new("orders".into(), vec![first, second]);
+    assert!(telemetry.is_heard());
+    (1..=3).for_each(|n| telemetry.emit(numbered(n)));
+    assert_eq!(*told_first.lock().unwrap(), [1, 2, 3]);
+    assert_eq!(*told_second.lock().unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn one_that_panics_harms_nobody() {
+    let (after, told) = recorder();
+    let telemetry = Telemetry::new("orders".into(), vec![Arc::new(|_: &Event| panic!("on purpose")), after]);
+    telemetry.emit(numbered(1));
+    telemetry.emit(numbered(2));
+    assert_eq!(*told.lock().unwrap(), [1, 2]);
+}
+
+#[test]
+fn one_that_answers_with_another_event_is_told_that_too() {
+    let (recorder, told) = recorder();
+    let telemetry = Arc::new_cyclic(|telemetry: &Weak<Telemetry>| {
+        let telemetry = telemetry.clone();
+        let answers = move |event: &Event| {
+            if number(event) == 1 {
+                telemetry.upgrade().unwrap().emit(numbered(2));
+            }
+        };
+        Telemetry::new("orders".into(), vec![recorder, Arc::new(answers)])
+    });
+    telemetry.emit(numbered(1));
+    assert_eq!(*told.lock().unwrap(), [1, 2]);
+}
+
+#[test]
+fn one_that_answers_itself_for_ever_comes_to_an_end() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let telemetry = Arc::new_cyclic(|telemetry: &Weak<Telemetry>| {
+        let (telemetry, calls) = (telemetry.clone(), Arc::clone(&calls));
+        let answers = move |event: &Event| {
+            calls.fetch_add(1, SeqCst);
+            telemetry.upgrade().unwrap().emit(numbered(number(event) + 1));
+        };
+        Telemetry::new("orders".into(), vec![Arc::new(answers)])
+    });
+    for round in 1..=2 {
+        telemetry.emit(numbered(1));
+        assert_eq!(calls.load(SeqCst), round * DEEPEST as usize);
+    }
+}
+
+#[tokio::test]
+async fn nobody_listens_until_somebody_does() {
+    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    assert!(!telemetry.is_heard());
+    telemetry.emit(numbered(1));
+    let mut events = telemetry.events();
+    assert!(telemetry.is_heard());
+    telemetry.emit(numbered(2));
+    let event = events.next().await.unwrap();
+    assert_eq!(event.to_string(), "pool orders: 2 connections could not be cleaned up, and were closed");
+    drop(events);
+    assert!(!telemetry.is_heard());
+}
+
+#[tokio::test]
+async fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
+    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    let (mut slow, mut quick) = (telemetry.events(), telemetry.events());
+    for n in 1..=KEPT as u64 + 7 {
+        telemetry.emit(numbered(n));
+        assert_eq!(number(&quick.next().await.unwrap()), n);
+    }
+    assert_eq!(number(&slow.next().await.unwrap()), 8);
+    assert_eq!((slow.dropped(), quick.dropped()), (7, 0));
+    drop(telemetry);
+    assert_eq!(StreamExt::count(slow).await, KEPT - 1);
+}
+
+#[tokio::test]
+async fn the_stream_ends_with_the_pool_and_stays_ended() {
+    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    let mut events = telemetry.events();
+    telemetry.emit(numbered(1));
+    drop(telemetry);
+    assert_eq!(number(&events.next().await.unwrap()), 1);
+    assert!(events.next().await.is_none());
+    assert!(StreamExt::next(&mut events).await.is_none());
+}
+
+#[tokio::test]
+async fn a_wait_that_is_dropped_has_taken_nothing() {
+    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    let mut events = telemetry.events();
+    assert!(events.next().now_or_never().is_none());
+    telemetry.emit(numbered(1));
+    drop(events.next());
+    assert_eq!(number(&events.next().await.unwrap()), 1);
+}
+
+#[tokio::test]
+async fn a_reader_is_woken() {
+    let telemetry = Arc::new(Telemetry::new("orders".into(), Vec::new()));
+    let mut events = telemetry.events();
+    let reader = tokio::spawn(async move { number(&events.next().await.unwrap()) });
+    tokio::task::yield_now().await;
+    telemetry.emit(numbered(3));
+    assert_eq!(reader.await.unwrap(), 3);
+}
