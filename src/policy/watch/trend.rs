@@ -4,7 +4,7 @@
 //! the memory is small and the longest look back is two hours. A line is believed
 //!
 //! - if chance alone would not make it rise like that: callers come in clumps, the fewer connections and the longer they are held the worse;
-//! - if it explains what was seen better than a step does: a restart, a batch;
+//! - if a gradual rise explains what was seen no worse than a step does, which is a restart or a batch;
 //! - if the level now is clearly above what was usual before, as soon as there is a before;
 //! - and for a quarter of the time over which it was seen, half an hour at most: so a surge is told seconds before, and the flank of a day not at all.
 
@@ -23,18 +23,24 @@ const BUCKETS: usize = 14;
 const ENOUGH: usize = 8;
 /// A trend is believed for this share of the time over which it was seen.
 const BELIEVED: f64 = 1.0 / 4.0;
+/// It must still rise, by this share of the slope, or be full already.
+const STILL: f64 = 0.25;
+const FULL: f64 = 0.97;
 /// Below that there is nothing to be warned of.
 const LOWEST: f64 = 0.7;
 /// The slope, in standard errors of what chance does to it.
 const RISES: f64 = 4.0;
+/// A step explains more than a line only if more than chance does, in variances of a bucket.
+const STEP: f64 = 2.0;
 /// The last four buckets above what was usual, in the same.
 const UNUSUAL: f64 = 6.0;
 const RECENT: usize = 4;
 /// What was usual is an average of so many buckets that have aged out of the line; with fewer than the second it is not known.
 const USUAL: f64 = 16.0;
 const KNOWN: f64 = 4.0;
-/// Noise is learned from so many buckets.
+/// Noise is learned from so many buckets; with fewer than the second, nothing is known but what chance does.
 const LEARNED: f64 = 64.0;
+const TAUGHT: f64 = 20.0;
 /// The time constant of the mean hold, in seconds.
 const HOLDS: f64 = 60.0;
 /// After a gap like this nothing connects what was with what is.
@@ -167,16 +173,23 @@ impl Scale {
             return None;
         }
         let line = Line::through(&self.buckets);
-        let variance = (chance * line.mean).max(self.noise).max(f64::EPSILON);
+        let learned = if self.learned >= TAUGHT { self.noise } else { 0.0 };
+        let variance = (chance * line.mean).max(learned).max(f64::EPSILON);
         let n = count as f64;
         let error = (variance * 12.0 / (n * (n * n - 1.0))).sqrt();
-        if line.slope < RISES * error || line.squares > best_step(&self.buckets) || !self.is_unusual(variance) {
+        let ramp = f64::min(misfit(&self.buckets, count / 2), misfit(&self.buckets, count - 1));
+        let is_step = ramp > misfit(&self.buckets, 1) + STEP * variance;
+        if line.slope < RISES * error || is_step || !self.is_unusual(variance) {
             return None;
         }
         // Where the line ends, or lower: what rose first and then no more is not at the line's end.
         let quarter = count / 4;
-        let last = self.buckets.iter().rev().take(quarter).sum::<f64>() / quarter as f64;
-        let level = (line.mean + line.slope * n / 2.0).min(last + line.slope * quarter as f64 / 2.0);
+        let (last, before) = (self.mean(0, quarter), self.mean(quarter, quarter));
+        let rise = line.slope * quarter as f64;
+        let level = (line.mean + line.slope * n / 2.0).min(last + rise / 2.0);
+        if last - before < rise * STILL && last < FULL {
+            return None;
+        }
         let left = (1.0 - level).max(0.0) / line.slope;
         let within = length.mul_f64(left.min(n));
         let is_believed = level >= LOWEST && left <= n * BELIEVED;
@@ -189,7 +202,12 @@ impl Scale {
     }
 
     fn recent(&self) -> f64 {
-        self.buckets.iter().rev().take(RECENT).sum::<f64>() / RECENT as f64
+        self.mean(0, RECENT)
+    }
+
+    /// Of so many buckets, without the last few.
+    fn mean(&self, without: usize, count: usize) -> f64 {
+        self.buckets.iter().rev().skip(without).take(count).sum::<f64>() / count as f64
     }
 }
 
@@ -198,8 +216,6 @@ struct Line {
     mean: f64,
     /// By bucket.
     slope: f64,
-    /// What is left of the squares.
-    squares: f64,
 }
 
 impl Line {
@@ -207,25 +223,31 @@ impl Line {
         let n = buckets.len() as f64;
         let mean = buckets.iter().sum::<f64>() / n;
         let middle = (n - 1.0) / 2.0;
-        let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+        let (mut xx, mut xy) = (0.0, 0.0);
         for (index, bucket) in buckets.iter().enumerate() {
-            let (x, y) = (index as f64 - middle, bucket - mean);
-            (xx, xy, yy) = (xx + x * x, xy + x * y, yy + y * y);
+            let x = index as f64 - middle;
+            (xx, xy) = (xx + x * x, xy + x * bucket);
         }
-        let slope = xy / xx;
-        Self { mean, slope, squares: yy - slope * xy }
+        Self { mean, slope: xy / xx }
     }
 }
 
-/// What is left of the squares if there are two levels, one after the other, with the step where it explains most.
-fn best_step(buckets: &VecDeque<f64>) -> f64 {
-    let (n, sum) = (buckets.len() as f64, buckets.iter().sum::<f64>());
-    let squares = buckets.iter().map(|bucket| bucket * bucket).sum::<f64>();
-    let (mut before, mut best) = (0.0, f64::INFINITY);
-    for (index, bucket) in buckets.iter().enumerate().take(buckets.len() - 1) {
-        before += bucket;
-        let (first, after) = (index as f64 + 1.0, sum - before);
-        best = f64::min(best, squares - before * before / first - after * after / (n - first));
+/// What is left of the squares if there are two levels and so many buckets from one to the other, wherever that explains most.
+fn misfit(buckets: &VecDeque<f64>, width: usize) -> f64 {
+    let n = buckets.len() as f64;
+    let mean = buckets.iter().sum::<f64>() / n;
+    let mut best = f64::INFINITY;
+    // At least half of the buckets must show it, or all of a shorter one.
+    let shown = width.min(buckets.len() / 2);
+    for end in shown..=buckets.len() - 1 + width - shown {
+        let share = |index: usize| ((index + width) as f64 - end as f64).clamp(0.0, width as f64) / width as f64;
+        let middle = (0..buckets.len()).map(share).sum::<f64>() / n;
+        let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+        for (index, bucket) in buckets.iter().enumerate() {
+            let (x, y) = (share(index) - middle, bucket - mean);
+            (xx, xy, yy) = (xx + x * x, xy + x * y, yy + y * y);
+        }
+        best = f64::min(best, yy - if xx > 0.0 { xy * xy / xx } else { 0.0 });
     }
     best
 }
@@ -264,7 +286,7 @@ mod tests {
     #[test]
     fn a_step_is_no_trend() {
         for length in [1.0, 3.0, 10.0, 60.0] {
-            let warm_up = predicted(50, 200.0, 3_600, |at| 0.75 * (at / length).min(1.0));
+            let warm_up = predicted(50, 200.0, 3_600, |at| 0.7 * (at / length).min(1.0));
             assert_eq!(warm_up, None, "{length}");
             let restart = predicted(50, 200.0, 3_600, |at| 0.7 * (1.0 - (-at / length).exp()));
             assert_eq!(restart, None, "{length}");

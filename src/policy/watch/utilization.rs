@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn it_is_normal_again_only_well_below() {
         let told = play(&[(17, 0, 30), (15, 0, 60), (12, 0, 30)]);
-        assert_eq!(told, [(10, "high"), (102, "normal")]);
+        assert_eq!(told, [(10, "high"), (100, "normal")]);
     }
 
     #[test]
