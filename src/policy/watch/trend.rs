@@ -31,7 +31,10 @@ const LOWEST: f64 = 0.7;
 /// The slope, in standard errors of what chance does to it.
 const RISES: f64 = 4.0;
 /// A step explains more than a line only if more than chance does, in variances of a bucket.
-const STEP: f64 = 2.0;
+const STEP: f64 = 4.0;
+const STEP_UP_TO_FULL: f64 = 8.0;
+/// And by no more than this share of all squares, however much chance might do.
+const STEP_AT_MOST: f64 = 0.05;
 /// The last four buckets above what was usual, in the same.
 const UNUSUAL: f64 = 6.0;
 const RECENT: usize = 4;
@@ -177,19 +180,20 @@ impl Scale {
         let variance = (chance * line.mean).max(learned).max(f64::EPSILON);
         let n = count as f64;
         let error = (variance * 12.0 / (n * (n * n - 1.0))).sqrt();
-        let ramp = f64::min(misfit(&self.buckets, count / 2), misfit(&self.buckets, count - 1));
-        let is_step = ramp > misfit(&self.buckets, 1) + STEP * variance;
-        if line.slope < RISES * error || is_step || !self.is_unusual(variance) {
-            return None;
-        }
-        // Where the line ends, or lower: what rose first and then no more is not at the line's end.
         let quarter = count / 4;
         let (last, before) = (self.mean(0, quarter), self.mean(quarter, quarter));
         let rise = line.slope * quarter as f64;
-        let level = (line.mean + line.slope * n / 2.0).min(last + rise / 2.0);
-        if last - before < rise * STILL && last < FULL {
+        // Where there is no room left to rise, a rise looks like a step.
+        let slack = if last < FULL { STEP } else { STEP_UP_TO_FULL } * variance;
+        let slack = slack.min(squares(&self.buckets, 0, count) * STEP_AT_MOST);
+        let ramp = f64::min(misfit(&self.buckets, count / 2), misfit(&self.buckets, count - 1));
+        let is_step = ramp > best_step(&self.buckets) + slack;
+        let still_rises = last >= FULL || last - before >= rise * STILL;
+        if line.slope < RISES * error || is_step || !still_rises || !self.is_unusual(variance) {
             return None;
         }
+        // Where the line ends, or lower: what rose first and then no more is not at the line's end.
+        let level = (line.mean + line.slope * n / 2.0).min(last + rise / 2.0);
         let left = (1.0 - level).max(0.0) / line.slope;
         let within = length.mul_f64(left.min(n));
         let is_believed = level >= LOWEST && left <= n * BELIEVED;
@@ -230,6 +234,20 @@ impl Line {
         }
         Self { mean, slope: xy / xx }
     }
+}
+
+/// What is left of the squares if there are two levels, wherever that explains most. The step falls into a bucket, which may be anything.
+fn best_step(buckets: &VecDeque<f64>) -> f64 {
+    let steps = 1..buckets.len() - 1;
+    steps
+        .map(|step| squares(buckets, 0, step) + squares(buckets, step + 1, buckets.len()))
+        .fold(f64::INFINITY, f64::min)
+}
+
+/// The squares about the mean of some of the buckets.
+fn squares(buckets: &VecDeque<f64>, from: usize, to: usize) -> f64 {
+    let mean = buckets.range(from..to).sum::<f64>() / (to - from) as f64;
+    buckets.range(from..to).map(|bucket| (bucket - mean).powi(2)).sum()
 }
 
 /// What is left of the squares if there are two levels and so many buckets from one to the other, wherever that explains most.
@@ -305,6 +323,10 @@ mod tests {
         assert_eq!(predicted(50, 200.0, 3_600, |at| 0.95 - at / 7_200.0), None);
         assert_eq!(predicted(1, 10.0, 600, |_| 1.0), None);
         assert_eq!(predicted(50, 0.0, 600, |_| 0.0), None);
+        // Workers, as many as connections.
+        for begins in 0..20 {
+            assert_eq!(predicted(10, 5.0, 60, |at| if at < f64::from(begins) { 0.0 } else { 1.0 }), None, "{begins}");
+        }
     }
 
     #[test]
