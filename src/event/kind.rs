@@ -31,7 +31,7 @@ pub enum EventKind {
         /// What the server had left when it was asked.
         left: usize,
     },
-    /// On average more than 80% of the pool has been in use, for 10 s. Repeated while it lasts, unless something worse is.
+    /// More than 80% of the pool has been in use, on average over 10 s. Repeated while it lasts, unless something worse is.
     #[non_exhaustive]
     UtilizationHigh {
         /// The pool, as it is now.
@@ -72,7 +72,7 @@ pub enum EventKind {
         /// In all.
         lasted: Duration,
     },
-    /// If utilization goes on rising as it does, the pool will be exhausted soon. A trend is believed for a third of the time for which it has been seen, so
+    /// If utilization goes on rising as it does, the pool will be exhausted soon. A trend is believed for a quarter of the time for which it has been seen, so
     /// a surge is told seconds before, and a day's growth up to half an hour.
     #[non_exhaustive]
     ExhaustionPredicted {
