@@ -275,7 +275,7 @@ impl Error {
 
     /// Whether the connection had been dead before anything was written.
     pub(crate) fn was_stale(&self) -> bool {
-        matches!(self, Self::Postgres { source, effect: Effect::NotApplied, .. } if source.is_closed())
+        matches!(self, Self::Postgres { source, effect: Effect::NotApplied, .. } if driver::is_end(source))
     }
 
     /// How long to wait before asking again makes sense, where the pool knows.

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::time;
+use tokio::{task, time};
 
 use super::{Call, now};
 use crate::conn::{Client, Trail};
@@ -112,6 +112,9 @@ impl<'a> Attempts<'a> {
         let Some(pause) = self.call.shared.retries.pause(now(), &failed, &mut self.pauses) else { return false };
         if pause > Duration::ZERO {
             time::sleep(pause).await;
+        } else {
+            // The others may be as dead, and about to find out.
+            task::yield_now().await;
         }
         self.call.bound = Some(self.deadline);
         true

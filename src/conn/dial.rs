@@ -1,9 +1,11 @@
 //! Makes one connection: names looked up anew, hosts tried in order, everything under one deadline.
 
 pub(super) mod factory;
+pub(super) mod glance;
 pub(super) mod hooks;
 mod hosts;
 pub(super) mod identity;
+mod refusals;
 pub(super) mod route;
 pub(super) mod secure;
 pub(super) mod server_timeouts;
@@ -23,6 +25,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 use self::hosts::{Target, in_order_of, targets};
+use self::refusals::Refusals;
 use self::route::{Place, Route};
 use self::secure::Connector;
 use super::handling::Handling;
@@ -39,11 +42,12 @@ pub(crate) struct Dialer {
     connect_timeout: Duration,
     connector: Connector,
     handling: Handling,
+    refusals: Refusals,
 }
 
 impl Dialer {
     pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, handling: Handling) -> Self {
-        Self { config, connect_timeout, connector, handling }
+        Self { config, connect_timeout, connector, handling, refusals: Refusals::default() }
     }
 
     /// The settings of this dial, with the credentials as they are now.
@@ -69,16 +73,21 @@ impl Dialer {
     /// Tries every host.
     async fn try_hosts(&self, deadline: Instant) -> Result<Box<Conn>, ConnectError> {
         let config = Arc::new(self.log_in(deadline).await?);
-        let targets = targets(&config);
+        let mut targets = targets(&config);
+        self.refusals.put_last(&mut targets, Target::to_string);
         let mut failure = None;
         for (tried, target) in targets.iter().enumerate() {
             let share = fair_share(deadline, targets.len() - tried);
             let dialed = self.dial_host(target, &config, Instant::now() + share);
             let error = match time::timeout(share, dialed).await {
-                Ok(Ok(conn)) => return Ok(conn),
+                Ok(Ok(conn)) => {
+                    self.refusals.served(&target.to_string());
+                    return Ok(conn);
+                }
                 Ok(Err(error)) => error,
                 Err(_) => ConnectError::new(ConnectErrorKind::Timeout(in_millis(share)), target.to_string()),
             };
+            self.refusals.failed(target.to_string());
             failure = more_telling(failure, error);
         }
         Err(failure.unwrap_or_else(ConnectError::abandoned))
@@ -151,7 +160,9 @@ impl Dial for Dialer {
         let now = Instant::now();
         witness.dialed(now.into_std(), ticket, result.as_ref().map(|_| ()), now - begun);
         witness.tell(match &result {
-            Ok(conn) => News::Dialed { address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() },
+            Ok(conn) => {
+                News::Dialed { address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() }
+            }
             Err(error) => News::DialFailed(error.clone()),
         });
         result

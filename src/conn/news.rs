@@ -9,14 +9,22 @@ pub(crate) enum News {
     /// A dial begins: there is a runtime.
     Dials,
     /// A dial has led to this address, and this is the server's role, if that is known.
-    Dialed { address: Arc<str>, is_read_only: Option<bool> },
+    Dialed {
+        address: Arc<str>,
+        is_read_only: Option<bool>,
+    },
     DialFailed(ConnectError),
     /// A connection was lost, through no doing of ours.
-    Lost { process_id: Option<i32>, cause: Arc<Lost> },
+    Lost {
+        process_id: Option<i32>,
+        cause: Arc<Lost>,
+    },
     /// The server takes no writes where they are wanted: it has been replaced.
     WrongHost,
     /// A connection could not be made fit for the next caller, and is closed.
-    SettleFailed { process_id: Option<i32> },
+    SettleFailed {
+        process_id: Option<i32>,
+    },
 }
 
 /// Who is told. Called wherever something is noticed, by many at once, never under a lock; returns at once.

@@ -10,9 +10,9 @@ use deadpool_postgres::RecyclingMethod;
 use futures_util::future::join;
 use tokio::time;
 
-use super::{Conn, News};
 use super::link::Link;
 use super::wire::TransactionStatus;
+use super::{Conn, News};
 
 pub(super) const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 

@@ -6,29 +6,73 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, Error};
 
+use super::calls::queries::now;
+use super::dial::glance::Glance;
 use super::dial::socket::Socket;
 use super::wire::{Listener, Wire};
+
+/// After so long a rest, what the server may have said meanwhile is looked for before anything is written.
+const REST: Duration = Duration::from_millis(1);
+/// More than a runtime makes polls between two looks at its sockets.
+const MOST_LOOKS: u8 = 200;
 
 /// A finished stream.
 pub(crate) struct Stream {
     inner: Box<dyn TlsStream + Send + Unpin>,
     is_tls: bool,
     listener: Listener,
+    glance: Glance,
+    rest: Rest,
+}
+
+/// Whether anything is under way.
+enum Rest {
+    Busy,
+    Since(Instant),
+    /// It is over, as soon as nothing is found unread; or after so many looks, for a driver that says goodbye reads no more.
+    Ending(u8),
 }
 
 impl Stream {
     pub(super) fn plain(socket: Socket) -> Self {
-        Self { inner: Box::new(socket), is_tls: false, listener: Listener::default() }
+        let glance = socket.glance();
+        Self::of(Box::new(socket), false, glance)
     }
 
-    pub(super) fn tls(stream: impl TlsStream + Send + Unpin + 'static) -> Self {
-        Self { inner: Box::new(stream), is_tls: true, listener: Listener::default() }
+    /// `glance` is that of the socket below.
+    pub(super) fn tls(stream: impl TlsStream + Send + Unpin + 'static, glance: Glance) -> Self {
+        Self::of(Box::new(stream), true, glance)
+    }
+
+    fn of(inner: Box<dyn TlsStream + Send + Unpin>, is_tls: bool, glance: Glance) -> Self {
+        Self { inner, is_tls, listener: Listener::default(), glance, rest: Rest::Busy }
+    }
+
+    /// Whether a write has to wait until what lies unread has been read.
+    fn holds_back(&mut self, cx: &Context<'_>) -> bool {
+        let looks = match self.rest {
+            Rest::Busy => return false,
+            Rest::Since(rested) if now().saturating_duration_since(rested) >= REST => {
+                self.glance.ask();
+                0
+            }
+            Rest::Ending(looks) if looks < MOST_LOOKS && self.glance.is_asked() => looks + 1,
+            Rest::Since(_) | Rest::Ending(_) => {
+                self.rest = Rest::Busy;
+                return false;
+            }
+        };
+        self.rest = Rest::Ending(looks);
+        // Polled again, the driver reads before it writes.
+        cx.waker().wake_by_ref();
+        true
     }
 
     /// Where to find what passes here.
@@ -74,7 +118,12 @@ impl AsyncRead for Stream {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         match read {
             Poll::Ready(_) => self.listener.has_read(&buf.filled()[known..]),
-            Poll::Pending => self.listener.found_nothing_to_read(),
+            Poll::Pending => {
+                self.listener.found_nothing_to_read();
+                if matches!(self.rest, Rest::Busy) && self.listener.wire().is_quiet() {
+                    self.rest = Rest::Since(now());
+                }
+            }
         }
         read
     }
@@ -83,6 +132,10 @@ impl AsyncRead for Stream {
 /// Not vectored: the driver writes from one buffer.
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.holds_back(cx) {
+            self.listener.holds_back();
+            return Poll::Pending;
+        }
         self.listener.will_write()?;
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         match &written {

@@ -238,6 +238,11 @@ impl Listener {
         self.wire.announce()
     }
 
+    /// What there is to write waits: nothing is attempted yet.
+    pub(super) fn holds_back(&self) {
+        self.wire.is_unflushed.store(true, Release);
+    }
+
     /// Nothing could be written yet.
     pub(super) fn could_not_write(&self) {
         self.wire.take_back();

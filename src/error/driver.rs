@@ -19,6 +19,8 @@ const QUOTES: [char; 9] = ['"', '\'', '`', '«', '»', '„', '“', '”', '「
 /// `written`: whether any write was attempted since the call began.
 pub(crate) fn failure<'a>(error: &'a Error, written: bool, phase: Phase, lost: Option<&'a Lost>) -> Failure<'a> {
     let event = match error.as_db_error() {
+        // It was said before, and the driver takes it for an answer.
+        Some(db) if !written && is_an_end(db) => Event::Lost { written, last_words: Some(db.code().code()) },
         Some(db) => Event::Answer(answer(db)),
         None if error.is_closed() || lost.is_some() => {
             let last_words = lost.and_then(Lost::sqlstate).map(|state| state.code());
@@ -33,6 +35,11 @@ fn answer(db: &DbError) -> Answer<'_> {
     Answer { severity: severity(db), state: db.code().code(), message: db.message(), routine: db.routine() }
 }
 
+/// Whether it ended the session.
+fn is_an_end(db: &DbError) -> bool {
+    matches!(severity(db), Some(Severity::Fatal | Severity::Panic))
+}
+
 /// Poolers may send only the severity that is for people, in English.
 fn severity(db: &DbError) -> Option<Severity> {
     match (db.parsed_severity(), db.severity()) {
@@ -41,6 +48,11 @@ fn severity(db: &DbError) -> Option<Severity> {
         (Some(Parsed::Panic), _) | (None, "PANIC") => Some(Severity::Panic),
         _ => None,
     }
+}
+
+/// Whether it came with the end of the connection.
+pub(super) fn is_end(error: &Error) -> bool {
+    error.is_closed() || error.as_db_error().is_some_and(is_an_end)
 }
 
 /// Whether the server or the network is the reason, and not the driver itself.

@@ -68,14 +68,14 @@ impl Failed {
         self.deadline.left(now) > pause.saturating_add(self.work)
     }
 
-    /// The first retry after a connection that was dead already asks nothing more of the server than the call itself.
+    /// The first retry after a connection that was dead already asks nothing more of the server than the call itself: it need not wait, and pays nothing.
     pub(crate) fn is_immediate(&self) -> bool {
         self.was_stale && self.attempts == 1
     }
 
     /// Whether the server can bear another attempt. If so, it is paid for.
     pub(crate) fn pay(&self, now: Instant, budget: &mut Budget) -> bool {
-        if self.is_free {
+        if self.is_free || self.is_immediate() {
             return true;
         }
         if self.timed_out { budget.withdraw_after_timeout(now) } else { budget.withdraw(now) }

@@ -27,8 +27,8 @@ mod untimed;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use self::ages::{Birth, Idle};
 pub(crate) use self::ages::{Ages, Check};
+use self::ages::{Birth, Idle};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
 use crate::policy::{Deadline, Forecast, Patience};

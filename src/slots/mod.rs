@@ -36,8 +36,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::clock::Clock;
-use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING};
+use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;
 pub(crate) use self::probing::Look;

@@ -22,3 +22,4 @@ mod statements;
 mod support;
 mod throwaway;
 mod transactions;
+mod upkeep;

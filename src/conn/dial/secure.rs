@@ -43,8 +43,12 @@ where
     fn handshake(&self, socket: Socket, host: &str) -> Handshake {
         match self.0.clone().make_tls_connect(host) {
             Ok(connect) => {
+                let glance = socket.glance();
                 let handshake = connect.connect(socket);
-                Box::pin(async move { handshake.await.map(Stream::tls).map_err(Into::into) })
+                Box::pin(async move {
+                    let secured = handshake.await.map_err(Into::into)?;
+                    Ok(Stream::tls(secured, glance))
+                })
             }
             Err(error) => Box::pin(ready(Err(error.into()))),
         }

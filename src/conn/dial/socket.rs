@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -17,9 +18,14 @@ use tokio::time;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
+use super::glance::Glance;
+
 /// The byte stream to a server, as a TLS connector gets it from
 /// [`PoolBuilder::build_tls`](crate::PoolBuilder::build_tls).
-pub struct Socket(Kind);
+pub struct Socket {
+    kind: Kind,
+    glance: Glance,
+}
 
 enum Kind {
     Tcp(TcpStream),
@@ -46,13 +52,35 @@ impl Socket {
             }
             socket.set_tcp_keepalive(&keepalive)?;
         }
-        Ok(Self(Kind::Tcp(stream)))
+        Ok(Self::of(Kind::Tcp(stream)))
     }
 
     #[cfg(unix)]
     pub(crate) async fn unix(path: &Path, config: &Config) -> io::Result<Self> {
         let stream = within(config.get_connect_timeout().copied(), UnixStream::connect(path)).await?;
-        Ok(Self(Kind::Unix(stream)))
+        Ok(Self::of(Kind::Unix(stream)))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, glance: Glance::default() }
+    }
+
+    /// For whoever writes by way of this socket.
+    pub(crate) fn glance(&self) -> Glance {
+        self.glance.clone()
+    }
+}
+
+impl Kind {
+    /// Whether there is something to be read, be it the end.
+    fn has_unread(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            #[cfg(unix)]
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -66,17 +94,22 @@ async fn within<T>(timeout: Option<Duration>, connect: impl Future<Output = io::
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        let this = self.get_mut();
+        let read = match &mut this.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(unix)]
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if read.is_pending() && this.glance.is_asked() && !this.kind.has_unread() {
+            this.glance.found_nothing();
         }
+        read
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -84,7 +117,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
             Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
@@ -92,7 +125,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(unix)]
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -125,7 +158,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = settings.parse().unwrap();
         let socket = Socket::tcp(listener.local_addr().unwrap(), &config).await.unwrap();
-        match socket.0 {
+        match socket.kind {
             Kind::Tcp(stream) => stream,
             #[cfg(unix)]
             Kind::Unix(_) => panic!("not a TCP socket"),

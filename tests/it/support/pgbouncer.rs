@@ -17,7 +17,7 @@ const START: Duration = Duration::from_secs(60);
 /// A PgBouncer; its container is removed on drop.
 #[derive(Debug)]
 pub(crate) struct PgBouncer {
-    _container: Container,
+    container: Container,
     addr: SocketAddr,
 }
 
@@ -53,7 +53,19 @@ exec postgres-entrypoint pgbouncer /tmp/pgbouncer.ini"#,
         let container = Container::start(request).await.unwrap_or_else(|error| panic!("no PgBouncer: {error}"));
         let config = server.config_at(addr);
         eventually("PgBouncer serves", START, async || config.connect(NoTls).await.is_ok()).await;
-        Some(PgBouncer { _container: container, addr })
+        Some(PgBouncer { container, addr })
+    }
+
+    /// Stops it; connections are closed.
+    pub(crate) async fn stop(&mut self) {
+        self.container.run("stop", async |container| container.stop_with_timeout(Some(2)).await).await;
+    }
+
+    /// Starts it after [`stop`](Self::stop), and waits until it serves.
+    pub(crate) async fn start_again(&mut self, server: &Server) {
+        self.container.run("start", async |container| container.start().await).await;
+        let config = server.config_at(self.addr);
+        eventually("PgBouncer serves", START, async || config.connect(NoTls).await.is_ok()).await;
     }
 
     /// Where it listens, from here.

@@ -116,7 +116,13 @@ impl Pool {
             Crowd::Waits { callers, max_waiting, .. } => (max_waiting, callers),
             Crowd::Surges { max_waiting, .. } => (max_waiting, 1),
         };
-        let limits = Limits { max_size: connections, max_waiting, max_connecting: connections, room: ROOM, ages: Ages::default() };
+        let limits = Limits {
+            max_size: connections,
+            max_waiting,
+            max_connecting: connections,
+            room: ROOM,
+            ages: Ages::default(),
+        };
         let mut pool = Self {
             core: Core::new(now, limits),
             now,
