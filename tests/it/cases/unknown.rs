@@ -53,23 +53,41 @@ async fn case_04_a_commit_cut_off_is_unknown() {
 async fn case_05_a_key_makes_the_second_try_harmless() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
-    let pool = Pool::builder(server.config_at(proxy.addr())).name("case_05").build().unwrap();
-    pool.batch_execute("CREATE TABLE case_05 (key text PRIMARY KEY, cents int)").await.unwrap();
+    let config = server.config_at(proxy.addr());
+    let pool = Pool::builder(config.clone()).name("case_05").build().unwrap();
+    let table = "(key text PRIMARY KEY, cents int)";
+    pool.batch_execute(&format!("CREATE TABLE case_05 {table}; CREATE TABLE case_05_bare {table}")).await.unwrap();
+    let bare = bare(config, "case_05", 1);
     for (key, cut) in ["not sent", "answer lost"].into_iter().zip(cuts()) {
-        proxy.arm(cut);
+        let new = if key == "not sent" { 1 } else { 0 };
         let pay = async || {
             pool.transaction(|tx| async move {
                 tx.execute("INSERT INTO case_05 VALUES ($1, 100) ON CONFLICT DO NOTHING", &[&key]).await
             })
             .await
         };
+        proxy.arm(cut.clone());
         let first = pay().await;
         assert!(matches!(first, Err(Error::CommitUnknown { .. })), "{first:?}");
-        let second = pay().await.unwrap();
-        assert_eq!(second, if key == "not sent" { 1 } else { 0 });
+        assert_eq!(pay().await.unwrap(), new);
+
+        let pay_bare = async || {
+            let mut client = bare.get().await.unwrap();
+            let tx = client.transaction().await?;
+            let paid =
+                tx.execute("INSERT INTO case_05_bare VALUES ($1, 100) ON CONFLICT DO NOTHING", &[&key]).await?;
+            tx.commit().await.map(|()| paid)
+        };
+        proxy.arm(cut);
+        let first_bare = pay_bare().await;
+        println!("case 05: {key}: failfast: {}; deadpool: {}", first.unwrap_err(), said(&first_bare));
+        assert!(first_bare.is_err());
+        assert_eq!(pay_bare().await.unwrap(), new);
     }
-    println!("case 05: failfast: one effect, after CommitUnknown; deadpool: one effect, after any error");
-    assert_eq!(server.scalar("SELECT count(*) || ' ' || sum(cents) FROM case_05").await, "2 200");
+    let effects = async |table| server.scalar(&format!("SELECT count(*) || ' ' || sum(cents) FROM {table}")).await;
+    let (ours, bares) = (effects("case_05").await, effects("case_05_bare").await);
+    println!("case 05: payments and cents after the second tries of both: failfast: {ours}; deadpool: {bares}");
+    assert_eq!((ours.as_str(), bares.as_str()), ("2 200", "2 200"));
 }
 
 #[tokio::test]
