@@ -1,9 +1,15 @@
 //! What is prepared on a connection, and what stays there.
 
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use failfast::{Client, Pool};
 use tokio::time::timeout;
+use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use crate::pool::{LONG, shared};
 use crate::support::{
@@ -121,4 +127,67 @@ async fn what_runs_beside_a_statement_whose_types_are_asked_for_is_not_rolled_ba
         assert!(inserted.is_ok() && asked.is_ok());
     }
     assert_eq!(server.scalar("SELECT count(*) FROM beside").await, "61");
+}
+
+/// Of an enum, which the driver has to look up in the catalog.
+#[derive(Debug)]
+struct Calm;
+
+impl ToSql for Calm {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(b"calm");
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(ty.kind(), Kind::Enum(_))
+    }
+
+    to_sql_checked!();
+}
+
+/// Lets a call come so far: to so many polls. Tells whether it is over by then.
+async fn is_over_after<T>(mut polls: u32, mut call: Pin<&mut impl Future<Output = T>>) -> bool {
+    poll_fn(|cx| {
+        let is_over = call.as_mut().poll(cx).is_ready();
+        polls -= 1;
+        if is_over || polls == 0 { Poll::Ready(is_over) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Inserts when a new statement has come so far. `false`: it was over by then.
+async fn insert_at(moment: u32, client: &Client) -> bool {
+    let insert = "INSERT INTO whenever VALUES ($1)";
+    client.execute(insert, &[&0_i64]).await.unwrap();
+    let new = format!("SELECT 1 WHERE $1 = 'calm'::mood_{moment}");
+    let mut asked = pin!(client.query(&new, &[&Calm]));
+    if is_over_after(moment, asked.as_mut()).await {
+        return false;
+    }
+    let params: [&(dyn ToSql + Sync); 1] = [&i64::from(moment)];
+    let (inserted, asked) = tokio::join!(biased; client.execute(insert, &params), asked);
+    assert_eq!((inserted.unwrap(), asked.unwrap().len()), (1, 1), "at moment {moment}");
+    true
+}
+
+/// The same at each moment: every answer that the driver waits for is one.
+#[tokio::test]
+async fn whenever_it_begins_what_runs_beside_is_not_rolled_back() {
+    let server = Server::shared().await;
+    server.execute("CREATE TABLE whenever (moment int8)").await;
+    let pool = shared("whenever").await.max_size(1).build().unwrap();
+    let mut kept = Vec::new();
+    for moment in 1.. {
+        server.execute(&format!("CREATE TYPE mood_{moment} AS ENUM ('calm')")).await;
+        let client = pool.call().uncached().get().await.unwrap();
+        if !insert_at(moment, &client).await {
+            assert!(moment > 6, "BEGIN, Parse, two questions about the type, ROLLBACK, the statement: {moment}");
+            break;
+        }
+        client.discard(); // a new one has to look everything up
+        kept.push(moment.to_string());
+    }
+    let inserted = "SELECT string_agg(moment::text, ',' ORDER BY moment) FROM whenever WHERE moment > 0";
+    assert_eq!(server.scalar(inserted).await, kept.join(","));
 }
