@@ -32,7 +32,15 @@ pub(crate) fn failure<'a>(error: &'a Error, written: bool, phase: Phase, lost: O
 }
 
 fn answer(db: &DbError) -> Answer<'_> {
-    Answer { severity: severity(db), state: db.code().code(), message: db.message(), routine: db.routine() }
+    // In every language of the server each procedural one has its name in the context: "PL/pgSQL function transfer() line 3 at RAISE".
+    let is_from_within = db.where_().is_some_and(|context| context.contains("PL/"));
+    Answer {
+        severity: severity(db),
+        state: db.code().code(),
+        message: db.message(),
+        routine: db.routine(),
+        is_from_within,
+    }
 }
 
 /// Whether it ended the session.

@@ -52,6 +52,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) message: &'a str,
     /// The function of the server that raised it.
     pub(crate) routine: Option<&'a str>,
+    /// It was raised within a function or procedure, and the latter may have committed before.
+    pub(crate) is_from_within: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,13 +101,15 @@ enum Meaning {
 impl<'a> Failure<'a> {
     /// A statement in a transaction failed, by its SQLSTATE alone.
     pub(crate) fn answered(state: &'a str) -> Self {
-        let answer = Answer { severity: Some(Severity::Error), state, message: "", routine: None };
+        let answer =
+            Answer { severity: Some(Severity::Error), state, message: "", routine: None, is_from_within: false };
         Self { phase: Phase::Transaction, event: Event::Answer(answer) }
     }
 
     /// The server, or a pooler, did not let us in.
     pub(crate) fn at_connect(state: &'a str) -> Self {
-        let answer = Answer { severity: Some(Severity::Fatal), state, message: "", routine: None };
+        let answer =
+            Answer { severity: Some(Severity::Fatal), state, message: "", routine: None, is_from_within: false };
         Self { phase: Phase::Connect, event: Event::Answer(answer) }
     }
 
@@ -140,6 +144,10 @@ impl<'a> Failure<'a> {
             Event::Answer(answer) => answer.ends_session(self.phase),
             Event::Driver { .. } => false,
         }
+    }
+
+    fn is_from_within(&self) -> bool {
+        matches!(self.event, Event::Answer(answer) if answer.is_from_within)
     }
 
     /// In another language than English this reads as a timeout of the server's.

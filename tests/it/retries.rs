@@ -273,6 +273,35 @@ async fn a_transaction_that_was_committed_by_hand_is_not_run_again() {
     assert_eq!(server.scalar("SELECT count(*) FROM hand_committed").await, "1");
 }
 
+/// What a procedure has committed before it fails shows nowhere. These codes say elsewhere that nothing has begun.
+#[tokio::test]
+async fn a_procedure_that_may_have_committed_is_not_called_again() {
+    const STATES: [&str; 7] = ["26000", "42P05", "25006", "25P03", "57P05", "53300", "57P03"];
+    let pool = shared("procedure").await.retry(quick()).build().unwrap();
+    pool.breaker().disable("a test");
+    let server = Server::shared().await;
+    server.execute("DROP TABLE IF EXISTS procedures; CREATE TABLE procedures (state text)").await;
+    let failing = |state: &str, failure: &str| {
+        format!("DO $$ BEGIN INSERT INTO procedures VALUES ('{state}'); COMMIT; {failure}; END $$")
+    };
+    for state in STATES {
+        let sql = failing(state, &format!("RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'"));
+        let error = pool.execute(&sql, &[]).await.unwrap_err();
+        assert_eq!(error.sqlstate().unwrap().code(), state);
+        pool.call().uncached().execute(&sql, &[]).await.unwrap_err();
+        pool.batch_execute(&sql).await.unwrap_err();
+    }
+    let sql = failing("lost", "EXECUTE 'EXECUTE nowhere'");
+    assert_eq!(pool.execute(&sql, &[]).await.unwrap_err().sqlstate().unwrap().code(), "26000");
+    let calls = "SELECT string_agg(state || ' ' || calls, ', ' ORDER BY state) FROM
+        (SELECT state, count(*) AS calls FROM procedures GROUP BY state) AS counted";
+    assert_eq!(
+        server.scalar(calls).await,
+        "25006 3, 25P03 3, 26000 3, 42P05 3, 53300 3, 57P03 3, 57P05 3, lost 1",
+        "each once"
+    );
+}
+
 /// The first attempt may have been applied; that the second was refused does not change that.
 #[tokio::test]
 async fn a_refusal_does_not_hide_what_may_have_been_applied() {

@@ -169,6 +169,9 @@ impl Failure<'_> {
             (Effect::NotApplied, Retry::SameConnection(Scheduled | Limited)) if self.phase == Phase::Autocommit => {
                 Retry::SameConnection(IfIdempotent)
             }
+            (Effect::NotApplied, retry) if self.phase == Phase::Autocommit && self.is_from_within() => {
+                retry.if_idempotent()
+            }
             (Effect::NotApplied, retry) => retry,
             (Effect::Unknown, _) if self.phase == Phase::Commit => Retry::Never,
             (Effect::Unknown, retry) => retry.if_idempotent(),
@@ -258,9 +261,10 @@ impl Failure<'_> {
         }
     }
 
-    /// What has to be forgotten before another try.
+    /// What has to be forgotten before another try. What a function or procedure has prepared is its own affair.
     pub(crate) fn heal(&self) -> Option<Heal> {
         match self.meaning() {
+            _ if self.is_from_within() => None,
             Meaning::StatementLost => Some(Heal::Statement),
             Meaning::StalePlan => Some(Heal::StatementEverywhere),
             _ => None,

@@ -41,8 +41,12 @@ fn row(event: Event<'static>) -> Row {
     }
 }
 
+fn answer(severity: Severity, state: &'static str, message: &'static str) -> Answer<'static> {
+    Answer { severity: Some(severity), state, message, routine: None, is_from_within: false }
+}
+
 fn said(severity: Severity, state: &'static str, message: &'static str) -> Event<'static> {
-    Event::Answer(Answer { severity: Some(severity), state, message, routine: None })
+    Event::Answer(answer(severity, state, message))
 }
 
 fn error(state: &'static str) -> Row {
@@ -192,7 +196,7 @@ fn prepared_statement_lost_26000_42p05() {
 fn stale_plan_0a000() {
     let english = "cached plan must not change result type";
     let german = "gecachter Plan darf den Ergebnistyp nicht ändern";
-    let routine = |routine| Answer { severity: Some(Severity::Error), state: "0A000", message: german, routine };
+    let routine = |routine| Answer { routine, ..answer(Severity::Error, "0A000", german) };
     let by_routine = Event::Answer(routine(Some("RevalidateCachedQuery")));
     for event in [said(Severity::Error, "0A000", english), by_routine] {
         assert_eq!(row(event), Row { retry: [SameConnection(OnceHealed); 3], ..REQUEST });
@@ -361,8 +365,22 @@ fn data_constraint_syntax_and_whatever_else_is_the_requests() {
 fn what_ends_the_session_costs_the_connection_whatever_its_code() {
     for state in ["22012", "23505", "42P01", "ZZZZZ", ""] {
         assert_eq!(fatal(state), LOST, "{state}");
-        let foreign = Event::Answer(Answer { severity: None, state, message: "", routine: None });
+        let foreign = Event::Answer(Answer { severity: None, ..answer(Severity::Fatal, state, "") });
         assert_eq!(row(foreign), LOST, "{state}, of a severity that is not known");
+    }
+}
+
+#[test]
+fn what_a_procedure_raises_tells_nothing_of_what_it_has_committed() {
+    for state in ["26000", "42P05", "25006", "25P03", "57P05", "53300", "57P03"] {
+        let event = Event::Answer(Answer { is_from_within: true, ..answer(Severity::Error, state, "") });
+        let [autocommit, transaction, _] = row(event).retry;
+        assert!(matches!(
+            autocommit,
+            SameConnection(IfIdempotent) | NewConnection(IfIdempotent) | OtherHost(IfIdempotent)
+        ));
+        assert_eq!(transaction, error(state).retry[1], "{state}: all of it is undone");
+        assert_eq!(Failure { phase: Phase::Autocommit, event }.heal(), None, "{state}");
     }
 }
 

@@ -74,8 +74,7 @@ async fn case_05_a_key_makes_the_second_try_harmless() {
         let pay_bare = async || {
             let mut client = bare.get().await.unwrap();
             let tx = client.transaction().await?;
-            let paid =
-                tx.execute("INSERT INTO case_05_bare VALUES ($1, 100) ON CONFLICT DO NOTHING", &[&key]).await?;
+            let paid = tx.execute("INSERT INTO case_05_bare VALUES ($1, 100) ON CONFLICT DO NOTHING", &[&key]).await?;
             tx.commit().await.map(|()| paid)
         };
         proxy.arm(cut);
