@@ -94,12 +94,15 @@ async fn a_transaction_by_hand_promises_nothing() {
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("by_hand").max_size(1).build().unwrap();
     pool.batch_execute("CREATE TABLE hand (n int)").await.unwrap();
-    let client = pool.call().timeout(4 * SOON).get().await.unwrap();
+    let client = pool.call().timeout(Duration::from_secs(2)).get().await.unwrap();
     client.batch_execute("BEGIN").await.unwrap();
-    // Cancels do not reach the server, so the statement ends well.
+    // Cancels do not reach the server, so the statement ends well, once it gets the lock.
     proxy.arm(Cut::at_cancel().times(100));
-    let late = client.batch_execute("INSERT INTO hand SELECT 1 FROM pg_sleep(1.4)").await;
+    let blocker = server.admin().await;
+    blocker.batch_execute("SELECT pg_advisory_lock(815)").await.unwrap();
+    let late = client.batch_execute("INSERT INTO hand SELECT 1 FROM pg_advisory_xact_lock(815)").await;
     assert!(matches!(late, Err(Error::QueryTimeout { effect: Effect::Unknown, .. })), "{late:?}");
+    blocker.batch_execute("SELECT pg_advisory_unlock(815)").await.unwrap();
     client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(server.scalar("SELECT count(*) FROM hand").await, "1");
 
