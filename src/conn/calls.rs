@@ -11,6 +11,7 @@ pub(super) mod rows;
 pub(super) mod statements;
 mod timer;
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -130,26 +131,21 @@ impl Calls {
         }
     }
 
-    /// For the only call under way: no other begins while this is held. `None` if there are others.
-    pub(super) fn exclude_others(&self) -> Option<Exclusive<'_>> {
+    /// For the only call under way: no other begins until it [admits](Self::admit_others) them or is over. If it is given up, what it leaves is known
+    /// by then. Tells whether it is the only one.
+    pub(super) fn exclude_others(&self) -> bool {
         let mut state = self.lock();
-        let may = state.under_way == 1 && !state.is_exclusive;
-        state.is_exclusive |= may;
-        may.then(|| Exclusive(self))
+        state.is_exclusive = state.under_way == 1;
+        state.is_exclusive
+    }
+
+    pub(super) fn admit_others(&self) {
+        self.lock().is_exclusive = false;
+        self.stopped.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The only call under way on a connection, for as long as this lives.
-pub(super) struct Exclusive<'a>(&'a Calls);
-
-impl Drop for Exclusive<'_> {
-    fn drop(&mut self) {
-        self.0.lock().is_exclusive = false;
-        self.0.stopped.notify_waiters();
     }
 }
 
@@ -341,14 +337,17 @@ impl Drop for Flight {
         state.under_way -= 1;
         state.given_up |= !self.is_answered;
         state.may_be_open |= !self.is_answered && !self.was_open;
+        let was_exclusive = mem::take(&mut state.is_exclusive);
         // Calls that are not tracked could be hit: then only the clean-up after the lease may cancel.
-        if state.under_way > 0 || !state.given_up || state.is_stopping || self.link.is_untracked() {
-            return;
-        }
-        let Ok(runtime) = Handle::try_current() else { return };
-        state.is_stopping = true;
+        let is_to_stop = state.under_way == 0 && state.given_up && !state.is_stopping && !self.link.is_untracked();
+        let runtime = if is_to_stop { Handle::try_current().ok() } else { None };
+        state.is_stopping |= runtime.is_some();
         drop(state);
-        runtime.spawn(Stopping(Arc::clone(&self.link)).run());
+        match runtime {
+            Some(runtime) => _ = runtime.spawn(Stopping(Arc::clone(&self.link)).run()),
+            None if was_exclusive => self.link.calls.stopped.notify_waiters(),
+            None => {}
+        }
     }
 }
 

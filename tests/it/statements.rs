@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use failfast::{Client, Pool};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use crate::pool::{LONG, shared};
@@ -190,4 +191,37 @@ async fn whenever_it_begins_what_runs_beside_is_not_rolled_back() {
     }
     let inserted = "SELECT string_agg(moment::text, ',' ORDER BY moment) FROM whenever WHERE moment > 0";
     assert_eq!(server.scalar(inserted).await, kept.join(","));
+}
+
+/// A lease that several threads share. Whatever is given up at whatever moment, a write that was acknowledged is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_statement_given_up_while_its_types_are_asked_for_takes_nothing_along() {
+    const LASTS: Duration = Duration::from_secs(2);
+    let server = Server::shared().await;
+    server.execute("CREATE TABLE shared_lease (n int)").await;
+    let pool = shared("shared_lease").await.max_size(1).build().unwrap();
+    let client = Arc::new(pool.call().uncached().get().await.unwrap());
+    let (begun, pause) = (Instant::now(), || Duration::from_micros(fastrand::u64(..3_000)));
+    let write = |client: Arc<Client>| async move {
+        let mut written = 0;
+        while begun.elapsed() < LASTS {
+            client.batch_execute("INSERT INTO shared_lease VALUES (1)").await.unwrap();
+            written += 1;
+            sleep(pause()).await;
+        }
+        written
+    };
+    let writers = [0, 1].map(|_| tokio::spawn(write(Arc::clone(&client))));
+    let mut asked = 0;
+    while begun.elapsed() < LASTS {
+        asked += 1;
+        let _ = timeout(pause(), client.query(&format!("SELECT {asked}"), &[])).await;
+    }
+    let mut written = 0;
+    for writer in writers {
+        written += writer.await.unwrap();
+    }
+    drop(client);
+    println!("shared lease: {written} writes beside {asked} statements");
+    assert_eq!(server.scalar("SELECT count(*) FROM shared_lease").await, written.to_string());
 }

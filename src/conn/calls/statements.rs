@@ -170,8 +170,8 @@ impl Statements {
             return Ok(Arc::clone(types));
         }
         // What others did in it would be undone with it.
-        let alone = link.calls.exclude_others().filter(|_| link.wire.status() == TransactionStatus::Idle);
-        let types: Arc<[Type]> = if alone.is_some() {
+        let is_alone = link.calls.exclude_others();
+        let types: Arc<[Type]> = if is_alone && link.wire.status() == TransactionStatus::Idle {
             client.batch_execute("BEGIN").await?;
             let prepared = client.prepare(sql).await;
             // Dropped before the end, so that the same server forgets it.
@@ -181,7 +181,9 @@ impl Statements {
         } else {
             client.prepare(sql).await?.params().into()
         };
-        drop(alone);
+        if is_alone {
+            link.calls.admit_others();
+        }
         self.lock().types.push(sql.into(), Arc::clone(&types));
         Ok(types)
     }
