@@ -193,6 +193,23 @@ async fn whenever_it_begins_what_runs_beside_is_not_rolled_back() {
     assert_eq!(server.scalar(inserted).await, kept.join(","));
 }
 
+/// Used through the deref, a connection tells nothing of what is under way on it.
+#[tokio::test]
+async fn what_runs_untracked_beside_it_is_not_rolled_back() {
+    let server = Server::shared().await;
+    server.execute("CREATE TABLE untracked_beside (n int)").await;
+    let pool = shared("untracked_beside").await.build().unwrap();
+    let client = pool.call().uncached().get().await.unwrap();
+    let raw: &deadpool_postgres::Client = &client;
+    for n in 0..3 {
+        let new = format!("SELECT {n}");
+        let insert = "INSERT INTO untracked_beside VALUES (1)";
+        let (asked, inserted) = tokio::join!(biased; client.query(&new, &[]), raw.batch_execute(insert));
+        assert!(asked.is_ok() && inserted.is_ok());
+    }
+    assert_eq!(server.scalar("SELECT count(*) FROM untracked_beside").await, "3");
+}
+
 /// A lease that several threads share. Whatever is given up at whatever moment, a write that was acknowledged is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_statement_given_up_while_its_types_are_asked_for_takes_nothing_along() {

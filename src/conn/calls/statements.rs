@@ -5,8 +5,8 @@
 //! is lost then, and has to be run again as a whole.
 //!
 //! Without a cache nothing is left behind on the server: each statement goes there in one message group, with the types of its parameters.
-//! Those are learned once, in a transaction of its own, so that a pooler in transaction mode sees a whole; unless other calls are under way on the
-//! connection, which that would undo.
+//! Those are learned once, in a transaction of its own, so that a pooler in transaction mode sees a whole; unless other calls are, or may be, under
+//! way on the connection, which that would undo.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -171,7 +171,7 @@ impl Statements {
         }
         // What others did in it would be undone with it.
         let is_alone = link.calls.exclude_others();
-        let types: Arc<[Type]> = if is_alone && link.wire.status() == TransactionStatus::Idle {
+        let types: Arc<[Type]> = if is_alone && !link.is_untracked() && link.wire.status() == TransactionStatus::Idle {
             client.batch_execute("BEGIN").await?;
             let prepared = client.prepare(sql).await;
             // Dropped before the end, so that the same server forgets it.
