@@ -89,7 +89,8 @@ impl Caller {
         let state = error.sqlstate().map(SqlState::code);
         let is_own = match error.kind() {
             ErrorKind::QueryTimeout | ErrorKind::Busy => self.has_given_up,
-            ErrorKind::TransactionAborted => self.has_given_up,
+            // Killed after its last statement, and heard before COMMIT was sent.
+            ErrorKind::TransactionAborted => self.has_given_up || state == Some("57P01"),
             ErrorKind::CommitUnknown => true,
             ErrorKind::AcquireTimeout | ErrorKind::Shed => true,
             ErrorKind::Postgres => match state {
