@@ -185,6 +185,8 @@ impl Transaction {
 
     /// Runs `work` in a savepoint: if it fails, what it did is undone, and the transaction goes on. Savepoints nest.
     ///
+    /// Nothing else should use the transaction meanwhile (`tokio::join!`, a spawned task): to the server it would be part of `work`, and be undone with it.
+    ///
     /// If the future is dropped, or the savepoint can be neither kept nor undone, the whole transaction cannot be committed any more.
     ///
     /// # Errors

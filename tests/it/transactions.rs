@@ -133,6 +133,24 @@ async fn a_savepoint_given_up_costs_the_transaction() {
     assert_eq!(ids("pieces").await, "1");
 }
 
+/// As documented: to the server, all that comes while a savepoint is open is in it.
+#[tokio::test]
+async fn what_runs_beside_a_savepoint_is_undone_with_it() {
+    let pool = table("beside_savepoint").await;
+    let work = async |tx: Transaction| {
+        let savepoint = tx.savepoint(async |tx| {
+            tx.query("SELECT pg_sleep(0.05)", &[]).await?;
+            Err::<(), _>(fail(&tx).await)
+        });
+        let insert = tx.batch_execute("INSERT INTO beside_savepoint VALUES (2)");
+        let (undone, inserted) = tokio::join!(biased; savepoint, insert);
+        assert!(undone.is_err() && inserted.is_ok());
+        tx.batch_execute("INSERT INTO beside_savepoint VALUES (3)").await
+    };
+    pool.transaction_once(work).await.unwrap();
+    assert_eq!(ids("beside_savepoint").await, "1,3");
+}
+
 #[tokio::test]
 async fn a_handle_that_escapes_is_worth_nothing() {
     let pool = table("escaped").await;
