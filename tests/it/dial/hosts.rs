@@ -40,11 +40,14 @@ async fn a_timeout_names_its_host_and_its_share() {
     let server = Server::shared().await;
     let hole = black_hole().await;
     let config = server.config_with(&ports(&[hole.addr().port(), free_port()], ""));
-    let connect_timeout = Duration::from_millis(300);
+    let connect_timeout = Duration::from_secs(1);
     let pool = Pool::builder(config).connect_timeout(connect_timeout).build().unwrap();
     let error = refusal(&pool).await;
-    assert_eq!(error.to_string(), format!("127.0.0.1:{}: not ready within 150ms", hole.addr().port()));
-    assert_eq!(*error.kind(), ConnectErrorKind::Timeout(connect_timeout / 2));
+    let ConnectErrorKind::Timeout(share) = *error.kind() else { panic!("{error}") };
+    // Of what was left when its turn came.
+    assert!(share <= connect_timeout / 2 && share > connect_timeout / 4, "{share:?}");
+    let named = format!("127.0.0.1:{}: not ready within ", hole.addr().port());
+    assert!(error.to_string().starts_with(&named), "{error}");
 }
 
 #[tokio::test]
