@@ -29,6 +29,7 @@ mod rolling_window;
 mod shared;
 mod tally;
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,32 +123,38 @@ impl CircuitBreaker {
     }
 
     /// Rejects all calls until [`enable`](Self::enable) or [`reset`](Self::reset). `reason` goes to the history, here and below.
+    #[track_caller]
     pub fn force_open(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::ForceOpen, reason);
     }
 
     /// Closes the circuit and forgets what it has seen, but for the history. Calls under way no longer count.
+    #[track_caller]
     pub fn reset(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::Reset, reason);
     }
 
     /// Lets all calls through and counts nothing.
+    #[track_caller]
     pub fn disable(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::Disable, reason);
     }
 
     /// Ends [`disable`](Self::disable), [`metrics_only`](Self::metrics_only) or [`force_open`](Self::force_open): the circuit is closed.
     /// One that opened by itself stays open.
+    #[track_caller]
     pub fn enable(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::Enable, reason);
     }
 
     /// Counts, but lets all calls through: for a look at what it would do.
+    #[track_caller]
     pub fn metrics_only(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::MetricsOnly, reason);
     }
 
     /// Rejects all calls from now on, for good.
+    #[track_caller]
     pub fn shutdown(&self) {
         self.order(Order::ShutDown, "shut down");
     }
@@ -164,9 +171,10 @@ impl CircuitBreaker {
         self.shared.with(|breaker| breaker.import(now, export));
     }
 
+    #[track_caller]
     fn order(&self, order: Order, reason: impl Into<Arc<str>>) {
-        let (now, reason) = (now(), reason.into());
-        self.shared.with(|breaker| breaker.obey(now, order, reason));
+        let (now, reason, by) = (now(), reason.into(), Location::caller());
+        self.shared.with(|breaker| breaker.obey(now, order, reason, by));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Settings and their validation: whatever is wrong is said here, by name, before anything is connected.
 
+mod check;
 mod driver;
 
 use std::error::Error as StdError;
@@ -14,24 +15,17 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
 use crate::call::{Shared, now};
-use crate::conn::{Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Reset, ServerTimeouts, Socket, Witness};
+use crate::conn::{
+    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Reset, Roster, ServerTimeouts, Socket, Witness,
+};
 use crate::error::{ConfigError, Error};
-use crate::keeper::Keeper;
+use crate::event::EventKind;
+use crate::keeper::{Keeper, Reports, Thresholds};
 use crate::policy::{Lifetimes, Shedding};
-use crate::pool::{Pool, check_max_size};
+use crate::pool::Pool;
 use crate::retry::RetryConfig;
 use crate::slots::{Ages, Limits, MOST_WAITING, Slots};
-
-/// More dials at a time than this are a storm.
-const MOST_CONNECTING: usize = 1_000;
-/// More prepared statements than this on each connection are a server's memory gone.
-const MOST_STATEMENTS: usize = 100_000;
-/// Longer than this is not a timeout.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// Older than this is for ever.
-const LONGEST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// `NAMEDATALEN - 1`: the server cuts `application_name` off there.
-const LONGEST_NAME: usize = 63;
+use crate::telemetry::{Observer, Observers, Telemetry};
 
 /// The settings of a [`Pool`]. Every one has a finite default.
 #[derive(Debug, Clone)]
@@ -59,6 +53,12 @@ pub struct PoolBuilder {
     machine: Option<Arc<dyn Machine>>,
     is_failure: Option<IsFailure>,
     retry: RetryConfig,
+    observers: Observers,
+    leak_detection_threshold: Option<Duration>,
+    leak_backtraces: bool,
+    /// More than so many statements, for longer than this.
+    long_running: (usize, Duration),
+    unready_after: Duration,
 }
 
 impl Pool {
@@ -95,6 +95,11 @@ impl PoolBuilder {
             machine: None,
             is_failure: None,
             retry: RetryConfig::default(),
+            observers: Observers::default(),
+            leak_detection_threshold: Some(Duration::from_secs(60)),
+            leak_backtraces: false,
+            long_running: (5, Duration::from_secs(10)),
+            unready_after: Duration::from_secs(10),
         }
     }
 
@@ -243,6 +248,46 @@ impl PoolBuilder {
         self
     }
 
+    /// Is told of every [`Event`](crate::Event): what an operator would want to know. Several may be added. Default: nobody is; [`Pool::events`] is a stream
+    /// of the same.
+    ///
+    /// ```
+    /// # fn example(config: failfast::Config) -> failfast::PoolBuilder {
+    /// failfast::Pool::builder(config).observer(|event: &failfast::Event| eprintln!("{} {event}", event.severity()))
+    /// # }
+    /// ```
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
+    /// A connection held for so long is told of as a leak ([`EventKind::LeakSuspected`](crate::EventKind::LeakSuspected)), with the place in the code
+    /// that took it; once in 30 s for each place. More than 0, at most 30 days; `None` is never. Default 60 s.
+    pub fn leak_detection_threshold(mut self, threshold: impl Into<Option<Duration>>) -> Self {
+        self.leak_detection_threshold = threshold.into();
+        self
+    }
+
+    /// Whether the backtrace of whoever takes a connection is kept, for [`LeakSuspected`](crate::EventKind::LeakSuspected). For debugging: it costs tens of
+    /// microseconds each time. Default: no.
+    pub fn leak_backtraces(mut self, are_kept: bool) -> Self {
+        self.leak_backtraces = are_kept;
+        self
+    }
+
+    /// More than so many statements that take longer than this are told of ([`EventKind::LongRunning`](crate::EventKind::LongRunning)). The time is more than
+    /// 0, at most 24 hours. Default: more than 5 that take longer than 10 s.
+    pub fn long_running(mut self, statements: usize, than: Duration) -> Self {
+        self.long_running = (statements, than);
+        self
+    }
+
+    /// After how long without an answer of the database the pool is no longer [`ready`](Pool::ready). More than 0, at most 24 hours. Default 10 s.
+    pub fn unready_after(mut self, silence: Duration) -> Self {
+        self.unready_after = silence;
+        self
+    }
+
     /// What is done about a session's state before another caller gets the connection. Default [`Reset::WhenSeen`].
     pub fn reset(mut self, reset: Reset) -> Self {
         self.reset = reset;
@@ -341,10 +386,6 @@ impl PoolBuilder {
     fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
         self.check_pool()?;
         driver::check(&self.config, !connector.is_none())?;
-        let mut config = self.config;
-        if config.get_application_name().is_none() {
-            config.application_name(&self.name);
-        }
         let limits = Limits {
             max_size: self.max_size,
             max_waiting: self.max_waiting.unwrap_or((10 * self.max_size).clamp(1_000, MOST_WAITING)),
@@ -357,8 +398,22 @@ impl PoolBuilder {
                 check_after: self.health_check_after,
             },
         };
+        let settings = self.in_effect(&limits);
+        let mut config = self.config;
+        if config.get_application_name().is_none() {
+            config.application_name(&self.name);
+        }
         let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
-        let keeper = Keeper::new(self.breaker.probes());
+        let roster = Arc::new(Roster::new(self.leak_backtraces));
+        let telemetry = Arc::new(Telemetry::new(self.name.as_str().into(), self.observers));
+        let thresholds = Thresholds {
+            leak: self.leak_detection_threshold,
+            long_running: self.long_running.0,
+            long: self.long_running.1,
+            slow_acquire: self.acquire_timeout / 2,
+        };
+        let reports = Reports::new(Arc::clone(&telemetry), Arc::clone(&roster), thresholds, now());
+        let keeper = Keeper::new(self.breaker.probes(), self.unready_after, reports);
         let (follower, listener) = (Arc::clone(&keeper), Arc::clone(&keeper));
         let breaker = self.breaker.calls_may_take(query_timeout);
         let breaker = breaker.on_transition_first(move |change| follower.follow(change));
@@ -366,12 +421,13 @@ impl PoolBuilder {
         let witness = Arc::new(Witness::new(breaker, self.is_failure, Arc::new(move |news| listener.hear(news))));
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);
-        let handling = Handling::new(hooks, self.reset, statements, timeouts, query_timeout, Arc::clone(&witness));
+        let handling =
+            Handling::new(hooks, self.reset, statements, timeouts, query_timeout, Arc::clone(&witness), roster);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);
         keeper.keep(&slots, &witness);
+        telemetry.emit(EventKind::Started { settings: settings.into() });
         Ok(Pool::new(Shared {
-            name: self.name.into(),
             acquire_timeout: self.acquire_timeout,
             query_timeout: self.query_timeout,
             shedding: self.shedding,
@@ -380,59 +436,6 @@ impl PoolBuilder {
             keeper,
             retries,
         }))
-    }
-
-    fn check_pool(&self) -> Result<(), ConfigError> {
-        if self.name.is_empty()
-            || self.name.len() > LONGEST_NAME
-            || !self.name.bytes().all(|b| (b' '..=b'~').contains(&b))
-        {
-            return Err(ConfigError::new(
-                "name",
-                format!("{:?}", self.name),
-                "must be 1 to 63 printable ASCII characters",
-            ));
-        }
-        check_max_size(self.max_size)?;
-        if !(1..=MOST_CONNECTING).contains(&self.max_connecting) {
-            return Err(ConfigError::new("max_connecting", self.max_connecting, "must be 1 to 1000"));
-        }
-        if self.min_idle > self.max_size {
-            return Err(ConfigError::new("min_idle", self.min_idle, "must be at most max_size"));
-        }
-        let ages = [
-            ("idle_timeout", self.idle_timeout),
-            ("max_lifetime", self.max_lifetime),
-            ("health_check_after", self.health_check_after),
-        ];
-        for (setting, age) in ages {
-            if let Some(age) = age.filter(|age| age.is_zero() || *age > LONGEST_AGE) {
-                return Err(ConfigError::new(setting, format!("{age:?}"), "must be more than 0 and at most 30 days"));
-            }
-        }
-        if let Some(max_waiting) = self.max_waiting.filter(|max_waiting| *max_waiting > MOST_WAITING) {
-            return Err(ConfigError::new("max_waiting", max_waiting, "must be 0 to 1000000"));
-        }
-        if self.statement_cache > MOST_STATEMENTS {
-            return Err(ConfigError::new("statement_cache", self.statement_cache, "must be 0 to 100000"));
-        }
-        let own = [
-            ("acquire_timeout", self.acquire_timeout),
-            ("query_timeout", self.query_timeout),
-            ("connect_timeout", self.connect_timeout),
-        ];
-        let server = self.server_timeouts.iter().flat_map(ServerTimeouts::values);
-        let server = server.filter_map(|(setting, value)| value.map(|value| (setting, value)));
-        for (setting, value) in own.into_iter().chain(server) {
-            if value.is_zero() || value > LONGEST_TIMEOUT {
-                return Err(ConfigError::new(
-                    setting,
-                    format!("{value:?}"),
-                    "must be more than 0 and at most 24 hours",
-                ));
-            }
-        }
-        Ok(())
     }
 }
 

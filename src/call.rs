@@ -9,7 +9,9 @@ mod fallback;
 mod queries;
 mod transactions;
 
+use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::time;
@@ -17,16 +19,19 @@ use tokio::time;
 pub use self::fallback::Fallback;
 use crate::conn::{Client, Dialer, Terms, TransactionOptions, Witness};
 use crate::error::{ConnectError, Error, ShedReason};
+use crate::event::EventKind;
 use crate::keeper::{Keeper, PACE};
 use crate::policy::{Deadline, Denied, Patience, Shedding};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
 
+/// The place in the caller's code where a connection was taken.
+type Taken = &'static Location<'static>;
+
 /// What every handle of one pool shares. When the last is gone, the pool is closed.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) name: Arc<str>,
     pub(crate) acquire_timeout: Duration,
     pub(crate) query_timeout: Duration,
     pub(crate) shedding: Shedding,
@@ -46,17 +51,21 @@ impl Drop for Shared {
 impl Shared {
     /// A connection for a caller who waits at most `timeout`, and then takes what time it needs.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
-    pub(crate) fn acquire(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> + Send {
+    pub(crate) fn acquire(
+        &self,
+        timeout: Duration,
+        taken: Taken,
+    ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
             self.check()?;
             if let Some(lease) = self.slots.try_acquire() {
-                return self.admit(lease, self.terms());
+                return self.admit(lease, self.terms(taken));
             }
             let asked = now();
             let deadline = Deadline::after(asked, timeout);
             let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
             match self.slots.acquire(asked, patience).await {
-                Ok(lease) => self.admit(lease, self.terms()),
+                Ok(lease) => self.admit(lease, self.terms(taken)),
                 Err(refusal) => Err(self.explain(refusal, timeout)),
             }
         }
@@ -90,20 +99,21 @@ impl Shared {
     }
 
     /// Of a caller who has said nothing else.
-    fn terms(&self) -> Terms {
+    fn terms(&self, taken: Taken) -> Terms {
         Terms {
             deadline: None,
             timeout: Some(self.query_timeout),
             operation: None,
+            taken,
             is_cached: true,
             is_transaction: false,
         }
     }
 
-    pub(crate) fn try_acquire(&self) -> Result<Client, Error> {
+    pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
         self.check()?;
         match self.slots.try_acquire() {
-            Some(lease) => self.admit(lease, self.terms()),
+            Some(lease) => self.admit(lease, self.terms(taken)),
             None if self.slots.counts().is_open => {
                 self.slots.dial_ahead();
                 Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
@@ -114,20 +124,24 @@ impl Shared {
 
     /// What a caller is told who was willing to wait for `timeout`.
     fn explain(&self, refusal: Refusal<ConnectError>, timeout: Duration) -> Error {
-        let shed = |reason, retry_after| Error::Shed { reason, retry_after: Some(retry_after) };
+        let shed = |reason, retry_after, count: &AtomicU64| {
+            count.fetch_add(1, Relaxed);
+            Error::Shed { reason, retry_after: Some(retry_after) }
+        };
+        let counts = &self.keeper.reports.refusals;
         match refusal {
             Refusal::Closed => Error::Closed,
             Refusal::HeldBack => self.circuit_open(self.witness.breaker().check(now).err()),
-            Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after),
-            Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after),
-            Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after),
-            Refusal::Overloaded(retry_after) => shed(ShedReason::Overloaded, retry_after),
+            Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after, &counts.queue_full),
+            Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after, &counts.hopeless),
+            Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after, &counts.too_late),
+            Refusal::Overloaded(retry_after) => shed(ShedReason::Overloaded, retry_after, &counts.overloaded),
             Refusal::Unreachable(source, retry_after) => Error::Connect { source, retry_after },
-            Refusal::TimedOut => Error::AcquireTimeout {
-                timeout,
-                status: Box::new(self.status()),
-                last_connect_error: self.slots.last_error(),
-            },
+            Refusal::TimedOut => {
+                counts.timed_out.fetch_add(1, Relaxed);
+                let (status, last_connect_error) = (Box::new(self.status()), self.slots.last_error());
+                Error::AcquireTimeout { timeout, status, last_connect_error }
+            }
         }
     }
 
@@ -148,23 +162,18 @@ impl Shared {
     }
 
     pub(crate) async fn drain(&self, within: Duration) -> usize {
-        self.slots.drain(Deadline::after(now(), within)).await
+        let begun = now();
+        let left = self.slots.drain(Deadline::after(begun, within)).await;
+        self.tell(EventKind::Drained { left, took: now().saturating_duration_since(begun) });
+        left
+    }
+
+    pub(crate) fn tell(&self, event: EventKind) {
+        self.keeper.reports.telemetry.emit(event);
     }
 
     pub(crate) fn status(&self) -> Status {
-        let counts = self.slots.counts();
-        Status {
-            name: Arc::clone(&self.name),
-            max_size: counts.limit,
-            in_use: counts.in_use,
-            settling: counts.settling,
-            idle: counts.idle,
-            dialing: counts.dialing,
-            closing: counts.closing,
-            waiting: counts.waiting,
-            max_waiting: counts.max_waiting,
-            closed: !counts.is_open,
-        }
+        self.keeper.reports.status(now(), &self.slots, &self.witness)
     }
 }
 
@@ -177,6 +186,7 @@ pub struct Call<'a> {
     timeout: Option<Duration>,
     shedding: Shedding,
     operation: Option<&'static str>,
+    taken: Taken,
     is_cached: bool,
     is_idempotent: bool,
     /// Of the attempts after the first: when all of them have to be over.
@@ -207,7 +217,7 @@ impl From<time::Instant> for Until {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
+    pub(crate) fn new(shared: &'a Shared, taken: Taken) -> Self {
         let (shedding, options) = (shared.shedding, TransactionOptions::new());
         Self {
             shared,
@@ -215,6 +225,7 @@ impl<'a> Call<'a> {
             timeout: None,
             shedding,
             operation: None,
+            taken,
             is_cached: true,
             is_idempotent: false,
             bound: None,
@@ -240,7 +251,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// What this call is, for people: `load_dashboard`. Errors name it. A constant, so that there are only so many names.
+    /// What this call is, for people: `load_dashboard`. Errors and events name it. A constant, so that there are only so many names.
     pub fn name(mut self, operation: &'static str) -> Self {
         self.operation = Some(operation);
         self
@@ -277,11 +288,11 @@ impl<'a> Call<'a> {
     }
 
     fn terms(&self) -> Terms {
-        let pools = self.shared.terms();
+        let pools = self.shared.terms(self.taken);
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
         let deadline = self.deadline.or(self.bound);
         let (operation, is_cached) = (self.operation, self.is_cached);
-        Terms { deadline, timeout, operation, is_cached, is_transaction: false }
+        Terms { deadline, timeout, operation, is_cached, ..pools }
     }
 
     /// A connection. Its [`time_left`](Client::time_left) is the call's.

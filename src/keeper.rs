@@ -8,6 +8,11 @@
 //! with it, not only the one that noticed.
 
 mod looks;
+mod readiness;
+mod refusals;
+mod reports;
+mod server;
+mod waits;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -21,18 +26,21 @@ use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
 pub(crate) use self::looks::PACE;
+use self::readiness::Asked;
+pub use self::readiness::NotReady;
+pub(crate) use self::reports::{Reports, Thresholds};
+use self::server::Server;
 use crate::breaker::{State, Transition};
 use crate::conn::{Dialer, News, Witness};
+use crate::event::EventKind;
 use crate::slots::Slots;
+use crate::telemetry::Telemetry;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(250);
 
 /// How long a check of an idle connection may take.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
-
-/// Connections made before are flushed so often at most, however many notice the same.
-const BETWEEN_FLUSHES: Duration = Duration::from_secs(1);
 
 /// Holds nothing of the pool.
 #[derive(Debug)]
@@ -44,19 +52,15 @@ pub(crate) struct Keeper {
     bell: Notify,
     opened: Notify,
     next_look: Mutex<Option<Instant>>,
-    server: Mutex<Server>,
-}
-
-/// What is known of the server.
-#[derive(Debug, Default)]
-struct Server {
-    flushed: Option<Instant>,
-    /// One of its processes has been told to stop.
-    stopped: Option<Instant>,
+    server: Server,
+    pub(crate) reports: Reports,
+    /// Somebody has asked whether the pool is ready.
+    is_wanted_ready: AtomicBool,
+    unready_after: Duration,
 }
 
 impl Keeper {
-    pub(crate) fn new(permitted_probes: usize) -> Arc<Self> {
+    pub(crate) fn new(permitted_probes: usize, unready_after: Duration, reports: Reports) -> Arc<Self> {
         Arc::new(Self {
             pool: OnceLock::new(),
             permitted_probes,
@@ -64,7 +68,10 @@ impl Keeper {
             bell: Notify::new(),
             opened: Notify::new(),
             next_look: Mutex::new(None),
-            server: Mutex::default(),
+            server: Server::default(),
+            reports,
+            is_wanted_ready: AtomicBool::new(false),
+            unready_after,
         })
     }
 
@@ -88,42 +95,41 @@ impl Keeper {
             State::Closed | State::Disabled | State::MetricsOnly => None,
         };
         slots.hold_back(transition.number, at_once);
+        self.reports.follow(transition);
         if transition.to == State::Open {
             self.opened.notify_one();
             self.begin(Handle::try_current().ok().or_else(|| slots.runtime()));
         }
     }
 
+    /// What a connection has noticed.
     pub(crate) fn hear(self: &Arc<Self>, news: News) {
+        self.reports.hear(&news);
         match news {
             News::Dials => self.begin(Handle::try_current().ok()),
-            News::Lost { cause, .. } => {
-                if cause.is_shutdown() && self.is_another_stop() || cause.is_crash() {
+            News::Lost { cause } => {
+                if self.server.stops(&cause, Instant::now()) {
                     self.flush();
+                    self.reports.telemetry.emit(EventKind::ServerShuttingDown { lost: cause });
                 }
                 self.bell.notify_one();
             }
-            News::WrongHost => self.flush(),
-            News::Dialed { .. } | News::DialFailed(_) | News::SettleFailed { .. } => {}
+            News::WrongHost => {
+                if self.server.is_replaced(Instant::now()) {
+                    self.flush();
+                }
+            }
+            News::Dialed { address, is_read_only } => {
+                if let Some((from, to)) = self.server.is_at(address, is_read_only) {
+                    self.reports.telemetry.emit(EventKind::PrimaryChanged { from, to: Some(to) });
+                }
+            }
+            News::DialFailed | News::SettleFailed => {}
         }
-    }
-
-    /// One process told to stop is an administrator's doing; two are a server that shuts down.
-    fn is_another_stop(&self) -> bool {
-        let now = Instant::now();
-        let last = self.server.lock().stopped.replace(now);
-        last.is_some_and(|last| now - last <= BETWEEN_FLUSHES)
     }
 
     /// All connections are of no use, or soon will be.
     fn flush(&self) {
-        let now = Instant::now();
-        let mut server = self.server.lock();
-        if server.flushed.is_some_and(|flushed| now - flushed < BETWEEN_FLUSHES) {
-            return;
-        }
-        server.flushed = Some(now);
-        drop(server);
         if let Some((slots, _)) = self.pool() {
             slots.flush();
         }
@@ -139,10 +145,17 @@ impl Keeper {
     }
 
     async fn go_round(&self) {
+        let (mut asked, mut is_measured) = (Asked::default(), false);
         while let Some((slots, witness)) = self.open_pool() {
             slots.sweep();
             slots.reap();
             slots.dial_what_is_wanted();
+            self.reports.look(Instant::now().into_std(), &slots, &witness);
+            self.look_if_asked(&mut asked, &slots, &witness);
+            if !is_measured && slots.counts().idle > 0 {
+                is_measured = true;
+                tokio::spawn(measure(Arc::clone(&slots), Arc::clone(&self.reports.telemetry)));
+            }
             for check in slots.begin_checks() {
                 let witness = Arc::clone(&witness);
                 tokio::spawn(async move {
@@ -164,6 +177,23 @@ impl Keeper {
     /// The pool, while it is open.
     fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
         self.pool().filter(|(slots, _)| slots.counts().is_open)
+    }
+}
+
+/// Whether the server has as many connections left as the pool may open. If it cannot be told in time, nothing is.
+async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>) {
+    let Some(lease) = slots.try_acquire() else { return };
+    match time::timeout(LONGEST_CHECK, lease.connections_left()).await {
+        Ok(left) => {
+            drop(lease);
+            let counts = slots.counts();
+            let own = counts.idle + counts.in_use + counts.settling;
+            let left = left.map(|left| usize::try_from(left).unwrap_or(0) + own);
+            if let Some(left) = left.filter(|left| *left < counts.limit) {
+                telemetry.emit(EventKind::TooLarge { max_size: counts.limit, left });
+            }
+        }
+        Err(_) => lease.discard(),
     }
 }
 

@@ -37,7 +37,6 @@ mod pool;
 mod retry;
 mod slots;
 mod status;
-#[cfg_attr(not(test), expect(dead_code, reason = "not wired yet"))]
 mod telemetry;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
 pub mod tls;
@@ -51,9 +50,10 @@ pub use conn::{
 };
 pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
 pub use event::{Event, EventKind, Severity};
+pub use keeper::NotReady;
 pub use operation::Operation;
 pub use policy::{Effect, Refused, Shedding};
-pub use pool::Pool;
+pub use pool::{Order, Pool};
 pub use retry::RetryConfig;
 pub use status::Status;
 pub use telemetry::{Events, Observer};

@@ -1,6 +1,7 @@
 //! The facade. It delegates only.
 
 use std::future::Future;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,10 @@ use crate::breaker::CircuitBreaker;
 use crate::call::{Call, Shared};
 use crate::conn::{Client, RowStream, Transaction};
 use crate::error::{ConfigError, Error};
+use crate::event::EventKind;
+use crate::keeper::NotReady;
 use crate::status::Status;
+use crate::telemetry::Events;
 
 /// A pool of connections to PostgreSQL that answers in time: with a connection, or with the reason why not.
 ///
@@ -44,8 +48,9 @@ impl Pool {
     /// # Panics
     ///
     /// Outside a Tokio runtime with its timers and I/O enabled, if no connection is idle.
-    pub async fn get(&self) -> Result<Client, Error> {
-        self.shared.acquire(self.shared.acquire_timeout).await
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<Client, Error>> {
+        self.shared.acquire(self.shared.acquire_timeout, Location::caller())
     }
 
     /// [`get`](Self::get) with a timeout of its own.
@@ -53,8 +58,9 @@ impl Pool {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn get_timeout(&self, timeout: Duration) -> Result<Client, Error> {
-        self.shared.acquire(timeout).await
+    #[track_caller]
+    pub fn get_timeout(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> {
+        self.shared.acquire(timeout, Location::caller())
     }
 
     /// An idle connection, if there is one. Never waits. If there is none, and room for one, it is made in the background for those who
@@ -63,8 +69,9 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Shed`] if none is idle, [`Error::Closed`] once the pool is closed.
+    #[track_caller]
     pub fn try_get(&self) -> Result<Client, Error> {
-        self.shared.try_acquire()
+        self.shared.try_acquire(Location::caller())
     }
 
     /// One call with settings of its own: a deadline for the whole, or another rule of refusal.
@@ -77,8 +84,9 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
+    #[track_caller]
     pub fn call(&self) -> Call<'_> {
-        Call::new(&self.shared)
+        Call::new(&self.shared, Location::caller())
     }
 
     /// Runs a statement on a connection of its own and collects its rows: taken as [`get`](Self::get) does, bounded by
@@ -87,8 +95,9 @@ impl Pool {
     /// # Errors
     ///
     /// As [`get`](Self::get); and [`Error::QueryTimeout`] or [`Error::Postgres`].
-    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
-        self.call().query(sql, params).await
+    #[track_caller]
+    pub fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Vec<Row>, Error>> {
+        self.call().query(sql, params)
     }
 
     /// [`query`](Self::query) for exactly one row. None, or more than one, is an error.
@@ -96,8 +105,9 @@ impl Pool {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, Error> {
-        self.call().query_one(sql, params).await
+    #[track_caller]
+    pub fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Row, Error>> {
+        self.call().query_one(sql, params)
     }
 
     /// [`query`](Self::query) for one row or none. More than one is an error.
@@ -105,8 +115,13 @@ impl Pool {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Error> {
-        self.call().query_opt(sql, params).await
+    #[track_caller]
+    pub fn query_opt(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Option<Row>, Error>> {
+        self.call().query_opt(sql, params)
     }
 
     /// [`query`](Self::query) that tells how many rows were changed.
@@ -114,8 +129,9 @@ impl Pool {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
-        self.call().execute(sql, params).await
+    #[track_caller]
+    pub fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<u64, Error>> {
+        self.call().execute(sql, params)
     }
 
     /// [`query`](Self::query) that streams the rows. The stream keeps the connection until it ends or is dropped; the query timeout bounds the
@@ -124,13 +140,14 @@ impl Pool {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn query_raw<P, I>(&self, sql: &str, params: I) -> Result<RowStream<'static>, Error>
+    #[track_caller]
+    pub fn query_raw<P, I>(&self, sql: &str, params: I) -> impl Future<Output = Result<RowStream<'static>, Error>>
     where
         P: BorrowToSql,
         I: IntoIterator<Item = P>,
         I::IntoIter: ExactSizeIterator,
     {
-        self.call().query_raw(sql, params).await
+        self.call().query_raw(sql, params)
     }
 
     /// [`query`](Self::query) with the types of its parameters, in one message group: nothing is prepared and kept.
@@ -138,8 +155,13 @@ impl Pool {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
-        self.call().query_typed(sql, params).await
+    #[track_caller]
+    pub fn query_typed(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> impl Future<Output = Result<Vec<Row>, Error>> {
+        self.call().query_typed(sql, params)
     }
 
     /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
@@ -147,8 +169,9 @@ impl Pool {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
-        self.call().batch_execute(sql).await
+    #[track_caller]
+    pub fn batch_execute(&self, sql: &str) -> impl Future<Output = Result<(), Error>> {
+        self.call().batch_execute(sql)
     }
 
     /// As [`batch_execute`](Self::batch_execute), with the rows, as text.
@@ -156,8 +179,9 @@ impl Pool {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        self.call().simple_query(sql).await
+    #[track_caller]
+    pub fn simple_query(&self, sql: &str) -> impl Future<Output = Result<Vec<SimpleQueryMessage>, Error>> {
+        self.call().simple_query(sql)
     }
 
     /// Runs `work` in a transaction. **It may run several times**: see [`Call::transaction`].
@@ -165,13 +189,14 @@ impl Pool {
     /// # Errors
     ///
     /// What `work` returns; as [`get`](Self::get); and as [`Transaction::commit`].
-    pub async fn transaction<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    #[track_caller]
+    pub fn transaction<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
         F: Fn(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        self.call().transaction(work).await
+        self.call().transaction(work)
     }
 
     /// Runs `work` in a transaction, once, whatever happens: see [`Call::transaction_once`].
@@ -179,13 +204,14 @@ impl Pool {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction).
-    pub async fn transaction_once<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    #[track_caller]
+    pub fn transaction_once<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        self.call().transaction_once(work).await
+        self.call().transaction_once(work)
     }
 
     /// Runs `work` with a connection of its own, for several statements on one lease. **It may run several times**: see [`Call::run`].
@@ -193,13 +219,14 @@ impl Pool {
     /// # Errors
     ///
     /// What `work` returns; and as [`get`](Self::get).
-    pub async fn run<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    #[track_caller]
+    pub fn run<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        self.call().run(work).await
+        self.call().run(work)
     }
 
     /// The circuit breaker: its state, its rates and its history; and to force it open, to reset it or to disable it, each with a reason.
@@ -214,22 +241,54 @@ impl Pool {
         self.shared.witness.breaker()
     }
 
+    /// What happens to this pool, as a stream: from now on, the last 1,024 events that were not read. An [`observer`](crate::PoolBuilder::observer) is told
+    /// at once, and of what came before.
+    pub fn events(&self) -> Events {
+        self.shared.keeper.reports.telemetry.events()
+    }
+
+    /// Whether traffic should be sent here, for a readiness probe. Answers at once, from what is known: when the database last answered a caller, a dial or a
+    /// look of the pool's own, which it takes while somebody asks. A pool that refuses callers because there are too many is ready; one that is being
+    /// drained is not.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady`]: closed or draining; no answer yet; no answer for longer than [`unready_after`](crate::PoolBuilder::unready_after).
+    pub fn ready(&self) -> Result<(), NotReady> {
+        self.shared.keeper.ready()
+    }
+
+    /// Gives a reason for what is done next, for the record: it is in the event.
+    ///
+    /// ```no_run
+    /// # fn example(pool: failfast::Pool) {
+    /// pool.because("the password was rotated").flush();
+    /// # }
+    /// ```
+    pub fn because(&self, reason: impl Into<Arc<str>>) -> Order<'_> {
+        Order { pool: self, reason: Some(reason.into()) }
+    }
+
+    fn order(&self) -> Order<'_> {
+        Order { pool: self, reason: None }
+    }
+
     /// Changes the most connections to 1 to 262,143. Connections beyond a smaller limit are closed: idle ones now, others when they
     /// are given back; no lease is cut off.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] for a size out of range; the pool stays as it is.
+    #[track_caller]
     pub fn resize(&self, max_size: usize) -> Result<(), ConfigError> {
-        check_max_size(max_size)?;
-        self.shared.slots.resize(max_size);
-        Ok(())
+        self.order().resize(max_size)
     }
 
     /// Retires every connection made so far: idle ones now, others when they are given back, and those being made when they are ready. For
     /// a change of credentials or of the server behind the name.
+    #[track_caller]
     pub fn flush(&self) {
-        self.shared.slots.flush();
+        self.order().flush();
     }
 
     /// Waits until `connections` (at most `max_size`) are idle or in use, dialing what is missing, so that the first callers need not.
@@ -244,8 +303,9 @@ impl Pool {
 
     /// The end of a service: refuses newcomers with [`Error::Closed`], serves those who wait already, and closes the pool when every
     /// connection has been given back, or after `within`. Tells how many had not been given back by then.
-    pub async fn drain(&self, within: Duration) -> usize {
-        self.shared.drain(within).await
+    #[track_caller]
+    pub fn drain(&self, within: Duration) -> impl Future<Output = usize> {
+        self.order().drain(within)
     }
 
     /// How many connections and callers there are right now, counted in one instant.
@@ -262,6 +322,47 @@ impl Pool {
     /// Whether [`close`](Self::close) or [`drain`](Self::drain) was called.
     pub fn is_closed(&self) -> bool {
         !self.shared.slots.counts().is_open
+    }
+}
+
+/// An order to a [`Pool`], with a reason. Made by [`Pool::because`].
+#[derive(Debug)]
+#[must_use = "a reason alone does nothing"]
+pub struct Order<'a> {
+    pool: &'a Pool,
+    reason: Option<Arc<str>>,
+}
+
+impl<'a> Order<'a> {
+    /// As [`Pool::resize`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[track_caller]
+    pub fn resize(self, max_size: usize) -> Result<(), ConfigError> {
+        check_max_size(max_size)?;
+        let (slots, by, reason) = (&self.pool.shared.slots, Location::caller(), self.reason);
+        let from = slots.resize(max_size);
+        self.pool.shared.tell(EventKind::Resized { from, to: max_size, by, reason });
+        Ok(())
+    }
+
+    /// As [`Pool::flush`].
+    #[track_caller]
+    pub fn flush(self) {
+        self.pool.shared.slots.flush();
+        self.pool.shared.tell(EventKind::Flushed { by: Location::caller(), reason: self.reason });
+    }
+
+    /// As [`Pool::drain`].
+    #[track_caller]
+    pub fn drain(self, within: Duration) -> impl Future<Output = usize> + use<'a> {
+        let (shared, by) = (&self.pool.shared, Location::caller());
+        async move {
+            shared.tell(EventKind::Draining { by, reason: self.reason });
+            shared.drain(within).await
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::policy::State;
 
 /// How many connections and callers there are, counted in one instant.
 ///
 /// `Display` is a line for a log or a terminal: `pool orders: 95% in use (19/20), 1 idle, 127 waiting`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
     /// The pool's name.
@@ -29,6 +32,19 @@ pub struct Status {
     pub max_waiting: usize,
     /// The pool was closed: it serves nobody any more.
     pub closed: bool,
+    /// What its circuit breaker does with calls.
+    pub breaker: State,
+    /// How many connections callers ask for: arrivals a second times how long a connection is held on average (Little's law), over the last seconds.
+    /// More than `max_size` is more than the pool can do. `None` before anything is known.
+    pub demand: Option<f64>,
+    /// How long the next caller would wait. `None` while a connection is idle, and before anything is known.
+    pub predicted_wait: Option<Duration>,
+    /// When the pool will be exhausted, if utilization goes on rising as it does. `None` if nothing points to it.
+    pub time_to_exhaustion: Option<Duration>,
+    /// How the latest dial failed, if none has succeeded since.
+    pub last_connect_error: Option<String>,
+    /// How long ago the database last answered; exact to a quarter of a second.
+    pub last_success: Option<Duration>,
 }
 
 impl Status {
@@ -50,6 +66,18 @@ impl fmt::Display for Status {
             }
         }
         write!(f, ", {} waiting", self.waiting)?;
+        if let Some(demand) = self.demand {
+            write!(f, ", demand {demand:.1}")?;
+        }
+        if let Some(wait) = self.predicted_wait {
+            write!(f, ", predicted wait {} ms", wait.as_millis())?;
+        }
+        if self.breaker != State::Closed {
+            write!(f, ", circuit {}", self.breaker)?;
+        }
+        if let Some(error) = &self.last_connect_error {
+            write!(f, ", last dial failed: {error}")?;
+        }
         if self.closed { f.write_str(", closed") } else { Ok(()) }
     }
 }
@@ -71,6 +99,12 @@ mod tests {
             waiting: 127,
             max_waiting: 1_000,
             closed: false,
+            breaker: State::Closed,
+            demand: None,
+            predicted_wait: None,
+            time_to_exhaustion: None,
+            last_connect_error: None,
+            last_success: None,
         };
         assert_eq!(status.to_string(), "pool orders: 95% in use (19/20), 1 idle, 127 waiting");
         (status.in_use, status.idle, status.dialing, status.closing, status.waiting) = (0, 0, 2, 1, 0);

@@ -40,22 +40,42 @@ impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
     }
 }
 
+/// Those who are told.
+#[derive(Clone, Default)]
+pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
+
+impl Observers {
+    pub(crate) fn add(&mut self, observer: impl Observer) {
+        self.0.push(Arc::new(observer));
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} observers", self.0.len())
+    }
+}
+
 /// Tells everybody who wants to know. When it is gone, the streams end.
 pub(crate) struct Telemetry {
     pool: Arc<str>,
-    observers: Vec<Arc<dyn Observer>>,
+    observers: Observers,
     /// Made for the first who reads it: most pools have no reader, and its memory is there from the start.
     stream: OnceLock<Sender<Arc<Event>>>,
 }
 
 impl Telemetry {
-    pub(crate) fn new(pool: Arc<str>, observers: Vec<Arc<dyn Observer>>) -> Self {
+    pub(crate) fn new(pool: Arc<str>, observers: Observers) -> Self {
         Self { pool, observers, stream: OnceLock::new() }
+    }
+
+    pub(crate) fn pool(&self) -> Arc<str> {
+        Arc::clone(&self.pool)
     }
 
     /// Whether anybody listens. If not, the caller may spare itself what an event costs.
     pub(crate) fn is_heard(&self) -> bool {
-        !self.observers.is_empty() || self.stream.get().is_some_and(|stream| stream.receiver_count() > 0)
+        !self.observers.0.is_empty() || self.stream.get().is_some_and(|stream| stream.receiver_count() > 0)
     }
 
     /// Tells everybody, on this thread. Never to be called under a lock.
@@ -69,7 +89,7 @@ impl Telemetry {
             let _ = stream.send(Arc::clone(&event));
         }
         let Some(_deeper) = Deeper::enter() else { return };
-        for observer in &self.observers {
+        for observer in &self.observers.0 {
             let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&event)));
         }
     }
@@ -82,8 +102,10 @@ impl Telemetry {
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let observers = self.observers.len();
-        f.debug_struct("Telemetry").field("pool", &self.pool).field("observers", &observers).finish_non_exhaustive()
+        f.debug_struct("Telemetry")
+            .field("pool", &self.pool)
+            .field("observers", &self.observers)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,7 @@
 use tokio_postgres::NoTls;
 use tokio_postgres::tls::{NoTlsError, NoTlsStream};
 
+use super::check::LONGEST_TIMEOUT;
 use super::*;
 
 fn builder() -> PoolBuilder {

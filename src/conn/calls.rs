@@ -38,6 +38,8 @@ pub(super) struct Calls {
 #[derive(Default)]
 struct State {
     under_way: usize,
+    /// Since when any is.
+    since: Option<Instant>,
     /// A call was given up since the connection was last known to be quiet.
     given_up: bool,
     /// The statements given up are being stopped, in the background.
@@ -70,6 +72,12 @@ impl Calls {
 
     pub(super) fn are_under_way(&self) -> bool {
         self.lock().under_way > 0
+    }
+
+    /// Since when any call is under way.
+    pub(super) fn running_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.since.filter(|_| state.under_way > 0)
     }
 
     /// Calls that timed out, since start-up.
@@ -174,11 +182,15 @@ impl Flight {
         if state.given_up || !state.may_begin() {
             return None;
         }
+        let begun = now();
+        if state.under_way == 0 {
+            state.since = Some(begun);
+        }
         state.under_way += 1;
         link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let (link, attempts, commits) = (Arc::clone(link), link.wire.attempts(), link.wire.commits());
-        Some(Self { link, attempts, commits, begun: now(), terms, was_open, is_answered: false })
+        Some(Self { link, attempts, commits, begun, terms, was_open, is_answered: false })
     }
 
     /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see

@@ -11,6 +11,7 @@ use tokio_postgres::CancelToken;
 use super::calls::queries::{Terms, now};
 use super::link::Link;
 use super::{Conn, Dialer};
+use crate::operation::Operation;
 use crate::policy::{Retry, Ticket};
 use crate::slots::Lease;
 
@@ -67,6 +68,7 @@ impl Drop for Probe {
 impl Client {
     pub(crate) fn new(lease: Lease<Dialer>, terms: Terms, ticket: Ticket) -> Self {
         let admitted = lease.link.admitted(ticket);
+        lease.link.board.taken(terms.operation.map_or(Operation::At(terms.taken), Operation::Named), terms.taken);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&lease.link), admitted));
         Self { lease, terms, _probe: probe }
     }

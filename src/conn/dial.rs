@@ -163,7 +163,7 @@ impl Dial for Dialer {
             Ok(conn) => {
                 News::Dialed { address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() }
             }
-            Err(error) => News::DialFailed(error.clone()),
+            Err(_) => News::DialFailed,
         });
         result
     }

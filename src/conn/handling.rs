@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::cancel::MOST_CANCELS;
 use super::dial::hooks::Hooks;
 use super::dial::server_timeouts::ServerTimeouts;
+use super::roster::Roster;
 use super::witness::Witness;
 
 /// What is done about a session's state before another caller gets the connection: settings, `LISTEN`, cursors, temporary tables,
@@ -43,6 +44,7 @@ pub(crate) struct Handling {
     /// Counts the migrations noticed.
     pub(super) epoch: Arc<AtomicU64>,
     pub(super) witness: Arc<Witness>,
+    pub(super) roster: Arc<Roster>,
     /// For cancels: few at once.
     pub(super) cancels: Arc<Semaphore>,
     server_timeouts: Option<ServerTimeouts>,
@@ -59,10 +61,11 @@ impl Handling {
         server_timeouts: Option<ServerTimeouts>,
         query_timeout: Duration,
         witness: Arc<Witness>,
+        roster: Arc<Roster>,
     ) -> Self {
         let cancels = Arc::new(Semaphore::new(MOST_CANCELS));
         let (epoch, version) = (Arc::default(), Arc::default());
-        Self { hooks, reset, statements, epoch, witness, cancels, server_timeouts, query_timeout, version }
+        Self { hooks, reset, statements, epoch, witness, roster, cancels, server_timeouts, query_timeout, version }
     }
 
     pub(super) fn statement_timeout(&self) -> Option<Duration> {

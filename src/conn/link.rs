@@ -12,6 +12,7 @@ use super::calls::queries::now;
 use super::cancel::Canceller;
 use super::handling::Handling;
 use super::news::News;
+use super::roster::Board;
 use super::task::Pulse;
 use super::wire::Wire;
 use super::witness::Witness;
@@ -36,6 +37,7 @@ pub(super) struct Link {
     /// Writes attempted before that.
     untracked_from: AtomicU64,
     witness: Arc<Witness>,
+    pub(super) board: Board,
     /// The lease's [`Ticket`], as a word, and above it the lease's number. A probe's is taken out when it is recorded.
     ticket: AtomicU64,
     leases: AtomicU64,
@@ -56,6 +58,7 @@ impl Link {
             untracked: AtomicBool::new(false),
             untracked_from: AtomicU64::new(0),
             witness: Arc::clone(&handling.witness),
+            board: Board::new(Arc::clone(&handling.roster)),
             ticket: AtomicU64::new(0),
             leases: AtomicU64::new(0),
         }

@@ -7,6 +7,7 @@ mod dial;
 mod handling;
 mod link;
 mod news;
+mod roster;
 mod settle;
 mod stream;
 mod task;
@@ -17,8 +18,10 @@ mod wire;
 mod witness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, StatementCache};
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::config::TargetSessionAttrs;
 
 pub use self::calls::copy::{CopyIn, CopyOut};
@@ -41,6 +44,7 @@ pub(crate) use self::handling::Handling;
 pub use self::handling::Reset;
 use self::link::Link;
 pub(crate) use self::news::News;
+pub(crate) use self::roster::{Holder, Roster};
 use self::task::Task;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
@@ -87,18 +91,33 @@ impl Conn {
         };
         let address = route.place.to_string().into();
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
+        let link = Arc::new(Link::new(wire, task.pulse(), canceller, &handling));
+        handling.roster.enter(&link);
         Self {
             cache: Arc::clone(&object.statement_cache),
             object,
             client: identity,
             touched: false,
-            link: Arc::new(Link::new(wire, task.pulse(), canceller, &handling)),
+            link,
             task,
             statements: Statements::new(handling.statements, Arc::clone(&handling.epoch)),
             handling,
             address,
             wanted_role,
         }
+    }
+
+    /// How many more connections the server takes from people like us; less than none if others have what is reserved.
+    pub(crate) async fn connections_left(&self) -> Option<i64> {
+        let sql =
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true)::int, 0) - count(datid) FROM pg_stat_activity";
+        let answer = self.object.simple_query(sql).await.ok()?;
+        let left = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        left?.parse().ok()
     }
 
     fn object_mut(&mut self) -> &mut Object {
@@ -153,6 +172,14 @@ impl Connection for Box<Conn> {
     /// One Sync, and nothing else.
     async fn ping(&self) -> bool {
         self.object.check_connection().await.is_ok()
+    }
+
+    fn was_held(&self, hold: Duration) {
+        self.link.board.held(hold);
+    }
+
+    fn rests(&self) {
+        self.link.board.rests();
     }
 
     async fn settle(&mut self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{ConnectError, Lost};
+use crate::error::Lost;
 
 #[derive(Debug, Clone)]
 pub(crate) enum News {
@@ -13,18 +13,15 @@ pub(crate) enum News {
         address: Arc<str>,
         is_read_only: Option<bool>,
     },
-    DialFailed(ConnectError),
+    DialFailed,
     /// A connection was lost, through no doing of ours.
     Lost {
-        process_id: Option<i32>,
         cause: Arc<Lost>,
     },
     /// The server takes no writes where they are wanted: it has been replaced.
     WrongHost,
     /// A connection could not be made fit for the next caller, and is closed.
-    SettleFailed {
-        process_id: Option<i32>,
-    },
+    SettleFailed,
 }
 
 /// Who is told. Called wherever something is noticed, by many at once, never under a lock; returns at once.

@@ -24,7 +24,7 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     }
     if settled != Ok(true) {
         if !conn.object.is_closed() {
-            conn.handling.witness.tell(News::SettleFailed { process_id: conn.link.process_id() });
+            conn.handling.witness.tell(News::SettleFailed);
         }
         conn.link.wire.seal();
     }

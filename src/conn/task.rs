@@ -55,7 +55,7 @@ impl Task {
         let server_version = connection.parameter("server_version").map(str::to_owned);
         pulse.set_role(&connection);
         let parameters = wire.parameters();
-        let obituary = Obituary { pulse: Arc::clone(&pulse), wire: Arc::clone(&wire), witness };
+        let obituary = Obituary { pulse: Arc::clone(&pulse), witness };
         let ending = Ending { pulse: Arc::clone(&pulse), wire };
         let (alive, gone) = oneshot::channel();
         let is_read_only = pulse.is_read_only();
@@ -205,15 +205,13 @@ impl Drop for Ending {
 /// Tells the pool that the connection was lost, if it was.
 struct Obituary {
     pulse: Arc<Pulse>,
-    wire: Arc<Wire>,
     witness: Arc<Witness>,
 }
 
 impl Drop for Obituary {
     fn drop(&mut self) {
         if let Some(cause) = self.pulse.epitaph.cause().filter(|cause| !cause.is_our_doing()) {
-            let process_id = Some(self.wire.process_id()).filter(|id| *id != 0);
-            self.witness.tell(News::Lost { process_id, cause });
+            self.witness.tell(News::Lost { cause });
         }
     }
 }

@@ -40,7 +40,7 @@ async fn connect(server: &Throwaway) -> Box<Conn> {
 async fn connect_with(server: &Throwaway, breaker: BreakerConfig) -> Box<Conn> {
     let breaker = CircuitBreaker::new(breaker).unwrap();
     let witness = Arc::new(Witness::new(breaker, None, Arc::new(|_| ())));
-    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, witness);
+    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, witness, Arc::default());
     Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
 }
 

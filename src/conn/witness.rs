@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -45,13 +45,21 @@ pub(crate) struct Witness {
     is_failure: Option<IsFailure>,
     keeper: Tell,
     last_shutdown: Mutex<Option<Instant>>,
+    has_answered: AtomicBool,
     /// About the median of how long statements take, in nanoseconds; 0 before the first.
     typical: AtomicU64,
 }
 
 impl Witness {
     pub(crate) fn new(breaker: CircuitBreaker, is_failure: Option<IsFailure>, keeper: Tell) -> Self {
-        Self { breaker, is_failure, keeper, last_shutdown: Mutex::new(None), typical: AtomicU64::new(0) }
+        Self {
+            breaker,
+            is_failure,
+            keeper,
+            last_shutdown: Mutex::new(None),
+            has_answered: AtomicBool::new(false),
+            typical: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn breaker(&self) -> &CircuitBreaker {
@@ -88,7 +96,10 @@ impl Witness {
             self.breaker.record_dial(now, ticket, outcome, took);
         }
         match verdict {
-            Verdict::Success => self.breaker.server_answers(now),
+            Verdict::Success => {
+                self.has_answered();
+                self.breaker.server_answers(now);
+            }
             Verdict::Failure if ticket.is_none() => self.breaker.server_is_silent(now),
             _ => {}
         }
@@ -96,6 +107,7 @@ impl Witness {
 
     /// The server answers a look at it.
     pub(crate) fn server_answers(&self) {
+        self.has_answered();
         self.breaker.server_answers(now());
     }
 
@@ -104,8 +116,21 @@ impl Witness {
         self.breaker.server_is_silent(now());
     }
 
+    /// Whether the database has answered anything since this was asked last.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.has_answered.swap(false, Relaxed)
+    }
+
+    fn has_answered(&self) {
+        // A store would take the cache line along.
+        if !self.has_answered.load(Relaxed) {
+            self.has_answered.store(true, Relaxed);
+        }
+    }
+
     /// A statement was answered.
     pub(super) fn answered(&self, now: Instant, ticket: Ticket, took: Duration) {
+        self.has_answered();
         // A step towards it, up or down: about the median in the long run. Steps lost between threads do no harm.
         let (typical, seen) = (self.typical.load(Relaxed), u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         let step = typical / 16 + 1;
@@ -129,6 +154,9 @@ impl Witness {
         error: &Error,
         took: Duration,
     ) {
+        if verdict == Verdict::Success {
+            self.has_answered();
+        }
         let (outcome, took) = self.outcome(now, verdict, is_unreachable, took);
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
     }

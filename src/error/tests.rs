@@ -6,6 +6,7 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Config, Connection, NoTls};
 
 use super::*;
+use crate::policy::State;
 
 type DriverError = tokio_postgres::Error;
 
@@ -76,6 +77,12 @@ fn status() -> Status {
         waiting: 3,
         max_waiting: 1_000,
         closed: false,
+        breaker: State::Closed,
+        demand: None,
+        predicted_wait: None,
+        time_to_exhaustion: None,
+        last_connect_error: None,
+        last_success: None,
     }
 }
 

@@ -234,6 +234,8 @@ pub enum EventKind {
     BreakerChanged {
         /// From what to what, why, and the counts behind it.
         transition: Transition,
+        /// So far. An open circuit is repeated while it lasts.
+        lasting: Duration,
     },
     /// Somebody ordered the circuit breaker.
     #[non_exhaustive]
@@ -291,7 +293,7 @@ impl EventKind {
             | Self::UtilizationCritical { .. }
             | Self::Shedding { .. }
             | Self::ConnectFailed { .. } => Severity::Critical,
-            Self::BreakerChanged { transition } => match transition.to {
+            Self::BreakerChanged { transition, .. } => match transition.to {
                 State::Open => Severity::Critical,
                 State::ForcedOpen | State::Disabled | State::MetricsOnly => Severity::Warning,
                 _ => Severity::Info,

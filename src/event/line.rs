@@ -76,7 +76,7 @@ impl fmt::Display for EventKind {
                 write!(f, "the primary is {}, and was {}: drop caches", name(to), name(from))
             }
             Self::SettleFailed { count } => write!(f, "{count} connections could not be cleaned up, and were closed"),
-            Self::BreakerChanged { transition } => write!(f, "circuit {transition}"),
+            Self::BreakerChanged { transition, lasting } => write!(f, "circuit {transition}{}", For(*lasting)),
             Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", Audit(by, Some(reason))),
             Self::Resized { from, to, by, reason } => {
                 write!(f, "resized from {from} to {to}{}", Audit(by, reason.as_ref()))

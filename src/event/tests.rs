@@ -21,6 +21,12 @@ fn status() -> Status {
         waiting: 127,
         max_waiting: 1_000,
         closed: false,
+        breaker: State::Closed,
+        demand: None,
+        predicted_wait: None,
+        time_to_exhaustion: None,
+        last_connect_error: None,
+        last_success: None,
     }
 }
 
@@ -31,8 +37,8 @@ fn line(kind: EventKind) -> String {
 fn change(from: State, to: State) -> EventKind {
     let counts = Counts { completed: 10, failures: 6, ..Counts::default() };
     let transition =
-        Transition { from, to, cause: Cause::FailureRate, counts, at: std::time::Instant::now(), number: 2 };
-    EventKind::BreakerChanged { transition }
+        Transition { from, to, cause: Cause::FailureRate, counts, at: std::time::Instant::now(), by: None, number: 2 };
+    EventKind::BreakerChanged { transition, lasting: Duration::ZERO }
 }
 
 #[test]

@@ -424,7 +424,7 @@ impl Breaker {
             return;
         }
         self.since = at;
-        let transition = Transition { from, to, cause, counts, at, number: self.generation };
+        let transition = Transition { from, to, cause, counts, at, by: None, number: self.generation };
         if self.history.len() == REMEMBERED {
             self.history.pop_front();
         }

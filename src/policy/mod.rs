@@ -9,7 +9,6 @@ mod forecast;
 mod lifetime;
 mod patience;
 mod retry;
-#[cfg_attr(not(test), expect(dead_code, reason = "not wired yet"))]
 mod watch;
 mod window;
 
@@ -25,8 +24,7 @@ pub(crate) use patience::Patience;
 pub use patience::Shedding;
 pub(crate) use retry::{Failed, Schedule};
 pub use watch::Refused;
-#[expect(unused_imports, reason = "not wired yet")]
-pub(crate) use watch::{Finding, Lasting, Reading, Sign, Told, Watch};
+pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};
 pub use window::Counts;
 #[cfg(any(feature = "failsafe", test))]
 pub(crate) use window::Window;

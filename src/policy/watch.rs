@@ -6,6 +6,7 @@
 //! Findings are plain numbers; the keeper makes events of them. In one look the cause comes before the effect: who holds too long, that the pool
 //! will run out, that it is full, that callers are refused.
 
+mod demand;
 mod inflation;
 mod lasting;
 mod shedding;
@@ -14,8 +15,9 @@ mod utilization;
 
 use std::time::{Duration, Instant};
 
+use self::demand::Demand;
 use self::inflation::Inflation;
-pub(crate) use self::lasting::{Lasting, Sign, Told};
+pub(crate) use self::lasting::{Lasting, REPEAT, Sign, Told};
 pub use self::shedding::Refused;
 use self::shedding::Shedding;
 use self::trend::{Prediction, Trend};
@@ -62,7 +64,9 @@ pub(crate) enum Finding {
 #[derive(Debug)]
 pub(crate) struct Watch {
     inflation: Inflation,
+    demand: Demand,
     trend: Trend,
+    prediction: Option<Prediction>,
     predicted: Lasting,
     utilization: Utilization,
     shedding: Shedding,
@@ -72,7 +76,9 @@ impl Watch {
     pub(crate) fn new() -> Self {
         Self {
             inflation: Inflation::new(),
+            demand: Demand::default(),
             trend: Trend::new(),
+            prediction: None,
             predicted: Lasting::new(Duration::ZERO, REASSURED),
             utilization: Utilization::new(),
             shedding: Shedding::new(),
@@ -92,11 +98,22 @@ impl Watch {
         running: impl IntoIterator<Item = (Operation, Duration)>,
     ) -> Vec<Finding> {
         let mut findings = self.inflation.tick(now, running);
-        let prediction = self.trend.tick(now, reading);
-        findings.extend(self.predict(now, prediction));
+        self.demand.tick(now, reading);
+        self.prediction = self.trend.tick(now, reading);
+        findings.extend(self.predict(now, self.prediction));
         findings.extend(self.utilization.tick(now, reading));
         findings.extend(self.shedding.tick(now, reading.refused));
         findings
+    }
+
+    /// How many connections callers ask for.
+    pub(crate) fn demand(&self) -> Option<f64> {
+        self.demand.connections()
+    }
+
+    /// If utilization goes on rising as it does.
+    pub(crate) fn time_to_exhaustion(&self) -> Option<Duration> {
+        self.prediction.map(|prediction| prediction.within)
     }
 
     /// Once the end has come, it need not be predicted again.

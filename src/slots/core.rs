@@ -58,6 +58,8 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     pub(crate) max_waiting: usize,
     pub(crate) is_open: bool,
+    /// All who asked, whatever became of them.
+    pub(crate) arrivals: u64,
 }
 
 /// A connection in use, since when if that is known. To be given back.
@@ -154,7 +156,7 @@ pub(crate) struct Core<C, W> {
     queue: Queue<W>,
     forecast: Forecast,
     /// Connections of an older one are not used again.
-    generation: u64,
+    generation: u32,
     /// So many connections are wanted even if nobody waits for them.
     wanted: usize,
     /// While the circuit is not closed: so many dials at once, at most; none also means that nobody waits.
@@ -162,10 +164,12 @@ pub(crate) struct Core<C, W> {
     /// Number of the change that said so.
     last_change: u64,
     phase: Phase,
+    arrivals: u64,
     /// Counts those taken without a look at the clock, round and round.
     untimed: u8,
-    /// The latest time that was told.
-    clock: Instant,
+    /// Its beginning, and the moment of its life that upkeep told last.
+    begun: Instant,
+    moment: u32,
 }
 
 impl<C, W> Core<C, W> {
@@ -185,8 +189,10 @@ impl<C, W> Core<C, W> {
             held_back: None,
             last_change: 0,
             phase: Phase::Open,
+            arrivals: 0,
             untimed: 0,
-            clock: now,
+            begun: now,
+            moment: 0,
         }
     }
 
@@ -201,12 +207,15 @@ impl<C, W> Core<C, W> {
             waiting: self.queue.len(),
             max_waiting: self.limits.max_waiting,
             is_open: self.phase == Phase::Open,
+            arrivals: self.arrivals,
         }
     }
 
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
-        if self.phase == Phase::Open { self.take_idle(now) } else { None }
+        let taken = if self.phase == Phase::Open { self.take_idle(now) } else { None };
+        self.arrivals += u64::from(taken.is_some());
+        taken
     }
 
     /// Takes an idle connection, or joins the queue, or is refused.
@@ -219,6 +228,7 @@ impl<C, W> Core<C, W> {
         if self.phase != Phase::Open {
             return Err(Refused::Closed);
         }
+        self.arrivals += 1;
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
         }
@@ -272,6 +282,20 @@ impl<C, W> Core<C, W> {
 
     pub(crate) fn idle(&self) -> usize {
         self.idle.len()
+    }
+
+    pub(crate) fn each_idle(&self, mut look: impl FnMut(&C)) {
+        self.idle.iter().for_each(|idle| look(&idle.conn));
+    }
+
+    /// How long the next caller would wait, if nothing is idle and anybody knows.
+    pub(crate) fn predicted_wait(&mut self, now: Instant) -> Option<Duration> {
+        if self.idle.is_empty() { self.expected_wait(now) } else { None }
+    }
+
+    /// The numbers of the one who has waited longest and of the next to come: those in between wait, or have left.
+    pub(crate) fn waiters(&self) -> (u64, u64) {
+        self.queue.span()
     }
 
     /// How many wait.
@@ -342,8 +366,8 @@ impl<C, W> Core<C, W> {
     /// A dial has succeeded. Also returns the dials that it shows to be stuck: they are to be given up.
     pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> (Placed<C, W>, Vec<u64>) {
         let (generation, stuck) = self.dials.succeeded(now, dial);
-        let expires = self.limits.ages.lifetimes.next().and_then(|lifetime| now.checked_add(lifetime));
-        let mut placed = self.place(now, conn, Birth { generation, expires });
+        let birth = self.birth(generation);
+        let mut placed = self.place(now, conn, birth);
         match &mut placed.to {
             Place::Waiter(_, _, held) => held.is_unproven = true,
             Place::Idle | Place::Closing(_) => self.dials.proved_good(),
@@ -437,7 +461,7 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.note_work(now);
-        Some(Held { conn, since: Some(now), birth, is_unproven: false, is_expired: birth.is_expired(now) })
+        Some(Held { conn, since: Some(now), birth, is_unproven: false, is_expired: self.is_old(birth) })
     }
 
     /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle.
@@ -448,15 +472,14 @@ impl<C, W> Core<C, W> {
     }
 
     /// Whether a connection that is placed now is one too many, or too old.
-    fn is_surplus(&self, now: Instant, birth: Birth) -> bool {
+    fn is_surplus(&self, birth: Birth) -> bool {
         let live = self.idle.len() + self.in_use + self.dials.len();
-        let is_old = birth.generation != self.generation || birth.is_expired(now);
-        live >= self.limits.max_size || is_old || self.phase == Phase::Closed
+        live >= self.limits.max_size || self.is_old(birth) || self.phase == Phase::Closed
     }
 
     fn place(&mut self, now: Instant, conn: C, birth: Birth) -> Placed<C, W> {
         let mut refused = Vec::new();
-        if self.is_surplus(now, birth) {
+        if self.is_surplus(birth) {
             self.closing += 1;
             self.note_work(now);
             return Placed { to: Place::Closing(conn), refused };
@@ -480,7 +503,7 @@ impl<C, W> Core<C, W> {
             self.note_work(now);
             return Placed { to: Place::Closing(conn), refused };
         }
-        self.idle.push(Idle { conn, birth, since: now, checked: now });
+        self.rest(conn, birth);
         self.note_queue(now);
         self.note_work(now);
         Placed { to: Place::Idle, refused }
@@ -491,7 +514,6 @@ impl<C, W> Core<C, W> {
     }
 
     fn note_work(&mut self, now: Instant) {
-        self.clock = now;
         self.forecast.on_working(now, if self.idle.is_empty() { self.in_use } else { 0 });
     }
 

@@ -19,7 +19,7 @@ const STUCK: Duration = Duration::from_secs(1);
 struct Dial {
     number: u64,
     begun: Instant,
-    generation: u64,
+    generation: u32,
     /// The shell has been told to end it.
     given_up: bool,
 }
@@ -63,7 +63,7 @@ impl Dials {
         (!pause.is_zero()).then_some(pause)
     }
 
-    pub(super) fn begin(&mut self, now: Instant, generation: u64, wanted: Wanted) -> Begin {
+    pub(super) fn begin(&mut self, now: Instant, generation: u32, wanted: Wanted) -> Begin {
         let fresh = self.under_way.iter().filter(|dial| !dial.is_stuck(now)).count();
         let missing = wanted.dials.saturating_sub(fresh).min(wanted.room);
         let at_once = if self.failures == 0 { wanted.at_once } else { 1 };
@@ -91,7 +91,7 @@ impl Dials {
     }
 
     /// One more, if none is under way that could still tell.
-    pub(super) fn begin_probe(&mut self, now: Instant, generation: u64) -> Option<u64> {
+    pub(super) fn begin_probe(&mut self, now: Instant, generation: u32) -> Option<u64> {
         if self.under_way.iter().any(|dial| !dial.is_stuck(now)) {
             return None;
         }
@@ -117,7 +117,7 @@ impl Dials {
     }
 
     /// Returns the dial's generation, and the older dials that are stuck: they are given up.
-    pub(super) fn succeeded(&mut self, now: Instant, number: u64) -> (u64, Vec<u64>) {
+    pub(super) fn succeeded(&mut self, now: Instant, number: u64) -> (u32, Vec<u64>) {
         let generation = self.remove(number);
         (generation, self.give_up(|dial| dial.number < number && dial.is_stuck(now)))
     }
@@ -168,7 +168,7 @@ impl Dials {
             .collect()
     }
 
-    fn remove(&mut self, number: u64) -> u64 {
+    fn remove(&mut self, number: u64) -> u32 {
         let index = self.under_way.iter().position(|dial| dial.number == number);
         self.under_way.remove(index.expect("a dial ends once")).generation
     }

@@ -52,6 +52,12 @@ pub(crate) trait Connection: Send + Sized + 'static {
     /// Whether it has to be settled before the next caller may have it.
     fn needs_settling(&self) -> bool;
 
+    /// A lease on it has ended after so long. Told of a fair sample of them.
+    fn was_held(&self, hold: Duration);
+
+    /// It was seen to be idle.
+    fn rests(&self);
+
     /// Cleans up after a lease. Tells whether the next caller may have it. Bounded in time by itself.
     fn settle(&mut self) -> impl Future<Output = bool> + Send;
 
@@ -248,11 +254,13 @@ impl<D: Dial> Slots<D> {
             return self.retire(held);
         }
         if held.conn.needs_settling() {
+            held.tell_hold(now());
             return self.settle(held);
         }
         let held = if held.is_untimed() { self.lock().core.release_untimed(held) } else { Some(held) };
         let delivery = held.and_then(|held| {
             let now = now();
+            held.tell_hold(now);
             self.place(|core| core.release(now, held))
         });
         self.deliver(delivery);
@@ -307,6 +315,14 @@ impl<D: Dial> Slots<D> {
     fn tell_watchers(&self) {
         if self.hints.watchers.load(Relaxed) > 0 {
             self.changed.notify_waiters();
+        }
+    }
+}
+
+impl<C: Connection> Held<C> {
+    fn tell_hold(&self, now: std::time::Instant) {
+        if let Some(since) = self.since() {
+            self.conn.was_held(now.saturating_duration_since(since));
         }
     }
 }

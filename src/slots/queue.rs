@@ -40,6 +40,11 @@ impl<W> Queue<W> {
         self.live
     }
 
+    /// The numbers of the first in the queue and of the next to come; the same if nobody waits.
+    pub(crate) fn span(&self) -> (u64, u64) {
+        (self.entries.front().map_or(self.next, |entry| entry.id.0), self.next)
+    }
+
     pub(crate) fn push(&mut self, waiter: W, patience: Patience) -> WaiterId {
         let id = WaiterId(self.next);
         self.next += 1;

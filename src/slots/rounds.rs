@@ -25,9 +25,23 @@ impl<D: Dial> Slots<D> {
         if ended.is_empty() {
             return;
         }
-        state.core.mistrust(now());
+        state.core.mistrust();
         drop(state);
         self.close_all(ended);
+    }
+
+    /// Tells the idle connections that they were seen.
+    pub(crate) fn look_at_idle(&self) {
+        self.lock().core.each_idle(D::Conn::rests);
+    }
+
+    /// How long the next caller would wait, if nothing is idle and anybody knows.
+    pub(crate) fn predicted_wait(&self) -> Option<Duration> {
+        self.lock().core.predicted_wait(now())
+    }
+
+    pub(crate) fn waiters(&self) -> (u64, u64) {
+        self.lock().core.waiters()
     }
 
     /// Those of the idle connections that are to be checked now. Meanwhile nobody gets them.

@@ -61,6 +61,10 @@ impl Connection for FakeConn {
         false
     }
 
+    fn was_held(&self, _: Duration) {}
+
+    fn rests(&self) {}
+
     async fn settle(&mut self) -> bool {
         true
     }

@@ -49,10 +49,15 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    pub(crate) fn resize(self: &Arc<Self>, max_size: usize) {
-        let surplus = self.lock().core.resize(now(), max_size);
+    /// Returns the limit before.
+    pub(crate) fn resize(self: &Arc<Self>, max_size: usize) -> usize {
+        let mut state = self.lock();
+        let before = state.core.counts().limit;
+        let surplus = state.core.resize(now(), max_size);
+        drop(state);
         self.close_all(surplus);
         self.dial_what_is_wanted();
+        before
     }
 
     pub(crate) fn flush(self: &Arc<Self>) {

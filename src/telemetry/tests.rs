@@ -27,7 +27,7 @@ fn recorder() -> (Arc<dyn Observer>, Arc<Mutex<Vec<u64>>>) {
 #[test]
 fn all_observers_are_told_in_order() {
     let ((first, told_first), (second, told_second)) = (recorder(), recorder());
-    let telemetry = Telemetry::new("orders".into(), vec![first, second]);
+    let telemetry = Telemetry::new("orders".into(), Observers(vec![first, second]));
     assert!(telemetry.is_heard());
     (1..=3).for_each(|n| telemetry.emit(numbered(n)));
     assert_eq!(*told_first.lock().unwrap(), [1, 2, 3]);
@@ -37,7 +37,7 @@ fn all_observers_are_told_in_order() {
 #[test]
 fn one_that_panics_harms_nobody() {
     let (after, told) = recorder();
-    let telemetry = Telemetry::new("orders".into(), vec![Arc::new(|_: &Event| panic!("on purpose")), after]);
+    let telemetry = Telemetry::new("orders".into(), Observers(vec![Arc::new(|_: &Event| panic!("on purpose")), after]));
     telemetry.emit(numbered(1));
     telemetry.emit(numbered(2));
     assert_eq!(*told.lock().unwrap(), [1, 2]);
@@ -53,7 +53,7 @@ fn one_that_answers_with_another_event_is_told_that_too() {
                 telemetry.upgrade().unwrap().emit(numbered(2));
             }
         };
-        Telemetry::new("orders".into(), vec![recorder, Arc::new(answers)])
+        Telemetry::new("orders".into(), Observers(vec![recorder, Arc::new(answers)]))
     });
     telemetry.emit(numbered(1));
     assert_eq!(*told.lock().unwrap(), [1, 2]);
@@ -68,7 +68,7 @@ fn one_that_answers_itself_for_ever_comes_to_an_end() {
             calls.fetch_add(1, SeqCst);
             telemetry.upgrade().unwrap().emit(numbered(number(event) + 1));
         };
-        Telemetry::new("orders".into(), vec![Arc::new(answers)])
+        Telemetry::new("orders".into(), Observers(vec![Arc::new(answers)]))
     });
     for round in 1..=2 {
         telemetry.emit(numbered(1));
@@ -78,7 +78,7 @@ fn one_that_answers_itself_for_ever_comes_to_an_end() {
 
 #[tokio::test]
 async fn nobody_listens_until_somebody_does() {
-    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    let telemetry = Telemetry::new("orders".into(), Observers::default());
     assert!(!telemetry.is_heard());
     telemetry.emit(numbered(1));
     let mut events = telemetry.events();
@@ -92,7 +92,7 @@ async fn nobody_listens_until_somebody_does() {
 
 #[tokio::test]
 async fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
-    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    let telemetry = Telemetry::new("orders".into(), Observers::default());
     let (mut slow, mut quick) = (telemetry.events(), telemetry.events());
     for n in 1..=KEPT as u64 + 7 {
         telemetry.emit(numbered(n));
@@ -106,7 +106,7 @@ async fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
 
 #[tokio::test]
 async fn the_stream_ends_with_the_pool_and_stays_ended() {
-    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    let telemetry = Telemetry::new("orders".into(), Observers::default());
     let mut events = telemetry.events();
     telemetry.emit(numbered(1));
     drop(telemetry);
@@ -117,7 +117,7 @@ async fn the_stream_ends_with_the_pool_and_stays_ended() {
 
 #[tokio::test]
 async fn a_wait_that_is_dropped_has_taken_nothing() {
-    let telemetry = Telemetry::new("orders".into(), Vec::new());
+    let telemetry = Telemetry::new("orders".into(), Observers::default());
     let mut events = telemetry.events();
     assert!(events.next().now_or_never().is_none());
     telemetry.emit(numbered(1));
@@ -127,7 +127,7 @@ async fn a_wait_that_is_dropped_has_taken_nothing() {
 
 #[tokio::test]
 async fn a_reader_is_woken() {
-    let telemetry = Arc::new(Telemetry::new("orders".into(), Vec::new()));
+    let telemetry = Arc::new(Telemetry::new("orders".into(), Observers::default()));
     let mut events = telemetry.events();
     let reader = tokio::spawn(async move { number(&events.next().await.unwrap()) });
     tokio::task::yield_now().await;

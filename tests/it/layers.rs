@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
 const LAYERS: [&str; 15] = [
-    "status",
     "operation",
     "policy",
+    "status",
     "error",
     "tls",
     "breaker",

@@ -1,6 +1,7 @@
 //! The tracked methods of a [`Client`]: each under the query timeout or the caller's deadline, each stopped on the server if it is given up.
 
 use std::future::Future;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
@@ -26,6 +27,8 @@ pub(crate) struct Terms {
     pub(crate) timeout: Option<Duration>,
     /// What the caller calls it.
     pub(crate) operation: Option<&'static str>,
+    /// Where the connection was taken.
+    pub(crate) taken: &'static Location<'static>,
     /// Whether prepared statements are kept on the connection.
     pub(crate) is_cached: bool,
     /// Whether they belong to a [`Transaction`](crate::conn::Transaction), which alone commits them.

@@ -1,5 +1,6 @@
 //! What somebody may order a circuit breaker to do, whatever the calls say.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,8 +22,9 @@ pub(crate) enum Order {
 
 impl Breaker {
     /// Does what somebody asks for, unless it is that already, or has been shut down.
-    pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>) {
+    pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>, by: &'static Location<'static>) {
         self.advance(now);
+        let told = self.news.len();
         let phase = match (order, &self.phase) {
             (_, Phase::ShutDown) => return,
             (Order::ForceOpen, _) => Phase::ForcedOpen,
@@ -39,5 +41,8 @@ impl Breaker {
         };
         let counts = *self.window.sum(now);
         self.change(now, phase, Cause::Requested(reason), counts);
+        for transition in &mut self.news[told..] {
+            transition.by = Some(by);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a circuit breaker tells of itself: its state, how it came about, and what another one needs to go on from there.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,6 +105,8 @@ pub struct Transition {
     pub counts: Counts,
     /// When.
     pub at: Instant,
+    /// The call that asked for it, if somebody did.
+    pub by: Option<&'static Location<'static>>,
     /// Counts up: of two transitions of one breaker, the later one has the larger number.
     pub number: u64,
 }

@@ -47,7 +47,7 @@ impl<C, W> Core<C, W> {
     }
 
     /// How long a newcomer would wait. `None` as long as nobody knows.
-    fn expected_wait(&mut self, now: Instant) -> Option<Duration> {
+    pub(super) fn expected_wait(&mut self, now: Instant) -> Option<Duration> {
         let (waiting, connections) = (self.queue.len(), self.connections());
         if self.is_growing() {
             self.forecast.gap(now, connections).map(|gap| gap.mul_f64((waiting + 1) as f64))

@@ -1,6 +1,7 @@
 //! How old connections become, how many are kept idle, and which are to be checked.
 //!
-//! Time is told to the core by most transitions, and by upkeep a few times a second: what depends on ages is no more exact than that.
+//! Ages are counted in moments, of which upkeep tells a few in a second: what depends on them is no more exact than that, and costs whoever takes a
+//! connection or gives one back no look at the clock.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -10,6 +11,9 @@ use crate::policy::Lifetimes;
 
 /// So many connections are checked at once, at most.
 const MOST_CHECKS: usize = 4;
+/// A moment, in milliseconds. There are enough of them for 13 years.
+const MOMENT: u128 = 100;
+const NEVER: u32 = u32::MAX;
 
 /// The rules for old connections. By default there are none.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,14 +30,8 @@ pub(crate) struct Ages {
 /// What a connection was born with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Birth {
-    pub(super) generation: u64,
-    pub(super) expires: Option<Instant>,
-}
-
-impl Birth {
-    pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
+    pub(super) generation: u32,
+    expires: u32,
 }
 
 /// A connection that nobody has.
@@ -41,29 +39,47 @@ impl Birth {
 pub(super) struct Idle<C> {
     pub(super) conn: C,
     pub(super) birth: Birth,
-    pub(super) since: Instant,
+    since: u32,
     /// Given back, dialed or checked then.
-    pub(super) checked: Instant,
+    checked: u32,
 }
 
 /// An idle connection on its way to be checked: in use by upkeep, like one that is being settled.
 #[derive(Debug)]
 pub(crate) struct Check<C> {
     pub(crate) held: Held<C>,
-    idle_since: Instant,
+    idle_since: u32,
 }
 
+/// What upkeep tells and asks.
 impl<C, W> Core<C, W> {
     /// The connections that are too old, or have been idle for too long while enough others are. To be closed.
     pub(crate) fn reap(&mut self, now: Instant) -> Vec<C> {
+        self.moment = moments(now.saturating_duration_since(self.begun));
         let mut spare = self.idle.len().saturating_sub(self.limits.ages.min_idle);
-        let timeout = self.limits.ages.idle_timeout;
+        let (moment, timeout) = (self.moment, self.limits.ages.idle_timeout.map_or(NEVER, moments));
         self.end(now, |idle| {
-            let is_bored = timeout.is_some_and(|timeout| now.saturating_duration_since(idle.since) >= timeout);
-            let is_over = idle.birth.is_expired(now) || (is_bored && spare > 0);
+            let is_bored = moment.saturating_sub(idle.since) >= timeout;
+            let is_over = idle.birth.expires <= moment || (is_bored && spare > 0);
             spare -= usize::from(is_over && spare > 0);
             is_over
         })
+    }
+
+    /// A connection begins its life.
+    pub(super) fn birth(&mut self, generation: u32) -> Birth {
+        let expires = self.limits.ages.lifetimes.next().map_or(NEVER, |life| self.moment.saturating_add(moments(life)));
+        Birth { generation, expires }
+    }
+
+    /// Whether it is too old, by its age or by its generation.
+    pub(super) fn is_old(&self, birth: Birth) -> bool {
+        birth.generation != self.generation || birth.expires <= self.moment
+    }
+
+    pub(super) fn rest(&mut self, conn: C, birth: Birth) {
+        let (since, checked) = (self.moment, self.moment);
+        self.idle.push(Idle { conn, birth, since, checked });
     }
 
     /// The idle connections that are of no use. To be closed.
@@ -72,11 +88,9 @@ impl<C, W> Core<C, W> {
     }
 
     /// All that are idle are to be checked as soon as possible.
-    pub(crate) fn mistrust(&mut self, now: Instant) {
-        let Some(after) = self.limits.ages.check_after else { return };
-        let long_ago = now.checked_sub(after).unwrap_or(now);
+    pub(crate) fn mistrust(&mut self) {
         for idle in &mut self.idle {
-            idle.checked = long_ago;
+            idle.checked = NEVER;
         }
     }
 
@@ -85,16 +99,18 @@ impl<C, W> Core<C, W> {
     pub(crate) fn found_silent(&mut self, now: Instant, check: &Check<C>) -> Vec<C> {
         let since = check.idle_since;
         let out = self.end(now, |idle| idle.since <= since);
-        self.mistrust(now);
+        self.mistrust();
         out
     }
 
     /// The idle connections that are to be checked now: a few at once, and no more than half of those idle, for callers may come.
     pub(crate) fn begin_checks(&mut self, now: Instant) -> Vec<Check<C>> {
         let Some(after) = self.limits.ages.check_after.filter(|_| self.phase == Phase::Open) else { return Vec::new() };
+        let (moment, after) = (self.moment, moments(after));
         let mut room = MOST_CHECKS.saturating_sub(self.checking).min(self.idle.len().div_ceil(2));
         let due = self.take_out(|idle| {
-            let is_due = room > 0 && now.saturating_duration_since(idle.checked) >= after;
+            let is_due = idle.checked == NEVER || moment.saturating_sub(idle.checked) >= after;
+            let is_due = is_due && room > 0;
             room -= usize::from(is_due);
             is_due
         });
@@ -118,12 +134,12 @@ impl<C, W> Core<C, W> {
     /// The connection that was checked is alive: it serves the first waiter, or is idle as it was. After [`end_check`](Self::end_check).
     pub(crate) fn checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
         self.in_use -= 1;
-        if self.queue.len() > 0 || self.phase != Phase::Open || self.is_surplus(now, held.birth) {
+        if self.queue.len() > 0 || self.phase != Phase::Open || self.is_surplus(held.birth) {
             return self.place(now, held.conn, held.birth);
         }
         let Held { conn, birth, .. } = held;
         let place = self.idle.partition_point(|idle| idle.since <= idle_since);
-        self.idle.insert(place, Idle { conn, birth, since: idle_since, checked: now });
+        self.idle.insert(place, Idle { conn, birth, since: idle_since, checked: self.moment });
         self.note_work(now);
         Placed { to: Place::Idle, refused: Vec::new() }
     }
@@ -140,4 +156,9 @@ impl<C, W> Core<C, W> {
         self.idle = kept;
         out
     }
+}
+
+/// Whole ones.
+fn moments(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / MOMENT).unwrap_or(NEVER)
 }

@@ -23,7 +23,7 @@ impl<C, W> Core<C, W> {
 
     /// No connection made before now, and none that is being made, is used again. Returns the idle ones, to be closed.
     pub(crate) fn flush(&mut self, now: Instant) -> Vec<C> {
-        self.generation += 1;
+        self.generation = self.generation.wrapping_add(1);
         self.close_idle(now)
     }
 

@@ -3,12 +3,18 @@
 //! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but how long connections are held, of which
 //! a sample will do.
 
+use std::time::Instant;
+
 use super::{Core, Held, Idle, Phase};
 
 /// One in so many is timed.
 const TIMED: u8 = 8;
 
 impl<C> Held<C> {
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
     /// Since when it is held is not known.
     pub(crate) fn is_untimed(&self) -> bool {
         self.since.is_none()
@@ -26,11 +32,12 @@ impl<C, W> Core<C, W> {
         if self.untimed == 0 {
             return None;
         }
-        if self.idle.last()?.birth.is_expired(self.clock) {
+        if self.is_old(self.idle.last()?.birth) {
             return None;
         }
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
+        self.arrivals += 1;
         Some(Held { conn, since: None, birth, is_unproven: false, is_expired: false })
     }
 
@@ -38,13 +45,11 @@ impl<C, W> Core<C, W> {
     pub(crate) fn release_untimed(&mut self, held: Held<C>) -> Option<Held<C>> {
         let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
         let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == Phase::Open;
-        let is_old = held.birth.generation != self.generation || held.birth.is_expired(self.clock);
-        if !is_plain || is_over || is_old {
+        if !is_plain || is_over || self.is_old(held.birth) {
             return Some(held);
         }
         self.in_use -= 1;
-        let (since, checked) = (self.clock, self.clock);
-        self.idle.push(Idle { conn: held.conn, birth: held.birth, since, checked });
+        self.rest(held.conn, held.birth);
         None
     }
 }

@@ -39,12 +39,17 @@ async fn calls(slots: TestSlots, count: usize) {
 async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) {
     while !is_over.load(SeqCst) {
         let change = changes.fetch_add(1, SeqCst) as u64;
-        match fastrand::u8(0..6) {
+        match fastrand::u8(0..9) {
             0 => slots.flush(),
             1 => slots.hold_back(change, Some(0)),
             2 => slots.hold_back(change, Some(1)),
-            3 => slots.resize(fastrand::usize(1..=SIZE)),
-            4 => {
+            3 => {
+                slots.resize(fastrand::usize(1..=SIZE));
+            }
+            4 => slots.reap(),
+            5 => slots.sweep(),
+            6 => drop(slots.begin_checks()),
+            7 => {
                 if let Look::Dials(dial) = slots.look(Duration::from_millis(1)).await {
                     slots.look_away(dial);
                 }

@@ -4,7 +4,7 @@ use super::*;
 
 impl Scene {
     fn order(&mut self, order: Order) -> State {
-        self.breaker.obey(self.now, order, "a test".into());
+        self.breaker.obey(self.now, order, "a test".into(), std::panic::Location::caller());
         self.state()
     }
 }

@@ -15,11 +15,17 @@ fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     core.want(0);
     for number in begin.dials {
         let conn = u32::try_from(number).unwrap();
+        until(&mut core, now);
         assert_eq!(core.dialed(now, number, conn).0.to, Place::Idle);
         now += SECOND;
     }
     assert_eq!(core.counts().idle, size);
     (core, now - SECOND)
+}
+
+/// Upkeep tells the time, and finds nothing to do.
+fn until(core: &mut Core<u32, u32>, now: Instant) {
+    assert_eq!(core.reap(now), [] as [u32; 0]);
 }
 
 fn after(seconds: u32) -> Option<Duration> {
@@ -52,14 +58,16 @@ fn one_that_is_too_old_is_not_used_again() {
     let (mut core, now) = rested(2, ages);
     let begun = now - SECOND;
     // The first may live for 100 s, the second, a second younger, for 98.
-    let held = core.take(now).unwrap();
-    assert_eq!(core.release(begun + 98 * SECOND, held).to, Place::Idle);
-    let held = core.take(begun + 99 * SECOND).unwrap();
-    assert!(held.is_expired(), "too old when taken");
-    assert_eq!(core.release(begun + 99 * SECOND, held).to, Place::Closing(1));
-    let held = core.take(begun + 99 * SECOND).unwrap();
-    assert!(!held.is_expired());
-    assert_eq!(core.release(begun + 100 * SECOND, held).to, Place::Closing(0), "too old when given back");
+    until(&mut core, begun + 98 * SECOND);
+    let (second, first) = (core.take(now).unwrap(), core.take(now).unwrap());
+    assert!(!second.is_expired() && !first.is_expired());
+    assert_eq!(core.release(begun + 98 * SECOND, first).to, Place::Idle);
+    until(&mut core, begun + 99 * SECOND);
+    assert_eq!(core.release(begun + 99 * SECOND, second).to, Place::Closing(1), "too old when given back");
+    let first = core.take(begun + 99 * SECOND).unwrap();
+    assert!(!first.is_expired());
+    until(&mut core, begun + 100 * SECOND);
+    assert_eq!(core.release(begun + 100 * SECOND, first).to, Place::Closing(0));
 }
 
 #[test]
@@ -85,7 +93,9 @@ fn whoever_looks_at_no_clock_gets_no_old_one_either() {
 fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
     let ages = Ages { idle_timeout: after(100), check_after: after(30), ..Ages::default() };
     let (mut core, now) = rested(4, ages);
+    until(&mut core, now + 26 * SECOND);
     assert!(core.begin_checks(now + 26 * SECOND).is_empty());
+    until(&mut core, now + 30 * SECOND);
     let mut checks = core.begin_checks(now + 30 * SECOND);
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1], "half of those idle");
     assert_eq!((core.counts().idle, core.counts().settling, core.counts().in_use), (2, 2, 0));
@@ -93,6 +103,7 @@ fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
     assert_eq!(core.checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
     core.end_check();
     assert_eq!(core.checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
+    until(&mut core, now + 31 * SECOND);
     let again = core.begin_checks(now + 31 * SECOND);
     assert_eq!(again.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [2, 3], "the others");
     for check in again {
@@ -106,8 +117,9 @@ fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
 #[test]
 fn a_check_is_for_whoever_waits_meanwhile() {
     let (mut core, now) = rested(1, Ages { check_after: after(30), ..Ages::default() });
-    let mut checks = core.begin_checks(now + 30 * SECOND);
     let now = now + 30 * SECOND;
+    until(&mut core, now);
+    let mut checks = core.begin_checks(now);
     core.resize(now, 1);
     assert!(matches!(core.enter(now, patient(now, 100), || 7), Ok(Entered::Waits(_))));
     core.end_check();
@@ -118,6 +130,7 @@ fn a_check_is_for_whoever_waits_meanwhile() {
 fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_checked() {
     let (mut core, now) = rested(9, Ages { check_after: after(30), ..Ages::default() });
     let now = now + 25 * SECOND;
+    until(&mut core, now);
     let checks = core.begin_checks(now);
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1, 2, 3]);
     core.end_check();
@@ -126,8 +139,10 @@ fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_chec
     assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
     let (mut core, now) = rested(9, Ages { check_after: after(30), ..Ages::default() });
     let now = now + 22 * SECOND;
+    until(&mut core, now);
     let checks = core.begin_checks(now);
     assert_eq!(checks.len(), 1);
+    until(&mut core, now + 3 * SECOND);
     let mut others = core.begin_checks(now + 3 * SECOND);
     let youngest = others.pop().unwrap();
     core.end_check();

@@ -56,12 +56,12 @@ struct Napkin {
     now: Instant,
     waiters: Vec<(u32, WaiterId, Deadline)>,
     /// Each with its generation.
-    idle: Vec<(u32, u64)>,
+    idle: Vec<(u32, u32)>,
     in_use: Vec<Held<u32>>,
     settling: Vec<Held<u32>>,
-    dials: Vec<(u64, u64)>,
+    dials: Vec<(u64, u32)>,
     closing: usize,
-    generation: u64,
+    generation: u32,
     /// Slots taken before the limit was lowered.
     most: usize,
     will_ask: bool,
@@ -222,7 +222,7 @@ impl Napkin {
         }
     }
 
-    fn placed(&mut self, placed: Placed<u32, u32>, generation: u64) {
+    fn placed(&mut self, placed: Placed<u32, u32>, generation: u32) {
         for (id, name, why) in placed.refused {
             let (first, place, deadline) = self.waiters.remove(0);
             assert_eq!((id, name, why), (place, first, Refused::Expired));
@@ -266,6 +266,7 @@ impl Napkin {
 
     fn check(&mut self) {
         let expected = Counts {
+            arrivals: self.core.counts().arrivals,
             limit: self.limits.max_size,
             dialing: self.dials.len(),
             idle: self.idle.len(),

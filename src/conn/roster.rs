@@ -1,0 +1,137 @@
+//! Who has which connection, what for, and since when: for upkeep, which looks at them all a few times a second.
+//!
+//! Each connection has a board. Whoever takes it writes there what for, if that is not there already: most callers want what the one before them wanted,
+//! and leave the cache line alone. Time is upkeep's own, in rounds; a lease looks at no clock for this.
+
+use std::backtrace::Backtrace;
+use std::mem;
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::atomic::AtomicCell;
+use parking_lot::Mutex;
+
+use super::link::Link;
+use crate::operation::Operation;
+
+/// So many holds are kept between two rounds: a fair sample.
+const MOST_HOLDS: usize = 256;
+
+/// What a connection was taken for, where, and in which round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Purpose {
+    pub(crate) operation: Operation,
+    pub(crate) taken: &'static Location<'static>,
+    round: u32,
+}
+
+/// On each connection.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Board {
+    roster: Arc<Roster>,
+    purpose: AtomicCell<Option<Purpose>>,
+    /// In this round it was seen idle.
+    rested: AtomicU32,
+    backtrace: Mutex<Option<Arc<Backtrace>>>,
+}
+
+/// Of a pool.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    round: AtomicU32,
+    links: Mutex<Vec<Weak<Link>>>,
+    captures: AtomicBool,
+    is_full: AtomicBool,
+    holds: Mutex<Vec<(Operation, Duration)>>,
+}
+
+/// A connection in use.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) purpose: Purpose,
+    /// For so many rounds, at least, it has been held.
+    pub(crate) rounds: u32,
+    /// How long a statement has been running on it.
+    pub(crate) running: Option<Duration>,
+    pub(crate) backtrace: Option<Arc<Backtrace>>,
+}
+
+impl Board {
+    pub(super) fn new(roster: Arc<Roster>) -> Self {
+        Self { roster, purpose: AtomicCell::new(None), rested: AtomicU32::new(0), backtrace: Mutex::new(None) }
+    }
+
+    /// A lease begins.
+    pub(super) fn taken(&self, operation: Operation, taken: &'static Location<'static>) {
+        let purpose = Some(Purpose { operation, taken, round: self.roster.round.load(Relaxed) });
+        if self.purpose.load() != purpose {
+            self.purpose.store(purpose);
+        }
+        if self.roster.captures.load(Relaxed) {
+            *self.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
+        }
+    }
+
+    /// A lease has ended after so long.
+    pub(super) fn held(&self, hold: Duration) {
+        let roster = &self.roster;
+        if roster.is_full.load(Relaxed) {
+            return;
+        }
+        if let Some(purpose) = self.purpose.load() {
+            let mut holds = roster.holds.lock();
+            if holds.len() < MOST_HOLDS {
+                holds.push((purpose.operation, hold));
+            }
+            roster.is_full.store(holds.len() >= MOST_HOLDS, Relaxed);
+        }
+    }
+
+    /// It is idle.
+    pub(super) fn rests(&self) {
+        self.rested.store(self.roster.round.load(Relaxed), Relaxed);
+    }
+}
+
+impl Roster {
+    /// Whether it is remembered how each connection was taken, which costs tens of microseconds.
+    pub(crate) fn new(captures: bool) -> Self {
+        Self { captures: captures.into(), ..Self::default() }
+    }
+
+    pub(super) fn enter(&self, link: &Arc<Link>) {
+        self.links.lock().push(Arc::downgrade(link));
+    }
+
+    /// A round begins. Next, the idle connections are to be told to [`rest`](Board::rests).
+    pub(crate) fn begin_round(&self) {
+        self.round.fetch_add(1, Relaxed);
+    }
+
+    /// How long connections were held that have come back since this was asked last.
+    pub(crate) fn take_holds(&self) -> Vec<(Operation, Duration)> {
+        let holds = mem::take(&mut *self.holds.lock());
+        self.is_full.store(false, Relaxed);
+        holds
+    }
+
+    /// The connections in use: those that did not rest in this round.
+    pub(crate) fn holders(&self, now: Instant) -> Vec<Holder> {
+        let round = self.round.load(Relaxed);
+        let mut links = self.links.lock();
+        links.retain(|link| link.strong_count() > 0);
+        let links: Vec<_> = links.iter().filter_map(Weak::upgrade).collect();
+        let holder = |link: &Arc<Link>| {
+            let board = &link.board;
+            let purpose = board.purpose.load().filter(|_| board.rested.load(Relaxed) != round)?;
+            // It may have been taken at the end of that round.
+            let rounds = round.wrapping_sub(purpose.round).saturating_sub(1);
+            let running = link.calls.running_since().map(|since| now.saturating_duration_since(since));
+            Some(Holder { purpose, rounds, running, backtrace: board.backtrace.lock().clone() })
+        };
+        links.iter().filter_map(holder).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! Whether traffic should be sent to a service that needs this pool: for readiness probes.
+//!
+//! From what is known already: nobody waits for an answer, and the queue is not asked. While somebody asks, the pool looks at the server by itself if
+//! no caller has lately.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Keeper, PACE};
+use crate::conn::{Dialer, Witness};
+use crate::slots::{Look, Slots};
+
+/// Who asks for readiness does so at least as often as this.
+const ASKED: Duration = Duration::from_secs(60);
+
+/// Why a pool cannot serve. Overload is no reason: those who are refused here would be refused elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// It was closed, or is being drained.
+    #[error("the pool is closed")]
+    Closed,
+    /// The database has not answered yet.
+    #[error("the database has not answered yet{}", because(.last_connect_error))]
+    #[non_exhaustive]
+    Starting {
+        /// How the latest dial failed, if one did.
+        last_connect_error: Option<String>,
+    },
+    /// The database has not answered for longer than [`unready_after`](crate::PoolBuilder::unready_after).
+    #[error("the database has not answered for {} s{}", .silence.as_secs(), because(.last_connect_error))]
+    #[non_exhaustive]
+    Silent {
+        /// For how long.
+        silence: Duration,
+        /// How the latest dial failed, if one did.
+        last_connect_error: Option<String>,
+    },
+}
+
+fn because(error: &Option<String>) -> String {
+    error.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
+}
+
+/// The pool's own looks, for those who ask.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    until: Option<Instant>,
+    look: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    pub(crate) fn ready(self: &Arc<Self>) -> Result<(), NotReady> {
+        self.is_wanted_ready.store(true, Relaxed);
+        self.begin(Handle::try_current().ok());
+        let Some((slots, _)) = self.open_pool() else { return Err(NotReady::Closed) };
+        let last_connect_error = || slots.last_error().map(|error| error.to_string());
+        match self.reports.last_success(Instant::now().into_std()) {
+            None => Err(NotReady::Starting { last_connect_error: last_connect_error() }),
+            Some(silence) if silence > self.unready_after => {
+                Err(NotReady::Silent { silence, last_connect_error: last_connect_error() })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Looks at the server, if somebody wants to know and no caller has had an answer lately.
+    pub(super) fn look_if_asked(&self, asked: &mut Asked, slots: &Arc<Slots<Dialer>>, witness: &Arc<Witness>) {
+        let now = Instant::now();
+        if self.is_wanted_ready.swap(false, Relaxed) {
+            asked.until = Some(now + ASKED);
+        }
+        let silence = self.reports.last_success(now.into_std());
+        let is_known = silence.is_some_and(|silence| silence < self.unready_after / 3);
+        let is_looking = asked.look.as_ref().is_some_and(|look| !look.is_finished());
+        if is_known || is_looking || asked.until.is_none_or(|until| until < now) {
+            return;
+        }
+        let (slots, witness) = (Arc::clone(slots), Arc::clone(witness));
+        asked.look = Some(tokio::spawn(async move {
+            // A dial tells by itself how it ends.
+            if let Look::Answers = slots.look(PACE).await {
+                witness.server_answers();
+            }
+        }));
+    }
+}

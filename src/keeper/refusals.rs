@@ -1,0 +1,26 @@
+//! Who was turned away, and why: counted since the pool began.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::policy::Refused;
+
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    pub(crate) queue_full: AtomicU64,
+    pub(crate) hopeless: AtomicU64,
+    pub(crate) too_late: AtomicU64,
+    pub(crate) overloaded: AtomicU64,
+    pub(crate) timed_out: AtomicU64,
+}
+
+impl Refusals {
+    pub(super) fn so_far(&self) -> Refused {
+        Refused {
+            queue_full: self.queue_full.load(Relaxed),
+            hopeless: self.hopeless.load(Relaxed),
+            too_late: self.too_late.load(Relaxed),
+            overloaded: self.overloaded.load(Relaxed),
+            timed_out: self.timed_out.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What the pool tells of itself: looks at everything once a round, and says what somebody should know.
+//!
+//! What is worth telling, and when again, is decided in `policy::watch`. Nothing is told under a lock.
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::ROUND;
+use super::refusals::Refusals;
+use super::waits::Waits;
+use crate::conn::{Dialer, Holder, News, Roster, Witness};
+use crate::error::{ConnectError, Lost};
+use crate::event::EventKind;
+use crate::operation::Operation;
+use crate::policy::{Cause, Finding, Lasting, REPEAT, Reading, Sign, State, Told, Transition, Watch};
+use crate::slots::{Counts, Slots};
+use crate::status::Status;
+use crate::telemetry::Telemetry;
+
+/// A connection has been lost for good when none was made for so long.
+const CALM: Duration = Duration::from_secs(1);
+/// So many places in the code are remembered to have been told as leaks.
+const MOST_LEAKS: usize = 256;
+
+/// From when on something takes too long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Thresholds {
+    /// A lease, if it matters.
+    pub(crate) leak: Option<Duration>,
+    /// More statements than this,
+    pub(crate) long_running: usize,
+    /// that take longer than this.
+    pub(crate) long: Duration,
+    /// A wait.
+    pub(crate) slow_acquire: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Reports {
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) refusals: Refusals,
+    thresholds: Thresholds,
+    heard: Mutex<Heard>,
+    seen: Mutex<Seen>,
+    begun: Instant,
+    /// When the database last answered, in milliseconds after that, and one more; 0 for never.
+    last_success: AtomicU64,
+}
+
+/// What connections have told since the last round.
+#[derive(Debug, Default)]
+struct Heard {
+    lost: Option<(Arc<Lost>, u64)>,
+    unsettled: u64,
+    failed_dials: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    watch: Watch,
+    waits: Waits,
+    slow_acquire: Lasting,
+    long_running: Lasting,
+    connecting: Lasting,
+    /// While the circuit is open: how that came about.
+    opened: Option<Transition>,
+    open: Lasting,
+    /// When each place was told last.
+    leaks: HashMap<&'static Location<'static>, Instant>,
+    lost: Option<Instant>,
+    unsettled: Option<Instant>,
+}
+
+impl Reports {
+    pub(crate) fn new(telemetry: Arc<Telemetry>, roster: Arc<Roster>, thresholds: Thresholds, now: Instant) -> Self {
+        let seen = Seen {
+            watch: Watch::new(),
+            waits: Waits::default(),
+            slow_acquire: Lasting::new(Duration::ZERO, CALM),
+            long_running: Lasting::new(Duration::ZERO, CALM),
+            connecting: Lasting::new(Duration::ZERO, Duration::ZERO),
+            opened: None,
+            open: Lasting::new(REPEAT, Duration::ZERO),
+            leaks: HashMap::new(),
+            lost: None,
+            unsettled: None,
+        };
+        Self {
+            telemetry,
+            roster,
+            refusals: Refusals::default(),
+            thresholds,
+            heard: Mutex::default(),
+            seen: Mutex::new(seen),
+            begun: now,
+            last_success: AtomicU64::new(0),
+        }
+    }
+
+    /// One round.
+    pub(super) fn look(&self, now: Instant, slots: &Slots<Dialer>, witness: &Witness) {
+        if witness.was_answered() {
+            let after = now.saturating_duration_since(self.begun).as_millis();
+            self.last_success.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Relaxed);
+        }
+        self.roster.begin_round();
+        slots.look_at_idle();
+        let holders = self.roster.holders(now);
+        let counts = slots.counts();
+        let found = self.find(now, slots, counts, &holders);
+        if found.is_empty() || !self.telemetry.is_heard() {
+            return;
+        }
+        let status = self.status(now, slots, witness);
+        for make in found {
+            self.telemetry.emit(make(&status));
+        }
+    }
+
+    fn find(&self, now: Instant, slots: &Slots<Dialer>, counts: Counts, holders: &[Holder]) -> Vec<Made> {
+        let mut seen = self.seen.lock();
+        for (operation, hold) in self.roster.take_holds() {
+            seen.watch.record(now, operation, hold);
+        }
+        let reading = Reading {
+            in_use: counts.in_use,
+            limit: counts.limit,
+            waiting: counts.waiting,
+            arrivals: counts.arrivals,
+            refused: self.refusals.so_far(),
+        };
+        let running = holders.iter().map(|holder| (holder.purpose.operation, ROUND * holder.rounds));
+        let findings = seen.watch.tick(now, &reading, running);
+        let mut made: Vec<Made> = findings.into_iter().map(of_finding).collect();
+        made.extend(self.slow_acquire(&mut seen, now, slots));
+        made.extend(self.long_running(&mut seen, now, holders));
+        self.leaks(&mut seen, now, holders, &mut made);
+        self.heard(&mut seen, now, slots.last_error(), &mut made);
+        made
+    }
+
+    fn slow_acquire(&self, seen: &mut Seen, now: Instant, slots: &Slots<Dialer>) -> Option<Made> {
+        let than = self.thresholds.slow_acquire;
+        let (count, longest) = seen.waits.look(now, slots.waiters(), than);
+        let sign = if count > 0 { Sign::Yes } else { Sign::No };
+        seen.slow_acquire.look(now, sign).map(|told| -> Made {
+            Box::new(move |status| match told {
+                Told::Lasts(lasting) => {
+                    EventKind::SlowAcquire { status: status.clone(), count, than, longest, lasting }
+                }
+                Told::Ended(lasted) => EventKind::SlowAcquireEnded { lasted },
+            })
+        })
+    }
+
+    fn long_running(&self, seen: &mut Seen, now: Instant, holders: &[Holder]) -> Option<Made> {
+        let than = self.thresholds.long;
+        let long = holders.iter().filter_map(|holder| Some((holder.purpose.operation, holder.running?)));
+        let long: Vec<(Operation, Duration)> = long.filter(|(_, running)| *running > than).collect();
+        let longest = long.iter().copied().max_by_key(|(_, running)| *running);
+        let (count, longest) = (long.len(), longest.filter(|_| long.len() > self.thresholds.long_running));
+        let sign = if longest.is_some() { Sign::Yes } else { Sign::No };
+        let told = seen.long_running.look(now, sign)?;
+        Some(match (told, longest) {
+            (Told::Lasts(lasting), Some(longest)) => {
+                Box::new(move |_| EventKind::LongRunning { count, than, longest, lasting })
+            }
+            (Told::Lasts(lasted) | Told::Ended(lasted), _) => Box::new(move |_| EventKind::LongRunningEnded { lasted }),
+        })
+    }
+
+    /// Each place in the code is told of once in a while, however many connections it holds.
+    fn leaks(&self, seen: &mut Seen, now: Instant, holders: &[Holder], made: &mut Vec<Made>) {
+        let Some(threshold) = self.thresholds.leak else { return };
+        seen.leaks.retain(|_, told| now.saturating_duration_since(*told) < REPEAT);
+        for holder in holders {
+            let (held, purpose) = (ROUND * holder.rounds, holder.purpose);
+            let is_known = seen.leaks.contains_key(purpose.taken) || seen.leaks.len() >= MOST_LEAKS;
+            if held < threshold || is_known {
+                continue;
+            }
+            seen.leaks.insert(purpose.taken, now);
+            let backtrace = holder.backtrace.clone();
+            made.push(Box::new(move |_| EventKind::LeakSuspected {
+                operation: purpose.operation,
+                held,
+                taken: purpose.taken,
+                backtrace,
+            }));
+        }
+    }
+
+    fn heard(&self, seen: &mut Seen, now: Instant, error: Option<ConnectError>, made: &mut Vec<Made>) {
+        let is_due = |last: Option<Instant>| last.is_none_or(|last| now.saturating_duration_since(last) >= REPEAT);
+        let mut heard = self.heard.lock();
+        if is_due(seen.lost) {
+            if let Some((lost, count)) = heard.lost.take() {
+                seen.lost = Some(now);
+                made.push(Box::new(move |_| EventKind::ConnectionLost { lost, count }));
+            }
+        }
+        if heard.unsettled > 0 && is_due(seen.unsettled) {
+            let count = std::mem::take(&mut heard.unsettled);
+            seen.unsettled = Some(now);
+            made.push(Box::new(move |_| EventKind::SettleFailed { count }));
+        }
+        let sign = if error.is_some() { Sign::Yes } else { Sign::No };
+        match (seen.connecting.look(now, sign), error) {
+            (Some(Told::Lasts(lasting)), Some(error)) => {
+                let count = std::mem::take(&mut heard.failed_dials);
+                made.push(Box::new(move |_| EventKind::ConnectFailed { error, count, lasting }));
+            }
+            (Some(Told::Ended(lasted)), _) => made.push(Box::new(move |_| EventKind::ConnectRecovered { lasted })),
+            _ => {}
+        }
+        let sign = if seen.opened.is_some() { Sign::Yes } else { Sign::No };
+        if let (Some(Told::Lasts(lasting)), Some(transition)) = (seen.open.look(now, sign), seen.opened.clone()) {
+            made.push(Box::new(move |_| EventKind::BreakerChanged { transition, lasting }));
+        }
+    }
+
+    /// What connections tell, for the next round.
+    pub(super) fn hear(&self, news: &News) {
+        let mut heard = self.heard.lock();
+        match news {
+            News::Lost { cause, .. } => {
+                let before = heard.lost.take().map_or(0, |(_, count)| count);
+                heard.lost = Some((Arc::clone(cause), before + 1));
+            }
+            News::SettleFailed => heard.unsettled += 1,
+            News::DialFailed => heard.failed_dials += 1,
+            News::Dials | News::Dialed { .. } | News::WrongHost => {}
+        }
+    }
+
+    /// The circuit has changed its state: told at once.
+    pub(super) fn follow(&self, transition: &Transition) {
+        let is_open = matches!(transition.to, State::Open | State::ForcedOpen);
+        self.seen.lock().opened = is_open.then(|| transition.clone());
+        let transition = transition.clone();
+        self.telemetry.emit(match (&transition.cause, transition.by) {
+            (Cause::Requested(reason), Some(by)) => {
+                EventKind::Forced { to: transition.to, by, reason: Arc::clone(reason) }
+            }
+            _ => EventKind::BreakerChanged { transition, lasting: Duration::ZERO },
+        });
+    }
+
+    /// How long ago the database last answered.
+    pub(crate) fn last_success(&self, now: Instant) -> Option<Duration> {
+        let after = self.last_success.load(Relaxed).checked_sub(1)?;
+        Some(now.saturating_duration_since(self.begun).saturating_sub(Duration::from_millis(after)))
+    }
+
+    pub(crate) fn status(&self, now: Instant, slots: &Slots<Dialer>, witness: &Witness) -> Status {
+        let counts = slots.counts();
+        let (demand, time_to_exhaustion) = {
+            let seen = self.seen.lock();
+            (seen.watch.demand(), seen.watch.time_to_exhaustion())
+        };
+        Status {
+            name: self.telemetry.pool(),
+            max_size: counts.limit,
+            in_use: counts.in_use,
+            settling: counts.settling,
+            idle: counts.idle,
+            dialing: counts.dialing,
+            closing: counts.closing,
+            waiting: counts.waiting,
+            max_waiting: counts.max_waiting,
+            closed: !counts.is_open,
+            breaker: witness.breaker().last_state(),
+            demand,
+            predicted_wait: slots.predicted_wait(),
+            time_to_exhaustion,
+            last_connect_error: slots.last_error().map(|error| error.to_string()),
+            last_success: self.last_success(now),
+        }
+    }
+}
+
+/// An event, once it is known how the pool is.
+type Made = Box<dyn FnOnce(&Status) -> EventKind>;
+
+fn of_finding(finding: Finding) -> Made {
+    Box::new(move |status| {
+        let status = status.clone();
+        match finding {
+            Finding::HoldsInflated { operation, from, to, lasting } => {
+                EventKind::HoldsInflated { operation, from, to, lasting }
+            }
+            Finding::HoldsNormal { operation, hold, lasted } => EventKind::HoldsNormal { operation, hold, lasted },
+            Finding::ExhaustionPredicted { within, over, lasting } => {
+                EventKind::ExhaustionPredicted { status, within, over, lasting }
+            }
+            Finding::PredictionEnded { lasted } => EventKind::PredictionEnded { status, lasted },
+            Finding::UtilizationHigh { lasting } => EventKind::UtilizationHigh { status, lasting },
+            Finding::UtilizationCritical { lasting } => EventKind::UtilizationCritical { status, lasting },
+            Finding::UtilizationNormal { lasted } => EventKind::UtilizationNormal { status, lasted },
+            Finding::Exhausted { lasting } => EventKind::Exhausted { status, lasting },
+            Finding::ExhaustionEnded { lasted } => EventKind::ExhaustionEnded { status, lasted },
+            Finding::Shedding { refused, lasting } => EventKind::Shedding { status, refused, lasting },
+            Finding::SheddingEnded { refused, lasted } => EventKind::SheddingEnded { status, refused, lasted },
+        }
+    })
+}
