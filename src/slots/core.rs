@@ -23,6 +23,7 @@ mod admission;
 mod ages;
 mod changes;
 mod untimed;
+mod view;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ pub(crate) use self::ages::{Ages, Check};
 use self::ages::{Birth, Idle};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Deadline, Forecast, Patience};
+use crate::policy::{Forecast, Patience};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -196,21 +197,6 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            limit: self.limits.max_size,
-            dialing: self.dials.len(),
-            idle: self.idle.len(),
-            in_use: self.in_use - self.settling,
-            settling: self.settling,
-            closing: self.closing,
-            waiting: self.queue.len(),
-            max_waiting: self.limits.max_waiting,
-            is_open: self.phase == Phase::Open,
-            arrivals: self.arrivals,
-        }
-    }
-
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
         let taken = if self.phase == Phase::Open { self.take_idle(now) } else { None };
@@ -273,34 +259,6 @@ impl<C, W> Core<C, W> {
         let waiter = self.queue.remove(id)?;
         self.note_queue(now);
         Some(waiter)
-    }
-
-    /// The deadline of one that still waits.
-    pub(crate) fn deadline_of(&self, id: WaiterId) -> Option<Deadline> {
-        self.queue.deadline_of(id)
-    }
-
-    pub(crate) fn idle(&self) -> usize {
-        self.idle.len()
-    }
-
-    pub(crate) fn each_idle(&self, mut look: impl FnMut(&C)) {
-        self.idle.iter().for_each(|idle| look(&idle.conn));
-    }
-
-    /// How long the next caller would wait, if nothing is idle and anybody knows.
-    pub(crate) fn predicted_wait(&mut self, now: Instant) -> Option<Duration> {
-        if self.idle.is_empty() { self.expected_wait(now) } else { None }
-    }
-
-    /// The numbers of the one who has waited longest and of the next to come: those in between wait, or have left.
-    pub(crate) fn waiters(&self) -> (u64, u64) {
-        self.queue.span()
-    }
-
-    /// How many wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
     }
 
     /// A lease ends and its connection is fit for the next.
@@ -395,11 +353,6 @@ impl<C, W> Core<C, W> {
         self.give_up_hope(now)
     }
 
-    /// Whether the latest dials failed.
-    pub(crate) fn dials_are_failing(&self) -> bool {
-        self.dials.are_failing()
-    }
-
     /// Everybody who waits, to be told to enter again.
     pub(crate) fn dismiss(&mut self, now: Instant) -> Vec<(WaiterId, W)> {
         let waiters = self.queue.drain();
@@ -410,16 +363,6 @@ impl<C, W> Core<C, W> {
     /// A dial came to no end, through no fault of the server.
     pub(crate) fn dial_abandoned(&mut self, dial: u64) {
         self.dials.abandoned(dial);
-    }
-
-    /// Whether the dial has not come to its end.
-    pub(crate) fn is_dialing(&self, dial: u64) -> bool {
-        self.dials.is_under_way(dial)
-    }
-
-    /// Whether the dial was to be given up.
-    pub(crate) fn is_given_up(&self, dial: u64) -> bool {
-        self.dials.is_given_up(dial)
     }
 
     /// Set while nothing is connected, nothing is being dialed, and the next dial is not due yet.

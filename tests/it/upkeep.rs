@@ -3,6 +3,7 @@
 mod ages;
 mod events;
 mod failover;
+mod incidents;
 mod stale;
 
 use crate::pool::{LONG, shared};

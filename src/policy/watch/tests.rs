@@ -8,7 +8,7 @@ use self::service::{Found, Service, about, first};
 use super::*;
 
 /// Of 600 surges some two or three look like a step, by chance, and are predicted late or not at all: seed 4 has one.
-const SEEDS: std::ops::Range<u64> = 5..9;
+const SEEDS: std::ops::Range<u64> = 1..6;
 
 const NAMES: [&str; 5] = ["list", "load", "save", "search", "count"];
 

@@ -34,7 +34,7 @@ const RISES: f64 = 4.0;
 const STEP: f64 = 4.0;
 const STEP_UP_TO_FULL: f64 = 8.0;
 /// And by no more than this share of all squares, however much chance might do.
-const STEP_AT_MOST: f64 = 0.05;
+const STEP_AT_MOST: f64 = 0.1;
 /// The last four buckets above what was usual, in the same.
 const UNUSUAL: f64 = 6.0;
 const RECENT: usize = 4;
@@ -121,7 +121,11 @@ impl Trend {
         self.count += 1;
         let soonest =
             self.scales.iter().filter_map(|scale| scale.prediction).min_by_key(|prediction| prediction.within);
-        soonest.filter(|_| self.scales.first().is_some_and(|finest| finest.recent() >= LOWEST))
+        // Workers, as many as connections, fill a pool and exhaust nothing.
+        let is_only_busy = reading.utilization() >= FULL && reading.waiting == 0;
+        soonest
+            .filter(|_| !is_only_busy)
+            .filter(|_| self.scales.first().is_some_and(|finest| finest.recent() >= LOWEST))
     }
 
     fn measure_holds(&mut self, seconds: f64, reading: &Reading) {
@@ -280,7 +284,8 @@ mod tests {
         (0..seconds * 4).find_map(|tick| {
             let at = tick as f64 / 4.0;
             let in_use = (utilization(at).min(1.0) * limit as f64).round() as usize;
-            let reading = Reading { in_use, limit, arrivals: (at * rate) as u64, ..Reading::default() };
+            let waiting = usize::from(utilization(at) > 1.0);
+            let reading = Reading { in_use, limit, waiting, arrivals: (at * rate) as u64, ..Reading::default() };
             trend.tick(begun + Duration::from_secs_f64(at), &reading).map(|prediction| (at, prediction))
         })
     }

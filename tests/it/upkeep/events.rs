@@ -235,7 +235,7 @@ async fn a_promotion_behind_the_name_is_told_once() {
     pool.warm_up(3, LONG).await.unwrap();
     proxy.switch(primary.addr());
     pool.execute("CREATE TABLE moved (id int)", &[]).await.unwrap();
-    log.tells("another primary").await;
+    log.tells("the primary is").await;
     pool.warm_up(3, LONG).await.unwrap();
     sleep(Duration::from_millis(300)).await;
     let changed = |event: &&Event| matches!(event.kind, EventKind::PrimaryChanged { .. });
