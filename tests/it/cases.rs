@@ -3,7 +3,7 @@
 
 mod black_holes;
 mod cancels;
-mod deadpool;
+pub(crate) mod deadpool;
 mod endings;
 mod leftovers;
 mod migrations;

@@ -29,7 +29,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-pub(super) fn bare(mut config: Config, name: &str, max_size: usize) -> Pool {
+pub(crate) fn bare(mut config: Config, name: &str, max_size: usize) -> Pool {
     config.application_name(format!("{name}_deadpool"));
     Pool::builder(Manager::new(config, NoTls)).max_size(max_size).build().unwrap()
 }

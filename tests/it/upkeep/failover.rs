@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 
 use super::LONG;
+use crate::cases::deadpool::bare;
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
 const WRITTEN_AGAIN: Duration = Duration::from_millis(1_500);
@@ -29,12 +30,26 @@ async fn case_18_a_primary_that_returns_as_a_standby_is_left_for_good() {
     pool.warm_up(4, LONG).await.unwrap();
     let held = pool.get().await.unwrap();
     held.query_one("SELECT 1", &[]).await.unwrap();
+    let deadpool = bare(primary.config_at(proxy.addr()), "case_18", 1);
+    drop(deadpool.get().await.unwrap());
     proxy.switch(primary.addr());
     assert_eq!(standby.connection_count("case_18").await, 4);
+    let bare_18 = async {
+        let mut refused = 0;
+        for _ in 0..10 {
+            let client = deadpool.get().await.unwrap();
+            refused += usize::from(client.execute("INSERT INTO case_18 VALUES (2)", &[]).await.is_err());
+        }
+        format!("{refused} of 10 writes refused")
+    };
 
     let begun = Instant::now();
     assert_eq!(pool.execute("INSERT INTO case_18 VALUES (1)", &[]).await.unwrap(), 1);
-    println!("case 18: written to the new primary after {:.0?}", begun.elapsed());
+    println!(
+        "case 18: failfast: written to the new primary after {:.0?}; deadpool: {}",
+        begun.elapsed(),
+        bare_18.await
+    );
     eventually("idle ones are gone", LONG, async || standby.connection_count("case_18").await == 1).await;
     drop(held);
     eventually("so is the lease", LONG, async || standby.connection_count("case_18").await == 0).await;
@@ -75,8 +90,12 @@ async fn case_19_a_standby_that_is_promoted_is_written_to_without_reconnecting()
     let pid_before = both.get().await.unwrap().process_id();
     assert_ne!(pid, pid_before, "it might have been another host by now");
 
+    let deadpool = bare(standby.config(), "case_19", 1);
+    drop(deadpool.get().await.unwrap());
     drop(primary);
     standby.execute("SELECT pg_promote()").await;
+    let theirs = deadpool.get().await.unwrap().execute("INSERT INTO case_19 VALUES (2)", &[]).await;
+    println!("case 19: deadpool writes: {}", theirs.is_ok());
     both.execute("INSERT INTO case_19 VALUES (1)", &[]).await.unwrap();
     assert_eq!(both.get().await.unwrap().process_id(), pid_before);
     let is_left = async || standby.connection_count("case_19_readers").await == 0;
