@@ -19,8 +19,10 @@ pub(crate) const THREE_TIMEOUTS: Timeouts =
     Timeouts { wait: Some(PATIENCE), create: Some(PATIENCE), recycle: Some(PATIENCE) };
 
 pub(crate) async fn failfast(config: Config, size: usize) -> failfast::Pool {
-    let builder = failfast::Pool::builder(config).max_size(size).max_waiting(10_000).acquire_timeout(PATIENCE);
-    let pool = builder.build().expect("good settings");
+    let builder =
+        failfast::Pool::builder(config).max_size(size).min_idle(size).max_waiting(10_000).acquire_timeout(PATIENCE);
+    // Everything is on: somebody listens, too.
+    let pool = builder.observer(|_: &failfast::Event| ()).build().expect("good settings");
     pool.warm_up(size, PATIENCE).await.expect("connections");
     pool
 }

@@ -95,7 +95,7 @@ pub enum Error {
 
     /// No connection became free in time. `status` tells the usual causes apart: all in use (holds too long, or the pool too
     /// small) or dials that fail or hang.
-    #[error("no connection within {timeout:?}: {status}{}", connect::trailer(.last_connect_error))]
+    #[error("no connection within {timeout:?}: {status}{}", connect::trailer_after(.status, .last_connect_error))]
     #[non_exhaustive]
     AcquireTimeout {
         /// How long the caller was willing to wait.

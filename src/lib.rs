@@ -53,7 +53,7 @@ pub use event::{Event, EventKind, Severity};
 pub use keeper::NotReady;
 pub use operation::Operation;
 pub use policy::{Effect, Refused, Shedding};
-pub use pool::{Order, Pool};
+pub use pool::{Pool, PoolOrder};
 pub use retry::RetryConfig;
 pub use status::Status;
 pub use telemetry::{Events, Observer};

@@ -265,12 +265,12 @@ impl Pool {
     /// pool.because("the password was rotated").flush();
     /// # }
     /// ```
-    pub fn because(&self, reason: impl Into<Arc<str>>) -> Order<'_> {
-        Order { pool: self, reason: Some(reason.into()) }
+    pub fn because(&self, reason: impl Into<Arc<str>>) -> PoolOrder<'_> {
+        PoolOrder { pool: self, reason: Some(reason.into()) }
     }
 
-    fn order(&self) -> Order<'_> {
-        Order { pool: self, reason: None }
+    fn order(&self) -> PoolOrder<'_> {
+        PoolOrder { pool: self, reason: None }
     }
 
     /// Changes the most connections to 1 to 262,143. Connections beyond a smaller limit are closed: idle ones now, others when they
@@ -328,12 +328,12 @@ impl Pool {
 /// An order to a [`Pool`], with a reason. Made by [`Pool::because`].
 #[derive(Debug)]
 #[must_use = "a reason alone does nothing"]
-pub struct Order<'a> {
+pub struct PoolOrder<'a> {
     pool: &'a Pool,
     reason: Option<Arc<str>>,
 }
 
-impl<'a> Order<'a> {
+impl<'a> PoolOrder<'a> {
     /// As [`Pool::resize`].
     ///
     /// # Errors

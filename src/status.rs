@@ -76,7 +76,7 @@ impl fmt::Display for Status {
             write!(f, ", circuit {}", self.breaker)?;
         }
         if let Some(error) = &self.last_connect_error {
-            write!(f, ", last dial failed: {error}")?;
+            write!(f, "; last dial failed: {error}")?;
         }
         if self.closed { f.write_str(", closed") } else { Ok(()) }
     }

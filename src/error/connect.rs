@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::policy::{Event, Failure, Phase, Retry, Verdict};
+use crate::status::Status;
 
 /// Why a connection could not be made, and to where. Cheap to clone: every caller that waited for the dial gets one.
 ///
@@ -264,6 +265,11 @@ impl StdError for ConnectError {
 /// What an error appends when dials have been failing.
 pub(super) fn trailer(last: &Option<ConnectError>) -> String {
     last.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
+}
+
+/// The same, where the status has not said so already.
+pub(super) fn trailer_after(status: &Status, last: &Option<ConnectError>) -> String {
+    if status.last_connect_error.is_some() { String::new() } else { trailer(last) }
 }
 
 /// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.
