@@ -83,12 +83,9 @@ impl fmt::Display for Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_as_a_status_line() {
-        let mut status = Status {
+impl Status {
+    pub(crate) fn of_19_in_20() -> Self {
+        Self {
             name: "orders".into(),
             max_size: 20,
             in_use: 19,
@@ -105,10 +102,27 @@ mod tests {
             time_to_exhaustion: None,
             last_connect_error: None,
             last_success: None,
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_a_status_line() {
+        let mut status = Status::of_19_in_20();
         assert_eq!(status.to_string(), "pool orders: 95% in use (19/20), 1 idle, 127 waiting");
         (status.in_use, status.idle, status.dialing, status.closing, status.waiting) = (0, 0, 2, 1, 0);
         status.closed = true;
         assert_eq!(status.to_string(), "pool orders: 0% in use (0/20), 2 dialing, 1 closing, 0 waiting, closed");
+        (status.demand, status.predicted_wait) = (Some(21.46), Some(Duration::from_millis(40)));
+        (status.breaker, status.last_connect_error) = (State::Open, Some("refused".to_owned()));
+        let line = status.to_string();
+        assert!(
+            line.ends_with("demand 21.5, predicted wait 40 ms, circuit open; last dial failed: refused, closed"),
+            "{line}"
+        );
     }
 }

@@ -6,7 +6,6 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Config, Connection, NoTls};
 
 use super::*;
-use crate::policy::State;
 
 type DriverError = tokio_postgres::Error;
 
@@ -66,24 +65,7 @@ async fn lost() -> Arc<Lost> {
 }
 
 fn status() -> Status {
-    Status {
-        name: "orders".into(),
-        max_size: 20,
-        in_use: 20,
-        settling: 0,
-        idle: 0,
-        dialing: 0,
-        closing: 0,
-        waiting: 3,
-        max_waiting: 1_000,
-        closed: false,
-        breaker: State::Closed,
-        demand: None,
-        predicted_wait: None,
-        time_to_exhaustion: None,
-        last_connect_error: None,
-        last_success: None,
-    }
+    Status { in_use: 20, idle: 0, waiting: 3, ..Status::of_19_in_20() }
 }
 
 fn check(error: &Error, kind: &str, effect: Effect, line: &str) {

@@ -10,24 +10,7 @@ use crate::status::Status;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn status() -> Status {
-    Status {
-        name: "orders".into(),
-        max_size: 20,
-        in_use: 19,
-        settling: 0,
-        idle: 1,
-        dialing: 0,
-        closing: 0,
-        waiting: 127,
-        max_waiting: 1_000,
-        closed: false,
-        breaker: State::Closed,
-        demand: None,
-        predicted_wait: None,
-        time_to_exhaustion: None,
-        last_connect_error: None,
-        last_success: None,
-    }
+    Status::of_19_in_20()
 }
 
 fn line(kind: EventKind) -> String {
