@@ -126,9 +126,10 @@ impl Roster {
         let links: Vec<_> = links.iter().filter_map(Weak::upgrade).collect();
         let holder = |link: &Arc<Link>| {
             let board = &link.board;
-            let purpose = board.purpose.load().filter(|_| board.rested.load(Relaxed) != round)?;
-            // It may have been taken at the end of that round.
-            let rounds = round.wrapping_sub(purpose.round).saturating_sub(1);
+            let rested = board.rested.load(Relaxed);
+            let purpose = board.purpose.load().filter(|_| rested != round)?;
+            // It may have been taken at the end of that round; or long ago, and rest no more because it is checked or closed.
+            let rounds = round.saturating_sub(purpose.round.max(rested)).saturating_sub(1);
             let running = link.calls.running_since().map(|since| now.saturating_duration_since(since));
             Some(Holder { purpose, rounds, running, backtrace: board.backtrace.lock().clone() })
         };
