@@ -16,7 +16,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
 use crate::call::{Shared, now};
 use crate::conn::{
-    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Reset, Roster, ServerTimeouts, Socket, Witness,
+    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Listeners, Reset, Roster, ServerTimeouts, Socket, Witness,
 };
 use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
@@ -25,7 +25,7 @@ use crate::policy::{Lifetimes, Shedding};
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
 use crate::slots::{Ages, Limits, MOST_WAITING, Slots};
-use crate::telemetry::{Observer, Observers, Telemetry};
+use crate::telemetry::{Observer, Observers, Telemetry, Tracer};
 
 /// The settings of a [`Pool`]. Every one has a finite default.
 #[derive(Debug, Clone)]
@@ -405,7 +405,10 @@ impl PoolBuilder {
         }
         let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
         let roster = Arc::new(Roster::new(self.leak_backtraces));
-        let telemetry = Arc::new(Telemetry::new(self.name.as_str().into(), self.observers));
+        let tracer = Tracer::new(&self.name, &config);
+        let mut observers = self.observers;
+        observers.extend(tracer.log());
+        let telemetry = Arc::new(Telemetry::new(self.name.as_str().into(), observers));
         let thresholds = Thresholds {
             leak: self.leak_detection_threshold,
             long_running: self.long_running.0,
@@ -421,8 +424,8 @@ impl PoolBuilder {
         let witness = Arc::new(Witness::new(breaker, self.is_failure, Arc::new(move |news| listener.hear(news))));
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);
-        let handling =
-            Handling::new(hooks, self.reset, statements, timeouts, query_timeout, Arc::clone(&witness), roster);
+        let listeners = Listeners { witness: Arc::clone(&witness), roster, tracer: tracer.clone() };
+        let handling = Handling::new(hooks, self.reset, statements, timeouts, query_timeout, listeners);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);
         keeper.keep(&slots, &witness);
@@ -435,6 +438,7 @@ impl PoolBuilder {
             witness,
             keeper,
             retries,
+            tracer,
         }))
     }
 }

@@ -25,6 +25,7 @@ use crate::policy::{Deadline, Denied, Patience, Shedding};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
+use crate::telemetry::Tracer;
 
 /// The place in the caller's code where a connection was taken.
 type Taken = &'static Location<'static>;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) witness: Arc<Witness>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) retries: Retries,
+    pub(crate) tracer: Tracer,
 }
 
 impl Drop for Shared {
@@ -64,10 +66,12 @@ impl Shared {
             let asked = now();
             let deadline = Deadline::after(asked, timeout);
             let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
-            match self.slots.acquire(asked, patience).await {
+            let (answer, span) = self.tracer.wait(self.slots.acquire(asked, patience)).await;
+            let client = match answer {
                 Ok(lease) => self.admit(lease, self.terms(taken)),
                 Err(refusal) => Err(self.explain(refusal, timeout)),
-            }
+            };
+            client.map_err(|error| span.with(error))
         }
     }
 
@@ -309,10 +313,12 @@ impl<'a> Call<'a> {
         let patience = || Deadline::after(asked, self.shared.acquire_timeout);
         let deadline = self.deadline.unwrap_or_else(|| self.bound.map_or_else(patience, |bound| bound.min(patience())));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
-        match self.shared.slots.acquire(asked, patience).await {
+        let (answer, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, patience)).await;
+        let client = match answer {
             Ok(lease) => self.shared.admit(lease, self.terms()),
             Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
-        }
+        };
+        client.map_err(|error| span.with(error))
     }
 }
 

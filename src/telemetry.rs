@@ -4,6 +4,10 @@
 //! others. The stream is for those who would rather be told in a task of their own: it is bounded, and one that is not read loses the oldest.
 
 mod events;
+#[cfg(feature = "tracing")]
+mod traced;
+#[cfg(not(feature = "tracing"))]
+mod untraced;
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,6 +18,10 @@ use std::time::SystemTime;
 use tokio::sync::broadcast::Sender;
 
 pub use self::events::Events;
+#[cfg(feature = "tracing")]
+pub(crate) use self::traced::{Fault, Server, Span, Tracer};
+#[cfg(not(feature = "tracing"))]
+pub(crate) use self::untraced::{Fault, Server, Span, Tracer};
 use crate::event::{Event, EventKind};
 
 /// Events that a stream keeps for its reader.
@@ -47,6 +55,10 @@ pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
 impl Observers {
     pub(crate) fn add(&mut self, observer: impl Observer) {
         self.0.push(Arc::new(observer));
+    }
+
+    pub(crate) fn extend(&mut self, observer: Option<Arc<dyn Observer>>) {
+        self.0.extend(observer);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::conn::{Client, Trail};
 use crate::error::Error;
 use crate::policy::{Condition, Deadline, Failed, Retry};
 use crate::retry::Pauses;
+use crate::telemetry::{Fault, Span};
 
 /// What an attempt that failed says of another.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +23,8 @@ pub(super) struct Seen {
     pub(super) timed_out: bool,
     /// Another transaction was in the way, or a statement outdated: nothing that burdens a server in trouble.
     pub(super) is_free: bool,
+    /// For the call's span.
+    pub(super) fault: Fault,
 }
 
 impl Seen {
@@ -39,7 +42,7 @@ impl Seen {
             Retry::Never => Retry::Never,
             _ => Retry::NewConnection(Condition::IfIdempotent),
         };
-        Self { retry, was_stale, timed_out: trail.has_timed_out(), is_free: false }
+        Self { retry, was_stale, timed_out: trail.has_timed_out(), ..Self::default() }
     }
 
     /// Whether it may have been applied.
@@ -53,19 +56,21 @@ impl Seen {
     }
 
     /// The error, if what it stands for may have been applied.
-    fn doubt<E>(self, error: E) -> Option<E> {
-        self.is_doubtful().then_some(error)
+    fn doubt<E>(self, error: E) -> Option<(E, Self)> {
+        self.is_doubtful().then_some((error, self))
     }
 
     /// Of the last error and an earlier one, the one that says what has become of the whole call: a refusal says nothing of what was sent before.
-    fn last_word<E>(self, error: E, doubt: Option<E>) -> E {
-        if self.is_doubtful() { error } else { doubt.unwrap_or(error) }
+    fn last_word<E>(self, error: E, doubt: Option<(E, Self)>) -> (E, Self) {
+        let last = (error, self);
+        if self.is_doubtful() { last } else { doubt.unwrap_or(last) }
     }
 
     /// What an error of ours says, beside the error.
     pub(super) fn in_error<E: From<Error>>(error: Error) -> (E, Self) {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
-        let seen = Self { retry: error.retry(), was_stale: error.was_stale(), timed_out, is_free: false };
+        let (retry, was_stale, fault) = (error.retry(), error.was_stale(), Fault::from(&error));
+        let seen = Self { retry, was_stale, timed_out, is_free: false, fault };
         (error.into(), seen)
     }
 }
@@ -122,41 +127,53 @@ impl<'a> Attempts<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// Of the call as a whole.
+    pub(super) fn span(&self, does: &'static str) -> Span {
+        self.shared.tracer.call(self.operation, does)
+    }
+
     /// The loop. An attempt that fails tells what was seen, from which it is read whether there is another: never from `E`.
-    pub(super) async fn again<T, E, Fut>(self, attempt: impl Fn(Call<'a>) -> Fut) -> Result<T, E>
+    pub(super) async fn again<T, E, Fut>(self, span: Span, attempt: impl Fn(Call<'a>, Span) -> Fut) -> Result<T, E>
     where
         Fut: Future<Output = Result<T, (E, Seen)>>,
     {
         let (mut attempts, mut doubt) = (Attempts::of(self), None);
         loop {
-            let (error, seen) = match attempt(attempts.next()).await {
+            let (error, seen) = match span.scope(attempt(attempts.next(), span.clone())).await {
                 Ok(value) => {
                     attempts.succeeded();
+                    span.took(attempts.made);
                     return Ok(value);
                 }
                 Err(failed) => failed,
             };
             if !attempts.go_on(seen).await {
-                return Err(seen.last_word(error, doubt));
+                let (error, seen) = seen.last_word(error, doubt);
+                span.took(attempts.made);
+                span.failed(seen.fault);
+                return Err(error);
             }
             doubt = seen.doubt(error).or(doubt);
         }
     }
 
     /// Runs `work` on a connection of its own, which it gives back; if it failed, perhaps again, on another.
-    pub(super) async fn attempts<T, Fut>(self, work: impl Fn(Client) -> Fut) -> Result<T, Error>
+    pub(super) async fn attempts<T, Fut>(self, span: Span, work: impl Fn(Client) -> Fut) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
     {
         let work = &work;
-        let attempt = |call: Call<'a>| async move {
+        let attempt = |call: Call<'a>, span: Span| async move {
             let result = match call.get().await {
-                Ok(client) => work(client).await,
+                Ok(client) => {
+                    span.is_at(client.server());
+                    work(client).await
+                }
                 Err(error) => Err(error),
             };
             result.map_err(Seen::in_error)
         };
-        self.again(attempt).await
+        self.again(span, attempt).await
     }
 
     /// Runs `work` with a connection of its own, for several statements on one lease.
@@ -190,11 +207,12 @@ impl<'a> Call<'a> {
         E: From<Error>,
     {
         let work = &work;
-        let attempt = |call: Call<'a>| async move {
+        let attempt = |call: Call<'a>, span: Span| async move {
             let client = call.get().await.map_err(Seen::in_error)?;
+            span.is_at(client.server());
             let trail = client.trail();
             work(client).await.map_err(|error| (error, Seen::of_run(&trail)))
         };
-        self.again(attempt).await
+        self.again(self.span("run"), attempt).await
     }
 }

@@ -6,6 +6,7 @@ use super::Call;
 use super::attempts::Seen;
 use crate::conn::Transaction;
 use crate::error::Error;
+use crate::telemetry::{Fault, Span};
 
 impl Call<'_> {
     /// Runs `work` in a transaction. **It may run several times**, three by default (see [`RetryConfig`](crate::RetryConfig)): again as a whole, on a
@@ -41,7 +42,7 @@ impl Call<'_> {
         E: From<Error>,
     {
         let work = &work;
-        self.again(|call| call.attempt(work)).await
+        self.again(self.span("transaction"), |call, span| call.attempt(span, work)).await
     }
 
     /// [`transaction`](Self::transaction) that runs `work` once, whatever happens.
@@ -55,29 +56,42 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        self.attempt(work).await.map_err(|(error, _)| error)
+        let span = self.span("transaction");
+        let result = span.scope(self.attempt(span.clone(), work)).await;
+        result.map_err(|(error, seen)| {
+            span.failed(seen.fault);
+            error
+        })
     }
 
     /// An error comes with what the handle saw.
-    async fn attempt<T, E, F, Fut>(self, work: F) -> Result<T, (E, Seen)>
+    async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Seen)>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let begun = async { self.get().await?.transaction_with(self.options).await };
+        let begun = async {
+            let client = self.get().await?;
+            span.is_at(client.server());
+            client.transaction_with(self.options).await
+        };
         let transaction = begun.await.map_err(Seen::in_error)?;
-        let (result, may_run_again) = match work(transaction.clone()).await {
-            Ok(value) => {
-                let (committed, may_run_again) = transaction.commit_or_not().await;
-                (committed.map(|()| value).map_err(E::from), may_run_again)
-            }
+        let (error, fault, may_run_again) = match work(transaction.clone()).await {
+            Ok(value) => match transaction.commit_or_not().await {
+                (Ok(()), _) => return Ok(value),
+                (Err(error), may_run_again) => {
+                    let fault = Fault::from(&error);
+                    (error.into(), fault, may_run_again)
+                }
+            },
             Err(error) => {
                 let may_run_again = transaction.may_run_again();
                 transaction.rollback().await;
-                (Err(error), may_run_again)
+                (error, Fault::default(), may_run_again)
             }
         };
-        result.map_err(|error| (error, if may_run_again { Seen::conflict() } else { Seen::default() }))
+        let seen = if may_run_again { Seen::conflict() } else { Seen::default() };
+        Err((error, Seen { fault, ..seen }))
     }
 }

@@ -27,6 +27,7 @@ use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
 use crate::policy::{Deadline, Effect, Fate, Phase, Retry};
+use crate::telemetry::Span;
 
 #[derive(Default)]
 pub(super) struct Calls {
@@ -169,6 +170,8 @@ pub(crate) struct Flight {
     /// Whether it began within a transaction.
     was_open: bool,
     is_answered: bool,
+    /// Ends with it.
+    span: Span,
 }
 
 impl Flight {
@@ -190,7 +193,8 @@ impl Flight {
         link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let (link, attempts, commits) = (Arc::clone(link), link.wire.attempts(), link.wire.commits());
-        Some(Self { link, attempts, commits, begun, terms, was_open, is_answered: false })
+        let span = Span::default();
+        Some(Self { link, attempts, commits, begun, terms, was_open, is_answered: false, span })
     }
 
     /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see
@@ -216,6 +220,12 @@ impl Flight {
         self
     }
 
+    /// What becomes of it is told to this span.
+    pub(super) fn under(mut self, span: Span) -> Self {
+        self.span = span;
+        self
+    }
+
     /// What `step` comes to, or `None` at the deadline.
     pub(super) async fn within<T>(&self, limit: Deadline, step: impl Future<Output = T>) -> Option<T> {
         self.link.calls.timer.within(limit.instant().into(), step).await
@@ -229,7 +239,8 @@ impl Flight {
     pub(super) fn not_begun(mut self) -> Error {
         self.is_answered = true;
         let (operation, process_id) = (self.terms.operation, self.link.process_id());
-        Error::QueryTimeout { operation, after: Duration::ZERO, process_id, effect: Effect::NotApplied }
+        let after = Duration::ZERO;
+        self.span.with(Error::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied })
     }
 
     /// The call has its answer.
@@ -238,6 +249,13 @@ impl Flight {
         let now = now();
         let took = now.saturating_duration_since(self.begun);
         self.link.tell(|witness, ticket| witness.answered(now, ticket, took));
+    }
+
+    /// The call has its answer, which means this error.
+    pub(super) fn answered_with(self, error: Error) -> Error {
+        let error = self.span.with(error);
+        self.answered();
+        error
     }
 
     /// The call has its answer, and that is an error.
@@ -315,7 +333,7 @@ impl Flight {
             link.tell(|witness, ticket| witness.failed(now, ticket, verdict, &error, after));
         }
         link.calls.lock().retry = error.retry();
-        error
+        self.span.with(error)
     }
 
     /// As [`timed_out`](Self::timed_out), for a COMMIT.
@@ -323,7 +341,7 @@ impl Flight {
         let (now, error) = (now(), Error::CommitUnknown { source: None, lost: None });
         let took = now.saturating_duration_since(self.begun);
         self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
-        error
+        self.span.with(error)
     }
 
     /// The call is given up.
@@ -339,7 +357,7 @@ impl Flight {
         state.timeouts += 1;
         state.retry = error.retry();
         drop(state);
-        error
+        self.span.with(error)
     }
 }
 

@@ -11,6 +11,7 @@ use super::dial::hooks::Hooks;
 use super::dial::server_timeouts::ServerTimeouts;
 use super::roster::Roster;
 use super::witness::Witness;
+use crate::telemetry::Tracer;
 
 /// What is done about a session's state before another caller gets the connection: settings, `LISTEN`, cursors, temporary tables,
 /// sequences' `currval`, advisory locks.
@@ -35,6 +36,14 @@ pub enum Reset {
     Always,
 }
 
+/// Who is told what happens on connections.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) tracer: Tracer,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Handling {
     pub(super) hooks: Hooks,
@@ -45,6 +54,7 @@ pub(crate) struct Handling {
     pub(super) epoch: Arc<AtomicU64>,
     pub(super) witness: Arc<Witness>,
     pub(super) roster: Arc<Roster>,
+    pub(super) tracer: Tracer,
     /// For cancels: few at once.
     pub(super) cancels: Arc<Semaphore>,
     server_timeouts: Option<ServerTimeouts>,
@@ -60,12 +70,24 @@ impl Handling {
         statements: usize,
         server_timeouts: Option<ServerTimeouts>,
         query_timeout: Duration,
-        witness: Arc<Witness>,
-        roster: Arc<Roster>,
+        listeners: Listeners,
     ) -> Self {
         let cancels = Arc::new(Semaphore::new(MOST_CANCELS));
         let (epoch, version) = (Arc::default(), Arc::default());
-        Self { hooks, reset, statements, epoch, witness, roster, cancels, server_timeouts, query_timeout, version }
+        let Listeners { witness, roster, tracer } = listeners;
+        Self {
+            hooks,
+            reset,
+            statements,
+            epoch,
+            witness,
+            roster,
+            tracer,
+            cancels,
+            server_timeouts,
+            query_timeout,
+            version,
+        }
     }
 
     pub(super) fn statement_timeout(&self) -> Option<Duration> {

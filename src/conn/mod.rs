@@ -40,7 +40,7 @@ use self::dial::route::Route;
 pub(crate) use self::dial::secure::Connector;
 pub use self::dial::server_timeouts::ServerTimeouts;
 pub use self::dial::socket::Socket;
-pub(crate) use self::handling::Handling;
+pub(crate) use self::handling::{Handling, Listeners};
 pub use self::handling::Reset;
 use self::link::Link;
 pub(crate) use self::news::News;
@@ -52,6 +52,7 @@ pub use self::wire::fuzz as fuzz_wire;
 use self::wire::{TransactionStatus, Wire};
 pub(crate) use self::witness::{IsFailure, Witness};
 use crate::slots::Connection;
+use crate::telemetry::Server;
 
 /// A connection, and the task that drives it.
 ///
@@ -70,6 +71,8 @@ pub(crate) struct Conn {
     handling: Handling,
     /// Where the server is.
     address: Arc<str>,
+    /// The same for spans.
+    server: Server,
     /// Whether a server that only reads was asked for; `None` if it does not matter.
     wanted_role: Option<bool>,
 }
@@ -89,7 +92,7 @@ impl Conn {
             TargetSessionAttrs::ReadWrite => Some(false),
             _ => None,
         };
-        let address = route.place.to_string().into();
+        let address: Arc<str> = route.place.to_string().into();
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let link = Arc::new(Link::new(wire, task.pulse(), canceller, &handling));
         handling.roster.enter(&link);
@@ -102,6 +105,7 @@ impl Conn {
             task,
             statements: Statements::new(handling.statements, Arc::clone(&handling.epoch)),
             handling,
+            server: Server::at(&address),
             address,
             wanted_role,
         }

@@ -20,6 +20,7 @@ use super::wire::{Tag, TransactionStatus, Wire};
 use super::*;
 use crate::breaker::{BreakerConfig, CircuitBreaker, Export, State};
 use crate::slots::Dial as _;
+use crate::telemetry::Tracer;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -40,7 +41,9 @@ async fn connect(server: &Throwaway) -> Box<Conn> {
 async fn connect_with(server: &Throwaway, breaker: BreakerConfig) -> Box<Conn> {
     let breaker = CircuitBreaker::new(breaker).unwrap();
     let witness = Arc::new(Witness::new(breaker, None, Arc::new(|_| ())));
-    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, witness, Arc::default());
+    let tracer = Tracer::new("tests", &server.config());
+    let listeners = Listeners { witness, roster: Arc::default(), tracer };
+    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, listeners);
     Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
 }
 

@@ -117,7 +117,7 @@ impl Client {
     ///
     /// As every call.
     pub async fn transaction_with(mut self, options: TransactionOptions) -> Result<Transaction, Error> {
-        self.batch_execute(&options.begin()).await.map_err(Error::of_begin)?;
+        self.batch("BEGIN", &options.begin()).await.map_err(Error::of_begin)?;
         self.set_transaction();
         self.conn().link.forget_failures();
         let forgiven = AtomicU64::new(self.conn().link.failures());
@@ -157,19 +157,16 @@ impl Transaction {
         let core = self.into_core().ok_or_else(|| aborted(AbortReason::InUse))?;
         let client = &core.client;
         let limit = client.terms().limit(now());
-        let flight = client.begin(limit).await?;
+        let flight = client.begin(limit, client.span("COMMIT")).await?;
         if let Some(reason) = core.why_not() {
-            flight.answered();
-            return Err(aborted(reason));
+            return Err(flight.answered_with(aborted(reason)));
         }
         match time::timeout_at(limit.instant().into(), client.driver().batch_execute("COMMIT")).await {
-            Ok(Ok(())) => {
+            Ok(Ok(())) if client.conn().link.wire.last_tag() == Tag::Commit => {
                 flight.answered();
-                match client.conn().link.wire.last_tag() {
-                    Tag::Commit => Ok(()),
-                    _ => Err(aborted(AbortReason::RolledBack)),
-                }
+                Ok(())
             }
+            Ok(Ok(())) => Err(flight.answered_with(aborted(AbortReason::RolledBack))),
             Ok(Err(error)) => Err(flight.explain_commit(error).await),
             Err(_) => Err(flight.commit_timed_out()),
         }
@@ -179,7 +176,7 @@ impl Transaction {
     pub async fn rollback(self) {
         let Some(core) = self.into_core() else { return };
         if core.client.conn().link.wire.status() != TransactionStatus::Idle {
-            let _ = core.client.batch_execute("ROLLBACK").await;
+            let _ = core.client.batch("ROLLBACK", "ROLLBACK").await;
         }
     }
 
@@ -202,7 +199,7 @@ impl Transaction {
         let unforgiven = core.unforgiven();
         let name = format!("failfast_{}", core.savepoints.fetch_add(1, Relaxed));
         core.open_savepoints.fetch_add(1, Relaxed);
-        core.client.batch_execute(&format!("SAVEPOINT {name}")).await?;
+        core.client.batch("SAVEPOINT", &format!("SAVEPOINT {name}")).await?;
         let result = work(self.clone()).await;
         let has_failed = core.unforgiven() != unforgiven;
         let result = match result {
@@ -210,10 +207,10 @@ impl Transaction {
             result => result,
         };
         if result.is_ok() {
-            core.client.batch_execute(&format!("RELEASE SAVEPOINT {name}")).await?;
+            core.client.batch("RELEASE", &format!("RELEASE SAVEPOINT {name}")).await?;
         } else {
             let undo = format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}");
-            if core.client.batch_execute(&undo).await.is_err() {
+            if core.client.batch("ROLLBACK TO", &undo).await.is_err() {
                 return result; // the first error says why
             }
             core.forgive(unforgiven);

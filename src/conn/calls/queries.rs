@@ -17,6 +17,7 @@ use crate::conn::Client;
 use crate::conn::settle;
 use crate::error::Error;
 use crate::policy::Deadline;
+use crate::telemetry::{Server, Span};
 
 /// What the statements of a lease may take.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +72,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.run(statement, run)).await
+        self.tracked(self.span("query"), self.run(statement, run)).await
     }
 
     /// Runs a statement that returns exactly one row. None, or more than one, is an error.
@@ -86,7 +87,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed_one(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.run(statement, run)).await
+        self.tracked(self.span("query_one"), self.run(statement, run)).await
     }
 
     /// Runs a statement that returns one row or none. More than one is an error.
@@ -101,7 +102,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed_opt(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.run(statement, run)).await
+        self.tracked(self.span("query_opt"), self.run(statement, run)).await
     }
 
     /// Runs a statement and tells how many rows it changed.
@@ -116,7 +117,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.execute_typed(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.run(statement, run)).await
+        self.tracked(self.span("execute"), self.run(statement, run)).await
     }
 
     /// Runs a statement and streams its rows. The query timeout then bounds the wait for each row, and the deadline, if there is one, the
@@ -151,38 +152,38 @@ impl Client {
                 }
             }
         };
-        let (rows, flight) = self.begun(self.run(statement, run)).await?;
+        let (rows, flight) = self.begun(self.span("query_raw"), self.run(statement, run)).await?;
         Ok(RowStream::new(rows, flight, self.terms()))
     }
 
     /// Runs a statement with the types of its parameters, in one message group: nothing is prepared and kept.
     pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
-        self.tracked(self.driver().query_typed(sql, params)).await
+        self.tracked(self.span("query_typed"), self.driver().query_typed(sql, params)).await
     }
 
     /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
     pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
-        self.tracked(self.driver().batch_execute(sql)).await
+        self.batch("batch_execute", sql).await
     }
 
     /// As [`batch_execute`](Self::batch_execute), with the rows, as text.
     pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        self.tracked(self.driver().simple_query(sql)).await
+        self.tracked(self.span("simple_query"), self.driver().simple_query(sql)).await
     }
 
     /// Prepares a statement. It belongs to this connection and is forgotten by it when it is dropped.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, Error> {
-        self.tracked(self.driver().prepare(sql)).await
+        self.tracked(self.span("prepare"), self.driver().prepare(sql)).await
     }
 
     /// Prepares a statement with the types of its parameters, those that are given.
     pub async fn prepare_typed(&self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
-        self.tracked(self.driver().prepare_typed(sql, types)).await
+        self.tracked(self.span("prepare_typed"), self.driver().prepare_typed(sql, types)).await
     }
 
     /// Prepares a statement, or finds it in the connection's cache, as the other methods do with SQL that they are given.
     pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
-        self.tracked(self.conn().statements.prepare(self.driver(), sql)).await
+        self.tracked(self.span("prepare"), self.conn().statements.prepare(self.driver(), sql)).await
     }
 
     /// Begins a `COPY ... FROM STDIN`. A sink dropped before it is finished aborts the copy.
@@ -202,7 +203,7 @@ impl Client {
                 Source::Prepared(statement) => driver.copy_in(statement).await,
             }
         };
-        let (sink, flight) = self.begun(begin).await?;
+        let (sink, flight) = self.begun(self.span("copy_in"), begin).await?;
         Ok(CopyIn::new(sink, flight, self.terms()))
     }
 
@@ -218,18 +219,35 @@ impl Client {
                 Form::Typed(sql, _) => driver.copy_out(sql).await,
             }
         };
-        let (data, flight) = self.begun(self.run(statement, run)).await?;
+        let (data, flight) = self.begun(self.span("copy_out"), self.run(statement, run)).await?;
         Ok(CopyOut::new(data, flight, self.terms()))
     }
 }
 
 impl Client {
+    /// [`batch_execute`](Self::batch_execute) by another name.
+    pub(crate) async fn batch(&self, does: &'static str, sql: &str) -> Result<(), Error> {
+        self.tracked(self.span(does), self.driver().batch_execute(sql)).await
+    }
+
+    /// Of a statement that begins.
+    pub(crate) fn span(&self, does: &'static str) -> Span {
+        let conn = self.conn();
+        conn.handling.tracer.statement(self.terms().operation, does, &conn.server)
+    }
+
+    /// Where it leads.
+    pub(crate) fn server(&self) -> &Server {
+        &self.conn().server
+    }
+
     /// A call from its begin to its answer.
     pub(crate) async fn tracked<T>(
         &self,
+        span: Span,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
-        let (value, flight) = self.begun(work).await?;
+        let (value, flight) = self.begun(span, work).await?;
         flight.answered();
         Ok(value)
     }
@@ -237,17 +255,19 @@ impl Client {
     /// A call from its begin to its first answer: more may come. Whatever `work` sends is stopped if it is not over in time.
     async fn begun<T>(
         &self,
+        span: Span,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<(T, Flight), Error> {
         let limit = self.terms().limit(now());
-        let flight = self.begin(limit).await?;
+        let flight = self.begin(limit, span).await?;
         bounded(limit, flight, work).await
     }
 
     /// Nothing is sent for a call whose time is up.
-    pub(crate) async fn begin(&self, limit: Deadline) -> Result<Flight, Error> {
+    pub(crate) async fn begin(&self, limit: Deadline, span: Span) -> Result<Flight, Error> {
         let link = &self.conn().link;
         if let Some(flight) = Flight::begin_at_once(link, self.terms()) {
+            let flight = flight.under(span);
             return if limit.has_passed(flight.begun()) { Err(flight.not_begun()) } else { Ok(flight) };
         }
         let clean = async {
@@ -258,9 +278,10 @@ impl Client {
         };
         let begun = now();
         match time::timeout_at(limit.instant().into(), clean).await {
-            Ok(flight) => Ok(flight),
+            Ok(flight) => Ok(flight.under(span)),
             Err(_) => {
-                Err(Error::Busy { waited: now().saturating_duration_since(begun), process_id: link.process_id() })
+                let (waited, process_id) = (now().saturating_duration_since(begun), link.process_id());
+                Err(span.with(Error::Busy { waited, process_id }))
             }
         }
     }

@@ -1,0 +1,100 @@
+//! What stands in the place of `traced` without the feature `tracing`: the same names, and nothing behind them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio_postgres::Config;
+
+use super::Observer;
+use crate::error::Error;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Tracer;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Span(());
+
+#[derive(Debug)]
+pub(crate) struct Server;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Fault(());
+
+// No call, no statement and no connection grows by it.
+const _: () = assert!(size_of::<(Tracer, Span, Server, Fault)>() == 0);
+
+impl Tracer {
+    #[inline]
+    pub(crate) fn new(_: &str, _: &Config) -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(crate) fn log(&self) -> Option<Arc<dyn Observer>> {
+        None
+    }
+
+    #[inline]
+    pub(crate) fn call(&self, _: Option<&'static str>, _: &'static str) -> Span {
+        Span(())
+    }
+
+    #[inline]
+    pub(crate) fn statement(&self, _: Option<&'static str>, _: &'static str, _: &Server) -> Span {
+        Span(())
+    }
+
+    #[inline]
+    pub(crate) fn wait<F: Future + Unpin>(&self, wait: F) -> Wait<F> {
+        Wait(wait)
+    }
+}
+
+impl Server {
+    #[inline]
+    pub(crate) fn at(_: &str) -> Self {
+        Self
+    }
+}
+
+impl Span {
+    #[inline]
+    pub(crate) fn scope<F: Future>(&self, work: F) -> F {
+        work
+    }
+
+    #[inline]
+    pub(crate) fn is_at(&self, _: &Server) {}
+
+    #[inline]
+    pub(crate) fn took(&self, _: u32) {}
+
+    #[inline]
+    pub(crate) fn failed(&self, _: Fault) {}
+
+    #[inline]
+    pub(crate) fn with(&self, error: Error) -> Error {
+        error
+    }
+}
+
+impl From<&Error> for Fault {
+    #[inline]
+    fn from(_: &Error) -> Self {
+        Self(())
+    }
+}
+
+#[must_use = "futures do nothing unless awaited"]
+pub(crate) struct Wait<F>(F);
+
+impl<F: Future + Unpin> Future for Wait<F> {
+    type Output = (F::Output, Span);
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|output| (output, Span(())))
+    }
+}
