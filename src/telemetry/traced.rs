@@ -224,3 +224,6 @@ impl<F: Future + Unpin> Future for Wait<'_, F> {
         polled.map(|output| (output, mem::take(&mut this.span)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ mod server;
 mod service;
 mod session;
 mod soak;
+#[cfg(feature = "tracing")]
+mod spans;
 mod statements;
 mod support;
 mod throwaway;
