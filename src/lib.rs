@@ -17,6 +17,15 @@
 //! None is on by default. `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`;
 //! [`PoolBuilder::build_tls`] takes any other without them.
 //!
+//! `tracing` tells the `tracing` crate what the pool does:
+//!
+//! - each [`Event`] is a line under the target `failfast`, at INFO, WARN or ERROR, with the field `pool`;
+//! - each operation is a span under the target `failfast::spans`, at INFO, with OpenTelemetry's attributes for databases: `call` is a call on the pool as a
+//!   whole, with all its attempts; `statement` is one statement, or the BEGIN or COMMIT of a transaction; `acquire` is a wait for a connection, if
+//!   there is one. [`Call::name`] names the `call`.
+//!
+//! No span and no line holds SQL, a parameter or a password. `failfast=warn` as a filter keeps the lines that matter and does without spans.
+//!
 //! Two are for services that use these crates already:
 //!
 //! - `failsafe`: `PoolBuilder::breaker_with` runs a pool on any `failsafe::StateMachine`; `breaker::RollingWindow` is our window as a policy for one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use failfast::tokio_postgres::Config;
 use failfast::{Credentials, Error, Pool, RetryConfig, Transaction};
+use futures_util::StreamExt;
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -176,6 +177,17 @@ async fn every_end_of_a_call_ends_its_spans() {
     assert_eq!(notes.last().get("error.type"), Some("closed"));
 }
 
+#[tokio::test]
+async fn the_span_of_a_stream_ends_with_it() {
+    let (pool, notes) = (pool("span_of_stream").await, Notes::begin());
+    let rows = pool.query_raw("SELECT * FROM generate_series(1, 3)", Vec::<i32>::new()).await.unwrap();
+    assert_eq!(notes.names(), ["call query_raw", "  statement query_raw"]);
+    let has_ended = || notes.spans().iter().map(|span| span.is_over).collect::<Vec<_>>();
+    assert_eq!(has_ended(), [true, false]);
+    assert_eq!(rows.count().await, 3);
+    assert_eq!(has_ended(), [true, true]);
+}
+
 const CANARY: &str = "canary-93ab";
 
 /// Everything that is wrong is said by a value.
@@ -192,7 +204,7 @@ async fn no_value_no_statement_and_no_password_is_told() {
         pool.simple_query(sql).await.unwrap_err();
         pool.call().uncached().execute(sql, &[]).await.unwrap_err();
         pool.transaction(|tx| async move { tx.batch_execute(sql).await }).await.unwrap_err();
-        pool.call().run(|client| async move { client.prepare(sql).await }).await.unwrap_err();
+        _ = pool.call().run(|client| async move { client.prepare(sql).await }).await;
     }
     let mut config: Config = Server::shared().await.config();
     config.password(CANARY);
