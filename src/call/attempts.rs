@@ -56,14 +56,13 @@ impl Seen {
     }
 
     /// The error, if what it stands for may have been applied.
-    fn doubt<E>(self, error: E) -> Option<(E, Self)> {
-        self.is_doubtful().then_some((error, self))
+    fn doubt<E>(self, error: E) -> Option<E> {
+        self.is_doubtful().then_some(error)
     }
 
     /// Of the last error and an earlier one, the one that says what has become of the whole call: a refusal says nothing of what was sent before.
-    fn last_word<E>(self, error: E, doubt: Option<(E, Self)>) -> (E, Self) {
-        let last = (error, self);
-        if self.is_doubtful() { last } else { doubt.unwrap_or(last) }
+    fn last_word<E>(self, error: E, doubt: Option<E>) -> E {
+        if self.is_doubtful() { error } else { doubt.unwrap_or(error) }
     }
 
     /// What an error of ours says, beside the error.
@@ -126,6 +125,12 @@ impl<'a> Attempts<'a> {
     }
 }
 
+/// Tells where the work is done. By value: a future would keep the room of a client that it has lent.
+pub(super) fn located(client: Client, span: &Span) -> Client {
+    span.is_at(client.server());
+    client
+}
+
 impl<'a> Call<'a> {
     /// Of the call as a whole.
     pub(super) fn span(&self, does: &'static str) -> Span {
@@ -137,7 +142,7 @@ impl<'a> Call<'a> {
     where
         Fut: Future<Output = Result<T, (E, Seen)>>,
     {
-        let (mut attempts, mut doubt) = (Attempts::of(self), None);
+        let (mut attempts, mut doubt, mut fault) = (Attempts::of(self), None, Fault::default());
         loop {
             let (error, seen) = match span.scope(attempt(attempts.next(), span.clone())).await {
                 Ok(value) => {
@@ -147,11 +152,13 @@ impl<'a> Call<'a> {
                 }
                 Err(failed) => failed,
             };
+            if seen.is_doubtful() || doubt.is_none() {
+                fault = seen.fault;
+            }
             if !attempts.go_on(seen).await {
-                let (error, seen) = seen.last_word(error, doubt);
                 span.took(attempts.made);
-                span.failed(seen.fault);
-                return Err(error);
+                span.failed(fault);
+                return Err(seen.last_word(error, doubt));
             }
             doubt = seen.doubt(error).or(doubt);
         }
@@ -165,10 +172,7 @@ impl<'a> Call<'a> {
         let work = &work;
         let attempt = |call: Call<'a>, span: Span| async move {
             let result = match call.get().await {
-                Ok(client) => {
-                    span.is_at(client.server());
-                    work(client).await
-                }
+                Ok(client) => work(located(client, &span)).await,
                 Err(error) => Err(error),
             };
             result.map_err(Seen::in_error)

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::Call;
-use super::attempts::Seen;
+use super::attempts::{Seen, located};
 use crate::conn::Transaction;
 use crate::error::Error;
 use crate::telemetry::{Fault, Span};
@@ -72,8 +72,7 @@ impl Call<'_> {
         E: From<Error>,
     {
         let begun = async {
-            let client = self.get().await?;
-            span.is_at(client.server());
+            let client = located(self.get().await?, &span);
             client.transaction_with(self.options).await
         };
         let transaction = begun.await.map_err(Seen::in_error)?;
