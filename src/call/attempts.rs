@@ -132,8 +132,8 @@ pub(super) fn located(client: Client, span: &Span) -> Client {
 }
 
 impl<'a> Call<'a> {
-    /// Of the call as a whole.
-    pub(super) fn span(&self, does: &'static str) -> Span {
+    /// Of the call as a whole. By value, for the same reason.
+    pub(super) fn span(self, does: &'static str) -> Span {
         self.shared.tracer.call(self.operation, does)
     }
 
