@@ -16,7 +16,8 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
 use crate::call::{Shared, now};
 use crate::conn::{
-    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Listeners, Reset, Roster, ServerTimeouts, Socket, Witness,
+    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Listeners, Reset, Roster, ServerTimeouts, Socket,
+    Witness,
 };
 use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
