@@ -156,19 +156,16 @@ impl Forecast {
     }
 
     /// How long a caller behind `ahead` others would wait, with so many connections at work. `None` as long as nobody knows.
-    pub(crate) fn wait(&mut self, now: Instant, ahead: usize, connections: usize) -> Option<Duration> {
-        let gap = self.gap_seconds(now, connections)?;
+    /// In seconds: who asks while all fight for the lock is not kept by conversions.
+    pub(crate) fn wait(&mut self, now: Instant, ahead: usize, connections: usize) -> Option<f64> {
+        let gap = self.gap(now, connections)?;
         let since = now.saturating_duration_since(self.progress).as_secs_f64();
         let wait = gap * (ahead + 1) as f64 - since.min(gap);
-        Some(Duration::from_secs_f64(if since > gap * STALLED { wait.max(since) } else { wait }))
+        Some(if since > gap * STALLED { wait.max(since) } else { wait })
     }
 
-    /// The mean time from one release to the next. `None` as long as nobody knows.
-    pub(crate) fn gap(&mut self, now: Instant, connections: usize) -> Option<Duration> {
-        self.gap_seconds(now, connections).map(Duration::from_secs_f64)
-    }
-
-    fn gap_seconds(&mut self, now: Instant, connections: usize) -> Option<f64> {
+    /// The mean time from one release to the next, in seconds. `None` as long as nobody knows.
+    pub(crate) fn gap(&mut self, now: Instant, connections: usize) -> Option<f64> {
         self.count(now);
         self.age(now);
         let hold = match (self.short.hold(), self.long.hold()) {
@@ -178,22 +175,24 @@ impl Forecast {
         Some(hold / connections.max(1) as f64)
     }
 
-    /// Whether more is asked of the pool than it can do, for longer than callers can wait. The next one would wait for `wait`; `filled`
+    /// Whether more is asked of the pool than it can do, for longer than callers can wait. The next one would wait for `wait`, in seconds; `filled`
     /// is the share of the queue that is taken.
-    pub(crate) fn is_overloaded(&mut self, now: Instant, wait: Duration, filled: f64) -> bool {
+    pub(crate) fn is_overloaded(&mut self, now: Instant, wait: f64, filled: f64) -> bool {
         self.queue.overloaded = self.will_be_overloaded(now, wait, filled);
         self.queue.overloaded
     }
 
     /// [`is_overloaded`](Self::is_overloaded), for one who comes later, as far as one can tell now.
-    pub(crate) fn will_be_overloaded(&self, then: Instant, wait: Duration, filled: f64) -> bool {
-        let grows = self.queue.arrivals > SURPLUS * self.long.releases;
+    pub(crate) fn will_be_overloaded(&self, then: Instant, wait: f64, filled: f64) -> bool {
+        if self.queue.arrivals <= SURPLUS * self.long.releases {
+            return false;
+        }
         let stands = self
             .queue
             .standing_since
             .is_some_and(|since| then.saturating_duration_since(since).as_secs_f64() >= self.room * STANDS);
-        let is_deep = wait.as_secs_f64().max(filled * self.room) >= self.room * DEEP;
-        grows && (self.queue.overloaded || (stands && is_deep))
+        let is_deep = wait.max(filled * self.room) >= self.room * DEEP;
+        self.queue.overloaded || (stands && is_deep)
     }
 
     /// The room that callers have, on average.

@@ -12,8 +12,8 @@ fn work(forecast: &mut Forecast, mut now: Instant, count: u32, gap: Duration, co
     now
 }
 
-fn near(actual: Option<Duration>, expected: Duration) {
-    let actual = actual.expect("an estimate");
+fn near(actual: Option<f64>, expected: Duration) {
+    let actual = actual.map(Duration::from_secs_f64).expect("an estimate");
     let off = actual.as_secs_f64() / expected.as_secs_f64();
     assert!((0.95..1.05).contains(&off), "{actual:?} instead of {expected:?}");
 }
@@ -44,7 +44,7 @@ fn a_slowdown_is_believed_when_it_lasts() {
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = work(&mut forecast, now, 1_000, MS, 20);
     let soon = work(&mut forecast, now, 10, 9 * MS, 20);
-    let forgiving = forecast.wait(soon, 0, 20).expect("an estimate");
+    let forgiving = forecast.wait(soon, 0, 20).map(Duration::from_secs_f64).expect("an estimate");
     assert!(forgiving < 3 * MS, "{forgiving:?}");
     let later = work(&mut forecast, soon, 1_000, 9 * MS, 20);
     near(forecast.wait(later, 0, 20), 9 * MS);
@@ -114,9 +114,12 @@ fn an_overload_is_a_deep_queue_that_stands_and_grows() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = queue(&mut forecast, now, 499 * MS, 2);
-    assert!(!forecast.is_overloaded(now, DEEP_WAIT, 0.0), "it has not stood for twice as long as callers have");
-    assert!(!forecast.is_overloaded(now + MS, DEEP_WAIT - MS, 0.4), "it is not deep");
-    assert!(forecast.is_overloaded(now + MS, DEEP_WAIT, 0.0));
+    assert!(
+        !forecast.is_overloaded(now, DEEP_WAIT.as_secs_f64(), 0.0),
+        "it has not stood for twice as long as callers have"
+    );
+    assert!(!forecast.is_overloaded(now + MS, (DEEP_WAIT - MS).as_secs_f64(), 0.4), "it is not deep");
+    assert!(forecast.is_overloaded(now + MS, DEEP_WAIT.as_secs_f64(), 0.0));
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn a_queue_that_only_stands_is_none() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = queue(&mut forecast, now, 2_000 * MS, 10);
-    assert!(!forecast.is_overloaded(now, DEEP_WAIT, 0.0));
+    assert!(!forecast.is_overloaded(now, DEEP_WAIT.as_secs_f64(), 0.0));
 }
 
 #[test]
@@ -133,9 +136,9 @@ fn a_surplus_is_no_overload_before_it_has_lasted() {
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = queue(&mut forecast, now, 2_000 * MS, 2_001);
     let soon = queue(&mut forecast, now, 500 * MS, 5);
-    assert!(!forecast.is_overloaded(soon, DEEP_WAIT, 0.0));
+    assert!(!forecast.is_overloaded(soon, DEEP_WAIT.as_secs_f64(), 0.0));
     let later = queue(&mut forecast, soon, 1_000 * MS, 5);
-    assert!(forecast.is_overloaded(later, DEEP_WAIT, 0.0));
+    assert!(forecast.is_overloaded(later, DEEP_WAIT.as_secs_f64(), 0.0));
 }
 
 #[test]
@@ -143,11 +146,11 @@ fn an_overload_ends_when_nobody_has_waited_for_a_while_and_not_at_one_empty_mome
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = queue(&mut forecast, now, 500 * MS, 2);
-    assert!(forecast.is_overloaded(now, DEEP_WAIT, 0.0));
+    assert!(forecast.is_overloaded(now, DEEP_WAIT.as_secs_f64(), 0.0));
     forecast.on_queue_ends(now);
     forecast.on_queue_begins(now + 99 * MS);
-    assert!(forecast.is_overloaded(now + 99 * MS, MS, 0.0));
+    assert!(forecast.is_overloaded(now + 99 * MS, MS.as_secs_f64(), 0.0));
     forecast.on_queue_ends(now + 99 * MS);
     forecast.on_queue_begins(now + 199 * MS);
-    assert!(!forecast.is_overloaded(now + 199 * MS, MS, 0.0));
+    assert!(!forecast.is_overloaded(now + 199 * MS, MS.as_secs_f64(), 0.0));
 }

@@ -19,15 +19,18 @@ impl<C, W> Core<C, W> {
             }
             return Err(Refused::QueueFull(self.retry_after(now, waiting + 1 - longest, Duration::ZERO)));
         };
-        let too_long = wait.saturating_sub(patience.room(now, || self.forecast.typical_hold()));
-        let enough = longest.min((self.connections() / 2).max(1));
+        let room = patience.room(now, || self.forecast.typical_hold());
         let filled = waiting as f64 / longest as f64;
+        let enough = longest.min((self.connections() / 2).max(1));
         let most = if self.forecast.is_overloaded(now, wait, filled) { enough } else { longest };
-        if waiting < most && too_long.is_zero() {
+        if waiting < most && wait <= room.as_secs_f64() {
             return Ok(());
         }
+        let wait = Duration::from_secs_f64(wait);
+        let too_long = wait.saturating_sub(room);
         let mut retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), too_long);
-        if self.forecast.will_be_overloaded(now + retry_after, wait.saturating_sub(retry_after), filled) {
+        let left = wait.saturating_sub(retry_after);
+        if self.forecast.will_be_overloaded(now + retry_after, left.as_secs_f64(), filled) {
             retry_after = self.retry_after(now, (waiting + 1).saturating_sub(enough), too_long);
         }
         Err(if waiting >= longest {
@@ -43,14 +46,15 @@ impl<C, W> Core<C, W> {
     pub(super) fn retry_after(&mut self, now: Instant, served: usize, too_long: Duration) -> Duration {
         let connections = self.in_use;
         let (wait, gap) = (self.forecast.wait(now, served, connections), self.forecast.gap(now, connections));
-        wait.zip(gap).map_or_else(|| self.forecast.room(), |(wait, gap)| wait.max(too_long + gap))
+        let of = Duration::from_secs_f64;
+        wait.zip(gap).map_or_else(|| self.forecast.room(), |(wait, gap)| of(wait).max(too_long + of(gap)))
     }
 
-    /// How long a newcomer would wait. `None` as long as nobody knows.
-    pub(super) fn expected_wait(&mut self, now: Instant) -> Option<Duration> {
+    /// How long a newcomer would wait, in seconds. `None` as long as nobody knows.
+    pub(super) fn expected_wait(&mut self, now: Instant) -> Option<f64> {
         let (waiting, connections) = (self.queue.len(), self.connections());
         if self.is_growing() {
-            self.forecast.gap(now, connections).map(|gap| gap.mul_f64((waiting + 1) as f64))
+            self.forecast.gap(now, connections).map(|gap| gap * (waiting + 1) as f64)
         } else {
             self.forecast.wait(now, waiting, connections)
         }
