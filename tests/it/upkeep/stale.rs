@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::RwLock;
 use tokio::time::sleep;
 
-use super::LONG;
+use super::{LONG, shared};
 use crate::support::{eventually, pgbouncer::PgBouncer, server::Server};
 
 /// The pool is as it was so long after the server is back.
@@ -62,6 +62,21 @@ async fn what_the_server_said_is_read_before_anything_is_written() {
         client.query_one("SELECT 1", &[]).await.unwrap();
     }
     assert_eq!(server.scalar("SELECT count(*) FROM unread").await, ROUNDS.to_string());
+}
+
+/// Nobody asks, and the others are kept: one session that ends is no server that shuts down.
+#[tokio::test]
+async fn one_session_that_ends_is_noticed_alone() {
+    let server = Server::shared().await;
+    let pool = shared("one_of_three").await.max_size(3).build().unwrap();
+    pool.warm_up(3, LONG).await.unwrap();
+    let pids =
+        "SELECT string_agg(pid::text, ',' ORDER BY pid) FROM pg_stat_activity WHERE application_name = 'one_of_three'";
+    let before = server.scalar(pids).await;
+    let (first, others) = before.split_once(',').unwrap();
+    server.execute(&format!("SELECT pg_terminate_backend({first})")).await;
+    eventually("it is noticed", LONG, async || pool.status().idle == 2).await;
+    assert_eq!(server.scalar(pids).await, others);
 }
 
 /// Callers that come one after the other. While the gate is held, none has anything under way.
