@@ -75,7 +75,8 @@ async fn one_session_that_ends_is_noticed_alone() {
     let before = server.scalar(pids).await;
     let (first, others) = before.split_once(',').unwrap();
     server.execute(&format!("SELECT pg_terminate_backend({first})")).await;
-    eventually("it is noticed", LONG, async || pool.status().idle == 2).await;
+    let is_noticed = async || pool.status().idle == 2 && pool.status().in_use == 0;
+    eventually("it is noticed", LONG, is_noticed).await;
     assert_eq!(server.scalar(pids).await, others);
 }
 
