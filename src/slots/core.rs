@@ -407,11 +407,13 @@ impl<C, W> Core<C, W> {
         Some(Held { conn, since: Some(now), birth, is_unproven: false, is_expired: self.is_old(birth) })
     }
 
-    /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle.
+    /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle. What is being drained keeps none: it
+    /// would close each as soon as it is there, and dial the next.
     fn missing(&self) -> usize {
         let (idle, in_use) = (self.idle.len(), self.in_use);
         let wished = self.wanted.saturating_sub(idle + in_use);
-        self.queue.len().max(wished).max(self.limits.ages.min_idle.saturating_sub(idle + self.settling))
+        let kept = if self.phase == Phase::Open { self.limits.ages.min_idle } else { 0 };
+        self.queue.len().max(wished).max(kept.saturating_sub(idle + self.settling))
     }
 
     /// Whether a connection that is placed now is one too many, or too old.

@@ -12,6 +12,7 @@ use crate::policy::{Deadline, Shedding};
 
 mod dead;
 mod deadlines;
+mod kept;
 mod runtimes;
 mod threads;
 

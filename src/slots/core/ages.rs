@@ -68,7 +68,9 @@ impl<C, W> Core<C, W> {
 
     /// A connection begins its life.
     pub(super) fn birth(&mut self, generation: u32) -> Birth {
-        let expires = self.limits.ages.lifetimes.next().map_or(NEVER, |life| self.moment.saturating_add(moments(life)));
+        // A moment at least: one that is too old when it is made would only be dialed anew.
+        let expiry = |life| self.moment.saturating_add(moments(life).max(1));
+        let expires = self.limits.ages.lifetimes.next().map_or(NEVER, expiry);
         Birth { generation, expires }
     }
 

@@ -1,0 +1,115 @@
+//! Connections kept idle, and checked.
+
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::policy::Lifetimes;
+
+fn keeping(max_size: usize, min_idle: usize, longest: Option<Duration>) -> Limits {
+    let ages = Ages {
+        min_idle,
+        lifetimes: Lifetimes::new(longest, 0.0),
+        check_after: Some(Duration::from_millis(100)),
+        ..Ages::default()
+    };
+    Limits { max_size, ages, ..limits() }
+}
+
+/// What the keeper does, for so long.
+async fn rounds(slots: &TestSlots, count: usize) {
+    for _ in 0..count {
+        slots.sweep();
+        slots.reap();
+        slots.dial_what_is_wanted();
+        time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_drained_keeps_nothing_ready() {
+    let ms = Duration::from_millis(1);
+    let (slots, world) = slots(keeping(4, 2, None), &[Outcome::After(ms); 4000]);
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(slots.acquire(now(), within(1_000)).await.unwrap());
+    }
+    let draining = tokio::spawn({
+        let slots = Arc::clone(&slots);
+        async move { slots.drain(Deadline::after(now(), Duration::from_secs(1))).await }
+    });
+    settle().await;
+    let before = world.dials.load(SeqCst);
+    leases.truncate(1);
+    assert_eq!(draining.await.unwrap(), 1);
+    assert_eq!(world.dials.load(SeqCst) - before, 0, "dials while draining");
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_lives_are_no_storm() {
+    let ms = Duration::from_millis(1);
+    let (slots, world) = slots(keeping(4, 2, Some(ms)), &[Outcome::After(ms); 10_000]);
+    rounds(&slots, 4).await;
+    let dials = world.dials.load(SeqCst);
+    assert!(dials <= 40, "{dials} dials in 1 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_than_are_kept_is_no_storm() {
+    let ms = Duration::from_millis(1);
+    let (slots, world) = slots(keeping(8, 8, None), &[Outcome::After(ms); 1_000]);
+    rounds(&slots, 4).await;
+    assert_eq!(slots.counts().idle, 8);
+    slots.resize(3);
+    rounds(&slots, 40).await;
+    assert_eq!((world.dials.load(SeqCst), slots.counts().idle), (8, 3));
+    slots.resize(8);
+    rounds(&slots, 4).await;
+    assert_eq!((world.dials.load(SeqCst), slots.counts().idle), (13, 8));
+}
+
+/// At any moment, and whatever happens to the pool meanwhile.
+#[test]
+fn checks_that_are_dropped_leave_the_slots_as_they_were() {
+    for what in 0..6 {
+        for polled in [false, true] {
+            let (slots, world) = slots(keeping(8, 0, None), &[]);
+            let runtime = Runtime::new().unwrap();
+            let checks = runtime.block_on(async {
+                let mut leases = Vec::new();
+                for _ in 0..8 {
+                    leases.push(slots.acquire(now(), within(1_000)).await.unwrap());
+                }
+                drop(leases);
+                time::sleep(Duration::from_millis(250)).await;
+                slots.reap();
+                let checks = slots.begin_checks();
+                assert_eq!((checks.len(), slots.counts().settling), (4, 4));
+                match what {
+                    0 => slots.close(),
+                    1 => slots.flush(),
+                    2 => drop(slots.resize(1)),
+                    3 => drop(slots.drain(Deadline::after(now(), Duration::ZERO)).await),
+                    4 => world.cut.store(100, SeqCst),
+                    _ => {}
+                }
+                checks
+            });
+            if polled {
+                for check in checks {
+                    runtime.spawn(check.run(Duration::from_secs(1)));
+                }
+                drop(runtime);
+            } else {
+                drop(runtime);
+                drop(checks);
+            }
+            let counts = slots.counts();
+            assert_eq!(
+                (counts.in_use, counts.settling, counts.closing, counts.dialing),
+                (0, 0, 0, 0),
+                "{what} {polled} {counts:?}"
+            );
+            assert_eq!(world.open.load(SeqCst), counts.idle, "{what} {polled}");
+        }
+    }
+}
