@@ -186,6 +186,10 @@ impl Connection for Box<Conn> {
         self.link.board.rests();
     }
 
+    fn was_left(&self) {
+        self.link.board.left();
+    }
+
     async fn settle(&mut self) -> bool {
         settle::settle(self).await
     }

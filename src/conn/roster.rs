@@ -90,6 +90,11 @@ impl Board {
         }
     }
 
+    /// Upkeep has it, or it is being closed: nobody holds it.
+    pub(super) fn left(&self) {
+        self.purpose.store(None);
+    }
+
     /// It is idle.
     pub(super) fn rests(&self) {
         self.rested.store(self.roster.round.load(Relaxed), Relaxed);

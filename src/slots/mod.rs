@@ -58,6 +58,9 @@ pub(crate) trait Connection: Send + Sized + 'static {
     /// It was seen to be idle.
     fn rests(&self);
 
+    /// From now on upkeep has it, not whoever took it last.
+    fn was_left(&self);
+
     /// Cleans up after a lease. Tells whether the next caller may have it. Bounded in time by itself.
     fn settle(&mut self) -> impl Future<Output = bool> + Send;
 

@@ -25,6 +25,7 @@ impl<D: Dial> Slots<D> {
     /// closed, and so are the other idle ones: they are as old.
     pub(crate) async fn look(self: &Arc<Self>, within: Duration) -> Look {
         if let Some(lease) = self.try_acquire() {
+            lease.was_left();
             let answers = time::timeout(within, lease.ping()).await == Ok(true);
             if answers {
                 return Look::Answers;

@@ -47,6 +47,7 @@ impl<D: Dial> Slots<D> {
     /// Those of the idle connections that are to be checked now. Meanwhile nobody gets them.
     pub(crate) fn begin_checks(self: &Arc<Self>) -> Vec<Checking<D>> {
         let checks = self.lock().core.begin_checks(now());
+        checks.iter().for_each(|check| check.held.conn.was_left());
         checks.into_iter().map(|check| Checking { check: Some(check), slots: Arc::clone(self) }).collect()
     }
 }

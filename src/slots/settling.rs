@@ -14,6 +14,7 @@ impl<D: Dial> Slots<D> {
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         let Some(runtime) = runtime else { return self.retire(held) };
         self.lock().core.settle();
+        held.conn.was_left();
         let settling = Settling { held: Some(held), slots: Arc::clone(self) };
         runtime.spawn(settling.run());
     }

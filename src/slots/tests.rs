@@ -66,6 +66,8 @@ impl Connection for FakeConn {
 
     fn rests(&self) {}
 
+    fn was_left(&self) {}
+
     async fn settle(&mut self) -> bool {
         true
     }

@@ -257,3 +257,26 @@ async fn what_rests_is_no_leak_even_while_it_is_checked_or_closed() {
     eventually("all are gone", LONG, async || pool.status().idle + pool.status().closing == 0).await;
     assert_eq!(log.count("leaked?"), 0, "{:?}", log.lines());
 }
+
+/// It is upkeep that has it, and it was given back long ago.
+#[tokio::test]
+async fn a_connection_that_does_not_answer_upkeep_is_no_leak() {
+    let server = Server::shared().await;
+    for is_asked in [false, true] {
+        let proxy = Proxy::start(server.addr()).await;
+        let log = Log::default();
+        let builder = Pool::builder(server.config_at(proxy.addr())).name("no_leak").max_size(2);
+        let builder = builder.leak_detection_threshold(Duration::from_secs(1)).unready_after(Duration::from_secs(3));
+        let pool = log.observes(builder.health_check_after(Duration::from_secs(if is_asked { 3_600 } else { 2 })));
+        let pool = pool.build().unwrap();
+        pool.query_one("SELECT 1", &[]).await.unwrap();
+        if is_asked {
+            eventually("ready", LONG, async || pool.ready().is_ok()).await;
+        }
+        sleep(Duration::from_millis(1_500)).await;
+        proxy.stall_existing();
+        eventually("it is found silent", LONG, async || pool.status().idle == 0).await;
+        eventually("and closed", LONG, async || pool.status().settling + pool.status().closing == 0).await;
+        assert_eq!(log.count("leaked?"), 0, "{:?}", log.lines());
+    }
+}
