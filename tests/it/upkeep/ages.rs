@@ -48,6 +48,29 @@ async fn silent_connections_are_found_together_before_anybody_asks() {
     answer.expect("a new connection");
 }
 
+/// Of the server that says nothing.
+#[tokio::test]
+async fn silent_connections_do_not_open_the_circuit() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let builder = Pool::builder(server.config_at(proxy.addr())).name("forgotten").max_size(24).max_connecting(24);
+    let pool = builder.health_check_after(Duration::from_secs(3)).build().unwrap();
+    let mut held = Vec::new();
+    for _ in 0..24 {
+        held.push(pool.get_timeout(LONG).await.unwrap());
+    }
+    // Of different ages, so that they are not given up together.
+    for client in held {
+        drop(client);
+        sleep(Duration::from_millis(110)).await;
+    }
+    proxy.stall_existing();
+    let is_over = async || pool.status().idle == 0 && pool.status().settling == 0;
+    eventually("all are given up", LONG, is_over).await;
+    assert_eq!(pool.breaker().snapshot().history.len(), 0);
+    pool.query_one("SELECT 1", &[]).await.expect("the server is well");
+}
+
 #[tokio::test]
 async fn healthy_connections_stay() {
     let pool = shared("healthy").await.max_size(3).health_check_after(Duration::from_millis(100)).build().unwrap();
