@@ -51,6 +51,8 @@ fn because(error: &Option<String>) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     until: Option<Instant>,
+    /// Looks may be dials, and those are not to hail on a server that is down.
+    next: Option<Instant>,
     look: Option<JoinHandle<()>>,
 }
 
@@ -77,10 +79,12 @@ impl Keeper {
         }
         let silence = self.reports.last_success(now.into_std());
         let is_known = silence.is_some_and(|silence| silence < self.unready_after / 3);
-        let is_looking = asked.look.as_ref().is_some_and(|look| !look.is_finished());
+        let is_looking =
+            asked.look.as_ref().is_some_and(|look| !look.is_finished()) || asked.next.is_some_and(|next| now < next);
         if is_known || is_looking || asked.until.is_none_or(|until| until < now) {
             return;
         }
+        asked.next = Some(now + PACE.min(self.unready_after / 3));
         let (slots, witness) = (Arc::clone(slots), Arc::clone(witness));
         asked.look = Some(tokio::spawn(async move {
             // A dial tells by itself how it ends.

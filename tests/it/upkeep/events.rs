@@ -280,3 +280,17 @@ async fn a_connection_that_does_not_answer_upkeep_is_no_leak() {
         assert_eq!(log.count("leaked?"), 0, "{:?}", log.lines());
     }
 }
+
+#[tokio::test]
+async fn who_asks_whether_it_is_ready_makes_few_dials() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let (host, port) = (proxy.addr().ip(), proxy.addr().port());
+    let config = server.config_with(&format!("host={host} port={port} user=nobody password=wrong"));
+    let pool = Pool::builder(config).name("not_ready").max_size(2).build().unwrap();
+    for _ in 0..30 {
+        assert!(matches!(pool.ready(), Err(NotReady::Starting { .. })));
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!((1..=4).contains(&proxy.accepted()), "{} in 3 s", proxy.accepted());
+}
