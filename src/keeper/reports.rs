@@ -210,13 +210,21 @@ impl Reports {
             seen.unsettled = Some(now);
             made.push(Box::new(move |_| EventKind::SettleFailed { count }));
         }
-        let sign = if error.is_some() { Sign::Yes } else { Sign::No };
+        // If nobody has dialed since, nobody knows whether it is still so.
+        let sign = match &error {
+            None => Sign::No,
+            Some(_) if seen.connecting.is_told() && heard.failed_dials == 0 => Sign::Near,
+            Some(_) => Sign::Yes,
+        };
         match (seen.connecting.look(now, sign), error) {
             (Some(Told::Lasts(lasting)), Some(error)) => {
                 let count = std::mem::take(&mut heard.failed_dials);
                 made.push(Box::new(move |_| EventKind::ConnectFailed { error, count, lasting }));
             }
-            (Some(Told::Ended(lasted)), _) => made.push(Box::new(move |_| EventKind::ConnectRecovered { lasted })),
+            (Some(Told::Ended(lasted)), _) => {
+                heard.failed_dials = 0;
+                made.push(Box::new(move |_| EventKind::ConnectRecovered { lasted }));
+            }
             _ => {}
         }
         let sign = if seen.opened.is_some() { Sign::Yes } else { Sign::No };
@@ -309,4 +317,60 @@ fn of_finding(finding: Finding) -> Made {
             Finding::SheddingEnded { refused, lasted } => EventKind::SheddingEnded { status, refused, lasted },
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::Dial as _;
+    use crate::telemetry::Observers;
+
+    /// What is told of dials, and how many had failed.
+    fn told(made: Vec<Made>, status: &Status) -> Vec<Option<u64>> {
+        let count = |kind| match kind {
+            EventKind::ConnectFailed { count, .. } => Some(count),
+            _ => None,
+        };
+        made.into_iter().map(|make| count(make(status))).collect()
+    }
+
+    #[test]
+    fn dials_that_fail_are_counted_in_one_outage_and_told_again_only_if_more_have() {
+        let begun = Instant::now();
+        let thresholds = Thresholds { leak: None, long_running: 1, long: REPEAT, slow_acquire: REPEAT };
+        let telemetry = Arc::new(Telemetry::new("orders".into(), Observers::default()));
+        let reports = Reports::new(telemetry, Arc::new(Roster::new(false)), thresholds, begun);
+        let status = Status {
+            name: "orders".into(),
+            max_size: 1,
+            in_use: 0,
+            settling: 0,
+            idle: 0,
+            dialing: 0,
+            closing: 0,
+            waiting: 0,
+            max_waiting: 0,
+            closed: false,
+            breaker: State::Closed,
+            demand: None,
+            predicted_wait: None,
+            time_to_exhaustion: None,
+            last_connect_error: None,
+            last_success: None,
+        };
+        let look = |seconds, failed: u64, is_failing: bool| {
+            (0..failed).for_each(|_| reports.hear(&News::DialFailed));
+            let error = is_failing.then(Dialer::abandoned);
+            let mut made = Vec::new();
+            let now = begun + Duration::from_secs(seconds);
+            reports.heard(&mut reports.seen.lock(), now, error, &mut made);
+            told(made, &status)
+        };
+        assert_eq!(look(0, 1, true), [Some(1)]);
+        assert_eq!(look(40, 0, true), [], "nobody has dialed since");
+        assert_eq!(look(41, 3, true), [Some(3)]);
+        assert_eq!(look(50, 20, true), []);
+        assert_eq!(look(60, 0, false), [None], "it is over");
+        assert_eq!(look(100, 1, true), [Some(1)], "of this outage");
+    }
 }
