@@ -20,6 +20,8 @@ use super::wire::{Listener, Wire};
 
 /// After so long a rest, what the server may have said meanwhile is looked for before anything is written.
 const REST: Duration = Duration::from_millis(1);
+/// What Terminate begins with. Nothing is lost with it, and whoever says it reads no more.
+const GOODBYE: u8 = b'X';
 /// More than a runtime makes polls between two looks at its sockets.
 const MOST_LOOKS: u8 = 200;
 
@@ -36,7 +38,7 @@ pub(crate) struct Stream {
 enum Rest {
     Busy,
     Since(Instant),
-    /// It is over, as soon as nothing is found unread; or after so many looks, for a driver that says goodbye reads no more.
+    /// It is over, as soon as nothing is found unread; or after so many looks, for a driver that says goodbye after its last requests reads no more.
     Ending(u8),
 }
 
@@ -120,7 +122,8 @@ impl AsyncRead for Stream {
             Poll::Ready(_) => self.listener.has_read(&buf.filled()[known..]),
             Poll::Pending => {
                 self.listener.found_nothing_to_read();
-                if matches!(self.rest, Rest::Busy) && self.listener.wire().is_quiet() {
+                // Who starts up reads only after it has written.
+                if matches!(self.rest, Rest::Busy) && self.listener.is_started() && self.listener.wire().is_quiet() {
                     self.rest = Rest::Since(now());
                 }
             }
@@ -132,7 +135,7 @@ impl AsyncRead for Stream {
 /// Not vectored: the driver writes from one buffer.
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.holds_back(cx) {
+        if buf.first() != Some(&GOODBYE) && self.holds_back(cx) {
             self.listener.holds_back();
             return Poll::Pending;
         }
@@ -156,5 +159,60 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.listener.will_flush()?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A stream on which there was nothing to read, and then a rest; and the other end.
+    async fn rested(is_started: bool) -> (Stream, tokio::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = Socket::tcp(listener.local_addr().unwrap(), &Config::new()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut stream = Stream::plain(socket);
+        let ready = b"Z\0\0\0\x05I";
+        if is_started {
+            server.write_all(ready).await.unwrap();
+        }
+        let (mut buf, mut read) = ([0; 64], 0);
+        let all = if is_started { ready.len() } else { 0 };
+        poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut buf);
+            while let Poll::Ready(result) = Pin::new(&mut stream).poll_read(cx, &mut buf) {
+                result.unwrap();
+            }
+            read += buf.filled().len();
+            if read == all { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        sleep(2 * REST).await;
+        (stream, server)
+    }
+
+    async fn writes_at_once(stream: &mut Stream, message: &[u8]) -> bool {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_write(cx, message).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_a_look_and_a_goodbye_does_not() {
+        let (mut stream, _server) = rested(true).await;
+        assert!(writes_at_once(&mut stream, b"X\0\0\0\x04").await);
+        let (mut stream, _server) = rested(true).await;
+        assert!(!writes_at_once(&mut stream, b"S\0\0\0\x04").await);
+    }
+
+    /// The driver does not read while it writes there: a look would never come.
+    #[tokio::test]
+    async fn nothing_is_held_back_at_start_up() {
+        let (mut stream, _server) = rested(false).await;
+        assert!(writes_at_once(&mut stream, b"p\0\0\0\x08abc\0").await);
     }
 }

@@ -233,6 +233,11 @@ impl Listener {
         &self.wire
     }
 
+    /// Start-up is over.
+    pub(super) fn is_started(&self) -> bool {
+        self.backend.heard.is_started
+    }
+
     /// A write is about to be attempted; or not, if that is forbidden.
     pub(super) fn will_write(&self) -> io::Result<()> {
         self.wire.announce()
