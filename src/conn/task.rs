@@ -54,12 +54,13 @@ impl Task {
         let pulse = Arc::new(Pulse::default());
         let server_version = connection.parameter("server_version").map(str::to_owned);
         pulse.set_role(&connection);
-        let parameters = wire.parameters();
+        let (parameters, settings) = (wire.parameters(), wire.settings());
         let obituary = Obituary { pulse: Arc::clone(&pulse), witness };
         let ending = Ending { pulse: Arc::clone(&pulse), wire };
         let (alive, gone) = oneshot::channel();
         let is_read_only = pulse.is_read_only();
-        let handle = tokio::spawn(until_gone(Drive { ending, connection, obituary, parameters, is_read_only }, gone));
+        let drive = Drive { ending, connection, obituary, parameters, settings, is_read_only };
+        let handle = tokio::spawn(until_gone(drive, gone));
         Self { handle, alive, pulse, server_version }
     }
 
@@ -85,6 +86,17 @@ impl Task {
 }
 
 const ROLES: [Option<bool>; 3] = [None, Some(false), Some(true)];
+const READ_ONLY: u8 = 2;
+
+/// Where in [`ROLES`].
+fn role(connection: &Connection<Stream, Stream>) -> u8 {
+    let is_on = |name| connection.parameter(name).map(|value| value == "on");
+    match (is_on("in_hot_standby"), is_on("default_transaction_read_only")) {
+        (Some(true), _) | (_, Some(true)) => READ_ONLY,
+        (Some(false), _) => 1,
+        (None, _) => 0,
+    }
+}
 
 impl Pulse {
     pub(super) fn epitaph(&self) -> &Epitaph {
@@ -109,13 +121,7 @@ impl Pulse {
     }
 
     fn set_role(&self, connection: &Connection<Stream, Stream>) {
-        let is_on = |name| connection.parameter(name).map(|value| value == "on");
-        let role = match (is_on("in_hot_standby"), is_on("default_transaction_read_only")) {
-            (Some(true), _) | (_, Some(true)) => 2,
-            (Some(false), _) => 1,
-            (None, _) => 0,
-        };
-        self.role.store(role, Relaxed);
+        self.role.store(role(connection), Relaxed);
     }
 }
 
@@ -139,6 +145,8 @@ struct Drive {
     obituary: Obituary,
     /// How many the server had told when the role was last looked at.
     parameters: u64,
+    /// How many were set from here by then.
+    settings: u64,
     is_read_only: Option<bool>,
 }
 
@@ -165,10 +173,15 @@ impl Future for Drive {
             }
         }
         if wire.has_read_all() {
-            let parameters = wire.parameters();
+            let (parameters, settings) = (wire.parameters(), wire.settings());
+            let was_set_here = this.settings != settings;
+            this.settings = settings;
             if this.parameters != parameters {
                 this.parameters = parameters;
-                pulse.set_role(&this.connection);
+                // A session that is made to read only says nothing of the server.
+                if !was_set_here || role(&this.connection) != READ_ONLY {
+                    pulse.set_role(&this.connection);
+                }
                 if pulse.is_read_only() == Some(true) && this.is_read_only == Some(false) {
                     this.obituary.witness.tell(News::WrongHost);
                 }

@@ -69,6 +69,7 @@ pub(crate) struct Wire {
     commits: AtomicU64,
     last_error: AtomicU64,
     parameters: AtomicU64,
+    settings: AtomicU64,
     has_touched_session: AtomicBool,
     process_id: AtomicI32,
     last_words: Mutex<Option<(SqlState, String)>>,
@@ -154,6 +155,11 @@ impl Wire {
     /// How many times the server has told the value of a parameter.
     pub(super) fn parameters(&self) -> u64 {
         self.parameters.load(Acquire)
+    }
+
+    /// How many times a command has set something for the session.
+    pub(super) fn settings(&self) -> u64 {
+        self.settings.load(Acquire)
     }
 
     /// What the server gave as the reason for ending the connection.
@@ -290,6 +296,7 @@ impl Listener {
         if let Some([a, b, c, d, e]) = heard.error.take() {
             wire.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);
         }
+        wire.settings.store(heard.settings, Release);
         wire.parameters.store(heard.parameters, Release);
         if mem::take(&mut heard.touched_session) {
             wire.has_touched_session.store(true, Release);

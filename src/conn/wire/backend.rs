@@ -26,6 +26,8 @@ pub(super) struct Heard {
     /// The SQLSTATE of the last error that is not only the echo of an earlier one; until it is taken.
     pub(super) error: Option<[u8; 5]>,
     pub(super) parameters: u64,
+    /// Commands that set something for the session.
+    pub(super) settings: u64,
     /// Something was left in the session; until it is taken.
     pub(super) touched_session: bool,
     /// Why the server is about to end the connection; until it is taken.
@@ -54,6 +56,7 @@ impl Heard {
                 let tag = body.split(|byte| *byte == 0).next().unwrap_or_default();
                 self.tag = Tag::of(tag);
                 self.touched_session |= leaves_something(tag);
+                self.settings += u64::from(tag == b"SET");
                 self.commits += u64::from(tag.starts_with(b"COMMIT") || tag == b"PREPARE TRANSACTION");
                 ledger.command_complete_read();
             }

@@ -70,6 +70,28 @@ async fn a_write_in_a_transaction_that_is_to_read_only_flushes_nothing() {
     assert_eq!(pool.get().await.unwrap().process_id(), pid);
 }
 
+/// Nor is who made a session so.
+#[tokio::test]
+async fn a_session_that_is_set_to_read_only_flushes_nothing() {
+    let pool = super::shared("reads_only").await.max_size(2).build().unwrap();
+    pool.warm_up(2, LONG).await.unwrap();
+    for sql in ["SET default_transaction_read_only = on", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"] {
+        let (client, other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+        let mut pids = [client.process_id(), other.process_id()];
+        client.batch_execute(sql).await.unwrap();
+        let error = client.execute("CREATE TABLE never (id int)", &[]).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION));
+        drop((client, other));
+        eventually("reset", LONG, async || pool.status().idle == 2).await;
+        let (client, other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+        let mut pids_after = [client.process_id(), other.process_id()];
+        pids.sort();
+        pids_after.sort();
+        assert_eq!(pids, pids_after);
+        client.execute("CREATE TEMP TABLE now_it_may (id int) ON COMMIT DROP", &[]).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn case_19_a_standby_that_is_promoted_is_written_to_without_reconnecting() {
     let (primary, standby) = pair("case_19").await;
