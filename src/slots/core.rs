@@ -29,7 +29,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::ages::{Ages, Check};
-use self::ages::{Birth, Idle};
+use self::ages::{Birth, Idle, Kept};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
 use crate::policy::{Forecast, Patience};
@@ -168,6 +168,7 @@ pub(crate) struct Core<C, W> {
     arrivals: u64,
     /// Counts those taken without a look at the clock, round and round.
     untimed: u8,
+    kept: Kept,
     /// Its beginning, and the moment of its life that upkeep told last.
     begun: Instant,
     moment: u32,
@@ -192,6 +193,7 @@ impl<C, W> Core<C, W> {
             phase: Phase::Open,
             arrivals: 0,
             untimed: 0,
+            kept: Kept::default(),
             begun: now,
             moment: 0,
         }
@@ -308,7 +310,7 @@ impl<C, W> Core<C, W> {
             Phase::Closed => Wanted::default(),
             Phase::Open | Phase::Draining if self.is_shut() => Wanted::default(),
             Phase::Open | Phase::Draining => Wanted {
-                dials: self.missing(),
+                dials: self.missing(now),
                 room: self.limits.max_size.saturating_sub(self.taken()),
                 at_once: self.held_back.map_or(self.limits.max_connecting, |most| most.min(self.limits.max_connecting)),
             },
@@ -409,10 +411,11 @@ impl<C, W> Core<C, W> {
 
     /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle. What is being drained keeps none: it
     /// would close each as soon as it is there, and dial the next.
-    fn missing(&self) -> usize {
+    fn missing(&self, now: Instant) -> usize {
         let (idle, in_use) = (self.idle.len(), self.in_use);
         let wished = self.wanted.saturating_sub(idle + in_use);
-        let kept = if self.phase == Phase::Open { self.limits.ages.min_idle } else { 0 };
+        let is_kept = self.phase == Phase::Open && self.kept.may_dial(now);
+        let kept = if is_kept { self.limits.ages.min_idle } else { 0 };
         self.queue.len().max(wished).max(kept.saturating_sub(idle + self.settling))
     }
 

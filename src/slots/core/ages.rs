@@ -14,6 +14,11 @@ const MOST_CHECKS: usize = 4;
 /// A moment, in milliseconds. There are enough of them for 13 years.
 const MOMENT: u128 = 100;
 const NEVER: u32 = u32::MAX;
+/// A connection that ends within this time was hardly there.
+const YOUNG: Duration = Duration::from_secs(1);
+/// Before the next are dialed that nobody waits for. It doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The rules for old connections. By default there are none.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +56,29 @@ pub(crate) struct Check<C> {
     idle_since: u32,
 }
 
+/// When connections that nobody waits for may be dialed: not at once, if those of before ended as soon as they were there.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    paused_until: Option<Instant>,
+    pause: Duration,
+}
+
+impl Kept {
+    pub(super) fn may_dial(&self, now: Instant) -> bool {
+        self.paused_until.is_none_or(|until| until <= now)
+    }
+
+    /// One has ended that was hardly there.
+    fn died_young(&mut self, now: Instant) {
+        if !self.may_dial(now) {
+            return;
+        }
+        let is_again = self.paused_until.is_some_and(|until| now.saturating_duration_since(until) < YOUNG);
+        self.pause = if is_again { (2 * self.pause).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
+        self.paused_until = Some(now + self.pause);
+    }
+}
+
 /// What upkeep tells and asks.
 impl<C, W> Core<C, W> {
     /// The connections that are too old, or have been idle for too long while enough others are. To be closed.
@@ -86,7 +114,16 @@ impl<C, W> Core<C, W> {
 
     /// The idle connections that are of no use. To be closed.
     pub(crate) fn sweep(&mut self, now: Instant, is_usable: impl Fn(&C) -> bool) -> Vec<C> {
-        self.end(now, |idle| !is_usable(&idle.conn))
+        let (young, mut died_young) = (self.moment.saturating_sub(moments(YOUNG)), false);
+        let ended = self.end(now, |idle| {
+            let has_ended = !is_usable(&idle.conn);
+            died_young |= has_ended && idle.since >= young;
+            has_ended
+        });
+        if died_young {
+            self.kept.died_young(now);
+        }
+        ended
     }
 
     /// All that are idle are to be checked as soon as possible.

@@ -44,6 +44,21 @@ async fn a_pool_that_is_drained_keeps_nothing_ready() {
     assert_eq!(world.dials.load(SeqCst) - before, 0, "dials while draining");
 }
 
+/// As soon as they are there, as upkeep hears of it at once: a server that lets everybody in and then hangs up.
+#[tokio::test(start_paused = true)]
+async fn kept_connections_that_die_at_once_are_no_storm() {
+    let ms = Duration::from_millis(1);
+    let (slots, world) = slots(keeping(4, 2, None), &[Outcome::DiesAfter(ms); 30_000]);
+    for _ in 0..10_000 {
+        slots.sweep();
+        slots.reap();
+        slots.dial_what_is_wanted();
+        time::sleep(ms).await;
+    }
+    let dials = world.dials.load(SeqCst);
+    assert!((10..=60).contains(&dials), "{dials} dials in 10 s");
+}
+
 #[tokio::test(start_paused = true)]
 async fn short_lives_are_no_storm() {
     let ms = Duration::from_millis(1);
