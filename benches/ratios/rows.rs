@@ -8,7 +8,8 @@ use tokio_postgres::{Client, NoTls};
 use super::support::Throwaway;
 use super::{Report, median};
 
-const ROUNDS: usize = 99;
+const SETS: usize = 12;
+const ROUNDS: usize = 9;
 const ROWS: usize = 100_000;
 /// Like those of a table: a number, a text, a time.
 const SQL: &str = "SELECT n, 'customer number ' || n, now() FROM generate_series(1, 100000) n";
@@ -20,17 +21,20 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
 }
 
 /// Ours and two plain connections take turns; `-aa` is the ratio of those two: how far the machine can be trusted. Each is compared with what
-/// was measured just before or after it, because a fetch is long enough for the machine to change.
+/// was measured just before or after it, because a fetch is long enough for the machine to change. New ones several times over: it matters where in memory
+/// they happen to lie.
 async fn many_rows(server: &Throwaway) -> f64 {
-    let pool = Pool::builder(server.config()).max_size(1).build().expect("good settings");
-    let ours = pool.get_timeout(Duration::from_secs(20)).await.expect("a connection");
-    let (theirs, others) = (plain(server).await, plain(server).await);
-    let clients: [&Client; 3] = [&ours, &theirs, &others];
     let mut times = [const { Vec::new() }; 3];
-    for round in 0..ROUNDS {
-        for turn in 0..3 {
-            let which = (round + turn) % 3;
-            times[which].push(fetch(clients[which]).await);
+    for _ in 0..SETS {
+        let pool = Pool::builder(server.config()).max_size(1).build().expect("good settings");
+        let ours = pool.get_timeout(Duration::from_secs(20)).await.expect("a connection");
+        let (theirs, others) = (plain(server).await, plain(server).await);
+        let clients: [&Client; 3] = [&ours, &theirs, &others];
+        for round in 0..ROUNDS {
+            for turn in 0..3 {
+                let which = (round + turn) % 3;
+                times[which].push(fetch(clients[which]).await);
+            }
         }
     }
     let [ours, theirs, others] = times;
