@@ -79,6 +79,9 @@ impl TransactionOptions {
 /// It derefs to [`Client`], so its methods run in the transaction, and `&**tx` is what code written for deadpool-postgres takes. Clones
 /// are the same transaction; it can be committed when only one is left. Dropped, it is rolled back, in the background.
 ///
+/// It is not to be ended by hand. A `COMMIT` as a statement is noticed; one within a batch (`...; COMMIT`) is not, until it is answered: if the connection is lost
+/// before, [`Error::effect`] says that nothing was applied.
+///
 /// An error of the server poisons it: whatever became of that error, it cannot be committed any more, unless the error was in a
 /// [`savepoint`](Self::savepoint) that was rolled back.
 #[derive(Clone)]

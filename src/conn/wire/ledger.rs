@@ -22,7 +22,18 @@ pub(super) enum Group {
     Closes,
     /// They ended with CopyDone or CopyFail.
     CopyEnd,
+    /// A COMMIT is among them.
+    Commit,
     Other,
+}
+
+impl Group {
+    /// With a message that says nothing of what the group is.
+    pub(super) fn go_on(&mut self) {
+        if *self != Self::Commit {
+            *self = Self::Other;
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +109,7 @@ impl Ledger {
             Group::CopyEnd if mem::take(&mut self.owes_copy_end) => {}
             Group::CopyEnd => self.push(Request::CopyEnd),
             Group::Empty => self.push(Request::Barrier),
+            Group::Commit => self.push(Request::Commit),
             Group::Other => self.push(Request::Sync),
         }
     }

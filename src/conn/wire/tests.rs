@@ -86,6 +86,29 @@ fn housekeeping_is_not_what_a_caller_waits_for() {
 }
 
 #[test]
+fn a_commit_is_one_however_it_is_written() {
+    let mut listener = started();
+    let mut committing = |messages: &[(u8, &[u8])]| {
+        let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
+        listener.has_written(&bytes);
+        let is_committing = listener.wire.is_committing();
+        while listener.wire.unanswered() > 0 {
+            read(&mut listener, &[(b'Z', b"I")]);
+        }
+        assert!(!listener.wire.is_committing());
+        is_committing
+    };
+    assert!(committing(&[(b'Q', b" commit and chain\0")]));
+    assert!(!committing(&[(b'P', b"s1\0COMMIT\0\0\0"), (b'D', b"Ss1\0"), (b'S', b"")]), "only prepared");
+    assert!(committing(&[(b'B', b"\0s1\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), (b'S', b"")]));
+    assert!(!committing(&[(b'B', b"\0s12\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), (b'S', b"")]), "another");
+    let at_once: [(u8, &[u8]); 5] =
+        [(b'P', b"\0end\0\0\0"), (b'D', b"S\0"), (b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), (b'S', b"")];
+    assert!(committing(&at_once));
+    assert!(!committing(&[(b'P', b"\0SELECT 1\0\0\0"), (b'B', b"\0\0\0\0\0\0\0\0"), (b'S', b"")]), "replaced");
+}
+
+#[test]
 fn one_answer_is_due_for_a_copy_and_its_end() {
     let mut listener = started();
     write(&mut listener, b"BES");
