@@ -49,6 +49,23 @@ async fn case_04_a_commit_cut_off_is_unknown() {
     }
 }
 
+/// By hand, and not as text.
+#[tokio::test]
+async fn case_04_a_commit_by_hand_is_unknown_as_well() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("case_04_by_hand").build().unwrap();
+    pool.batch_execute("CREATE TABLE case_04_by_hand (id int)").await.unwrap();
+    let tx = pool.get().await.unwrap().transaction().await.unwrap();
+    tx.execute("INSERT INTO case_04_by_hand VALUES (1)", &[]).await.unwrap();
+    let commit = tx.prepare("COMMIT").await.unwrap();
+    proxy.arm(Cut::at_message(b'E').answer_lost());
+    let lost = tx.execute(&commit, &[]).await.unwrap_err();
+    assert_eq!(lost.effect(), Effect::Unknown, "{lost}");
+    let is_there = async || server.scalar("SELECT count(*) FROM case_04_by_hand").await == "1";
+    eventually("it was committed", LONG, is_there).await;
+}
+
 #[tokio::test]
 async fn case_05_a_key_makes_the_second_try_harmless() {
     let server = Server::shared().await;
