@@ -323,11 +323,15 @@ async fn a_sealed_connection_sends_nothing_more() {
 async fn the_role_is_watched() {
     let conn = shared().await;
     assert_eq!(conn.link.pulse.is_read_only(), Some(false));
-    for (value, expected) in [("on", true), ("off", false)] {
-        conn.object.batch_execute(&format!("SET default_transaction_read_only = {value}")).await.unwrap();
+    let told = async |sql: &str| {
+        conn.object.batch_execute(sql).await.unwrap();
         assert!(conn.link.pulse.quiet().await);
-        assert_eq!(conn.link.pulse.is_read_only(), Some(expected));
-    }
+        conn.link.pulse.is_read_only()
+    };
+    let set = |value: &str| format!("SELECT set_config('default_transaction_read_only', '{value}', false)");
+    assert_eq!(told(&set("on")).await, Some(true), "as if the server had been told");
+    assert_eq!(told(&set("off")).await, Some(false));
+    assert_eq!(told("SET default_transaction_read_only = on").await, Some(false), "this session, and no other");
 }
 
 async fn last_words(conn: &Conn) -> (Option<SqlState>, String) {
