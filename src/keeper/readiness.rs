@@ -64,7 +64,8 @@ impl Keeper {
         let last_connect_error = || slots.last_error().map(|error| error.to_string());
         match self.reports.last_success(Instant::now().into_std()) {
             None => Err(NotReady::Starting { last_connect_error: last_connect_error() }),
-            Some(silence) if silence > self.unready_after => {
+            // All of them at work is no silence: statements that get no answer end by their own timeouts.
+            Some(silence) if silence > self.unready_after && !slots.counts().is_fully_leased() => {
                 Err(NotReady::Silent { silence, last_connect_error: last_connect_error() })
             }
             Some(_) => Ok(()),

@@ -11,6 +11,8 @@ use crate::error::Lost;
 
 /// However many connections notice the same, it is acted upon once in so long.
 const SAME: Duration = Duration::from_secs(1);
+/// The pause doubles so often at most.
+const MOST_IN_VAIN: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Server(Mutex<Known>);
@@ -20,8 +22,9 @@ struct Known {
     acted: Option<Instant>,
     /// When one of its processes was told to stop.
     stopped: Option<Instant>,
-    /// It takes no writes any more: the next that does is another.
+    /// It takes no writes any more: the next that does is another. Found so many times in vain since then.
     is_doubted: bool,
+    in_vain: u32,
     /// Where the latest that takes writes is.
     address: Option<Arc<str>>,
 }
@@ -41,7 +44,14 @@ impl Server {
     pub(super) fn is_replaced(&self, now: Instant) -> bool {
         let mut known = self.0.lock();
         known.is_doubted = true;
-        known.act(now)
+        // Where nothing else is found, somebody writes to a server that is meant to read only: that is no reason to dial for ever.
+        let pause = SAME * 2u32.pow(known.in_vain.min(MOST_IN_VAIN));
+        let is_due = known.acted.is_none_or(|acted| now - acted >= pause);
+        if is_due {
+            known.acted = Some(now);
+            known.in_vain += 1;
+        }
+        is_due
     }
 
     /// A connection was made. If it leads to another primary than before: where that was, and where this one is.
@@ -54,6 +64,7 @@ impl Server {
         let mut known = self.0.lock();
         let before = known.address.replace(Arc::clone(&address));
         let was_doubted = mem::take(&mut known.is_doubted);
+        known.in_vain = 0;
         was_doubted.then(|| (before.map(|before| before.to_string()), address.to_string()))
     }
 }
@@ -65,5 +76,24 @@ impl Known {
             self.acted = Some(now);
         }
         is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_only_reads_is_left_ever_more_seldom_until_one_that_writes_is_found() {
+        let (server, begun) = (Server::default(), Instant::now());
+        let acted = |from: u64, until: u64| {
+            let due = |second: &u64| server.is_replaced(begun + Duration::from_secs(*second));
+            (from..until).filter(due).collect::<Vec<_>>()
+        };
+        assert_eq!(acted(0, 60), [0, 2, 6, 14, 30, 46]);
+        assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(true)), None);
+        assert_eq!(server.is_at("10.0.0.2:5432".into(), Some(false)), Some((None, "10.0.0.2:5432".to_owned())));
+        assert_eq!(server.is_at("10.0.0.2:5432".into(), Some(false)), None, "told once");
+        assert_eq!(acted(60, 64), [60, 62]);
     }
 }

@@ -210,6 +210,17 @@ async fn readiness_follows_the_database_and_not_the_load() {
     });
     join_all(calls).await;
 
+    // All at work for longer than that.
+    let sleeping = join_all((0..2).map(|_| pool.call().deadline(LONG).query_one("SELECT pg_sleep(2.5)", &[])));
+    let watching = async {
+        for _ in 0..20 {
+            sleep(Duration::from_millis(100)).await;
+            assert_eq!(pool.ready(), Ok(()));
+        }
+    };
+    let (slept, ()) = tokio::join!(sleeping, watching);
+    assert!(slept.iter().all(Result::is_ok), "{slept:?}");
+
     proxy.stall();
     eventually("the database is gone", LONG, async || matches!(pool.ready(), Err(NotReady::Silent { .. }))).await;
     proxy.resume();
