@@ -63,13 +63,6 @@ pub(crate) struct Counts {
     pub(crate) arrivals: u64,
 }
 
-impl Counts {
-    /// Callers have every connection that there may be.
-    pub(crate) fn is_fully_leased(&self) -> bool {
-        self.in_use >= self.limit
-    }
-}
-
 /// A connection in use, since when if that is known. To be given back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held<C> {

@@ -6,6 +6,13 @@ use super::{Core, Counts, Phase};
 use crate::policy::Deadline;
 use crate::slots::queue::WaiterId;
 
+impl Counts {
+    /// Callers have every connection that there may be.
+    pub(crate) fn is_fully_leased(&self) -> bool {
+        self.in_use >= self.limit
+    }
+}
+
 impl<C, W> Core<C, W> {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
