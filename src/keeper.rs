@@ -152,7 +152,8 @@ impl Keeper {
             slots.dial_what_is_wanted();
             self.reports.look(Instant::now().into_std(), &slots, &witness);
             self.look_if_asked(&mut asked, &slots, &witness);
-            if !is_measured && slots.counts().idle > 0 {
+            // Not with the only one, which somebody may want.
+            if !is_measured && slots.counts().idle > 1 {
                 is_measured = true;
                 tokio::spawn(measure(Arc::clone(&slots), Arc::clone(&self.reports.telemetry)));
             }

@@ -163,7 +163,7 @@ async fn a_pool_that_may_open_more_than_the_server_has_left_says_so() {
     let server = Server::own(&[("max_connections", "10"), ("superuser_reserved_connections", "2")]).await;
     let log = Log::default();
     let pool = log.observes(Pool::builder(server.config()).name("large").max_size(50)).build().unwrap();
-    pool.query_one("SELECT 1", &[]).await.unwrap();
+    pool.warm_up(2, LONG).await.unwrap();
     log.tells("max_size is 50, but the server has only 8 connections left").await;
 }
 
