@@ -43,7 +43,7 @@ pub(super) struct Board {
 pub(crate) struct Roster {
     round: AtomicU32,
     links: Mutex<Vec<Weak<Link>>>,
-    captures: AtomicBool,
+    captures: bool,
     is_full: AtomicBool,
     holds: Mutex<Vec<(Operation, Duration)>>,
 }
@@ -70,7 +70,7 @@ impl Board {
         if self.purpose.load() != purpose {
             self.purpose.store(purpose);
         }
-        if self.roster.captures.load(Relaxed) {
+        if self.roster.captures {
             *self.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
         }
     }
@@ -104,7 +104,7 @@ impl Board {
 impl Roster {
     /// Whether it is remembered how each connection was taken, which costs tens of microseconds.
     pub(crate) fn new(captures: bool) -> Self {
-        Self { captures: captures.into(), ..Self::default() }
+        Self { captures, ..Self::default() }
     }
 
     pub(super) fn enter(&self, link: &Arc<Link>) {
@@ -126,9 +126,11 @@ impl Roster {
     /// The connections in use: those that did not rest in this round.
     pub(crate) fn holders(&self, now: Instant) -> Vec<Holder> {
         let round = self.round.load(Relaxed);
-        let mut links = self.links.lock();
-        links.retain(|link| link.strong_count() > 0);
-        let links: Vec<_> = links.iter().filter_map(Weak::upgrade).collect();
+        let links: Vec<_> = {
+            let mut links = self.links.lock();
+            links.retain(|link| link.strong_count() > 0);
+            links.iter().filter_map(Weak::upgrade).collect()
+        };
         let holder = |link: &Arc<Link>| {
             let board = &link.board;
             let rested = board.rested.load(Relaxed);

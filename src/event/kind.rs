@@ -165,7 +165,7 @@ pub enum EventKind {
         /// In all.
         lasted: Duration,
     },
-    /// Callers wait longer for a connection than they should, though they get one.
+    /// Callers wait for a connection for more than half of [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
     #[non_exhaustive]
     SlowAcquire {
         /// The pool, as it is now.
