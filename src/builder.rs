@@ -26,7 +26,7 @@ use crate::policy::{Lifetimes, Shedding};
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
 use crate::slots::{Ages, Limits, MOST_WAITING, Slots};
-use crate::telemetry::{Observer, Observers, Telemetry, Tracer};
+use crate::telemetry::{Given, Meter, Observer, Observers, Telemetry, Tracer};
 
 /// The settings of a [`Pool`]. Every one has a finite default.
 #[derive(Debug, Clone)]
@@ -55,6 +55,7 @@ pub struct PoolBuilder {
     is_failure: Option<IsFailure>,
     retry: RetryConfig,
     observers: Observers,
+    recorder: Given,
     leak_detection_threshold: Option<Duration>,
     leak_backtraces: bool,
     /// More than so many statements, for longer than this.
@@ -97,6 +98,7 @@ impl PoolBuilder {
             is_failure: None,
             retry: RetryConfig::default(),
             observers: Observers::default(),
+            recorder: Given::default(),
             leak_detection_threshold: Some(Duration::from_secs(60)),
             leak_backtraces: false,
             long_running: (5, Duration::from_secs(10)),
@@ -262,6 +264,14 @@ impl PoolBuilder {
         self
     }
 
+    /// Records this pool's [`metrics`](crate::metrics) with `recorder`, an `Arc` of one or one of its own. Default: with the recorder that the process has installed for the
+    /// `metrics` crate, before or after this. Feature `metrics`.
+    #[cfg(feature = "metrics")]
+    pub fn recorder(mut self, recorder: impl crate::metrics::Recorder + Send + Sync + 'static) -> Self {
+        self.recorder = Given::new(recorder);
+        self
+    }
+
     /// A connection held for so long is told of as a leak ([`EventKind::LeakSuspected`](crate::EventKind::LeakSuspected)), with the place in the code
     /// that took it; once in 30 s for each place. More than 0, at most 30 days; `None` is never. Default 60 s.
     pub fn leak_detection_threshold(mut self, threshold: impl Into<Option<Duration>>) -> Self {
@@ -409,14 +419,17 @@ impl PoolBuilder {
         let tracer = Tracer::new(&self.name, &config);
         let mut observers = self.observers;
         observers.extend(tracer.log());
-        let telemetry = Arc::new(Telemetry::new(self.name.as_str().into(), observers));
+        let name: Arc<str> = self.name.as_str().into();
+        let meter = Meter::new(Arc::clone(&name), self.min_idle, self.recorder);
+        observers.extend(meter.observer());
+        let telemetry = Arc::new(Telemetry::new(name, observers));
         let thresholds = Thresholds {
             leak: self.leak_detection_threshold,
             long_running: self.long_running.0,
             long: self.long_running.1,
             slow_acquire: self.acquire_timeout / 2,
         };
-        let reports = Reports::new(Arc::clone(&telemetry), Arc::clone(&roster), thresholds, now());
+        let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&roster), thresholds, now());
         let keeper = Keeper::new(self.breaker.probes(), self.unready_after, reports);
         let (follower, listener) = (Arc::clone(&keeper), Arc::clone(&keeper));
         let breaker = self.breaker.calls_may_take(query_timeout);
@@ -425,7 +438,7 @@ impl PoolBuilder {
         let witness = Arc::new(Witness::new(breaker, self.is_failure, Arc::new(move |news| listener.hear(news))));
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);
-        let listeners = Listeners { witness: Arc::clone(&witness), roster, tracer: tracer.clone() };
+        let listeners = Listeners { witness: Arc::clone(&witness), roster, tracer: tracer.clone(), meter };
         let handling = Handling::new(hooks, self.reset, statements, timeouts, query_timeout, listeners);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);

@@ -25,7 +25,7 @@ use crate::policy::{Deadline, Denied, Patience, Shedding};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
-use crate::telemetry::Tracer;
+use crate::telemetry::{Fault, Meter, Tracer};
 
 /// The place in the caller's code where a connection was taken.
 type Taken = &'static Location<'static>;
@@ -59,20 +59,43 @@ impl Shared {
         taken: Taken,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
-            self.check()?;
-            if let Some(lease) = self.slots.try_acquire() {
-                return self.admit(lease, self.terms(taken));
+            match self.at_once(|| self.terms(taken)) {
+                Ok(None) => {}
+                Ok(Some(client)) => return Ok(client),
+                Err(error) => return Err(self.in_vain(None, Duration::ZERO, error)),
             }
             let asked = now();
             let deadline = Deadline::after(asked, timeout);
             let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
             let (answer, span) = self.tracer.wait(self.slots.acquire(asked, patience)).await;
+            let waited = now().saturating_duration_since(asked);
             let client = match answer {
-                Ok(lease) => self.admit(lease, self.terms(taken)),
+                Ok(lease) => self.serve(waited, lease, self.terms(taken)),
                 Err(refusal) => Err(self.explain(refusal, timeout)),
             };
-            client.map_err(|error| span.with(error))
+            client.map_err(|error| self.in_vain(None, waited, span.with(error)))
         }
+    }
+
+    /// A connection that is idle now.
+    fn at_once(&self, terms: impl FnOnce() -> Terms) -> Result<Option<Client>, Error> {
+        self.check()?;
+        self.slots.try_acquire().map(|lease| self.admit(lease, terms())).transpose()
+    }
+
+    fn serve(&self, waited: Duration, lease: Lease<Dialer>, terms: Terms) -> Result<Client, Error> {
+        self.meter().waited(waited);
+        self.admit(lease, terms)
+    }
+
+    /// What a connection was asked for is not done: an operation that failed.
+    fn in_vain(&self, operation: Option<&'static str>, took: Duration, error: Error) -> Error {
+        self.meter().operated(operation, took, Some(Fault::from(&error)));
+        error
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.keeper.reports.meter
     }
 
     /// Asked before anything else: while the circuit is open, nobody waits.
@@ -95,6 +118,7 @@ impl Shared {
 
     /// `None`: it has closed again in this very instant, and now is the time to come back.
     fn circuit_open(&self, denied: Option<Denied>) -> Error {
+        self.keeper.reports.refusals.rejected.fetch_add(1, Relaxed);
         let retry_after = denied.map_or(Duration::ZERO, |denied| {
             // The next look at the server may end it.
             if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
@@ -111,14 +135,15 @@ impl Shared {
             taken,
             is_cached: true,
             is_transaction: false,
+            is_part: false,
         }
     }
 
     pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
-        self.check()?;
-        match self.slots.try_acquire() {
-            Some(lease) => self.admit(lease, self.terms(taken)),
+        match self.at_once(|| self.terms(taken))? {
+            Some(client) => Ok(client),
             None if self.slots.counts().is_open => {
+                self.keeper.reports.refusals.none_idle.fetch_add(1, Relaxed);
                 self.slots.dial_ahead();
                 Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
             }
@@ -193,6 +218,8 @@ pub struct Call<'a> {
     taken: Taken,
     is_cached: bool,
     is_idempotent: bool,
+    /// It is an attempt of a call that is measured as a whole.
+    is_part: bool,
     /// Of the attempts after the first: when all of them have to be over.
     bound: Option<Deadline>,
     options: TransactionOptions,
@@ -232,6 +259,7 @@ impl<'a> Call<'a> {
             taken,
             is_cached: true,
             is_idempotent: false,
+            is_part: false,
             bound: None,
             options,
         }
@@ -295,8 +323,8 @@ impl<'a> Call<'a> {
         let pools = self.shared.terms(self.taken);
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
         let deadline = self.deadline.or(self.bound);
-        let (operation, is_cached) = (self.operation, self.is_cached);
-        Terms { deadline, timeout, operation, is_cached, ..pools }
+        let (operation, is_cached, is_part) = (self.operation, self.is_cached, self.is_part);
+        Terms { deadline, timeout, operation, is_cached, is_part, ..pools }
     }
 
     /// A connection. Its [`time_left`](Client::time_left) is the call's.
@@ -305,20 +333,26 @@ impl<'a> Call<'a> {
     ///
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
-        self.shared.check()?;
-        if let Some(lease) = self.shared.slots.try_acquire() {
-            return self.shared.admit(lease, self.terms());
+        match self.shared.at_once(|| self.terms()) {
+            Ok(None) => {}
+            Ok(Some(client)) => return Ok(client),
+            Err(error) => return Err(self.in_vain(Duration::ZERO, error)),
         }
         let asked = now();
         let patience = || Deadline::after(asked, self.shared.acquire_timeout);
         let deadline = self.deadline.unwrap_or_else(|| self.bound.map_or_else(patience, |bound| bound.min(patience())));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
         let (answer, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, patience)).await;
+        let waited = now().saturating_duration_since(asked);
         let client = match answer {
-            Ok(lease) => self.shared.admit(lease, self.terms()),
+            Ok(lease) => self.shared.serve(waited, lease, self.terms()),
             Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
         };
-        client.map_err(|error| span.with(error))
+        client.map_err(|error| self.in_vain(waited, span.with(error)))
+    }
+
+    fn in_vain(&self, waited: Duration, error: Error) -> Error {
+        if self.is_part { error } else { self.shared.in_vain(self.operation, waited, error) }
     }
 }
 

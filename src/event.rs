@@ -8,6 +8,7 @@
 mod kind;
 mod line;
 mod plain;
+mod word;
 
 use std::fmt;
 use std::sync::Arc;

@@ -83,6 +83,7 @@ impl Keeper {
 
     /// The pool is gone.
     pub(crate) fn end(&self) {
+        self.reports.meter.end();
         self.bell.notify_one();
     }
 
@@ -119,7 +120,7 @@ impl Keeper {
                     self.flush();
                 }
             }
-            News::Dialed { address, is_read_only } => {
+            News::Dialed { address, is_read_only, .. } => {
                 if let Some((from, to)) = self.server.is_at(address, is_read_only) {
                     self.reports.telemetry.emit(EventKind::PrimaryChanged { from, to: Some(to) });
                 }

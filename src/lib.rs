@@ -40,6 +40,8 @@ mod conn;
 mod error;
 mod event;
 mod keeper;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod operation;
 mod policy;
 mod pool;

@@ -187,6 +187,11 @@ impl Retries {
         Pauses(self.foreign.as_ref().map(|foreign| (foreign.0)()))
     }
 
+    /// Whether a call that does not run again was safe to, and such calls do.
+    pub(crate) fn are_exhausted(&self, failed: &Failed) -> bool {
+        self.max_attempts > 1 && failed.is_safe()
+    }
+
     /// The pause after which a call runs again; `None` if it does not.
     pub(crate) fn pause(&self, now: Instant, failed: &Failed, pauses: &mut Pauses) -> Option<Duration> {
         if !failed.may_run_again(self.max_attempts) {

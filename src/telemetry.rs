@@ -3,9 +3,15 @@
 //! Observers are called at once, one after the other, where the event arose, and never under a lock. One that panics harms neither the pool nor the
 //! others. The stream is for those who would rather be told in a task of their own: it is bounded, and one that is not read loses the oldest.
 
+mod counted;
 mod events;
+mod fault;
+#[cfg(feature = "metrics")]
+mod metered;
 #[cfg(feature = "tracing")]
 mod traced;
+#[cfg(not(feature = "metrics"))]
+mod unmetered;
 #[cfg(not(feature = "tracing"))]
 mod untraced;
 
@@ -17,11 +23,17 @@ use std::time::SystemTime;
 
 use tokio::sync::broadcast::Sender;
 
+pub(crate) use self::counted::Counted;
 pub use self::events::Events;
+pub(crate) use self::fault::Fault;
+#[cfg(feature = "metrics")]
+pub(crate) use self::metered::{Given, Meter, Stamp};
 #[cfg(feature = "tracing")]
-pub(crate) use self::traced::{Fault, Server, Span, Tracer};
+pub(crate) use self::traced::{Server, Span, Tracer};
+#[cfg(not(feature = "metrics"))]
+pub(crate) use self::unmetered::{Given, Meter, Stamp};
 #[cfg(not(feature = "tracing"))]
-pub(crate) use self::untraced::{Fault, Server, Span, Tracer};
+pub(crate) use self::untraced::{Server, Span, Tracer};
 use crate::event::{Event, EventKind};
 
 /// Events that a stream keeps for its reader.

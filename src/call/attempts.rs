@@ -45,6 +45,17 @@ impl Seen {
         Self { retry, was_stale, timed_out: trail.has_timed_out(), ..Self::default() }
     }
 
+    /// Why it runs again, in a word.
+    fn reason(&self) -> &str {
+        if self.was_stale {
+            "stale"
+        } else if self.is_free {
+            "conflict"
+        } else {
+            self.fault.word()
+        }
+    }
+
     /// Whether it may have been applied.
     fn is_doubtful(self) -> bool {
         let (Retry::SameConnection(condition) | Retry::NewConnection(condition) | Retry::OtherHost(condition)) =
@@ -87,6 +98,7 @@ impl<'a> Attempts<'a> {
         let statement = call.timeout.unwrap_or(call.shared.query_timeout);
         let whole = || Deadline::after(now(), call.shared.acquire_timeout.saturating_add(statement));
         let deadline = call.deadline.unwrap_or_else(whole);
+        let call = Call { is_part: true, ..call };
         Self { call, made: 0, deadline, pauses: call.shared.retries.pauses() }
     }
 
@@ -113,7 +125,14 @@ impl<'a> Attempts<'a> {
             deadline: self.deadline,
             work: self.call.shared.witness.typical(),
         };
-        let Some(pause) = self.call.shared.retries.pause(now(), &failed, &mut self.pauses) else { return false };
+        let (retries, meter) = (&self.call.shared.retries, self.call.shared.meter());
+        let Some(pause) = retries.pause(now(), &failed, &mut self.pauses) else {
+            if retries.are_exhausted(&failed) {
+                meter.gave_up();
+            }
+            return false;
+        };
+        meter.retried(seen.reason());
         if pause > Duration::ZERO {
             time::sleep(pause).await;
         } else {
@@ -142,11 +161,13 @@ impl<'a> Call<'a> {
     where
         Fut: Future<Output = Result<T, (E, Seen)>>,
     {
+        let begun = self.shared.meter().start();
         let (mut attempts, mut doubt, mut fault) = (Attempts::of(self), None, Fault::default());
         loop {
             let (error, seen) = match span.scope(attempt(attempts.next(), span.clone())).await {
                 Ok(value) => {
                     attempts.succeeded();
+                    self.shared.meter().operated_since(begun, self.operation, None);
                     span.took(attempts.made);
                     return Ok(value);
                 }
@@ -156,6 +177,7 @@ impl<'a> Call<'a> {
                 fault = seen.fault;
             }
             if !attempts.go_on(seen).await {
+                self.shared.meter().operated_since(begun, self.operation, Some(fault));
                 span.took(attempts.made);
                 span.failed(fault);
                 return Err(seen.last_word(error, doubt));

@@ -56,8 +56,11 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let span = self.span("transaction");
-        let result = span.scope(self.attempt(span.clone(), work)).await;
+        let (span, meter) = (self.span("transaction"), self.shared.meter());
+        let begun = meter.start();
+        let whole = Self { is_part: true, ..self };
+        let result = span.scope(whole.attempt(span.clone(), work)).await;
+        meter.operated_since(begun, self.operation, result.as_ref().err().map(|(_, seen)| seen.fault));
         result.map_err(|(error, seen)| {
             span.failed(seen.fault);
             error

@@ -27,7 +27,7 @@ use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
 use crate::policy::{Deadline, Effect, Fate, Phase, Retry};
-use crate::telemetry::Span;
+use crate::telemetry::{Fault, Span};
 
 #[derive(Default)]
 pub(super) struct Calls {
@@ -240,22 +240,39 @@ impl Flight {
         self.is_answered = true;
         let (operation, process_id) = (self.terms.operation, self.link.process_id());
         let after = Duration::ZERO;
-        self.span.with(Error::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied })
+        self.failed(after, Error::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied })
     }
 
     /// The call has its answer.
     pub(super) fn answered(mut self) {
+        let took = self.took_its_answer();
+        self.measure(took, None);
+    }
+
+    /// The call has its answer, which means this error.
+    pub(super) fn answered_with(mut self, error: Error) -> Error {
+        let took = self.took_its_answer();
+        self.failed(took, error)
+    }
+
+    fn took_its_answer(&mut self) -> Duration {
         self.is_answered = true;
         let now = now();
         let took = now.saturating_duration_since(self.begun);
         self.link.tell(|witness, ticket| witness.answered(now, ticket, took));
+        took
     }
 
-    /// The call has its answer, which means this error.
-    pub(super) fn answered_with(self, error: Error) -> Error {
-        let error = self.span.with(error);
-        self.answered();
-        error
+    fn measure(&self, took: Duration, fault: Option<Fault>) {
+        if !self.terms.is_part {
+            self.link.meter.operated(self.terms.operation, took, fault);
+        }
+    }
+
+    /// It failed with this error, which is passed on.
+    fn failed(&self, took: Duration, error: Error) -> Error {
+        self.measure(took, Some(Fault::from(&error)));
+        self.span.with(error)
     }
 
     /// The call has its answer, and that is an error.
@@ -333,7 +350,7 @@ impl Flight {
             link.tell(|witness, ticket| witness.failed(now, ticket, verdict, &error, after));
         }
         link.calls.lock().retry = error.retry();
-        self.span.with(error)
+        self.failed(after, error)
     }
 
     /// As [`timed_out`](Self::timed_out), for a COMMIT.
@@ -341,7 +358,7 @@ impl Flight {
         let (now, error) = (now(), Error::CommitUnknown { source: None, lost: None });
         let took = now.saturating_duration_since(self.begun);
         self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
-        self.span.with(error)
+        self.failed(took, error)
     }
 
     /// The call is given up.
@@ -357,7 +374,7 @@ impl Flight {
         state.timeouts += 1;
         state.retry = error.retry();
         drop(state);
-        self.span.with(error)
+        self.failed(after, error)
     }
 }
 

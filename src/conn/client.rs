@@ -66,7 +66,8 @@ impl Drop for Probe {
 }
 
 impl Client {
-    pub(crate) fn new(lease: Lease<Dialer>, terms: Terms, ticket: Ticket) -> Self {
+    pub(crate) fn new(mut lease: Lease<Dialer>, terms: Terms, ticket: Ticket) -> Self {
+        lease.since = lease.handling.meter.start();
         let admitted = lease.link.admitted(ticket);
         lease.link.board.taken(terms.operation.map_or(Operation::At(terms.taken), Operation::Named), terms.taken);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&lease.link), admitted));

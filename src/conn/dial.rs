@@ -158,10 +158,11 @@ impl Dial for Dialer {
             }
         };
         let now = Instant::now();
-        witness.dialed(now.into_std(), ticket, result.as_ref().map(|_| ()), now - begun);
+        let took = now - begun;
+        witness.dialed(now.into_std(), ticket, result.as_ref().map(|_| ()), took);
         witness.tell(match &result {
             Ok(conn) => {
-                News::Dialed { address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() }
+                News::Dialed { took, address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() }
             }
             Err(_) => News::DialFailed,
         });

@@ -11,7 +11,7 @@ use super::dial::hooks::Hooks;
 use super::dial::server_timeouts::ServerTimeouts;
 use super::roster::Roster;
 use super::witness::Witness;
-use crate::telemetry::Tracer;
+use crate::telemetry::{Meter, Tracer};
 
 /// What is done about a session's state before another caller gets the connection: settings, `LISTEN`, cursors, temporary tables,
 /// sequences' `currval`, advisory locks.
@@ -42,6 +42,7 @@ pub(crate) struct Listeners {
     pub(crate) witness: Arc<Witness>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) tracer: Tracer,
+    pub(crate) meter: Meter,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +56,7 @@ pub(crate) struct Handling {
     pub(super) witness: Arc<Witness>,
     pub(super) roster: Arc<Roster>,
     pub(super) tracer: Tracer,
+    pub(super) meter: Meter,
     /// For cancels: few at once.
     pub(super) cancels: Arc<Semaphore>,
     server_timeouts: Option<ServerTimeouts>,
@@ -74,7 +76,7 @@ impl Handling {
     ) -> Self {
         let cancels = Arc::new(Semaphore::new(MOST_CANCELS));
         let (epoch, version) = (Arc::default(), Arc::default());
-        let Listeners { witness, roster, tracer } = listeners;
+        let Listeners { witness, roster, tracer, meter } = listeners;
         Self {
             hooks,
             reset,
@@ -83,6 +85,7 @@ impl Handling {
             witness,
             roster,
             tracer,
+            meter,
             cancels,
             server_timeouts,
             query_timeout,

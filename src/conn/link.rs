@@ -17,6 +17,7 @@ use super::task::Pulse;
 use super::wire::Wire;
 use super::witness::Witness;
 use crate::policy::{Failure, Ticket};
+use crate::telemetry::Meter;
 
 /// How long a statement given up may take to end by itself: most were about to.
 const GRACE: Duration = Duration::from_millis(2);
@@ -37,6 +38,7 @@ pub(super) struct Link {
     /// Writes attempted before that.
     untracked_from: AtomicU64,
     witness: Arc<Witness>,
+    pub(super) meter: Meter,
     pub(super) board: Board,
     /// The lease's [`Ticket`], as a word, and above it the lease's number. A probe's is taken out when it is recorded.
     ticket: AtomicU64,
@@ -58,6 +60,7 @@ impl Link {
             untracked: AtomicBool::new(false),
             untracked_from: AtomicU64::new(0),
             witness: Arc::clone(&handling.witness),
+            meter: handling.meter.clone(),
             board: Board::new(Arc::clone(&handling.roster)),
             ticket: AtomicU64::new(0),
             leases: AtomicU64::new(0),

@@ -17,6 +17,7 @@ mod transaction;
 mod wire;
 mod witness;
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub use self::wire::fuzz as fuzz_wire;
 use self::wire::{TransactionStatus, Wire};
 pub(crate) use self::witness::{IsFailure, Witness};
 use crate::slots::Connection;
-use crate::telemetry::Server;
+use crate::telemetry::{Server, Stamp};
 
 /// A connection, and the task that drives it.
 ///
@@ -73,6 +74,8 @@ pub(crate) struct Conn {
     address: Arc<str>,
     /// The same for spans.
     server: Server,
+    /// Since when a caller has it.
+    since: Stamp,
     /// Whether a server that only reads was asked for; `None` if it does not matter.
     wanted_role: Option<bool>,
 }
@@ -107,6 +110,7 @@ impl Conn {
             handling,
             server: Server::at(&address),
             address,
+            since: Stamp::default(),
             wanted_role,
         }
     }
@@ -176,6 +180,10 @@ impl Connection for Box<Conn> {
     /// One Sync, and nothing else.
     async fn ping(&self) -> bool {
         self.object.check_connection().await.is_ok()
+    }
+
+    fn was_used(&mut self) {
+        self.handling.meter.used(mem::take(&mut self.since));
     }
 
     fn was_held(&self, hold: Duration) {

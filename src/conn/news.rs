@@ -1,6 +1,7 @@
 //! What a connection has noticed that concerns the pool as a whole.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Lost;
 
@@ -10,6 +11,7 @@ pub(crate) enum News {
     Dials,
     /// A dial has led to this address, and this is the server's role, if that is known.
     Dialed {
+        took: Duration,
         address: Arc<str>,
         is_read_only: Option<bool>,
     },

@@ -20,7 +20,7 @@ use super::wire::{Tag, TransactionStatus, Wire};
 use super::*;
 use crate::breaker::{BreakerConfig, CircuitBreaker, Export, State};
 use crate::slots::Dial as _;
-use crate::telemetry::Tracer;
+use crate::telemetry::{Given, Meter, Tracer};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -42,7 +42,8 @@ async fn connect_with(server: &Throwaway, breaker: BreakerConfig) -> Box<Conn> {
     let breaker = CircuitBreaker::new(breaker).unwrap();
     let witness = Arc::new(Witness::new(breaker, None, Arc::new(|_| ())));
     let tracer = Tracer::new("tests", &server.config());
-    let listeners = Listeners { witness, roster: Arc::default(), tracer };
+    let meter = Meter::new("tests".into(), 0, Given::default());
+    let listeners = Listeners { witness, roster: Arc::default(), tracer, meter };
     let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, listeners);
     Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
 }

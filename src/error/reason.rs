@@ -20,6 +20,19 @@ pub enum ShedReason {
     NoneIdle,
 }
 
+impl ShedReason {
+    /// A word in snake case that never changes: a label for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Hopeless => "hopeless",
+            Self::TooLate => "too_late",
+            Self::Overloaded => "overloaded",
+            Self::NoneIdle => "none_idle",
+        }
+    }
+}
+
 impl fmt::Display for ShedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::policy::Refused;
+use crate::telemetry::Counted;
 
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
@@ -11,6 +12,10 @@ pub(crate) struct Refusals {
     pub(crate) too_late: AtomicU64,
     pub(crate) overloaded: AtomicU64,
     pub(crate) timed_out: AtomicU64,
+    /// Who would not wait.
+    pub(crate) none_idle: AtomicU64,
+    /// By the open circuit.
+    pub(crate) rejected: AtomicU64,
 }
 
 impl Refusals {
@@ -22,5 +27,11 @@ impl Refusals {
             overloaded: self.overloaded.load(Relaxed),
             timed_out: self.timed_out.load(Relaxed),
         }
+    }
+
+    /// The same, and who was served at once.
+    pub(super) fn counted(&self, at_once: u64) -> Counted {
+        let (none_idle, rejected) = (self.none_idle.load(Relaxed), self.rejected.load(Relaxed));
+        Counted { refused: self.so_far(), none_idle, rejected, at_once }
     }
 }

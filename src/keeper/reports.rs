@@ -20,7 +20,7 @@ use crate::operation::Operation;
 use crate::policy::{Cause, Finding, Lasting, REPEAT, Reading, Sign, State, Told, Transition, Watch};
 use crate::slots::{Counts, Slots};
 use crate::status::Status;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Meter, Telemetry};
 
 /// A connection has been lost for good when none was made for so long.
 const CALM: Duration = Duration::from_secs(1);
@@ -43,6 +43,7 @@ pub(crate) struct Thresholds {
 #[derive(Debug)]
 pub(crate) struct Reports {
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) meter: Meter,
     pub(crate) roster: Arc<Roster>,
     pub(crate) refusals: Refusals,
     thresholds: Thresholds,
@@ -78,7 +79,13 @@ struct Seen {
 }
 
 impl Reports {
-    pub(crate) fn new(telemetry: Arc<Telemetry>, roster: Arc<Roster>, thresholds: Thresholds, now: Instant) -> Self {
+    pub(crate) fn new(
+        telemetry: Arc<Telemetry>,
+        meter: Meter,
+        roster: Arc<Roster>,
+        thresholds: Thresholds,
+        now: Instant,
+    ) -> Self {
         let seen = Seen {
             watch: Watch::new(),
             waits: Waits::default(),
@@ -93,6 +100,7 @@ impl Reports {
         };
         Self {
             telemetry,
+            meter,
             roster,
             refusals: Refusals::default(),
             thresholds,
@@ -114,10 +122,8 @@ impl Reports {
         let holders = self.roster.holders(now);
         let counts = slots.counts();
         let found = self.find(now, slots, counts, &holders);
-        if found.is_empty() || !self.telemetry.is_heard() {
-            return;
-        }
         let status = self.status(now, slots, witness);
+        self.meter.look(&status, self.refusals.counted(counts.at_once));
         for make in found {
             self.telemetry.emit(make(&status));
         }
@@ -235,20 +241,29 @@ impl Reports {
 
     /// What connections tell, for the next round.
     pub(super) fn hear(&self, news: &News) {
-        let mut heard = self.heard.lock();
         match news {
             News::Lost { cause, .. } => {
+                self.meter.lost();
+                let mut heard = self.heard.lock();
                 let before = heard.lost.take().map_or(0, |(_, count)| count);
                 heard.lost = Some((Arc::clone(cause), before + 1));
             }
-            News::SettleFailed => heard.unsettled += 1,
-            News::DialFailed => heard.failed_dials += 1,
-            News::Dials | News::Dialed { .. } | News::WrongHost => {}
+            News::SettleFailed => {
+                self.meter.settle_failed();
+                self.heard.lock().unsettled += 1;
+            }
+            News::DialFailed => {
+                self.meter.connect_failed();
+                self.heard.lock().failed_dials += 1;
+            }
+            News::Dialed { took, .. } => self.meter.connected(*took),
+            News::Dials | News::WrongHost => {}
         }
     }
 
     /// The circuit has changed its state: told at once.
     pub(super) fn follow(&self, transition: &Transition) {
+        self.meter.follow(transition);
         let is_open = matches!(transition.to, State::Open | State::ForcedOpen);
         self.seen.lock().opened = is_open.then(|| transition.clone());
         let transition = transition.clone();
@@ -323,7 +338,7 @@ fn of_finding(finding: Finding) -> Made {
 mod tests {
     use super::*;
     use crate::slots::Dial as _;
-    use crate::telemetry::Observers;
+    use crate::telemetry::{Given, Observers};
 
     /// What is told of dials, and how many had failed.
     fn told(made: Vec<Made>, status: &Status) -> Vec<Option<u64>> {
@@ -339,7 +354,8 @@ mod tests {
         let begun = Instant::now();
         let thresholds = Thresholds { leak: None, long_running: 1, long: REPEAT, slow_acquire: REPEAT };
         let telemetry = Arc::new(Telemetry::new("orders".into(), Observers::default()));
-        let reports = Reports::new(telemetry, Arc::new(Roster::new(false)), thresholds, begun);
+        let meter = Meter::new("orders".into(), 0, Given::default());
+        let reports = Reports::new(telemetry, meter, Arc::new(Roster::new(false)), thresholds, begun);
         let status = Status {
             name: "orders".into(),
             max_size: 1,

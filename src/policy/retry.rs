@@ -49,18 +49,26 @@ pub(crate) struct Failed {
 impl Failed {
     /// Whether another attempt is allowed at all. `limited` failures, of which the reason may stay, are tried again once.
     pub(crate) fn may_run_again(&self, max_attempts: u32) -> bool {
+        self.attempts < self.allowed(max_attempts)
+    }
+
+    /// Whether another attempt would have been, had there been fewer before.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.allowed(u32::MAX) > 1
+    }
+
+    fn allowed(&self, max_attempts: u32) -> u32 {
         let (Retry::SameConnection(condition) | Retry::NewConnection(condition) | Retry::OtherHost(condition)) =
             self.retry
         else {
-            return false;
+            return 0;
         };
-        let allowed = match condition {
+        match condition {
             Condition::Scheduled => max_attempts,
             Condition::Limited | Condition::OnceHealed => max_attempts.min(2),
             Condition::IfIdempotent if self.is_idempotent => max_attempts,
             Condition::IfIdempotent => 1,
-        };
-        self.attempts < allowed
+        }
     }
 
     /// Whether the call could be done before its deadline if it began after `pause`.

@@ -61,6 +61,8 @@ pub(crate) struct Counts {
     pub(crate) is_open: bool,
     /// All who asked, whatever became of them.
     pub(crate) arrivals: u64,
+    /// Those of them who found a connection idle.
+    pub(crate) at_once: u64,
 }
 
 /// A connection in use, since when if that is known. To be given back.
@@ -165,7 +167,10 @@ pub(crate) struct Core<C, W> {
     /// Number of the change that said so.
     last_change: u64,
     phase: Phase,
-    arrivals: u64,
+    /// Who found a connection idle.
+    at_once: u64,
+    /// Who would have waited for one.
+    entered: u64,
     /// Counts those taken without a look at the clock, round and round.
     untimed: u8,
     kept: Kept,
@@ -191,7 +196,8 @@ impl<C, W> Core<C, W> {
             held_back: None,
             last_change: 0,
             phase: Phase::Open,
-            arrivals: 0,
+            at_once: 0,
+            entered: 0,
             untimed: 0,
             kept: Kept::default(),
             begun: now,
@@ -202,7 +208,7 @@ impl<C, W> Core<C, W> {
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
         let taken = if self.phase == Phase::Open { self.take_idle(now) } else { None };
-        self.arrivals += u64::from(taken.is_some());
+        self.at_once += u64::from(taken.is_some());
         taken
     }
 
@@ -216,7 +222,7 @@ impl<C, W> Core<C, W> {
         if self.phase != Phase::Open {
             return Err(Refused::Closed);
         }
-        self.arrivals += 1;
+        self.entered += 1;
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
         }
@@ -367,19 +373,9 @@ impl<C, W> Core<C, W> {
         self.dials.abandoned(dial);
     }
 
-    /// Set while nothing is connected, nothing is being dialed, and the next dial is not due yet.
-    pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
-        if self.is_alive() { None } else { self.dials.pause(now) }
-    }
-
     /// Something is connected, or may be soon.
     fn is_alive(&self) -> bool {
         self.idle.len() + self.in_use + self.dials.len() > 0
-    }
-
-    /// Whether a dial could begin at all.
-    pub(crate) fn has_room(&self) -> bool {
-        self.taken() < self.limits.max_size
     }
 
     fn is_shut(&self) -> bool {

@@ -40,17 +40,23 @@ impl<D: Dial> Lease<D> {
 
     /// Ends the connection instead of giving it back.
     pub(crate) fn discard(mut self) {
-        let (held, slots) = self.held.take().expect(HELD);
+        let (held, slots) = self.end().expect(HELD);
         slots.retire(held);
     }
 
     /// Takes the connection out of the pool, whose slot is free at once.
     pub(crate) fn detach(mut self) -> D::Conn {
-        let (held, slots) = self.held.take().expect(HELD);
+        let (held, slots) = self.end().expect(HELD);
         slots.lock().core.detach(now());
         slots.dial_what_is_wanted();
         slots.tell_watchers();
         held.conn
+    }
+
+    fn end(&mut self) -> Option<Owned<D>> {
+        let (mut held, slots) = self.held.take()?;
+        held.conn.was_used();
+        Some((held, slots))
     }
 }
 
@@ -70,7 +76,7 @@ impl<D: Dial> DerefMut for Lease<D> {
 
 impl<D: Dial> Drop for Lease<D> {
     fn drop(&mut self) {
-        if let Some((held, slots)) = self.held.take() {
+        if let Some((held, slots)) = self.end() {
             slots.release(held);
         }
     }

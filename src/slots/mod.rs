@@ -52,6 +52,9 @@ pub(crate) trait Connection: Send + Sized + 'static {
     /// Whether it has to be settled before the next caller may have it.
     fn needs_settling(&self) -> bool;
 
+    /// A lease on it ends.
+    fn was_used(&mut self);
+
     /// A lease on it has ended after so long. Told of a fair sample of them.
     fn was_held(&self, hold: Duration);
 

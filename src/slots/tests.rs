@@ -62,6 +62,8 @@ impl Connection for FakeConn {
         false
     }
 
+    fn was_used(&mut self) {}
+
     fn was_held(&self, _: Duration) {}
 
     fn rests(&self) {}

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::str;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -18,8 +17,8 @@ use tracing::field::Empty;
 use tracing::instrument::{Instrument, Instrumented};
 use tracing::{Level, error, info, span, warn};
 
-use super::Observer;
-use crate::error::{Error, ErrorKind};
+use super::{Fault, Observer};
+use crate::error::Error;
 use crate::event::{Event, Severity};
 
 /// Of events. A prefix of the other, so that a filter for this is one for both.
@@ -172,35 +171,14 @@ impl Span {
 
     pub(crate) fn failed(&self, fault: Fault) {
         let Some(span) = &self.0 else { return };
-        let state = fault.state.as_ref().and_then(|state| str::from_utf8(state).ok());
-        let kind = fault.kind.map_or(Fault::OTHER, ErrorKind::as_str);
-        span.record("otel.status_code", "ERROR").record("db.response.status_code", state);
-        span.record("error.type", state.unwrap_or(kind));
+        span.record("otel.status_code", "ERROR").record("db.response.status_code", fault.state());
+        span.record("error.type", fault.word());
     }
 
     /// It failed with this error, which is passed on.
     pub(crate) fn with(&self, error: Error) -> Error {
         self.failed(Fault::from(&error));
         error
-    }
-}
-
-/// What a span tells of an error. The default is one of the caller's own.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Fault {
-    kind: Option<ErrorKind>,
-    state: Option<[u8; 5]>,
-}
-
-impl Fault {
-    /// OpenTelemetry's word for an error that has none.
-    const OTHER: &str = "_OTHER";
-}
-
-impl From<&Error> for Fault {
-    fn from(error: &Error) -> Self {
-        let state = error.sqlstate().and_then(|state| state.code().as_bytes().try_into().ok());
-        Self { kind: Some(error.kind()), state }
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio_postgres::Config;
 
-use super::Observer;
+use super::{Fault, Observer};
 use crate::error::Error;
 
 #[derive(Debug, Clone)]
@@ -19,11 +19,8 @@ pub(crate) struct Span(());
 #[derive(Debug)]
 pub(crate) struct Server;
 
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Fault(());
-
 // No call, no statement and no connection grows by it.
-const _: () = assert!(size_of::<(Tracer, Span, Server, Fault)>() == 0);
+const _: () = assert!(size_of::<(Tracer, Span, Server)>() == 0);
 
 impl Tracer {
     #[inline]
@@ -77,13 +74,6 @@ impl Span {
     #[inline]
     pub(crate) fn with(&self, error: Error) -> Error {
         error
-    }
-}
-
-impl From<&Error> for Fault {
-    #[inline]
-    fn from(_: &Error) -> Self {
-        Self(())
     }
 }
 

@@ -11,6 +11,8 @@ mod foreign;
 mod guard;
 mod layers;
 mod ledger;
+#[cfg(feature = "prometheus")]
+mod metrics;
 mod pool;
 mod proxy;
 mod retries;

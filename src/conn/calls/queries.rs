@@ -17,7 +17,7 @@ use crate::conn::Client;
 use crate::conn::settle;
 use crate::error::Error;
 use crate::policy::Deadline;
-use crate::telemetry::{Server, Span};
+use crate::telemetry::{Fault, Server, Span};
 
 /// What the statements of a lease may take.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,8 @@ pub(crate) struct Terms {
     pub(crate) is_cached: bool,
     /// Whether they belong to a [`Transaction`](crate::conn::Transaction), which alone commits them.
     pub(crate) is_transaction: bool,
+    /// Whether they are parts of an operation that is measured as a whole.
+    pub(crate) is_part: bool,
 }
 
 impl Terms {
@@ -281,7 +283,11 @@ impl Client {
             Ok(flight) => Ok(flight.under(span)),
             Err(_) => {
                 let (waited, process_id) = (now().saturating_duration_since(begun), link.process_id());
-                Err(span.with(Error::Busy { waited, process_id }))
+                let error = Error::Busy { waited, process_id };
+                if !self.terms().is_part {
+                    link.meter.operated(self.terms().operation, waited, Some(Fault::from(&error)));
+                }
+                Err(span.with(error))
             }
         }
     }

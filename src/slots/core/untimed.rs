@@ -37,7 +37,7 @@ impl<C, W> Core<C, W> {
         }
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
-        self.arrivals += 1;
+        self.at_once += 1;
         Some(Held { conn, since: None, birth, is_unproven: false, is_expired: false })
     }
 

@@ -25,8 +25,19 @@ impl<C, W> Core<C, W> {
             waiting: self.queue.len(),
             max_waiting: self.limits.max_waiting,
             is_open: self.phase == Phase::Open,
-            arrivals: self.arrivals,
+            arrivals: self.at_once + self.entered,
+            at_once: self.at_once,
         }
+    }
+
+    /// Set while nothing is connected, nothing is being dialed, and the next dial is not due yet.
+    pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
+        if self.is_alive() { None } else { self.dials.pause(now) }
+    }
+
+    /// Whether a dial could begin at all.
+    pub(crate) fn has_room(&self) -> bool {
+        self.taken() < self.limits.max_size
     }
 
     pub(crate) fn idle(&self) -> usize {

@@ -11,6 +11,7 @@ use tracing::subscriber::{Subscriber, with_default};
 use tracing::{Metadata, subscriber};
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::event::EventKind;
 
 /// Writes down what it is told, a line each.
@@ -147,7 +148,7 @@ fn what_the_server_says_is_told_by_its_state_alone() {
         let span = tracer.call(None, "query");
         notes.take();
         span.with(Error::Closed);
-        span.failed(Fault { kind: Some(ErrorKind::Postgres), state: Some(*b"23505") });
+        span.failed(Fault::of(ErrorKind::Postgres, *b"23505"));
         span.failed(Fault::default());
     });
     let told = notes.take();

@@ -267,6 +267,7 @@ impl Napkin {
     fn check(&mut self) {
         let expected = Counts {
             arrivals: self.core.counts().arrivals,
+            at_once: self.core.counts().at_once,
             limit: self.limits.max_size,
             dialing: self.dials.len(),
             idle: self.idle.len(),

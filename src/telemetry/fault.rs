@@ -1,0 +1,38 @@
+//! What a metric or a span tells of an error: a word or an SQLSTATE, never what the server says.
+
+use std::str;
+
+use crate::error::{Error, ErrorKind};
+
+/// The default is an error of the caller's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Fault {
+    kind: Option<ErrorKind>,
+    state: Option<[u8; 5]>,
+}
+
+impl Fault {
+    #[cfg(all(test, feature = "tracing"))]
+    pub(crate) fn of(kind: ErrorKind, state: [u8; 5]) -> Self {
+        Self { kind: Some(kind), state: Some(state) }
+    }
+
+    /// OpenTelemetry's word for an error that has none.
+    const OTHER: &'static str = "_OTHER";
+
+    pub(crate) fn state(&self) -> Option<&str> {
+        self.state.as_ref().and_then(|state| str::from_utf8(state).ok())
+    }
+
+    /// OpenTelemetry's `error.type`: the SQLSTATE, or our word for the error.
+    pub(crate) fn word(&self) -> &str {
+        self.state().unwrap_or(self.kind.map_or(Self::OTHER, ErrorKind::as_str))
+    }
+}
+
+impl From<&Error> for Fault {
+    fn from(error: &Error) -> Self {
+        let state = error.sqlstate().and_then(|state| state.code().as_bytes().try_into().ok());
+        Self { kind: Some(error.kind()), state }
+    }
+}

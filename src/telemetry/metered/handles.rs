@@ -1,0 +1,185 @@
+//! A pool's handles: one for each series that is told often, made once.
+
+use std::mem::size_of_val;
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit as Known};
+
+use super::{Counted, Given};
+use crate::metrics::{self as ours, Kind, METRICS, Metric, POOL, Unit};
+use crate::policy::State;
+use crate::status::Status;
+
+const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
+
+/// Where handles come from.
+pub(super) struct Source {
+    pool: Arc<str>,
+    given: Given,
+}
+
+impl Source {
+    pub(super) fn new(pool: Arc<str>, given: Given) -> Self {
+        Self { pool, given }
+    }
+
+    /// Whether anybody records. The one that stands in for none has no size.
+    pub(super) fn is_there(&self) -> bool {
+        self.given.0.is_some() || metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
+    }
+
+    pub(super) fn counter<const N: usize>(
+        &self,
+        metric: &Metric,
+        labels: [(&'static str, SharedString); N],
+    ) -> Counter {
+        let key = self.key(metric, labels);
+        self.with(|recorder| recorder.register_counter(&key, &METADATA))
+    }
+
+    pub(super) fn gauge<const N: usize>(&self, metric: &Metric, labels: [(&'static str, SharedString); N]) -> Gauge {
+        let key = self.key(metric, labels);
+        self.with(|recorder| recorder.register_gauge(&key, &METADATA))
+    }
+
+    pub(super) fn histogram(
+        &self,
+        metric: &Metric,
+        labels: impl IntoIterator<Item = (&'static str, SharedString)>,
+    ) -> Histogram {
+        let key = self.key(metric, labels);
+        self.with(|recorder| recorder.register_histogram(&key, &METADATA))
+    }
+
+    fn key(&self, metric: &Metric, labels: impl IntoIterator<Item = (&'static str, SharedString)>) -> Key {
+        let pool = Label::new(POOL, Arc::clone(&self.pool));
+        let labels = labels.into_iter().map(|(label, value)| Label::new(label, value));
+        Key::from_parts(metric.name, [pool].into_iter().chain(labels).collect::<Vec<_>>())
+    }
+
+    fn describe(&self) {
+        self.with(|recorder| {
+            for metric in METRICS {
+                let (name, help) = (KeyName::from_const_str(metric.name), SharedString::const_str(metric.help));
+                let unit = Some(if metric.unit == Unit::Seconds { Known::Seconds } else { Known::Count });
+                match metric.kind {
+                    Kind::Counter => recorder.describe_counter(name, unit, help),
+                    Kind::Gauge => recorder.describe_gauge(name, unit, help),
+                    Kind::Histogram => recorder.describe_histogram(name, unit, help),
+                }
+            }
+        });
+    }
+
+    fn with<T>(&self, tell: impl FnOnce(&dyn Recorder) -> T) -> T {
+        match &self.given.0 {
+            Some(recorder) => tell(recorder),
+            None => metrics::with_recorder(tell),
+        }
+    }
+}
+
+pub(super) struct Handles {
+    pub(super) create_time: Histogram,
+    pub(super) wait_time: Histogram,
+    pub(super) use_time: Histogram,
+    pub(super) connect_failures: Counter,
+    pub(super) connections_lost: Counter,
+    pub(super) settle_failures: Counter,
+    pub(super) retry_exhausted: Counter,
+    /// Idle, used, settling, dialing, closing.
+    connections: [Gauge; 5],
+    max: Gauge,
+    idle_min: Gauge,
+    idle_max: Gauge,
+    pending: Gauge,
+    utilization: Gauge,
+    demand: Gauge,
+    predicted_wait: Gauge,
+    time_to_exhaustion: Gauge,
+    breaker: [(State, Gauge); 7],
+    timeouts: Counter,
+    rejected: Counter,
+    /// As in [`Counted::shed`].
+    shed: [Counter; 5],
+}
+
+impl Handles {
+    pub(super) fn new(source: &Source) -> Self {
+        source.describe();
+        let gauge = |metric| source.gauge(metric, []);
+        let counter = |metric| source.counter(metric, []);
+        let histogram = |metric| source.histogram(metric, []);
+        let connections =
+            |state: &'static str| source.gauge(&ours::CONNECTIONS, [(ours::CONNECTION_STATE, state.into())]);
+        let breaker =
+            |state: State| (state, source.gauge(&ours::BREAKER_STATE, [(ours::STATE, state.as_str().into())]));
+        Self {
+            create_time: histogram(&ours::CREATE_TIME),
+            wait_time: histogram(&ours::WAIT_TIME),
+            use_time: histogram(&ours::USE_TIME),
+            connect_failures: counter(&ours::CONNECT_FAILURES),
+            connections_lost: counter(&ours::CONNECTIONS_LOST),
+            settle_failures: counter(&ours::SETTLE_FAILURES),
+            retry_exhausted: counter(&ours::RETRY_EXHAUSTED),
+            connections: ["idle", "used", "settling", "dialing", "closing"].map(connections),
+            max: gauge(&ours::MAX),
+            idle_min: gauge(&ours::IDLE_MIN),
+            idle_max: gauge(&ours::IDLE_MAX),
+            pending: gauge(&ours::PENDING),
+            utilization: gauge(&ours::UTILIZATION),
+            demand: gauge(&ours::DEMAND),
+            predicted_wait: gauge(&ours::PREDICTED_WAIT),
+            time_to_exhaustion: gauge(&ours::TIME_TO_EXHAUSTION),
+            breaker: State::ALL.map(breaker),
+            timeouts: counter(&ours::TIMEOUTS),
+            rejected: counter(&ours::BREAKER_REJECTED),
+            shed: Counted::default()
+                .shed()
+                .map(|(reason, _)| source.counter(&ours::SHED, [(ours::REASON, reason.into())])),
+        }
+    }
+
+    pub(super) fn look(&self, status: &Status, min_idle: usize) {
+        let counts = [status.idle, status.in_use, status.settling, status.dialing, status.closing];
+        for (gauge, count) in self.connections.iter().zip(counts) {
+            gauge.set(count as f64);
+        }
+        self.max.set(status.max_size as f64);
+        self.idle_min.set(min_idle as f64);
+        self.idle_max.set(status.max_size as f64);
+        self.pending.set(status.waiting as f64);
+        self.utilization.set(status.utilization());
+        self.demand.set(status.demand.unwrap_or(0.0));
+        self.predicted_wait.set(status.predicted_wait.unwrap_or_default().as_secs_f64());
+        self.time_to_exhaustion.set(status.time_to_exhaustion.map_or(f64::INFINITY, |left| left.as_secs_f64()));
+        self.is_in(Some(status.breaker));
+    }
+
+    /// What the circuit breaker does; `None`: nothing any more.
+    pub(super) fn is_in(&self, now: Option<State>) {
+        for (state, gauge) in &self.breaker {
+            gauge.set(if Some(*state) == now { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// What only grows. Of the callers who did not wait, `at_once` are told.
+    pub(super) fn count(&self, before: Counted, now: Counted, at_once: u64) {
+        let grow = |counter: &Counter, before: u64, now: u64| counter.increment(now.saturating_sub(before));
+        grow(&self.timeouts, before.refused.timed_out, now.refused.timed_out);
+        grow(&self.rejected, before.rejected, now.rejected);
+        for ((counter, (_, before)), (_, now)) in self.shed.iter().zip(before.shed()).zip(now.shed()) {
+            grow(counter, before, now);
+        }
+        self.wait_time.record_many(0.0, usize::try_from(at_once).unwrap_or(usize::MAX));
+    }
+
+    pub(super) fn end(&self) {
+        let now = [&self.max, &self.idle_min, &self.idle_max, &self.pending, &self.utilization, &self.demand];
+        for gauge in self.connections.iter().chain(now).chain([&self.predicted_wait]) {
+            gauge.set(0.0);
+        }
+        self.time_to_exhaustion.set(f64::INFINITY);
+        self.is_in(None);
+    }
+}

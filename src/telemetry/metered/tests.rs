@@ -1,0 +1,166 @@
+use metrics::with_local_recorder;
+use metrics_util::MetricKind;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+use super::*;
+use crate::error::{Error, ShedReason};
+use crate::event::EventKind;
+use crate::metrics::METRICS;
+use crate::policy::Refused;
+use std::time::SystemTime;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SHED: Error = Error::Shed { reason: ShedReason::Hopeless, retry_after: None };
+
+fn metered() -> (Meter, Snapshotter) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    (Meter::new("orders".into(), 2, Given::new(recorder)), snapshotter)
+}
+
+/// A series as `name{label=value,...}`, without the pool; gauges and counters with their value, histograms with the number of values.
+fn told(snapshotter: &Snapshotter) -> HashMap<String, f64> {
+    let mut told = HashMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let mut labels: Vec<_> = key.key().labels().collect();
+        assert_eq!((labels[0].key(), labels[0].value()), ("db.client.connection.pool.name", "orders"));
+        labels.remove(0);
+        let labels: Vec<_> = labels.iter().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(values) => values.len() as f64,
+        };
+        told.insert(format!("{}{{{}}}", key.key().name(), labels.join(",")), value);
+    }
+    told
+}
+
+fn counted(at_once: u64) -> Counted {
+    let refused = Refused { hopeless: 7, timed_out: 3, ..Refused::default() };
+    Counted { refused, none_idle: 2, rejected: 5, at_once }
+}
+
+#[test]
+fn what_is_counted_is_told_as_it_grows() {
+    let (meter, snapshotter) = metered();
+    meter.look(&Status::of_19_in_20(), counted(4));
+    let before = told(&snapshotter);
+    assert_eq!(before["failfast.shed{reason=hopeless}"], 7.0);
+    assert_eq!(before["failfast.shed{reason=none_idle}"], 2.0);
+    assert_eq!(before["failfast.shed{reason=queue_full}"], 0.0);
+    assert_eq!(before["failfast.breaker.rejected{}"], 5.0);
+    assert_eq!(before["db.client.connection.timeouts{}"], 3.0);
+    assert_eq!(before["db.client.connection.wait_time{}"], 4.0);
+    let mut more = counted(6);
+    more.refused.hopeless = 9;
+    meter.look(&Status::of_19_in_20(), more);
+    let after = told(&snapshotter);
+    // The snapshot before took its counts along.
+    assert_eq!(after["failfast.shed{reason=hopeless}"], 2.0);
+    assert_eq!(after["db.client.connection.wait_time{}"], 2.0);
+    assert_eq!(after["failfast.breaker.rejected{}"], 0.0);
+}
+
+#[test]
+fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
+    let (meter, snapshotter) = metered();
+    meter.look(&Status::of_19_in_20(), Counted::default());
+    let now = told(&snapshotter);
+    for (series, value) in [
+        ("db.client.connection.count{db.client.connection.state=used}", 19.0),
+        ("db.client.connection.count{db.client.connection.state=idle}", 1.0),
+        ("db.client.connection.count{db.client.connection.state=dialing}", 0.0),
+        ("db.client.connection.max{}", 20.0),
+        ("db.client.connection.idle.min{}", 2.0),
+        ("db.client.connection.idle.max{}", 20.0),
+        ("db.client.connection.pending_requests{}", 127.0),
+        ("failfast.utilization.ratio{}", 0.95),
+        ("failfast.breaker.state{state=closed}", 1.0),
+        ("failfast.breaker.state{state=open}", 0.0),
+        ("failfast.time_to_exhaustion{}", f64::INFINITY),
+    ] {
+        assert_eq!(now[series], value, "{series}");
+    }
+    meter.end();
+    let gone = told(&snapshotter);
+    let kinds = |series: &str| METRICS.iter().find(|metric| series.starts_with(&format!("{}{{", metric.name))).unwrap();
+    for (series, value) in &gone {
+        if kinds(series).kind == crate::metrics::Kind::Gauge {
+            assert!(*value == 0.0 || *value == f64::INFINITY, "{series} is {value}");
+        }
+    }
+}
+
+#[test]
+fn a_recorder_that_comes_late_is_found_and_told_what_was_refused_before() {
+    let meter = Meter::new("orders".into(), 0, Given::default());
+    assert_eq!(format!("{:?} {meter:?}", Given::default()), "the global recorder Meter { is_recorded: false, .. }");
+    assert!(meter.start().0.is_none(), "nobody looks at the clock for nobody");
+    meter.operated(None, SECOND, None);
+    meter.look(&Status::of_19_in_20(), counted(1_000_000_000));
+    let recorder = DebuggingRecorder::new();
+    with_local_recorder(&recorder, || {
+        meter.look(&Status::of_19_in_20(), counted(1_000_000_007));
+        meter.look(&Status::of_19_in_20(), counted(1_000_000_009));
+        assert!(meter.start().0.is_some());
+        meter.operated(None, SECOND, None);
+    });
+    let told = told(&recorder.snapshotter());
+    assert_eq!(told["failfast.shed{reason=hopeless}"], 7.0);
+    assert_eq!(told["db.client.connection.wait_time{}"], 2.0, "not a billion zeros");
+    assert_eq!(told["db.client.operation.duration{db.system.name=postgresql}"], 1.0);
+}
+
+#[test]
+fn operations_are_told_by_name_and_error_up_to_a_bound() {
+    let (meter, snapshotter) = metered();
+    let names: Vec<&'static str> = (0..100).map(|n| &*format!("operation_{n}").leak()).collect();
+    let shed = Some(Fault::from(&SHED));
+    for name in &names {
+        meter.operated(Some(name), SECOND, None);
+        meter.operated(Some(name), SECOND, shed);
+    }
+    meter.operated(None, SECOND, shed);
+    meter.operated(None, SECOND, Some(Fault::default()));
+    let told = told(&snapshotter);
+    let series = |labels: &str| told[&format!("db.client.operation.duration{{db.system.name=postgresql{labels}}}")];
+    assert_eq!(series(",failfast.operation=operation_0"), 1.0);
+    assert_eq!(series(",failfast.operation=operation_63,error.type=shed"), 1.0);
+    assert_eq!(series(",failfast.operation=_OTHER"), 36.0);
+    assert_eq!(series(",failfast.operation=_OTHER,error.type=shed"), 36.0);
+    assert_eq!(series(",error.type=shed"), 1.0);
+    assert_eq!(series(",error.type=_OTHER"), 1.0);
+    assert_eq!(told.keys().filter(|series| series.starts_with("db.client.operation")).count(), 132);
+}
+
+#[test]
+fn an_event_is_counted_and_an_inflated_operation_has_its_ratio() {
+    let (meter, snapshotter) = metered();
+    let (operation, lasting) = (Operation::Named("list_items"), SECOND);
+    let emit = |kind| meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
+    emit(EventKind::HoldsInflated { operation, from: SECOND, to: 9 * SECOND, lasting });
+    emit(EventKind::HoldsInflated { operation, from: SECOND, to: 8 * SECOND, lasting });
+    let inflated = told(&snapshotter);
+    assert_eq!(inflated["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 8.0);
+    assert_eq!(inflated["failfast.events{event=holds_inflated,severity=warning}"], 2.0);
+    emit(EventKind::HoldsNormal { operation, hold: SECOND, lasted: SECOND });
+    assert_eq!(told(&snapshotter)["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 0.0);
+}
+
+#[test]
+fn all_are_described() {
+    let (_meter, snapshotter) = metered();
+    let described = snapshotter.snapshot().into_vec();
+    for (key, unit, help, _) in described {
+        let metric = METRICS.iter().find(|metric| metric.name == key.key().name()).expect("it is in the table");
+        let kind = match key.kind() {
+            MetricKind::Counter => crate::metrics::Kind::Counter,
+            MetricKind::Gauge => crate::metrics::Kind::Gauge,
+            MetricKind::Histogram => crate::metrics::Kind::Histogram,
+        };
+        assert_eq!(kind, metric.kind, "{}", metric.name);
+        assert!(unit.is_some(), "{}", metric.name);
+        assert_eq!(help.as_deref(), Some(metric.help));
+    }
+}

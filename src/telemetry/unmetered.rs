@@ -1,0 +1,76 @@
+//! What stands in the place of `metered` without the feature `metrics`: the same names, and nothing behind them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Counted, Fault, Observer};
+use crate::policy::Transition;
+use crate::status::Status;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Given;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stamp(());
+
+#[derive(Debug, Clone)]
+pub(crate) struct Meter(());
+
+// No call, no statement and no connection grows by it.
+const _: () = assert!(size_of::<(Meter, Stamp)>() == 0);
+
+impl Meter {
+    #[inline]
+    pub(crate) fn new(_: Arc<str>, _: usize, _: Given) -> Self {
+        Self(())
+    }
+
+    #[inline]
+    pub(crate) fn start(&self) -> Stamp {
+        Stamp(())
+    }
+
+    #[inline]
+    pub(crate) fn waited(&self, _: Duration) {}
+
+    #[inline]
+    pub(crate) fn used(&self, _: Stamp) {}
+
+    #[inline]
+    pub(crate) fn connected(&self, _: Duration) {}
+
+    #[inline]
+    pub(crate) fn connect_failed(&self) {}
+
+    #[inline]
+    pub(crate) fn lost(&self) {}
+
+    #[inline]
+    pub(crate) fn settle_failed(&self) {}
+
+    #[inline]
+    pub(crate) fn operated(&self, _: Option<&'static str>, _: Duration, _: Option<Fault>) {}
+
+    #[inline]
+    pub(crate) fn operated_since(&self, _: Stamp, _: Option<&'static str>, _: Option<Fault>) {}
+
+    #[inline]
+    pub(crate) fn retried(&self, _: &str) {}
+
+    #[inline]
+    pub(crate) fn gave_up(&self) {}
+
+    #[inline]
+    pub(crate) fn follow(&self, _: &Transition) {}
+
+    #[inline]
+    pub(crate) fn look(&self, _: &Status, _: Counted) {}
+
+    #[inline]
+    pub(crate) fn end(&self) {}
+
+    #[inline]
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        None
+    }
+}

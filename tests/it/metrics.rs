@@ -1,0 +1,250 @@
+//! The metrics as an exporter renders them: which there are, and whether they are true.
+
+mod scrape;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use failfast::metrics::{Kind, METRICS};
+use failfast::{Error, Pool, RetryConfig};
+use futures_util::future::join_all;
+use metrics::set_default_local_recorder;
+
+pub(crate) use self::scrape::{Scraper, recorded};
+use crate::pool::{LONG, shared};
+use crate::support::server::Server;
+use crate::support::{eventually, free_port};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const OPERATIONS: &str = "db_client_operation_duration_seconds_count";
+
+async fn pool(name: &str) -> (Pool, Scraper) {
+    let (builder, scraper) = recorded(shared(name).await.retry(RetryConfig::default().initial_backoff(MILLISECOND)));
+    (builder.max_size(2).build().unwrap(), scraper)
+}
+
+/// What is told once a round is awaited.
+async fn comes_to(scraper: &Scraper, name: &str, labels: &[(&str, &str)], value: f64) {
+    let what = format!("{name} {labels:?} is {value}");
+    eventually(&what, LONG, async || scraper.value(name, labels) == Some(value)).await;
+}
+
+#[tokio::test]
+async fn each_lease_is_counted_once_with_its_wait_and_its_use() {
+    let (pool, scraper) = pool("metrics_leases").await;
+    for _ in 0..5 {
+        drop(pool.get().await.unwrap());
+    }
+    let both = [pool.get().await.unwrap(), pool.get().await.unwrap()];
+    comes_to(&scraper, "db_client_connection_count", &[("db_client_connection_state", "used")], 2.0).await;
+    comes_to(&scraper, "failfast_utilization_ratio", &[], 1.0).await;
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.unwrap().discard() }
+    });
+    comes_to(&scraper, "db_client_connection_pending_requests", &[], 1.0).await;
+    drop(both);
+    waiting.await.unwrap();
+    comes_to(&scraper, "db_client_connection_wait_time_seconds_count", &[], 8.0).await;
+    assert_eq!(scraper.value("db_client_connection_use_time_seconds_count", &[]), Some(8.0));
+    assert_eq!(scraper.value("db_client_connection_create_time_seconds_count", &[]), Some(2.0));
+    let waited = scraper.value("db_client_connection_wait_time_seconds_sum", &[]).unwrap();
+    let used = scraper.value("db_client_connection_use_time_seconds_sum", &[]).unwrap();
+    assert!(waited > 0.1 && used > 0.2, "a round or two: {waited}, {used}");
+    let at_once = scraper.value("db_client_connection_wait_time_seconds_bucket", &[("le", "0.0001")]).unwrap();
+    assert!(at_once >= 4.0, "who found one idle has waited for nothing: {at_once}");
+    assert_eq!(scraper.value(OPERATIONS, &[]), None, "a lease is no operation");
+}
+
+#[tokio::test]
+async fn operations_are_counted_by_name_and_outcome_and_a_call_as_a_whole() {
+    let (pool, scraper) = pool("metrics_operations").await;
+    let named = |name| [("failfast_operation", name)];
+    pool.call().name("whole").query_one("SELECT 1", &[]).await.unwrap();
+    pool.call()
+        .name("several")
+        .transaction(|tx| async move {
+            tx.execute("SELECT 1", &[]).await?;
+            tx.execute("SELECT 2", &[]).await.map(drop)
+        })
+        .await
+        .unwrap();
+    let once = pool.call().name("once").transaction_once(|tx| async move { tx.execute("SELECT 1", &[]).await });
+    once.await.unwrap();
+    for name in ["whole", "several", "once"] {
+        assert_eq!(scraper.value(OPERATIONS, &named(name)), Some(1.0), "{name}");
+    }
+
+    let client = pool.call().name("single").get().await.unwrap();
+    client.query("SELECT 1", &[]).await.unwrap();
+    client.query("SELECT 2", &[]).await.unwrap();
+    drop(client);
+    assert_eq!(scraper.value(OPERATIONS, &named("single")), Some(2.0), "each statement on a guard");
+
+    pool.call().name("broken").execute("SELECT nowhere", &[]).await.unwrap_err();
+    let late = pool.call().name("late").timeout(20 * MILLISECOND).execute("SELECT pg_sleep(5)", &[]).await.unwrap_err();
+    assert!(matches!(late, Error::QueryTimeout { .. }), "{late:?}");
+    let client = pool.call().name("late").timeout(20 * MILLISECOND).get().await.unwrap();
+    client.execute("SELECT pg_sleep(5)", &[]).await.unwrap_err();
+    drop(client);
+    for (name, error, count) in [("broken", "42703", 1.0), ("late", "query_timeout", 2.0)] {
+        let labels = [("failfast_operation", name), ("error_type", error), ("db_system_name", "postgresql")];
+        assert_eq!(scraper.value(OPERATIONS, &labels), Some(count), "{name}");
+    }
+    let took = scraper.value("db_client_operation_duration_seconds_sum", &named("late")).unwrap();
+    assert!((0.04..2.0).contains(&took), "{took}");
+
+    let dropped = pool.call().name("dropped").execute("SELECT pg_sleep(5)", &[]);
+    tokio::time::timeout(20 * MILLISECOND, dropped).await.unwrap_err();
+    assert_eq!(scraper.value(OPERATIONS, &named("dropped")), None, "a caller that went away says nothing");
+}
+
+#[tokio::test]
+async fn who_gets_no_connection_is_counted_by_reason_and_as_a_failed_operation() {
+    let (builder, scraper) = recorded(shared("metrics_refusals").await.max_size(1).max_waiting(1));
+    let pool = builder.build().unwrap();
+    let held = pool.get().await.unwrap();
+    pool.try_get().unwrap_err();
+    pool.get_timeout(20 * MILLISECOND).await.unwrap_err();
+    let calls = [pool.call().name("crowd"), pool.call().name("crowd")].map(|call| call.execute("SELECT 1", &[]));
+    let (results, ()) = tokio::join!(join_all(calls), async {
+        eventually("one waits", LONG, async || pool.status().waiting == 1).await;
+        tokio::time::sleep(20 * MILLISECOND).await;
+        drop(held);
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    pool.breaker().force_open("a test");
+    pool.get().await.unwrap_err();
+    pool.query("SELECT 1", &[]).await.unwrap_err();
+
+    comes_to(&scraper, "failfast_breaker_rejected_total", &[], 2.0).await;
+    assert_eq!(scraper.value("db_client_connection_timeouts_total", &[]), Some(1.0));
+    assert_eq!(scraper.value("failfast_shed_total", &[("reason", "none_idle")]), Some(1.0));
+    assert_eq!(scraper.value("failfast_shed_total", &[("reason", "queue_full")]), Some(1.0));
+    assert_eq!(scraper.value("failfast_shed_total", &[("reason", "hopeless")]), Some(0.0));
+    assert_eq!(scraper.value("failfast_breaker_state", &[("state", "forced_open")]), Some(1.0));
+    assert_eq!(scraper.value("failfast_breaker_state", &[("state", "closed")]), Some(0.0));
+    let moved = [("from", "closed"), ("to", "forced_open")];
+    assert_eq!(scraper.value("failfast_breaker_transitions_total", &moved), Some(1.0));
+    for (error, count) in [("acquire_timeout", 1.0), ("circuit_open", 2.0)] {
+        assert_eq!(scraper.value(OPERATIONS, &[("error_type", error)]), Some(count), "{error}");
+    }
+    let crowd = [("failfast_operation", "crowd"), ("error_type", "shed")];
+    assert_eq!(scraper.value(OPERATIONS, &crowd), Some(1.0), "once, not for the lease and for the call");
+}
+
+#[tokio::test]
+async fn attempts_after_the_first_are_counted_by_what_had_failed() {
+    let (pool, scraper) = pool("metrics_retries").await;
+    let fail = |state: &str| format!("DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'; END $$");
+    pool.call().idempotent().batch_execute(&fail("55P03")).await.unwrap_err();
+    pool.batch_execute(&fail("23505")).await.unwrap_err();
+    assert_eq!(scraper.value("failfast_retries_total", &[("reason", "55P03")]), Some(2.0));
+    assert_eq!(scraper.value("failfast_retry_exhausted_total", &[]), Some(1.0), "23505 may not run again");
+    assert_eq!(scraper.value(OPERATIONS, &[("error_type", "55P03")]), Some(1.0), "a call is one operation");
+    pool.call()
+        .transaction(|tx| {
+            let fail = fail("40001");
+            async move { tx.batch_execute(&fail).await }
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(scraper.value("failfast_retries_total", &[("reason", "conflict")]), Some(2.0));
+}
+
+#[tokio::test]
+async fn a_pool_that_is_gone_leaves_nothing_standing() {
+    let (pool, scraper) = pool("metrics_gone").await;
+    drop(pool.get().await.unwrap());
+    comes_to(&scraper, "db_client_connection_count", &[("db_client_connection_state", "idle")], 1.0).await;
+    comes_to(&scraper, "db_client_connection_max", &[], 2.0).await;
+    drop(pool);
+    comes_to(&scraper, "db_client_connection_max", &[], 0.0).await;
+    comes_to(&scraper, "db_client_connection_count", &[("db_client_connection_state", "idle")], 0.0).await;
+    comes_to(&scraper, "failfast_breaker_state", &[("state", "closed")], 0.0).await;
+}
+
+/// On a runtime of one thread, whose recorder is installed only once the pool works.
+#[tokio::test]
+async fn a_recorder_that_is_installed_late_is_found() {
+    let pool = shared("metrics_late").await.max_size(1).build().unwrap();
+    drop(pool.get().await.unwrap());
+    let recorder = failfast::metrics::prometheus().unwrap().build_recorder();
+    let _installed = set_default_local_recorder(&recorder);
+    let is_there = || recorder.handle().render().contains("db_client_connection_max{");
+    eventually("it is found", LONG, async || is_there()).await;
+    pool.query_one("SELECT 1", &[]).await.unwrap();
+    assert!(recorder.handle().render().contains("db_client_operation_duration_seconds_count"));
+}
+
+/// Everything that a pool can tell is provoked; what is rendered then is compared with the table, both ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_what_an_exporter_renders() {
+    const SLOW_FROM: Duration = Duration::from_secs(11);
+    let (pool, scraper) = pool("metrics_table").await;
+    let began = Instant::now();
+    pool.call()
+        .idempotent()
+        .batch_execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '55P03'; END $$")
+        .await
+        .unwrap_err();
+    let inflated = [("failfast_operation", "inflated")];
+    let is_inflated = async || {
+        let hold = if began.elapsed() > SLOW_FROM { 0.3 } else { 0.02 };
+        pool.call().name("inflated").execute("SELECT pg_sleep($1)", &[&hold]).await.unwrap();
+        scraper.value("failfast_hold_inflation_ratio", &inflated).is_some_and(|ratio| ratio > 3.0)
+    };
+    eventually("holds are inflated", 2 * LONG, is_inflated).await;
+    pool.breaker().force_open("a test");
+
+    let scrape = scraper.scrape();
+    let (mut named, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    for metric in METRICS {
+        let (name, labels) = (metric.prometheus_name(), metric.labels.iter().map(|label| label.replace('.', "_")));
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            _ => "histogram",
+        };
+        assert_eq!(scrape.types.get(&name).map(String::as_str), Some(kind), "{name}");
+        assert_eq!(scrape.helps.get(&name).map(String::as_str), Some(metric.help), "{name}");
+        let suffixes: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+        let pool_and: BTreeSet<String> = labels.chain(["db_client_connection_pool_name".to_owned()]).collect();
+        let mut found = BTreeSet::new();
+        for series in &scrape.series {
+            if suffixes.iter().any(|suffix| series.name == format!("{name}{suffix}")) {
+                seen.insert(&series.name);
+                assert_eq!(series.label("db_client_connection_pool_name"), Some("metrics_table"), "{series:?}");
+                found.extend(series.labels.keys().filter(|label| *label != "le").cloned());
+            }
+        }
+        assert_eq!(found, pool_and, "the labels of {name}");
+        named.insert(name);
+    }
+    assert_eq!(scrape.types.keys().collect::<BTreeSet<_>>(), named.iter().collect(), "no others");
+    assert_eq!(scrape.series.iter().map(|series| &series.name).collect::<BTreeSet<_>>(), seen, "no others");
+    let buckets = scrape.series.iter().filter(|series| series.name == "db_client_connection_use_time_seconds_bucket");
+    assert_eq!(buckets.count(), failfast::metrics::POOL_BUCKETS.len() + 1, "and +Inf");
+}
+
+/// A dial that fails, a connection that is lost.
+#[tokio::test]
+async fn connections_that_fail_are_counted() {
+    let (pool, scraper) = pool("metrics_lost").await;
+    let client = pool.get().await.unwrap();
+    let kill = format!("SELECT pg_terminate_backend({})", client.process_id().unwrap());
+    Server::shared().await.execute(&kill).await;
+    eventually("it is noticed", LONG, async || client.is_closed()).await;
+    drop(client);
+    comes_to(&scraper, "failfast_connections_lost_total", &[], 1.0).await;
+    let event = [("event", "connection_lost"), ("severity", "warning")];
+    comes_to(&scraper, "failfast_events_total", &event, 1.0).await;
+
+    let nobody = format!("host=127.0.0.1 port={} user=nobody", free_port());
+    let (builder, scraper) = recorded(Pool::builder(nobody.parse().unwrap()).name("metrics_nobody"));
+    let pool = builder.build().unwrap();
+    pool.get().await.unwrap_err();
+    let failures = || scraper.value("failfast_connect_failures_total", &[]).unwrap_or(0.0);
+    eventually("the dial is counted", LONG, async || failures() >= 1.0).await;
+    assert_eq!(scraper.value(OPERATIONS, &[("error_type", "connect")]), Some(1.0));
+}
