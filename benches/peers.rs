@@ -19,10 +19,18 @@ pub(crate) const THREE_TIMEOUTS: Timeouts =
     Timeouts { wait: Some(PATIENCE), create: Some(PATIENCE), recycle: Some(PATIENCE) };
 
 pub(crate) async fn failfast(config: Config, size: usize) -> failfast::Pool {
+    filled(builder(config, size), size).await
+}
+
+/// Everything is on, also that somebody listens; nobody records.
+pub(crate) fn builder(config: Config, size: usize) -> failfast::PoolBuilder {
     let builder =
         failfast::Pool::builder(config).max_size(size).min_idle(size).max_waiting(10_000).acquire_timeout(PATIENCE);
-    // Everything is on: somebody listens, too.
-    let pool = builder.observer(|_: &failfast::Event| ()).build().expect("good settings");
+    builder.observer(|_: &failfast::Event| ())
+}
+
+pub(crate) async fn filled(builder: failfast::PoolBuilder, size: usize) -> failfast::Pool {
+    let pool = builder.build().expect("good settings");
     pool.warm_up(size, PATIENCE).await.expect("connections");
     pool
 }

@@ -59,38 +59,42 @@ impl Shared {
         taken: Taken,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
-            match self.at_once(|| self.terms(taken)) {
-                Ok(None) => {}
-                Ok(Some(client)) => return Ok(client),
-                Err(error) => return Err(self.in_vain(None, Duration::ZERO, error)),
+            self.check(|| self.terms(taken))?;
+            if let Some(lease) = self.slots.try_acquire() {
+                return self.admit(lease, self.terms(taken), Duration::ZERO);
             }
             let asked = now();
             let deadline = Deadline::after(asked, timeout);
             let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
-            let (answer, span) = self.tracer.wait(self.slots.acquire(asked, patience)).await;
-            let waited = now().saturating_duration_since(asked);
-            let client = match answer {
-                Ok(lease) => self.serve(waited, lease, self.terms(taken)),
-                Err(refusal) => Err(self.explain(refusal, timeout)),
-            };
-            client.map_err(|error| self.in_vain(None, waited, span.with(error)))
+            let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, patience)).await;
+            // Not from `asked`, which each who waits would have to keep.
+            let waited = waiting.deadline().spent(timeout, now());
+            self.answer(answer, self.terms(taken), timeout, waited).map_err(|error| span.with(error))
         }
     }
 
-    /// A connection that is idle now.
-    fn at_once(&self, terms: impl FnOnce() -> Terms) -> Result<Option<Client>, Error> {
-        self.check()?;
-        self.slots.try_acquire().map(|lease| self.admit(lease, terms())).transpose()
-    }
-
-    fn serve(&self, waited: Duration, lease: Lease<Dialer>, terms: Terms) -> Result<Client, Error> {
-        self.meter().waited(waited);
-        self.admit(lease, terms)
+    /// What comes of a wait.
+    fn answer(
+        &self,
+        answer: Result<Lease<Dialer>, Refusal<ConnectError>>,
+        terms: Terms,
+        timeout: Duration,
+        waited: Duration,
+    ) -> Result<Client, Error> {
+        match answer {
+            Ok(lease) => {
+                self.meter().waited(waited);
+                self.admit(lease, terms, waited)
+            }
+            Err(refusal) => Err(self.in_vain(&terms, waited, self.explain(refusal, timeout))),
+        }
     }
 
     /// What a connection was asked for is not done: an operation that failed.
-    fn in_vain(&self, operation: Option<&'static str>, took: Duration, error: Error) -> Error {
-        self.meter().operated(operation, took, Some(Fault::from(&error)));
+    fn in_vain(&self, terms: &Terms, took: Duration, error: Error) -> Error {
+        if !terms.is_part {
+            self.meter().operated(terms.operation, took, Some(Fault::from(&error)));
+        }
         error
     }
 
@@ -99,14 +103,17 @@ impl Shared {
     }
 
     /// Asked before anything else: while the circuit is open, nobody waits.
-    fn check(&self) -> Result<(), Error> {
-        self.witness.breaker().check(now).map_err(|denied| self.turned_away(denied))
+    fn check(&self, terms: impl FnOnce() -> Terms) -> Result<(), Error> {
+        let checked = self.witness.breaker().check(now);
+        checked.map_err(|denied| self.in_vain(&terms(), Duration::ZERO, self.turned_away(denied)))
     }
 
     /// Asked again after the wait, for a ticket: who waits holds no probe. A connection that is not admitted goes to the next.
-    fn admit(&self, lease: Lease<Dialer>, terms: Terms) -> Result<Client, Error> {
-        let ticket = self.witness.breaker().admit(now).map_err(|denied| self.turned_away(denied))?;
-        Ok(Client::new(lease, terms, ticket))
+    fn admit(&self, lease: Lease<Dialer>, terms: Terms, waited: Duration) -> Result<Client, Error> {
+        match self.witness.breaker().admit(now) {
+            Ok(ticket) => Ok(Client::new(lease, terms, ticket)),
+            Err(denied) => Err(self.in_vain(&terms, waited, self.turned_away(denied))),
+        }
     }
 
     fn turned_away(&self, denied: Denied) -> Error {
@@ -140,8 +147,9 @@ impl Shared {
     }
 
     pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
-        match self.at_once(|| self.terms(taken))? {
-            Some(client) => Ok(client),
+        self.check(|| self.terms(taken))?;
+        match self.slots.try_acquire() {
+            Some(lease) => self.admit(lease, self.terms(taken), Duration::ZERO),
             None if self.slots.counts().is_open => {
                 self.keeper.reports.refusals.none_idle.fetch_add(1, Relaxed);
                 self.slots.dial_ahead();
@@ -333,26 +341,17 @@ impl<'a> Call<'a> {
     ///
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
-        match self.shared.at_once(|| self.terms()) {
-            Ok(None) => {}
-            Ok(Some(client)) => return Ok(client),
-            Err(error) => return Err(self.in_vain(Duration::ZERO, error)),
+        self.shared.check(|| self.terms())?;
+        if let Some(lease) = self.shared.slots.try_acquire() {
+            return self.shared.admit(lease, self.terms(), Duration::ZERO);
         }
         let asked = now();
         let patience = || Deadline::after(asked, self.shared.acquire_timeout);
         let deadline = self.deadline.unwrap_or_else(|| self.bound.map_or_else(patience, |bound| bound.min(patience())));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
-        let (answer, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, patience)).await;
-        let waited = now().saturating_duration_since(asked);
-        let client = match answer {
-            Ok(lease) => self.shared.serve(waited, lease, self.terms()),
-            Err(refusal) => Err(self.shared.explain(refusal, deadline.left(asked))),
-        };
-        client.map_err(|error| self.in_vain(waited, span.with(error)))
-    }
-
-    fn in_vain(&self, waited: Duration, error: Error) -> Error {
-        if self.is_part { error } else { self.shared.in_vain(self.operation, waited, error) }
+        let (answer, _, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, patience)).await;
+        let (timeout, waited) = (deadline.left(asked), now().saturating_duration_since(asked));
+        self.shared.answer(answer, self.terms(), timeout, waited).map_err(|error| span.with(error))
     }
 }
 

@@ -38,6 +38,8 @@ use crate::event::{Event, EventKind};
 
 /// Events that a stream keeps for its reader.
 const KEPT: usize = 1_024;
+/// Whoever polls a future once more than it is for is wrong.
+const POLLED: &str = "a wait is not polled after its end";
 /// An observer may do what is an event again, and so on; it is not told deeper than this.
 const DEEPEST: u32 = 4;
 

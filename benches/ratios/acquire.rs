@@ -16,7 +16,16 @@ const CONNECTIONS: usize = 10;
 
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     if report.wants("get-idle") {
-        report.at_most("get-idle", get_idle(server).await, 0.6);
+        let ours = peers::failfast(server.config(), CONNECTIONS).await;
+        report.at_most("get-idle", get_idle(server, &ours, || ()).await, 0.6);
+    }
+    if report.wants("get-idle-recorded") {
+        let recorder = failfast::metrics::prometheus().expect("good buckets").build_recorder();
+        let handle = recorder.handle();
+        let builder = peers::builder(server.config(), CONNECTIONS).recorder(recorder);
+        let ours = peers::filled(builder, CONNECTIONS).await;
+        // In a service, a task of its own does that.
+        report.at_most("get-idle-recorded", get_idle(server, &ours, || handle.run_upkeep()).await, 0.75);
     }
     if report.wants("tasks-2000") {
         for tasks in [20, 200] {
@@ -33,8 +42,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
 }
 
 /// `get` and drop on an idle pool, beside bare deadpool.
-async fn get_idle(server: &Throwaway) -> f64 {
-    let ours = peers::failfast(server.config(), CONNECTIONS).await;
+async fn get_idle(server: &Throwaway, ours: &Pool, between: impl Fn()) -> f64 {
     let theirs = peers::deadpool(server.config(), CONNECTIONS, peers::NO_TIMEOUT).await;
     let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -43,6 +51,7 @@ async fn get_idle(server: &Throwaway) -> f64 {
             let _ = black_box(ours.get().await.expect("idle"));
         }
         our_times.push(begun.elapsed());
+        between();
         let begun = Instant::now();
         for _ in 0..BATCH {
             let _ = black_box(theirs.get().await.expect("idle"));

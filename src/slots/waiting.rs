@@ -19,7 +19,7 @@ use super::core::{Entered, Refused};
 use super::mailbox::{Answer, Found, Mailbox};
 use super::queue::WaiterId;
 use super::{Dial, Lease, Refusal, Slots, State, now};
-use crate::policy::Patience;
+use crate::policy::{Deadline, Patience};
 
 /// A runtime is shutting down if it has lost so many clocks in a row, each as soon as it was begun.
 const CLOCKS: usize = 8;
@@ -50,6 +50,10 @@ enum Entry<D: Dial> {
 impl<'a, D: Dial> Waiting<'a, D> {
     pub(super) fn new(slots: &'a Arc<Slots<D>>, asked: Instant, patience: Patience) -> Self {
         Self { slots, patience, stage: Stage::Asked(asked) }
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.patience.deadline
     }
 
     fn advance(&mut self, waker: &Waker) -> Poll<Result<Lease<D>, Refusal<D::Error>>> {

@@ -91,7 +91,7 @@ impl Tracer {
 
     /// Who gets an answer at once has not waited, and has no span.
     pub(crate) fn wait<F: Future + Unpin>(&self, wait: F) -> Wait<'_, F> {
-        Wait { tracer: self, wait, span: Span::default() }
+        Wait { tracer: self, wait: Some(wait), span: Span::default() }
     }
 
     fn acquire(&self) -> Span {
@@ -182,24 +182,27 @@ impl Span {
     }
 }
 
-/// A wait for a connection. Its span begins when there is nothing yet.
+/// A wait for a connection. Its span begins when there is nothing yet. At the end it gives back what has waited, for what that knows.
 #[must_use = "futures do nothing unless awaited"]
 pub(crate) struct Wait<'a, F> {
     tracer: &'a Tracer,
-    wait: F,
+    wait: Option<F>,
     span: Span,
 }
 
 impl<F: Future + Unpin> Future for Wait<'_, F> {
-    type Output = (F::Output, Span);
+    type Output = (F::Output, F, Span);
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.wait).poll(context);
-        if polled.is_pending() && this.span.0.is_none() {
-            this.span = this.tracer.acquire();
-        }
-        polled.map(|output| (output, mem::take(&mut this.span)))
+        let wait = this.wait.as_mut().expect(super::POLLED);
+        let Poll::Ready(output) = Pin::new(wait).poll(context) else {
+            if this.span.0.is_none() {
+                this.span = this.tracer.acquire();
+            }
+            return Poll::Pending;
+        };
+        Poll::Ready((output, this.wait.take().expect(super::POLLED), mem::take(&mut this.span)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio_postgres::Config;
 
@@ -45,7 +45,7 @@ impl Tracer {
 
     #[inline]
     pub(crate) fn wait<F: Future + Unpin>(&self, wait: F) -> Wait<F> {
-        Wait(wait)
+        Wait(Some(wait))
     }
 }
 
@@ -78,13 +78,15 @@ impl Span {
 }
 
 #[must_use = "futures do nothing unless awaited"]
-pub(crate) struct Wait<F>(F);
+pub(crate) struct Wait<F>(Option<F>);
 
 impl<F: Future + Unpin> Future for Wait<F> {
-    type Output = (F::Output, Span);
+    type Output = (F::Output, F, Span);
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|output| (output, Span(())))
+        let wait = self.0.as_mut().expect(super::POLLED);
+        let output = ready!(Pin::new(wait).poll(context));
+        Poll::Ready((output, self.0.take().expect(super::POLLED), Span(())))
     }
 }
