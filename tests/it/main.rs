@@ -13,6 +13,7 @@ mod layers;
 mod ledger;
 #[cfg(feature = "prometheus")]
 mod metrics;
+mod monitoring;
 mod pool;
 mod proxy;
 mod retries;

@@ -1,0 +1,102 @@
+//! The run-book: each alert leads to its section, each section is of an alert, and what is to be typed can be typed.
+
+use std::collections::BTreeSet;
+
+use super::words::{is_alert, words};
+use super::{alert_names, check_expressions, read, values};
+use crate::support::server::Server;
+
+const URL: &str = "https://github.com/failfast-rs/failfast/blob/main/";
+
+fn headings(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
+}
+
+/// As GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn every_alert_has_its_section_and_every_section_its_alert() {
+    let text = read("docs/runbook.md");
+    let sections: BTreeSet<_> = headings(&text).filter(|heading| is_alert(heading)).map(str::to_owned).collect();
+    assert_eq!(sections, alert_names());
+}
+
+#[test]
+fn every_alert_leads_to_its_section() {
+    let rules = read("docs/monitoring/alerts.yml");
+    for (alert, url) in values(&rules, "alert:").into_iter().zip(values(&rules, "runbook_url:")) {
+        assert_eq!(url, format!("{URL}docs/runbook.md#{}", anchor(alert)));
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for (folder, file) in [("docs", "metrics.md"), ("docs", "runbook.md"), ("docs/monitoring", "README.md")] {
+        let text = read(&format!("{folder}/{file}"));
+        for rest in text.split("](").skip(1) {
+            let link = rest.split(')').next().unwrap();
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { file } else { path };
+            let target = read(&format!("{folder}/{path}"));
+            let is_there = wanted.is_empty() || headings(&target).any(|heading| anchor(heading) == wanted);
+            assert!(is_there, "{folder}/{file}: {link} leads nowhere");
+        }
+    }
+}
+
+#[test]
+fn only_alerts_that_exist_are_named() {
+    let alerts = alert_names();
+    for file in ["docs/runbook.md", "docs/metrics.md", "docs/monitoring/README.md"] {
+        for word in words(&read(file)).filter(|word| is_alert(word)) {
+            assert!(alerts.contains(word), "{file}: there is no alert {word}");
+        }
+    }
+}
+
+/// What is in the blocks of this language.
+fn blocks(language: &str) -> Vec<String> {
+    let (text, begin) = (read("docs/runbook.md"), format!("```{language}\n"));
+    let blocks = text.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks: Vec<_> = blocks.map(str::to_owned).collect();
+    assert!(!blocks.is_empty(), "no {language} was found");
+    blocks
+}
+
+/// An expression in each line.
+#[test]
+fn its_expressions_are_valid() {
+    let blocks = blocks("promql").join("\n");
+    let lines = blocks.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    check_expressions("runbook", &lines.map(str::to_owned).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn its_questions_are_answered_by_a_server() {
+    let server = Server::shared().await;
+    for sql in blocks("sql") {
+        server.execute(&sql).await;
+    }
+}
+
+/// They are those of the library's own tests.
+#[test]
+fn its_log_lines_are_what_the_pool_says() {
+    let told = read("src/event/tests.rs");
+    for line in blocks("text").iter().flat_map(|block| block.lines()) {
+        assert!(told.contains(line), "no event reads like this: {line}");
+    }
+}
+
+#[test]
+fn the_autoscaler_asks_what_can_be_answered() {
+    let queries = read("docs/monitoring/autoscaler.yml");
+    check_expressions("autoscaler", &values(&queries, "query:").into_iter().map(str::to_owned).collect::<Vec<_>>());
+}
