@@ -2,6 +2,7 @@
 
 mod alerts;
 mod dashboard;
+mod inhibition;
 mod names;
 mod routes;
 mod runbook;
