@@ -17,6 +17,8 @@
 //! None is on by default. `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`;
 //! [`PoolBuilder::build_tls`] takes any other without them.
 //!
+//! `serde` has the builder's settings as plain data, `Settings`: for files in any format that serde reads, and for the environment.
+//!
 //! `tracing` tells the `tracing` crate what the pool does:
 //!
 //! - each [`Event`] is a line under the target `failfast`, at INFO, WARN or ERROR, with the field `pool`;
@@ -46,6 +48,8 @@ mod operation;
 mod policy;
 mod pool;
 mod retry;
+#[cfg(feature = "serde")]
+pub mod settings;
 mod slots;
 mod status;
 mod telemetry;
@@ -66,6 +70,8 @@ pub use operation::Operation;
 pub use policy::{Effect, Refused, Shedding};
 pub use pool::{Pool, PoolOrder};
 pub use retry::RetryConfig;
+#[cfg(feature = "serde")]
+pub use settings::Settings;
 pub use status::Status;
 pub use telemetry::{Events, Observer};
 pub use tokio_postgres::{Config, IsolationLevel};

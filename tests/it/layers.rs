@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "metrics",
     "operation",
     "policy",
@@ -21,6 +21,7 @@ const LAYERS: [&str; 16] = [
     "call",
     "pool",
     "builder",
+    "settings",
 ];
 
 /// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.

@@ -20,6 +20,8 @@ mod retries;
 mod server;
 mod service;
 mod session;
+#[cfg(feature = "serde")]
+mod settings;
 mod soak;
 #[cfg(feature = "tracing")]
 mod spans;

@@ -1,0 +1,29 @@
+//! Settings from environment variables.
+
+use std::ffi::OsString;
+
+use super::{Settings, fields};
+use crate::error::ConfigError;
+
+pub(super) fn read(
+    prefix: &str,
+    vars: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Settings, ConfigError> {
+    let prefix = format!("{}_", prefix.trim_end_matches('_'));
+    let mut settings = Settings::default();
+    for (name, value) in vars {
+        let name = name.to_string_lossy();
+        let Some(rest) = name.strip_prefix(&prefix) else { continue };
+        let Ok(value) = value.into_string() else {
+            return Err(ConfigError::without_value(&name, "must be UTF-8"));
+        };
+        let key = fields::keys().into_iter().find(|key| variable(key) == rest).unwrap_or_default();
+        settings.read(key, &name, &value)?;
+    }
+    Ok(settings)
+}
+
+/// What a key is called there, but for the prefix.
+fn variable(key: &str) -> String {
+    key.to_uppercase().replace('.', "__")
+}

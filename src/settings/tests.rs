@@ -1,0 +1,426 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::fields::keys;
+use super::*;
+use crate::pool::Pool;
+
+/// For each key a value that is not the default.
+const OTHERS: [(&str, &str); 45] = [
+    ("url", "postgres://u:hunter2@localhost/d"),
+    ("name", "orders"),
+    ("max_size", "21"),
+    ("max_waiting", "22"),
+    ("max_connecting", "3"),
+    ("min_idle", "4"),
+    ("idle_timeout", "never"),
+    ("max_lifetime", "1h 5m"),
+    ("health_check_after", "25s"),
+    ("shedding", "queue_only"),
+    ("acquire_timeout", "250ms"),
+    ("query_timeout", "6s"),
+    ("connect_timeout", "7s"),
+    ("statement_cache", "0"),
+    ("reset", "always"),
+    ("leak_detection_threshold", "8s"),
+    ("leak_backtraces", "true"),
+    ("unready_after", "9s"),
+    ("long_running.statements", "6"),
+    ("long_running.than", "11s"),
+    ("breaker.opossum", "true"),
+    ("breaker.error_threshold_percentage", "40"),
+    ("breaker.volume_threshold", "12"),
+    ("breaker.rolling_window", "13s"),
+    ("breaker.rolling_buckets", "14"),
+    ("breaker.reset_timeout", "15s"),
+    ("breaker.reset_timeout_jitter", "16"),
+    ("breaker.permitted_probes", "17"),
+    ("breaker.probe_timeout", "18s"),
+    ("breaker.warm_up", "true"),
+    ("breaker.reset_timeout_growth.factor", "1.5"),
+    ("breaker.reset_timeout_growth.cap", "19m"),
+    ("breaker.slow_call.longer_than", "20s"),
+    ("breaker.slow_call.percentage", "80"),
+    ("retry.max_attempts", "5"),
+    ("retry.initial_backoff", "20ms"),
+    ("retry.backoff_multiplier", "2.5"),
+    ("retry.max_backoff", "6s"),
+    ("retry.budget", "23"),
+    ("server_timeouts.enabled", "true"),
+    ("server_timeouts.longest_call", "30s"),
+    ("server_timeouts.lock", "4s"),
+    ("server_timeouts.idle_in_transaction", "never"),
+    ("server_timeouts.connection_check", "6s"),
+    ("server_timeouts.transaction", "1m 10s"),
+];
+
+fn config() -> Config {
+    "host=localhost user=u".parse().unwrap()
+}
+
+fn all() -> Settings {
+    let mut settings = Settings::default();
+    for (key, value) in OTHERS {
+        settings.set(key, value).unwrap();
+    }
+    settings
+}
+
+fn read(text: &str) -> Result<Settings, String> {
+    toml::from_str(text).map_err(|error| error.to_string())
+}
+
+fn refusal(text: &str) -> String {
+    read(text).expect_err(text)
+}
+
+fn from_vars(vars: &[(&str, &str)]) -> Result<Settings, String> {
+    let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Settings::from_vars("DB", vars).map_err(|error| error.to_string())
+}
+
+/// Whatever the builder has, its `Debug` shows.
+fn effect(settings: &Settings) -> String {
+    format!("{:?}", settings.builder(config()).unwrap())
+}
+
+#[test]
+fn every_key_reaches_the_builder() {
+    assert_eq!(OTHERS.map(|(key, _)| key).to_vec(), keys());
+    let untouched = format!("{:?}", Pool::builder(config()));
+    assert_eq!(effect(&Settings::default()), untouched);
+    for (key, value) in OTHERS.iter().filter(|(key, _)| *key != "url") {
+        let mut settings = Settings::default();
+        // A pair is needed for either to have an effect.
+        let (table, _) = key.rsplit_once('.').unwrap_or_default();
+        let is_pair = ["long_running", "breaker.slow_call", "breaker.reset_timeout_growth"].contains(&table);
+        for (other, value) in OTHERS.iter().filter(|(other, _)| is_pair && other.starts_with(&format!("{table}."))) {
+            settings.set(other, value).unwrap();
+        }
+        settings.set(key, value).unwrap();
+        let with = effect(&settings);
+        assert_ne!(with, untouched, "{key} has no effect");
+        if is_pair {
+            settings.set(key, "98s").or_else(|_| settings.set(key, "98")).unwrap();
+            assert_ne!(effect(&settings), with, "{key} has no effect");
+        }
+    }
+}
+
+/// What is set by a closure, a type of another crate, or at the end.
+const NOT_DATA: [(&str, &str); 11] = [
+    ("PoolBuilder.breaker_with", "another crate's machine"),
+    ("PoolBuilder.is_failure", "a closure"),
+    ("PoolBuilder.observer", "code"),
+    ("PoolBuilder.recorder", "code"),
+    ("PoolBuilder.credentials", "a closure"),
+    ("PoolBuilder.after_connect", "a closure"),
+    ("PoolBuilder.build", "no setting"),
+    ("PoolBuilder.build_tls", "no setting"),
+    ("BreakerConfig.on_transition", "a closure"),
+    ("RetryConfig.backoff_with", "a closure"),
+    ("RetryConfig.off", "max_attempts = 1"),
+];
+
+/// The public setters of a type, and its constructors but for `new`, as the source has them.
+fn setters(text: &str) -> Vec<String> {
+    let mut setters = Vec::new();
+    for owner in ["PoolBuilder", "BreakerConfig", "RetryConfig", "ServerTimeouts"] {
+        for block in text.split(&format!("\nimpl {owner} {{")).skip(1) {
+            let block = block.split("\n}\n").next().unwrap_or_default();
+            for function in block.split("\n    pub fn ").skip(1) {
+                let name: String = function.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let head = function.split('{').next().unwrap_or_default();
+                if head.contains("(mut self") || head.contains("(self") || head.contains("-> Self") && name != "new" {
+                    setters.push(format!("{owner}.{name}"));
+                }
+            }
+        }
+    }
+    setters
+}
+
+fn setters_in(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(setters_in(&path));
+        } else {
+            found.extend(setters(&fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_setter_has_a_key_and_every_key_a_setter() {
+    let found: BTreeSet<_> = setters_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).into_iter().collect();
+    assert!(found.len() > 45, "the setters were not found: {found:?}");
+    let mut unused: BTreeSet<_> = keys().into_iter().collect();
+    for setter in found.iter().filter(|setter| NOT_DATA.iter().all(|(name, _)| name != setter)) {
+        let key = setter
+            .replace("PoolBuilder.", "")
+            .replace("BreakerConfig", "breaker")
+            .replace("RetryConfig", "retry")
+            .replace("ServerTimeouts", "server_timeouts");
+        let of_it: Vec<_> = keys().into_iter().filter(|name| name.strip_prefix(&key).is_some_and(is_end)).collect();
+        assert!(!of_it.is_empty(), "{setter} has no key in Settings, and is not in NOT_DATA");
+        let is_whole = ["breaker", "retry", "server_timeouts"].contains(&key.as_str());
+        unused.retain(|name| is_whole || !of_it.contains(name));
+    }
+    // Where the database is goes to Pool::builder; the other switches the table on.
+    assert_eq!(unused, BTreeSet::from(["server_timeouts.enabled", "url"]));
+}
+
+fn is_end(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('.')
+}
+
+#[test]
+fn it_is_written_as_it_is_read() {
+    let mut expected = all();
+    expected.url = None;
+    let text = toml::to_string(&all()).unwrap();
+    assert_eq!(read(&text).unwrap(), expected, "{text}");
+    assert!(text.contains("max_lifetime = \"1h 5m\"\n") && text.contains("[breaker.slow_call]\n"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    assert_eq!(toml::to_string(&Settings::default()).unwrap(), "");
+    let hardened = toml::to_string(&Settings::hardened()).unwrap();
+    assert_eq!(read(&hardened).unwrap(), Settings::hardened());
+}
+
+#[test]
+fn a_file_may_have_it_all() {
+    let settings = read(
+        r#"
+        url = "postgres://app@db.example/orders"
+        max_size = 20
+        acquire_timeout = "500ms"
+        max_lifetime = "30 min"
+        idle_timeout = "never"
+        long_running = { statements = 3, than = "2s" }
+        leak_backtraces = true
+        [breaker]
+        error_threshold_percentage = 40
+        reset_timeout_growth = { factor = 2, cap = "5 min" }
+        [retry]
+        backoff_multiplier = 1.5
+        [server_timeouts]
+        "#,
+    )
+    .unwrap();
+    let seconds = Duration::from_secs;
+    let growth = GrowthSettings { factor: Some(2.0), cap: Some(seconds(300)) };
+    let expected = Settings {
+        url: Some("postgres://app@db.example/orders".parse().unwrap()),
+        max_size: Some(20),
+        acquire_timeout: Some(Duration::from_millis(500)),
+        max_lifetime: Some(seconds(1_800).into()),
+        idle_timeout: Some(Expiry::Never),
+        long_running: LongRunningSettings { statements: Some(3), than: Some(seconds(2)) },
+        leak_backtraces: Some(true),
+        breaker: BreakerSettings {
+            error_threshold_percentage: Some(40),
+            reset_timeout_growth: growth,
+            ..BreakerSettings::default()
+        },
+        retry: RetrySettings { backoff_multiplier: Some(1.5), ..RetrySettings::default() },
+        server_timeouts: ServerTimeoutSettings { enabled: Some(true), ..ServerTimeoutSettings::default() },
+        ..Settings::default()
+    };
+    assert_eq!(settings, expected);
+    assert!(settings.builder_by_url().unwrap().build().is_ok());
+}
+
+#[test]
+fn it_may_be_a_table_of_a_larger_file() {
+    #[derive(Deserialize)]
+    struct Service {
+        port: u16,
+        database: Settings,
+    }
+    let service: Service = toml::from_str("port = 80\n[database]\nmax_size = 3\nretry.max_attempts = 1").unwrap();
+    assert_eq!((service.port, service.database.max_size), (80, Some(3)));
+    assert_eq!(service.database.retry.max_attempts, Some(1));
+
+    #[derive(Deserialize)]
+    struct Flat {
+        #[serde(flatten)]
+        database: Settings,
+    }
+    let flat: Flat = toml::from_str("query_timeout = \"3s\"").unwrap();
+    assert_eq!(flat.database.query_timeout, Some(Duration::from_secs(3)));
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_its_whole_name_and_line() {
+    for (text, message) in [
+        ("max_size = 5\nmax_sise = 20", "max_sise: there is no such setting"),
+        ("[retry]\nmax_atempts = 3", "retry.max_atempts: there is no such setting"),
+        ("breaker.slow_call.percent = 3", "breaker.slow_call.percent: there is no such setting"),
+        ("password = \"hunter2\"", "password: there is no such setting"),
+        ("\"retry.budget\" = 3", "retry.budget: there is no such setting"),
+        ("[max_size]\nx = 3", "max_size: is a single value, not a table"),
+        ("retry = 3", "retry: is a table"),
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.contains(message), "{refusal}");
+        let line = text.lines().count();
+        assert!(refusal.contains(&format!("line {line},")) || text.starts_with("[max_size"), "{refusal}");
+    }
+    assert!(refusal("max_size = [1]").contains("expected a value for max_size"));
+    let twice = serde::de::value::MapDeserializer::<_, serde::de::value::Error>::new(
+        [("max_size", 1_u64), ("max_size", 2)].into_iter(),
+    );
+    assert_eq!(Settings::deserialize(twice).unwrap_err().to_string(), "max_size: is there twice");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_named_with_its_key() {
+    for (text, message) in [
+        ("acquire_timeout = 5", "acquire_timeout = \"5\": must be a duration with its unit"),
+        ("query_timeout = \"5 parsecs\"", "query_timeout = \"5 parsecs\": must be a duration with its unit"),
+        ("[breaker]\nreset_timeout = \"\"", "breaker.reset_timeout = \"\": must be a duration"),
+        ("idle_timeout = \"nevr\"", "idle_timeout = \"nevr\": must be \"never\", or a duration"),
+        ("max_size = -1", "max_size = \"-1\": must be a whole number"),
+        ("max_size = \"many\"", "max_size = \"many\": must be a whole number"),
+        ("[breaker]\nerror_threshold_percentage = 256", "\"256\": must be a whole number, 0 to 255"),
+        ("leak_backtraces = 1", "leak_backtraces = \"1\": must be true or false"),
+        ("shedding = \"Off\"", "shedding = \"Off\": must be \"predictive\", \"queue_only\" or \"off\""),
+        ("reset = \"x\"", "reset = \"x\": must be \"never\", \"when_seen\" or \"always\""),
+        ("[retry]\nbackoff_multiplier = \"x\"", "retry.backoff_multiplier = \"x\": must be a number"),
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.contains(message), "{refusal}");
+        assert!(refusal.contains(&format!("line {},", text.lines().count())), "{refusal}");
+    }
+    let refusal = Settings::default().set("max_size", &"9".repeat(1_000)).unwrap_err().to_string();
+    assert!(refusal.len() < 200 && refusal.contains("\"..."), "{refusal}");
+}
+
+#[test]
+fn nothing_shows_a_password() {
+    let settings = all();
+    assert!(!format!("{settings:?} {settings:#?}").contains("hunter2"));
+    let bad = "postgres://u:hunter2@local host:port/d?nonsense=hunter2";
+    let refusal = Settings::default().set("url", bad).unwrap_err();
+    assert!(!format!("{refusal} {refusal:?}").contains("hunter2"), "{refusal:?}");
+    assert_eq!(refusal.setting(), "url");
+    let told = from_vars(&[("DB_PASSWORD", "hunter2")]).unwrap_err();
+    assert_eq!(told, "DB_PASSWORD: there is no such setting");
+}
+
+#[test]
+fn the_environment_may_have_it_all() {
+    let names = OTHERS.map(|(key, value)| (format!("DB_{}", key.to_uppercase().replace('.', "__")), value.to_owned()));
+    let others = [("DBMS".to_owned(), "x".to_owned()), ("PATH".to_owned(), "/bin".to_owned())];
+    let vars = || names.clone().into_iter().chain(others.clone());
+    assert_eq!(Settings::from_vars("DB", vars()).unwrap(), all());
+    assert_eq!(Settings::from_vars("DB_", vars()).unwrap(), all(), "the underscore is understood");
+    assert_eq!(Settings::from_vars("NONE", vars()).unwrap(), Settings::default());
+}
+
+#[test]
+fn an_unknown_or_bad_variable_is_refused_by_its_name() {
+    for (name, value, message) in [
+        ("DB_MAX_SISE", "5", "DB_MAX_SISE: there is no such setting"),
+        ("DB_RETRY__MAX_ATEMPTS", "5", "DB_RETRY__MAX_ATEMPTS: there is no such setting"),
+        ("DB_RETRY_MAX_ATTEMPTS", "5", "DB_RETRY_MAX_ATTEMPTS: there is no such setting"),
+        ("DB_max_size", "5", "DB_max_size: there is no such setting"),
+        ("DB_", "5", "DB_: there is no such setting"),
+        ("DB_RETRY", "5", "DB_RETRY: there is no such setting"),
+        ("DB_MAX_SIZE", "", "DB_MAX_SIZE = \"\": must be a whole number"),
+        ("DB_BREAKER__RESET_TIMEOUT", "30", "DB_BREAKER__RESET_TIMEOUT = \"30\": must be a duration with its unit"),
+    ] {
+        let refusal = from_vars(&[("PATH", "/bin"), (name, value)]).unwrap_err();
+        assert!(refusal.starts_with(message), "{refusal}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_text_is_refused_by_its_name() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let bad = || OsString::from_vec(vec![0xff]);
+    let elsewhere = [(bad(), bad()), ("PATH".into(), bad())];
+    assert_eq!(env::read("DB", elsewhere).unwrap(), Settings::default());
+    let refusal = env::read("DB", [("DB_NAME".into(), bad())]).unwrap_err();
+    assert_eq!(refusal.to_string(), "DB_NAME: must be UTF-8");
+}
+
+#[test]
+fn layers_lie_over_one_another() {
+    let file = read("max_size = 20\n[breaker]\nslow_call.percentage = 70").unwrap();
+    let env = from_vars(&[("DB_MAX_SIZE", "30"), ("DB_BREAKER__RESET_TIMEOUT", "7s")]).unwrap();
+    let settings = Settings::hardened().overridden_by(file).overridden_by(env);
+    let mut expected = Settings::hardened();
+    expected.max_size = Some(30);
+    expected.breaker.slow_call.percentage = Some(70);
+    expected.breaker.reset_timeout = Some(Duration::from_secs(7));
+    assert_eq!(settings, expected);
+    assert_eq!(Settings::hardened().overridden_by(all()), all());
+    assert_eq!(all().overridden_by(Settings::default()), all());
+}
+
+#[test]
+fn what_cannot_be_used_is_said_by_the_builder() {
+    let refusal = |text: &str| {
+        let built = read(text).unwrap().builder(config()).and_then(PoolBuilder::build);
+        built.unwrap_err().to_string()
+    };
+    assert_eq!(refusal("max_size = 0"), "max_size = 0: must be 1 to 262143");
+    assert_eq!(
+        refusal("query_timeout = \"2 days\""),
+        "query_timeout = 172800s: must be more than 0 and at most 24 hours"
+    );
+    assert_eq!(refusal("retry.max_attempts = 0"), "retry.max_attempts = 0: must be 1 to 100");
+    assert_eq!(refusal("breaker.rolling_buckets = 0"), "rolling_buckets = 0: must be 1 to 1000");
+    assert_eq!(
+        refusal("server_timeouts.lock = \"0s\""),
+        "server_timeouts.lock = 0ns: must be more than 0 and at most 24 hours"
+    );
+    let half = "must be given with the other value of its table";
+    assert_eq!(refusal("long_running.statements = 5"), format!("long_running.than = (none): {half}"));
+    assert_eq!(refusal("breaker.slow_call.percentage = 5"), format!("breaker.slow_call.longer_than = (none): {half}"));
+    assert_eq!(
+        refusal("breaker.reset_timeout_growth.cap = \"5m\""),
+        format!("breaker.reset_timeout_growth.factor = (none): {half}")
+    );
+    let no_url = Settings::default().builder_by_url().unwrap_err();
+    assert_eq!(no_url.to_string(), "url = (none): must be given");
+}
+
+#[test]
+fn server_timeouts_are_on_when_they_are_spoken_of() {
+    let are_on = |text: &str| !effect(&read(text).unwrap()).contains("server_timeouts: None");
+    assert!(!are_on(""));
+    assert!(are_on("[server_timeouts]") && are_on("server_timeouts.lock = \"5s\""));
+    assert!(are_on("server_timeouts.enabled = true"));
+    assert!(!are_on("server_timeouts.lock = \"5s\"\nserver_timeouts.enabled = false"));
+}
+
+#[test]
+fn the_hardened_figures() {
+    let line = effect(&Settings::hardened());
+    for part in [
+        "max_size: 40",
+        "min_idle: 5",
+        "idle_timeout: Some(30s)",
+        "health_check_after: Some(30s)",
+        "acquire_timeout: 5s",
+        "query_timeout: 15s",
+        "connect_timeout: 5s",
+        "error_threshold: 50",
+        "reset_timeout: 30s",
+        "slow_call: Some(SlowCall { longer_than: 10s, threshold: 50 })",
+        "max_attempts: 3, schedule: Schedule { initial: 100ms, multiplier: 2.0, max: 5s }",
+    ] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(Settings::hardened().builder(config()).unwrap().build().is_ok());
+}

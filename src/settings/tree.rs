@@ -1,0 +1,173 @@
+//! Settings from and to whatever serde reads and writes: tables within tables. An error is raised where it is read, so that formats which
+//! know the line can tell it.
+
+use std::fmt;
+
+use serde_core::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde_core::ser::{SerializeMap, Serializer};
+use serde_core::{Deserialize, Serialize};
+
+use super::field::Scalar;
+use super::{Settings, fields};
+use crate::error::ConfigError;
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut settings = Self::default();
+        deserializer.deserialize_map(Node { settings: &mut settings, key: String::new() })?;
+        Ok(settings)
+    }
+}
+
+/// What stands at a key: a value or a table. The whole has the empty key.
+struct Node<'a> {
+    settings: &'a mut Settings,
+    key: String,
+}
+
+impl Node<'_> {
+    fn read<E: Error>(self, text: &str) -> Result<(), E> {
+        self.settings.set(&self.key, text).map_err(E::custom)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => f.write_str("a table of a pool's settings"),
+            key if fields::is_table(key) => write!(f, "a table of settings for {key}"),
+            key => write!(f, "a value for {key}"),
+        }
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.read(&value.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.read(&value.to_string())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.read(&value.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.read(&value.to_string())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.read(value)
+    }
+
+    /// As if it were not there.
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<(), A::Error> {
+        if !self.key.is_empty() && !fields::is_table(&self.key) {
+            return Err(A::Error::custom(ConfigError::without_value(&self.key, "is a single value, not a table")));
+        }
+        let mut seen = Vec::new();
+        while let Some(key) = table.next_key_seed(Key { table: &self.key, seen: &seen })? {
+            table.next_value_seed(Node { settings: &mut *self.settings, key: key.clone() })?;
+            seen.push(key);
+        }
+        if self.key == "server_timeouts" && seen.is_empty() {
+            self.settings.server_timeouts.enabled = Some(true);
+        }
+        Ok(())
+    }
+}
+
+/// A key within a table: there must be such a setting, and once.
+struct Key<'a> {
+    table: &'a str,
+    seen: &'a [String],
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a setting")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+        let key = if self.table.is_empty() { name.to_owned() } else { format!("{}.{name}", self.table) };
+        if self.seen.contains(&key) {
+            return Err(E::custom(ConfigError::without_value(&key, "is there twice")));
+        }
+        if name.contains('.') || !(fields::keys().contains(&key.as_str()) || fields::is_table(&key)) {
+            return Err(E::custom(ConfigError::without_value(&key, "there is no such setting")));
+        }
+        Ok(key)
+    }
+}
+
+impl Serialize for Settings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Table { entries: &self.shown(), depth: 0 }.serialize(serializer)
+    }
+}
+
+/// Settings whose keys have the first `depth` parts in common.
+struct Table<'a> {
+    entries: &'a [(&'static str, Scalar)],
+    depth: usize,
+}
+
+impl Serialize for Table<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let part = |key: &'static str| key.split('.').nth(self.depth).unwrap_or_default();
+        let mut map = serializer.serialize_map(None)?;
+        for group in self.entries.chunk_by(|(one, _), (other, _)| part(one) == part(other)) {
+            match group {
+                [(key, scalar)] if key.split('.').count() == self.depth + 1 => {
+                    map.serialize_entry(part(key), scalar)?
+                }
+                [(key, _), ..] => map.serialize_entry(part(key), &Table { entries: group, depth: self.depth + 1 })?,
+                [] => {}
+            }
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Scalar {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Whole(number) => serializer.serialize_u64(*number),
+            Self::Fraction(number) => serializer.serialize_f64(*number),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
+        }
+    }
+}
