@@ -28,5 +28,7 @@ mod spans;
 mod statements;
 mod support;
 mod throwaway;
+#[cfg(feature = "serde")]
+mod tiers;
 mod transactions;
 mod upkeep;

@@ -1,0 +1,58 @@
+//! The example of separate pools: what it shows is so, and with one pool for all it would not be.
+
+use std::time::Duration;
+
+use failfast::Settings;
+
+use example::{Outcome, Tiers, connections_of};
+
+use crate::support::server::Server;
+
+#[allow(clippy::duplicate_mod, dead_code, reason = "main, and what only it needs: a throwaway server")]
+#[path = "../../examples/tiers.rs"]
+mod example;
+
+/// On a machine that does much else: more than the example allows, and less than one pool for all costs.
+const BOUND: Duration = Duration::from_secs(1);
+
+fn of<'a>(outcomes: &'a [Outcome], name: &str) -> &'a Outcome {
+    outcomes.iter().find(|outcome| outcome.name == name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_one_tier_is_not_felt_in_the_others() {
+    let server = Server::own(&[]).await;
+    let tiers = Tiers::example().unwrap();
+    assert!(tiers.budget(connections_of(&server.config()).await.unwrap()).is_ok());
+    let outcomes = tiers.run(&server.config(), false).await.unwrap();
+    let suffering: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.suffers(BOUND)).collect();
+    assert!(suffering.is_empty(), "{suffering:?}");
+    let analytics = of(&outcomes, "analytics");
+    assert_eq!(analytics.before.refused(), 0, "in the calm, analytics has what it needs");
+    // Ten connections, 400 ms each, for 5 s and what still waits then.
+    let during = &analytics.during;
+    assert!((60..=150).contains(&during.served.len()), "{} of {} were served", during.served.len(), during.offered);
+    assert!(during.percentile(99) < Duration::from_secs(3), "{:?}", during.percentile(99));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_one_pool_for_all_it_is_felt() {
+    let server = Server::own(&[]).await;
+    let outcomes = Tiers::example().unwrap().run(&server.config(), true).await.unwrap();
+    for name in ["web", "api", "admin"] {
+        assert!(of(&outcomes, name).suffers(BOUND).is_some(), "{name} did not notice");
+    }
+}
+
+#[test]
+fn the_waits_and_the_budget() {
+    let tiers = Tiers::example().unwrap();
+    let waits = [&tiers.web, &tiers.api, &tiers.analytics, &tiers.admin].map(|tier| tier.acquire_timeout.unwrap());
+    assert_eq!(waits, [5, 8, 30, 2].map(Duration::from_secs));
+    let line = tiers.budget(65).unwrap();
+    assert!(line.contains("63 connections in pools + 2 in reserve = 65 of the 65"), "{line}");
+    let refusal = tiers.budget(64).unwrap_err().to_string();
+    assert!(refusal.ends_with(" = 65: the server takes 64"), "{refusal}");
+    let without = Tiers { web: Settings::default(), ..tiers };
+    assert_eq!(without.budget(100).unwrap_err().to_string(), "each tier needs a max_size");
+}
