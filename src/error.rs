@@ -3,6 +3,7 @@
 mod config;
 mod connect;
 pub(crate) mod driver;
+mod http;
 mod kind;
 mod lost;
 mod reason;
@@ -30,29 +31,26 @@ use crate::status::Status;
 ///
 /// # What to answer
 ///
-/// [`sqlstate`](Self::sqlstate) tells what the server said, [`kind`](Self::kind) the rest:
+/// [`http_status`](Self::http_status) has the table; what a request was at fault for, the service knows best:
 ///
 /// ```
+/// use failfast::Error;
 /// use failfast::tokio_postgres::error::SqlState;
-/// use failfast::{Error, ErrorKind};
 ///
 /// /// The HTTP status, and Retry-After in seconds.
 /// fn answer(error: &Error) -> (u16, Option<u64>) {
 ///     let status = match error.sqlstate() {
 ///         Some(&SqlState::UNIQUE_VIOLATION) => 409,
 ///         Some(&SqlState::FOREIGN_KEY_VIOLATION | &SqlState::CHECK_VIOLATION) => 422,
-///         _ if error.is_overload() => 503,
-///         _ => match error.kind() {
-///             ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::Closed => 503,
-///             ErrorKind::QueryTimeout => 504,
-///             _ => 500,
-///         },
+///         _ => error.http_status(),
 ///     };
-///     (status, error.retry_after().map(|after| after.as_secs() + 1))
+///     (status, error.http_retry_after())
 /// }
 ///
-/// assert_eq!(answer(&Error::Closed), (503, None));
+/// assert_eq!(answer(&Error::Closed), (503, Some(1)));
 /// ```
+///
+/// With the feature `axum`, handlers may return the error as it is.
 ///
 /// # Whether to try again
 ///

@@ -17,6 +17,9 @@
 //! None is on by default. `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`;
 //! [`PoolBuilder::build_tls`] takes any other without them.
 //!
+//! `axum` makes [`Error`] the answer of an axum handler, by [`Error::http_status`]: 503 with `Retry-After` where the same may succeed later, 504 for a statement that was
+//! too slow, 500 for the rest. Nothing of the database is in its body.
+//!
 //! `serde` has the builder's settings as plain data, `Settings`: for files in any format that serde reads, and for the environment.
 //!
 //! `tracing` tells the `tracing` crate what the pool does:
@@ -35,6 +38,8 @@
 //!   (RUSTSEC-2025-0012): the pool's own schedule is the better choice where nothing speaks for it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "axum")]
+mod axum;
 pub mod breaker;
 mod builder;
 mod call;

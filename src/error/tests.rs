@@ -1,3 +1,5 @@
+mod http;
+
 use std::error::Error as StdError;
 use std::io;
 

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "metrics",
     "operation",
     "policy",
     "status",
     "error",
+    "axum",
     "tls",
     "breaker",
     "event",

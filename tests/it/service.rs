@@ -64,6 +64,12 @@ async fn add(State(pool): State<Pool>, Path(name): Path<String>, email: String) 
 
 /// The status and the body of the answer.
 async fn request(service: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+    let (head, body) = exchange(service, method, path, body).await;
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+}
+
+/// The head and the body of the answer.
+pub(crate) async fn exchange(service: &str, method: &str, path: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(service).await.unwrap();
     let length = body.len();
     let head =
@@ -72,7 +78,7 @@ async fn request(service: &str, method: &str, path: &str, body: &str) -> (u16, S
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    (head.to_owned(), body.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
