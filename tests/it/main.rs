@@ -17,6 +17,8 @@ mod ledger;
 mod metrics;
 mod monitoring;
 mod pool;
+#[cfg(all(feature = "axum", feature = "prometheus"))]
+mod production;
 mod proxy;
 mod retries;
 mod server;

@@ -1,0 +1,147 @@
+//! A Prometheus that scrapes the service, with the recommended rules. Time runs twenty times as fast for it, so that what takes minutes takes seconds.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use super::service::ask;
+use crate::pool::LONG;
+use crate::support::{eventually, free_port};
+
+const FASTER: u64 = 20;
+
+/// Dropped, it is killed, and leaves nothing.
+pub(super) struct Prometheus {
+    address: SocketAddr,
+    folder: PathBuf,
+    _process: Child,
+}
+
+impl Prometheus {
+    pub(super) async fn start(service: SocketAddr) -> Self {
+        let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("prometheus-{}", address.port()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("alerts.yml"), faster(&documented("alerts.yml"))).unwrap();
+        let config = json!({
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+            "rule_files": ["alerts.yml"],
+            "scrape_configs": [{"job_name": "items", "static_configs": [{"targets": [service.to_string()]}]}],
+        });
+        fs::write(folder.join("prometheus.yml"), config.to_string()).unwrap();
+        let mut command = Command::new("prometheus");
+        command.args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"]);
+        command.arg(format!("--web.listen-address={address}")).current_dir(&folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let process = command.spawn().expect("prometheus; `./dev setup` installs it");
+        let prometheus = Self { address, folder, _process: process };
+        eventually("the service is scraped", LONG, async || prometheus.value("up").await == Some(1.0)).await;
+        prometheus
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = ask(self.address, "GET", path).await;
+        serde_json::from_str(&answer.body).unwrap_or(Value::Null)
+    }
+
+    /// What the expression comes to now: for each series, a value.
+    async fn query(&self, expression: &str) -> Vec<f64> {
+        let answer = self.get(&format!("/api/v1/query?query={}", encoded(expression))).await;
+        let series = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        series.iter().map(|series| series["value"][1].as_str().unwrap().parse().unwrap()).collect()
+    }
+
+    pub(super) async fn value(&self, expression: &str) -> Option<f64> {
+        self.query(expression).await.first().copied()
+    }
+
+    /// The names of the alerts that fire.
+    pub(super) async fn firing(&self) -> Vec<String> {
+        let answer = self.get("/api/v1/alerts").await;
+        let alerts = answer["data"]["alerts"].as_array().cloned().expect("alerts");
+        let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
+        firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(super) async fn comes_to_fire(&self, alert: &str, fires: bool) {
+        let what = format!("{alert} {}", if fires { "fires" } else { "is resolved" });
+        eventually(&what, 3 * LONG, async || self.firing().await.iter().any(|name| name == alert) == fires).await;
+    }
+
+    /// The queries of the dashboard that come to nothing, now that everything has happened that it shows. What it hides while nothing is wrong is looked for
+    /// without the condition.
+    pub(super) async fn panels_without_data(&self) -> Vec<String> {
+        let dashboard: Value = serde_json::from_str(&documented("dashboard.json")).unwrap();
+        let (mut without, mut queries) = (Vec::new(), 0);
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap_or(&Vec::new()) {
+                let shown = target["expr"].as_str().unwrap();
+                let (expression, _hidden) = shown.rsplit_once(" < 7200").unwrap_or((shown, ""));
+                let (expression, _hidden) = expression.rsplit_once(" > 0").unwrap_or((expression, ""));
+                let expression = expression.replace("$__rate_interval", "5m").replace("$pool", "items");
+                assert!(!expression.contains('$'), "{expression}");
+                queries += 1;
+                let values = self.query(&expression).await;
+                if values.is_empty() || values.iter().all(|value| value.is_nan()) {
+                    without.push(format!("{}: {expression}", panel["title"]));
+                }
+            }
+        }
+        assert!(queries > 20, "the queries were not found");
+        without
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn documented(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/monitoring").join(file)).unwrap()
+}
+
+/// The rules with every time divided: `for: 2m`, `[1m]`, `offset 24h`, `interval: 1m`.
+fn faster(rules: &str) -> String {
+    let (mut done, mut rest) = (String::new(), rules);
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(at);
+        let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let (number, after) = number.split_at(digits);
+        done += before;
+        let is_time = ["[", "for: ", "interval: ", "offset "].iter().any(|sign| before.ends_with(sign))
+            || before.is_empty() && done.ends_with("ms");
+        let seconds = after
+            .chars()
+            .next()
+            .and_then(|unit| [('s', 1), ('m', 60), ('h', 3_600)].iter().find(|(of, _)| *of == unit));
+        match seconds.filter(|_| is_time) {
+            Some((_, seconds)) => {
+                done += &format!("{}ms", number.parse::<u64>().unwrap() * seconds * 1_000 / FASTER);
+                rest = &after[1..];
+            }
+            None => {
+                done += number;
+                rest = after;
+            }
+        }
+    }
+    done + rest
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[test]
+fn times_are_divided_and_numbers_are_not() {
+    let rules = "expr: rate(x{code=~\"23...\"}[5m]) * 120 > 5 offset 23h30m\nfor: 2m\ninterval: 10s";
+    let fast =
+        "expr: rate(x{code=~\"23...\"}[15000ms]) * 120 > 5 offset 4140000ms90000ms\nfor: 6000ms\ninterval: 500ms";
+    assert_eq!(faster(rules), fast);
+}
