@@ -14,8 +14,10 @@
 //!
 //! # Features
 //!
-//! None is on by default. `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`;
-//! [`PoolBuilder::build_tls`] takes any other without them.
+//! `metrics` is on by default: OpenTelemetry's metrics for databases and the pool's own, through the crate of that name: see the module `metrics`. `prometheus` adds an
+//! exporter that knows their buckets.
+//!
+//! `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`; [`PoolBuilder::build_tls`] takes any other without them.
 //!
 //! `axum` makes [`Error`] the answer of an axum handler, by [`Error::http_status`]: 503 with `Retry-After` where the same may succeed later, 504 for a statement that was
 //! too slow, 500 for the rest. Nothing of the database is in its body.

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use failfast::{Error, Pool};
+use failfast::{Error, Pool, PoolBuilder};
 use tokio::task::{JoinSet, yield_now};
 
 use super::peers::{self, PATIENCE, crowd};
@@ -34,7 +34,14 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
         report.at_most("tasks-2000", contended(server, 2_000).await, 0.8);
     }
     if report.wants("refusal-us") {
-        report.at_most("refusal-us", refusal(server).await, 1.0);
+        let pool = Pool::builder(server.config()).max_size(1).max_waiting(1);
+        report.at_most("refusal-us", refusal(pool, || ()).await, 1.0);
+    }
+    if report.wants("refusal-recorded-us") {
+        let recorder = failfast::metrics::prometheus().expect("good buckets").build_recorder();
+        let handle = recorder.handle();
+        let pool = Pool::builder(server.config()).max_size(1).max_waiting(1).recorder(recorder);
+        report.at_most("refusal-recorded-us", refusal(pool, || handle.run_upkeep()).await, 1.0);
     }
     if report.wants("fairness") {
         report.at_most("fairness", fairness(server).await, 3.0);
@@ -90,8 +97,8 @@ async fn contended(server: &Throwaway, tasks: u32) -> f64 {
 }
 
 /// From call to answer, in microseconds, when the queue is full.
-async fn refusal(server: &Throwaway) -> f64 {
-    let pool = Pool::builder(server.config()).max_size(1).max_waiting(1).build().expect("good settings");
+async fn refusal(builder: PoolBuilder, between: impl Fn()) -> f64 {
+    let pool = builder.build().expect("good settings");
     let held = pool.get_timeout(PATIENCE).await.expect("a connection");
     let waiting = pool.clone();
     let waiting = tokio::spawn(async move { drop(waiting.get_timeout(PATIENCE).await) });
@@ -106,6 +113,7 @@ async fn refusal(server: &Throwaway) -> f64 {
             assert!(matches!(black_box(refused), Err(Error::Shed { .. })));
         }
         times.push(begun.elapsed());
+        between();
     }
     drop(held);
     waiting.await.expect("served");
