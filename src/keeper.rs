@@ -165,6 +165,8 @@ impl Keeper {
             drop((slots, witness));
             select(pin!(self.bell.notified()), pin!(time::sleep(ROUND))).await;
         }
+        // Once more: the pool may have ended while this looked at it.
+        self.reports.meter.end();
     }
 
     fn pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {

@@ -8,7 +8,7 @@ use crate::policy::Transition;
 use crate::status::Status;
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Given;
+pub(crate) struct Given(());
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Stamp(());
