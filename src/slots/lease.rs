@@ -54,9 +54,8 @@ impl<D: Dial> Lease<D> {
     }
 
     fn end(&mut self) -> Option<Owned<D>> {
-        let (mut held, slots) = self.held.take()?;
-        held.conn.was_used();
-        Some((held, slots))
+        self.held.as_mut()?.0.conn.was_used();
+        self.held.take()
     }
 }
 
