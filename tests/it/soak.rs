@@ -5,7 +5,9 @@
 //! which prints its seed; what the callers do is the same then, when they do it is not.
 
 mod caller;
+mod endurance;
 mod record;
+mod service;
 mod storm;
 
 use std::env;

@@ -1,0 +1,168 @@
+//! What a service asks of its pool: requests that come whether or not others are answered, reads and writes, some of whose callers go away.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use failfast::{Error, Pool};
+use fastrand::Rng;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::Record;
+use crate::pool::LONG;
+
+const ACCOUNTS: i32 = 20;
+pub(super) const TOTAL: i64 = 1_000 * ACCOUNTS as i64;
+
+/// Without unique keys: what is applied twice is to be seen.
+pub(super) const TABLES: &str = "CREATE TABLE accounts (id int PRIMARY KEY, cents bigint);
+    INSERT INTO accounts SELECT i, 1000 FROM generate_series(1, 20) i;
+    CREATE TABLE transfers (key text);
+    CREATE TABLE notes (key text)";
+
+/// Between two requests, and how long one holds its connection, on a good day: a fifth of what ten connections can do.
+const PACE: Duration = Duration::from_millis(5);
+const HOLD: f64 = 0.01;
+
+/// What callers were told in one round.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    served: u64,
+    gone: u64,
+    errors: BTreeMap<&'static str, u64>,
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { served, gone, errors } = self;
+        write!(f, "{served} served, {gone} went away, {errors:?}")
+    }
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    served: Served,
+    transfers: Record,
+    notes: Record,
+}
+
+#[derive(Debug)]
+pub(super) struct Load {
+    pool: Pool,
+    /// So many times as many as usual, each so many times as long.
+    crowd: AtomicU32,
+    slowness: AtomicU32,
+    is_paused: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Load {
+    pub(super) fn new(pool: Pool) -> Self {
+        let (crowd, slowness) = (AtomicU32::new(1), AtomicU32::new(1));
+        Self { pool, crowd, slowness, is_paused: AtomicBool::new(false), is_over: AtomicBool::new(false) }
+    }
+
+    pub(super) async fn surge(&self, lasting: Duration, times: u32) {
+        self.crowd.store(times, Relaxed);
+        sleep(lasting).await;
+        self.crowd.store(1, Relaxed);
+    }
+
+    pub(super) async fn slow_down(&self, lasting: Duration, times: u32) {
+        self.slowness.store(times, Relaxed);
+        sleep(lasting).await;
+        self.slowness.store(1, Relaxed);
+    }
+
+    pub(super) fn pause(&self) {
+        self.is_paused.store(true, Relaxed);
+    }
+
+    pub(super) fn go_on(&self) {
+        self.is_paused.store(false, Relaxed);
+    }
+
+    pub(super) fn stop(&self) {
+        self.is_over.store(true, Relaxed);
+    }
+
+    /// Until it is stopped and everybody has an answer. What was told, in all and of each kind of write.
+    pub(super) async fn run(self: Arc<Self>, round: u64, mut rng: Rng) -> (Served, Record, Record) {
+        let (told, mut callers) = (Arc::new(Mutex::new(Told::default())), JoinSet::new());
+        for turn in 0_u64.. {
+            sleep(PACE).await;
+            if self.is_over.swap(false, Relaxed) {
+                break;
+            }
+            for one in 0..self.crowd.load(Relaxed) {
+                let (load, told, rng) = (Arc::clone(&self), Arc::clone(&told), rng.fork());
+                if !self.is_paused.load(Relaxed) {
+                    callers.spawn(async move { load.serve(format!("{round}-{turn}-{one}"), rng, &told).await });
+                }
+            }
+            while callers.try_join_next().is_some_and(|caller| caller.is_ok()) {}
+        }
+        callers.join_all().await;
+        let told = Arc::into_inner(told).unwrap().into_inner().unwrap();
+        (told.served, told.transfers, told.notes)
+    }
+
+    async fn serve(&self, key: String, mut rng: Rng, told: &Mutex<Told>) {
+        let hold = HOLD * f64::from(self.slowness.load(Relaxed));
+        let patience = if rng.u8(..16) == 0 { Duration::from_millis(rng.u64(1..20)) } else { LONG };
+        let kind = rng.u8(..100);
+        let answer = match kind {
+            0..60 => timeout(patience, self.find(hold)).await.ok(),
+            60..70 => timeout(patience, self.look_around(hold)).await.ok(),
+            70..85 => timeout(patience, self.note(&key, hold)).await.ok(),
+            _ => {
+                let (from, to, cents) = (rng.i32(1..=ACCOUNTS), rng.i32(1..=ACCOUNTS), rng.i64(1..100));
+                timeout(patience, self.transfer(&key, (from, to, cents), hold)).await.ok()
+            }
+        };
+        let mut told = told.lock().unwrap();
+        match &answer {
+            None => told.served.gone += 1,
+            Some(Ok(())) => told.served.served += 1,
+            Some(Err(error)) => *told.served.errors.entry(error.kind().as_str()).or_default() += 1,
+        }
+        match kind {
+            70..85 => told.notes.note(key, answer.as_ref()),
+            85.. => told.transfers.note(key, answer.as_ref()),
+            _ => {}
+        }
+    }
+
+    async fn find(&self, hold: f64) -> Result<(), Error> {
+        let call = self.pool.call().name("find").deadline(Duration::from_millis(500)).idempotent();
+        call.query_opt("SELECT cents, pg_sleep($1) FROM accounts WHERE id = 7", &[&hold]).await.map(drop)
+    }
+
+    /// Two statements on a connection.
+    async fn look_around(&self, hold: f64) -> Result<(), Error> {
+        let client = self.pool.get().await?;
+        client.query("SELECT pg_sleep($1)", &[&hold]).await?;
+        client.query("SELECT sum(cents) FROM accounts", &[]).await.map(drop)
+    }
+
+    async fn note(&self, key: &str, hold: f64) -> Result<(), Error> {
+        let sql = "WITH slept AS MATERIALIZED (SELECT pg_sleep($2)) INSERT INTO notes SELECT $1 FROM slept";
+        self.pool.call().name("note").execute(sql, &[&key, &hold]).await.map(drop)
+    }
+
+    async fn transfer(&self, key: &str, (from, to, cents): (i32, i32, i64), hold: f64) -> Result<(), Error> {
+        let call = self.pool.call().name("transfer").deadline(Duration::from_millis(800));
+        call.transaction(|tx| async move {
+            // In this order, whatever it is: deadlocks are welcome.
+            tx.execute("UPDATE accounts SET cents = cents - $2 WHERE id = $1", &[&from, &cents]).await?;
+            tx.query("SELECT pg_sleep($1)", &[&(hold / 2.0)]).await?;
+            tx.execute("UPDATE accounts SET cents = cents + $2 WHERE id = $1", &[&to, &cents]).await?;
+            tx.execute("INSERT INTO transfers VALUES ($1)", &[&key]).await?;
+            Ok(())
+        })
+        .await
+    }
+}
