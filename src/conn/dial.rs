@@ -159,7 +159,8 @@ impl Dial for Dialer {
         };
         let now = Instant::now();
         let took = now - begun;
-        witness.dialed(now.into_std(), ticket, result.as_ref().map(|_| ()), took);
+        let (dialed, has_others) = (result.as_ref().map(|_| ()), self.handling.roster.has_any());
+        witness.dialed(now.into_std(), ticket, dialed, took, has_others);
         witness.tell(match &result {
             Ok(conn) => {
                 News::Dialed { took, address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() }

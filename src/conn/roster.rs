@@ -111,6 +111,11 @@ impl Roster {
         self.links.lock().push(Arc::downgrade(link));
     }
 
+    /// Whether there is any connection.
+    pub(super) fn has_any(&self) -> bool {
+        self.links.lock().iter().any(|link| link.strong_count() > 0)
+    }
+
     /// A round begins. Next, the idle connections are to be told to [`rest`](Board::rests).
     pub(crate) fn begin_round(&self) {
         self.round.fetch_add(1, Relaxed);

@@ -82,15 +82,21 @@ impl Witness {
         self.breaker.pass()
     }
 
+    /// A dial has ended. `has_others`: the pool has other connections.
     pub(super) fn dialed(
         &self,
         now: Instant,
         ticket: Option<Ticket>,
         result: Result<(), &ConnectError>,
         took: Duration,
+        has_others: bool,
     ) {
-        // Not let in is not reached: the next connection shows whether that is over.
-        let verdict = result.map_or_else(ConnectError::verdict, |()| Verdict::Success);
+        // Not let in is not reached: the next connection shows whether that is over. But a server that is full serves those who are in.
+        let verdict = match result {
+            Ok(()) => Verdict::Success,
+            Err(error) if has_others && error.is_full() => Verdict::Nothing,
+            Err(error) => error.verdict(),
+        };
         if let Some(ticket) = ticket {
             let (outcome, took) = self.outcome(now, verdict, true, took);
             self.breaker.record_dial(now, ticket, outcome, took);

@@ -186,6 +186,11 @@ impl ConnectError {
         self.failure().map_or(Verdict::Nothing, |failure| failure.verdict())
     }
 
+    /// Whether the server takes no more connections.
+    pub(crate) fn is_full(&self) -> bool {
+        self.failure().is_some_and(|failure| failure.is_full())
+    }
+
     /// At which stage the dial failed.
     pub fn kind(&self) -> &ConnectErrorKind {
         &self.0.kind

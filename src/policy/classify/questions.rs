@@ -276,6 +276,11 @@ impl Failure<'_> {
         self.meaning() == Meaning::Conflict
     }
 
+    /// Whether the server takes no more connections: to those that there are, it is as it was.
+    pub(crate) fn is_full(&self) -> bool {
+        self.meaning() == Meaning::TooManyClients
+    }
+
     /// Whether the statement was stopped, by a cancel request or by `statement_timeout`.
     pub(crate) fn is_cancel(&self) -> bool {
         self.meaning() == Meaning::Cancelled

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use failfast::Pool;
+use failfast::breaker::State;
+use failfast::{BreakerConfig, Error, Pool};
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
@@ -106,6 +107,35 @@ async fn case_22_too_many_clients_cause_no_storm_and_no_flush() {
         "case 22: failfast 0 of {served} failed, {dials} dials in 1 s, grown after {grown:?}; deadpool: {failed} failed, {} dials in 1 s",
         proxy.accepted() - theirs
     );
+}
+
+/// Those who are in are served, so the circuit stays closed, however few answers there are beside the dials that fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_22_a_full_server_opens_no_circuit_while_any_connection_works() {
+    let server = Server::own(&[("max_connections", "6"), ("superuser_reserved_connections", "0")]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let breaker = BreakerConfig::default().volume_threshold(3);
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("case_22_full").max_size(4).breaker(breaker);
+    let pool = pool.build().unwrap();
+    let held = pool.get_timeout(LONG).await.unwrap();
+    let _others = crowd(&server.config()).await;
+    let dials = proxy.accepted();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_timeout(LONG).await.map(drop) }
+    });
+    eventually("dials fail", LONG, async || proxy.accepted() >= dials + 5).await;
+    assert_eq!(pool.breaker().state(), State::Closed, "{}", pool.breaker().snapshot());
+    held.query_one("SELECT 1", &[]).await.unwrap();
+    drop(held);
+    waiting.await.unwrap().unwrap();
+
+    // With none, it is as good as not there.
+    drop(pool.get().await.unwrap().detach());
+    eventually("none is left", LONG, async || proxy.open() == 0).await;
+    let refused = async || matches!(pool.get().await, Err(Error::CircuitOpen { .. }));
+    let _others_too = crowd(&server.config()).await;
+    eventually("the circuit opens", LONG, refused).await;
 }
 
 /// Each dial takes at least 60 ms here, so whatever is open before that is a dial.
