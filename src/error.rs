@@ -20,6 +20,7 @@ pub use self::connect::{ConnectError, ConnectErrorKind};
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub use self::reason::{AbortReason, ShedReason};
+use crate::plain::Plain;
 use crate::policy::{Condition, Effect, Phase, Retry, Verdict};
 use crate::status::Status;
 
@@ -93,7 +94,7 @@ pub enum Error {
 
     /// No connection became free in time. `status` tells the usual causes apart: all in use (holds too long, or the pool too
     /// small) or dials that fail or hang.
-    #[error("no connection within {timeout:?}: {status}{}", connect::trailer_after(.status, .last_connect_error))]
+    #[error("no connection within {}: {status}{}", Plain(*timeout), connect::trailer_after(.status, .last_connect_error))]
     #[non_exhaustive]
     AcquireTimeout {
         /// How long the caller was willing to wait.
@@ -116,7 +117,7 @@ pub enum Error {
 
     /// The call's deadline passed while its statement was running: the statement is slow, or waits for a lock. The server is being told to
     /// stop it.
-    #[error("{}the statement was not done when the deadline passed, {after:?} after it began{}{}", subject(.operation), process(.process_id), applied(.effect))]
+    #[error("{}the statement was not done when the deadline passed, {} after it began{}{}", subject(.operation), Plain(*after), process(.process_id), applied(.effect))]
     #[non_exhaustive]
     QueryTimeout {
         /// What the caller called it: [`Call::name`](crate::Call::name).
@@ -131,7 +132,7 @@ pub enum Error {
 
     /// An earlier statement on this connection had timed out and was still being stopped when this call's deadline passed. This
     /// call's statement was not sent.
-    #[error("not begun within {waited:?}: an earlier statement on the connection is still being stopped{}", process(.process_id))]
+    #[error("not begun within {}: an earlier statement on the connection is still being stopped{}", Plain(*waited), process(.process_id))]
     #[non_exhaustive]
     Busy {
         /// How long the call waited for the earlier one to end.

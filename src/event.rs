@@ -7,7 +7,7 @@
 
 mod kind;
 mod line;
-mod plain;
+mod since;
 mod word;
 
 use std::fmt;

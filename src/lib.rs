@@ -52,6 +52,7 @@ mod keeper;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod operation;
+mod plain;
 mod policy;
 mod pool;
 mod retry;

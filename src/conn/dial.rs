@@ -31,6 +31,7 @@ use self::secure::Connector;
 use super::handling::Handling;
 use super::{Conn, News};
 use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
+use crate::plain::Plain;
 use crate::slots::{Connection as _, Dial};
 
 /// A dial that has come to nothing for so long is a bad sign.
@@ -55,7 +56,7 @@ impl Dialer {
         match time::timeout_at(deadline, self.handling.hooks.log_in(&self.config)).await {
             Ok(config) => config.map(|config| self.with_options(config)).map_err(ConnectError::credentials),
             Err(_) => {
-                let late = format!("no answer within {:?}", self.connect_timeout);
+                let late = format!("no answer within {}", Plain(self.connect_timeout));
                 Err(ConnectError::credentials(late.into()))
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use crate::plain::Plain;
 use crate::policy::{Event, Failure, Phase, Retry, Verdict};
 use crate::status::Status;
 
@@ -219,7 +220,7 @@ impl fmt::Display for ConnectError {
                 _ => "the connection broke before it was ready",
             }),
             ConnectErrorKind::TooManyOpenFiles => f.write_str("too many open files in this process"),
-            ConnectErrorKind::Timeout(timeout) => write!(f, "not ready within {timeout:?}"),
+            ConnectErrorKind::Timeout(timeout) => write!(f, "not ready within {}", Plain(*timeout)),
             ConnectErrorKind::Server(state) => match db_message(self) {
                 Some(message) => write!(f, "{message} ({}){}", state.code(), objection(self.0.setting)),
                 None => write!(f, "refused with SQLSTATE {}", state.code()),
@@ -318,7 +319,7 @@ mod tests {
         let out_of_files = ConnectError::io("db:5432", io::Error::from_raw_os_error(24));
         assert_eq!(out_of_files.to_string(), "db:5432: too many open files in this process");
         let slow = ConnectError::new(ConnectErrorKind::Timeout(Duration::from_secs(5)), "db:5432");
-        assert_eq!(slow.to_string(), "db:5432: not ready within 5s");
+        assert_eq!(slow.to_string(), "db:5432: not ready within 5 s");
         let unknown = ConnectError::resolve("nowhere:5432", io::Error::other("no such name"));
         assert_eq!(unknown.to_string(), "nowhere:5432: the host name could not be resolved");
         assert_eq!(unknown.source().map(|s| s.to_string()).as_deref(), Some("no such name"));
@@ -330,7 +331,7 @@ mod tests {
         let refused = ConnectError::io("b:1", io::ErrorKind::ConnectionRefused.into());
         let answer = ConnectError::new(ConnectErrorKind::Server(SqlState::CANNOT_CONNECT_NOW), "c:1");
         let first = silent.clone().or_more_telling(refused);
-        assert_eq!(first.to_string(), "a:1: not ready within 1s");
+        assert_eq!(first.to_string(), "a:1: not ready within 1 s");
         let told = first.or_more_telling(answer.clone());
         assert_eq!(told.or_more_telling(silent).sqlstate(), answer.sqlstate());
     }

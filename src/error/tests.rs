@@ -85,7 +85,7 @@ fn refusals_have_changed_nothing() {
     assert!(shed.is_overload() && shed.retry_after() == Some(after));
 
     let timeout = Error::AcquireTimeout { timeout: after, status: Box::new(status()), last_connect_error: None };
-    let line = "no connection within 20ms: pool orders: 100% in use (20/20), 3 waiting";
+    let line = "no connection within 20 ms: pool orders: 100% in use (20/20), 3 waiting";
     check(&timeout, "acquire_timeout", Effect::NotApplied, line);
     assert!(timeout.is_overload());
 
@@ -107,18 +107,18 @@ fn a_failed_dial_says_where_and_when_to_come_back() {
 fn timeouts_name_the_process_on_the_server() {
     let after = Duration::from_secs(5);
     let error = Error::QueryTimeout { operation: None, after, process_id: Some(4711), effect: Effect::Unknown };
-    let line = "the statement was not done when the deadline passed, 5s after it began (server process 4711); whether it \
+    let line = "the statement was not done when the deadline passed, 5 s after it began (server process 4711); whether it \
                 was applied is not known";
     check(&error, "query_timeout", Effect::Unknown, line);
     assert!(!error.is_overload());
 
     let error = Error::QueryTimeout { operation: Some("load"), after, process_id: None, effect: Effect::NotApplied };
-    let line = "load: the statement was not done when the deadline passed, 5s after it began; nothing was applied";
+    let line = "load: the statement was not done when the deadline passed, 5 s after it began; nothing was applied";
     check(&error, "query_timeout", Effect::NotApplied, line);
 
     let error = Error::Busy { waited: Duration::from_millis(50), process_id: Some(4711) };
     let line =
-        "not begun within 50ms: an earlier statement on the connection is still being stopped (server process 4711)";
+        "not begun within 50 ms: an earlier statement on the connection is still being stopped (server process 4711)";
     check(&error, "busy", Effect::NotApplied, line);
 }
 

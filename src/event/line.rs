@@ -5,7 +5,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::kind::EventKind;
-use super::plain::{For, Plain, Since};
+use super::since::{For, Since};
+use crate::plain::Plain;
 use crate::status::Status;
 
 impl fmt::Display for EventKind {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
+    "plain",
     "metrics",
     "operation",
     "policy",

@@ -74,7 +74,7 @@ async fn a_provider_that_hangs_is_given_up() {
     let error = refusal(&pool).await;
     assert!(asked.elapsed() < LONG / 2);
     assert_eq!(*error.kind(), ConnectErrorKind::Credentials);
-    assert_eq!(error.source().unwrap().to_string(), "no answer within 100ms");
+    assert_eq!(error.source().unwrap().to_string(), "no answer within 100 ms");
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ async fn a_timeout_tells_what_the_pool_was_doing() {
     let asked = Instant::now();
     let error = pool.get_timeout(timeout).await.unwrap_err();
     assert!(asked.elapsed() >= timeout);
-    assert_eq!(error.to_string(), "no connection within 100ms: pool busy: 100% in use (1/1), 0 waiting");
+    assert_eq!(error.to_string(), "no connection within 100 ms: pool busy: 100% in use (1/1), 0 waiting");
     assert_eq!(pool.status().waiting, 0);
 }
 

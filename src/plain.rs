@@ -3,11 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// From here on, an event is told again, and says for how long it has lasted.
-const WORTH_SAYING: Duration = Duration::from_secs(30);
-
 /// A duration, rounded: `250 ms`, `1.8 s`, `40 s`, `12 min`, `2.5 h`.
-pub(super) struct Plain(pub(super) Duration);
+pub(crate) struct Plain(pub(crate) Duration);
 
 impl fmt::Display for Plain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,24 +20,6 @@ impl fmt::Display for Plain {
         let tenths = (figure * 10.0).round() / 10.0;
         let digits = usize::from(figure < 9.95 && tenths.fract() != 0.0);
         write!(f, "{figure:.digits$} {unit}")
-    }
-}
-
-/// ` for 40 s`, when an event is told again; nothing when it is told first.
-pub(super) struct For(pub(super) Duration);
-
-impl fmt::Display for For {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " for {}", Plain(self.0)) }
-    }
-}
-
-/// ` (since 40 s)`, where ` for 40 s` would be misread.
-pub(super) struct Since(pub(super) Duration);
-
-impl fmt::Display for Since {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " (since {})", Plain(self.0)) }
     }
 }
 
@@ -60,13 +39,5 @@ mod tests {
         assert_eq!(read(119_000_000), "119 s");
         assert_eq!(read(130_000_000), "2.2 min");
         assert_eq!(read(9_000_000_000), "2.5 h");
-    }
-
-    #[test]
-    fn how_long_it_lasts_is_said_from_the_second_time_on() {
-        assert_eq!(For(Duration::from_secs(10)).to_string(), "");
-        assert_eq!(For(Duration::from_secs(40)).to_string(), " for 40 s");
-        assert_eq!(Since(Duration::from_secs(29)).to_string(), "");
-        assert_eq!(Since(Duration::from_secs(90)).to_string(), " (since 90 s)");
     }
 }
