@@ -7,6 +7,7 @@ mod answers;
 mod breaker;
 mod cases;
 mod dial;
+mod dropin;
 mod errors;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;

@@ -1,0 +1,1 @@
+ALTER TABLE dropin_items ADD COLUMN cents int NOT NULL DEFAULT 0;
