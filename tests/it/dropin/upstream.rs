@@ -103,6 +103,20 @@ fn at_most_two_lines_of_each_test_are_changed() {
     assert!(whole <= 15, "all of them: {whole} lines");
 }
 
+/// `docs/migrating.md` shows the first example as a diff.
+#[test]
+fn the_documented_diff_is_the_real_one() {
+    let document = include_str!("../../../docs/migrating.md");
+    let diff = document.split("```diff\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let (_, theirs, ours) = README[0];
+    let side = |mark| -> String {
+        diff.lines().filter_map(|line| line.strip_prefix([mark, ' '])).flat_map(|line| [line, "\n"]).collect()
+    };
+    assert!(theirs.starts_with(&side('-')) && ours.starts_with(&side('+')), "{diff}");
+    let marked = |mark| diff.lines().filter(|line| line.starts_with(mark)).count();
+    assert_eq!((marked('-'), marked('+')), (8, 3));
+}
+
 /// Else it would be easy to change little.
 #[test]
 fn theirs_are_theirs() {

@@ -89,9 +89,9 @@ pub(super) struct InsertItemStmt(Stmt);
 type Changing<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
 
 impl InsertItemStmt {
-    pub(super) async fn bind<'c, 'a, 's, C: GenericClient, T: AsRef<str> + ToSql + Sync>(
-        &'s mut self,
-        client: &'c C,
+    pub(super) async fn bind<'a, C: GenericClient, T: AsRef<str> + ToSql + Sync>(
+        &'a mut self,
+        client: &'a C,
         name: &'a T,
         stock: &'a Option<i32>,
     ) -> Result<u64, Error> {
