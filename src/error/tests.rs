@@ -1,3 +1,4 @@
+mod documented;
 mod http;
 
 use std::error::Error as StdError;

@@ -1,0 +1,195 @@
+//! What `docs/failure-semantics.md` promises is what the library does: each row of its tables is read and tried.
+
+use super::*;
+use crate::policy::{Condition, Failure, Fate};
+
+const DOCUMENT: &str = include_str!("../../../docs/failure-semantics.md");
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The rows of the table under a heading, each as its cells.
+fn rows(heading: &str) -> Vec<Vec<&'static str>> {
+    let (_, section) = DOCUMENT.split_once(&format!("\n## {heading}\n")).expect("no such heading");
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = rows.skip(1).map(|row| row.split(" | ").collect());
+    rows.collect()
+}
+
+/// The codes of a cell, and the message that tells two rows of one code apart.
+fn states(cell: &str) -> (Vec<&str>, &str) {
+    let codes: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+    assert!(!codes.is_empty() && codes.iter().all(|code| code.len() == 5), "{cell}");
+    (codes, cell.split('"').nth(1).unwrap_or("a message"))
+}
+
+fn yes(is_so: bool) -> &'static str {
+    if is_so { "yes" } else { "no" }
+}
+
+fn applied(error: &Error) -> &'static str {
+    match error.effect() {
+        Effect::NotApplied => "no",
+        Effect::Unknown => "unknown",
+    }
+}
+
+fn again(retry: Retry) -> &'static str {
+    let (Retry::SameConnection(condition) | Retry::NewConnection(condition) | Retry::OtherHost(condition)) = retry
+    else {
+        return "no";
+    };
+    match condition {
+        Condition::Scheduled => "yes",
+        Condition::Limited | Condition::OnceHealed => "once",
+        Condition::IfIdempotent => "if idempotent",
+    }
+}
+
+fn counted(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Failure => "failure",
+        Verdict::Success => "success",
+        Verdict::Slow => "slow call",
+        Verdict::FailureIfSeveral => "failure, if two within 10 s",
+        Verdict::WrongHost | Verdict::Config | Verdict::Nothing => "nothing",
+    }
+}
+
+fn connection(fate: Fate) -> &'static str {
+    match fate {
+        // Nothing remembers whether it was repeated.
+        Fate::Keep | Fate::DiscardIfRepeated => "kept",
+        Fate::Settle => "cleaned up",
+        Fate::Discard => "closed",
+    }
+}
+
+/// The columns of one code: applied, again, transaction, breaker, connection, HTTP, fallback.
+async fn columns(severity: &str, state: &str, message: &str) -> [String; 7] {
+    let in_phase = async |phase| Error::of_statement(plain(severity, state, message).await, true, phase, None);
+    let (alone, inside) = (in_phase(Phase::Autocommit).await, in_phase(Phase::Transaction).await);
+    let committing = in_phase(Phase::Commit).await;
+    assert_eq!(applied(&committing), applied(&alone), "{severity} {state}: as alone");
+    let kind = if applied(&alone) == "no" { ErrorKind::Postgres } else { ErrorKind::CommitUnknown };
+    assert_eq!((alone.kind(), inside.kind(), committing.kind()), (ErrorKind::Postgres, ErrorKind::Postgres, kind));
+    let both = match (applied(&alone), applied(&inside)) {
+        (alone, inside) if alone == inside => alone.to_owned(),
+        (alone, inside) => format!("{alone}, {inside}"),
+    };
+
+    let source = plain(severity, state, message).await;
+    let failure = driver::failure(&source, true, Phase::Autocommit, None);
+    let by_code = Failure::answered(state);
+    let runs_again = by_code.is_conflict() || by_code.heal().is_some() || failure.heal().is_some();
+    [
+        both,
+        again(alone.retry()).to_owned(),
+        yes(runs_again).to_owned(),
+        counted(failure.verdict()).to_owned(),
+        connection(failure.fate()).to_owned(),
+        alone.http_status().to_string(),
+        yes(alone.is_unavailable()).to_owned(),
+    ]
+}
+
+#[tokio::test]
+async fn what_the_server_says_to_a_statement() {
+    let mut seen = 0;
+    for row in rows("What the server says to a statement") {
+        let [codes, severity, _, documented @ .., _] = &row[..] else { panic!("{row:?}") };
+        let (codes, message) = states(codes);
+        for state in codes {
+            assert_eq!(columns(severity, state, message).await, documented, "{severity} {state} {message}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "the table was not found");
+}
+
+#[test]
+fn what_the_server_says_to_a_dial() {
+    let mut seen = 0;
+    for row in rows("What the server says to a dial") {
+        let [codes, _, documented @ .., _] = &row[..] else { panic!("{row:?}") };
+        for state in states(codes).0 {
+            let source = ConnectError::new(ConnectErrorKind::Server(SqlState::from_code(state)), "db:5432");
+            let verdict = counted(source.verdict());
+            let error = Error::Connect { source, retry_after: SECOND };
+            assert_eq!([again(error.retry()), verdict], documented, "{state}");
+            assert_eq!((applied(&error), error.sqlstate().unwrap().code()), ("no", state));
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "the table was not found");
+}
+
+/// What stands for a row of the first table. `None`: no error comes of it.
+async fn example(what: &str) -> Option<Error> {
+    let connect = |kind| Error::Connect { source: ConnectError::new(kind, "db:5432"), retry_after: SECOND };
+    let late = |effect| Error::QueryTimeout { operation: None, after: SECOND, process_id: None, effect };
+    let lost = async |written, phase| Error::of_statement(closed().await, written, phase, Some(lost().await));
+    let unknown = |source, lost| Error::CommitUnknown { source, lost };
+    let aborted = |reason| Error::TransactionAborted { reason };
+    Some(match what.split([':', ',']).next().unwrap() {
+        "refused at once" if what.contains("circuit") => {
+            Error::CircuitOpen { retry_after: SECOND, last_connect_error: None }
+        }
+        "refused at once" => Error::Shed { reason: ShedReason::Hopeless, retry_after: None },
+        "no connection within `acquire_timeout`" => {
+            Error::AcquireTimeout { timeout: SECOND, status: Box::new(status()), last_connect_error: None }
+        }
+        "dials fail" => connect(ConnectErrorKind::Io),
+        "dials fail on this side" => connect(ConnectErrorKind::Tls),
+        "a statement is late" => late(Effect::Unknown),
+        "a statement in a transaction of the pool is late" => late(Effect::NotApplied),
+        "the deadline passed before anything was sent" => late(Effect::NotApplied),
+        "an earlier statement on the guard is still being stopped" => Error::Busy { waited: SECOND, process_id: None },
+        "the connection was lost before anything was written" => lost(false, Phase::Autocommit).await,
+        "the connection was lost after that" => lost(true, Phase::Autocommit).await,
+        "the connection was lost in a transaction" => lost(true, Phase::Transaction).await,
+        "the connection was lost in COMMIT" => lost(true, Phase::Commit).await,
+        "COMMIT was not answered in time" => unknown(None, None),
+        "a transaction was to be committed after an error in it" => aborted(AbortReason::Failed { sqlstate: None }),
+        "a transaction was ended by a statement in it" => aborted(AbortReason::EndedByHand),
+        "a parameter or a row does not fit its type" => {
+            let garbled = read_by_the_driver(b"Z\0\0\0\x04".to_vec()).await;
+            Error::of_statement(garbled, true, Phase::Autocommit, None)
+        }
+        "the pool is closed or drained" => Error::Closed,
+        "the caller drops its future" => return None,
+        _ => panic!("no example of: {what}"),
+    })
+}
+
+/// What the breaker and the connection have of these is tested where it happens.
+#[tokio::test]
+async fn what_the_pool_says() {
+    let rows = rows("What the pool says");
+    assert!(rows.len() > 15, "the table was not found");
+    for row in rows {
+        let [what, kind, applies, runs_again, _, _, status, fallback, _] = row[..] else { panic!("{row:?}") };
+        let Some(error) = example(what).await else {
+            assert_eq!((kind, status), ("none", "none"), "{what}");
+            continue;
+        };
+        let variant = format!("`{:?}`", error.kind());
+        let status_code = error.http_status().to_string();
+        let is_unavailable = yes(error.is_unavailable());
+        let found = [variant.as_str(), applied(&error), &status_code, is_unavailable];
+        assert_eq!(found, [kind, applies, status, fallback], "{what}: {error}");
+        // A transaction runs again by what it saw, not by the error: `tests/it/transactions.rs`.
+        if !what.contains("in a transaction,") {
+            assert_eq!(again(error.retry()), runs_again, "{what}: {error}");
+        }
+    }
+}
+
+/// Its last column is for people, and nobody else reads it.
+#[test]
+fn each_row_says_what_to_do() {
+    for heading in ["What the pool says", "What the server says to a statement", "What the server says to a dial"] {
+        for row in rows(heading) {
+            assert!(row.last().is_some_and(|advice| !advice.is_empty()), "{row:?}");
+        }
+    }
+}
