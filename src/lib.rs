@@ -98,3 +98,7 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
+
+#[cfg(all(doctest, feature = "rustls", feature = "serde"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
