@@ -92,6 +92,16 @@ impl Pool {
     /// Runs a statement on a connection of its own and collects its rows: taken as [`get`](Self::get) does, bounded by
     /// [`query_timeout`](crate::PoolBuilder::query_timeout), given back. Late, or dropped, it is stopped on the server.
     ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// let names = pool.query("SELECT name FROM items WHERE stock > $1", &[&0_i32]).await?;
+    /// for row in &names {
+    ///     println!("{}", row.get::<_, &str>("name"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`get`](Self::get); and [`Error::QueryTimeout`] or [`Error::Postgres`].
@@ -136,6 +146,20 @@ impl Pool {
 
     /// [`query`](Self::query) that streams the rows. The stream keeps the connection until it ends or is dropped; the query timeout bounds the
     /// wait for each row.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// use std::pin::pin;
+    ///
+    /// use futures_util::TryStreamExt;
+    ///
+    /// let mut rows = pin!(pool.query_raw("SELECT name FROM items WHERE stock > $1", [0_i32]).await?);
+    /// while let Some(row) = rows.try_next().await? {
+    ///     println!("{}", row.get::<_, &str>(0));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -185,6 +209,17 @@ impl Pool {
     }
 
     /// Runs `work` in a transaction. **It may run several times**: see [`Call::transaction`].
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// pool.transaction(|tx| async move {
+    ///     tx.execute("UPDATE items SET stock = stock - 1 WHERE id = 1", &[]).await?;
+    ///     tx.execute("INSERT INTO orders (item) VALUES (1)", &[]).await
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -243,6 +278,18 @@ impl Pool {
 
     /// What happens to this pool, as a stream: from now on, the last 1,024 events that were not read. An [`observer`](crate::PoolBuilder::observer) is told
     /// at once, and of what came before.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// let mut events = pool.events();
+    /// tokio::spawn(async move {
+    ///     while let Some(event) = events.next().await {
+    ///         eprintln!("{} {event}", event.severity());
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&self) -> Events {
         self.shared.keeper.reports.telemetry.events()
     }
@@ -250,6 +297,16 @@ impl Pool {
     /// Whether traffic should be sent here, for a readiness probe. Answers at once, from what is known: when the database last answered a caller, a dial or a
     /// look of the pool's own, which it takes while somebody asks. A pool that refuses callers because there are too many is ready; one that is being
     /// drained is not.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// let answer = match pool.ready() {
+    ///     Ok(()) => (200, "ready".to_owned()),
+    ///     Err(reason) => (503, reason.to_string()),
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -294,6 +351,16 @@ impl Pool {
     /// Waits until `connections` (at most `max_size`) are idle or in use, dialing what is missing, so that the first callers need not.
     /// Failed dials are tried again.
     ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// // A server that is down is no reason not to start.
+    /// if let Err(error) = pool.warm_up(4, std::time::Duration::from_secs(5)).await {
+    ///     eprintln!("{error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// At the deadline, [`Error::Connect`] if dials failed, else [`Error::AcquireTimeout`]; [`Error::Closed`] if the pool is closed.
@@ -303,12 +370,33 @@ impl Pool {
 
     /// The end of a service: refuses newcomers with [`Error::Closed`], serves those who wait already, and closes the pool when every
     /// connection has been given back, or after `within`. Tells how many had not been given back by then.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// let left = pool.drain(std::time::Duration::from_secs(10)).await;
+    /// if left > 0 {
+    ///     eprintln!("{left} connections were not given back");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn drain(&self, within: Duration) -> impl Future<Output = usize> {
         self.order().drain(within)
     }
 
     /// How many connections and callers there are right now, counted in one instant.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// let status = pool.status();
+    /// println!("{status}"); // pool orders: 95% in use (19/20), 1 idle, 127 waiting
+    /// if status.demand.is_some_and(|demand| demand > status.max_size as f64) {
+    ///     println!("more is asked than the pool can do");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn status(&self) -> Status {
         self.shared.status()
     }

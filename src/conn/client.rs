@@ -25,6 +25,17 @@ use crate::slots::Lease;
 /// Dropping it never blocks and works outside a runtime: the connection goes to the caller that has waited longest, or to the idle
 /// ones; one with unfinished work or an open transaction is cleaned up first, in the background; one that has been closed by the server is
 /// replaced when it is next needed.
+///
+/// ```no_run
+/// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+/// let client = pool.get().await?;
+/// let item = client.query_one("SELECT name, stock FROM items WHERE id = $1", &[&1_i64]).await?;
+/// let orders = client.query("SELECT id FROM orders WHERE item = $1", &[&1_i64]).await?;
+/// drop(client); // or at the end of its scope
+/// println!("{}: {} orders", item.get::<_, &str>("name"), orders.len());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping a client gives its connection back"]
 pub struct Client {
     lease: Lease<Dialer>,

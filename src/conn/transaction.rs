@@ -84,6 +84,19 @@ impl TransactionOptions {
 ///
 /// An error of the server poisons it: whatever became of that error, it cannot be committed any more, unless the error was in a
 /// [`savepoint`](Self::savepoint) that was rolled back.
+///
+/// ```no_run
+/// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+/// // By hand, on a connection at hand. Nothing is run again.
+/// let tx = pool.get().await?.transaction().await?;
+/// tx.execute("INSERT INTO orders (item) VALUES (1)", &[]).await?;
+/// // What may fail without the rest:
+/// let noted = tx.savepoint(|tx| async move { tx.execute("INSERT INTO journal (n) VALUES (1)", &[]).await }).await;
+/// tx.commit().await?;
+/// println!("in the journal, too: {}", noted.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {

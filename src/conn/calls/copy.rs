@@ -18,6 +18,16 @@ use crate::error::Error;
 
 /// The data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. Dropped before [`finish`](Self::finish) has returned, it aborts the copy;
 /// so does a step that fails, or whose future is dropped.
+///
+/// ```no_run
+/// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+/// let client = pool.get().await?;
+/// let mut copy = client.copy_in("COPY items (id, name) FROM STDIN").await?;
+/// copy.send(&b"1\tapple\n2\tpear\n"[..]).await?;
+/// println!("{} rows", copy.finish().await?);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a copy that is not finished is aborted"]
 pub struct CopyIn<'a, T> {
     /// `None` once the copy is over or aborted.
@@ -81,6 +91,17 @@ impl<T> fmt::Debug for CopyIn<'_, T> {
 }
 
 /// The data of a `COPY ... TO STDOUT`, from [`Client::copy_out`]. Dropped before its end, it stops the statement.
+///
+/// ```no_run
+/// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+/// use futures_util::TryStreamExt;
+///
+/// let client = pool.get().await?;
+/// let pieces: Vec<_> = client.copy_out("COPY items TO STDOUT").await?.try_collect().await?;
+/// println!("{} bytes", pieces.concat().len());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "data come only while the stream is polled"]
 pub struct CopyOut<'a> {
     /// `None` once the stream is over.

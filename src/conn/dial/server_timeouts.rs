@@ -13,6 +13,17 @@ const MARGIN: Duration = Duration::from_secs(1);
 ///
 /// A pooler between the pool and the server may refuse startup options (PgBouncer does, unless `ignore_startup_parameters` or
 /// `track_extra_parameters` names them); then dials fail, and the error says so.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use failfast::{Pool, ServerTimeouts};
+///
+/// # fn example(config: failfast::Config) -> failfast::PoolBuilder {
+/// let timeouts = ServerTimeouts::new().longest_call(Duration::from_secs(60)).lock(Duration::from_secs(2));
+/// Pool::builder(config).server_timeouts(timeouts)
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "it does nothing until it is given to server_timeouts()"]
 pub struct ServerTimeouts {
