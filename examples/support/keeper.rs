@@ -1,11 +1,11 @@
 //! A shell that keeps something running for us and cleans up after us, whatever ends us.
 //!
-//! It waits at a pipe whose other end only we hold. When we return, panic, or die of Ctrl-C or `kill -9`, the kernel
-//! closes that end, `read` returns in the shell, and the rest of its script cleans up. It has a process group of its
+//! It waits for orders at a pipe whose other end only we hold. When we return, panic, or die of Ctrl-C or `kill -9`, the kernel
+//! closes that end, `read` fails in the shell, and the rest of its script cleans up. It has a process group of its
 //! own, so Ctrl-C in a terminal does not reach it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -26,6 +26,7 @@ pub(super) struct Keeper {
     folder: PathBuf,
     log: File,
     port: u16,
+    orders: usize,
     _reserved: Option<TcpSocket>,
 }
 
@@ -56,12 +57,25 @@ impl Keeper {
             command.uid(user).gid(group);
         }
         let log = File::open(log)?;
-        Ok(Keeper { shell: command.spawn()?, folder, log, port, _reserved: reserved })
+        Ok(Keeper { shell: command.spawn()?, folder, log, port, orders: 0, _reserved: reserved })
     }
 
     /// The port on 127.0.0.1 that the script was given.
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Has the script run one of its functions. It does so in the order of the orders.
+    pub(super) fn order(&mut self, function: &str) -> io::Result<()> {
+        let mut pipe = self.shell.stdin.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
+        self.orders += 1;
+        writeln!(pipe, "{function}")
+    }
+
+    /// Whether all orders have been carried out: the script writes each that has been to the file `done`.
+    pub(super) fn is_obeyed(&self) -> bool {
+        let done = fs::read_to_string(self.folder.join("done")).unwrap_or_default();
+        done.lines().count() >= self.orders
     }
 
     /// Whether the script has ended by itself, which it does when it could not start anything.

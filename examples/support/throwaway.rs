@@ -16,26 +16,51 @@ use super::keeper::{Keeper, random};
 
 /// Arguments: the folder, the port, the folder of the programs.
 ///
-/// Both signals are needed: as a job in the background, the server ignores QUIT until it has installed its handlers,
-/// but dies of TERM; after that, TERM would wait for its clients.
+/// At the end both signals are needed: as a job in the background, the server ignores QUIT until it has installed its handlers,
+/// but dies of TERM; after that, TERM would wait for its clients. Its children have process groups of their own: each is signalled.
 const LOCAL: &str = r#"
-echo "$POSTGRES_PASSWORD" | "$3/initdb" -D data -U postgres -A password --pwfile=/dev/stdin -E UTF8 --locale=C -N && {
-    "$3/postgres" -D data -k "$1" -p "$2" -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 &
-    read -r _
-    kill -TERM $!
-    kill -QUIT $!
+start() {
+    "$programs/postgres" -D data -k "$folder" -p "$port" -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 &
+    server=$!
+}
+stop() { kill -INT $server && wait $server; }
+children() { ps -A -o pid= -o ppid= | while read -r pid parent; do if [ "$parent" = $server ]; then echo "$pid"; fi; done; }
+pause() {
+    kill -STOP $server && found=$(children) && [ -n "$found" ] || return
+    kill -STOP $found || true # one may have ended
+}
+resume() { kill -CONT $server $(children) || true; }
+
+folder=$1 port=$2 programs=$3
+echo "$POSTGRES_PASSWORD" | "$programs/initdb" -D data -U postgres -A password --pwfile=/dev/stdin -E UTF8 --locale=C -N && {
+    start
+    while read -r order; do
+        "$order" || break
+        echo "$order" >>done
+    done
+    resume
+    kill -TERM $server
+    kill -QUIT $server
     wait
 }
-rm -rf "$1"
+rm -rf "$folder"
 "#;
 
 /// Arguments: the folder, whose name is also the container's; the port; the image.
 const CONTAINER: &str = r#"
+start() { docker start "$name"; }
+stop() { docker kill --signal INT "$name" && docker wait "$name"; }
+pause() { docker pause "$name"; }
+resume() { docker unpause "$name"; }
+
 name=${1##*/}
-docker run --rm -d --name "$name" -p "127.0.0.1:$2:5432" -e POSTGRES_PASSWORD "$3" \
+docker run -d --name "$name" -p "127.0.0.1:$2:5432" -e POSTGRES_PASSWORD "$3" \
     postgres -c fsync=off -c max_connections=200 && {
     docker logs -f "$name" &
-    read -r _
+    while read -r order; do
+        "$order" || break
+        echo "$order" >>done
+    done
 }
 docker rm -f -v "$name"
 wait
@@ -52,7 +77,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Throwaway {
     config: Config,
-    _keeper: Option<Keeper>,
+    pub(super) keeper: Option<Keeper>,
 }
 
 impl Throwaway {
@@ -60,7 +85,7 @@ impl Throwaway {
     pub(crate) async fn start() -> Result<Throwaway, NotStarted> {
         if let Ok(url) = env::var("DATABASE_URL") {
             let config = url.parse().map_err(|e| NotStarted(format!("DATABASE_URL: {e}")))?;
-            return Ok(Throwaway { config, _keeper: None });
+            return Ok(Throwaway { config, keeper: None });
         }
         let password = random()?;
         let mut keeper = if let Some(programs) = programs() {
@@ -73,7 +98,7 @@ impl Throwaway {
         let mut config = Config::new();
         config.host("127.0.0.1").port(keeper.port()).user("postgres").password(&password).dbname("postgres");
         await_ready(&config, &mut keeper).await?;
-        Ok(Throwaway { config, _keeper: Some(keeper) })
+        Ok(Throwaway { config, keeper: Some(keeper) })
     }
 
     /// How to connect: as superuser on 127.0.0.1, unless `DATABASE_URL` says otherwise.
@@ -82,8 +107,8 @@ impl Throwaway {
     }
 }
 
-/// Why there is no server. `main` prints errors with `Debug`, so that is as readable as `Display`.
-pub(crate) struct NotStarted(String);
+/// Why there is no server, or why it does not do as it was told. `main` prints errors with `Debug`, so that is as readable as `Display`.
+pub(crate) struct NotStarted(pub(super) String);
 
 impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +130,7 @@ impl From<std::io::Error> for NotStarted {
     }
 }
 
-async fn await_ready(config: &Config, keeper: &mut Keeper) -> Result<(), NotStarted> {
+pub(super) async fn await_ready(config: &Config, keeper: &mut Keeper) -> Result<(), NotStarted> {
     let connected = timeout(START_TIMEOUT, async {
         while !keeper.has_ended()? {
             if config.connect(NoTls).await.is_ok() {

@@ -17,6 +17,8 @@ mod support;
 pub(crate) use support::Throwaway;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A query takes less.
+const A_MOMENT: Duration = Duration::from_millis(200);
 const OWNER: &str = "FAILFAST_THROWAWAY_OWNER";
 
 #[tokio::test]
@@ -56,6 +58,30 @@ async fn ends_with_its_owner() -> Result<(), Box<dyn Error>> {
         }
     });
     Ok(gone.await?)
+}
+
+#[tokio::test]
+async fn does_as_it_is_told() -> Result<(), Box<dyn Error>> {
+    let mut server = Throwaway::start().await?;
+    if !server.is_ours() {
+        return Ok(());
+    }
+    let (client, connection) = server.config().connect(NoTls).await?;
+    tokio::spawn(connection);
+
+    server.pause().await?;
+    let query = client.simple_query("SELECT 1");
+    tokio::pin!(query);
+    assert!(timeout(A_MOMENT, &mut query).await.is_err(), "it is frozen, with its sessions");
+    server.resume().await?;
+    timeout(PATIENCE, query).await??;
+
+    server.stop().await?;
+    assert!(server.config().connect(NoTls).await.is_err(), "it has stopped");
+    server.start_again().await?;
+    server.config().connect(NoTls).await?;
+    assert!(client.is_closed(), "its sessions have ended");
+    Ok(())
 }
 
 async fn whereabouts(server: &Throwaway) -> Result<(u16, PathBuf), Box<dyn Error>> {

@@ -1,0 +1,69 @@
+//! The chart of a scenario for a terminal: a line of blocks for each pool.
+
+use std::time::Duration;
+
+use super::DEADLINE;
+use super::play::Trace;
+use super::scenarios::Scenario;
+use super::series::{Bin, bins, place};
+use super::table::short;
+
+const COLUMNS: usize = 90;
+const NAMES: usize = 15;
+const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// A full block of latency.
+const SLOWEST: Duration = Duration::from_secs(1);
+
+pub(crate) fn of(scenario: &Scenario, traces: &[Trace]) -> String {
+    let series: Vec<_> = traces.iter().map(|trace| (trace.peer.name(), bins(trace, COLUMNS))).collect();
+    let width = scenario.length() / COLUMNS as u32;
+    let lines = |value: fn(&Bin) -> f64| -> String {
+        let line = |(name, bins): &(&str, Vec<Bin>)| {
+            let blocks: String = bins.iter().map(|bin| block(value(bin))).collect();
+            format!("{name:<NAMES$}▕{blocks}▏\n")
+        };
+        series.iter().map(line).collect()
+    };
+    format!(
+        "\nserved in time, over {}; a full block is all that the pool can do\n{}{}\
+         median answer; a full block is {} or more, half of one is the deadline\n{}",
+        short(scenario.length()),
+        lines(|bin| bin.goodput),
+        incident(place(scenario.begins(), width), place(scenario.ends(), width)),
+        short(SLOWEST),
+        lines(|bin| bin.latency.map_or(0.0, |latency| latency.as_secs_f64() / SLOWEST.as_secs_f64())),
+    )
+}
+
+/// From empty to full, rounded; what is not nothing is seen.
+fn block(share: f64) -> char {
+    let eighths = (share * 8.0).round() as usize;
+    let least = usize::from(share > 0.0);
+    BLOCKS[eighths.clamp(least, 8)]
+}
+
+/// A line that says from where to where the incident was.
+fn incident(from: usize, to: usize) -> String {
+    let inside = to.saturating_sub(from + 2);
+    format!("{:1$}└{2:─^inside$}┘\n", "", NAMES + 1 + from, if inside > 10 { " incident " } else { "" })
+}
+
+const _: () = assert!(SLOWEST.as_millis() == 2 * DEADLINE.as_millis(), "half a block is the deadline");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_rounded_and_nothing_is_lost() {
+        let shown: String = [0.0, 0.001, 0.5, 0.93, 0.94, 1.0, 7.0].map(block).iter().collect();
+        assert_eq!(shown, " ▁▄▇███");
+    }
+
+    #[test]
+    fn the_incident_is_marked_where_it_is() {
+        assert_eq!(incident(2, 6).trim_start_matches(' ').trim_end(), "└──┘");
+        assert_eq!(incident(2, 6).find('└'), Some(NAMES + 3));
+        assert!(incident(5, 40).contains(" incident "));
+    }
+}

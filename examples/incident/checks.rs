@@ -1,0 +1,73 @@
+//! What is promised of failfast, beside what was measured.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::HOLD;
+use super::measure::Figures;
+use super::peers::Peer;
+use super::scenarios::Scenario;
+
+/// Connections a second while every query times out: as many as are made at a time by default.
+const MADE_PER_SECOND: f64 = 4.0;
+
+/// One figure with a limit.
+#[derive(Debug)]
+pub(crate) struct Check {
+    name: String,
+    /// `None`: there was nothing to measure, which is short of anything.
+    value: Option<f64>,
+    limit: f64,
+    is_ok: bool,
+}
+
+impl Check {
+    fn at_least(name: &str, value: Option<f64>, limit: f64) -> Self {
+        Self { name: format!("{name}, at least"), value, limit, is_ok: value.is_some_and(|value| value >= limit) }
+    }
+
+    fn at_most(name: &str, value: Option<f64>, limit: f64) -> Self {
+        Self { name: format!("{name}, at most"), value, limit, is_ok: value.is_some_and(|value| value <= limit) }
+    }
+
+    pub(crate) fn is_short(&self) -> bool {
+        !self.is_ok
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let verdict = if self.is_ok { "ok" } else { "SHORT" };
+        write!(f, "{verdict:<5} failfast: {} {}: {value}", self.name, self.limit)
+    }
+}
+
+/// The checks of a scenario; none if failfast did not take part.
+pub(crate) fn of(scenario: &Scenario, figures: &[Figures]) -> Vec<Check> {
+    let Some(figures) = figures.iter().find(|figures| figures.peer == Peer::Failfast) else { return Vec::new() };
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let goodput = |limit| Check::at_least("goodput of the ideal", figures.goodput, limit);
+    match scenario.name {
+        "surge-3x" | "surge-10x" => vec![
+            goodput(0.98),
+            Check::at_most(
+                "median answer in holds",
+                figures.served_in.map(|served| served.p50.as_secs_f64() / HOLD.as_secs_f64()),
+                2.0,
+            ),
+            Check::at_most(
+                "p99 of refusals at entry in ms",
+                figures.refused_at_entry_in.map(|refused| ms(refused.p99)),
+                1.0,
+            ),
+        ],
+        "slow" => vec![goodput(0.95)],
+        "outage" | "freeze" | "stale" => vec![
+            Check::at_most("recovered after seconds", figures.recovered.map(|after| after.as_secs_f64()), 1.5),
+            Check::at_most("errors of callers who came after it", Some(figures.failed_after as f64), 0.0),
+        ],
+        "storm" => vec![Check::at_most("connections made per second", Some(figures.made_per_second), MADE_PER_SECOND)],
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,67 @@
+//! What can be done to a throwaway server: stop and start it, pause and resume it. Not to one that somebody else has started.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::throwaway::{NotStarted, Throwaway, await_ready};
+
+/// For one order: a server writes all it knows to the disk before it ends.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_AFTER: Duration = Duration::from_millis(5);
+
+impl Throwaway {
+    /// Whether it was started here, so that the methods below can be used.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Ends all sessions, and then the server: a fast shutdown.
+    pub(crate) async fn stop(&mut self) -> Result<(), NotStarted> {
+        self.order("stop").await
+    }
+
+    /// Starts it after [`stop`](Self::stop), and waits until it answers.
+    pub(crate) async fn start_again(&mut self) -> Result<(), NotStarted> {
+        self.order("start").await?;
+        self.answers().await
+    }
+
+    /// Freezes the server and all its sessions: they keep their sockets, and say nothing.
+    pub(crate) async fn pause(&mut self) -> Result<(), NotStarted> {
+        self.order("pause").await
+    }
+
+    /// Ends [`pause`](Self::pause), and waits until it answers.
+    pub(crate) async fn resume(&mut self) -> Result<(), NotStarted> {
+        self.order("resume").await?;
+        self.answers().await
+    }
+
+    async fn order(&mut self, order: &str) -> Result<(), NotStarted> {
+        let Some(keeper) = &mut self.keeper else {
+            return Err(NotStarted(format!("cannot {order} a server that was not started here (DATABASE_URL)")));
+        };
+        keeper.order(order)?;
+        let obeyed = timeout(PATIENCE, async {
+            while !keeper.is_obeyed() && !keeper.has_ended()? {
+                sleep(LOOK_AFTER).await;
+            }
+            Ok::<_, NotStarted>(keeper.is_obeyed())
+        });
+        if let Ok(is_obeyed) = obeyed.await {
+            if is_obeyed? {
+                return Ok(());
+            }
+        }
+        Err(NotStarted(format!("cannot {order} PostgreSQL; its log ends:\n{}", keeper.log_tail()?)))
+    }
+
+    async fn answers(&mut self) -> Result<(), NotStarted> {
+        let config = self.config();
+        match &mut self.keeper {
+            Some(keeper) => await_ready(&config, keeper).await,
+            None => Ok(()),
+        }
+    }
+}
