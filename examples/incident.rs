@@ -89,9 +89,9 @@ fn preface(arguments: &Arguments, world: &World) -> String {
         world.capacity(HOLD)
     );
     for peer in &arguments.peers {
-        text.push_str(&format!("{peer:<15} {}\n", peer.settings()));
+        text.push_str(&format!("  {peer:<15}{}\n", peer.settings()));
     }
-    text
+    text + table::LEGEND
 }
 
 /// Quick: all pools at once, which is fair because the server has little to do. Otherwise each alone.

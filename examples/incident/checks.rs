@@ -71,3 +71,35 @@ pub(crate) fn of(scenario: &Scenario, figures: &[Figures]) -> Vec<Check> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::tests::trace;
+    use super::super::peers::Answer;
+    use super::*;
+
+    fn short(name: &str, answer: impl Fn(u64) -> Option<(u64, Answer)>) -> Vec<bool> {
+        let trace = trace(name, answer);
+        of(&trace.scenario, &[Figures::of(&trace)]).iter().map(Check::is_short).collect()
+    }
+
+    #[test]
+    fn what_is_promised_is_enough() {
+        assert_eq!(short("surge-3x", |_| Some((40, Answer::Served))), [false, false, true], "nobody was refused");
+        assert_eq!(short("surge-5x", |_| None), [false; 0], "nothing is promised");
+        assert_eq!(short("slow", |due| (due % 100 > 0).then_some((40, Answer::Served))), [true]);
+        assert_eq!(short("outage", |_| Some((40, Answer::Served))), [false, false]);
+        assert_eq!(short("stale", |due| (due != 2_000).then_some((40, Answer::Served))), [false, false]);
+        assert_eq!(
+            short("freeze", |due| Some((1, if due < 5_500 { Answer::Failed } else { Answer::Served }))),
+            [true, true]
+        );
+    }
+
+    #[test]
+    fn only_failfast_is_checked() {
+        let mut trace = trace("slow", |_| None);
+        trace.peer = Peer::Bb8;
+        assert!(of(&trace.scenario, &[Figures::of(&trace)]).is_empty());
+    }
+}

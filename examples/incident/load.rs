@@ -8,6 +8,7 @@ use tokio::time::{sleep_until, timeout_at};
 
 use super::peers::{Answer, Pool};
 use super::scenarios::Scenario;
+use super::{CONNECTIONS, HOLD};
 
 /// How long those who still wait at the end of a scenario are waited for: until then, callers do not give up.
 pub(crate) const AFTERMATH: Duration = Duration::from_secs(1);
@@ -23,9 +24,10 @@ pub(crate) struct Sample {
     pub(crate) answer: Answer,
 }
 
-/// Poisson arrivals: the same for the same seed. `capacity` is what a pool can do at the usual hold, in queries a second.
-pub(crate) fn arrivals(scenario: &Scenario, capacity: f64, seed: u64) -> Vec<Duration> {
+/// Poisson arrivals: the same for the same seed, on any machine.
+pub(crate) fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
     let seed = scenario.name.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let capacity = CONNECTIONS as f64 / HOLD.as_secs_f64();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut arrivals = Vec::new();
     let mut begin = 0.0;
@@ -91,14 +93,14 @@ mod tests {
 
     #[test]
     fn arrivals_are_those_of_the_seed() {
-        assert_eq!(arrivals(&surge(), 250.0, 7), arrivals(&surge(), 250.0, 7));
-        assert_ne!(arrivals(&surge(), 250.0, 7), arrivals(&surge(), 250.0, 8));
+        assert_eq!(arrivals(&surge(), 7), arrivals(&surge(), 7));
+        assert_ne!(arrivals(&surge(), 7), arrivals(&surge(), 8));
     }
 
     #[test]
     fn arrivals_are_in_order_and_as_many_as_the_load_says() {
         let surge = surge();
-        let arrivals = arrivals(&surge, 250.0, 7);
+        let arrivals = arrivals(&surge, 7);
         assert!(arrivals.is_sorted());
         let during = arrivals.iter().filter(|at| (surge.begins()..surge.ends()).contains(at)).count() as f64;
         assert!((during / 10_000.0 - 1.0).abs() < 0.05, "{during}");
@@ -116,7 +118,7 @@ mod tests {
     #[test]
     fn nobody_arrives_while_the_load_is_none() {
         let stale = all(true).into_iter().find(|scenario| scenario.is("stale")).unwrap();
-        let arrivals = arrivals(&stale, 250.0, 7);
+        let arrivals = arrivals(&stale, 7);
         assert!(!arrivals.iter().any(|at| (stale.begins()..stale.ends()).contains(at)));
         assert!(arrivals.iter().any(|at| *at > stale.ends()));
     }

@@ -145,3 +145,101 @@ fn recovered(trace: &Trace) -> Option<Duration> {
     });
     first.and_then(|(_, due)| answers.get(*due)).map(|sample| sample.answered - trace.back)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::scenarios::all;
+    use super::*;
+
+    const CAPACITY: f64 = 100.0;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A caller every 10 ms, and what `answer` says came of it, if anything.
+    pub(crate) fn trace(name: &str, answer: impl Fn(u64) -> Option<(u64, Answer)>) -> Trace {
+        let scenario = all(true).into_iter().find(|scenario| scenario.is(name)).unwrap();
+        let arrivals: Vec<_> = (0..scenario.length().as_millis() as u64).step_by(10).collect();
+        let sample = |due: &u64| {
+            let (took, answer) = answer(*due)?;
+            Some(Sample { due: ms(*due), answered: ms(due + took), took: ms(took), answer })
+        };
+        Trace {
+            peer: Peer::Failfast,
+            samples: arrivals.iter().filter_map(sample).collect(),
+            arrivals: arrivals.into_iter().map(ms).collect(),
+            struck: scenario.begins(),
+            back: scenario.ends(),
+            capacity: CAPACITY,
+            capacity_during: CAPACITY,
+            service_during: ms(40),
+            made: 0,
+            warning: None,
+            lag: Duration::ZERO,
+            scenario,
+        }
+    }
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let times: Vec<_> = (1..=10).map(ms).collect();
+        assert_eq!([0, 1, 50, 51, 99, 100].map(|p| percentile(&times, p).unwrap()), [1, 1, 5, 6, 10, 10].map(ms));
+        assert_eq!(percentile(&[ms(7)], 50), Some(ms(7)));
+        assert_eq!(percentile(&[], 50), None);
+    }
+
+    #[test]
+    fn callers_of_the_incident_are_told_apart() {
+        let figures = Figures::of(&trace("surge-3x", |due| match due {
+            ..1_000 | 5_000.. => Some((40, Answer::Served)),
+            1_000..2_000 => Some((500, Answer::Served)),
+            2_000..3_000 => Some((501, Answer::Served)),
+            3_000..3_500 => Some((1, Answer::RefusedAtEntry)),
+            3_500..4_000 => Some((300, Answer::Refused)),
+            4_000..4_500 => Some((200, Answer::Failed)),
+            _ => None,
+        }));
+        assert_eq!((figures.offered, figures.late, figures.refused, figures.failed), (400, 100, 100, 50));
+        assert_eq!((figures.unanswered, figures.goodput), (50, Some(0.25)));
+        assert_eq!(figures.served_in, Some(Spread { p50: ms(500), p99: ms(501) }));
+        assert_eq!(figures.refused_in, Some(Spread { p50: ms(200), p99: ms(300) }));
+        assert_eq!(figures.refused_at_entry_in, Some(Spread { p50: ms(1), p99: ms(1) }));
+        assert_eq!(figures.first_error, Some(ms(2_001)));
+    }
+
+    #[test]
+    fn more_than_is_possible_is_not_asked_of_a_pool() {
+        let mut overloaded = trace("surge-3x", |due| Some((if due < 4_800 { 40 } else { 300 }, Answer::Served)));
+        overloaded.capacity_during = 50.0;
+        // 200 are possible. Of the 20 last, those that ended more than one service time after the incident had waited; so only the others count.
+        assert_eq!(Figures::of(&overloaded).goodput, Some(380.0 / 200.0));
+        assert_eq!(Figures::of(&trace("storm", |_| None)).goodput, None);
+    }
+
+    #[test]
+    fn recovered_is_who_goes_on_succeeding() {
+        let recovered = |answer: fn(u64) -> Option<(u64, Answer)>| Figures::of(&trace("surge-3x", answer)).recovered;
+        assert_eq!(recovered(|_| Some((40, Answer::Served))), Some(ms(40)));
+        let flickers = |due| if (5_300..5_400).contains(&due) { None } else { Some((40, Answer::Served)) };
+        assert_eq!(recovered(flickers), Some(ms(400 - 50 + 40)), "five of a hundred are forgiven");
+        assert_eq!(recovered(|due| Some((if due < 5_600 { 501 } else { 40 }, Answer::Served))), Some(ms(550 + 90)));
+        assert_eq!(
+            recovered(|due| Some((if due < 6_500 { 501 } else { 40 }, Answer::Served))),
+            None,
+            "too late to be sure"
+        );
+    }
+
+    #[test]
+    fn after_a_fault_those_count_who_came_when_it_was_over() {
+        let figures = Figures::of(&trace("outage", |due| match due {
+            1_000..3_000 => Some((1, Answer::Refused)),
+            3_000..3_020 => Some((1, Answer::Failed)),
+            _ => Some((40, Answer::Served)),
+        }));
+        assert_eq!((figures.offered, figures.refused, figures.failed, figures.failed_after), (550, 200, 2, 2));
+        assert_eq!(figures.goodput, Some(348.0 / 350.0));
+        assert_eq!(figures.recovered, Some(ms(20 + 40)));
+    }
+}

@@ -40,7 +40,9 @@ impl Peer {
     /// What differs from the pool's defaults, besides the number of connections, and what matters of them.
     pub(crate) fn settings(self) -> String {
         match self {
-            Self::Failfast => format!("acquire_timeout {DEADLINE:?}, each call with a deadline of {DEADLINE:?}"),
+            Self::Failfast => format!(
+                "acquire_timeout {DEADLINE:?}, each call with a deadline of {DEADLINE:?}; the rest as it comes: a circuit breaker that may stay open for 30 s"
+            ),
             Self::Deadpool => "as it comes: waits without end".to_owned(),
             Self::DeadpoolTuned => {
                 format!("wait, create and recycle timeouts of {DEADLINE:?}, the server's statement_timeout too")

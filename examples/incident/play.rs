@@ -39,8 +39,7 @@ pub(crate) struct Trace {
 
 /// Plays a scenario for these pools at once.
 pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: &mut World) -> Result<Vec<Trace>> {
-    let (capacity, capacity_during) = (world.capacity(HOLD), world.capacity(scenario.hold));
-    let arrivals: Arc<[Duration]> = arrivals(scenario, capacity, seed).into();
+    let arrivals: Arc<[Duration]> = arrivals(scenario, seed).into();
     let mut pools = Vec::new();
     for peer in peers {
         let sessions = world.sessions(*peer).await?;
@@ -54,8 +53,7 @@ pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: 
         running.spawn(async move { (index, sending.await) });
     }
     sleep_until((begun + scenario.begins()).into()).await;
-    let struck = begun.elapsed();
-    world.strike(scenario.fault).await?;
+    let struck = world.strike(scenario.fault).await? - begun;
     sleep_until((begun + scenario.ends()).into()).await;
     world.lift(scenario.fault).await?;
     let back = begun.elapsed();
@@ -73,8 +71,8 @@ pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: 
             samples: answers.samples,
             struck,
             back,
-            capacity,
-            capacity_during,
+            capacity: world.capacity(HOLD),
+            capacity_during: world.capacity(scenario.hold),
             service_during: world.service(scenario.hold),
             made: world.sessions(peer).await? - sessions - CONNECTIONS as i64,
             warning,

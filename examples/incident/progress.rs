@@ -22,7 +22,7 @@ impl Progress {
         let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
         let (what, length) = (format!("{}: {}", scenario.name, names.join(", ")), scenario.length());
         if !stderr().is_terminal() {
-            eprintln!("{what}: {length:?}");
+            eprintln!("{what}: {:.1} s", length.as_secs_f64());
             return Self { line: None };
         }
         let begun = Instant::now();
@@ -30,7 +30,8 @@ impl Progress {
             let mut tick = interval(OFTEN);
             loop {
                 tick.tick().await;
-                eprint!("\r\x1b[K{what}: {:.0} of {length:?}", begun.elapsed().as_secs_f64());
+                let seconds = begun.elapsed().as_secs_f64();
+                eprint!("\r\x1b[K{what}: {seconds:.0} of {:.0} s", length.as_secs_f64());
             }
         });
         Self { line: Some(line) }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::HOLD;
+use super::{DEADLINE, HOLD};
 
 /// The load of a calm, as a share of the capacity.
 const USUAL: f64 = 0.7;
@@ -11,7 +11,7 @@ const USUAL: f64 = 0.7;
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// A line for the reader. The letters are those of the write-ups: docs/architecture.md says what for.
+    /// A line for the reader.
     pub(crate) story: &'static str,
     /// The calm before, the incident, the calm after.
     pub(crate) lasts: [Duration; 3],
@@ -67,21 +67,21 @@ pub(crate) fn all(is_quick: bool) -> Vec<Scenario> {
         Scenario {
             name: "outage",
             story: "the server is stopped, and started again",
-            lasts: lasts([1.0, 2.0, 4.0], [2.0, 4.0, 6.0]),
+            lasts: lasts([1.0, 2.0, 3.5], [2.0, 4.0, 6.0]),
             fault: Fault::Outage,
             ..calm.clone()
         },
         Scenario {
             name: "freeze",
             story: "the server is paused, and resumed: no connection is closed, and none answers",
-            lasts: lasts([1.0, 2.5, 4.0], [2.0, 4.0, 6.0]),
+            lasts: lasts([1.0, 2.5, 3.5], [2.0, 4.0, 6.0]),
             fault: Fault::Freeze,
             ..calm.clone()
         },
         Scenario {
             name: "stale",
             story: "all connections are ended by the server while nobody uses them",
-            lasts: lasts([1.0, 0.5, 2.0], [2.0, 1.0, 4.0]),
+            lasts: lasts([1.0, 0.7, 2.0], [2.0, 1.0, 4.0]),
             load: 0.0,
             fault: Fault::Kill,
             ..calm.clone()
@@ -90,7 +90,7 @@ pub(crate) fn all(is_quick: bool) -> Vec<Scenario> {
             name: "storm",
             story: "every query takes four times longer than its deadline",
             lasts: lasts([1.0, 4.0, 2.0], [2.0, 6.0, 34.0]),
-            hold: 4 * super::DEADLINE,
+            hold: 4 * DEADLINE,
             ..calm
         },
     ]

@@ -36,3 +36,25 @@ pub(crate) fn bins(trace: &Trace, count: usize) -> Vec<Bin> {
 pub(crate) fn place(at: Duration, width: Duration) -> usize {
     (at.as_secs_f64() / width.as_secs_f64()) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::tests::trace;
+    use super::super::peers::Answer;
+    use super::*;
+
+    #[test]
+    fn answers_lie_where_they_were_given() {
+        // 7 s in 70 bins: ten callers in each, of as many as the pool could serve.
+        let trace = trace("surge-3x", |due| match due {
+            ..1_000 => Some((100, Answer::Served)),
+            1_000..2_000 => Some((501, Answer::Served)),
+            _ => Some((1, Answer::Refused)),
+        });
+        let bins = bins(&trace, 70);
+        assert_eq!(bins[0], Bin { goodput: 0.0, latency: None });
+        assert_eq!(bins[1], Bin { goodput: 1.0, latency: Some(Duration::from_millis(100)) });
+        assert_eq!(bins[20], Bin { goodput: 0.0, latency: Some(Duration::from_millis(501)) });
+        assert_eq!(bins[40], Bin { goodput: 0.0, latency: None });
+    }
+}

@@ -11,10 +11,10 @@ use super::play::Trace;
 use super::scenarios::Scenario;
 use super::series::{Bin, bins};
 
-const BINS: usize = 120;
+const BINS: usize = 40;
 const WIDTH: f64 = 760.0;
-const LEFT: f64 = 56.0;
-const PLOT: f64 = 690.0;
+const LEFT: f64 = 64.0;
+const PLOT: f64 = 682.0;
 const HEIGHT: f64 = 130.0;
 /// Where each of the two plots begins.
 const GOODPUT: f64 = 64.0;
@@ -25,7 +25,7 @@ const FASTEST: f64 = -2.0;
 const SLOWEST: f64 = 1.0;
 
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#444}.h{font-weight:600;font-size:14px}.g{stroke:#8888;stroke-width:.5}\
-    .d{stroke:#888;stroke-dasharray:2 3}.l{fill:none;stroke-width:1.6;stroke-linejoin:round}.i{fill:#8882}\
+    .d{stroke:#888;stroke-dasharray:2 3}.l{fill:none;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}.i{fill:#8882}\
     @media(prefers-color-scheme:dark){text{fill:#ccc}}";
 
 /// Writes `NAME.svg` into the folder, which is made if it is not there.
@@ -36,19 +36,20 @@ pub(crate) fn write(folder: &Path, scenario: &Scenario, traces: &[Trace]) -> io:
 
 fn draw(scenario: &Scenario, traces: &[Trace]) -> String {
     let length = scenario.length();
-    let series: Vec<_> = traces.iter().map(|trace| (trace.peer, bins(trace, BINS))).collect();
+    let mut series: Vec<_> = traces.iter().map(|trace| (trace.peer, bins(trace, BINS))).collect();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {BOTTOM}\"><style>{STYLE}</style>\n\
          <text class=\"h\" x=\"{LEFT}\" y=\"18\">{}: {}</text>\n",
         scenario.name, scenario.story
     );
-    for (index, (peer, _)) in series.iter().enumerate() {
-        let x = LEFT + index as f64 * 130.0;
+    let mut x = LEFT;
+    for (peer, _) in &series {
         svg += &format!(
             "<path class=\"l\" {} d=\"M{x} 36h22\"/><text x=\"{}\" y=\"40\">{peer}</text>\n",
             pen(*peer),
-            x + 28.0
+            x + 30.0
         );
+        x += 56.0 + 7.0 * peer.name().len() as f64;
     }
     svg += &plot(GOODPUT, "served in time", scenario, &[(0.0, "0"), (0.5, "50%"), (1.0, "100%")]);
     let ticks =
@@ -57,10 +58,12 @@ fn draw(scenario: &Scenario, traces: &[Trace]) -> String {
     let deadline = LATENCY + HEIGHT * (1.0 - on_log_scale(DEADLINE.as_secs_f64()));
     svg += &format!(
         "<path class=\"d\" d=\"M{LEFT} {deadline:.1}h{PLOT}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">deadline</text>\n",
-        LEFT + PLOT,
-        deadline - 4.0
+        LEFT - 6.0,
+        deadline + 4.0
     );
-    for (peer, bins) in series.iter().rev() {
+    // Solid lines under dashed ones, which would not be seen; failfast, the first, above all.
+    series.rotate_left(1);
+    for (peer, bins) in &series {
         svg += &line(*peer, GOODPUT, bins, |bin| Some(bin.goodput));
         svg += &line(*peer, LATENCY, bins, |bin| bin.latency.map(|latency| on_log_scale(latency.as_secs_f64())));
     }
@@ -82,7 +85,7 @@ fn plot(top: f64, title: &str, scenario: &Scenario, ticks: &[(f64, &str)]) -> St
     let mut svg = format!(
         "<rect class=\"i\" x=\"{from:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{HEIGHT}\"/><text x=\"{LEFT}\" y=\"{}\">{title}</text>\n",
         to - from,
-        top - 6.0
+        top - 8.0
     );
     for (share, name) in ticks {
         let y = top + HEIGHT * (1.0 - share);
@@ -131,5 +134,37 @@ fn pen(peer: Peer) -> &'static str {
         Peer::DeadpoolTuned => "stroke=\"#e69f00\" stroke-dasharray=\"7 3\"",
         Peer::Bb8 => "stroke=\"#0f7fc4\" stroke-dasharray=\"3 2\"",
         Peer::Sqlx => "stroke=\"#c06a9c\" stroke-dasharray=\"9 3 2 3\"",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::tests::trace;
+    use super::super::peers::Answer;
+    use super::*;
+
+    #[test]
+    fn every_element_is_closed_and_every_number_is_one() {
+        let trace = trace("outage", |due| (due > 3_000).then_some((40, Answer::Served)));
+        let svg = draw(&trace.scenario.clone(), &[trace]);
+        let opened = svg.matches('<').count() - svg.matches("</").count();
+        assert_eq!(opened, svg.matches("/>").count() + svg.matches("</").count());
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        assert!(svg.contains("failfast") && svg.contains("deadline"));
+    }
+
+    #[test]
+    fn a_line_is_interrupted_where_there_is_nothing() {
+        let bin = |latency: Option<u64>| Bin { goodput: 0.0, latency: latency.map(Duration::from_millis) };
+        let bins = [bin(Some(40)), bin(Some(50)), bin(None), bin(Some(40))];
+        let line = line(Peer::Bb8, 0.0, &bins, |bin| bin.latency.map(|latency| latency.as_secs_f64()));
+        assert_eq!((line.matches('M').count(), line.matches('L').count()), (2, 1));
+    }
+
+    #[test]
+    fn the_scale_is_logarithmic_and_has_ends() {
+        let third = on_log_scale(0.1);
+        assert!((third - 1.0 / 3.0).abs() < 1e-9, "{third}");
+        assert_eq!([0.0, 0.01, 10.0, 60.0].map(on_log_scale), [0.0, 0.0, 1.0, 1.0]);
     }
 }

@@ -1,8 +1,8 @@
 //! Where it happens: a server, a database for each pool, and what is done to them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::peers::Peer;
@@ -75,19 +75,26 @@ impl World {
         config
     }
 
-    /// The incident begins.
-    pub(crate) async fn strike(&mut self, fault: Fault) -> Result<()> {
+    /// The incident begins. Returns when it began.
+    pub(crate) async fn strike(&mut self, fault: Fault) -> Result<Instant> {
+        let mut begun = Instant::now();
         match fault {
             Fault::None => {}
             Fault::Outage => self.server.stop().await?,
             Fault::Freeze => self.server.pause().await?,
             Fault::Kill => {
+                let client = self.admin().await?;
+                let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'incident%' AND state <> 'idle'";
+                while client.query_one(busy, &[]).await?.get::<_, i64>(0) > 0 {
+                    sleep(LOOK_AFTER).await;
+                }
+                begun = Instant::now();
                 let kill =
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname LIKE 'incident%'";
-                self.admin().await?.batch_execute(kill).await?;
+                client.batch_execute(kill).await?;
             }
         }
-        Ok(())
+        Ok(begun)
     }
 
     /// The incident ends: returns when the server accepts connections again.
