@@ -46,36 +46,41 @@ async fn main() -> ExitCode {
 
 /// Replays what was asked for, one scenario after the other. Whether a figure of failfast is short.
 async fn run(arguments: &Arguments) -> Result<bool> {
-    let say = |text: String| {
-        if !arguments.json {
-            println!("{text}")
-        }
-    };
     let mut world = World::start().await?;
-    say(preface(arguments, &world));
-    let mut results = Vec::new();
-    let mut is_short = false;
+    if !arguments.json {
+        println!("{}", preface(arguments, &world));
+    }
+    let (mut all, mut is_any_short) = (Vec::new(), false);
     for scenario in scenarios::all(arguments.quick).into_iter().filter(|scenario| arguments.wants(scenario)) {
         if scenario.fault.needs_our_server() && !world.server_is_ours() {
             eprintln!("{} is left out: it would stop a server that is not ours (DATABASE_URL)", scenario.name);
             continue;
         }
-        let traces = replay(&scenario, arguments, &mut world).await?;
-        let figures: Vec<Figures> = traces.iter().map(Figures::of).collect();
-        let checks = checks::of(&scenario, &figures);
-        is_short |= checks.iter().any(Check::is_short);
-        let checks: String = checks.iter().map(|check| format!("{check}\n")).collect();
-        let (table, chart) = (table::of(&figures), chart::of(&scenario, &traces));
-        say(format!("\n# {}: {}\n\n{table}{chart}{checks}", scenario.name, scenario.story));
-        svg::write(&arguments.svg, &scenario, &traces)?;
-        results.extend(figures);
+        let (figures, is_short) = show(&scenario, arguments, &mut world).await?;
+        all.extend(figures);
+        is_any_short |= is_short;
     }
-    say(format!("the charts as files: {}", arguments.svg.display()));
     if arguments.json {
-        json::write(&mut stdout().lock(), arguments, &results)?;
+        json::write(&mut stdout().lock(), arguments, &all)?;
+    } else {
+        println!("the charts as files: {}", arguments.svg.display());
     }
     world.end().await?;
-    Ok(is_short)
+    Ok(is_any_short)
+}
+
+/// Replays one and shows what came of it.
+async fn show(scenario: &Scenario, arguments: &Arguments, world: &mut World) -> Result<(Vec<Figures>, bool)> {
+    let traces = replay(scenario, arguments, world).await?;
+    let figures: Vec<Figures> = traces.iter().map(Figures::of).collect();
+    let checks = checks::of(scenario, &figures);
+    svg::write(&arguments.svg, scenario, &traces)?;
+    if !arguments.json {
+        let lines: String = checks.iter().map(|check| format!("{check}\n")).collect();
+        let (table, chart) = (table::of(&figures), chart::of(scenario, &traces));
+        println!("\n# {}: {}\n\n{table}{chart}{lines}", scenario.name, scenario.story);
+    }
+    Ok((figures, checks.iter().any(Check::is_short)))
 }
 
 /// What a reader has to know of all that follows.
@@ -105,4 +110,32 @@ async fn replay(scenario: &Scenario, arguments: &Arguments, world: &mut World) -
         progress.end();
     }
     Ok(traces)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_incident_is_played_from_end_to_end() {
+        let folder = env::temp_dir().join(format!("failfast-incident-{}", std::process::id()));
+        let svg = folder.to_string_lossy();
+        let arguments = ["--quick", "--scenario", "stale", "--seed", "7", "--svg", svg.as_ref()].map(str::to_owned);
+        let arguments = Arguments::parse(arguments).unwrap();
+        let mut world = World::start().await.unwrap();
+        let mut scenarios = scenarios::all(true).into_iter().filter(|scenario| arguments.wants(scenario));
+        let (results, _) = show(&scenarios.next().unwrap(), &arguments, &mut world).await.unwrap();
+        world.end().await.unwrap();
+
+        assert_eq!(results.iter().map(|figures| figures.peer).collect::<Vec<_>>(), Peer::ALL);
+        for figures in &results {
+            assert!(figures.made >= CONNECTIONS as i64, "all had been killed: {figures:?}");
+            assert!(figures.served_in.is_some(), "and made anew: {figures:?}");
+        }
+        assert!(results[0].warned.is_some(), "failfast has noticed: {:?}", results[0]);
+        assert!(fs::read_to_string(folder.join("stale.svg")).unwrap().ends_with("</svg>\n"));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -69,7 +69,25 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::measure::tests::trace;
+    use super::super::peers::Answer;
     use super::*;
+
+    #[test]
+    fn figures_are_one_object_each() {
+        let arguments = Arguments::parse(["--seed", "7"].map(str::to_owned)).unwrap();
+        let figures = Figures::of(&trace("surge-3x", |due| (due < 2_000).then_some((40, Answer::Served))));
+        let mut out = Vec::new();
+        write(&mut out, &arguments, &[figures.clone(), figures]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(
+            "{\"seed\":7,\"quick\":false,\"connections\":10,\"hold_ms\":40,\"deadline_ms\":500,\"results\":["
+        ));
+        let object = "{\"scenario\":\"surge-3x\",\"peer\":\"failfast\",\"offered\":400,\"goodput\":0.25,\"late\":0,";
+        assert_eq!((text.matches(object).count(), text.matches("},\n{").count()), (2, 1), "{text}");
+        assert!(text.contains("\"served_p50_ms\":40,") && text.contains("\"refused_p50_ms\":null,"), "{text}");
+        assert!(text.ends_with("}\n]}\n"), "{text}");
+    }
 
     #[test]
     fn text_is_escaped() {
