@@ -123,13 +123,14 @@ fn goodput(trace: &Trace) -> Option<f64> {
     let up = if is_fault { trace.back..trace.scenario.length() } else { trace.struck..trace.back };
     let offered = trace.arrivals.iter().filter(|due| up.contains(due)).count() as f64;
     let possible = trace.capacity_during * (up.end.saturating_sub(up.start)).as_secs_f64();
-    let good = trace.samples.iter().filter(|sample| sample.is_in_time() && up.contains(&sample.due));
+    let in_time = || trace.samples.iter().filter(|sample| sample.is_in_time());
     if offered <= possible {
-        return Some(good.count() as f64 / offered.max(1.0));
+        return Some(in_time().filter(|sample| up.contains(&sample.due)).count() as f64 / offered.max(1.0));
     }
-    // What is begun before the incident is over may end one service time later; what waited any longer does not count.
-    let answered = up.start..up.end + trace.service_during;
-    Some(good.filter(|sample| answered.contains(&sample.answered)).count() as f64 / possible)
+    // Whoever had the connection in this time for more than half of the work.
+    let half = trace.service_during / 2;
+    let good = in_time().filter(|s| s.due < up.end && up.contains(&s.answered.saturating_sub(half)));
+    Some(good.count() as f64 / possible)
 }
 
 /// By those who came when the incident was over: the first who was served in time, and after whom nearly all were.
@@ -212,8 +213,8 @@ pub(crate) mod tests {
     fn more_than_is_possible_is_not_asked_of_a_pool() {
         let mut overloaded = trace("surge-3x", |due| Some((if due < 4_800 { 40 } else { 300 }, Answer::Served)));
         overloaded.capacity_during = 50.0;
-        // 200 are possible. Of the 20 last, those that ended more than one service time after the incident had waited; so only the others count.
-        assert_eq!(Figures::of(&overloaded).goodput, Some(380.0 / 200.0));
+        // 200 are possible. The last 20 had no connection before the end; the two before the first were half done when it began.
+        assert_eq!(Figures::of(&overloaded).goodput, Some(382.0 / 200.0));
         assert_eq!(Figures::of(&trace("storm", |_| None)).goodput, None);
     }
 
@@ -221,9 +222,11 @@ pub(crate) mod tests {
     fn recovered_is_who_goes_on_succeeding() {
         let recovered = |answer: fn(u64) -> Option<(u64, Answer)>| Figures::of(&trace("surge-3x", answer)).recovered;
         assert_eq!(recovered(|_| Some((40, Answer::Served))), Some(ms(40)));
-        let flickers = |due| if (5_300..5_400).contains(&due) { None } else { Some((40, Answer::Served)) };
-        assert_eq!(recovered(flickers), Some(ms(400 - 50 + 40)), "five of a hundred are forgiven");
-        assert_eq!(recovered(|due| Some((if due < 5_600 { 501 } else { 40 }, Answer::Served))), Some(ms(550 + 90)));
+        let five_fail = |due| (!(5_300..5_350).contains(&due)).then_some((40, Answer::Served));
+        assert_eq!(recovered(five_fail), Some(ms(40)), "of a hundred");
+        let six_fail = |due| (!(5_300..5_360).contains(&due)).then_some((40, Answer::Served));
+        assert_eq!(recovered(six_fail), Some(ms(360 + 40)), "are too many");
+        assert_eq!(recovered(|due| Some((if due < 5_600 { 501 } else { 40 }, Answer::Served))), Some(ms(600 + 40)));
         assert_eq!(
             recovered(|due| Some((if due < 6_500 { 501 } else { 40 }, Answer::Served))),
             None,

@@ -84,13 +84,13 @@ impl World {
             Fault::Freeze => self.server.pause().await?,
             Fault::Kill => {
                 let client = self.admin().await?;
-                let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'incident%' AND state <> 'idle'";
+                let busy =
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'failfast_incident%' AND state <> 'idle'";
                 while client.query_one(busy, &[]).await?.get::<_, i64>(0) > 0 {
                     sleep(LOOK_AFTER).await;
                 }
                 begun = Instant::now();
-                let kill =
-                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname LIKE 'incident%'";
+                let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname LIKE 'failfast_incident%'";
                 client.batch_execute(kill).await?;
             }
         }
@@ -131,5 +131,5 @@ impl World {
 }
 
 fn database(peer: Peer) -> String {
-    format!("incident_{}", peer.name().replace('-', "_"))
+    format!("failfast_incident_{}", peer.name().replace('-', "_"))
 }
