@@ -33,13 +33,11 @@ pub(crate) fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
     let mut begin = 0.0;
     for (lasts, load) in scenario.lasts.iter().zip(scenario.loads()) {
         let end = begin + lasts.as_secs_f64();
-        let mut at = begin;
-        while load > 0.0 {
-            at += -(1.0 - random.f64()).ln() / (load * capacity);
-            if at >= end {
-                break;
-            }
+        let mut gap = || -(1.0 - random.f64()).ln() / (load * capacity);
+        let mut at = begin + gap();
+        while at < end {
             arrivals.push(Duration::from_secs_f64(at));
+            at += gap();
         }
         begin = end;
     }
