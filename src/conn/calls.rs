@@ -71,6 +71,11 @@ impl Calls {
         state.under_way == 0 && !state.given_up
     }
 
+    /// Whether one was given up, since the connection was last known to be quiet.
+    pub(super) fn were_given_up(&self) -> bool {
+        self.lock().given_up
+    }
+
     pub(super) fn are_under_way(&self) -> bool {
         self.lock().under_way > 0
     }

@@ -198,6 +198,10 @@ impl Connection for Box<Conn> {
         self.link.board.left();
     }
 
+    fn was_given_up(&self) -> bool {
+        self.link.calls.were_given_up()
+    }
+
     async fn settle(&mut self) -> bool {
         settle::settle(self).await
     }

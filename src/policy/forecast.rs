@@ -30,6 +30,8 @@ const DEEP: f64 = 0.7;
 const CALM: Duration = Duration::from_millis(100);
 /// Holds remembered: few, so that a pool of one connection notices a slowdown within two of them.
 const HOLDS: usize = 7;
+/// What was given up would have taken longer, by nobody knows how much: this much says that the next like it is not to be tried.
+const LONGER: f64 = 1.5;
 /// One caller's room moves the average by this much.
 const WEIGHT: f64 = 1.0 / 16.0;
 /// Averages are aged so often within the time over which they leak: seldom enough to cost nothing.
@@ -51,6 +53,8 @@ pub(crate) struct Forecast {
     working: usize,
     /// The later of the last release and the moment since which nothing is idle.
     progress: Instant,
+    /// The moment since which nothing is idle.
+    busy_since: Instant,
     holds: Holds,
     queue: Queue,
 }
@@ -102,6 +106,7 @@ impl Forecast {
             ages_at: now,
             working: 0,
             progress: now,
+            busy_since: now,
             holds: Holds { ring: [0; HOLDS], seen: 0 },
             queue: Queue { standing_since: None, empty_since: now, arrivals: 0.0, overloaded: false },
         }
@@ -111,7 +116,7 @@ impl Forecast {
     pub(crate) fn on_working(&mut self, now: Instant, working: usize) {
         self.count(now);
         if self.working == 0 && working > 0 {
-            self.progress = now;
+            (self.progress, self.busy_since) = (now, now);
         }
         self.working = working;
     }
@@ -120,6 +125,22 @@ impl Forecast {
     pub(crate) fn on_release(&mut self, now: Instant, hold: Duration) {
         self.holds.push(hold);
         self.on_end(now);
+    }
+
+    /// A connection has been given back whose work was given up after `hold`: it would have taken longer. Told before [`on_working`](Self::on_working).
+    pub(crate) fn on_given_up(&mut self, now: Instant, hold: Duration) {
+        let known = self.typical_hold().unwrap_or_default();
+        self.on_release(now, hold.mul_f64(LONGER).max(known));
+    }
+
+    /// A connection has been given back that was taken while others were idle, nobody knows when. Told before [`on_working`](Self::on_working).
+    pub(crate) fn on_untimed(&mut self, now: Instant) {
+        let at_least = now.saturating_duration_since(self.busy_since);
+        if self.working > 0 && self.typical_hold().is_some_and(|typical| at_least > typical) {
+            self.on_release(now, at_least);
+        } else {
+            self.on_end(now);
+        }
     }
 
     /// A lease has ended, in whatever way; [`on_release`](Self::on_release) tells so itself. Told before [`on_working`](Self::on_working).

@@ -75,11 +75,18 @@ pub(crate) struct Held<C> {
     is_unproven: bool,
     /// It was found to be too old when it was taken.
     is_expired: bool,
+    /// Its work was given up.
+    is_given_up: bool,
 }
 
 impl<C> Held<C> {
     pub(crate) fn is_unproven(&self) -> bool {
         self.is_unproven
+    }
+
+    /// It did not come to the end of its work.
+    pub(crate) fn give_up(&mut self) {
+        self.is_given_up = true;
     }
 
     pub(crate) fn is_expired(&self) -> bool {
@@ -274,8 +281,9 @@ impl<C, W> Core<C, W> {
         self.prove(&mut held);
         self.in_use -= 1;
         match held.since {
+            Some(since) if held.is_given_up => self.forecast.on_given_up(now, now.saturating_duration_since(since)),
             Some(since) => self.forecast.on_release(now, now.saturating_duration_since(since)),
-            None => self.forecast.on_end(now),
+            None => self.forecast.on_untimed(now),
         }
         self.place(now, held.conn, held.birth)
     }
@@ -402,7 +410,14 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.note_work(now);
-        Some(Held { conn, since: Some(now), birth, is_unproven: false, is_expired: self.is_old(birth) })
+        Some(Held {
+            conn,
+            since: Some(now),
+            birth,
+            is_unproven: false,
+            is_expired: self.is_old(birth),
+            is_given_up: false,
+        })
     }
 
     /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle. What is being drained keeps none: it
@@ -438,7 +453,8 @@ impl<C, W> Core<C, W> {
                 self.in_use += 1;
                 self.note_queue(now);
                 self.note_work(now);
-                let held = Held { conn, since: Some(now), birth, is_unproven: false, is_expired: false };
+                let held =
+                    Held { conn, since: Some(now), birth, is_unproven: false, is_expired: false, is_given_up: false };
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }

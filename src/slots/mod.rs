@@ -64,6 +64,9 @@ pub(crate) trait Connection: Send + Sized + 'static {
     /// From now on upkeep has it, not whoever took it last.
     fn was_left(&self);
 
+    /// Whether work on it was given up before its end.
+    fn was_given_up(&self) -> bool;
+
     /// Cleans up after a lease. Tells whether the next caller may have it. Bounded in time by itself.
     fn settle(&mut self) -> impl Future<Output = bool> + Send;
 
@@ -255,12 +258,15 @@ impl<D: Dial> Slots<D> {
         self.lock().core.unreachable_for(now()).unwrap_or_default()
     }
 
-    fn release(self: Arc<Self>, held: Held<D::Conn>) {
+    fn release(self: Arc<Self>, mut held: Held<D::Conn>) {
         if held.is_expired() || !held.conn.is_usable() {
             return self.retire(held);
         }
         if held.conn.needs_settling() {
             held.tell_hold(now());
+            if held.conn.was_given_up() {
+                held.give_up();
+            }
             return self.settle(held);
         }
         let held = if held.is_untimed() { self.lock().core.release_untimed(held) } else { Some(held) };

@@ -64,6 +64,10 @@ impl Connection for FakeConn {
 
     fn was_used(&mut self) {}
 
+    fn was_given_up(&self) -> bool {
+        false
+    }
+
     fn was_held(&self, _: Duration) {}
 
     fn rests(&self) {}

@@ -38,7 +38,7 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.at_once += 1;
-        Some(Held { conn, since: None, birth, is_unproven: false, is_expired: false })
+        Some(Held { conn, since: None, birth, is_unproven: false, is_expired: false, is_given_up: false })
     }
 
     /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
