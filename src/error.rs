@@ -277,6 +277,12 @@ impl Error {
         matches!(self, Self::Postgres { source, effect: Effect::NotApplied, .. } if driver::is_end(source))
     }
 
+    /// Whether a function or a procedure raised it, and the latter may have committed before.
+    fn is_from_within(&self) -> bool {
+        let Self::Postgres { source, lost, .. } = self else { return false };
+        driver::failure(source, true, Phase::Autocommit, lost.as_deref()).is_from_within()
+    }
+
     /// How long to wait before asking again makes sense, where the pool knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -146,7 +146,8 @@ impl<'a> Failure<'a> {
         }
     }
 
-    fn is_from_within(&self) -> bool {
+    /// Whether it was raised within a function or procedure, and the latter may have committed before.
+    pub(crate) fn is_from_within(&self) -> bool {
         matches!(self.event, Event::Answer(answer) if answer.is_from_within)
     }
 

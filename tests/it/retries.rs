@@ -289,6 +289,7 @@ async fn a_procedure_that_may_have_committed_is_not_called_again() {
         let sql = failing(state, &format!("RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'"));
         let error = pool.execute(&sql, &[]).await.unwrap_err();
         assert_eq!(error.sqlstate().unwrap().code(), state);
+        assert_eq!(error.http_status(), 500, "whoever gets a 503 calls it again: {error:?}");
         pool.call().uncached().execute(&sql, &[]).await.unwrap_err();
         pool.batch_execute(&sql).await.unwrap_err();
     }
@@ -301,6 +302,10 @@ async fn a_procedure_that_may_have_committed_is_not_called_again() {
         "25006 3, 25P03 3, 26000 3, 42P05 3, 53300 3, 57P03 3, 57P05 3, lost 1",
         "each once"
     );
+    for state in ["40001", "40P01", "55P03", "53200"] {
+        let sql = failing(state, &format!("RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'"));
+        assert_eq!(pool.batch_execute(&sql).await.unwrap_err().http_status(), 500, "{state}");
+    }
 }
 
 /// The first attempt may have been applied; that the second was refused does not change that.
