@@ -56,7 +56,9 @@ use crate::policy::Shedding;
 /// - `null` is as if the key were not there.
 /// - The format must describe itself, as TOML, JSON and YAML do. bincode and its like do not.
 ///
-/// Neither `Debug` nor an error shows the password in `url`. Serialized, the settings are without `url`.
+/// Neither `Debug` nor an error of these settings shows the password in `url`, so one of `url` is told without its line. What the format itself cannot read it may
+/// quote, and so it may the rest of the line of another error: print no more than the message (`toml::de::Error::message`) where passwords are in files.
+/// Serialized, the settings are without `url`.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {

@@ -310,6 +310,16 @@ fn nothing_shows_a_password() {
     let refusal = Settings::default().set("url", bad).unwrap_err();
     assert!(!format!("{refusal} {refusal:?}").contains("hunter2"), "{refusal:?}");
     assert_eq!(refusal.setting(), "url");
+    // A format that knows the line of an error quotes it.
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "it cannot be read")]
+    struct Service {
+        database: Settings,
+    }
+    let refusal = self::refusal(&format!("url = {bad:?}\nmax_size = 3"));
+    assert!(refusal.contains("url: must be a URL") && !refusal.contains("hunter2"), "{refusal}");
+    let refusal = toml::from_str::<Service>(&format!("[database]\nurl = {bad:?}")).unwrap_err().to_string();
+    assert!(refusal.contains("url: must be a URL") && !refusal.contains("hunter2"), "{refusal}");
     let told = from_vars(&[("DB_PASSWORD", "hunter2")]).unwrap_err();
     assert_eq!(told, "DB_PASSWORD: there is no such setting");
 }

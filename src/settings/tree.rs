@@ -13,21 +13,30 @@ use crate::error::ConfigError;
 
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut settings = Self::default();
-        deserializer.deserialize_map(Node { settings: &mut settings, key: String::new() })?;
-        Ok(settings)
+        let (mut settings, mut secret) = (Self::default(), None);
+        deserializer.deserialize_map(Node { settings: &mut settings, secret: &mut secret, key: String::new() })?;
+        secret.map_or(Ok(settings), |problem| Err(D::Error::custom(problem)))
     }
 }
+
+/// The setting that may hold a password.
+const SECRET: &str = "url";
 
 /// What stands at a key: a value or a table. The whole has the empty key.
 struct Node<'a> {
     settings: &'a mut Settings,
+    /// What is wrong with a value that may hold a password. Raised at the end: where it is read, the format would quote the line.
+    secret: &'a mut Option<ConfigError>,
     key: String,
 }
 
 impl Node<'_> {
     fn read<E: Error>(self, text: &str) -> Result<(), E> {
-        self.settings.set(&self.key, text).map_err(E::custom)
+        match self.settings.set(&self.key, text) {
+            Err(problem) if self.key == SECRET => *self.secret = Some(problem),
+            result => result.map_err(E::custom)?,
+        }
+        Ok(())
     }
 }
 
@@ -89,7 +98,8 @@ impl<'de> Visitor<'de> for Node<'_> {
         }
         let mut seen = Vec::new();
         while let Some(key) = table.next_key_seed(Key { table: &self.key, seen: &seen })? {
-            table.next_value_seed(Node { settings: &mut *self.settings, key: key.clone() })?;
+            let node = Node { settings: &mut *self.settings, secret: &mut *self.secret, key: key.clone() };
+            table.next_value_seed(node)?;
             seen.push(key);
         }
         if self.key == "server_timeouts" && seen.is_empty() {
