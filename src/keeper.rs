@@ -33,7 +33,7 @@ use self::server::Server;
 use crate::breaker::{State, Transition};
 use crate::conn::{Dialer, News, Witness};
 use crate::event::EventKind;
-use crate::slots::{Connection as _, Slots};
+use crate::slots::Slots;
 use crate::telemetry::Telemetry;
 
 /// Between two rounds.
@@ -182,8 +182,7 @@ impl Keeper {
 
 /// Whether the server has as many connections left as the pool may open. If it cannot be told in time, nothing is.
 async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>) {
-    let Some(lease) = slots.try_acquire() else { return };
-    lease.was_left();
+    let Some(lease) = slots.borrow() else { return };
     match time::timeout(LONGEST_CHECK, lease.connections_left()).await {
         Ok(left) => {
             drop(lease);

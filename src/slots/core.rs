@@ -176,6 +176,8 @@ pub(crate) struct Core<C, W> {
     phase: Phase,
     /// Who found a connection idle.
     at_once: u64,
+    /// Of these, whom it did not serve.
+    not_served: u64,
     /// Who would have waited for one.
     entered: u64,
     /// Counts those taken without a look at the clock, round and round.
@@ -204,6 +206,7 @@ impl<C, W> Core<C, W> {
             last_change: 0,
             phase: Phase::Open,
             at_once: 0,
+            not_served: 0,
             entered: 0,
             untimed: 0,
             kept: Kept::default(),

@@ -229,7 +229,16 @@ impl<D: Dial> Slots<D> {
                 return Some(lease);
             }
             // Dropping an unusable one retires it; the next may be alive.
+            self.lock().core.uncount();
         }
+    }
+
+    /// The same for the pool's own upkeep, which is no caller.
+    pub(crate) fn borrow(self: &Arc<Self>) -> Option<Lease<D>> {
+        let lease = self.try_acquire()?;
+        self.lock().core.uncount();
+        lease.was_left();
+        Some(lease)
     }
 
     /// An idle connection, or the first that is released or dialed for this caller, in order of arrival.

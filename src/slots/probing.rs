@@ -24,8 +24,7 @@ impl<D: Dial> Slots<D> {
     /// Asks on an idle connection; if there is none, begins a dial in a slot of its own. A connection that gives no answer `within` this time is
     /// closed, and so are the other idle ones: they are as old.
     pub(crate) async fn look(self: &Arc<Self>, within: Duration) -> Look {
-        if let Some(lease) = self.try_acquire() {
-            lease.was_left();
+        if let Some(lease) = self.borrow() {
             let answers = time::timeout(within, lease.ping()).await == Ok(true);
             if answers {
                 return Look::Answers;

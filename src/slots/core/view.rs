@@ -26,8 +26,13 @@ impl<C, W> Core<C, W> {
             max_waiting: self.limits.max_waiting,
             is_open: self.phase == Phase::Open,
             arrivals: self.at_once + self.entered,
-            at_once: self.at_once,
+            at_once: self.at_once - self.not_served,
         }
+    }
+
+    /// Who was counted last as having found a connection idle has none: it was dead, or the pool itself took it.
+    pub(crate) fn uncount(&mut self) {
+        self.not_served += 1;
     }
 
     /// Set while nothing is connected, nothing is being dialed, and the next dial is not due yet.

@@ -29,6 +29,23 @@ async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
     assert_eq!(world.open.load(SeqCst), 1);
 }
 
+/// Who found a connection idle, by the count that becomes a metric.
+#[tokio::test(start_paused = true)]
+async fn only_callers_who_are_served_are_counted_as_served_at_once() {
+    let (slots, world) = slots(limits(), &[]);
+    assert!(slots.warm_up(2, within(1_000).deadline).await);
+    drop(slots.try_acquire().unwrap());
+    assert_eq!(slots.counts().at_once, 1);
+    assert!(matches!(slots.look(Duration::from_secs(1)).await, Look::Answers));
+    assert_eq!(slots.counts().at_once, 1, "the pool's own look is no caller");
+    world.cut.store(1, SeqCst);
+    assert_eq!(slots.try_acquire().unwrap().number, 1);
+    assert_eq!(slots.counts().at_once, 2, "one caller, however many were dead");
+    world.cut.store(2, SeqCst);
+    assert!(slots.try_acquire().is_none());
+    assert_eq!(slots.counts().at_once, 2, "it found nothing");
+}
+
 /// A server that lets everybody in and then hangs up is no better than one that refuses.
 #[tokio::test(start_paused = true)]
 async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly() {
