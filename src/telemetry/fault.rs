@@ -12,13 +12,19 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    #[cfg(all(test, feature = "tracing"))]
+    #[cfg(all(test, any(feature = "metrics", feature = "tracing")))]
     pub(crate) fn of(kind: ErrorKind, state: [u8; 5]) -> Self {
         Self { kind: Some(kind), state: Some(state) }
     }
 
     /// OpenTelemetry's word for an error that has none.
     const OTHER: &'static str = "_OTHER";
+
+    /// Without what a server can make up.
+    #[cfg(feature = "metrics")]
+    pub(super) fn plain(self) -> Self {
+        Self { state: None, ..self }
+    }
 
     pub(crate) fn state(&self) -> Option<&str> {
         self.state.as_ref().and_then(|state| str::from_utf8(state).ok())

@@ -197,13 +197,15 @@ impl Meter {
     }
 
     fn inflation(&self, operation: Operation) -> Option<Gauge> {
-        let known = self.0.inflated.lock().get(&operation).cloned();
-        if known.is_some() {
+        let (known, count) = {
+            let inflated = self.0.inflated.lock();
+            (inflated.get(&operation).cloned(), inflated.len())
+        };
+        if known.is_some() || count >= MOST_INFLATED {
             return known;
         }
         let gauge = self.0.source.gauge(&HOLD_INFLATION, [(OPERATION, operation.to_string().into())]);
-        let mut inflated = self.0.inflated.lock();
-        (inflated.len() < MOST_INFLATED).then(|| inflated.entry(operation).or_insert(gauge).clone())
+        Some(self.0.inflated.lock().entry(operation).or_insert(gauge).clone())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::metrics::{ERROR, OPERATION, OPERATION_DURATION, SYSTEM};
 
 /// Names that are told from each other. All others are one.
 const MOST_NAMES: usize = 64;
-/// Errors that are told from each other. All others are one.
+/// Errors that are told from each other. Of all others, the kind is told.
 const MOST_FAULTS: usize = 64;
 const OTHER: &str = "_OTHER";
 
@@ -50,7 +50,7 @@ impl Known {
     fn bounded(&mut self, name: Option<&'static str>, fault: Option<Fault>) -> Series {
         let name = name.map(|name| if remember(&mut self.names, name, MOST_NAMES) { name } else { OTHER });
         let fault =
-            fault.map(|fault| if remember(&mut self.faults, fault, MOST_FAULTS) { fault } else { Fault::default() });
+            fault.map(|fault| if remember(&mut self.faults, fault, MOST_FAULTS) { fault } else { fault.plain() });
         (name, fault)
     }
 }

@@ -3,7 +3,7 @@ use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use super::*;
-use crate::error::{Error, ShedReason};
+use crate::error::{Error, ErrorKind, ShedReason};
 use crate::event::EventKind;
 use crate::metrics::METRICS;
 use crate::policy::Refused;
@@ -132,6 +132,37 @@ fn operations_are_told_by_name_and_error_up_to_a_bound() {
     assert_eq!(series(",error.type=shed"), 1.0);
     assert_eq!(series(",error.type=_OTHER"), 1.0);
     assert_eq!(told.keys().filter(|series| series.starts_with("db.client.operation")).count(), 132);
+}
+
+#[test]
+fn of_states_beyond_the_bound_the_kind_is_told() {
+    let (meter, snapshotter) = metered();
+    for n in 0..100 {
+        let state = format!("U{n:04}").into_bytes().try_into().unwrap();
+        meter.operated(None, SECOND, Some(Fault::of(ErrorKind::Postgres, state)));
+    }
+    meter.operated(None, SECOND, Some(Fault::from(&SHED)));
+    meter.operated(None, SECOND, Some(Fault::default()));
+    let told = told(&snapshotter);
+    let series =
+        |word: &str| told[&format!("db.client.operation.duration{{db.system.name=postgresql,error.type={word}}}")];
+    assert_eq!(series("U0063"), 1.0);
+    assert_eq!(series("postgres"), 36.0);
+    assert_eq!(series("shed"), 1.0);
+    assert_eq!(series("_OTHER"), 1.0, "the caller's own, and nothing else");
+    assert_eq!(told.keys().filter(|series| series.starts_with("db.client.operation")).count(), 67);
+}
+
+#[test]
+fn so_many_operations_are_told_as_inflated_and_no_more() {
+    let (meter, snapshotter) = metered();
+    for n in 0..100 {
+        let operation = Operation::Named(format!("operation_{n}").leak());
+        let kind = EventKind::HoldsInflated { operation, from: SECOND, to: 9 * SECOND, lasting: SECOND };
+        meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
+    }
+    let series = told(&snapshotter).into_keys().filter(|series| series.starts_with("failfast.hold.inflation"));
+    assert_eq!(series.count(), 64);
 }
 
 #[test]
