@@ -23,7 +23,7 @@ pub(super) struct Seen {
     pub(super) timed_out: bool,
     /// Another transaction was in the way, or a statement outdated: nothing that burdens a server in trouble.
     pub(super) is_free: bool,
-    /// For the call's span.
+    /// For the call's span and its metric.
     pub(super) fault: Fault,
 }
 
@@ -42,7 +42,7 @@ impl Seen {
             Retry::Never => Retry::Never,
             _ => Retry::NewConnection(Condition::IfIdempotent),
         };
-        Self { retry, was_stale, timed_out: trail.has_timed_out(), ..Self::default() }
+        Self { retry, was_stale, timed_out: trail.has_timed_out(), is_free: false, fault: trail.fault() }
     }
 
     /// Why it runs again, in a word.

@@ -88,9 +88,9 @@ impl Call<'_> {
                 }
             },
             Err(error) => {
-                let may_run_again = transaction.may_run_again();
+                let (fault, may_run_again) = (transaction.fault(), transaction.may_run_again());
                 transaction.rollback().await;
-                (error, Fault::default(), may_run_again)
+                (error, fault, may_run_again)
             }
         };
         let seen = if may_run_again { Seen::conflict() } else { Seen::default() };

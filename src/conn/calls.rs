@@ -56,6 +56,8 @@ struct State {
     was_outdated: bool,
     /// What the last failure said of another try of the whole call.
     retry: Retry,
+    /// What it is called.
+    fault: Fault,
 }
 
 impl State {
@@ -99,13 +101,23 @@ impl Calls {
         self.lock().was_outdated = was_outdated;
     }
 
-    /// What the last failure since [`forget_retry`](Self::forget_retry) said of another try of the whole call.
+    /// What the last failure since [`forget_failure`](Self::forget_failure) said of another try of the whole call.
     pub(super) fn retry(&self) -> Retry {
         self.lock().retry
     }
 
-    pub(super) fn forget_retry(&self) {
-        self.lock().retry = Retry::Never;
+    /// What that failure is called; without one, as the caller's own.
+    pub(super) fn fault(&self) -> Fault {
+        self.lock().fault
+    }
+
+    pub(super) fn forget_failure(&self) {
+        let mut state = self.lock();
+        (state.retry, state.fault) = (Retry::Never, Fault::default());
+    }
+
+    pub(super) fn forget_fault(&self) {
+        self.lock().fault = Fault::default();
     }
 
     /// The connection is quiet: nothing of the calls given up is left.
@@ -276,7 +288,9 @@ impl Flight {
 
     /// It failed with this error, which is passed on.
     fn failed(&self, took: Duration, error: Error) -> Error {
-        self.measure(took, Some(Fault::from(&error)));
+        let fault = Fault::from(&error);
+        self.measure(took, Some(fault));
+        self.link.calls.lock().fault = fault;
         self.span.with(error)
     }
 

@@ -14,6 +14,7 @@ use super::{Conn, Dialer};
 use crate::operation::Operation;
 use crate::policy::{Retry, Ticket};
 use crate::slots::Lease;
+use crate::telemetry::Fault;
 
 /// A connection on loan from a [`Pool`](crate::Pool), given back when dropped.
 ///
@@ -60,6 +61,11 @@ impl Trail {
     /// What the last failure said of another try.
     pub(crate) fn retry(&self) -> Retry {
         self.link.calls.retry()
+    }
+
+    /// What the last failure is called.
+    pub(crate) fn fault(&self) -> Fault {
+        self.link.calls.fault()
     }
 
     pub(crate) fn has_timed_out(&self) -> bool {
@@ -118,7 +124,7 @@ impl Client {
     /// What will be known of this lease when it is over.
     pub(crate) fn trail(&self) -> Trail {
         let link = &self.conn().link;
-        link.calls.forget_retry();
+        link.calls.forget_failure();
         Trail { attempts: link.wire.attempts(), timeouts: link.calls.timeouts(), link: Arc::clone(link) }
     }
 

@@ -17,6 +17,7 @@ use super::calls::queries::now;
 use super::wire::{Tag, TransactionStatus};
 use crate::error::{AbortReason, Error};
 use crate::policy::Effect;
+use crate::telemetry::Fault;
 
 /// What a transaction begins with. Default: what the server has set, usually READ COMMITTED and read-write.
 #[derive(Debug, Clone, Copy, Default)]
@@ -136,6 +137,7 @@ impl Client {
         self.batch("BEGIN", &options.begin()).await.map_err(Error::of_begin)?;
         self.set_transaction();
         self.conn().link.forget_failures();
+        self.conn().link.calls.forget_fault();
         let forgiven = AtomicU64::new(self.conn().link.failures());
         let commits = self.conn().link.wire.commits();
         let (open_savepoints, savepoints) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -162,6 +164,11 @@ impl Transaction {
         let committed = self.try_commit().await;
         let may_run_again = committed.as_ref().is_err_and(|error| error.effect() == Effect::NotApplied);
         (committed, may_run_again && link.may_run_again(commits))
+    }
+
+    /// What the last statement that failed is called; without one, as the caller's own.
+    pub(crate) fn fault(&self) -> Fault {
+        self.core.client.conn().link.calls.fault()
     }
 
     /// Whether another transaction was in the way, or a statement was outdated, by the last error of the server.

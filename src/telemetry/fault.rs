@@ -30,15 +30,18 @@ impl Fault {
         self.state.as_ref().and_then(|state| str::from_utf8(state).ok())
     }
 
-    /// OpenTelemetry's `error.type`: the SQLSTATE, or our word for the error.
+    /// OpenTelemetry's `error.type`: the SQLSTATE, or our word for the error. Of a COMMIT without an answer, what matters is that it may have been applied.
     pub(crate) fn word(&self) -> &str {
-        self.state().unwrap_or(self.kind.map_or(Self::OTHER, ErrorKind::as_str))
+        let state = if self.kind == Some(ErrorKind::CommitUnknown) { None } else { self.state() };
+        state.unwrap_or(self.kind.map_or(Self::OTHER, ErrorKind::as_str))
     }
 }
 
 impl From<&Error> for Fault {
     fn from(error: &Error) -> Self {
-        let state = error.sqlstate().and_then(|state| state.code().as_bytes().try_into().ok());
-        Self { kind: Some(error.kind()), state }
+        let kind = error.kind();
+        // What a refusal quotes was said to another call.
+        let said = if kind == ErrorKind::CircuitOpen { None } else { error.sqlstate() };
+        Self { kind: Some(kind), state: said.and_then(|state| state.code().as_bytes().try_into().ok()) }
     }
 }

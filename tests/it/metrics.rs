@@ -1,6 +1,7 @@
 //! The metrics as an exporter renders them: which there are, and whether they are true.
 
 mod scrape;
+mod telling;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -1,0 +1,79 @@
+//! What failed operations are called.
+
+use failfast::{Client, Error, Transaction};
+
+use super::{OPERATIONS, pool, recorded};
+use crate::pool::{LONG, shared};
+use crate::support::eventually;
+use crate::support::server::Server;
+
+const TAKEN: &str = "DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '23505'; END $$";
+
+async fn taken_in(tx: Transaction) -> Result<(), Error> {
+    tx.batch_execute(TAKEN).await
+}
+
+/// Else a name that is taken would page somebody wherever it is inserted in a transaction.
+#[tokio::test]
+async fn what_fails_in_the_callers_own_work_is_called_by_its_error() {
+    let (pool, scraper) = pool("metrics_within").await;
+    let call = |name| pool.call().name(name);
+    call("whole").transaction(taken_in).await.unwrap_err();
+    call("once").transaction_once(taken_in).await.unwrap_err();
+    let nested = |tx: Transaction| async move { tx.savepoint(taken_in).await };
+    call("nested").transaction(nested).await.unwrap_err();
+    call("several").run(|client: Client| async move { client.batch_execute(TAKEN).await }).await.unwrap_err();
+    // The caller's own reason, on the same connection.
+    call("own").transaction(|_| async { Err::<(), _>(Error::Closed) }).await.unwrap_err();
+    call("alone").run(|_| async { Err::<(), _>(Error::Closed) }).await.unwrap_err();
+    for (name, error) in [
+        ("whole", "23505"),
+        ("once", "23505"),
+        ("nested", "23505"),
+        ("several", "23505"),
+        ("own", "_OTHER"),
+        ("alone", "_OTHER"),
+    ] {
+        let labels = [("failfast_operation", name), ("error_type", error)];
+        assert_eq!(scraper.value(OPERATIONS, &labels), Some(1.0), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_not_called_by_the_state_of_another_call() {
+    let builder = shared("metrics_refused").await;
+    let (builder, scraper) = recorded(builder.credentials(|| async { Ok(failfast::Credentials::password("wrong")) }));
+    let pool = builder.build().unwrap();
+    let refused = pool.get().await.unwrap_err();
+    let state = refused.sqlstate().expect("the server says why").code().to_owned();
+    assert_eq!(scraper.value(OPERATIONS, &[("error_type", &state)]), Some(1.0));
+    pool.breaker().force_open("a test");
+    let refused = pool.get().await.unwrap_err();
+    assert!(matches!(&refused, Error::CircuitOpen { .. }), "{refused:?}");
+    assert!(refused.sqlstate().is_some(), "what the dial had met");
+    assert_eq!(scraper.value(OPERATIONS, &[("error_type", "circuit_open")]), Some(1.0));
+}
+
+/// The one that somebody has to look after, whatever the server said when it went away.
+#[tokio::test]
+async fn a_commit_without_an_answer_is_called_so() {
+    let (pool, scraper) = pool("metrics_commit").await;
+    let server = Server::shared().await;
+    server
+        .execute(
+            "DROP TABLE IF EXISTS lingering; CREATE TABLE lingering (n int);
+            CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(20); RETURN NULL; END';
+            CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON lingering DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION linger()",
+        )
+        .await;
+    let insert = |tx: Transaction| async move { tx.execute("INSERT INTO lingering VALUES (1)", &[]).await };
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'metrics_commit' AND state = 'active' AND query = 'COMMIT'";
+    let kill = async { eventually("it is killed", LONG, async || server.scalar(kill).await == "1").await };
+    let (result, ()) = tokio::join!(pool.transaction(insert), kill);
+    let error = result.unwrap_err();
+    assert!(matches!(&error, Error::CommitUnknown { .. }), "{error:?}");
+    assert_eq!(error.sqlstate().map(|state| state.code()), Some("57P01"));
+    assert_eq!(scraper.value(OPERATIONS, &[("error_type", "commit_unknown")]), Some(1.0));
+}
