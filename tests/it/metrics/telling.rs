@@ -1,6 +1,10 @@
-//! What failed operations are called.
+//! What failed operations are called, and what is told to a recorder that panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use failfast::{Client, Error, Transaction};
+use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use super::{OPERATIONS, pool, recorded};
 use crate::pool::{LONG, shared};
@@ -76,4 +80,43 @@ async fn a_commit_without_an_answer_is_called_so() {
     assert!(matches!(&error, Error::CommitUnknown { .. }), "{error:?}");
     assert_eq!(error.sqlstate().map(|state| state.code()), Some("57P01"));
     assert_eq!(scraper.value(OPERATIONS, &[("error_type", "commit_unknown")]), Some(1.0));
+}
+
+/// Cannot take a value.
+struct Panics;
+
+impl HistogramFn for Panics {
+    fn record(&self, _: f64) {
+        panic!("a recorder that panics");
+    }
+}
+
+impl Recorder for Panics {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        if key.name().ends_with("use_time") { Histogram::from_arc(Arc::new(Self)) } else { Histogram::noop() }
+    }
+}
+
+#[tokio::test]
+async fn a_recorder_that_panics_costs_no_connection() {
+    let pool = shared("metrics_panics").await.max_size(1).recorder(Panics).build().unwrap();
+    for _ in 0..3 {
+        let client = pool.get().await.unwrap();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
+        assert_eq!(pool.status().in_use, 0, "it has come back");
+    }
 }
