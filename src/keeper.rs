@@ -83,7 +83,7 @@ impl Keeper {
 
     /// The pool is gone.
     pub(crate) fn end(&self) {
-        self.reports.meter.end();
+        self.reports.end(self.pool().map(|(slots, _)| slots).as_deref());
         self.bell.notify_one();
     }
 
@@ -166,7 +166,7 @@ impl Keeper {
             select(pin!(self.bell.notified()), pin!(time::sleep(ROUND))).await;
         }
         // Once more: the pool may have ended while this looked at it.
-        self.reports.meter.end();
+        self.reports.end(self.pool().map(|(slots, _)| slots).as_deref());
     }
 
     fn pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {

@@ -123,10 +123,15 @@ impl Reports {
         let counts = slots.counts();
         let found = self.find(now, slots, counts, &holders);
         let status = self.status(now, slots, witness);
-        self.meter.look(&status, self.refusals.counted(counts.at_once));
+        self.meter.look(&status, || self.refusals.counted(slots.counts().at_once));
         for make in found {
             self.telemetry.emit(make(&status));
         }
+    }
+
+    /// The pool has ended.
+    pub(super) fn end(&self, slots: Option<&Slots<Dialer>>) {
+        self.meter.end(slots.map(|slots| || self.refusals.counted(slots.counts().at_once)));
     }
 
     fn find(&self, now: Instant, slots: &Slots<Dialer>, counts: Counts, holders: &[Holder]) -> Vec<Made> {

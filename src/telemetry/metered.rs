@@ -173,19 +173,31 @@ impl Meter {
     }
 
     /// How the pool is, once a round.
-    pub(crate) fn look(&self, status: &Status, counted: Counted) {
+    pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> Counted) {
         let was_there = self.handles().is_some();
         let Some(handles) = self.find_recorder() else { return };
-        // Refusals are told whenever they were; but zeros beyond number would take long.
-        let before = mem::replace(&mut *self.0.told.lock(), counted);
-        let at_once = if was_there { counted.at_once.saturating_sub(before.at_once) } else { 0 };
         handles.look(status, self.0.min_idle);
+        self.count(handles, was_there, counted);
+    }
+
+    /// Counted under the lock, so that nobody who comes late with less has it told again.
+    fn count(&self, handles: &Handles, was_there: bool, counted: impl FnOnce() -> Counted) {
+        let (before, counted) = {
+            let mut told = self.0.told.lock();
+            let counted = counted();
+            (mem::replace(&mut *told, counted), counted)
+        };
+        // Refusals are told whenever they were; but zeros beyond number would take long.
+        let at_once = if was_there { counted.at_once.saturating_sub(before.at_once) } else { 0 };
         handles.count(before, counted, at_once);
     }
 
-    /// The pool is gone: what is now is nothing.
-    pub(crate) fn end(&self) {
+    /// The pool is gone: what is now is nothing. What was counted since the last round is told.
+    pub(crate) fn end(&self, counted: Option<impl FnOnce() -> Counted>) {
         if let Some(handles) = self.handles() {
+            if let Some(counted) = counted {
+                self.count(handles, true, counted);
+            }
             handles.end();
         }
         let inflated = mem::take(&mut *self.0.inflated.lock());

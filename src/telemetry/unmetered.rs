@@ -64,10 +64,10 @@ impl Meter {
     pub(crate) fn follow(&self, _: &Transition) {}
 
     #[inline]
-    pub(crate) fn look(&self, _: &Status, _: Counted) {}
+    pub(crate) fn look(&self, _: &Status, _: impl FnOnce() -> Counted) {}
 
     #[inline]
-    pub(crate) fn end(&self) {}
+    pub(crate) fn end(&self, _: Option<impl FnOnce() -> Counted>) {}
 
     #[inline]
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {

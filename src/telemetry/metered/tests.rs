@@ -44,7 +44,7 @@ fn counted(at_once: u64) -> Counted {
 #[test]
 fn what_is_counted_is_told_as_it_grows() {
     let (meter, snapshotter) = metered();
-    meter.look(&Status::of_19_in_20(), counted(4));
+    meter.look(&Status::of_19_in_20(), || counted(4));
     let before = told(&snapshotter);
     assert_eq!(before["failfast.shed{reason=hopeless}"], 7.0);
     assert_eq!(before["failfast.shed{reason=none_idle}"], 2.0);
@@ -54,18 +54,23 @@ fn what_is_counted_is_told_as_it_grows() {
     assert_eq!(before["db.client.connection.wait_time{}"], 4.0);
     let mut more = counted(6);
     more.refused.hopeless = 9;
-    meter.look(&Status::of_19_in_20(), more);
+    meter.look(&Status::of_19_in_20(), || more);
     let after = told(&snapshotter);
     // The snapshot before took its counts along.
     assert_eq!(after["failfast.shed{reason=hopeless}"], 2.0);
     assert_eq!(after["db.client.connection.wait_time{}"], 2.0);
     assert_eq!(after["failfast.breaker.rejected{}"], 0.0);
+    // The pool's end is told twice: by whoever drops it, and by its task.
+    for (rejected, expected) in [(8, 3.0), (8, 0.0)] {
+        meter.end(Some(|| Counted { rejected, ..more }));
+        assert_eq!(told(&snapshotter)["failfast.breaker.rejected{}"], expected);
+    }
 }
 
 #[test]
 fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
     let (meter, snapshotter) = metered();
-    meter.look(&Status::of_19_in_20(), Counted::default());
+    meter.look(&Status::of_19_in_20(), Counted::default);
     let now = told(&snapshotter);
     for (series, value) in [
         ("db.client.connection.count{db.client.connection.state=used}", 19.0),
@@ -82,7 +87,7 @@ fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
     ] {
         assert_eq!(now[series], value, "{series}");
     }
-    meter.end();
+    meter.end(None::<fn() -> Counted>);
     let gone = told(&snapshotter);
     let kinds = |series: &str| METRICS.iter().find(|metric| series.starts_with(&format!("{}{{", metric.name))).unwrap();
     for (series, value) in &gone {
@@ -98,11 +103,11 @@ fn a_recorder_that_comes_late_is_found_and_told_what_was_refused_before() {
     assert_eq!(format!("{:?} {meter:?}", Given::default()), "the global recorder Meter { is_recorded: false, .. }");
     assert!(meter.start().0.is_none(), "nobody looks at the clock for nobody");
     meter.operated(None, SECOND, None);
-    meter.look(&Status::of_19_in_20(), counted(1_000_000_000));
+    meter.look(&Status::of_19_in_20(), || counted(1_000_000_000));
     let recorder = DebuggingRecorder::new();
     with_local_recorder(&recorder, || {
-        meter.look(&Status::of_19_in_20(), counted(1_000_000_007));
-        meter.look(&Status::of_19_in_20(), counted(1_000_000_009));
+        meter.look(&Status::of_19_in_20(), || counted(1_000_000_007));
+        meter.look(&Status::of_19_in_20(), || counted(1_000_000_009));
         assert!(meter.start().0.is_some());
         meter.operated(None, SECOND, None);
     });

@@ -1,4 +1,4 @@
-//! What failed operations are called, and what is told to a recorder that panics.
+//! What failed operations are called, and what is told by a pool that ends, or to a recorder that panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use failfast::{Client, Error, Transaction};
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
-use super::{OPERATIONS, pool, recorded};
+use super::{OPERATIONS, comes_to, pool, recorded};
 use crate::pool::{LONG, shared};
 use crate::support::eventually;
 use crate::support::server::Server;
@@ -80,6 +80,20 @@ async fn a_commit_without_an_answer_is_called_so() {
     assert!(matches!(&error, Error::CommitUnknown { .. }), "{error:?}");
     assert_eq!(error.sqlstate().map(|state| state.code()), Some("57P01"));
     assert_eq!(scraper.value(OPERATIONS, &[("error_type", "commit_unknown")]), Some(1.0));
+}
+
+/// It lived for less than a round.
+#[tokio::test]
+async fn a_pool_that_ends_tells_what_it_has_counted() {
+    let (builder, scraper) = recorded(shared("metrics_short").await.max_size(1));
+    let pool = builder.build().unwrap();
+    let held = pool.get().await.unwrap();
+    pool.try_get().unwrap_err();
+    drop(held);
+    drop(pool.get().await.unwrap());
+    drop(pool);
+    comes_to(&scraper, "failfast_shed_total", &[("reason", "none_idle")], 1.0).await;
+    assert_eq!(scraper.value("db_client_connection_wait_time_seconds_count", &[]), Some(2.0));
 }
 
 /// Cannot take a value.
