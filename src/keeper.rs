@@ -96,7 +96,7 @@ impl Keeper {
             State::Closed | State::Disabled | State::MetricsOnly => None,
         };
         slots.hold_back(transition.number, at_once);
-        self.reports.follow(transition);
+        self.reports.follow(transition, slots.counts().is_open);
         if transition.to == State::Open {
             self.opened.notify_one();
             self.begin(Handle::try_current().ok().or_else(|| slots.runtime()));

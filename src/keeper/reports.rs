@@ -266,9 +266,9 @@ impl Reports {
         }
     }
 
-    /// The circuit has changed its state: told at once.
-    pub(super) fn follow(&self, transition: &Transition) {
-        self.meter.follow(transition);
+    /// The circuit has changed its state: told at once. `is_open`: the pool, which may have ended though a lease on it has not.
+    pub(super) fn follow(&self, transition: &Transition, is_open: bool) {
+        self.meter.follow(transition, is_open);
         let is_open = matches!(transition.to, State::Open | State::ForcedOpen);
         self.seen.lock().opened = is_open.then(|| transition.clone());
         let transition = transition.clone();

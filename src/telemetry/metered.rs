@@ -165,11 +165,14 @@ impl Meter {
         }
     }
 
-    pub(crate) fn follow(&self, transition: &Transition) {
+    /// `is_now`: it is the pool's state, too.
+    pub(crate) fn follow(&self, transition: &Transition, is_now: bool) {
         let Some(handles) = self.handles() else { return };
         let labels = [(FROM, transition.from.as_str().into()), (TO, transition.to.as_str().into())];
         self.0.source.counter(&BREAKER_TRANSITIONS, labels).increment(1);
-        handles.is_in(Some(transition.to));
+        if is_now {
+            handles.is_in(Some(transition.to));
+        }
     }
 
     /// How the pool is, once a round.

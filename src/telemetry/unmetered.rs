@@ -61,7 +61,7 @@ impl Meter {
     pub(crate) fn gave_up(&self) {}
 
     #[inline]
-    pub(crate) fn follow(&self, _: &Transition) {}
+    pub(crate) fn follow(&self, _: &Transition, _: bool) {}
 
     #[inline]
     pub(crate) fn look(&self, _: &Status, _: impl FnOnce() -> Counted) {}

@@ -96,6 +96,20 @@ async fn a_pool_that_ends_tells_what_it_has_counted() {
     assert_eq!(scraper.value("db_client_connection_wait_time_seconds_count", &[]), Some(2.0));
 }
 
+/// Else an alert on an open circuit would never end.
+#[tokio::test]
+async fn what_a_lease_does_to_the_breaker_of_a_pool_that_is_gone_is_not_its_state() {
+    let (pool, scraper) = pool("metrics_after").await;
+    let (client, breaker) = (pool.get().await.unwrap(), pool.breaker().clone());
+    comes_to(&scraper, "failfast_breaker_state", &[("state", "closed")], 1.0).await;
+    drop(pool);
+    breaker.force_open("a test");
+    let moved = [("from", "closed"), ("to", "forced_open")];
+    assert_eq!(scraper.value("failfast_breaker_transitions_total", &moved), Some(1.0));
+    assert_eq!(scraper.value("failfast_breaker_state", &[("state", "forced_open")]), Some(0.0));
+    drop(client);
+}
+
 /// Cannot take a value.
 struct Panics;
 
