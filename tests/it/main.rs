@@ -9,6 +9,7 @@ mod cases;
 mod dial;
 mod dropin;
 mod errors;
+mod failure_semantics;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
 mod guard;
