@@ -37,7 +37,7 @@ impl Check {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let value = self.value.map_or("-".to_owned(), |value| format!("{value:.3}"));
         let verdict = if self.is_ok { "ok" } else { "SHORT" };
         write!(f, "{verdict:<5} failfast: {} {}: {value}", self.name, self.limit)
     }

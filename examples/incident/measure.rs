@@ -241,8 +241,8 @@ pub(crate) mod tests {
             3_000..3_020 => Some((1, Answer::Failed)),
             _ => Some((40, Answer::Served)),
         }));
-        assert_eq!((figures.offered, figures.refused, figures.failed, figures.failed_after), (550, 200, 2, 2));
-        assert_eq!(figures.goodput, Some(348.0 / 350.0));
+        assert_eq!((figures.offered, figures.refused, figures.failed, figures.failed_after), (700, 200, 2, 2));
+        assert_eq!(figures.goodput, Some(498.0 / 500.0));
         assert_eq!(figures.recovered, Some(ms(20 + 40)));
     }
 }

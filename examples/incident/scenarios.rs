@@ -67,7 +67,7 @@ pub(crate) fn all(is_quick: bool) -> Vec<Scenario> {
         Scenario {
             name: "outage",
             story: "the server is stopped, and started again",
-            lasts: lasts([1.0, 2.0, 3.5], [2.0, 4.0, 6.0]),
+            lasts: lasts([1.0, 2.0, 5.0], [2.0, 4.0, 8.0]),
             fault: Fault::Outage,
             ..calm.clone()
         },
