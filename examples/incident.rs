@@ -19,7 +19,7 @@ use lab::play::{Trace, play};
 use lab::progress::Progress;
 use lab::scenarios::{self, Scenario};
 use lab::world::World;
-use lab::{CONNECTIONS, DEADLINE, HOLD, Result, chart, json, svg, table};
+use lab::{CONNECTIONS, DEADLINE, HOLD, Result, capacity, chart, json, svg, table};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -87,11 +87,12 @@ async fn show(scenario: &Scenario, arguments: &Arguments, world: &mut World) -> 
 fn preface(arguments: &Arguments, world: &World) -> String {
     let order = if arguments.quick { "all pools at once" } else { "each pool alone, one after the other" };
     let mut text = format!(
-        "seed {}; {order}; {CONNECTIONS} connections each; a query holds one for {HOLD:?} and takes {:.1?} without load: a pool can do {:.0} a second\n\
+        "seed {}; {order}; {CONNECTIONS} connections each; a query holds one for {HOLD:?}: a pool can do {:.0} a second at most\n\
+         this server needs {:.1?} for one without load\n\
          in time is an answer within {DEADLINE:?}; callers arrive at random, the same for each pool, and wait until their pool says no or the scenario has been over for {AFTERMATH:?}\n",
         arguments.seed,
-        world.service(HOLD),
-        world.capacity(HOLD)
+        capacity(HOLD),
+        world.service(HOLD)
     );
     for peer in &arguments.peers {
         text.push_str(&format!("  {peer:<15}{}\n", peer.settings()));

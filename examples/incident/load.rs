@@ -8,7 +8,7 @@ use tokio::time::{sleep_until, timeout_at};
 
 use super::peers::{Answer, Pool};
 use super::scenarios::Scenario;
-use super::{CONNECTIONS, HOLD};
+use super::{HOLD, capacity};
 
 /// How long those who still wait at the end of a scenario are waited for: until then, callers do not give up.
 pub(crate) const AFTERMATH: Duration = Duration::from_secs(1);
@@ -27,13 +27,12 @@ pub(crate) struct Sample {
 /// Poisson arrivals: the same for the same seed, on any machine.
 pub(crate) fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
     let seed = scenario.name.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    let capacity = CONNECTIONS as f64 / HOLD.as_secs_f64();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut arrivals = Vec::new();
     let mut begin = 0.0;
     for (lasts, load) in scenario.lasts.iter().zip(scenario.loads()) {
         let end = begin + lasts.as_secs_f64();
-        let mut gap = || -(1.0 - random.f64()).ln() / (load * capacity);
+        let mut gap = || -(1.0 - random.f64()).ln() / (load * capacity(HOLD));
         let mut at = begin + gap();
         while at < end {
             arrivals.push(Duration::from_secs_f64(at));

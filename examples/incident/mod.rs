@@ -27,3 +27,8 @@ pub(crate) const CONNECTIONS: usize = 10;
 pub(crate) const HOLD: Duration = Duration::from_millis(40);
 /// An answer after this is late. Callers wait for it all the same, if their pool lets them.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
+
+/// What a pool can do at most, in queries a second: what the server and the network need is not deducted.
+pub(crate) fn capacity(hold: Duration) -> f64 {
+    CONNECTIONS as f64 / hold.as_secs_f64()
+}

@@ -10,7 +10,7 @@ use super::load::{Sample, arrivals, send};
 use super::peers::Peer;
 use super::scenarios::Scenario;
 use super::world::World;
-use super::{CONNECTIONS, HOLD, Result};
+use super::{CONNECTIONS, HOLD, Result, capacity};
 
 /// What one pool did in one scenario. All times are since its beginning.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: 
             samples: answers.samples,
             struck,
             back,
-            capacity: world.capacity(HOLD),
-            capacity_during: world.capacity(scenario.hold),
+            capacity: capacity(HOLD),
+            capacity_during: capacity(scenario.hold),
             service_during: world.service(scenario.hold),
             made: world.sessions(peer).await? - sessions - CONNECTIONS as i64,
             warning,

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::peers::Peer;
 use super::scenarios::Fault;
-use super::{CONNECTIONS, HOLD, Result};
+use super::{HOLD, Result};
 use crate::support::Throwaway;
 
 /// How often a query is timed, without load.
@@ -61,11 +61,6 @@ impl World {
     /// What a query takes that holds its connection for so long.
     pub(crate) fn service(&self, hold: Duration) -> Duration {
         hold + self.overhead
-    }
-
-    /// What a pool can do at most, in queries a second.
-    pub(crate) fn capacity(&self, hold: Duration) -> f64 {
-        CONNECTIONS as f64 / self.service(hold).as_secs_f64()
     }
 
     /// How `peer` connects: each to a database of its own.
