@@ -17,7 +17,8 @@
 //! # }
 //! ```
 //!
-//! The rules are in `policy/breaker`. Here are the lock, the clock and chance, and what makes it handy.
+//! By default it opens when half of at least ten calls within ten seconds fail, lets one call try after thirty seconds, and closes when that goes well: see
+//! [`BreakerConfig`].
 
 mod call;
 mod config;

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
 
-use super::{CONNECTIONS, DEADLINE, Result};
+use super::{CONNECTIONS, DEADLINE, HOLD, Result};
 
 /// For the first connections.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +23,9 @@ pub(crate) enum Peer {
     Bb8,
     Sqlx,
 }
+
+/// Whoever knows the deadline, and how long the work takes on a good day, waits for a connection no longer than this.
+const TUNED: Duration = DEADLINE.saturating_sub(HOLD).saturating_sub(HOLD);
 
 impl Peer {
     pub(crate) const ALL: [Self; 5] = [Self::Failfast, Self::Deadpool, Self::DeadpoolTuned, Self::Bb8, Self::Sqlx];
@@ -45,7 +48,9 @@ impl Peer {
             ),
             Self::Deadpool => "as it comes: waits without end".to_owned(),
             Self::DeadpoolTuned => {
-                format!("wait, create and recycle timeouts of {DEADLINE:?}, the server's statement_timeout too")
+                format!(
+                    "wait, create and recycle timeouts of {TUNED:?}, so that there is time left for the work; the server's statement_timeout is {DEADLINE:?}"
+                )
             }
             Self::Bb8 => "as it comes: waits up to 30 s, tests each connection that it hands out".to_owned(),
             Self::Sqlx => "as it comes: waits up to 30 s, tests each connection that it hands out".to_owned(),
@@ -68,7 +73,7 @@ impl Peer {
             Self::DeadpoolTuned => {
                 let mut config = config.clone();
                 config.options(format!("-c statement_timeout={}", DEADLINE.as_millis()));
-                Pool::Deadpool(deadpool(config, Some(DEADLINE)).await?)
+                Pool::Deadpool(deadpool(config, Some(TUNED)).await?)
             }
             Self::Bb8 => {
                 let manager = bb8_postgres::PostgresConnectionManager::new(config.clone(), NoTls);

@@ -117,6 +117,7 @@ impl Client {
     }
 
     /// Takes the connection out of the pool for good: it is yours, and its slot is free for another. It ends when you drop it.
+    #[must_use = "a connection that is detached and dropped is closed; to close one, discard it"]
     pub fn detach(self) -> deadpool_postgres::ClientWrapper {
         self.lease.detach().detach()
     }
