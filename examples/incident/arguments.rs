@@ -7,7 +7,7 @@ use super::scenarios::{self, Scenario};
 
 pub(crate) const USAGE: &str = "\
 ./dev demo [ARGS]
-  --quick                  within 90 s: shorter, and all pools at once; otherwise about ten minutes, each pool alone
+  --quick                  within 90 s: shorter, and all pools at once; otherwise twelve minutes, each pool alone
   --scenario NAME[,NAME]   only these: surge (or surge-2x, -3x, -5x, -10x), slow, outage, freeze, stale, storm
   --peers NAME[,NAME]      only these: failfast, deadpool, deadpool-tuned, bb8, sqlx
   --seed N                 of the arrivals; default: another one each time
