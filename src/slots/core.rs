@@ -22,6 +22,7 @@
 mod admission;
 mod ages;
 mod changes;
+mod held;
 mod untimed;
 mod view;
 
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::ages::{Ages, Check};
 use self::ages::{Birth, Idle, Kept};
+pub(crate) use self::held::Held;
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
 use crate::policy::{Forecast, Patience};
@@ -63,35 +65,6 @@ pub(crate) struct Counts {
     pub(crate) arrivals: u64,
     /// Those of them who found a connection idle.
     pub(crate) at_once: u64,
-}
-
-/// A connection in use, since when if that is known. To be given back.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Held<C> {
-    pub(crate) conn: C,
-    since: Option<Instant>,
-    birth: Birth,
-    /// Newly dialed, and nobody has looked at it yet.
-    is_unproven: bool,
-    /// It was found to be too old when it was taken.
-    is_expired: bool,
-    /// Its work was given up.
-    is_given_up: bool,
-}
-
-impl<C> Held<C> {
-    pub(crate) fn is_unproven(&self) -> bool {
-        self.is_unproven
-    }
-
-    /// It did not come to the end of its work.
-    pub(crate) fn give_up(&mut self) {
-        self.is_given_up = true;
-    }
-
-    pub(crate) fn is_expired(&self) -> bool {
-        self.is_expired
-    }
 }
 
 /// Why a caller gets no connection, and when to come back.
@@ -413,14 +386,7 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.note_work(now);
-        Some(Held {
-            conn,
-            since: Some(now),
-            birth,
-            is_unproven: false,
-            is_expired: self.is_old(birth),
-            is_given_up: false,
-        })
+        Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), birth) })
     }
 
     /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle. What is being drained keeps none: it
@@ -456,8 +422,7 @@ impl<C, W> Core<C, W> {
                 self.in_use += 1;
                 self.note_queue(now);
                 self.note_work(now);
-                let held =
-                    Held { conn, since: Some(now), birth, is_unproven: false, is_expired: false, is_given_up: false };
+                let held = Held::new(conn, Some(now), birth);
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }

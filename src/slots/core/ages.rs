@@ -158,7 +158,7 @@ impl<C, W> Core<C, W> {
         self.checking += due.len();
         self.note_work(now);
         let check = |Idle { conn, birth, since, .. }| {
-            let held = Held { conn, since: None, birth, is_unproven: false, is_expired: false, is_given_up: false };
+            let held = Held::new(conn, None, birth);
             Check { held, idle_since: since }
         };
         due.into_iter().map(check).collect()

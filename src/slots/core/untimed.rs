@@ -3,23 +3,10 @@
 //! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but how long connections are held, of which
 //! a sample will do.
 
-use std::time::Instant;
-
 use super::{Core, Held, Idle, Phase};
 
 /// One in so many is timed.
 const TIMED: u8 = 8;
-
-impl<C> Held<C> {
-    pub(crate) fn since(&self) -> Option<Instant> {
-        self.since
-    }
-
-    /// Since when it is held is not known.
-    pub(crate) fn is_untimed(&self) -> bool {
-        self.since.is_none()
-    }
-}
 
 impl<C, W> Core<C, W> {
     /// [`take`](Self::take) without a look at the clock, while there is more than one idle: then nothing depends on it. `None` as well for one in a few,
@@ -38,7 +25,7 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.at_once += 1;
-        Some(Held { conn, since: None, birth, is_unproven: false, is_expired: false, is_given_up: false })
+        Some(Held::new(conn, None, birth))
     }
 
     /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
