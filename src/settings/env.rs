@@ -9,7 +9,15 @@ pub(super) fn read(
     prefix: &str,
     vars: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Settings, ConfigError> {
-    let prefix = format!("{}_", prefix.trim_end_matches('_'));
+    let prefix = prefix.trim_end_matches('_');
+    if prefix.is_empty() {
+        return Err(ConfigError::new(
+            "prefix",
+            "",
+            "must not be empty: all variables of the process would be settings",
+        ));
+    }
+    let prefix = format!("{prefix}_");
     let mut settings = Settings::default();
     for (name, value) in vars {
         let name = name.to_string_lossy();

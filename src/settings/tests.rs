@@ -325,6 +325,14 @@ fn nothing_shows_a_password() {
 }
 
 #[test]
+fn without_a_prefix_nothing_is_read() {
+    for prefix in ["", "_"] {
+        let told = Settings::from_vars(prefix, [("PATH".to_owned(), "/bin".to_owned())]).unwrap_err().to_string();
+        assert!(told.contains("prefix") && told.contains("must not be empty"), "{told}");
+    }
+}
+
+#[test]
 fn the_environment_may_have_it_all() {
     let names = OTHERS.map(|(key, value)| (format!("DB_{}", key.to_uppercase().replace('.', "__")), value.to_owned()));
     let others = [("DBMS".to_owned(), "x".to_owned()), ("PATH".to_owned(), "/bin".to_owned())];

@@ -12,6 +12,14 @@ use crate::status::Status;
 
 const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
 
+/// What a circuit breaker does by itself.
+const USUAL_CHANGES: [(State, State); 4] = [
+    (State::Closed, State::Open),
+    (State::Open, State::HalfOpen),
+    (State::HalfOpen, State::Closed),
+    (State::HalfOpen, State::Open),
+];
+
 /// Where handles come from.
 pub(super) struct Source {
     pool: Arc<str>,
@@ -107,6 +115,11 @@ pub(super) struct Handles {
 impl Handles {
     pub(super) fn new(source: &Source) -> Self {
         source.describe();
+        // At 0 from the start, so that the first change is an increase.
+        for (from, to) in USUAL_CHANGES {
+            let labels = [(ours::FROM, from.as_str().into()), (ours::TO, to.as_str().into())];
+            source.counter(&ours::BREAKER_TRANSITIONS, labels).increment(0);
+        }
         let gauge = |metric| source.gauge(metric, []);
         let counter = |metric| source.counter(metric, []);
         let histogram = |metric| source.histogram(metric, []);
