@@ -30,8 +30,8 @@ const DEEP: f64 = 0.7;
 const CALM: Duration = Duration::from_millis(100);
 /// Holds remembered: few, so that a pool of one connection notices a slowdown within two of them.
 const HOLDS: usize = 7;
-/// What was given up would have taken longer, by nobody knows how much: this much says that the next like it is not to be tried.
-const LONGER: f64 = 1.5;
+/// Of what is only known to take at least so long: by nobody knows how much it is longer, and who has just as much time left would be late.
+const LONGER: f64 = 1.25;
 /// One caller's room moves the average by this much.
 const WEIGHT: f64 = 1.0 / 16.0;
 /// Averages are aged so often within the time over which they leak: seldom enough to cost nothing.
@@ -137,7 +137,7 @@ impl Forecast {
     pub(crate) fn on_untimed(&mut self, now: Instant) {
         let at_least = now.saturating_duration_since(self.busy_since);
         if self.working > 0 && self.typical_hold().is_some_and(|typical| at_least > typical) {
-            self.on_release(now, at_least);
+            self.on_release(now, at_least.mul_f64(LONGER));
         } else {
             self.on_end(now);
         }
