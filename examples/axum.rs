@@ -2,7 +2,7 @@
 //! whoever runs it, and an end that cuts nobody off.
 //!
 //! `cargo run --release --example axum --features axum,prometheus`. Uses `DATABASE_URL`, or starts a throwaway server; listens on `LISTEN`, or on
-//! 127.0.0.1:3000. Try `curl -i localhost:3000/items/1`, stop the database, and try again.
+//! 127.0.0.1:3000. Try `curl -i localhost:3000/items/1`; with a database of your own, stop that and try again. `/readyz` follows after ten seconds without an answer.
 
 mod support;
 
@@ -17,8 +17,8 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use failfast::metrics::PrometheusHandle;
 use failfast::{Event, Pool};
-use metrics_exporter_prometheus::PrometheusHandle;
 use support::Throwaway;
 use tokio::net::TcpListener;
 use tokio::signal;

@@ -17,6 +17,9 @@ mod table;
 pub use ::metrics::Recorder;
 
 #[cfg(feature = "prometheus")]
+pub use metrics_exporter_prometheus::PrometheusHandle;
+
+#[cfg(feature = "prometheus")]
 pub use self::prometheus::prometheus;
 pub use self::table::METRICS;
 pub(crate) use self::table::*;

@@ -295,7 +295,7 @@ impl Pool {
     }
 
     /// Whether traffic should be sent here, for a readiness probe. Answers at once, from what is known: when the database last answered a caller, a dial or a
-    /// look of the pool's own, which it takes while somebody asks. A pool that refuses callers because there are too many is ready; one that is being
+    /// look of the pool's own, which it takes while somebody asks; a quarter of a second late at most. A pool that refuses callers because there are too many is ready; one that is being
     /// drained is not.
     ///
     /// ```no_run

@@ -21,9 +21,10 @@ const HEADS: [&str; 11] = [
 /// What the columns are.
 pub(crate) const LEGEND: &str = "\
 goodput: served in time, as a share of what is possible. waiting: without an answer when it was over.
-served in, refused in: the median, and what 99 of 100 do not exceed. made: connections made, but for the first ones.
+served in, refused in: the median, and what 99 of 100 do not exceed. made: connections made after the start.
 back in: from the end of the incident until 95% are served in time, for a second.
-warned, 1st error: from its beginning to the pool's first warning, and to the first refusal or error.";
+warned, 1st error: from its beginning to the pool's first warning, and to the first refusal or error.
+ok, SHORT: what is promised of failfast, and whether this run kept it; on a busy machine it may not.";
 
 /// A machine that sends its callers later than this is too busy to be trusted.
 const LAG: Duration = Duration::from_millis(20);
