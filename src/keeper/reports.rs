@@ -361,24 +361,7 @@ mod tests {
         let telemetry = Arc::new(Telemetry::new("orders".into(), Observers::default()));
         let meter = Meter::new("orders".into(), 0, Given::default());
         let reports = Reports::new(telemetry, meter, Arc::new(Roster::new(false)), thresholds, begun);
-        let status = Status {
-            name: "orders".into(),
-            max_size: 1,
-            in_use: 0,
-            settling: 0,
-            idle: 0,
-            dialing: 0,
-            closing: 0,
-            waiting: 0,
-            max_waiting: 0,
-            closed: false,
-            breaker: State::Closed,
-            demand: None,
-            predicted_wait: None,
-            time_to_exhaustion: None,
-            last_connect_error: None,
-            last_success: None,
-        };
+        let status = Status::of_19_in_20();
         let look = |seconds, failed: u64, is_failing: bool| {
             (0..failed).for_each(|_| reports.hear(&News::DialFailed));
             let error = is_failing.then(Dialer::abandoned);
