@@ -154,3 +154,28 @@ fn an_overload_ends_when_nobody_has_waited_for_a_while_and_not_at_one_empty_mome
     forecast.on_queue_begins(now + 199 * MS);
     assert!(!forecast.is_overloaded(now + 199 * MS, MS.as_secs_f64(), 0.0));
 }
+
+#[test]
+fn work_that_was_given_up_would_have_taken_longer() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 1_000 * MS);
+    (0..7).for_each(|_| forecast.on_release(now, 360 * MS));
+    (0..7).for_each(|_| forecast.on_given_up(now, 100 * MS));
+    assert_eq!(forecast.typical_hold(), Some(360 * MS), "no less than is known");
+    (0..2).for_each(|_| forecast.on_given_up(now, 400 * MS));
+    assert_eq!(forecast.typical_hold(), Some(500 * MS));
+}
+
+#[test]
+fn a_lease_of_which_nobody_knows_the_begin_lasts_since_nothing_is_idle() {
+    let now = Instant::now();
+    let mut forecast = Forecast::new(now, 1_000 * MS);
+    (0..7).for_each(|_| forecast.on_release(now, 40 * MS));
+    forecast.on_working(now, 10);
+    forecast.on_untimed(now + 20 * MS);
+    forecast.on_untimed(now + 30 * MS);
+    assert_eq!(forecast.typical_hold(), Some(40 * MS), "at least so long, which says nothing");
+    forecast.on_untimed(now + 320 * MS);
+    forecast.on_untimed(now + 320 * MS);
+    assert_eq!(forecast.typical_hold(), Some(400 * MS));
+}
