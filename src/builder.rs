@@ -25,7 +25,7 @@ use crate::keeper::{Keeper, Reports, Thresholds};
 use crate::policy::{Lifetimes, Shedding};
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
-use crate::slots::{Ages, Limits, MOST_WAITING, Slots};
+use crate::slots::{Ages, Limits, Slots, default_max_waiting};
 use crate::telemetry::{Given, Meter, Observer, Observers, Telemetry, Tracer};
 
 /// The settings of a [`Pool`]. Every one has a finite default.
@@ -120,7 +120,10 @@ impl PoolBuilder {
     }
 
     /// The most callers that may wait for a connection; one more is refused at once with [`Error::Shed`](crate::Error::Shed).
-    /// 0 to 1,000,000. Default: 10 x `max_size`, but not less than 1,000.
+    /// 0 to 1,000,000. Default: 100 x `max_size`, but not less than 10,000.
+    ///
+    /// This bounds memory, about 250 bytes for each waiter. How long callers wait is bounded by their deadlines and by
+    /// [`shedding`](Self::shedding).
     ///
     /// 0 means that nobody waits, not even for a first connection: whoever finds none idle is refused, and if there is room, one is made in
     /// the background for those who come later.
@@ -399,7 +402,7 @@ impl PoolBuilder {
         driver::check(&self.config, !connector.is_none())?;
         let limits = Limits {
             max_size: self.max_size,
-            max_waiting: self.max_waiting.unwrap_or((10 * self.max_size).clamp(1_000, MOST_WAITING)),
+            max_waiting: self.max_waiting.unwrap_or(default_max_waiting(self.max_size)),
             max_connecting: self.max_connecting,
             room: self.acquire_timeout,
             ages: Ages {

@@ -38,9 +38,9 @@ impl MakeTlsConnect<Socket> for Unused {
 #[test]
 fn every_default_is_accepted() {
     let status = builder().build().unwrap().status();
-    assert_eq!((&*status.name, status.max_size, status.max_waiting), ("failfast", 10, 1_000));
+    assert_eq!((&*status.name, status.max_size, status.max_waiting), ("failfast", 10, 10_000));
     let large = builder().max_size(500).build().unwrap();
-    assert_eq!(large.status().max_waiting, 5_000);
+    assert_eq!(large.status().max_waiting, 50_000);
     let largest = builder().max_size(262_143).build().unwrap();
     assert_eq!(largest.status().max_waiting, 1_000_000);
 }

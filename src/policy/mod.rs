@@ -1,5 +1,6 @@
 //! Decisions, and nothing else: no clock, no lock, no runtime, no randomness, no I/O. Time is an argument.
 
+mod appointments;
 mod breaker;
 mod budget;
 #[cfg_attr(not(test), expect(dead_code, reason = "what keeps the pool healthy will ask the other questions"))]
@@ -9,9 +10,11 @@ mod forecast;
 mod lifetime;
 mod patience;
 mod retry;
+mod shadow;
 mod watch;
 mod window;
 
+pub(crate) use appointments::Appointments;
 pub(crate) use breaker::{Breaker, Denied, Growth, Order, Outcome, Rule, Settings, SlowCall, Ticket};
 pub use breaker::{Cause, Export, Past, Snapshot, State, Transition};
 pub(crate) use budget::Budget;
@@ -23,6 +26,7 @@ pub(crate) use lifetime::Lifetimes;
 pub(crate) use patience::Patience;
 pub use patience::Shedding;
 pub(crate) use retry::{Failed, Schedule};
+pub(crate) use shadow::{Arrival, ShadowQueues};
 pub use watch::Refused;
 pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};
 pub use window::Counts;

@@ -8,13 +8,17 @@ use super::Deadline;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Shedding {
-    /// Callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting); those who would wait longer than they can, by what the pool
-    /// has seen; and, while more is asked of the pool than it can do, those beyond the few who keep it busy. The default.
+    /// Refuses callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting), callers that could not be served in time, and, while more is asked
+    /// of the pool than it can do, callers beyond those who keep its connections busy. The default.
     #[default]
     Predictive,
-    /// Callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting).
+    /// Refuses callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting). A call with a deadline for all of it
+    /// ([`Call::deadline`](crate::Call::deadline)) is also refused when its turn comes and it can no longer finish in time.
     QueueOnly,
-    /// Nobody: whoever comes waits, up to its deadline. (A million waiters is the end.)
+    /// Refuses nobody: every caller waits until its deadline, and a connection is handed to a call that can no longer finish.
+    ///
+    /// In an overload this costs most of the useful work: callers are served when nearly all their time has passed, and what is done for them comes too
+    /// late. A queue of a million waiters is the end.
     Off,
 }
 
@@ -28,15 +32,15 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// The time left for waiting. `work` says how long the work takes, and is asked only if it matters.
-    pub(crate) fn room(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> Duration {
+    /// The time left for waiting. `work` returns how long the work takes, and is called only if it matters.
+    pub(crate) fn wait_budget(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> Duration {
         let left = self.deadline.left(now);
         if self.includes_work { left.saturating_sub(work().unwrap_or_default()) } else { left }
     }
 
-    /// Whether a connection handed over now would come too late.
+    /// Whether a connection handed over now would come too late. With `Shedding::Off`, that is for the caller to decide.
     pub(crate) fn is_too_late(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> bool {
-        let must_finish = self.includes_work && self.shedding == Shedding::Predictive;
+        let must_finish = self.includes_work && self.shedding != Shedding::Off;
         must_finish && work().is_some_and(|work| self.deadline.left(now) < work)
     }
 }

@@ -34,10 +34,16 @@ use self::ages::{Birth, Idle, Kept};
 pub(crate) use self::held::Held;
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Forecast, Patience};
+use crate::policy::{Appointments, Forecast, Patience, ShadowQueues};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
+
+/// A bound on memory, not on time: some 250 bytes for each waiter, so 2.5 MB for the smallest pools. Half a second of a pool of 20 whose leases take
+/// 1 ms fits in; the rule of refusal keeps the queue far shorter where callers could not be served in time.
+pub(crate) fn default_max_waiting(max_size: usize) -> usize {
+    (100 * max_size).clamp(10_000, MOST_WAITING)
+}
 
 /// The bounds that a core keeps, and the time that callers are expected to have.
 #[derive(Debug, Clone, Copy)]
@@ -138,6 +144,8 @@ pub(crate) struct Core<C, W> {
     dials: Dials,
     queue: Queue<W>,
     forecast: Forecast,
+    shadows: ShadowQueues,
+    appointments: Appointments,
     /// Connections of an older one are not used again.
     generation: u32,
     /// So many connections are wanted even if nobody waits for them.
@@ -173,6 +181,8 @@ impl<C, W> Core<C, W> {
             dials: Dials::new(),
             queue: Queue::new(),
             forecast: Forecast::new(now, limits.room),
+            shadows: ShadowQueues::new(now),
+            appointments: Appointments::new(now),
             generation: 0,
             wanted: 0,
             held_back: None,
@@ -212,11 +222,8 @@ impl<C, W> Core<C, W> {
         if self.is_shut() {
             return Err(Refused::HeldBack);
         }
-        self.forecast.on_arrival(now, patience.deadline.left(now));
+        self.forecast.on_arrival(patience.deadline.left(now));
         self.admit(now, &patience)?;
-        if self.queue.len() == 0 {
-            self.forecast.on_queue_begins(now);
-        }
         Ok(Entered::Waits(self.queue.push(waiter(), patience)))
     }
 
@@ -238,18 +245,16 @@ impl<C, W> Core<C, W> {
         if self.is_shut() {
             return Err(Refused::HeldBack);
         }
-        if self.queue.len() == 0 {
-            self.forecast.on_queue_begins(now);
-        }
         self.queue.put_back(place, waiter(), patience);
         Ok(Entered::Waits(place))
     }
 
     /// A waiter gives up. `None` if it has been served, or refused, meanwhile.
     pub(crate) fn leave(&mut self, now: Instant, id: WaiterId) -> Option<W> {
-        let waiter = self.queue.remove(id)?;
-        self.note_queue(now);
-        Some(waiter)
+        if self.queue.deadline_of(id).is_some_and(|deadline| deadline.has_passed(now)) {
+            self.shadows.on_turned_away(now, self.forecast.wait_budget());
+        }
+        self.queue.remove(id)
     }
 
     /// A lease ends and its connection is fit for the next.
@@ -257,7 +262,7 @@ impl<C, W> Core<C, W> {
         self.prove(&mut held);
         self.in_use -= 1;
         match held.since {
-            Some(since) if held.is_given_up => self.forecast.on_given_up(now, now.saturating_duration_since(since)),
+            Some(since) if held.is_given_up => self.forecast.on_cancelled(now, now.saturating_duration_since(since)),
             Some(since) => self.forecast.on_release(now, now.saturating_duration_since(since)),
             None => self.forecast.on_untimed(now),
         }
@@ -346,10 +351,8 @@ impl<C, W> Core<C, W> {
     }
 
     /// Everybody who waits, to be told to enter again.
-    pub(crate) fn dismiss(&mut self, now: Instant) -> Vec<(WaiterId, W)> {
-        let waiters = self.queue.drain();
-        self.note_queue(now);
-        waiters
+    pub(crate) fn dismiss(&mut self) -> Vec<(WaiterId, W)> {
+        self.queue.drain()
     }
 
     /// A dial came to no end, through no fault of the server.
@@ -370,9 +373,7 @@ impl<C, W> Core<C, W> {
         if self.unreachable_for(now).is_none() {
             return Vec::new();
         }
-        let waiters = self.queue.drain();
-        self.note_queue(now);
-        waiters
+        self.queue.drain()
     }
 
     fn serve_at_once(&mut self, now: Instant) -> Result<Option<Held<C>>, Refused> {
@@ -414,13 +415,15 @@ impl<C, W> Core<C, W> {
         }
         while let Some((id, waiter, patience)) = self.queue.pop() {
             if patience.deadline.has_passed(now) {
+                self.shadows.on_turned_away(now, self.forecast.wait_budget());
                 refused.push((id, waiter, Refused::Expired));
-            } else if patience.is_too_late(now, || self.forecast.typical_hold()) {
+            } else if patience.is_too_late(now, || self.lease_to_fit(now)) {
+                self.shadows.on_turned_away(now, self.forecast.wait_budget());
                 let retry_after = self.retry_after(now, self.queue.len(), Duration::ZERO);
                 refused.push((id, waiter, Refused::TooLate(retry_after)));
             } else {
                 self.in_use += 1;
-                self.note_queue(now);
+                self.shadows.on_served(self.queue.len() + 1, self.in_use);
                 self.note_work(now);
                 let held = Held::new(conn, Some(now), birth);
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
@@ -432,7 +435,7 @@ impl<C, W> Core<C, W> {
             return Placed { to: Place::Closing(conn), refused };
         }
         self.rest(conn, birth);
-        self.note_queue(now);
+        self.shadows.on_served(0, self.in_use + 1);
         self.note_work(now);
         Placed { to: Place::Idle, refused }
     }
@@ -442,13 +445,9 @@ impl<C, W> Core<C, W> {
     }
 
     fn note_work(&mut self, now: Instant) {
-        self.forecast.on_working(now, if self.idle.is_empty() { self.in_use } else { 0 });
-    }
-
-    fn note_queue(&mut self, now: Instant) {
-        if self.queue.len() == 0 {
-            self.forecast.on_queue_ends(now);
-        }
+        let idle = self.idle.len();
+        self.forecast.on_working(now, if idle == 0 { self.in_use } else { 0 });
+        self.shadows.on_idle(now, idle, || self.forecast.gap(now, 1));
     }
 }
 

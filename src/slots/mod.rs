@@ -36,7 +36,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::clock::Clock;
-pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING};
+pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING, default_max_waiting};
 use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;

@@ -5,6 +5,7 @@
 //! and the memory held stays in proportion to the waiters: that of a crowd is given back when the crowd is gone.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::policy::{Deadline, Patience};
 
@@ -51,6 +52,23 @@ impl<W> Queue<W> {
         self.live += 1;
         self.entries.push_back(Entry { id, patience, waiter: Some(waiter) });
         id
+    }
+
+    /// A bound on a newcomer's wait, in seconds: those in front are gone at the deadline of one of them, and those behind that one are served, one each
+    /// `gap`. A few are tried, most of them near the end.
+    pub(crate) fn wait_behind_leavers(&self, now: Instant, gap: f64) -> f64 {
+        let (mut behind, mut least) = (0, f64::INFINITY);
+        while behind < self.entries.len() {
+            let deadline = self.entries[self.entries.len() - 1 - behind].patience.deadline;
+            least = least.min(deadline.left(now).as_secs_f64() + gap * behind as f64);
+            behind = 2 * behind + 1;
+        }
+        least
+    }
+
+    /// The deadline of the waiter behind so many others, about.
+    pub(crate) fn deadline_behind(&self, others: usize) -> Option<Deadline> {
+        self.entries.get(others).map(|entry| entry.patience.deadline)
     }
 
     /// One that was popped waits again, in its old place.
@@ -115,7 +133,7 @@ impl<W> Queue<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use proptest::prelude::*;
 

@@ -61,7 +61,7 @@ impl<D: Dial> Slots<D> {
     pub(super) fn lose(&self, runtime: Id) {
         let mut state = self.lock();
         let forgotten = state.runtime.take_if(|known| known.id() == runtime);
-        let waiters = state.core.dismiss(now());
+        let waiters = state.core.dismiss();
         let clocks = mem::take(&mut state.clocks);
         drop(state);
         drop((forgotten, clocks));

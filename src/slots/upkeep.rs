@@ -70,7 +70,7 @@ impl<D: Dial> Slots<D> {
     /// with an older one changes nothing.
     pub(crate) fn hold_back(self: &Arc<Self>, change: u64, at_once: Option<usize>) {
         let mut state = self.lock();
-        let waiters = state.core.hold_back(now(), change, at_once);
+        let waiters = state.core.hold_back(change, at_once);
         self.refuse(state, waiters, &Refusal::HeldBack);
         self.dial_what_is_wanted();
         self.tell_watchers();

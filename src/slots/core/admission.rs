@@ -1,53 +1,91 @@
-//! The rule of refusal: who may wait, and when to come back. `docs/architecture.md` has the reasons, and what was tried.
+//! The rule of refusal: who may wait, and when to come back.
+//!
+//! 1. Whoever can be served in time may wait: by Little's law, with a margin for chance, or because those in front will have left by then.
+//! 2. When its turn comes, a caller that can no longer finish in time is refused, and the next one is served.
+//! 3. The pool is overloaded when a plain queue has turned callers away for half a wait budget. Until then there is no other reason to refuse.
+//! 4. In an overload only so many may wait as in the shallowest shadow queue that loses no work; the margin for chance is gone.
+//! 5. Shadow queues follow arrivals, leases and idle time, and nothing of them follows from refusals. So refusals cannot feed themselves.
+//!
+//! Nobody is refused while a connection is idle. So a prediction that is too long ends by itself: when all are refused, connections become idle, and
+//! whoever takes them shows how long leases are. `docs/architecture.md` has the measurements and what was tried.
 
 use std::time::{Duration, Instant};
 
 use super::{Core, MOST_WAITING, Refused};
-use crate::policy::{Patience, Shedding};
+use crate::policy::{Arrival, Patience, Shedding};
+
+/// Whether a caller can be served in time, and by how many seconds its wait would be too long.
+struct Prediction {
+    fits_behind: f64,
+    is_in_time: bool,
+    too_long: f64,
+}
 
 impl<C, W> Core<C, W> {
-    /// Whether a caller may join the queue. All that is against it is looked at, so that whoever comes back is not refused for the next reason.
+    /// Whether a caller may join the queue. Looks at all that is against it, so that whoever comes back is not refused for the next reason.
     pub(super) fn admit(&mut self, now: Instant, patience: &Patience) -> Result<(), Refused> {
         let waiting = self.queue.len();
         let longest = if patience.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
-        // With nothing there, what was seen before says nothing; and somebody has to wait, or nothing is ever dialed.
+        // With nothing connected, what was seen before says nothing; and somebody has to wait, or nothing is ever dialed.
         let is_predictable = patience.shedding == Shedding::Predictive && self.is_alive();
-        let expected = if is_predictable { self.expected_wait(now) } else { None };
-        let Some(wait) = expected else {
+        let connections = self.connections();
+        let gap = if is_predictable { self.forecast.gap(now, connections) } else { None };
+        let Some(gap) = gap else {
             if waiting < longest {
                 return Ok(());
             }
             return Err(Refused::QueueFull(self.retry_after(now, waiting + 1 - longest, Duration::ZERO)));
         };
-        let room = patience.room(now, || self.forecast.typical_hold());
-        let filled = waiting as f64 / longest as f64;
-        let enough = longest.min((self.connections() / 2).max(1));
-        let most = if self.forecast.is_overloaded(now, wait, filled) { enough } else { longest };
-        if waiting < most && wait <= room.as_secs_f64() {
+
+        let wait_budget = self.forecast.wait_budget();
+        let is_overloaded = self.shadows.is_overloaded(now, wait_budget);
+        let prediction = self.predict(now, patience, gap, is_overloaded);
+        let depth = self.shadows.depth(now, wait_budget, gap, connections).filter(|_| is_overloaded);
+        let most = depth.map_or(longest, |depth| depth.min(longest));
+        let is_admitted = waiting < most && prediction.is_in_time;
+        let fits_behind = prediction.fits_behind.min(longest as f64 - 1.0);
+        self.shadows.on_arrival(now, Arrival { waiting, fits_behind, is_admitted, connections, wait_budget });
+        if is_admitted {
             return Ok(());
         }
-        let wait = Duration::from_secs_f64(wait);
-        let too_long = wait.saturating_sub(room);
-        let mut retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), too_long);
-        let left = wait.saturating_sub(retry_after);
-        if self.forecast.will_be_overloaded(now + retry_after, left.as_secs_f64(), filled) {
-            retry_after = self.retry_after(now, (waiting + 1).saturating_sub(enough), too_long);
-        }
+        let too_long = Duration::from_secs_f64(prediction.too_long);
+        let retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), too_long);
         Err(if waiting >= longest {
             Refused::QueueFull(retry_after)
-        } else if too_long.is_zero() {
+        } else if prediction.is_in_time {
             Refused::Overloaded(retry_after)
         } else {
             Refused::Hopeless(retry_after)
         })
     }
 
-    /// When so many have been served, and the wait has become shorter by `too_long`; and one release later, for estimates vary by as much.
+    fn predict(&mut self, now: Instant, patience: &Patience, gap: f64, is_overloaded: bool) -> Prediction {
+        let (waiting, connections) = (self.queue.len(), self.connections());
+        let work = || if is_overloaded { self.forecast.long_lease() } else { self.forecast.typical_lease() };
+        let budget = patience.wait_budget(now, work).as_secs_f64();
+        let error = if is_overloaded { 0.0 } else { gap * self.forecast.error(budget / gap, connections) };
+        let wait = self.expected_wait(now).unwrap_or_default();
+        let is_in_time = wait - error <= budget
+            || self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget;
+        let too_long = (wait - budget).max(0.0);
+        // A stall says nothing of how many could be served.
+        let wait = wait.min(gap * (waiting + 1) as f64);
+        let fits_behind = waiting as f64 + (budget + error - wait) / gap;
+        Prediction {
+            fits_behind: if is_in_time { fits_behind.max(waiting as f64) } else { fits_behind },
+            is_in_time,
+            too_long,
+        }
+    }
+
+    /// When a refused caller is to come back: when so many have been served, the wait has become shorter by `too_long`, and one more connection was given
+    /// back, for estimates vary by as much; and not together with others that were refused.
     pub(super) fn retry_after(&mut self, now: Instant, served: usize, too_long: Duration) -> Duration {
         let connections = self.in_use;
+        let seconds = Duration::from_secs_f64;
         let (wait, gap) = (self.forecast.wait(now, served, connections), self.forecast.gap(now, connections));
-        let of = Duration::from_secs_f64;
-        wait.zip(gap).map_or_else(|| self.forecast.room(), |(wait, gap)| of(wait).max(too_long + of(gap)))
+        let Some((wait, gap)) = wait.zip(gap) else { return seconds(self.forecast.wait_budget()) };
+        self.appointments.make(now, seconds(wait).max(too_long + seconds(gap)), seconds(gap))
     }
 
     /// How long a newcomer would wait, in seconds. `None` as long as nobody knows.
@@ -57,6 +95,18 @@ impl<C, W> Core<C, W> {
             self.forecast.gap(now, connections).map(|gap| gap * (waiting + 1) as f64)
         } else {
             self.forecast.wait(now, waiting, connections)
+        }
+    }
+
+    /// How much time a caller must have left when its turn comes. While as many others as there are connections have time for nearly any lease, that
+    /// much; else the time of a usual lease.
+    pub(super) fn lease_to_fit(&self, now: Instant) -> Option<Duration> {
+        let long = self.forecast.long_lease()?;
+        let others = self.queue.deadline_behind(self.in_use);
+        if others.is_some_and(|deadline| deadline.left(now) > long) {
+            Some(long)
+        } else {
+            self.forecast.typical_lease()
         }
     }
 

@@ -29,7 +29,7 @@ impl<C, W> Core<C, W> {
 
     /// The circuit is not closed: so many dials at once, at most. With none, nobody waits either: returns those who did. `None` ends it.
     /// What comes after a later `change` is out of date.
-    pub(crate) fn hold_back(&mut self, now: Instant, change: u64, at_once: Option<usize>) -> Vec<(WaiterId, W)> {
+    pub(crate) fn hold_back(&mut self, change: u64, at_once: Option<usize>) -> Vec<(WaiterId, W)> {
         if change < self.last_change {
             return Vec::new();
         }
@@ -37,9 +37,7 @@ impl<C, W> Core<C, W> {
         if !self.is_shut() {
             return Vec::new();
         }
-        let waiters = self.queue.drain();
-        self.note_queue(now);
-        waiters
+        self.queue.drain()
     }
 
     /// A dial for a look at the server, whoever is held back and however the last one failed; if there is room, and none is under way that could
@@ -70,7 +68,6 @@ impl<C, W> Core<C, W> {
     pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<(WaiterId, W)>, Vec<u64>) {
         self.phase = Phase::Closed;
         let waiters = self.queue.drain();
-        self.note_queue(now);
         (self.close_idle(now), waiters, self.dials.give_all_up())
     }
 

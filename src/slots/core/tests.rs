@@ -7,7 +7,8 @@ mod ages;
 mod examples;
 mod napkin;
 mod promises;
-mod simulation;
+mod traces;
+mod world;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -339,7 +339,7 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
 #[test]
 fn probes_dial_no_more_at_once_than_others() {
     let (mut core, now) = limited(Limits { max_size: 5, max_waiting: 5, ..limits() });
-    core.hold_back(now, 1, Some(4));
+    core.hold_back(1, Some(4));
     "abcd".chars().for_each(|name| _ = wait(&mut core, now, name));
     assert_eq!(begin(&mut core, now).len(), limits().max_connecting);
 }

@@ -1,0 +1,201 @@
+//! How many callers may wait in an overload?
+//!
+//! The pool follows *shadow queues*: it counts how queues of other depths would have fared with the same callers and the same leases.
+//!
+//! 1. The deepest of them is the *plain queue*, where everybody waits who can be served in time. As long as it turns nobody away, the pool refuses
+//!    nobody because of the depth of its own queue. When it has turned callers away for half a wait budget, the pool is overloaded.
+//! 2. In an overload, the pool's queue is as deep as the shallowest shadow queue that has lost no more than half a percent of the plain
+//!    queue's work.
+//! 3. A shadow queue loses work when it leaves connections idle while the plain queue has somebody to serve: a burst was too large for it. So
+//!    a pool whose callers come in bursts keeps the depth that the bursts need, and a pool whose callers come evenly answers fast.
+//!
+//! What a shadow queue does follows from who arrives, how fast connections are given back, and how long they are idle. It does not follow from who was
+//! refused. So refusals cannot lead to more refusals.
+//!
+//! Each shadow queue is kept as its difference from the pool's own queue. As long as nobody is refused there is none, and following them costs nothing.
+
+use std::time::Instant;
+
+const QUEUES: usize = 16;
+/// How many may wait in each, in connections. Half as many keep the connections busy until the next callers come.
+const DEPTHS: [f32; QUEUES] =
+    [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 512.0, f32::INFINITY];
+const PLAIN: usize = QUEUES - 1;
+/// An overload begins when callers have been turned away for so many wait budgets. A single batch is no overload.
+const BEGINS: f64 = 0.45;
+/// Callers are turned away continuously as long as no pause is longer than this, in wait budgets.
+const PAUSE: f64 = 0.2;
+/// An overload ends after a pause of so many wait budgets.
+const ENDS: f64 = 0.5;
+/// A pause of fewer releases than this is chance.
+const FEW: f64 = 4.0;
+/// A shadow queue that has lost more than this share of the plain queue's work is too shallow.
+const TOLERATED: f32 = 0.005;
+/// So many lost calls are chance, and one for each connection.
+const CHANCE: f32 = 3.0;
+/// Losses are forgotten over the work of so many wait budgets.
+const MEMORY: f64 = 64.0;
+/// A choice holds for this part of a wait budget.
+const STEP: f64 = 1.0 / 32.0;
+/// Less than this part of a call is no difference.
+const NOTHING: f32 = 0.01;
+
+#[derive(Debug)]
+pub(crate) struct ShadowQueues {
+    /// How many more wait there than in the pool's own queue. An idle connection counts as a caller less.
+    more: [f32; QUEUES],
+    /// Calls that the plain queue has served and this one has not, leaking.
+    lost: [f32; QUEUES],
+    /// Whether any of them differs from the pool's own queue.
+    differ: bool,
+    /// Calls that the plain queue has served, leaking; and those since the last choice.
+    served: f32,
+    served_lately: f32,
+    /// When callers were first and last turned away, without a pause between.
+    turned_away: Option<(Instant, Instant)>,
+    /// The shallowest queue that loses nothing, since when, and the gap between two releases at that time, in seconds.
+    best: usize,
+    chosen: Instant,
+    gap: f64,
+    /// So many of the pool's connections are idle. Counted up to here.
+    idle: usize,
+    counted: Instant,
+}
+
+/// A caller that asks while nothing is idle, and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// How many wait in the pool's own queue.
+    pub(crate) waiting: usize,
+    /// Behind how many others the caller could be served in time.
+    pub(crate) fits_behind: f64,
+    pub(crate) is_admitted: bool,
+    pub(crate) connections: usize,
+    /// The wait budget of callers, on average, in seconds.
+    pub(crate) wait_budget: f64,
+}
+
+impl ShadowQueues {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            more: [0.0; QUEUES],
+            lost: [0.0; QUEUES],
+            differ: false,
+            served: 0.0,
+            served_lately: 0.0,
+            turned_away: None,
+            best: 0,
+            chosen: now,
+            gap: 0.0,
+            idle: 0,
+            counted: now,
+        }
+    }
+
+    /// Whether a plain queue would have turned callers away for a while, and lately.
+    pub(crate) fn is_overloaded(&self, now: Instant, wait_budget: f64) -> bool {
+        self.turned_away.is_some_and(|(first, last)| {
+            now.saturating_duration_since(last).as_secs_f64() < self.pause(ENDS, wait_budget)
+                && last.saturating_duration_since(first).as_secs_f64() >= BEGINS * wait_budget
+        })
+    }
+
+    /// How many may wait in an overload. `gap`: the mean time from one release to the next, in seconds. `None` if depth is no reason to refuse.
+    pub(crate) fn depth(&mut self, now: Instant, wait_budget: f64, gap: f64, connections: usize) -> Option<usize> {
+        if now.saturating_duration_since(self.chosen).as_secs_f64() > STEP * wait_budget {
+            (self.chosen, self.gap) = (now, gap);
+            self.choose(wait_budget / gap, connections as f32);
+        }
+        (self.best < PLAIN).then(|| depth(self.best, connections as f32) as usize)
+    }
+
+    pub(crate) fn on_arrival(&mut self, now: Instant, arrival: Arrival) {
+        let Arrival { waiting, fits_behind, is_admitted, connections, wait_budget } = arrival;
+        let is_overloaded = self.is_overloaded(now, wait_budget);
+        if is_admitted && !self.differ && !is_overloaded && waiting as f64 <= fits_behind {
+            return;
+        }
+        let (waiting, fits_behind) = (waiting as f32, fits_behind as f32);
+        if waiting + self.more[PLAIN] > fits_behind {
+            self.on_turned_away(now, wait_budget);
+        }
+        self.differ = false;
+        for (queue, more) in self.more.iter_mut().enumerate() {
+            let depth = if is_overloaded { depth(queue, connections as f32) } else { f32::INFINITY };
+            let level = waiting + *more;
+            let joins = level <= fits_behind && level < depth;
+            *more += f32::from(joins) - f32::from(is_admitted);
+            self.differ |= *more != 0.0;
+        }
+    }
+
+    /// A caller was turned away by a plain queue, or would have been: it left at its deadline, or its turn came too late.
+    pub(crate) fn on_turned_away(&mut self, now: Instant, wait_budget: f64) {
+        let pause = self.pause(if self.is_overloaded(now, wait_budget) { ENDS } else { PAUSE }, wait_budget);
+        let goes_on = |last| now.saturating_duration_since(last).as_secs_f64() < pause;
+        let first = self.turned_away.filter(|(_, last)| goes_on(*last)).map_or(now, |(first, _)| first);
+        self.turned_away = Some((first, now));
+    }
+
+    /// A connection was given back, or made, while so many waited.
+    pub(crate) fn on_served(&mut self, waiting: usize, connections: usize) {
+        self.served_lately += 1.0;
+        if !self.differ {
+            return;
+        }
+        // The connection that was given back may be one of those that are idle there.
+        let unused = |more: f32| (-(waiting as f32 + more) / connections as f32).clamp(0.0, 1.0);
+        let plain = unused(self.more[PLAIN]);
+        for (more, lost) in self.more.iter_mut().zip(&mut self.lost) {
+            let unused = unused(*more);
+            *more += unused;
+            *lost += unused - plain;
+        }
+    }
+
+    /// From now on so many connections are idle. `lease`: how long a lease lasts, in seconds.
+    pub(crate) fn on_idle(&mut self, now: Instant, idle: usize, lease: impl FnOnce() -> Option<f64>) {
+        let since = std::mem::replace(&mut self.counted, now);
+        let idle = std::mem::replace(&mut self.idle, idle) as f32;
+        if !self.differ || idle == 0.0 {
+            return;
+        }
+        let leases = lease().map_or(1.0, |lease| now.saturating_duration_since(since).as_secs_f64() / lease) as f32;
+        // A deeper queue still has callers for the idle connections. A shallower one has had them idle before, and is alike from now on.
+        let served = |more: f32| if more < 0.0 { more } else { (more.min(idle) * leases).min(more) };
+        let plain = served(self.more[PLAIN]);
+        self.served_lately += plain.max(0.0);
+        self.differ = false;
+        for (more, lost) in self.more.iter_mut().zip(&mut self.lost) {
+            let served = served(*more);
+            *lost += plain - served;
+            *more -= served;
+            if *more < NOTHING {
+                *more = 0.0;
+            }
+            self.differ |= *more != 0.0;
+        }
+    }
+
+    fn pause(&self, wait_budgets: f64, wait_budget: f64) -> f64 {
+        (wait_budgets * wait_budget).max(FEW * self.gap)
+    }
+
+    /// Forgets what is long ago, and chooses. `budget`: how many calls are served within a wait budget.
+    fn choose(&mut self, budget: f64, connections: f32) {
+        let kept = (-f64::from(self.served_lately) / (budget * MEMORY)).exp() as f32;
+        self.served = self.served * kept + self.served_lately;
+        self.served_lately = 0.0;
+        self.lost.iter_mut().for_each(|lost| *lost *= kept);
+        let tolerated = (self.served * TOLERATED).max(CHANCE).max(connections);
+        self.best = self.lost.iter().position(|lost| *lost <= tolerated).unwrap_or(PLAIN);
+    }
+}
+
+/// How many may wait in this shadow queue.
+fn depth(queue: usize, connections: f32) -> f32 {
+    (DEPTHS[queue] * connections).floor().max(1.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+use std::time::Duration;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const CONNECTIONS: usize = 10;
+/// So many are served within a wait budget of a second, one each millisecond.
+const BUDGET: f64 = 1.0;
+const GAP: f64 = 0.001;
+const FITS: f64 = 1_000.0;
+
+/// A pool that refuses whom it has to, one release each millisecond while somebody waits.
+struct Pool {
+    shadows: ShadowQueues,
+    now: Instant,
+    waiting: usize,
+    idle: usize,
+    /// It refuses whoever comes while so many wait, whatever the rule says.
+    limit: usize,
+}
+
+impl Pool {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { shadows: ShadowQueues::new(now), now, waiting: 0, idle: 0, limit: usize::MAX }
+    }
+
+    fn depth(&mut self) -> Option<usize> {
+        let is_overloaded = self.shadows.is_overloaded(self.now, BUDGET);
+        self.shadows.depth(self.now, BUDGET, GAP, CONNECTIONS).filter(|_| is_overloaded)
+    }
+
+    fn arrive(&mut self, callers: usize) {
+        for _ in 0..callers {
+            if self.idle > 0 {
+                self.idle -= 1;
+                self.shadows.on_idle(self.now, self.idle, || Some(GAP * CONNECTIONS as f64));
+                continue;
+            }
+            let is_admitted =
+                self.waiting < self.depth().unwrap_or(usize::MAX).min(self.limit) && self.waiting as f64 <= FITS;
+            let arrival = Arrival {
+                waiting: self.waiting,
+                fits_behind: FITS,
+                is_admitted,
+                connections: CONNECTIONS,
+                wait_budget: BUDGET,
+            };
+            self.shadows.on_arrival(self.now, arrival);
+            self.waiting += usize::from(is_admitted);
+        }
+    }
+
+    /// For so many milliseconds, with so many callers in each.
+    fn run(&mut self, millis: usize, callers: usize) {
+        for _ in 0..millis {
+            self.now += MS;
+            self.arrive(callers);
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        if self.waiting > 0 {
+            self.shadows.on_served(self.waiting, CONNECTIONS);
+            self.waiting -= 1;
+        } else if self.idle < CONNECTIONS {
+            self.shadows.on_served(0, CONNECTIONS);
+            self.idle += 1;
+        }
+        self.shadows.on_idle(self.now, self.idle, || Some(GAP * CONNECTIONS as f64));
+    }
+}
+
+#[test]
+fn while_a_plain_queue_serves_everybody_depth_is_no_reason_to_refuse() {
+    let mut pool = Pool::new();
+    for _ in 0..20 {
+        pool.arrive(900);
+        pool.run(1_000, 0);
+        assert_eq!(pool.depth(), None);
+    }
+}
+
+#[test]
+fn a_batch_is_no_overload() {
+    let mut pool = Pool::new();
+    pool.arrive(5_000);
+    assert_eq!(pool.waiting, 1_001, "those who are served in time");
+    for _ in 0..200 {
+        assert_eq!(pool.depth(), None);
+        pool.run(10, 0);
+    }
+}
+
+#[test]
+fn callers_that_come_evenly_get_the_shallowest_queue_within_half_a_wait_budget() {
+    let mut pool = Pool::new();
+    pool.run(500, 3);
+    assert_eq!(pool.depth(), None, "the plain queue is full only now");
+    pool.run(451, 3);
+    assert_eq!(pool.depth(), Some(5));
+    pool.run(1_000, 3);
+    assert_eq!(pool.waiting, 4, "one has just been served");
+}
+
+#[test]
+fn callers_that_come_in_bursts_get_the_depth_that_their_bursts_need() {
+    let mut pool = Pool::new();
+    for _ in 0..500 {
+        pool.arrive(300);
+        pool.run(100, 0);
+    }
+    assert_eq!(pool.depth(), Some(120), "a burst each 100 ms, and 10 connections become idle at its end");
+}
+
+#[test]
+fn what_was_lost_is_forgotten_over_the_work_of_many_wait_budgets() {
+    let mut pool = Pool::new();
+    for _ in 0..100 {
+        pool.arrive(300);
+        pool.run(100, 0);
+    }
+    pool.run(20_000, 3);
+    assert_ne!(pool.depth(), Some(5), "20 wait budgets");
+    pool.run(400_000, 3);
+    assert_eq!(pool.depth(), Some(5));
+}
+
+#[test]
+fn an_overload_ends_half_a_wait_budget_after_the_plain_queue_has_turned_somebody_away() {
+    let mut pool = Pool::new();
+    pool.run(2_000, 3);
+    assert!(pool.depth().is_some());
+    pool.run(499, 0);
+    assert!(pool.shadows.is_overloaded(pool.now, BUDGET));
+    pool.run(2, 0);
+    assert_eq!(pool.depth(), None);
+}
+
+/// The same callers come to a pool that goes by the rule and to one that refuses nearly all of them.
+#[test]
+fn nothing_follows_from_refusals() {
+    let (mut rule, mut strict) = (Pool::new(), Pool { limit: 2, ..Pool::new() });
+    for _ in 0..200 {
+        for pool in [&mut rule, &mut strict] {
+            pool.arrive(150);
+            pool.run(50, 1);
+        }
+    }
+    assert!(strict.waiting < rule.waiting);
+    assert_eq!(rule.depth(), strict.depth());
+    for (queue, (one, other)) in rule.shadows.more.iter().zip(strict.shadows.more).enumerate() {
+        let (one, other) = (rule.waiting as f32 + one, strict.waiting as f32 - strict.idle as f32 + other);
+        assert!((one - other).abs() <= CONNECTIONS as f32, "queue {queue}: {one} and {other}");
+    }
+}

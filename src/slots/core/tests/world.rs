@@ -1,0 +1,442 @@
+//! A virtual clock over the real core, and over the plain queue that it is compared with.
+//!
+//! Both see the same callers, leases, dials and stalls. The plain queue serves in order of arrival and refuses nobody. Its callers know how long a
+//! lease takes on average: each leaves as soon as that no longer fits in.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::*;
+
+/// Nanoseconds since the beginning of a trace.
+pub(super) type Nanos = u64;
+
+pub(super) fn nanos(seconds: f64) -> Nanos {
+    (seconds * 1e9) as Nanos
+}
+
+pub(super) fn seconds(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// One caller: when it comes, how long its lease takes, and how long it has, from its arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) arrives: Nanos,
+    pub(super) lease: Nanos,
+    pub(super) budget: Nanos,
+    /// It was refused before and has come back when it was told to.
+    pub(super) is_return: bool,
+}
+
+impl Caller {
+    /// All in seconds.
+    pub(super) fn new(arrives: f64, lease: f64, budget: f64) -> Self {
+        Self { arrives: nanos(arrives), lease: nanos(lease), budget: nanos(budget), is_return: false }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) connections: usize,
+    /// The acquire timeout, in seconds: what the pool expects callers to have until it has seen some.
+    pub(super) budget: f64,
+    /// The budget of a caller is for its work, too: `call().deadline(...)`, not `get()`.
+    pub(super) includes_work: bool,
+    pub(super) shedding: Shedding,
+    /// How long a dial takes, in seconds; 0 if all connections are there from the beginning.
+    pub(super) dial: f64,
+    /// While the process stands still, nothing happens: what would have, happens at the end.
+    pub(super) stalls: Vec<(Nanos, Nanos)>,
+    /// The mean of the leases, in seconds.
+    pub(super) lease: f64,
+    /// A lease among busy ones takes longer: by this much of its length if all others are in use.
+    pub(super) slowdown: f64,
+    /// Whoever is refused comes back when it was told to.
+    pub(super) returns: bool,
+}
+
+impl World {
+    pub(super) fn new(connections: usize, lease: f64, budget: f64) -> Self {
+        Self {
+            connections,
+            budget,
+            includes_work: true,
+            shedding: Shedding::Predictive,
+            dial: 0.0,
+            stalls: Vec::new(),
+            lease,
+            slowdown: 0.0,
+            returns: false,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_size: self.connections,
+            max_waiting: default_max_waiting(self.connections),
+            max_connecting: 4,
+            room: Duration::from_secs_f64(self.budget),
+            ages: Ages::default(),
+        }
+    }
+}
+
+/// What became of a caller.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Outcome {
+    /// From when, and for how long.
+    Served { begins: Nanos, lease: Nanos },
+    /// When it knew.
+    Refused { at: Nanos },
+}
+
+/// A caller that asked: it has a connection, waits, or is refused and may come back after so long.
+enum Asked {
+    Begins(u32),
+    Waits,
+    Refused(Option<Duration>),
+}
+
+/// A connection that went to a caller, and the callers refused on the way.
+#[derive(Default)]
+struct Handed {
+    to: Option<(usize, u32)>,
+    refused: Vec<(usize, Option<Duration>)>,
+}
+
+trait Queueing {
+    fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked;
+    fn release(&mut self, now: Nanos, conn: u32) -> Handed;
+    fn dialed(&mut self, now: Nanos, dial: u64) -> Handed;
+    fn begin_dials(&mut self, now: Nanos) -> Vec<u64>;
+    /// When the caller, which waits, will leave.
+    fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos;
+    /// Whether it still waited.
+    fn leave(&mut self, now: Nanos, index: usize) -> bool;
+    /// All connections, before anybody comes.
+    fn connect(&mut self, connections: usize);
+}
+
+/// What the pool makes of it. Returns the callers, those who came back included, and the outcome of each.
+pub(super) fn simulate(world: &World, callers: &[Caller]) -> (Vec<Caller>, Vec<Outcome>) {
+    Simulation::run(world, callers, Real::new(world))
+}
+
+/// What a plain queue makes of it. Nobody comes back, for nobody is refused.
+pub(super) fn plain_queue(world: &World, callers: &[Caller]) -> Vec<Outcome> {
+    let plain = Plain { world: world.clone(), dialed: 0, dialing: 0, idle: Vec::new(), waiting: VecDeque::new() };
+    Simulation::run(world, callers, plain).1
+}
+
+impl Outcome {
+    /// Whether the caller had its answer in time.
+    pub(super) fn is_in_time(self, world: &World, caller: &Caller) -> bool {
+        let Self::Served { begins, lease } = self else { return false };
+        let work = if world.includes_work { lease } else { 0 };
+        begins + work <= caller.arrives + caller.budget
+    }
+}
+
+struct Real {
+    core: Core<u32, usize>,
+    world: World,
+    begun: Instant,
+    held: Vec<Option<Held<u32>>>,
+    places: Vec<Option<WaiterId>>,
+}
+
+impl Real {
+    fn new(world: &World) -> Self {
+        let begun = Instant::now();
+        let core = Core::new(begun, world.limits());
+        Self { core, world: world.clone(), begun, held: Vec::new(), places: Vec::new() }
+    }
+
+    fn at(&self, now: Nanos) -> Instant {
+        self.begun + Duration::from_nanos(now)
+    }
+
+    fn hold(&mut self, held: Held<u32>) -> u32 {
+        let conn = held.conn;
+        if self.held.len() <= conn as usize {
+            self.held.resize_with(conn as usize + 1, || None);
+        }
+        self.held[conn as usize] = Some(held);
+        conn
+    }
+
+    fn placed(&mut self, placed: Placed<u32, usize>) -> Handed {
+        let mut handed = Handed::default();
+        for (_, index, why) in placed.refused {
+            self.places[index] = None;
+            handed.refused.push((index, retry_after(&why)));
+        }
+        if let Place::Waiter(_, index, held) = placed.to {
+            self.places[index] = None;
+            handed.to = Some((index, self.hold(held)));
+        }
+        handed
+    }
+}
+
+impl Queueing for Real {
+    fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked {
+        if let Some(held) = self.core.take_untimed() {
+            return Asked::Begins(self.hold(held));
+        }
+        let now = self.at(now);
+        let patience = Patience {
+            deadline: Deadline::after(now, Duration::from_nanos(caller.budget)),
+            includes_work: self.world.includes_work,
+            shedding: self.world.shedding,
+        };
+        match self.core.enter(now, patience, || index) {
+            Ok(Entered::Took(held)) => Asked::Begins(self.hold(held)),
+            Ok(Entered::Waits(id)) => {
+                if self.places.len() <= index {
+                    self.places.resize(index + 1, None);
+                }
+                self.places[index] = Some(id);
+                Asked::Waits
+            }
+            Err(why) => Asked::Refused(retry_after(&why)),
+        }
+    }
+
+    fn release(&mut self, now: Nanos, conn: u32) -> Handed {
+        let held = self.held[conn as usize].take().expect("held");
+        let now = self.at(now);
+        let placed = release(&mut self.core, now, held);
+        self.placed(placed)
+    }
+
+    fn dialed(&mut self, now: Nanos, dial: u64) -> Handed {
+        let (placed, _) = self.core.dialed(self.at(now), dial, dial as u32);
+        self.placed(placed)
+    }
+
+    fn begin_dials(&mut self, now: Nanos) -> Vec<u64> {
+        if !self.core.has_room() {
+            return Vec::new();
+        }
+        self.core.begin_dials(self.at(now)).dials.collect()
+    }
+
+    fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos {
+        now + caller.budget
+    }
+
+    fn leave(&mut self, now: Nanos, index: usize) -> bool {
+        let Some(id) = self.places[index].take() else { return false };
+        self.core.leave(self.at(now), id).is_some()
+    }
+
+    fn connect(&mut self, connections: usize) {
+        self.core.want(connections);
+        while self.core.counts().idle < connections {
+            for dial in self.core.begin_dials(self.begun).dials {
+                self.core.dialed(self.begun, dial, dial as u32);
+            }
+        }
+        self.core.want(0);
+    }
+}
+
+/// When a refused caller is to come back, if that is known.
+fn retry_after(why: &Refused) -> Option<Duration> {
+    match *why {
+        Refused::QueueFull(wait)
+        | Refused::Hopeless(wait)
+        | Refused::TooLate(wait)
+        | Refused::Overloaded(wait)
+        | Refused::Unreachable(wait) => Some(wait),
+        Refused::Closed | Refused::Expired | Refused::HeldBack => None,
+    }
+}
+
+struct Plain {
+    world: World,
+    dialed: u32,
+    dialing: usize,
+    idle: Vec<u32>,
+    waiting: VecDeque<usize>,
+}
+
+impl Plain {
+    fn place(&mut self, conn: u32) -> Handed {
+        let to = self.waiting.pop_front().map(|index| (index, conn));
+        if to.is_none() {
+            self.idle.push(conn);
+        }
+        Handed { to, refused: Vec::new() }
+    }
+}
+
+impl Queueing for Plain {
+    fn ask(&mut self, _: Nanos, index: usize, _: &Caller) -> Asked {
+        if let Some(conn) = self.idle.pop() {
+            return Asked::Begins(conn);
+        }
+        self.waiting.push_back(index);
+        Asked::Waits
+    }
+
+    fn release(&mut self, _: Nanos, conn: u32) -> Handed {
+        self.place(conn)
+    }
+
+    fn dialed(&mut self, _: Nanos, _: u64) -> Handed {
+        self.dialing -= 1;
+        self.dialed += 1;
+        self.place(self.dialed)
+    }
+
+    fn begin_dials(&mut self, _: Nanos) -> Vec<u64> {
+        let room = self.world.connections - self.dialed as usize - self.dialing;
+        let more = self.waiting.len().min(room + self.dialing).min(4).saturating_sub(self.dialing);
+        self.dialing += more;
+        vec![0; more]
+    }
+
+    fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos {
+        // Whoever waits is served among busy ones. One nanosecond later, so that who can just finish is served.
+        let lease = nanos(self.world.lease * (1.0 + self.world.slowdown));
+        let work = if self.world.includes_work { lease } else { 0 };
+        now + caller.budget.saturating_sub(work) + 1
+    }
+
+    fn leave(&mut self, _: Nanos, index: usize) -> bool {
+        // Waiters are in ascending order.
+        let place = self.waiting.binary_search(&index);
+        place.is_ok_and(|place| self.waiting.remove(place).is_some())
+    }
+
+    fn connect(&mut self, connections: usize) {
+        self.dialed = connections as u32;
+        self.idle = (1..=connections as u32).collect();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Released(u32),
+    Dialed(u64),
+    Returns(usize),
+    Leaves(usize),
+}
+
+struct Simulation<'a, Q> {
+    world: &'a World,
+    pool: Q,
+    callers: Vec<Caller>,
+    outcomes: Vec<Option<Outcome>>,
+    events: BinaryHeap<Reverse<(Nanos, Event)>>,
+    now: Nanos,
+    in_use: usize,
+}
+
+impl<'a, Q: Queueing> Simulation<'a, Q> {
+    fn run(world: &'a World, callers: &[Caller], pool: Q) -> (Vec<Caller>, Vec<Outcome>) {
+        let mut simulation = Self {
+            world,
+            pool,
+            callers: callers.to_vec(),
+            outcomes: vec![None; callers.len()],
+            events: BinaryHeap::new(),
+            now: 0,
+            in_use: 0,
+        };
+        if world.dial == 0.0 {
+            simulation.pool.connect(world.connections);
+        }
+        let mut next = 0;
+        loop {
+            let event = simulation.events.peek().map(|Reverse((at, _))| *at);
+            let arrival = callers.get(next).map(|caller| caller.arrives);
+            match (event, arrival) {
+                (Some(at), arrival) if arrival.is_none_or(|arrival| at <= arrival) => simulation.event(),
+                (_, Some(at)) => {
+                    simulation.now = simulation.awake(at);
+                    simulation.ask(next);
+                    next += 1;
+                }
+                (_, None) => break,
+            }
+            if simulation.world.dial > 0.0 {
+                for dial in simulation.pool.begin_dials(simulation.now) {
+                    simulation.at(simulation.now + nanos(world.dial), Event::Dialed(dial));
+                }
+            }
+        }
+        let outcomes = simulation.outcomes.into_iter().map(|outcome| outcome.expect("everybody is answered")).collect();
+        (simulation.callers, outcomes)
+    }
+
+    /// When a process that may stand still gets to what is due then.
+    fn awake(&self, at: Nanos) -> Nanos {
+        self.world.stalls.iter().find(|(from, until)| (*from..*until).contains(&at)).map_or(at, |(_, until)| *until)
+    }
+
+    fn event(&mut self) {
+        let Some(Reverse((at, event))) = self.events.pop() else { return };
+        self.now = self.awake(at);
+        match event {
+            Event::Released(conn) => {
+                self.in_use -= 1;
+                let handed = self.pool.release(self.now, conn);
+                self.handed(handed);
+            }
+            Event::Dialed(dial) => {
+                let handed = self.pool.dialed(self.now, dial);
+                self.handed(handed);
+            }
+            Event::Leaves(index) => {
+                if self.pool.leave(self.now, index) {
+                    self.outcomes[index] = Some(Outcome::Refused { at: self.now });
+                }
+            }
+            Event::Returns(index) => {
+                self.callers.push(Caller { arrives: self.now, is_return: true, ..self.callers[index] });
+                self.outcomes.push(None);
+                self.ask(self.callers.len() - 1);
+            }
+        }
+    }
+
+    fn ask(&mut self, index: usize) {
+        self.callers[index].arrives = self.now;
+        let caller = self.callers[index];
+        match self.pool.ask(self.now, index, &caller) {
+            Asked::Begins(conn) => self.serve(index, conn),
+            Asked::Waits => self.at(self.pool.leaves(self.now, &caller), Event::Leaves(index)),
+            Asked::Refused(retry_after) => self.refused(index, retry_after),
+        }
+    }
+
+    fn handed(&mut self, handed: Handed) {
+        handed.refused.into_iter().for_each(|(index, retry_after)| self.refused(index, retry_after));
+        if let Some((index, conn)) = handed.to {
+            self.serve(index, conn);
+        }
+    }
+
+    fn serve(&mut self, index: usize, conn: u32) {
+        let busy = self.in_use as f64 / self.world.connections as f64;
+        let lease = (self.callers[index].lease as f64 * (1.0 + self.world.slowdown * busy)) as Nanos;
+        self.in_use += 1;
+        self.outcomes[index] = Some(Outcome::Served { begins: self.now, lease });
+        self.at(self.now + lease, Event::Released(conn));
+    }
+
+    fn refused(&mut self, index: usize, retry_after: Option<Duration>) {
+        self.outcomes[index] = Some(Outcome::Refused { at: self.now });
+        if let Some(wait) = retry_after.filter(|_| self.world.returns) {
+            self.at(self.now + wait.as_nanos() as Nanos, Event::Returns(index));
+        }
+    }
+
+    fn at(&mut self, at: Nanos, event: Event) {
+        self.events.push(Reverse((at, event)));
+    }
+}
