@@ -7,6 +7,7 @@
 mod acquire;
 mod below;
 mod breaker;
+mod bursts;
 mod overload;
 #[path = "../peers.rs"]
 mod peers;
@@ -23,8 +24,12 @@ use std::time::Duration;
 use report::Report;
 use support::Throwaway;
 
+fn main() -> ExitCode {
+    if bursts::burner::is_asked_for() { bursts::burner::burn() } else { measure() }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn measure() -> ExitCode {
     let mut report = Report::from_arguments();
     let server = match Throwaway::start().await {
         Ok(server) => server,
@@ -37,6 +42,7 @@ async fn main() -> ExitCode {
     acquire::measure(&server, &mut report).await;
     queries::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;
+    bursts::measure(&server, &mut report).await;
     rows::measure(&server, &mut report).await;
     below::measure(&server, &mut report).await;
     report.end()

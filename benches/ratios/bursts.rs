@@ -1,0 +1,249 @@
+//! Three times as much as the server can do is asked of it, in bursts, and then less than it can do: how much is served in time, how fast, how
+//! fast the others are refused, and whether anybody is refused afterwards.
+//!
+//! Three pools get the same arrivals in turns of some seconds, in rotating order, so that a noisy machine slows all of them. Only one
+//! pool is under load at a time, because they share the server's processors.
+
+mod arrivals;
+pub(super) mod burner;
+mod pools;
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use arrivals::Pattern;
+use burner::Burner;
+use fastrand::Rng;
+use pools::{Answer, Kind, Pool};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+
+use super::Report;
+use super::support::Throwaway;
+
+const CONNECTIONS: usize = 20;
+const HOLD: Duration = Duration::from_millis(20);
+const DEADLINE: Duration = Duration::from_millis(250);
+/// As shares of the capacity.
+const SURGE: f64 = 3.0;
+const CALM: f64 = 0.6;
+
+/// A turn: the surge, of which this much is counted ...
+const SURGE_LASTS: Duration = Duration::from_millis(2_250);
+const COUNTED: Range<Duration> = Duration::from_millis(1_000)..Duration::from_millis(2_000);
+/// ... and the calm, of which those are counted who arrive when everybody from the surge has had an answer.
+const CALM_LASTS: Duration = Duration::from_millis(1_000);
+const REST: Duration = Duration::from_millis(100);
+const ROUNDS: usize = 5;
+
+struct Scenario {
+    name: &'static str,
+    pattern: Pattern,
+    /// Beside another process that keeps all processors busy.
+    is_pressed: bool,
+    /// As a share of what tuned deadpool serves.
+    goodput: f64,
+}
+
+fn scenarios() -> [Scenario; 7] {
+    let together = |ms| Pattern::Together { every: Duration::from_millis(ms) };
+    let on_off = Pattern::OnOff { sources: 5, on: Duration::from_millis(100), off: Duration::from_millis(200) };
+    let scenario = |name, pattern| Scenario { name, pattern, is_pressed: false, goodput: 0.98 };
+    let pressed = |name, pattern| Scenario { is_pressed: true, goodput: 0.97, ..scenario(name, pattern) };
+    [
+        scenario("bursts-20ms", together(20)),
+        scenario("bursts-50ms", together(50)),
+        scenario("bursts-100ms", together(100)),
+        scenario("bursts-250ms", together(250)),
+        scenario("bursts-on-off", on_off),
+        pressed("pressure-at-random", Pattern::AtRandom),
+        pressed("pressure-100ms", together(100)),
+    ]
+}
+
+pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
+    for scenario in scenarios() {
+        if report.wants(scenario.name) {
+            scenario.measure(server, report).await;
+        }
+    }
+}
+
+impl Scenario {
+    async fn measure(&self, server: &Throwaway, report: &mut Report) {
+        let run = Run::new(server).await;
+        let burner = self.is_pressed.then(|| Burner::start().expect("a second process"));
+        let mut turns = Kind::ALL.map(|_| Vec::new());
+        for round in 0..ROUNDS {
+            let arrivals = run.arrivals(self.pattern, round as u64);
+            for turn in order(round) {
+                turns[turn].push(run.turn(&run.pools[turn], &arrivals).await);
+                sleep(REST).await;
+            }
+        }
+        drop(burner);
+        self.report(&run, &turns, report);
+    }
+
+    fn report(&self, run: &Run, turns: &[Vec<Tally>; 3], report: &mut Report) {
+        let name = self.name;
+        for (kind, turns) in Kind::ALL.iter().zip(turns) {
+            println!("# {name}: {}: {}", kind.name(), run.line(turns));
+        }
+        let [ours, tuned, fifo] = turns;
+        let answer = |turns: &[Tally]| percentile(&all(turns, |turn| &turn.served), 50);
+        println!("# {name}: goodput beside a plain queue {:.3}", goodput(ours, fifo));
+        report.at_least(&format!("{name}-goodput"), goodput(ours, tuned), self.goodput);
+        report.at_most(&format!("{name}-median-answer"), answer(ours) / answer(tuned), 0.5);
+        report.at_most(&format!("{name}-refusal-p99-ms"), percentile(&all(ours, |turn| &turn.refused), 99), 1.0);
+        report.at_most(&format!("{name}-refused-after-percent"), refused_after(ours), 0.0);
+    }
+}
+
+/// Every round begins with another pool, and every other round goes backwards: no pool always follows the same one.
+fn order(round: usize) -> [usize; 3] {
+    let order = [round % 3, (round + 1) % 3, (round + 2) % 3];
+    if round % 2 == 0 { order } else { [order[0], order[2], order[1]] }
+}
+
+struct Run {
+    pools: Vec<Pool>,
+    sql: String,
+    /// One call, without load.
+    service: Duration,
+    /// Calls per second: connections by service time.
+    capacity: f64,
+}
+
+impl Run {
+    async fn new(server: &Throwaway) -> Self {
+        let sql = format!("SELECT pg_sleep({})", HOLD.as_secs_f64());
+        let mut pools = Vec::new();
+        for kind in Kind::ALL {
+            pools.push(kind.connect(server).await);
+        }
+        let service = pools[0].service(&sql).await;
+        let capacity = CONNECTIONS as f64 / service.as_secs_f64();
+        println!("# {HOLD:?} holds: {service:.1?} unloaded, {capacity:.0}/s on {CONNECTIONS} connections");
+        Self { pools, sql, service, capacity }
+    }
+
+    /// The arrivals of one turn, in order.
+    fn arrivals(&self, pattern: Pattern, seed: u64) -> Vec<Duration> {
+        let mut rng = Rng::with_seed(seed);
+        let surge = pattern.arrivals(SURGE * self.capacity, SURGE_LASTS, &mut rng);
+        let calm = pattern.arrivals(CALM * self.capacity, CALM_LASTS, &mut rng);
+        surge.into_iter().chain(calm.into_iter().map(|due| SURGE_LASTS + due)).collect()
+    }
+
+    async fn turn(&self, pool: &Pool, arrivals: &[Duration]) -> Tally {
+        let mut tally = Tally::default();
+        let mut callers = JoinSet::new();
+        let begun = Instant::now();
+        for due in arrivals.iter().copied() {
+            if begun.elapsed() < due {
+                while let Some(call) = callers.try_join_next() {
+                    tally.add(&call.expect("no panic"), self.service);
+                }
+                sleep_until((begun + due).into()).await;
+            }
+            tally.lag = tally.lag.max(begun.elapsed().saturating_sub(due));
+            let (pool, sql) = (pool.clone(), self.sql.clone());
+            callers.spawn(async move {
+                let (answer, after) = pool.ask(&sql).await;
+                Call { due, answered: begun.elapsed(), after, answer }
+            });
+        }
+        while let Some(call) = callers.join_next().await {
+            tally.add(&call.expect("no panic"), self.service);
+        }
+        tally
+    }
+
+    /// What one pool did in all its turns, for a reader.
+    fn line(&self, turns: &[Tally]) -> String {
+        let possible = self.capacity * (COUNTED.end - COUNTED.start).as_secs_f64();
+        let share = |turn: &Tally| format!("{:.0}", 100.0 * turn.served.len() as f64 / possible);
+        let served = all(turns, |turn| &turn.served);
+        format!(
+            "served {}% of capacity, half within {:.0} ms, 99% within {:.0} ms; {} refused at entry, {} too late; then {} of {} refused; callers sent up to {:.0?} late",
+            turns.iter().map(share).collect::<Vec<_>>().join(", "),
+            percentile(&served, 50),
+            percentile(&served, 99),
+            sum(turns, |turn| turn.refused.len()),
+            sum(turns, |turn| turn.late),
+            sum(turns, |turn| turn.refused_after),
+            sum(turns, |turn| turn.after),
+            turns.iter().map(|turn| turn.lag).max().unwrap_or_default(),
+        )
+    }
+}
+
+/// One caller. Times are since the turn began.
+struct Call {
+    due: Duration,
+    answered: Duration,
+    /// From the call to the answer.
+    after: Duration,
+    answer: Answer,
+}
+
+/// What one pool did in one turn.
+#[derive(Default)]
+struct Tally {
+    /// Calls whose work began while the surge was counted, and how long each took.
+    served: Vec<Duration>,
+    /// Refusals at entry of callers who came while the surge was counted, and how long each took.
+    refused: Vec<Duration>,
+    /// Callers who came while the surge was counted and had an error after a wait.
+    late: usize,
+    /// Callers who came when the surge was over, and those of them who were not served.
+    after: usize,
+    refused_after: usize,
+    /// How late the latest caller was sent.
+    lag: Duration,
+}
+
+impl Tally {
+    fn add(&mut self, call: &Call, service: Duration) {
+        let came_in_surge = COUNTED.contains(&call.due);
+        match call.answer {
+            Answer::Served if COUNTED.contains(&call.answered.saturating_sub(service)) => self.served.push(call.after),
+            Answer::RefusedAtEntry if came_in_surge => self.refused.push(call.after),
+            Answer::TooLate if came_in_surge => self.late += 1,
+            _ => {}
+        }
+        if call.due >= SURGE_LASTS + DEADLINE {
+            self.after += 1;
+            self.refused_after += usize::from(call.answer != Answer::Served);
+        }
+    }
+}
+
+fn all(turns: &[Tally], times: fn(&Tally) -> &Vec<Duration>) -> Vec<Duration> {
+    turns.iter().flat_map(times).copied().collect()
+}
+
+fn sum(turns: &[Tally], count: fn(&Tally) -> usize) -> usize {
+    turns.iter().map(count).sum()
+}
+
+/// The median, over the rounds, of what one pool served as a share of what the other served: a round in which the machine did something else does
+/// not decide.
+fn goodput(one: &[Tally], other: &[Tally]) -> f64 {
+    let share = |(one, other): (&Tally, &Tally)| one.served.len() as f64 / other.served.len() as f64;
+    let mut shares: Vec<f64> = one.iter().zip(other).map(share).collect();
+    shares.sort_by(f64::total_cmp);
+    shares[shares.len() / 2]
+}
+
+fn refused_after(turns: &[Tally]) -> f64 {
+    100.0 * sum(turns, |turn| turn.refused_after) as f64 / sum(turns, |turn| turn.after) as f64
+}
+
+/// In milliseconds, what so many percent of these times do not exceed. Of none, it is not a number, which is short of any limit.
+fn percentile(times: &[Duration], percent: usize) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted.get(sorted.len() * percent / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
