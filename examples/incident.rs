@@ -89,7 +89,7 @@ fn preface(arguments: &Arguments, world: &World) -> String {
     let mut text = format!(
         "seed {}; {order}; {CONNECTIONS} connections each; a query holds one for {HOLD:?}: a pool can do {:.0} a second at most\n\
          this server needs {:.1?} for one without load\n\
-         in time is an answer within {DEADLINE:?}; callers arrive at random, the same for each pool, and wait until their pool says no or the scenario has been over for {AFTERMATH:?}\n",
+         in time is an answer within {DEADLINE:?}; callers arrive at random, if the scenario does not say otherwise, the same for each pool, and wait until their pool says no or the scenario has been over for {AFTERMATH:?}\n",
         arguments.seed,
         capacity(HOLD),
         world.service(HOLD)

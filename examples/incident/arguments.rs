@@ -7,8 +7,9 @@ use super::scenarios::{self, Scenario};
 
 pub(crate) const USAGE: &str = "\
 ./dev demo [ARGS]
-  --quick                  within 90 s: shorter, and all pools at once; otherwise twelve minutes, each pool alone
-  --scenario NAME[,NAME]   only these: surge (or surge-2x, -3x, -5x, -10x), slow, outage, freeze, stale, storm
+  --quick                  within two minutes: shorter, and all pools at once; otherwise a quarter of an hour, each pool alone
+  --scenario NAME[,NAME]   only these: surge (or surge-2x, -3x, -5x, -10x), bursty (or bursty-20ms, -50ms, -100ms), slow,
+                           outage, freeze, stale, storm
   --peers NAME[,NAME]      only these: failfast, deadpool, deadpool-tuned, bb8, sqlx
   --seed N                 of the arrivals; default: another one each time
   --svg DIR                where the charts are written; default: target/incident

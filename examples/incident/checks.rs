@@ -1,7 +1,6 @@
 //! What is promised of failfast, beside what was measured.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::HOLD;
 use super::measure::Figures;
@@ -44,9 +43,8 @@ impl fmt::Display for Check {
 }
 
 /// The checks of a scenario; none if failfast did not take part.
-pub(crate) fn of(scenario: &Scenario, figures: &[Figures]) -> Vec<Check> {
-    let Some(figures) = figures.iter().find(|figures| figures.peer == Peer::Failfast) else { return Vec::new() };
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+pub(crate) fn of(scenario: &Scenario, all: &[Figures]) -> Vec<Check> {
+    let Some(figures) = all.iter().find(|figures| figures.peer == Peer::Failfast) else { return Vec::new() };
     let goodput = |limit| Check::at_least("goodput of the ideal", figures.goodput, limit);
     match scenario.name {
         "surge-3x" | "surge-10x" => vec![
@@ -56,12 +54,9 @@ pub(crate) fn of(scenario: &Scenario, figures: &[Figures]) -> Vec<Check> {
                 figures.served_in.map(|served| served.p50.as_secs_f64() / HOLD.as_secs_f64()),
                 2.0,
             ),
-            Check::at_most(
-                "p99 of refusals at entry in ms",
-                figures.refused_at_entry_in.map(|refused| ms(refused.p99)),
-                1.0,
-            ),
+            refusals_at_entry(figures),
         ],
+        "bursty-20ms" | "bursty-50ms" | "bursty-100ms" => bursty(figures, all),
         "slow" => vec![goodput(0.95)],
         "outage" | "freeze" | "stale" => vec![
             Check::at_most("recovered after seconds", figures.recovered.map(|after| after.as_secs_f64()), 1.5),
@@ -70,6 +65,26 @@ pub(crate) fn of(scenario: &Scenario, figures: &[Figures]) -> Vec<Check> {
         "storm" => vec![Check::at_most("connections made per second", Some(figures.made_per_second), MADE_PER_SECOND)],
         _ => Vec::new(),
     }
+}
+
+fn refusals_at_entry(figures: &Figures) -> Check {
+    let p99 = figures.refused_at_entry_in.map(|refused| refused.p99.as_secs_f64() * 1e3);
+    Check::at_most("p99 of refusals at entry in ms", p99, 1.0)
+}
+
+/// How deep a queue must be depends on the bursts. So failfast is judged beside a plain queue: tuned deadpool's, if it took part.
+fn bursty(figures: &Figures, all: &[Figures]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Some(tuned) = all.iter().find(|figures| figures.peer == Peer::DeadpoolTuned) {
+        let goodput = figures.goodput.zip(tuned.goodput).map(|(ours, tuned)| ours / tuned);
+        let median = |figures: &Figures| figures.served_in.map(|served| served.p50.as_secs_f64());
+        let answer = median(figures).zip(median(tuned)).map(|(ours, tuned)| ours / tuned);
+        checks.push(Check::at_least("goodput of tuned deadpool's", goodput, 0.98));
+        checks.push(Check::at_most("median answer of tuned deadpool's", answer, 0.5));
+    }
+    checks.push(refusals_at_entry(figures));
+    checks.push(Check::at_most("not served long after it", Some(figures.unserved_after as f64), 0.0));
+    checks
 }
 
 #[cfg(test)]
@@ -94,6 +109,30 @@ mod tests {
             short("freeze", |due| Some((1, if due < 5_500 { Answer::Failed } else { Answer::Served }))),
             [true, true]
         );
+    }
+
+    #[test]
+    fn bursts_are_judged_beside_tuned_deadpool() {
+        let ours = |due: u64, refused: Answer| if due % 30 == 0 { (40, Answer::Served) } else { (0, refused) };
+        let judged = |answer: &dyn Fn(u64) -> Option<(u64, Answer)>| {
+            let trace = trace("bursty-100ms", answer);
+            let mut tuned = super::super::measure::tests::trace("bursty-100ms", |due| {
+                Some(if due % 30 == 0 { (90, Answer::Served) } else { (400, Answer::Refused) })
+            });
+            tuned.peer = Peer::DeadpoolTuned;
+            let checks = of(&trace.scenario, &[Figures::of(&trace), Figures::of(&tuned)]);
+            checks.iter().map(Check::is_short).collect::<Vec<_>>()
+        };
+        let calm = |due: u64| !(1_000..4_500).contains(&due);
+        let right = |due| Some(if calm(due) { (40, Answer::Served) } else { ours(due, Answer::RefusedAtEntry) });
+        assert_eq!(judged(&right), [false; 4]);
+        assert_eq!(judged(&|due| Some(ours(due, Answer::RefusedAtEntry))), [false, false, false, true], "no end");
+        let few = |due| if due % 60 == 0 { right(due) } else { right(due).map(|_| (0, Answer::RefusedAtEntry)) };
+        assert!(judged(&few)[0], "half as many");
+        let slow = |due| right(due).map(|(took, answer)| (if took > 0 { 46 } else { took }, answer));
+        assert_eq!(judged(&slow)[..3], [false, true, false], "more than half of 90");
+        assert!(judged(&|due| right(due).map(|(took, answer)| (took + 2, answer)))[2], "refusals of 2 ms");
+        assert_eq!(short("bursty-20ms", |_| Some((40, Answer::Served))), [true, false], "alone, nobody was refused");
     }
 
     #[test]

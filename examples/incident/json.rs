@@ -40,6 +40,7 @@ fn object(figures: &Figures) -> String {
         ("refused_p50_ms", p50(figures.refused_in)),
         ("refused_p99_ms", p99(figures.refused_in)),
         ("recovered_ms", or_null(figures.recovered.map(ms))),
+        ("unserved_after", figures.unserved_after.to_string()),
         ("connections_made", figures.made.to_string()),
         ("first_warning_ms", or_null(figures.warned.map(ms))),
         ("first_warning", figures.warning.as_deref().map_or("null".to_owned(), quoted)),

@@ -1,5 +1,6 @@
 //! Callers that arrive whether the earlier ones have been answered or not: that is how traffic comes.
 
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
 
 use super::peers::{Answer, Pool};
-use super::scenarios::Scenario;
+use super::scenarios::{Pattern, Scenario};
 use super::{HOLD, capacity};
 
 /// How long those who still wait at the end of a scenario are waited for: until then, callers do not give up.
@@ -16,6 +17,8 @@ pub(crate) const AFTERMATH: Duration = Duration::from_secs(1);
 /// One caller that was answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
+    /// The place among the arrivals: callers of a burst arrive at the same time.
+    pub(crate) caller: usize,
     /// When it arrived and when it was answered, since the beginning.
     pub(crate) due: Duration,
     pub(crate) answered: Duration,
@@ -24,7 +27,7 @@ pub(crate) struct Sample {
     pub(crate) answer: Answer,
 }
 
-/// Poisson arrivals: the same for the same seed, on any machine.
+/// When callers arrive, in order: the same for the same seed, on any machine.
 pub(crate) fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
     let seed = scenario.name.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let mut random = fastrand::Rng::with_seed(seed);
@@ -32,15 +35,28 @@ pub(crate) fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
     let mut begin = 0.0;
     for (lasts, load) in scenario.lasts.iter().zip(scenario.loads()) {
         let end = begin + lasts.as_secs_f64();
-        let mut gap = || -(1.0 - random.f64()).ln() / (load * capacity(HOLD));
-        let mut at = begin + gap();
-        while at < end {
-            arrivals.push(Duration::from_secs_f64(at));
-            at += gap();
+        let rate = load * capacity(HOLD);
+        match scenario.pattern {
+            Pattern::AtRandom => arrivals.extend(at_random(rate, begin, end, &mut random)),
+            Pattern::Together { every } => arrivals.extend(together(rate, every.as_secs_f64(), begin, end)),
         }
         begin = end;
     }
-    arrivals
+    arrivals.into_iter().map(Duration::from_secs_f64).collect()
+}
+
+fn at_random(rate: f64, begin: f64, end: f64, random: &mut fastrand::Rng) -> Vec<f64> {
+    let mut gap = || -(1.0 - random.f64()).ln() / rate;
+    iter::successors(Some(begin + gap()), |at| Some(at + gap())).take_while(|at| *at < end).collect()
+}
+
+/// A burst of a whole number of callers each period. What is left of a caller arrives with a later burst.
+fn together(rate: f64, every: f64, begin: f64, end: f64) -> Vec<f64> {
+    let callers_until = |burst: usize| (burst as f64 * every * rate).round() as usize;
+    let bursts = ((end - begin) / every).round() as usize;
+    let burst =
+        |burst: usize| (callers_until(burst)..callers_until(burst + 1)).map(move |_| begin + burst as f64 * every);
+    (0..bursts).flat_map(burst).collect()
 }
 
 /// All that came of asking `pool`.
@@ -56,7 +72,7 @@ pub(crate) async fn send(pool: Pool, scenario: Scenario, arrivals: Arc<[Duration
     let samples = Arc::new(Mutex::new(Vec::with_capacity(arrivals.len())));
     let mut callers = JoinSet::new();
     let mut lag = Duration::ZERO;
-    for due in arrivals.iter().copied() {
+    for (caller, due) in arrivals.iter().copied().enumerate() {
         if begun.elapsed() < due {
             sleep_until((begun + due).into()).await;
         }
@@ -67,7 +83,7 @@ pub(crate) async fn send(pool: Pool, scenario: Scenario, arrivals: Arc<[Duration
             let asked = begun.elapsed();
             let answer = pool.ask(&sql).await;
             let answered = begun.elapsed();
-            let sample = Sample { due, answered, took: answered - asked, answer };
+            let sample = Sample { caller, due, answered, took: answered - asked, answer };
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
         });
         while callers.try_join_next().is_some() {}
@@ -84,8 +100,12 @@ mod tests {
     use super::super::scenarios::all;
     use super::*;
 
+    fn named(name: &str) -> Scenario {
+        all(true).into_iter().find(|scenario| scenario.is(name)).unwrap()
+    }
+
     fn surge() -> Scenario {
-        all(true).into_iter().find(|scenario| scenario.is("surge-10x")).unwrap()
+        named("surge-10x")
     }
 
     #[test]
@@ -113,8 +133,34 @@ mod tests {
     }
 
     #[test]
+    fn bursts_arrive_together_and_are_as_large_as_the_load_says() {
+        for (name, every, usual, surge) in [("bursty-20ms", 20, 3, 15), ("bursty-100ms", 100, 15, 75)] {
+            let scenario = named(name);
+            let arrivals = arrivals(&scenario, 7);
+            assert!(arrivals.is_sorted());
+            for burst in arrivals.chunk_by(|one, next| one == next) {
+                assert_eq!(burst[0].as_millis() % every, 0, "{name}: {:?}", burst[0]);
+                let is_surge = (scenario.begins()..scenario.ends()).contains(&burst[0]);
+                assert_eq!(burst.len(), if is_surge { surge } else { usual }, "{name}: {:?}", burst[0]);
+            }
+            let bursts = arrivals.chunk_by(|one, next| one == next).count();
+            assert_eq!(bursts as u128, scenario.length().as_millis() / every, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_burst_of_half_a_caller_loses_nobody() {
+        let scenario = named("bursty-50ms");
+        let during = arrivals(&scenario, 7);
+        let during: Vec<_> = during.iter().filter(|at| (scenario.begins()..scenario.ends()).contains(at)).collect();
+        let sizes: Vec<usize> = during.chunk_by(|one, next| one == next).map(<[_]>::len).collect();
+        assert!(sizes.iter().all(|size| (37..=38).contains(size)), "{sizes:?}");
+        assert_eq!(sizes.iter().sum::<usize>(), 2_250, "37.5 each");
+    }
+
+    #[test]
     fn nobody_arrives_while_the_load_is_none() {
-        let stale = all(true).into_iter().find(|scenario| scenario.is("stale")).unwrap();
+        let stale = named("stale");
         let arrivals = arrivals(&stale, 7);
         assert!(!arrivals.iter().any(|at| (stale.begins()..stale.ends()).contains(at)));
         assert!(arrivals.iter().any(|at| *at > stale.ends()));

@@ -38,6 +38,8 @@ pub(crate) struct Figures {
     pub(crate) watched: Duration,
     /// Errors, not refusals, of callers who came when the server accepted again.
     pub(crate) failed_after: usize,
+    /// Callers who had no answer in time, of those who came when the incident had been over for as long as the deadline.
+    pub(crate) unserved_after: usize,
     /// Connections made from the beginning on, but for the first ones; and how many that were in each second of the incident.
     pub(crate) made: i64,
     pub(crate) made_per_second: f64,
@@ -105,6 +107,7 @@ impl Figures {
             recovered: recovered(trace),
             watched: end.saturating_sub(trace.back + FOR),
             failed_after: trace.samples.iter().filter(|s| s.due >= trace.back && s.answer == Answer::Failed).count(),
+            unserved_after: unserved_after(trace),
             made: trace.made,
             made_per_second: trace.made as f64 / trace.scenario.lasts[1].as_secs_f64(),
             warned: trace.warning.as_ref().map(|(at, _)| at.saturating_sub(trace.struck)),
@@ -133,18 +136,27 @@ fn goodput(trace: &Trace) -> Option<f64> {
     Some(good.count() as f64 / possible)
 }
 
+fn unserved_after(trace: &Trace) -> usize {
+    let came = |due: Duration| due >= trace.back + DEADLINE;
+    let all = trace.arrivals.iter().filter(|due| came(**due)).count();
+    all - trace.samples.iter().filter(|sample| came(sample.due) && sample.is_in_time()).count()
+}
+
 /// By those who came when the incident was over: the first who was served in time, and after whom nearly all were.
 fn recovered(trace: &Trace) -> Option<Duration> {
-    let answers: HashMap<Duration, &Sample> = trace.samples.iter().map(|sample| (sample.due, sample)).collect();
-    let callers: Vec<_> = trace.arrivals.iter().filter(|due| **due >= trace.back).collect();
-    let is_good = |due: &Duration| answers.get(due).is_some_and(|sample| sample.is_in_time());
+    let answers: HashMap<usize, &Sample> = trace.samples.iter().map(|sample| (sample.caller, sample)).collect();
+    let came_after = trace.arrivals.iter().copied().enumerate().filter(|(_, due)| *due >= trace.back);
+    let callers: Vec<(usize, Duration)> = came_after.collect();
+    let is_good = |caller: usize| answers.get(&caller).is_some_and(|sample| sample.is_in_time());
     let last = trace.scenario.length().checked_sub(FOR)?;
-    let first = callers.iter().enumerate().take_while(|(_, due)| ***due <= last).find(|(index, due)| {
-        let next = callers[*index..].iter().take_while(|other| ***other < ***due + FOR);
-        let (good, all) = next.fold((0.0, 0.0), |(good, all), due| (good + f64::from(is_good(due)), all + 1.0));
-        is_good(due) && good >= GOES_ON * all
+    let until_last = callers.iter().enumerate().take_while(|(_, (_, due))| *due <= last);
+    let first = until_last.map(|(index, (caller, due))| (index, *caller, *due)).find(|(index, caller, due)| {
+        let next = callers[*index..].iter().take_while(|(_, other)| *other < *due + FOR);
+        let (good, all) =
+            next.fold((0.0, 0.0), |(good, all), (caller, _)| (good + f64::from(is_good(*caller)), all + 1.0));
+        is_good(*caller) && good >= GOES_ON * all
     });
-    first.and_then(|(_, due)| answers.get(*due)).map(|sample| sample.answered - trace.back)
+    first.and_then(|(_, caller, _)| answers.get(&caller)).map(|sample| sample.answered - trace.back)
 }
 
 #[cfg(test)]
@@ -162,13 +174,13 @@ pub(crate) mod tests {
     pub(crate) fn trace(name: &str, answer: impl Fn(u64) -> Option<(u64, Answer)>) -> Trace {
         let scenario = all(true).into_iter().find(|scenario| scenario.is(name)).unwrap();
         let arrivals: Vec<_> = (0..scenario.length().as_millis() as u64).step_by(10).collect();
-        let sample = |due: &u64| {
+        let sample = |(caller, due): (usize, &u64)| {
             let (took, answer) = answer(*due)?;
-            Some(Sample { due: ms(*due), answered: ms(due + took), took: ms(took), answer })
+            Some(Sample { caller, due: ms(*due), answered: ms(due + took), took: ms(took), answer })
         };
         Trace {
             peer: Peer::Failfast,
-            samples: arrivals.iter().filter_map(sample).collect(),
+            samples: arrivals.iter().enumerate().filter_map(sample).collect(),
             arrivals: arrivals.into_iter().map(ms).collect(),
             struck: scenario.begins(),
             back: scenario.ends(),
@@ -232,6 +244,28 @@ pub(crate) mod tests {
             None,
             "too late to be sure"
         );
+    }
+
+    #[test]
+    fn callers_who_arrive_together_are_told_apart() {
+        let mut trace =
+            trace("surge-3x", |due| Some((40, if due % 100 > 0 { Answer::Served } else { Answer::Refused })));
+        let together = |at: Duration| ms(at.as_millis() as u64 / 100 * 100);
+        trace.arrivals = trace.arrivals.iter().map(|due| together(*due)).collect();
+        for sample in &mut trace.samples {
+            sample.due = together(sample.due);
+        }
+        assert_eq!(Figures::of(&trace).recovered, None, "one of each ten is refused");
+    }
+
+    #[test]
+    fn who_is_refused_long_after_the_end_is_counted() {
+        let unserved =
+            |answer: fn(u64) -> Option<(u64, Answer)>| Figures::of(&trace("surge-3x", answer)).unserved_after;
+        assert_eq!(unserved(|due| (due < 5_500).then_some((1, Answer::Refused)).or(Some((40, Answer::Served)))), 0);
+        assert_eq!(unserved(|due| Some((1, if due == 6_000 { Answer::RefusedAtEntry } else { Answer::Served }))), 1);
+        assert_eq!(unserved(|due| (due != 6_000).then_some((40, Answer::Served))), 1, "no answer at all");
+        assert_eq!(unserved(|due| Some((if due == 6_000 { 501 } else { 40 }, Answer::Served))), 1, "too late");
     }
 
     #[test]

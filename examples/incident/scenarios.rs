@@ -6,6 +6,8 @@ use super::{DEADLINE, HOLD};
 
 /// The load of a calm, as a share of the capacity.
 const USUAL: f64 = 0.7;
+/// The same where callers arrive together.
+const USUAL_TOGETHER: f64 = 0.6;
 
 /// One incident.
 #[derive(Debug, Clone)]
@@ -15,11 +17,23 @@ pub(crate) struct Scenario {
     pub(crate) story: &'static str,
     /// The calm before, the incident, the calm after.
     pub(crate) lasts: [Duration; 3],
+    /// Before and after the incident: what is asked for, as a share of the usual capacity.
+    pub(crate) usual_load: f64,
     /// During the incident: what is asked for, as a share of the usual capacity.
     pub(crate) load: f64,
+    pub(crate) pattern: Pattern,
     /// During the incident: how long a query holds its connection.
     pub(crate) hold: Duration,
     pub(crate) fault: Fault,
+}
+
+/// How callers are spread over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    /// Alone and by chance: a Poisson process.
+    AtRandom,
+    /// All callers of a period at its beginning.
+    Together { every: Duration },
 }
 
 /// What is done to the server during the incident.
@@ -47,16 +61,27 @@ pub(crate) fn all(is_quick: bool) -> Vec<Scenario> {
         name: "calm",
         story: "",
         lasts: lasts([1.0, 4.0, 2.0], [1.5, 7.0, 4.0]),
+        usual_load: USUAL,
         load: USUAL,
+        pattern: Pattern::AtRandom,
         hold: HOLD,
         fault: Fault::None,
     };
     let surge = |name, story, load| Scenario { name, story, load, ..calm.clone() };
+    let bursty = |name, story, every_ms| Scenario {
+        lasts: lasts([1.0, 3.0, 1.5], [2.0, 7.0, 4.0]),
+        usual_load: USUAL_TOGETHER,
+        pattern: Pattern::Together { every: Duration::from_millis(every_ms) },
+        ..surge(name, story, 3.0)
+    };
     vec![
         surge("surge-2x", "twice of what the pool can do is asked of it", 2.0),
         surge("surge-3x", "a campaign nobody was told of: three times of what the pool can do", 3.0),
         surge("surge-5x", "five times of what the pool can do", 5.0),
         surge("surge-10x", "ten times of what the pool can do", 10.0),
+        bursty("bursty-20ms", "callers arrive together every 20 ms: three times of what the pool can do, then 0.6", 20),
+        bursty("bursty-50ms", "the same every 50 ms", 50),
+        bursty("bursty-100ms", "the same every 100 ms", 100),
         Scenario {
             name: "slow",
             story: "a deploy makes the query nine times slower, at the usual load",
@@ -114,7 +139,7 @@ impl Scenario {
 
     /// The load in each part, as a share of the usual capacity.
     pub(crate) fn loads(&self) -> [f64; 3] {
-        [USUAL, self.load, USUAL]
+        [self.usual_load, self.load, self.usual_load]
     }
 
     /// How long a query that is asked at this time holds its connection.
@@ -122,7 +147,7 @@ impl Scenario {
         if (self.begins()..self.ends()).contains(&asked) { self.hold } else { HOLD }
     }
 
-    /// Whether `wanted` is its name or the first word of it: `surge` is all four.
+    /// Whether `wanted` is its name or the first word of it: `surge` is all four surges.
     pub(crate) fn is(&self, wanted: &str) -> bool {
         self.name == wanted || self.name.split('-').next() == Some(wanted)
     }
@@ -138,13 +163,15 @@ mod tests {
         assert_eq!(called("surge"), 4);
         assert_eq!(called("surge-3x"), 1);
         assert_eq!(called("surge-3"), 0);
+        assert_eq!(called("bursty"), 3);
+        assert_eq!(called("bursty-50ms"), 1);
         assert_eq!(called("storm"), 1);
     }
 
     #[test]
     fn quick_leaves_time_to_start() {
         let length: Duration = all(true).iter().map(Scenario::length).sum();
-        assert!(length < Duration::from_secs(70), "{length:?}");
+        assert!(length < Duration::from_secs(85), "{length:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::measure::{Figures, Spread};
 
-const HEADS: [&str; 11] = [
+const HEADS: [&str; 12] = [
     "goodput",
     "late",
     "refused",
@@ -13,6 +13,7 @@ const HEADS: [&str; 11] = [
     "served in",
     "refused in",
     "back in",
+    "after",
     "made",
     "warned",
     "1st error",
@@ -23,6 +24,7 @@ pub(crate) const LEGEND: &str = "\
 goodput: served in time, as a share of what is possible. waiting: without an answer when it was over.
 served in, refused in: the median, and what 99 of 100 do not exceed. made: connections made after the start.
 back in: from the end of the incident until 95% are served in time, for a second.
+after: callers without an answer in time who came later after the end of the incident than their deadline is long.
 warned, 1st error: from its beginning to the pool's first warning, and to the first refusal or error.
 ok, SHORT: what is promised of failfast, and whether this run kept it; on a busy machine it may not.";
 
@@ -56,6 +58,7 @@ fn row(figures: &Figures) -> Vec<String> {
         spread(figures.served_in),
         spread(figures.refused_in),
         figures.recovered.map_or_else(not_yet, short),
+        figures.unserved_after.to_string(),
         figures.made.to_string(),
         or_dash(figures.warned.map(short)),
         or_dash(figures.first_error.map(short)),
