@@ -1,8 +1,8 @@
-//! Three times as much as the server can do is asked of it, in bursts, and then less than it can do: how much is served in time, how fast, how
-//! fast the others are refused, and whether anybody is refused afterwards.
+//! Three times as much as the server can do is asked of it, in bursts, and then less than it can do: how much is
+//! served in time, how fast, how fast the others are refused, and whether anybody is refused afterwards.
 //!
-//! Three pools get the same arrivals in turns of some seconds, in rotating order, so that a noisy machine slows all of them. Only one
-//! pool is under load at a time, because they share the server's processors.
+//! Three pools get the same arrivals in turns of some seconds, in rotating order, so that a noisy machine slows all of
+//! them. Only one pool is under load at a time, because they share the server's processors.
 
 mod arrivals;
 pub(super) mod burner;
@@ -29,12 +29,13 @@ const SURGE: f64 = 3.0;
 const CALM: f64 = 0.6;
 
 /// A turn: the surge, of which this much is counted ...
-const SURGE_LASTS: Duration = Duration::from_millis(2_250);
-const COUNTED: Range<Duration> = Duration::from_millis(1_000)..Duration::from_millis(2_000);
+const SURGE_LASTS: Duration = Duration::from_millis(3_250);
+const COUNTED: Range<Duration> = Duration::from_millis(1_000)..Duration::from_millis(3_000);
 /// ... and the calm, of which those are counted who arrive when everybody from the surge has had an answer.
 const CALM_LASTS: Duration = Duration::from_millis(1_000);
+const QUARTER: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_millis(100);
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 
 struct Scenario {
     name: &'static str,
@@ -56,7 +57,8 @@ fn scenarios() -> [Scenario; 7] {
         scenario("bursts-20ms", together(20)),
         scenario("bursts-50ms", together(50)),
         scenario("bursts-100ms", together(100)),
-        // As far apart as the deadline is long. Every pool that serves as many has the same queue, and the same median answer.
+        // As far apart as the deadline is long: every pool that serves as many has the same queue, and the same
+        // median answer.
         Scenario { answer: 1.1, ..scenario("bursts-250ms", together(250)) },
         scenario("bursts-on-off", on_off),
         pressed("pressure-at-random", Pattern::AtRandom),
@@ -92,6 +94,7 @@ impl Scenario {
         let name = self.name;
         for (kind, turns) in Kind::ALL.iter().zip(turns) {
             println!("# {name}: {}: {}", kind.name(), run.line(turns));
+            println!("# {name}: {}: median answers, ms, each quarter of a second: {}", kind.name(), over_time(turns));
         }
         let [ours, tuned, fifo] = turns;
         let answer = |turns: &[Tally]| percentile(&all(turns, |turn| &turn.served), 50);
@@ -169,7 +172,8 @@ impl Run {
         let share = |turn: &Tally| format!("{:.0}", 100.0 * turn.served.len() as f64 / possible);
         let served = all(turns, |turn| &turn.served);
         format!(
-            "served {}% of capacity, half within {:.0} ms, 99% within {:.0} ms; {} refused at entry, {} too late; then {} of {} refused; callers sent up to {:.0?} late",
+            "served {}% of capacity, half within {:.0} ms, 99% within {:.0} ms; {} refused at entry, {} too late; \
+             then {} of {} refused; callers sent up to {:.0?} late",
             turns.iter().map(share).collect::<Vec<_>>().join(", "),
             percentile(&served, 50),
             percentile(&served, 99),
@@ -196,6 +200,8 @@ struct Call {
 struct Tally {
     /// Calls whose work began while the surge was counted, and how long each took.
     served: Vec<Duration>,
+    /// All calls that were served: when they were answered, and how long each took.
+    answers: Vec<(Duration, Duration)>,
     /// Refusals at entry of callers who came while the surge was counted, and how long each took.
     refused: Vec<Duration>,
     /// Callers who came while the surge was counted and had an error after a wait.
@@ -209,6 +215,9 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, call: &Call, service: Duration) {
+        if call.answer == Answer::Served {
+            self.answers.push((call.answered, call.after));
+        }
         let came_in_surge = COUNTED.contains(&call.due);
         match call.answer {
             Answer::Served if COUNTED.contains(&call.answered.saturating_sub(service)) => self.served.push(call.after),
@@ -231,20 +240,32 @@ fn sum(turns: &[Tally], count: fn(&Tally) -> usize) -> usize {
     turns.iter().map(count).sum()
 }
 
-/// The median, over the rounds, of what one pool served as a share of what the other served: a round in which the machine did something else does
-/// not decide.
+/// Beginning with the surge. The first quarters of the calm show how long a pool needs to get over the surge.
+fn over_time(turns: &[Tally]) -> String {
+    let median = |from: u32| {
+        let quarter = QUARTER * from..QUARTER * (from + 1);
+        let answers = turns.iter().flat_map(|turn| &turn.answers).filter(|(answered, _)| quarter.contains(answered));
+        format!("{:.0}", percentile(&answers.map(|(_, after)| *after).collect::<Vec<_>>(), 50))
+    };
+    let quarters = (SURGE_LASTS + CALM_LASTS).div_duration_f64(QUARTER) as u32;
+    (0..quarters).map(median).collect::<Vec<_>>().join(" ")
+}
+
+/// The median, over the rounds, of what one pool served as a share of what the other served: a round in which the
+/// machine did something else does not decide.
 fn goodput(one: &[Tally], other: &[Tally]) -> f64 {
     let share = |(one, other): (&Tally, &Tally)| one.served.len() as f64 / other.served.len() as f64;
     let mut shares: Vec<f64> = one.iter().zip(other).map(share).collect();
     shares.sort_by(f64::total_cmp);
-    shares[shares.len() / 2]
+    shares[(shares.len() - 1) / 2].midpoint(shares[shares.len() / 2])
 }
 
 fn refused_after(turns: &[Tally]) -> f64 {
     100.0 * sum(turns, |turn| turn.refused_after) as f64 / sum(turns, |turn| turn.after) as f64
 }
 
-/// In milliseconds, what so many percent of these times do not exceed. Of none, it is not a number, which is short of any limit.
+/// In milliseconds, what so many percent of these times do not exceed. Of none, it is not a number, which is short of
+/// any limit.
 fn percentile(times: &[Duration], percent: usize) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort();

@@ -72,7 +72,8 @@ fn refusals_at_entry(figures: &Figures) -> Check {
     Check::at_most("p99 of refusals at entry in ms", p99, 1.0)
 }
 
-/// How deep a queue must be depends on the bursts. So failfast is judged beside a plain queue: tuned deadpool's, if it took part.
+/// How deep a queue must be depends on the bursts. So failfast is judged beside a plain queue: tuned deadpool's, if it
+/// took part.
 fn bursty(figures: &Figures, all: &[Figures]) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Some(tuned) = all.iter().find(|figures| figures.peer == Peer::DeadpoolTuned) {

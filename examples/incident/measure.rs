@@ -38,7 +38,8 @@ pub(crate) struct Figures {
     pub(crate) watched: Duration,
     /// Errors, not refusals, of callers who came when the server accepted again.
     pub(crate) failed_after: usize,
-    /// Callers who had no answer in time, of those who came when the incident had been over for as long as the deadline.
+    /// Callers who had no answer in time, of those who came when the incident had been over for as long as the
+    /// deadline.
     pub(crate) unserved_after: usize,
     /// Connections made from the beginning on, but for the first ones; and how many that were in each second of the incident.
     pub(crate) made: i64,

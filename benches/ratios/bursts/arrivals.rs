@@ -11,8 +11,8 @@ pub(super) enum Pattern {
     AtRandom,
     /// All callers of a period at its beginning.
     Together { every: Duration },
-    /// From sources that are on and off by turns, each time for an exponentially distributed while, and send evenly while
-    /// they are on.
+    /// From sources that are on and off by turns, each time for an exponentially distributed while, and that send evenly
+    /// while they are on.
     OnOff { sources: u32, on: Duration, off: Duration },
 }
 

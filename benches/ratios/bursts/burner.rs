@@ -1,7 +1,9 @@
-//! A second process that keeps every processor busy, so that the pools are measured beside a neighbour that competes for them.
+//! A second process that keeps every processor busy, so that the pools are measured beside a neighbour that competes
+//! for the processors.
 //!
 //! It is this program, started with a hidden argument. Its main thread reads from a pipe whose other end only the parent
-//! holds. However the parent ends, the kernel closes that end, the read returns, and the process ends with all its threads.
+//! holds. However the parent ends, the kernel closes that end and the read returns; then the process ends with all its
+//! threads.
 
 use std::hint::spin_loop;
 use std::io::{self, Read};
