@@ -27,7 +27,7 @@ const WEIGHT: f64 = 1.0 / 16.0;
 /// Averages leak in steps of this part of the wait budget: seldom enough to cost nothing.
 const STEP: f64 = 1.0 / 32.0;
 /// Leases that end within this part of a typical one end together.
-const APART: u32 = 4;
+const APART: f64 = 4.0;
 /// A prediction may be wrong by so many standard deviations.
 const DEVIATIONS: f64 = 2.0;
 const SHORTEST_BUDGET: f64 = 0.001;
@@ -97,9 +97,10 @@ struct Leases {
     seen: usize,
     /// When the last of them ended.
     last: Instant,
-    median: u32,
-    /// All but the longest are no longer than this.
-    long: u32,
+    /// A lease that ends within so many seconds after it ended together with it.
+    apart: f64,
+    /// The median, and what all but the longest do not exceed; `None` until somebody asks.
+    quantiles: Option<(u32, u32)>,
 }
 
 impl Forecast {
@@ -115,7 +116,7 @@ impl Forecast {
             working: 0,
             progress: now,
             busy_since: now,
-            leases: Leases { ring: [0; LEASES], seen: 0, last: now, median: 0, long: 0 },
+            leases: Leases { ring: [0; LEASES], seen: 0, last: now, apart: 0.0, quantiles: None },
         }
     }
 
@@ -130,10 +131,11 @@ impl Forecast {
 
     /// A lease of this length has ended. Reported before [`on_working`](Self::on_working).
     pub(crate) fn on_release(&mut self, now: Instant, lease: Duration) {
-        self.leases.push(now, lease);
+        let seconds = lease.as_secs_f64();
+        self.leases.push(now, seconds);
         if self.working > 0 {
-            self.short.on_lease(lease.as_secs_f64());
-            self.long.on_lease(lease.as_secs_f64());
+            self.short.on_lease(seconds);
+            self.long.on_lease(seconds);
         }
         self.on_end(now);
     }
@@ -170,14 +172,13 @@ impl Forecast {
         self.wait_budget = self.wait_budget.max(SHORTEST_BUDGET);
     }
 
-    /// How long a caller behind `ahead` others would wait, with so many connections at work. `None` as long as nobody knows.
+    /// How long a caller behind `ahead` others would wait, with so long a [`gap`](Self::gap).
     /// In seconds, so that callers who contend for the lock do not wait for conversions.
-    pub(crate) fn wait(&mut self, now: Instant, ahead: usize, connections: usize) -> Option<f64> {
-        let gap = self.gap(now, connections)?;
+    pub(crate) fn wait(&self, now: Instant, ahead: usize, gap: f64) -> f64 {
         let since = now.saturating_duration_since(self.progress).as_secs_f64();
         let wait = gap * (ahead + 1) as f64 - since.min(gap);
         let is_stalled = since > (gap * STALLED).max(self.wait_budget * STALLED_BUDGETS);
-        Some(if is_stalled { wait.max(since) } else { wait })
+        if is_stalled { wait.max(since) } else { wait }
     }
 
     /// The mean time from one release to the next, in seconds. `None` as long as nobody knows.
@@ -204,14 +205,16 @@ impl Forecast {
 
     /// How long the next lease is likely to last: the median of the last few. In a small pool, the shorter of the last two if that is longer: a slowdown
     /// shows there first. In a large one, two long leases in a row are chance.
-    pub(crate) fn typical_lease(&self) -> Option<Duration> {
+    pub(crate) fn typical_lease(&mut self) -> Option<Duration> {
         let both = if self.working < LEASES { self.leases.both_of_the_last() } else { 0 };
-        self.leases.known(self.leases.median.max(both))
+        let (median, _) = self.leases.quantiles();
+        self.leases.known(median.max(both))
     }
 
     /// How long nearly any lease lasts.
-    pub(crate) fn long_lease(&self) -> Option<Duration> {
-        self.typical_lease().max(self.leases.known(self.leases.long))
+    pub(crate) fn long_lease(&mut self) -> Option<Duration> {
+        let (_, long) = self.leases.quantiles();
+        self.typical_lease().max(self.leases.known(long))
     }
 
     fn count(&mut self, now: Instant) {
@@ -244,18 +247,32 @@ fn smaller(one: (f64, f64), other: (f64, f64)) -> (f64, f64) {
 
 impl Leases {
     /// Leases that end together were long for one reason, such as a stall of the whole process. They count as one.
-    fn push(&mut self, now: Instant, lease: Duration) {
-        let apart = now.saturating_duration_since(self.last).as_micros();
-        if self.seen >= LEASES && apart < u128::from(self.median / APART) {
+    fn push(&mut self, now: Instant, seconds: f64) {
+        // Too long a lease saturates.
+        let micros = (seconds * 1e6).round() as u32;
+        if now.saturating_duration_since(self.last).as_secs_f64() < self.apart {
             return;
         }
         self.last = now;
-        self.ring[self.seen % LEASES] = u32::try_from(lease.as_micros()).unwrap_or(u32::MAX);
+        self.ring[self.seen % LEASES] = micros;
         self.seen += 1;
+        self.quantiles = None;
+    }
+
+    fn quantiles(&mut self) -> (u32, u32) {
+        if let Some(known) = self.quantiles {
+            return known;
+        }
         let mut sorted = self.ring;
         let sorted = &mut sorted[..self.seen.min(LEASES)];
         sorted.sort_unstable();
-        (self.median, self.long) = (sorted[sorted.len() / 2], sorted[sorted.len().saturating_sub(2)]);
+        let at = |place: usize| sorted.get(place).copied().unwrap_or_default();
+        let (median, long) = (at(sorted.len() / 2), at(sorted.len().saturating_sub(2)));
+        if self.seen >= LEASES {
+            self.apart = f64::from(median) / 1e6 / APART;
+        }
+        self.quantiles = Some((median, long));
+        (median, long)
     }
 
     fn both_of_the_last(&self) -> u32 {

@@ -46,6 +46,9 @@ pub(crate) struct ShadowQueues {
     more: [f32; QUEUES],
     /// Calls that the plain queue has served and this one has not, leaking.
     lost: [f32; QUEUES],
+    /// How many may wait in each, with so many connections.
+    depths: [f32; QUEUES],
+    connections: usize,
     /// Whether any of them differs from the pool's own queue.
     differ: bool,
     /// Calls that the plain queue has served, leaking; and those since the last choice.
@@ -70,6 +73,8 @@ pub(crate) struct Arrival {
     /// Behind how many others the caller could be served in time.
     pub(crate) fits_behind: f64,
     pub(crate) is_admitted: bool,
+    /// Whether the pool is overloaded.
+    pub(crate) is_overloaded: bool,
     pub(crate) connections: usize,
     /// The wait budget of callers, on average, in seconds.
     pub(crate) wait_budget: f64,
@@ -80,6 +85,8 @@ impl ShadowQueues {
         Self {
             more: [0.0; QUEUES],
             lost: [0.0; QUEUES],
+            depths: [1.0; QUEUES],
+            connections: 0,
             differ: false,
             served: 0.0,
             served_lately: 0.0,
@@ -100,33 +107,45 @@ impl ShadowQueues {
         })
     }
 
+    /// Whether none differs from the pool's own queue.
+    pub(crate) fn are_alike(&self) -> bool {
+        !self.differ
+    }
+
     /// How many may wait in an overload. `gap`: the mean time from one release to the next, in seconds. `None` if depth is no reason to refuse.
     pub(crate) fn depth(&mut self, now: Instant, wait_budget: f64, gap: f64, connections: usize) -> Option<usize> {
         if now.saturating_duration_since(self.chosen).as_secs_f64() > STEP * wait_budget {
             (self.chosen, self.gap) = (now, gap);
             self.choose(wait_budget / gap, connections as f32);
         }
-        (self.best < PLAIN).then(|| depth(self.best, connections as f32) as usize)
+        (self.best < PLAIN).then(|| ((DEPTHS[self.best] * connections as f32) as usize).max(1))
     }
 
     pub(crate) fn on_arrival(&mut self, now: Instant, arrival: Arrival) {
-        let Arrival { waiting, fits_behind, is_admitted, connections, wait_budget } = arrival;
-        let is_overloaded = self.is_overloaded(now, wait_budget);
+        let Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget } = arrival;
         if is_admitted && !self.differ && !is_overloaded && waiting as f64 <= fits_behind {
             return;
         }
+        if self.connections != connections {
+            self.connections = connections;
+            self.depths = DEPTHS.map(|depth| (depth * connections as f32).floor().max(1.0));
+        }
+        // Nothing is idle.
+        (self.idle, self.counted) = (0, now);
         let (waiting, fits_behind) = (waiting as f32, fits_behind as f32);
         if waiting + self.more[PLAIN] > fits_behind {
             self.on_turned_away(now, wait_budget);
         }
-        self.differ = false;
-        for (queue, more) in self.more.iter_mut().enumerate() {
-            let depth = if is_overloaded { depth(queue, connections as f32) } else { f32::INFINITY };
+        let admitted = f32::from(is_admitted);
+        let mut differ = 0.0;
+        for (more, depth) in self.more.iter_mut().zip(self.depths) {
             let level = waiting + *more;
-            let joins = level <= fits_behind && level < depth;
-            *more += f32::from(joins) - f32::from(is_admitted);
-            self.differ |= *more != 0.0;
+            let depth = if is_overloaded { depth } else { f32::INFINITY };
+            let joins = (level <= fits_behind) & (level < depth);
+            *more += if joins { 1.0 } else { 0.0 } - admitted;
+            differ += more.abs();
         }
+        self.differ = differ > 0.0;
     }
 
     /// A caller was turned away by a plain queue, or would have been: it left at its deadline, or its turn came too late.
@@ -140,7 +159,8 @@ impl ShadowQueues {
     /// A connection was given back, or made, while so many waited.
     pub(crate) fn on_served(&mut self, waiting: usize, connections: usize) {
         self.served_lately += 1.0;
-        if !self.differ {
+        // The shallowest has the fewest callers. As long as it has one, all use the connection.
+        if !self.differ || waiting as f32 + self.more[0] >= 0.0 {
             return;
         }
         // The connection that was given back may be one of those that are idle there.
@@ -155,9 +175,12 @@ impl ShadowQueues {
 
     /// From now on so many connections are idle. `lease`: how long a lease lasts, in seconds.
     pub(crate) fn on_idle(&mut self, now: Instant, idle: usize, lease: impl FnOnce() -> Option<f64>) {
+        if !self.differ {
+            return;
+        }
         let since = std::mem::replace(&mut self.counted, now);
         let idle = std::mem::replace(&mut self.idle, idle) as f32;
-        if !self.differ || idle == 0.0 {
+        if idle == 0.0 {
             return;
         }
         let leases = lease().map_or(1.0, |lease| now.saturating_duration_since(since).as_secs_f64() / lease) as f32;
@@ -190,11 +213,6 @@ impl ShadowQueues {
         let tolerated = (self.served * TOLERATED).max(CHANCE).max(connections);
         self.best = self.lost.iter().position(|lost| *lost <= tolerated).unwrap_or(PLAIN);
     }
-}
-
-/// How many may wait in this shadow queue.
-fn depth(queue: usize, connections: f32) -> f32 {
-    (DEPTHS[queue] * connections).floor().max(1.0)
 }
 
 #[cfg(test)]

@@ -39,7 +39,9 @@ impl Pool {
             }
             let is_admitted =
                 self.waiting < self.depth().unwrap_or(usize::MAX).min(self.limit) && self.waiting as f64 <= FITS;
+            let is_overloaded = self.shadows.is_overloaded(self.now, BUDGET);
             let arrival = Arrival {
+                is_overloaded,
                 waiting: self.waiting,
                 fits_behind: FITS,
                 is_admitted,

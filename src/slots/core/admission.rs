@@ -39,12 +39,19 @@ impl<C, W> Core<C, W> {
 
         let wait_budget = self.forecast.wait_budget();
         let is_overloaded = self.shadows.is_overloaded(now, wait_budget);
-        let prediction = self.predict(now, patience, gap, is_overloaded);
-        let depth = self.shadows.depth(now, wait_budget, gap, connections).filter(|_| is_overloaded);
+        let work = || if is_overloaded { self.forecast.long_lease() } else { self.forecast.typical_lease() };
+        let budget = patience.wait_budget(now, work).as_secs_f64();
+        let wait = self.expected_wait(now, gap);
+        if waiting < longest && wait <= budget && !is_overloaded && self.shadows.are_alike() {
+            return Ok(());
+        }
+        let prediction = self.predict(now, gap, wait, budget, is_overloaded);
+        let depth = if is_overloaded { self.shadows.depth(now, wait_budget, gap, connections) } else { None };
         let most = depth.map_or(longest, |depth| depth.min(longest));
         let is_admitted = waiting < most && prediction.is_in_time;
         let fits_behind = prediction.fits_behind.min(longest as f64 - 1.0);
-        self.shadows.on_arrival(now, Arrival { waiting, fits_behind, is_admitted, connections, wait_budget });
+        self.shadows
+            .on_arrival(now, Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget });
         if is_admitted {
             return Ok(());
         }
@@ -59,12 +66,10 @@ impl<C, W> Core<C, W> {
         })
     }
 
-    fn predict(&mut self, now: Instant, patience: &Patience, gap: f64, is_overloaded: bool) -> Prediction {
+    /// The newcomer would wait for `wait` seconds, and can for `budget`.
+    fn predict(&self, now: Instant, gap: f64, wait: f64, budget: f64, is_overloaded: bool) -> Prediction {
         let (waiting, connections) = (self.queue.len(), self.connections());
-        let work = || if is_overloaded { self.forecast.long_lease() } else { self.forecast.typical_lease() };
-        let budget = patience.wait_budget(now, work).as_secs_f64();
         let error = if is_overloaded { 0.0 } else { gap * self.forecast.error(budget / gap, connections) };
-        let wait = self.expected_wait(now).unwrap_or_default();
         let is_in_time = wait - error <= budget
             || self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget;
         let too_long = (wait - budget).max(0.0);
@@ -83,24 +88,25 @@ impl<C, W> Core<C, W> {
     pub(super) fn retry_after(&mut self, now: Instant, served: usize, too_long: Duration) -> Duration {
         let connections = self.in_use;
         let seconds = Duration::from_secs_f64;
-        let (wait, gap) = (self.forecast.wait(now, served, connections), self.forecast.gap(now, connections));
-        let Some((wait, gap)) = wait.zip(gap) else { return seconds(self.forecast.wait_budget()) };
+        let Some(gap) = self.forecast.gap(now, connections) else { return seconds(self.forecast.wait_budget()) };
+        let wait = self.forecast.wait(now, served, gap);
         self.appointments.make(now, seconds(wait).max(too_long + seconds(gap)), seconds(gap))
     }
 
     /// How long a newcomer would wait, in seconds. `None` as long as nobody knows.
-    pub(super) fn expected_wait(&mut self, now: Instant) -> Option<f64> {
-        let (waiting, connections) = (self.queue.len(), self.connections());
-        if self.is_growing() {
-            self.forecast.gap(now, connections).map(|gap| gap * (waiting + 1) as f64)
-        } else {
-            self.forecast.wait(now, waiting, connections)
-        }
+    pub(super) fn predicted_seconds(&mut self, now: Instant) -> Option<f64> {
+        let gap = self.forecast.gap(now, self.connections())?;
+        Some(self.expected_wait(now, gap))
+    }
+
+    fn expected_wait(&self, now: Instant, gap: f64) -> f64 {
+        let waiting = self.queue.len();
+        if self.is_growing() { gap * (waiting + 1) as f64 } else { self.forecast.wait(now, waiting, gap) }
     }
 
     /// How much time a caller must have left when its turn comes. While as many others as there are connections have time for nearly any lease, that
     /// much; else the time of a usual lease.
-    pub(super) fn lease_to_fit(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn lease_to_fit(&mut self, now: Instant) -> Option<Duration> {
         let long = self.forecast.long_lease()?;
         let others = self.queue.deadline_behind(self.in_use);
         if others.is_some_and(|deadline| deadline.left(now) > long) {
