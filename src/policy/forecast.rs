@@ -17,7 +17,7 @@ const LONG: f64 = 4.0;
 /// When nothing was released for so many times the usual gap, the pool is stalled.
 const STALLED: f64 = 3.0;
 /// And for so many wait budgets: where leases differ much, a long one is no stall.
-const STALLED_BUDGETS: f64 = 2.0;
+const STALLED_BUDGETS: f64 = 1.0;
 /// Leases remembered: few, so that a pool of one connection notices a slowdown within two of them.
 const LEASES: usize = 7;
 /// A lease whose work was cancelled would have lasted longer by about this factor.

@@ -57,12 +57,12 @@ fn a_slowdown_is_believed_when_it_lasts() {
 }
 
 #[test]
-fn a_stall_of_two_wait_budgets_is_expected_to_last_as_long_again() {
+fn a_stall_of_a_wait_budget_is_expected_to_last_as_long_again() {
     let now = Instant::now();
     let mut forecast = Forecast::new(now, 250 * MS);
     let now = work(&mut forecast, now, 1_000, MS, 20);
-    assert_eq!(wait(&mut forecast, now + 500 * MS, 0, 20), Some(0.0), "one is about to be given back");
-    near(wait(&mut forecast, now + 600 * MS, 0, 20), 600 * MS);
+    assert_eq!(wait(&mut forecast, now + 250 * MS, 0, 20), Some(0.0), "one is about to be given back");
+    near(wait(&mut forecast, now + 300 * MS, 0, 20), 300 * MS);
 }
 
 #[test]
