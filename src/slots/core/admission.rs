@@ -70,8 +70,10 @@ impl<C, W> Core<C, W> {
     fn predict(&self, now: Instant, gap: f64, wait: f64, budget: f64, is_overloaded: bool) -> Prediction {
         let (waiting, connections) = (self.queue.len(), self.connections());
         let error = if is_overloaded { 0.0 } else { gap * self.forecast.error(budget / gap, connections) };
+        // In a stall nobody is served, whoever leaves.
+        let is_stalled = wait > gap * (waiting + 1) as f64;
         let is_in_time = wait - error <= budget
-            || self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget;
+            || !is_stalled && self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget;
         let too_long = (wait - budget).max(0.0);
         // A stall says nothing of how many could be served.
         let wait = wait.min(gap * (waiting + 1) as f64);
