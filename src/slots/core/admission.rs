@@ -73,6 +73,7 @@ impl<C, W> Core<C, W> {
         // In a stall nobody is served, whoever leaves.
         let is_stalled = wait > gap * (waiting + 1) as f64;
         let is_in_time = wait - error <= budget
+            || !is_stalled && waiting < connections
             || !is_stalled && self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget;
         let too_long = (wait - budget).max(0.0);
         // A stall says nothing of how many could be served.
