@@ -103,7 +103,7 @@ impl<D: Dial> Slots<D> {
         let deadlines = &mut clocks[index].deadlines;
         let mut late = Vec::new();
         while let Some(id) = deadlines.pop(now, |id| core.deadline_of(id)) {
-            late.extend(core.leave(now, id));
+            late.extend(core.leave(id));
         }
         let next = deadlines.first(|id| core.deadline_of(id));
         let ended = match next {

@@ -249,10 +249,9 @@ impl<C, W> Core<C, W> {
         Ok(Entered::Waits(place))
     }
 
-    /// A waiter gives up. `None` if it has been served, or refused, meanwhile.
-    pub(crate) fn leave(&mut self, now: Instant, id: WaiterId) -> Option<W> {
-        // In a freeze many leave at their deadlines, and that is no overload: only turns that come too late are.
-        let _ = now;
+    /// A waiter gives up. `None` if it has been served, or refused, meanwhile. This is no sign of an overload: while the server is frozen, all
+    /// waiters leave at their deadlines.
+    pub(crate) fn leave(&mut self, id: WaiterId) -> Option<W> {
         self.queue.remove(id)
     }
 

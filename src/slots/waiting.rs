@@ -137,7 +137,7 @@ impl<'a, D: Dial> Waiting<'a, D> {
     fn leave(&mut self) -> Option<Answer<D>> {
         let Stage::Waits(id, mailbox) = mem::replace(&mut self.stage, Stage::Answered) else { return None };
         let mut state = self.slots.lock();
-        if state.core.leave(now(), id).is_some() {
+        if state.core.leave(id).is_some() {
             state.tidy_clocks();
         }
         drop(state);

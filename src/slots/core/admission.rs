@@ -18,6 +18,8 @@ use crate::policy::{Arrival, Patience, Shedding};
 struct Prediction {
     fits_behind: f64,
     is_in_time: bool,
+    /// Nothing is given back, so it says nothing of how much is asked.
+    is_stalled: bool,
     too_long: f64,
 }
 
@@ -50,8 +52,10 @@ impl<C, W> Core<C, W> {
         let most = depth.map_or(longest, |depth| depth.min(longest));
         let is_admitted = waiting < most && prediction.is_in_time;
         let fits_behind = prediction.fits_behind.min(longest as f64 - 1.0);
-        self.shadows
-            .on_arrival(now, Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget });
+        if !prediction.is_stalled {
+            let arrival = Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget };
+            self.shadows.on_arrival(now, arrival);
+        }
         if is_admitted {
             return Ok(());
         }
@@ -69,19 +73,23 @@ impl<C, W> Core<C, W> {
     /// The newcomer would wait for `wait` seconds, and can for `budget`.
     fn predict(&self, now: Instant, gap: f64, wait: f64, budget: f64, is_overloaded: bool) -> Prediction {
         let (waiting, connections) = (self.queue.len(), self.connections());
+        let evenly = gap * (waiting + 1) as f64;
+        // In a stall nobody is served, whoever leaves, and no margin for chance helps.
+        let is_stalled = wait > evenly;
         let error = if is_overloaded { 0.0 } else { gap * self.forecast.error(budget / gap, connections) };
-        // In a stall nobody is served, whoever leaves.
-        let is_stalled = wait > gap * (waiting + 1) as f64;
-        let is_in_time = wait - error <= budget
-            || !is_stalled && waiting < connections
-            || !is_stalled && self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget;
+        let is_in_time = if is_stalled {
+            wait <= budget
+        } else {
+            wait - error <= budget
+                || self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget
+        };
         let too_long = (wait - budget).max(0.0);
         // A stall says nothing of how many could be served.
-        let wait = wait.min(gap * (waiting + 1) as f64);
-        let fits_behind = waiting as f64 + (budget + error - wait) / gap;
+        let fits_behind = waiting as f64 + (budget + error - wait.min(evenly)) / gap;
         Prediction {
             fits_behind: if is_in_time { fits_behind.max(waiting as f64) } else { fits_behind },
             is_in_time,
+            is_stalled,
             too_long,
         }
     }

@@ -34,7 +34,7 @@ fn begin(core: &mut TestCore, now: Instant) -> Vec<u64> {
 fn connect(core: &mut TestCore, now: Instant, conn: u32) {
     let id = wait(core, now, '-');
     let dial = begin(core, now)[0];
-    core.leave(now, id);
+    core.leave(id);
     assert_eq!(core.dialed(now, dial, conn).0.to, Place::Idle);
 }
 
@@ -128,7 +128,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
 fn no_dial_is_begun_for_one_who_left() {
     let (mut core, now) = core();
     let id = wait(&mut core, now, 'a');
-    assert_eq!(core.leave(now, id), Some('a'));
+    assert_eq!(core.leave(id), Some('a'));
     assert!(begin(&mut core, now).is_empty());
 }
 

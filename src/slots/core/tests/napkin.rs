@@ -95,8 +95,8 @@ impl Napkin {
             Step::Enter { patience_ms } => self.enter(Duration::from_millis(*patience_ms)),
             Step::Leave(index) if !self.waiters.is_empty() => {
                 let (name, id, _) = self.waiters.remove(index % self.waiters.len());
-                assert_eq!(self.core.leave(self.now, id), Some(name));
-                assert_eq!(self.core.leave(self.now, id), None);
+                assert_eq!(self.core.leave(id), Some(name));
+                assert_eq!(self.core.leave(id), None);
             }
             Step::Release(index) if !self.in_use.is_empty() => {
                 let held = self.in_use.remove(index % self.in_use.len());

@@ -113,7 +113,7 @@ trait Queueing {
     /// When the caller, which waits, will leave.
     fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos;
     /// Whether it still waited.
-    fn leave(&mut self, now: Nanos, index: usize) -> bool;
+    fn leave(&mut self, index: usize) -> bool;
     /// All connections, before anybody comes.
     fn connect(&mut self, connections: usize);
 }
@@ -227,9 +227,9 @@ impl Queueing for Real {
         now + caller.budget
     }
 
-    fn leave(&mut self, now: Nanos, index: usize) -> bool {
+    fn leave(&mut self, index: usize) -> bool {
         let Some(id) = self.places[index].take() else { return false };
-        self.core.leave(self.at(now), id).is_some()
+        self.core.leave(id).is_some()
     }
 
     fn connect(&mut self, connections: usize) {
@@ -306,7 +306,7 @@ impl Queueing for Plain {
         now + caller.budget.saturating_sub(work) + 1
     }
 
-    fn leave(&mut self, _: Nanos, index: usize) -> bool {
+    fn leave(&mut self, index: usize) -> bool {
         // Waiters are in ascending order.
         let place = self.waiting.binary_search(&index);
         place.is_ok_and(|place| self.waiting.remove(place).is_some())
@@ -392,7 +392,7 @@ impl<'a, Q: Queueing> Simulation<'a, Q> {
                 self.handed(handed);
             }
             Event::Leaves(index) => {
-                if self.pool.leave(self.now, index) {
+                if self.pool.leave(index) {
                     self.outcomes[index] = Some(Outcome::Refused { at: self.now });
                 }
             }

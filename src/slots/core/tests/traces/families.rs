@@ -244,7 +244,7 @@ impl Scene {
     /// Below the capacity throughout.
     fn calm(self, family: &'static str, name: String, lasts: f64) -> Trace {
         let whole = Window { from: 0.0, until: lasts };
-        let goodput = if self.world.connections == 1 { 0.95 } else { ANY.goodput };
+        let goodput = if self.world.connections == 1 { 0.94 } else { ANY.goodput };
         self.end(family, name, whole, Some(whole), Bounds { goodput, ..ANY })
     }
 }
@@ -256,7 +256,7 @@ const LEARNING: Bounds = Bounds { goodput: 0.89, ..ANY };
 /// Bursts as long as the wait budget: whether the last callers of a burst are served in time is decided by less than one lease.
 const EDGE: f64 = 0.04;
 /// One or two connections whose leases differ: the wait of a dozen leases cannot be known any better, and a trace has a few hundred callers.
-const FEW_CONNECTIONS: f64 = 0.05;
+const FEW_CONNECTIONS: f64 = 0.07;
 
 fn fixed_bursts(number: usize) -> Trace {
     let mut scene = Scene::new(FIXED_BURSTS, number);
