@@ -177,8 +177,14 @@ impl Forecast {
     pub(crate) fn wait(&self, now: Instant, ahead: usize, gap: f64) -> f64 {
         let since = now.saturating_duration_since(self.progress).as_secs_f64();
         let wait = gap * (ahead + 1) as f64 - since.min(gap);
-        let is_stalled = since > (gap * STALLED).max(self.wait_budget * STALLED_BUDGETS);
-        if is_stalled { wait.max(since) } else { wait }
+        wait.max(self.stall(now, gap))
+    }
+
+    /// How long nothing has been given back, in seconds, if that is a stall: it is expected to last as long again. Else 0.
+    pub(crate) fn stall(&self, now: Instant, gap: f64) -> f64 {
+        let since = now.saturating_duration_since(self.progress).as_secs_f64();
+        let is_stalled = self.working > 0 && since > (gap * STALLED).max(self.wait_budget * STALLED_BUDGETS);
+        if is_stalled { since } else { 0.0 }
     }
 
     /// The mean time from one release to the next, in seconds. `None` as long as nobody knows.

@@ -112,7 +112,11 @@ impl<C, W> Core<C, W> {
 
     fn expected_wait(&self, now: Instant, gap: f64) -> f64 {
         let waiting = self.queue.len();
-        if self.is_growing() { gap * (waiting + 1) as f64 } else { self.forecast.wait(now, waiting, gap) }
+        if self.is_growing() {
+            (gap * (waiting + 1) as f64).max(self.forecast.stall(now, gap))
+        } else {
+            self.forecast.wait(now, waiting, gap)
+        }
     }
 
     /// How much time a caller must have left when its turn comes. While as many others as there are connections have time for nearly any lease, that
