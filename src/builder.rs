@@ -296,7 +296,8 @@ impl PoolBuilder {
         self
     }
 
-    /// After how long without an answer of the database the pool is no longer [`ready`](Pool::ready). More than 0, at most 24 hours. Default 10 s.
+    /// After how long without an answer of the database the pool is no longer [`ready`](Pool::ready), be it that the database is silent or that callers
+    /// hold all connections and do nothing with them. More than 0, at most 24 hours. Default 10 s.
     pub fn unready_after(mut self, silence: Duration) -> Self {
         self.unready_after = silence;
         self

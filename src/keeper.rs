@@ -56,6 +56,8 @@ pub(crate) struct Keeper {
     pub(crate) reports: Reports,
     /// Somebody has asked whether the pool is ready.
     is_wanted_ready: AtomicBool,
+    /// While all connections were held, the server did not answer a look at it.
+    is_found_silent: Arc<AtomicBool>,
     unready_after: Duration,
 }
 
@@ -71,6 +73,7 @@ impl Keeper {
             server: Server::default(),
             reports,
             is_wanted_ready: AtomicBool::new(false),
+            is_found_silent: Arc::default(),
             unready_after,
         })
     }
@@ -115,8 +118,8 @@ impl Keeper {
                 }
                 self.bell.notify_one();
             }
-            News::WrongHost => {
-                if self.server.is_replaced(Instant::now()) {
+            News::WrongHost { dialed_as } => {
+                if self.server.refuses_writes(Instant::now(), dialed_as) {
                     self.flush();
                 }
             }

@@ -310,7 +310,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`NotReady`]: closed or draining; no answer yet; no answer for longer than [`unready_after`](crate::PoolBuilder::unready_after).
+    /// [`NotReady`]: closed or draining; no answer yet; no answer for longer than [`unready_after`](crate::PoolBuilder::unready_after); all connections held
+    /// for as long, with no statement running.
     pub fn ready(&self) -> Result<(), NotReady> {
         self.shared.keeper.ready()
     }

@@ -26,7 +26,7 @@ use super::news::News;
 use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
-use crate::policy::{Deadline, Effect, Fate, Phase, Retry};
+use crate::policy::{Deadline, Effect, Fate, Phase, Retry, Verdict};
 use crate::telemetry::{Fault, Span};
 
 #[derive(Default)]
@@ -346,7 +346,7 @@ impl Flight {
             phase = Phase::ReadOnlyTransaction;
             failure = driver::failure(&error, was_written, phase, lost.as_deref());
         } else if failure.is_read_only() {
-            link.tell_keeper(News::WrongHost);
+            link.tell_keeper(News::WrongHost { dialed_as: link.pulse.dialed_as() });
         }
         if failure.fate() == Fate::Discard {
             link.wire.seal();
@@ -354,10 +354,13 @@ impl Flight {
         if failure.heal().is_some() {
             link.calls.set_outdated(true);
         }
-        let verdict = (failure.verdict(), failure.is_unreachable());
         let now = now();
         let after = now.saturating_duration_since(self.begun);
-        let error = if failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout) {
+        // A timeout and an administrator's cancel read alike in all but the message, which may be in any language.
+        let is_our_timeout = failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout);
+        let verdict = if is_our_timeout { Verdict::Failure } else { failure.verdict() };
+        let verdict = (verdict, failure.is_unreachable());
+        let error = if is_our_timeout {
             let (process_id, effect) = (link.process_id(), failure.effect());
             Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect }
         } else {

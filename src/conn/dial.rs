@@ -160,8 +160,8 @@ impl Dial for Dialer {
         };
         let now = Instant::now();
         let took = now - begun;
-        let (dialed, has_others) = (result.as_ref().map(|_| ()), self.handling.roster.has_any());
-        witness.dialed(now.into_std(), ticket, dialed, took, has_others);
+        let dialed = result.as_ref().map(|_| ());
+        witness.dialed(now.into_std(), ticket, dialed, took, &self.handling.roster);
         witness.tell(match &result {
             Ok(conn) => {
                 News::Dialed { took, address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() }

@@ -44,7 +44,7 @@ pub use self::dial::socket::Socket;
 pub use self::handling::Reset;
 pub(crate) use self::handling::{Handling, Listeners};
 use self::link::Link;
-pub(crate) use self::news::News;
+pub(crate) use self::news::{News, Role};
 pub(crate) use self::roster::{Holder, Roster};
 use self::task::Task;
 pub use self::transaction::{Transaction, TransactionOptions};

@@ -20,10 +20,22 @@ pub(crate) enum News {
     Lost {
         cause: Arc<Lost>,
     },
-    /// The server takes no writes where they are wanted: it has been replaced.
-    WrongHost,
+    /// The server takes no writes where they are wanted, on a session that was dialed as this: it may have been replaced.
+    WrongHost {
+        dialed_as: Role,
+    },
     /// A connection could not be made fit for the next caller, and is closed.
     SettleFailed,
+}
+
+/// What the server said of itself when a session was dialed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It took writes, or did not say.
+    Primary,
+    Standby,
+    /// It is no standby, but a setting of the server, the database or the role makes its sessions read only.
+    ReadOnly,
 }
 
 /// Who is told. Called wherever something is noticed, by many at once, never under a lock; returns at once.

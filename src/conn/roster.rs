@@ -6,7 +6,7 @@
 use std::backtrace::Backtrace;
 use std::mem;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub(super) struct Board {
 pub(crate) struct Roster {
     round: AtomicU32,
     links: Mutex<Vec<Weak<Link>>>,
+    /// So many connections there have been at once.
+    most: AtomicUsize,
     captures: bool,
     is_full: AtomicBool,
     holds: Mutex<Vec<(Operation, Duration)>>,
@@ -56,6 +58,8 @@ pub(crate) struct Holder {
     pub(crate) rounds: u32,
     /// How long a statement has been running on it.
     pub(crate) running: Option<Duration>,
+    /// The server owes it an answer.
+    pub(crate) is_at_work: bool,
     pub(crate) backtrace: Option<Arc<Backtrace>>,
 }
 
@@ -116,6 +120,12 @@ impl Roster {
         self.links.lock().iter().any(|link| link.strong_count() > 0)
     }
 
+    /// Whether there are more connections than ever before. If not, the latest of them stands in the place of another.
+    pub(super) fn has_grown(&self) -> bool {
+        let live = self.links.lock().iter().filter(|link| link.strong_count() > 0).count();
+        live > self.most.fetch_max(live, Relaxed)
+    }
+
     /// A round begins. Next, the idle connections are to be told to [`rest`](Board::rests).
     pub(crate) fn begin_round(&self) {
         self.round.fetch_add(1, Relaxed);
@@ -143,7 +153,8 @@ impl Roster {
             // It may have been taken at the end of that round; or long ago, and rest no more because it is checked or closed.
             let rounds = round.saturating_sub(purpose.round.max(rested)).saturating_sub(1);
             let running = link.calls.running_since().map(|since| now.saturating_duration_since(since));
-            Some(Holder { purpose, rounds, running, backtrace: board.backtrace.lock().clone() })
+            let is_at_work = link.calls.are_under_way() || link.wire.unanswered() > 0;
+            Some(Holder { purpose, rounds, running, is_at_work, backtrace: board.backtrace.lock().clone() })
         };
         links.iter().filter_map(holder).collect()
     }

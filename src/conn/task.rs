@@ -24,7 +24,7 @@ use self::epitaph::Epitaph;
 use self::questions::Questions;
 use super::stream::Stream;
 use super::wire::Wire;
-use super::{News, Witness};
+use super::{News, Role, Witness};
 use crate::error::Lost;
 
 /// A task that has not ended this long after its client is gone is cut off.
@@ -41,19 +41,19 @@ pub(crate) struct Task {
 }
 
 /// What the task tells everybody who asks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pulse {
     questions: Questions,
     role: AtomicU8,
+    dialed_as: Role,
     epitaph: Epitaph,
 }
 
 impl Task {
     /// Begins to drive `connection`, on whose stream `wire` listens.
     pub(super) fn spawn(connection: Connection<Stream, Stream>, wire: Arc<Wire>, witness: Arc<Witness>) -> Self {
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::of(&connection));
         let server_version = connection.parameter("server_version").map(str::to_owned);
-        pulse.set_role(&connection);
         let (parameters, settings) = (wire.parameters(), wire.settings());
         let obituary = Obituary { pulse: Arc::clone(&pulse), witness };
         let ending = Ending { pulse: Arc::clone(&pulse), wire };
@@ -88,10 +88,13 @@ impl Task {
 const ROLES: [Option<bool>; 3] = [None, Some(false), Some(true)];
 const READ_ONLY: u8 = 2;
 
+fn is_on(connection: &Connection<Stream, Stream>, name: &str) -> Option<bool> {
+    connection.parameter(name).map(|value| value == "on")
+}
+
 /// Where in [`ROLES`].
 fn role(connection: &Connection<Stream, Stream>) -> u8 {
-    let is_on = |name| connection.parameter(name).map(|value| value == "on");
-    match (is_on("in_hot_standby"), is_on("default_transaction_read_only")) {
+    match (is_on(connection, "in_hot_standby"), is_on(connection, "default_transaction_read_only")) {
         (Some(true), _) | (_, Some(true)) => READ_ONLY,
         (Some(false), _) => 1,
         (None, _) => 0,
@@ -99,6 +102,21 @@ fn role(connection: &Connection<Stream, Stream>) -> u8 {
 }
 
 impl Pulse {
+    fn of(connection: &Connection<Stream, Stream>) -> Self {
+        let role = role(connection);
+        let dialed_as = match role {
+            READ_ONLY if is_on(connection, "in_hot_standby") == Some(true) => Role::Standby,
+            READ_ONLY => Role::ReadOnly,
+            _ => Role::Primary,
+        };
+        Self { questions: Questions::default(), role: role.into(), dialed_as, epitaph: Epitaph::default() }
+    }
+
+    /// What the server was when the session began.
+    pub(super) fn dialed_as(&self) -> Role {
+        self.dialed_as
+    }
+
     pub(super) fn epitaph(&self) -> &Epitaph {
         &self.epitaph
     }
@@ -183,7 +201,7 @@ impl Future for Drive {
                     pulse.set_role(&this.connection);
                 }
                 if pulse.is_read_only() == Some(true) && this.is_read_only == Some(false) {
-                    this.obituary.witness.tell(News::WrongHost);
+                    this.obituary.witness.tell(News::WrongHost { dialed_as: pulse.dialed_as() });
                 }
                 this.is_read_only = pulse.is_read_only();
             }

@@ -301,8 +301,8 @@ impl Listener {
         if mem::take(&mut heard.touched_session) {
             wire.has_touched_session.store(true, Release);
         }
-        if let Some(words) = heard.last_words.take() {
-            *wire.last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        if mem::take(&mut heard.last_words_changed) {
+            wire.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&heard.last_words);
         }
     }
 

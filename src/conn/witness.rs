@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::calls::queries::{Terms, now};
 use super::news::{News, Tell};
+use super::roster::Roster;
 use crate::breaker::CircuitBreaker;
 use crate::error::{ConnectError, Error};
 use crate::policy::{Outcome, Ticket, Verdict};
@@ -82,22 +83,24 @@ impl Witness {
         self.breaker.pass()
     }
 
-    /// A dial has ended. `has_others`: the pool has other connections.
+    /// A dial has ended.
     pub(super) fn dialed(
         &self,
         now: Instant,
         ticket: Option<Ticket>,
         result: Result<(), &ConnectError>,
         took: Duration,
-        has_others: bool,
+        roster: &Roster,
     ) {
         // Not let in is not reached: the next connection shows whether that is over. But a server that is full serves those who are in.
         let verdict = match result {
             Ok(()) => Verdict::Success,
-            Err(error) if has_others && error.is_full() => Verdict::Nothing,
+            Err(error) if error.is_full() && roster.has_any() => Verdict::Nothing,
             Err(error) => error.verdict(),
         };
-        if let Some(ticket) = ticket {
+        // One dialed in the place of another is no success: that other may have been lost by the failure that counts.
+        let counts = verdict != Verdict::Success || roster.has_grown();
+        if let Some(ticket) = ticket.filter(|_| counts) {
             let (outcome, took) = self.outcome(now, verdict, true, took);
             self.breaker.record_dial(now, ticket, outcome, took);
         }

@@ -2,6 +2,9 @@
 //!
 //! From what is known already: nobody waits for an answer, and the queue is not asked. While somebody asks, the pool looks at the server by itself if
 //! no caller has lately.
+//!
+//! A pool whose connections are all held is busy while a statement runs on any of them. If the server says nothing for long, the pool looks at it by a
+//! connection of its own, one beyond the limit. If no statement runs, the callers are stuck and no look would help.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,8 +14,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Keeper, PACE};
-use crate::conn::{Dialer, Witness};
+use super::{Keeper, PACE, ROUND};
+use crate::conn::{Dialer, Holder, Witness};
 use crate::slots::{Look, Slots};
 
 /// Who asks for readiness does so at least as often as this.
@@ -41,10 +44,31 @@ pub enum NotReady {
         /// How the latest dial failed, if one did.
         last_connect_error: Option<String>,
     },
+    /// Callers have held all connections for longer than [`unready_after`](crate::PoolBuilder::unready_after), and no statement runs on any of
+    /// them: the guards are leaked, or their owners are stuck. The event for suspected leaks says where each was taken.
+    #[error("all {held} connections have been held for {} s, and no statement runs on any of them", .silence.as_secs())]
+    #[non_exhaustive]
+    Stuck {
+        /// How many connections callers hold.
+        held: usize,
+        /// For how long the database has not answered.
+        silence: Duration,
+    },
 }
 
 fn because(error: &Option<String>) -> String {
     error.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
+}
+
+/// What callers do with the connections.
+enum Use {
+    /// Not all are held.
+    Partial,
+    /// All are held. A statement runs on one, or one was taken lately.
+    Busy,
+    Stuck {
+        held: usize,
+    },
 }
 
 /// The pool's own looks, for those who ask.
@@ -62,14 +86,28 @@ impl Keeper {
         self.begin(Handle::try_current().ok());
         let Some((slots, _)) = self.open_pool() else { return Err(NotReady::Closed) };
         let last_connect_error = || slots.last_error().map(|error| error.to_string());
-        match self.reports.last_success(Instant::now().into_std()) {
-            None => Err(NotReady::Starting { last_connect_error: last_connect_error() }),
-            // All of them at work is no silence: statements that get no answer end by their own timeouts.
-            Some(silence) if silence > self.unready_after && !slots.counts().is_fully_leased() => {
-                Err(NotReady::Silent { silence, last_connect_error: last_connect_error() })
-            }
-            Some(_) => Ok(()),
+        let Some(silence) = self.reports.last_success(Instant::now().into_std()) else {
+            return Err(NotReady::Starting { last_connect_error: last_connect_error() });
+        };
+        if silence <= self.unready_after {
+            return Ok(());
         }
+        match self.use_of(&slots) {
+            Use::Busy if !self.is_found_silent.load(Relaxed) => Ok(()),
+            Use::Stuck { held } => Err(NotReady::Stuck { held, silence }),
+            Use::Partial | Use::Busy => Err(NotReady::Silent { silence, last_connect_error: last_connect_error() }),
+        }
+    }
+
+    /// What callers do with the connections.
+    fn use_of(&self, slots: &Slots<Dialer>) -> Use {
+        if !slots.counts().is_fully_leased() {
+            return Use::Partial;
+        }
+        let holders = self.reports.roster.holders(Instant::now().into_std());
+        let is_stuck = |holder: &Holder| !holder.is_at_work && ROUND * holder.rounds >= self.unready_after;
+        let held = holders.len();
+        if held >= slots.counts().limit && holders.iter().all(is_stuck) { Use::Stuck { held } } else { Use::Busy }
     }
 
     /// Looks at the server, if somebody wants to know and no caller has had an answer lately.
@@ -82,11 +120,24 @@ impl Keeper {
         let is_known = silence.is_some_and(|silence| silence < self.unready_after / 3);
         let is_looking =
             asked.look.as_ref().is_some_and(|look| !look.is_finished()) || asked.next.is_some_and(|next| now < next);
+        if is_known {
+            self.is_found_silent.store(false, Relaxed);
+        }
         if is_known || is_looking || asked.until.is_none_or(|until| until < now) {
             return;
         }
         asked.next = Some(now + PACE.min(self.unready_after / 3));
         let (slots, witness) = (Arc::clone(slots), Arc::clone(witness));
+        match self.use_of(&slots) {
+            Use::Partial => {}
+            Use::Stuck { .. } => return,
+            Use::Busy => {
+                let is_found_silent = Arc::clone(&self.is_found_silent);
+                let look = async move { is_found_silent.store(!slots.dial_aside().await, Relaxed) };
+                asked.look = Some(tokio::spawn(look));
+                return;
+            }
+        }
         asked.look = Some(tokio::spawn(async move {
             // A dial tells by itself how it ends.
             if let Look::Answers = slots.look(PACE).await {

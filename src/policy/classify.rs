@@ -150,43 +150,54 @@ impl<'a> Failure<'a> {
     pub(crate) fn is_from_within(&self) -> bool {
         matches!(self.event, Event::Answer(answer) if answer.is_from_within)
     }
-
-    /// In another language than English this reads as a timeout of the server's.
-    fn was_asked_to_cancel(&self) -> bool {
-        matches!(self.event, Event::Answer(answer) if answer.message.contains("user request"))
-    }
 }
 
 impl Answer<'_> {
+    /// Severity decides before the code does: the same code means something else in a session that goes on.
     fn meaning(&self, phase: Phase) -> Meaning {
-        let ended = self.ends_session(phase);
+        if self.ends_session(phase) { self.meaning_of_end(phase) } else { self.meaning_of_error(phase) }
+    }
+
+    /// The session goes on, so the server is alive. Codes of sessions that end were raised by a function, or quoted from a foreign server.
+    fn meaning_of_error(&self, phase: Phase) -> Meaning {
         match (self.state, self.class()) {
-            ("08P01", _) if self.is_never_forwarded() => Meaning::NotForwarded,
             ("08P01", _) => Meaning::Protocol,
             ("0A000", _) if self.is_stale_plan() => Meaning::StalePlan,
             ("25006", _) if phase != Phase::ReadOnlyTransaction => Meaning::ReadOnly,
             ("25P02", _) => Meaning::AlreadyFailed,
-            ("25P03" | "57P05", _) => Meaning::KilledIdle,
-            ("25P04", _) => Meaning::TransactionTimeout,
             ("26000" | "42P05", _) => Meaning::StatementLost,
             ("40001" | "40P01", _) => Meaning::Conflict,
             ("40003" | "08007", _) => Meaning::Ambiguous,
-            ("53300", _) => Meaning::TooManyClients,
-            ("53400", _) if !ended => Meaning::Request,
+            ("53400", _) => Meaning::Request,
             ("55006" | "55P03", _) => Meaning::InUse,
             ("57014", _) => Meaning::Cancelled,
-            ("57P01", _) => Meaning::Shutdown,
-            ("57P02", _) => Meaning::Crash,
-            ("57P03", _) => Meaning::NotReady,
             (_, "53") => Meaning::OutOfResources,
             (_, "58" | "F0") => Meaning::System,
             (_, "XX") => Meaning::Internal,
-            // With severity ERROR, these speak of another server, database or role than the session's.
-            (_, "08") if ended => Meaning::Protocol,
-            ("57P04" | "3D000", _) | (_, "28") if ended => Meaning::Refused,
-            _ if phase == Phase::Connect => Meaning::Refused,
-            _ if ended => Meaning::Lost,
             _ => Meaning::Request,
+        }
+    }
+
+    /// The session is over, or never came about.
+    fn meaning_of_end(&self, phase: Phase) -> Meaning {
+        match (self.state, self.class()) {
+            ("08P01", _) if self.is_never_forwarded() => Meaning::NotForwarded,
+            ("25006", _) => Meaning::ReadOnly,
+            ("25P03" | "57P05", _) => Meaning::KilledIdle,
+            ("25P04", _) => Meaning::TransactionTimeout,
+            ("40001" | "40P01", _) => Meaning::Conflict,
+            ("40003" | "08007", _) => Meaning::Ambiguous,
+            ("53300", _) => Meaning::TooManyClients,
+            ("57P01", _) => Meaning::Shutdown,
+            ("57P02", _) => Meaning::Crash,
+            ("57P03", _) => Meaning::NotReady,
+            ("57P04" | "3D000", _) | (_, "28") => Meaning::Refused,
+            (_, "08") => Meaning::Protocol,
+            (_, "53") => Meaning::OutOfResources,
+            (_, "58" | "F0") => Meaning::System,
+            (_, "XX") => Meaning::Internal,
+            _ if phase == Phase::Connect => Meaning::Refused,
+            _ => Meaning::Lost,
         }
     }
 
@@ -204,9 +215,10 @@ impl Answer<'_> {
         ["query_wait_timeout", "server login has been failing"].iter().any(|start| self.message.starts_with(start))
     }
 
-    /// The code says only "not supported". The server may speak any language, but names its functions in one.
+    /// The code says only "not supported". The server speaks any language, and names its functions in one. Whoever names none speaks English.
     fn is_stale_plan(&self) -> bool {
-        self.routine == Some("RevalidateCachedQuery") || self.message == "cached plan must not change result type"
+        const MESSAGE: &str = "cached plan must not change result type";
+        self.routine.map_or(self.message == MESSAGE, |routine| routine == "RevalidateCachedQuery")
     }
 }
 

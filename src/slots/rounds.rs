@@ -44,6 +44,17 @@ impl<D: Dial> Slots<D> {
         self.lock().core.waiters()
     }
 
+    /// Whether the server takes a connection now: one beyond the limit, closed at once.
+    pub(crate) async fn dial_aside(&self) -> bool {
+        match self.dial.dial().await {
+            Ok(conn) => {
+                conn.close().await;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Those of the idle connections that are to be checked now. Meanwhile nobody gets them.
     pub(crate) fn begin_checks(self: &Arc<Self>) -> Vec<Checking<D>> {
         let checks = self.lock().core.begin_checks(now());

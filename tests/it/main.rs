@@ -4,6 +4,7 @@
 
 #[cfg(feature = "axum")]
 mod answers;
+mod blame;
 mod breaker;
 mod cases;
 mod dial;

@@ -30,8 +30,10 @@ pub(super) struct Heard {
     pub(super) settings: u64,
     /// Something was left in the session; until it is taken.
     pub(super) touched_session: bool,
-    /// Why the server is about to end the connection; until it is taken.
+    /// Why the server is about to end the connection.
     pub(super) last_words: Option<(SqlState, String)>,
+    /// These have changed; until it is taken.
+    pub(super) last_words_changed: bool,
 }
 
 impl Backend {
@@ -50,6 +52,8 @@ impl Heard {
             b'Z' => {
                 self.is_started = true;
                 self.status = TransactionStatus::of(body.first().copied());
+                // The session goes on: a function may have warned in the words of a server that ends it.
+                self.last_words_changed |= self.last_words.take().is_some();
                 ledger.ready_for_query_read();
             }
             b'C' => {
@@ -94,6 +98,7 @@ impl Heard {
     fn hear_last_words(&mut self, body: &[u8]) {
         let text = |name| String::from_utf8_lossy(field(body, name).unwrap_or_default()).into_owned();
         self.last_words = Some((SqlState::from_code(&text(b'C')), text(b'M')));
+        self.last_words_changed = true;
     }
 }
 

@@ -243,6 +243,16 @@ fn the_servers_last_words_are_heard() {
 }
 
 #[test]
+fn what_a_function_says_in_the_words_of_an_end_is_forgotten_when_the_session_goes_on() {
+    let mut listener = started();
+    write(&mut listener, b"Q");
+    read(&mut listener, &[(b'N', b"SWARNING\0VWARNING\0C57P02\0Mcrash\0\0")]);
+    assert!(listener.wire.last_words().is_some());
+    read(&mut listener, &[(b'C', b"DO\0"), (b'Z', b"I")]);
+    assert_eq!(listener.wire.last_words(), None);
+}
+
+#[test]
 fn answers_nobody_asked_for_are_no_debt() {
     let mut listener = started();
     for _ in 0..3 {

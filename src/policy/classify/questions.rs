@@ -1,6 +1,7 @@
 //! The columns of the table: one function for each question about a failure.
 //!
-//! Two rules stand above the rows. What ends the session costs the connection, whatever its code. And before COMMIT is sent nothing
+//! Three rules stand above the rows. What ends the session costs the connection, whatever its code, and nothing else does. An error that the
+//! session survives is a failure of the database only if it says that the server lacks something. And before COMMIT is sent nothing
 //! has been applied, while after it only an answer of severity ERROR says so. What no row can tell gets the answer that does no harm.
 
 use super::{Event, Failure, Meaning, Phase, Severity};
@@ -151,7 +152,7 @@ impl Failure<'_> {
             Meaning::Conflict => Retry::SameConnection(Scheduled),
             Meaning::Ambiguous => Retry::SameConnection(IfIdempotent),
             Meaning::OutOfResources | Meaning::InUse => Retry::SameConnection(Limited),
-            Meaning::System => Retry::NewConnection(IfIdempotent),
+            Meaning::System => Retry::SameConnection(IfIdempotent),
             Meaning::AlreadyFailed
             | Meaning::TransactionTimeout
             | Meaning::Cancelled
@@ -178,9 +179,12 @@ impl Failure<'_> {
         }
     }
 
-    /// What the breaker makes of it.
+    /// What the breaker makes of it. An error that the session survives shows that the server is alive: it counts as a failure only if it
+    /// says that the server itself lacks something.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.meaning() {
+            Meaning::System | Meaning::Internal if !self.ends_session() => Verdict::Success,
+            Meaning::Protocol if !self.ends_session() => Verdict::Nothing,
             Meaning::Unreachable { .. }
             | Meaning::Lost
             | Meaning::Protocol
@@ -197,11 +201,9 @@ impl Failure<'_> {
             | Meaning::Conflict
             | Meaning::InUse
             | Meaning::Request => Verdict::Success,
-            Meaning::KilledIdle | Meaning::Ambiguous | Meaning::Driver => Verdict::Nothing,
+            Meaning::KilledIdle | Meaning::Ambiguous | Meaning::Cancelled | Meaning::Driver => Verdict::Nothing,
             Meaning::ReadOnly => Verdict::WrongHost,
             Meaning::TransactionTimeout => Verdict::Slow,
-            Meaning::Cancelled if self.was_asked_to_cancel() => Verdict::Nothing,
-            Meaning::Cancelled => Verdict::Failure,
             Meaning::Shutdown => Verdict::FailureIfSeveral,
             Meaning::Refused => Verdict::Config,
         }
@@ -217,19 +219,8 @@ impl Failure<'_> {
     pub(crate) fn fate(&self) -> Fate {
         match self.meaning() {
             _ if self.ends_session() => Fate::Discard,
-            Meaning::Protocol
-            | Meaning::NotForwarded
-            | Meaning::ReadOnly
-            | Meaning::KilledIdle
-            | Meaning::TransactionTimeout
-            | Meaning::Shutdown
-            | Meaning::Crash
-            | Meaning::NotReady
-            | Meaning::Refused
-            | Meaning::System
-            | Meaning::Internal => Fate::Discard,
-            // Its transaction is still open; or a second signal may be on its way.
-            Meaning::AlreadyFailed | Meaning::Cancelled => Fate::Settle,
+            // Its transaction is still open; a second signal may be on its way; or a pooler is about to hang up.
+            Meaning::AlreadyFailed | Meaning::Cancelled | Meaning::Protocol => Fate::Settle,
             Meaning::StatementLost => Fate::DiscardIfRepeated,
             _ => Fate::Keep,
         }
@@ -256,7 +247,11 @@ impl Failure<'_> {
             | Meaning::NotForwarded
             | Meaning::Shutdown
             | Meaning::Crash
-            | Meaning::System => Failover::Maybe,
+            | Meaning::System
+                if self.ends_session() =>
+            {
+                Failover::Maybe
+            }
             _ => Failover::No,
         }
     }
@@ -281,9 +276,11 @@ impl Failure<'_> {
         self.meaning() == Meaning::TooManyClients
     }
 
-    /// Whether the statement was stopped, by a cancel request or by `statement_timeout`.
+    /// Whether the server itself stopped the statement, for a cancel request or for a timeout. The message would say which, in the server's
+    /// language. A function may raise the same code.
     pub(crate) fn is_cancel(&self) -> bool {
-        self.meaning() == Meaning::Cancelled
+        let Event::Answer(answer) = self.event else { return false };
+        self.meaning() == Meaning::Cancelled && answer.routine.is_none_or(|routine| routine == "ProcessInterrupts")
     }
 
     /// Whether the server only reads, and nobody had asked for that.

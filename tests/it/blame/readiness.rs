@@ -1,0 +1,61 @@
+//! A pool whose connections are all held is busy, or stuck.
+
+use std::time::Duration;
+
+use failfast::{NotReady, Pool};
+use futures_util::future::join_all;
+
+use super::{LONG, shared};
+use crate::support::{eventually, proxy::Proxy, server::Server};
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_pool_whose_guards_are_all_leaked_is_not_ready() {
+    let pool = shared("leaked").await.max_size(2).unready_after(PATIENCE).build().unwrap();
+    for client in join_all((0..2).map(|_| pool.get_timeout(LONG))).await {
+        std::mem::forget(client.unwrap());
+    }
+    eventually("ready at first", LONG, async || pool.ready().is_ok()).await;
+    eventually("stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
+    let line = pool.ready().unwrap_err().to_string();
+    assert!(line.starts_with("all 2 connections have been held for "), "{line}");
+}
+
+#[tokio::test]
+async fn transactions_that_nobody_goes_on_with_are_stuck_until_one_ends() {
+    let pool = shared("stuck_transactions").await.max_size(2).unready_after(PATIENCE).build().unwrap();
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(pool.get_timeout(LONG).await.unwrap().transaction().await.unwrap());
+    }
+    eventually("stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
+    drop(open.pop());
+    eventually("ready again", LONG, async || pool.ready().is_ok()).await;
+}
+
+/// No connection is left to look by, but one beyond the limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_on_all_connections_of_a_server_that_is_gone_are_no_excuse() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let builder = Pool::builder(server.config_at(proxy.addr())).name("gone_while_busy").max_size(2);
+    let pool = builder.unready_after(PATIENCE).connect_timeout(PATIENCE).build().unwrap();
+    eventually("ready, though nobody called", LONG, async || pool.ready().is_ok()).await;
+    let busy = {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let statement = || pool.call().deadline(LONG).query_one("SELECT pg_sleep(10)", &[]);
+            tokio::join!(statement(), statement())
+        })
+    };
+    eventually("busy", LONG, async || pool.status().in_use == 2).await;
+    for _ in 0..20 {
+        tokio::time::sleep(PATIENCE / 10).await;
+        assert_eq!(pool.ready(), Ok(()), "busy is ready");
+    }
+    proxy.stall();
+    eventually("gone", LONG, async || matches!(pool.ready(), Err(NotReady::Silent { .. }))).await;
+    assert_eq!(pool.status().in_use, 2, "it was still busy");
+    busy.abort();
+}
