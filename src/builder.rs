@@ -434,7 +434,7 @@ impl PoolBuilder {
             slow_acquire: self.acquire_timeout / 2,
         };
         let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&roster), thresholds, now());
-        let keeper = Keeper::new(self.breaker.probes(), self.unready_after, reports);
+        let keeper = Keeper::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
         let (follower, listener) = (Arc::clone(&keeper), Arc::clone(&keeper));
         let breaker = self.breaker.calls_may_take(query_timeout);
         let breaker = breaker.on_transition_first(move |change| follower.follow(change));

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 pub use self::config::ConfigError;
-pub(crate) use self::connect::is_out_of_files;
 pub use self::connect::{ConnectError, ConnectErrorKind};
+pub(crate) use self::connect::{Stage, is_out_of_files};
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub use self::reason::{AbortReason, ShedReason};

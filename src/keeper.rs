@@ -39,9 +39,6 @@ use crate::telemetry::Telemetry;
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(250);
 
-/// How long a check of an idle connection may take.
-const LONGEST_CHECK: Duration = Duration::from_secs(1);
-
 /// Holds nothing of the pool.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -59,10 +56,17 @@ pub(crate) struct Keeper {
     /// While all connections were held, the server did not answer a look at it.
     is_found_silent: Arc<AtomicBool>,
     unready_after: Duration,
+    /// What is asked on an idle connection may take as long.
+    connect_timeout: Duration,
 }
 
 impl Keeper {
-    pub(crate) fn new(permitted_probes: usize, unready_after: Duration, reports: Reports) -> Arc<Self> {
+    pub(crate) fn new(
+        permitted_probes: usize,
+        unready_after: Duration,
+        connect_timeout: Duration,
+        reports: Reports,
+    ) -> Arc<Self> {
         Arc::new(Self {
             pool: OnceLock::new(),
             permitted_probes,
@@ -75,6 +79,7 @@ impl Keeper {
             is_wanted_ready: AtomicBool::new(false),
             is_found_silent: Arc::default(),
             unready_after,
+            connect_timeout,
         })
     }
 
@@ -159,11 +164,11 @@ impl Keeper {
             // Not with the only one, which somebody may want.
             if !is_measured && slots.counts().idle > 1 {
                 is_measured = true;
-                tokio::spawn(measure(Arc::clone(&slots), Arc::clone(&self.reports.telemetry)));
+                tokio::spawn(measure(Arc::clone(&slots), Arc::clone(&self.reports.telemetry), self.connect_timeout));
             }
             // One that is silent may have been forgotten by a firewall: of the server it says nothing, as the next dial will.
             for check in slots.begin_checks() {
-                tokio::spawn(check.run(LONGEST_CHECK));
+                tokio::spawn(check.run());
             }
             drop((slots, witness));
             select(pin!(self.bell.notified()), pin!(time::sleep(ROUND))).await;
@@ -184,9 +189,9 @@ impl Keeper {
 }
 
 /// Whether the server has as many connections left as the pool may open. If it cannot be told in time, nothing is.
-async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>) {
+async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>, within: Duration) {
     let Some(lease) = slots.borrow() else { return };
-    match time::timeout(LONGEST_CHECK, lease.connections_left()).await {
+    match time::timeout(within, lease.connections_left()).await {
         Ok(left) => {
             drop(lease);
             let counts = slots.counts();

@@ -65,6 +65,11 @@ impl CircuitBreaker {
         self.shared.with(|breaker| breaker.server_answers(now));
     }
 
+    /// The server takes much longer than usual to answer a probe of the pool's own.
+    pub(crate) fn server_is_late(&self, now: Instant) {
+        self.shared.with(|breaker| breaker.server_is_late(now));
+    }
+
     /// The server was not reached, or did not answer a probe of the pool's own.
     pub(crate) fn server_is_silent(&self, now: Instant) {
         self.shared.with(|breaker| breaker.server_is_silent(now, fastrand::f64));

@@ -1,5 +1,6 @@
 //! Makes one connection: names looked up anew, hosts tried in order, everything under one deadline.
 
+mod clock;
 pub(super) mod factory;
 pub(super) mod glance;
 pub(super) mod hooks;
@@ -15,27 +16,26 @@ pub(super) mod socket;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::{TcpSocket, lookup_host};
 use tokio::time::{self, Instant};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+pub(super) use self::clock::DialClock;
 use self::hosts::{Target, in_order_of, targets};
 use self::refusals::Refusals;
 use self::route::{Place, Route};
 use self::secure::Connector;
 use super::handling::Handling;
 use super::{Conn, News};
-use crate::error::{ConnectError, ConnectErrorKind, is_out_of_files};
+use crate::error::{ConnectError, Stage, is_out_of_files};
 use crate::plain::Plain;
+use crate::policy::DialTimes;
 use crate::slots::{Connection as _, Dial};
-
-/// A dial that has come to nothing for so long is a bad sign.
-const SILENCE: Duration = Duration::from_secs(1);
 
 /// Where to connect to, and how.
 pub(crate) struct Dialer {
@@ -44,11 +44,12 @@ pub(crate) struct Dialer {
     connector: Connector,
     handling: Handling,
     refusals: Refusals,
+    times: Mutex<DialTimes>,
 }
 
 impl Dialer {
     pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, handling: Handling) -> Self {
-        Self { config, connect_timeout, connector, handling, refusals: Refusals::default() }
+        Self { config, connect_timeout, connector, handling, refusals: Refusals::default(), times: Mutex::default() }
     }
 
     /// The settings of this dial, with the credentials as they are now.
@@ -72,21 +73,21 @@ impl Dialer {
     }
 
     /// Tries every host.
-    async fn try_hosts(&self, deadline: Instant) -> Result<Box<Conn>, ConnectError> {
+    async fn try_hosts(&self, deadline: Instant, clock: &mut DialClock<'_>) -> Result<Box<Conn>, ConnectError> {
         let config = Arc::new(self.log_in(deadline).await?);
         let mut targets = targets(&config);
         self.refusals.put_last(&mut targets, Target::to_string);
         let mut failure = None;
         for (tried, target) in targets.iter().enumerate() {
             let share = fair_share(deadline, targets.len() - tried);
-            let dialed = self.dial_host(target, &config, Instant::now() + share);
+            let dialed = self.dial_host(target, &config, Instant::now() + share, clock);
             let error = match time::timeout(share, dialed).await {
                 Ok(Ok(conn)) => {
                     self.refusals.served(&target.to_string());
                     return Ok(conn);
                 }
                 Ok(Err(error)) => error,
-                Err(_) => ConnectError::new(ConnectErrorKind::Timeout(in_millis(share)), target.to_string()),
+                Err(_) => ConnectError::timeout(in_millis(share), target.to_string(), clock.stage()),
             };
             self.refusals.failed(target.to_string());
             failure = more_telling(failure, error);
@@ -99,6 +100,7 @@ impl Dialer {
         target: &Target<'_>,
         config: &Arc<Config>,
         deadline: Instant,
+        clock: &mut DialClock<'_>,
     ) -> Result<Box<Conn>, ConnectError> {
         let name = target.to_string();
         let places = match (target.address, target.host) {
@@ -108,7 +110,7 @@ impl Dialer {
                 vec![Place::Unix(directory.join(format!(".s.PGSQL.{}", target.port)))]
             }
             (None, Some(Host::Tcp(host))) => {
-                let mut found = look_up(host, target.port, &name).await?;
+                let mut found = clock.other(Stage::LookUp, look_up(host, target.port, &name)).await?;
                 in_order_of(config, &mut found);
                 found.into_iter().map(Place::Tcp).collect()
             }
@@ -127,7 +129,7 @@ impl Dialer {
                 config: Arc::clone(config),
                 connector: self.connector.clone(),
             };
-            match self.dial_place(route, patience).await {
+            match self.dial_place(route, patience, clock).await {
                 Ok(conn) => return Ok(conn),
                 Err(error) if error.is_refusal() => return Err(error),
                 Err(error) => failure = more_telling(failure, error),
@@ -137,9 +139,15 @@ impl Dialer {
         Err(failure.unwrap_or_else(no_address))
     }
 
-    async fn dial_place(&self, route: Route, patience: Option<Duration>) -> Result<Box<Conn>, ConnectError> {
-        let stream = route.open(patience).await?;
-        session::begin(stream, route, &self.handling).await
+    async fn dial_place(
+        &self,
+        route: Route,
+        patience: Option<Duration>,
+        clock: &mut DialClock<'_>,
+    ) -> Result<Box<Conn>, ConnectError> {
+        clock.begin_address();
+        let stream = route.open(patience, clock).await?;
+        session::begin(stream, route, &self.handling, clock).await
     }
 }
 
@@ -147,17 +155,21 @@ impl Dial for Dialer {
     type Conn = Box<Conn>;
     type Error = ConnectError;
 
-    async fn dial(&self) -> Result<Box<Conn>, ConnectError> {
+    async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<Box<Conn>, ConnectError> {
         let (witness, begun) = (&self.handling.witness, Instant::now());
         let ticket = witness.dials();
-        let mut connecting = pin!(self.connect(begun + self.connect_timeout));
-        let result = match time::timeout(SILENCE, connecting.as_mut()).await {
-            Ok(result) => result,
-            Err(_) => {
-                witness.server_is_silent();
-                connecting.await
+        let mut on_quiet = Some(on_quiet);
+        let mut on_late = || {
+            witness.server_is_late();
+            if let Some(on_quiet) = on_quiet.take() {
+                on_quiet();
             }
         };
+        let mut clock = DialClock::new(self.late_after(), &mut on_late);
+        let result = self.connect(begun + self.connect_timeout, &mut clock).await;
+        if result.is_ok() {
+            self.times.lock().succeeded(clock.server_took());
+        }
         let now = Instant::now();
         let took = now - begun;
         let dialed = result.as_ref().map(|_| ());
@@ -171,6 +183,10 @@ impl Dial for Dialer {
         result
     }
 
+    fn patience(&self) -> Duration {
+        self.late_after().map_or(self.connect_timeout, |late| late.min(self.connect_timeout))
+    }
+
     fn abandoned() -> ConnectError {
         ConnectError::abandoned()
     }
@@ -181,9 +197,13 @@ impl Dial for Dialer {
 }
 
 impl Dialer {
-    async fn connect(&self, deadline: Instant) -> Result<Box<Conn>, ConnectError> {
+    fn late_after(&self) -> Option<Duration> {
+        self.times.lock().late_after()
+    }
+
+    async fn connect(&self, deadline: Instant, clock: &mut DialClock<'_>) -> Result<Box<Conn>, ConnectError> {
         let options = self.handling.options();
-        match self.try_hosts(deadline).await {
+        match self.try_hosts(deadline, clock).await {
             Ok(conn) if self.handling.has_server_timeouts() => {
                 self.handling.learn_version(conn.task.server_version());
                 if self.handling.options() == options {
@@ -191,7 +211,7 @@ impl Dialer {
                 }
                 // The server takes more than was known.
                 conn.close().await;
-                self.try_hosts(deadline).await
+                self.try_hosts(deadline, clock).await
             }
             Err(error) if error.sqlstate().is_some() => {
                 self.handling.learn_version(None);

@@ -45,7 +45,7 @@ async fn connect_with(server: &Throwaway, breaker: BreakerConfig) -> Box<Conn> {
     let meter = Meter::new("tests".into(), 0, Given::default());
     let listeners = Listeners { witness, roster: Arc::default(), tracer, meter };
     let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, listeners);
-    Dialer::new(server.config(), LONG, Connector::none(), handling).dial().await.unwrap()
+    Dialer::new(server.config(), LONG, Connector::none(), handling).dial(|| {}).await.unwrap()
 }
 
 /// Whether it is at rest by itself within a moment.

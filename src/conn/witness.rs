@@ -120,6 +120,11 @@ impl Witness {
         self.breaker.server_answers(now());
     }
 
+    /// The server takes much longer than usual for a dial, or for a look at it: no failure, as long as it has time.
+    pub(crate) fn server_is_late(&self) {
+        self.breaker.server_is_late(now());
+    }
+
     /// The server does not answer a look at it, a dial, or what cleans up after a lease.
     pub(crate) fn server_is_silent(&self) {
         self.breaker.server_is_silent(now());

@@ -28,6 +28,28 @@ struct Inner {
     source: Option<BoxError>,
     /// The pool's setting that the other side objects to.
     setting: Option<&'static str>,
+    /// What a dial that ran out of time was waiting for.
+    stage: Option<Stage>,
+}
+
+/// What a dial may be waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    LookUp,
+    Server,
+    Handshake,
+    AfterConnect,
+}
+
+impl Stage {
+    fn what_is_missing(self) -> &'static str {
+        match self {
+            Self::LookUp => "the name service did not answer",
+            Self::Server => "the server did not answer",
+            Self::Handshake => "the TLS handshake did not end",
+            Self::AfterConnect => "the after_connect hook did not end",
+        }
+    }
 }
 
 /// The stage at which a dial failed, and so who should act.
@@ -67,7 +89,13 @@ pub enum ConnectErrorKind {
 
 impl ConnectError {
     pub(crate) fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, target: target.into(), source: None, setting: None }))
+        Self(Arc::new(Inner { kind, target: target.into(), source: None, setting: None, stage: None }))
+    }
+
+    /// `stage`: what the dial was waiting for.
+    pub(crate) fn timeout(share: Duration, target: String, stage: Stage) -> Self {
+        let kind = ConnectErrorKind::Timeout(share);
+        Self(Arc::new(Inner { kind, target, source: None, setting: None, stage: Some(stage) }))
     }
 
     pub(crate) fn abandoned() -> Self {
@@ -81,7 +109,13 @@ impl ConnectError {
     }
 
     fn caused(kind: ConnectErrorKind, target: &str, source: impl Into<BoxError>) -> Self {
-        Self(Arc::new(Inner { kind, target: target.to_owned(), source: Some(source.into()), setting: None }))
+        Self(Arc::new(Inner {
+            kind,
+            target: target.to_owned(),
+            source: Some(source.into()),
+            setting: None,
+            stage: None,
+        }))
     }
 
     pub(crate) fn io(target: &str, error: io::Error) -> Self {
@@ -184,6 +218,9 @@ impl ConnectError {
 
     /// What the breaker makes of it.
     pub(crate) fn verdict(&self) -> Verdict {
+        if self.0.stage == Some(Stage::AfterConnect) {
+            return Verdict::Nothing; // the hook is the owner's
+        }
         self.failure().map_or(Verdict::Nothing, |failure| failure.verdict())
     }
 
@@ -220,7 +257,10 @@ impl fmt::Display for ConnectError {
                 _ => "the connection broke before it was ready",
             }),
             ConnectErrorKind::TooManyOpenFiles => f.write_str("too many open files in this process"),
-            ConnectErrorKind::Timeout(timeout) => write!(f, "not ready within {}", Plain(*timeout)),
+            ConnectErrorKind::Timeout(timeout) => {
+                write!(f, "not ready within {}", Plain(*timeout))?;
+                self.0.stage.map_or(Ok(()), |stage| write!(f, ": {}", stage.what_is_missing()))
+            }
             ConnectErrorKind::Server(state) => match db_message(self) {
                 Some(message) => write!(f, "{message} ({}){}", state.code(), objection(self.0.setting)),
                 None => write!(f, "refused with SQLSTATE {}", state.code()),

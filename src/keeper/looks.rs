@@ -1,7 +1,7 @@
 //! The look at the server while the circuit is open.
 //!
 //! When the circuit opens, whoever waits is told so, and nothing more is dialed. Then the server is looked at at once, and once a second after that: on
-//! an idle connection, or by a dial. If what opened the circuit was that the server could not be reached, the first answer lets
+//! an idle connection, or by a dial, which has all of `connect_timeout`. While a dial may still tell, no other is begun; beside a quiet one the next is. If what opened the circuit was that the server could not be reached, the first answer lets
 //! callers probe it, long before the reset timeout; else that is waited out, for a server that answers may still fail its callers.
 
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::breaker::State;
 use crate::conn::{Dialer, Witness};
 use crate::slots::{Look, Slots};
 
-/// Between two looks at the server; and how long one may take.
+/// Between the beginnings of two looks at the server.
 pub(crate) const PACE: Duration = Duration::from_secs(1);
 
-/// After a look that found no way to the server: every slot was taken, by a dial just given up perhaps.
+/// After a look that found no way to the server: every slot was taken, or a dial was under way that may tell as well.
 const NO_WAY: Duration = Duration::from_millis(50);
 
 impl Keeper {
@@ -29,7 +29,6 @@ impl Keeper {
     }
 
     async fn look_while_open(&self) {
-        let mut dial = None;
         while self.shut_pool().is_some() {
             let next = *self.next_look.lock();
             if let Some(next) = next {
@@ -38,13 +37,10 @@ impl Keeper {
             let Some((slots, witness)) = self.shut_pool() else { return };
             let begun = Instant::now();
             *self.next_look.lock() = Some(begun + PACE);
-            if dial.take().is_some_and(|dial| slots.look_away(dial)) {
-                witness.server_is_silent();
-            }
-            match slots.look(PACE).await {
+            match slots.look().await {
                 Look::Answers => witness.server_answers(),
-                Look::Silent => witness.server_is_silent(),
-                Look::Dials(number) => dial = Some(number),
+                Look::Silent => witness.server_is_late(),
+                Look::Dials => {}
                 Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
             }
         }

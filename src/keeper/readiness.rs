@@ -140,7 +140,7 @@ impl Keeper {
         }
         asked.look = Some(tokio::spawn(async move {
             // A dial tells by itself how it ends.
-            if let Look::Answers = slots.look(PACE).await {
+            if let Look::Answers = slots.look().await {
                 witness.server_answers();
             }
         }));

@@ -272,6 +272,12 @@ impl Breaker {
         }
     }
 
+    /// The server takes much longer than usual to answer. That opens nothing; but once the circuit is open, the server's next answer is a reason to probe.
+    pub(crate) fn server_is_late(&mut self, now: Instant) {
+        self.advance(now);
+        self.unreachable |= matches!(self.phase, Phase::Open { .. });
+    }
+
     /// The server was not reached, or did not answer, and no call will tell. Closed, that is one more failure in a row; half-open, it is the verdict; open, the
     /// server's next answer is a reason to probe. `luck` as for [`record`](Self::record).
     pub(crate) fn server_is_silent(&mut self, now: Instant, luck: impl FnOnce() -> f64) {

@@ -6,6 +6,7 @@ mod budget;
 #[cfg_attr(not(test), expect(dead_code, reason = "what keeps the pool healthy will ask the other questions"))]
 mod classify;
 mod deadline;
+mod dial_times;
 mod forecast;
 mod lifetime;
 mod patience;
@@ -21,6 +22,7 @@ pub(crate) use budget::Budget;
 pub use classify::Effect;
 pub(crate) use classify::{Answer, Condition, Event, Failure, Fate, Heal, Phase, Retry, Severity, Verdict};
 pub(crate) use deadline::Deadline;
+pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;
 pub(crate) use lifetime::Lifetimes;
 pub(crate) use patience::Patience;

@@ -305,7 +305,8 @@ impl<C, W> Core<C, W> {
             Phase::Open | Phase::Draining => Wanted {
                 dials: self.missing(now),
                 room: self.limits.max_size.saturating_sub(self.taken()),
-                at_once: self.held_back.map_or(self.limits.max_connecting, |most| most.min(self.limits.max_connecting)),
+                at_once: self.held_back.unwrap_or(self.limits.max_connecting),
+                most: self.limits.max_connecting,
             },
         };
         self.dials.begin(now, self.generation, wanted)
@@ -316,16 +317,21 @@ impl<C, W> Core<C, W> {
         self.dials.asking_again();
     }
 
-    /// A dial has succeeded. Also returns the dials that it shows to be stuck: they are to be given up.
-    pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> (Placed<C, W>, Vec<u64>) {
-        let (generation, stuck) = self.dials.succeeded(now, dial);
+    /// A dial has waited for the server for much longer than dials take: another may begin beside it.
+    pub(crate) fn dial_is_quiet(&mut self, dial: u64) {
+        self.dials.is_quiet(dial);
+    }
+
+    /// A dial has succeeded.
+    pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> Placed<C, W> {
+        let generation = self.dials.succeeded(dial);
         let birth = self.birth(generation);
         let mut placed = self.place(now, conn, birth);
         match &mut placed.to {
             Place::Waiter(_, _, held) => held.is_unproven = true,
             Place::Idle | Place::Closing(_) => self.dials.proved_good(),
         }
-        (placed, stuck)
+        placed
     }
 
     /// The connection is good. If it is the first after dials that failed, they are forgotten.

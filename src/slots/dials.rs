@@ -1,8 +1,8 @@
 //! The dials under way, and when the next may begin.
 //!
 //! A few at once, as long as they succeed. After a failure one at a time, after a pause that doubles up to a second; a connection that
-//! dies before anybody has used it is a failure, too. A dial that has been
-//! quiet for a second is stuck as far as callers are concerned: another may be begun beside it, and the first success gives it up.
+//! dies before anybody has used it is a failure, too. A *quiet* dial has waited for the server for much longer than dials take (the shell notices that):
+//! another may begin beside it. Whatever happens, no more dials are under way than `max_connecting`, and only the end of the pool cuts one short.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,21 @@ use super::core::Begin;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// No pause is longer: a server that is back is found within about a second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A dial that has taken longer than this is stuck.
-const STUCK: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Dial {
     number: u64,
-    begun: Instant,
     generation: u32,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It may end at any moment.
+    Hopeful,
+    Quiet,
     /// The shell has been told to end it.
-    given_up: bool,
+    GivenUp,
 }
 
 #[derive(Debug)]
@@ -36,12 +41,15 @@ pub(super) struct Dials {
     asks_again: Option<Instant>,
 }
 
-/// What the core wants: so many dials, as far as there is room, and so many at once.
+/// What the core wants: so many dials, as far as there is room.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wanted {
     pub(super) dials: usize,
     pub(super) room: usize,
+    /// So many that are not quiet, at most.
     pub(super) at_once: usize,
+    /// So many in all, at most.
+    pub(super) most: usize,
 }
 
 impl Dials {
@@ -64,62 +72,42 @@ impl Dials {
     }
 
     pub(super) fn begin(&mut self, now: Instant, generation: u32, wanted: Wanted) -> Begin {
-        let fresh = self.under_way.iter().filter(|dial| !dial.is_stuck(now)).count();
-        let missing = wanted.dials.saturating_sub(fresh).min(wanted.room);
-        let at_once = if self.failures == 0 { wanted.at_once } else { 1 };
-        let count = missing.min(at_once.saturating_sub(fresh));
+        let hopeful = self.hopeful();
+        let missing = wanted.dials.saturating_sub(hopeful).min(wanted.room);
+        let at_once = if self.failures == 0 { wanted.at_once } else { wanted.at_once.min(1) };
+        let allowed = at_once.saturating_sub(hopeful).min(wanted.most.saturating_sub(self.len()));
+        let count = missing.min(allowed);
         let paused = count > 0 && self.pause(now).is_some();
         let first = self.next;
-        self.next += if paused { 0 } else { count as u64 };
-        self.under_way.extend((first..self.next).map(|number| Dial {
-            number,
-            begun: now,
-            generation,
-            given_up: false,
-        }));
-        let ask_again = if paused {
-            self.retry_at
-        } else if wanted.dials > 0 && wanted.room > count {
-            // Somebody hopes for the dials under way: look again when the first of them gets stuck.
-            self.under_way.iter().find(|dial| !dial.is_stuck(now)).map(|dial| dial.begun + STUCK)
-        } else {
-            None
-        };
-        let ask_again = ask_again.filter(|instant| self.asks_again.is_none_or(|asks| *instant < asks));
+        for _ in 0..if paused { 0 } else { count } {
+            self.push(generation);
+        }
+        let ask_again = self.retry_at.filter(|instant| paused && self.asks_again.is_none_or(|asks| *instant < asks));
         self.asks_again = ask_again.or(self.asks_again);
         Begin { dials: first..self.next, ask_again }
     }
 
-    /// One more, if none is under way that could still tell.
-    pub(super) fn begin_probe(&mut self, now: Instant, generation: u32) -> Option<u64> {
-        if self.under_way.iter().any(|dial| !dial.is_stuck(now)) {
-            return None;
+    /// One more, if no other could still tell, and no more than `most` are under way then.
+    pub(super) fn begin_probe(&mut self, generation: u32, most: usize) -> Option<u64> {
+        let may = self.hopeful() == 0 && self.len() < most;
+        may.then(|| self.push(generation))
+    }
+
+    /// The server has said nothing for much longer than usual. Notices it of a dial that is still hoped for.
+    pub(super) fn is_quiet(&mut self, number: u64) {
+        let dial = self.under_way.iter_mut().find(|dial| dial.number == number && dial.stage == Stage::Hopeful);
+        if let Some(dial) = dial {
+            dial.stage = Stage::Quiet;
         }
-        let number = self.next;
-        self.next += 1;
-        self.under_way.push(Dial { number, begun: now, generation, given_up: false });
-        Some(number)
-    }
-
-    pub(super) fn give_one_up(&mut self, number: u64) {
-        self.give_up(|dial| dial.number == number);
-    }
-
-    /// The oldest that is stuck and has not been given up, if there is one.
-    pub(super) fn give_a_stuck_one_up(&mut self, now: Instant) -> Option<u64> {
-        let stuck = self.under_way.iter().find(|dial| dial.is_stuck(now) && !dial.given_up)?.number;
-        self.give_one_up(stuck);
-        Some(stuck)
     }
 
     pub(super) fn asking_again(&mut self) {
         self.asks_again = None;
     }
 
-    /// Returns the dial's generation, and the older dials that are stuck: they are given up.
-    pub(super) fn succeeded(&mut self, now: Instant, number: u64) -> (u32, Vec<u64>) {
-        let generation = self.remove(number);
-        (generation, self.give_up(|dial| dial.number < number && dial.is_stuck(now)))
+    /// Returns the dial's generation.
+    pub(super) fn succeeded(&mut self, number: u64) -> u32 {
+        self.remove(number)
     }
 
     /// What was dialed is good: the server is in order.
@@ -130,7 +118,8 @@ impl Dials {
 
     /// Gives every dial up. Each keeps its slot until it has come to its end.
     pub(super) fn give_all_up(&mut self) -> Vec<u64> {
-        self.give_up(|_| true)
+        self.under_way.iter_mut().for_each(|dial| dial.stage = Stage::GivenUp);
+        self.under_way.iter().map(|dial| dial.number).collect()
     }
 
     pub(super) fn is_under_way(&self, number: u64) -> bool {
@@ -138,7 +127,7 @@ impl Dials {
     }
 
     pub(super) fn is_given_up(&self, number: u64) -> bool {
-        self.under_way.iter().any(|dial| dial.number == number && dial.given_up)
+        self.under_way.iter().any(|dial| dial.number == number && dial.stage == Stage::GivenUp)
     }
 
     pub(super) fn failed(&mut self, now: Instant, number: u64, jitter: f64) {
@@ -158,24 +147,19 @@ impl Dials {
         self.remove(number);
     }
 
-    fn give_up(&mut self, which: impl Fn(&Dial) -> bool) -> Vec<u64> {
-        let given_up = self.under_way.iter_mut().filter(|dial| which(dial));
-        given_up
-            .map(|dial| {
-                dial.given_up = true;
-                dial.number
-            })
-            .collect()
+    fn hopeful(&self) -> usize {
+        self.under_way.iter().filter(|dial| dial.stage == Stage::Hopeful).count()
+    }
+
+    fn push(&mut self, generation: u32) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.under_way.push(Dial { number, generation, stage: Stage::Hopeful });
+        number
     }
 
     fn remove(&mut self, number: u64) -> u32 {
         let index = self.under_way.iter().position(|dial| dial.number == number);
         self.under_way.remove(index.expect("a dial ends once")).generation
-    }
-}
-
-impl Dial {
-    fn is_stuck(&self, now: Instant) -> bool {
-        self.given_up || now.saturating_duration_since(self.begun) >= STUCK
     }
 }

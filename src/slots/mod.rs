@@ -82,8 +82,11 @@ pub(crate) trait Dial: Send + Sync + 'static {
     type Conn: Connection;
     type Error: Clone + Send + Sync + 'static;
 
-    /// Makes one connection. Bounded in time by itself.
-    fn dial(&self) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
+    /// Makes one connection. Bounded in time by itself. Calls `on_quiet` when the server has taken much longer than for other dials.
+    fn dial(&self, on_quiet: impl FnOnce() + Send) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
+
+    /// How long the server may take to answer before a look at it goes another way.
+    fn patience(&self) -> Duration;
 
     /// The error for a dial that came to no end: its runtime was shut down, or it panicked.
     fn abandoned() -> Self::Error;

@@ -46,7 +46,7 @@ impl<D: Dial> Slots<D> {
 
     /// Whether the server takes a connection now: one beyond the limit, closed at once.
     pub(crate) async fn dial_aside(&self) -> bool {
-        match self.dial.dial().await {
+        match self.dial.dial(|| {}).await {
             Ok(conn) => {
                 conn.close().await;
                 true
@@ -71,10 +71,10 @@ pub(crate) struct Checking<D: Dial> {
 }
 
 impl<D: Dial> Checking<D> {
-    /// One round trip. Tells whether the server answered `within` this time; the connection is idle again, or closed.
-    pub(crate) async fn run(mut self, within: Duration) -> bool {
+    /// One round trip, which has as long as a dial may take. Returns whether the server answered: the connection is idle again, or closed.
+    pub(crate) async fn run(mut self) -> bool {
         let Some(check) = &self.check else { return false };
-        let conn = &check.held.conn;
+        let (conn, within) = (&check.held.conn, self.slots.dial.patience());
         let answers = time::timeout(within, conn.ping()).await == Ok(true) && conn.is_usable();
         if let Some(check) = self.check.take_if(|_| answers) {
             let delivery = self.slots.place(|core| {

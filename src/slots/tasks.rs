@@ -72,20 +72,14 @@ impl<D: Dial> Slots<D> {
     }
 
     fn dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
-        let mut stuck = Vec::new();
-        let delivery = self.place(|core| {
-            let placed;
-            (placed, stuck) = core.dialed(now(), number, conn);
-            placed
-        });
-        let mut state = self.lock();
-        state.dial_tasks.remove(&number);
-        let stuck = state.abort_dials(&stuck);
-        drop(state);
-        for dial in stuck {
-            dial.abort();
-        }
+        let delivery = self.place(|core| core.dialed(now(), number, conn));
+        self.lock().dial_tasks.remove(&number);
         Arc::clone(self).deliver(delivery);
+        self.dial_what_is_wanted();
+    }
+
+    fn dial_is_quiet(self: &Arc<Self>, number: u64) {
+        self.lock().core.dial_is_quiet(number);
         self.dial_what_is_wanted();
     }
 
@@ -137,7 +131,7 @@ struct Dialing<D: Dial> {
 impl<D: Dial> Dialing<D> {
     async fn run(mut self) {
         let Some(slots) = self.slots.clone() else { return };
-        let result = slots.dial.dial().await;
+        let result = slots.dial.dial(|| slots.dial_is_quiet(self.number)).await;
         self.slots = None;
         match result {
             Ok(conn) => slots.dialed(self.number, conn),

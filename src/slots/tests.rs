@@ -16,6 +16,9 @@ mod kept;
 mod runtimes;
 mod threads;
 
+/// A dial that has taken as long is quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     After(Duration),
@@ -93,7 +96,11 @@ impl Dial for FakeDialer {
     type Conn = FakeConn;
     type Error = &'static str;
 
-    async fn dial(&self) -> Result<FakeConn, &'static str> {
+    fn patience(&self) -> Duration {
+        QUIET
+    }
+
+    async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<FakeConn, &'static str> {
         let number = self.0.dials.fetch_add(1, SeqCst);
         let outcome = self.0.script.lock().unwrap().pop_front().unwrap_or(Outcome::After(Duration::ZERO));
         match outcome {
@@ -102,7 +109,11 @@ impl Dial for FakeDialer {
                 time::sleep(delay).await;
                 return Err("refused");
             }
-            Outcome::Hangs => pending().await,
+            Outcome::Hangs => {
+                time::sleep(QUIET).await;
+                on_quiet();
+                pending().await
+            }
             Outcome::Panics => panic!("a dial that panics"),
         }
         self.0.open.fetch_add(1, SeqCst);

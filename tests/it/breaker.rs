@@ -2,6 +2,7 @@
 
 mod opening;
 mod recovery;
+mod slow_dials;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 mod files;
 mod hooks;
 mod hosts;
+pub(crate) mod matrix;
 mod secrets;
 #[cfg(all(feature = "native-tls", feature = "rustls"))]
 mod tls;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time;
 use tokio_postgres::Config;
 
+use super::clock::DialClock;
 use super::secure::Connector;
 use super::socket::Socket;
 use crate::conn::stream::Stream;
@@ -46,7 +47,11 @@ impl fmt::Display for Place {
 
 impl Route {
     /// A finished stream. `patience` bounds the TCP connect alone.
-    pub(crate) async fn open(&self, patience: Option<Duration>) -> Result<Stream, ConnectError> {
+    pub(crate) async fn open(
+        &self,
+        patience: Option<Duration>,
+        clock: &mut DialClock<'_>,
+    ) -> Result<Stream, ConnectError> {
         let connect = async {
             match &self.place {
                 Place::Tcp(address) => Socket::tcp(*address, &self.config).await,
@@ -54,18 +59,20 @@ impl Route {
                 Place::Unix(path) => Socket::unix(path, &self.config).await,
             }
         };
-        let socket = match patience {
-            Some(patience) => {
-                time::timeout(patience, connect).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+        let in_time = async {
+            match patience {
+                Some(patience) => {
+                    time::timeout(patience, connect).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+                }
+                None => connect.await,
             }
-            None => connect.await,
         };
-        let socket = socket.map_err(|error| ConnectError::io(&self.name, error))?;
+        let socket = clock.server(in_time).await.map_err(|error| ConnectError::io(&self.name, error))?;
         let is_remote = matches!(self.place, Place::Tcp(_));
         if !is_remote {
             return Ok(Stream::plain(socket));
         }
-        let secured = self.connector.secure(socket, &self.certified_name, &self.config).await;
+        let secured = self.connector.secure(socket, &self.certified_name, &self.config, clock).await;
         secured.map_err(|error| ConnectError::tls(&self.name, error))
     }
 }

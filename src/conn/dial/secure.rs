@@ -15,8 +15,10 @@ use tokio_postgres::NoTls;
 use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
+use super::clock::DialClock;
 use super::socket::Socket;
 use crate::conn::stream::Stream;
+use crate::error::Stage;
 
 /// Length and code: the server answers `S` or `N`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -78,16 +80,25 @@ impl Connector {
     }
 
     /// Settles with the server whether TLS is used, and shakes hands. The certificate must be for `host`.
-    pub(crate) async fn secure(&self, mut socket: Socket, host: &str, config: &Config) -> Result<Stream, BoxError> {
+    pub(crate) async fn secure(
+        &self,
+        mut socket: Socket,
+        host: &str,
+        config: &Config,
+        clock: &mut DialClock<'_>,
+    ) -> Result<Stream, BoxError> {
         let mode = config.get_ssl_mode();
         let connector = match &self.0 {
             Some(connector) if mode != SslMode::Disable => connector,
             _ => return Ok(Stream::plain(socket)),
         };
         if config.get_ssl_negotiation() == SslNegotiation::Postgres {
-            socket.write_all(&SSL_REQUEST).await?;
+            let answer = clock.server(async {
+                socket.write_all(&SSL_REQUEST).await?;
+                socket.read_u8().await
+            });
             // One byte and no more: what somebody on the way sends along with it must not be taken for the server's later.
-            match (socket.read_u8().await?, mode) {
+            match (answer.await?, mode) {
                 (b'S', _) => {}
                 (b'N', SslMode::Require) => return Err("the server offers none, and sslmode=require".into()),
                 (b'N', _) => return Ok(Stream::plain(socket)),
@@ -95,7 +106,7 @@ impl Connector {
                 _ => return Err("the answer to the request for it is not that of a PostgreSQL server".into()),
             }
         }
-        connector.handshake(socket, host).await
+        clock.other(Stage::Handshake, connector.handshake(socket, host)).await
     }
 }
 

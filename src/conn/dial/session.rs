@@ -6,23 +6,29 @@ use deadpool_postgres::Object;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
+use super::clock::DialClock;
 use super::route::Route;
 use crate::conn::Conn;
 use crate::conn::handling::Handling;
 use crate::conn::stream::Stream;
 use crate::conn::task::Task;
-use crate::error::{ConnectError, ConnectErrorKind};
+use crate::error::{ConnectError, ConnectErrorKind, Stage};
 use crate::slots::Connection as _;
 
 /// Makes a connection of `stream`, to which `route` has led.
-pub(crate) async fn begin(stream: Stream, route: Route, handling: &Handling) -> Result<Box<Conn>, ConnectError> {
+pub(crate) async fn begin(
+    stream: Stream,
+    route: Route,
+    handling: &Handling,
+    clock: &mut DialClock<'_>,
+) -> Result<Box<Conn>, ConnectError> {
     let wire = stream.wire();
     let (target, config) = (route.name.clone(), route.config.clone());
-    let started = stream.start_up((*config).clone()).await;
+    let started = clock.server(stream.start_up((*config).clone())).await;
     let (client, connection) = started.map_err(|error| ConnectError::handshake(&target, error))?;
     let task = Task::spawn(connection, wire.clone(), Arc::clone(&handling.witness));
     let conn = Box::new(Conn::new(client, task, wire, route, handling.clone()).await);
-    match prepare(&conn, &target, config.get_target_session_attrs()).await {
+    match prepare(&conn, &target, config.get_target_session_attrs(), clock).await {
         Ok(()) => Ok(conn),
         Err(error) => {
             conn.close().await;
@@ -32,15 +38,20 @@ pub(crate) async fn begin(stream: Stream, route: Route, handling: &Handling) -> 
 }
 
 /// Whatever is due before anybody gets the connection.
-async fn prepare(conn: &Conn, target: &str, wanted: TargetSessionAttrs) -> Result<(), ConnectError> {
+async fn prepare(
+    conn: &Conn,
+    target: &str,
+    wanted: TargetSessionAttrs,
+    clock: &mut DialClock<'_>,
+) -> Result<(), ConnectError> {
     if wanted != TargetSessionAttrs::Any {
-        let read_only = is_read_only(&conn.object).await;
+        let read_only = clock.server(is_read_only(&conn.object)).await;
         let read_only = read_only.map_err(|error| ConnectError::handshake(target, error))?;
         if read_only != (wanted == TargetSessionAttrs::ReadOnly) {
             return Err(ConnectError::new(ConnectErrorKind::WrongRole { read_only }, target));
         }
     }
-    let set_up = conn.handling.hooks.set_up(&conn.object).await;
+    let set_up = clock.other(Stage::AfterConnect, conn.handling.hooks.set_up(&conn.object)).await;
     set_up.map_err(|error| ConnectError::after_connect(target, error))?;
     conn.link.wire.forget_session();
     Ok(())

@@ -42,19 +42,9 @@ impl<C, W> Core<C, W> {
 
     /// A dial for a look at the server, whoever is held back and however the last one failed; if there is room, and none is under way that could
     /// still tell.
-    pub(crate) fn begin_probe(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn begin_probe(&mut self) -> Option<u64> {
         let may = self.phase == Phase::Open && self.has_room();
-        may.then(|| self.dials.begin_probe(now, self.generation)).flatten()
-    }
-
-    /// A dial to be given up, because it has said nothing for long and there is no room for a look.
-    pub(crate) fn in_the_way(&mut self, now: Instant) -> Option<u64> {
-        if self.has_room() { None } else { self.dials.give_a_stuck_one_up(now) }
-    }
-
-    /// The dial has taken long enough. It keeps its slot until it has come to its end.
-    pub(crate) fn give_up_dial(&mut self, dial: u64) {
-        self.dials.give_one_up(dial);
+        may.then(|| self.dials.begin_probe(self.generation, self.limits.max_connecting)).flatten()
     }
 
     /// Newcomers are refused; those who wait already are served.
@@ -71,7 +61,8 @@ impl<C, W> Core<C, W> {
         (self.close_idle(now), waiters, self.dials.give_all_up())
     }
 
-    fn close_idle(&mut self, now: Instant) -> Vec<C> {
+    /// Returns the idle connections, to be closed.
+    pub(crate) fn close_idle(&mut self, now: Instant) -> Vec<C> {
         let idle: Vec<_> = self.idle.drain(..).map(|idle| idle.conn).collect();
         self.closing += idle.len();
         self.note_work(now);

@@ -49,11 +49,7 @@ async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<Atomi
             4 => slots.reap(),
             5 => slots.sweep(),
             6 => drop(slots.begin_checks()),
-            7 => {
-                if let Look::Dials(dial) = slots.look(Duration::from_millis(1)).await {
-                    slots.look_away(dial);
-                }
-            }
+            7 => _ = slots.look().await,
             _ => slots.hold_back(change, None),
         }
         time::sleep(Duration::from_micros(fastrand::u64(0..1_500))).await;

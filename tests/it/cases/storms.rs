@@ -149,7 +149,7 @@ async fn case_23_a_server_that_is_back_is_not_stormed() {
     for way in [Way::ToServer, Way::ToClient] {
         proxy.delay(way, Duration::from_millis(10));
     }
-    // Whose password costs no time: a dial that takes a second counts as stuck, and another may begin.
+    // Whose password costs no time: many dials are made in this process.
     let quick = "CREATE ROLE case_23 LOGIN PASSWORD 'secret'";
     server.execute(&format!("SET scram_iterations = 1; DROP ROLE IF EXISTS case_23; {quick}")).await;
     let mut config = server.config_at(proxy.addr());

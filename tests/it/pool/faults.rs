@@ -80,7 +80,10 @@ async fn connect_timeout_bounds_a_dial_that_hangs() {
     let pool = Pool::builder(config).connect_timeout(Duration::from_millis(150)).build().unwrap();
     let error = connect_error(pool.get_timeout(LONG).await.unwrap_err());
     assert_eq!(*error.kind(), ConnectErrorKind::Timeout(Duration::from_millis(150)));
-    assert_eq!(error.to_string(), format!("127.0.0.1:{}: not ready within 150 ms", proxy.addr().port()));
+    assert_eq!(
+        error.to_string(),
+        format!("127.0.0.1:{}: not ready within 150 ms: the server did not answer", proxy.addr().port())
+    );
 }
 
 #[tokio::test]

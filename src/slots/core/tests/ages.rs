@@ -16,7 +16,7 @@ fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     for number in begin.dials {
         let conn = u32::try_from(number).unwrap();
         until(&mut core, now);
-        assert_eq!(core.dialed(now, number, conn).0.to, Place::Idle);
+        assert_eq!(core.dialed(now, number, conn).to, Place::Idle);
         now += SECOND;
     }
     assert_eq!(core.counts().idle, size);

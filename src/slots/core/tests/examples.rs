@@ -35,7 +35,7 @@ fn connect(core: &mut TestCore, now: Instant, conn: u32) {
     let id = wait(core, now, '-');
     let dial = begin(core, now)[0];
     core.leave(id);
-    assert_eq!(core.dialed(now, dial, conn).0.to, Place::Idle);
+    assert_eq!(core.dialed(now, dial, conn).to, Place::Idle);
 }
 
 /// Takes an idle connection.
@@ -64,8 +64,8 @@ fn the_freshest_idle_connection_is_taken_first() {
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
     let dials = begin(&mut core, now);
-    let (a, one) = handed(core.dialed(now, dials[0], 1).0);
-    let (b, two) = handed(core.dialed(now, dials[1], 2).0);
+    let (a, one) = handed(core.dialed(now, dials[0], 1));
+    let (b, two) = handed(core.dialed(now, dials[1], 2));
     assert_eq!((a, one.conn, b, two.conn), ('a', 1, 'b', 2));
     assert_eq!(core.release(now, two).to, Place::Idle);
     assert_eq!(core.release(now, one).to, Place::Idle);
@@ -83,7 +83,7 @@ fn whichever_comes_first_serves_the_first_waiter() {
     let dial = begin(&mut core, now)[0];
     let (name, held) = handed(core.release(now, held));
     assert_eq!((name, held.conn), ('a', 1));
-    assert_eq!(core.dialed(now, dial, 2).0.to, Place::Idle);
+    assert_eq!(core.dialed(now, dial, 2).to, Place::Idle);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_waiter_past_its_deadline_is_passed_over() {
     assert!(core.enter(now, patient(now, 10), || 'a').is_ok());
     wait(&mut core, now, 'b');
     let dial = begin(&mut core, now)[0];
-    let placed = core.dialed(now + 10 * MS, dial, 1).0;
+    let placed = core.dialed(now + 10 * MS, dial, 1);
     assert!(matches!(placed.refused[..], [(_, 'a', Refused::Expired)]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
@@ -182,7 +182,7 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     wait(&mut core, due, 'd');
     let dials = begin(&mut core, due);
     assert_eq!(dials.len(), 1, "one at a time once they fail");
-    assert_eq!(handed(core.dialed(due, dials[0], 1).0).0, 'c');
+    assert_eq!(handed(core.dialed(due, dials[0], 1)).0, 'c');
     assert_eq!(begin(&mut core, due).len(), 1);
 }
 
@@ -245,19 +245,39 @@ fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
 }
 
 #[test]
-fn a_dial_that_is_stuck_is_replaced_by_the_first_that_succeeds() {
-    let (mut core, now) = limited(Limits { max_size: 3, ..limits() });
+fn a_quiet_dial_is_joined_by_others_up_to_max_connecting() {
+    let (mut core, now) = limited(Limits { max_size: 9, max_connecting: 3, ..limits() });
     wait(&mut core, now, 'a');
-    let Begin { dials, ask_again } = core.begin_dials(now);
-    assert_eq!((dials, ask_again), (0..1, Some(now + 1_000 * MS)));
-    core.asking_again();
-    let later = now + 1_000 * MS;
-    assert_eq!(begin(&mut core, later), [1], "another beside it");
-    let (placed, stuck) = core.dialed(later, 1, 7);
-    assert_eq!((handed(placed).0, stuck), ('a', vec![0]));
-    assert!(core.is_given_up(0));
-    core.dial_abandoned(0);
-    assert_eq!(core.counts().dialing, 0);
+    assert_eq!(begin(&mut core, now), [0]);
+    assert!(begin(&mut core, now + 60_000 * MS).is_empty(), "time alone says nothing");
+    for quiet in 0..2 {
+        core.dial_is_quiet(quiet);
+        assert_eq!(begin(&mut core, now), [quiet + 1], "another beside it");
+    }
+    core.dial_is_quiet(2);
+    assert!(begin(&mut core, now).is_empty(), "three are under way");
+    assert_eq!(core.begin_probe(), None, "a look is no exception");
+    assert_eq!(handed(core.dialed(now, 1, 7)).0, 'a');
+    assert_eq!(core.counts().dialing, 2, "the others have their time");
+    assert_eq!(core.dialed(now, 0, 8).to, Place::Idle);
+}
+
+/// After a failure one dial at a time is made; a quiet one does not keep the next from its turn.
+#[test]
+fn a_quiet_dial_after_a_failure_is_joined_by_one() {
+    let (mut core, now) = limited(Limits { max_size: 9, max_waiting: 9, max_connecting: 3, ..limits() });
+    core.want(9);
+    let dials = begin(&mut core, now);
+    assert_eq!(dials.len(), 3);
+    dials.iter().for_each(|dial| drop(core.dial_failed(now, *dial, 0.0)));
+    let later = now + 50 * MS;
+    assert_eq!(begin(&mut core, later), [3]);
+    core.dial_is_quiet(3);
+    assert_eq!(begin(&mut core, later), [4]);
+    core.dial_is_quiet(4);
+    assert_eq!(begin(&mut core, later), [5]);
+    core.dial_is_quiet(5);
+    assert!(begin(&mut core, later).is_empty());
 }
 
 #[test]
@@ -268,7 +288,7 @@ fn a_smaller_limit_drains_and_a_larger_one_dials() {
     assert_eq!(dials.len(), 4);
     core.want(0);
     for dial in dials {
-        assert_eq!(core.dialed(now, dial, dial as u32).0.to, Place::Idle);
+        assert_eq!(core.dialed(now, dial, dial as u32).to, Place::Idle);
     }
     let mut held: Vec<_> = (0..3).map(|_| core.take(now).expect("idle")).collect();
     assert_eq!(core.resize(now, 2), [0], "idle ones beyond the limit end now");
@@ -298,10 +318,10 @@ fn a_flush_retires_all_that_is_older() {
     let dial = begin(&mut core, now)[0];
     assert_eq!(core.flush(now), [2]);
     assert_eq!(core.release(now, held).to, Place::Closing(1));
-    assert_eq!(core.dialed(now, dial, 3).0.to, Place::Closing(3), "it was begun before");
+    assert_eq!(core.dialed(now, dial, 3).to, Place::Closing(3), "it was begun before");
     core.closed();
     let dial = begin(&mut core, now)[0];
-    assert_eq!(core.dialed(now, dial, 4).0.to, Place::Idle);
+    assert_eq!(core.dialed(now, dial, 4).to, Place::Idle);
 }
 
 #[test]

@@ -16,6 +16,8 @@ enum Step {
     Retire(usize, f64),
     Dialed(usize),
     DialFailed(f64),
+    DialIsQuiet(usize),
+    Look,
     Closed,
     Advance { ms: u64 },
     AskAgain,
@@ -38,6 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (any::<usize>(), 0.0..1.0).prop_map(|(index, jitter)| Step::Retire(index, jitter)),
         40 => any::<usize>().prop_map(Step::Dialed),
         10 => (0.0..1.0).prop_map(Step::DialFailed),
+        20 => any::<usize>().prop_map(Step::DialIsQuiet),
+        5 => Just(Step::Look),
         10 => Just(Step::Closed),
         20 => (1u64..400).prop_map(|ms| Step::Advance { ms }),
         10 => Just(Step::AskAgain),
@@ -141,9 +145,16 @@ impl Napkin {
             Step::Dialed(index) if !self.dials.is_empty() => {
                 let (number, generation) = self.dials.remove(index % self.dials.len());
                 self.named += 1;
-                let (placed, stuck) = self.core.dialed(self.now, number, self.named);
-                assert!(stuck.iter().all(|stuck| self.dials.iter().any(|(dial, _)| dial == stuck)));
+                let placed = self.core.dialed(self.now, number, self.named);
                 self.placed(placed, generation);
+            }
+            Step::DialIsQuiet(index) if !self.dials.is_empty() => {
+                let (number, _) = self.dials[index % self.dials.len()];
+                self.core.dial_is_quiet(number);
+            }
+            Step::Look => {
+                let probe = self.core.begin_probe();
+                self.dials.extend(probe.map(|number| (number, self.generation)));
             }
             Step::DialFailed(jitter) if !self.dials.is_empty() => {
                 let (number, _) = self.dials.remove(0);
@@ -280,6 +291,7 @@ impl Napkin {
         };
         assert_eq!(self.core.counts(), expected);
         self.most = self.most.min(self.taken().max(self.limits.max_size));
+        assert!(self.dials.len() <= self.limits.max_connecting);
         assert!(self.taken() <= self.most, "never more than the limit; after it was lowered, never more than before");
         if !self.waiters.is_empty() {
             let somebody_comes = self.dials.len() + self.held() + self.closing > 0 || self.will_ask;

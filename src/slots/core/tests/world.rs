@@ -212,7 +212,7 @@ impl Queueing for Real {
     }
 
     fn dialed(&mut self, now: Nanos, dial: u64) -> Handed {
-        let (placed, _) = self.core.dialed(self.at(now), dial, dial as u32);
+        let placed = self.core.dialed(self.at(now), dial, dial as u32);
         self.placed(placed)
     }
 

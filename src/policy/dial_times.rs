@@ -1,0 +1,50 @@
+//! How long a server takes for a dial: when is one unusually late?
+
+use std::time::Duration;
+
+/// No dial is late before this, however fast the others were.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// A dial is late when it has taken so many times as long as the slowest of the recent ones.
+const FAR_MORE: u32 = 3;
+/// So many are remembered.
+const RECENT: usize = 16;
+
+/// The time that the server itself took for each of the recent dials that succeeded.
+#[derive(Debug, Default)]
+pub(crate) struct DialTimes {
+    recent: [Duration; RECENT],
+    count: usize,
+}
+
+impl DialTimes {
+    pub(crate) fn succeeded(&mut self, took: Duration) {
+        self.recent[self.count % RECENT] = took;
+        self.count += 1;
+    }
+
+    /// A dial for which the server has taken longer than this is late. `None` before the first success: nobody knows.
+    pub(crate) fn late_after(&self) -> Option<Duration> {
+        let slowest = self.recent.iter().take(self.count).max()?;
+        Some(slowest.saturating_mul(FAR_MORE).max(SHORTEST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_slowest_of_the_recent_dials_counts() {
+        let mut times = DialTimes::default();
+        assert_eq!(times.late_after(), None, "nothing is known");
+        times.succeeded(10 * MS);
+        assert_eq!(times.late_after(), Some(SHORTEST));
+        times.succeeded(1_200 * MS);
+        times.succeeded(10 * MS);
+        assert_eq!(times.late_after(), Some(3_600 * MS));
+        (0..RECENT).for_each(|_| times.succeeded(MS));
+        assert_eq!(times.late_after(), Some(SHORTEST), "what is long ago is forgotten");
+    }
+}
