@@ -110,7 +110,7 @@ impl Shared {
 
     /// Asked again after the wait, for a ticket: who waits holds no probe. A connection that is not admitted goes to the next.
     fn admit(&self, lease: Lease<Dialer>, terms: Terms, waited: Duration) -> Result<Client, Error> {
-        match self.witness.breaker().admit(now) {
+        match self.witness.breaker().admit(now, |now| terms.limit(now)) {
             Ok(ticket) => Ok(Client::new(lease, terms, ticket)),
             Err(denied) => Err(self.in_vain(&terms, waited, self.turned_away(denied))),
         }
@@ -184,6 +184,7 @@ impl Shared {
 
     pub(crate) async fn warm_up(&self, connections: usize, within: Duration) -> Result<(), Error> {
         let deadline = Deadline::after(now(), within);
+        self.slots.try_at_once();
         if self.slots.warm_up(connections, deadline).await {
             return Ok(());
         }

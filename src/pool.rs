@@ -441,6 +441,7 @@ impl<'a> PoolOrder<'a> {
     #[track_caller]
     pub fn flush(self) {
         self.pool.shared.slots.flush();
+        self.pool.shared.slots.try_at_once();
         self.pool.shared.tell(EventKind::Flushed { by: Location::caller(), reason: self.reason });
     }
 

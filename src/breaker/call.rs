@@ -71,6 +71,9 @@ impl CircuitBreaker {
             permit.busy();
             return Err(CallError::Busy);
         }
+        if let Some(timeout) = self.timeout {
+            permit.ends_after(timeout);
+        }
         match self.in_time(future).await {
             Ok(Ok(value)) => {
                 permit.success();

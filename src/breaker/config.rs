@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::ConfigError;
-use crate::policy::{Growth, Rule, Settings, SlowCall, Transition};
+use crate::policy::{Growth, Rule, Settings, SlowCall, TO_SAY_SO, Transition};
 
 /// Longer than this is not a timeout.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -17,8 +17,6 @@ const SHORTEST_BUCKET: Duration = Duration::from_millis(1);
 const MOST_BUCKETS: u32 = 1_000;
 /// More probes than this are the load that the dependency is to be spared.
 const MOST_PROBES: u32 = 1_000;
-/// What a call that ran out of time may take to tell the breaker.
-const TO_SAY_SO: Duration = Duration::from_secs(1);
 const LARGEST_GROWTH: RangeInclusive<f64> = 1.0..=100.0;
 const PERCENT: &str = "must be 1 to 100";
 
@@ -137,8 +135,8 @@ impl BreakerConfig {
 
     /// Half-open without a verdict for so long, since the first of the probes under way was let through: the circuit opens again. More than
     /// 0, at most 24 hours.
-    /// Default 15 s. Should be longer than a call may take, or it ends before its own timeout can say why: a pool makes it at least 1 s longer than
-    /// its [`query_timeout`](crate::PoolBuilder::query_timeout). As resilience4j's `maxWaitDurationInHalfOpenState`.
+    /// Default 15 s; in a pool at least 1 s longer than its [`query_timeout`](crate::PoolBuilder::query_timeout). A probe that has a timeout or a deadline of its own has that time in any case, and 1 s more to say how it went: that of the call on
+    /// a pool, or that of [`CircuitBreaker::with_timeout`](super::CircuitBreaker::with_timeout). As resilience4j's `maxWaitDurationInHalfOpenState`.
     pub fn probe_timeout(mut self, probe_timeout: Duration) -> Self {
         self.settings.probe_timeout = probe_timeout;
         self

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::now;
 use super::shared::Shared;
-use crate::policy::{Outcome, Ticket};
+use crate::policy::{Deadline, Outcome, Ticket};
 
 /// The right to make one call, from [`CircuitBreaker::try_acquire`](super::CircuitBreaker::try_acquire). Say how it went.
 ///
@@ -25,6 +25,13 @@ impl<'a> Permit<'a> {
     #[inline]
     pub(super) fn new(shared: &'a Shared, ticket: Ticket) -> Self {
         Self { shared, ticket: Some(ticket), since: shared.measures().then(now) }
+    }
+
+    /// The call ends after this time by itself.
+    pub(super) fn ends_after(&self, timeout: Duration) {
+        if let Some(ticket) = self.ticket {
+            self.shared.ends_at(ticket, || Deadline::after(now(), timeout));
+        }
     }
 
     /// The call went well.

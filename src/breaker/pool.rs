@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::foreign::{Foreign, Machine};
 use super::{BreakerConfig, CircuitBreaker};
 use crate::error::ConfigError;
-use crate::policy::{Denied, Outcome, State, Ticket};
+use crate::policy::{Deadline, Denied, Outcome, State, Ticket};
 
 impl CircuitBreaker {
     /// A pool's. With a `machine`, that one decides; ours is disabled, and only says for how long it rejects.
@@ -26,10 +26,21 @@ impl CircuitBreaker {
         if self.shared.pass().is_some() { Ok(()) } else { self.shared.check(now()) }
     }
 
-    /// Lets a call through, perhaps as a probe; or not, which is counted. The clock is asked only if the circuit is not closed.
-    pub(crate) fn admit(&self, now: impl FnOnce() -> Instant) -> Result<Ticket, Denied> {
+    /// Lets a call through, perhaps as a probe; or not, which is counted. The clock is asked, and when the call ends by itself, only if the circuit is not
+    /// closed.
+    pub(crate) fn admit(
+        &self,
+        now: impl FnOnce() -> Instant,
+        limit: impl FnOnce(Instant) -> Deadline,
+    ) -> Result<Ticket, Denied> {
         self.foreign.as_ref().map_or(Ok(()), Foreign::admit)?;
-        self.shared.pass().map_or_else(|| self.shared.admit(now()), Ok)
+        if let Some(ticket) = self.shared.pass() {
+            return Ok(ticket);
+        }
+        let now = now();
+        let ticket = self.shared.admit(now)?;
+        self.shared.ends_at(ticket, || limit(now));
+        Ok(ticket)
     }
 
     /// For what is no call and not to be a probe, a dial: a ticket if the circuit is closed.

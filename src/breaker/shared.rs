@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::config::{BreakerConfig, Hooks};
 use super::tally::Tally;
 use crate::error::ConfigError;
-use crate::policy::{Breaker, Denied, Outcome, State, Ticket};
+use crate::policy::{Breaker, Deadline, Denied, Outcome, State, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -82,6 +82,13 @@ impl Shared {
     /// Lets a call through, perhaps as a probe; or not, which is counted.
     pub(super) fn admit(&self, now: Instant) -> Result<Ticket, Denied> {
         self.pass().map_or_else(|| self.with(|breaker| breaker.admit(now)), Ok)
+    }
+
+    /// A call that was admitted ends at `limit` by itself, which matters only if it is a probe.
+    pub(super) fn ends_at(&self, ticket: Ticket, limit: impl FnOnce() -> Deadline) {
+        if ticket.is_probe() {
+            self.with(|breaker| breaker.ends_at(ticket, limit()));
+        }
     }
 
     /// A call ended after `took`, which matters only if slow calls do.

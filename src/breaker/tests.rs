@@ -22,6 +22,10 @@ fn breaker() -> CircuitBreaker {
     CircuitBreaker::new(config()).unwrap()
 }
 
+fn soon(now: Instant) -> crate::policy::Deadline {
+    crate::policy::Deadline::after(now, SECOND)
+}
+
 fn opossum() -> CircuitBreaker {
     CircuitBreaker::new(BreakerConfig::opossum()).unwrap()
 }
@@ -271,6 +275,22 @@ fn half_open() -> Export {
     Export { state: State::HalfOpen, ..Export::default() }
 }
 
+/// A timeout longer than the probe timeout: a dependency that is back but slow is found.
+#[tokio::test(start_paused = true)]
+async fn a_slow_probe_within_its_own_timeout_closes() {
+    for config in [config(), BreakerConfig::opossum()] {
+        let config = config.probe_timeout(Duration::from_secs(1));
+        let breaker = CircuitBreaker::new(config).unwrap().with_timeout(Duration::from_secs(30));
+        breaker.import(&half_open());
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            succeed().await
+        };
+        breaker.call(slow).await.unwrap();
+        assert_eq!(breaker.state(), State::Closed);
+    }
+}
+
 #[test]
 fn a_dropped_permit_lets_another_probe_out() {
     let breaker = breaker();
@@ -322,15 +342,15 @@ fn the_pool_asks_by_its_own_clock() {
     let mut now = Instant::now();
     let record = |now, ticket: Ticket, outcome| breaker.record(now, ticket, outcome, Duration::ZERO);
     breaker.check(|| now).unwrap();
-    record(now, breaker.admit(|| now).unwrap(), Outcome::Unreachable);
+    record(now, breaker.admit(|| now, soon).unwrap(), Outcome::Unreachable);
     assert_eq!(breaker.check(|| now).unwrap_err().retry_after, 5 * SECOND);
     breaker.server_answers(now);
     breaker.check(|| now).unwrap();
-    let probe = breaker.admit(|| now).unwrap();
+    let probe = breaker.admit(|| now, soon).unwrap();
     breaker.check(|| now).unwrap_err();
     breaker.release(now, probe);
     now += SECOND;
-    record(now, breaker.admit(|| now).unwrap(), Outcome::Success);
+    record(now, breaker.admit(|| now, soon).unwrap(), Outcome::Success);
     breaker.check(|| now).unwrap();
 }
 
@@ -358,7 +378,7 @@ fn is_as_the_plain_rules(steps: &[(u8, u64)]) {
     for (step, ms) in steps {
         now += Duration::from_millis(*ms);
         if *step < 3 {
-            let (one, other) = (breaker.admit(|| now), plain.admit(now));
+            let (one, other) = (breaker.admit(|| now, soon), plain.admit(now));
             assert_eq!(one, other);
             under_way.extend(one);
         } else if let Some(ticket) = under_way.pop() {
@@ -385,7 +405,7 @@ proptest! {
 fn most_successes_need_no_lock() {
     let breaker = breaker();
     let now = now();
-    let record = |now, outcome| breaker.record(now, breaker.admit(|| now).unwrap(), outcome, Duration::ZERO);
+    let record = |now, outcome| breaker.record(now, breaker.admit(|| now, soon).unwrap(), outcome, Duration::ZERO);
     record(now, Outcome::Success);
     let locked = breaker.shared.hold_lock();
     record(now, Outcome::Success);

@@ -6,6 +6,7 @@ pub(super) mod glance;
 pub(super) mod hooks;
 mod hosts;
 pub(super) mod identity;
+mod logins;
 mod refusals;
 pub(super) mod route;
 pub(super) mod secure;
@@ -27,6 +28,7 @@ use tokio_postgres::config::Host;
 
 pub(super) use self::clock::DialClock;
 use self::hosts::{Target, in_order_of, targets};
+use self::logins::Logins;
 use self::refusals::Refusals;
 use self::route::{Place, Route};
 use self::secure::Connector;
@@ -34,7 +36,7 @@ use super::handling::Handling;
 use super::{Conn, News};
 use crate::error::{ConnectError, Stage, is_out_of_files};
 use crate::plain::Plain;
-use crate::policy::DialTimes;
+use crate::policy::{DialTimes, Trouble};
 use crate::slots::{Connection as _, Dial};
 
 /// Where to connect to, and how.
@@ -44,12 +46,21 @@ pub(crate) struct Dialer {
     connector: Connector,
     handling: Handling,
     refusals: Refusals,
+    logins: Logins,
     times: Mutex<DialTimes>,
 }
 
 impl Dialer {
     pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, handling: Handling) -> Self {
-        Self { config, connect_timeout, connector, handling, refusals: Refusals::default(), times: Mutex::default() }
+        Self {
+            config,
+            connect_timeout,
+            connector,
+            handling,
+            refusals: Refusals::default(),
+            logins: Logins::default(),
+            times: Mutex::default(),
+        }
     }
 
     /// The settings of this dial, with the credentials as they are now.
@@ -75,6 +86,9 @@ impl Dialer {
     /// Tries every host.
     async fn try_hosts(&self, deadline: Instant, clock: &mut DialClock<'_>) -> Result<Box<Conn>, ConnectError> {
         let config = Arc::new(self.log_in(deadline).await?);
+        if let Some(refusal) = self.logins.refusal(&config) {
+            return Err(refusal);
+        }
         let mut targets = targets(&config);
         self.refusals.put_last(&mut targets, Target::to_string);
         let mut failure = None;
@@ -84,6 +98,7 @@ impl Dialer {
             let error = match time::timeout(share, dialed).await {
                 Ok(Ok(conn)) => {
                     self.refusals.served(&target.to_string());
+                    self.logins.forget();
                     return Ok(conn);
                 }
                 Ok(Err(error)) => error,
@@ -92,7 +107,11 @@ impl Dialer {
             self.refusals.failed(target.to_string());
             failure = more_telling(failure, error);
         }
-        Err(failure.unwrap_or_else(ConnectError::abandoned))
+        let failure = failure.unwrap_or_else(ConnectError::abandoned);
+        if failure.is_refusal() && self.handling.hooks.has_provider() {
+            self.logins.was_refused(&config, &failure);
+        }
+        Err(failure)
     }
 
     async fn dial_host(
@@ -185,6 +204,16 @@ impl Dial for Dialer {
 
     fn patience(&self) -> Duration {
         self.late_after().map_or(self.connect_timeout, |late| late.min(self.connect_timeout))
+    }
+
+    /// If the credentials may change by themselves, they are asked for soon, and tried only if they have.
+    fn trouble(&self, error: &ConnectError) -> Trouble {
+        let may_change = self.handling.hooks.has_provider() && error.is_refusal();
+        if error.is_lasting() && !may_change { Trouble::Lasting } else { Trouble::Passing }
+    }
+
+    fn try_at_once(&self) {
+        self.logins.forget();
     }
 
     fn abandoned() -> ConnectError {

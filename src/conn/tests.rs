@@ -439,9 +439,9 @@ async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     let (link, breaker) = (&conn.link, conn.handling.witness.breaker());
     breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
     let answered = || link.tell(|witness, ticket| witness.answered(now(), ticket, Duration::ZERO));
-    let first = link.admitted(breaker.admit(now).unwrap());
+    let first = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     answered();
-    let second = link.admitted(breaker.admit(now).unwrap());
+    let second = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(first);
     assert_eq!(breaker.snapshot().probes, 1);
     answered();
@@ -449,7 +449,7 @@ async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     assert_eq!(breaker.state(), State::Closed);
 
     breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
-    let silent = link.admitted(breaker.admit(now).unwrap());
+    let silent = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(silent);
     answered();
     assert_eq!((breaker.snapshot().probes, breaker.state()), (0, State::HalfOpen), "it has said nothing in time");

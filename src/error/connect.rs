@@ -193,6 +193,14 @@ impl ConnectError {
         self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
     }
 
+    /// Whether another try in a second cannot help, and may do harm: somebody has to do something.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self.0.kind {
+            ConnectErrorKind::Credentials | ConnectErrorKind::Tls | ConnectErrorKind::Handshake => true,
+            _ => self.is_refusal(),
+        }
+    }
+
     /// What the table has to say of it; `None` if it is our own side's fault.
     fn failure(&self) -> Option<Failure<'_>> {
         match &self.0.kind {

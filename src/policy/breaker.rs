@@ -36,6 +36,8 @@ use super::window::{Counts, Window};
 
 /// Of calls that are never counted, whenever they end.
 const NO_GENERATION: u64 = 0;
+/// What a call that ran out of time may take to tell the breaker.
+pub(crate) const TO_SAY_SO: Duration = Duration::from_secs(1);
 /// Changes of state remembered.
 const REMEMBERED: usize = 16;
 
@@ -182,6 +184,15 @@ impl Breaker {
         };
         let generation = if matches!(self.phase, Phase::Disabled) { NO_GENERATION } else { self.generation };
         Ok(Ticket { generation, is_probe })
+    }
+
+    /// A call that was admitted ends at `limit` by itself. If it is a probe, the half-open state waits for that, and for it to say how it went.
+    pub(crate) fn ends_at(&mut self, ticket: Ticket, limit: Deadline) {
+        if let Phase::HalfOpen(probes) = &mut self.phase {
+            if ticket.is_probe && ticket.generation == self.generation {
+                probes.extend(Deadline::after(limit.instant(), TO_SAY_SO));
+            }
+        }
     }
 
     /// The generation in which calls need not ask: they all pass and admitting them would change nothing.

@@ -34,7 +34,7 @@ use self::ages::{Birth, Idle, Kept};
 pub(crate) use self::held::Held;
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Appointments, Forecast, Patience, ShadowQueues};
+use crate::policy::{Appointments, Forecast, Patience, ShadowQueues, Trouble};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -342,15 +342,15 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    /// A dial has failed. `jitter`, from 0 to 1, shortens the pause by up to half. Returns those who wait for nothing now.
-    pub(crate) fn dial_failed(&mut self, now: Instant, dial: u64, jitter: f64) -> Vec<(WaiterId, W)> {
-        self.dials.failed(now, dial, jitter);
+    /// A dial has failed. `jitter`, from 0 to 1, shortens the pause. Returns those who wait for nothing now.
+    pub(crate) fn dial_failed(&mut self, now: Instant, dial: u64, trouble: Trouble, jitter: f64) -> Vec<(WaiterId, W)> {
+        self.dials.failed(now, dial, trouble, jitter);
         self.give_up_hope(now)
     }
 
     /// A connection was retired unproven. As [`dial_failed`](Self::dial_failed).
     pub(crate) fn stillborn(&mut self, now: Instant, jitter: f64) -> Vec<(WaiterId, W)> {
-        self.dials.back_off(now, jitter);
+        self.dials.back_off(now, Trouble::Passing, jitter);
         self.give_up_hope(now)
     }
 

@@ -1,17 +1,13 @@
 //! The dials under way, and when the next may begin.
 //!
-//! A few at once, as long as they succeed. After a failure one at a time, after a pause that doubles up to a second; a connection that
+//! A few at once, as long as they succeed. After a failure one at a time, after a pause (`policy/pauses.rs`); a connection that
 //! dies before anybody has used it is a failure, too. A *quiet* dial has waited for the server for much longer than dials take (the shell notices that):
 //! another may begin beside it. Whatever happens, no more dials are under way than `max_connecting`, and only the end of the pool cuts one short.
 
 use std::time::{Duration, Instant};
 
 use super::core::Begin;
-
-/// Pause after the first failed dial. It doubles with every further failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// No pause is longer: a server that is back is found within about a second.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use crate::policy::{Pauses, Trouble};
 
 #[derive(Debug)]
 struct Dial {
@@ -34,9 +30,8 @@ pub(super) struct Dials {
     /// Oldest first.
     under_way: Vec<Dial>,
     next: u64,
-    /// Failed dials since the last connection that proved good; those of one burst count once.
-    failures: u32,
-    retry_at: Option<Instant>,
+    /// After failures, until a connection has proved good.
+    pauses: Pauses,
     /// When the shell will ask again.
     asks_again: Option<Instant>,
 }
@@ -54,7 +49,7 @@ pub(super) struct Wanted {
 
 impl Dials {
     pub(super) fn new() -> Self {
-        Self { under_way: Vec::new(), next: 0, failures: 0, retry_at: None, asks_again: None }
+        Self { under_way: Vec::new(), next: 0, pauses: Pauses::default(), asks_again: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,19 +57,18 @@ impl Dials {
     }
 
     pub(super) fn are_failing(&self) -> bool {
-        self.failures > 0
+        self.pauses.are_failing()
     }
 
     /// How long until the next dial may begin, if not at once.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
-        let pause = self.retry_at?.saturating_duration_since(now);
-        (!pause.is_zero()).then_some(pause)
+        self.pauses.left(now)
     }
 
     pub(super) fn begin(&mut self, now: Instant, generation: u32, wanted: Wanted) -> Begin {
         let hopeful = self.hopeful();
         let missing = wanted.dials.saturating_sub(hopeful).min(wanted.room);
-        let at_once = if self.failures == 0 { wanted.at_once } else { wanted.at_once.min(1) };
+        let at_once = if self.are_failing() { wanted.at_once.min(1) } else { wanted.at_once };
         let allowed = at_once.saturating_sub(hopeful).min(wanted.most.saturating_sub(self.len()));
         let count = missing.min(allowed);
         let paused = count > 0 && self.pause(now).is_some();
@@ -82,14 +76,15 @@ impl Dials {
         for _ in 0..if paused { 0 } else { count } {
             self.push(generation);
         }
-        let ask_again = self.retry_at.filter(|instant| paused && self.asks_again.is_none_or(|asks| *instant < asks));
+        let ask_again =
+            self.pauses.until().filter(|instant| paused && self.asks_again.is_none_or(|asks| *instant < asks));
         self.asks_again = ask_again.or(self.asks_again);
         Begin { dials: first..self.next, ask_again }
     }
 
-    /// One more, if no other could still tell, and no more than `most` are under way then.
-    pub(super) fn begin_probe(&mut self, generation: u32, most: usize) -> Option<u64> {
-        let may = self.hopeful() == 0 && self.len() < most;
+    /// One more, if no other could still tell, and no more than `most` are under way then. Only lasting trouble makes it wait.
+    pub(super) fn begin_probe(&mut self, now: Instant, generation: u32, most: usize) -> Option<u64> {
+        let may = self.hopeful() == 0 && self.len() < most && !self.pauses.are_lasting(now);
         may.then(|| self.push(generation))
     }
 
@@ -112,8 +107,17 @@ impl Dials {
 
     /// What was dialed is good: the server is in order.
     pub(super) fn proved_good(&mut self) {
-        self.failures = 0;
-        self.retry_at = None;
+        self.pauses.succeeded();
+    }
+
+    /// Whoever asks for that may have removed the cause of failures.
+    pub(super) fn try_at_once(&mut self) {
+        self.pauses.try_at_once();
+    }
+
+    /// Whether even a look at the server has to wait.
+    pub(super) fn are_held_off(&self, now: Instant) -> bool {
+        self.pauses.are_lasting(now)
     }
 
     /// Gives every dial up. Each keeps its slot until it has come to its end.
@@ -130,17 +134,13 @@ impl Dials {
         self.under_way.iter().any(|dial| dial.number == number && dial.stage == Stage::GivenUp)
     }
 
-    pub(super) fn failed(&mut self, now: Instant, number: u64, jitter: f64) {
+    pub(super) fn failed(&mut self, now: Instant, number: u64, trouble: Trouble, jitter: f64) {
         self.remove(number);
-        self.back_off(now, jitter);
+        self.back_off(now, trouble, jitter);
     }
 
-    pub(super) fn back_off(&mut self, now: Instant, jitter: f64) {
-        if self.pause(now).is_none() {
-            let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
-            self.failures += 1;
-            self.retry_at = Some(now + pause.mul_f64(1.0 - jitter / 2.0));
-        }
+    pub(super) fn back_off(&mut self, now: Instant, trouble: Trouble, jitter: f64) {
+        self.pauses.failed(now, trouble, jitter);
     }
 
     pub(super) fn abandoned(&mut self, number: u64) {

@@ -42,7 +42,7 @@ pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;
 pub(crate) use self::probing::Look;
 use self::waiting::Waiting;
-use crate::policy::Patience;
+use crate::policy::{Patience, Trouble};
 
 /// What the slots need to know of a connection.
 pub(crate) trait Connection: Send + Sized + 'static {
@@ -87,6 +87,12 @@ pub(crate) trait Dial: Send + Sync + 'static {
 
     /// How long the server may take to answer before a look at it goes another way.
     fn patience(&self) -> Duration;
+
+    /// Whether another try may help soon.
+    fn trouble(&self, error: &Self::Error) -> Trouble;
+
+    /// Whatever was refused before may be tried again.
+    fn try_at_once(&self);
 
     /// The error for a dial that came to no end: its runtime was shut down, or it panicked.
     fn abandoned() -> Self::Error;

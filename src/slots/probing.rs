@@ -34,7 +34,7 @@ impl<D: Dial> Slots<D> {
             return Look::Silent;
         }
         let Ok(runtime) = Handle::try_current() else { return Look::Nothing };
-        let Some(number) = self.lock().core.begin_probe() else { return Look::Nothing };
+        let Some(number) = self.lock().core.begin_probe(now()) else { return Look::Nothing };
         self.dial(Some((Begin { dials: number..number + 1, ask_again: None }, runtime)));
         Look::Dials
     }

@@ -46,6 +46,9 @@ impl<D: Dial> Slots<D> {
 
     /// Whether the server takes a connection now: one beyond the limit, closed at once.
     pub(crate) async fn dial_aside(&self) -> bool {
+        if self.lock().core.dials_are_held_off(now()) {
+            return false;
+        }
         match self.dial.dial(|| {}).await {
             Ok(conn) => {
                 conn.close().await;

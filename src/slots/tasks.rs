@@ -85,7 +85,8 @@ impl<D: Dial> Slots<D> {
 
     fn dial_failed(self: &Arc<Self>, number: u64, error: D::Error) {
         self.lock().dial_tasks.remove(&number);
-        self.fail(error, |core| core.dial_failed(now(), number, fastrand::f64()));
+        let trouble = self.dial.trouble(&error);
+        self.fail(error, |core| core.dial_failed(now(), number, trouble, fastrand::f64()));
         self.tell_watchers();
         self.dial_what_is_wanted();
     }

@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
 
 use super::*;
-use crate::policy::{Deadline, Shedding};
+use crate::policy::{Deadline, Shedding, Trouble};
 
 mod dead;
 mod deadlines;
@@ -119,6 +119,12 @@ impl Dial for FakeDialer {
         self.0.open.fetch_add(1, SeqCst);
         Ok(FakeConn { number, alive: !matches!(outcome, Outcome::DiesAfter(_)), world: Arc::clone(&self.0) })
     }
+
+    fn trouble(&self, error: &&'static str) -> Trouble {
+        if *error == "no such user" { Trouble::Lasting } else { Trouble::Passing }
+    }
+
+    fn try_at_once(&self) {}
 
     fn abandoned() -> &'static str {
         "abandoned"

@@ -49,6 +49,13 @@ impl<D: Dial> Slots<D> {
         }
     }
 
+    /// Whoever calls this may have removed the cause of failed dials: the next need not wait for its time.
+    pub(crate) fn try_at_once(self: &Arc<Self>) {
+        self.dial.try_at_once();
+        self.lock().core.try_at_once();
+        self.dial_what_is_wanted();
+    }
+
     /// Returns the limit before.
     pub(crate) fn resize(self: &Arc<Self>, max_size: usize) -> usize {
         let mut state = self.lock();

@@ -4,6 +4,7 @@ mod files;
 mod hooks;
 mod hosts;
 pub(crate) mod matrix;
+mod pauses;
 mod secrets;
 #[cfg(all(feature = "native-tls", feature = "rustls"))]
 mod tls;

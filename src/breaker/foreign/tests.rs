@@ -7,7 +7,7 @@ use failsafe::{StateMachine, backoff, failure_policy};
 
 use super::*;
 use crate::breaker::{BreakerConfig, CircuitBreaker, Export};
-use crate::policy::Ticket;
+use crate::policy::{Deadline, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,7 +26,7 @@ fn foreign() -> CircuitBreaker {
 
 fn admit(breaker: &CircuitBreaker) -> Result<Ticket, Denied> {
     breaker.check(Instant::now)?;
-    breaker.admit(Instant::now)
+    breaker.admit(Instant::now, Deadline::at)
 }
 
 fn record(breaker: &CircuitBreaker, outcome: Outcome) {
@@ -49,7 +49,7 @@ fn the_machine_decides_and_ours_is_disabled() {
     record(&breaker, Outcome::Failure);
     let denied = Denied { state: State::Open, retry_after: 7 * SECOND, may_end_early: false };
     assert_eq!(admit(&breaker), Err(denied));
-    assert_eq!(breaker.admit(Instant::now), Err(denied));
+    assert_eq!(breaker.admit(Instant::now, Deadline::at), Err(denied));
 }
 
 #[test]

@@ -66,6 +66,10 @@ impl Hooks {
         self.credentials = Some(Arc::new(move || Box::pin(provider())));
     }
 
+    pub(crate) fn has_provider(&self) -> bool {
+        self.credentials.is_some()
+    }
+
     pub(crate) fn set_after_connect<F>(&mut self, hook: F)
     where
         F: for<'a> Fn(&'a Object) -> SetUp<'a> + Send + Sync + 'static,

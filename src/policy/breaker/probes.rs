@@ -37,6 +37,11 @@ impl Probes {
         has_room
     }
 
+    /// One of those out may take as long: nothing is judged before that.
+    pub(super) fn extend(&mut self, until: Deadline) {
+        self.lease = self.lease.map(|lease| lease.max(until));
+    }
+
     /// A probe is back, with a verdict or without.
     pub(super) fn take_back(&mut self) {
         self.out = self.out.saturating_sub(1);

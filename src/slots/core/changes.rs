@@ -40,11 +40,16 @@ impl<C, W> Core<C, W> {
         self.queue.drain()
     }
 
-    /// A dial for a look at the server, whoever is held back and however the last one failed; if there is room, and none is under way that could
+    /// A dial for a look at the server, whoever is held back and however the last one failed, unless that lasts; if there is room, and none is under way that could
     /// still tell.
-    pub(crate) fn begin_probe(&mut self) -> Option<u64> {
+    pub(crate) fn begin_probe(&mut self, now: Instant) -> Option<u64> {
         let may = self.phase == Phase::Open && self.has_room();
-        may.then(|| self.dials.begin_probe(self.generation, self.limits.max_connecting)).flatten()
+        may.then(|| self.dials.begin_probe(now, self.generation, self.limits.max_connecting)).flatten()
+    }
+
+    /// The next dial may begin now, whatever the last one said.
+    pub(crate) fn try_at_once(&mut self) {
+        self.dials.try_at_once();
     }
 
     /// Newcomers are refused; those who wait already are served.

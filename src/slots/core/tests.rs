@@ -1,7 +1,7 @@
 //! What the core promises: by examples, against a model, and under load in virtual time.
 
 use super::*;
-use crate::policy::{Deadline, Shedding};
+use crate::policy::{Deadline, Shedding, Trouble};
 
 mod ages;
 mod examples;

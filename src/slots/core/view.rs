@@ -78,6 +78,11 @@ impl<C, W> Core<C, W> {
         self.dials.are_failing()
     }
 
+    /// Whether the latest dials failed of something that lasts, and the next may not begin yet.
+    pub(crate) fn dials_are_held_off(&self, now: Instant) -> bool {
+        self.dials.are_held_off(now)
+    }
+
     /// Whether the dial has not come to its end.
     pub(crate) fn is_dialing(&self, dial: u64) -> bool {
         self.dials.is_under_way(dial)

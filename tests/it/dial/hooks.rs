@@ -38,10 +38,12 @@ async fn credentials_are_asked_for_at_each_dial() {
     eventually("the new password is used", LONG, async || pool.get().await.is_ok()).await;
     assert_eq!(scalar(&pool, WHO).await, "rotating");
     held.batch_execute("SELECT 1").await.expect("connections made before live on");
-    eventually("every dial has asked once", LONG, async || {
-        asked.load(SeqCst) as u64 == proxy.accepted() && proxy.accepted() > 2
-    })
-    .await;
+    // What was refused once is asked for again, but not tried.
+    assert!(
+        (3..=4).contains(&proxy.accepted()) && asked.load(SeqCst) as u64 >= proxy.accepted(),
+        "{}",
+        proxy.accepted()
+    );
 }
 
 /// With a connection in use, a failing dial is known by the caller that waited for it in vain.

@@ -250,7 +250,12 @@ async fn the_password_is_another_for_a_while() {
         change(admin, "changed").await;
         proxy.cut(Close::Reset);
     };
-    let heal = async |admin: &mut Client| change(admin, &password).await;
+    let both = Peer::both(&server, &proxy);
+    let Peer::Failfast(pool) = both[0].clone() else { panic!("the first is ours") };
+    let heal = async |admin: &mut Client| {
+        change(admin, &password).await;
+        pool.flush(); // or else the next try may be seconds away
+    };
     let fault = Fault { name: "wrong password", proxy: &proxy, says: Some(SqlState::INVALID_PASSWORD) };
-    fault.strikes(Peer::both(&server, &proxy), &mut server.admin().await, hurt, heal).await;
+    fault.strikes(both, &mut server.admin().await, hurt, heal).await;
 }

@@ -173,8 +173,8 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
     let dials = begin(&mut core, now);
-    assert!(core.dial_failed(now, dials[0], 0.0).is_empty(), "the other dial may still succeed");
-    assert_eq!(names(core.dial_failed(now, dials[1], 0.0)), ['a', 'b']);
+    assert!(core.dial_failed(now, dials[0], Trouble::Passing, 0.0).is_empty(), "the other dial may still succeed");
+    assert_eq!(names(core.dial_failed(now, dials[1], Trouble::Passing, 0.0)), ['a', 'b']);
     assert_eq!(core.enter(now, patient(now, 1_000), || 'c'), Err(Refused::Unreachable(50 * MS)));
 
     let due = now + 50 * MS;
@@ -203,7 +203,7 @@ fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
     wait(&mut core, now, 'a');
     let dial = begin(&mut core, now)[0];
     now += Duration::from_millis(900);
-    assert_eq!(names(core.dial_failed(now, dial, 0.0)), ['a']);
+    assert_eq!(names(core.dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
     now += Duration::from_millis(50);
     let predictive = Patience { shedding: Shedding::Predictive, ..patient(now, 200) };
     let entered = core.enter(now, predictive, || 'b');
@@ -217,7 +217,7 @@ fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
     for expected in [50, 100, 200, 400, 800, 1000, 1000] {
         wait(&mut core, now, 'a');
         let dial = begin(&mut core, now)[0];
-        assert_eq!(names(core.dial_failed(now, dial, 0.0)), ['a']);
+        assert_eq!(names(core.dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
         let pause = Duration::from_millis(expected);
         assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Unreachable(pause)));
         now += pause;
@@ -236,7 +236,7 @@ fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
     take(&mut core, now, 1);
     wait(&mut core, now, 'a');
     let dial = begin(&mut core, now)[0];
-    assert!(core.dial_failed(now, dial, 0.0).is_empty(), "a connection is alive: waiting may help");
+    assert!(core.dial_failed(now, dial, Trouble::Passing, 0.0).is_empty(), "a connection is alive: waiting may help");
     let due = now + 50 * MS;
     assert_eq!(core.begin_dials(now).ask_again, Some(due));
     assert_eq!(core.begin_dials(now).ask_again, None);
@@ -256,7 +256,7 @@ fn a_quiet_dial_is_joined_by_others_up_to_max_connecting() {
     }
     core.dial_is_quiet(2);
     assert!(begin(&mut core, now).is_empty(), "three are under way");
-    assert_eq!(core.begin_probe(), None, "a look is no exception");
+    assert_eq!(core.begin_probe(now), None, "a look is no exception");
     assert_eq!(handed(core.dialed(now, 1, 7)).0, 'a');
     assert_eq!(core.counts().dialing, 2, "the others have their time");
     assert_eq!(core.dialed(now, 0, 8).to, Place::Idle);
@@ -269,7 +269,7 @@ fn a_quiet_dial_after_a_failure_is_joined_by_one() {
     core.want(9);
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 3);
-    dials.iter().for_each(|dial| drop(core.dial_failed(now, *dial, 0.0)));
+    dials.iter().for_each(|dial| drop(core.dial_failed(now, *dial, Trouble::Passing, 0.0)));
     let later = now + 50 * MS;
     assert_eq!(begin(&mut core, later), [3]);
     core.dial_is_quiet(3);

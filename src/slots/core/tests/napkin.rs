@@ -153,12 +153,12 @@ impl Napkin {
                 self.core.dial_is_quiet(number);
             }
             Step::Look => {
-                let probe = self.core.begin_probe();
+                let probe = self.core.begin_probe(self.now);
                 self.dials.extend(probe.map(|number| (number, self.generation)));
             }
             Step::DialFailed(jitter) if !self.dials.is_empty() => {
                 let (number, _) = self.dials.remove(0);
-                let failed = self.core.dial_failed(self.now, number, *jitter);
+                let failed = self.core.dial_failed(self.now, number, Trouble::Passing, *jitter);
                 self.failed(failed);
             }
             Step::Resize(max_size) => {

@@ -263,7 +263,7 @@ proptest! {
             let dials: Vec<_> = core.begin_dials(now).dials.collect();
             prop_assert!(!dials.is_empty(), "a dial begins");
             now += MS;
-            dials.into_iter().for_each(|dial| _ = core.dial_failed(now, dial, jitter));
+            dials.into_iter().for_each(|dial| _ = core.dial_failed(now, dial, Trouble::Passing, jitter));
             let Err(Refused::Unreachable(wait)) = core.enter(now, patient(now, 1_000), || Who::Me) else {
                 panic!("nothing is connected");
             };

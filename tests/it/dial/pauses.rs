@@ -1,0 +1,105 @@
+//! What another try in a second cannot cure is tried ever more seldom, and callers are told meanwhile; whoever removes the cause need not wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use failfast::{Config, Credentials, Error, Pool, PoolBuilder};
+
+use super::LONG;
+use crate::support::{eventually, proxy::Proxy, server::Server};
+
+/// The first two pauses are 1 and 2 s, less a tenth at most.
+const THREE_TRIES: Duration = Duration::from_millis(2_700);
+
+async fn config_by(proxy: &Proxy, edit: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Server::shared().await.config_at(proxy.addr());
+    edit(&mut config);
+    config
+}
+
+/// Nobody asks but the pool itself, which wants one connection idle.
+async fn is_tried_seldom(builder: PoolBuilder, tries: impl Fn() -> u64) -> Pool {
+    let begun = Instant::now();
+    let pool = builder.min_idle(1).build().unwrap();
+    eventually("a third try", LONG, async || tries() >= 3).await;
+    assert!(begun.elapsed() >= THREE_TRIES, "{:?}", begun.elapsed());
+    let Err(Error::Connect { retry_after, .. }) = pool.get().await else { panic!("nothing is connected") };
+    assert!(retry_after > Duration::from_secs(1), "{retry_after:?}");
+    pool
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_ever_more_seldom_until_somebody_flushes_or_warms_up() {
+    let proxy = Proxy::start(Server::shared().await.addr()).await;
+    let config = config_by(&proxy, |config| _ = config.password("wrong")).await;
+    let pool = is_tried_seldom(Pool::builder(config).name("wrong_password"), || proxy.accepted()).await;
+    let (asked, tries) = (Instant::now(), proxy.accepted());
+    pool.flush();
+    eventually("another try", LONG, async || proxy.accepted() > tries).await;
+    let tries = proxy.accepted();
+    let warmed = pool.warm_up(1, Duration::from_millis(500)).await;
+    assert!(matches!(warmed, Err(Error::Connect { .. })), "{warmed:?}");
+    assert!(proxy.accepted() > tries);
+    assert!(asked.elapsed() < Duration::from_secs(3), "the next was 4 s away: {:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn an_unknown_database_and_an_unknown_role_are_tried_ever_more_seldom() {
+    let (one, other) =
+        (Proxy::start(Server::shared().await.addr()).await, Proxy::start(Server::shared().await.addr()).await);
+    let unknown = config_by(&one, |config| _ = config.dbname("nowhere")).await;
+    let refused = config_by(&other, |config| _ = config.password("wrong").user("nobody")).await;
+    tokio::join!(
+        is_tried_seldom(Pool::builder(unknown).name("nowhere"), || one.accepted()),
+        is_tried_seldom(Pool::builder(refused).name("nobody"), || other.accepted()),
+    );
+}
+
+/// A look at the server for a readiness probe is a try as well.
+#[tokio::test]
+async fn looks_wait_as_well() {
+    let proxy = Proxy::start(Server::shared().await.addr()).await;
+    let config = config_by(&proxy, |config| _ = config.password("wrong")).await;
+    let pool = Pool::builder(config).name("looks_wait").unready_after(Duration::from_millis(300)).build().unwrap();
+    let begun = Instant::now();
+    eventually("a third try", LONG, async || {
+        let _ = pool.ready();
+        proxy.accepted() >= 3
+    })
+    .await;
+    assert!(begun.elapsed() >= THREE_TRIES, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_is_asked_ever_more_seldom() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let builder = Pool::builder(Server::shared().await.config()).name("vault").credentials(move || {
+        counter.fetch_add(1, SeqCst);
+        async { Err("the vault is sealed".into()) }
+    });
+    is_tried_seldom(builder, || asked.load(SeqCst) as u64).await;
+}
+
+/// The provider is asked, the server is not: the same password would be refused again.
+#[tokio::test]
+async fn a_new_answer_of_the_provider_is_tried_at_once() {
+    let proxy = Proxy::start(Server::shared().await.addr()).await;
+    let (asked, is_right) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counter, right) = (Arc::clone(&asked), Arc::clone(&is_right));
+    let pool = Pool::builder(config_by(&proxy, |_| ()).await).name("rotates").min_idle(1).credentials(move || {
+        counter.fetch_add(1, SeqCst);
+        let password = if right.load(SeqCst) { "secret" } else { "wrong" };
+        async move { Ok(Credentials::password(password)) }
+    });
+    let pool = pool.build().unwrap();
+    eventually("asked ten times", LONG, async || asked.load(SeqCst) >= 10).await;
+    let tries = proxy.accepted();
+    assert!(tries <= 4, "{tries}");
+    is_right.store(true, SeqCst);
+    let changed = Instant::now();
+    eventually("a connection", LONG, async || pool.status().idle == 1).await;
+    assert!(changed.elapsed() < Duration::from_millis(2_500), "{:?}", changed.elapsed());
+    assert_eq!(proxy.accepted(), tries + 1);
+}
