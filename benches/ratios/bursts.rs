@@ -29,13 +29,13 @@ const SURGE: f64 = 3.0;
 const CALM: f64 = 0.6;
 
 /// A turn: the surge, of which this much is counted ...
-const SURGE_LASTS: Duration = Duration::from_millis(3_250);
-const COUNTED: Range<Duration> = Duration::from_millis(1_000)..Duration::from_millis(3_000);
+const SURGE_LASTS: Duration = Duration::from_millis(10_250);
+const COUNTED: Range<Duration> = Duration::from_millis(1_000)..Duration::from_millis(10_000);
 /// ... and the calm, of which those are counted who arrive when everybody from the surge has had an answer.
 const CALM_LASTS: Duration = Duration::from_millis(1_000);
 const QUARTER: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_millis(100);
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 
 struct Scenario {
     name: &'static str,

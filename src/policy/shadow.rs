@@ -19,18 +19,21 @@ use std::time::Instant;
 const QUEUES: usize = 16;
 /// How many may wait in each, in connections. Half as many keep the connections busy until the next callers come.
 const DEPTHS: [f32; QUEUES] =
-    [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 512.0, f32::INFINITY];
+    [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 512.0, f32::INFINITY];
 const PLAIN: usize = QUEUES - 1;
 /// An overload begins when callers have been turned away for so many wait budgets. A single batch is no overload.
 const BEGINS: f64 = 0.45;
-/// Callers are turned away continuously as long as no pause is longer than this, in wait budgets.
-const PAUSE: f64 = 0.2;
-/// An overload ends after a pause of so many wait budgets.
+/// And for so many times the longest pause between.
+const PAUSES: f64 = 2.1;
+/// It ends after a pause of so many wait budgets.
 const ENDS: f64 = 0.5;
 /// A pause of fewer releases than this is chance.
 const FEW: f64 = 4.0;
 /// A shadow queue that has lost more than this share of the plain queue's work is too shallow.
 const TOLERATED: f32 = 0.005;
+/// When the plain queue turns nobody away for a wait budget, it has worked off what was left of an overload. That shallower ones had less left is
+/// forgiven if the overload had lasted for so many wait budgets: it was no burst.
+const LASTING: f64 = 32.0;
 /// So many lost calls are chance, and one for each connection.
 const CHANCE: f32 = 3.0;
 /// Losses are forgotten over the work of so many wait budgets.
@@ -46,6 +49,8 @@ pub(crate) struct ShadowQueues {
     more: [f32; QUEUES],
     /// Calls that the plain queue has served and this one has not, leaking.
     lost: [f32; QUEUES],
+    /// The same when the plain queue last turned a caller away: the overload may have ended there.
+    lost_till_then: [f32; QUEUES],
     /// How many may wait in each, with so many connections.
     depths: [f32; QUEUES],
     connections: usize,
@@ -55,7 +60,7 @@ pub(crate) struct ShadowQueues {
     served: f32,
     served_lately: f32,
     /// When callers were first and last turned away, without a pause between.
-    turned_away: Option<(Instant, Instant)>,
+    turned_away: Option<TurnedAway>,
     /// The shallowest queue that loses nothing, since when, and the gap between two releases at that time, in seconds.
     best: usize,
     chosen: Instant,
@@ -63,6 +68,27 @@ pub(crate) struct ShadowQueues {
     /// So many of the pool's connections are idle. Counted up to here.
     idle: usize,
     counted: Instant,
+}
+
+/// A time in which the plain queue turns callers away.
+#[derive(Debug, Clone, Copy)]
+struct TurnedAway {
+    first: Instant,
+    last: Instant,
+    /// The longest pause, in seconds.
+    pause: f64,
+    /// Since when the plain queue has always had callers left.
+    full_since: Instant,
+}
+
+impl TurnedAway {
+    fn lasted(&self) -> f64 {
+        self.last.saturating_duration_since(self.first).as_secs_f64()
+    }
+
+    fn pause(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.last).as_secs_f64()
+    }
 }
 
 /// A caller that asks while nothing is idle, and what became of it.
@@ -85,6 +111,7 @@ impl ShadowQueues {
         Self {
             more: [0.0; QUEUES],
             lost: [0.0; QUEUES],
+            lost_till_then: [0.0; QUEUES],
             depths: [1.0; QUEUES],
             connections: 0,
             differ: false,
@@ -101,9 +128,11 @@ impl ShadowQueues {
 
     /// Whether a plain queue would have turned callers away for a while, and lately.
     pub(crate) fn is_overloaded(&self, now: Instant, wait_budget: f64) -> bool {
-        self.turned_away.is_some_and(|(first, last)| {
-            now.saturating_duration_since(last).as_secs_f64() < self.pause(ENDS, wait_budget)
-                && last.saturating_duration_since(first).as_secs_f64() >= BEGINS * wait_budget
+        let few = FEW * self.gap;
+        self.turned_away.is_some_and(|turned| {
+            turned.pause(now) < (ENDS * wait_budget).max(few)
+                && turned.lasted() >= BEGINS * wait_budget
+                && (turned.pause <= few || turned.lasted() >= PAUSES * turned.pause)
         })
     }
 
@@ -150,10 +179,24 @@ impl ShadowQueues {
 
     /// A caller was turned away by a plain queue, or would have been: it left at its deadline, or its turn came too late.
     pub(crate) fn on_turned_away(&mut self, now: Instant, wait_budget: f64) {
-        let pause = self.pause(if self.is_overloaded(now, wait_budget) { ENDS } else { PAUSE }, wait_budget);
-        let goes_on = |last| now.saturating_duration_since(last).as_secs_f64() < pause;
-        let first = self.turned_away.filter(|(_, last)| goes_on(*last)).map_or(now, |(first, _)| first);
-        self.turned_away = Some((first, now));
+        let Some(turned) = &mut self.turned_away else {
+            self.turned_away = Some(TurnedAway { first: now, last: now, pause: 0.0, full_since: now });
+            return;
+        };
+        let pause = turned.pause(now);
+        if pause < (ENDS * wait_budget).max(FEW * self.gap) {
+            turned.pause = turned.pause.max(pause);
+        } else {
+            (turned.first, turned.pause) = (now, 0.0);
+        }
+        if pause > wait_budget {
+            if turned.last.saturating_duration_since(turned.full_since).as_secs_f64() > LASTING * wait_budget {
+                self.lost = self.lost_till_then;
+            }
+            turned.full_since = now;
+        }
+        turned.last = now;
+        self.lost_till_then = self.lost;
     }
 
     /// A connection was given back, or made, while so many waited.
@@ -198,10 +241,6 @@ impl ShadowQueues {
             }
             self.differ |= *more != 0.0;
         }
-    }
-
-    fn pause(&self, wait_budgets: f64, wait_budget: f64) -> f64 {
-        (wait_budgets * wait_budget).max(FEW * self.gap)
     }
 
     /// Forgets what is long ago, and chooses. `budget`: how many calls are served within a wait budget.

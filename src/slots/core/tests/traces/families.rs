@@ -34,6 +34,7 @@ pub(super) fn all() -> Vec<Family> {
         family(HERD, 20, herd),
         family(RAMPS, 9, ramps),
         family(STEPS, 8, steps),
+        family(SURGES, 24, surges),
         family(RETURNS, 24, refused_come_back),
         family(BATCH, 16, batches),
         family(SIZES, 48, sizes),
@@ -63,6 +64,7 @@ const COLD: &str = "cold start";
 const HERD: &str = "herd after an outage";
 const RAMPS: &str = "ramps";
 const STEPS: &str = "steps 0.6x, 3x, 0.6x, 0.95x";
+const SURGES: &str = "overloads of 40 budgets, again and again";
 const RETURNS: &str = "refused callers come back when told";
 const BATCH: &str = "a batch of 500 beside a steady half load";
 const SIZES: &str = "Poisson, sizes 1 to 200, leases 0.5 ms to 2 s";
@@ -205,6 +207,16 @@ impl Scene {
             let calls = (mean + mean.sqrt() * normal(&mut self.rng)).round().max(0.0) as usize;
             (0..calls).for_each(|_| self.arrive(at));
             at += gap;
+        }
+    }
+
+    /// One of three sources, each on for a third of the time and for `on` seconds on average.
+    fn source(&mut self, from: f64, until: f64, times: f64, on: f64) {
+        let mut at = from + 3.0 * on * self.rng.f64();
+        while at < until {
+            let ends = at + on * exponential(&mut self.rng);
+            self.steady(at, ends.min(until), times);
+            at = ends + 2.0 * on * exponential(&mut self.rng);
         }
     }
 
@@ -478,6 +490,24 @@ fn steps(number: usize) -> Trace {
     scene.end(STEPS, String::new(), Window { from: 0.0, until: 12.0 }, Some(calm), ANY)
 }
 
+/// The end of one overload is not to make the answers of the next one slow.
+fn surges(number: usize) -> Trace {
+    let mut scene = Scene::new(SURGES, number);
+    let (lasts, arrivals) = (40.0 * scene.budget, one(&mut scene.rng, &["alone", "together", "from sources"]));
+    for surge in 0..4 {
+        let begins = f64::from(surge) * 1.2 * lasts;
+        for (from, until, times) in [(begins, begins + lasts, 3.0), (begins + lasts, begins + 1.2 * lasts, 0.6)] {
+            match arrivals {
+                "alone" => scene.steady(from, until, times),
+                "together" => scene.bursts(from, until, times, scene.budget / 8.0, true),
+                _ => (0..3).for_each(|_| scene.source(from, until, times, 0.2 * scene.budget)),
+            }
+        }
+    }
+    let counted = Window { from: 1.2 * lasts, until: 4.8 * lasts };
+    scene.end(SURGES, arrivals.to_owned(), counted, None, ANY)
+}
+
 /// Everybody who is refused comes back at the moment that it was told, again and again.
 fn refused_come_back(number: usize) -> Trace {
     let mut scene = Scene::new(RETURNS, number);
@@ -516,7 +546,7 @@ fn sizes(number: usize) -> Trace {
     let times = one(&mut rng, &[2.0, 3.0, 10.0]);
     let scene = Scene::of(rng, connections, leases, budget);
     let mut trace = scene.overload(SIZES, format!("budget {budget:.4} s"), times, Scene::steady);
-    trace.bounds.median = if connections < 5 { 3.0 } else { 2.0 };
+    trace.bounds.median = if connections >= 5 { 2.0 } else if connections > 1 { 4.0 } else { 3.0 };
     trace
 }
 
