@@ -6,28 +6,29 @@
 //!
 //! A caller that comes earlier, or not at all, costs nothing: a moment is advice and reserves no connection.
 
-use std::time::{Duration, Instant};
+use super::Time;
 
 /// Those who come back take one in so many leases.
-const SHARE: u32 = 4;
+const SHARE: f64 = 4.0;
 /// No caller is told to stay away for longer: nobody knows the load then. Later refusals begin again with the earliest moment.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: f64 = 300.0;
 
 #[derive(Debug)]
 pub(crate) struct Appointments {
-    last: Instant,
+    last: Time,
 }
 
 impl Appointments {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { last: now }
+    pub(crate) fn new() -> Self {
+        Self { last: Time::BEGIN }
     }
 
     /// How long to stay away. `earliest`: the first moment at which the pool could serve this caller. `gap`: the mean time from one release to the next.
-    pub(crate) fn make(&mut self, now: Instant, earliest: Duration, gap: Duration) -> Duration {
-        let after_the_last = (self.last + gap * SHARE).saturating_duration_since(now);
+    /// All in seconds.
+    pub(crate) fn make(&mut self, now: Time, earliest: f64, gap: f64) -> f64 {
+        let after_the_last = self.last.after(gap * SHARE).since(now);
         let wait = if after_the_last > LONGEST.max(earliest) { earliest } else { earliest.max(after_the_last) };
-        self.last = now + wait;
+        self.last = now.after(wait);
         wait
     }
 }
@@ -36,32 +37,38 @@ impl Appointments {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
+    const MS: f64 = 0.001;
+
+    fn near(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-9, "{actual} instead of {expected}");
+    }
 
     #[test]
     fn the_first_comes_as_early_as_it_can_and_the_others_after_it() {
-        let now = Instant::now();
-        let mut appointments = Appointments::new(now);
-        assert_eq!(appointments.make(now, 30 * MS, MS), 30 * MS);
-        assert_eq!(appointments.make(now, 30 * MS, MS), 34 * MS);
-        assert_eq!(appointments.make(now + 2 * MS, 30 * MS, MS), 36 * MS);
-        assert_eq!(appointments.make(now + 2 * MS, 90 * MS, MS), 90 * MS, "not before it can be served");
+        let now = Time::BEGIN;
+        let mut appointments = Appointments::new();
+        near(appointments.make(now, 30.0 * MS, MS), 30.0 * MS);
+        near(appointments.make(now, 30.0 * MS, MS), 34.0 * MS);
+        near(appointments.make(now.after(2.0 * MS), 30.0 * MS, MS), 36.0 * MS);
+        // Not before it can be served.
+        near(appointments.make(now.after(2.0 * MS), 90.0 * MS, MS), 90.0 * MS);
     }
 
     #[test]
     fn a_moment_that_has_passed_holds_nobody_up() {
-        let now = Instant::now();
-        let mut appointments = Appointments::new(now);
+        let now = Time::BEGIN;
+        let mut appointments = Appointments::new();
         (0..100).for_each(|_| _ = appointments.make(now, MS, MS));
-        assert_eq!(appointments.make(now + 1_000 * MS, 5 * MS, MS), 5 * MS);
+        near(appointments.make(now.after(1_000.0 * MS), 5.0 * MS, MS), 5.0 * MS);
     }
 
     #[test]
     fn nobody_is_told_to_stay_away_for_longer_than_five_minutes() {
-        let now = Instant::now();
-        let mut appointments = Appointments::new(now);
-        let longest = (0..100_000).map(|_| appointments.make(now, MS, MS)).max();
-        assert!(longest <= Some(LONGEST), "{longest:?}");
-        assert_eq!(appointments.make(now, 2 * LONGEST, MS), 2 * LONGEST, "unless it cannot be served earlier");
+        let now = Time::BEGIN;
+        let mut appointments = Appointments::new();
+        let longest = (0..100_000).map(|_| appointments.make(now, MS, MS)).fold(0.0, f64::max);
+        assert!(longest <= LONGEST, "{longest}");
+        // Unless it cannot be served earlier.
+        near(appointments.make(now, 2.0 * LONGEST, MS), 2.0 * LONGEST);
     }
 }

@@ -8,7 +8,9 @@
 //!
 //! All estimates leak away while the pool rests. The module predicts nothing before it has seen three releases.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::Time;
 
 /// Fewer releases than this are no estimate.
 const ENOUGH: f64 = 3.0;
@@ -39,16 +41,16 @@ pub(crate) struct Forecast {
     short: Flow,
     long: Flow,
     /// Up to here the averages have leaked, and up to here work has been counted.
-    aged: Instant,
-    counted: Instant,
+    aged: Time,
+    counted: Time,
     /// When the averages leak next.
-    ages_at: Instant,
+    ages_at: Time,
     /// Connections at work while nothing is idle; 0 while something is.
     working: usize,
     /// The later of the last release and the moment since which nothing is idle.
-    progress: Instant,
+    progress: Time,
     /// The moment since which nothing is idle.
-    busy_since: Instant,
+    busy_since: Time,
     leases: Leases,
 }
 
@@ -96,7 +98,7 @@ struct Leases {
     ring: [u32; LEASES],
     seen: usize,
     /// When the last of them ended.
-    last: Instant,
+    last: Time,
     /// A lease that ends within so many seconds after it ended together with it.
     apart: f64,
     /// The median, and what all but the longest do not exceed; `None` until somebody asks.
@@ -105,23 +107,23 @@ struct Leases {
 
 impl Forecast {
     /// `wait_budget`: the time that callers are expected to have, until they show it.
-    pub(crate) fn new(now: Instant, wait_budget: Duration) -> Self {
+    pub(crate) fn new(wait_budget: Duration) -> Self {
         Self {
             wait_budget: wait_budget.as_secs_f64().max(SHORTEST_BUDGET),
             short: Flow::default(),
             long: Flow::default(),
-            aged: now,
-            counted: now,
-            ages_at: now,
+            aged: Time::BEGIN,
+            counted: Time::BEGIN,
+            ages_at: Time::BEGIN,
             working: 0,
-            progress: now,
-            busy_since: now,
-            leases: Leases { ring: [0; LEASES], seen: 0, last: now, apart: 0.0, quantiles: None },
+            progress: Time::BEGIN,
+            busy_since: Time::BEGIN,
+            leases: Leases { ring: [0; LEASES], seen: 0, last: Time::BEGIN, apart: 0.0, quantiles: None },
         }
     }
 
     /// From now on, nothing is idle and `working` connections are at work; or something is idle (0).
-    pub(crate) fn on_working(&mut self, now: Instant, working: usize) {
+    pub(crate) fn on_working(&mut self, now: Time, working: usize) {
         self.count(now);
         if self.working == 0 && working > 0 {
             (self.progress, self.busy_since) = (now, now);
@@ -130,8 +132,7 @@ impl Forecast {
     }
 
     /// A lease of this length has ended. Reported before [`on_working`](Self::on_working).
-    pub(crate) fn on_release(&mut self, now: Instant, lease: Duration) {
-        let seconds = lease.as_secs_f64();
+    pub(crate) fn on_release(&mut self, now: Time, seconds: f64) {
         self.leases.push(now, seconds);
         if self.working > 0 {
             self.short.on_lease(seconds);
@@ -141,23 +142,23 @@ impl Forecast {
     }
 
     /// A lease has ended whose work was cancelled: it would have lasted longer. Reported before [`on_working`](Self::on_working).
-    pub(crate) fn on_cancelled(&mut self, now: Instant, lease: Duration) {
+    pub(crate) fn on_cancelled(&mut self, now: Time, seconds: f64) {
         let known = self.typical_lease().unwrap_or_default();
-        self.on_release(now, lease.mul_f64(LOWER_BOUND).max(known));
+        self.on_release(now, (seconds * LOWER_BOUND).max(known));
     }
 
     /// A lease has ended that began while others were idle, at an unknown time. Reported before [`on_working`](Self::on_working).
-    pub(crate) fn on_untimed(&mut self, now: Instant) {
-        let at_least = now.saturating_duration_since(self.busy_since);
+    pub(crate) fn on_untimed(&mut self, now: Time) {
+        let at_least = now.since(self.busy_since);
         if self.working > 0 && self.typical_lease().is_some_and(|typical| at_least > typical) {
-            self.on_release(now, at_least.mul_f64(LOWER_BOUND));
+            self.on_release(now, at_least * LOWER_BOUND);
         } else {
             self.on_end(now);
         }
     }
 
     /// A lease has ended, in whatever way; [`on_release`](Self::on_release) reports so itself. Reported before [`on_working`](Self::on_working).
-    pub(crate) fn on_end(&mut self, now: Instant) {
+    pub(crate) fn on_end(&mut self, now: Time) {
         if self.working > 0 {
             self.count(now);
             self.progress = now;
@@ -167,28 +168,28 @@ impl Forecast {
     }
 
     /// A caller with this wait budget asks while nothing is idle.
-    pub(crate) fn on_arrival(&mut self, wait_budget: Duration) {
-        self.wait_budget += (wait_budget.as_secs_f64() - self.wait_budget) * WEIGHT;
+    pub(crate) fn on_arrival(&mut self, wait_budget: f64) {
+        self.wait_budget += (wait_budget - self.wait_budget) * WEIGHT;
         self.wait_budget = self.wait_budget.max(SHORTEST_BUDGET);
     }
 
     /// How long a caller behind `ahead` others would wait, with so long a [`gap`](Self::gap).
     /// In seconds, so that callers who contend for the lock do not wait for conversions.
-    pub(crate) fn wait(&self, now: Instant, ahead: usize, gap: f64) -> f64 {
-        let since = now.saturating_duration_since(self.progress).as_secs_f64();
+    pub(crate) fn wait(&self, now: Time, ahead: usize, gap: f64) -> f64 {
+        let since = now.since(self.progress);
         let wait = gap * (ahead + 1) as f64 - since.min(gap);
         wait.max(self.stall(now, gap))
     }
 
     /// How long nothing has been given back, in seconds, if that is a stall: it is expected to last as long again. Else 0.
-    pub(crate) fn stall(&self, now: Instant, gap: f64) -> f64 {
-        let since = now.saturating_duration_since(self.progress).as_secs_f64();
+    pub(crate) fn stall(&self, now: Time, gap: f64) -> f64 {
+        let since = now.since(self.progress);
         let is_stalled = self.working > 0 && since > (gap * STALLED).max(self.wait_budget * STALLED_BUDGETS);
         if is_stalled { since } else { 0.0 }
     }
 
     /// The mean time from one release to the next, in seconds. `None` as long as nobody knows.
-    pub(crate) fn gap(&mut self, now: Instant, connections: usize) -> Option<f64> {
+    pub(crate) fn gap(&mut self, now: Time, connections: usize) -> Option<f64> {
         self.count(now);
         self.leak(now);
         let (seconds, leases) = match (self.short.lease(), self.long.lease()) {
@@ -211,36 +212,37 @@ impl Forecast {
 
     /// How long the next lease is likely to last: the median of the last few. In a small pool, the shorter of the last two if that is longer: a slowdown
     /// shows there first. In a large one, two long leases in a row are chance.
-    pub(crate) fn typical_lease(&mut self) -> Option<Duration> {
+    pub(crate) fn typical_lease(&mut self) -> Option<f64> {
         let both = if self.working < LEASES { self.leases.both_of_the_last() } else { 0 };
         let (median, _) = self.leases.quantiles();
         self.leases.known(median.max(both))
     }
 
     /// How long nearly any lease lasts.
-    pub(crate) fn long_lease(&mut self) -> Option<Duration> {
+    pub(crate) fn long_lease(&mut self) -> Option<f64> {
         let (_, long) = self.leases.quantiles();
-        self.typical_lease().max(self.leases.known(long))
+        let long = self.leases.known(long)?;
+        Some(self.typical_lease()?.max(long))
     }
 
-    fn count(&mut self, now: Instant) {
+    fn count(&mut self, now: Time) {
         let since = std::mem::replace(&mut self.counted, now);
         if self.working == 0 || now <= since {
             return;
         }
-        let work = (now - since).as_secs_f64() * self.working as f64;
+        let work = now.since(since) * self.working as f64;
         self.short.connection_seconds += work;
         self.long.connection_seconds += work;
         self.leak(now);
     }
 
-    fn leak(&mut self, now: Instant) {
+    fn leak(&mut self, now: Time) {
         if now < self.ages_at {
             return;
         }
-        let budgets = now.saturating_duration_since(self.aged).as_secs_f64() / self.wait_budget;
+        let budgets = now.since(self.aged) / self.wait_budget;
         self.aged = now;
-        self.ages_at = now + Duration::from_secs_f64(self.wait_budget * STEP);
+        self.ages_at = now.after(self.wait_budget * STEP);
         self.short.leak((-budgets).exp());
         self.long.leak((-budgets / LONG).exp());
     }
@@ -253,10 +255,10 @@ fn smaller(one: (f64, f64), other: (f64, f64)) -> (f64, f64) {
 
 impl Leases {
     /// Leases that end together were long for one reason, such as a stall of the whole process. They count as one.
-    fn push(&mut self, now: Instant, seconds: f64) {
+    fn push(&mut self, now: Time, seconds: f64) {
         // Too long a lease saturates.
-        let micros = (seconds * 1e6).round() as u32;
-        if now.saturating_duration_since(self.last).as_secs_f64() < self.apart {
+        let micros = (seconds * 1e6 + 0.5) as u32;
+        if now.since(self.last) < self.apart {
             return;
         }
         self.last = now;
@@ -286,8 +288,8 @@ impl Leases {
         last(1).min(last(2))
     }
 
-    fn known(&self, micros: u32) -> Option<Duration> {
-        (self.seen > 0).then(|| Duration::from_micros(u64::from(micros)))
+    fn known(&self, micros: u32) -> Option<f64> {
+        (self.seen > 0).then(|| f64::from(micros) / 1e6)
     }
 }
 

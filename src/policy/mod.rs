@@ -13,6 +13,7 @@ mod patience;
 mod pauses;
 mod retry;
 mod shadow;
+mod time;
 mod watch;
 mod window;
 
@@ -31,6 +32,7 @@ pub use patience::Shedding;
 pub(crate) use pauses::{Pauses, Trouble};
 pub(crate) use retry::{Failed, Schedule};
 pub(crate) use shadow::{Arrival, ShadowQueues};
+pub(crate) use time::Time;
 pub use watch::Refused;
 pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};
 pub use window::Counts;

@@ -1,6 +1,6 @@
 //! What a caller is willing to wait for.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Deadline;
 
@@ -32,15 +32,14 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// The time left for waiting. `work` returns how long the work takes, and is called only if it matters.
-    pub(crate) fn wait_budget(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> Duration {
-        let left = self.deadline.left(now);
-        if self.includes_work { left.saturating_sub(work().unwrap_or_default()) } else { left }
+    /// Of the time that is left, what is for waiting. `work` returns how long the work takes, and is called only if it matters. All in seconds.
+    pub(crate) fn wait_budget(&self, left: f64, work: impl FnOnce() -> Option<f64>) -> f64 {
+        if self.includes_work { (left - work().unwrap_or_default()).max(0.0) } else { left }
     }
 
     /// Whether a connection handed over now would come too late. With `Shedding::Off`, that is for the caller to decide.
-    pub(crate) fn is_too_late(&self, now: Instant, work: impl FnOnce() -> Option<Duration>) -> bool {
+    pub(crate) fn is_too_late(&self, now: Instant, work: impl FnOnce() -> Option<f64>) -> bool {
         let must_finish = self.includes_work && self.shedding != Shedding::Off;
-        must_finish && work().is_some_and(|work| self.deadline.left(now) < work)
+        must_finish && work().is_some_and(|work| self.deadline.left(now).as_secs_f64() < work)
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Each shadow queue is kept as its difference from the pool's own queue. As long as nobody is refused there is none, and following them costs nothing.
 
-use std::time::Instant;
+use super::Time;
 
 const QUEUES: usize = 16;
 /// How many may wait in each, in connections. Half as many keep the connections busy until the next callers come.
@@ -63,31 +63,31 @@ pub(crate) struct ShadowQueues {
     turned_away: Option<TurnedAway>,
     /// The shallowest queue that loses nothing, since when, and the gap between two releases at that time, in seconds.
     best: usize,
-    chosen: Instant,
+    chosen: Time,
     gap: f64,
     /// So many of the pool's connections are idle. Counted up to here.
     idle: usize,
-    counted: Instant,
+    counted: Time,
 }
 
 /// A time in which the plain queue turns callers away.
 #[derive(Debug, Clone, Copy)]
 struct TurnedAway {
-    first: Instant,
-    last: Instant,
+    first: Time,
+    last: Time,
     /// The longest pause, in seconds.
     pause: f64,
     /// Since when the plain queue has always had callers left.
-    full_since: Instant,
+    full_since: Time,
 }
 
 impl TurnedAway {
     fn lasted(&self) -> f64 {
-        self.last.saturating_duration_since(self.first).as_secs_f64()
+        self.last.since(self.first)
     }
 
-    fn pause(&self, now: Instant) -> f64 {
-        now.saturating_duration_since(self.last).as_secs_f64()
+    fn pause(&self, now: Time) -> f64 {
+        now.since(self.last)
     }
 }
 
@@ -107,7 +107,7 @@ pub(crate) struct Arrival {
 }
 
 impl ShadowQueues {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             more: [0.0; QUEUES],
             lost: [0.0; QUEUES],
@@ -119,15 +119,15 @@ impl ShadowQueues {
             served_lately: 0.0,
             turned_away: None,
             best: 0,
-            chosen: now,
+            chosen: Time::BEGIN,
             gap: 0.0,
             idle: 0,
-            counted: now,
+            counted: Time::BEGIN,
         }
     }
 
     /// Whether a plain queue would have turned callers away for a while, and lately.
-    pub(crate) fn is_overloaded(&self, now: Instant, wait_budget: f64) -> bool {
+    pub(crate) fn is_overloaded(&self, now: Time, wait_budget: f64) -> bool {
         let few = FEW * self.gap;
         self.turned_away.is_some_and(|turned| {
             turned.pause(now) < (ENDS * wait_budget).max(few)
@@ -142,15 +142,15 @@ impl ShadowQueues {
     }
 
     /// How many may wait in an overload. `gap`: the mean time from one release to the next, in seconds. `None` if depth is no reason to refuse.
-    pub(crate) fn depth(&mut self, now: Instant, wait_budget: f64, gap: f64, connections: usize) -> Option<usize> {
-        if now.saturating_duration_since(self.chosen).as_secs_f64() > STEP * wait_budget {
+    pub(crate) fn depth(&mut self, now: Time, wait_budget: f64, gap: f64, connections: usize) -> Option<usize> {
+        if now.since(self.chosen) > STEP * wait_budget {
             (self.chosen, self.gap) = (now, gap);
             self.choose(wait_budget / gap, connections as f32);
         }
         (self.best < PLAIN).then(|| ((DEPTHS[self.best] * connections as f32) as usize).max(1))
     }
 
-    pub(crate) fn on_arrival(&mut self, now: Instant, arrival: Arrival) {
+    pub(crate) fn on_arrival(&mut self, now: Time, arrival: Arrival) {
         let Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget } = arrival;
         if is_admitted && !self.differ && !is_overloaded && waiting as f64 <= fits_behind {
             return;
@@ -178,7 +178,7 @@ impl ShadowQueues {
     }
 
     /// A caller was turned away by a plain queue, or would have been: it left at its deadline, or its turn came too late.
-    pub(crate) fn on_turned_away(&mut self, now: Instant, wait_budget: f64) {
+    pub(crate) fn on_turned_away(&mut self, now: Time, wait_budget: f64) {
         let Some(turned) = &mut self.turned_away else {
             self.turned_away = Some(TurnedAway { first: now, last: now, pause: 0.0, full_since: now });
             return;
@@ -190,7 +190,7 @@ impl ShadowQueues {
             (turned.first, turned.pause) = (now, 0.0);
         }
         if pause > wait_budget {
-            if turned.last.saturating_duration_since(turned.full_since).as_secs_f64() > LASTING * wait_budget {
+            if turned.last.since(turned.full_since) > LASTING * wait_budget {
                 self.lost = self.lost_till_then;
             }
             turned.full_since = now;
@@ -217,7 +217,7 @@ impl ShadowQueues {
     }
 
     /// From now on so many connections are idle. `lease`: how long a lease lasts, in seconds.
-    pub(crate) fn on_idle(&mut self, now: Instant, idle: usize, lease: impl FnOnce() -> Option<f64>) {
+    pub(crate) fn on_idle(&mut self, now: Time, idle: usize, lease: impl FnOnce() -> Option<f64>) {
         if !self.differ {
             return;
         }
@@ -226,7 +226,7 @@ impl ShadowQueues {
         if idle == 0.0 {
             return;
         }
-        let leases = lease().map_or(1.0, |lease| now.saturating_duration_since(since).as_secs_f64() / lease) as f32;
+        let leases = lease().map_or(1.0, |lease| now.since(since) / lease) as f32;
         // A deeper queue still has callers for the idle connections. A shallower one has had them idle before, and is alike from now on.
         let served = |more: f32| if more < 0.0 { more } else { (more.min(idle) * leases).min(more) };
         let plain = served(self.more[PLAIN]);

@@ -34,7 +34,7 @@ use self::ages::{Birth, Idle, Kept};
 pub(crate) use self::held::Held;
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Appointments, Forecast, Patience, ShadowQueues, Trouble};
+use crate::policy::{Appointments, Forecast, Patience, ShadowQueues, Time, Trouble};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -180,9 +180,9 @@ impl<C, W> Core<C, W> {
             closing: 0,
             dials: Dials::new(),
             queue: Queue::new(),
-            forecast: Forecast::new(now, limits.room),
-            shadows: ShadowQueues::new(now),
-            appointments: Appointments::new(now),
+            forecast: Forecast::new(limits.room),
+            shadows: ShadowQueues::new(),
+            appointments: Appointments::new(),
             generation: 0,
             wanted: 0,
             held_back: None,
@@ -222,7 +222,6 @@ impl<C, W> Core<C, W> {
         if self.is_shut() {
             return Err(Refused::HeldBack);
         }
-        self.forecast.on_arrival(patience.deadline.left(now));
         self.admit(now, &patience)?;
         Ok(Entered::Waits(self.queue.push(waiter(), patience)))
     }
@@ -255,16 +254,17 @@ impl<C, W> Core<C, W> {
         self.queue.remove(id)
     }
 
-    /// A lease ends and its connection is fit for the next.
-    pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>) -> Placed<C, W> {
+    /// A lease ends and its connection is fit for the next. `lasted`: [`Held::lasted`].
+    pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>, lasted: Option<Duration>) -> Placed<C, W> {
         self.prove(&mut held);
         self.in_use -= 1;
-        match held.since {
-            Some(since) if held.is_given_up => self.forecast.on_cancelled(now, now.saturating_duration_since(since)),
-            Some(since) => self.forecast.on_release(now, now.saturating_duration_since(since)),
-            None => self.forecast.on_untimed(now),
+        let time = self.time(now);
+        match lasted {
+            Some(lasted) if held.is_given_up => self.forecast.on_cancelled(time, lasted.as_secs_f64()),
+            Some(lasted) => self.forecast.on_release(time, lasted.as_secs_f64()),
+            None => self.forecast.on_untimed(time),
         }
-        self.place(now, held.conn, held.birth)
+        self.place(now, time, held.conn, held.birth)
     }
 
     /// A lease ends and its connection has to be cleaned up before anybody gets it: it stays in use until it is released or retired.
@@ -281,15 +281,17 @@ impl<C, W> Core<C, W> {
     pub(crate) fn retire(&mut self, now: Instant) {
         self.in_use -= 1;
         self.closing += 1;
-        self.forecast.on_end(now);
-        self.note_work(now);
+        let time = self.time(now);
+        self.forecast.on_end(time);
+        self.note_work(time);
     }
 
     /// A lease ends and its connection is the caller's from now on: its slot is free.
     pub(crate) fn detach(&mut self, now: Instant) {
         self.in_use -= 1;
-        self.forecast.on_end(now);
-        self.note_work(now);
+        let time = self.time(now);
+        self.forecast.on_end(time);
+        self.note_work(time);
     }
 
     /// A connection being closed has ended.
@@ -326,7 +328,7 @@ impl<C, W> Core<C, W> {
     pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> Placed<C, W> {
         let generation = self.dials.succeeded(dial);
         let birth = self.birth(generation);
-        let mut placed = self.place(now, conn, birth);
+        let mut placed = self.place(now, self.time(now), conn, birth);
         match &mut placed.to {
             Place::Waiter(_, _, held) => held.is_unproven = true,
             Place::Idle | Place::Closing(_) => self.dials.proved_good(),
@@ -390,7 +392,10 @@ impl<C, W> Core<C, W> {
     fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
-        self.note_work(now);
+        // As long as others are idle, nothing is counted.
+        if self.idle.is_empty() || !self.shadows.are_alike() {
+            self.note_work(self.time(now));
+        }
         Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), birth) })
     }
 
@@ -410,37 +415,37 @@ impl<C, W> Core<C, W> {
         live >= self.limits.max_size || self.is_old(birth) || self.phase == Phase::Closed
     }
 
-    fn place(&mut self, now: Instant, conn: C, birth: Birth) -> Placed<C, W> {
+    fn place(&mut self, now: Instant, time: Time, conn: C, birth: Birth) -> Placed<C, W> {
         let mut refused = Vec::new();
         if self.is_surplus(birth) {
             self.closing += 1;
-            self.note_work(now);
+            self.note_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
         while let Some((id, waiter, patience)) = self.queue.pop() {
             if patience.deadline.has_passed(now) {
-                self.shadows.on_turned_away(now, self.forecast.wait_budget());
+                self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 refused.push((id, waiter, Refused::Expired));
             } else if patience.is_too_late(now, || self.lease_to_fit(now)) {
-                self.shadows.on_turned_away(now, self.forecast.wait_budget());
-                let retry_after = self.retry_after(now, self.queue.len(), Duration::ZERO);
+                self.shadows.on_turned_away(time, self.forecast.wait_budget());
+                let retry_after = self.retry_after(time, self.queue.len(), 0.0);
                 refused.push((id, waiter, Refused::TooLate(retry_after)));
             } else {
                 self.in_use += 1;
                 self.shadows.on_served(self.queue.len() + 1, self.in_use);
-                self.note_work(now);
+                self.note_work(time);
                 let held = Held::new(conn, Some(now), birth);
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }
         if self.phase == Phase::Draining {
             self.closing += 1;
-            self.note_work(now);
+            self.note_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
         self.rest(conn, birth);
         self.shadows.on_served(0, self.in_use + 1);
-        self.note_work(now);
+        self.note_work(time);
         Placed { to: Place::Idle, refused }
     }
 
@@ -448,10 +453,14 @@ impl<C, W> Core<C, W> {
         self.dials.len() + self.idle.len() + self.in_use + self.closing
     }
 
-    fn note_work(&mut self, now: Instant) {
+    fn time(&self, now: Instant) -> Time {
+        Time::of(now, self.begun)
+    }
+
+    fn note_work(&mut self, time: Time) {
         let idle = self.idle.len();
-        self.forecast.on_working(now, if idle == 0 { self.in_use } else { 0 });
-        self.shadows.on_idle(now, idle, || self.forecast.gap(now, 1));
+        self.forecast.on_working(time, if idle == 0 { self.in_use } else { 0 });
+        self.shadows.on_idle(time, idle, || self.forecast.gap(time, 1));
     }
 }
 

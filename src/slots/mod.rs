@@ -281,7 +281,7 @@ impl<D: Dial> Slots<D> {
             return self.retire(held);
         }
         if held.conn.needs_settling() {
-            held.tell_hold(now());
+            held.tell(held.lasted(now()));
             if held.conn.was_given_up() {
                 held.give_up();
             }
@@ -290,8 +290,9 @@ impl<D: Dial> Slots<D> {
         let held = if held.is_untimed() { self.lock().core.release_untimed(held) } else { Some(held) };
         let delivery = held.and_then(|held| {
             let now = now();
-            held.tell_hold(now);
-            self.place(|core| core.release(now, held))
+            let lasted = held.lasted(now);
+            held.tell(lasted);
+            self.place(|core| core.release(now, held, lasted))
         });
         self.deliver(delivery);
     }
@@ -350,9 +351,9 @@ impl<D: Dial> Slots<D> {
 }
 
 impl<C: Connection> Held<C> {
-    fn tell_hold(&self, now: std::time::Instant) {
-        if let Some(since) = self.since() {
-            self.conn.was_held(now.saturating_duration_since(since));
+    fn tell(&self, lasted: Option<Duration>) {
+        if let Some(lasted) = lasted {
+            self.conn.was_held(lasted);
         }
     }
 }

@@ -34,9 +34,11 @@ impl<D: Dial> Settling<D> {
             None => false,
         };
         if let Some(held) = self.held.take_if(|_| is_settled) {
+            let now = now();
+            let lasted = held.lasted(now);
             let delivery = self.slots.place(|core| {
                 core.settled();
-                core.release(now(), held)
+                core.release(now, held, lasted)
             });
             Arc::clone(&self.slots).deliver(delivery);
         }

@@ -12,7 +12,7 @@ const FITS: f64 = 1_000.0;
 /// A pool that refuses whom it has to, one release each millisecond while somebody waits.
 struct Pool {
     shadows: ShadowQueues,
-    now: Instant,
+    now: Time,
     waiting: usize,
     idle: usize,
     /// It refuses whoever comes while so many wait, whatever the rule says.
@@ -21,8 +21,7 @@ struct Pool {
 
 impl Pool {
     fn new() -> Self {
-        let now = Instant::now();
-        Self { shadows: ShadowQueues::new(now), now, waiting: 0, idle: 0, limit: usize::MAX }
+        Self { shadows: ShadowQueues::new(), now: Time::BEGIN, waiting: 0, idle: 0, limit: usize::MAX }
     }
 
     fn depth(&mut self) -> Option<usize> {

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, MOST_WAITING, Refused};
-use crate::policy::{Arrival, Patience, Shedding};
+use crate::policy::{Arrival, Patience, Shedding, Time};
 
 /// Whether a caller can be served in time, and by how many seconds its wait would be too long.
 struct Prediction {
@@ -25,7 +25,10 @@ struct Prediction {
 
 impl<C, W> Core<C, W> {
     /// Whether a caller may join the queue. Looks at all that is against it, so that whoever comes back is not refused for the next reason.
-    pub(super) fn admit(&mut self, now: Instant, patience: &Patience) -> Result<(), Refused> {
+    pub(super) fn admit(&mut self, instant: Instant, patience: &Patience) -> Result<(), Refused> {
+        let now = self.time(instant);
+        let left = patience.deadline.left(instant).as_secs_f64();
+        self.forecast.on_arrival(left);
         let waiting = self.queue.len();
         let longest = if patience.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
         // With nothing connected, what was seen before says nothing; and somebody has to wait, or nothing is ever dialed.
@@ -36,18 +39,18 @@ impl<C, W> Core<C, W> {
             if waiting < longest {
                 return Ok(());
             }
-            return Err(Refused::QueueFull(self.retry_after(now, waiting + 1 - longest, Duration::ZERO)));
+            return Err(Refused::QueueFull(self.retry_after(now, waiting + 1 - longest, 0.0)));
         };
 
         let wait_budget = self.forecast.wait_budget();
         let is_overloaded = self.shadows.is_overloaded(now, wait_budget);
         let work = || if is_overloaded { self.forecast.long_lease() } else { self.forecast.typical_lease() };
-        let budget = patience.wait_budget(now, work).as_secs_f64();
+        let budget = patience.wait_budget(left, work);
         let wait = self.expected_wait(now, gap);
         if waiting < longest && wait <= budget && !is_overloaded && self.shadows.are_alike() {
             return Ok(());
         }
-        let prediction = self.predict(now, gap, wait, budget, is_overloaded);
+        let prediction = self.predict(instant, gap, wait, budget, is_overloaded);
         let depth = if is_overloaded { self.shadows.depth(now, wait_budget, gap, connections) } else { None };
         let most = depth.map_or(longest, |depth| depth.min(longest));
         let is_admitted = waiting < most && prediction.is_in_time;
@@ -59,8 +62,7 @@ impl<C, W> Core<C, W> {
         if is_admitted {
             return Ok(());
         }
-        let too_long = Duration::from_secs_f64(prediction.too_long);
-        let retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), too_long);
+        let retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), prediction.too_long);
         Err(if waiting >= longest {
             Refused::QueueFull(retry_after)
         } else if prediction.is_in_time {
@@ -96,21 +98,24 @@ impl<C, W> Core<C, W> {
 
     /// When a refused caller is to come back: when so many have been served, the wait has become shorter by `too_long`, and one more connection was given
     /// back, for estimates vary by as much; and not together with others that were refused.
-    pub(super) fn retry_after(&mut self, now: Instant, served: usize, too_long: Duration) -> Duration {
-        let connections = self.in_use;
-        let seconds = Duration::from_secs_f64;
-        let Some(gap) = self.forecast.gap(now, connections) else { return seconds(self.forecast.wait_budget()) };
-        let wait = self.forecast.wait(now, served, gap);
-        self.appointments.make(now, seconds(wait).max(too_long + seconds(gap)), seconds(gap))
+    pub(super) fn retry_after(&mut self, now: Time, served: usize, too_long: f64) -> Duration {
+        let seconds = match self.forecast.gap(now, self.in_use) {
+            Some(gap) => {
+                let wait = self.forecast.wait(now, served, gap);
+                self.appointments.make(now, wait.max(too_long + gap), gap)
+            }
+            None => self.forecast.wait_budget(),
+        };
+        Duration::from_secs_f64(seconds)
     }
 
     /// How long a newcomer would wait, in seconds. `None` as long as nobody knows.
-    pub(super) fn predicted_seconds(&mut self, now: Instant) -> Option<f64> {
+    pub(super) fn predicted_seconds(&mut self, now: Time) -> Option<f64> {
         let gap = self.forecast.gap(now, self.connections())?;
         Some(self.expected_wait(now, gap))
     }
 
-    fn expected_wait(&self, now: Instant, gap: f64) -> f64 {
+    fn expected_wait(&self, now: Time, gap: f64) -> f64 {
         let waiting = self.queue.len();
         if self.is_growing() {
             (gap * (waiting + 1) as f64).max(self.forecast.stall(now, gap))
@@ -121,10 +126,10 @@ impl<C, W> Core<C, W> {
 
     /// How much time a caller must have left when its turn comes. While as many others as there are connections have time for nearly any lease, that
     /// much; else the time of a usual lease.
-    pub(super) fn lease_to_fit(&mut self, now: Instant) -> Option<Duration> {
+    pub(super) fn lease_to_fit(&mut self, now: Instant) -> Option<f64> {
         let long = self.forecast.long_lease()?;
         let others = self.queue.deadline_behind(self.in_use);
-        if others.is_some_and(|deadline| deadline.left(now) > long) {
+        if others.is_some_and(|deadline| deadline.left(now).as_secs_f64() > long) {
             Some(long)
         } else {
             self.forecast.typical_lease()

@@ -156,7 +156,7 @@ impl<C, W> Core<C, W> {
         self.in_use += due.len();
         self.settling += due.len();
         self.checking += due.len();
-        self.note_work(now);
+        self.note_work(self.time(now));
         let check = |Idle { conn, birth, since, .. }| {
             let held = Held::new(conn, None, birth);
             Check { held, idle_since: since }
@@ -174,19 +174,19 @@ impl<C, W> Core<C, W> {
     pub(crate) fn checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
         self.in_use -= 1;
         if self.queue.len() > 0 || self.phase != Phase::Open || self.is_surplus(held.birth) {
-            return self.place(now, held.conn, held.birth);
+            return self.place(now, self.time(now), held.conn, held.birth);
         }
         let Held { conn, birth, .. } = held;
         let place = self.idle.partition_point(|idle| idle.since <= idle_since);
         self.idle.insert(place, Idle { conn, birth, since: idle_since, checked: self.moment });
-        self.note_work(now);
+        self.note_work(self.time(now));
         Placed { to: Place::Idle, refused: Vec::new() }
     }
 
     fn end(&mut self, now: Instant, is_out: impl FnMut(&Idle<C>) -> bool) -> Vec<C> {
         let out = self.take_out(is_out);
         self.closing += out.len();
-        self.note_work(now);
+        self.note_work(self.time(now));
         out.into_iter().map(|idle| idle.conn).collect()
     }
 

@@ -17,7 +17,7 @@ impl<C, W> Core<C, W> {
         let surplus = (self.idle.len() + self.in_use).saturating_sub(max_size).min(self.idle.len());
         let idle = self.idle.drain(..surplus).map(|idle| idle.conn).collect();
         self.closing += surplus;
-        self.note_work(now);
+        self.note_work(self.time(now));
         idle
     }
 
@@ -70,7 +70,7 @@ impl<C, W> Core<C, W> {
     pub(crate) fn close_idle(&mut self, now: Instant) -> Vec<C> {
         let idle: Vec<_> = self.idle.drain(..).map(|idle| idle.conn).collect();
         self.closing += idle.len();
-        self.note_work(now);
+        self.note_work(self.time(now));
         idle
     }
 }

@@ -1,6 +1,6 @@
 //! A connection in use, as the core hands it out and gets it back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Birth;
 
@@ -23,8 +23,9 @@ impl<C> Held<C> {
         Self { conn, since, birth, is_unproven: false, is_expired: false, is_given_up: false }
     }
 
-    pub(crate) fn since(&self) -> Option<Instant> {
-        self.since
+    /// How long it has been held, if that is known.
+    pub(crate) fn lasted(&self, now: Instant) -> Option<Duration> {
+        self.since.map(|since| now.saturating_duration_since(since))
     }
 
     /// Since when it is held is not known.

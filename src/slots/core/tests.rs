@@ -23,5 +23,8 @@ fn patient(now: Instant, millis: u64) -> Patience {
 /// As the shell does: without a look at the clock where that will do.
 fn release<W>(core: &mut Core<u32, W>, now: Instant, held: Held<u32>) -> Placed<u32, W> {
     let held = if held.is_untimed() { core.release_untimed(held) } else { Some(held) };
-    held.map_or(Placed { to: Place::Idle, refused: Vec::new() }, |held| core.release(now, held))
+    held.map_or(Placed { to: Place::Idle, refused: Vec::new() }, |held| {
+        let lasted = held.lasted(now);
+        core.release(now, held, lasted)
+    })
 }

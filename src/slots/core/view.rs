@@ -55,7 +55,7 @@ impl<C, W> Core<C, W> {
 
     /// How long the next caller would wait, if nothing is idle and anybody knows.
     pub(crate) fn predicted_wait(&mut self, now: Instant) -> Option<Duration> {
-        if self.idle.is_empty() { self.predicted_seconds(now).map(Duration::from_secs_f64) } else { None }
+        if self.idle.is_empty() { self.predicted_seconds(self.time(now)).map(Duration::from_secs_f64) } else { None }
     }
 
     /// The numbers of the one who has waited longest and of the next to come: those in between wait, or have left.

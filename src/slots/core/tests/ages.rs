@@ -61,13 +61,13 @@ fn one_that_is_too_old_is_not_used_again() {
     until(&mut core, begun + 98 * SECOND);
     let (second, first) = (core.take(now).unwrap(), core.take(now).unwrap());
     assert!(!second.is_expired() && !first.is_expired());
-    assert_eq!(core.release(begun + 98 * SECOND, first).to, Place::Idle);
+    assert_eq!(release(&mut core, begun + 98 * SECOND, first).to, Place::Idle);
     until(&mut core, begun + 99 * SECOND);
-    assert_eq!(core.release(begun + 99 * SECOND, second).to, Place::Closing(1), "too old when given back");
+    assert_eq!(release(&mut core, begun + 99 * SECOND, second).to, Place::Closing(1), "too old when given back");
     let first = core.take(begun + 99 * SECOND).unwrap();
     assert!(!first.is_expired());
     until(&mut core, begun + 100 * SECOND);
-    assert_eq!(core.release(begun + 100 * SECOND, first).to, Place::Closing(0));
+    assert_eq!(release(&mut core, begun + 100 * SECOND, first).to, Place::Closing(0));
 }
 
 #[test]

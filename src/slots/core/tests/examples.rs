@@ -67,8 +67,8 @@ fn the_freshest_idle_connection_is_taken_first() {
     let (a, one) = handed(core.dialed(now, dials[0], 1));
     let (b, two) = handed(core.dialed(now, dials[1], 2));
     assert_eq!((a, one.conn, b, two.conn), ('a', 1, 'b', 2));
-    assert_eq!(core.release(now, two).to, Place::Idle);
-    assert_eq!(core.release(now, one).to, Place::Idle);
+    assert_eq!(release(&mut core, now, two).to, Place::Idle);
+    assert_eq!(release(&mut core, now, one).to, Place::Idle);
     take(&mut core, now, 1);
     take(&mut core, now, 2);
     assert_eq!(core.take(now), None);
@@ -81,7 +81,7 @@ fn whichever_comes_first_serves_the_first_waiter() {
     let held = take(&mut core, now, 1);
     wait(&mut core, now, 'a');
     let dial = begin(&mut core, now)[0];
-    let (name, held) = handed(core.release(now, held));
+    let (name, held) = handed(release(&mut core, now, held));
     assert_eq!((name, held.conn), ('a', 1));
     assert_eq!(core.dialed(now, dial, 2).to, Place::Idle);
 }
@@ -113,13 +113,13 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
     let (mut core, now) = core();
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
-    assert_eq!(core.release(now + 20 * MS, held).to, Place::Idle);
+    assert_eq!(release(&mut core, now + 20 * MS, held).to, Place::Idle);
     let now = now + 20 * MS;
     let held = take(&mut core, now, 1);
     let call = |millis| Patience { includes_work: true, shedding: Shedding::Predictive, ..patient(now, millis) };
     assert!(core.enter(now, call(35), || 'a').is_ok());
     assert!(core.enter(now, call(41), || 'b').is_ok());
-    let placed = core.release(now + 20 * MS, held);
+    let placed = release(&mut core, now + 20 * MS, held);
     assert!(matches!(placed.refused[..], [(_, 'a', Refused::TooLate(_))]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
@@ -195,7 +195,7 @@ fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
     for _ in 0..10_000 {
         let held = take(&mut core, now, 1);
         now += Duration::from_micros(100);
-        core.release(now, held);
+        release(&mut core, now, held);
     }
     let _lost = take(&mut core, now, 1);
     core.retire(now);
@@ -292,8 +292,12 @@ fn a_smaller_limit_drains_and_a_larger_one_dials() {
     }
     let mut held: Vec<_> = (0..3).map(|_| core.take(now).expect("idle")).collect();
     assert_eq!(core.resize(now, 2), [0], "idle ones beyond the limit end now");
-    assert_eq!(core.release(now, held.pop().expect("held")).to, Place::Closing(1), "leases when they are given back");
-    assert_eq!(core.release(now, held.pop().expect("held")).to, Place::Idle);
+    assert_eq!(
+        release(&mut core, now, held.pop().expect("held")).to,
+        Place::Closing(1),
+        "leases when they are given back"
+    );
+    assert_eq!(release(&mut core, now, held.pop().expect("held")).to, Place::Idle);
     wait_behind_everything(&mut core, now, &mut held);
     assert!(begin(&mut core, now).is_empty());
     core.resize(now, 5);
@@ -313,11 +317,11 @@ fn a_flush_retires_all_that_is_older() {
     let held = take(&mut core, now, 1);
     connect(&mut core, now, 2);
     let idle = take(&mut core, now, 2);
-    assert_eq!(core.release(now, idle).to, Place::Idle);
+    assert_eq!(release(&mut core, now, idle).to, Place::Idle);
     core.want(3);
     let dial = begin(&mut core, now)[0];
     assert_eq!(core.flush(now), [2]);
-    assert_eq!(core.release(now, held).to, Place::Closing(1));
+    assert_eq!(release(&mut core, now, held).to, Place::Closing(1));
     assert_eq!(core.dialed(now, dial, 3).to, Place::Closing(3), "it was begun before");
     core.closed();
     let dial = begin(&mut core, now)[0];
@@ -332,9 +336,9 @@ fn draining_serves_those_who_wait_already() {
     wait(&mut core, now, 'a');
     core.drain();
     assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
-    let (name, held) = handed(core.release(now, held));
+    let (name, held) = handed(release(&mut core, now, held));
     assert_eq!(name, 'a');
-    assert_eq!(core.release(now, held).to, Place::Closing(1));
+    assert_eq!(release(&mut core, now, held).to, Place::Closing(1));
 }
 
 #[test]
@@ -348,8 +352,8 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
     let (idle, waiters, dials) = core.close(now);
     assert_eq!((idle, names(waiters), dials), (vec![], vec!['a'], vec![]));
     assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
-    assert_eq!(core.release(now, one).to, Place::Closing(1));
-    assert_eq!(core.release(now, two).to, Place::Closing(2));
+    assert_eq!(release(&mut core, now, one).to, Place::Closing(1));
+    assert_eq!(release(&mut core, now, two).to, Place::Closing(2));
     core.closed();
     core.closed();
     assert!(begin(&mut core, now).is_empty());

@@ -120,7 +120,7 @@ impl Napkin {
                 let held = self.settling.remove(index % self.settling.len());
                 let generation = held.birth.generation;
                 self.core.settled();
-                let placed = self.core.release(self.now, held);
+                let placed = release(&mut self.core, self.now, held);
                 self.placed(placed, generation);
             }
             Step::NotSettled(index) if !self.settling.is_empty() => {

@@ -219,7 +219,7 @@ impl Pool {
 
     fn release(&mut self) {
         let Some(Reverse((_, conn))) = self.releases.pop() else { return };
-        let placed = self.core.release(self.now, self.held.remove(&conn).expect("held"));
+        let placed = release(&mut self.core, self.now, self.held.remove(&conn).expect("held"));
         if let Place::Waiter(_, who, held) = placed.to {
             self.serve(who, held);
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::world::*;
 
 mod families;
+mod scene;
 
 /// Part of a trace, in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -187,6 +188,45 @@ fn a_batch_is_served_to_the_last() {
     let callers = vec![Caller::new(0.0, 0.050, 1.0); 100];
     let (callers, outcomes) = simulate(&world, &callers);
     assert!(outcomes.iter().zip(&callers).all(|(outcome, caller)| outcome.is_in_time(&world, caller)));
+}
+
+/// Without the margin for chance, a tenth of these callers would be refused falsely.
+#[test]
+fn where_leases_differ_a_prediction_leaves_a_margin() {
+    let trace = families::calm_bursts(21);
+    let failures = score(&trace).failures(trace.bounds);
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn two_wait_budgets_after_the_onset_of_an_overload_answers_are_fast_again() {
+    for connections in [5, 20, 100] {
+        for is_fixed in [true, false] {
+            let trace = families::onset(connections, is_fixed);
+            let (callers, outcomes) = simulate(&trace.world, &trace.callers);
+            let median = median_answer(&trace, &callers, &outcomes);
+            assert!(median > 0.0 && median < 3.0, "{}: {median:.2} leases", trace.name);
+        }
+    }
+}
+
+/// In a lasting overload, those who come back when they were told are served at least as often as newcomers.
+#[test]
+fn it_pays_to_come_back_when_told() {
+    for number in 0..8 {
+        let trace = families::refused_come_back(number);
+        let (callers, outcomes) = simulate(&trace.world, &trace.callers);
+        let share = |is_return: bool| {
+            let pairs = callers.iter().zip(&outcomes);
+            let came = pairs
+                .filter(|(caller, _)| caller.is_return == is_return && trace.counted.contains(caller.arrives))
+                .map(|(caller, outcome)| outcome.is_in_time(&trace.world, caller));
+            let came: Vec<_> = came.collect();
+            came.iter().filter(|is_served| **is_served).count() as f64 / came.len() as f64
+        };
+        let (obedient, newcomers) = (share(true), share(false));
+        assert!(obedient >= newcomers, "{}: {obedient:.3} of the obedient, {newcomers:.3} of others", trace.name);
+    }
 }
 
 /// One in so many, unless all are asked for.

@@ -1,0 +1,43 @@
+//! Time as the rule of refusal counts it: seconds since the pool began.
+//!
+//! The difference of two of them is one instruction. That of two [`Instant`]s, as seconds, takes a hundred, which would be most of what the rule
+//! costs. The core converts once for each transition.
+
+use std::time::Instant;
+
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(crate) struct Time(f64);
+
+impl Time {
+    pub(crate) fn of(now: Instant, begun: Instant) -> Self {
+        Self(now.saturating_duration_since(begun).as_secs_f64())
+    }
+
+    /// In seconds; 0 if `earlier` is later.
+    pub(crate) fn since(self, earlier: Self) -> f64 {
+        (self.0 - earlier.0).max(0.0)
+    }
+
+    pub(crate) fn after(self, seconds: f64) -> Self {
+        Self(self.0 + seconds)
+    }
+
+    /// When the pool begins.
+    pub(crate) const BEGIN: Self = Self(0.0);
+}
+
+#[cfg(test)]
+impl std::ops::Add<std::time::Duration> for Time {
+    type Output = Self;
+
+    fn add(self, duration: std::time::Duration) -> Self {
+        self.after(duration.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+impl std::ops::AddAssign<std::time::Duration> for Time {
+    fn add_assign(&mut self, duration: std::time::Duration) {
+        *self = *self + duration;
+    }
+}
