@@ -229,8 +229,6 @@ pub struct Call<'a> {
     is_idempotent: bool,
     /// It is an attempt of a call that is measured as a whole.
     is_part: bool,
-    /// Of the attempts after the first: when all of them have to be over.
-    bound: Option<Deadline>,
     options: TransactionOptions,
 }
 
@@ -269,7 +267,6 @@ impl<'a> Call<'a> {
             is_cached: true,
             is_idempotent: false,
             is_part: false,
-            bound: None,
             options,
         }
     }
@@ -331,9 +328,8 @@ impl<'a> Call<'a> {
     fn terms(&self) -> Terms {
         let pools = self.shared.terms(self.taken);
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
-        let deadline = self.deadline.or(self.bound);
         let (operation, is_cached, is_part) = (self.operation, self.is_cached, self.is_part);
-        Terms { deadline, timeout, operation, is_cached, is_part, ..pools }
+        Terms { deadline: self.deadline, timeout, operation, is_cached, is_part, ..pools }
     }
 
     /// A connection. Its [`time_left`](Client::time_left) is the call's.
@@ -347,8 +343,7 @@ impl<'a> Call<'a> {
             return self.shared.admit(lease, self.terms(), Duration::ZERO);
         }
         let asked = now();
-        let patience = || Deadline::after(asked, self.shared.acquire_timeout);
-        let deadline = self.deadline.unwrap_or_else(|| self.bound.map_or_else(patience, |bound| bound.min(patience())));
+        let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
         let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
         let (answer, _, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, patience)).await;
         let (timeout, waited) = (deadline.left(asked), now().saturating_duration_since(asked));

@@ -1,10 +1,10 @@
 //! Attempts: a call that failed runs again if that is safe, if there is time, and if the budget bears it.
 //!
-//! Between attempts nothing is held: no connection, no ticket, no place in the queue. Each passes the breaker and the queue like a new call. All
-//! of them together have the time of one.
+//! Between attempts nothing is held: no connection, no ticket, no place in the queue. Each passes the breaker and the queue like a new call, and
+//! has the limits of the first. How long all of them have taken decides only whether another begins.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::{task, time};
 
@@ -23,6 +23,8 @@ pub(super) struct Seen {
     pub(super) timed_out: bool,
     /// Another transaction was in the way, or a statement outdated: nothing that burdens a server in trouble.
     pub(super) is_free: bool,
+    /// How many statements it had begun.
+    pub(super) statements: u32,
     /// For the call's span and its metric.
     pub(super) fault: Fault,
 }
@@ -31,6 +33,11 @@ impl Seen {
     /// The whole may succeed if it runs again.
     pub(super) fn conflict() -> Self {
         Self { retry: Retry::NewConnection(Condition::Scheduled), is_free: true, ..Self::default() }
+    }
+
+    /// After so many statements.
+    pub(super) fn after(self, statements: u32) -> Self {
+        Self { statements, ..self }
     }
 
     /// What the connection shows of the work that was done on it, whatever error was made of it.
@@ -42,7 +49,8 @@ impl Seen {
             Retry::Never => Retry::Never,
             _ => Retry::NewConnection(Condition::IfIdempotent),
         };
-        Self { retry, was_stale, timed_out: trail.has_timed_out(), is_free: false, fault: trail.fault() }
+        let (timed_out, statements) = (trail.has_timed_out(), trail.statements());
+        Self { retry, was_stale, timed_out, is_free: false, statements, fault: trail.fault() }
     }
 
     /// Why it runs again, in a word.
@@ -80,7 +88,7 @@ impl Seen {
     pub(super) fn in_error<E: From<Error>>(error: Error) -> (E, Self) {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
         let (retry, was_stale, fault) = (error.retry(), error.was_stale(), Fault::from(&error));
-        let seen = Self { retry, was_stale, timed_out, is_free: false, fault };
+        let seen = Self { retry, was_stale, timed_out, is_free: false, statements: 1, fault };
         (error.into(), seen)
     }
 }
@@ -89,17 +97,30 @@ impl Seen {
 struct Attempts<'a> {
     call: Call<'a>,
     made: u32,
-    deadline: Deadline,
+    begun: Instant,
+    /// When the latest attempt began.
+    latest: Instant,
     pauses: Pauses,
 }
 
 impl<'a> Attempts<'a> {
     fn of(call: Call<'a>) -> Self {
-        let statement = call.timeout.unwrap_or(call.shared.query_timeout);
-        let whole = || Deadline::after(now(), call.shared.acquire_timeout.saturating_add(statement));
-        let deadline = call.deadline.unwrap_or_else(whole);
-        let call = Call { is_part: true, ..call };
-        Self { call, made: 0, deadline, pauses: call.shared.retries.pauses() }
+        let (call, begun) = (Call { is_part: true, ..call }, now());
+        Self { call, made: 0, begun, latest: begun, pauses: call.shared.retries.pauses() }
+    }
+
+    /// By when another attempt has to begin, and how long it is expected to take. With a deadline, as long as the latest one took. Without one,
+    /// the limits of its parts decide how long it takes; and another may begin while all have taken less than the limits of one attempt add up to.
+    fn time(&self, now: Instant, statements: u32) -> (Deadline, Duration) {
+        let shared = self.call.shared;
+        match self.call.deadline {
+            Some(deadline) => (deadline, now.saturating_duration_since(self.latest).max(shared.witness.typical())),
+            None => {
+                let each = self.call.timeout.unwrap_or(shared.query_timeout);
+                let limits = shared.acquire_timeout.saturating_add(each.saturating_mul(statements.max(1)));
+                (Deadline::after(self.begun, limits), Duration::ZERO)
+            }
+        }
     }
 
     /// The next attempt.
@@ -115,6 +136,7 @@ impl<'a> Attempts<'a> {
 
     /// Waits for the next attempt, if there is to be one.
     async fn go_on(&mut self, seen: Seen) -> bool {
+        let (deadline, work) = self.time(now(), seen.statements);
         let failed = Failed {
             retry: seen.retry,
             attempts: self.made,
@@ -122,8 +144,8 @@ impl<'a> Attempts<'a> {
             was_stale: seen.was_stale,
             timed_out: seen.timed_out,
             is_free: seen.is_free,
-            deadline: self.deadline,
-            work: self.call.shared.witness.typical(),
+            deadline,
+            work,
         };
         let (retries, meter) = (&self.call.shared.retries, self.call.shared.meter());
         let Some(pause) = retries.pause(now(), &failed, &mut self.pauses) else {
@@ -139,7 +161,7 @@ impl<'a> Attempts<'a> {
             // The others may be as dead, and about to find out.
             task::yield_now().await;
         }
-        self.call.bound = Some(self.deadline);
+        self.latest = now();
         true
     }
 }

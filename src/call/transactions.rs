@@ -74,11 +74,9 @@ impl Call<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let begun = async {
-            let client = located(self.get().await?, &span);
-            client.transaction_with(self.options).await
-        };
-        let transaction = begun.await.map_err(Seen::in_error)?;
+        let client = located(self.get().await.map_err(Seen::in_error)?, &span);
+        let trail = client.trail();
+        let transaction = client.transaction_with(self.options).await.map_err(Seen::in_error)?;
         let (error, fault, may_run_again) = match work(transaction.clone()).await {
             Ok(value) => match transaction.commit_or_not().await {
                 (Ok(()), _) => return Ok(value),
@@ -94,6 +92,6 @@ impl Call<'_> {
             }
         };
         let seen = if may_run_again { Seen::conflict() } else { Seen::default() };
-        Err((error, Seen { fault, ..seen }))
+        Err((error, Seen { fault, ..seen.after(trail.statements()) }))
     }
 }

@@ -52,6 +52,7 @@ struct State {
     /// A call given up may have begun a transaction.
     may_be_open: bool,
     timeouts: u64,
+    begun: u64,
     /// A statement was found to be outdated or lost.
     was_outdated: bool,
     /// What the last failure said of another try of the whole call.
@@ -91,6 +92,11 @@ impl Calls {
     /// Calls that timed out, since start-up.
     pub(super) fn timeouts(&self) -> u64 {
         self.lock().timeouts
+    }
+
+    /// Calls that were begun, since start-up.
+    pub(super) fn begun(&self) -> u64 {
+        self.lock().begun
     }
 
     pub(super) fn were_outdated(&self) -> bool {
@@ -207,6 +213,7 @@ impl Flight {
             state.since = Some(begun);
         }
         state.under_way += 1;
+        state.begun += 1;
         link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let (link, attempts, commits) = (Arc::clone(link), link.wire.attempts(), link.wire.commits());

@@ -50,6 +50,7 @@ pub(crate) struct Trail {
     link: Arc<Link>,
     attempts: u64,
     timeouts: u64,
+    begun: u64,
 }
 
 impl Trail {
@@ -66,6 +67,11 @@ impl Trail {
     /// What the last failure is called.
     pub(crate) fn fault(&self) -> Fault {
         self.link.calls.fault()
+    }
+
+    /// How many statements were begun.
+    pub(crate) fn statements(&self) -> u32 {
+        u32::try_from(self.link.calls.begun() - self.begun).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn has_timed_out(&self) -> bool {
@@ -126,7 +132,8 @@ impl Client {
     pub(crate) fn trail(&self) -> Trail {
         let link = &self.conn().link;
         link.calls.forget_failure();
-        Trail { attempts: link.wire.attempts(), timeouts: link.calls.timeouts(), link: Arc::clone(link) }
+        let (timeouts, begun) = (link.calls.timeouts(), link.calls.begun());
+        Trail { attempts: link.wire.attempts(), timeouts, begun, link: Arc::clone(link) }
     }
 
     pub(super) fn conn(&self) -> &Conn {

@@ -16,6 +16,7 @@ mod foreign;
 mod guard;
 mod layers;
 mod ledger;
+mod limits;
 #[cfg(feature = "prometheus")]
 mod metrics;
 mod monitoring;

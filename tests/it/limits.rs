@@ -1,0 +1,9 @@
+//! A limit that the owner set, or its documented default, is the only one that ends work.
+
+mod attempts;
+
+use std::time::Duration;
+
+use crate::pool::{LONG, shared};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
