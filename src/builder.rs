@@ -443,7 +443,8 @@ impl PoolBuilder {
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { witness: Arc::clone(&witness), roster, tracer: tracer.clone(), meter };
-        let handling = Handling::new(hooks, self.reset, statements, timeouts, query_timeout, listeners);
+        let limits_of_work = (self.connect_timeout, query_timeout);
+        let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, listeners);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);
         keeper.keep(&slots, &witness);

@@ -23,7 +23,6 @@ use self::queries::{Terms, now};
 use self::timer::Spare;
 use super::link::Link;
 use super::news::News;
-use super::settle::LONGEST_SETTLING;
 use super::wire::TransactionStatus;
 use crate::error::{Error, Lost, driver};
 use crate::policy::{Deadline, Effect, Fate, Phase, Retry, Verdict};
@@ -432,7 +431,7 @@ struct Stopping(Arc<Link>);
 
 impl Stopping {
     async fn run(self) {
-        if time::timeout(LONGEST_SETTLING, self.0.stop()).await == Ok(true) {
+        if time::timeout(self.0.trips.settling(), self.0.stop()).await == Ok(true) {
             self.0.calls.are_gone();
         }
     }

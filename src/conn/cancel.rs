@@ -18,8 +18,6 @@ use super::wire::Wire;
 
 /// Cancels of one pool at a time: each costs the server a process.
 pub(super) const MOST_CANCELS: usize = 4;
-/// A server that has not taken a cancel by then is not going to.
-const LONGEST_CANCEL: Duration = Duration::from_secs(1);
 
 /// How one connection's statements are cancelled.
 pub(super) struct Canceller {
@@ -33,9 +31,9 @@ impl Canceller {
         Self { route, request, turns }
     }
 
-    /// Cancels whatever the server process is running. If it cannot be known whether the signal has been given (no end in time, or the
+    /// Cancels whatever the server process is running, `within` this time. If it cannot be known whether the signal has been given (no end in time, or the
     /// future was dropped), `wire` is sealed: it might hit any statement after.
-    pub(super) async fn cancel(&self, wire: &Wire) {
+    pub(super) async fn cancel(&self, wire: &Wire, within: Duration) {
         let _turn = self.turns.acquire().await;
         let cancel = async {
             let Ok(mut stream) = self.route.open(None, &mut DialClock::unwatched()).await else { return };
@@ -46,7 +44,7 @@ impl Canceller {
             }
             uncertain.disarm();
         };
-        let _ = time::timeout(LONGEST_CANCEL, cancel).await;
+        let _ = time::timeout(within, cancel).await;
     }
 }
 

@@ -165,8 +165,9 @@ impl Dialer {
         clock: &mut DialClock<'_>,
     ) -> Result<Box<Conn>, ConnectError> {
         clock.begin_address();
+        let begun = Instant::now();
         let stream = route.open(patience, clock).await?;
-        session::begin(stream, route, &self.handling, clock).await
+        session::begin(stream, route, begun.elapsed(), &self.handling, clock).await
     }
 }
 

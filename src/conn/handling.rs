@@ -61,6 +61,7 @@ pub(crate) struct Handling {
     pub(super) cancels: Arc<Semaphore>,
     server_timeouts: Option<ServerTimeouts>,
     query_timeout: Duration,
+    pub(super) connect_timeout: Duration,
     /// The server's major version, as an earlier dial told it; 0 before.
     version: Arc<AtomicU32>,
 }
@@ -71,7 +72,7 @@ impl Handling {
         reset: Reset,
         statements: usize,
         server_timeouts: Option<ServerTimeouts>,
-        query_timeout: Duration,
+        (connect_timeout, query_timeout): (Duration, Duration),
         listeners: Listeners,
     ) -> Self {
         let cancels = Arc::new(Semaphore::new(MOST_CANCELS));
@@ -89,6 +90,7 @@ impl Handling {
             cancels,
             server_timeouts,
             query_timeout,
+            connect_timeout,
             version,
         }
     }

@@ -13,22 +13,19 @@ use super::cancel::Canceller;
 use super::handling::Handling;
 use super::news::News;
 use super::roster::Board;
+use super::round_trips::RoundTrips;
 use super::task::Pulse;
 use super::wire::Wire;
 use super::witness::Witness;
 use crate::policy::{Failure, Ticket};
 use crate::telemetry::Meter;
 
-/// How long a statement given up may take to end by itself: most were about to.
-const GRACE: Duration = Duration::from_millis(2);
-/// How long a cancel may take to have its effect before another is sent.
-const BETWEEN_CANCELS: Duration = Duration::from_millis(250);
-
 pub(super) struct Link {
     pub(super) wire: Arc<Wire>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) calls: Calls,
     canceller: Canceller,
+    pub(super) trips: RoundTrips,
     /// After which the server stops a statement by itself.
     pub(super) statement_timeout: Option<Duration>,
     /// Whether anything was done on the connection since it was last known to be clean.
@@ -49,12 +46,19 @@ pub(super) struct Link {
 const LEASE_BITS: u32 = 16;
 
 impl Link {
-    pub(super) fn new(wire: Arc<Wire>, pulse: Arc<Pulse>, canceller: Canceller, handling: &Handling) -> Self {
+    pub(super) fn new(
+        wire: Arc<Wire>,
+        pulse: Arc<Pulse>,
+        canceller: Canceller,
+        trips: RoundTrips,
+        handling: &Handling,
+    ) -> Self {
         Self {
             wire,
             pulse,
             calls: Calls::default(),
             canceller,
+            trips,
             statement_timeout: handling.statement_timeout(),
             used: AtomicBool::new(false),
             untracked: AtomicBool::new(false),
@@ -169,19 +173,19 @@ impl Link {
     ///
     /// A COMMIT is never cancelled: it may have been applied already, and then the cancel would only hide that.
     pub(super) async fn stop(&self) -> bool {
-        let mut patience = GRACE;
+        let mut patience = self.trips.grace();
         loop {
             if let Ok(is_quiet) = time::timeout(patience, self.pulse.quiet()).await {
                 return is_quiet;
             }
             if !self.wire.is_committing() {
                 self.calls.may_hit();
-                self.canceller.cancel(&self.wire).await;
+                self.canceller.cancel(&self.wire, self.trips.cancel()).await;
             }
             if self.wire.is_sealed() {
                 return false;
             }
-            patience = BETWEEN_CANCELS;
+            patience = self.trips.effect();
         }
     }
 }

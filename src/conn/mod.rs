@@ -8,6 +8,7 @@ mod handling;
 mod link;
 mod news;
 mod roster;
+mod round_trips;
 mod settle;
 mod stream;
 mod task;
@@ -46,6 +47,7 @@ pub(crate) use self::handling::{Handling, Listeners};
 use self::link::Link;
 pub(crate) use self::news::{News, Role};
 pub(crate) use self::roster::{Holder, Roster};
+use self::round_trips::RoundTrips;
 use self::task::Task;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
@@ -86,6 +88,7 @@ impl Conn {
         task: Task,
         wire: Arc<Wire>,
         route: Route,
+        opening: Duration,
         handling: Handling,
     ) -> Self {
         let identity = Identity::of(&client);
@@ -97,7 +100,8 @@ impl Conn {
         };
         let address: Arc<str> = route.place.to_string().into();
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
-        let link = Arc::new(Link::new(wire, task.pulse(), canceller, &handling));
+        let trips = RoundTrips::new(wire.round_trip(), opening);
+        let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, &handling));
         handling.roster.enter(&link);
         Self {
             cache: Arc::clone(&object.statement_cache),

@@ -1,10 +1,8 @@
 //! Making a connection fit for the next caller, after a lease that left it in a state that is not known to be clean.
 //!
 //! In this order: whatever still runs is stopped on the server; if a cancel was sent, a throwaway statement takes the blow, should it come
-//! late; an open transaction is rolled back; the session is reset, if it was changed. All within two seconds, or the connection
-//! is sealed, and closed.
-
-use std::time::Duration;
+//! late; an open transaction is rolled back; the session is reset, if it was changed. All in the time of so many round trips, or the connection
+//! is sealed, and closed. The owner's hook, which runs after a reset, has the time that it has in a dial.
 
 use deadpool_postgres::RecyclingMethod;
 use futures_util::future::join;
@@ -14,24 +12,25 @@ use super::link::Link;
 use super::wire::TransactionStatus;
 use super::{Conn, News};
 
-pub(super) const LONGEST_SETTLING: Duration = Duration::from_secs(2);
-
 /// Tells whether the next caller may have the connection.
 pub(super) async fn settle(conn: &mut Conn) -> bool {
-    let settled = time::timeout(LONGEST_SETTLING, steps(conn)).await;
-    if settled.is_err() {
+    let limit = conn.link.trips.settling();
+    let cleaned = time::timeout(limit, clean(conn)).await;
+    if cleaned.is_err() {
         conn.handling.witness.server_is_silent();
     }
-    if settled != Ok(true) {
+    // A reset shows as a change of the session, too, until the hook has run.
+    let is_settled = cleaned == Ok(true) && (!conn.needs_reset() || set_up(conn).await) && is_at_rest(conn).await;
+    if !is_settled {
         if !conn.object.is_closed() {
             conn.handling.witness.tell(News::SettleFailed);
         }
         conn.link.wire.seal();
     }
-    settled == Ok(true)
+    is_settled
 }
 
-async fn steps(conn: &mut Conn) -> bool {
+async fn clean(conn: &Conn) -> bool {
     let link = &conn.link;
     link.calls.stopped().await;
     if link.calls.are_under_way() {
@@ -53,11 +52,14 @@ async fn steps(conn: &mut Conn) -> bool {
     if link.wire.status() != TransactionStatus::Idle && conn.object.simple_query("ROLLBACK").await.is_err() {
         return false;
     }
-    if conn.needs_reset() && !reset(conn).await {
-        return false;
-    }
+    !conn.needs_reset() || reset(conn).await
+}
+
+async fn is_at_rest(conn: &Conn) -> bool {
+    let link = &conn.link;
     link.set_untracked(false);
-    let is_clean = link.pulse.quiet().await && link.wire.status() == TransactionStatus::Idle;
+    let is_quiet = time::timeout(link.trips.answer(), link.pulse.quiet()).await == Ok(true);
+    let is_clean = is_quiet && link.wire.status() == TransactionStatus::Idle;
     link.set_used(!is_clean);
     is_clean
 }
@@ -83,10 +85,16 @@ async fn fence(client: &tokio_postgres::Client) -> bool {
     }
 }
 
-/// What deadpool's `RecyclingMethod::Clean` runs, and whatever the owner does with a new connection.
+/// What deadpool's `RecyclingMethod::Clean` runs.
 async fn reset(conn: &Conn) -> bool {
     let Some(sql) = RecyclingMethod::Clean.query() else { return false };
-    if conn.object.batch_execute(sql).await.is_err() || conn.handling.hooks.set_up(&conn.object).await.is_err() {
+    conn.object.batch_execute(sql).await.is_ok()
+}
+
+/// Whatever the owner does with a new connection.
+async fn set_up(conn: &Conn) -> bool {
+    let set_up = conn.handling.hooks.set_up(&conn.object);
+    if !matches!(time::timeout(conn.handling.connect_timeout, set_up).await, Ok(Ok(()))) {
         return false;
     }
     if conn.cache.size() > conn.handling.statements {

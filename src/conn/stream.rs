@@ -32,6 +32,8 @@ pub(crate) struct Stream {
     listener: Listener,
     glance: Glance,
     rest: Rest,
+    /// In start-up: since when an answer is due.
+    asked: Option<Instant>,
 }
 
 /// Whether anything is under way.
@@ -54,7 +56,7 @@ impl Stream {
     }
 
     fn of(inner: Box<dyn TlsStream + Send + Unpin>, is_tls: bool, glance: Glance) -> Self {
-        Self { inner, is_tls, listener: Listener::default(), glance, rest: Rest::Busy }
+        Self { inner, is_tls, listener: Listener::default(), glance, rest: Rest::Busy, asked: None }
     }
 
     /// Whether a write has to wait until what lies unread has been read.
@@ -119,7 +121,12 @@ impl AsyncRead for Stream {
         let known = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         match read {
-            Poll::Ready(_) => self.listener.has_read(&buf.filled()[known..]),
+            Poll::Ready(_) => {
+                if let Some(asked) = self.asked.take() {
+                    self.listener.wire().measure(asked.elapsed());
+                }
+                self.listener.has_read(&buf.filled()[known..]);
+            }
             Poll::Pending => {
                 self.listener.found_nothing_to_read();
                 // Who starts up reads only after it has written.
@@ -142,7 +149,12 @@ impl AsyncWrite for Stream {
         self.listener.will_write()?;
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         match &written {
-            Poll::Ready(Ok(count)) => self.listener.has_written(&buf[..*count]),
+            Poll::Ready(Ok(count)) => {
+                if !self.listener.is_started() {
+                    self.asked = Some(Instant::now());
+                }
+                self.listener.has_written(&buf[..*count]);
+            }
             Poll::Ready(Err(_)) => {} // nobody knows how far it got
             Poll::Pending => self.listener.could_not_write(),
         }

@@ -44,7 +44,7 @@ async fn connect_with(server: &Throwaway, breaker: BreakerConfig) -> Box<Conn> {
     let tracer = Tracer::new("tests", &server.config());
     let meter = Meter::new("tests".into(), 0, Given::default());
     let listeners = Listeners { witness, roster: Arc::default(), tracer, meter };
-    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, LONG, listeners);
+    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, (LONG, LONG), listeners);
     Dialer::new(server.config(), LONG, Connector::none(), handling).dial(|| {}).await.unwrap()
 }
 

@@ -18,6 +18,7 @@ use std::mem;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
@@ -73,9 +74,23 @@ pub(crate) struct Wire {
     has_touched_session: AtomicBool,
     process_id: AtomicI32,
     last_words: Mutex<Option<(SqlState, String)>>,
+    /// The shortest of start-up, in nanoseconds; 0 before the first.
+    round_trip: AtomicU64,
 }
 
 impl Wire {
+    /// The shortest time in start-up between something written and the answer to it.
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_nanos(self.round_trip.load(Relaxed))
+    }
+
+    pub(super) fn measure(&self, trip: Duration) {
+        let (trip, shortest) = (u64::try_from(trip.as_nanos()).unwrap_or(u64::MAX), self.round_trip.load(Relaxed));
+        if shortest == 0 || trip < shortest {
+            self.round_trip.store(trip, Relaxed);
+        }
+    }
+
     /// How many writes were attempted so far, successful or not.
     pub(crate) fn attempts(&self) -> u64 {
         self.writes.load(Acquire) & !SEALED

@@ -222,7 +222,10 @@ impl<C, W> Core<C, W> {
         if self.is_shut() {
             return Err(Refused::HeldBack);
         }
-        self.admit(now, &patience)?;
+        // One that is idle, but has to be checked first, is as good as free.
+        if self.idle.is_empty() {
+            self.admit(now, &patience)?;
+        }
         Ok(Entered::Waits(self.queue.push(waiter(), patience)))
     }
 
@@ -390,7 +393,9 @@ impl<C, W> Core<C, W> {
     }
 
     fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
-        let Idle { conn, birth, .. } = self.idle.pop()?;
+        self.look_at_clock(now);
+        let freshest = self.idle.iter().rposition(|idle| !self.is_overdue(idle))?;
+        let Idle { conn, birth, .. } = self.idle.remove(freshest);
         self.in_use += 1;
         // As long as others are idle, nothing is counted.
         if self.idle.is_empty() || !self.shadows.are_alike() {

@@ -45,7 +45,7 @@ use self::waiting::Waiting;
 use crate::policy::{Patience, Trouble};
 
 /// What the slots need to know of a connection.
-pub(crate) trait Connection: Send + Sized + 'static {
+pub(crate) trait Connection: Send + Sync + Sized + 'static {
     /// Whether it is alive, and what it was.
     fn is_usable(&self) -> bool;
 
@@ -221,15 +221,16 @@ impl<D: Dial> Slots<D> {
         Arc::new(Self { dial, state: Mutex::new(state), hints: Hints::default(), changed: Notify::new() })
     }
 
-    /// An idle connection if there is one. Never waits; needs no runtime while connections are alive. The clock is asked only if it matters.
+    /// An idle connection if there is one. Never waits; needs no runtime while connections are alive.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Lease<D>> {
         loop {
             // Under contention, most come in vain: no need to lock to know that.
             if !self.hints.has_idle.load(Relaxed) {
                 return None;
             }
+            let now = now();
             let mut state = self.lock();
-            let taken = state.core.take_untimed().or_else(|| state.core.take(now()));
+            let taken = state.core.take_untimed(now).or_else(|| state.core.take(now));
             self.hints.has_idle.store(state.core.idle() > 0, Relaxed);
             drop(state);
             let held = taken?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time;
 
 use super::core::Check;
@@ -61,8 +62,21 @@ impl<D: Dial> Slots<D> {
     /// Those of the idle connections that are to be checked now. Meanwhile nobody gets them.
     pub(crate) fn begin_checks(self: &Arc<Self>) -> Vec<Checking<D>> {
         let checks = self.lock().core.begin_checks(now());
-        checks.iter().for_each(|check| check.held.conn.was_left());
-        checks.into_iter().map(|check| Checking { check: Some(check), slots: Arc::clone(self) }).collect()
+        checks.into_iter().map(|check| self.checking(check)).collect()
+    }
+
+    /// Checks a connection for somebody who waits. Without a runtime it is closed.
+    pub(super) fn spawn_check(self: &Arc<Self>, check: Option<Check<D::Conn>>) {
+        let Some(check) = check else { return };
+        let checking = self.checking(check);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(checking.run());
+        }
+    }
+
+    fn checking(self: &Arc<Self>, check: Check<D::Conn>) -> Checking<D> {
+        check.held.conn.was_left();
+        Checking { check: Some(check), slots: Arc::clone(self) }
     }
 }
 

@@ -109,8 +109,10 @@ impl<'a, D: Dial> Waiting<'a, D> {
             Ok(Entered::Waits(id)) => {
                 self.stage = Stage::Waits(id, mailbox);
                 let kept = runtime.map_or(Kept::NoClock, |runtime| state.keep(runtime, patience.deadline, id));
+                let check = state.core.begin_due_check(now);
                 let begin = state.begin_dials(now);
                 drop(state);
+                slots.spawn_check(check);
                 slots.dial(begin);
                 let is_kept = match kept {
                     Kept::Already => true,

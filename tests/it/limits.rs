@@ -1,6 +1,8 @@
 //! A limit that the owner set, or its documented default, is the only one that ends work.
 
+mod ages;
 mod attempts;
+mod clean_up;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! A session on a finished stream: start-up, the server's role, the owner's hook.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio_postgres::config::TargetSessionAttrs;
@@ -15,10 +16,11 @@ use crate::conn::task::Task;
 use crate::error::{ConnectError, ConnectErrorKind, Stage};
 use crate::slots::Connection as _;
 
-/// Makes a connection of `stream`, to which `route` has led.
+/// Makes a connection of `stream`, to which `route` has led after `opening`.
 pub(crate) async fn begin(
     stream: Stream,
     route: Route,
+    opening: Duration,
     handling: &Handling,
     clock: &mut DialClock<'_>,
 ) -> Result<Box<Conn>, ConnectError> {
@@ -27,7 +29,7 @@ pub(crate) async fn begin(
     let started = clock.server(stream.start_up((*config).clone())).await;
     let (client, connection) = started.map_err(|error| ConnectError::handshake(&target, error))?;
     let task = Task::spawn(connection, wire.clone(), Arc::clone(&handling.witness));
-    let conn = Box::new(Conn::new(client, task, wire, route, handling.clone()).await);
+    let conn = Box::new(Conn::new(client, task, wire, route, opening, handling.clone()).await);
     match prepare(&conn, &target, config.get_target_session_attrs(), clock).await {
         Ok(()) => Ok(conn),
         Err(error) => {

@@ -1,7 +1,9 @@
 //! How old connections become, how many are kept idle, and which are to be checked.
 //!
-//! Ages are counted in moments, of which upkeep tells a few in a second: what depends on them is no more exact than that, and costs whoever takes a
-//! connection or gives one back no look at the clock.
+//! Ages are counted in moments. A connection is judged by the moment at which it is handed out, not by upkeep's last round: the process may have been
+//! stopped since. Whoever gives one back looks at no clock, so that its rest counts from upkeep's last moment, or from the last hand-out.
+//!
+//! Upkeep checks idle connections early, so that one is overdue at hand-out only after a stop. It is checked then, while its caller waits.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -28,7 +30,7 @@ pub(crate) struct Ages {
     pub(crate) min_idle: usize,
     /// Beyond those, one that has been idle for so long is closed.
     pub(crate) idle_timeout: Option<Duration>,
-    /// One that has been idle for so long is checked, and again after as long.
+    /// One that has been idle for three quarters of this is checked, and again after as long. None is handed out after all of it.
     pub(crate) check_after: Option<Duration>,
 }
 
@@ -54,6 +56,12 @@ pub(super) struct Idle<C> {
 pub(crate) struct Check<C> {
     pub(crate) held: Held<C>,
     idle_since: u32,
+}
+
+impl<C> Check<C> {
+    fn of(Idle { conn, birth, since, .. }: Idle<C>) -> Self {
+        Self { held: Held::new(conn, None, birth), idle_since: since }
+    }
 }
 
 /// When connections that nobody waits for may be dialed: not at once, if those of before ended as soon as they were there.
@@ -83,7 +91,7 @@ impl Kept {
 impl<C, W> Core<C, W> {
     /// The connections that are too old, or have been idle for too long while enough others are. To be closed.
     pub(crate) fn reap(&mut self, now: Instant) -> Vec<C> {
-        self.moment = moments(now.saturating_duration_since(self.begun));
+        self.look_at_clock(now);
         let mut spare = self.idle.len().saturating_sub(self.limits.ages.min_idle);
         let (moment, timeout) = (self.moment, self.limits.ages.idle_timeout.map_or(NEVER, moments));
         self.end(now, |idle| {
@@ -92,6 +100,27 @@ impl<C, W> Core<C, W> {
             spare -= usize::from(is_over && spare > 0);
             is_over
         })
+    }
+
+    pub(super) fn look_at_clock(&mut self, now: Instant) {
+        self.moment = self.moment.max(moments(now.saturating_duration_since(self.begun)));
+    }
+
+    /// Nobody knows whether it is alive: it has been idle for longer than any connection may be that was not checked.
+    pub(super) fn is_overdue(&self, idle: &Idle<C>) -> bool {
+        let ages = &self.limits.ages;
+        let longest = ages.check_after.into_iter().chain(ages.idle_timeout).min().map_or(NEVER, moments);
+        self.moment.saturating_sub(idle.checked) >= longest
+    }
+
+    /// An idle connection that is overdue, to be checked for somebody who waits; if all that are idle are.
+    pub(crate) fn begin_due_check(&mut self, now: Instant) -> Option<Check<C>> {
+        let idle = self.idle.pop()?;
+        self.checking += 1;
+        self.settling += 1;
+        self.in_use += 1;
+        self.note_work(self.time(now));
+        Some(Check::of(idle))
     }
 
     /// A connection begins its life.
@@ -145,7 +174,7 @@ impl<C, W> Core<C, W> {
     /// The idle connections that are to be checked now: a few at once, and no more than half of those idle, for callers may come.
     pub(crate) fn begin_checks(&mut self, now: Instant) -> Vec<Check<C>> {
         let Some(after) = self.limits.ages.check_after.filter(|_| self.phase == Phase::Open) else { return Vec::new() };
-        let (moment, after) = (self.moment, moments(after));
+        let (moment, after) = (self.moment, moments(after - after / 4));
         let mut room = MOST_CHECKS.saturating_sub(self.checking).min(self.idle.len().div_ceil(2));
         let due = self.take_out(|idle| {
             let is_due = idle.checked == NEVER || moment.saturating_sub(idle.checked) >= after;
@@ -157,11 +186,7 @@ impl<C, W> Core<C, W> {
         self.settling += due.len();
         self.checking += due.len();
         self.note_work(self.time(now));
-        let check = |Idle { conn, birth, since, .. }| {
-            let held = Held::new(conn, None, birth);
-            Check { held, idle_since: since }
-        };
-        due.into_iter().map(check).collect()
+        due.into_iter().map(Check::of).collect()
     }
 
     /// A check has ended; this, or the connection is retired next.

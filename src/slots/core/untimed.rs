@@ -1,7 +1,9 @@
-//! While there is plenty, connections are taken and given back without a look at the clock, which costs a third of it all.
+//! While there is plenty, connections are given back without a look at the clock, and their hold is not measured.
 //!
-//! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but how long connections are held, of which
-//! a sample will do.
+//! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but their ages, which are judged when they are taken, and how
+//! long connections are held, of which a sample will do.
+
+use std::time::Instant;
 
 use super::{Core, Held, Idle, Phase};
 
@@ -9,9 +11,9 @@ use super::{Core, Held, Idle, Phase};
 const TIMED: u8 = 8;
 
 impl<C, W> Core<C, W> {
-    /// [`take`](Self::take) without a look at the clock, while there is more than one idle: then nothing depends on it. `None` as well for one in a few,
-    /// so that it is known how long connections are held.
-    pub(crate) fn take_untimed(&mut self) -> Option<Held<C>> {
+    /// [`take`](Self::take) of one whose hold is not measured, while there is more than one idle: then nothing depends on it. `None` as well for one in a
+    /// few, so that it is known how long connections are held.
+    pub(crate) fn take_untimed(&mut self, now: Instant) -> Option<Held<C>> {
         if self.phase != Phase::Open || self.idle.len() < 2 {
             return None;
         }
@@ -19,7 +21,9 @@ impl<C, W> Core<C, W> {
         if self.untimed == 0 {
             return None;
         }
-        if self.is_old(self.idle.last()?.birth) {
+        self.look_at_clock(now);
+        let freshest = self.idle.last()?;
+        if self.is_old(freshest.birth) || self.is_overdue(freshest) {
             return None;
         }
         let Idle { conn, birth, .. } = self.idle.pop()?;

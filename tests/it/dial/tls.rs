@@ -9,7 +9,9 @@ use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
 use super::{refusal, scalar, stops_what_timed_out};
-use crate::support::{eventually, proxy::Proxy, server::Server};
+use crate::pool::LONG;
+use crate::support::proxy::{Proxy, Way};
+use crate::support::{eventually, server::Server};
 
 const ENCRYPTED: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
@@ -219,4 +221,21 @@ async fn a_server_that_never_answers_is_given_up() {
     let builder = Pool::builder(tls.server.config_with(&settings)).connect_timeout(Duration::from_millis(100));
     let error = refusal(&BUILDS[0](builder, &tls.authority)).await;
     assert_eq!(*error.kind(), ConnectErrorKind::Timeout(Duration::from_millis(100)));
+}
+
+/// A cancel is a connection of its own: TCP, the question for TLS, its handshake, the request and its end.
+#[tokio::test]
+async fn a_cancel_at_600_ms_a_round_trip_stops_the_statement_and_keeps_the_connection() {
+    let tls = Tls::shared().await;
+    let proxy = Proxy::start(tls.server.addr()).await;
+    for way in [Way::ToServer, Way::ToClient] {
+        proxy.delay(way, Duration::from_millis(300));
+    }
+    let place = format!("host=localhost hostaddr={} port={} sslmode=require", proxy.addr().ip(), proxy.addr().port());
+    let builder = Pool::builder(tls.server.config_with(&place)).name("far_tls").max_size(1);
+    let pool = BUILDS[0](builder.connect_timeout(LONG).acquire_timeout(LONG).query_timeout(LONG), &tls.authority);
+    let process = async || pool.get_timeout(LONG).await.unwrap().process_id();
+    let before = process().await;
+    pool.call().timeout(Duration::from_millis(100)).batch_execute("SELECT pg_sleep(60)").await.unwrap_err();
+    assert_eq!(process().await, before);
 }

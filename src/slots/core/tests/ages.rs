@@ -81,20 +81,18 @@ fn too_old_ones_end_though_they_are_to_be_kept_idle() {
 #[test]
 fn whoever_looks_at_no_clock_gets_no_old_one_either() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
-    let (mut core, now) = rested(3, ages);
-    assert!(core.take_untimed().is_some());
-    assert_eq!(core.reap(now + 50 * SECOND), [] as [u32; 0]);
-    let held = core.take_untimed().unwrap();
-    assert_eq!(core.reap(now + 100 * SECOND), [0], "the time is known from upkeep");
-    assert_eq!(core.release_untimed(held).map(|held| held.conn), Some(1), "so this one is looked at again");
+    let (mut core, now) = rested(4, ages);
+    let held = core.take_untimed(now + 50 * SECOND).unwrap();
+    assert!(core.take_untimed(now + 100 * SECOND).is_none());
+    assert_eq!(core.release_untimed(held).map(|held| held.conn), Some(3), "so this one is looked at again");
 }
 
 #[test]
 fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
     let ages = Ages { idle_timeout: after(100), check_after: after(30), ..Ages::default() };
     let (mut core, now) = rested(4, ages);
-    until(&mut core, now + 26 * SECOND);
-    assert!(core.begin_checks(now + 26 * SECOND).is_empty());
+    until(&mut core, now + 18 * SECOND);
+    assert!(core.begin_checks(now + 18 * SECOND).is_empty(), "three quarters of 30 s, less 3 s");
     until(&mut core, now + 30 * SECOND);
     let mut checks = core.begin_checks(now + 30 * SECOND);
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1], "half of those idle");
@@ -111,7 +109,48 @@ fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
         let _ = core.checked(now + 31 * SECOND, check);
     }
     assert_eq!(core.reap(now + 99 * SECOND), [0, 1, 2], "a check is no use");
+    let last = core.begin_due_check(now + 99 * SECOND).unwrap();
+    core.end_check();
+    assert_eq!(core.checked(now + 99 * SECOND, last).to, Place::Idle);
     assert_eq!(core.take(now + 99 * SECOND).unwrap().conn, 3, "the freshest");
+}
+
+/// Upkeep has told no time meanwhile: the process was stopped.
+#[test]
+fn one_that_is_overdue_at_hand_out_is_checked_while_its_caller_waits() {
+    for ages in
+        [Ages { check_after: after(30), ..Ages::default() }, Ages { idle_timeout: after(30), ..Ages::default() }]
+    {
+        let (mut core, now) = rested(2, ages);
+        assert!(core.take(now + 29 * SECOND).is_some_and(|held| held.conn == 1), "not yet");
+        let later = now + 60 * SECOND;
+        assert!(core.take_untimed(later).is_none() && core.take(later).is_none());
+        assert!(matches!(core.enter(later, patient(later, 100), || 7), Ok(Entered::Waits(_))));
+        let check = core.begin_due_check(later).unwrap();
+        assert_eq!((check.held.conn, core.counts().idle), (0, 0));
+        core.end_check();
+        assert!(matches!(core.checked(later, check).to, Place::Waiter(_, 7, _)));
+    }
+}
+
+#[test]
+fn one_that_is_too_old_at_hand_out_is_no_longer_used() {
+    let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
+    let (mut core, now) = rested(3, ages);
+    let later = now + 100 * SECOND;
+    assert!(core.take_untimed(later).is_none());
+    assert!(core.take(later).is_some_and(|held| held.is_expired()));
+}
+
+#[test]
+fn one_that_was_checked_lately_is_handed_out_before_an_overdue_one() {
+    let (mut core, now) = rested(4, Ages { check_after: after(30), ..Ages::default() });
+    until(&mut core, now + 25 * SECOND);
+    for check in core.begin_checks(now + 25 * SECOND) {
+        core.end_check();
+        let _ = core.checked(now + 25 * SECOND, check);
+    }
+    assert_eq!(core.take(now + 40 * SECOND).unwrap().conn, 1, "3 and 2 are fresher, and overdue");
 }
 
 #[test]
@@ -128,7 +167,7 @@ fn a_check_is_for_whoever_waits_meanwhile() {
 
 #[test]
 fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_checked() {
-    let (mut core, now) = rested(9, Ages { check_after: after(30), ..Ages::default() });
+    let (mut core, now) = rested(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 25 * SECOND;
     until(&mut core, now);
     let checks = core.begin_checks(now);
@@ -137,7 +176,7 @@ fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_chec
     assert_eq!(core.found_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
     core.retire(now);
     assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
-    let (mut core, now) = rested(9, Ages { check_after: after(30), ..Ages::default() });
+    let (mut core, now) = rested(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 22 * SECOND;
     until(&mut core, now);
     let checks = core.begin_checks(now);

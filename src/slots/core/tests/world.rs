@@ -182,10 +182,10 @@ impl Real {
 
 impl Queueing for Real {
     fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked {
-        if let Some(held) = self.core.take_untimed() {
+        let now = self.at(now);
+        if let Some(held) = self.core.take_untimed(now) {
             return Asked::Begins(self.hold(held));
         }
-        let now = self.at(now);
         let patience = Patience {
             deadline: Deadline::after(now, Duration::from_nanos(caller.budget)),
             includes_work: self.world.includes_work,
