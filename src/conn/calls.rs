@@ -10,6 +10,7 @@ pub(super) mod queries;
 pub(super) mod rows;
 pub(super) mod statements;
 mod timer;
+pub(super) mod unhurried;
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

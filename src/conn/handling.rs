@@ -95,8 +95,10 @@ impl Handling {
         }
     }
 
-    pub(super) fn statement_timeout(&self) -> Option<Duration> {
-        self.server_timeouts.as_ref().map(|timeouts| timeouts.statement(self.query_timeout))
+    /// After which the server stops a statement of a session that began with these options. `None` if it is not the pool that has set it.
+    pub(super) fn statement_timeout(&self, options: &str) -> Option<Duration> {
+        let is_set_once = options.matches("statement_timeout").count() == 1;
+        self.server_timeouts.as_ref().filter(|_| is_set_once).map(|timeouts| timeouts.statement(self.query_timeout))
     }
 
     pub(super) fn has_server_timeouts(&self) -> bool {

@@ -26,8 +26,10 @@ pub(super) struct Link {
     pub(super) calls: Calls,
     canceller: Canceller,
     pub(super) trips: RoundTrips,
-    /// After which the server stops a statement by itself.
+    /// After which the server stops a statement by itself, if the pool has set that.
     pub(super) statement_timeout: Option<Duration>,
+    /// It was lifted, for a stream or a COPY.
+    unhurried: AtomicBool,
     /// Whether anything was done on the connection since it was last known to be clean.
     used: AtomicBool,
     /// The driver's client was used directly: what was done with it is not known.
@@ -51,6 +53,7 @@ impl Link {
         pulse: Arc<Pulse>,
         canceller: Canceller,
         trips: RoundTrips,
+        statement_timeout: Option<Duration>,
         handling: &Handling,
     ) -> Self {
         Self {
@@ -59,7 +62,8 @@ impl Link {
             calls: Calls::default(),
             canceller,
             trips,
-            statement_timeout: handling.statement_timeout(),
+            statement_timeout,
+            unhurried: AtomicBool::new(false),
             used: AtomicBool::new(false),
             untracked: AtomicBool::new(false),
             untracked_from: AtomicU64::new(0),
@@ -119,6 +123,14 @@ impl Link {
 
     pub(super) fn is_untracked(&self) -> bool {
         self.untracked.load(Relaxed)
+    }
+
+    pub(super) fn is_unhurried(&self) -> bool {
+        self.unhurried.load(Relaxed)
+    }
+
+    pub(super) fn set_unhurried(&self, is_unhurried: bool) {
+        self.unhurried.store(is_unhurried, Relaxed);
     }
 
     pub(super) fn is_used(&self) -> bool {

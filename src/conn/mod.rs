@@ -99,9 +99,10 @@ impl Conn {
             _ => None,
         };
         let address: Arc<str> = route.place.to_string().into();
+        let statement_timeout = handling.statement_timeout(route.config.get_options().unwrap_or_default());
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let trips = RoundTrips::new(wire.round_trip(), opening);
-        let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, &handling));
+        let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, statement_timeout, &handling));
         handling.roster.enter(&link);
         Self {
             cache: Arc::clone(&object.statement_cache),
@@ -176,6 +177,7 @@ impl Connection for Box<Conn> {
             && link.wire.status() == TransactionStatus::Idle
             && !link.is_untracked()
             && link.calls.are_over()
+            && !link.is_unhurried()
             && !self.needs_reset();
         link.set_used(!is_clean);
         !is_clean

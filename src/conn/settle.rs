@@ -8,6 +8,7 @@ use deadpool_postgres::RecyclingMethod;
 use futures_util::future::join;
 use tokio::time;
 
+use super::calls::unhurried::RESTORE;
 use super::link::Link;
 use super::wire::TransactionStatus;
 use super::{Conn, News};
@@ -52,7 +53,14 @@ async fn clean(conn: &Conn) -> bool {
     if link.wire.status() != TransactionStatus::Idle && conn.object.simple_query("ROLLBACK").await.is_err() {
         return false;
     }
-    !conn.needs_reset() || reset(conn).await
+    if conn.needs_reset() {
+        return reset(conn).await;
+    }
+    if link.is_unhurried() && conn.object.batch_execute(RESTORE).await.is_err() {
+        return false;
+    }
+    link.set_unhurried(false);
+    true
 }
 
 async fn is_at_rest(conn: &Conn) -> bool {
@@ -88,7 +96,9 @@ async fn fence(client: &tokio_postgres::Client) -> bool {
 /// What deadpool's `RecyclingMethod::Clean` runs.
 async fn reset(conn: &Conn) -> bool {
     let Some(sql) = RecyclingMethod::Clean.query() else { return false };
-    conn.object.batch_execute(sql).await.is_ok()
+    let is_reset = conn.object.batch_execute(sql).await.is_ok();
+    conn.link.set_unhurried(!is_reset);
+    is_reset
 }
 
 /// Whatever the owner does with a new connection.

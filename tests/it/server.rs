@@ -13,6 +13,18 @@ async fn the_shared_server_is_one() {
     assert_eq!(one.scalar("SHOW max_connections").await, "200");
 }
 
+/// `./dev german`.
+#[tokio::test]
+async fn servers_speak_the_language_that_is_asked_for() {
+    let client = Server::shared().await.admin().await;
+    let error = client.simple_query("SELECT 1 / 0").await.unwrap_err();
+    let message = error.as_db_error().unwrap().message();
+    match std::env::var("FAILFAST_TEST_MESSAGES").as_deref() {
+        Ok("de_DE.UTF-8") => assert_eq!(message, "Division durch Null"),
+        _ => assert_eq!(message, "division by zero"),
+    }
+}
+
 #[tokio::test]
 async fn connections_are_counted_by_name() {
     let server = Server::shared().await;

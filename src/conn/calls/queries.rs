@@ -154,7 +154,8 @@ impl Client {
                 }
             }
         };
-        let (rows, flight) = self.begun(self.span("query_raw"), self.run(statement, run)).await?;
+        let work = self.unhurried(self.run(statement, run));
+        let (rows, flight) = self.begun(self.span("query_raw"), work).await?;
         Ok(RowStream::new(rows, flight, self.terms()))
     }
 
@@ -205,7 +206,7 @@ impl Client {
                 Source::Prepared(statement) => driver.copy_in(statement).await,
             }
         };
-        let (sink, flight) = self.begun(self.span("copy_in"), begin).await?;
+        let (sink, flight) = self.begun(self.span("copy_in"), self.unhurried(begin)).await?;
         Ok(CopyIn::new(sink, flight, self.terms()))
     }
 
@@ -221,7 +222,8 @@ impl Client {
                 Form::Typed(sql, _) => driver.copy_out(sql).await,
             }
         };
-        let (data, flight) = self.begun(self.span("copy_out"), self.run(statement, run)).await?;
+        let work = self.unhurried(self.run(statement, run));
+        let (data, flight) = self.begun(self.span("copy_out"), work).await?;
         Ok(CopyOut::new(data, flight, self.terms()))
     }
 }

@@ -52,7 +52,8 @@ impl ServerTimeouts {
         Self::default()
     }
 
-    /// The longest that any statement may take: `statement_timeout` is a second more. Default: the pool's
+    /// The longest that any statement may take: `statement_timeout` is a second more. It is lifted for streams ([`query_raw`](crate::Client::query_raw))
+    /// and COPY, whose steps the pool bounds one by one; the session is cleaned up afterwards. Default: the pool's
     /// [`query_timeout`](crate::PoolBuilder::query_timeout). Set it to the longest [`Call::timeout`](crate::Call::timeout) or
     /// [`deadline`](crate::Call::deadline) that you use.
     pub fn longest_call(mut self, longest_call: Duration) -> Self {

@@ -43,7 +43,6 @@ async fn a_wrong_password() {
     let pool = Pool::builder(config).build().unwrap();
     let error = connect_error(pool.get_timeout(LONG).await.unwrap_err());
     assert_eq!(error.sqlstate(), Some(&SqlState::INVALID_PASSWORD));
-    assert!(error.to_string().contains("password authentication failed"), "{error}");
     assert!(!format!("{error:?}{error}").contains("hunter2"));
 }
 

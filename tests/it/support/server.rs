@@ -80,9 +80,15 @@ impl Server {
     }
 
     async fn create(port: u16, settings: &[(&str, &str)], command: &[&str]) -> Result<Server, String> {
+        // In another language than English: `./dev german`.
+        let messages = std::env::var("FAILFAST_TEST_MESSAGES").ok();
+        let messages = messages.as_deref().map(|locale| ("lc_messages", locale));
         let defaults = [("fsync", "off")];
-        let arguments =
-            defaults.iter().chain(settings).flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
+        let arguments = defaults
+            .iter()
+            .chain(&messages)
+            .chain(settings)
+            .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
         let request = docker::image()
             .await
             .with_mapped_port(port, 5432.tcp())
