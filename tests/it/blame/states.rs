@@ -81,16 +81,3 @@ async fn a_dial_in_the_place_of_a_lost_connection_is_no_success() {
     processes.dedup();
     assert_eq!((processes.len(), successes()), (6, before));
 }
-
-/// A function may warn in the words of a server that crashes. The session goes on, so these were not its last words.
-#[tokio::test]
-async fn a_warning_is_not_the_reason_of_a_later_end() {
-    let pool = pool("warned").await;
-    let client = pool.get_timeout(LONG).await.unwrap();
-    client.batch_execute("DO $$ BEGIN RAISE WARNING 'a test' USING ERRCODE = '57P02'; END $$").await.unwrap();
-    let end = format!("SELECT pg_terminate_backend({})", client.process_id().unwrap());
-    crate::support::server::Server::shared().await.execute(&end).await;
-    crate::support::eventually("ended", LONG, async || client.is_closed()).await;
-    let error = client.batch_execute("SELECT 1").await.unwrap_err();
-    assert_eq!(error.sqlstate().map(|state| state.code()), Some("57P01"), "{error}");
-}

@@ -49,11 +49,11 @@ async fn a_stream_in_a_transaction() {
 #[tokio::test]
 async fn a_consumer_that_takes_its_time() {
     let pool = pool("unhurried_consumer", Reset::WhenSeen).await;
-    let sql = "SELECT repeat('x', 100000) FROM generate_series(1, 100)";
+    let sql = "SELECT repeat('x', 100000) FROM generate_series(1, 500)";
     let mut rows = pin!(pool.query_raw(sql, Vec::<i32>::new()).await.unwrap());
     rows.next().await.unwrap().unwrap();
     sleep(2_000 * MILLISECOND).await;
-    assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap().len(), 99);
+    assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap().len(), 499);
     has_it_again(&pool).await;
 }
 
