@@ -133,6 +133,12 @@ impl Keeper {
                     self.reports.telemetry.emit(EventKind::PrimaryChanged { from, to: Some(to) });
                 }
             }
+            News::AddressAvoided { address, reason } => {
+                self.reports.telemetry.emit(EventKind::AddressAvoided { address, reason });
+            }
+            News::AddressRestored { address, lasted } => {
+                self.reports.telemetry.emit(EventKind::AddressRestored { address, lasted });
+            }
             News::DialFailed | News::SettleFailed => {}
         }
     }

@@ -11,7 +11,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time;
 
-use super::dial::DialClock;
 use super::dial::identity::Identity;
 use super::dial::route::Route;
 use super::wire::Wire;
@@ -36,7 +35,7 @@ impl Canceller {
     pub(super) async fn cancel(&self, wire: &Wire, within: Duration) {
         let _turn = self.turns.acquire().await;
         let cancel = async {
-            let Ok(mut stream) = self.route.open(None, &mut DialClock::unwatched()).await else { return };
+            let Ok(mut stream) = self.route.open().await else { return };
             let uncertain = SealOnDrop(Some(wire));
             if stream.write_all(self.request.as_bytes()).await.is_ok() && stream.flush().await.is_ok() {
                 // The end, or a reset: either way the server is done with it.

@@ -7,6 +7,8 @@ pub(super) mod hooks;
 mod hosts;
 pub(super) mod identity;
 mod logins;
+mod names;
+mod race;
 mod refusals;
 pub(super) mod route;
 pub(super) mod secure;
@@ -21,20 +23,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::{TcpSocket, lookup_host};
+use tokio::net::TcpSocket;
 use tokio::time::{self, Instant};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-pub(super) use self::clock::DialClock;
+use self::clock::DialClock;
 use self::hosts::{Target, in_order_of, targets};
 use self::logins::Logins;
+use self::names::Names;
+use self::race::race;
 use self::refusals::Refusals;
 use self::route::{Place, Route};
 use self::secure::Connector;
+use self::socket::Socket;
 use super::handling::Handling;
 use super::{Conn, News};
-use crate::error::{ConnectError, Stage, is_out_of_files};
+use crate::error::{ConnectError, ConnectErrorKind, Stage, is_out_of_files};
 use crate::plain::Plain;
 use crate::policy::{DialTimes, Trouble};
 use crate::slots::{Connection as _, Dial};
@@ -47,6 +52,7 @@ pub(crate) struct Dialer {
     handling: Handling,
     refusals: Refusals,
     logins: Logins,
+    names: Names,
     times: Mutex<DialTimes>,
 }
 
@@ -59,6 +65,7 @@ impl Dialer {
             handling,
             refusals: Refusals::default(),
             logins: Logins::default(),
+            names: Names::default(),
             times: Mutex::default(),
         }
     }
@@ -91,20 +98,31 @@ impl Dialer {
         }
         let mut targets = targets(&config);
         self.refusals.put_last(&mut targets, Target::to_string);
-        let mut failure = None;
+        let (mut failure, has_others) = (None, targets.len() > 1);
         for (tried, target) in targets.iter().enumerate() {
             let share = fair_share(deadline, targets.len() - tried);
-            let dialed = self.dial_host(target, &config, Instant::now() + share, clock);
-            let error = match time::timeout(share, dialed).await {
+            clock.begin(None);
+            let dialed = time::timeout(share, self.dial_host(target, &config, clock)).await;
+            let error = match dialed {
                 Ok(Ok(conn)) => {
-                    self.refusals.served(&target.to_string());
+                    self.was_used(&target.to_string());
                     self.logins.forget();
                     return Ok(conn);
                 }
                 Ok(Err(error)) => error,
-                Err(_) => ConnectError::timeout(in_millis(share), target.to_string(), clock.stage()),
+                Err(_) => {
+                    let error = ConnectError::timeout(in_millis(share), target.to_string(), clock.stage());
+                    if let Some(address) = clock.take_address() {
+                        self.avoid(address, &error);
+                    }
+                    error
+                }
             };
-            self.refusals.failed(target.to_string());
+            match error.kind() {
+                ConnectErrorKind::WrongRole { .. } => _ = self.refusals.failed(target.to_string()), // it is alive and as it should be
+                _ if has_others => self.avoid(target.to_string(), &error),
+                _ => {}
+            }
             failure = more_telling(failure, error);
         }
         let failure = failure.unwrap_or_else(ConnectError::abandoned);
@@ -114,60 +132,112 @@ impl Dialer {
         Err(failure)
     }
 
+    /// Tries the addresses of one host.
     async fn dial_host(
         &self,
         target: &Target<'_>,
         config: &Arc<Config>,
-        deadline: Instant,
         clock: &mut DialClock<'_>,
     ) -> Result<Box<Conn>, ConnectError> {
-        let name = target.to_string();
-        let places = match (target.address, target.host) {
+        let name: Arc<str> = target.to_string().into();
+        let mut places = self.places(target, config, &name, clock).await?;
+        let (mut failure, has_others) = (None, places.len() > 1);
+        loop {
+            clock.begin(None);
+            let begun = Instant::now();
+            let connect = |place: Place| async move { Socket::open(&place, config).await };
+            let raced = clock.server(race(places, connect)).await;
+            for (place, error) in raced.failed {
+                let error = ConnectError::io(&name, error);
+                if has_others {
+                    self.avoid(place.to_string(), &error);
+                }
+                failure = more_telling(failure, error);
+            }
+            let Some((place, socket)) = raced.first else { break };
+            for silent in &raced.silent {
+                self.avoid(silent.to_string(), &format_args!("no answer, while {place} took the connection"));
+            }
+            let address = place.to_string();
+            clock.begin(has_others.then(|| address.clone()));
+            let route = Route {
+                place,
+                name: Arc::clone(&name),
+                certified_name: target.certified_name().as_ref().into(),
+                config: Arc::clone(config),
+                connector: self.connector.clone(),
+            };
+            match self.dial_place(route, (socket, begun), clock).await {
+                Ok(conn) => {
+                    self.was_used(&address);
+                    return Ok(conn);
+                }
+                Err(error) if error.is_refusal() => return Err(error),
+                Err(error) => {
+                    if has_others {
+                        self.avoid(address, &error);
+                    }
+                    failure = more_telling(failure, error);
+                }
+            }
+            places = raced.untried.into_iter().chain(raced.silent).collect();
+        }
+        let no_address = || ConnectError::resolve(&name, io::Error::other("the name has no address"));
+        Err(failure.unwrap_or_else(no_address))
+    }
+
+    /// Where the host may be, in the order in which that is to be tried.
+    async fn places(
+        &self,
+        target: &Target<'_>,
+        config: &Config,
+        name: &str,
+        clock: &mut DialClock<'_>,
+    ) -> Result<Vec<Place>, ConnectError> {
+        let mut places = match (target.address, target.host) {
             (Some(address), _) => vec![Place::Tcp(SocketAddr::new(address, target.port))],
             #[cfg(unix)]
             (None, Some(Host::Unix(directory))) => {
                 vec![Place::Unix(directory.join(format!(".s.PGSQL.{}", target.port)))]
             }
             (None, Some(Host::Tcp(host))) => {
-                let mut found = clock.other(Stage::LookUp, look_up(host, target.port, &name)).await?;
+                let found = clock.other(Stage::LookUp, self.names.look_up(host, target.port)).await;
+                let mut found = found.map_err(|error| {
+                    // A resolver that cannot open a file only says that the name is unknown.
+                    let out_of_files = TcpSocket::new_v4().err().filter(is_out_of_files);
+                    ConnectError::resolve(name, out_of_files.unwrap_or(error))
+                })?;
                 in_order_of(config, &mut found);
                 found.into_iter().map(Place::Tcp).collect()
             }
             (None, None) => unreachable!("build() wants a host or an address"),
         };
-        let mut failure: Option<ConnectError> = None;
-        let count = places.len();
-        for (tried, place) in places.into_iter().enumerate() {
-            let others = count - tried - 1;
-            // A silent address leaves time for the others; one that takes the connection may use what is left.
-            let patience = (others > 0).then(|| fair_share(deadline, others + 1));
-            let route = Route {
-                place,
-                name: name.as_str().into(),
-                certified_name: target.certified_name().as_ref().into(),
-                config: Arc::clone(config),
-                connector: self.connector.clone(),
-            };
-            match self.dial_place(route, patience, clock).await {
-                Ok(conn) => return Ok(conn),
-                Err(error) if error.is_refusal() => return Err(error),
-                Err(error) => failure = more_telling(failure, error),
-            }
-        }
-        let no_address = || ConnectError::resolve(&name, io::Error::other("the name has no address"));
-        Err(failure.unwrap_or_else(no_address))
+        self.refusals.put_last(&mut places, Place::to_string);
+        Ok(places)
     }
 
     async fn dial_place(
         &self,
         route: Route,
-        patience: Option<Duration>,
+        (socket, begun): (Socket, Instant),
         clock: &mut DialClock<'_>,
     ) -> Result<Box<Conn>, ConnectError> {
-        clock.begin_address();
-        let begun = Instant::now();
-        let stream = route.open(patience, clock).await?;
+        let stream = route.secure(socket, clock).await?;
         session::begin(stream, route, begun.elapsed(), &self.handling, clock).await
+    }
+
+    /// Others are tried before this host or address.
+    fn avoid(&self, address: String, reason: &dyn fmt::Display) {
+        if self.refusals.failed(address.clone()) {
+            self.handling.witness.tell(News::AddressAvoided { address, reason: reason.to_string() });
+        }
+    }
+
+    /// A host or an address has taken a connection.
+    fn was_used(&self, address: &str) {
+        if let Some(lasted) = self.refusals.served(address) {
+            self.handling.witness.tell(News::AddressRestored { address: address.to_owned(), lasted });
+        }
     }
 }
 
@@ -252,17 +322,6 @@ impl Dialer {
     }
 }
 
-async fn look_up(host: &str, port: u16, name: &str) -> Result<Vec<SocketAddr>, ConnectError> {
-    match lookup_host((host, port)).await {
-        Ok(found) => Ok(found.collect()),
-        Err(error) => {
-            // A resolver that cannot open a file only says that the name is unknown.
-            let out_of_files = TcpSocket::new_v4().err().filter(is_out_of_files);
-            Err(ConnectError::resolve(name, out_of_files.unwrap_or(error)))
-        }
-    }
-}
-
 /// What each of so many places has left, the next one included: none of them may use up the time of the others.
 fn fair_share(deadline: Instant, places: usize) -> Duration {
     deadline.saturating_duration_since(Instant::now()) / u32::try_from(places).unwrap_or(u32::MAX)
@@ -290,3 +349,6 @@ impl fmt::Debug for Dialer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

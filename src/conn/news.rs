@@ -16,6 +16,16 @@ pub(crate) enum News {
         is_read_only: Option<bool>,
     },
     DialFailed,
+    /// A host or an address cannot be used, and others are tried before it.
+    AddressAvoided {
+        address: String,
+        reason: String,
+    },
+    /// It can be used again, after so long.
+    AddressRestored {
+        address: String,
+        lasted: Duration,
+    },
     /// A connection was lost, through no doing of ours.
     Lost {
         cause: Arc<Lost>,

@@ -25,7 +25,7 @@ use crate::telemetry::{Given, Meter, Tracer};
 const LONG: Duration = Duration::from_secs(20);
 
 /// For tests that do it no harm.
-async fn shared_server() -> &'static Throwaway {
+pub(super) async fn shared_server() -> &'static Throwaway {
     static SHARED: OnceCell<Throwaway> = OnceCell::const_new();
     SHARED.get_or_init(async || Throwaway::start().await.unwrap()).await
 }
@@ -39,13 +39,21 @@ async fn connect(server: &Throwaway) -> Box<Conn> {
 }
 
 async fn connect_with(server: &Throwaway, breaker: BreakerConfig) -> Box<Conn> {
-    let breaker = CircuitBreaker::new(breaker).unwrap();
-    let witness = Arc::new(Witness::new(breaker, None, Arc::new(|_| ())));
-    let tracer = Tracer::new("tests", &server.config());
+    dialer(server.config(), LONG, breaker, Arc::new(|_| ())).dial(|| {}).await.unwrap()
+}
+
+pub(super) fn dialer(
+    config: tokio_postgres::Config,
+    connect_timeout: Duration,
+    breaker: BreakerConfig,
+    tell: news::Tell,
+) -> Dialer {
+    let witness = Arc::new(Witness::new(CircuitBreaker::new(breaker).unwrap(), None, tell));
+    let tracer = Tracer::new("tests", &config);
     let meter = Meter::new("tests".into(), 0, Given::default());
     let listeners = Listeners { witness, roster: Arc::default(), tracer, meter };
     let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, (LONG, LONG), listeners);
-    Dialer::new(server.config(), LONG, Connector::none(), handling).dial(|| {}).await.unwrap()
+    Dialer::new(config, connect_timeout, Connector::none(), handling)
 }
 
 /// Whether it is at rest by itself within a moment.

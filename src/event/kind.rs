@@ -223,6 +223,22 @@ pub enum EventKind {
         /// Host and port of the one now; `None`: it is not known.
         to: Option<String>,
     },
+    /// A host, or an address of one, could not be used: for 30 s, others are tried before it. Told once, until it can be used again.
+    #[non_exhaustive]
+    AddressAvoided {
+        /// Host or address, and port.
+        address: String,
+        /// What happened there.
+        reason: String,
+    },
+    /// A host or an address that others were tried before has taken a connection again.
+    #[non_exhaustive]
+    AddressRestored {
+        /// Host or address, and port.
+        address: String,
+        /// For how long it could not be used.
+        lasted: Duration,
+    },
     /// Connections could not be cleaned up for their next caller, and were closed.
     #[non_exhaustive]
     SettleFailed {
@@ -308,6 +324,7 @@ impl EventKind {
             | Self::ConnectionLost { .. }
             | Self::ServerShuttingDown { .. }
             | Self::PrimaryChanged { .. }
+            | Self::AddressAvoided { .. }
             | Self::SettleFailed { .. } => Severity::Warning,
             Self::Drained { left, .. } if *left > 0 => Severity::Warning,
             Self::Started { .. }
@@ -319,6 +336,7 @@ impl EventKind {
             | Self::LongRunningEnded { .. }
             | Self::SlowAcquireEnded { .. }
             | Self::ConnectRecovered { .. }
+            | Self::AddressRestored { .. }
             | Self::Forced { .. }
             | Self::Resized { .. }
             | Self::Flushed { .. }

@@ -76,6 +76,10 @@ impl fmt::Display for EventKind {
                 let name = |address: &Option<String>| address.clone().unwrap_or_else(|| "unknown".to_owned());
                 write!(f, "the primary is {}, and was {}: drop caches", name(to), name(from))
             }
+            Self::AddressAvoided { address, reason } => write!(f, "{address} is tried last for a while: {reason}"),
+            Self::AddressRestored { address, lasted } => {
+                write!(f, "{address} takes connections again, after {}", Plain(*lasted))
+            }
             Self::SettleFailed { count } => write!(f, "{count} connections could not be cleaned up, and were closed"),
             Self::BreakerChanged { transition, lasting } => write!(f, "circuit {transition}{}", For(*lasting)),
             Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", Audit(by, Some(reason))),

@@ -120,6 +120,8 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 2 },
         EventKind::ServerShuttingDown { lost },
         EventKind::PrimaryChanged { from: Some("a:5432".to_owned()), to: None },
+        EventKind::AddressAvoided { address: "[::1]:5432".to_owned(), reason: "no answer".to_owned() },
+        EventKind::AddressRestored { address: "[::1]:5432".to_owned(), lasted },
         EventKind::SettleFailed { count: 1 },
         EventKind::Forced { to: State::ForcedOpen, by, reason: "failover".into() },
         EventKind::Draining { by, reason: None },

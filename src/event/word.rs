@@ -29,6 +29,8 @@ impl EventKind {
             Self::ConnectionLost { .. } => "connection_lost",
             Self::ServerShuttingDown { .. } => "server_shutting_down",
             Self::PrimaryChanged { .. } => "primary_changed",
+            Self::AddressAvoided { .. } => "address_avoided",
+            Self::AddressRestored { .. } => "address_restored",
             Self::SettleFailed { .. } => "settle_failed",
             Self::BreakerChanged { .. } => "breaker_changed",
             Self::Forced { .. } => "forced",

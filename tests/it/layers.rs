@@ -128,3 +128,22 @@ fn files_stay_short() {
         assert!(is_test(&path) || lines <= 400, "{} has {lines} lines of code", path.display());
     }
 }
+
+/// Whoever adds one says whose it is.
+#[test]
+fn every_limit_of_time_is_in_the_table() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md");
+    let text = fs::read_to_string(root).unwrap();
+    let section = text.split("## Limits of time").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut seen = 0;
+    for (path, code) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        for line in code.lines().filter(|line| line.contains(": Duration =") && !line.starts_with("    ")) {
+            let name = line.split("const ").nth(1).unwrap().split(':').next().unwrap();
+            let (name, place) = (format!("`{name}`"), format!("`{}`", path.display()));
+            let is_there = section.lines().any(|row| row.contains(&name) && row.contains(&place));
+            assert!(is_there, "docs/architecture.md, \"Limits of time\", does not have {name} of {place}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "the constants were not found");
+}

@@ -11,7 +11,9 @@ use crate::error::Stage;
 /// One dial's. Only what runs within [`server`](Self::server) is the server's time.
 pub(crate) struct DialClock<'a> {
     stage: Stage,
-    /// In the present attempt at one address.
+    /// Where the present attempt leads, if there are others.
+    address: Option<String>,
+    /// In that attempt.
     server: Duration,
     /// The server is late when it has taken longer.
     late_after: Option<Duration>,
@@ -21,17 +23,22 @@ pub(crate) struct DialClock<'a> {
 
 impl<'a> DialClock<'a> {
     pub(crate) fn new(late_after: Option<Duration>, on_late: &'a mut (dyn FnMut() + Send)) -> Self {
-        Self { stage: Stage::LookUp, server: Duration::ZERO, late_after, on_late: Some(on_late) }
+        Self { stage: Stage::LookUp, address: None, server: Duration::ZERO, late_after, on_late: Some(on_late) }
     }
 
     /// For what nobody watches.
     pub(crate) fn unwatched() -> Self {
-        Self { stage: Stage::Server, server: Duration::ZERO, late_after: None, on_late: None }
+        Self { stage: Stage::Server, address: None, server: Duration::ZERO, late_after: None, on_late: None }
     }
 
-    /// Another address is tried.
-    pub(super) fn begin_address(&mut self) {
-        self.server = Duration::ZERO;
+    /// Another host is tried, or another of its addresses.
+    pub(super) fn begin(&mut self, address: Option<String>) {
+        (self.address, self.server) = (address, Duration::ZERO);
+    }
+
+    /// The address on which the dial was waiting when it ended, if there are others.
+    pub(super) fn take_address(&mut self) -> Option<String> {
+        self.address.take().filter(|_| matches!(self.stage, Stage::Server | Stage::Handshake))
     }
 
     /// What the dial is waiting for now, or was when it ended.

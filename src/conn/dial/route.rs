@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time;
 use tokio_postgres::Config;
 
 use super::clock::DialClock;
@@ -28,7 +26,7 @@ pub(crate) struct Route {
     pub(crate) connector: Connector,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     Tcp(SocketAddr),
     #[cfg(unix)]
@@ -46,33 +44,22 @@ impl fmt::Display for Place {
 }
 
 impl Route {
-    /// A finished stream. `patience` bounds the TCP connect alone.
-    pub(crate) async fn open(
-        &self,
-        patience: Option<Duration>,
-        clock: &mut DialClock<'_>,
-    ) -> Result<Stream, ConnectError> {
-        let connect = async {
-            match &self.place {
-                Place::Tcp(address) => Socket::tcp(*address, &self.config).await,
-                #[cfg(unix)]
-                Place::Unix(path) => Socket::unix(path, &self.config).await,
+    /// A finished stream.
+    pub(crate) async fn open(&self) -> Result<Stream, ConnectError> {
+        let socket = Socket::open(&self.place, &self.config).await;
+        let socket = socket.map_err(|error| ConnectError::io(&self.name, error))?;
+        self.secure(socket, &mut DialClock::unwatched()).await
+    }
+
+    /// The same, on a socket that is open already.
+    pub(crate) async fn secure(&self, socket: Socket, clock: &mut DialClock<'_>) -> Result<Stream, ConnectError> {
+        match self.place {
+            Place::Tcp(_) => {
+                let secured = self.connector.secure(socket, &self.certified_name, &self.config, clock).await;
+                secured.map_err(|error| ConnectError::tls(&self.name, error))
             }
-        };
-        let in_time = async {
-            match patience {
-                Some(patience) => {
-                    time::timeout(patience, connect).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-                }
-                None => connect.await,
-            }
-        };
-        let socket = clock.server(in_time).await.map_err(|error| ConnectError::io(&self.name, error))?;
-        let is_remote = matches!(self.place, Place::Tcp(_));
-        if !is_remote {
-            return Ok(Stream::plain(socket));
+            #[cfg(unix)]
+            Place::Unix(_) => Ok(Stream::plain(socket)),
         }
-        let secured = self.connector.secure(socket, &self.certified_name, &self.config, clock).await;
-        secured.map_err(|error| ConnectError::tls(&self.name, error))
     }
 }

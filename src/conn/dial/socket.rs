@@ -19,6 +19,7 @@ use tokio_postgres::Config;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::glance::Glance;
+use super::route::Place;
 
 /// The byte stream to a server, as a TLS connector gets it from
 /// [`PoolBuilder::build_tls`](crate::PoolBuilder::build_tls).
@@ -34,6 +35,14 @@ enum Kind {
 }
 
 impl Socket {
+    pub(crate) async fn open(place: &Place, config: &Config) -> io::Result<Self> {
+        match place {
+            Place::Tcp(address) => Self::tcp(*address, config).await,
+            #[cfg(unix)]
+            Place::Unix(path) => Self::unix(path, config).await,
+        }
+    }
+
     pub(crate) async fn tcp(address: SocketAddr, config: &Config) -> io::Result<Self> {
         let stream = within(config.get_connect_timeout().copied(), TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;

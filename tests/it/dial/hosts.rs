@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use failfast::{ConnectErrorKind, Pool};
+use failfast::{ConnectErrorKind, EventKind, Pool};
 use tokio_postgres::error::SqlState;
 
 use super::{LONG, refusal, scalar};
@@ -33,6 +33,29 @@ async fn a_silent_host_leaves_time_for_the_others() {
     assert_eq!(scalar(&pool, PORT).await, "5432");
     assert!(asked.elapsed() >= connect_timeout / 2, "the first host had its share");
     assert_eq!(hole.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_host_is_told_once() {
+    let server = Server::shared().await;
+    let dead = free_port();
+    let config = server.config_with(&ports(&[dead, server.addr().port()], ""));
+    let pool = Pool::builder(config).name("dead_host").build().unwrap();
+    let mut events = pool.events();
+    pool.warm_up(3, LONG).await.unwrap();
+    pool.flush();
+    pool.warm_up(3, LONG).await.unwrap();
+    pool.close();
+    drop(pool);
+    let mut avoided = Vec::new();
+    while let Some(event) = events.next().await {
+        if let EventKind::AddressAvoided { address, .. } = &event.kind {
+            avoided.push((address.clone(), event.to_string()));
+        }
+    }
+    let [(address, line)] = avoided.as_slice() else { panic!("{avoided:?}") };
+    assert_eq!(*address, format!("127.0.0.1:{dead}"));
+    assert!(line.ends_with(&format!("{address} is tried last for a while: {address}: connection refused")), "{line}");
 }
 
 #[tokio::test]

@@ -1,0 +1,124 @@
+//! Host names looked up, each on a thread of its own.
+//!
+//! A look-up cannot be interrupted, and one whose name service is silent takes half a minute. On the runtime's own threads, it would keep the runtime, and with it
+//! the process, from ending. Nobody waits for this thread but the dials, and all of one host share it, so there are never more than hosts.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
+type Host = (String, u16);
+type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+pub(super) struct Names {
+    resolve: Resolve,
+    under_way: Arc<Mutex<HashMap<Host, watch::Receiver<Option<Found>>>>>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::by(|host, port| (host, port).to_socket_addrs().map(Iterator::collect))
+    }
+}
+
+impl Names {
+    pub(super) fn by(resolve: Resolve) -> Self {
+        Self { resolve, under_way: Arc::default() }
+    }
+
+    /// The addresses of `host` as they are now. Not bounded in time.
+    pub(super) async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let mut answer = self.ask((host.to_owned(), port))?;
+        let found = answer.wait_for(Option::is_some).await.map(|found| found.clone());
+        match found {
+            Ok(Some(Ok(found))) => Ok(found),
+            Ok(Some(Err(error))) => Err(io::Error::new(error.kind(), error)),
+            Ok(None) | Err(_) => Err(io::Error::other("the look-up was given up")),
+        }
+    }
+
+    fn ask(&self, host: Host) -> io::Result<watch::Receiver<Option<Found>>> {
+        let mut under_way = self.under_way.lock();
+        if let Some(answer) = under_way.get(&host) {
+            return Ok(answer.clone());
+        }
+        let (resolve, others) = (self.resolve, Arc::clone(&self.under_way));
+        let (tell, answer) = watch::channel(None);
+        let key = host.clone();
+        thread::Builder::new().name("failfast-look-up".to_owned()).spawn(move || {
+            let found = resolve(&host.0, host.1).map_err(Arc::new);
+            others.lock().remove(&host);
+            tell.send_replace(Some(found));
+        })?;
+        under_way.insert(key, answer.clone());
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::runtime::Runtime;
+
+    use super::*;
+
+    fn never(_: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        loop {
+            thread::park();
+        }
+    }
+
+    #[test]
+    fn a_look_up_that_hangs_keeps_no_runtime_from_ending() {
+        let names = Arc::new(Names::by(never));
+        let runtime = Runtime::new().unwrap();
+        let asking = Arc::clone(&names);
+        runtime.spawn(async move { asking.look_up("db", 5432).await });
+        while names.under_way.lock().is_empty() {
+            thread::yield_now();
+        }
+        let (tell, ended) = mpsc::channel();
+        thread::spawn(move || {
+            drop(runtime);
+            tell.send(()).unwrap();
+        });
+        ended.recv_timeout(Duration::from_secs(20)).expect("the runtime ends");
+    }
+
+    #[tokio::test]
+    async fn dials_to_one_host_share_a_look_up_and_the_next_asks_anew() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static GATE: Mutex<()> = Mutex::new(());
+        let names = Names::by(|_, port| {
+            ASKED.fetch_add(1, SeqCst);
+            let _open = GATE.lock();
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
+        });
+        let shut = GATE.lock();
+        let mut both = Box::pin(futures_util::future::join(names.look_up("db", 1), names.look_up("db", 1)));
+        assert!(futures_util::FutureExt::now_or_never(&mut both).is_none());
+        drop(shut);
+        let (one, other) = both.await;
+        assert_eq!(one.unwrap(), other.unwrap());
+        names.look_up("db", 1).await.unwrap();
+        assert_eq!(ASKED.load(SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_looked_up_and_an_unknown_name_is_an_error() {
+        assert_eq!(Names::by(never).look_up("::1", 7).await.unwrap(), ["[::1]:7".parse().unwrap()]);
+        assert!(Names::default().look_up("nowhere.invalid", 7).await.is_err());
+    }
+}
