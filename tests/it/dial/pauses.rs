@@ -36,7 +36,7 @@ async fn a_wrong_password_is_tried_ever_more_seldom_until_somebody_flushes_or_wa
     let pool = is_tried_seldom(Pool::builder(config).name("wrong_password"), || proxy.accepted()).await;
     let (asked, tries) = (Instant::now(), proxy.accepted());
     pool.flush();
-    eventually("another try", LONG, async || proxy.accepted() > tries).await;
+    eventually("another try", LONG, async || proxy.accepted() > tries && pool.status().dialing == 0).await;
     let tries = proxy.accepted();
     let warmed = pool.warm_up(1, Duration::from_millis(500)).await;
     assert!(matches!(warmed, Err(Error::Connect { .. })), "{warmed:?}");
