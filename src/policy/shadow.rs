@@ -9,6 +9,9 @@
 //! 3. A shadow queue loses work when it leaves connections idle while the plain queue has somebody to serve: a burst was too large for it. So
 //!    a pool whose callers come in bursts keeps the depth that the bursts need, and a pool whose callers come evenly answers fast.
 //!
+//! When a long overload ends, the plain queue has callers for a while longer, and what the others lose by it is forgiven; after a short one it counts, for
+//! that was a burst.
+//!
 //! What a shadow queue does follows from who arrives, how fast connections are given back, and how long they are idle. It does not follow from who was
 //! refused. So refusals cannot lead to more refusals.
 //!
