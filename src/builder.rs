@@ -241,8 +241,8 @@ impl PoolBuilder {
     }
 
     /// Overrules what counts as a failure of the database: `Some(true)` for an error that does, `Some(false)` for one that shows the database
-    /// to be well, `None` to leave it to the pool. By default, lost connections, timeouts and the server's own trouble (SQLSTATE classes
-    /// 53, 57P0x, 58, XX) count as failures, and what it says of a request (22, 23, 42, 40001 ...) as success.
+    /// to be well, `None` to leave it to the pool. By default, lost connections, dials that fail, timeouts and what the server lacks (SQLSTATE class
+    /// 53) count as failures, and any other error that the session survives as success.
     pub fn is_failure(mut self, is_failure: impl Fn(&Error) -> Option<bool> + Send + Sync + 'static) -> Self {
         self.is_failure = Some(IsFailure::new(is_failure));
         self
