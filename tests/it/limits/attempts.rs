@@ -85,14 +85,14 @@ async fn the_commit_of_a_second_run_has_the_time_of_a_first() {
 /// A statement, then a copy: each in time, and both together longer than waiting and one statement may take.
 #[tokio::test]
 async fn a_run_that_is_done_again_has_the_time_of_the_first() {
-    Server::shared().await.execute("DROP TABLE IF EXISTS run_again; CREATE TABLE run_again (id int)").await;
-    let pool = pool("run_again").await;
+    Server::shared().await.execute("DROP TABLE IF EXISTS copied_again; CREATE TABLE copied_again (id int)").await;
+    let pool = pool("copied_again").await;
     let runs = AtomicU32::new(0);
     let work = pool.call().idempotent().run(async |client| {
         let run = runs.fetch_add(1, Relaxed) + 1;
         client.batch_execute("SELECT pg_sleep(0.6)").await?;
         client.batch_execute(&conflict(run)).await?;
-        let mut copy = client.copy_in("COPY run_again FROM STDIN").await?;
+        let mut copy = client.copy_in("COPY copied_again FROM STDIN").await?;
         for _ in 0..2 {
             tokio::time::sleep(400 * MILLISECOND).await;
             copy.send(&b"1\n"[..]).await?;
