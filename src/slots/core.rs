@@ -164,7 +164,7 @@ pub(crate) struct Core<C, W> {
     /// Counts those taken without a look at the clock, round and round.
     untimed: u8,
     kept: Kept,
-    /// Its beginning, and the moment of its life that upkeep told last.
+    /// Its beginning, and the moment of its life at which somebody last looked at a clock.
     begun: Instant,
     moment: u32,
 }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use coarsetime::Instant as CoarseInstant;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -124,6 +125,8 @@ pub(crate) struct Slots<D: Dial> {
     /// Told of every change while somebody watches. Whoever changes something does so under the lock and looks at `watchers` after; whoever
     /// watches counts itself before it looks under the lock: no change is missed.
     changed: Notify,
+    /// For ages. The exact clock takes as long as a third of `get`.
+    begun: CoarseInstant,
 }
 
 type Refused<D> = (Arc<Mailbox<D>>, Refusal<<D as Dial>::Error>);
@@ -218,7 +221,13 @@ impl<D: Dial> Slots<D> {
             dial_tasks: HashMap::new(),
             wishes: Vec::new(),
         };
-        Arc::new(Self { dial, state: Mutex::new(state), hints: Hints::default(), changed: Notify::new() })
+        Arc::new(Self {
+            dial,
+            state: Mutex::new(state),
+            hints: Hints::default(),
+            changed: Notify::new(),
+            begun: CoarseInstant::now(),
+        })
     }
 
     /// An idle connection if there is one. Never waits; needs no runtime while connections are alive.
@@ -228,9 +237,9 @@ impl<D: Dial> Slots<D> {
             if !self.hints.has_idle.load(Relaxed) {
                 return None;
             }
-            let now = now();
+            let life = self.begun.elapsed().into();
             let mut state = self.lock();
-            let taken = state.core.take_untimed(now).or_else(|| state.core.take(now));
+            let taken = state.core.take_untimed(life).or_else(|| state.core.take(now()));
             self.hints.has_idle.store(state.core.idle() > 0, Relaxed);
             drop(state);
             let held = taken?;

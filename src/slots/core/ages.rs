@@ -14,7 +14,7 @@ use crate::policy::Lifetimes;
 /// So many connections are checked at once, at most.
 const MOST_CHECKS: usize = 4;
 /// A moment, in milliseconds. There are enough of them for 13 years.
-const MOMENT: u128 = 100;
+const MOMENT: u64 = 100;
 const NEVER: u32 = u32::MAX;
 /// A connection that ends within this time was hardly there.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -103,11 +103,19 @@ impl<C, W> Core<C, W> {
     }
 
     pub(super) fn look_at_clock(&mut self, now: Instant) {
-        self.moment = self.moment.max(moments(now.saturating_duration_since(self.begun)));
+        self.has_lived(now.saturating_duration_since(self.begun));
+    }
+
+    /// The pool has lived for so long.
+    pub(super) fn has_lived(&mut self, time: Duration) {
+        self.moment = self.moment.max(moments(time));
     }
 
     /// Nobody knows whether it is alive: it has been idle for longer than any connection may be that was not checked.
     pub(super) fn is_overdue(&self, idle: &Idle<C>) -> bool {
+        if idle.checked == self.moment {
+            return false;
+        }
         let ages = &self.limits.ages;
         let longest = ages.check_after.into_iter().chain(ages.idle_timeout).min().map_or(NEVER, moments);
         self.moment.saturating_sub(idle.checked) >= longest
@@ -224,5 +232,6 @@ impl<C, W> Core<C, W> {
 
 /// Whole ones.
 fn moments(time: Duration) -> u32 {
-    u32::try_from(time.as_millis() / MOMENT).unwrap_or(NEVER)
+    let moments = time.as_secs() * (1_000 / MOMENT) + u64::from(time.subsec_millis()) / MOMENT;
+    u32::try_from(moments).unwrap_or(NEVER)
 }

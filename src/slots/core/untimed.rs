@@ -1,9 +1,9 @@
-//! While there is plenty, connections are given back without a look at the clock, and their hold is not measured.
+//! While there is plenty, connections are taken and given back without a look at the exact clock, and their hold is not measured.
 //!
 //! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but their ages, which are judged when they are taken, and how
 //! long connections are held, of which a sample will do.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use super::{Core, Held, Idle, Phase};
 
@@ -12,8 +12,8 @@ const TIMED: u8 = 8;
 
 impl<C, W> Core<C, W> {
     /// [`take`](Self::take) of one whose hold is not measured, while there is more than one idle: then nothing depends on it. `None` as well for one in a
-    /// few, so that it is known how long connections are held.
-    pub(crate) fn take_untimed(&mut self, now: Instant) -> Option<Held<C>> {
+    /// few, so that it is known how long connections are held. The pool has lived for `life`, by a clock that may be some milliseconds behind.
+    pub(crate) fn take_untimed(&mut self, life: Duration) -> Option<Held<C>> {
         if self.phase != Phase::Open || self.idle.len() < 2 {
             return None;
         }
@@ -21,7 +21,7 @@ impl<C, W> Core<C, W> {
         if self.untimed == 0 {
             return None;
         }
-        self.look_at_clock(now);
+        self.has_lived(life);
         let freshest = self.idle.last()?;
         if self.is_old(freshest.birth) || self.is_overdue(freshest) {
             return None;

@@ -203,7 +203,7 @@ impl Napkin {
         self.named += 1;
         let (name, deadline) = (self.named, Deadline::after(self.now, patience));
         let patience = Patience { deadline, ..patient(self.now, 0) };
-        let entered = match self.core.take_untimed(self.now) {
+        let entered = match self.core.take_untimed(Duration::ZERO) {
             Some(held) => Ok(Entered::Took(held)),
             None => self.core.enter(self.now, patience, || name),
         };

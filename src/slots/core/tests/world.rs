@@ -183,7 +183,7 @@ impl Real {
 impl Queueing for Real {
     fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked {
         let now = self.at(now);
-        if let Some(held) = self.core.take_untimed(now) {
+        if let Some(held) = self.core.take_untimed(Duration::ZERO) {
             return Asked::Begins(self.hold(held));
         }
         let patience = Patience {
