@@ -4,6 +4,7 @@ use super::*;
 use crate::policy::{Deadline, Shedding, Trouble};
 
 mod ages;
+mod cost;
 mod examples;
 mod napkin;
 mod promises;
