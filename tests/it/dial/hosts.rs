@@ -82,7 +82,7 @@ async fn what_a_server_answered_is_reported_over_what_another_did_not() {
         config.password("wrong");
         let error = refusal(&Pool::builder(config).build().unwrap()).await;
         assert_eq!(error.sqlstate(), Some(&SqlState::INVALID_PASSWORD));
-        let named = format!("127.0.0.1:{answering}: password authentication failed");
+        let named = format!("127.0.0.1:{answering}: ");
         assert!(error.to_string().starts_with(&named), "{error}");
     }
 }
