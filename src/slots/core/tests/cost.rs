@@ -22,8 +22,7 @@ impl Pool {
     fn busy() -> Self {
         let now = Instant::now();
         let (max_size, max_waiting) = (CONNECTIONS, 10_000);
-        let limits =
-            Limits { max_size, max_waiting, max_connecting: CONNECTIONS, room: BUDGET, ages: Ages::default() };
+        let limits = Limits { max_size, max_waiting, max_connecting: CONNECTIONS, room: BUDGET, ages: Ages::default() };
         let mut pool = Self { core: Core::new(now, limits), now, held: VecDeque::new(), refused: 0 };
         (0..CONNECTIONS).for_each(|_| pool.enter());
         for dial in pool.core.begin_dials(now).dials {
