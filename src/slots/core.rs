@@ -164,9 +164,10 @@ pub(crate) struct Core<C, W> {
     /// Counts those taken without a look at the clock, round and round.
     untimed: u8,
     kept: Kept,
-    /// Its beginning, and the moment of its life at which somebody last looked at a clock.
+    /// Its beginning, the moment of its life at which somebody last looked at a clock, and when the next begins.
     begun: Instant,
     moment: u32,
+    next_moment: Instant,
 }
 
 impl<C, W> Core<C, W> {
@@ -195,6 +196,7 @@ impl<C, W> Core<C, W> {
             kept: Kept::default(),
             begun: now,
             moment: 0,
+            next_moment: now,
         }
     }
 
@@ -392,10 +394,18 @@ impl<C, W> Core<C, W> {
         self.unreachable_for(now).map_or(Ok(None), |wait| Err(Refused::Unreachable(wait)))
     }
 
+    /// The freshest that is not overdue; nearly always the last.
+    fn freshest(&mut self) -> Option<Idle<C>> {
+        if !self.is_overdue(self.idle.last()?) {
+            return self.idle.pop();
+        }
+        let place = self.idle.iter().rposition(|idle| !self.is_overdue(idle))?;
+        Some(self.idle.remove(place))
+    }
+
     fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
         self.look_at_clock(now);
-        let freshest = self.idle.iter().rposition(|idle| !self.is_overdue(idle))?;
-        let Idle { conn, birth, .. } = self.idle.remove(freshest);
+        let Idle { conn, birth, .. } = self.freshest()?;
         self.in_use += 1;
         // As long as others are idle, nothing is counted.
         if self.idle.is_empty() || !self.shadows.are_alike() {

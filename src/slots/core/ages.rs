@@ -103,7 +103,10 @@ impl<C, W> Core<C, W> {
     }
 
     pub(super) fn look_at_clock(&mut self, now: Instant) {
-        self.has_lived(now.saturating_duration_since(self.begun));
+        if now >= self.next_moment {
+            self.has_lived(now.saturating_duration_since(self.begun));
+            self.next_moment = self.begun + Duration::from_millis((u64::from(self.moment) + 1) * MOMENT);
+        }
     }
 
     /// The pool has lived for so long.
