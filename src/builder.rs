@@ -16,8 +16,8 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
 use crate::call::{Shared, now};
 use crate::conn::{
-    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Listeners, Reset, Roster, ServerTimeouts, Socket,
-    Witness,
+    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Listeners, ReadingLimits, Reset, Roster,
+    ServerTimeouts, Socket, Witness,
 };
 use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
@@ -44,6 +44,7 @@ pub struct PoolBuilder {
     shedding: Shedding,
     acquire_timeout: Duration,
     query_timeout: Duration,
+    stream_idle_timeout: Duration,
     connect_timeout: Duration,
     statement_cache: usize,
     reset: Reset,
@@ -88,6 +89,7 @@ impl PoolBuilder {
             shedding: Shedding::default(),
             acquire_timeout: Duration::from_secs(1),
             query_timeout: Duration::from_secs(10),
+            stream_idle_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             statement_cache: 256,
             reset: Reset::default(),
@@ -185,6 +187,20 @@ impl PoolBuilder {
     /// Default 10 s. [`Call::timeout`](crate::Call::timeout) and [`Call::deadline`](crate::Call::deadline) set others.
     pub fn query_timeout(mut self, query_timeout: Duration) -> Self {
         self.query_timeout = query_timeout;
+        self
+    }
+
+    /// How long the reader of a stream may pause between two polls, while the pool could go on: [`RowStream`](crate::RowStream),
+    /// [`CopyOut`](crate::CopyOut). More than 0, at most 24 hours. Default 30 s.
+    ///
+    /// Then the pool stops the statement, drops the rows that were not read, and takes back the connection that the stream owns. The next poll returns
+    /// [`Error::StreamIdle`](crate::Error::StreamIdle). Waiting for the server does not count: [`query_timeout`](Self::query_timeout) bounds that. The pool
+    /// looks eight times in this limit, so the end may be late by an eighth of it.
+    ///
+    /// While streams hold all connections and their readers need longer for the rows in memory than a newcomer can wait, newcomers are refused at once:
+    /// [`ShedReason::Unread`](crate::ShedReason::Unread).
+    pub fn stream_idle_timeout(mut self, stream_idle_timeout: Duration) -> Self {
+        self.stream_idle_timeout = stream_idle_timeout;
         self
     }
 
@@ -444,7 +460,8 @@ impl PoolBuilder {
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { witness: Arc::clone(&witness), roster, tracer: tracer.clone(), meter };
         let limits_of_work = (self.connect_timeout, query_timeout);
-        let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, listeners);
+        let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout);
+        let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);
         keeper.keep(&slots, &witness);

@@ -173,6 +173,7 @@ impl Shared {
             Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after, &counts.hopeless),
             Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after, &counts.too_late),
             Refusal::Overloaded(retry_after) => shed(ShedReason::Overloaded, retry_after, &counts.overloaded),
+            Refusal::Unread(retry_after) => shed(ShedReason::Unread, retry_after, &counts.unread),
             Refusal::Unreachable(source, retry_after) => Error::Connect { source, retry_after },
             Refusal::TimedOut => {
                 counts.timed_out.fetch_add(1, Relaxed);

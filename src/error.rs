@@ -130,6 +130,21 @@ pub enum Error {
         effect: Effect,
     },
 
+    /// The pool ended a stream that its reader had not polled for [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout). The pool stops the
+    /// statement, drops the rows that were not read, and takes back the connection that the stream owned.
+    #[error("{}nobody read the stream for {}, which is longer than stream_idle_timeout: the statement is stopped{}{}", subject(.operation), Plain(*idle), process(.process_id), applied(.effect))]
+    #[non_exhaustive]
+    StreamIdle {
+        /// What the caller called it: [`Call::name`](crate::Call::name).
+        operation: Option<&'static str>,
+        /// How long the reader had not polled.
+        idle: Duration,
+        /// The server's process, as in `pg_stat_activity.pid` and in the server's log.
+        process_id: Option<i32>,
+        /// Whether the statement may have been applied all the same.
+        effect: Effect,
+    },
+
     /// An earlier statement on this connection had timed out and was still being stopped when this call's deadline passed. This
     /// call's statement was not sent.
     #[error("not begun within {}: an earlier statement on the connection is still being stopped{}", Plain(*waited), process(.process_id))]
@@ -195,7 +210,9 @@ impl Error {
 
     /// Something of the call has been committed before it failed.
     pub(crate) fn after_a_commit(mut self) -> Self {
-        if let Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } = &mut self {
+        if let Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } | Self::StreamIdle { effect, .. } =
+            &mut self
+        {
             *effect = Effect::Unknown;
         }
         self
@@ -220,6 +237,7 @@ impl Error {
             Self::AcquireTimeout { .. } => ErrorKind::AcquireTimeout,
             Self::Connect { .. } => ErrorKind::Connect,
             Self::QueryTimeout { .. } => ErrorKind::QueryTimeout,
+            Self::StreamIdle { .. } => ErrorKind::StreamIdle,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::TransactionAborted { .. } => ErrorKind::TransactionAborted,
             Self::CommitUnknown { .. } => ErrorKind::CommitUnknown,
@@ -245,7 +263,9 @@ impl Error {
     /// Whether the call can have changed anything in the database.
     pub fn effect(&self) -> Effect {
         match self {
-            Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } => *effect,
+            Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } | Self::StreamIdle { effect, .. } => {
+                *effect
+            }
             Self::TransactionAborted { reason: AbortReason::EndedByHand } => Effect::Unknown,
             Self::CommitUnknown { .. } => Effect::Unknown,
             Self::Shed { .. }
@@ -307,7 +327,7 @@ impl Error {
                 let failure = driver::failure(source, true, Phase::Autocommit, lost.as_deref());
                 failure.is_unreachable() || failure.verdict() == Verdict::Failure
             }
-            Self::TransactionAborted { .. } | Self::CommitUnknown { .. } => false,
+            Self::StreamIdle { .. } | Self::TransactionAborted { .. } | Self::CommitUnknown { .. } => false,
         }
     }
 

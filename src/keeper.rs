@@ -139,6 +139,11 @@ impl Keeper {
             News::AddressRestored { address, lasted } => {
                 self.reports.telemetry.emit(EventKind::AddressRestored { address, lasted });
             }
+            News::HeldUp { connection, until } => {
+                if let Some((slots, _)) = self.pool() {
+                    slots.hold_up(connection, until);
+                }
+            }
             News::DialFailed | News::SettleFailed => {}
         }
     }

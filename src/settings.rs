@@ -86,6 +86,8 @@ pub struct Settings {
     pub acquire_timeout: Option<Duration>,
     /// [`PoolBuilder::query_timeout`]
     pub query_timeout: Option<Duration>,
+    /// [`PoolBuilder::stream_idle_timeout`]
+    pub stream_idle_timeout: Option<Duration>,
     /// [`PoolBuilder::connect_timeout`]
     pub connect_timeout: Option<Duration>,
     /// [`PoolBuilder::statement_cache`]

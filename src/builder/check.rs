@@ -24,8 +24,8 @@ impl PoolBuilder {
     pub(super) fn in_effect(&self, limits: &Limits) -> String {
         let age = |age: Option<Duration>| age.map_or("never".to_owned(), |age| format!("{age:?}"));
         format!(
-            "max_size {}, min_idle {}, max_waiting {}, max_connecting {}, shedding {:?}, acquire_timeout {:?}, query_timeout {:?}, connect_timeout {:?}, \
-             idle_timeout {}, max_lifetime {}, health_check_after {}, statement_cache {}, reset {:?}",
+            "max_size {}, min_idle {}, max_waiting {}, max_connecting {}, shedding {:?}, acquire_timeout {:?}, query_timeout {:?}, stream_idle_timeout {:?}, \
+             connect_timeout {:?}, idle_timeout {}, max_lifetime {}, health_check_after {}, statement_cache {}, reset {:?}",
             limits.max_size,
             self.min_idle,
             limits.max_waiting,
@@ -33,6 +33,7 @@ impl PoolBuilder {
             self.shedding,
             self.acquire_timeout,
             self.query_timeout,
+            self.stream_idle_timeout,
             self.connect_timeout,
             age(self.idle_timeout),
             age(self.max_lifetime),
@@ -80,6 +81,7 @@ impl PoolBuilder {
         let own = [
             ("acquire_timeout", self.acquire_timeout),
             ("query_timeout", self.query_timeout),
+            ("stream_idle_timeout", self.stream_idle_timeout),
             ("connect_timeout", self.connect_timeout),
             ("long_running", self.long_running.1),
             ("unready_after", self.unready_after),

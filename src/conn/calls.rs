@@ -5,12 +5,13 @@
 //! other call could be hit by that.
 
 pub(super) mod copy;
-mod pace;
 pub(super) mod queries;
+mod reading;
 pub(super) mod rows;
 pub(super) mod statements;
 mod timer;
 pub(super) mod unhurried;
+pub(super) mod watcher;
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -188,6 +189,8 @@ pub(crate) struct Flight {
     attempts: u64,
     /// Commits heard before it began.
     commits: u64,
+    /// Rows and pieces of COPY data read before it began.
+    items: u64,
     begun: Instant,
     terms: Terms,
     /// Whether it began within a transaction.
@@ -216,9 +219,10 @@ impl Flight {
         state.begun += 1;
         link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
-        let (link, attempts, commits) = (Arc::clone(link), link.wire.attempts(), link.wire.commits());
-        let span = Span::default();
-        Some(Self { link, attempts, commits, begun, terms, was_open, is_answered: false, span })
+        let wire = &link.wire;
+        let (attempts, commits, items) = (wire.attempts(), wire.commits(), wire.items());
+        let (link, span) = (Arc::clone(link), Span::default());
+        Some(Self { link, attempts, commits, items, begun, terms, was_open, is_answered: false, span })
     }
 
     /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see
@@ -241,6 +245,7 @@ impl Flight {
         self.was_open = self.link.wire.status() != TransactionStatus::Idle;
         self.attempts = self.link.wire.attempts();
         self.commits = self.link.wire.commits();
+        self.items = self.link.wire.items();
         self
     }
 
@@ -390,25 +395,52 @@ impl Flight {
         self.failed(took, error)
     }
 
-    /// The call is given up.
+    /// The call is given up, because the server did not answer in time.
     pub(super) fn timed_out(self) -> Error {
-        // There will be no COMMIT.
-        let effect = if self.is_contained() { Effect::NotApplied } else { Effect::Unknown };
-        let now = now();
-        let after = now.saturating_duration_since(self.begun);
-        let process_id = self.link.process_id();
-        let error = Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect };
-        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, after));
+        let (now, error) = (now(), self.late());
+        let took = now.saturating_duration_since(self.begun);
+        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
+        self.given_up(error)
+    }
+
+    /// The call is given up at its deadline, because its caller did not read what the server sent, or did not send what the server waits for. That says
+    /// nothing of the server.
+    pub(super) fn not_in_time(self) -> Error {
+        let error = self.late();
+        self.given_up(error)
+    }
+
+    /// The call is given up because its reader has not come for so long.
+    pub(super) fn not_read_for(self, idle: Duration) -> Error {
+        let (operation, process_id) = (self.terms.operation, self.link.process_id());
+        let error = Error::StreamIdle { operation, idle, process_id, effect: self.effect_if_given_up() };
+        self.given_up(error)
+    }
+
+    fn late(&self) -> Error {
+        let (operation, process_id) = (self.terms.operation, self.link.process_id());
+        let after = now().saturating_duration_since(self.begun);
+        Error::QueryTimeout { operation, after, process_id, effect: self.effect_if_given_up() }
+    }
+
+    fn effect_if_given_up(&self) -> Effect {
+        // In a transaction of the pool's there will be no COMMIT.
+        if self.is_contained() { Effect::NotApplied } else { Effect::Unknown }
+    }
+
+    fn given_up(self, error: Error) -> Error {
         let mut state = self.link.calls.lock();
         state.timeouts += 1;
         state.retry = error.retry();
         drop(state);
-        self.failed(after, error)
+        let took = now().saturating_duration_since(self.begun);
+        self.failed(took, error)
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        self.link.watcher.on_end();
         let mut state = self.link.calls.lock();
         state.under_way -= 1;
         state.given_up |= !self.is_answered;

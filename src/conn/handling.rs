@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::calls::watcher::ReadingLimits;
 use super::cancel::MOST_CANCELS;
 use super::dial::hooks::Hooks;
 use super::dial::server_timeouts::ServerTimeouts;
@@ -62,6 +63,8 @@ pub(crate) struct Handling {
     server_timeouts: Option<ServerTimeouts>,
     query_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    /// What the readers of streams may take.
+    pub(super) reading: ReadingLimits,
     /// The server's major version, as an earlier dial told it; 0 before.
     version: Arc<AtomicU32>,
 }
@@ -73,6 +76,7 @@ impl Handling {
         statements: usize,
         server_timeouts: Option<ServerTimeouts>,
         (connect_timeout, query_timeout): (Duration, Duration),
+        reading: ReadingLimits,
         listeners: Listeners,
     ) -> Self {
         let cancels = Arc::new(Semaphore::new(MOST_CANCELS));
@@ -91,6 +95,7 @@ impl Handling {
             server_timeouts,
             query_timeout,
             connect_timeout,
+            reading,
             version,
         }
     }

@@ -9,6 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use super::calls::Calls;
 use super::calls::queries::now;
+use super::calls::watcher::Watcher;
 use super::cancel::Canceller;
 use super::handling::Handling;
 use super::news::News;
@@ -24,6 +25,7 @@ pub(super) struct Link {
     pub(super) wire: Arc<Wire>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) calls: Calls,
+    pub(super) watcher: Arc<Watcher>,
     canceller: Canceller,
     pub(super) trips: RoundTrips,
     /// After which the server stops a statement by itself, if the pool has set that.
@@ -60,6 +62,7 @@ impl Link {
             wire,
             pulse,
             calls: Calls::default(),
+            watcher: Watcher::new(handling.reading, handling.roster.number(), Arc::clone(&handling.witness)),
             canceller,
             trips,
             statement_timeout,

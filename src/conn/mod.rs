@@ -31,6 +31,7 @@ pub(crate) use self::calls::queries::Terms;
 pub use self::calls::rows::RowStream;
 pub use self::calls::statements::AsStatement;
 use self::calls::statements::Statements;
+pub(crate) use self::calls::watcher::ReadingLimits;
 use self::cancel::Canceller;
 pub use self::client::Client;
 pub(crate) use self::client::Trail;

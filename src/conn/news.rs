@@ -1,7 +1,7 @@
 //! What a connection has noticed that concerns the pool as a whole.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Lost;
 
@@ -33,6 +33,11 @@ pub(crate) enum News {
     /// The server takes no writes where they are wanted, on a session that was dialed as this: it may have been replaced.
     WrongHost {
         dialed_as: Role,
+    },
+    /// Until then at least, a reader that is far behind the server holds this connection; `None` takes that back.
+    HeldUp {
+        connection: u64,
+        until: Option<Instant>,
     },
     /// A connection could not be made fit for the next caller, and is closed.
     SettleFailed,

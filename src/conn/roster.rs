@@ -6,7 +6,7 @@
 use std::backtrace::Backtrace;
 use std::mem;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ pub(crate) struct Roster {
     links: Mutex<Vec<Weak<Link>>>,
     /// So many connections there have been at once.
     most: AtomicUsize,
+    /// Of the last connection.
+    number: AtomicU64,
     captures: bool,
     is_full: AtomicBool,
     holds: Mutex<Vec<(Operation, Duration)>>,
@@ -109,6 +111,11 @@ impl Roster {
     /// Whether it is remembered how each connection was taken, which costs tens of microseconds.
     pub(crate) fn new(captures: bool) -> Self {
         Self { captures, ..Self::default() }
+    }
+
+    /// A number for a new connection, which no other of the pool has or had.
+    pub(super) fn number(&self) -> u64 {
+        self.number.fetch_add(1, Relaxed)
     }
 
     pub(super) fn enter(&self, link: &Arc<Link>) {

@@ -52,7 +52,15 @@ pub(super) fn dialer(
     let tracer = Tracer::new("tests", &config);
     let meter = Meter::new("tests".into(), 0, Given::default());
     let listeners = Listeners { witness, roster: Arc::default(), tracer, meter };
-    let handling = Handling::new(Hooks::default(), Reset::default(), 16, None, (LONG, LONG), listeners);
+    let handling = Handling::new(
+        Hooks::default(),
+        Reset::default(),
+        16,
+        None,
+        (LONG, LONG),
+        ReadingLimits::new(LONG, LONG),
+        listeners,
+    );
     Dialer::new(config, connect_timeout, Connector::none(), handling)
 }
 

@@ -67,6 +67,7 @@ pub(crate) struct Wire {
     status: AtomicU8,
     tag: AtomicU8,
     errors: AtomicU64,
+    items: AtomicU64,
     commits: AtomicU64,
     last_error: AtomicU64,
     parameters: AtomicU64,
@@ -134,6 +135,11 @@ impl Wire {
     /// How many errors the server has reported since start-up.
     pub(crate) fn errors(&self) -> u64 {
         self.errors.load(Acquire)
+    }
+
+    /// How many rows and pieces of COPY data the driver has read from the socket since start-up.
+    pub(crate) fn items(&self) -> u64 {
+        self.items.load(Relaxed)
     }
 
     /// How many times the server has committed something by a command of its own, since start-up. What procedures commit is not seen.
@@ -307,6 +313,7 @@ impl Listener {
         wire.status.store(heard.status as u8, Release);
         wire.tag.store(heard.tag as u8, Release);
         wire.errors.store(heard.errors, Release);
+        wire.items.store(heard.items, Relaxed);
         wire.commits.store(heard.commits, Release);
         if let Some([a, b, c, d, e]) = heard.error.take() {
             wire.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);

@@ -15,7 +15,7 @@ impl Error {
     /// |---|---|
     /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy), [`Closed`](Self::Closed) | 503 |
     /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a lost connection, a server that shuts down or starts up, one that only reads or is out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
-    /// | [`QueryTimeout`](Self::QueryTimeout) | 504 |
+    /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
     /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or what came of it is not known; also if a function or a procedure raised it, for a procedure may have committed before | 500 |
     /// | [`CommitUnknown`](Self::CommitUnknown): never 503, because clients send again what gets that | 500 |
     /// | [`TransactionAborted`](Self::TransactionAborted) | 500 |
@@ -33,7 +33,7 @@ impl Error {
             | Self::Busy { .. }
             | Self::Closed => 503,
             Self::Postgres { .. } if self.may_be_sent_again() => 503,
-            Self::QueryTimeout { .. } => 504,
+            Self::QueryTimeout { .. } | Self::StreamIdle { .. } => 504,
             Self::Postgres { .. } | Self::CommitUnknown { .. } | Self::TransactionAborted { .. } => 500,
         }
     }

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Connect,
     /// [`Error::QueryTimeout`](crate::Error::QueryTimeout)
     QueryTimeout,
+    /// [`Error::StreamIdle`](crate::Error::StreamIdle)
+    StreamIdle,
     /// [`Error::Busy`](crate::Error::Busy)
     Busy,
     /// [`Error::TransactionAborted`](crate::Error::TransactionAborted)
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::AcquireTimeout => "acquire_timeout",
             Self::Connect => "connect",
             Self::QueryTimeout => "query_timeout",
+            Self::StreamIdle => "stream_idle",
             Self::Busy => "busy",
             Self::TransactionAborted => "transaction_aborted",
             Self::CommitUnknown => "commit_unknown",

@@ -16,6 +16,9 @@ pub enum ShedReason {
     TooLate,
     /// More is asked of the pool than it can do, and as many wait as it takes to keep it busy.
     Overloaded,
+    /// Streams hold all connections, and their readers are so far behind that none is given back in time. See
+    /// [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout).
+    Unread,
     /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
     NoneIdle,
 }
@@ -28,6 +31,7 @@ impl ShedReason {
             Self::Hopeless => "hopeless",
             Self::TooLate => "too_late",
             Self::Overloaded => "overloaded",
+            Self::Unread => "unread",
             Self::NoneIdle => "none_idle",
         }
     }
@@ -40,6 +44,7 @@ impl fmt::Display for ShedReason {
             Self::Hopeless => "the wait would be longer than the caller's deadline allows",
             Self::Overloaded => "more is asked of the pool than it can do",
             Self::TooLate => "its turn came too late for its work to be done in time",
+            Self::Unread => "streams that their readers do not read hold all connections",
             Self::NoneIdle => "no connection is idle",
         })
     }

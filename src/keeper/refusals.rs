@@ -11,6 +11,7 @@ pub(crate) struct Refusals {
     pub(crate) hopeless: AtomicU64,
     pub(crate) too_late: AtomicU64,
     pub(crate) overloaded: AtomicU64,
+    pub(crate) unread: AtomicU64,
     pub(crate) timed_out: AtomicU64,
     /// Who would not wait.
     pub(crate) none_idle: AtomicU64,
@@ -25,6 +26,7 @@ impl Refusals {
             hopeless: self.hopeless.load(Relaxed),
             too_late: self.too_late.load(Relaxed),
             overloaded: self.overloaded.load(Relaxed),
+            unread: self.unread.load(Relaxed),
             timed_out: self.timed_out.load(Relaxed),
         }
     }

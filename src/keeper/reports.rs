@@ -262,7 +262,11 @@ impl Reports {
                 self.heard.lock().failed_dials += 1;
             }
             News::Dialed { took, .. } => self.meter.connected(*took),
-            News::Dials | News::AddressAvoided { .. } | News::AddressRestored { .. } | News::WrongHost { .. } => {}
+            News::Dials
+            | News::AddressAvoided { .. }
+            | News::AddressRestored { .. }
+            | News::WrongHost { .. }
+            | News::HeldUp { .. } => {}
         }
     }
 

@@ -25,6 +25,7 @@ impl Settings {
         let builder = given(builder, &self.shedding, PoolBuilder::shedding);
         let builder = given(builder, &self.acquire_timeout, PoolBuilder::acquire_timeout);
         let builder = given(builder, &self.query_timeout, PoolBuilder::query_timeout);
+        let builder = given(builder, &self.stream_idle_timeout, PoolBuilder::stream_idle_timeout);
         let builder = given(builder, &self.connect_timeout, PoolBuilder::connect_timeout);
         let builder = given(builder, &self.statement_cache, PoolBuilder::statement_cache);
         let builder = given(builder, &self.reset, PoolBuilder::reset);

@@ -20,6 +20,7 @@ impl Settings {
             ("shedding", &mut self.shedding),
             ("acquire_timeout", &mut self.acquire_timeout),
             ("query_timeout", &mut self.query_timeout),
+            ("stream_idle_timeout", &mut self.stream_idle_timeout),
             ("connect_timeout", &mut self.connect_timeout),
             ("statement_cache", &mut self.statement_cache),
             ("reset", &mut self.reset),

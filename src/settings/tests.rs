@@ -9,7 +9,7 @@ use super::*;
 use crate::pool::Pool;
 
 /// For each key a value that is not the default.
-const OTHERS: [(&str, &str); 45] = [
+const OTHERS: [(&str, &str); 46] = [
     ("url", "postgres://u:hunter2@localhost/d"),
     ("name", "orders"),
     ("max_size", "21"),
@@ -22,6 +22,7 @@ const OTHERS: [(&str, &str); 45] = [
     ("shedding", "queue_only"),
     ("acquire_timeout", "250ms"),
     ("query_timeout", "6s"),
+    ("stream_idle_timeout", "9s"),
     ("connect_timeout", "7s"),
     ("statement_cache", "0"),
     ("reset", "always"),

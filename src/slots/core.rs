@@ -23,9 +23,11 @@ mod admission;
 mod ages;
 mod changes;
 mod held;
+mod held_up;
 mod untimed;
 mod view;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -87,6 +89,8 @@ pub(crate) enum Refused {
     TooLate(Duration),
     /// More is asked of the pool than it can do, and enough wait to keep it busy.
     Overloaded(Duration),
+    /// Readers hold all connections, and need longer than the caller can wait.
+    Unread(Duration),
     /// Nothing is connected and the last dials failed; the next may begin after this long.
     Unreachable(Duration),
 }
@@ -148,6 +152,8 @@ pub(crate) struct Core<C, W> {
     appointments: Appointments,
     /// Connections of an older one are not used again.
     generation: u32,
+    /// By connection: until when a reader that is far behind holds it at least.
+    held_up: HashMap<u64, Instant>,
     /// So many connections are wanted even if nobody waits for them.
     wanted: usize,
     /// While the circuit is not closed: so many dials at once, at most; none also means that nobody waits.
@@ -185,6 +191,7 @@ impl<C, W> Core<C, W> {
             shadows: ShadowQueues::new(),
             appointments: Appointments::new(),
             generation: 0,
+            held_up: HashMap::new(),
             wanted: 0,
             held_back: None,
             last_change: 0,

@@ -112,6 +112,7 @@ pub(crate) enum Refusal<E> {
     Hopeless(Duration),
     TooLate(Duration),
     Overloaded(Duration),
+    Unread(Duration),
     /// The circuit is open.
     HeldBack,
     /// Nothing is connected and dials fail, with this error.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use tokio::time;
 
@@ -54,6 +55,11 @@ impl<D: Dial> Slots<D> {
         self.dial.try_at_once();
         self.lock().core.try_at_once();
         self.dial_what_is_wanted();
+    }
+
+    /// Notes until when a reader holds this connection at least; `None` takes the note back.
+    pub(crate) fn hold_up(&self, connection: u64, until: Option<Instant>) {
+        self.lock().core.hold_up(connection, until);
     }
 
     /// Returns the limit before.

@@ -178,6 +178,7 @@ impl<D: Dial> State<D> {
             Refused::Hopeless(retry_after) => Refusal::Hopeless(retry_after),
             Refused::TooLate(retry_after) => Refusal::TooLate(retry_after),
             Refused::Overloaded(retry_after) => Refusal::Overloaded(retry_after),
+            Refused::Unread(retry_after) => Refusal::Unread(retry_after),
             Refused::Unreachable(wait) => Refusal::Unreachable(self.known_error().unwrap_or_else(D::abandoned), wait),
         }
     }

@@ -17,15 +17,16 @@ pub(crate) struct Counted {
 #[cfg(feature = "metrics")]
 impl Counted {
     /// Who was shed, by reason.
-    pub(super) fn shed(&self) -> [(&'static str, u64); 5] {
-        use crate::error::ShedReason::{Hopeless, NoneIdle, Overloaded, QueueFull, TooLate};
+    pub(super) fn shed(&self) -> [(&'static str, u64); 6] {
+        use crate::error::ShedReason::{Hopeless, NoneIdle, Overloaded, QueueFull, TooLate, Unread};
 
-        let Refused { queue_full, hopeless, too_late, overloaded, .. } = self.refused;
+        let Refused { queue_full, hopeless, too_late, overloaded, unread, .. } = self.refused;
         [
             (QueueFull.as_str(), queue_full),
             (Hopeless.as_str(), hopeless),
             (TooLate.as_str(), too_late),
             (Overloaded.as_str(), overloaded),
+            (Unread.as_str(), unread),
             (NoneIdle.as_str(), self.none_idle),
         ]
     }

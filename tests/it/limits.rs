@@ -4,6 +4,7 @@ mod ages;
 mod attempts;
 mod clean_up;
 mod unhurried;
+mod unread;
 
 use std::time::Duration;
 

@@ -2,22 +2,26 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::{SinkExt, Stream};
+use parking_lot::Mutex;
 use tokio_postgres::{CopyInSink, CopyOutStream};
 
 use super::Flight;
-use super::pace::Pace;
 use super::queries::{Terms, bounded, now};
+use super::reading::Reader;
+use super::watcher::{Look, Watched};
 use crate::conn::Client;
 use crate::error::Error;
 
 /// The data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. Dropped before [`finish`](Self::finish) has returned, it aborts the copy;
-/// so does a step that fails, or whose future is dropped.
+/// so does a step that fails, or whose future is dropped. At the call's deadline the pool aborts the copy, also if nobody sends anything.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -30,11 +34,31 @@ use crate::error::Error;
 /// ```
 #[must_use = "a copy that is not finished is aborted"]
 pub struct CopyIn<'a, T> {
-    /// `None` once the copy is over or aborted.
-    open: Option<Open<T>>,
+    copy: Handle<T>,
     terms: Terms,
     client: PhantomData<&'a Client>,
 }
+
+/// The caller's. Dropping it aborts the copy. (`CopyIn` itself has no `Drop`: with one it would keep the client borrowed to the end of its scope.)
+struct Handle<T>(Arc<Copying<T>>);
+
+/// A copy between two steps, which the connection's watcher can end.
+struct Copying<T> {
+    rest: Mutex<Rest<T>>,
+    /// Of the call.
+    deadline: Option<Instant>,
+}
+
+enum Rest<T> {
+    Open(Open<T>),
+    /// A step is under way, or the copy is over or aborted.
+    Closed,
+    /// The watcher has aborted it, and this is for the next step.
+    TimedOut(Error),
+}
+
+/// Between two looks at a copy whose deadline has passed, until its last step has ended.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The driver's end of a copy, and the call.
 type Open<T> = (Pin<Box<CopyInSink<T>>>, Flight);
@@ -44,7 +68,15 @@ where
     T: Buf + Send + 'static,
 {
     pub(crate) fn new(sink: CopyInSink<T>, flight: Flight, terms: Terms) -> Self {
-        Self { open: Some((Box::pin(sink), flight)), terms, client: PhantomData }
+        let link = Arc::clone(&flight.link);
+        let deadline = terms.deadline.map(|deadline| deadline.instant());
+        let rest = Mutex::new(Rest::Open((Box::pin(sink), flight)));
+        let copy = Arc::new(Copying { rest, deadline });
+        if deadline.is_some() {
+            let copy = Arc::downgrade(&copy);
+            link.watcher.watch(copy, now(), deadline);
+        }
+        Self { copy: Handle(copy), terms, client: PhantomData }
     }
 
     /// Sends a piece of data, within the query timeout.
@@ -53,9 +85,9 @@ where
     ///
     /// As every call. [`Error::Busy`] once the copy is over or aborted.
     pub async fn send(&mut self, data: T) -> Result<(), Error> {
-        let (mut sink, flight) = self.take()?;
+        let (mut sink, flight) = self.copy.0.take()?;
         let ((), flight) = bounded(self.terms.limit(now()), flight, sink.send(data)).await?;
-        self.open = Some((sink, flight));
+        self.copy.0.replace(Rest::Open((sink, flight)));
         Ok(())
     }
 
@@ -65,7 +97,7 @@ where
     ///
     /// As every call. [`Error::Busy`] once the copy is over or aborted.
     pub async fn finish(&mut self) -> Result<u64, Error> {
-        let (mut sink, flight) = self.take()?;
+        let (mut sink, flight) = self.copy.0.take()?;
         let finishing = async {
             let rows = sink.as_mut().finish().await?;
             // Copied, not yet committed. Asked again, the driver tells what came after: an error, or an end that it does not expect.
@@ -78,15 +110,54 @@ where
         flight.answered();
         Ok(rows)
     }
+}
 
-    fn take(&mut self) -> Result<Open<T>, Error> {
-        self.open.take().ok_or_else(|| Error::Busy { waited: Duration::ZERO, process_id: None })
+impl<T> Copying<T> {
+    fn take(&self) -> Result<Open<T>, Error> {
+        match self.replace(Rest::Closed) {
+            Rest::Open(open) => Ok(open),
+            Rest::Closed => Err(Error::Busy { waited: Duration::ZERO, process_id: None }),
+            Rest::TimedOut(error) => Err(error),
+        }
+    }
+
+    fn replace(&self, rest: Rest<T>) -> Rest<T> {
+        mem::replace(&mut *self.rest.lock(), rest)
+    }
+}
+
+impl<T> Watched for Copying<T>
+where
+    T: Send + 'static,
+{
+    /// Aborts the copy at the deadline of its call, unless a step is under way: that has the same deadline.
+    fn look(&self, now: Instant) -> Option<Look> {
+        let deadline = self.deadline?;
+        if now < deadline {
+            return Some(Look { again: deadline, held_until: None });
+        }
+        let mut rest = self.rest.lock();
+        let Rest::Open((sink, flight)) = mem::replace(&mut *rest, Rest::Closed) else {
+            return Some(Look { again: now + SECOND, held_until: None });
+        };
+        drop(rest);
+        drop(sink);
+        let error = flight.not_in_time();
+        self.replace(Rest::TimedOut(error));
+        None
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        drop(self.0.replace(Rest::Closed));
     }
 }
 
 impl<T> fmt::Debug for CopyIn<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CopyIn").field("is_open", &self.open.is_some()).finish_non_exhaustive()
+        let is_open = matches!(&*self.copy.0.rest.lock(), Rest::Open(_));
+        f.debug_struct("CopyIn").field("is_open", &is_open).finish_non_exhaustive()
     }
 }
 
@@ -104,35 +175,26 @@ impl<T> fmt::Debug for CopyIn<'_, T> {
 /// ```
 #[must_use = "data come only while the stream is polled"]
 pub struct CopyOut<'a> {
-    /// `None` once the stream is over.
-    data: Option<Pin<Box<CopyOutStream>>>,
-    pace: Pace,
+    data: Reader<CopyOutStream>,
     client: PhantomData<&'a Client>,
 }
 
 impl CopyOut<'_> {
-    pub(crate) fn new(data: CopyOutStream, flight: Flight, terms: Terms) -> Self {
-        Self { data: Some(Box::pin(data)), pace: Pace::new(flight, terms), client: PhantomData }
+    pub(crate) fn new(data: CopyOutStream, flight: Flight) -> Self {
+        Self { data: Reader::new(data, flight), client: PhantomData }
     }
 }
 
 impl Stream for CopyOut<'_> {
     type Item = Result<Bytes, Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let Some(data) = &mut this.data else { return Poll::Ready(None) };
-        let step = data.as_mut().poll_next(cx);
-        let step = this.pace.bound(cx, step);
-        if this.pace.is_over() {
-            this.data = None;
-        }
-        step
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.data.poll_next(cx, |_| ())
     }
 }
 
 impl fmt::Debug for CopyOut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CopyOut").field("is_over", &self.pace.is_over()).finish_non_exhaustive()
+        f.debug_struct("CopyOut").field("is_over", &self.data.is_over()).finish_non_exhaustive()
     }
 }

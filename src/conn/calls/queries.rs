@@ -156,7 +156,7 @@ impl Client {
         };
         let work = self.unhurried(self.run(statement, run));
         let (rows, flight) = self.begun(self.span("query_raw"), work).await?;
-        Ok(RowStream::new(rows, flight, self.terms()))
+        Ok(RowStream::new(rows, flight))
     }
 
     /// Runs a statement with the types of its parameters, in one message group: nothing is prepared and kept.
@@ -224,7 +224,7 @@ impl Client {
         };
         let work = self.unhurried(self.run(statement, run));
         let (data, flight) = self.begun(self.span("copy_out"), work).await?;
-        Ok(CopyOut::new(data, flight, self.terms()))
+        Ok(CopyOut::new(data, flight))
     }
 }
 

@@ -9,41 +9,42 @@ use futures_util::Stream;
 use tokio_postgres::Row;
 
 use super::Flight;
-use super::pace::Pace;
-use super::queries::Terms;
+use super::reading::Reader;
 use crate::conn::Client;
 use crate::error::Error;
 
 /// A stream of rows, from [`Client::query_raw`] or, with a connection of its own, from [`Pool::query_raw`](crate::Pool::query_raw).
 ///
-/// The query timeout bounds the wait for each row, and the call's deadline, if it has one, the whole. Dropped before its end, it stops the
-/// statement on the server.
+/// Three limits hold. The query timeout bounds each wait for the server. The call's deadline, if it has one, bounds the whole stream.
+/// [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout) bounds each pause of the reader. The last two hold even if nobody polls the stream:
+/// the pool then stops the statement, drops the rows that were not read, and takes back the connection that the stream owns. The next poll returns
+/// [`Error::QueryTimeout`] or [`Error::StreamIdle`], and later polls `None`.
+///
+/// A stream that is dropped before its end stops its statement on the server.
+///
+/// To send many rows to a slow client, read them in pages, or give the call a [`deadline`](crate::Call::deadline): a stream holds its connection for as
+/// long as the client takes.
 #[must_use = "rows come only while the stream is polled"]
 pub struct RowStream<'a> {
-    // Dropped in this order: the driver's end of the rows, the call, the connection.
-    /// `None` once the stream is over: while the driver's end is held, nothing else gets through.
-    rows: Option<Pin<Box<tokio_postgres::RowStream>>>,
+    rows: Reader<tokio_postgres::RowStream>,
     rows_affected: Option<u64>,
-    pace: Pace,
-    lease: Option<Client>,
     client: PhantomData<&'a Client>,
 }
 
 impl RowStream<'_> {
-    pub(crate) fn new(rows: tokio_postgres::RowStream, flight: Flight, terms: Terms) -> Self {
-        let rows = Some(Box::pin(rows));
-        Self { rows, rows_affected: None, pace: Pace::new(flight, terms), lease: None, client: PhantomData }
+    pub(crate) fn new(rows: tokio_postgres::RowStream, flight: Flight) -> Self {
+        Self { rows: Reader::new(rows, flight), rows_affected: None, client: PhantomData }
     }
 
     /// No longer bound to the client it comes from: to be given that at once.
     pub(crate) fn unbound(self) -> RowStream<'static> {
-        let Self { rows, rows_affected, pace, lease, .. } = self;
-        RowStream { rows, rows_affected, pace, lease, client: PhantomData }
+        let Self { rows, rows_affected, .. } = self;
+        RowStream { rows, rows_affected, client: PhantomData }
     }
 
     /// With the connection that it comes from, which is given back at the end.
-    pub(crate) fn owning(mut self, lease: Client) -> Self {
-        self.lease = Some(lease);
+    pub(crate) fn owning(self, lease: Client) -> Self {
+        self.rows.own(lease);
         self
     }
 
@@ -57,21 +58,13 @@ impl Stream for RowStream<'_> {
     type Item = Result<Row, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let Some(rows) = &mut this.rows else { return Poll::Ready(None) };
-        let step = rows.as_mut().poll_next(cx);
-        let step = this.pace.bound(cx, step);
-        if this.pace.is_over() {
-            this.rows_affected = rows.rows_affected();
-            this.rows = None;
-            this.lease = None;
-        }
-        step
+        let Self { rows, rows_affected, .. } = &mut *self;
+        rows.poll_next(cx, |rows| *rows_affected = rows.rows_affected())
     }
 }
 
 impl fmt::Debug for RowStream<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RowStream").field("is_over", &self.pace.is_over()).finish_non_exhaustive()
+        f.debug_struct("RowStream").field("is_over", &self.rows.is_over()).finish_non_exhaustive()
     }
 }

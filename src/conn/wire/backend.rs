@@ -21,6 +21,8 @@ pub(super) struct Heard {
     pub(super) status: TransactionStatus,
     pub(super) tag: Tag,
     pub(super) errors: u64,
+    /// Rows, and pieces of COPY data.
+    pub(super) items: u64,
     /// Commands that applied for good what went before.
     pub(super) commits: u64,
     /// The SQLSTATE of the last error that is not only the echo of an earlier one; until it is taken.
@@ -63,6 +65,10 @@ impl Heard {
                 self.settings += u64::from(tag == b"SET");
                 self.commits += u64::from(tag.starts_with(b"COMMIT") || tag == b"PREPARE TRANSACTION");
                 ledger.command_complete_read();
+            }
+            b'D' | b'd' => {
+                self.items += 1;
+                ledger.answer_read();
             }
             b'G' => ledger.copy_in_response_read(),
             b'E' => {

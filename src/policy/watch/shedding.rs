@@ -25,6 +25,8 @@ pub struct Refused {
     pub too_late: u64,
     /// [`ShedReason::Overloaded`](crate::ShedReason::Overloaded)
     pub overloaded: u64,
+    /// [`ShedReason::Unread`](crate::ShedReason::Unread)
+    pub unread: u64,
     /// [`Error::AcquireTimeout`](crate::Error::AcquireTimeout): not refused, but as ill served. These alone are not shedding.
     pub timed_out: u64,
 }
@@ -32,7 +34,7 @@ pub struct Refused {
 impl Refused {
     /// All that were refused; not those who waited in vain.
     pub fn total(&self) -> u64 {
-        self.queue_full + self.hopeless + self.too_late + self.overloaded
+        self.queue_full + self.hopeless + self.too_late + self.overloaded + self.unread
     }
 }
 
@@ -45,6 +47,7 @@ impl Sub for Refused {
             hopeless: self.hopeless.saturating_sub(before.hopeless),
             too_late: self.too_late.saturating_sub(before.too_late),
             overloaded: self.overloaded.saturating_sub(before.overloaded),
+            unread: self.unread.saturating_sub(before.unread),
             timed_out: self.timed_out.saturating_sub(before.timed_out),
         }
     }
@@ -56,6 +59,7 @@ impl fmt::Display for Refused {
             (self.overloaded, "in overload"),
             (self.hopeless, "hopeless"),
             (self.too_late, "too late"),
+            (self.unread, "because of unread streams"),
             (self.queue_full, "with the queue full"),
         ];
         let mut reasons = reasons.iter().filter(|(count, _)| *count > 0);

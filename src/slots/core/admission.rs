@@ -26,6 +26,7 @@ struct Prediction {
 impl<C, W> Core<C, W> {
     /// Whether a caller may join the queue. Looks at all that is against it, so that whoever comes back is not refused for the next reason.
     pub(super) fn admit(&mut self, instant: Instant, patience: &Patience) -> Result<(), Refused> {
+        self.look_at_readers(instant, patience)?;
         let now = self.time(instant);
         let left = patience.deadline.left(instant).as_secs_f64();
         self.forecast.on_arrival(left);

@@ -109,7 +109,7 @@ pub(super) struct Handles {
     timeouts: Counter,
     rejected: Counter,
     /// As in [`Counted::shed`].
-    shed: [Counter; 5],
+    shed: [Counter; 6],
 }
 
 impl Handles {

@@ -250,6 +250,7 @@ fn retry_after(why: &Refused) -> Option<Duration> {
         | Refused::Hopeless(wait)
         | Refused::TooLate(wait)
         | Refused::Overloaded(wait)
+        | Refused::Unread(wait)
         | Refused::Unreachable(wait) => Some(wait),
         Refused::Closed | Refused::Expired | Refused::HeldBack => None,
     }

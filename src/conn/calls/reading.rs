@@ -1,0 +1,306 @@
+//! A stream of rows or of COPY data, which its reader shares with the pool.
+//!
+//! The reader polls the stream. While the reader waits for the server, a timer ends the wait at the query timeout. But a reader may also keep the
+//! stream and never poll it again. Therefore the connection's [`Watcher`](super::watcher::Watcher) looks at the stream several times in each limit.
+//! The watcher ends the stream at the deadline of the call, and after `stream_idle_timeout` without a poll.
+//!
+//! The end of a stream drops three things in this order: the driver's stream, because its unread rows block the connection; the call, which stops
+//! the statement on the server; the lease, which cleans the connection up for the next caller.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::Stream;
+use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::{self, Sleep};
+
+use super::Flight;
+use super::queries::now;
+use super::watcher::{Look, Watched};
+use crate::conn::Client;
+use crate::error::Error;
+
+/// The reader's end of the stream. Dropping it ends the stream.
+pub(super) struct Reader<S>(Arc<Reading<S>>);
+
+struct Reading<S>(Mutex<State<S>>);
+
+enum State<S> {
+    Open(Box<Open<S>>),
+    /// The watcher is ending the stream, without the lock.
+    Ending(Arc<Signal>),
+    /// With the error for the reader's next poll, if the watcher ended the stream.
+    Over(Option<Error>),
+}
+
+struct Open<S> {
+    // Dropped in this order.
+    items: Pin<Box<S>>,
+    call: Flight,
+    lease: Option<Client>,
+    /// Ends the reader's wait for the next item. `None` while the reader has an item and has not asked for the next.
+    timer: Option<Pin<Box<Sleep>>>,
+    signal: Arc<Signal>,
+    /// The same signal, as the driver's stream wants it.
+    waker: Waker,
+    progress: Progress,
+    seen: Seen,
+}
+
+/// What the reader has done since the stream began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    /// Items that it got.
+    items: u64,
+    /// Polls that found none.
+    waits: u64,
+}
+
+/// What the watcher found when it last looked.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    progress: Progress,
+    /// The reader has made no progress since then.
+    since: Instant,
+    /// It was waiting for the server.
+    was_waiting: bool,
+}
+
+/// Why a stream ends.
+enum End {
+    Complete,
+    Failed(tokio_postgres::Error),
+    /// The server sent nothing for too long.
+    TimedOut,
+    /// The deadline passed while the reader had something to read.
+    NotReadInTime,
+    /// The reader did not poll for so long.
+    Idle(Duration),
+}
+
+impl<S> Reader<S>
+where
+    S: Send + 'static,
+{
+    /// Begins to read `items`, which `call` answers with. The connection's watcher looks after them from now on.
+    pub(super) fn new(items: S, call: Flight) -> Self {
+        let signal = Arc::new(Signal::default());
+        let (now, progress) = (now(), Progress { items: 0, waits: 0 });
+        let (terms, link) = (call.terms, Arc::clone(&call.link));
+        let open = Open {
+            items: Box::pin(items),
+            call,
+            lease: None,
+            timer: None,
+            waker: Arc::clone(&signal).into(),
+            signal,
+            progress,
+            seen: Seen { at: now, progress, since: now, was_waiting: false },
+        };
+        let reading = Arc::new(Reading(Mutex::new(State::Open(Box::new(open)))));
+        let (stream, by) = (Arc::downgrade(&reading), terms.deadline.map(|deadline| deadline.instant()));
+        link.watcher.watch(stream, now, by);
+        Self(reading)
+    }
+
+    /// Hands over the connection that the items come from. The stream gives it back at its end.
+    pub(super) fn own(&self, lease: Client) {
+        if let State::Open(open) = &mut *self.0.lock() {
+            open.lease = Some(lease);
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        !matches!(*self.0.lock(), State::Open(_))
+    }
+
+    /// Calls `at_end` with the driver's stream when it is complete.
+    pub(super) fn poll_next<T>(&self, cx: &mut Context<'_>, at_end: impl FnOnce(&S)) -> Poll<Option<Result<T, Error>>>
+    where
+        S: Stream<Item = Result<T, tokio_postgres::Error>>,
+    {
+        let mut state = self.0.lock();
+        let open = match &mut *state {
+            State::Open(open) => open,
+            State::Ending(signal) => {
+                signal.register(cx.waker());
+                return Poll::Pending;
+            }
+            State::Over(error) => return Poll::Ready(error.take().map(Err)),
+        };
+        let end = match open.poll_next(cx) {
+            Poll::Ready(Ok(item)) => return Poll::Ready(Some(Ok(item))),
+            Poll::Ready(Err(end)) => end,
+            Poll::Pending => return Poll::Pending,
+        };
+        if let End::Complete = end {
+            at_end(&open.items);
+        }
+        let ended = mem::replace(&mut *state, State::Over(None));
+        drop(state);
+        Poll::Ready(ended.end(end).map(Err))
+    }
+}
+
+impl<S> Drop for Reader<S> {
+    fn drop(&mut self) {
+        let ended = mem::replace(&mut *self.0.lock(), State::Over(None));
+        drop(ended);
+    }
+}
+
+impl<S> Reading<S> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.0.lock()
+    }
+}
+
+impl<S> Watched for Reading<S>
+where
+    S: Send + 'static,
+{
+    fn look(&self, now: Instant) -> Option<Look> {
+        let mut state = self.lock();
+        let State::Open(open) = &mut *state else { return None };
+        let end = match open.look(now) {
+            Ok(look) => return Some(look),
+            Err(end) => end,
+        };
+        let signal = Arc::clone(&open.signal);
+        let ended = mem::replace(&mut *state, State::Ending(Arc::clone(&signal)));
+        drop(state);
+        let error = ended.end(end);
+        // The reader may have dropped its end meanwhile; then nobody asks for the error.
+        *self.lock() = State::Over(error);
+        signal.wake();
+        None
+    }
+}
+
+impl<S> State<S> {
+    /// Ends the stream. Returns the error for its reader, if it is one.
+    fn end(self, end: End) -> Option<Error> {
+        let Self::Open(open) = self else { return None };
+        let Open { items, call, lease, .. } = *open;
+        drop(items);
+        let error = match end {
+            End::Complete => {
+                call.answered();
+                None
+            }
+            End::Failed(error) => Some(call.explain_now(error)),
+            End::TimedOut => Some(call.timed_out()),
+            End::NotReadInTime => Some(call.not_in_time()),
+            End::Idle(idle) => Some(call.not_read_for(idle)),
+        };
+        drop(lease);
+        error
+    }
+}
+
+impl<S> Open<S> {
+    fn poll_next<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, End>>
+    where
+        S: Stream<Item = Result<T, tokio_postgres::Error>>,
+    {
+        let mut step = self.items.as_mut().poll_next(&mut Context::from_waker(&self.waker));
+        if step.is_pending() {
+            // Polled again: an item may have come before the reader's waker was in place.
+            self.signal.register(cx.waker());
+            step = self.items.as_mut().poll_next(&mut Context::from_waker(&self.waker));
+        }
+        match step {
+            Poll::Ready(Some(Ok(item))) => {
+                self.progress.items += 1;
+                self.timer = None;
+                Poll::Ready(Ok(item))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(End::Failed(error))),
+            Poll::Ready(None) => Poll::Ready(Err(End::Complete)),
+            Poll::Pending => {
+                self.progress.waits += 1;
+                let terms = &self.call.terms;
+                let timer = self.timer.get_or_insert_with(|| {
+                    let limit = terms.limit(now()).instant();
+                    Box::pin(time::sleep_until(limit.into()))
+                });
+                timer.as_mut().poll(cx).map(|()| Err(End::TimedOut))
+            }
+        }
+    }
+
+    /// Ends the stream if a limit has passed and its reader has not noticed.
+    fn look(&mut self, now: Instant) -> Result<Look, End> {
+        let limits = self.call.link.watcher.limits();
+        let next_row_by = self.timer.as_ref().map(|timer| timer.deadline().into_std());
+        let is_waiting = next_row_by.is_some() && !self.signal.was_woken();
+        let deadline = self.call.terms.deadline.map(|deadline| deadline.instant());
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(if is_waiting { End::TimedOut } else { End::NotReadInTime });
+        }
+        // The reader's own timer is a little earlier, if the reader polls.
+        if is_waiting && next_row_by.is_some_and(|by| now >= by + limits.pace) {
+            return Err(End::TimedOut);
+        }
+        let seen = self.seen;
+        let has_moved = is_waiting || self.progress != seen.progress;
+        let since = if has_moved { now } else { seen.since };
+        let idle = now.saturating_duration_since(since);
+        if idle >= limits.idle {
+            return Err(End::Idle(idle));
+        }
+        self.seen = Seen { at: now, progress: self.progress, since, was_waiting: is_waiting };
+        let cut = since + limits.idle;
+        let cut = deadline.map_or(cut, |deadline| deadline.min(cut));
+        let had_always_something = !is_waiting && !seen.was_waiting && self.progress.waits == seen.progress.waits;
+        let held_until = if had_always_something { self.held_until(now, &seen, idle) } else { None };
+        Ok(Look { again: (now + limits.pace).min(cut), held_until: held_until.map(|until| until.min(cut)) })
+    }
+
+    /// Until when the reader needs at least for what lies in memory already, at the pace that it had since the last look.
+    fn held_until(&self, now: Instant, seen: &Seen, idle: Duration) -> Option<Instant> {
+        let read = self.progress.items - seen.progress.items;
+        let unread = (self.call.link.wire.items() - self.call.items).saturating_sub(self.progress.items);
+        let took = now.saturating_duration_since(seen.at).max(idle).as_secs_f64();
+        let needs = Duration::try_from_secs_f64(took * unread as f64 / read.max(1) as f64).ok()?;
+        now.checked_add(needs).filter(|_| unread > 0)
+    }
+}
+
+/// Notes that the driver has something for the reader, and passes the wake-up on.
+#[derive(Default)]
+struct Signal {
+    reader: AtomicWaker,
+    was_woken: AtomicBool,
+}
+
+impl Signal {
+    /// The reader waits.
+    fn register(&self, waker: &Waker) {
+        self.was_woken.store(false, Relaxed);
+        self.reader.register(waker);
+    }
+
+    /// Whether the reader was woken and has not waited since.
+    fn was_woken(&self) -> bool {
+        self.was_woken.load(Relaxed)
+    }
+
+    fn wake(&self) {
+        self.was_woken.store(true, Relaxed);
+        self.reader.wake();
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        Self::wake(&self);
+    }
+}

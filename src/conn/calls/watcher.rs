@@ -1,0 +1,169 @@
+//! The task that looks after the streams of one connection whose readers may have stopped reading.
+//!
+//! It begins with a stream, looks at each stream several times in each limit, and ends when no stream is left. A look ends the stream if its time is
+//! up. It also notices readers that are far behind the server: while such readers hold all connections, nothing is going to be given back soon, and the
+//! pool refuses newcomers at once.
+
+use std::mem;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::select;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time;
+
+use super::queries::now;
+use crate::conn::{News, Witness};
+
+/// A limit is looked at so many times, so an end is late by one part of it at most.
+const LOOKS: u32 = 8;
+/// More often than this, nobody looks: a look costs a wake-up. It delays the end of a stream, and nothing else.
+const SHORTEST_PACE: Duration = Duration::from_millis(10);
+/// So many streams are kept before those that are over are removed.
+const TIDY: usize = 8;
+
+/// How long a reader may pause, and how often the watcher looks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadingLimits {
+    pub(super) idle: Duration,
+    pub(super) pace: Duration,
+}
+
+impl ReadingLimits {
+    /// `idle` is `stream_idle_timeout`. Newcomers wait for `acquire_timeout`: readers that hold them up are found in a part of that.
+    pub(crate) fn new(idle: Duration, acquire_timeout: Duration) -> Self {
+        Self { idle, pace: (idle.min(acquire_timeout) / LOOKS).max(SHORTEST_PACE) }
+    }
+}
+
+/// A stream, as the watcher sees it.
+pub(super) trait Watched: Send + Sync {
+    /// Ends the stream if its time is up. Returns `None` if the stream is over.
+    fn look(&self, now: Instant) -> Option<Look>;
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// When to look again.
+    pub(super) again: Instant,
+    /// The reader is behind, and holds the connection at least until then.
+    pub(super) held_until: Option<Instant>,
+}
+
+/// Of one connection.
+pub(in crate::conn) struct Watcher {
+    limits: ReadingLimits,
+    /// Of the connection, for those who are told.
+    number: u64,
+    witness: Arc<Witness>,
+    streams: Mutex<Streams>,
+    /// A stream has to be looked at before the task wakes.
+    bell: Notify,
+    /// The pool knows that a reader holds the connection up.
+    is_held_up: AtomicBool,
+}
+
+#[derive(Default)]
+struct Streams {
+    open: Vec<(Weak<dyn Watched>, Look)>,
+    /// When the task wakes; `None` if there is no task.
+    wakes_at: Option<Instant>,
+}
+
+impl Watcher {
+    pub(in crate::conn) fn new(limits: ReadingLimits, number: u64, witness: Arc<Witness>) -> Arc<Self> {
+        let (streams, is_held_up) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { limits, number, witness, streams, bell: Notify::new(), is_held_up })
+    }
+
+    pub(super) fn limits(&self) -> ReadingLimits {
+        self.limits
+    }
+
+    /// Looks after a stream that begins now, and whose deadline is `by`.
+    pub(super) fn watch(self: &Arc<Self>, stream: Weak<dyn Watched>, now: Instant, by: Option<Instant>) {
+        let first = now + self.limits.pace;
+        let again = by.map_or(first, |by| by.min(first));
+        let mut streams = self.streams.lock();
+        if streams.open.len() >= TIDY {
+            streams.open.retain(|(stream, _)| stream.strong_count() > 0);
+        }
+        streams.open.push((stream, Look { again, held_until: None }));
+        let wakes_at = streams.wakes_at.filter(|wakes_at| *wakes_at <= again);
+        let had_task = streams.wakes_at.replace(wakes_at.unwrap_or(again)).is_some();
+        drop(streams);
+        if !had_task {
+            let task = Watching { watcher: Arc::clone(self), is_done: false };
+            tokio::spawn(task.run(again));
+        } else if wakes_at.is_none() {
+            self.bell.notify_one();
+        }
+    }
+
+    /// A stream is over: its reader holds nobody up any more.
+    pub(super) fn on_end(&self) {
+        if self.is_held_up.load(Relaxed) {
+            self.hold_up(None);
+        }
+    }
+
+    fn hold_up(&self, until: Option<Instant>) {
+        let was_held_up = self.is_held_up.swap(until.is_some(), Relaxed);
+        if was_held_up || until.is_some() {
+            self.witness.tell(News::HeldUp { connection: self.number, until });
+        }
+    }
+
+    /// Looks at the streams that are due. Returns when to come again.
+    fn look(&self, now: Instant) -> Option<Instant> {
+        let due: Vec<_> = {
+            let mut streams = self.streams.lock();
+            let (due, rest) = mem::take(&mut streams.open).into_iter().partition(|(_, look)| look.again <= now);
+            streams.open = rest;
+            due
+        };
+        let look = |(stream, _): (Weak<dyn Watched>, Look)| {
+            let look = stream.upgrade()?.look(now)?;
+            Some((stream, look))
+        };
+        let open: Vec<_> = due.into_iter().filter_map(look).collect();
+        let mut streams = self.streams.lock();
+        streams.open.extend(open);
+        streams.wakes_at = streams.open.iter().map(|(_, look)| look.again).min();
+        let held_until = streams.open.iter().filter_map(|(_, look)| look.held_until).max();
+        let wakes_at = streams.wakes_at;
+        drop(streams);
+        self.hold_up(held_until);
+        wakes_at
+    }
+}
+
+/// The task. If its runtime ends, the next stream begins another.
+struct Watching {
+    watcher: Arc<Watcher>,
+    is_done: bool,
+}
+
+impl Watching {
+    async fn run(mut self, mut wakes_at: Instant) {
+        while !self.is_done {
+            select(pin!(time::sleep_until(wakes_at.into())), pin!(self.watcher.bell.notified())).await;
+            match self.watcher.look(now()) {
+                Some(next) => wakes_at = next,
+                None => self.is_done = true,
+            }
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.watcher.streams.lock().wakes_at = None;
+            self.watcher.on_end();
+        }
+    }
+}
