@@ -24,16 +24,17 @@ mod ages;
 mod changes;
 mod held;
 mod held_up;
+mod outcomes;
 mod untimed;
 mod view;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::ages::{Ages, Check};
 use self::ages::{Birth, Idle, Kept};
 pub(crate) use self::held::Held;
+pub(crate) use self::outcomes::{Begin, Entered, Place, Placed, Refused};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
 use crate::policy::{Appointments, Forecast, Patience, ShadowQueues, Time, Trouble};
@@ -73,55 +74,6 @@ pub(crate) struct Counts {
     pub(crate) arrivals: u64,
     /// Those of them who found a connection idle.
     pub(crate) at_once: u64,
-}
-
-/// Why a caller gets no connection, and when to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    Closed,
-    Expired,
-    /// The circuit is open.
-    HeldBack,
-    QueueFull(Duration),
-    /// It would wait longer than it can.
-    Hopeless(Duration),
-    /// Its turn came, but too late for its work to be done in time.
-    TooLate(Duration),
-    /// More is asked of the pool than it can do, and enough wait to keep it busy.
-    Overloaded(Duration),
-    /// Readers hold all connections, and need longer than the caller can wait.
-    Unread(Duration),
-    /// Nothing is connected and the last dials failed; the next may begin after this long.
-    Unreachable(Duration),
-}
-
-/// What became of a caller that asked.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Entered<C> {
-    Took(Held<C>),
-    Waits(WaiterId),
-}
-
-/// What became of a connection, and who was refused on the way.
-#[derive(Debug)]
-pub(crate) struct Placed<C, W> {
-    pub(crate) to: Place<C, W>,
-    pub(crate) refused: Vec<(WaiterId, W, Refused)>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Place<C, W> {
-    Waiter(WaiterId, W, Held<C>),
-    Idle,
-    /// To be closed; its slot is taken until [`Core::closed`].
-    Closing(C),
-}
-
-/// Dials to begin now, with these numbers; and when to ask again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Begin {
-    pub(crate) dials: Range<u64>,
-    pub(crate) ask_again: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -239,14 +239,15 @@ impl<S> Open<S> {
     /// Ends the stream if a limit has passed and its reader has not noticed.
     fn look(&mut self, now: Instant) -> Result<Look, End> {
         let limits = self.call.link.watcher.limits();
-        let next_row_by = self.timer.as_ref().map(|timer| timer.deadline().into_std());
-        let is_waiting = next_row_by.is_some() && !self.signal.was_woken();
+        let next_item_by = self.timer.as_ref().map(|timer| timer.deadline().into_std());
+        let is_waiting = next_item_by.is_some() && !self.signal.was_woken();
         let deadline = self.call.terms.deadline.map(|deadline| deadline.instant());
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(if is_waiting { End::TimedOut } else { End::NotReadInTime });
         }
-        // The reader's own timer is a little earlier, if the reader polls.
-        if is_waiting && next_row_by.is_some_and(|by| now >= by + limits.pace) {
+        // The reader's own timer is earlier, if the reader polls.
+        let next_item_by = next_item_by.filter(|_| is_waiting).map(|by| by + limits.grace);
+        if next_item_by.is_some_and(|by| now >= by) {
             return Err(End::TimedOut);
         }
         let seen = self.seen;
@@ -261,7 +262,8 @@ impl<S> Open<S> {
         let cut = deadline.map_or(cut, |deadline| deadline.min(cut));
         let had_always_something = !is_waiting && !seen.was_waiting && self.progress.waits == seen.progress.waits;
         let held_until = if had_always_something { self.held_until(now, &seen, idle) } else { None };
-        Ok(Look { again: (now + limits.pace).min(cut), held_until: held_until.map(|until| until.min(cut)) })
+        let again = next_item_by.unwrap_or(cut).min(cut).min(now + limits.pace);
+        Ok(Look { again, held_until: held_until.map(|until| until.min(cut)) })
     }
 
     /// Until when the reader needs at least for what lies in memory already, at the pace that it had since the last look.

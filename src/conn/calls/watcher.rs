@@ -30,12 +30,14 @@ const TIDY: usize = 8;
 pub(crate) struct ReadingLimits {
     pub(super) idle: Duration,
     pub(super) pace: Duration,
+    /// A reader whose time is up has so long to notice it itself.
+    pub(super) grace: Duration,
 }
 
 impl ReadingLimits {
     /// `idle` is `stream_idle_timeout`. Newcomers wait for `acquire_timeout`: readers that hold them up are found in a part of that.
     pub(crate) fn new(idle: Duration, acquire_timeout: Duration) -> Self {
-        Self { idle, pace: (idle.min(acquire_timeout) / LOOKS).max(SHORTEST_PACE) }
+        Self { idle, pace: (idle.min(acquire_timeout) / LOOKS).max(SHORTEST_PACE), grace: SHORTEST_PACE }
     }
 }
 

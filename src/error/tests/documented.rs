@@ -127,6 +127,7 @@ fn what_the_server_says_to_a_dial() {
 async fn example(what: &str) -> Option<Error> {
     let connect = |kind| Error::Connect { source: ConnectError::new(kind, "db:5432"), retry_after: SECOND };
     let late = |effect| Error::QueryTimeout { operation: None, after: SECOND, process_id: None, effect };
+    let idle = |effect| Error::StreamIdle { operation: None, idle: SECOND, process_id: None, effect };
     let lost = async |written, phase| Error::of_statement(closed().await, written, phase, Some(lost().await));
     let unknown = |source, lost| Error::CommitUnknown { source, lost };
     let aborted = |reason| Error::TransactionAborted { reason };
@@ -143,6 +144,8 @@ async fn example(what: &str) -> Option<Error> {
         "a statement is late" => late(Effect::Unknown),
         "a statement in a transaction of the pool is late" => late(Effect::NotApplied),
         "the deadline passed before anything was sent" => late(Effect::NotApplied),
+        "nobody reads a stream for `stream_idle_timeout`" => idle(Effect::Unknown),
+        "nobody reads a stream in a transaction of the pool for as long" => idle(Effect::NotApplied),
         "an earlier statement on the guard is still being stopped" => Error::Busy { waited: SECOND, process_id: None },
         "the connection was lost before anything was written" => lost(false, Phase::Autocommit).await,
         "the connection was lost after that" => lost(true, Phase::Autocommit).await,

@@ -1,11 +1,12 @@
 //! What the core promises: by examples, against a model, and under load in virtual time.
 
 use super::*;
-use crate::policy::{Deadline, Shedding, Trouble};
+use crate::policy::{Deadline, Lifetimes, Shedding, Trouble};
 
 mod ages;
 mod cost;
 mod examples;
+mod held_up;
 mod napkin;
 mod promises;
 mod traces;

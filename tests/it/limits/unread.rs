@@ -66,13 +66,14 @@ async fn a_stream_that_was_forgotten_gives_its_connection_back() {
 
 #[tokio::test]
 async fn a_reader_that_goes_away_while_the_server_works_is_not_waited_for() {
-    let pool = one("unread_waiting").await.query_timeout(300 * MILLISECOND).build().unwrap();
+    let builder = one("unread_waiting").await.query_timeout(300 * MILLISECOND);
+    let pool = builder.stream_idle_timeout(800 * MILLISECOND).build().unwrap();
     let sql = "SELECT pg_sleep(CASE i WHEN 1 THEN 0 ELSE 60 END), repeat('x', 20000) FROM generate_series(1, 2) i";
     let mut rows = pool.query_raw(sql, NONE).await.unwrap();
     rows.next().await.unwrap().unwrap();
     assert!(rows.next().now_or_never().is_none());
     let (_, took) = next(&pool).await;
-    assert!(took < 3_000 * MILLISECOND, "{took:?}");
+    assert!(took < 1_500 * MILLISECOND, "{took:?}");
     assert_eq!(last_words(rows).await.kind(), ErrorKind::QueryTimeout);
     assert_eq!(pool.breaker().snapshot().counts.failures, 1, "the server sent nothing");
 }
