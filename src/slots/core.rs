@@ -417,9 +417,13 @@ impl<C, W> Core<C, W> {
             self.note_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
+        // As long as others are idle, nothing is counted.
+        let is_counted = self.idle.is_empty() || !self.shadows.are_alike();
         self.rest(conn, birth);
-        self.shadows.on_served(0, self.in_use + 1);
-        self.note_work(time);
+        if is_counted {
+            self.shadows.on_served(0, self.in_use + 1);
+            self.note_work(time);
+        }
         Placed { to: Place::Idle, refused }
     }
 
