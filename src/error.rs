@@ -6,6 +6,7 @@ pub(crate) mod driver;
 mod http;
 mod kind;
 mod lost;
+mod outside;
 mod reason;
 
 use std::fmt;

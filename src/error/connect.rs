@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::outside::one_line;
 use crate::plain::Plain;
 use crate::policy::{Event, Failure, Phase, Retry, Verdict};
 use crate::status::Status;
@@ -270,14 +271,19 @@ impl fmt::Display for ConnectError {
                 self.0.stage.map_or(Ok(()), |stage| write!(f, ": {}", stage.what_is_missing()))
             }
             ConnectErrorKind::Server(state) => match db_message(self) {
-                Some(message) => write!(f, "{message} ({}){}", state.code(), objection(self.0.setting)),
-                None => write!(f, "refused with SQLSTATE {}", state.code()),
+                Some(message) => {
+                    let (message, state) = (one_line(message), one_line(state.code()));
+                    write!(f, "{message} ({state}){}", objection(self.0.setting))
+                }
+                None => write!(f, "refused with SQLSTATE {}", one_line(state.code())),
             },
             ConnectErrorKind::Tls => match self.source() {
-                Some(source) => write!(f, "no TLS: {source}"),
+                Some(source) => write!(f, "no TLS: {}", one_line(&source.to_string())),
                 None => f.write_str("no TLS"),
             },
-            ConnectErrorKind::Handshake => write!(f, "the handshake failed: {}", root_cause(self)),
+            ConnectErrorKind::Handshake => {
+                write!(f, "the handshake failed: {}", one_line(&root_cause(self).to_string()))
+            }
             ConnectErrorKind::WrongRole { read_only: true } => {
                 f.write_str("the server is read-only, and target_session_attrs=read-write")
             }
@@ -286,7 +292,7 @@ impl fmt::Display for ConnectError {
             }
             ConnectErrorKind::Credentials => f.write_str("the credentials provider failed"),
             ConnectErrorKind::AfterConnect => match hook_state(self) {
-                Some(state) => write!(f, "the after_connect hook failed with SQLSTATE {}", state.code()),
+                Some(state) => write!(f, "the after_connect hook failed with SQLSTATE {}", one_line(state.code())),
                 None => f.write_str("the after_connect hook failed"),
             },
             ConnectErrorKind::Abandoned => f.write_str("the dial was given up: its runtime ended, or it panicked"),
@@ -298,15 +304,11 @@ fn objection(setting: Option<&str>) -> String {
     setting.map(|setting| format!("; the pool's {setting} are sent as startup options")).unwrap_or_default()
 }
 
-/// Without the causes of a failed provider or hook: the first is not ours and may hold a secret, the second may quote parameters.
+/// The line of `Display`, and where it comes from. Without the causes: that of a provider or of a hook may hold a secret, and what a server says has no bound.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ConnectError");
-        debug.field("kind", &self.0.kind).field("target", &self.0.target);
-        match self.0.kind {
-            ConnectErrorKind::Credentials | ConnectErrorKind::AfterConnect => debug.finish_non_exhaustive(),
-            _ => debug.field("source", &self.0.source).finish(),
-        }
+        debug.field("line", &self.to_string()).field("target", &self.0.target).finish_non_exhaustive()
     }
 }
 

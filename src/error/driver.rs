@@ -8,10 +8,8 @@ use tokio_postgres::error::{DbError, Severity as Parsed};
 use tokio_postgres::types::WrongType;
 
 use super::Lost;
+use super::outside::one_line;
 use crate::policy::{Answer, Event, Failure, Phase, Severity};
-
-/// A message is cut off here: it may quote a statement of any length.
-const LONGEST_MESSAGE: usize = 300;
 
 /// What begins a quotation in the languages that the server speaks.
 const QUOTES: [char; 9] = ['"', '\'', '`', '«', '»', '„', '“', '”', '「'];
@@ -72,26 +70,22 @@ pub(super) fn is_of_the_server(error: &Error, lost: Option<&Lost>) -> bool {
 /// for. The server's detail, which quotes rows, is left out, and so is the cause of a failed conversion, which may quote a parameter.
 pub(super) fn cause(error: &Error, lost: Option<&Lost>) -> String {
     if let Some(db) = error.as_db_error() {
-        return format!("{}: {} ({})", db.severity(), message(db), db.code().code());
+        return format!("{}: {} ({})", one_line(db.severity()), message(db), one_line(db.code().code()));
     }
     if let Some(lost) = lost {
         return format!("connection lost: {lost}");
     }
     match error.source().and_then(|source| source.downcast_ref::<WrongType>()) {
         Some(types) => format!("{error}: {types}"),
-        None => error.to_string(),
+        None => one_line(&error.to_string()).into_owned(),
     }
 }
 
 fn message(db: &DbError) -> Cow<'_, str> {
     let whole = db.message();
-    let mut shown = whole.lines().next().unwrap_or_default();
     let failure = Failure { phase: Phase::Autocommit, event: Event::Answer(answer(db)) };
-    if failure.may_quote_values() {
-        shown = shown.split(QUOTES).next().unwrap_or_default();
+    match whole.find(QUOTES).filter(|_| failure.may_quote_values()) {
+        Some(quoted) => format!("{}…", one_line(&whole[..quoted]).trim_end_matches('…')).into(),
+        None => one_line(whole),
     }
-    if let Some((end, _)) = shown.char_indices().nth(LONGEST_MESSAGE) {
-        shown = &shown[..end];
-    }
-    if shown.len() == whole.len() { shown.into() } else { format!("{shown}…").into() }
 }

@@ -6,6 +6,7 @@ use std::io;
 
 use tokio_postgres::error::SqlState;
 
+use super::outside::one_line;
 use crate::policy::Failure;
 
 /// How a connection was lost: what the driver, which only says "connection closed", does not tell.
@@ -84,7 +85,7 @@ impl Lost {
     /// The last of the causes says most.
     fn root_cause(&self) -> String {
         let causes = std::iter::successors(self.source(), |error| (*error).source());
-        causes.last().map(ToString::to_string).unwrap_or_default()
+        causes.last().map(|cause| one_line(&cause.to_string()).into_owned()).unwrap_or_default()
     }
 }
 
@@ -100,7 +101,7 @@ impl fmt::Display for Lost {
                 } else {
                     "the server ended the connection"
                 };
-                write!(f, "{what} ({}: {message})", state.code())
+                write!(f, "{what} ({}: {})", one_line(state.code()), one_line(message))
             }
             How::Closed => f.write_str("the server closed the connection"),
             How::Socket => write!(f, "the socket failed: {}", self.root_cause()),

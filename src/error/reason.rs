@@ -4,6 +4,8 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+use super::outside::one_line;
+
 /// Why the pool would not let a caller wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -72,7 +74,7 @@ impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed { sqlstate: Some(state) } => {
-                write!(f, "a statement in it had failed ({}), and the error was not passed on", state.code())
+                write!(f, "a statement in it had failed ({}), and the error was not passed on", one_line(state.code()))
             }
             Self::Failed { sqlstate: None } => {
                 f.write_str("a statement in it had timed out, and the error was not passed on")

@@ -42,6 +42,8 @@ impl From<&Error> for Fault {
         let kind = error.kind();
         // What a refusal quotes was said to another call.
         let said = if kind == ErrorKind::CircuitOpen { None } else { error.sqlstate() };
-        Self { kind: Some(kind), state: said.and_then(|state| state.code().as_bytes().try_into().ok()) }
+        let state: Option<[u8; 5]> = said.and_then(|state| state.code().as_bytes().try_into().ok());
+        // A server can send anything in its place, and labels end up in logs.
+        Self { kind: Some(kind), state: state.filter(|state| state.iter().all(u8::is_ascii_alphanumeric)) }
     }
 }

@@ -92,3 +92,56 @@ async fn a_stale_plan_is_told_by_the_servers_function() {
     assert_eq!((answer.code().code(), answer.routine()), ("0A000", Some("RevalidateCachedQuery")));
     assert_eq!(Error::from(error).effect(), Effect::NotApplied);
 }
+
+/// Chosen by a user of the service.
+const FORGED: &str = "bob\r2026-01-01 ERROR root logged in\u{1b}[2J\u{1b}[31m";
+
+/// Prints as one line that a terminal takes for text.
+fn assert_harmless(text: &str) {
+    assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert!(text.chars().count() < 1_000, "{} characters", text.chars().count());
+}
+
+#[tokio::test]
+async fn a_name_that_the_server_repeats_forges_no_line() {
+    let pool = pool("forged_names").await;
+    let quoted = FORGED.replace('"', "\"\"");
+    let raised = format!("DO $x$ BEGIN RAISE EXCEPTION 'no such user: %', '{FORGED}'; END $x$");
+    let coded = "DO $x$ BEGIN RAISE EXCEPTION USING MESSAGE = E'a\\rb', ERRCODE = 'ZZ999'; END $x$".to_owned();
+    let long = format!("DO $x$ BEGIN RAISE EXCEPTION '%', repeat('{FORGED}', 100000); END $x$");
+    for sql in [
+        raised,
+        coded,
+        long,
+        format!("SELECT * FROM \"{quoted}\""),
+        format!("SELECT \"{quoted}\" FROM pg_class"),
+        format!("SELECT \"{quoted}\"()"),
+        format!("{FORGED} {FORGED}"),
+        format!("SET \"{quoted}\" = 1"),
+    ] {
+        let error = pool.call().batch_execute(&sql).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Postgres, "{error}");
+        assert_harmless(&error.to_string());
+        assert_harmless(&format!("{error:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_the_server_repeats_at_a_dial_forges_no_line() {
+    let mut config = Server::shared().await.config();
+    config.dbname(FORGED);
+    let pool = Pool::builder(config).name("forged_dial").acquire_timeout(Duration::from_secs(5)).build().unwrap();
+    let mut events = pool.events();
+    let error = pool.get().await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Connect, Some(&SqlState::UNDEFINED_DATABASE)));
+    assert_harmless(&error.to_string());
+    assert_harmless(&format!("{error:?} {:?}", pool.status().last_connect_error));
+    assert_harmless(&pool.ready().unwrap_err().to_string());
+    loop {
+        let event = events.next().await.unwrap();
+        assert_harmless(&event.to_string());
+        if matches!(event.kind, failfast::EventKind::ConnectFailed { .. }) {
+            break;
+        }
+    }
+}
