@@ -20,6 +20,7 @@ pub use self::connect::{ConnectError, ConnectErrorKind};
 pub(crate) use self::connect::{Stage, is_out_of_files};
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
+pub(crate) use self::outside::one_line;
 pub use self::reason::{AbortReason, ShedReason};
 use crate::plain::Plain;
 use crate::policy::{Condition, Effect, Phase, Retry, Verdict};

@@ -144,7 +144,7 @@ impl Keeper {
                     slots.hold_up(connection, until);
                 }
             }
-            News::DialFailed | News::SettleFailed => {}
+            News::DialFailed | News::SettleFailed | News::Warned { .. } => {}
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::error::SqlState;
+
 use crate::error::Lost;
 
 #[derive(Debug, Clone)]
@@ -38,6 +40,12 @@ pub(crate) enum News {
     HeldUp {
         connection: u64,
         until: Option<Instant>,
+    },
+    /// The server warned of a statement.
+    Warned {
+        /// Fit for one line of a log.
+        message: String,
+        sqlstate: SqlState,
     },
     /// A connection could not be made fit for the next caller, and is closed.
     SettleFailed,

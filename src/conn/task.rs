@@ -5,6 +5,7 @@
 
 pub(super) mod epitaph;
 mod questions;
+mod said;
 
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
@@ -179,7 +180,7 @@ impl Future for Drive {
             wire.begin_reading();
             match this.connection.poll_message(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok(_))) => {} // a notice; if it is the last, the wire has heard it
+                Poll::Ready(Some(Ok(message))) => said::pass_on(&message, &this.obituary.witness),
                 Poll::Ready(Some(Err(error))) => {
                     this.ending.lost(error);
                     return Poll::Ready(());

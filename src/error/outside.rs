@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 const LONGEST: usize = 300;
 
 /// The first line of a text, with escapes in the place of control characters. `…` stands for what is left out.
-pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     let line = text.lines().next().unwrap_or_default();
     let line = line.char_indices().nth(LONGEST).map_or(line, |(end, _)| &line[..end]);
     let rest = if line.len() == text.len() { "" } else { "…" };

@@ -5,6 +5,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 use super::Severity;
 use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
@@ -209,6 +211,17 @@ pub enum EventKind {
         /// How many, since it was told last.
         count: u64,
     },
+    /// The server warned of a statement, as `RAISE WARNING` does. Repeated at most once in a while, whatever the number of warnings. Each one is also logged
+    /// through the `log` crate, at the level and under the target where tokio-postgres logs it.
+    #[non_exhaustive]
+    ServerWarning {
+        /// The latest: its text, fit for one line of a log.
+        message: String,
+        /// Its SQLSTATE: 01000 for a plain warning.
+        sqlstate: SqlState,
+        /// How many there were since the last such event.
+        count: u64,
+    },
     /// The server says that it shuts down. Its connections are retired.
     #[non_exhaustive]
     ServerShuttingDown {
@@ -323,6 +336,7 @@ impl EventKind {
             | Self::SlowAcquire { .. }
             | Self::ConnectionLost { .. }
             | Self::ServerShuttingDown { .. }
+            | Self::ServerWarning { .. }
             | Self::PrimaryChanged { .. }
             | Self::AddressAvoided { .. }
             | Self::SettleFailed { .. } => Severity::Warning,

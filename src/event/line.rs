@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::kind::EventKind;
 use super::since::{For, Since};
+use crate::error::one_line;
 use crate::plain::Plain;
 use crate::status::Status;
 
@@ -72,6 +73,10 @@ impl fmt::Display for EventKind {
             Self::ConnectionLost { lost, count: 1 } => write!(f, "a connection was lost: {lost}"),
             Self::ConnectionLost { lost, count } => write!(f, "{count} connections were lost: {lost}"),
             Self::ServerShuttingDown { lost } => write!(f, "the server shuts down: {lost}"),
+            Self::ServerWarning { message, sqlstate, count } => {
+                let times = if *count == 1 { "once" } else { &format!("{count} times") };
+                write!(f, "the server warned {times}: {message} ({})", one_line(sqlstate.code()))
+            }
             Self::PrimaryChanged { from, to } => {
                 let name = |address: &Option<String>| address.clone().unwrap_or_else(|| "unknown".to_owned());
                 write!(f, "the primary is {}, and was {}: drop caches", name(to), name(from))

@@ -1,6 +1,8 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 use super::*;
 use crate::error::{ConnectError, ConnectErrorKind, Lost};
 use crate::operation::Operation;
@@ -119,6 +121,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 1 },
         EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 2 },
         EventKind::ServerShuttingDown { lost },
+        EventKind::ServerWarning { message: "low".to_owned(), sqlstate: SqlState::WARNING, count: 2 },
         EventKind::PrimaryChanged { from: Some("a:5432".to_owned()), to: None },
         EventKind::AddressAvoided { address: "[::1]:5432".to_owned(), reason: "no answer".to_owned() },
         EventKind::AddressRestored { address: "[::1]:5432".to_owned(), lasted },

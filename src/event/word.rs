@@ -28,6 +28,7 @@ impl EventKind {
             Self::ConnectRecovered { .. } => "connect_recovered",
             Self::ConnectionLost { .. } => "connection_lost",
             Self::ServerShuttingDown { .. } => "server_shutting_down",
+            Self::ServerWarning { .. } => "server_warning",
             Self::PrimaryChanged { .. } => "primary_changed",
             Self::AddressAvoided { .. } => "address_avoided",
             Self::AddressRestored { .. } => "address_restored",

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio_postgres::error::SqlState;
 
 use super::ROUND;
 use super::refusals::Refusals;
@@ -60,6 +61,8 @@ struct Heard {
     lost: Option<(Arc<Lost>, u64)>,
     unsettled: u64,
     failed_dials: u64,
+    /// The latest, and how many.
+    warned: Option<(String, SqlState, u64)>,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,7 @@ struct Seen {
     leaks: HashMap<&'static Location<'static>, Instant>,
     lost: Option<Instant>,
     unsettled: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 impl Reports {
@@ -97,6 +101,7 @@ impl Reports {
             leaks: HashMap::new(),
             lost: None,
             unsettled: None,
+            warned: None,
         };
         Self {
             telemetry,
@@ -221,6 +226,12 @@ impl Reports {
             seen.unsettled = Some(now);
             made.push(Box::new(move |_| EventKind::SettleFailed { count }));
         }
+        if is_due(seen.warned) {
+            if let Some((message, sqlstate, count)) = heard.warned.take() {
+                seen.warned = Some(now);
+                made.push(Box::new(move |_| EventKind::ServerWarning { message, sqlstate, count }));
+            }
+        }
         // If nobody has dialed since, nobody knows whether it is still so.
         let sign = match &error {
             None => Sign::No,
@@ -256,6 +267,11 @@ impl Reports {
             News::SettleFailed => {
                 self.meter.settle_failed();
                 self.heard.lock().unsettled += 1;
+            }
+            News::Warned { message, sqlstate } => {
+                let mut heard = self.heard.lock();
+                let before = heard.warned.take().map_or(0, |(_, _, count)| count);
+                heard.warned = Some((message.clone(), sqlstate.clone(), before + 1));
             }
             News::DialFailed => {
                 self.meter.connect_failed();

@@ -25,6 +25,7 @@ mod pool;
 mod production;
 mod proxy;
 mod retries;
+mod said;
 mod server;
 mod service;
 mod session;
