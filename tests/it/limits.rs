@@ -3,6 +3,7 @@
 mod ages;
 mod attempts;
 mod clean_up;
+mod readers;
 mod unhurried;
 mod unread;
 
