@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::select;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time;
 
@@ -61,6 +62,8 @@ pub(in crate::conn) struct Watcher {
     /// Of the connection, for those who are told.
     number: u64,
     witness: Arc<Witness>,
+    /// Of the connection's own task. A reader's runtime may end, or stand still, before its stream is over.
+    runtime: Handle,
     streams: Mutex<Streams>,
     /// A stream has to be looked at before the task wakes.
     bell: Notify,
@@ -76,9 +79,10 @@ struct Streams {
 }
 
 impl Watcher {
+    /// Call this on the runtime that drives the connection.
     pub(in crate::conn) fn new(limits: ReadingLimits, number: u64, witness: Arc<Witness>) -> Arc<Self> {
-        let (streams, is_held_up) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { limits, number, witness, streams, bell: Notify::new(), is_held_up })
+        let (runtime, streams, is_held_up) = (Handle::current(), Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { limits, number, witness, runtime, streams, bell: Notify::new(), is_held_up })
     }
 
     pub(super) fn limits(&self) -> ReadingLimits {
@@ -99,7 +103,7 @@ impl Watcher {
         drop(streams);
         if !had_task {
             let task = Watching { watcher: Arc::clone(self), is_done: false };
-            tokio::spawn(task.run(again));
+            self.runtime.spawn(task.run(again));
         } else if wakes_at.is_none() {
             self.bell.notify_one();
         }
@@ -143,7 +147,7 @@ impl Watcher {
     }
 }
 
-/// The task. If its runtime ends, the next stream begins another.
+/// The task. If its runtime ends, so does the connection.
 struct Watching {
     watcher: Arc<Watcher>,
     is_done: bool,
