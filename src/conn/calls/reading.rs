@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Sleep};
 
 use super::Flight;
@@ -45,12 +46,18 @@ struct Open<S> {
     call: Flight,
     lease: Option<Client>,
     /// Ends the reader's wait for the next item. `None` while the reader has an item and has not asked for the next.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
     signal: Arc<Signal>,
     /// The same signal, as the driver's stream wants it.
     waker: Waker,
     progress: Progress,
     seen: Seen,
+}
+
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// The timer goes off only on this one.
+    runtime: Id,
 }
 
 /// What the reader has done since the stream began.
@@ -226,12 +233,12 @@ impl<S> Open<S> {
             Poll::Ready(None) => Poll::Ready(Err(End::Complete)),
             Poll::Pending => {
                 self.progress.waits += 1;
-                let terms = &self.call.terms;
-                let timer = self.timer.get_or_insert_with(|| {
-                    let limit = terms.limit(now()).instant();
-                    Box::pin(time::sleep_until(limit.into()))
-                });
-                timer.as_mut().poll(cx).map(|()| Err(End::TimedOut))
+                let limit = self.timer.as_ref().map(Timer::ends_at);
+                let limit = limit.unwrap_or_else(|| self.call.terms.limit(now()).instant());
+                let runtime = Handle::current().id();
+                let timer = self.timer.take_if(|timer| timer.runtime == runtime);
+                let timer = self.timer.insert(timer.unwrap_or_else(|| Timer::new(limit, runtime)));
+                timer.sleep.as_mut().poll(cx).map(|()| Err(End::TimedOut))
             }
         }
     }
@@ -239,7 +246,7 @@ impl<S> Open<S> {
     /// Ends the stream if a limit has passed and its reader has not noticed.
     fn look(&mut self, now: Instant) -> Result<Look, End> {
         let limits = self.call.link.watcher.limits();
-        let next_item_by = self.timer.as_ref().map(|timer| timer.deadline().into_std());
+        let next_item_by = self.timer.as_ref().map(Timer::ends_at);
         let is_waiting = next_item_by.is_some() && !self.signal.was_woken();
         let deadline = self.call.terms.deadline.map(|deadline| deadline.instant());
         if deadline.is_some_and(|deadline| now >= deadline) {
@@ -273,6 +280,16 @@ impl<S> Open<S> {
         let took = now.saturating_duration_since(seen.at).max(idle).as_secs_f64();
         let needs = Duration::try_from_secs_f64(took * unread as f64 / read.max(1) as f64).ok()?;
         now.checked_add(needs).filter(|_| unread > 0)
+    }
+}
+
+impl Timer {
+    fn new(ends_at: Instant, runtime: Id) -> Self {
+        Self { sleep: Box::pin(time::sleep_until(ends_at.into())), runtime }
+    }
+
+    fn ends_at(&self) -> Instant {
+        self.sleep.deadline().into_std()
     }
 }
 
