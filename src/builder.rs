@@ -460,7 +460,7 @@ impl PoolBuilder {
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { witness: Arc::clone(&witness), roster, tracer: tracer.clone(), meter };
         let limits_of_work = (self.connect_timeout, query_timeout);
-        let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout);
+        let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout, query_timeout);
         let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);

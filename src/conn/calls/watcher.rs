@@ -37,8 +37,12 @@ pub(crate) struct ReadingLimits {
 
 impl ReadingLimits {
     /// `idle` is `stream_idle_timeout`. Newcomers wait for `acquire_timeout`: readers that hold them up are found in a part of that.
-    pub(crate) fn new(idle: Duration, acquire_timeout: Duration) -> Self {
-        Self { idle, pace: (idle.min(acquire_timeout) / LOOKS).max(SHORTEST_PACE), grace: SHORTEST_PACE }
+    pub(crate) fn new(idle: Duration, acquire_timeout: Duration, query_timeout: Duration) -> Self {
+        Self {
+            idle,
+            pace: (idle.min(acquire_timeout).min(query_timeout) / LOOKS).max(SHORTEST_PACE),
+            grace: SHORTEST_PACE,
+        }
     }
 }
 
