@@ -258,7 +258,8 @@ impl<S> Open<S> {
             return Err(End::TimedOut);
         }
         let seen = self.seen;
-        let has_moved = is_waiting || self.progress != seen.progress;
+        // If the reader was waiting at the last look, nobody knows how long after that an item came.
+        let has_moved = is_waiting || seen.was_waiting || self.progress != seen.progress;
         let since = if has_moved { now } else { seen.since };
         let idle = now.saturating_duration_since(since);
         if idle >= limits.idle {
