@@ -191,6 +191,8 @@ pub(crate) struct Flight {
     commits: u64,
     /// Rows and pieces of COPY data read before it began.
     items: u64,
+    /// Which call of the connection it is; `None` if others were under way when it began.
+    number: Option<u64>,
     begun: Instant,
     terms: Terms,
     /// Whether it began within a transaction.
@@ -217,12 +219,13 @@ impl Flight {
         }
         state.under_way += 1;
         state.begun += 1;
+        let number = Some(state.begun).filter(|_| state.under_way == 1);
         link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let wire = &link.wire;
         let (attempts, commits, items) = (wire.attempts(), wire.commits(), wire.items());
         let (link, span) = (Arc::clone(link), Span::default());
-        Some(Self { link, attempts, commits, items, begun, terms, was_open, is_answered: false, span })
+        Some(Self { link, attempts, commits, items, number, begun, terms, was_open, is_answered: false, span })
     }
 
     /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see
@@ -262,6 +265,11 @@ impl Flight {
 
     pub(super) fn begun(&self) -> Instant {
         self.begun
+    }
+
+    /// Whether no other call has been under way on the connection since it began.
+    pub(super) fn is_alone(&self) -> bool {
+        self.number == Some(self.link.calls.begun())
     }
 
     /// The call's time was up before anything was sent.

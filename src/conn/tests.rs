@@ -58,7 +58,7 @@ pub(super) fn dialer(
         16,
         None,
         (LONG, LONG),
-        ReadingLimits::new(LONG, LONG),
+        ReadingLimits::new(LONG, LONG, LONG),
         listeners,
     );
     Dialer::new(config, connect_timeout, Connector::none(), handling)

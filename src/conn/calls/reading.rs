@@ -7,6 +7,7 @@
 //! The end of a stream drops three things in this order: the driver's stream, because its unread rows block the connection; the call, which stops
 //! the statement on the server; the lease, which cleans the connection up for the next caller.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ use tokio::time::{self, Sleep};
 
 use super::Flight;
 use super::queries::now;
-use super::watcher::{Look, Watched};
+use super::watcher::{LOOKS, Look, Watched};
 use crate::conn::Client;
 use crate::error::Error;
 
@@ -52,6 +53,8 @@ struct Open<S> {
     waker: Waker,
     progress: Progress,
     seen: Seen,
+    /// Items that the reader had got at each of the last looks, as long as it always had something to read.
+    paces: VecDeque<(Instant, u64)>,
 }
 
 struct Timer {
@@ -110,6 +113,7 @@ where
             signal,
             progress,
             seen: Seen { at: now, progress, since: now, was_waiting: false },
+            paces: VecDeque::new(),
         };
         let reading = Arc::new(Reading(Mutex::new(State::Open(Box::new(open)))));
         let (stream, by) = (Arc::downgrade(&reading), terms.deadline.map(|deadline| deadline.instant()));
@@ -269,17 +273,36 @@ impl<S> Open<S> {
         let cut = since + limits.idle;
         let cut = deadline.map_or(cut, |deadline| deadline.min(cut));
         let had_always_something = !is_waiting && !seen.was_waiting && self.progress.waits == seen.progress.waits;
-        let held_until = if had_always_something { self.held_until(now, &seen, idle) } else { None };
+        if !had_always_something {
+            self.paces.clear();
+        } else if self.paces.is_empty() {
+            self.paces.push_back((seen.at, seen.progress.items));
+        }
+        let held_until = if had_always_something { self.held_until(now, idle) } else { None };
         let again = next_item_by.unwrap_or(cut).min(cut).min(now + limits.pace);
         Ok(Look { again, held_until: held_until.map(|until| until.min(cut)) })
     }
 
-    /// Until when the reader needs at least for what lies in memory already, at the pace that it had since the last look.
-    fn held_until(&self, now: Instant, seen: &Seen, idle: Duration) -> Option<Instant> {
-        let read = self.progress.items - seen.progress.items;
+    /// Until when the reader needs at least for what lies in memory already, at the pace of the last looks. `None` while these are too few: readers
+    /// pause, and read in bursts. A reader that has read nothing meanwhile is expected to pause for as long again.
+    fn held_until(&mut self, now: Instant, idle: Duration) -> Option<Instant> {
+        self.paces.push_back((now, self.progress.items));
+        if self.paces.len() <= LOOKS as usize {
+            return None;
+        }
+        let (begun, items) = self.paces.pop_front()?;
+        // Rows of other calls on the connection cannot be told from those of the stream.
+        if !self.call.is_alone() {
+            return None;
+        }
         let unread = (self.call.link.wire.items() - self.call.items).saturating_sub(self.progress.items);
-        let took = now.saturating_duration_since(seen.at).max(idle).as_secs_f64();
-        let needs = Duration::try_from_secs_f64(took * unread as f64 / read.max(1) as f64).ok()?;
+        let read = self.progress.items - items;
+        let needs = if read == 0 {
+            idle
+        } else {
+            let took = now.saturating_duration_since(begun).as_secs_f64();
+            Duration::try_from_secs_f64(took * unread as f64 / read as f64).ok()?
+        };
         now.checked_add(needs).filter(|_| unread > 0)
     }
 }

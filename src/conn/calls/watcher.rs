@@ -20,7 +20,7 @@ use super::queries::now;
 use crate::conn::{News, Witness};
 
 /// A limit is looked at so many times, so an end is late by one part of it at most.
-const LOOKS: u32 = 8;
+pub(super) const LOOKS: u32 = 8;
 /// More often than this, nobody looks: a look costs a wake-up. It delays the end of a stream, and nothing else.
 const SHORTEST_PACE: Duration = Duration::from_millis(10);
 /// So many streams are kept before those that are over are removed.
