@@ -31,6 +31,7 @@ pub(crate) use self::calls::queries::Terms;
 pub use self::calls::rows::RowStream;
 pub use self::calls::statements::AsStatement;
 use self::calls::statements::Statements;
+use self::calls::watcher::Presence;
 pub(crate) use self::calls::watcher::ReadingLimits;
 use self::cancel::Canceller;
 pub use self::client::Client;
@@ -81,6 +82,8 @@ pub(crate) struct Conn {
     since: Stamp,
     /// Whether a server that only reads was asked for; `None` if it does not matter.
     wanted_role: Option<bool>,
+    /// Dropped with it, or when it is detached.
+    _presence: Presence,
 }
 
 impl Conn {
@@ -105,6 +108,7 @@ impl Conn {
         let trips = RoundTrips::new(wire.round_trip(), opening);
         let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, statement_timeout, &handling));
         handling.roster.enter(&link);
+        let presence = Presence::of(&link.watcher);
         Self {
             cache: Arc::clone(&object.statement_cache),
             object,
@@ -117,6 +121,7 @@ impl Conn {
             server: Server::at(&address),
             address,
             since: Stamp::default(),
+            _presence: presence,
             wanted_role,
         }
     }

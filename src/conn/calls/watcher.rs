@@ -6,7 +6,7 @@
 
 use std::mem;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,8 @@ pub(in crate::conn) struct Watcher {
     bell: Notify,
     /// The pool knows that a reader holds the connection up.
     is_held_up: AtomicBool,
+    /// The connection is no longer the pool's.
+    has_left: AtomicBool,
 }
 
 #[derive(Default)]
@@ -85,8 +87,16 @@ struct Streams {
 impl Watcher {
     /// Call this on the runtime that drives the connection.
     pub(in crate::conn) fn new(limits: ReadingLimits, number: u64, witness: Arc<Witness>) -> Arc<Self> {
-        let (runtime, streams, is_held_up) = (Handle::current(), Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { limits, number, witness, runtime, streams, bell: Notify::new(), is_held_up })
+        Arc::new(Self {
+            limits,
+            number,
+            witness,
+            runtime: Handle::current(),
+            streams: Mutex::default(),
+            bell: Notify::new(),
+            is_held_up: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn limits(&self) -> ReadingLimits {
@@ -115,16 +125,32 @@ impl Watcher {
 
     /// A stream is over: its reader holds nobody up any more.
     pub(super) fn on_end(&self) {
-        if self.is_held_up.load(Relaxed) {
+        if self.is_held_up.load(SeqCst) {
             self.hold_up(None);
         }
     }
 
+    /// The connection is closed or detached: streams that were forgotten hold up nobody else.
+    fn leave(&self) {
+        self.has_left.store(true, SeqCst);
+        self.on_end();
+    }
+
     fn hold_up(&self, until: Option<Instant>) {
-        let was_held_up = self.is_held_up.swap(until.is_some(), Relaxed);
+        let was_held_up = self.is_held_up.swap(until.is_some(), SeqCst);
         if was_held_up || until.is_some() {
-            self.witness.tell(News::HeldUp { connection: self.number, until });
+            self.tell(until);
         }
+        // Whoever took the note back meanwhile may have been heard first.
+        let is_outdated = || !self.is_held_up.load(SeqCst) || self.has_left.load(SeqCst);
+        if until.is_some() && is_outdated() {
+            self.is_held_up.store(false, SeqCst);
+            self.tell(None);
+        }
+    }
+
+    fn tell(&self, until: Option<Instant>) {
+        self.witness.tell(News::HeldUp { connection: self.number, until });
     }
 
     /// Looks at the streams that are due. Returns when to come again.
@@ -148,6 +174,21 @@ impl Watcher {
         drop(streams);
         self.hold_up(held_until);
         wakes_at
+    }
+}
+
+/// Held by the connection.
+pub(in crate::conn) struct Presence(Arc<Watcher>);
+
+impl Presence {
+    pub(in crate::conn) fn of(watcher: &Arc<Watcher>) -> Self {
+        Self(Arc::clone(watcher))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
