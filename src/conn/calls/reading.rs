@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use futures_util::Stream;
 use futures_util::task::AtomicWaker;
+use futures_util::{Stream, TryStream};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Sleep};
@@ -37,6 +37,8 @@ enum State<S> {
     Open(Box<Open<S>>),
     /// The watcher is ending the stream, without the lock.
     Ending(Arc<Signal>),
+    /// The watcher found it complete, which the reader has not heard.
+    Complete(Pin<Box<S>>),
     /// With the error for the reader's next poll, if the watcher ended the stream.
     Over(Option<Error>),
 }
@@ -97,7 +99,7 @@ enum End {
 
 impl<S> Reader<S>
 where
-    S: Send + 'static,
+    S: TryStream<Error = tokio_postgres::Error> + Send + 'static,
 {
     /// Begins to read `items`, which `call` answers with. The connection's watcher looks after them from now on.
     pub(super) fn new(items: S, call: Flight) -> Self {
@@ -144,6 +146,13 @@ where
                 signal.register(cx.waker());
                 return Poll::Pending;
             }
+            State::Complete(items) => {
+                at_end(items);
+                let items = mem::replace(&mut *state, State::Over(None));
+                drop(state);
+                drop(items);
+                return Poll::Ready(None);
+            }
             State::Over(error) => return Poll::Ready(error.take().map(Err)),
         };
         let end = match open.poll_next(cx) {
@@ -175,7 +184,7 @@ impl<S> Reading<S> {
 
 impl<S> Watched for Reading<S>
 where
-    S: Send + 'static,
+    S: TryStream<Error = tokio_postgres::Error> + Send + 'static,
 {
     fn look(&self, now: Instant) -> Option<Look> {
         let mut state = self.lock();
@@ -187,15 +196,27 @@ where
         let signal = Arc::clone(&open.signal);
         let ended = mem::replace(&mut *state, State::Ending(Arc::clone(&signal)));
         drop(state);
-        let error = ended.end(end);
+        let over = match end {
+            End::Complete => ended.complete(),
+            end => State::Over(ended.end(end)),
+        };
         // The reader may have dropped its end meanwhile; then nobody asks for the error.
-        *self.lock() = State::Over(error);
+        *self.lock() = over;
         signal.wake();
         None
     }
 }
 
 impl<S> State<S> {
+    /// Gives the connection back; the reader has all rows, and is still to hear that there are no more.
+    fn complete(self) -> Self {
+        let Self::Open(open) = self else { return self };
+        let Open { items, call, lease, .. } = *open;
+        call.answered();
+        drop(lease);
+        Self::Complete(items)
+    }
+
     /// Ends the stream. Returns the error for its reader, if it is one.
     fn end(self, end: End) -> Option<Error> {
         let Self::Open(open) = self else { return None };
@@ -247,8 +268,36 @@ impl<S> Open<S> {
         }
     }
 
+    /// How the stream ended, if the reader has all items and only the end is unread. The rows of other calls would count as unread ones, and leave that
+    /// open.
+    fn unread_end(&mut self) -> Option<End>
+    where
+        S: TryStream<Error = tokio_postgres::Error>,
+    {
+        let is_waiting = self.timer.is_some() && !self.signal.was_woken();
+        if is_waiting || self.call.link.wire.unanswered() > 0 || self.unread() > 0 {
+            return None;
+        }
+        match self.items.as_mut().try_poll_next(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(None) => Some(End::Complete),
+            Poll::Ready(Some(Err(error))) => Some(End::Failed(error)),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => None,
+        }
+    }
+
+    /// Items that lie in memory, and those of later calls.
+    fn unread(&self) -> u64 {
+        (self.call.link.wire.items() - self.call.items).saturating_sub(self.progress.items)
+    }
+
     /// Ends the stream if a limit has passed and its reader has not noticed.
-    fn look(&mut self, now: Instant) -> Result<Look, End> {
+    fn look(&mut self, now: Instant) -> Result<Look, End>
+    where
+        S: TryStream<Error = tokio_postgres::Error>,
+    {
+        if let Some(end) = self.unread_end() {
+            return Err(end);
+        }
         let limits = self.call.link.watcher.limits();
         let next_item_by = self.timer.as_ref().map(Timer::ends_at);
         let is_waiting = next_item_by.is_some() && !self.signal.was_woken();
@@ -295,7 +344,7 @@ impl<S> Open<S> {
         if !self.call.is_alone() {
             return None;
         }
-        let unread = (self.call.link.wire.items() - self.call.items).saturating_sub(self.progress.items);
+        let unread = self.unread();
         let read = self.progress.items - items;
         let needs = if read == 0 {
             idle

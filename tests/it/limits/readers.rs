@@ -205,7 +205,7 @@ async fn a_stream_on_a_closed_connection_holds_nobody_up() {
     let pool = one("readers_closed").await.build().unwrap();
     let client = pool.get().await.unwrap();
     let mut rows = client.query_raw("SELECT repeat('x', 1000) FROM generate_series(1, 100000)", NONE).await.unwrap();
-    for _ in 0..5 {
+    for _ in 0..15 {
         rows.next().await.unwrap().unwrap();
         sleep(100 * MILLISECOND).await;
     }
@@ -234,7 +234,7 @@ async fn a_stream_on_a_detached_connection_holds_nobody_up() {
     let pool = one("readers_detached").await.build().unwrap();
     let client = pool.get().await.unwrap();
     let mut rows = client.query_raw("SELECT repeat('x', 1000) FROM generate_series(1, 100000)", NONE).await.unwrap();
-    for _ in 0..5 {
+    for _ in 0..15 {
         rows.next().await.unwrap().unwrap();
         sleep(100 * MILLISECOND).await;
     }
@@ -410,4 +410,29 @@ async fn whoever_ends_a_stream_the_connection_stays() {
         .scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%readers_race%'")
         .await;
     println!("race: opened {opened}");
+}
+
+#[tokio::test]
+async fn an_error_after_the_last_row_is_kept_for_the_reader() {
+    let pool = one("readers_late_error").await.build().unwrap();
+    let mut rows = pin!(pool.query_raw("SELECT 1 / (3 - i) FROM generate_series(1, 5) i", NONE).await.unwrap());
+    rows.next().await.unwrap().unwrap();
+    rows.next().await.unwrap().unwrap();
+    sleep(300 * MILLISECOND).await;
+    assert_eq!(pool.status().idle, 1, "the connection is back");
+    let error = rows.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Postgres, "{error}");
+    assert!(rows.next().await.is_none());
+}
+
+#[tokio::test]
+async fn the_rows_affected_are_told_after_an_end_that_came_unpolled() {
+    let pool = one("readers_affected").await.build().unwrap();
+    let mut rows = pin!(pool.query_raw("SELECT i FROM generate_series(1, 3) i", NONE).await.unwrap());
+    for _ in 0..3 {
+        rows.next().await.unwrap().unwrap();
+    }
+    next(&pool).await;
+    assert!(rows.next().await.is_none());
+    assert_eq!(rows.rows_affected(), Some(3));
 }
