@@ -403,8 +403,11 @@ impl Flight {
         self.failed(took, error)
     }
 
-    /// The call is given up, because the server did not answer in time.
+    /// The call is given up, because the server did not answer in time; or could not, because the reader of a stream on the connection has stopped.
     pub(super) fn timed_out(self) -> Error {
+        if self.link.watcher.has_unread() {
+            return self.not_in_time();
+        }
         let (now, error) = (now(), self.late());
         let took = now.saturating_duration_since(self.begun);
         self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));

@@ -146,6 +146,10 @@ where
         self.replace(Rest::TimedOut(error));
         None
     }
+
+    fn is_unread(&self) -> bool {
+        false
+    }
 }
 
 impl<T> Drop for Handle<T> {

@@ -205,6 +205,11 @@ where
         signal.wake();
         None
     }
+
+    fn is_unread(&self) -> bool {
+        let mut state = self.lock();
+        matches!(&mut *state, State::Open(open) if !open.is_waiting() && open.unread() > 0)
+    }
 }
 
 impl<S> State<S> {
@@ -274,8 +279,7 @@ impl<S> Open<S> {
     where
         S: TryStream<Error = tokio_postgres::Error>,
     {
-        let is_waiting = self.timer.is_some() && !self.signal.was_woken();
-        if is_waiting || self.call.link.wire.unanswered() > 0 || self.unread() > 0 {
+        if self.is_waiting() || self.call.link.wire.unanswered() > 0 || self.unread() > 0 {
             return None;
         }
         match self.items.as_mut().try_poll_next(&mut Context::from_waker(&self.waker)) {
@@ -283,6 +287,11 @@ impl<S> Open<S> {
             Poll::Ready(Some(Err(error))) => Some(End::Failed(error)),
             Poll::Ready(Some(Ok(_))) | Poll::Pending => None,
         }
+    }
+
+    /// The reader has polled, and nothing has come since.
+    fn is_waiting(&self) -> bool {
+        self.timer.is_some() && !self.signal.was_woken()
     }
 
     /// Items that lie in memory, and those of later calls.
@@ -300,7 +309,7 @@ impl<S> Open<S> {
         }
         let limits = self.call.link.watcher.limits();
         let next_item_by = self.timer.as_ref().map(Timer::ends_at);
-        let is_waiting = next_item_by.is_some() && !self.signal.was_woken();
+        let is_waiting = self.is_waiting();
         let deadline = self.call.terms.deadline.map(|deadline| deadline.instant());
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(if is_waiting { End::TimedOut } else { End::NotReadInTime });

@@ -50,6 +50,8 @@ impl ReadingLimits {
 pub(super) trait Watched: Send + Sync {
     /// Ends the stream if its time is up. Returns `None` if the stream is over.
     fn look(&self, now: Instant) -> Option<Look>;
+    /// Whether rows lie unread, behind which everything else on the connection waits.
+    fn is_unread(&self) -> bool;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +130,12 @@ impl Watcher {
         if self.is_held_up.load(SeqCst) {
             self.hold_up(None);
         }
+    }
+
+    /// Whether calls on the connection may be late because of a reader.
+    pub(super) fn has_unread(&self) -> bool {
+        let streams: Vec<_> = self.streams.lock().open.iter().map(|(stream, _)| Weak::clone(stream)).collect();
+        streams.iter().filter_map(Weak::upgrade).any(|stream| stream.is_unread())
     }
 
     /// The connection is closed or detached: streams that were forgotten hold up nobody else.
