@@ -221,8 +221,8 @@ impl Connection for Box<Conn> {
     /// Says goodbye to the server and waits for the task to end.
     async fn close(self) {
         self.link.tell_untracked(self.object.is_closed());
-        let Conn { object, task, .. } = *self;
-        drop(object);
+        let Conn { object, task, _presence: presence, .. } = *self;
+        drop((presence, object));
         task.ended().await;
     }
 }
