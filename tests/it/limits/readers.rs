@@ -39,7 +39,7 @@ async fn wrongly_refused(pool: &Pool, reader: impl Future<Output = ()>) -> Vec<D
     };
     let newcomers = async {
         let mut refused = Vec::new();
-        for _ in 0..200 {
+        for _ in 0..250 {
             let came = begun.elapsed();
             let answer = timeout(5 * MILLISECOND, pool.get()).await;
             if matches!(answer, Ok(Err(Error::Shed { reason: ShedReason::Unread, .. }))) {
@@ -430,4 +430,36 @@ async fn the_rows_affected_are_told_after_an_end_that_came_unpolled() {
     next(&pool).await;
     assert!(rows.next().await.is_none());
     assert_eq!(rows.rows_affected(), Some(3));
+}
+
+#[tokio::test]
+async fn a_long_deadline_that_passes_unread_says_nothing_of_the_server() {
+    let pool = one("readers_blame").await.query_timeout(200 * MILLISECOND).acquire_timeout(LONG).build().unwrap();
+    next(&pool).await;
+    let call = pool.call().timeout(200 * MILLISECOND).deadline(600 * MILLISECOND);
+    let mut rows = call.query_raw(ROWS, NONE).await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    next(&pool).await;
+    assert_eq!(rows.next().await.unwrap().unwrap_err().kind(), ErrorKind::QueryTimeout);
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
+
+/// Its pace was the server's.
+#[tokio::test]
+async fn a_reader_that_kept_up_until_a_burst_came_is_no_reason_to_refuse() {
+    let pool = one("readers_burst").await.build().unwrap();
+    next(&pool).await;
+    let reader = async {
+        let sql = "SELECT pg_sleep(CASE WHEN i <= 20 THEN 0.1 ELSE 0 END), repeat('x', CASE WHEN i <= 20 THEN 20000 ELSE 9 END)
+            FROM generate_series(1, 400) i";
+        let mut rows = pin!(pool.query_raw(sql, NONE).await.unwrap());
+        for _ in 0..20 {
+            rows.next().await.unwrap().unwrap();
+            sleep(90 * MILLISECOND).await;
+        }
+        sleep(400 * MILLISECOND).await;
+        while rows.try_next().await.unwrap().is_some() {}
+    };
+    let wrong = wrongly_refused(&pool, reader).await;
+    assert!(wrong.is_empty(), "{} from {:?}", wrong.len(), wrong.first());
 }

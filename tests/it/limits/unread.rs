@@ -192,7 +192,7 @@ async fn while_slow_readers_hold_all_connections_newcomers_learn_so_at_once() {
             }
             is_refused
         };
-        eventually("newcomers are refused", 3_000 * MILLISECOND, is_refused).await;
+        eventually("newcomers are refused", LONG, is_refused).await;
         for _ in 0..20 {
             assert!(is_refused().await, "as long as nothing changes");
             sleep(20 * MILLISECOND).await;
