@@ -5,6 +5,7 @@
 //! other call could be hit by that.
 
 pub(super) mod copy;
+mod endings;
 pub(super) mod queries;
 mod reading;
 pub(super) mod rows;
@@ -15,7 +16,7 @@ pub(super) mod watcher;
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -24,10 +25,8 @@ use tokio::time;
 use self::queries::{Terms, now};
 use self::timer::Spare;
 use super::link::Link;
-use super::news::News;
 use super::wire::TransactionStatus;
-use crate::error::{Error, Lost, driver};
-use crate::policy::{Deadline, Effect, Fate, Phase, Retry, Verdict};
+use crate::policy::{Deadline, Retry};
 use crate::telemetry::{Fault, Span};
 
 #[derive(Default)]
@@ -270,182 +269,6 @@ impl Flight {
     /// Whether no other call has been under way on the connection since it began.
     pub(super) fn is_alone(&self) -> bool {
         self.number == Some(self.link.calls.begun())
-    }
-
-    /// The call's time was up before anything was sent.
-    pub(super) fn not_begun(mut self) -> Error {
-        self.is_answered = true;
-        let (operation, process_id) = (self.terms.operation, self.link.process_id());
-        let after = Duration::ZERO;
-        self.failed(after, Error::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied })
-    }
-
-    /// The call has its answer.
-    pub(super) fn answered(mut self) {
-        let took = self.took_its_answer();
-        self.measure(took, None);
-    }
-
-    /// The call has its answer, which means this error.
-    pub(super) fn answered_with(mut self, error: Error) -> Error {
-        let took = self.took_its_answer();
-        self.failed(took, error)
-    }
-
-    fn took_its_answer(&mut self) -> Duration {
-        self.is_answered = true;
-        let now = now();
-        let took = now.saturating_duration_since(self.begun);
-        self.link.tell(|witness, ticket| witness.answered(now, ticket, took));
-        took
-    }
-
-    fn measure(&self, took: Duration, fault: Option<Fault>) {
-        if !self.terms.is_part {
-            self.link.meter.operated(self.terms.operation, took, fault);
-        }
-    }
-
-    /// It failed with this error, which is passed on.
-    fn failed(&self, took: Duration, error: Error) -> Error {
-        let fault = Fault::from(&error);
-        self.measure(took, Some(fault));
-        self.link.calls.lock().fault = fault;
-        self.span.with(error)
-    }
-
-    /// The call has its answer, and that is an error.
-    pub(super) async fn explain(self, error: tokio_postgres::Error) -> Error {
-        let phase = self.phase();
-        self.explain_in(phase, error).await
-    }
-
-    /// As [`explain`](Self::explain), for a COMMIT.
-    pub(super) async fn explain_commit(self, error: tokio_postgres::Error) -> Error {
-        self.explain_in(Phase::Commit, error).await
-    }
-
-    /// As [`explain`](Self::explain), where one cannot wait: why a connection was lost may not be known yet.
-    pub(super) fn explain_now(self, error: tokio_postgres::Error) -> Error {
-        let lost = if error.is_closed() { self.link.pulse.epitaph().cause() } else { None };
-        let phase = self.phase();
-        self.conclude(phase, error, lost)
-    }
-
-    async fn explain_in(self, phase: Phase, error: tokio_postgres::Error) -> Error {
-        let lost = if error.is_closed() { self.link.pulse.epitaph().last_cause().await } else { None };
-        self.conclude(phase, error, lost)
-    }
-
-    fn phase(&self) -> Phase {
-        if self.link.wire.is_committing() {
-            Phase::Commit
-        } else if self.is_contained() {
-            Phase::Transaction
-        } else {
-            Phase::Autocommit
-        }
-    }
-
-    /// Whether nothing of it is applied until a COMMIT that is ours. One begun by hand may be committed by hand, come what may.
-    fn is_contained(&self) -> bool {
-        self.was_open && self.terms.is_transaction
-    }
-
-    fn conclude(mut self, phase: Phase, error: tokio_postgres::Error, lost: Option<Arc<Lost>>) -> Error {
-        let link = &self.link;
-        // At one row too many the driver itself gives up, and the server goes on.
-        let is_an_end = error.as_db_error().is_some() || error.is_closed();
-        self.is_answered = is_an_end || link.wire.unanswered() == 0;
-        let was_written = link.wire.attempts() != self.attempts;
-        let was_ended_by_us = link.wire.is_sealed();
-        let mut phase = phase;
-        let mut failure = driver::failure(&error, was_written, phase, lost.as_deref());
-        if failure.is_read_only() && link.pulse.is_read_only() == Some(false) {
-            // The server takes writes: it was the caller who wanted a transaction without any.
-            phase = Phase::ReadOnlyTransaction;
-            failure = driver::failure(&error, was_written, phase, lost.as_deref());
-        } else if failure.is_read_only() {
-            link.tell_keeper(News::WrongHost { dialed_as: link.pulse.dialed_as() });
-        }
-        if failure.fate() == Fate::Discard {
-            link.wire.seal();
-        }
-        if failure.heal().is_some() {
-            link.calls.set_outdated(true);
-        }
-        let now = now();
-        let after = now.saturating_duration_since(self.begun);
-        // A timeout and an administrator's cancel read alike in all but the message, which may be in any language.
-        let is_our_timeout = failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout);
-        let verdict = if is_our_timeout { Verdict::Failure } else { failure.verdict() };
-        let verdict = (verdict, failure.is_unreachable());
-        let error = if is_our_timeout {
-            let (process_id, effect) = (link.process_id(), failure.effect());
-            Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect }
-        } else {
-            Error::of_statement(error, was_written, phase, lost)
-        };
-        // Another call on this connection may have done it: then this one is on the safe side.
-        let error = if link.wire.commits() == self.commits { error } else { error.after_a_commit() };
-        if !was_ended_by_us {
-            link.tell(|witness, ticket| witness.failed(now, ticket, verdict, &error, after));
-        }
-        link.calls.lock().retry = error.retry();
-        self.failed(after, error)
-    }
-
-    /// As [`timed_out`](Self::timed_out), for a COMMIT.
-    pub(super) fn commit_timed_out(self) -> Error {
-        let (now, error) = (now(), Error::CommitUnknown { source: None, lost: None });
-        let took = now.saturating_duration_since(self.begun);
-        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
-        self.failed(took, error)
-    }
-
-    /// The call is given up, because the server did not answer in time; or could not, because the reader of a stream on the connection has stopped.
-    pub(super) fn timed_out(self) -> Error {
-        if self.link.watcher.has_unread() {
-            return self.not_in_time();
-        }
-        let (now, error) = (now(), self.late());
-        let took = now.saturating_duration_since(self.begun);
-        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
-        self.given_up(error)
-    }
-
-    /// The call is given up at its deadline, because its caller did not read what the server sent, or did not send what the server waits for. That says
-    /// nothing of the server.
-    pub(super) fn not_in_time(self) -> Error {
-        let error = self.late();
-        self.given_up(error)
-    }
-
-    /// The call is given up because its reader has not come for so long.
-    pub(super) fn not_read_for(self, idle: Duration) -> Error {
-        let (operation, process_id) = (self.terms.operation, self.link.process_id());
-        let error = Error::StreamIdle { operation, idle, process_id, effect: self.effect_if_given_up() };
-        self.given_up(error)
-    }
-
-    fn late(&self) -> Error {
-        let (operation, process_id) = (self.terms.operation, self.link.process_id());
-        let after = now().saturating_duration_since(self.begun);
-        Error::QueryTimeout { operation, after, process_id, effect: self.effect_if_given_up() }
-    }
-
-    fn effect_if_given_up(&self) -> Effect {
-        // In a transaction of the pool's there will be no COMMIT.
-        if self.is_contained() { Effect::NotApplied } else { Effect::Unknown }
-    }
-
-    fn given_up(self, error: Error) -> Error {
-        let mut state = self.link.calls.lock();
-        state.timeouts += 1;
-        state.retry = error.retry();
-        drop(state);
-        let took = now().saturating_duration_since(self.begun);
-        self.failed(took, error)
     }
 }
 

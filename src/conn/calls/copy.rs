@@ -131,7 +131,7 @@ where
     T: Send + 'static,
 {
     /// Aborts the copy at the deadline of its call, unless a step is under way: that has the same deadline.
-    fn look(&self, now: Instant) -> Option<Look> {
+    fn look(&self, now: Instant, _: bool) -> Option<Look> {
         let deadline = self.deadline?;
         if now < deadline {
             return Some(Look { again: deadline, held_until: None });

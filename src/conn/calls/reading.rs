@@ -4,6 +4,9 @@
 //! stream and never poll it again. Therefore the connection's [`Watcher`](super::watcher::Watcher) looks at the stream several times in each limit.
 //! The watcher ends the stream at the deadline of the call, and after `stream_idle_timeout` without a poll.
 //!
+//! The reader's waker is registered under the lock of its stream, for a row costs little more than such a lock. Only the reader and the watcher take that
+//! lock. The watcher holds no other meanwhile, and touches no waker before it has let go.
+//!
 //! The end of a stream drops three things in this order: the driver's stream, because its unread rows block the connection; the call, which stops
 //! the statement on the server; the lease, which cleans the connection up for the next caller.
 
@@ -27,6 +30,9 @@ use super::queries::now;
 use super::watcher::{LOOKS, Look, Watched};
 use crate::conn::Client;
 use crate::error::Error;
+
+/// The pace of a reader is taken over so many looks: half an acquire timeout.
+const PACES: usize = LOOKS as usize / 2;
 
 /// The reader's end of the stream. Dropping it ends the stream.
 pub(super) struct Reader<S>(Arc<Reading<S>>);
@@ -186,10 +192,10 @@ impl<S> Watched for Reading<S>
 where
     S: TryStream<Error = tokio_postgres::Error> + Send + 'static,
 {
-    fn look(&self, now: Instant) -> Option<Look> {
+    fn look(&self, now: Instant, is_late: bool) -> Option<Look> {
         let mut state = self.lock();
         let State::Open(open) = &mut *state else { return None };
-        let end = match open.look(now) {
+        let end = match open.look(now, is_late) {
             Ok(look) => return Some(look),
             Err(end) => end,
         };
@@ -300,7 +306,7 @@ impl<S> Open<S> {
     }
 
     /// Ends the stream if a limit has passed and its reader has not noticed.
-    fn look(&mut self, now: Instant) -> Result<Look, End>
+    fn look(&mut self, now: Instant, is_late: bool) -> Result<Look, End>
     where
         S: TryStream<Error = tokio_postgres::Error>,
     {
@@ -321,7 +327,7 @@ impl<S> Open<S> {
         }
         let seen = self.seen;
         // If the reader was waiting at the last look, nobody knows how long after that an item came.
-        let has_moved = is_waiting || seen.was_waiting || self.progress != seen.progress;
+        let has_moved = is_late || is_waiting || seen.was_waiting || self.progress != seen.progress;
         let since = if has_moved { now } else { seen.since };
         let idle = now.saturating_duration_since(since);
         if idle >= limits.idle {
@@ -330,7 +336,8 @@ impl<S> Open<S> {
         self.seen = Seen { at: now, progress: self.progress, since, was_waiting: is_waiting };
         let cut = since + limits.idle;
         let cut = deadline.map_or(cut, |deadline| deadline.min(cut));
-        let had_always_something = !is_waiting && !seen.was_waiting && self.progress.waits == seen.progress.waits;
+        let had_always_something =
+            !is_late && !is_waiting && !seen.was_waiting && self.progress.waits == seen.progress.waits;
         if !had_always_something {
             self.paces.clear();
         } else if self.paces.is_empty() {
@@ -345,7 +352,7 @@ impl<S> Open<S> {
     /// pause, and read in bursts. A reader that has read nothing meanwhile is expected to pause for as long again.
     fn held_until(&mut self, now: Instant, idle: Duration) -> Option<Instant> {
         self.paces.push_back((now, self.progress.items));
-        if self.paces.len() <= LOOKS as usize {
+        if self.paces.len() <= PACES {
             return None;
         }
         let (begun, items) = self.paces.pop_front()?;

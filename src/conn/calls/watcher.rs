@@ -48,8 +48,10 @@ impl ReadingLimits {
 
 /// A stream, as the watcher sees it.
 pub(super) trait Watched: Send + Sync {
-    /// Ends the stream if its time is up. Returns `None` if the stream is over.
-    fn look(&self, now: Instant) -> Option<Look>;
+    /// Ends the stream if its time is up. Returns `None` if the stream is over. `is_late`: this look comes much later than was asked for, so the process
+    /// or the runtime stood still, and the reader had no chance either.
+    fn look(&self, now: Instant, is_late: bool) -> Option<Look>;
+
     /// Whether rows lie unread, behind which everything else on the connection waits.
     fn is_unread(&self) -> bool;
 }
@@ -169,8 +171,9 @@ impl Watcher {
             streams.open = rest;
             due
         };
-        let look = |(stream, _): (Weak<dyn Watched>, Look)| {
-            let look = stream.upgrade()?.look(now)?;
+        let look = |(stream, look): (Weak<dyn Watched>, Look)| {
+            let is_late = now >= look.again + self.limits.pace;
+            let look = stream.upgrade()?.look(now, is_late)?;
             Some((stream, look))
         };
         let open: Vec<_> = due.into_iter().filter_map(look).collect();
