@@ -157,7 +157,7 @@ impl Conn {
     fn needs_reset(&self) -> bool {
         match self.handling.reset {
             Reset::Never => false,
-            Reset::WhenSeen => self.link.is_untracked() || self.link.wire.has_touched_session(),
+            Reset::WhenSeen => self.link.wire.has_touched_session(),
             Reset::Always => true,
         }
     }

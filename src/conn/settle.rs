@@ -7,11 +7,12 @@
 use deadpool_postgres::RecyclingMethod;
 use futures_util::future::join;
 use tokio::time;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::calls::unhurried::RESTORE;
 use super::link::Link;
 use super::wire::TransactionStatus;
-use super::{Conn, News};
+use super::{Conn, News, Reset};
 
 /// Tells whether the next caller may have the connection.
 pub(super) async fn settle(conn: &mut Conn) -> bool {
@@ -20,8 +21,11 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     if cleaned.is_err() {
         conn.handling.witness.server_is_silent();
     }
-    // A reset shows as a change of the session, too, until the hook has run.
-    let is_settled = cleaned == Ok(true) && (!conn.needs_reset() || set_up(conn).await) && is_at_rest(conn).await;
+    let is_settled = match cleaned {
+        // A reset shows as a change of the session, too, until the hook has run.
+        Ok(Some(quiet_at)) => (!conn.needs_reset() || set_up(conn).await) && is_at_rest(conn, quiet_at).await,
+        Ok(None) | Err(_) => false,
+    };
     if !is_settled {
         if !conn.object.is_closed() {
             conn.handling.witness.tell(News::SettleFailed);
@@ -31,11 +35,12 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     is_settled
 }
 
-async fn clean(conn: &Conn) -> bool {
+/// Returns how many writes had been attempted when the connection was found quiet; `None` if the next caller cannot have it.
+async fn clean(conn: &Conn) -> Option<u64> {
     let link = &conn.link;
     link.calls.stopped().await;
     if link.calls.are_under_way() {
-        return false;
+        return None;
     }
     // Whether a failed copy is over shows in the answer to whatever comes after it, be it nothing.
     let after = async {
@@ -44,29 +49,32 @@ async fn clean(conn: &Conn) -> bool {
         }
     };
     if !join(link.stop(), after).await.0 {
-        return false;
+        return None;
     }
+    let quiet_at = link.wire.attempts();
     link.calls.are_gone();
     if !clear_up(link, &conn.object).await {
-        return false;
+        return None;
     }
     if link.wire.status() != TransactionStatus::Idle && conn.object.simple_query("ROLLBACK").await.is_err() {
-        return false;
+        return None;
     }
     if conn.needs_reset() {
-        return reset(conn).await;
+        return reset(conn).await.then_some(quiet_at);
     }
     if link.is_unhurried() && conn.object.batch_execute(RESTORE).await.is_err() {
-        return false;
+        return None;
     }
     link.set_unhurried(false);
-    true
+    Some(quiet_at)
 }
 
-async fn is_at_rest(conn: &Conn) -> bool {
+/// Whether the connection is at rest. If nothing was written since it was found quiet, nothing needs to be asked.
+async fn is_at_rest(conn: &Conn, quiet_at: u64) -> bool {
     let link = &conn.link;
     link.set_untracked(false);
-    let is_quiet = time::timeout(link.trips.answer(), link.pulse.quiet()).await == Ok(true);
+    let is_quiet =
+        link.wire.attempts() == quiet_at || time::timeout(link.trips.answer(), link.pulse.quiet()).await == Ok(true);
     let is_clean = is_quiet && link.wire.status() == TransactionStatus::Idle;
     link.set_used(!is_clean);
     is_clean
@@ -93,12 +101,22 @@ async fn fence(client: &tokio_postgres::Client) -> bool {
     }
 }
 
-/// What deadpool's `RecyclingMethod::Clean` runs.
+/// Commands that drop the statements which were prepared by SQL. The driver's own stay.
+const PREPARED: &str = "SELECT format('DEALLOCATE %I', name) FROM pg_catalog.pg_prepared_statements WHERE from_sql";
+
+/// What deadpool's `RecyclingMethod::Clean` runs, and one round trip more if a statement was prepared by SQL.
 async fn reset(conn: &Conn) -> bool {
-    let Some(sql) = RecyclingMethod::Clean.query() else { return false };
-    let is_reset = conn.object.batch_execute(sql).await.is_ok();
-    conn.link.set_unhurried(!is_reset);
-    is_reset
+    let Some(clean) = RecyclingMethod::Clean.query() else { return false };
+    let looks = conn.handling.reset == Reset::Always || conn.link.wire.may_have_prepared();
+    let sql = if looks { &format!("{clean} {PREPARED}") } else { clean };
+    let Ok(answers) = conn.object.simple_query(sql).await else { return false };
+    conn.link.set_unhurried(false);
+    let rows = answers.iter().filter_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let drops: Vec<_> = rows.filter(|sql| sql.starts_with("DEALLOCATE ")).collect();
+    drops.is_empty() || conn.object.batch_execute(&drops.join("; ")).await.is_ok()
 }
 
 /// Whatever the owner does with a new connection.
@@ -110,6 +128,6 @@ async fn set_up(conn: &Conn) -> bool {
     if conn.cache.size() > conn.handling.statements {
         conn.cache.clear();
     }
-    conn.link.wire.forget_session();
+    conn.link.wire.begin_session();
     true
 }

@@ -111,7 +111,7 @@ async fn what_an_answer_said_is_known_when_it_comes() {
 async fn what_stays_in_a_session_is_seen() {
     let conn = shared().await;
     let touches = async |sql: &str| {
-        conn.link.wire.forget_session();
+        conn.link.wire.begin_session();
         conn.object.batch_execute(sql).await.unwrap();
         conn.link.wire.has_touched_session()
     };
@@ -121,9 +121,14 @@ async fn what_stays_in_a_session_is_seen() {
     assert!(touches("LISTEN news").await);
     assert!(touches("CREATE TEMPORARY TABLE passing (n int)").await);
     assert!(touches("BEGIN; DECLARE it CURSOR WITH HOLD FOR SELECT 1; COMMIT").await);
-    assert!(touches("SELECT set_config('TimeZone', 'Asia/Tokyo', false)").await, "the server tells of some parameters");
-    assert!(!touches("SELECT set_config('work_mem', '9MB', false)").await, "and not of others");
-    assert!(!touches("CREATE TEMPORARY TABLE unseen AS SELECT 1").await, "its tag is SELECT");
+    assert!(touches("SELECT set_config('work_mem', '9MB', false)").await);
+    assert!(touches("CREATE TEMPORARY TABLE unnoticed AS SELECT 1").await, "its tag is SELECT");
+    assert!(!touches("BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SELECT set_config('a.b', 'c', true); COMMIT").await);
+    let hidden = "CREATE SCHEMA seen;
+        CREATE FUNCTION seen.hidden(n text, v text) RETURNS text LANGUAGE sql AS $$ SELECT set_config(n, v, false) $$";
+    conn.object.batch_execute(hidden).await.unwrap();
+    assert!(!touches("SELECT seen.hidden('work_mem', '7MB')").await, "a function does it by itself");
+    assert!(touches("SELECT seen.hidden('TimeZone', 'Asia/Tokyo')").await, "the server reports some parameters");
 }
 
 #[tokio::test]

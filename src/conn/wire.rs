@@ -8,10 +8,12 @@ mod backend;
 mod frames;
 mod frontend;
 mod ledger;
+mod reported;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]
 mod torn;
+mod traces;
 
 use std::io;
 use std::mem;
@@ -73,6 +75,10 @@ pub(crate) struct Wire {
     parameters: AtomicU64,
     settings: AtomicU64,
     has_touched_session: AtomicBool,
+    has_changed_parameter: AtomicBool,
+    may_have_prepared: AtomicBool,
+    /// How many times a session was begun.
+    sessions: AtomicU64,
     process_id: AtomicI32,
     last_words: Mutex<Option<(SqlState, String)>>,
     /// The shortest of start-up, in nanoseconds; 0 before the first.
@@ -158,14 +164,23 @@ impl Wire {
         self.last_error.store(0, Release);
     }
 
-    /// Whether a command was seen that may have left something in the session, or a parameter that changed, since
-    /// [`forget_session`](Self::forget_session).
+    /// Whether a request was seen since [`begin_session`](Self::begin_session) that may have left something in the session, or a parameter is not what it
+    /// was then.
     pub(crate) fn has_touched_session(&self) -> bool {
-        self.has_touched_session.load(Acquire)
+        self.has_touched_session.load(Acquire) || self.has_changed_parameter.load(Acquire)
     }
 
-    pub(crate) fn forget_session(&self) {
+    /// Whether that may be a statement prepared by SQL.
+    pub(crate) fn may_have_prepared(&self) -> bool {
+        self.may_have_prepared.load(Acquire)
+    }
+
+    /// Whatever the session is now, it began so. To be called while the connection is at rest.
+    pub(crate) fn begin_session(&self) {
+        self.sessions.fetch_add(1, Release);
         self.has_touched_session.store(false, Release);
+        self.has_changed_parameter.store(false, Release);
+        self.may_have_prepared.store(false, Release);
     }
 
     /// Of the server's process; 0 if the server has not told.
@@ -253,6 +268,8 @@ pub(super) struct Listener {
     frontend: Frontend,
     backend: Backend,
     ledger: Ledger,
+    /// As many sessions had begun when this was last called.
+    sessions: u64,
 }
 
 impl Listener {
@@ -283,7 +300,9 @@ impl Listener {
     pub(super) fn has_written(&mut self, bytes: &[u8]) {
         // Before that the driver writes what has no type, and no requests.
         if self.backend.heard.is_started {
+            self.look_for_session();
             self.frontend.feed(bytes, &mut self.ledger);
+            self.publish_traces();
             self.publish_requests();
         }
     }
@@ -298,6 +317,7 @@ impl Listener {
     }
 
     pub(super) fn has_read(&mut self, bytes: &[u8]) {
+        self.look_for_session();
         self.backend.feed(bytes, &mut self.ledger);
         self.publish_heard();
         self.publish_requests();
@@ -305,6 +325,25 @@ impl Listener {
 
     pub(super) fn found_nothing_to_read(&self) {
         self.wire.has_read_all.store(true, Relaxed);
+    }
+
+    fn look_for_session(&mut self) {
+        let sessions = self.wire.sessions.load(Acquire);
+        if sessions != self.sessions {
+            self.sessions = sessions;
+            self.backend.heard.reported.begin();
+        }
+    }
+
+    fn publish_traces(&mut self) {
+        let traces = self.frontend.take_traces();
+        self.backend.heard.harmless += traces.harmless;
+        if traces.leaves_something {
+            self.wire.has_touched_session.store(true, Release);
+        }
+        if traces.may_prepare {
+            self.wire.may_have_prepared.store(true, Release);
+        }
     }
 
     fn publish_heard(&mut self) {
@@ -322,6 +361,10 @@ impl Listener {
         wire.parameters.store(heard.parameters, Release);
         if mem::take(&mut heard.touched_session) {
             wire.has_touched_session.store(true, Release);
+        }
+        let has_changed = heard.is_started && heard.reported.has_changed();
+        if wire.has_changed_parameter.load(Relaxed) != has_changed {
+            wire.has_changed_parameter.store(has_changed, Release);
         }
         if mem::take(&mut heard.last_words_changed) {
             wire.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&heard.last_words);

@@ -55,7 +55,7 @@ async fn prepare(
     }
     let set_up = clock.other(Stage::AfterConnect, conn.handling.hooks.set_up(&conn.object)).await;
     set_up.map_err(|error| ConnectError::after_connect(target, error))?;
-    conn.link.wire.forget_session();
+    conn.link.wire.begin_session();
     Ok(())
 }
 

@@ -4,9 +4,13 @@ use tokio_postgres::error::SqlState;
 
 use super::frames::Frames;
 use super::ledger::Ledger;
+use super::reported::Reported;
 use super::{Tag, TransactionStatus};
 
-#[derive(Debug, Default)]
+/// The longest that matters is what an error says.
+const KEPT: usize = 512;
+
+#[derive(Debug)]
 pub(super) struct Backend {
     frames: Frames,
     pub(super) heard: Heard,
@@ -32,10 +36,20 @@ pub(super) struct Heard {
     pub(super) settings: u64,
     /// Something was left in the session; until it is taken.
     pub(super) touched_session: bool,
+    /// So many commands have been sent that look in their answers as if they left something, and do not.
+    pub(super) harmless: u32,
+    /// What the server reports of the session.
+    pub(super) reported: Reported,
     /// Why the server is about to end the connection.
     pub(super) last_words: Option<(SqlState, String)>,
     /// These have changed; until it is taken.
     pub(super) last_words_changed: bool,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self { frames: Frames::new(KEPT), heard: Heard::default() }
+    }
 }
 
 impl Backend {
@@ -57,11 +71,14 @@ impl Heard {
                 // The session goes on: a function may have warned in the words of a server that ends it.
                 self.last_words_changed |= self.last_words.take().is_some();
                 ledger.ready_for_query_read();
+                if ledger.in_flight() == 0 {
+                    self.harmless = 0;
+                }
             }
             b'C' => {
                 let tag = body.split(|byte| *byte == 0).next().unwrap_or_default();
                 self.tag = Tag::of(tag);
-                self.touched_session |= leaves_something(tag);
+                self.hear_of_session(tag);
                 self.settings += u64::from(tag == b"SET");
                 self.commits += u64::from(tag.starts_with(b"COMMIT") || tag == b"PREPARE TRANSACTION");
                 ledger.command_complete_read();
@@ -91,13 +108,26 @@ impl Heard {
             }
             b'S' => {
                 self.parameters += 1;
-                self.touched_session |= self.is_started;
+                self.reported.hear(body, self.is_started);
             }
             b'A' => {}
             b'K' if !self.is_started => {
                 self.process_id = body.first_chunk().map_or(0, |id| i32::from_be_bytes(*id));
             }
             _ => ledger.answer_read(),
+        }
+    }
+
+    /// A command was completed.
+    fn hear_of_session(&mut self, tag: &[u8]) {
+        if !leaves_something(tag) {
+            return;
+        }
+        let may_be_harmless = tag.starts_with(b"SET") || tag.starts_with(b"DECLARE");
+        if may_be_harmless && self.harmless > 0 {
+            self.harmless -= 1;
+        } else {
+            self.touched_session = true;
         }
     }
 
@@ -108,12 +138,11 @@ impl Heard {
     }
 }
 
-/// Whether a command with this tag may leave something in the session, or take away what the owner's hook had set. `CREATE TABLE` is the
-/// tag of a temporary table and of any other.
-/// Not seen are temporary tables made by `SELECT INTO` and `CREATE TABLE AS`, whose tag is that of a SELECT, and what functions do.
+/// Whether a command with this tag may leave something in the session, or take away what the owner's hook had set. The text of the request has usually
+/// said so before: this is for what was not understood there.
 fn leaves_something(tag: &[u8]) -> bool {
-    let words = [&b"SET"[..], b"LISTEN", b"DECLARE", b"CREATE", b"RESET", b"DISCARD", b"UNLISTEN"];
-    words.iter().any(|word| tag.starts_with(word))
+    let words = [&b"SET"[..], b"LISTEN", b"DECLARE", b"RESET", b"DISCARD", b"UNLISTEN", b"LOAD", b"DO", b"CALL"];
+    words.iter().any(|word| tag.starts_with(word)) || tag == b"PREPARE"
 }
 
 /// A field of an ErrorResponse or NoticeResponse.

@@ -3,13 +3,14 @@
 /// Type and length.
 const HEADER: usize = 5;
 
-/// Of a message's body only the beginning is looked at, and this much of it is kept of one that comes in pieces. The longest that
-/// matters is what an error says.
-const KEPT: usize = 512;
+/// A buffer larger than this is given back after use.
+const SPARE: usize = 1_024;
 
 /// One direction of a connection, from where its messages have a type byte. Bodies are skipped by their length.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Frames {
+    /// Only so much of the beginning of a body is looked at, and kept of a message that comes in pieces.
+    kept: usize,
     /// Header and beginning of a message of which more is to come; else empty.
     partial: Vec<u8>,
     /// How much of that message's body is to come. Without meaning while its header is not complete.
@@ -18,12 +19,16 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    pub(super) fn new(kept: usize) -> Self {
+        Self { kept, partial: Vec::new(), missing: 0, is_broken: false }
+    }
+
     /// Calls `seen` with the type and the beginning of the body of each message that `bytes` complete.
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, &[u8])) {
         while !bytes.is_empty() && !self.is_broken {
             bytes = match whole(bytes) {
                 Some((kind, body, rest)) if self.partial.is_empty() => {
-                    seen(kind, &body[..body.len().min(KEPT)]);
+                    seen(kind, &body[..body.len().min(self.kept)]);
                     rest
                 }
                 _ => self.piece(bytes, &mut seen),
@@ -53,11 +58,12 @@ impl Frames {
         }
         let (body, rest) = split(bytes, self.missing);
         self.missing -= body.len();
-        let (kept, _) = split(body, HEADER + KEPT - self.partial.len());
+        let (kept, _) = split(body, HEADER + self.kept - self.partial.len());
         self.partial.extend_from_slice(kept);
         if self.missing == 0 {
             seen(self.partial[0], &self.partial[HEADER..]);
             self.partial.clear();
+            self.partial.shrink_to(SPARE);
         }
         rest
     }

@@ -193,19 +193,94 @@ fn a_copy_by_simple_query_has_one_answer() {
     assert_eq!(due(&listener), (0, 0));
 }
 
+fn touched(listener: &Listener) -> bool {
+    listener.wire.has_touched_session()
+}
+
 #[test]
-fn what_may_stay_in_the_session_is_seen() {
-    for tag in ["SET", "LISTEN", "DECLARE CURSOR", "CREATE TABLE", "RESET", "DISCARD ALL", "UNLISTEN"] {
+fn what_may_stay_in_the_session_is_heard() {
+    for tag in ["SET", "LISTEN", "DECLARE CURSOR", "RESET", "DISCARD ALL", "UNLISTEN", "LOAD", "DO", "CALL", "PREPARE"]
+    {
         let mut listener = started();
         read(&mut listener, &[(b'C', tag.as_bytes())]);
-        assert!(listener.wire.has_touched_session(), "{tag}");
-        listener.wire.forget_session();
-        read(&mut listener, &[(b'C', b"SELECT 1\0"), (b'C', b"INSERT 0 1\0")]);
-        assert!(!listener.wire.has_touched_session());
+        assert!(touched(&listener), "{tag}");
+        listener.wire.begin_session();
+        read(&mut listener, &[(b'C', b"SELECT 1\0"), (b'C', b"INSERT 0 1\0"), (b'C', b"PREPARE TRANSACTION\0")]);
+        assert!(!touched(&listener));
     }
+}
+
+#[test]
+fn what_may_stay_in_the_session_is_read_in_the_request() {
+    let mut listener = started();
+    listener.has_written(&message(b'Q', b"SELECT set_config('a.b', 'c', false)\0"));
+    assert!(touched(&listener) && !listener.wire.may_have_prepared());
+    listener.wire.begin_session();
+    listener.has_written(&message(b'Q', b"PREPARE p AS SELECT 1\0"));
+    assert!(touched(&listener) && listener.wire.may_have_prepared());
+    listener.wire.begin_session();
+    listener.has_written(&message(b'F', b""));
+    assert!(touched(&listener), "a function call by number");
+    listener.wire.begin_session();
+    listener.has_written(&message(b'Q', format!("SELECT '{}'\0", "x".repeat(1 << 17)).as_bytes()));
+    assert!(touched(&listener), "too long to be looked through");
+}
+
+#[test]
+fn each_execution_of_a_prepared_statement_leaves_what_it_leaves() {
+    let mut listener = started();
+    listener.has_written(&message(b'P', b"s1\0SELECT pg_advisory_lock($1)\0\0\0"));
+    listener.has_written(&message(b'P', b"s2\0SELECT 1\0\0\0"));
+    assert!(!touched(&listener), "it was not run");
+    listener.has_written(&message(b'B', b"\0s2\0"));
+    assert!(!touched(&listener));
+    for _ in 0..2 {
+        listener.has_written(&message(b'B', b"\0s1\0"));
+        assert!(touched(&listener));
+        listener.wire.begin_session();
+    }
+    listener.has_written(&message(b'C', b"Ss1\0"));
+    listener.has_written(&message(b'P', b"s1\0SELECT 1\0\0\0"));
+    listener.has_written(&message(b'B', b"\0s1\0"));
+    assert!(!touched(&listener), "another by the same name");
+    for number in 0..1_000 {
+        listener.has_written(&message(b'P', format!("t{number}\0SELECT setseed(0)\0\0\0").as_bytes()));
+    }
+    listener.has_written(&message(b'B', b"\0t999\0"));
+    assert!(touched(&listener), "more than are known apart");
+}
+
+#[test]
+fn what_a_transaction_takes_back_is_no_change() {
+    let mut listener = started();
+    for (sql, tag) in [
+        ("SET LOCAL TimeZone = 'UTC'", &b"SET\0"[..]),
+        ("SET TRANSACTION READ ONLY", b"SET\0"),
+        ("SET CONSTRAINTS ALL DEFERRED", b"SET CONSTRAINTS\0"),
+        ("DECLARE c CURSOR FOR SELECT 1", b"DECLARE CURSOR\0"),
+    ] {
+        listener.has_written(&message(b'Q', format!("{sql}\0").as_bytes()));
+        read(&mut listener, &[(b'C', tag), (b'Z', b"T")]);
+        assert!(!touched(&listener), "{sql}");
+    }
+    // It excuses its own answer only.
+    listener.has_written(&message(b'Q', b"SET LOCAL a.b = 1\0"));
+    read(&mut listener, &[(b'E', b"SERROR\0C42704\0\0"), (b'Z', b"E")]);
+    read(&mut listener, &[(b'C', b"SET\0"), (b'Z', b"I")]);
+    assert!(touched(&listener));
+}
+
+#[test]
+fn a_parameter_with_another_value_is_a_change() {
     let mut listener = started();
     read(&mut listener, &[(b'S', b"TimeZone\0UTC\0")]);
-    assert!(listener.wire.has_touched_session());
+    assert!(touched(&listener));
+    listener.wire.begin_session();
+    assert!(!touched(&listener));
+    read(&mut listener, &[(b'S', b"TimeZone\0Asia/Tokyo\0")]);
+    assert!(touched(&listener));
+    read(&mut listener, &[(b'S', b"TimeZone\0UTC\0")]);
+    assert!(!touched(&listener));
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use failfast::{Client, Pool, Reset};
+use tokio::sync::OnceCell;
 
 use super::{LONG, shared};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::{eventually, server::Server};
 
 /// Leaves one of each, and says how to look for it. What is looked for is 0 in a session as it begins.
-const STATE: [(&str, &str, &str); 6] = [
+const STATE: [(&str, &str, &str); 17] = [
     ("a setting", "SET work_mem = '77kB'", "SELECT (current_setting('work_mem') = '77kB')::int"),
     ("a role", "SET ROLE pg_monitor", "SELECT (current_user = 'pg_monitor')::int"),
     ("a subscription", "LISTEN tenant", "SELECT count(*)::int FROM pg_listening_channels()"),
@@ -18,29 +19,52 @@ const STATE: [(&str, &str, &str); 6] = [
         "DECLARE tenant CURSOR WITH HOLD FOR SELECT 1",
         "SELECT count(*)::int FROM pg_cursors WHERE name = 'tenant'",
     ),
-    (
-        "a temporary table",
-        "CREATE TEMPORARY TABLE tenant (id int)",
-        "SELECT count(*)::int FROM pg_class WHERE relname = 'tenant' AND relnamespace = pg_my_temp_schema()",
-    ),
+    ("a temporary table", "CREATE TEMPORARY TABLE tenant (id int)", TEMPORARY),
+    ("one made by SELECT", "SELECT 1 AS one INTO TEMP tenant", TEMPORARY),
+    ("one made by CREATE TABLE AS", "CREATE TEMP TABLE tenant AS SELECT 1 AS one", TEMPORARY),
+    ("one in the schema of temporary objects", "CREATE TABLE pg_temp.tenant (id int)", TEMPORARY),
     ("a time zone", "SET TIME ZONE 'Asia/Tokyo'", "SELECT (current_setting('TimeZone') = 'Asia/Tokyo')::int"),
+    ("an advisory lock", "SELECT pg_advisory_lock(4711)", LOCKS),
+    ("an advisory lock that was tried", "SELECT pg_try_advisory_lock_shared(4711)", LOCKS),
+    ("a setting made by set_config", "SELECT set_config('app.tenant', 'a', false)", TENANT),
+    (
+        "a role made by set_config",
+        "SELECT set_config('role', 'pg_monitor', false)",
+        "SELECT (current_user = 'pg_monitor')::int",
+    ),
+    ("a setting made in DO", "DO $$ BEGIN SET app.tenant = 'a'; END $$", TENANT),
+    ("a setting made by a procedure", "CALL reset_tests_set_tenant()", TENANT),
+    ("a prepared statement", "PREPARE tenant AS SELECT 1", PREPARED),
+    ("one prepared in DO", "DO $$ BEGIN EXECUTE 'PREPARE tenant AS SELECT 1'; END $$", PREPARED),
 ];
 
-/// What only [`Reset::Always`] undoes if it was done by tracked calls: functions leave no tag.
-const UNSEEN: [(&str, &str, &str); 2] = [
-    (
-        "an advisory lock",
-        "SELECT pg_advisory_lock(4711)",
-        "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
-    ),
-    (
-        "a setting made by a function",
-        "SELECT set_config('work_mem', '88kB', false)",
-        "SELECT (current_setting('work_mem') = '88kB')::int",
-    ),
+/// What only [`Reset::Always`] undoes: a function does it, whose name says nothing.
+const UNSEEN: [(&str, &str, &str); 3] = [
+    ("a lock in a function", "SELECT reset_tests_lock()", LOCKS),
+    ("a setting in a function", "SELECT reset_tests_tenant()", TENANT),
+    ("a prepared statement in a function", "SELECT reset_tests_prepare()", PREPARED),
 ];
+
+const TEMPORARY: &str =
+    "SELECT count(*)::int FROM pg_class WHERE relname = 'tenant' AND relnamespace = pg_my_temp_schema()";
+const LOCKS: &str = "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+const TENANT: &str = "SELECT (coalesce(current_setting('app.tenant', true), '') = 'a')::int";
+const PREPARED: &str = "SELECT count(*)::int FROM pg_prepared_statements WHERE name = 'tenant'";
+
+/// The procedure and the functions that those call.
+async fn define() {
+    static ONCE: OnceCell<()> = OnceCell::const_new();
+    let functions = "
+        CREATE PROCEDURE reset_tests_set_tenant() LANGUAGE plpgsql AS $$ BEGIN SET app.tenant = 'a'; END $$;
+        CREATE FUNCTION reset_tests_tenant() RETURNS text LANGUAGE sql AS $$ SELECT set_config('app.tenant', 'a', false) $$;
+        CREATE FUNCTION reset_tests_lock() RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_lock(4712) $$;
+        CREATE FUNCTION reset_tests_prepare() RETURNS void LANGUAGE plpgsql AS
+            $$ BEGIN EXECUTE 'PREPARE tenant AS SELECT 1'; END $$";
+    ONCE.get_or_init(async || Server::shared().await.execute(functions).await).await;
+}
 
 async fn pool(name: &str, reset: Reset) -> Pool {
+    define().await;
     shared(name).await.max_size(1).reset(reset).build().unwrap()
 }
 
@@ -78,9 +102,9 @@ async fn what_was_seen_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn whatever_was_done_through_the_deref_reaches_nobody() {
+async fn what_was_seen_through_the_deref_reaches_nobody() {
     let pool = pool("through_the_deref", Reset::WhenSeen).await;
-    for state in STATE.into_iter().chain(UNSEEN) {
+    for state in STATE {
         assert_eq!(what_is_left(&pool, false, state).await, 0, "{}", state.0);
     }
 }
@@ -98,20 +122,93 @@ async fn always_undoes_what_functions_did() {
 #[tokio::test]
 async fn never_keeps_it_all() {
     let pool = pool("never", Reset::Never).await;
-    for state in STATE.into_iter().filter(|(what, ..)| *what != "a role") {
+    for state in [STATE[0], STATE[2], STATE[4], STATE[9], STATE[15], UNSEEN[1]] {
         assert_eq!(what_is_left(&pool, true, state).await, 1, "{}", state.0);
-    }
-    for state in UNSEEN {
-        assert_eq!(what_is_left(&pool, false, state).await, 1, "{}", state.0);
     }
 }
 
-/// As documented: what functions do within a tracked statement is not seen.
+/// As documented: what functions do by themselves is not seen.
 #[tokio::test]
 async fn when_seen_does_not_see_into_functions() {
-    let pool = pool("not_seen", Reset::WhenSeen).await;
-    for state in UNSEEN {
-        assert_eq!(what_is_left(&pool, true, state).await, 1, "{}", state.0);
+    for (number, state) in UNSEEN.into_iter().enumerate() {
+        for is_tracked in [true, false] {
+            let pool = pool(&format!("not_seen_{number}_{is_tracked}"), Reset::WhenSeen).await;
+            assert_eq!(what_is_left(&pool, is_tracked, state).await, 1, "{}", state.0);
+        }
+    }
+}
+
+/// A tenant for each transaction, as row level security is done: the connection goes straight to the next.
+#[tokio::test]
+async fn what_a_transaction_takes_back_costs_nothing() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("taken_back").max_size(1).build().unwrap();
+    drop(get(&pool).await);
+    let sent_by = async |statements: &[&str]| {
+        let before = proxy.bytes(Way::ToServer);
+        let tx = get(&pool).await.transaction().await.unwrap();
+        for sql in statements {
+            tx.batch_execute(sql).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!((pool.status().idle, pool.status().settling), (1, 0), "{statements:?}: at once");
+        // A Query is its text and six bytes.
+        let written: usize = statements.iter().chain(&["BEGIN", "COMMIT"]).map(|sql| sql.len() + 6).sum();
+        let get_all = async || proxy.bytes(Way::ToServer) - before == written as u64;
+        eventually("only what was asked for is sent", LONG, get_all).await;
+    };
+    sent_by(&["SELECT 1"]).await;
+    for sql in [
+        "SET LOCAL app.tenant = 'a'",
+        "SET LOCAL TimeZone = 'Asia/Tokyo'",
+        "SET TRANSACTION READ ONLY",
+        "SET CONSTRAINTS ALL DEFERRED",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "SELECT set_config('app.tenant', 'a', true)",
+        "SELECT pg_advisory_xact_lock(7)",
+    ] {
+        sent_by(&[sql, "SELECT 1"]).await;
+        sent_by(&["SAVEPOINT a", sql, "ROLLBACK TO SAVEPOINT a"]).await;
+    }
+    assert_eq!(look(&get(&pool).await, TENANT).await, 0);
+}
+
+#[tokio::test]
+async fn a_name_can_be_prepared_again_by_the_next() {
+    for reset in [Reset::WhenSeen, Reset::Always] {
+        let pool = pool(&format!("prepared_{reset:?}"), reset).await;
+        let kept = get(&pool).await;
+        // Ours stay.
+        kept.query_one("SELECT 40 + $1::int", &[&2]).await.unwrap();
+        drop(kept);
+        for _ in 0..3 {
+            pool.batch_execute("PREPARE p AS SELECT 1; PREPARE \"odd; name\" AS SELECT 2").await.unwrap();
+        }
+        let client = get(&pool).await;
+        assert_eq!(client.query_one("SELECT 40 + $1::int", &[&2]).await.unwrap().get::<_, i32>(0), 42);
+        let prepared =
+            "SELECT count(*) FILTER (WHERE from_sql)::int, count(*) FILTER (WHERE statement LIKE 'SELECT 40%')::int
+            FROM pg_prepared_statements";
+        let row = client.query_typed(prepared, &[]).await.unwrap();
+        assert_eq!((row[0].get::<_, i32>(0), row[0].get::<_, i32>(1)), (0, 1), "{reset:?}");
+    }
+}
+
+/// A request that its caller dropped before the driver took it is found, though the wire had not seen it yet.
+#[tokio::test]
+async fn what_was_dropped_before_it_was_sent_reaches_nobody() {
+    let pool = pool("dropped_unsent", Reset::WhenSeen).await;
+    for _ in 0..200 {
+        let client = get(&pool).await;
+        {
+            let mut set = std::pin::pin!((*client).batch_execute("BEGIN; SET app.tenant = 'a'"));
+            assert!(futures_util::poll!(&mut set).is_pending());
+        }
+        drop(client);
+        let next = get(&pool).await;
+        assert_eq!(look(&next, TENANT).await, 0);
+        next.batch_execute("COMMIT").await.unwrap();
     }
 }
 
