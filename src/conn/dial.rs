@@ -111,7 +111,9 @@ impl Dialer {
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    let error = ConnectError::timeout(in_millis(share), target.to_string(), clock.stage());
+                    // Of the only host, all of it: what was done before is a part of the dial.
+                    let limit = if has_others { in_millis(share) } else { self.connect_timeout };
+                    let error = ConnectError::timeout(limit, target.to_string(), clock.stage());
                     if let Some(address) = clock.take_address() {
                         self.avoid(address, &error);
                     }

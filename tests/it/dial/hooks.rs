@@ -79,6 +79,22 @@ async fn a_provider_that_hangs_is_given_up() {
     assert_eq!(error.source().unwrap().to_string(), "no answer within 100 ms");
 }
 
+/// The provider's time is a part of it.
+#[tokio::test]
+async fn a_dial_that_runs_out_of_time_says_how_long_it_had_as_a_whole() {
+    let proxy = Proxy::start(Server::shared().await.addr()).await;
+    proxy.stall();
+    let connect_timeout = Duration::from_millis(300);
+    let provider = || async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(Credentials::password("secret"))
+    };
+    let config = Server::shared().await.config_at(proxy.addr());
+    let pool = Pool::builder(config).connect_timeout(connect_timeout).credentials(provider).build().unwrap();
+    let error = refusal(&pool).await;
+    assert_eq!(*error.kind(), ConnectErrorKind::Timeout(connect_timeout), "{error}");
+}
+
 #[tokio::test]
 async fn after_connect_sets_each_connection_up_once() {
     let server = Server::shared().await;
