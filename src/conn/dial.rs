@@ -18,6 +18,7 @@ pub(super) mod socket;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,12 +144,15 @@ impl Dialer {
     ) -> Result<Box<Conn>, ConnectError> {
         let name: Arc<str> = target.to_string().into();
         let mut places = self.places(target, config, &name, clock).await?;
-        let (mut failure, has_others) = (None, places.len() > 1);
+        let (mut failure, mut tried, has_others) = (None, Vec::new(), places.len() > 1);
         loop {
             clock.begin(None);
-            let begun = Instant::now();
-            let connect = |place: Place| async move { Socket::open(&place, config).await };
-            let raced = clock.server(race(places, connect)).await;
+            let connect = |place: Place| async move {
+                let begun = Instant::now();
+                Socket::open(&place, config).await.map(|socket| (socket, begun))
+            };
+            let raced = clock.server(race(places, mem::take(&mut tried), connect)).await;
+            tried = raced.tried;
             for (place, error) in raced.failed {
                 let error = ConnectError::io(&name, error);
                 if has_others {
@@ -156,12 +160,13 @@ impl Dialer {
                 }
                 failure = more_telling(failure, error);
             }
-            let Some((place, socket)) = raced.first else { break };
+            let Some((place, opened)) = raced.first else { break };
             for silent in &raced.silent {
                 self.avoid(silent.to_string(), &format_args!("no answer, while {place} took the connection"));
             }
             let address = place.to_string();
             clock.begin(has_others.then(|| address.clone()));
+            tried.push(place.clone());
             let route = Route {
                 place,
                 name: Arc::clone(&name),
@@ -169,7 +174,7 @@ impl Dialer {
                 config: Arc::clone(config),
                 connector: self.connector.clone(),
             };
-            match self.dial_place(route, (socket, begun), clock).await {
+            match self.dial_place(route, opened, clock).await {
                 Ok(conn) => {
                     self.was_used(&address);
                     return Ok(conn);

@@ -23,8 +23,20 @@ pub(super) struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        Self::by(|host, port| (host, port).to_socket_addrs().map(Iterator::collect))
+        Self::by(resolve)
     }
+}
+
+/// In tests, a name that leads to two addresses, whatever the name service of the machine knows.
+#[cfg(test)]
+pub(super) const TWO_ADDRESSES: &str = "two.test";
+
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    #[cfg(test)]
+    if host == TWO_ADDRESSES {
+        return Ok([2, 1].map(|last| SocketAddr::from(([127, 0, 0, last], port))).to_vec());
+    }
+    (host, port).to_socket_addrs().map(Iterator::collect)
 }
 
 impl Names {

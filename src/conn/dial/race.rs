@@ -1,6 +1,8 @@
 //! The addresses of one name, tried almost together: the next is begun when those before have been silent for a moment, and the first that takes the connection
 //! is used. So an address that nobody answers, as a dead IPv6 one, costs a moment and not a timeout. (RFC 8305 calls it Happy Eyeballs.)
+//! While all that is left are silent ones, those that failed are tried again: a server that is back is not missed because a dead address is waited for.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -12,53 +14,65 @@ use tokio::time;
 
 /// What an address has before the next is tried beside it.
 pub(super) const HEAD_START: Duration = Duration::from_millis(250);
+/// When the others are silent for so long, those that failed are tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What has come of it.
 pub(super) struct Raced<P, S> {
     /// The first that took the connection.
     pub(super) first: Option<(P, S)>,
-    /// Those that failed before.
+    /// Those that failed before, the latest time.
     pub(super) failed: Vec<(P, io::Error)>,
+    /// Those that have failed, in this race or before it.
+    pub(super) tried: Vec<P>,
     /// Those that were begun before the first and have said nothing.
     pub(super) silent: Vec<P>,
     /// Those of which nothing is known.
     pub(super) untried: Vec<P>,
 }
 
-/// `places`: in the order in which they are to be tried.
-pub(super) async fn race<P, S, F>(places: Vec<P>, connect: impl Fn(P) -> F) -> Raced<P, S>
+/// `places`: in the order in which they are to be tried. Those `tried` have failed before, and are only tried again.
+pub(super) async fn race<P, S, F>(places: Vec<P>, mut tried: Vec<P>, connect: impl Fn(P) -> F) -> Raced<P, S>
 where
     P: Clone + PartialEq,
     F: Future<Output = io::Result<S>>,
 {
-    let (mut left, mut begun, mut failed) = (places.into_iter(), Vec::new(), Vec::new());
+    let (mut left, mut begun, mut failed) = (VecDeque::from(places), Vec::new(), Vec::new());
     let mut under_way = FuturesUnordered::new();
     let first = loop {
-        if let Some(place) = left.next() {
+        if let Some(place) = left.pop_front() {
             begun.push(place.clone());
             let connecting = connect(place.clone());
             under_way.push(async move { (place, connecting.await) });
         }
-        let head_start = if left.len() > 0 { HEAD_START } else { Duration::MAX };
-        match select(under_way.next(), pin!(time::sleep(head_start))).await {
+        let pause = match (left.is_empty(), tried.is_empty()) {
+            (false, _) => HEAD_START,
+            (true, false) => AGAIN,
+            (true, true) => Duration::MAX,
+        };
+        match select(under_way.next(), pin!(time::sleep(pause))).await {
             Either::Left((Some((place, Ok(stream))), _)) => break Some((place, stream)),
             Either::Left((Some((place, Err(error))), _)) => {
                 begun.retain(|other| *other != place);
+                failed.retain(|(other, _)| *other != place);
+                tried.push(place.clone());
                 failed.push((place, error));
             }
             Either::Left((None, _)) => break None,
+            Either::Right(_) if left.is_empty() => left.extend(tried.drain(..)),
             Either::Right(_) => {}
         }
     };
     let before = begun.iter().position(|place| first.as_ref().is_some_and(|(first, _)| first == place));
     let (silent, after) = begun.split_at(before.unwrap_or(begun.len()));
     let untried = after.iter().skip(1).cloned().chain(left).collect();
-    Raced { failed, silent: silent.to_vec(), untried, first }
+    Raced { failed, tried, silent: silent.to_vec(), untried, first }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     use tokio::time::Instant;
 
@@ -75,7 +89,7 @@ mod tests {
 
     async fn raced(places: &[Place]) -> (Option<u64>, [usize; 3], u128) {
         let begun = Instant::now();
-        let raced = race(places.to_vec(), connect).await;
+        let raced = race(places.to_vec(), Vec::new(), connect).await;
         let counts = [raced.failed.len(), raced.silent.len(), raced.untried.len()];
         (raced.first.map(|(_, millis)| millis), counts, begun.elapsed().as_millis())
     }
@@ -87,5 +101,35 @@ mod tests {
         assert_eq!(raced(&[Some((5, false)), Some((7, true))]).await, (Some(7), [1, 0, 0], 12), "at once");
         assert_eq!(raced(&[Some((300, true)), None]).await, (Some(300), [0, 0, 1], 300), "the other had no head start");
         assert_eq!(raced(&[Some((5, false)), Some((6, false))]).await, (None, [2, 0, 0], 11));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_others_are_silent_those_that_failed_are_tried_again() {
+        let (begun, tries) = (Instant::now(), AtomicU64::new(0));
+        let connect = |place: char| {
+            let tries = &tries;
+            async move {
+                if place == 'd' {
+                    pending::<()>().await;
+                }
+                let is_back = tries.fetch_add(1, Relaxed) >= 3;
+                if is_back {
+                    Ok(begun.elapsed().as_secs())
+                } else {
+                    Err(io::Error::from(io::ErrorKind::ConnectionRefused))
+                }
+            }
+        };
+        let raced = race(vec!['a', 'd'], Vec::new(), connect).await;
+        assert_eq!(
+            (raced.first, raced.silent, raced.failed.len()),
+            (Some(('a', 3)), vec!['d'], 1),
+            "after 1, 2 and 3 s"
+        );
+        // It took the connection before, and said then that it is not ready.
+        let raced = race(vec!['d'], vec!['a'], connect).await;
+        assert_eq!((raced.first, raced.silent), (Some(('a', 4)), vec!['d']));
+        let raced = race(Vec::new(), vec!['a'], connect).await;
+        assert!(raced.first.is_none(), "nothing is waited for");
     }
 }

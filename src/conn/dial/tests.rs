@@ -1,18 +1,41 @@
-//! A name with two addresses, of which one is dead.
+//! A name with two addresses, of which one is dead; and whose time a dial takes.
 
-use std::net::TcpListener;
+mod outage;
 
+use std::net::{TcpListener, TcpStream};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use socket2::{Domain, Type};
+use tokio::io::copy_bidirectional;
+use tokio::sync::oneshot;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+
+use super::hooks::Credentials;
 use super::*;
 use crate::breaker::BreakerConfig;
 use crate::conn::tests::{dialer, shared_server};
 
+/// Longer than any dial may take before it is late, if those before it took no time.
+const SLOW: Duration = Duration::from_millis(1_200);
+
+/// How to log in, by this name.
+async fn config_at(host: &str, port: u16) -> Config {
+    let own = shared_server().await.config();
+    let mut config = Config::new();
+    config.host(host).port(port).user(own.get_user().unwrap()).dbname(own.get_dbname().unwrap());
+    config.password(own.get_password().unwrap());
+    config
+}
+
 /// The dialer, the port of the server, and what is told of addresses.
 async fn scene(connect_timeout: Duration, names: Names) -> (Dialer, u16, Arc<Mutex<Vec<String>>>) {
-    let own = shared_server().await.config();
-    let port = own.get_ports()[0];
-    let mut config = Config::new();
-    config.host("db").port(port).user(own.get_user().unwrap()).dbname(own.get_dbname().unwrap());
-    config.password(own.get_password().unwrap());
+    let port = shared_server().await.config().get_ports()[0];
+    let config = config_at("db", port).await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let teller = Arc::clone(&told);
     let tell = move |news| match news {
@@ -56,4 +79,150 @@ async fn an_address_that_is_mute_costs_one_dial() {
     assert_eq!(error.to_string(), format!("db:{port}: not ready within 1 s: the server did not answer"));
     assert_eq!(*told.lock(), [format!("127.0.0.2:{port} avoided: {error}")]);
     assert_eq!(&*dialer.dial(|| {}).await.unwrap().address, format!("127.0.0.1:{port}"));
+}
+
+/// Nobody is let in here, and nobody refused: the place for those who wait to be accepted is taken.
+struct Dead {
+    _listener: socket2::Socket,
+    _first: TcpStream,
+}
+
+impl Dead {
+    fn at(address: SocketAddr) -> Self {
+        let listener = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let first = TcpStream::connect(address).unwrap();
+        Self { _listener: listener, _first: first }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_silent_while_another_takes_the_connection_is_tried_last() {
+    let (dialer, port, told) =
+        scene(Duration::from_secs(20), Names::by(|_, port| Ok(vec![address(5, port), address(1, port)]))).await;
+    let _dead = Dead::at(address(5, port));
+    let took = async || {
+        let begun = Instant::now();
+        assert_eq!(&*dialer.dial(|| {}).await.unwrap().address, format!("127.0.0.1:{port}"));
+        begun.elapsed()
+    };
+    assert!(took().await >= race::HEAD_START);
+    let avoided = format!("127.0.0.5:{port} avoided: no answer, while 127.0.0.1:{port} took the connection");
+    assert_eq!(*told.lock(), [avoided]);
+    let quickest = [took().await, took().await, took().await].into_iter().min();
+    assert!(quickest < Some(race::HEAD_START), "{quickest:?}");
+}
+
+/// As a server does that is about to be ready.
+#[tokio::test]
+async fn an_address_that_hangs_up_is_tried_again_while_the_other_is_silent() {
+    let (mut dialer, server, _) =
+        scene(Duration::from_secs(10), Names::by(|_, port| Ok(vec![address(1, port), address(6, port)]))).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _dead = Dead::at(address(6, port));
+    dialer.config = config_at("db", port).await;
+    let serves = async {
+        drop(listener.accept().await.unwrap());
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(address(1, server)).await.unwrap();
+        let _ = copy_bidirectional(&mut client, &mut stream).await;
+    };
+    tokio::select! {
+        dialed = dialer.dial(|| {}) => assert_eq!(&*dialed.unwrap().address, format!("127.0.0.1:{port}")),
+        () = serves => panic!("it serves until the dial is done"),
+    }
+}
+
+/// The time that dials have been seen to take, and some; all of it as long as nothing is known.
+#[tokio::test]
+async fn looks_at_the_server_have_the_time_of_a_dial() {
+    let (dialer, ..) = scene(Duration::from_secs(5), Names::default()).await;
+    assert_eq!(dialer.patience(), Duration::from_secs(5));
+    for (slowest, patience) in [(10, 1_000), (1_200, 3_600), (3_000, 5_000)] {
+        dialer.times.lock().succeeded(Duration::from_millis(slowest));
+        assert_eq!(dialer.patience(), Duration::from_millis(patience));
+    }
+}
+
+/// Encrypts nothing, and takes its time.
+#[derive(Clone)]
+struct Sluggish;
+
+impl MakeTlsConnect<Socket> for Sluggish {
+    type Stream = Socket;
+    type TlsConnect = Self;
+    type Error = io::Error;
+
+    fn make_tls_connect(&mut self, _: &str) -> io::Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl TlsConnect<Socket> for Sluggish {
+    type Stream = Socket;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Socket>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(async move {
+            time::sleep(SLOW).await;
+            Ok(socket)
+        })
+    }
+}
+
+/// Neither is a dial quiet meanwhile, nor are the next expected to take as long.
+#[tokio::test]
+async fn what_is_not_the_servers_time_makes_no_dial_late() {
+    let quick = || scene(Duration::from_secs(20), Names::by(|_, port| Ok(vec![address(1, port)])));
+    let (mut look_up, ..) = quick().await;
+    look_up.names = Names::by(|_, port| {
+        thread::sleep(SLOW);
+        Ok(vec![address(1, port)])
+    });
+    let (mut credentials, ..) = quick().await;
+    let password = credentials.config.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
+    credentials.handling.hooks.set_credentials(move || {
+        let password = password.clone().unwrap();
+        async move {
+            time::sleep(SLOW).await;
+            Ok(Credentials::password(password))
+        }
+    });
+    let (mut handshake, ..) = quick().await;
+    handshake.connector = Connector::new(Sluggish);
+    handshake.config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+    let (mut hook, ..) = quick().await;
+    hook.handling.hooks.set_after_connect(|client| Box::pin(client.batch_execute("SELECT pg_sleep(1.2)")));
+    let all = [("look-up", look_up), ("credentials", credentials), ("handshake", handshake), ("hook", hook)];
+    join_all(all.map(async |(what, dialer)| {
+        dialer.times.lock().succeeded(Duration::from_millis(10));
+        let (quiet, begun, usual) = (AtomicUsize::new(0), Instant::now(), dialer.late_after());
+        let dialed = dialer.dial(|| _ = quiet.fetch_add(1, SeqCst)).await;
+        dialed.map(drop).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(begun.elapsed() >= SLOW, "{what} took its time");
+        assert_eq!((quiet.load(SeqCst), dialer.late_after()), (0, usual), "{what}");
+    }))
+    .await;
+}
+
+/// That is no failure, as long as it has time.
+#[tokio::test]
+async fn a_server_that_takes_far_longer_than_usual_makes_a_dial_quiet_and_no_failure() {
+    let (dialer, port, _) = scene(SLOW * 2, Names::by(|_, port| Ok(vec![address(4, port)]))).await;
+    let _mute = TcpListener::bind(("127.0.0.4", port)).unwrap();
+    dialer.times.lock().succeeded(Duration::from_millis(10));
+    let (tell, told) = oneshot::channel();
+    let mut dial = pin!(dialer.dial(|| tell.send(()).unwrap()));
+    tokio::select! {
+        _ = &mut dial => panic!("nobody answers"),
+        told = told => told.unwrap(),
+    }
+    let failures = || dialer.handling.witness.breaker().snapshot().counts.failures;
+    assert!((&mut dial).now_or_never().is_none());
+    assert_eq!(failures(), 0, "it has not ended");
+    dial.await.map(drop).unwrap_err();
+    assert_eq!(failures(), 1, "connect_timeout has ended it");
 }
