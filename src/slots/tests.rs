@@ -23,6 +23,8 @@ const QUIET: Duration = Duration::from_secs(1);
 enum Outcome {
     After(Duration),
     FailsAfter(Duration),
+    /// Fails at once, and so will the next.
+    NoSuchUser,
     /// Succeeds, with a connection that dies at once.
     DiesAfter(Duration),
     Hangs,
@@ -36,6 +38,10 @@ struct World {
     dials: AtomicUsize,
     open: AtomicUsize,
     closing_hangs: AtomicBool,
+    /// How long an answer takes.
+    ping: Mutex<Duration>,
+    /// How long one is waited for, if not as long as until a dial is quiet.
+    patience: Mutex<Option<Duration>>,
     /// Connections with a smaller number have died by themselves.
     cut: AtomicUsize,
 }
@@ -82,6 +88,10 @@ impl Connection for FakeConn {
     }
 
     async fn ping(&self) -> bool {
+        let takes = *self.world.ping.lock().unwrap();
+        if !takes.is_zero() {
+            time::sleep(takes).await;
+        }
         self.is_usable()
     }
 
@@ -97,7 +107,7 @@ impl Dial for FakeDialer {
     type Error = &'static str;
 
     fn patience(&self) -> Duration {
-        QUIET
+        self.0.patience.lock().unwrap().unwrap_or(QUIET)
     }
 
     async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<FakeConn, &'static str> {
@@ -109,6 +119,7 @@ impl Dial for FakeDialer {
                 time::sleep(delay).await;
                 return Err("refused");
             }
+            Outcome::NoSuchUser => return Err("no such user"),
             Outcome::Hangs => {
                 time::sleep(QUIET).await;
                 on_quiet();

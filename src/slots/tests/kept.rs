@@ -82,6 +82,55 @@ async fn fewer_than_are_kept_is_no_storm() {
     assert_eq!((world.dials.load(SeqCst), slots.counts().idle), (13, 8));
 }
 
+/// A look would be a try as well, be it beyond the limit.
+#[tokio::test(start_paused = true)]
+async fn while_lasting_trouble_is_left_alone_nobody_looks() {
+    let (slots, world) = slots(keeping(2, 0, None), &[Outcome::NoSuchUser]);
+    let refusal = slots.acquire(now(), within(100)).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Unreachable("no such user", _)), "{refusal:?}");
+    assert!(matches!(slots.look().await, Look::Nothing));
+    assert!(!slots.dial_aside().await);
+    assert_eq!(world.dials.load(SeqCst), 1);
+    time::advance(Duration::from_secs(1)).await;
+    assert!(slots.dial_aside().await);
+}
+
+/// Far away, an answer takes as long as dials do.
+#[tokio::test(start_paused = true)]
+async fn looks_and_checks_have_the_time_of_a_dial() {
+    let (slots, world) = slots(keeping(2, 0, None), &[]);
+    assert!(slots.warm_up(2, Deadline::after(now(), Duration::from_secs(1))).await);
+    *world.patience.lock().unwrap() = Some(Duration::from_secs(6));
+    *world.ping.lock().unwrap() = Duration::from_secs(5);
+    assert!(matches!(slots.look().await, Look::Answers));
+    time::advance(Duration::from_millis(300)).await;
+    slots.reap();
+    let checks = slots.begin_checks();
+    assert!(!checks.is_empty());
+    for check in checks {
+        assert!(check.run().await);
+    }
+    *world.ping.lock().unwrap() = Duration::from_secs(7);
+    assert!(matches!(slots.look().await, Look::Silent));
+}
+
+/// For each caller that waits beyond the bound of the queue, a connection is being checked.
+#[tokio::test(start_paused = true)]
+async fn while_connections_are_checked_no_more_callers_wait_than_there_are_checks() {
+    let (slots, world) = slots(Limits { max_waiting: 0, ..keeping(2, 0, None) }, &[]);
+    let _hoping = slots.warm_up(2, Deadline::after(now(), Duration::from_secs(1))).await;
+    assert_eq!(slots.counts().idle, 2);
+    *world.ping.lock().unwrap() = Duration::from_secs(60);
+    time::advance(Duration::from_millis(300)).await;
+    let callers = [caller(&slots, 500).await, caller(&slots, 500).await];
+    assert_eq!((slots.counts().waiting, slots.counts().settling), (2, 2));
+    let refused = slots.acquire(now(), within(500)).await.unwrap_err();
+    assert!(matches!(refused, Refusal::QueueFull(_)), "{refused:?}");
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().unwrap_err(), Refusal::TimedOut);
+    }
+}
+
 /// At any moment, and whatever happens to the pool meanwhile.
 #[test]
 fn checks_that_are_dropped_leave_the_slots_as_they_were() {

@@ -138,6 +138,27 @@ fn one_that_is_overdue_at_hand_out_is_checked_while_its_caller_waits() {
     }
 }
 
+/// A caller for whom a connection is checked is not asked by the rule of refusal. There are no more of these than connections: the shell begins a
+/// check for each.
+#[test]
+fn while_overdue_connections_are_checked_the_queue_is_bounded() {
+    for (max_waiting, longest) in [(0, 4), (2, 4), (10, 10)] {
+        let (mut core, now) = rested(4, Ages { check_after: after(30), ..Ages::default() });
+        core.limits.max_waiting = max_waiting;
+        let later = now + 60 * SECOND;
+        let mut checks = Vec::new();
+        let refused = loop {
+            match core.enter(later, patient(later, 100), || 7) {
+                Ok(Entered::Waits(_)) => checks.extend(core.begin_due_check(later)),
+                Ok(Entered::Took(_)) => panic!("all are overdue"),
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, Refused::QueueFull(_)), "{refused:?}");
+        assert_eq!((core.counts().waiting, checks.len()), (longest, 4), "max_waiting {max_waiting}");
+    }
+}
+
 #[test]
 fn one_that_is_too_old_at_hand_out_is_no_longer_used() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
