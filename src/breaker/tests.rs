@@ -291,6 +291,19 @@ async fn a_slow_probe_within_its_own_timeout_closes() {
     }
 }
 
+/// Each statement of a pool may take as long, and a probe is nobody's whose time is not known.
+#[tokio::test(start_paused = true)]
+async fn where_calls_may_take_longer_than_a_probe_a_probe_has_their_time() {
+    let config = config().probe_timeout(Duration::from_secs(1)).calls_may_take(Duration::from_secs(30));
+    let breaker = CircuitBreaker::for_pool(config, None).unwrap();
+    breaker.import(&half_open());
+    let permit = breaker.try_acquire().unwrap();
+    tokio::time::advance(Duration::from_secs(29)).await;
+    assert_eq!(breaker.state(), State::HalfOpen);
+    permit.success();
+    assert_eq!(breaker.state(), State::Closed);
+}
+
 #[test]
 fn a_dropped_permit_lets_another_probe_out() {
     let breaker = breaker();

@@ -62,6 +62,7 @@ mod tests {
         assert!(near.cancel() < millis(1_010) && near.settling() < millis(2_010) && near.grace() < millis(3));
         // TCP, the question for TLS, its handshake.
         let far = RoundTrips::new(millis(600), millis(1_800));
+        assert!(far.answer() > FLOOR + millis(600) && far.grace() > millis(600) && far.effect() > millis(600));
         assert!(far.cancel() > millis(1_800 + 600), "as many as it takes");
         assert!(far.settling() > 2 * far.cancel() + 4 * millis(600));
     }

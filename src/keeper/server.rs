@@ -152,6 +152,16 @@ mod tests {
         assert_eq!(acted(&server, begun, Role::Primary, 60, 63), [62], "the pause goes on");
     }
 
+    #[test]
+    fn where_the_role_is_hidden_another_place_is_told_though_the_same_was_seen_in_between() {
+        let (server, begun) = (Server::default(), Instant::now());
+        assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
+        assert!(server.refuses_writes(begun, Role::Primary));
+        assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
+        let (from, to) = (Some("10.0.0.1:5432".to_owned()), "10.0.0.2:5432".to_owned());
+        assert_eq!(server.is_at("10.0.0.2:5432".into(), None), Some((from, to)));
+    }
+
     /// Behind a relay that hides the role, somebody writes in a transaction that is to read only.
     #[test]
     fn a_primary_that_is_found_where_it_was_is_no_change_and_no_reason_for_haste() {
