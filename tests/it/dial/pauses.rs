@@ -103,3 +103,24 @@ async fn a_new_answer_of_the_provider_is_tried_at_once() {
     assert!(changed.elapsed() < Duration::from_millis(2_500), "{:?}", changed.elapsed());
     assert_eq!(proxy.accepted(), tries + 1);
 }
+
+/// Somebody may have set that very password on the server.
+#[tokio::test]
+async fn after_a_flush_the_same_answer_of_the_provider_is_tried_at_once() {
+    let proxy = Proxy::start(Server::shared().await.addr()).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let pool = Pool::builder(config_by(&proxy, |_| ()).await).name("rotated").min_idle(1).credentials(move || {
+        counter.fetch_add(1, SeqCst);
+        async { Ok(Credentials::password("wrong")) }
+    });
+    let pool = pool.build().unwrap();
+    eventually("a third try", LONG, async || proxy.accepted() >= 3).await;
+    // The next is 4 s away, though the provider is asked meanwhile.
+    let (before, tried) = (asked.load(SeqCst), Instant::now());
+    eventually("asked again", LONG, async || asked.load(SeqCst) > before).await;
+    assert_eq!(proxy.accepted(), 3);
+    pool.flush();
+    eventually("a fourth try", LONG, async || proxy.accepted() > 3).await;
+    assert!(tried.elapsed() < Duration::from_secs(3), "{:?}", tried.elapsed());
+}

@@ -39,6 +39,18 @@ async fn a_cancel_at_600_ms_a_round_trip_stops_the_statement_and_keeps_the_conne
     gives_up(&builder.build().unwrap(), "far_plain").await;
 }
 
+/// Its answer is on its way: to wait for that costs less than a cancel.
+#[tokio::test]
+async fn a_statement_given_up_far_away_that_has_ended_already_is_not_cancelled() {
+    let (proxy, builder) = far_away("far_ended").await;
+    let pool = builder.build().unwrap();
+    let before = process(&pool).await;
+    let late = pool.call().timeout(100 * MILLISECOND).batch_execute("SELECT 1").await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::QueryTimeout, "{late}");
+    assert_eq!(process(&pool).await, before, "the connection is kept");
+    assert_eq!(proxy.accepted(), 1, "nothing but the connection itself");
+}
+
 /// ROLLBACK, the reset and the owner's hook: three round trips of 600 ms, and one to know that all is at rest.
 #[tokio::test]
 async fn a_transaction_and_a_session_left_behind_far_away_cost_no_connection() {
