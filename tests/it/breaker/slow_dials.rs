@@ -20,8 +20,9 @@ async fn after_an_outage_a_server_whose_dials_take_longer_serves_within_three_se
             let breaker = BreakerConfig::default().volume_threshold(3);
             let scene = Scene::new(format!("back {slow:?} {size}"), slow, size, breaker).await;
             scene.ask().await.unwrap();
-            scene.outage().await;
+            // Before the outage: a look that begins at its very end takes as long as any.
             scene.dials_take(1_200 * MILLISECOND).await;
+            scene.outage().await;
             scene.proxy.accept().await;
             (slow, size, scene.first_success().await)
         })
