@@ -8,6 +8,8 @@
 //!    queue's work.
 //! 3. A shadow queue loses work when it leaves connections idle while the plain queue has somebody to serve: a burst was too large for it. So
 //!    a pool whose callers come in bursts keeps the depth that the bursts need, and a pool whose callers come evenly answers fast.
+//! 4. A shadow queue has its depth from the first moment of an overload. The pool's own queue is deep then and takes most of a wait budget to become
+//!    shallow: until then the depth that the bursts need is known, and nothing has been lost to find it.
 //!
 //! When a long overload ends, the plain queue has callers for a while longer, and what the others lose by it is forgiven; after a short one it counts, for
 //! that was a burst.
@@ -57,6 +59,8 @@ pub(crate) struct ShadowQueues {
     /// How many may wait in each, with so many connections.
     depths: [f32; QUEUES],
     connections: usize,
+    /// Whether each has its depth: in an overload.
+    are_limited: bool,
     /// Whether any of them differs from the pool's own queue.
     differ: bool,
     /// Calls that the plain queue has served, leaking; and those since the last choice.
@@ -117,6 +121,7 @@ impl ShadowQueues {
             lost_till_then: [0.0; QUEUES],
             depths: [1.0; QUEUES],
             connections: 0,
+            are_limited: false,
             differ: false,
             served: 0.0,
             served_lately: 0.0,
@@ -156,6 +161,7 @@ impl ShadowQueues {
     pub(crate) fn on_arrival(&mut self, now: Time, arrival: Arrival) {
         let Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget } = arrival;
         if is_admitted && !self.differ && !is_overloaded && waiting as f64 <= fits_behind {
+            self.are_limited = false;
             return;
         }
         if self.connections != connections {
@@ -168,11 +174,18 @@ impl ShadowQueues {
         if waiting + self.more[PLAIN] > fits_behind {
             self.on_turned_away(now, wait_budget);
         }
+        let were_limited = std::mem::replace(&mut self.are_limited, is_overloaded);
+        if is_overloaded && !were_limited {
+            // Whoever waits beyond its depth since before the overload would have been refused by a queue that always had it.
+            for (more, depth) in self.more.iter_mut().zip(self.depths) {
+                *more = more.min(depth - waiting);
+            }
+        }
         let admitted = f32::from(is_admitted);
         let mut differ = 0.0;
         for (more, depth) in self.more.iter_mut().zip(self.depths) {
-            let level = waiting + *more;
             let depth = if is_overloaded { depth } else { f32::INFINITY };
+            let level = waiting + *more;
             let joins = (level <= fits_behind) & (level < depth);
             *more += if joins { 1.0 } else { 0.0 } - admitted;
             differ += more.abs();
@@ -200,6 +213,16 @@ impl ShadowQueues {
         }
         turned.last = now;
         self.lost_till_then = self.lost;
+    }
+
+    /// So many callers have left the pool's own queue without being served. They had waited longest: a shadow queue in which fewer wait has them no more.
+    pub(crate) fn on_left(&mut self, callers: usize) {
+        if !self.differ {
+            return;
+        }
+        for more in self.more.iter_mut().filter(|more| **more < 0.0) {
+            *more = (*more + callers as f32).min(0.0);
+        }
     }
 
     /// A connection was given back, or made, while so many waited.

@@ -215,7 +215,9 @@ impl<C, W> Core<C, W> {
     /// A waiter gives up. `None` if it has been served, or refused, meanwhile. This is no sign of an overload: while the server is frozen, all
     /// waiters leave at their deadlines.
     pub(crate) fn leave(&mut self, id: WaiterId) -> Option<W> {
-        self.queue.remove(id)
+        let waiter = self.queue.remove(id)?;
+        self.shadows.on_left(1);
+        Some(waiter)
     }
 
     /// A lease ends and its connection is fit for the next. `lasted`: [`Held::lasted`].
@@ -322,6 +324,7 @@ impl<C, W> Core<C, W> {
 
     /// Everybody who waits, to be told to enter again.
     pub(crate) fn dismiss(&mut self) -> Vec<(WaiterId, W)> {
+        self.shadows.on_left(self.queue.len());
         self.queue.drain()
     }
 
@@ -343,7 +346,7 @@ impl<C, W> Core<C, W> {
         if self.unreachable_for(now).is_none() {
             return Vec::new();
         }
-        self.queue.drain()
+        self.dismiss()
     }
 
     fn serve_at_once(&mut self, now: Instant) -> Result<Option<Held<C>>, Refused> {
@@ -398,9 +401,11 @@ impl<C, W> Core<C, W> {
         }
         while let Some((id, waiter, patience)) = self.queue.pop() {
             if patience.deadline.has_passed(now) {
+                self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 refused.push((id, waiter, Refused::Expired));
             } else if patience.is_too_late(now, || self.lease_to_fit(now)) {
+                self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 let retry_after = self.retry_after(time, self.queue.len(), 0.0);
                 refused.push((id, waiter, Refused::TooLate(retry_after)));

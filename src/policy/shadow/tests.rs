@@ -61,6 +61,12 @@ impl Pool {
         }
     }
 
+    /// So many callers give up.
+    fn leave(&mut self, callers: usize) {
+        self.waiting -= callers;
+        self.shadows.on_left(callers);
+    }
+
     fn release(&mut self) {
         if self.waiting > 0 {
             self.shadows.on_served(self.waiting, CONNECTIONS);
@@ -113,6 +119,26 @@ fn callers_that_come_in_bursts_get_the_depth_that_their_bursts_need() {
         pool.run(100, 0);
     }
     assert_eq!(pool.depth(), Some(120), "a burst each 100 ms, and 10 connections become idle at its end");
+}
+
+#[test]
+fn the_depth_that_bursts_need_is_known_while_the_queue_of_before_is_served() {
+    let mut pool = Pool::new();
+    for _ in 0..13 {
+        pool.arrive(300);
+        pool.run(100, 0);
+    }
+    assert!(pool.waiting > 600, "{}", pool.waiting);
+    assert_eq!(pool.depth(), Some(120), "as after many bursts");
+}
+
+#[test]
+fn callers_who_leave_a_deep_queue_have_not_been_in_a_shallow_one() {
+    let mut pool = Pool::new();
+    pool.run(960, 3);
+    pool.leave(900);
+    pool.run(1_000, 3);
+    assert_eq!(pool.depth(), Some(5));
 }
 
 #[test]

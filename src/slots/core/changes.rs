@@ -37,7 +37,7 @@ impl<C, W> Core<C, W> {
         if !self.is_shut() {
             return Vec::new();
         }
-        self.queue.drain()
+        self.dismiss()
     }
 
     /// A dial for a look at the server, whoever is held back and however the last one failed, unless that lasts; if there is room, and none is under way that could
