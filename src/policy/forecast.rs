@@ -22,7 +22,7 @@ const STALLED: f64 = 3.0;
 const STALLED_BUDGETS: f64 = 1.0;
 /// Leases remembered: few, so that a pool of one connection notices a slowdown within two of them.
 const LEASES: usize = 7;
-/// A lease whose work was cancelled would have lasted longer by about this factor.
+/// A lease whose work was cancelled would have lasted longer by about this factor, if none of those remembered lasted for so long.
 const LOWER_BOUND: f64 = 1.25;
 /// The weight of one caller in the average wait budget.
 const WEIGHT: f64 = 1.0 / 16.0;
@@ -141,10 +141,10 @@ impl Forecast {
         self.on_end(now);
     }
 
-    /// A lease has ended whose work was cancelled: it would have lasted longer. Reported before [`on_working`](Self::on_working).
+    /// A lease has ended whose work was cancelled: it would have lasted longer, as long as the median of those that did. Reported before [`on_working`](Self::on_working).
     pub(crate) fn on_cancelled(&mut self, now: Time, seconds: f64) {
-        let known = self.typical_lease().unwrap_or_default();
-        self.on_release(now, (seconds * LOWER_BOUND).max(known));
+        let longer = self.leases.median_of_longer(seconds);
+        self.on_release(now, longer.unwrap_or(seconds * LOWER_BOUND));
     }
 
     /// A lease has ended that began while others were idle, at an unknown time. Reported before [`on_working`](Self::on_working).
@@ -281,6 +281,20 @@ impl Leases {
         }
         self.quantiles = Some((median, long));
         (median, long)
+    }
+
+    /// The median of those that lasted for so many seconds or longer.
+    fn median_of_longer(&self, seconds: f64) -> Option<f64> {
+        let (mut longer, mut count) = ([0; LEASES], 0);
+        for micros in &self.ring[..self.seen.min(LEASES)] {
+            if f64::from(*micros) >= seconds * 1e6 {
+                longer[count] = *micros;
+                count += 1;
+            }
+        }
+        let longer = &mut longer[..count];
+        longer.sort_unstable();
+        longer.get(count / 2).map(|micros| f64::from(*micros) / 1e6)
     }
 
     fn both_of_the_last(&self) -> u32 {

@@ -156,6 +156,21 @@ fn a_lease_whose_work_was_cancelled_would_have_lasted_longer() {
 }
 
 #[test]
+fn a_lease_whose_work_was_cancelled_would_have_lasted_as_long_as_those_that_did() {
+    let mut now = Time::BEGIN;
+    let mut forecast = Forecast::new(1_000 * MS);
+    forecast.on_working(now, 10);
+    let mut after = || {
+        now += 50 * MS;
+        now
+    };
+    (0..7).for_each(|_| forecast.on_release(after(), (40 * MS).as_secs_f64()));
+    (0..2).for_each(|_| forecast.on_release(after(), (360 * MS).as_secs_f64()));
+    (0..2).for_each(|_| forecast.on_cancelled(after(), (100 * MS).as_secs_f64()));
+    assert_eq!(forecast.typical_lease(), Some((360 * MS).as_secs_f64()), "two have, and two would have");
+}
+
+#[test]
 fn a_lease_of_which_nobody_knows_the_begin_lasts_since_nothing_is_idle() {
     let now = Time::BEGIN;
     let mut forecast = Forecast::new(1_000 * MS);
