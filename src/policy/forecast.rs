@@ -213,9 +213,14 @@ impl Forecast {
     /// How long the next lease is likely to last: the median of the last few. In a small pool, the shorter of the last two if that is longer: a slowdown
     /// shows there first. In a large one, two long leases in a row are chance.
     pub(crate) fn typical_lease(&mut self) -> Option<f64> {
-        let both = if self.working < LEASES { self.leases.both_of_the_last() } else { 0 };
+        let both = if self.is_small() { self.leases.both_of_the_last() } else { 0 };
         let (median, _) = self.leases.quantiles();
         self.leases.known(median.max(both))
+    }
+
+    /// Whether so few connections are at work that the leases remembered are several of each.
+    pub(crate) fn is_small(&self) -> bool {
+        self.working < LEASES
     }
 
     /// How long nearly any lease lasts.

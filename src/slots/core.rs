@@ -404,7 +404,7 @@ impl<C, W> Core<C, W> {
                 self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 refused.push((id, waiter, Refused::Expired));
-            } else if patience.is_too_late(now, || self.lease_to_fit(now)) {
+            } else if patience.is_too_late(now, || self.lease_to_fit(now, time)) {
                 self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 let retry_after = self.retry_after(time, self.queue.len(), 0.0);

@@ -1,7 +1,7 @@
 //! The rule of refusal: who may wait, and when to come back.
 //!
 //! 1. Whoever can be served in time may wait: by Little's law, with a margin for chance, or because those in front will have left by then.
-//! 2. When its turn comes, a caller that can no longer finish in time is refused, and the next one is served.
+//! 2. When its turn comes, a caller that can no longer finish in time is refused, and the next one is served. An overload asks for a margin.
 //! 3. The pool is overloaded when a plain queue has turned callers away for half a wait budget. Until then there is no other reason to refuse.
 //! 4. In an overload only so many may wait as in the shallowest shadow queue that loses no work; the margin for chance is gone.
 //! 5. Shadow queues follow arrivals, leases and idle time, and nothing of them follows from refusals. So refusals cannot feed themselves.
@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::{Core, MOST_WAITING, Refused};
 use crate::policy::{Arrival, Patience, Shedding, Time};
+
+/// In an overload a caller must have so many times the longest usual lease left at hand-over. Many have hardly more than one, and each that does
+/// not finish wastes all of it.
+const MARGIN: f64 = 1.06;
 
 /// Whether a caller can be served in time, and by how many seconds its wait would be too long.
 struct Prediction {
@@ -125,10 +129,15 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    /// How much time a caller must have left when its turn comes. While as many others as there are connections have time for nearly any lease, that
-    /// much; else the time of a usual lease.
-    pub(super) fn lease_to_fit(&mut self, now: Instant) -> Option<f64> {
+    /// How much time a caller must have left when its turn comes: the time of a usual lease; or of nearly any lease, if others can use the connection.
+    ///
+    /// In an overload they can. In a small pool, a connection that is kept for the next caller is idle for a large part of a lease, so it goes to
+    /// whoever is likely to finish. Without an overload they can if as many as there are connections have so much time.
+    pub(super) fn lease_to_fit(&mut self, now: Instant, time: Time) -> Option<f64> {
         let long = self.forecast.long_lease()?;
+        if !self.forecast.is_small() && self.shadows.is_overloaded(time, self.forecast.wait_budget()) {
+            return Some(long * MARGIN);
+        }
         let others = self.queue.deadline_behind(self.in_use);
         if others.is_some_and(|deadline| deadline.left(now).as_secs_f64() > long) {
             Some(long)
