@@ -10,6 +10,7 @@ use super::world::*;
 
 mod families;
 mod scene;
+mod short;
 
 /// Part of a trace, in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -207,6 +208,21 @@ fn two_wait_budgets_after_the_onset_of_an_overload_answers_are_fast_again() {
             let median = median_answer(&trace, &callers, &outcomes);
             assert!(median > 0.0 && median < 3.0, "{}: {median:.2} leases", trace.name);
         }
+    }
+}
+
+/// A connection is wasted on a caller whose lease ends at its deadline. Before the first of the longer leases has ended nobody knows of them.
+#[test]
+fn when_leases_become_longer_few_connections_are_wasted() {
+    for number in 0..24 {
+        let trace = short::slow(number);
+        let (callers, outcomes) = simulate(&trace.world, &trace.callers);
+        let is_wasted = |(outcome, caller): &(&Outcome, &Caller)| {
+            counted_lease(&trace, **outcome).is_some() && !outcome.is_in_time(&trace.world, caller)
+        };
+        let wasted = outcomes.iter().zip(&callers).filter(is_wasted).count();
+        let most = trace.world.connections;
+        assert!(wasted <= most, "{number}, {}: {wasted} wasted, not {most}", trace.name);
     }
 }
 

@@ -54,6 +54,9 @@ pub(super) struct World {
     pub(super) slowdown: f64,
     /// Whoever is refused comes back when it was told to.
     pub(super) returns: bool,
+    /// A lease ends at its caller's deadline, and its work is given up. The clean-up takes so long, in seconds. The callers of the plain queue know then
+    /// how long their own lease takes, so that none of them begins in vain.
+    pub(super) gives_up: Option<f64>,
 }
 
 impl World {
@@ -68,6 +71,7 @@ impl World {
             lease,
             slowdown: 0.0,
             returns: false,
+            gives_up: None,
         }
     }
 
@@ -108,6 +112,8 @@ struct Handed {
 trait Queueing {
     fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked;
     fn release(&mut self, now: Nanos, conn: u32) -> Handed;
+    /// The work was given up, and the connection has been cleaned up.
+    fn given_up(&mut self, now: Nanos, conn: u32) -> Handed;
     fn dialed(&mut self, now: Nanos, dial: u64) -> Handed;
     fn begin_dials(&mut self, now: Nanos) -> Vec<u64>;
     /// When the caller, which waits, will leave.
@@ -211,6 +217,15 @@ impl Queueing for Real {
         self.placed(placed)
     }
 
+    fn given_up(&mut self, now: Nanos, conn: u32) -> Handed {
+        let mut held = self.held[conn as usize].take().expect("held");
+        held.give_up();
+        let now = self.at(now);
+        let lasted = held.lasted(now);
+        let placed = self.core.release(now, held, lasted);
+        self.placed(placed)
+    }
+
     fn dialed(&mut self, now: Nanos, dial: u64) -> Handed {
         let placed = self.core.dialed(self.at(now), dial, dial as u32);
         self.placed(placed)
@@ -287,6 +302,10 @@ impl Queueing for Plain {
         self.place(conn)
     }
 
+    fn given_up(&mut self, _: Nanos, conn: u32) -> Handed {
+        self.place(conn)
+    }
+
     fn dialed(&mut self, _: Nanos, _: u64) -> Handed {
         self.dialing -= 1;
         self.dialed += 1;
@@ -302,7 +321,10 @@ impl Queueing for Plain {
 
     fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos {
         // Whoever waits is served among busy ones. One nanosecond later, so that who can just finish is served.
-        let lease = nanos(self.world.lease * (1.0 + self.world.slowdown));
+        let lease = match self.world.gives_up {
+            Some(_) => caller.lease,
+            None => nanos(self.world.lease * (1.0 + self.world.slowdown)),
+        };
         let work = if self.world.includes_work { lease } else { 0 };
         now + caller.budget.saturating_sub(work) + 1
     }
@@ -322,6 +344,7 @@ impl Queueing for Plain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Released(u32),
+    GivenUp(u32),
     Dialed(u64),
     Returns(usize),
     Leaves(usize),
@@ -388,6 +411,11 @@ impl<'a, Q: Queueing> Simulation<'a, Q> {
                 let handed = self.pool.release(self.now, conn);
                 self.handed(handed);
             }
+            Event::GivenUp(conn) => {
+                self.in_use -= 1;
+                let handed = self.pool.given_up(self.now, conn);
+                self.handed(handed);
+            }
             Event::Dialed(dial) => {
                 let handed = self.pool.dialed(self.now, dial);
                 self.handed(handed);
@@ -427,7 +455,13 @@ impl<'a, Q: Queueing> Simulation<'a, Q> {
         let lease = (self.callers[index].lease as f64 * (1.0 + self.world.slowdown * busy)) as Nanos;
         self.in_use += 1;
         self.outcomes[index] = Some(Outcome::Served { begins: self.now, lease });
-        self.at(self.now + lease, Event::Released(conn));
+        let deadline = self.callers[index].arrives + self.callers[index].budget;
+        match self.world.gives_up {
+            Some(clean_up) if self.now + lease > deadline => {
+                self.at(deadline.max(self.now) + nanos(clean_up), Event::GivenUp(conn));
+            }
+            _ => self.at(self.now + lease, Event::Released(conn)),
+        }
     }
 
     fn refused(&mut self, index: usize, retry_after: Option<Duration>) {

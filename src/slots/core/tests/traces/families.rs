@@ -5,7 +5,7 @@
 use fastrand::Rng;
 
 use super::scene::*;
-use super::{Bounds, Trace, Window};
+use super::{Bounds, Trace, Window, short};
 
 pub(super) struct Family {
     pub(super) name: &'static str,
@@ -45,6 +45,8 @@ pub(super) fn all() -> Vec<Family> {
         family(WEIBULL, 40, weibull),
         family(TIMERS, 30, timers),
         family(HAWKES, 30, self_exciting),
+        Family { mean: 0.99, ..family(short::BURSTS, 96, short::bursts) },
+        Family { mean: 0.96, ..family(short::SLOW, 96, short::slow) },
     ]
 }
 
