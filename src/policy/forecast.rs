@@ -223,6 +223,12 @@ impl Forecast {
         self.working < LEASES
     }
 
+    /// How long the next lease is likely to last if the last two show a slowdown, and are no chance.
+    pub(crate) fn recent_lease(&mut self) -> Option<f64> {
+        let both = self.leases.known(self.leases.both_of_the_last())?;
+        Some(self.typical_lease()?.max(both))
+    }
+
     /// How long nearly any lease lasts.
     pub(crate) fn long_lease(&mut self) -> Option<f64> {
         let (_, long) = self.leases.quantiles();

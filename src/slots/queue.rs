@@ -71,6 +71,12 @@ impl<W> Queue<W> {
         self.entries.get(others).map(|entry| entry.patience.deadline)
     }
 
+    /// The deadline of the first of so many at the end of the queue, about.
+    pub(crate) fn deadline_of_last(&self, waiters: usize) -> Option<Deadline> {
+        let first = self.entries.len().checked_sub(waiters)?;
+        self.entries.get(first).map(|entry| entry.patience.deadline)
+    }
+
     /// One that was popped waits again, in its old place.
     pub(crate) fn put_back(&mut self, id: WaiterId, waiter: W, patience: Patience) {
         let index = self.entries.partition_point(|entry| entry.id < id);

@@ -97,6 +97,9 @@ fn in_a_large_pool_two_long_leases_in_a_row_are_chance() {
     let now = work(&mut forecast, now, 100, MS, 20);
     (1..3).for_each(|n| forecast.on_release(now + 10 * n * MS, (400 * MS).as_secs_f64()));
     assert_eq!(forecast.typical_lease(), Some((20 * MS).as_secs_f64()));
+    assert_eq!(forecast.recent_lease(), Some((400 * MS).as_secs_f64()));
+    forecast.on_release(now + 30 * MS, (20 * MS).as_secs_f64());
+    assert_eq!(forecast.recent_lease(), Some((20 * MS).as_secs_f64()));
 }
 
 /// A stall of the whole process makes all of them long.

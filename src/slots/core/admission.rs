@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, MOST_WAITING, Refused};
-use crate::policy::{Arrival, Patience, Shedding, Time};
+use crate::policy::{Arrival, Deadline, Patience, Shedding, Time};
 
 /// In an overload a caller must have so many times the longest usual lease left at hand-over. Many have hardly more than one, and each that does
 /// not finish wastes all of it.
@@ -129,21 +129,27 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    /// How much time a caller must have left when its turn comes: the time of a usual lease; or of nearly any lease, if others can use the connection.
+    /// How much time a caller must have left when its turn comes: the time of a usual lease; or of a longer one, if others can use the connection.
     ///
-    /// In an overload they can. In a small pool, a connection that is kept for the next caller is idle for a large part of a lease, so it goes to
-    /// whoever is likely to finish. Without an overload they can if as many as there are connections have so much time.
+    /// In an overload they can, and nearly any lease must fit in. In a small pool, a connection that is kept for the next caller is idle for a large part
+    /// of a lease, so it goes to whoever is likely to finish. Without an overload others can if as many as there are connections have so much time: those
+    /// behind the first waiters; or the last waiters, when the last two leases show that leases have become longer.
     pub(super) fn lease_to_fit(&mut self, now: Instant, time: Time) -> Option<f64> {
         let long = self.forecast.long_lease()?;
         if !self.forecast.is_small() && self.shadows.is_overloaded(time, self.forecast.wait_budget()) {
             return Some(long * MARGIN);
         }
-        let others = self.queue.deadline_behind(self.in_use);
-        if others.is_some_and(|deadline| deadline.left(now).as_secs_f64() > long) {
-            Some(long)
-        } else {
-            self.forecast.typical_lease()
+        let fits = |lease: f64, deadline: Option<Deadline>| {
+            deadline.is_some_and(|deadline| deadline.left(now).as_secs_f64() > lease)
+        };
+        if fits(long, self.queue.deadline_behind(self.in_use)) {
+            return Some(long);
         }
+        let recent = self.forecast.recent_lease()?;
+        if fits(recent, self.queue.deadline_of_last(self.in_use)) {
+            return Some(recent);
+        }
+        self.forecast.typical_lease()
     }
 
     /// While connections can still be made, a queue is judged by what the pool is about to be.

@@ -214,16 +214,17 @@ fn two_wait_budgets_after_the_onset_of_an_overload_answers_are_fast_again() {
 /// A connection is wasted on a caller whose lease ends at its deadline. Before the first of the longer leases has ended nobody knows of them.
 #[test]
 fn when_leases_become_longer_few_connections_are_wasted() {
+    let (mut wasted, mut connections) = (0, 0);
     for number in 0..24 {
         let trace = short::slow(number);
         let (callers, outcomes) = simulate(&trace.world, &trace.callers);
         let is_wasted = |(outcome, caller): &(&Outcome, &Caller)| {
             counted_lease(&trace, **outcome).is_some() && !outcome.is_in_time(&trace.world, caller)
         };
-        let wasted = outcomes.iter().zip(&callers).filter(is_wasted).count();
-        let most = trace.world.connections;
-        assert!(wasted <= most, "{number}, {}: {wasted} wasted, not {most}", trace.name);
+        wasted += outcomes.iter().zip(&callers).filter(is_wasted).count();
+        connections += trace.world.connections;
     }
+    assert!(wasted * 10 <= connections * 4, "{wasted} wasted by {connections} connections");
 }
 
 /// In a lasting overload, those who come back when they were told are served at least as often as newcomers.
