@@ -10,6 +10,7 @@ pub(super) struct Reported {
     parameters: Vec<Parameter>,
     /// A server that reports more than can be kept: whatever it says is a change.
     is_lost: bool,
+    has_changed: bool,
 }
 
 #[derive(Debug)]
@@ -36,11 +37,12 @@ impl Reported {
             }
             None => self.is_lost = true,
         }
+        self.has_changed = self.is_lost || self.parameters.iter().any(|parameter| parameter.value != parameter.first);
     }
 
     /// The session begins anew, with what the parameters are now.
     pub(super) fn begin(&mut self) {
-        self.is_lost = false;
+        (self.is_lost, self.has_changed) = (false, false);
         for parameter in &mut self.parameters {
             parameter.first.clone_from(&parameter.value);
         }
@@ -48,7 +50,7 @@ impl Reported {
 
     /// Whether any is not what it was when the session began.
     pub(super) fn has_changed(&self) -> bool {
-        self.is_lost || self.parameters.iter().any(|parameter| parameter.value != parameter.first)
+        self.has_changed
     }
 }
 
