@@ -20,8 +20,8 @@ use crate::telemetry::Fault;
 ///
 /// Its own methods are tracked: each has a deadline, each is stopped on the server if it is given up, and a connection used only through them
 /// goes straight to the next caller. It also derefs to [`deadpool_postgres::Client`], so code written for that works on `&*client` and
-/// `&mut *client`; statements run that way have no timeout, and the connection is verified, and by default
-/// [reset](crate::Reset::WhenSeen), before the next caller gets it.
+/// `&mut *client`; statements run that way have no timeout, and the pool makes sure that the connection is at rest before the
+/// next caller gets it. Either way, a session that a request may have changed is [reset](crate::Reset::WhenSeen).
 ///
 /// Dropping it never blocks and works outside a runtime: the connection goes to the caller that has waited longest, or to the idle
 /// ones; one with unfinished work or an open transaction is cleaned up first, in the background; one that has been closed by the server is

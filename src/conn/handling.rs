@@ -18,22 +18,32 @@ use crate::telemetry::{Meter, Tracer};
 /// sequences' `currval`, advisory locks.
 ///
 /// A reset runs what deadpool's `RecyclingMethod::Clean` runs, in one round trip in the background, and then
-/// [`after_connect`](crate::PoolBuilder::after_connect). Prepared statements stay.
+/// [`after_connect`](crate::PoolBuilder::after_connect). Statements that were prepared by SQL are dropped with it, in one round trip more. The
+/// pool's own prepared statements stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Reset {
-    /// Nothing: for services that never change a session.
+    /// The pool never resets a session: for services that never change one.
     Never,
-    /// A reset when a change was seen, or may have been missed: a `SET`, `RESET`, `LISTEN`, `UNLISTEN`, `DECLARE`, `DISCARD` or `CREATE` was
-    /// completed, the server told of a changed parameter, or the connection was used through the deref. The default. It costs nothing
-    /// otherwise.
+    /// The pool resets a session that a request may have changed. The default. It costs nothing otherwise, also if the connection was used through
+    /// the deref.
     ///
-    /// What functions do within a tracked statement is not seen: `set_config()` of a parameter that the server does not report,
-    /// `pg_advisory_lock()`, `nextval()`, nor a temporary table made by `SELECT INTO` or `CREATE TABLE AS`. (`SET LOCAL` and
-    /// `pg_advisory_xact_lock()` end with their transaction, and need no reset.)
+    /// The pool looks once through the text of each request, tracked or not, for:
+    ///
+    /// - `SET`, `RESET`, `LISTEN`, `UNLISTEN`, `DISCARD`, `LOAD`, `PREPARE`, and cursors `WITH HOLD`;
+    /// - temporary tables, views and sequences, and the schema `pg_temp`;
+    /// - `DO` and `CALL`, because whatever they run is not seen;
+    /// - the functions `set_config`, `pg_advisory_lock`, `pg_try_advisory_lock`, `dblink_connect` and `setseed`;
+    /// - a text of more than 64 KB, and one whose quotes cannot be told apart.
+    ///
+    /// A parameter that the server reports, such as `TimeZone`, is seen wherever it was set. What a transaction takes back by itself is no change:
+    /// `SET LOCAL`, `SET TRANSACTION`, `SET CONSTRAINTS`, `set_config(..., true)`, `pg_advisory_xact_lock`, a cursor without `HOLD`.
+    ///
+    /// The pool does not see what a function of yours does when a query calls it, nor the `currval` that `nextval` leaves: for those,
+    /// [`Always`](Self::Always).
     #[default]
     WhenSeen,
-    /// A reset after every lease: one round trip in the background, during which the connection serves nobody.
+    /// The pool resets the session after every lease: one round trip in the background, during which the connection serves nobody.
     Always,
 }
 

@@ -227,6 +227,8 @@ async fn goes_well(slow: Slow, take: Duration, when: When, size: usize) -> Durat
         let first = match when {
             // While the pool does not know that the server is back, callers are refused.
             When::Outage => {
+                // A look that began before dials became slow has been refused by then.
+                sleep(100 * MILLISECOND).await;
                 scene.proxy.accept().await;
                 scene.first_success().await
             }
