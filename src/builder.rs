@@ -204,7 +204,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How many prepared statements each connection keeps; the least recently used is forgotten first. 0 to 100,000. Default 256.
+    /// How many prepared statements each connection keeps; the least recently used is forgotten first. 0 to 100,000. Default 256. A statement of more than
+    /// 16 KB is prepared each time and not kept.
     ///
     /// 0 prepares nothing that stays, as [`Call::uncached`](crate::Call::uncached): for a pooler in transaction mode that does not track
     /// prepared statements (PgBouncer with `max_prepared_statements = 0`). There, [`Client::prepare`](crate::Client::prepare) only works within

@@ -2,5 +2,6 @@
 
 mod reset;
 mod server_timeouts;
+mod tenants;
 
 use crate::pool::{LONG, shared};

@@ -51,6 +51,24 @@ async fn the_statements_used_last_stay_prepared() {
     assert_eq!(prepared(&client).await, "SELECT 98,SELECT 99");
 }
 
+/// Text made by a program is long, and another each time.
+#[tokio::test]
+async fn a_long_statement_is_not_kept() {
+    for size in [0, 256] {
+        let pool = shared(&format!("long_{size}")).await.max_size(1).statement_cache(size).build().unwrap();
+        let client = pool.get().await.unwrap();
+        for number in 0..20 {
+            let sql = format!("SELECT $1::int + {number} -- {}", "x".repeat(500_000));
+            let row = client.query_one(&sql, &[&1]).await.unwrap();
+            assert_eq!(row.get::<_, i32>(0), 1 + number);
+        }
+        assert_eq!(prepared(&client).await, "");
+        let short = format!("SELECT 1 -- {}", "x".repeat(16_000));
+        client.query_one(&short, &[]).await.unwrap();
+        assert_eq!(prepared(&client).await == short, size > 0, "a shorter one is");
+    }
+}
+
 async fn leaves_nothing(client: &Client) {
     for _ in 0..3 {
         ask(client, 1).await;

@@ -81,6 +81,10 @@ struct Kept {
     epoch: u64,
 }
 
+/// A longer text is not kept, in bytes: a few of them would take more memory, here and on the server, than all others together. They are mostly made
+/// by programs, and each is another.
+const LONGEST_KEPT: usize = 16 * 1_024;
+
 /// How many statements' types are remembered where statements are not.
 const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 
@@ -110,27 +114,55 @@ impl Statements {
             Source::Prepared(statement) => return run(Form::Prepared(statement.clone())).await,
             Source::Sql(sql) => sql,
         };
-        if !is_cached || !self.is_caching {
-            let types = self.types(client, link, sql).await?;
-            return run(Form::Typed(sql, types)).await;
-        }
+        let is_cached = is_cached && self.is_caching;
         let was_idle = link.wire.status() == TransactionStatus::Idle;
-        let statement = self.prepare(client, sql).await?;
-        match run(Form::Prepared(statement)).await {
-            Err(error) if self.has_lost(sql, &error) && was_idle => {
-                run(Form::Prepared(self.prepare(client, sql).await?)).await
+        let (form, was_kept) = self.form(client, link, sql, is_cached).await?;
+        match run(form).await {
+            Err(error) if self.forgets(client, sql, &error, was_kept) => {
+                if !was_idle {
+                    // The transaction has failed with it, and may be run again as a whole.
+                    link.calls.set_outdated(true);
+                    return Err(error);
+                }
+                let (form, _) = self.form(client, link, sql, is_cached).await?;
+                run(form).await
             }
             result => result,
         }
     }
 
+    /// Also returns whether the statement, or the types of its parameters, are known from an earlier use.
+    async fn form<'a>(
+        &self,
+        client: &Client,
+        link: &Link,
+        sql: &'a str,
+        is_cached: bool,
+    ) -> Result<(Form<'a>, bool), Error> {
+        if is_cached {
+            return match self.find(sql) {
+                Some(statement) => Ok((Form::Prepared(statement), true)),
+                None => Ok((Form::Prepared(self.prepare_anew(client, sql).await?), false)),
+            };
+        }
+        let known = self.lock().types.get(sql).map(Arc::clone);
+        match known {
+            Some(types) => Ok((Form::Typed(sql, types), true)),
+            None => Ok((Form::Typed(sql, self.types(client, link, sql).await?), false)),
+        }
+    }
+
     /// From the cache, or new.
     pub(crate) async fn prepare(&self, client: &Client, sql: &str) -> Result<Statement, Error> {
-        if let Some(statement) = self.find(sql) {
-            return Ok(statement);
+        match self.find(sql) {
+            Some(statement) => Ok(statement),
+            None => self.prepare_anew(client, sql).await,
         }
+    }
+
+    async fn prepare_anew(&self, client: &Client, sql: &str) -> Result<Statement, Error> {
         let statement = client.prepare(sql).await?;
-        if self.is_caching {
+        if self.is_caching && sql.len() <= LONGEST_KEPT {
             let forgotten = self.lock().prepared.push(sql.into(), statement.clone());
             drop(forgotten);
         }
@@ -151,24 +183,31 @@ impl Statements {
         None
     }
 
-    /// Whether the statement has to be prepared anew; it is forgotten then.
-    fn has_lost(&self, sql: &str, error: &Error) -> bool {
-        match failure(error, true, Phase::Autocommit, None).heal() {
+    /// Forgets the statement if the error means that it is lost or may be outdated. Returns whether it is to be prepared anew.
+    fn forgets(&self, client: &Client, sql: &str, error: &Error, was_kept: bool) -> bool {
+        let failure = failure(error, true, Phase::Autocommit, None);
+        match failure.heal() {
             // Other connections, and other statements, are likely to have the same trouble.
             Some(Heal::StatementEverywhere) => _ = self.epoch.fetch_add(1, Relaxed),
-            Some(Heal::Statement) => {
-                let forgotten = self.lock().prepared.pop(sql);
-                drop(forgotten);
+            Some(Heal::Statement) => self.forget(sql),
+            // A statement that was new is wrong by itself.
+            None if was_kept && failure.may_be_outdated() => {
+                self.forget(sql);
+                client.clear_type_cache();
             }
             None => return false,
         }
         true
     }
 
+    fn forget(&self, sql: &str) {
+        let mut kept = self.lock();
+        let forgotten = (kept.prepared.pop(sql), kept.types.pop(sql));
+        drop(kept);
+        drop(forgotten);
+    }
+
     async fn types(&self, client: &Client, link: &Link, sql: &str) -> Result<Arc<[Type]>, Error> {
-        if let Some(types) = self.lock().types.get(sql) {
-            return Ok(Arc::clone(types));
-        }
         // What others did in it would be undone with it.
         let is_alone = link.calls.exclude_others();
         let types: Arc<[Type]> = if is_alone && !link.is_untracked() && link.wire.status() == TransactionStatus::Idle {
@@ -184,7 +223,9 @@ impl Statements {
         if is_alone {
             link.calls.admit_others();
         }
-        self.lock().types.push(sql.into(), Arc::clone(&types));
+        if sql.len() <= LONGEST_KEPT {
+            self.lock().types.push(sql.into(), Arc::clone(&types));
+        }
         Ok(types)
     }
 

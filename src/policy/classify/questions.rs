@@ -266,6 +266,15 @@ impl Failure<'_> {
         }
     }
 
+    /// Whether a statement that was prepared earlier may fail so because a type or a function has been made anew since, or is another in this search path.
+    /// The server says so before it runs anything. Prepared anew, the statement may succeed.
+    pub(crate) fn may_be_outdated(&self) -> bool {
+        let Event::Answer(answer) = self.event else { return false };
+        // Internal errors are in English in every language.
+        let is_lookup = answer.state == "XX000" && answer.message.starts_with("cache lookup failed");
+        !answer.is_from_within && (is_lookup || matches!(answer.state, "42804" | "42846" | "42883" | "42704" | "42P18"))
+    }
+
     /// Whether another transaction was in the way: this one, run again as a whole, may succeed.
     pub(crate) fn is_conflict(&self) -> bool {
         self.meaning() == Meaning::Conflict

@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use bytes::BytesMut;
 use failfast::Error;
+use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use super::deadpool::{client, said};
-use super::shared;
+use super::{LONG, shared};
 use crate::support::server::Server;
 
 const ALL: &str = "SELECT * FROM case_21";
@@ -55,6 +58,78 @@ async fn case_21_an_outdated_statement_is_prepared_anew() {
     let again = bare.query_one(&statement, &[]).await;
     println!("case 21: failfast: Ok; deadpool: {}, then {}", said(&outdated), said(&again));
     assert!(outdated.is_err() && again.is_err());
+}
+
+/// The ways of a migration with an enum, while connections have statements prepared that use it.
+#[tokio::test]
+async fn an_enum_made_anew_is_learned_anew() {
+    let server = Server::shared().await;
+    server.execute("CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE moods (m mood)").await;
+    let anew = "ALTER TABLE moods ALTER m TYPE text; DROP TYPE mood; CREATE TYPE mood AS ENUM ('sad', 'glad');
+        ALTER TABLE moods ALTER m TYPE mood USING m::mood";
+    let renamed = "ALTER TYPE mood RENAME TO old_mood; CREATE TYPE mood AS ENUM ('sad', 'glad', 'mad');
+        ALTER TABLE moods ALTER m TYPE mood USING m::text::mood";
+    let statements =
+        ["INSERT INTO moods VALUES ($1::text::mood)", "SELECT count(*) FROM moods WHERE m = $1::text::mood"];
+    for size in [0, 256] {
+        let pool = shared(&format!("moods_{size}")).await.max_size(5).statement_cache(size).build().unwrap();
+        let use_all = async || {
+            let clients = join_all((0..5).map(|_| pool.get_timeout(LONG))).await;
+            for client in clients.iter().flatten() {
+                for sql in statements {
+                    client.query(sql, &[&"sad"]).await.unwrap_or_else(|error| panic!("{size}: {sql}: {error}"));
+                }
+                let enums = "SELECT array_agg($1::mood)::text";
+                client.query(enums, &[&Mood("sad")]).await.unwrap_or_else(|error| panic!("{size}: {error}"));
+            }
+        };
+        use_all().await;
+        for migration in [anew, renamed] {
+            server.execute(migration).await;
+            use_all().await;
+        }
+        assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+        server.execute("ALTER TABLE moods ALTER m TYPE text; DROP TYPE mood; DROP TYPE old_mood").await;
+        server.execute("CREATE TYPE mood AS ENUM ('sad'); ALTER TABLE moods ALTER m TYPE mood USING m::mood").await;
+    }
+}
+
+/// Of any enum of this name.
+#[derive(Debug)]
+struct Mood(&'static str);
+
+impl ToSql for Mood {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        ty.name() == "mood" && matches!(ty.kind(), Kind::Enum(_))
+    }
+
+    to_sql_checked!();
+}
+
+/// Two tenants, each with a type of its own by the same name, and one text.
+#[tokio::test]
+async fn each_search_path_has_its_own_types() {
+    let server = Server::shared().await;
+    for tenant in ["ann", "bob"] {
+        let schema = format!("CREATE SCHEMA {tenant}; CREATE TYPE {tenant}.plan AS ENUM ('free')");
+        server.execute(&format!("{schema}; CREATE TABLE {tenant}.plans (p {tenant}.plan)")).await;
+    }
+    for size in [0, 256] {
+        let pool = shared(&format!("paths_{size}")).await.max_size(1).statement_cache(size).build().unwrap();
+        for tenant in ["ann", "bob", "ann", "bob"] {
+            let inserted = pool.transaction(async |tx| {
+                tx.batch_execute(&format!("SET LOCAL search_path = {tenant}")).await?;
+                tx.execute("INSERT INTO plans VALUES ($1::text::plan)", &[&"free"]).await?;
+                tx.query_one("SELECT count(*) FROM plans WHERE p = $1::text::plan", &[&"free"]).await
+            });
+            inserted.await.unwrap_or_else(|error| panic!("{size}: {tenant}: {error}"));
+        }
+    }
 }
 
 async fn client_with(sql: &str) -> deadpool_postgres::Object {
