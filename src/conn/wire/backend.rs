@@ -48,7 +48,7 @@ pub(super) struct Heard {
 
 impl Default for Backend {
     fn default() -> Self {
-        Self { frames: Frames::new(KEPT), heard: Heard::default() }
+        Self { frames: Frames::new(|_| KEPT), heard: Heard::default() }
     }
 }
 

@@ -9,8 +9,8 @@ const SPARE: usize = 1_024;
 /// One direction of a connection, from where its messages have a type byte. Bodies are skipped by their length.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Only so much of the beginning of a body is looked at, and kept of a message that comes in pieces.
-    kept: usize,
+    /// Only so much of the beginning of a body is looked at, and kept of a message that comes in pieces. By its type.
+    kept: fn(u8) -> usize,
     /// Header and beginning of a message of which more is to come; else empty.
     partial: Vec<u8>,
     /// How much of that message's body is to come. Without meaning while its header is not complete.
@@ -19,7 +19,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(kept: usize) -> Self {
+    pub(super) fn new(kept: fn(u8) -> usize) -> Self {
         Self { kept, partial: Vec::new(), missing: 0, is_broken: false }
     }
 
@@ -28,7 +28,7 @@ impl Frames {
         while !bytes.is_empty() && !self.is_broken {
             bytes = match whole(bytes) {
                 Some((kind, body, rest)) if self.partial.is_empty() => {
-                    seen(kind, &body[..body.len().min(self.kept)]);
+                    seen(kind, &body[..body.len().min((self.kept)(kind))]);
                     rest
                 }
                 _ => self.piece(bytes, &mut seen),
@@ -58,7 +58,8 @@ impl Frames {
         }
         let (body, rest) = split(bytes, self.missing);
         self.missing -= body.len();
-        let (kept, _) = split(body, HEADER + self.kept - self.partial.len());
+        let most = HEADER + (self.kept)(self.partial[0]);
+        let (kept, _) = split(body, most - self.partial.len());
         self.partial.extend_from_slice(kept);
         if self.missing == 0 {
             seen(self.partial[0], &self.partial[HEADER..]);

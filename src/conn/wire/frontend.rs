@@ -8,6 +8,8 @@ use super::traces::Traces;
 
 /// So much of a text is looked through. A longer one counts as one that leaves something.
 const KEPT: usize = 1 << 16;
+/// Of what is not a text: two names.
+const KEPT_OF_OTHERS: usize = 512;
 /// So many prepared statements are known apart that are a COMMIT or leave something. A driver prepares one once.
 const MOST: usize = 256;
 
@@ -32,7 +34,7 @@ struct Matter {
 
 impl Default for Frontend {
     fn default() -> Self {
-        let (frames, group, traces) = (Frames::new(KEPT), Group::default(), Traces::default());
+        let (frames, group, traces) = (Frames::new(kept), Group::default(), Traces::default());
         Self { frames, group, prepared: Vec::new(), is_lost: false, traces }
     }
 }
@@ -96,6 +98,11 @@ impl Matter {
         let traces = if is_cut { Traces::UNKNOWN } else { Traces::of(text) };
         Self { is_commit: is_commit(text), traces }
     }
+}
+
+/// By type: a Query and a Parse have a text. Data of a COPY and parameters are not copied.
+fn kept(kind: u8) -> usize {
+    if matches!(kind, b'Q' | b'P') { KEPT } else { KEPT_OF_OTHERS }
 }
 
 /// A Parse: name and SQL. Returns `false` if the statement matters and cannot be kept.

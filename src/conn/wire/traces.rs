@@ -32,8 +32,10 @@ impl Traces {
         while !words.rest.is_empty() {
             traces.add_statement(&mut words);
         }
-        traces.leaves_something |= words.is_odd;
-        traces.may_prepare |= words.is_odd;
+        // A name may be written in escapes.
+        let is_odd = words.is_odd || sql.windows(3).any(|part| part.eq_ignore_ascii_case(b"U&\""));
+        traces.leaves_something |= is_odd;
+        traces.may_prepare |= is_odd;
         traces
     }
 
@@ -254,6 +256,7 @@ mod tests {
             "SELECT E'a\\''; PREPARE p AS SELECT 1 --'",
             "SELECT set_config('a.b', E'\\', true, ', false) --')",
             "SELECT 'no end",
+            "SELECT U&\"set\\005fconfig\"('a.b', 'c', false)",
             "SELECT /* no end",
         ] {
             assert!(leaves(sql), "{sql}");
