@@ -1,12 +1,11 @@
-//! How long would a caller wait for a connection, and how long would it then keep it?
+//! How long would a caller wait for a connection?
 //!
-//! - **The wait** follows from Little's law: `(callers ahead + 1) x lease time / connections`. The lease time is measured where it matters, while
-//!   nothing is idle: connection-seconds of work, divided by releases. Two averages leak, one over the wait budget that callers have, one over four
-//!   times that. The smaller one counts, so that a stall is forgiven and a lasting slowdown is not. Where all connections are given back at
-//!   once, few releases happen while nothing is idle; the mean of the leases themselves is a second upper bound.
-//! - **The lease** of the next caller is taken to be the median of the last few.
+//! By Little's law, `(callers ahead + 1) x lease duration / connections`. The lease duration is measured where it matters, while nothing is idle:
+//! connection-seconds of work, divided by releases. Two averages leak, one over the wait budget that callers have, one over four times that. The
+//! smaller one counts, so that a stall is forgiven and a lasting slowdown is not. Where all connections are given back at once, few releases happen
+//! while nothing is idle; the mean of the leases themselves is a second upper bound.
 //!
-//! All estimates leak away while the pool rests. The module predicts nothing before it has seen three releases.
+//! The estimates leak away while the pool rests. The module predicts nothing before it has seen three releases.
 
 use std::time::Duration;
 
@@ -20,16 +19,10 @@ const LONG: f64 = 4.0;
 const STALLED: f64 = 3.0;
 /// And for so many wait budgets: where leases differ much, a long one is no stall.
 const STALLED_BUDGETS: f64 = 1.0;
-/// Leases remembered: few, so that a pool of one connection notices a slowdown within two of them.
-const LEASES: usize = 7;
-/// A lease whose work was cancelled would have lasted longer by about this factor, if none of those remembered lasted for so long.
-const LOWER_BOUND: f64 = 1.25;
 /// The weight of one caller in the average wait budget.
 const WEIGHT: f64 = 1.0 / 16.0;
 /// Averages leak in steps of this part of the wait budget: seldom enough to cost nothing.
 const STEP: f64 = 1.0 / 32.0;
-/// Leases that end within this part of a typical one end together.
-const APART: f64 = 4.0;
 /// A prediction may be wrong by so many standard deviations.
 const DEVIATIONS: f64 = 2.0;
 const SHORTEST_BUDGET: f64 = 0.001;
@@ -51,7 +44,6 @@ pub(crate) struct Forecast {
     progress: Time,
     /// The moment since which nothing is idle.
     busy_since: Time,
-    leases: Leases,
 }
 
 /// Work and releases while nothing was idle, and the leases among them whose length is known. Leaking.
@@ -92,19 +84,6 @@ impl Flow {
     }
 }
 
-/// The last leases, in microseconds.
-#[derive(Debug)]
-struct Leases {
-    ring: [u32; LEASES],
-    seen: usize,
-    /// When the last of them ended.
-    last: Time,
-    /// A lease that ends within so many seconds after it ended together with it.
-    apart: f64,
-    /// The median, and what all but the longest do not exceed; `None` until somebody asks.
-    quantiles: Option<(u32, u32)>,
-}
-
 impl Forecast {
     /// `wait_budget`: the time that callers are expected to have, until they show it.
     pub(crate) fn new(wait_budget: Duration) -> Self {
@@ -118,7 +97,6 @@ impl Forecast {
             working: 0,
             progress: Time::BEGIN,
             busy_since: Time::BEGIN,
-            leases: Leases { ring: [0; LEASES], seen: 0, last: Time::BEGIN, apart: 0.0, quantiles: None },
         }
     }
 
@@ -131,9 +109,18 @@ impl Forecast {
         self.working = working;
     }
 
-    /// A lease of this length has ended. Reported before [`on_working`](Self::on_working).
+    /// Whether something is idle, so that no work is counted.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.working == 0
+    }
+
+    /// Connections at work while nothing is idle; 0 while something is.
+    pub(crate) fn working(&self) -> usize {
+        self.working
+    }
+
+    /// A lease of this duration has ended. Reported before [`on_working`](Self::on_working).
     pub(crate) fn on_release(&mut self, now: Time, seconds: f64) {
-        self.leases.push(now, seconds);
         if self.working > 0 {
             self.short.on_lease(seconds);
             self.long.on_lease(seconds);
@@ -141,20 +128,9 @@ impl Forecast {
         self.on_end(now);
     }
 
-    /// A lease has ended whose work was cancelled: it would have lasted longer, as long as the median of those that did. Reported before [`on_working`](Self::on_working).
-    pub(crate) fn on_cancelled(&mut self, now: Time, seconds: f64) {
-        let longer = self.leases.median_of_longer(seconds);
-        self.on_release(now, longer.unwrap_or(seconds * LOWER_BOUND));
-    }
-
-    /// A lease has ended that began while others were idle, at an unknown time. Reported before [`on_working`](Self::on_working).
-    pub(crate) fn on_untimed(&mut self, now: Time) {
-        let at_least = now.since(self.busy_since);
-        if self.working > 0 && self.typical_lease().is_some_and(|typical| at_least > typical) {
-            self.on_release(now, at_least * LOWER_BOUND);
-        } else {
-            self.on_end(now);
-        }
+    /// For how many seconds nothing has been idle; 0 while something is.
+    pub(crate) fn busy_for(&self, now: Time) -> f64 {
+        if self.working > 0 { now.since(self.busy_since) } else { 0.0 }
     }
 
     /// A lease has ended, in whatever way; [`on_release`](Self::on_release) reports so itself. Reported before [`on_working`](Self::on_working).
@@ -210,32 +186,6 @@ impl Forecast {
         self.wait_budget
     }
 
-    /// How long the next lease is likely to last: the median of the last few. In a small pool, the shorter of the last two if that is longer: a slowdown
-    /// shows there first. In a large one, two long leases in a row are chance.
-    pub(crate) fn typical_lease(&mut self) -> Option<f64> {
-        let both = if self.is_small() { self.leases.both_of_the_last() } else { 0 };
-        let (median, _) = self.leases.quantiles();
-        self.leases.known(median.max(both))
-    }
-
-    /// Whether so few connections are at work that the leases remembered are several of each.
-    pub(crate) fn is_small(&self) -> bool {
-        self.working < LEASES
-    }
-
-    /// How long the next lease is likely to last if the last two show a slowdown, and are no chance.
-    pub(crate) fn recent_lease(&mut self) -> Option<f64> {
-        let both = self.leases.known(self.leases.both_of_the_last())?;
-        Some(self.typical_lease()?.max(both))
-    }
-
-    /// How long nearly any lease lasts.
-    pub(crate) fn long_lease(&mut self) -> Option<f64> {
-        let (_, long) = self.leases.quantiles();
-        let long = self.leases.known(long)?;
-        Some(self.typical_lease()?.max(long))
-    }
-
     fn count(&mut self, now: Time) {
         let since = std::mem::replace(&mut self.counted, now);
         if self.working == 0 || now <= since {
@@ -262,60 +212,6 @@ impl Forecast {
 /// The smaller of two quotients.
 fn smaller(one: (f64, f64), other: (f64, f64)) -> (f64, f64) {
     if one.0 * other.1 <= other.0 * one.1 { one } else { other }
-}
-
-impl Leases {
-    /// Leases that end together were long for one reason, such as a stall of the whole process. They count as one.
-    fn push(&mut self, now: Time, seconds: f64) {
-        // Too long a lease saturates.
-        let micros = (seconds * 1e6 + 0.5) as u32;
-        if now.since(self.last) < self.apart {
-            return;
-        }
-        self.last = now;
-        self.ring[self.seen % LEASES] = micros;
-        self.seen += 1;
-        self.quantiles = None;
-    }
-
-    fn quantiles(&mut self) -> (u32, u32) {
-        if let Some(known) = self.quantiles {
-            return known;
-        }
-        let mut sorted = self.ring;
-        let sorted = &mut sorted[..self.seen.min(LEASES)];
-        sorted.sort_unstable();
-        let at = |place: usize| sorted.get(place).copied().unwrap_or_default();
-        let (median, long) = (at(sorted.len() / 2), at(sorted.len().saturating_sub(2)));
-        if self.seen >= LEASES {
-            self.apart = f64::from(median) / 1e6 / APART;
-        }
-        self.quantiles = Some((median, long));
-        (median, long)
-    }
-
-    /// The median of those that lasted for so many seconds or longer.
-    fn median_of_longer(&self, seconds: f64) -> Option<f64> {
-        let (mut longer, mut count) = ([0; LEASES], 0);
-        for micros in &self.ring[..self.seen.min(LEASES)] {
-            if f64::from(*micros) >= seconds * 1e6 {
-                longer[count] = *micros;
-                count += 1;
-            }
-        }
-        let longer = &mut longer[..count];
-        longer.sort_unstable();
-        longer.get(count / 2).map(|micros| f64::from(*micros) / 1e6)
-    }
-
-    fn both_of_the_last(&self) -> u32 {
-        let last = |n: usize| self.seen.checked_sub(n).map_or(0, |place| self.ring[place % LEASES]);
-        last(1).min(last(2))
-    }
-
-    fn known(&self, micros: u32) -> Option<f64> {
-        (self.seen > 0).then(|| f64::from(micros) / 1e6)
-    }
 }
 
 #[cfg(test)]

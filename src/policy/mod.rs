@@ -8,6 +8,7 @@ mod classify;
 mod deadline;
 mod dial_times;
 mod forecast;
+mod lease_durations;
 mod lifetime;
 mod patience;
 mod pauses;
@@ -26,6 +27,7 @@ pub(crate) use classify::{Answer, Condition, Event, Failure, Fate, Heal, Phase, 
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;
+pub(crate) use lease_durations::LeaseDurations;
 pub(crate) use lifetime::Lifetimes;
 pub(crate) use patience::Patience;
 pub use patience::Shedding;

@@ -37,7 +37,7 @@ pub(crate) use self::held::Held;
 pub(crate) use self::outcomes::{Begin, Entered, Place, Placed, Refused};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Appointments, Forecast, Patience, ShadowQueues, Time, Trouble};
+use crate::policy::{Appointments, Forecast, LeaseDurations, Patience, ShadowQueues, Time, Trouble};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -100,6 +100,7 @@ pub(crate) struct Core<C, W> {
     dials: Dials,
     queue: Queue<W>,
     forecast: Forecast,
+    leases: LeaseDurations,
     shadows: ShadowQueues,
     appointments: Appointments,
     /// Connections of an older one are not used again.
@@ -140,6 +141,7 @@ impl<C, W> Core<C, W> {
             dials: Dials::new(),
             queue: Queue::new(),
             forecast: Forecast::new(limits.room),
+            leases: LeaseDurations::new(),
             shadows: ShadowQueues::new(),
             appointments: Appointments::new(),
             generation: 0,
@@ -224,11 +226,15 @@ impl<C, W> Core<C, W> {
     pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>, lasted: Option<Duration>) -> Placed<C, W> {
         self.prove(&mut held);
         self.in_use -= 1;
+        let lasted = lasted.map(|lasted| self.note_lease(now, lasted, held.is_given_up));
+        if self.is_at_rest() && !self.is_surplus(held.birth) {
+            self.rest(held.conn, held.birth);
+            return Placed { to: Place::Idle, refused: Vec::new() };
+        }
         let time = self.time(now);
-        match lasted {
-            Some(lasted) if held.is_given_up => self.forecast.on_cancelled(time, lasted.as_secs_f64()),
-            Some(lasted) => self.forecast.on_release(time, lasted.as_secs_f64()),
-            None => self.forecast.on_untimed(time),
+        match lasted.or_else(|| self.longer_than_usual(now, time)) {
+            Some(seconds) => self.forecast.on_release(time, seconds),
+            None => self.forecast.on_end(time),
         }
         self.place(now, time, held.conn, held.birth)
     }
@@ -430,6 +436,34 @@ impl<C, W> Core<C, W> {
             self.note_work(time);
         }
         Placed { to: Place::Idle, refused }
+    }
+
+    /// Others are idle, so nobody waits and no work is counted. Giving a connection back changes nothing else.
+    fn is_at_rest(&self) -> bool {
+        self.forecast.is_at_rest()
+            && !self.idle.is_empty()
+            && self.queue.len() == 0
+            && self.phase == Phase::Open
+            && self.shadows.are_alike()
+    }
+
+    /// A lease of known duration has ended. Returns for how many seconds it would have lasted if its work had not been cancelled.
+    fn note_lease(&mut self, now: Instant, lasted: Duration, is_cancelled: bool) -> f64 {
+        let lasted = lasted.as_secs_f64();
+        let seconds = if is_cancelled { self.leases.uncancelled(lasted) } else { lasted };
+        self.leases.push(now, seconds);
+        seconds
+    }
+
+    /// Of a lease that began while others were idle, at an unknown time: for how many seconds it lasted, if it is known to be longer than usual.
+    fn longer_than_usual(&mut self, now: Instant, time: Time) -> Option<f64> {
+        let at_least = self.forecast.busy_for(time);
+        let typical = self.leases.typical(self.forecast.working())?;
+        (at_least > typical).then(|| {
+            let seconds = LeaseDurations::longer_than(at_least);
+            self.leases.push(now, seconds);
+            seconds
+        })
     }
 
     fn taken(&self) -> usize {

@@ -31,7 +31,6 @@ fn says_nothing_before_it_has_seen_enough() {
     assert_eq!(wait(&mut forecast, now, 0, 10), None);
     let now = work(&mut forecast, now, 2, MS, 10);
     assert_eq!(wait(&mut forecast, now, 0, 10), None);
-    assert_eq!(forecast.typical_lease(), Some((10 * MS).as_secs_f64()));
 }
 
 #[test]
@@ -77,43 +76,6 @@ fn an_idle_hour_is_no_stall_and_leaves_no_estimate() {
 }
 
 #[test]
-fn a_few_long_leases_are_not_typical_and_two_in_a_row_are_a_slowdown() {
-    let mut now = Time::BEGIN;
-    let mut forecast = Forecast::new(1_000 * MS);
-    for n in 0..100 {
-        now += 2 * MS;
-        forecast.on_release(now, (if n % 3 == 0 { 500 * MS } else { 2 * MS }).as_secs_f64());
-    }
-    assert_eq!(forecast.typical_lease(), Some((2 * MS).as_secs_f64()));
-    assert_eq!(forecast.long_lease(), Some((500 * MS).as_secs_f64()), "three of seven");
-    forecast.on_release(now + 400 * MS, (400 * MS).as_secs_f64());
-    assert_eq!(forecast.typical_lease(), Some((400 * MS).as_secs_f64()));
-}
-
-#[test]
-fn in_a_large_pool_two_long_leases_in_a_row_are_chance() {
-    let now = Time::BEGIN;
-    let mut forecast = Forecast::new(1_000 * MS);
-    let now = work(&mut forecast, now, 100, MS, 20);
-    (1..3).for_each(|n| forecast.on_release(now + 10 * n * MS, (400 * MS).as_secs_f64()));
-    assert_eq!(forecast.typical_lease(), Some((20 * MS).as_secs_f64()));
-    assert_eq!(forecast.recent_lease(), Some((400 * MS).as_secs_f64()));
-    forecast.on_release(now + 30 * MS, (20 * MS).as_secs_f64());
-    assert_eq!(forecast.recent_lease(), Some((20 * MS).as_secs_f64()));
-}
-
-/// A stall of the whole process makes all of them long.
-#[test]
-fn leases_that_end_together_count_as_one() {
-    let now = Time::BEGIN;
-    let mut forecast = Forecast::new(1_000 * MS);
-    let now = work(&mut forecast, now, 100, MS, 20) + 500 * MS;
-    assert_eq!(forecast.typical_lease(), Some((20 * MS).as_secs_f64()));
-    (0..20).for_each(|n| forecast.on_release(now + n * MS / 10, (500 * MS).as_secs_f64()));
-    assert_eq!(forecast.typical_lease(), Some((20 * MS).as_secs_f64()));
-}
-
-#[test]
 fn a_prediction_may_be_wrong_by_more_where_leases_differ() {
     let mut now = Time::BEGIN;
     let (mut same, mut differ) = (Forecast::new(1_000 * MS), Forecast::new(1_000 * MS));
@@ -141,48 +103,4 @@ fn a_lease_that_ends_without_a_release_counts_as_well() {
         forecast.on_end(now);
     }
     near(wait(&mut forecast, now, 0, 10), 2 * MS);
-}
-
-#[test]
-fn a_lease_whose_work_was_cancelled_would_have_lasted_longer() {
-    let mut now = Time::BEGIN;
-    let mut forecast = Forecast::new(1_000 * MS);
-    let mut after = || {
-        now += 360 * MS;
-        now
-    };
-    (0..7).for_each(|_| forecast.on_release(after(), (360 * MS).as_secs_f64()));
-    (0..7).for_each(|_| forecast.on_cancelled(after(), (100 * MS).as_secs_f64()));
-    assert_eq!(forecast.typical_lease(), Some((360 * MS).as_secs_f64()), "no less than is known");
-    (0..2).for_each(|_| forecast.on_cancelled(after(), (400 * MS).as_secs_f64()));
-    assert_eq!(forecast.typical_lease(), Some((500 * MS).as_secs_f64()));
-}
-
-#[test]
-fn a_lease_whose_work_was_cancelled_would_have_lasted_as_long_as_those_that_did() {
-    let mut now = Time::BEGIN;
-    let mut forecast = Forecast::new(1_000 * MS);
-    forecast.on_working(now, 10);
-    let mut after = || {
-        now += 50 * MS;
-        now
-    };
-    (0..7).for_each(|_| forecast.on_release(after(), (40 * MS).as_secs_f64()));
-    (0..2).for_each(|_| forecast.on_release(after(), (360 * MS).as_secs_f64()));
-    (0..2).for_each(|_| forecast.on_cancelled(after(), (100 * MS).as_secs_f64()));
-    assert_eq!(forecast.typical_lease(), Some((360 * MS).as_secs_f64()), "two have, and two would have");
-}
-
-#[test]
-fn a_lease_of_which_nobody_knows_the_begin_lasts_since_nothing_is_idle() {
-    let now = Time::BEGIN;
-    let mut forecast = Forecast::new(1_000 * MS);
-    (0..7).for_each(|_| forecast.on_release(now, (40 * MS).as_secs_f64()));
-    forecast.on_working(now, 6);
-    forecast.on_untimed(now + 20 * MS);
-    forecast.on_untimed(now + 30 * MS);
-    assert_eq!(forecast.typical_lease(), Some((40 * MS).as_secs_f64()), "at least so long, which says nothing");
-    forecast.on_untimed(now + 320 * MS);
-    forecast.on_untimed(now + 440 * MS);
-    assert_eq!(forecast.typical_lease(), Some((400 * MS).as_secs_f64()));
 }

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, MOST_WAITING, Refused};
-use crate::policy::{Arrival, Deadline, Patience, Shedding, Time};
+use crate::policy::{Arrival, Deadline, LeaseDurations, Patience, Shedding, Time};
 
 /// In an overload a caller must have so many times the longest usual lease left at hand-over. Many have hardly more than one, and each that does
 /// not finish wastes all of it.
@@ -49,7 +49,8 @@ impl<C, W> Core<C, W> {
 
         let wait_budget = self.forecast.wait_budget();
         let is_overloaded = self.shadows.is_overloaded(now, wait_budget);
-        let work = || if is_overloaded { self.forecast.long_lease() } else { self.forecast.typical_lease() };
+        let working = self.forecast.working();
+        let work = || if is_overloaded { self.leases.long(working) } else { self.leases.typical(working) };
         let budget = patience.wait_budget(left, work);
         let wait = self.expected_wait(now, gap);
         if waiting < longest && wait <= budget && !is_overloaded && self.shadows.are_alike() {
@@ -135,8 +136,9 @@ impl<C, W> Core<C, W> {
     /// of a lease, so it goes to whoever is likely to finish. Without an overload others can if as many as there are connections have so much time: those
     /// behind the first waiters; or the last waiters, when the last two leases show that leases have become longer.
     pub(super) fn lease_to_fit(&mut self, now: Instant, time: Time) -> Option<f64> {
-        let long = self.forecast.long_lease()?;
-        if !self.forecast.is_small() && self.shadows.is_overloaded(time, self.forecast.wait_budget()) {
+        let working = self.forecast.working();
+        let long = self.leases.long(working)?;
+        if !LeaseDurations::is_small(working) && self.shadows.is_overloaded(time, self.forecast.wait_budget()) {
             return Some(long * MARGIN);
         }
         let fits = |lease: f64, deadline: Option<Deadline>| {
@@ -145,11 +147,11 @@ impl<C, W> Core<C, W> {
         if fits(long, self.queue.deadline_behind(self.in_use)) {
             return Some(long);
         }
-        let recent = self.forecast.recent_lease()?;
+        let recent = self.leases.recent(working)?;
         if fits(recent, self.queue.deadline_of_last(self.in_use)) {
             return Some(recent);
         }
-        self.forecast.typical_lease()
+        self.leases.typical(working)
     }
 
     /// While connections can still be made, a queue is judged by what the pool is about to be.
