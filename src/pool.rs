@@ -344,6 +344,8 @@ impl Pool {
 
     /// Retires every connection made so far: idle ones now, others when they are given back, and those being made when they are ready. For
     /// a change of credentials or of the server behind the name.
+    ///
+    /// Connections in use forget their prepared statements and what they have learned of types at their next statement.
     #[track_caller]
     pub fn flush(&self) {
         self.order().flush();

@@ -159,14 +159,18 @@ impl Deref for Client {
     type Target = Object;
 
     fn deref(&self) -> &Object {
-        self.conn().link.set_untracked(true);
-        &self.conn().object
+        let conn = self.conn();
+        conn.link.set_untracked(true);
+        conn.statements.renew(&conn.object);
+        &conn.object
     }
 }
 
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut Object {
-        self.conn().link.set_untracked(true);
+        let conn = self.conn();
+        conn.link.set_untracked(true);
+        conn.statements.renew(&conn.object);
         self.lease.object_mut()
     }
 }

@@ -294,6 +294,10 @@ impl Dial for Dialer {
         self.logins.forget();
     }
 
+    fn on_flush(&self) {
+        self.handling.begin_epoch();
+    }
+
     fn abandoned() -> ConnectError {
         ConnectError::abandoned()
     }

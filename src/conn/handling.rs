@@ -62,7 +62,7 @@ pub(crate) struct Handling {
     pub(super) reset: Reset,
     /// How many statements each connection keeps prepared.
     pub(super) statements: usize,
-    /// Counts the migrations noticed.
+    /// Counts changes of the schema: see [`Statements`](super::Statements).
     pub(super) epoch: Arc<AtomicU64>,
     pub(super) witness: Arc<Witness>,
     pub(super) roster: Arc<Roster>,
@@ -80,6 +80,11 @@ pub(crate) struct Handling {
 }
 
 impl Handling {
+    /// Everything that connections have learned of the schema is to be learned anew.
+    pub(super) fn begin_epoch(&self) {
+        self.epoch.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn new(
         hooks: Hooks,
         reset: Reset,

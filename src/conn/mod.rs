@@ -72,7 +72,7 @@ pub(crate) struct Conn {
     touched: bool,
     task: Task,
     link: Arc<Link>,
-    statements: Statements,
+    statements: Arc<Statements>,
     handling: Handling,
     /// Where the server is.
     address: Arc<str>,
@@ -109,14 +109,16 @@ impl Conn {
         let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, statement_timeout, &handling));
         handling.roster.enter(&link);
         let presence = Presence::of(&link.watcher);
+        let cache = Arc::clone(&object.statement_cache);
+        let statements = Statements::new(handling.statements, Arc::clone(&handling.epoch), Arc::clone(&cache));
         Self {
-            cache: Arc::clone(&object.statement_cache),
+            cache,
             object,
             client: identity,
             touched: false,
             link,
             task,
-            statements: Statements::new(handling.statements, Arc::clone(&handling.epoch)),
+            statements: Arc::new(statements),
             handling,
             server: Server::at(&address),
             address,
@@ -178,6 +180,7 @@ impl Connection for Box<Conn> {
             return false;
         }
         link.tell_untracked(false);
+        self.statements.look_for_changes(link);
         // Unanswered first: what is asked after it is at least as new.
         let is_clean = link.wire.unanswered() == 0
             && link.wire.status() == TransactionStatus::Idle

@@ -71,6 +71,7 @@ pub(crate) struct Wire {
     errors: AtomicU64,
     items: AtomicU64,
     commits: AtomicU64,
+    schema_changes: AtomicU64,
     last_error: AtomicU64,
     parameters: AtomicU64,
     settings: AtomicU64,
@@ -151,6 +152,11 @@ impl Wire {
     /// How many times the server has committed something by a command of its own, since start-up. What procedures commit is not seen.
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Acquire)
+    }
+
+    /// How many times a command has changed types or tables, or was committed that had, since start-up.
+    pub(crate) fn schema_changes(&self) -> u64 {
+        self.schema_changes.load(Acquire)
     }
 
     /// The SQLSTATE of the last error, since [`forget_error`](Self::forget_error). Errors of a transaction that had failed already do not count:
@@ -354,6 +360,7 @@ impl Listener {
         wire.errors.store(heard.errors, Release);
         wire.items.store(heard.items, Relaxed);
         wire.commits.store(heard.commits, Release);
+        wire.schema_changes.store(heard.schema_changes, Release);
         if let Some([a, b, c, d, e]) = heard.error.take() {
             wire.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);
         }

@@ -95,6 +95,9 @@ pub(crate) trait Dial: Send + Sync + 'static {
     /// Whatever was refused before may be tried again.
     fn try_at_once(&self);
 
+    /// All connections made so far are retired. Those in use go on until they are given back.
+    fn on_flush(&self);
+
     /// The error for a dial that came to no end: its runtime was shut down, or it panicked.
     fn abandoned() -> Self::Error;
 

@@ -137,6 +137,8 @@ impl Dial for FakeDialer {
 
     fn try_at_once(&self) {}
 
+    fn on_flush(&self) {}
+
     fn abandoned() -> &'static str {
         "abandoned"
     }

@@ -74,6 +74,7 @@ impl<D: Dial> Slots<D> {
     }
 
     pub(crate) fn flush(self: &Arc<Self>) {
+        self.dial.on_flush();
         let idle = self.lock().core.flush(now());
         self.close_all(idle);
         self.dial_what_is_wanted();

@@ -11,6 +11,7 @@ mod pgbouncer;
 mod standby;
 mod storms;
 mod transactions;
+mod types;
 mod unknown;
 
 use crate::pool::{LONG, shared};

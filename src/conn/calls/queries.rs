@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
@@ -74,7 +75,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.span("query"), self.run(statement, run)).await
+        self.tracked(self.span("query"), self.run(statement, run)).await.inspect(|rows| self.look_at(rows.first()))
     }
 
     /// Runs a statement that returns exactly one row. None, or more than one, is an error.
@@ -89,7 +90,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed_one(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.span("query_one"), self.run(statement, run)).await
+        self.tracked(self.span("query_one"), self.run(statement, run)).await.inspect(|row| self.look_at(Some(row)))
     }
 
     /// Runs a statement that returns one row or none. More than one is an error.
@@ -104,7 +105,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed_opt(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.span("query_opt"), self.run(statement, run)).await
+        self.tracked(self.span("query_opt"), self.run(statement, run)).await.inspect(|row| self.look_at(row.as_ref()))
     }
 
     /// Runs a statement and tells how many rows it changed.
@@ -156,12 +157,14 @@ impl Client {
         };
         let work = self.unhurried(self.run(statement, run));
         let (rows, flight) = self.begun(self.span("query_raw"), work).await?;
-        Ok(RowStream::new(rows, flight))
+        Ok(RowStream::new(rows, flight, Arc::clone(&self.conn().statements)))
     }
 
     /// Runs a statement with the types of its parameters, in one message group: nothing is prepared and kept.
     pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
-        self.tracked(self.span("query_typed"), self.driver().query_typed(sql, params)).await
+        self.tracked(self.span("query_typed"), self.driver().query_typed(sql, params))
+            .await
+            .inspect(|rows| self.look_at(rows.first()))
     }
 
     /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
@@ -270,6 +273,8 @@ impl Client {
     /// Nothing is sent for a call whose time is up.
     pub(crate) async fn begin(&self, limit: Deadline, span: Span) -> Result<Flight, Error> {
         let link = &self.conn().link;
+        self.conn().statements.look_for_changes(link);
+        self.conn().statements.renew(self.driver());
         if let Some(flight) = Flight::begin_at_once(link, self.terms()) {
             let flight = flight.under(span);
             return if limit.has_passed(flight.begun()) { Err(flight.not_begun()) } else { Ok(flight) };
@@ -291,6 +296,13 @@ impl Client {
                 }
                 Err(span.with(error))
             }
+        }
+    }
+
+    /// The first row of an answer may show that a type has changed.
+    fn look_at(&self, first: Option<&Row>) {
+        if let Some(row) = first {
+            self.conn().statements.on_row(row);
         }
     }
 

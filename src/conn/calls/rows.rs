@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
@@ -10,6 +11,7 @@ use tokio_postgres::Row;
 
 use super::Flight;
 use super::reading::Reader;
+use super::statements::Statements;
 use crate::conn::Client;
 use crate::error::Error;
 
@@ -28,18 +30,21 @@ use crate::error::Error;
 pub struct RowStream<'a> {
     rows: Reader<tokio_postgres::RowStream>,
     rows_affected: Option<u64>,
+    /// Until the first row has been seen.
+    statements: Option<Arc<Statements>>,
     client: PhantomData<&'a Client>,
 }
 
 impl RowStream<'_> {
-    pub(crate) fn new(rows: tokio_postgres::RowStream, flight: Flight) -> Self {
-        Self { rows: Reader::new(rows, flight), rows_affected: None, client: PhantomData }
+    pub(super) fn new(rows: tokio_postgres::RowStream, flight: Flight, statements: Arc<Statements>) -> Self {
+        let rows = Reader::new(rows, flight);
+        Self { rows, rows_affected: None, statements: Some(statements), client: PhantomData }
     }
 
     /// No longer bound to the client it comes from: to be given that at once.
     pub(crate) fn unbound(self) -> RowStream<'static> {
-        let Self { rows, rows_affected, .. } = self;
-        RowStream { rows, rows_affected, client: PhantomData }
+        let Self { rows, rows_affected, statements, .. } = self;
+        RowStream { rows, rows_affected, statements, client: PhantomData }
     }
 
     /// With the connection that it comes from, which is given back at the end.
@@ -58,8 +63,14 @@ impl Stream for RowStream<'_> {
     type Item = Result<Row, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { rows, rows_affected, .. } = &mut *self;
-        rows.poll_next(cx, |rows| *rows_affected = rows.rows_affected())
+        let Self { rows, rows_affected, statements, .. } = &mut *self;
+        let polled = rows.poll_next(cx, |rows| *rows_affected = rows.rows_affected());
+        if let Poll::Ready(Some(Ok(row))) = &polled
+            && let Some(statements) = statements.take()
+        {
+            statements.on_row(row);
+        }
+        polled
     }
 }
 

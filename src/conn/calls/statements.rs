@@ -7,14 +7,21 @@
 //! Without a cache nothing is left behind on the server: each statement goes there in one message group, with the types of its parameters.
 //! Those are learned once, in a transaction of its own, so that a pooler in transaction mode sees a whole; unless other calls are, or may be, under
 //! way on the connection, which that would undo.
+//!
+//! Whatever a connection has learned belongs to one *epoch* of the schema. An ALTER TYPE or ALTER TABLE that any connection of the pool hears begins
+//! the next epoch: all statements and types are then learned anew. What others change shows in errors, or in a value whose shape has changed.
 
+mod shapes;
+
+use std::error::Error as _;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use deadpool_postgres::StatementCache;
 use lru::LruCache;
-use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::types::{Type, WrongType};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::conn::link::Link;
 use crate::conn::wire::TransactionStatus;
@@ -67,18 +74,32 @@ pub(crate) enum Form<'a> {
     Typed(&'a str, Arc<[Type]>),
 }
 
-pub(crate) struct Statements {
+pub(in crate::conn) struct Statements {
     /// As many types are remembered as statements would be.
     kept: Mutex<Kept>,
     is_caching: bool,
-    /// Of the pool: counts migrations noticed. Older statements are not used again.
+    /// deadpool's own, for callers that use the deref.
+    others: Arc<StatementCache>,
+    /// Of the pool: counts changes of the schema.
     epoch: Arc<AtomicU64>,
+    /// The epoch in which everything kept was learned, or [`OUTDATED`].
+    learned_in: AtomicU64,
+    /// How many changes of the schema this connection had heard when it last looked.
+    schema_changes: AtomicU64,
 }
+
+/// Something kept is known to be wrong.
+const OUTDATED: u64 = u64::MAX;
 
 struct Kept {
     prepared: LruCache<Box<str>, Statement>,
     types: LruCache<Box<str>, Arc<[Type]>>,
-    epoch: u64,
+}
+
+impl Kept {
+    fn new(capacity: NonZeroUsize) -> Self {
+        Self { prepared: LruCache::new(capacity), types: LruCache::new(TYPES) }
+    }
 }
 
 /// A longer text is not kept, in bytes: a few of them would take more memory, here and on the server, than all others together. They are mostly made
@@ -89,13 +110,45 @@ const LONGEST_KEPT: usize = 16 * 1_024;
 const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 
 impl Statements {
-    pub(crate) fn new(capacity: usize, epoch: Arc<AtomicU64>) -> Self {
-        let kept = Kept {
-            prepared: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
-            types: LruCache::new(TYPES),
-            epoch: epoch.load(Relaxed),
-        };
-        Self { kept: Mutex::new(kept), is_caching: capacity > 0, epoch }
+    pub(crate) fn new(capacity: usize, epoch: Arc<AtomicU64>, others: Arc<StatementCache>) -> Self {
+        Self {
+            kept: Mutex::new(Kept::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))),
+            is_caching: capacity > 0,
+            others,
+            learned_in: AtomicU64::new(epoch.load(Relaxed)),
+            epoch,
+            schema_changes: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins the next epoch if the connection has heard of a change of the schema.
+    pub(crate) fn look_for_changes(&self, link: &Link) {
+        let changes = link.wire.schema_changes();
+        if self.schema_changes.load(Relaxed) != changes && self.schema_changes.swap(changes, Relaxed) != changes {
+            self.epoch.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Forgets everything that was learned in an earlier epoch.
+    pub(crate) fn renew(&self, client: &Client) {
+        let epoch = self.epoch.load(Relaxed);
+        if self.learned_in.load(Relaxed) == epoch || self.learned_in.swap(epoch, Relaxed) == epoch {
+            return;
+        }
+        let mut kept = self.lock();
+        let empty = Kept::new(kept.prepared.cap());
+        let outdated = std::mem::replace(&mut *kept, empty);
+        drop(kept);
+        drop(outdated);
+        self.others.clear();
+        client.clear_type_cache();
+    }
+
+    /// Looks at the first row of an answer: whether a type has changed since this connection learned it.
+    pub(crate) fn on_row(&self, row: &Row) {
+        if shapes::have_changed(row) {
+            self.learned_in.store(OUTDATED, Relaxed);
+        }
     }
 
     /// Runs a statement in the form that suits, and once more if the server has lost it.
@@ -119,11 +172,12 @@ impl Statements {
         let (form, was_kept) = self.form(client, link, sql, is_cached).await?;
         match run(form).await {
             Err(error) if self.forgets(client, sql, &error, was_kept) => {
-                if !was_idle {
+                if !was_idle && error.as_db_error().is_some() {
                     // The transaction has failed with it, and may be run again as a whole.
                     link.calls.set_outdated(true);
                     return Err(error);
                 }
+                self.renew(client);
                 let (form, _) = self.form(client, link, sql, is_cached).await?;
                 run(form).await
             }
@@ -170,17 +224,7 @@ impl Statements {
     }
 
     fn find(&self, sql: &str) -> Option<Statement> {
-        let epoch = self.epoch.load(Relaxed);
-        let mut kept = self.lock();
-        if kept.epoch == epoch {
-            return kept.prepared.get(sql).cloned();
-        }
-        kept.epoch = epoch;
-        let empty = LruCache::new(kept.prepared.cap());
-        let outdated = std::mem::replace(&mut kept.prepared, empty);
-        drop(kept);
-        drop(outdated);
-        None
+        self.lock().prepared.get(sql).cloned()
     }
 
     /// Forgets the statement if the error means that it is lost or may be outdated. Returns whether it is to be prepared anew.
@@ -191,13 +235,24 @@ impl Statements {
             Some(Heal::StatementEverywhere) => _ = self.epoch.fetch_add(1, Relaxed),
             Some(Heal::Statement) => self.forget(sql),
             // A statement that was new is wrong by itself.
-            None if was_kept && failure.may_be_outdated() => {
+            None if was_kept && (failure.may_be_outdated() || self.may_have_wrong_types(sql, error)) => {
                 self.forget(sql);
                 client.clear_type_cache();
             }
             None => return false,
         }
         true
+    }
+
+    /// Whether the driver refused to send a parameter because of a type that it has learned, which may have changed since.
+    fn may_have_wrong_types(&self, sql: &str, error: &Error) -> bool {
+        if !error.source().is_some_and(|source| source.is::<WrongType>()) {
+            return false;
+        }
+        let is_learned = |types: &[Type]| types.iter().any(|known| Type::from_oid(known.oid()).is_none());
+        let kept = self.lock();
+        kept.prepared.peek(sql).is_some_and(|statement| is_learned(statement.params()))
+            || kept.types.peek(sql).is_some_and(|types| is_learned(types))
     }
 
     fn forget(&self, sql: &str) {

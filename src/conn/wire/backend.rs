@@ -1,5 +1,7 @@
 //! What the server says.
 
+use std::mem;
+
 use tokio_postgres::error::SqlState;
 
 use super::frames::Frames;
@@ -29,6 +31,10 @@ pub(super) struct Heard {
     pub(super) items: u64,
     /// Commands that applied for good what went before.
     pub(super) commits: u64,
+    /// Commands that change types, and commits of such.
+    pub(super) schema_changes: u64,
+    /// Such a command is not known to be committed.
+    is_schema_changing: bool,
     /// The SQLSTATE of the last error that is not only the echo of an earlier one; until it is taken.
     pub(super) error: Option<[u8; 5]>,
     pub(super) parameters: u64,
@@ -70,6 +76,9 @@ impl Heard {
                 self.status = TransactionStatus::of(body.first().copied());
                 // The session goes on: a function may have warned in the words of a server that ends it.
                 self.last_words_changed |= self.last_words.take().is_some();
+                if self.status == TransactionStatus::Idle && mem::take(&mut self.is_schema_changing) {
+                    self.schema_changes += 1;
+                }
                 ledger.ready_for_query_read();
                 if ledger.in_flight() == 0 {
                     self.harmless = 0;
@@ -79,6 +88,10 @@ impl Heard {
                 let tag = body.split(|byte| *byte == 0).next().unwrap_or_default();
                 self.tag = Tag::of(tag);
                 self.hear_of_session(tag);
+                if tag == b"ALTER TYPE" || tag == b"ALTER TABLE" {
+                    self.schema_changes += 1;
+                    self.is_schema_changing = true;
+                }
                 self.settings += u64::from(tag == b"SET");
                 self.commits += u64::from(tag.starts_with(b"COMMIT") || tag == b"PREPARE TRANSACTION");
                 ledger.command_complete_read();
