@@ -55,7 +55,7 @@ pub enum Severity {
     Info,
     /// Somebody should look, today.
     Warning,
-    /// Callers are, or are about to be, turned away: somebody should look now.
+    /// Callers are turned away, or are about to be, or are no longer: somebody should look now, unless it [is an end](EventKind::is_end).
     Critical,
 }
 

@@ -31,7 +31,8 @@
 //!   whole, with all its attempts; `statement` is one statement, or the BEGIN or COMMIT of a transaction; `acquire` is a wait for a connection, if
 //!   there is one. [`Call::name`] names the `call`.
 //!
-//! No span and no line holds SQL, a parameter or a password. `failfast=warn` as a filter keeps the lines that matter and does without spans.
+//! No span and no line holds SQL, a parameter or a password. The filter `failfast=warn` keeps the lines that matter,
+//! beginnings and ends, and drops the spans.
 //!
 //! Two are for services that use these crates already:
 //!

@@ -1,4 +1,4 @@
-//! Figures as people read them: `1.8 s`, not `1.812345678s`.
+//! Figures as people read them: `1.8 s`, not `1.812345678s`; `1 caller`, not `1 callers`.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,6 +23,17 @@ impl fmt::Display for Plain {
     }
 }
 
+/// A number of things, by the word for one of them: `1 caller`, `2 callers`.
+pub(crate) struct Count<N>(pub(crate) N, pub(crate) &'static str);
+
+impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, noun) = self;
+        let ending = if *number == N::from(1) { "" } else { "s" };
+        write!(f, "{number} {noun}{ending}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +50,11 @@ mod tests {
         assert_eq!(read(119_000_000), "119 s");
         assert_eq!(read(130_000_000), "2.2 min");
         assert_eq!(read(9_000_000_000), "2.5 h");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let counted = [0_u64, 1, 2].map(|number| Count(number, "caller").to_string());
+        assert_eq!(counted, ["0 callers", "1 caller", "2 callers"]);
     }
 }

@@ -206,10 +206,12 @@ pub enum EventKind {
     /// Connections were lost.
     #[non_exhaustive]
     ConnectionLost {
-        /// How the last of them was.
+        /// How the last of them was lost.
         lost: Arc<Lost>,
-        /// How many, since it was told last.
+        /// How many, since the last such event.
         count: u64,
+        /// How long ago the last of them was lost. Up to 30 s: there is one such event in 30 s at most.
+        ago: Duration,
     },
     /// The server warned of a statement, as `RAISE WARNING` does. Repeated at most once in a while, whatever the number of warnings. Each one is also logged
     /// through the `log` crate, at the level and under the target where tokio-postgres logs it.
@@ -221,6 +223,8 @@ pub enum EventKind {
         sqlstate: SqlState,
         /// How many there were since the last such event.
         count: u64,
+        /// How long ago the latest came. Up to 30 s: there is one such event in 30 s at most.
+        ago: Duration,
     },
     /// The server says that it shuts down. Its connections are retired.
     #[non_exhaustive]
@@ -255,8 +259,10 @@ pub enum EventKind {
     /// Connections could not be cleaned up for their next caller, and were closed.
     #[non_exhaustive]
     SettleFailed {
-        /// How many, since it was told last.
+        /// How many, since the last such event.
         count: u64,
+        /// How long ago the last of them was closed. Up to 30 s: there is one such event in 30 s at most.
+        ago: Duration,
     },
     /// The circuit breaker has changed its state.
     #[non_exhaustive]
@@ -315,34 +321,55 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// How much it matters.
+    /// How much it matters. The end of something that lasts matters as much as its beginning, so that a filter which shows the one shows the other;
+    /// [`is_end`](Self::is_end) tells them apart.
     pub fn severity(&self) -> Severity {
         match self {
             Self::Exhausted { .. }
+            | Self::ExhaustionEnded { .. }
             | Self::UtilizationCritical { .. }
             | Self::Shedding { .. }
-            | Self::ConnectFailed { .. } => Severity::Critical,
-            Self::BreakerChanged { transition, .. } => match transition.to {
-                State::Open => Severity::Critical,
-                State::ForcedOpen | State::Disabled | State::MetricsOnly => Severity::Warning,
-                _ => Severity::Info,
+            | Self::SheddingEnded { .. }
+            | Self::ConnectFailed { .. }
+            | Self::ConnectRecovered { .. } => Severity::Critical,
+            Self::BreakerChanged { transition, .. } => match (transition.from, transition.to) {
+                (_, State::Open) | (State::Open | State::HalfOpen, State::Closed) => Severity::Critical,
+                (_, State::HalfOpen) => Severity::Info,
+                _ => Severity::Warning,
             },
             Self::TooLarge { .. }
             | Self::UtilizationHigh { .. }
+            | Self::UtilizationNormal { .. }
             | Self::ExhaustionPredicted { .. }
+            | Self::PredictionEnded { .. }
             | Self::HoldsInflated { .. }
+            | Self::HoldsNormal { .. }
             | Self::LeakSuspected { .. }
             | Self::LongRunning { .. }
+            | Self::LongRunningEnded { .. }
             | Self::SlowAcquire { .. }
+            | Self::SlowAcquireEnded { .. }
             | Self::ConnectionLost { .. }
             | Self::ServerShuttingDown { .. }
             | Self::ServerWarning { .. }
             | Self::PrimaryChanged { .. }
             | Self::AddressAvoided { .. }
-            | Self::SettleFailed { .. } => Severity::Warning,
+            | Self::AddressRestored { .. }
+            | Self::SettleFailed { .. }
+            | Self::Forced { .. } => Severity::Warning,
             Self::Drained { left, .. } if *left > 0 => Severity::Warning,
             Self::Started { .. }
-            | Self::UtilizationNormal { .. }
+            | Self::Resized { .. }
+            | Self::Flushed { .. }
+            | Self::Draining { .. }
+            | Self::Drained { .. } => Severity::Info,
+        }
+    }
+
+    /// Whether something has ended that an earlier event reported: what is told as critical need wake nobody then.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::UtilizationNormal { .. }
             | Self::ExhaustionEnded { .. }
             | Self::PredictionEnded { .. }
             | Self::SheddingEnded { .. }
@@ -351,11 +378,9 @@ impl EventKind {
             | Self::SlowAcquireEnded { .. }
             | Self::ConnectRecovered { .. }
             | Self::AddressRestored { .. }
-            | Self::Forced { .. }
-            | Self::Resized { .. }
-            | Self::Flushed { .. }
-            | Self::Draining { .. }
-            | Self::Drained { .. } => Severity::Info,
+            | Self::Forced { to: State::Closed, .. } => true,
+            Self::BreakerChanged { transition, .. } => transition.to == State::Closed,
+            _ => false,
         }
     }
 }

@@ -5,9 +5,9 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::kind::EventKind;
-use super::since::{For, Since};
+use super::since::{Ago, For, Since};
 use crate::error::one_line;
-use crate::plain::Plain;
+use crate::plain::{Count, Plain};
 use crate::status::Status;
 
 impl fmt::Display for EventKind {
@@ -15,7 +15,7 @@ impl fmt::Display for EventKind {
         match self {
             Self::Started { settings } => write!(f, "started: {settings}"),
             Self::TooLarge { max_size, left } => {
-                write!(f, "max_size is {max_size}, but the server has only {left} connections left")
+                write!(f, "max_size is {max_size}, but the server has only {} left", Count(*left, "connection"))
             }
             Self::UtilizationHigh { status, lasting } | Self::UtilizationCritical { status, lasting } => {
                 write!(f, "{}{}", Use(status), For(*lasting))
@@ -54,28 +54,31 @@ impl fmt::Display for EventKind {
             }
             Self::LongRunning { count, than, longest: (operation, running), lasting } => {
                 let (than, running) = (Plain(*than), Plain(*running));
-                write!(f, "{count} statements run for more than {than}{}", Since(*lasting))?;
-                write!(f, "; the longest, {operation}, for {running}")
+                let count = Count(*count, "statement");
+                write!(f, "{count} running for more than {than}{}; the longest, ", Since(*lasting))?;
+                write!(f, "{operation}, for {running}")
             }
             Self::LongRunningEnded { lasted } => {
                 write!(f, "statements no longer run for long, after {}", Plain(*lasted))
             }
             Self::SlowAcquire { status, count, than, longest, lasting } => {
                 let (than, longest) = (Plain(*than), Plain(*longest));
-                write!(f, "{count} callers waited for more than {than}{}, one for {longest}", Since(*lasting))?;
+                let count = Count(*count, "caller");
+                write!(f, "{count} waited for more than {than}{}, at most {longest}", Since(*lasting))?;
                 write!(f, "; {}", Use(status))
             }
             Self::SlowAcquireEnded { lasted } => write!(f, "callers no longer wait for long, after {}", Plain(*lasted)),
             Self::ConnectFailed { error, count, lasting } => {
-                write!(f, "cannot connect{}, {count} failed: {error}", For(*lasting))
+                write!(f, "cannot connect{}, {} failed: {error}", For(*lasting), Count(*count, "attempt"))
             }
             Self::ConnectRecovered { lasted } => write!(f, "connects again, after {}", Plain(*lasted)),
-            Self::ConnectionLost { lost, count: 1 } => write!(f, "a connection was lost: {lost}"),
-            Self::ConnectionLost { lost, count } => write!(f, "{count} connections were lost: {lost}"),
+            Self::ConnectionLost { lost, count, ago } => {
+                write!(f, "lost {}{}: {lost}", Count(*count, "connection"), Ago(*count, *ago))
+            }
             Self::ServerShuttingDown { lost } => write!(f, "the server shuts down: {lost}"),
-            Self::ServerWarning { message, sqlstate, count } => {
-                let times = if *count == 1 { "once" } else { &format!("{count} times") };
-                write!(f, "the server warned {times}: {message} ({})", one_line(sqlstate.code()))
+            Self::ServerWarning { message, sqlstate, count, ago } => {
+                let (warnings, ago) = (Count(*count, "warning"), Ago(*count, *ago));
+                write!(f, "{warnings} from the server{ago}: {message} ({})", one_line(sqlstate.code()))
             }
             Self::PrimaryChanged { from, to } => {
                 let name = |address: &Option<String>| address.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -85,7 +88,10 @@ impl fmt::Display for EventKind {
             Self::AddressRestored { address, lasted } => {
                 write!(f, "{address} takes connections again, after {}", Plain(*lasted))
             }
-            Self::SettleFailed { count } => write!(f, "{count} connections could not be cleaned up, and were closed"),
+            Self::SettleFailed { count, ago } => {
+                let (closed, ago) = (Count(*count, "connection"), Ago(*count, *ago));
+                write!(f, "closed {closed}{ago}: the clean-up failed")
+            }
             Self::BreakerChanged { transition, lasting } => write!(f, "circuit {transition}{}", For(*lasting)),
             Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", Audit(by, Some(reason))),
             Self::Resized { from, to, by, reason } => {
@@ -95,7 +101,7 @@ impl fmt::Display for EventKind {
             Self::Draining { by, reason } => write!(f, "draining{}", Audit(by, reason.as_ref())),
             Self::Drained { left: 0, took } => write!(f, "drained in {}", Plain(*took)),
             Self::Drained { left, took } => {
-                write!(f, "closed after {} with {left} connections still held", Plain(*took))
+                write!(f, "closed after {} with {} still held", Plain(*took), Count(*left, "connection"))
             }
         }
     }

@@ -8,6 +8,9 @@ use crate::plain::Plain;
 /// From here on, an event is told again, and says for how long it has lasted.
 const WORTH_SAYING: Duration = Duration::from_secs(30);
 
+/// A log gives the time of a line to the second.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
 /// ` for 40 s`, when an event is told again; nothing when it is told first.
 pub(super) struct For(pub(super) Duration);
 
@@ -26,6 +29,19 @@ impl fmt::Display for Since {
     }
 }
 
+/// Of so many things, the last happened so long ago: ` 22 s ago`, or `, the last 22 s ago`; nothing if it was just now.
+pub(super) struct Ago(pub(super) u64, pub(super) Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(_, ago) if *ago < JUST_NOW => Ok(()),
+            Self(1, ago) => write!(f, " {} ago", Plain(*ago)),
+            Self(_, ago) => write!(f, ", the last {} ago", Plain(*ago)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +52,12 @@ mod tests {
         assert_eq!(For(Duration::from_secs(40)).to_string(), " for 40 s");
         assert_eq!(Since(Duration::from_secs(29)).to_string(), "");
         assert_eq!(Since(Duration::from_secs(90)).to_string(), " (since 90 s)");
+    }
+
+    #[test]
+    fn what_did_not_happen_just_now_has_its_time() {
+        assert_eq!(Ago(1, Duration::from_millis(250)).to_string(), "");
+        assert_eq!(Ago(1, Duration::from_secs(22)).to_string(), " 22 s ago");
+        assert_eq!(Ago(7, Duration::from_secs(22)).to_string(), ", the last 22 s ago");
     }
 }

@@ -81,7 +81,9 @@ fn an_order_names_the_call_and_the_reason() {
 fn a_change_of_the_breaker_matters_by_its_target() {
     assert_eq!(change(State::Closed, State::Open).severity(), Severity::Critical);
     assert_eq!(change(State::Closed, State::Disabled).severity(), Severity::Warning);
-    assert_eq!(change(State::HalfOpen, State::Closed).severity(), Severity::Info);
+    assert_eq!(change(State::Open, State::HalfOpen).severity(), Severity::Info);
+    assert_eq!(change(State::HalfOpen, State::Closed).severity(), Severity::Critical, "as its beginning");
+    assert!(change(State::HalfOpen, State::Closed).is_end() && !change(State::Closed, State::Open).is_end());
     let told = line(change(State::Closed, State::Open));
     assert_eq!(told, "pool orders: circuit closed -> open: too many calls failed (6 of 10 failed, 0 slow)");
 }
@@ -118,14 +120,14 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::SlowAcquireEnded { lasted },
         EventKind::ConnectFailed { error, count: 3, lasting },
         EventKind::ConnectRecovered { lasted },
-        EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 1 },
-        EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 2 },
+        EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 1, ago: lasted },
+        EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 2, ago: lasted },
         EventKind::ServerShuttingDown { lost },
-        EventKind::ServerWarning { message: "low".to_owned(), sqlstate: SqlState::WARNING, count: 2 },
+        EventKind::ServerWarning { message: "low".to_owned(), sqlstate: SqlState::WARNING, count: 2, ago: lasted },
         EventKind::PrimaryChanged { from: Some("a:5432".to_owned()), to: None },
         EventKind::AddressAvoided { address: "[::1]:5432".to_owned(), reason: "no answer".to_owned() },
         EventKind::AddressRestored { address: "[::1]:5432".to_owned(), lasted },
-        EventKind::SettleFailed { count: 1 },
+        EventKind::SettleFailed { count: 1, ago: lasted },
         EventKind::Forced { to: State::ForcedOpen, by, reason: "failover".into() },
         EventKind::Draining { by, reason: None },
         EventKind::Drained { left: 0, took: SECOND },

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::time;
 use tokio_postgres::error::SqlState;
 
 use super::ROUND;
@@ -58,11 +59,29 @@ pub(crate) struct Reports {
 /// What connections have told since the last round.
 #[derive(Debug, Default)]
 struct Heard {
-    lost: Option<(Arc<Lost>, u64)>,
-    unsettled: u64,
+    lost: Option<Untold<Arc<Lost>>>,
+    unsettled: Option<Untold<()>>,
     failed_dials: u64,
-    /// The latest, and how many.
-    warned: Option<(String, SqlState, u64)>,
+    warned: Option<Untold<(String, SqlState)>>,
+}
+
+/// What has happened since the last event of its kind.
+#[derive(Debug)]
+struct Untold<T> {
+    latest: T,
+    at: Instant,
+    count: u64,
+}
+
+impl<T> Untold<T> {
+    fn add(untold: &mut Option<Self>, latest: T) {
+        let count = untold.as_ref().map_or(0, |untold| untold.count) + 1;
+        *untold = Some(Self { latest, at: time::Instant::now().into_std(), count });
+    }
+
+    fn ago(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
+    }
 }
 
 #[derive(Debug)]
@@ -216,20 +235,24 @@ impl Reports {
         let is_due = |last: Option<Instant>| last.is_none_or(|last| now.saturating_duration_since(last) >= REPEAT);
         let mut heard = self.heard.lock();
         if is_due(seen.lost) {
-            if let Some((lost, count)) = heard.lost.take() {
+            if let Some(untold) = heard.lost.take() {
                 seen.lost = Some(now);
-                made.push(Box::new(move |_| EventKind::ConnectionLost { lost, count }));
+                let (ago, count, lost) = (untold.ago(now), untold.count, untold.latest);
+                made.push(Box::new(move |_| EventKind::ConnectionLost { lost, count, ago }));
             }
         }
-        if heard.unsettled > 0 && is_due(seen.unsettled) {
-            let count = std::mem::take(&mut heard.unsettled);
-            seen.unsettled = Some(now);
-            made.push(Box::new(move |_| EventKind::SettleFailed { count }));
+        if is_due(seen.unsettled) {
+            if let Some(untold) = heard.unsettled.take() {
+                seen.unsettled = Some(now);
+                let (ago, count) = (untold.ago(now), untold.count);
+                made.push(Box::new(move |_| EventKind::SettleFailed { count, ago }));
+            }
         }
         if is_due(seen.warned) {
-            if let Some((message, sqlstate, count)) = heard.warned.take() {
+            if let Some(untold) = heard.warned.take() {
                 seen.warned = Some(now);
-                made.push(Box::new(move |_| EventKind::ServerWarning { message, sqlstate, count }));
+                let (ago, count, (message, sqlstate)) = (untold.ago(now), untold.count, untold.latest);
+                made.push(Box::new(move |_| EventKind::ServerWarning { message, sqlstate, count, ago }));
             }
         }
         // If nobody has dialed since, nobody knows whether it is still so.
@@ -260,18 +283,14 @@ impl Reports {
         match news {
             News::Lost { cause, .. } => {
                 self.meter.lost();
-                let mut heard = self.heard.lock();
-                let before = heard.lost.take().map_or(0, |(_, count)| count);
-                heard.lost = Some((Arc::clone(cause), before + 1));
+                Untold::add(&mut self.heard.lock().lost, Arc::clone(cause));
             }
             News::SettleFailed => {
                 self.meter.settle_failed();
-                self.heard.lock().unsettled += 1;
+                Untold::add(&mut self.heard.lock().unsettled, ());
             }
             News::Warned { message, sqlstate } => {
-                let mut heard = self.heard.lock();
-                let before = heard.warned.take().map_or(0, |(_, _, count)| count);
-                heard.warned = Some((message.clone(), sqlstate.clone(), before + 1));
+                Untold::add(&mut self.heard.lock().warned, (message.clone(), sqlstate.clone()));
             }
             News::DialFailed => {
                 self.meter.connect_failed();
@@ -374,13 +393,45 @@ mod tests {
         made.into_iter().map(|make| count(make(status))).collect()
     }
 
-    #[test]
-    fn dials_that_fail_are_counted_in_one_outage_and_told_again_only_if_more_have() {
-        let begun = Instant::now();
+    fn reports(begun: Instant) -> Reports {
         let thresholds = Thresholds { leak: None, long_running: 1, long: REPEAT, slow_acquire: REPEAT };
         let telemetry = Arc::new(Telemetry::new("orders".into(), Observers::default()));
         let meter = Meter::new("orders".into(), 0, Given::default());
-        let reports = Reports::new(telemetry, meter, Arc::new(Roster::new(false)), thresholds, begun);
+        Reports::new(telemetry, meter, Arc::new(Roster::new(false)), thresholds, begun)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_late_says_when_it_happened() {
+        let now = || time::Instant::now().into_std();
+        let (reports, status) = (reports(now()), Status::of_19_in_20());
+        let look = || {
+            let mut made = Vec::new();
+            reports.heard(&mut reports.seen.lock(), now(), None, &mut made);
+            made.into_iter().map(|make| make(&status).to_string()).collect::<Vec<_>>()
+        };
+        let cause = Arc::new(Lost::sealed());
+        let hear = || {
+            reports.hear(&News::Lost { cause: Arc::clone(&cause) });
+            reports.hear(&News::SettleFailed);
+        };
+        hear();
+        assert_eq!(look(), [format!("lost 1 connection: {cause}"), "closed 1 connection: the clean-up failed".into()]);
+        time::advance(Duration::from_secs(8)).await;
+        hear();
+        hear();
+        assert!(look().is_empty());
+        time::advance(Duration::from_secs(22)).await;
+        let late = ", the last 22 s ago: ";
+        assert_eq!(
+            look(),
+            [format!("lost 2 connections{late}{cause}"), format!("closed 2 connections{late}the clean-up failed")]
+        );
+    }
+
+    #[test]
+    fn dials_that_fail_are_counted_in_one_outage_and_told_again_only_if_more_have() {
+        let begun = Instant::now();
+        let reports = reports(begun);
         let status = Status::of_19_in_20();
         let look = |seconds, failed: u64, is_failing: bool| {
             (0..failed).for_each(|_| reports.hear(&News::DialFailed));

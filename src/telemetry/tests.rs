@@ -7,12 +7,12 @@ use super::*;
 
 /// An event with a number, to be told from others.
 fn numbered(count: u64) -> EventKind {
-    EventKind::SettleFailed { count }
+    EventKind::SettleFailed { count, ago: std::time::Duration::ZERO }
 }
 
 fn number(event: &Event) -> u64 {
     match event.kind {
-        EventKind::SettleFailed { count } => count,
+        EventKind::SettleFailed { count, .. } => count,
         _ => panic!("another event: {event}"),
     }
 }
@@ -85,7 +85,7 @@ async fn nobody_listens_until_somebody_does() {
     assert!(telemetry.is_heard());
     telemetry.emit(numbered(2));
     let event = events.next().await.unwrap();
-    assert_eq!(event.to_string(), "pool orders: 2 connections could not be cleaned up, and were closed");
+    assert_eq!(event.to_string(), "pool orders: closed 2 connections: the clean-up failed");
     drop(events);
     assert!(!telemetry.is_heard());
 }

@@ -87,17 +87,14 @@ fn each_event_is_a_line_at_its_level() {
     with_default(notes.clone(), || {
         for kind in [
             EventKind::Drained { left: 0, took: std::time::Duration::from_secs(1) },
-            EventKind::SettleFailed { count: 2 },
+            EventKind::SettleFailed { count: 2, ago: std::time::Duration::ZERO },
         ] {
             observer.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
         }
     });
     let [info, warning] = notes.take().try_into().unwrap();
     assert!(info.starts_with("INFO failfast message=pool orders: "), "{info}");
-    assert_eq!(
-        warning,
-        "WARN failfast message=pool orders: 2 connections could not be cleaned up, and were closed pool=\"orders\""
-    );
+    assert_eq!(warning, "WARN failfast message=pool orders: closed 2 connections: the clean-up failed pool=\"orders\"");
 }
 
 #[test]

@@ -114,7 +114,7 @@ async fn many_statements_that_run_for_long_are_told_of_together() {
     let pool = log.observes(builder).build().unwrap();
     let sleep = |_| pool.call().name("report").query_one("SELECT pg_sleep(2.5)", &[]);
     join_all((0..3).map(sleep)).await;
-    log.tells("3 statements run for more than 700 ms").await;
+    log.tells("3 statements running for more than 700 ms").await;
     log.tells("no longer run for long").await;
     assert_eq!(log.count("report"), 1, "{:?}", log.lines());
 }
