@@ -12,6 +12,7 @@ mod readiness;
 mod refusals;
 mod reports;
 mod server;
+mod untold;
 mod waits;
 
 use std::pin::pin;

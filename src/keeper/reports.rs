@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time;
 use tokio_postgres::error::SqlState;
 
 use super::ROUND;
 use super::refusals::Refusals;
+use super::untold::Untold;
 use super::waits::Waits;
 use crate::conn::{Dialer, Holder, News, Roster, Witness};
 use crate::error::{ConnectError, Lost};
@@ -63,25 +63,6 @@ struct Heard {
     unsettled: Option<Untold<()>>,
     failed_dials: u64,
     warned: Option<Untold<(String, SqlState)>>,
-}
-
-/// What has happened since the last event of its kind.
-#[derive(Debug)]
-struct Untold<T> {
-    latest: T,
-    at: Instant,
-    count: u64,
-}
-
-impl<T> Untold<T> {
-    fn add(untold: &mut Option<Self>, latest: T) {
-        let count = untold.as_ref().map_or(0, |untold| untold.count) + 1;
-        *untold = Some(Self { latest, at: time::Instant::now().into_std(), count });
-    }
-
-    fn ago(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.at)
-    }
 }
 
 #[derive(Debug)]
@@ -380,6 +361,8 @@ fn of_finding(finding: Finding) -> Made {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time;
+
     use super::*;
     use crate::slots::Dial as _;
     use crate::telemetry::{Given, Observers};
