@@ -1,7 +1,10 @@
 //! The shell: calls, permits, hooks, threads; and the conformance cases that need them.
 
+mod opossum;
+
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
