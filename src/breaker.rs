@@ -36,8 +36,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-pub use self::call::CallError;
+pub use self::call::{CallError, Verdict};
 pub use self::config::BreakerConfig;
+use self::config::LONGEST;
 use self::foreign::Foreign;
 pub(crate) use self::foreign::Machine;
 pub use self::permit::Permit;
@@ -46,7 +47,7 @@ pub use self::rolling_window::RollingWindow;
 use self::shared::Shared;
 use crate::error::ConfigError;
 pub use crate::policy::{Cause, Counts, Export, Past, Snapshot, State, Transition};
-use crate::policy::{Denied, Order};
+use crate::policy::{Deadline, Denied, Order};
 
 /// Tokio's clock, which tests can turn.
 fn now() -> Instant {
@@ -77,6 +78,9 @@ impl CircuitBreaker {
     }
 
     /// [`call`](Self::call) gives up after `timeout`, which counts as a failure. Default: it waits, however long. opossum's default is 10 s.
+    ///
+    /// A probe has that time as well, even if [`probe_timeout`](BreakerConfig::probe_timeout) is shorter: one through [`call`](Self::call) and one through
+    /// [`try_acquire`](Self::try_acquire), whose caller keeps to it.
     #[must_use = "the breaker it is called on is used up"]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -99,6 +103,9 @@ impl CircuitBreaker {
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Rejected> {
         let ticket = self.shared.pass().map_or_else(|| self.shared.admit(now()), Ok)?;
+        if let Some(timeout) = self.timeout {
+            self.shared.ends_at(ticket, || Deadline::after(now(), timeout));
+        }
         Ok(Permit::new(&self.shared, ticket))
     }
 
@@ -129,13 +136,26 @@ impl CircuitBreaker {
         self.order(Order::ForceOpen, reason);
     }
 
+    /// Opens the circuit for `time`, after which it recovers as if it had opened by itself: half-open, one probe, closed. For a dependency that says
+    /// when it will be back, as a 503 with `Retry-After` does; it may be told for each such answer. An earlier end never replaces a later one. More than
+    /// 24 hours mean 24 hours.
+    ///
+    /// It does nothing while somebody else's order holds: [`force_open`](Self::force_open), [`disable`](Self::disable),
+    /// [`metrics_only`](Self::metrics_only) or [`shutdown`](Self::shutdown).
+    #[track_caller]
+    pub fn open_for(&self, time: Duration, reason: impl Into<Arc<str>>) {
+        self.order(Order::OpenFor(time.min(LONGEST)), reason);
+    }
+
     /// Closes the circuit and forgets what it has seen, but for the history. Calls under way no longer count.
+    ///
+    /// Under [`BreakerConfig::opossum`] this is opossum's `close()`: the window and the calls under way still count, as after any close there.
     #[track_caller]
     pub fn reset(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::Reset, reason);
     }
 
-    /// Lets all calls through and counts nothing.
+    /// Lets all calls through and counts nothing. The timeout and the capacity do not apply to calls that begin meanwhile.
     #[track_caller]
     pub fn disable(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::Disable, reason);

@@ -34,6 +34,17 @@ pub enum CallError<E> {
     Failed(E),
 }
 
+/// What a call says of the dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It is well, whatever became of the call.
+    Success,
+    /// It failed, whatever the call returned.
+    Failure,
+    /// Nothing. The call is not counted, and a probe that says nothing lets another one out.
+    Ignore,
+}
+
 impl CircuitBreaker {
     /// Awaits `future`, unless the circuit is open; then it is dropped without a poll. Every error of it is a failure of the dependency.
     ///
@@ -50,8 +61,8 @@ impl CircuitBreaker {
         self.call_with(|_| true, future).await
     }
 
-    /// [`call`](Self::call), where `is_failure` tells which errors are failures of the dependency. The others count as successes (it did answer) and
-    /// the caller still gets them. As opossum's `errorFilter`, the other way round.
+    /// [`call`](Self::call), where `is_failure` decides which errors are failures of the dependency. The others count as successes (it did answer) and
+    /// the caller still gets them. As opossum's `errorFilter`, the other way round. A timeout is a failure.
     ///
     /// # Errors
     ///
@@ -65,33 +76,69 @@ impl CircuitBreaker {
         is_failure: impl FnOnce(&E) -> bool,
         future: impl Future<Output = Result<T, E>>,
     ) -> Result<T, CallError<E>> {
+        let judge = |result: Result<&T, &CallError<E>>| match result {
+            Ok(_) => Verdict::Success,
+            Err(CallError::Failed(error)) if !is_failure(error) => Verdict::Success,
+            Err(_) => Verdict::Failure,
+        };
+        self.call_judged(judge, future).await
+    }
+
+    /// [`call`](Self::call), where `judge` decides what the call says of the dependency. It sees the result that the caller will get: the value,
+    /// [`CallError::Failed`] or [`CallError::Timeout`]. It is not asked about calls that were not begun.
+    ///
+    /// ```
+    /// # struct Response { status: u16 }
+    /// # async fn fetch() -> Result<Response, std::io::Error> { Ok(Response { status: 503 }) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use failfast::breaker::{BreakerConfig, CallError, CircuitBreaker, Verdict};
+    ///
+    /// let breaker = CircuitBreaker::new(BreakerConfig::default())?;
+    /// let response = breaker
+    ///     .call_judged(
+    ///         |result| match result {
+    ///             Ok(response) if response.status >= 500 => Verdict::Failure,
+    ///             Ok(_) => Verdict::Success,
+    ///             Err(CallError::Failed(error)) if error.kind() == std::io::ErrorKind::Interrupted => Verdict::Ignore,
+    ///             Err(_) => Verdict::Failure,
+    ///         },
+    ///         fetch(),
+    ///     )
+    ///     .await?;
+    /// # assert_eq!(response.status, 503);
+    /// assert_eq!(breaker.snapshot().counts.failures, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    ///
+    /// # Panics
+    ///
+    /// As [`call`](Self::call); and if `judge` does, which counts as [`Verdict::Ignore`].
+    pub async fn call_judged<T, E>(
+        &self,
+        judge: impl FnOnce(Result<&T, &CallError<E>>) -> Verdict,
+        future: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, CallError<E>> {
         let permit = self.try_acquire()?;
+        if permit.is_uncounted() {
+            return future.await.map_err(CallError::Failed);
+        }
         let place = self.places.as_ref().map(|places| places.try_acquire());
         if let Some(Err(_)) = place {
             permit.busy();
             return Err(CallError::Busy);
         }
-        if let Some(timeout) = self.timeout {
-            permit.ends_after(timeout);
-        }
-        match self.in_time(future).await {
-            Ok(Ok(value)) => {
-                permit.success();
-                Ok(value)
-            }
-            Ok(Err(error)) if is_failure(&error) => {
-                permit.failure();
-                Err(CallError::Failed(error))
-            }
-            Ok(Err(error)) => {
-                permit.success();
-                Err(CallError::Failed(error))
-            }
-            Err(after) => {
-                permit.failure();
-                Err(CallError::Timeout { after })
-            }
-        }
+        let result = match self.in_time(future).await {
+            Ok(result) => result.map_err(CallError::Failed),
+            Err(after) => Err(CallError::Timeout { after }),
+        };
+        permit.record(judge(result.as_ref()));
+        result
     }
 
     async fn in_time<F: Future>(&self, future: F) -> Result<F::Output, Duration> {

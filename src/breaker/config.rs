@@ -10,7 +10,7 @@ use crate::error::ConfigError;
 use crate::policy::{Growth, Rule, Settings, SlowCall, TO_SAY_SO, Transition};
 
 /// Longer than this is not a timeout.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// What does not tell one bucket from the next is no window.
 const SHORTEST_BUCKET: Duration = Duration::from_millis(1);
 /// Each is 56 bytes.

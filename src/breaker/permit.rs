@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::now;
 use super::shared::Shared;
-use crate::policy::{Deadline, Outcome, Ticket};
+use super::{Verdict, now};
+use crate::policy::{Outcome, Ticket};
 
 /// The right to make one call, from [`CircuitBreaker::try_acquire`](super::CircuitBreaker::try_acquire). Say how it went.
 ///
@@ -27,22 +27,29 @@ impl<'a> Permit<'a> {
         Self { shared, ticket: Some(ticket), since: shared.measures().then(now) }
     }
 
-    /// The call ends after this time by itself.
-    pub(super) fn ends_after(&self, timeout: Duration) {
-        if let Some(ticket) = self.ticket {
-            self.shared.ends_at(ticket, || Deadline::after(now(), timeout));
-        }
+    /// The breaker is disabled.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.ticket.is_some_and(Ticket::is_uncounted)
     }
 
     /// The call went well.
     #[inline]
     pub fn success(self) {
-        self.record(Outcome::Success);
+        self.end(Outcome::Success);
     }
 
     /// The dependency failed.
     pub fn failure(self) {
-        self.record(Outcome::Failure);
+        self.end(Outcome::Failure);
+    }
+
+    /// What the call says of the dependency.
+    pub fn record(self, verdict: Verdict) {
+        match verdict {
+            Verdict::Success => self.success(),
+            Verdict::Failure => self.failure(),
+            Verdict::Ignore => self.ignore(),
+        }
     }
 
     /// The call says nothing of the dependency: it was given up, or refused elsewhere.
@@ -59,7 +66,7 @@ impl<'a> Permit<'a> {
     }
 
     #[inline]
-    fn record(mut self, outcome: Outcome) {
+    fn end(mut self, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
             let now = now();
             let took = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));

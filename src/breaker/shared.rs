@@ -31,7 +31,7 @@ struct Locked {
     armings: u32,
 }
 
-/// The generation in which calls need not ask, or 0. On a cache line of its own, which recording leaves alone.
+/// One more than the generation in which calls need not ask, or 0. On a cache line of its own, which recording leaves alone.
 ///
 /// Nothing else is read by it, so its loads and stores need no order. A call that saw an old value holds a stale ticket.
 #[derive(Debug)]
@@ -40,15 +40,14 @@ struct FreePass(AtomicU64);
 
 impl FreePass {
     fn ticket(&self) -> Option<Ticket> {
-        let generation = self.0.load(Ordering::Relaxed);
-        (generation > 0).then(|| Ticket::free(generation))
+        self.0.load(Ordering::Relaxed).checked_sub(1).map(Ticket::free)
     }
 
     /// Stored only when it differs: a store takes the cache line away from all who ask.
-    fn set(&self, generation: Option<u64>) {
-        let generation = generation.unwrap_or_default();
-        if self.0.load(Ordering::Relaxed) != generation {
-            self.0.store(generation, Ordering::Relaxed);
+    fn set(&self, ticket: Option<Ticket>) {
+        let word = ticket.map_or(0, |ticket| ticket.generation() + 1);
+        if self.0.load(Ordering::Relaxed) != word {
+            self.0.store(word, Ordering::Relaxed);
         }
     }
 }
@@ -57,7 +56,8 @@ impl Shared {
     pub(super) fn new(now: Instant, config: BreakerConfig) -> Result<Self, ConfigError> {
         let (settings, hooks) = config.finish()?;
         let breaker = Breaker::new(now, settings, fastrand::f64());
-        let free_pass = FreePass(AtomicU64::new(breaker.free_pass().unwrap_or_default()));
+        let free_pass = FreePass(AtomicU64::default());
+        free_pass.set(breaker.free_pass());
         let slow_after = settings.slow_call.map(|slow| slow.longer_than);
         let locked = Mutex::new(Locked { breaker, armed: None, armings: 0 });
         Ok(Self { free_pass, tally: Tally::new(now), locked, hooks, slow_after })

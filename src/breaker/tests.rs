@@ -1,6 +1,8 @@
 //! The shell: calls, permits, hooks, threads; and the conformance cases that need them.
 
+mod by_hand;
 mod opossum;
+mod verdicts;
 
 use std::cell::Cell;
 use std::io;
@@ -25,8 +27,8 @@ fn breaker() -> CircuitBreaker {
     CircuitBreaker::new(config()).unwrap()
 }
 
-fn soon(now: Instant) -> crate::policy::Deadline {
-    crate::policy::Deadline::after(now, SECOND)
+fn soon(now: Instant) -> Deadline {
+    Deadline::after(now, SECOND)
 }
 
 fn opossum() -> CircuitBreaker {
@@ -292,6 +294,45 @@ async fn a_slow_probe_within_its_own_timeout_closes() {
         breaker.call(slow).await.unwrap();
         assert_eq!(breaker.state(), State::Closed);
     }
+}
+
+async fn takes(time: Duration) -> Result<u32, &'static str> {
+    tokio::time::sleep(time).await;
+    succeed().await
+}
+
+/// The same whoever says how the call went, and however many probes there are.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_longer_than_the_probe_timeout_is_waited_for() {
+    for config in [BreakerConfig::default(), BreakerConfig::opossum()] {
+        for permitted in [1, 3] {
+            let breaker = CircuitBreaker::new(config.clone().permitted_probes(permitted)).unwrap();
+            let breaker = breaker.with_timeout(20 * SECOND);
+            breaker.import(&half_open());
+            for _ in 0..permitted {
+                breaker.call(takes(16 * SECOND)).await.unwrap();
+            }
+            assert_eq!(breaker.state(), State::Closed);
+            breaker.import(&half_open());
+            let permits: Vec<_> = (0..permitted).map(|_| breaker.try_acquire().unwrap()).collect();
+            tokio::time::advance(20 * SECOND).await;
+            assert_eq!(breaker.state(), State::HalfOpen);
+            permits.into_iter().for_each(Permit::success);
+            assert_eq!(breaker.state(), State::Closed);
+        }
+    }
+}
+
+/// The timeout is a bound: a probe that says nothing by then opens the circuit.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_outlives_its_timeout_is_not_waited_for() {
+    let breaker = CircuitBreaker::new(config()).unwrap().with_timeout(20 * SECOND);
+    breaker.import(&half_open());
+    let permit = breaker.try_acquire().unwrap();
+    tokio::time::advance(21 * SECOND).await;
+    assert_eq!(breaker.state(), State::Open);
+    permit.success();
+    assert_eq!(breaker.state(), State::Open);
 }
 
 /// Each statement of a pool may take as long, and a probe is nobody's whose time is not known.

@@ -21,6 +21,7 @@ mod probes;
 mod report;
 mod settings;
 mod streak;
+mod ticket;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -31,74 +32,23 @@ use self::probes::Probes;
 pub use self::report::{Cause, Export, Past, Snapshot, State, Transition};
 pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
 use self::streak::Streak;
+pub(crate) use self::ticket::{Denied, Outcome, Ticket};
 use super::Deadline;
 use super::window::{Counts, Window};
 
-/// Of calls that are never counted, whenever they end.
-const NO_GENERATION: u64 = 0;
 /// What a call that ran out of time may take to tell the breaker.
 pub(crate) const TO_SAY_SO: Duration = Duration::from_secs(1);
 /// Changes of state remembered.
 const REMEMBERED: usize = 16;
 
-/// What a call says of the dependency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Success,
-    /// It answered, and the answer was a failure; or nothing more is known.
-    Failure,
-    /// A failure too: it was not reached, or did not answer.
-    Unreachable,
-    /// Nothing.
-    Ignored,
-}
-
-/// A call was admitted. To be recorded or released, once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a ticket that is neither recorded nor released may be a probe that never ends"]
-pub(crate) struct Ticket {
-    generation: u64,
-    is_probe: bool,
-}
-
-impl Ticket {
-    /// Of a call that was let through without asking, by [`Breaker::free_pass`].
-    pub(crate) fn free(generation: u64) -> Self {
-        Self { generation, is_probe: false }
-    }
-
-    pub(crate) fn generation(self) -> u64 {
-        self.generation
-    }
-
-    pub(crate) fn is_probe(self) -> bool {
-        self.is_probe
-    }
-
-    /// As one word. 0 is a ticket of which nothing counts.
-    pub(crate) fn to_bits(self) -> u64 {
-        self.generation << 1 | u64::from(self.is_probe)
-    }
-
-    pub(crate) fn from_bits(bits: u64) -> Self {
-        Self { generation: bits >> 1, is_probe: bits & 1 == 1 }
-    }
-}
-
-/// A call was not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Denied {
-    pub(crate) state: State,
-    /// Never zero.
-    pub(crate) retry_after: Duration,
-    /// The server was not reached: its first answer ends the open state early.
-    pub(crate) may_end_early: bool,
-}
-
 #[derive(Debug)]
 enum Phase {
     Closed,
-    Open { until: Deadline },
+    /// `was_ordered`: for a time that somebody named.
+    Open {
+        until: Deadline,
+        was_ordered: bool,
+    },
     HalfOpen(Probes),
     ForcedOpen,
     Disabled,
@@ -127,6 +77,8 @@ pub(crate) struct Breaker {
     since: Instant,
     /// Counts up with each change of state, from 1.
     generation: u64,
+    /// The oldest generation whose calls count.
+    counted_since: u64,
     window: Window,
     /// Failures since the last success, and when they began.
     streak: Streak,
@@ -152,6 +104,7 @@ impl Breaker {
             phase: Phase::Closed,
             since: now,
             generation: 1,
+            counted_since: 1,
             window: Window::new(now, settings.window, settings.buckets),
             streak: Streak::default(),
             warm_up: settings.warm_up.then(|| Deadline::after(now, settings.window)),
@@ -182,8 +135,7 @@ impl Breaker {
             Phase::HalfOpen(probes) => probes.let_out(now, probe_timeout),
             _ => false,
         };
-        let generation = if matches!(self.phase, Phase::Disabled) { NO_GENERATION } else { self.generation };
-        Ok(Ticket { generation, is_probe })
+        Ok(Ticket { is_probe, ..self.ticket() })
     }
 
     /// A call that was admitted ends at `limit` by itself. If it is a probe, the half-open state waits for that, and for it to say how it went.
@@ -195,10 +147,19 @@ impl Breaker {
         }
     }
 
-    /// The generation in which calls need not ask: they all pass and admitting them would change nothing.
-    pub(crate) fn free_pass(&self) -> Option<u64> {
-        let is_free = matches!(self.phase, Phase::Closed | Phase::Disabled | Phase::MetricsOnly);
-        (is_free && !self.settings.is_opossum()).then_some(self.generation)
+    /// The ticket of calls that need not ask: they all pass and admitting them would change nothing.
+    pub(crate) fn free_pass(&self) -> Option<Ticket> {
+        let is_free = match self.phase {
+            Phase::Disabled => true,
+            Phase::Closed | Phase::MetricsOnly => !self.settings.is_opossum(),
+            _ => false,
+        };
+        is_free.then(|| self.ticket())
+    }
+
+    /// Of a call that is no probe.
+    fn ticket(&self) -> Ticket {
+        if matches!(self.phase, Phase::Disabled) { Ticket::uncounted() } else { Ticket::free(self.generation) }
     }
 
     /// The generation whose successes need no judgement, and until when: they can only lower the rates. They may be counted elsewhere, and brought by
@@ -236,9 +197,7 @@ impl Breaker {
         luck: impl FnOnce() -> f64,
     ) {
         self.advance(now);
-        let is_current = ticket.generation == self.generation;
-        let late_counts = self.settings.is_opossum() && ticket.generation != NO_GENERATION;
-        if !is_current && !late_counts {
+        if !(self.counted_since..=self.generation).contains(&ticket.generation) {
             return;
         }
         let Some(counts) = self.count(outcome, took) else { return self.release(now, ticket) };
@@ -247,7 +206,7 @@ impl Breaker {
         match &mut self.phase {
             Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, luck),
             Phase::HalfOpen(probes) => {
-                if is_current {
+                if ticket.generation == self.generation {
                     probes.take_back();
                 }
                 probes.count(counts);
@@ -340,7 +299,7 @@ impl Breaker {
                 self.open(timed_out, Cause::ProbeTimeout, seen);
             }
         }
-        if matches!(self.phase, Phase::Open { until } if until.has_passed(now)) {
+        if matches!(self.phase, Phase::Open { until, .. } if until.has_passed(now)) {
             self.half_open(now, Cause::ResetTimeout);
         }
     }
@@ -350,7 +309,7 @@ impl Breaker {
             Phase::Closed | Phase::Disabled | Phase::MetricsOnly => return None,
             Phase::HalfOpen(probes) if probes.has_room() => return None,
             Phase::HalfOpen(probes) => probes.retry_after(now),
-            Phase::Open { until } => until.left(now),
+            Phase::Open { until, .. } => until.left(now),
             // Nobody knows. Asking again that often does no harm.
             Phase::ForcedOpen | Phase::ShutDown => self.settings.reset_timeout,
         };
@@ -415,7 +374,7 @@ impl Breaker {
     fn open(&mut self, at: Instant, cause: Cause, seen: Counts) {
         self.openings = self.openings.saturating_add(1);
         let until = Deadline::after(at, self.settings.open_for(self.openings, self.luck));
-        self.change(at, Phase::Open { until }, cause, seen);
+        self.change(at, Phase::Open { until, was_ordered: false }, cause, seen);
     }
 
     fn half_open(&mut self, now: Instant, cause: Cause) {
@@ -424,19 +383,28 @@ impl Breaker {
     }
 
     fn close(&mut self, now: Instant, seen: Counts) {
+        self.forget();
+        self.change(now, Phase::Closed, Cause::ProbesPassed, seen);
+    }
+
+    /// To begin anew. As opossum, only time forgets what was seen.
+    fn forget(&mut self) {
         self.openings = 0;
         if !self.settings.is_opossum() {
             self.window.clear();
         }
-        self.change(now, Phase::Closed, Cause::ProbesPassed, seen);
     }
 
-    /// Calls under way belong to the past, even if the state is the same again; but then there is nothing to tell.
+    /// Calls under way belong to the past, even if the state is the same again; but then there is nothing to tell. Not as opossum, which counts
+    /// them whenever they end.
     fn change(&mut self, at: Instant, phase: Phase, cause: Cause, counts: Counts) {
         let (from, to) = (self.phase.state(), phase.state());
         self.phase = phase;
         self.streak = Streak::default();
         self.generation += 1;
+        if !self.settings.is_opossum() {
+            self.counted_since = self.generation;
+        }
         if from == to {
             return;
         }

@@ -36,15 +36,20 @@ impl Breaker {
             openings: self.openings,
             unreachable: self.unreachable,
             counts: *self.window.sum(now),
+            open_for: match self.phase {
+                Phase::Open { until, was_ordered: true } => Some(until.left(self.since)),
+                _ => None,
+            },
         }
     }
 
-    /// Goes on where another one was, unless it has been shut down. Calls under way are forgotten.
+    /// Goes on where another one was, unless it has been shut down. Calls under way are forgotten: what they were part of is not in the window
+    /// that is imported.
     pub(crate) fn import(&mut self, now: Instant, export: &Export) {
         if matches!(self.phase, Phase::ShutDown) {
             return;
         }
-        let counts = plausible(export.counts);
+        let counts = self.plausible(export.counts);
         self.window.clear();
         self.window.add(now, counts);
         self.openings = export.openings;
@@ -52,8 +57,9 @@ impl Breaker {
         let phase = match export.state {
             State::Closed => Phase::Closed,
             State::Open => {
-                let open_for = self.settings.open_for(export.openings, self.luck);
-                Phase::Open { until: Deadline::after(now, open_for.saturating_sub(export.age)) }
+                let open_for = export.open_for.unwrap_or_else(|| self.settings.open_for(export.openings, self.luck));
+                let until = Deadline::after(now, open_for.saturating_sub(export.age));
+                Phase::Open { until, was_ordered: export.open_for.is_some() }
             }
             State::HalfOpen => Phase::HalfOpen(Probes::new(self.settings.permitted_probes)),
             State::ForcedOpen => Phase::ForcedOpen,
@@ -62,19 +68,24 @@ impl Breaker {
             State::ShutDown => Phase::ShutDown,
         };
         self.change(now, phase, Cause::Imported, counts);
+        self.counted_since = self.generation;
         self.since = now.checked_sub(export.age).unwrap_or(now);
     }
-}
 
-/// What comes from elsewhere may be anything: nothing that is counted on it may overflow.
-fn plausible(counts: Counts) -> Counts {
-    Counts {
-        fires: counts.fires.min(MOST_CALLS),
-        completed: counts.completed.min(MOST_CALLS),
-        failures: counts.failures.min(MOST_CALLS),
-        unreachable: counts.unreachable.min(MOST_CALLS),
-        slow: counts.slow.min(MOST_CALLS),
-        rejected: counts.rejected.min(MOST_CALLS),
-        busy: counts.busy.min(MOST_CALLS),
+    /// What comes from elsewhere may be anything: nothing that is counted on it may overflow, and no rate may be more than 100%. Only opossum
+    /// counts who asks; of whoever does not, all calls that ended had asked.
+    fn plausible(&self, counts: Counts) -> Counts {
+        let completed = counts.completed.min(MOST_CALLS);
+        let failures = counts.failures.min(completed);
+        let asked = counts.fires.min(MOST_CALLS).max(completed);
+        Counts {
+            fires: if self.settings.is_opossum() { asked } else { 0 },
+            completed,
+            failures,
+            unreachable: counts.unreachable.min(failures),
+            slow: counts.slow.min(completed),
+            rejected: counts.rejected.min(MOST_CALLS),
+            busy: counts.busy.min(MOST_CALLS),
+        }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Breaker, Cause, Phase};
+use super::{Breaker, Cause, Deadline, Phase};
 
 /// What somebody may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     ForceOpen,
-    /// Closed, and everything forgotten but the history.
+    /// Open for so long, and then as if it had opened by itself. Other orders come first.
+    OpenFor(Duration),
+    /// Closed, and everything forgotten but the history. As opossum, nothing is forgotten: the window goes on, and calls under way count.
     Reset,
     Disable,
     /// Ends what was ordered. A circuit that opened by itself stays open.
@@ -24,13 +26,21 @@ impl Breaker {
     /// Does what somebody asks for, unless it is that already, or has been shut down.
     pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>, by: &'static Location<'static>) {
         self.advance(now);
-        let told = self.news.len();
+        let before = self.generation;
         let phase = match (order, &self.phase) {
             (_, Phase::ShutDown) => return,
             (Order::ForceOpen, _) => Phase::ForcedOpen,
+            (Order::OpenFor(time), Phase::Closed | Phase::Open { .. } | Phase::HalfOpen(_)) => {
+                let until = Deadline::after(now, time);
+                if matches!(self.phase, Phase::Open { until: already, .. } if already >= until) {
+                    return;
+                }
+                self.unreachable = false;
+                Phase::Open { until, was_ordered: true }
+            }
+            (Order::OpenFor(_), _) => return,
             (Order::Reset, _) => {
-                self.window.clear();
-                self.openings = 0;
+                self.forget();
                 Phase::Closed
             }
             (Order::Disable, _) => Phase::Disabled,
@@ -41,7 +51,8 @@ impl Breaker {
         };
         let counts = *self.window.sum(now);
         self.change(now, phase, Cause::Requested(reason), counts);
-        for transition in &mut self.news[told..] {
+        let told = self.history.back_mut().into_iter().chain(self.news.last_mut());
+        for transition in told.filter(|transition| transition.number > before) {
             transition.by = Some(by);
         }
     }

@@ -194,4 +194,6 @@ pub struct Export {
     pub unreachable: bool,
     /// What the window held. Imported, it counts as seen at once, and is forgotten a whole window later.
     pub counts: Counts,
+    /// If the circuit was opened for a time of somebody's choosing: the whole of that time, of which `age` is over.
+    pub open_for: Option<Duration>,
 }

@@ -189,7 +189,14 @@ fn every_state_can_be_imported() {
 #[test]
 fn nonsense_can_be_imported() {
     let counts = Counts { fires: u64::MAX, completed: 3, failures: u64::MAX, slow: u64::MAX, ..Counts::default() };
-    let export = Export { state: State::Open, age: Duration::MAX, openings: u32::MAX, unreachable: true, counts };
+    let export = Export {
+        state: State::Open,
+        age: Duration::MAX,
+        openings: u32::MAX,
+        unreachable: true,
+        counts,
+        ..Export::default()
+    };
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(settings);
         scene.breaker.import(scene.now, &export);
@@ -197,4 +204,132 @@ fn nonsense_can_be_imported() {
         scene.wait(60 * SECOND);
         assert_eq!(scene.calls("S"), State::Closed);
     }
+}
+
+/// A share of nothing is no share: what is counted of a call is counted of it whole, or not at all.
+#[test]
+fn calls_under_way_are_not_judged_alone_after_a_reset_or_an_import() {
+    for settings in [ours(), opossum()] {
+        for export in [None, Some(Export::default())] {
+            let mut scene = Scene::new(settings);
+            let under_way: Vec<_> = (0..4).map(|_| scene.admit()).collect();
+            match export {
+                None => drop(scene.order(Order::Reset)),
+                Some(export) => scene.breaker.import(scene.now, &export),
+            }
+            scene.end(under_way[0], Outcome::Failure);
+            assert_eq!(scene.state(), State::Closed, "{settings:?}, {export:?}");
+            assert!(scene.counts().failures <= scene.counts().fires.max(scene.counts().completed));
+        }
+    }
+}
+
+// O: its `close()`.
+#[test]
+fn a_reset_forgets_nothing_as_opossum() {
+    let mut scene = Scene::new(opossum());
+    let under_way: Vec<_> = (0..4).map(|_| scene.admit()).collect();
+    scene.order(Order::Reset);
+    scene.end(under_way[0], Outcome::Failure);
+    let seen = scene.counts();
+    assert_eq!((scene.state(), seen.fires, seen.failures), (State::Closed, 4, 1));
+    scene.end(under_way[1], Outcome::Failure);
+    assert_eq!(scene.state(), State::Closed, "opossum opens above 50%");
+    scene.end(under_way[2], Outcome::Failure);
+    assert_eq!(scene.state(), State::Open);
+}
+
+/// Whoever counts all that asked has more calls than those that ended.
+#[test]
+fn what_another_rule_counted_is_imported_as_a_share_of_something() {
+    let mut counted = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    counted.calls("SSSF");
+    let export = counted.breaker.export(counted.now);
+    let mut scene = Scene::new(opossum());
+    scene.breaker.import(scene.now, &export);
+    assert_eq!((scene.counts().fires, scene.counts().failures), (4, 1));
+    assert_eq!(scene.calls("F"), State::Closed, "two of five");
+    assert_eq!(scene.calls("F"), State::Closed, "three of six");
+    assert_eq!(scene.calls("F"), State::Open, "four of seven");
+    let export = scene.breaker.export(scene.now);
+    let mut other = Scene::new(ours());
+    other.breaker.import(other.now, &export);
+    assert_eq!((other.counts().fires, other.counts().completed), (0, 7), "it does not count who asks");
+}
+
+#[test]
+fn opened_for_a_time_it_recovers_by_itself() {
+    for settings in [ours(), opossum()] {
+        let mut scene = Scene::new(settings);
+        let late = scene.admit();
+        assert_eq!(scene.order(Order::OpenFor(60 * SECOND)), State::Open);
+        scene.end(late, Outcome::Success);
+        scene.wait(59 * SECOND);
+        assert_eq!(scene.denied().retry_after, SECOND);
+        scene.wait(SECOND);
+        assert_eq!(scene.state(), State::HalfOpen);
+        assert_eq!(scene.calls("F"), State::Open);
+        assert_eq!(scene.denied().retry_after, 5 * SECOND, "its own time again");
+        scene.wait(5 * SECOND);
+        assert_eq!(scene.calls("S"), State::Closed);
+        let history = scene.breaker.snapshot(scene.now).history;
+        assert_eq!(history[0].transition.cause, Cause::Requested("a test".into()));
+        assert!(history[0].transition.by.is_some());
+    }
+}
+
+#[test]
+fn an_earlier_end_never_replaces_a_later_one() {
+    let mut scene = Scene::new(ours());
+    scene.order(Order::OpenFor(60 * SECOND));
+    scene.order(Order::OpenFor(SECOND));
+    assert_eq!(scene.denied().retry_after, 60 * SECOND);
+    scene.order(Order::OpenFor(90 * SECOND));
+    assert_eq!(scene.denied().retry_after, 90 * SECOND);
+    assert_eq!(scene.changes(), [State::Open]);
+    let mut scene = Scene::new(ours());
+    scene.calls("F");
+    scene.order(Order::OpenFor(SECOND));
+    assert_eq!(scene.denied().retry_after, 5 * SECOND);
+    let mut scene = Scene::half_open(ours());
+    scene.order(Order::OpenFor(SECOND));
+    assert_eq!(scene.state(), State::Open);
+}
+
+#[test]
+fn opened_for_a_time_the_servers_answer_does_not_end_it() {
+    let mut scene = Scene::new(ours());
+    scene.calls("U");
+    scene.order(Order::OpenFor(60 * SECOND));
+    scene.breaker.server_answers(scene.now);
+    assert_eq!(scene.state(), State::Open);
+}
+
+#[test]
+fn other_orders_come_before_an_opening_for_a_time() {
+    let before = [Order::ForceOpen, Order::Disable, Order::MetricsOnly, Order::ShutDown];
+    for order in before {
+        let mut scene = Scene::new(ours());
+        let ordered = scene.order(order);
+        assert_eq!(scene.order(Order::OpenFor(SECOND)), ordered);
+    }
+    for (order, state) in [(Order::Reset, State::Closed), (Order::Enable, State::Open)] {
+        let mut scene = Scene::new(ours());
+        scene.order(Order::OpenFor(60 * SECOND));
+        assert_eq!(scene.order(order), state);
+    }
+}
+
+#[test]
+fn an_opening_for_a_time_is_handed_over() {
+    let mut scene = Scene::new(ours());
+    scene.order(Order::OpenFor(60 * SECOND));
+    scene.wait(20 * SECOND);
+    scene.order(Order::OpenFor(50 * SECOND));
+    let export = scene.breaker.export(scene.now);
+    assert_eq!((export.age, export.open_for), (20 * SECOND, Some(70 * SECOND)));
+    let mut other = Scene::new(ours());
+    other.breaker.import(other.now, &export);
+    assert_eq!(other.denied().retry_after, 50 * SECOND);
+    assert_eq!(Export { counts: export.counts, ..other.breaker.export(other.now) }, export);
 }

@@ -1,0 +1,69 @@
+//! What a call says of the dependency is the caller's to decide.
+
+use super::*;
+
+/// Whatever the call returns, each verdict counts as it says.
+#[tokio::test(start_paused = true)]
+async fn each_verdict_overrules_the_result() {
+    for config in [config(), BreakerConfig::opossum()] {
+        let config = config.error_threshold_percentage(100).volume_threshold(100);
+        for (verdict, completed, failures) in
+            [(Verdict::Success, 1, 0), (Verdict::Failure, 1, 1), (Verdict::Ignore, 0, 0)]
+        {
+            let breaker = || CircuitBreaker::new(config.clone()).unwrap().with_timeout(SECOND);
+            let is_counted = |breaker: CircuitBreaker| {
+                let counts = breaker.snapshot().counts;
+                assert_eq!((counts.completed, counts.failures), (completed, failures), "{verdict:?}");
+            };
+            let good = breaker();
+            assert_eq!(good.call_judged(|_| verdict, succeed()).await, Ok(7));
+            is_counted(good);
+            let bad = breaker();
+            assert_eq!(bad.call_judged(|_| verdict, fail()).await, Err(CallError::Failed("broken")));
+            is_counted(bad);
+            let late = breaker();
+            let result = late.call_judged(|_| verdict, takes(2 * SECOND)).await;
+            assert_eq!(result, Err(CallError::Timeout { after: SECOND }));
+            is_counted(late);
+            let by_hand = breaker();
+            by_hand.try_acquire().unwrap().record(verdict);
+            is_counted(by_hand);
+        }
+    }
+}
+
+/// It judges what the caller gets.
+#[tokio::test(start_paused = true)]
+async fn the_judge_sees_the_result() {
+    let breaker = breaker();
+    let judge = |result: Result<&u32, &CallError<&str>>| {
+        assert_eq!(result, Ok(&7));
+        Verdict::Failure
+    };
+    assert_eq!(breaker.call_judged(judge, succeed()).await, Ok(7));
+    assert_eq!(breaker.state(), State::Open);
+    let judge = |_: Result<&u32, &CallError<&str>>| panic!("nothing was called");
+    assert!(matches!(breaker.call_judged(judge, succeed()).await, Err(CallError::Open { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_says_nothing_lets_another_one_out() {
+    let breaker = breaker();
+    breaker.import(&half_open());
+    breaker.call_judged(|_| Verdict::Ignore, succeed()).await.unwrap();
+    assert_eq!((breaker.state(), breaker.snapshot().probes), (State::HalfOpen, 0));
+    breaker.call_judged(|_| Verdict::Success, fail()).await.unwrap_err();
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+/// A defect of the service says nothing of the dependency.
+#[tokio::test(start_paused = true)]
+async fn a_judge_that_panics_holds_nothing() {
+    let breaker = breaker().with_capacity(1);
+    breaker.import(&half_open());
+    let judge = |_: Result<&u32, &CallError<&str>>| panic!("a test");
+    let clone = breaker.clone();
+    tokio::spawn(async move { clone.call_judged(judge, succeed()).await }).await.unwrap_err();
+    assert_eq!((breaker.state(), breaker.snapshot().probes), (State::HalfOpen, 0));
+    assert_eq!(breaker.call(succeed()).await, Ok(7));
+}
