@@ -10,15 +10,21 @@
 //! Exporters for Prometheus make summaries of histograms unless they are told the buckets: [`Metric::buckets`] has them, and with the feature `prometheus` the function
 //! `prometheus()` here makes a builder that knows them.
 
+mod breaker;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod table;
 
+use std::mem::size_of_val;
+
 pub use ::metrics::Recorder;
+use ::metrics::{KeyName, SharedString, Unit as Known, with_recorder};
 
 #[cfg(feature = "prometheus")]
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
+pub(crate) use self::breaker::*;
+pub use self::breaker::{BREAKER, BREAKER_METRICS};
 #[cfg(feature = "prometheus")]
 pub use self::prometheus::prometheus;
 pub use self::table::METRICS;
@@ -29,7 +35,7 @@ pub const OPERATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5
 /// Of the times of connections, in seconds: a wait may be much shorter than an operation, or end with a timeout.
 pub const POOL_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
 
-/// One metric that pools emit.
+/// One metric that pools, or circuit breakers by themselves, emit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Metric {
@@ -39,14 +45,19 @@ pub struct Metric {
     pub kind: Kind,
     /// What it is measured in.
     pub unit: Unit,
-    /// The labels it may have, besides [`POOL`], which all have.
+    /// The labels it may have, besides [`POOL`], which all of a pool's have, or [`BREAKER`].
     pub labels: &'static [&'static str],
     /// What it tells.
     pub help: &'static str,
 }
 
-/// The label of every metric: the [pool's name](crate::PoolBuilder::name).
+/// The label of every metric of a pool: the [pool's name](crate::PoolBuilder::name).
 pub const POOL: &str = "db.client.connection.pool.name";
+
+/// Whether a recorder is installed. The one that stands in for none has no size.
+pub(crate) fn is_recorded() -> bool {
+    with_recorder(|recorder| size_of_val(recorder) > 0)
+}
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,10 +92,22 @@ impl Metric {
         Self { name, kind, unit, labels, help }
     }
 
+    pub(crate) fn describe(&self, recorder: &dyn Recorder) {
+        let (name, help) = (KeyName::from_const_str(self.name), SharedString::const_str(self.help));
+        let unit = Some(if self.unit == Unit::Seconds { Known::Seconds } else { Known::Count });
+        match self.kind {
+            Kind::Counter => recorder.describe_counter(name, unit, help),
+            Kind::Gauge => recorder.describe_gauge(name, unit, help),
+            Kind::Histogram => recorder.describe_histogram(name, unit, help),
+        }
+    }
+
     /// For a histogram, the upper bounds of its buckets, in seconds.
     pub fn buckets(&self) -> Option<&'static [f64]> {
         match self.kind {
-            Kind::Histogram if self.name == OPERATION_DURATION.name => Some(OPERATION_BUCKETS),
+            Kind::Histogram if [OPERATION_DURATION.name, CALL_DURATION.name].contains(&self.name) => {
+                Some(OPERATION_BUCKETS)
+            }
             Kind::Histogram => Some(POOL_BUCKETS),
             Kind::Counter | Kind::Gauge => None,
         }
@@ -107,11 +130,10 @@ mod tests {
 
     #[test]
     fn names_are_told_from_each_other_and_say_whose_they_are() {
-        let names: HashSet<_> = METRICS.iter().map(Metric::prometheus_name).collect();
-        assert_eq!(names.len(), METRICS.len());
-        assert!(
-            METRICS.iter().all(|metric| metric.name.starts_with("db.client.") || metric.name.starts_with("failfast."))
-        );
+        let all = || METRICS.iter().chain(BREAKER_METRICS);
+        let names: HashSet<_> = all().map(Metric::prometheus_name).collect();
+        assert_eq!(names.len(), all().count());
+        assert!(all().all(|metric| metric.name.starts_with("db.client.") || metric.name.starts_with("failfast.")));
     }
 
     #[test]
@@ -124,7 +146,7 @@ mod tests {
 
     #[test]
     fn histograms_have_buckets_in_order() {
-        for metric in METRICS {
+        for metric in METRICS.iter().chain(BREAKER_METRICS) {
             let buckets = metric.buckets();
             assert_eq!(buckets.is_some(), metric.kind == Kind::Histogram, "{}", metric.name);
             assert!(buckets.is_none_or(|buckets| buckets.is_sorted() && buckets[0] > 0.0));

@@ -134,6 +134,8 @@ pub struct BreakerSettings {
     pub rolling_window: Option<Duration>,
     /// [`BreakerConfig::rolling_buckets`](crate::BreakerConfig::rolling_buckets)
     pub rolling_buckets: Option<u32>,
+    /// [`BreakerConfig::count_window`](crate::BreakerConfig::count_window)
+    pub count_window: Option<u32>,
     /// [`BreakerConfig::reset_timeout`](crate::BreakerConfig::reset_timeout)
     pub reset_timeout: Option<Duration>,
     /// [`BreakerConfig::reset_timeout_jitter`](crate::BreakerConfig::reset_timeout_jitter)

@@ -1,34 +1,48 @@
 //! One call through a circuit breaker, of any fallible future.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::CircuitBreaker;
+use super::{CallOutcome, CircuitBreaker};
+use crate::policy::{Outcome, Prefix};
 
-/// Why a call through a circuit breaker gave no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a call through a circuit breaker gave no value. `name` is the breaker's [name](super::BreakerConfig::name), if it has one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
     /// The circuit is open, or half-open with enough probes under way. The call was not begun.
-    #[error("the circuit is open; come back in {retry_after:?}")]
+    #[error("{}the circuit is open; come back in {retry_after:?}", Prefix(name.as_deref()))]
     #[non_exhaustive]
     Open {
+        /// Of the breaker.
+        name: Option<Arc<str>>,
         /// Earlier, it would be rejected again. More than 0.
         retry_after: Duration,
     },
     /// The call was given up: it took longer than [`with_timeout`](CircuitBreaker::with_timeout) allows. A failure of the dependency.
-    #[error("the call took longer than {after:?}")]
+    #[error("{}the call took longer than {after:?}", Prefix(name.as_deref()))]
     #[non_exhaustive]
     Timeout {
+        /// Of the breaker.
+        name: Option<Arc<str>>,
         /// The timeout.
         after: Duration,
     },
     /// As many calls were under way as [`with_capacity`](CircuitBreaker::with_capacity) allows. The call was not begun.
-    #[error("as many calls are under way as there may be")]
-    Busy,
+    #[error("{}as many calls are under way as there may be", Prefix(name.as_deref()))]
+    #[non_exhaustive]
+    Busy {
+        /// Of the breaker.
+        name: Option<Arc<str>>,
+    },
     /// The breaker was [shut down](CircuitBreaker::shutdown). The call was not begun.
-    #[error("the circuit breaker was shut down")]
-    ShutDown,
+    #[error("{}the circuit breaker was shut down", Prefix(name.as_deref()))]
+    #[non_exhaustive]
+    ShutDown {
+        /// Of the breaker.
+        name: Option<Arc<str>>,
+    },
     /// The call failed.
     #[error(transparent)]
     Failed(E),
@@ -43,6 +57,26 @@ pub enum Verdict {
     Failure,
     /// Nothing. The call is not counted, and a probe that says nothing lets another one out.
     Ignore,
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Success,
+            Verdict::Failure => Self::Failure,
+            Verdict::Ignore => Self::Ignored,
+        }
+    }
+}
+
+impl From<Verdict> for CallOutcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Success,
+            Verdict::Failure => Self::Failure,
+            Verdict::Ignore => Self::Ignored,
+        }
+    }
 }
 
 impl CircuitBreaker {
@@ -131,14 +165,60 @@ impl CircuitBreaker {
         let place = self.places.as_ref().map(|places| places.try_acquire());
         if let Some(Err(_)) = place {
             permit.busy();
-            return Err(CallError::Busy);
+            return Err(CallError::Busy { name: self.shared.name().cloned() });
         }
         let result = match self.in_time(future).await {
             Ok(result) => result.map_err(CallError::Failed),
-            Err(after) => Err(CallError::Timeout { after }),
+            Err(after) => Err(CallError::Timeout { name: self.shared.name().cloned(), after }),
         };
-        permit.record(judge(result.as_ref()));
+        let verdict = judge(result.as_ref());
+        if let Err(CallError::Timeout { .. }) = result {
+            permit.timed_out(verdict)
+        } else {
+            permit.record(verdict)
+        }
         result
+    }
+
+    /// [`call`](Self::call), or what `fallback` makes of the error, whatever it is: a value from a cache, a default, another service. As opossum's
+    /// `fallback`. Another call through this or another breaker may be made in it.
+    ///
+    /// After [`call_with`](Self::call_with) and [`call_judged`](Self::call_judged), `match` on the result instead, or use [`Result::or_else`].
+    ///
+    /// ```
+    /// # async fn fetch() -> Result<u32, std::io::Error> { Err(std::io::Error::other("broken")) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let breaker = failfast::CircuitBreaker::new(failfast::BreakerConfig::default())?;
+    /// use failfast::breaker::CallError;
+    ///
+    /// let answer = breaker
+    ///     .call_or_else(fetch(), async |error| match error {
+    ///         CallError::Failed(error) if error.kind() == std::io::ErrorKind::InvalidInput => Err(error),
+    ///         _ => Ok(0),
+    ///     })
+    ///     .await?;
+    /// # assert_eq!(answer, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `fallback` returns.
+    ///
+    /// # Panics
+    ///
+    /// As [`call`](Self::call).
+    pub async fn call_or_else<T, E, R>(
+        &self,
+        future: impl Future<Output = Result<T, E>>,
+        fallback: impl AsyncFnOnce(CallError<E>) -> Result<T, R>,
+    ) -> Result<T, R> {
+        match self.call(future).await {
+            Ok(value) => Ok(value),
+            Err(error) => fallback(error).await,
+        }
     }
 
     async fn in_time<F: Future>(&self, future: F) -> Result<F::Output, Duration> {

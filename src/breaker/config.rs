@@ -1,11 +1,10 @@
 //! The settings of a circuit breaker, their defaults and their validation.
 
-use std::fmt;
 use std::ops::RangeInclusive;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hooks::{CallEvent, Hooks};
 use crate::error::ConfigError;
 use crate::policy::{Growth, Rule, Settings, SlowCall, TO_SAY_SO, Transition};
 
@@ -19,6 +18,12 @@ const MOST_BUCKETS: u32 = 1_000;
 const MOST_PROBES: u32 = 1_000;
 const LARGEST_GROWTH: RangeInclusive<f64> = 1.0..=100.0;
 const PERCENT: &str = "must be 1 to 100";
+/// Each is three bytes.
+const MOST_CALLS: u32 = 10_000;
+/// As a pool's.
+const LONGEST_NAME: usize = 63;
+/// What a pool does in its own way.
+const NOT_OF_A_POOL: &str = "is for a breaker by itself; a pool has a name, metrics and events of its own";
 
 /// The settings of a [`CircuitBreaker`](super::CircuitBreaker). Every one has a default; none is checked before
 /// [`CircuitBreaker::new`](super::CircuitBreaker::new).
@@ -27,10 +32,20 @@ const PERCENT: &str = "must be 1 to 100";
 #[derive(Debug, Clone)]
 #[must_use = "settings do nothing until a breaker is made of them"]
 pub struct BreakerConfig {
+    name: Option<Arc<str>>,
+    automatic_transitions: bool,
     settings: Settings,
     /// Of a probe, when it is known what calls may take.
     shortest_lease: Duration,
     hooks: Hooks,
+}
+
+/// What a breaker is made of: settings that have been checked.
+pub(super) struct Checked {
+    pub(super) name: Option<Arc<str>>,
+    pub(super) automatic_transitions: bool,
+    pub(super) settings: Settings,
+    pub(super) hooks: Hooks,
 }
 
 impl Default for BreakerConfig {
@@ -41,6 +56,7 @@ impl Default for BreakerConfig {
             volume_threshold: 10,
             window: Duration::from_secs(10),
             buckets: 10,
+            count_window: None,
             reset_timeout: Duration::from_secs(30),
             jitter: 10,
             growth: None,
@@ -49,7 +65,8 @@ impl Default for BreakerConfig {
             slow_call: None,
             warm_up: false,
         };
-        Self { settings, shortest_lease: Duration::ZERO, hooks: Hooks::default() }
+        let (name, automatic_transitions, shortest_lease, hooks) = Default::default();
+        Self { name, automatic_transitions, settings, shortest_lease, hooks }
     }
 }
 
@@ -65,16 +82,36 @@ impl BreakerConfig {
     /// - closing forgets nothing: only time does;
     /// - no jitter.
     ///
-    /// What is ordered by hand, [`disable`](super::CircuitBreaker::disable) and the like, and what is exported, is as ever.
+    /// A test replays 100 random schedules that were recorded from opossum 10.0.0: what became of each call, state, counts and changes of state are
+    /// the same. The differences, all on purpose:
     ///
-    /// Two of its defects are left out: there, a probe that hangs without a timeout, or fails during the warm-up, leaves the circuit half-open
-    /// for ever. Here [`probe_timeout`](Self::probe_timeout) ends it, after 10 s, which is opossum's default timeout of a call.
-    /// For that timeout itself, and its capacity, see [`CircuitBreaker::with_timeout`](super::CircuitBreaker::with_timeout).
+    /// - A probe that hangs without a timeout, or fails during the warm-up, leaves opossum half-open for ever. Here
+    ///   [`probe_timeout`](Self::probe_timeout) ends that, after 10 s, which is opossum's default timeout of a call. A longer
+    ///   [`with_timeout`](super::CircuitBreaker::with_timeout) is waited for.
+    /// - There is no timeout by default: see [`with_timeout`](super::CircuitBreaker::with_timeout).
+    /// - opossum asks its `errorFilter` about its own timeouts and refusals. [`call_with`](super::CircuitBreaker::call_with) is about errors of the
+    ///   dependency only; [`call_judged`](super::CircuitBreaker::call_judged) also sees timeouts.
+    /// - The rate is compared in whole numbers. opossum divides floating point numbers, and so opens *at* some thresholds, 7% or 55% for
+    ///   example, for some numbers of calls.
+    /// - Buckets last exactly `rolling_window / rolling_buckets`; opossum cuts that to whole milliseconds.
+    /// - A disabled breaker counts nothing and its state is [`Disabled`](super::State::Disabled), closed when it is enabled again. In opossum the state
+    ///   below goes on: calls are counted as asked, and those under way may open it.
+    /// - An import leaves calls under way uncounted: what they were part of is not in the window that is imported. In opossum a breaker with imported
+    ///   state is a new object, to which they do not belong either.
+    /// - Half-open is told by whoever asks next, not by a timer: see [`automatic_transitions`](Self::automatic_transitions).
     pub fn opossum() -> Self {
         let ours = Self::default();
         let probe_timeout = Duration::from_secs(10);
         let settings = Settings { rule: Rule::Opossum, volume_threshold: 0, jitter: 0, probe_timeout, ..ours.settings };
         Self { settings, ..ours }
+    }
+
+    /// What logs, errors and metrics call the dependency. 1 to 63 printable ASCII characters. Default: none.
+    ///
+    /// A breaker with a name has [metrics](super#metrics). A pool refuses this setting: it has a [name](crate::PoolBuilder::name) of its own.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Opens when at least this share of the calls in the window failed, in percent. 1 to 100. Default 50.
@@ -103,6 +140,16 @@ impl BreakerConfig {
     /// The parts in which the window moves on. 1 to 1,000. Default 10.
     pub fn rolling_buckets(mut self, buckets: u32) -> Self {
         self.settings.buckets = buckets;
+        self
+    }
+
+    /// Judges by the last `calls` that ended, however long ago, instead of those within [`rolling_window`](Self::rolling_window). 1 to 10,000, and at
+    /// least [`volume_threshold`](Self::volume_threshold); three bytes each. Default: off. As resilience4j's `COUNT_BASED` window.
+    ///
+    /// For calls that are rare: of a few in an hour, none are left in a window of seconds. The rolling window still is the time of a
+    /// [warm-up](Self::warm_up). Not with [`opossum`](Self::opossum), which judges by the calls that asked.
+    pub fn count_window(mut self, calls: u32) -> Self {
+        self.settings.count_window = Some(calls);
         self
     }
 
@@ -155,17 +202,41 @@ impl BreakerConfig {
         self
     }
 
+    /// Makes what time brings happen, and be told, when it is due: half-open after the reset timeout, open after the probe timeout. Default: the next call, or
+    /// question, makes it happen, and a breaker that nobody asks tells nothing. As resilience4j's `automaticTransitionFromOpenToHalfOpenEnabled`; opossum
+    /// always does.
+    ///
+    /// It costs one task, which begins in the Tokio runtime in which the circuit first opens, and ends with the breaker. Without a runtime there, or when
+    /// that runtime has ended, it is as by default until the circuit next opens inside one. In a pool it changes nothing: a pool asks four times a second.
+    ///
+    /// # Panics
+    ///
+    /// The runtime needs its timer enabled. Without one the task panics, and it is as by default.
+    pub fn automatic_transitions(mut self, automatic: bool) -> Self {
+        self.automatic_transitions = automatic;
+        self
+    }
+
+    /// Runs `hook` after each call that ended or was refused, on the caller's thread, without a lock. Default: none; several run in order. One that panics
+    /// harms nobody else. It costs two looks at the clock for each call. Calls through a [disabled](super::CircuitBreaker::disable) breaker are not told.
+    ///
+    /// A pool refuses this setting: see its [`Observer`](crate::Observer) and metrics.
+    pub fn on_call(mut self, hook: impl Fn(&CallEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.hooks.on_call(hook);
+        self
+    }
+
     /// Runs `hook` after each change of state, on the thread whose call brought it about. No lock is held: it may ask the breaker. Default: none;
     /// several run in order. When two threads change the state at almost the same time, their hooks may overlap:
     /// [`Transition::number`] tells which was first. One that panics harms nobody else.
     pub fn on_transition(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
-        self.hooks.0.push(Arc::new(hook));
+        self.hooks.on_transition(hook);
         self
     }
 
     /// As [`on_transition`](Self::on_transition), before all others and for all news at once: whatever they do, even if one panics.
     pub(crate) fn on_transition_first(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
-        self.hooks.0.insert(0, Arc::new(hook));
+        self.hooks.on_transition_first(hook);
         self
     }
 
@@ -184,9 +255,21 @@ impl BreakerConfig {
         self.settings.reset_timeout
     }
 
+    /// Refuses what a pool does in its own way.
+    pub(super) fn check_for_pool(&self) -> Result<(), ConfigError> {
+        if let Some(name) = &self.name {
+            return Err(ConfigError::new("name", format!("{name:?}"), NOT_OF_A_POOL));
+        }
+        if self.hooks.want_calls() {
+            return Err(ConfigError::new("on_call", "a hook", NOT_OF_A_POOL));
+        }
+        Ok(())
+    }
+
     /// Checks every setting. An error names the first that cannot be used.
-    pub(super) fn finish(self) -> Result<(Settings, Hooks), ConfigError> {
-        let mut settings = self.settings;
+    pub(super) fn finish(self) -> Result<Checked, ConfigError> {
+        let Self { name, automatic_transitions, mut settings, shortest_lease, hooks } = self;
+        check_name(name.as_deref())?;
         check_percentage("error_threshold_percentage", settings.error_threshold)?;
         check_number("rolling_buckets", settings.buckets, MOST_BUCKETS)?;
         check_duration("rolling_window", settings.window)?;
@@ -194,6 +277,7 @@ impl BreakerConfig {
             let problem = "must be at least 1 ms for each of rolling_buckets";
             return Err(ConfigError::new("rolling_window", format!("{:?}", settings.window), problem));
         }
+        check_count_window(&settings)?;
         check_duration("reset_timeout", settings.reset_timeout)?;
         if settings.jitter > 100 {
             return Err(ConfigError::new("reset_timeout_jitter", settings.jitter, "must be 0 to 100"));
@@ -205,9 +289,34 @@ impl BreakerConfig {
             check_duration("slow_call", slow.longer_than)?;
             check_percentage("slow_call", slow.threshold)?;
         }
-        settings.probe_timeout = settings.probe_timeout.max(self.shortest_lease);
-        Ok((settings, self.hooks))
+        settings.probe_timeout = settings.probe_timeout.max(shortest_lease);
+        Ok(Checked { name, automatic_transitions, settings, hooks })
     }
+}
+
+fn check_name(name: Option<&str>) -> Result<(), ConfigError> {
+    let is_good =
+        |name: &str| (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|b| (b' '..=b'~').contains(&b));
+    match name {
+        Some(name) if !is_good(name) => {
+            Err(ConfigError::new("name", format!("{name:?}"), "must be 1 to 63 printable ASCII characters"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_count_window(settings: &Settings) -> Result<(), ConfigError> {
+    let Some(calls) = settings.count_window else { return Ok(()) };
+    let problem = if !(1..=MOST_CALLS).contains(&calls) {
+        "must be 1 to 10000"
+    } else if u64::from(calls) < settings.volume_threshold {
+        "must be at least volume_threshold, or nothing would open the circuit"
+    } else if settings.is_opossum() {
+        "is not for BreakerConfig::opossum, which judges by the calls that asked within a time"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::new("count_window", calls, problem))
 }
 
 fn check_percentage(setting: &'static str, percentage: u8) -> Result<(), ConfigError> {
@@ -236,27 +345,4 @@ fn check_growth(growth: Option<Growth>, reset_timeout: Duration) -> Result<(), C
         return Err(ConfigError::new("reset_timeout_growth", format!("{cap:?}"), problem));
     }
     Ok(())
-}
-
-type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
-
-/// Who wants to know of changes of state.
-#[derive(Clone, Default)]
-pub(super) struct Hooks(Vec<Hook>);
-
-impl Hooks {
-    pub(super) fn tell(&self, news: &[Transition]) {
-        for hook in &self.0 {
-            for transition in news {
-                // One that panics has had its say on stderr, and harms neither the call that brought this about nor the other hooks.
-                let _ = catch_unwind(AssertUnwindSafe(|| hook(transition)));
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Hooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} hooks", self.0.len())
-    }
 }

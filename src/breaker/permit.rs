@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hooks::CallOutcome;
 use super::shared::Shared;
 use super::{Verdict, now};
 use crate::policy::{Outcome, Ticket};
@@ -35,21 +36,12 @@ impl<'a> Permit<'a> {
     /// The call went well.
     #[inline]
     pub fn success(self) {
-        self.end(Outcome::Success);
+        self.record(Verdict::Success);
     }
 
     /// The dependency failed.
     pub fn failure(self) {
-        self.end(Outcome::Failure);
-    }
-
-    /// What the call says of the dependency.
-    pub fn record(self, verdict: Verdict) {
-        match verdict {
-            Verdict::Success => self.success(),
-            Verdict::Failure => self.failure(),
-            Verdict::Ignore => self.ignore(),
-        }
+        self.record(Verdict::Failure);
     }
 
     /// The call says nothing of the dependency: it was given up, or refused elsewhere.
@@ -57,20 +49,39 @@ impl<'a> Permit<'a> {
         drop(self);
     }
 
+    /// What the call says of the dependency.
+    #[inline]
+    pub fn record(mut self, verdict: Verdict) {
+        self.end(verdict.into(), verdict.into());
+    }
+
+    /// The call ran out of time.
+    pub(super) fn timed_out(mut self, verdict: Verdict) {
+        self.end(verdict.into(), CallOutcome::Timeout);
+    }
+
     /// The call was refused: as many are under way as there may be.
     pub(super) fn busy(mut self) {
         if let Some(ticket) = self.ticket.take() {
             let now = now();
             self.shared.with(|breaker| breaker.refuse_busy(now, ticket, fastrand::f64));
+            self.shared.tell_call(CallOutcome::Busy, Duration::ZERO);
         }
     }
 
+    /// Records once how the call went.
     #[inline]
-    fn end(mut self, outcome: Outcome) {
-        if let Some(ticket) = self.ticket.take() {
-            let now = now();
-            let took = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    fn end(&mut self, outcome: Outcome, told: CallOutcome) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let now = now();
+        let took = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        if outcome == Outcome::Ignored {
+            self.shared.release(now, ticket);
+        } else {
             self.shared.record(now, ticket, outcome, took);
+        }
+        if !ticket.is_uncounted() {
+            self.shared.tell_call(told, took);
         }
     }
 }
@@ -78,8 +89,6 @@ impl<'a> Permit<'a> {
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.shared.release(now, ticket);
-        }
+        self.end(Outcome::Ignored, CallOutcome::Ignored);
     }
 }

@@ -13,6 +13,7 @@ use crate::policy::{Deadline, Denied, Outcome, State, Ticket};
 impl CircuitBreaker {
     /// A pool's. With a `machine`, that one decides; ours is disabled, and only says for how long it rejects.
     pub(crate) fn for_pool(config: BreakerConfig, machine: Option<Arc<dyn Machine>>) -> Result<Self, ConfigError> {
+        config.check_for_pool()?;
         let retry_after = config.retry_after();
         let own = Self::new(config)?;
         let Some(machine) = machine else { return Ok(own) };
@@ -68,7 +69,7 @@ impl CircuitBreaker {
 
     /// A call ended without saying anything of the database.
     pub(crate) fn release(&self, now: Instant, ticket: Ticket) {
-        self.shared.release(|| now, ticket);
+        self.shared.release(now, ticket);
     }
 
     /// The server answers a probe of the pool's own. If the circuit opened because it did not, calls may probe now.

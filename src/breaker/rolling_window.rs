@@ -39,8 +39,8 @@ impl RollingWindow {
     ///
     /// [`ConfigError`] for the first setting that cannot be used, even one that is not taken.
     pub fn new(config: BreakerConfig) -> Result<Self, ConfigError> {
-        let (settings, _) = config.finish()?;
-        let window = Window::new(now(), settings.window, settings.buckets);
+        let settings = config.finish()?.settings;
+        let window = settings.window(now());
         Ok(Self { settings, window, openings: 0 })
     }
 

@@ -3,32 +3,42 @@
 //! Most of the time the circuit is closed and a call need not ask: then the word holds the generation, and asking is one load. Most successes need no
 //! judgement either, and are counted in the tally. The lock is taken for everything else. Hooks are called after unlock.
 
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::config::{BreakerConfig, Hooks};
+use super::config::{BreakerConfig, Checked};
+use super::hooks::{CallEvent, CallOutcome, Hooks};
+#[cfg(feature = "metrics")]
+use super::metered;
 use super::tally::Tally;
+use super::timer::Timer;
 use crate::error::ConfigError;
 use crate::policy::{Breaker, Deadline, Denied, Outcome, State, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    name: Option<Arc<str>>,
     free_pass: FreePass,
     tally: Tally,
     locked: Mutex<Locked>,
     hooks: Hooks,
     /// A call that takes longer is slow. `None`: nobody wants to know.
     slow_after: Option<Duration>,
+    /// `None`: what time brings is told when somebody asks.
+    timer: Option<Timer>,
 }
 
 #[derive(Debug)]
 struct Locked {
     breaker: Breaker,
     /// For which generation and until when the tally is armed.
-    armed: Option<(u64, Instant)>,
+    armed: Option<(u64, Option<Instant>)>,
     /// How often it has been, round and round.
     armings: u32,
+    /// When time alone will change the state, as the timer knows.
+    due: Option<Deadline>,
 }
 
 /// One more than the generation in which calls need not ask, or 0. On a cache line of its own, which recording leaves alone.
@@ -53,19 +63,37 @@ impl FreePass {
 }
 
 impl Shared {
-    pub(super) fn new(now: Instant, config: BreakerConfig) -> Result<Self, ConfigError> {
-        let (settings, hooks) = config.finish()?;
-        let breaker = Breaker::new(now, settings, fastrand::f64());
+    pub(super) fn new(now: Instant, config: BreakerConfig) -> Result<Arc<Self>, ConfigError> {
+        let Checked { name, automatic_transitions, settings, hooks } = config.finish()?;
+        #[cfg(feature = "metrics")]
+        let hooks = metered::add_to(hooks, name.as_ref());
+        let breaker = Breaker::new(now, settings, fastrand::f64()).named(name.clone());
         let free_pass = FreePass(AtomicU64::default());
         free_pass.set(breaker.free_pass());
         let slow_after = settings.slow_call.map(|slow| slow.longer_than);
-        let locked = Mutex::new(Locked { breaker, armed: None, armings: 0 });
-        Ok(Self { free_pass, tally: Tally::new(now), locked, hooks, slow_after })
+        let locked = Mutex::new(Locked { breaker, armed: None, armings: 0, due: None });
+        Ok(Arc::new_cyclic(|shared| {
+            let timer = automatic_transitions.then(|| Timer::new(shared.clone()));
+            Self { name, free_pass, tally: Tally::new(now), locked, hooks, slow_after, timer }
+        }))
     }
 
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+
+    /// Whether somebody wants to know how long calls take.
     #[inline]
     pub(super) fn measures(&self) -> bool {
-        self.slow_after.is_some()
+        self.slow_after.is_some() || self.hooks.want_calls()
+    }
+
+    /// Tells the hooks what became of a call.
+    #[inline]
+    pub(super) fn tell_call(&self, outcome: CallOutcome, took: Duration) {
+        if self.hooks.want_calls() {
+            self.hooks.tell_call(&CallEvent { name: self.name.as_deref(), outcome, took });
+        }
     }
 
     /// A ticket without asking, while everybody gets one.
@@ -101,9 +129,8 @@ impl Shared {
     }
 
     /// A call ended without saying anything of the dependency.
-    pub(super) fn release(&self, now: impl FnOnce() -> Instant, ticket: Ticket) {
+    pub(super) fn release(&self, now: Instant, ticket: Ticket) {
         if ticket.is_probe() {
-            let now = now();
             self.with(|breaker| breaker.release(now, ticket));
         }
     }
@@ -116,9 +143,22 @@ impl Shared {
         self.free_pass.set(locked.breaker.free_pass());
         self.arm(&mut locked);
         let news = locked.breaker.take_news();
+        let due = locked.breaker.due();
+        let is_due_anew = mem::replace(&mut locked.due, due) != due;
         drop(locked);
+        if let (Some(timer), true) = (&self.timer, is_due_anew) {
+            timer.look();
+        }
         self.hooks.tell(&news);
         result
+    }
+
+    /// When time alone will change the state next.
+    pub(super) fn due(&self, now: Instant) -> Option<Deadline> {
+        self.with(|breaker| {
+            breaker.state(now);
+            breaker.due()
+        })
     }
 
     pub(super) fn last_state(&self) -> State {

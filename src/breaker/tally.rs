@@ -84,10 +84,10 @@ impl Tally {
         self.shards.iter().map(|shard| shard.0.swap(0, Ordering::Relaxed) & COUNT).sum()
     }
 
-    /// From now until `until`, successes of `generation` need no judgement. Under the lock, while disarmed.
-    pub(super) fn arm(&self, number: u32, generation: u64, until: Instant) {
+    /// From now until `until`, if that ever comes, successes of `generation` need no judgement. Under the lock, while disarmed.
+    pub(super) fn arm(&self, number: u32, generation: u64, until: Option<Instant>) {
         self.generation.store(generation, Ordering::Release);
-        self.until.store(self.nanos(until), Ordering::Release);
+        self.until.store(until.map_or(u64::MAX, |until| self.nanos(until)), Ordering::Release);
         self.shards.iter().for_each(|shard| shard.0.store(u64::from(number) << 32, Ordering::Relaxed));
         self.armed.store(number, Ordering::Release);
     }

@@ -1,7 +1,13 @@
 //! The shell: calls, permits, hooks, threads; and the conformance cases that need them.
 
 mod by_hand;
+mod count_window;
+mod events;
+mod fallback;
+#[cfg(feature = "metrics")]
+mod metered;
 mod opossum;
+mod timer;
 mod verdicts;
 
 use std::cell::Cell;
@@ -98,7 +104,7 @@ async fn conformance_38_a_timeout_is_a_failure_says_how_long_and_gives_the_place
         let breaker = breaker.with_timeout(SECOND).with_capacity(1);
         let begun = now();
         let hangs = std::future::pending::<Result<u32, &str>>();
-        assert_eq!(breaker.call(hangs).await, Err(CallError::Timeout { after: SECOND }));
+        assert_eq!(breaker.call(hangs).await, Err(CallError::Timeout { name: None, after: SECOND }));
         assert_eq!(now() - begun, SECOND);
         assert_eq!(breaker.snapshot().counts.failures, 1);
         assert_eq!(breaker.state(), State::Open);
@@ -113,7 +119,7 @@ async fn conformance_39_when_all_places_are_taken_a_call_is_refused_and_counted_
     let breaker = breaker().with_capacity(1);
     let mut first = Box::pin(breaker.call(std::future::pending::<Result<u32, &str>>()));
     assert!(first.as_mut().now_or_never().is_none());
-    assert_eq!(breaker.clone().call(succeed()).await, Err(CallError::Busy));
+    assert_eq!(breaker.clone().call(succeed()).await, Err(CallError::Busy { name: None }));
     assert_eq!(breaker.snapshot().counts, counts(|counts| counts.busy = 1));
     drop(first);
     assert_eq!(breaker.call(succeed()).await, Ok(7));
@@ -126,7 +132,7 @@ async fn conformance_39_when_all_places_are_taken_it_is_a_failure_as_opossum() {
         CircuitBreaker::new(BreakerConfig::opossum().error_threshold_percentage(60)).unwrap().with_capacity(1);
     let mut first = Box::pin(breaker.call(std::future::pending::<Result<u32, &str>>()));
     assert!(first.as_mut().now_or_never().is_none());
-    assert_eq!(breaker.call(succeed()).await, Err(CallError::Busy));
+    assert_eq!(breaker.call(succeed()).await, Err(CallError::Busy { name: None }));
     let expected = counts(|counts| (counts.fires, counts.busy, counts.completed, counts.failures) = (2, 1, 1, 1));
     assert_eq!(breaker.snapshot().counts, expected);
 }
@@ -169,7 +175,7 @@ fn conformance_43_a_failing_health_check_opens() {
 async fn conformance_44_after_shutdown_calls_fail() {
     let breaker = breaker();
     breaker.shutdown();
-    assert_eq!(breaker.call(succeed()).await, Err(CallError::ShutDown));
+    assert_eq!(breaker.call(succeed()).await, Err(CallError::ShutDown { name: None }));
     assert_eq!(breaker.state(), State::ShutDown);
 }
 
@@ -181,7 +187,7 @@ async fn conformance_44_export_and_import_round_trip() {
     tokio::time::advance(2 * SECOND).await;
     other.import(&one.export());
     assert_eq!(other.export(), one.export());
-    assert_eq!(other.call(succeed()).await, Err(CallError::Open { retry_after: 3 * SECOND }));
+    assert_eq!(other.call(succeed()).await, Err(CallError::Open { name: None, retry_after: 3 * SECOND }));
 }
 
 // R
@@ -191,6 +197,18 @@ fn conformance_45_what_cannot_be_used_is_refused_by_name() {
     let bad = [
         (config().error_threshold_percentage(0), "error_threshold_percentage = 0: must be 1 to 100"),
         (config().error_threshold_percentage(101), "error_threshold_percentage = 101: must be 1 to 100"),
+        (config().name(""), "name = \"\": must be 1 to 63 printable ASCII characters"),
+        (config().name("a\nb"), "name = \"a\\nb\": must be 1 to 63 printable ASCII characters"),
+        (config().count_window(0), "count_window = 0: must be 1 to 10000"),
+        (config().count_window(10_001), "count_window = 10001: must be 1 to 10000"),
+        (
+            config().volume_threshold(6).count_window(5),
+            "count_window = 5: must be at least volume_threshold, or nothing would open the circuit",
+        ),
+        (
+            BreakerConfig::opossum().count_window(5),
+            "count_window = 5: is not for BreakerConfig::opossum, which judges by the calls that asked within a time",
+        ),
         (config().rolling_window(Duration::ZERO), "rolling_window = 0ns: must be more than 0 and at most 24 hours"),
         (config().rolling_window(2 * day), "rolling_window = 172800s: must be more than 0 and at most 24 hours"),
         (
@@ -426,11 +444,12 @@ fn a_free_pass_ends_with_its_state() {
 }
 
 /// The tally changes nothing but the speed: beside the plain rules, which take every result under the lock.
-fn is_as_the_plain_rules(steps: &[(u8, u64)]) {
-    let config = || config().volume_threshold(4).slow_call(SECOND, 60);
+fn is_as_the_plain_rules(count_window: bool, steps: &[(u8, u64)]) {
+    let by_time = || config().volume_threshold(4).slow_call(SECOND, 60);
+    let config = || if count_window { by_time().count_window(12) } else { by_time() };
     let breaker = CircuitBreaker::new(config()).unwrap();
     let mut now = now();
-    let mut plain = Breaker::new(now, config().finish().unwrap().0, 0.0);
+    let mut plain = Breaker::new(now, config().finish().unwrap().settings, 0.0);
     let mut under_way = Vec::new();
     for (step, ms) in steps {
         now += Duration::from_millis(*ms);
@@ -452,9 +471,10 @@ fn is_as_the_plain_rules(steps: &[(u8, u64)]) {
 proptest! {
     #[test]
     fn successes_beside_the_lock_count_as_those_under_it(
+        count_window: bool,
         steps in prop::collection::vec((0u8..10, prop_oneof![3 => Just(0), 2 => 0u64..300, 1 => 0u64..3_000]), 1..150),
     ) {
-        is_as_the_plain_rules(&steps);
+        is_as_the_plain_rules(count_window, &steps);
     }
 }
 
@@ -476,7 +496,7 @@ fn most_successes_need_no_lock() {
 fn errors_read_well_and_keep_their_source() {
     let error = CallError::Failed(io::Error::other("broken"));
     assert_eq!(error.to_string(), "broken");
-    let open: CallError<io::Error> = CallError::Open { retry_after: SECOND };
+    let open: CallError<io::Error> = CallError::Open { name: None, retry_after: SECOND };
     assert_eq!(open.to_string(), "the circuit is open; come back in 1s");
     let breaker = breaker();
     breaker.force_open("maintenance");

@@ -21,8 +21,16 @@ fn line(kind: EventKind) -> String {
 
 fn change(from: State, to: State) -> EventKind {
     let counts = Counts { completed: 10, failures: 6, ..Counts::default() };
-    let transition =
-        Transition { from, to, cause: Cause::FailureRate, counts, at: std::time::Instant::now(), by: None, number: 2 };
+    let transition = Transition {
+        name: None,
+        from,
+        to,
+        cause: Cause::FailureRate,
+        counts,
+        at: std::time::Instant::now(),
+        by: None,
+        number: 2,
+    };
     EventKind::BreakerChanged { transition, lasting: Duration::ZERO }
 }
 

@@ -2,7 +2,7 @@
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
-use super::METRICS;
+use super::{BREAKER_METRICS, METRICS};
 
 /// A builder for `metrics-exporter-prometheus` that renders this crate's histograms with their [buckets](super::Metric::buckets) and adds units to all names, as
 /// `docs/monitoring` expects: `db_client_operation_duration_seconds`. Feature `prometheus`.
@@ -23,7 +23,7 @@ use super::METRICS;
 /// None today: the buckets are neither empty nor refused.
 pub fn prometheus() -> Result<PrometheusBuilder, BuildError> {
     let builder = PrometheusBuilder::new().with_recommended_naming(true);
-    METRICS.iter().try_fold(builder, |builder, metric| match metric.buckets() {
+    METRICS.iter().chain(BREAKER_METRICS).try_fold(builder, |builder, metric| match metric.buckets() {
         Some(buckets) => builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets),
         None => Ok(builder),
     })

@@ -25,10 +25,12 @@ mod ticket;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::orders::Order;
 use self::probes::Probes;
+pub(crate) use self::report::Prefix;
 pub use self::report::{Cause, Export, Past, Snapshot, State, Transition};
 pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
 use self::streak::Streak;
@@ -72,6 +74,7 @@ impl Phase {
 
 #[derive(Debug)]
 pub(crate) struct Breaker {
+    name: Option<Arc<str>>,
     settings: Settings,
     phase: Phase,
     since: Instant,
@@ -100,12 +103,13 @@ impl Breaker {
     /// Closed. `luck` is random, from 0 to 1.
     pub(crate) fn new(now: Instant, settings: Settings, luck: f64) -> Self {
         Self {
+            name: None,
             settings,
             phase: Phase::Closed,
             since: now,
             generation: 1,
             counted_since: 1,
-            window: Window::new(now, settings.window, settings.buckets),
+            window: settings.window(now),
             streak: Streak::default(),
             warm_up: settings.warm_up.then(|| Deadline::after(now, settings.window)),
             openings: 0,
@@ -114,6 +118,10 @@ impl Breaker {
             history: VecDeque::new(),
             news: Vec::new(),
         }
+    }
+
+    pub(crate) fn named(self, name: Option<Arc<str>>) -> Self {
+        Self { name, ..self }
     }
 
     /// Whether a call would be admitted. Takes nothing; a rejection is counted.
@@ -162,9 +170,9 @@ impl Breaker {
         if matches!(self.phase, Phase::Disabled) { Ticket::uncounted() } else { Ticket::free(self.generation) }
     }
 
-    /// The generation whose successes need no judgement, and until when: they can only lower the rates. They may be counted elsewhere, and brought by
+    /// The generation whose successes need no judgement, and until when, if that has an end: they can only lower the rates. They may be counted elsewhere, and brought by
     /// [`count_successes`](Self::count_successes) before anything else is done here.
-    pub(crate) fn calm(&self) -> Option<(u64, Instant)> {
+    pub(crate) fn calm(&self) -> Option<(u64, Option<Instant>)> {
         let seen = self.window.last_sum();
         let is_calm = matches!(self.phase, Phase::Closed) && !self.settings.is_opossum() && self.settings.is_calm(seen);
         is_calm.then(|| (self.generation, self.window.ends()))
@@ -291,6 +299,15 @@ impl Breaker {
         mem::take(&mut self.news)
     }
 
+    /// When time alone will change the state.
+    pub(crate) fn due(&self) -> Option<Deadline> {
+        match &self.phase {
+            Phase::Open { until, .. } => Some(*until),
+            Phase::HalfOpen(probes) => probes.lease(),
+            _ => None,
+        }
+    }
+
     /// What time alone changes. Every question begins with it.
     fn advance(&mut self, now: Instant) {
         if let Phase::HalfOpen(probes) = &self.phase {
@@ -409,7 +426,8 @@ impl Breaker {
             return;
         }
         self.since = at;
-        let transition = Transition { from, to, cause, counts, at, by: None, number: self.generation };
+        let (name, number) = (self.name.clone(), self.generation);
+        let transition = Transition { name, from, to, cause, counts, at, by: None, number };
         if self.history.len() == REMEMBERED {
             self.history.pop_front();
         }

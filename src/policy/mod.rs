@@ -19,7 +19,9 @@ mod watch;
 mod window;
 
 pub(crate) use appointments::Appointments;
-pub(crate) use breaker::{Breaker, Denied, Growth, Order, Outcome, Rule, Settings, SlowCall, TO_SAY_SO, Ticket};
+pub(crate) use breaker::{
+    Breaker, Denied, Growth, Order, Outcome, Prefix, Rule, Settings, SlowCall, TO_SAY_SO, Ticket,
+};
 pub use breaker::{Cause, Export, Past, Snapshot, State, Transition};
 pub(crate) use budget::Budget;
 pub use classify::Effect;

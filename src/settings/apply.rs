@@ -46,6 +46,7 @@ impl BreakerSettings {
         let config = given(config, &self.volume_threshold, BreakerConfig::volume_threshold);
         let config = given(config, &self.rolling_window, BreakerConfig::rolling_window);
         let config = given(config, &self.rolling_buckets, BreakerConfig::rolling_buckets);
+        let config = given(config, &self.count_window, BreakerConfig::count_window);
         let config = given(config, &self.reset_timeout, BreakerConfig::reset_timeout);
         let config = given(config, &self.reset_timeout_jitter, BreakerConfig::reset_timeout_jitter);
         let config = given(config, &self.permitted_probes, BreakerConfig::permitted_probes);

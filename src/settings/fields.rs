@@ -34,6 +34,7 @@ impl Settings {
             ("breaker.volume_threshold", &mut breaker.volume_threshold),
             ("breaker.rolling_window", &mut breaker.rolling_window),
             ("breaker.rolling_buckets", &mut breaker.rolling_buckets),
+            ("breaker.count_window", &mut breaker.count_window),
             ("breaker.reset_timeout", &mut breaker.reset_timeout),
             ("breaker.reset_timeout_jitter", &mut breaker.reset_timeout_jitter),
             ("breaker.permitted_probes", &mut breaker.permitted_probes),

@@ -9,7 +9,7 @@ use super::*;
 use crate::pool::Pool;
 
 /// For each key a value that is not the default.
-const OTHERS: [(&str, &str); 46] = [
+const OTHERS: [(&str, &str); 47] = [
     ("url", "postgres://u:hunter2@localhost/d"),
     ("name", "orders"),
     ("max_size", "21"),
@@ -36,6 +36,7 @@ const OTHERS: [(&str, &str); 46] = [
     ("breaker.volume_threshold", "12"),
     ("breaker.rolling_window", "13s"),
     ("breaker.rolling_buckets", "14"),
+    ("breaker.count_window", "200"),
     ("breaker.reset_timeout", "15s"),
     ("breaker.reset_timeout_jitter", "16"),
     ("breaker.permitted_probes", "17"),
@@ -112,7 +113,7 @@ fn every_key_reaches_the_builder() {
 }
 
 /// What is set by a closure, a type of another crate, or at the end.
-const NOT_DATA: [(&str, &str); 11] = [
+const NOT_DATA: [(&str, &str); 14] = [
     ("PoolBuilder.breaker_with", "another crate's machine"),
     ("PoolBuilder.is_failure", "a closure"),
     ("PoolBuilder.observer", "code"),
@@ -121,6 +122,9 @@ const NOT_DATA: [(&str, &str); 11] = [
     ("PoolBuilder.after_connect", "a closure"),
     ("PoolBuilder.build", "no setting"),
     ("PoolBuilder.build_tls", "no setting"),
+    ("BreakerConfig.automatic_transitions", "changes nothing in a pool"),
+    ("BreakerConfig.name", "a pool has one"),
+    ("BreakerConfig.on_call", "a closure"),
     ("BreakerConfig.on_transition", "a closure"),
     ("RetryConfig.backoff_with", "a closure"),
     ("RetryConfig.off", "max_attempts = 1"),

@@ -28,7 +28,7 @@ async fn metrics_only_it_limits_both() {
     breaker.metrics_only("a test");
     let mut first = Box::pin(breaker.call(takes(SECOND)));
     assert!(first.as_mut().now_or_never().is_none());
-    assert!(matches!(breaker.call(succeed()).await, Err(CallError::Busy)));
+    assert!(matches!(breaker.call(succeed()).await, Err(CallError::Busy { .. })));
     assert!(matches!(first.await, Err(CallError::Timeout { .. })));
 }
 
@@ -42,7 +42,7 @@ async fn what_holds_for_a_call_is_settled_when_it_begins() {
     let mut meanwhile = Box::pin(breaker.call(takes(2 * SECOND)));
     assert!(meanwhile.as_mut().now_or_never().is_none());
     breaker.enable("a test");
-    assert!(matches!(breaker.call(succeed()).await, Err(CallError::Busy)));
+    assert!(matches!(breaker.call(succeed()).await, Err(CallError::Busy { .. })));
     assert!(matches!(before.await, Err(CallError::Timeout { .. })));
     assert_eq!(meanwhile.await, Ok(7));
     assert_eq!(breaker.snapshot().counts.completed, 0, "they began in another state");
@@ -53,7 +53,7 @@ async fn what_holds_for_a_call_is_settled_when_it_begins() {
 async fn opened_for_a_time_it_lets_a_probe_through_after_it() {
     let breaker = breaker();
     breaker.open_for(60 * SECOND, "Retry-After: 60");
-    assert_eq!(breaker.call(succeed()).await, Err(CallError::Open { retry_after: 60 * SECOND }));
+    assert_eq!(breaker.call(succeed()).await, Err(CallError::Open { name: None, retry_after: 60 * SECOND }));
     tokio::time::advance(60 * SECOND).await;
     assert_eq!(breaker.call(succeed()).await, Ok(7));
     assert_eq!(breaker.state(), State::Closed);

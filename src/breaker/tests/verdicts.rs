@@ -23,7 +23,7 @@ async fn each_verdict_overrules_the_result() {
             is_counted(bad);
             let late = breaker();
             let result = late.call_judged(|_| verdict, takes(2 * SECOND)).await;
-            assert_eq!(result, Err(CallError::Timeout { after: SECOND }));
+            assert_eq!(result, Err(CallError::Timeout { name: None, after: SECOND }));
             is_counted(late);
             let by_hand = breaker();
             by_hand.try_acquire().unwrap().record(verdict);

@@ -17,6 +17,7 @@ impl Breaker {
             age: now.saturating_duration_since(transition.at),
         };
         Snapshot {
+            name: self.name.clone(),
             state: self.phase.state(),
             age: now.saturating_duration_since(self.since),
             counts,

@@ -62,6 +62,11 @@ impl Probes {
         self.seen
     }
 
+    /// When the probes that are out have taken too long.
+    pub(super) fn lease(&self) -> Option<Deadline> {
+        self.lease
+    }
+
     /// When a probe was out for too long, if that has come to pass.
     pub(super) fn timed_out(&self, now: Instant) -> Option<Instant> {
         self.lease.filter(|lease| lease.has_passed(now)).map(Deadline::instant)

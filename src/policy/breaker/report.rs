@@ -110,10 +110,21 @@ impl fmt::Display for Cause {
     }
 }
 
-/// One change of state. `Display` is a line for a log: `closed -> open: too many calls failed (6 of 10 failed, 0 slow)`.
+/// What stands before a line about a breaker that has a name: `stock: `.
+pub(crate) struct Prefix<'a>(pub(crate) Option<&'a str>);
+
+impl fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, "{name}: "))
+    }
+}
+
+/// One change of state. `Display` is a line for a log: `stock: closed -> open: too many calls failed (6 of 10 failed, 0 slow)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
+    /// The breaker's [name](crate::BreakerConfig::name), if it has one.
+    pub name: Option<Arc<str>>,
     /// The state before.
     pub from: State,
     /// The state after.
@@ -130,11 +141,19 @@ pub struct Transition {
     pub number: u64,
 }
 
-impl fmt::Display for Transition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Transition {
+    /// The line without the name.
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { failures, completed, slow, .. } = self.counts;
         let Self { from, to, cause, .. } = self;
         write!(f, "{from} -> {to}: {cause} ({failures} of {completed} failed, {slow} slow)")
+    }
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Prefix(self.name.as_deref()))?;
+        self.describe(f)
     }
 }
 
@@ -142,6 +161,8 @@ impl fmt::Display for Transition {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
+    /// The breaker's [name](crate::BreakerConfig::name), if it has one.
+    pub name: Option<Arc<str>>,
     /// What it does with calls.
     pub state: State,
     /// For how long it has been doing so.
@@ -163,8 +184,13 @@ pub struct Snapshot {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { failures, completed, rejected, .. } = self.counts;
-        write!(f, "{} for {:.1?}: {failures} of {completed} failed, {rejected} rejected", self.state, self.age)?;
-        self.history.iter().try_for_each(|past| write!(f, "\n  {:.1?} ago: {}", past.age, past.transition))
+        let Self { state, age, .. } = self;
+        let name = Prefix(self.name.as_deref());
+        write!(f, "{name}{state} for {age:.1?}: {failures} of {completed} failed, {rejected} rejected")?;
+        self.history.iter().try_for_each(|past| {
+            write!(f, "\n  {:.1?} ago: ", past.age)?;
+            past.transition.describe(f)
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::report::Cause;
 use super::streak::Streak;
-use crate::policy::window::Counts;
+use crate::policy::window::{Counts, Window};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Settings {
@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) volume_threshold: u64,
     pub(crate) window: Duration,
     pub(crate) buckets: u32,
+    /// The window holds so many calls, however long ago.
+    pub(crate) count_window: Option<u32>,
     pub(crate) reset_timeout: Duration,
     /// In percent of the reset timeout.
     pub(crate) jitter: u8,
@@ -53,6 +55,11 @@ pub(crate) struct SlowCall {
 impl Settings {
     pub(crate) fn is_opossum(&self) -> bool {
         self.rule == Rule::Opossum
+    }
+
+    /// An empty one.
+    pub(crate) fn window(&self, now: Instant) -> Window {
+        self.count_window.map_or_else(|| Window::of_time(now, self.window, self.buckets), Window::of_calls)
     }
 
     /// Why a closed circuit that has seen this, and a call just now, should open. `None`: it should not.

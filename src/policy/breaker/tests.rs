@@ -19,6 +19,7 @@ fn ours() -> Settings {
         volume_threshold: 1,
         window: 10 * SECOND,
         buckets: 10,
+        count_window: None,
         reset_timeout: 5 * SECOND,
         jitter: 0,
         growth: None,

@@ -1,12 +1,11 @@
 //! A pool's handles: one for each series that is told often, made once.
 
-use std::mem::size_of_val;
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit as Known};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 
 use super::{Counted, Given};
-use crate::metrics::{self as ours, Kind, METRICS, Metric, POOL, Unit};
+use crate::metrics::{self as ours, METRICS, Metric, POOL, is_recorded};
 use crate::policy::State;
 use crate::status::Status;
 
@@ -31,9 +30,9 @@ impl Source {
         Self { pool, given }
     }
 
-    /// Whether anybody records. The one that stands in for none has no size.
+    /// Whether anybody records.
     pub(super) fn is_there(&self) -> bool {
-        self.given.0.is_some() || metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
+        self.given.0.is_some() || is_recorded()
     }
 
     pub(super) fn counter<const N: usize>(
@@ -66,17 +65,7 @@ impl Source {
     }
 
     fn describe(&self) {
-        self.with(|recorder| {
-            for metric in METRICS {
-                let (name, help) = (KeyName::from_const_str(metric.name), SharedString::const_str(metric.help));
-                let unit = Some(if metric.unit == Unit::Seconds { Known::Seconds } else { Known::Count });
-                match metric.kind {
-                    Kind::Counter => recorder.describe_counter(name, unit, help),
-                    Kind::Gauge => recorder.describe_gauge(name, unit, help),
-                    Kind::Histogram => recorder.describe_histogram(name, unit, help),
-                }
-            }
-        });
+        self.with(|recorder| METRICS.iter().for_each(|metric| metric.describe(recorder)));
     }
 
     fn with<T>(&self, tell: impl FnOnce(&dyn Recorder) -> T) -> T {

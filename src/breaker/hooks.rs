@@ -1,0 +1,104 @@
+//! Who is told of changes of state, and of calls. Hooks are foreign code: they are called without a lock, and may panic.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::policy::Transition;
+
+/// What became of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CallOutcome {
+    /// It counts as a success.
+    Success,
+    /// It counts as a failure.
+    Failure,
+    /// It took longer than [`with_timeout`](super::CircuitBreaker::with_timeout) allows, whatever that counts as.
+    Timeout,
+    /// It does not count: it was dropped before its end, or by [`Verdict::Ignore`](super::Verdict::Ignore).
+    Ignored,
+    /// It was not begun: the circuit is open.
+    Rejected,
+    /// It was not begun: as many are under way as [`with_capacity`](super::CircuitBreaker::with_capacity) allows.
+    Busy,
+}
+
+impl CallOutcome {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Success, Self::Failure, Self::Timeout, Self::Ignored, Self::Rejected, Self::Busy];
+
+    /// A word in snake case that never changes: a label for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Timeout => "timeout",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// One call through a circuit breaker, at its end. See [`BreakerConfig::on_call`](super::BreakerConfig::on_call).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallEvent<'a> {
+    /// The breaker's [name](super::BreakerConfig::name), if it has one.
+    pub name: Option<&'a str>,
+    /// What became of it.
+    pub outcome: CallOutcome,
+    /// How long it took. 0 if it was not begun.
+    pub took: Duration,
+}
+
+type TransitionHook = Arc<dyn Fn(&Transition) + Send + Sync>;
+type CallHook = Arc<dyn Fn(&CallEvent<'_>) + Send + Sync>;
+
+#[derive(Clone, Default)]
+pub(super) struct Hooks {
+    transitions: Vec<TransitionHook>,
+    calls: Vec<CallHook>,
+}
+
+impl Hooks {
+    pub(super) fn on_transition(&mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
+        self.transitions.push(Arc::new(hook));
+    }
+
+    pub(super) fn on_transition_first(&mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
+        self.transitions.insert(0, Arc::new(hook));
+    }
+
+    pub(super) fn on_call(&mut self, hook: impl Fn(&CallEvent<'_>) + Send + Sync + 'static) {
+        self.calls.push(Arc::new(hook));
+    }
+
+    #[inline]
+    pub(super) fn want_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    pub(super) fn tell(&self, news: &[Transition]) {
+        for hook in &self.transitions {
+            news.iter().for_each(|transition| run(|| hook(transition)));
+        }
+    }
+
+    pub(super) fn tell_call(&self, event: &CallEvent<'_>) {
+        self.calls.iter().for_each(|hook| run(|| hook(event)));
+    }
+}
+
+/// A hook that panics has had its say on stderr. It harms neither the call that brought this about nor the other hooks.
+fn run(hook: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(hook));
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} hooks", self.transitions.len() + self.calls.len())
+    }
+}

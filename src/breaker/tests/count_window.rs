@@ -1,0 +1,68 @@
+//! A window of the last calls, however long ago.
+
+use super::*;
+
+fn breaker(calls: u32, volume: u64) -> CircuitBreaker {
+    CircuitBreaker::new(config().count_window(calls).volume_threshold(volume)).unwrap()
+}
+
+/// `S` succeeds, `F` fails, one an hour.
+async fn hourly(breaker: &CircuitBreaker, calls: &str) -> State {
+    for letter in calls.chars() {
+        tokio::time::advance(3_600 * SECOND).await;
+        let permit = breaker.try_acquire().unwrap();
+        if letter == 'S' { permit.success() } else { permit.failure() }
+    }
+    breaker.state()
+}
+
+// R: a count-based window of 10 with a threshold of 50%.
+#[tokio::test(start_paused = true)]
+async fn calls_are_remembered_however_rare_they_are() {
+    let breaker = breaker(10, 10);
+    assert_eq!(hourly(&breaker, "SFSFSFSFS").await, State::Closed, "too few");
+    assert_eq!(hourly(&breaker, "F").await, State::Open);
+    assert_eq!(breaker.snapshot().failure_rate, Some(50.0));
+}
+
+/// Beside it, a window of ten seconds has never seen more than one of them.
+#[tokio::test(start_paused = true)]
+async fn by_time_they_would_be_forgotten() {
+    let by_time = CircuitBreaker::new(config().volume_threshold(10)).unwrap();
+    assert_eq!(hourly(&by_time, "SFSFSFSFSFSFSFSF").await, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_call_makes_room() {
+    let breaker = breaker(4, 4);
+    assert_eq!(hourly(&breaker, "FSSSFSSSF").await, State::Closed, "one of four, always");
+    assert_eq!(hourly(&breaker, "F").await, State::Open, "two of four");
+}
+
+/// Successes are counted beside the lock here, too.
+#[tokio::test(start_paused = true)]
+async fn successes_need_no_lock() {
+    let breaker = breaker(4, 1);
+    let now = now();
+    let record = |now, outcome| breaker.record(now, breaker.admit(|| now, soon).unwrap(), outcome, Duration::ZERO);
+    record(now, Outcome::Success);
+    let locked = breaker.shared.hold_lock();
+    record(now, Outcome::Success);
+    record(now + 3_600 * SECOND, Outcome::Success);
+    drop(locked);
+    assert_eq!(breaker.snapshot().counts.completed, 3);
+}
+
+/// A close forgets; what is handed over is held as far as there is room.
+#[tokio::test(start_paused = true)]
+async fn it_is_cleared_and_handed_over_as_the_other_window() {
+    let one = breaker(4, 4);
+    hourly(&one, "FFFF").await;
+    tokio::time::advance(5 * SECOND).await;
+    assert_eq!(hourly(&one, "S").await, State::Closed);
+    assert_eq!(one.snapshot().counts, Counts::default());
+    hourly(&one, "FSS").await;
+    let other = breaker(4, 4);
+    other.import(&one.export());
+    assert_eq!(hourly(&other, "F").await, State::Open, "two of four");
+}
