@@ -60,7 +60,7 @@
 //! | `name` | [`name`](BreakerConfig::name) |
 //! | `group` | none: label the recorder, or name breakers `group/name` |
 //! | `enabled: false` | [`disable`](CircuitBreaker::disable) |
-//! | `rollingPercentilesEnabled`, `latencyMean`, `percentiles` | none in the [`Snapshot`]; the histogram of the metrics has them |
+//! | `rollingPercentilesEnabled`, `latencyMean`, `percentiles` | [`latency`](BreakerConfig::latency), default off; the histogram of the metrics has more |
 //! | `cache`, `cacheTTL`, `cacheSize`, `cacheGetKey`, `cacheTransport` | none: a cache is not a breaker's business. Look into yours first, and fall back on it in [`call_or_else`](CircuitBreaker::call_or_else) |
 //! | `coalesce` and its options | none: shared futures are (`futures::future::Shared`) |
 //! | `abortController`, `autoRenewAbortController` | none needed: a future that is dropped is aborted |
@@ -140,7 +140,7 @@ pub use self::permit::Permit;
 pub use self::rolling_window::RollingWindow;
 use self::shared::Shared;
 use crate::error::ConfigError;
-pub use crate::policy::{Cause, Counts, Export, Past, Snapshot, State, Transition};
+pub use crate::policy::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 use crate::policy::{Deadline, Denied, Order, Prefix};
 
 /// Tokio's clock, which tests can turn.

@@ -26,6 +26,8 @@ pub(super) struct Shared {
     hooks: Hooks,
     /// A call that takes longer is slow. `None`: nobody wants to know.
     slow_after: Option<Duration>,
+    /// How long each call took is remembered.
+    remembers_latency: bool,
     /// `None`: what time brings is told when somebody asks.
     timer: Option<Timer>,
 }
@@ -74,7 +76,8 @@ impl Shared {
         let locked = Mutex::new(Locked { breaker, armed: None, armings: 0, due: None });
         Ok(Arc::new_cyclic(|shared| {
             let timer = automatic_transitions.then(|| Timer::new(shared.clone()));
-            Self { name, free_pass, tally: Tally::new(now), locked, hooks, slow_after, timer }
+            let (tally, remembers_latency) = (Tally::new(now), settings.latency);
+            Self { name, free_pass, tally, locked, hooks, slow_after, remembers_latency, timer }
         }))
     }
 
@@ -85,7 +88,7 @@ impl Shared {
     /// Whether somebody wants to know how long calls take.
     #[inline]
     pub(super) fn measures(&self) -> bool {
-        self.slow_after.is_some() || self.hooks.want_calls()
+        self.slow_after.is_some() || self.remembers_latency || self.hooks.want_calls()
     }
 
     /// Tells the hooks what became of a call.
@@ -122,7 +125,8 @@ impl Shared {
     /// A call ended after `took`, which matters only if slow calls do.
     pub(super) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
         // Anything else may raise a rate.
-        let is_plain = outcome == Outcome::Success && self.slow_after.is_none_or(|limit| took <= limit);
+        let is_slow = self.slow_after.is_some_and(|limit| took > limit);
+        let is_plain = outcome == Outcome::Success && !is_slow && !self.remembers_latency;
         if !is_plain || !self.tally.count(now, ticket.generation()) {
             self.with(|breaker| breaker.record(now, ticket, outcome, took, fastrand::f64));
         }

@@ -16,6 +16,7 @@
 //! resilience4j: the conformance cases in `tests/`.
 
 mod handover;
+mod latency;
 mod orders;
 mod probes;
 mod report;
@@ -28,6 +29,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::latency::Latencies;
+pub use self::latency::Latency;
 pub(crate) use self::orders::Order;
 use self::probes::Probes;
 pub(crate) use self::report::Prefix;
@@ -83,6 +86,8 @@ pub(crate) struct Breaker {
     /// The oldest generation whose calls count.
     counted_since: u64,
     window: Window,
+    /// `None` if nobody wants to know.
+    latencies: Option<Latencies>,
     /// Failures since the last success, and when they began.
     streak: Streak,
     /// Until then nothing opens a closed circuit.
@@ -110,6 +115,7 @@ impl Breaker {
             generation: 1,
             counted_since: 1,
             window: settings.window(now),
+            latencies: settings.latencies(now),
             streak: Streak::default(),
             warm_up: settings.warm_up.then(|| Deadline::after(now, settings.window)),
             openings: 0,
@@ -210,6 +216,9 @@ impl Breaker {
         }
         let Some(counts) = self.count(outcome, took) else { return self.release(now, ticket) };
         self.count_unless_off(now, counts);
+        if let Some(latencies) = &mut self.latencies {
+            latencies.add(now, took);
+        }
         self.streak.count(now, counts);
         match &mut self.phase {
             Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, luck),

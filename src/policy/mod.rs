@@ -22,7 +22,7 @@ pub(crate) use appointments::Appointments;
 pub(crate) use breaker::{
     Breaker, Denied, Growth, Order, Outcome, Prefix, Rule, Settings, SlowCall, TO_SAY_SO, Ticket,
 };
-pub use breaker::{Cause, Export, Past, Snapshot, State, Transition};
+pub use breaker::{Cause, Export, Latency, Past, Snapshot, State, Transition};
 pub(crate) use budget::Budget;
 pub use classify::Effect;
 pub(crate) use classify::{Answer, Condition, Event, Failure, Fate, Heal, Phase, Retry, Severity, Verdict};

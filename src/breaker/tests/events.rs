@@ -113,5 +113,26 @@ fn a_pool_refuses_what_it_does_in_its_own_way() {
     let refused = |config| CircuitBreaker::for_pool(config, None).unwrap_err().to_string();
     let why = "is for a breaker by itself; a pool has a name, metrics and events of its own";
     assert_eq!(refused(config().name("stock")), format!("name = \"stock\": {why}"));
+    assert_eq!(refused(config().latency(true)), format!("latency = true: {why}"));
     assert_eq!(refused(config().on_call(|_| {})), format!("on_call = a hook: {why}"));
+}
+
+/// Whatever they count as; what was not begun, or does not count, has no time.
+#[tokio::test(start_paused = true)]
+async fn how_long_calls_take_is_in_the_snapshot_if_that_is_wanted() {
+    let config = config().volume_threshold(100);
+    assert_eq!(CircuitBreaker::new(config.clone()).unwrap().snapshot().latency, None);
+    let breaker = CircuitBreaker::new(config.latency(true)).unwrap().with_timeout(4 * SECOND);
+    for seconds in [1, 2, 3, 9] {
+        let _ = breaker.call(takes(seconds * SECOND)).await;
+    }
+    breaker.call_judged(|_| Verdict::Ignore, succeed()).await.unwrap();
+    breaker.force_open("a test");
+    breaker.call(succeed()).await.unwrap_err();
+    let latency = breaker.snapshot().latency.unwrap();
+    assert_eq!((latency.count(), latency.max()), (4, 4 * SECOND));
+    assert_eq!(latency.mean(), SECOND * 5 / 2);
+    let median = latency.percentile(50.0);
+    assert!((2 * SECOND..=SECOND * 9 / 4).contains(&median), "{median:?}");
+    assert_eq!(latency.percentile(100.0), 4 * SECOND);
 }

@@ -25,6 +25,7 @@ impl Breaker {
             slow_rate: self.settings.slow_rate(&counts),
             retry_after: self.denied(now).map(|denied| denied.retry_after),
             probes: if let Phase::HalfOpen(probes) = &self.phase { probes.out() } else { 0 },
+            latency: self.latencies.as_mut().map(|latencies| latencies.seen(now)),
             history: self.history.iter().map(past).collect(),
         }
     }

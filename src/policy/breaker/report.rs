@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Latency;
 use crate::policy::window::Counts;
 
 /// What a circuit breaker does with calls.
@@ -177,6 +178,8 @@ pub struct Snapshot {
     pub retry_after: Option<Duration>,
     /// Probes under way.
     pub probes: u32,
+    /// How long calls took. `None` unless [`BreakerConfig::latency`](crate::BreakerConfig::latency) asks for it.
+    pub latency: Option<Latency>,
     /// The last 16 changes of state, oldest first.
     pub history: Vec<Past>,
 }

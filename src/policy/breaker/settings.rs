@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::latency::{Half, Latencies};
 use super::report::Cause;
 use super::streak::Streak;
 use crate::policy::window::{Counts, Window};
@@ -26,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) probe_timeout: Duration,
     pub(crate) slow_call: Option<SlowCall>,
     pub(crate) warm_up: bool,
+    /// How long calls take is remembered.
+    pub(crate) latency: bool,
 }
 
 /// Whose way of judging.
@@ -60,6 +63,12 @@ impl Settings {
     /// An empty one.
     pub(crate) fn window(&self, now: Instant) -> Window {
         self.count_window.map_or_else(|| Window::of_time(now, self.window, self.buckets), Window::of_calls)
+    }
+
+    pub(super) fn latencies(&self, now: Instant) -> Option<Latencies> {
+        let half =
+            self.count_window.map_or(Half::Time(self.window / 2), |calls| Half::Calls(u64::from(calls).div_ceil(2)));
+        self.latency.then(|| Latencies::new(now, half))
     }
 
     /// Why a closed circuit that has seen this, and a call just now, should open. `None`: it should not.

@@ -27,6 +27,7 @@ fn ours() -> Settings {
         probe_timeout: 10 * SECOND,
         slow_call: None,
         warm_up: false,
+        latency: false,
     }
 }
 
