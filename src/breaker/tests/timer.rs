@@ -71,6 +71,7 @@ async fn its_task_ends_with_the_breaker() {
     }
     breaker.open_for(60 * SECOND, "a test");
     assert_eq!(tasks(), 1);
+    assert_eq!(after(&told, SECOND).await.len(), 201, "and it sleeps now");
     drop(breaker);
     after(&told, SECOND / 1_000).await;
     assert_eq!(tasks(), 0);
