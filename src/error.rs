@@ -6,6 +6,7 @@ pub(crate) mod driver;
 mod http;
 mod kind;
 mod lost;
+mod nearest;
 mod outside;
 mod reason;
 
@@ -20,6 +21,7 @@ pub use self::connect::{ConnectError, ConnectErrorKind};
 pub(crate) use self::connect::{Stage, is_out_of_files};
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
+pub(crate) use self::nearest::nearest;
 pub(crate) use self::outside::one_line;
 pub use self::reason::{AbortReason, ShedReason};
 use crate::plain::Plain;

@@ -304,7 +304,7 @@ impl Settings {
         match self.fields().into_iter().find(|(name, _)| *name == key) {
             Some((_, field)) => field.read(value).map_err(|problem| problem.of(named, value)),
             None if fields::is_table(key) => Err(ConfigError::without_value(named, "is a table")),
-            None => Err(ConfigError::without_value(named, "there is no such setting")),
+            None => Err(ConfigError::unknown(named, fields::nearest(key))),
         }
     }
 }

@@ -25,8 +25,15 @@ pub(super) fn read(
         let Ok(value) = value.into_string() else {
             return Err(ConfigError::without_value(&name, "must be UTF-8"));
         };
-        let key = fields::keys().into_iter().find(|key| variable(key) == rest).unwrap_or_default();
-        settings.read(key, &name, &value)?;
+        match fields::keys().into_iter().find(|key| variable(key) == rest) {
+            Some(key) => settings.read(key, &name, &value)?,
+            None => {
+                let nearest = fields::nearest(&rest.to_lowercase().replace("__", "."));
+                let nearest =
+                    nearest.filter(|key| !fields::is_table(key)).map(|key| format!("{prefix}{}", variable(key)));
+                return Err(ConfigError::unknown(&name, nearest));
+            }
+        }
     }
     Ok(settings)
 }

@@ -73,3 +73,12 @@ pub(super) fn keys() -> Vec<&'static str> {
 pub(super) fn is_table(name: &str) -> bool {
     keys().iter().any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
+
+/// The key or table that `name` may be a misspelling of.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let with_tables = |key: &'static str| {
+        let tables = key.match_indices('.').map(move |(end, _)| &key[..end]);
+        std::iter::once(key).chain(tables)
+    };
+    crate::error::nearest(name, keys().into_iter().flat_map(with_tables))
+}

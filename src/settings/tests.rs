@@ -265,9 +265,11 @@ fn it_may_be_a_table_of_a_larger_file() {
 #[test]
 fn an_unknown_key_is_refused_by_its_whole_name_and_line() {
     for (text, message) in [
-        ("max_size = 5\nmax_sise = 20", "max_sise: there is no such setting"),
-        ("[retry]\nmax_atempts = 3", "retry.max_atempts: there is no such setting"),
+        ("max_size = 5\nmax_sise = 20", "max_sise: there is no such setting; did you mean `max_size`?"),
+        ("[retry]\nmax_atempts = 3", "retry.max_atempts: there is no such setting; did you mean `retry.max_attempts`?"),
         ("breaker.slow_call.percent = 3", "breaker.slow_call.percent: there is no such setting"),
+        ("retri.budget = 3", "retri: there is no such setting; did you mean `retry`?"),
+        ("max_atempts = 3", "max_atempts: there is no such setting"),
         ("password = \"hunter2\"", "password: there is no such setting"),
         ("\"retry.budget\" = 3", "retry.budget: there is no such setting"),
         ("[max_size]\nx = 3", "max_size: is a single value, not a table"),
@@ -351,10 +353,20 @@ fn the_environment_may_have_it_all() {
 #[test]
 fn an_unknown_or_bad_variable_is_refused_by_its_name() {
     for (name, value, message) in [
-        ("DB_MAX_SISE", "5", "DB_MAX_SISE: there is no such setting"),
-        ("DB_RETRY__MAX_ATEMPTS", "5", "DB_RETRY__MAX_ATEMPTS: there is no such setting"),
-        ("DB_RETRY_MAX_ATTEMPTS", "5", "DB_RETRY_MAX_ATTEMPTS: there is no such setting"),
+        ("DB_MAX_SISE", "5", "DB_MAX_SISE: there is no such setting; did you mean `DB_MAX_SIZE`?"),
+        (
+            "DB_RETRY__MAX_ATEMPTS",
+            "5",
+            "DB_RETRY__MAX_ATEMPTS: there is no such setting; did you mean `DB_RETRY__MAX_ATTEMPTS`?",
+        ),
+        (
+            "DB_RETRY_MAX_ATTEMPTS",
+            "5",
+            "DB_RETRY_MAX_ATTEMPTS: there is no such setting; did you mean `DB_RETRY__MAX_ATTEMPTS`?",
+        ),
         ("DB_max_size", "5", "DB_max_size: there is no such setting"),
+        ("DB_MAXSIZE", "5", "DB_MAXSIZE: there is no such setting; did you mean `DB_MAX_SIZE`?"),
+        ("DB_RETRI", "5", "DB_RETRI: there is no such setting"),
         ("DB_", "5", "DB_: there is no such setting"),
         ("DB_RETRY", "5", "DB_RETRY: there is no such setting"),
         ("DB_MAX_SIZE", "", "DB_MAX_SIZE = \"\": must be a whole number"),

@@ -136,7 +136,7 @@ impl Visitor<'_> for Key<'_> {
             return Err(E::custom(ConfigError::without_value(&key, "is there twice")));
         }
         if name.contains('.') || !(fields::keys().contains(&key.as_str()) || fields::is_table(&key)) {
-            return Err(E::custom(ConfigError::without_value(&key, "there is no such setting")));
+            return Err(E::custom(ConfigError::unknown(&key, fields::nearest(&key))));
         }
         Ok(key)
     }
