@@ -2,6 +2,7 @@
 
 mod check;
 mod driver;
+mod tls;
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -19,6 +20,7 @@ use crate::conn::{
     Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Listeners, ReadingLimits, Reset, Roster,
     ServerTimeouts, Socket, Witness,
 };
+use crate::connection_string::ConnectionString;
 use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
 use crate::keeper::{Keeper, Reports, Thresholds};
@@ -32,7 +34,7 @@ use crate::telemetry::{Given, Meter, Observer, Observers, Telemetry, Tracer};
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until build() is called"]
 pub struct PoolBuilder {
-    config: Config,
+    place: ConnectionString,
     name: String,
     max_size: usize,
     max_waiting: Option<usize>,
@@ -70,14 +72,33 @@ impl Pool {
     /// Each of its settings is done, or refused by name when the pool is built. Mind the driver's default of `keepalives_idle`, two
     /// hours: a peer that vanished is noticed earlier with `keepalives_idle=30` or, on Linux, `tcp_user_timeout=10` (seconds).
     pub fn builder(config: Config) -> PoolBuilder {
-        PoolBuilder::new(config)
+        PoolBuilder::new(config.into())
+    }
+
+    /// Begins a pool from a URL or a connection string. Unlike the driver's parser, it takes libpq's options for TLS:
+    /// `sslmode=verify-full`, `verify-ca`, `sslrootcert`, `sslcert` and `sslkey`, which the ready connectors follow (module `tls`).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), failfast::ConfigError> {
+    /// let builder = failfast::Pool::builder_by_url("postgres://app@localhost/orders?sslmode=disable")?;
+    /// let error = failfast::Pool::builder_by_url("postgres://app@localhost/orders?sslmode=allow").unwrap_err();
+    /// assert_eq!(error.to_string(), "sslmode = allow: must be disable, prefer, require, verify-ca or verify-full");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] that names the option and the values that work. It never shows a password, nor what may be a part of one.
+    pub fn builder_by_url(url: &str) -> Result<PoolBuilder, ConfigError> {
+        url.parse().map(PoolBuilder::new)
     }
 }
 
 impl PoolBuilder {
-    fn new(config: Config) -> Self {
+    pub(crate) fn new(place: ConnectionString) -> Self {
         Self {
-            config,
+            place,
             name: "failfast".to_owned(),
             max_size: 10,
             max_waiting: None,
@@ -401,7 +422,8 @@ impl PoolBuilder {
     ///
     /// The connection string's `sslmode` says whether TLS is used: `require` insists on it, `prefer` (its default) does without
     /// where the server offers none, `disable` never asks. Where it is used, it is verified as the connector does it, also under
-    /// `prefer`: the ready ones want a known authority and a certificate for the host. Unix sockets have no TLS.
+    /// `prefer`: the ready ones want a known authority and a certificate for the host, or what the connection string says
+    /// ([`Pool::builder_by_url`]). Unix sockets have no TLS.
     ///
     /// # Errors
     ///
@@ -412,12 +434,15 @@ impl PoolBuilder {
         T::Stream: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
+        self.place.check()?; // before an error shows any of it
+        let tls = tls::following(tls, &self.place.tls)?;
         self.finish(Connector::new(tls))
     }
 
     fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
         self.check_pool()?;
-        driver::check(&self.config, !connector.is_none())?;
+        self.place.check()?;
+        driver::check(&self.place, !connector.is_none())?;
         let limits = Limits {
             max_size: self.max_size,
             max_waiting: self.max_waiting.unwrap_or(default_max_waiting(self.max_size)),
@@ -431,7 +456,7 @@ impl PoolBuilder {
             },
         };
         let settings = self.in_effect(&limits);
-        let mut config = self.config;
+        let mut config = self.place.driver;
         if config.get_application_name().is_none() {
             config.application_name(&self.name);
         }

@@ -4,6 +4,7 @@ mod config;
 mod connect;
 pub(crate) mod driver;
 mod http;
+mod io;
 mod kind;
 mod lost;
 mod nearest;
@@ -17,8 +18,9 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 pub use self::config::ConfigError;
+pub(crate) use self::connect::Stage;
 pub use self::connect::{ConnectError, ConnectErrorKind};
-pub(crate) use self::connect::{Stage, is_out_of_files};
+pub(crate) use self::io::is_out_of_files;
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub(crate) use self::nearest::nearest;

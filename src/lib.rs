@@ -47,6 +47,7 @@ pub mod breaker;
 mod builder;
 mod call;
 mod conn;
+mod connection_string;
 mod error;
 mod event;
 mod keeper;
@@ -72,6 +73,7 @@ pub use conn::{
     AsStatement, Client, CopyIn, CopyOut, Credentials, Reset, RowStream, ServerTimeouts, Socket, Transaction,
     TransactionOptions,
 };
+pub use connection_string::ConnectionString;
 pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
 pub use event::{Event, EventKind, Severity};
 pub use keeper::NotReady;

@@ -15,6 +15,7 @@ use tokio_postgres::Config;
 pub use self::field::Expiry;
 use crate::builder::PoolBuilder;
 use crate::conn::Reset;
+use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 use crate::policy::Shedding;
 
@@ -63,7 +64,7 @@ use crate::policy::Shedding;
 #[non_exhaustive]
 pub struct Settings {
     /// Where the database is: a URL or a connection string. Used by [`builder_by_url`](Self::builder_by_url) only.
-    pub url: Option<Config>,
+    pub url: Option<ConnectionString>,
     /// [`PoolBuilder::name`]
     pub name: Option<String>,
     /// [`PoolBuilder::max_size`]
@@ -284,7 +285,7 @@ impl Settings {
     ///
     /// [`ConfigError`] if of two values that belong together one is missing. All else is said by [`PoolBuilder::build`].
     pub fn builder(&self, config: Config) -> Result<PoolBuilder, ConfigError> {
-        self.apply(config)
+        self.apply(config.into())
     }
 
     /// A builder with these settings, for the database at [`url`](Self::url).
@@ -294,7 +295,7 @@ impl Settings {
     /// As [`builder`](Self::builder), and if there is no `url`.
     pub fn builder_by_url(&self) -> Result<PoolBuilder, ConfigError> {
         match &self.url {
-            Some(config) => self.apply(config.clone()),
+            Some(place) => self.apply(place.clone()),
             None => Err(ConfigError::new("url", "(none)", "must be given")),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation};
 
+use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 
 /// Linux takes no keepalive time beyond this; a dial would fail, and not say why.
@@ -13,9 +14,10 @@ const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// `with_tls`: whether the pool is being given a connector.
-pub(super) fn check(config: &Config, with_tls: bool) -> Result<(), ConfigError> {
+pub(super) fn check(place: &ConnectionString, with_tls: bool) -> Result<(), ConfigError> {
+    let config = &place.driver;
     check_hosts(config)?;
-    check_tls(config, with_tls)?;
+    check_tls(place, with_tls)?;
     check_keepalives(config)?;
     check_user_timeout(config)
 }
@@ -43,25 +45,29 @@ fn check_hosts(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_tls(config: &Config, with_tls: bool) -> Result<(), ConfigError> {
+fn check_tls(place: &ConnectionString, with_tls: bool) -> Result<(), ConfigError> {
     const CONNECTOR: &str = "needs a TLS connector: build_tls() instead of build()";
-    let mode = config.get_ssl_mode();
+    const REQUIRED: &str = "goes with sslmode=require, verify-ca or verify-full only";
+    let (config, mode) = (&place.driver, place.driver.get_ssl_mode());
+    if let Some((setting, value)) = place.tls.first_beyond_driver().filter(|_| !with_tls) {
+        return Err(ConfigError::new(setting, value, CONNECTOR));
+    }
     if mode == SslMode::Require {
         if !with_tls {
             return Err(ConfigError::new("sslmode", "require", CONNECTOR));
         }
         if config.get_hosts().iter().any(is_socket) {
-            return Err(ConfigError::new("sslmode", "require", "a Unix socket has no TLS"));
+            return Err(ConfigError::new("sslmode", place.tls.mode(), "a Unix socket has no TLS"));
         }
     } else if config.get_ssl_negotiation() == SslNegotiation::Direct {
-        return Err(ConfigError::new("sslnegotiation", "direct", "goes with sslmode=require only"));
+        return Err(ConfigError::new("sslnegotiation", "direct", REQUIRED));
     }
     if config.get_channel_binding() == ChannelBinding::Require {
         if !with_tls {
             return Err(ConfigError::new("channel_binding", "require", CONNECTOR));
         }
         if mode != SslMode::Require {
-            return Err(ConfigError::new("channel_binding", "require", "goes with sslmode=require only"));
+            return Err(ConfigError::new("channel_binding", "require", REQUIRED));
         }
     }
     Ok(())

@@ -164,10 +164,13 @@ fn tls_needs_a_connector() {
 
 #[test]
 fn what_only_tls_gives_goes_with_sslmode_require() {
-    assert_eq!(tls_refusal("host=a sslnegotiation=direct"), "sslnegotiation = direct: goes with sslmode=require only");
+    assert_eq!(
+        tls_refusal("host=a sslnegotiation=direct"),
+        "sslnegotiation = direct: goes with sslmode=require, verify-ca or verify-full only"
+    );
     assert_eq!(
         tls_refusal("host=a channel_binding=require"),
-        "channel_binding = require: goes with sslmode=require only"
+        "channel_binding = require: goes with sslmode=require, verify-ca or verify-full only"
     );
     let both = "host=a sslmode=require sslnegotiation=direct channel_binding=require";
     assert!(Pool::builder(both.parse().unwrap()).build_tls(Unused).is_ok());
@@ -177,4 +180,46 @@ fn what_only_tls_gives_goes_with_sslmode_require() {
 fn no_password_in_debug() {
     let pool = builder().build().unwrap();
     assert!(!format!("{pool:?} {:?}", builder()).contains("hunter2"));
+}
+
+/// The driver takes a part of such a password for a host or a database.
+#[test]
+fn a_host_that_may_hold_a_part_of_a_password_is_refused_and_not_shown() {
+    for url in [
+        "postgres://app:p@zanzibar@127.0.0.1/db",
+        "postgres://app:p@zan/zibar@127.0.0.1/db",
+        "postgres://app:p/a@zanzibar@127.0.0.1/db",
+        "postgres://app:p@z#zanzibar@127.0.0.1/db",
+        "postgres://app:p@a%23zanzibar/db",
+        "postgres://app:p@a zanzibar/db",
+    ] {
+        let builder = Pool::builder(url.parse().unwrap());
+        let shown = format!("{builder:?}");
+        let without = refusal(builder.clone());
+        let with_tls = builder.build_tls(Unused).expect_err(url).to_string();
+        for text in [shown, without, with_tls] {
+            assert!(text.contains("%40") && !text.contains("zan") && !text.contains("zibar"), "{url}: {text}");
+        }
+    }
+    assert!(Pool::builder_by_url("postgres://app:p%40ssword@127.0.0.1/db%40x").unwrap().build().is_ok());
+}
+
+#[test]
+fn tls_options_need_a_connector_that_follows_them() {
+    let refused = |url: &str| Pool::builder_by_url(url).unwrap().build().expect_err(url).to_string();
+    let foreign = |url: &str| Pool::builder_by_url(url).unwrap().build_tls(Unused).expect_err(url).to_string();
+    let missing = "needs a TLS connector: build_tls() instead of build()";
+    let other = "needs tls::rustls() or tls::native_tls(): another connector verifies as it was made";
+    for (url, option) in [
+        ("postgres://h/?sslmode=verify-full", "sslmode = verify-full"),
+        ("postgres://h/?sslmode=verify-ca&sslrootcert=f", "sslmode = verify-ca"),
+        ("postgres://h/?sslrootcert=f", "sslrootcert = f"),
+        ("postgres://h/?sslrootcert=system", "sslrootcert = system"),
+        ("postgres://h/?sslcert=c&sslkey=k", "sslcert = c"),
+    ] {
+        assert_eq!((refused(url), foreign(url)), (format!("{option}: {missing}"), format!("{option}: {other}")));
+    }
+    let disabled = "postgres://h/?sslmode=disable&sslrootcert=f&sslcert=c&sslkey=k";
+    assert!(Pool::builder_by_url(disabled).unwrap().build().is_ok());
+    assert!(Pool::builder_by_url(disabled).unwrap().build_tls(Unused).is_ok());
 }

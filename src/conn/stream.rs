@@ -79,6 +79,10 @@ impl Stream {
         true
     }
 
+    pub(super) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     /// Where to find what passes here.
     pub(super) fn wire(&self) -> Arc<Wire> {
         Arc::clone(self.listener.wire())

@@ -15,6 +15,9 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// What a connection string is called that cannot be taken apart.
+    pub(crate) const WHOLE_URL: &'static str = "url";
+
     pub(crate) fn new(
         setting: impl Into<Cow<'static, str>>,
         value: impl fmt::Display,
@@ -34,6 +37,13 @@ impl ConfigError {
             Some(name) => Self::without_value(setting, format!("{PROBLEM}; did you mean `{name}`?")),
             None => Self::without_value(setting, PROBLEM),
         }
+    }
+
+    /// The same error about a part of the value of another setting. An error about the whole takes that one's name.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of_part_of(self, setting: &str) -> Self {
+        let problem = if self.setting == Self::WHOLE_URL { self.problem.into_owned() } else { self.to_string() };
+        Self::without_value(setting, problem)
     }
 
     /// The name of the setting, as in the builder, in the connection string, or where it was read from.

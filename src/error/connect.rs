@@ -3,12 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::io::{Cause, io_error, is_of_the_network, is_of_tls};
 use super::outside::one_line;
 use crate::plain::Plain;
 use crate::policy::{Event, Failure, Phase, Retry, Verdict};
@@ -31,6 +31,8 @@ struct Inner {
     setting: Option<&'static str>,
     /// What a dial that ran out of time was waiting for.
     stage: Option<Stage>,
+    /// What the network or this machine said.
+    cause: Option<Cause>,
 }
 
 /// What a dial may be waiting for.
@@ -61,12 +63,16 @@ pub enum ConnectErrorKind {
     Resolve,
     /// The network or the server's machine refused the connection, or broke it.
     Io,
+    /// This side cannot try: the path of the socket is too long, the process has no permission to connect, or no local address or
+    /// port is free. The server is not at fault, and the circuit breaker does not count it.
+    Local,
     /// This process has run out of file descriptors: raise its limit (`ulimit -n`) or find the leak. The server is not at fault.
     TooManyOpenFiles,
     /// The connection was not ready within this time, from looking the name up to the server's first reply: the host's share of
     /// [`connect_timeout`](crate::PoolBuilder::connect_timeout).
     Timeout(Duration),
-    /// TLS could not be agreed upon: the server offers none, or its certificate is not for this host or not of a known authority.
+    /// TLS could not be agreed upon: the server offers none, its certificate is not for this host or not of a known authority, it
+    /// rejects the certificate of this side, or a file of certificates cannot be read.
     Tls,
     /// The server, or a pooler in front of it, answered with this SQLSTATE: wrong password (28P01), unknown database (3D000), too many clients
     /// (53300), starting up or shutting down (57P03) ...
@@ -90,13 +96,13 @@ pub enum ConnectErrorKind {
 
 impl ConnectError {
     pub(crate) fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, target: target.into(), source: None, setting: None, stage: None }))
+        Self(Arc::new(Inner { kind, target: target.into(), source: None, setting: None, stage: None, cause: None }))
     }
 
     /// `stage`: what the dial was waiting for.
     pub(crate) fn timeout(share: Duration, target: String, stage: Stage) -> Self {
         let kind = ConnectErrorKind::Timeout(share);
-        Self(Arc::new(Inner { kind, target, source: None, setting: None, stage: Some(stage) }))
+        Self(Arc::new(Inner { kind, target, source: None, setting: None, stage: Some(stage), cause: None }))
     }
 
     pub(crate) fn abandoned() -> Self {
@@ -105,8 +111,8 @@ impl ConnectError {
 
     pub(crate) fn stillborn() -> Self {
         let reason = "the other side ended it before anybody had used it";
-        let error = io::Error::new(ConnectionAborted, reason);
-        Self::caused(ConnectErrorKind::Io, "", error)
+        let error = io::Error::new(io::ErrorKind::ConnectionAborted, reason);
+        Self::io("", error)
     }
 
     fn caused(kind: ConnectErrorKind, target: &str, source: impl Into<BoxError>) -> Self {
@@ -116,39 +122,45 @@ impl ConnectError {
             source: Some(source.into()),
             setting: None,
             stage: None,
+            cause: None,
         }))
     }
 
+    fn caused_by(cause: Cause, target: &str, source: impl Into<BoxError>) -> Self {
+        let (kind, target, source) = (cause.kind(), target.to_owned(), Some(source.into()));
+        Self(Arc::new(Inner { kind, target, source, setting: None, stage: None, cause: Some(cause) }))
+    }
+
     pub(crate) fn io(target: &str, error: io::Error) -> Self {
-        if is_out_of_files(&error) {
-            return Self::caused(ConnectErrorKind::TooManyOpenFiles, target, error);
-        }
-        Self::caused(ConnectErrorKind::Io, target, error)
+        Self::caused_by(Cause::of(&error), target, error)
     }
 
     pub(crate) fn resolve(target: &str, error: io::Error) -> Self {
-        if is_out_of_files(&error) {
-            return Self::caused(ConnectErrorKind::TooManyOpenFiles, target, error);
+        match Cause::of(&error) {
+            Cause::OutOfFiles => Self::caused_by(Cause::OutOfFiles, target, error),
+            _ => Self::caused(ConnectErrorKind::Resolve, target, error),
         }
-        Self::caused(ConnectErrorKind::Resolve, target, error)
     }
 
     pub(crate) fn tls(target: &str, error: BoxError) -> Self {
-        match error.downcast_ref().map(io::Error::kind) {
-            Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof) => {
-                Self::caused(ConnectErrorKind::Io, target, error)
-            }
-            _ => Self::caused(ConnectErrorKind::Tls, target, error),
+        match io_error(&*error).filter(|error| is_of_the_network(error)).map(Cause::of) {
+            Some(cause) => Self::caused_by(cause, target, error),
+            None => Self::caused(ConnectErrorKind::Tls, target, error),
         }
     }
 
-    pub(crate) fn handshake(target: &str, error: tokio_postgres::Error) -> Self {
-        let kind = match error.code() {
-            Some(state) => ConnectErrorKind::Server(state.clone()),
-            None if error.is_closed() || is_io(&error) => ConnectErrorKind::Io,
-            None => ConnectErrorKind::Handshake,
-        };
-        Self::caused(kind, target, error)
+    /// `over_tls`: an alert of the other side may arrive after the handshake of TLS. Under TLS 1.3 that is how a server
+    /// rejects a client's certificate.
+    pub(crate) fn handshake(target: &str, error: tokio_postgres::Error, over_tls: bool) -> Self {
+        if let Some(state) = error.code() {
+            return Self::caused(ConnectErrorKind::Server(state.clone()), target, error);
+        }
+        match io_error(&error) {
+            Some(io) if over_tls && is_of_tls(io) => Self::caused(ConnectErrorKind::Tls, target, error),
+            Some(io) => Self::caused_by(Cause::of_a_talk(io), target, error),
+            None if error.is_closed() => Self::caused_by(Cause::Broken, target, error),
+            None => Self::caused(ConnectErrorKind::Handshake, target, error),
+        }
     }
 
     pub(crate) fn credentials(error: BoxError) -> Self {
@@ -182,6 +194,7 @@ impl ConnectError {
             ConnectErrorKind::Resolve | ConnectErrorKind::Io | ConnectErrorKind::Timeout(_) => 1,
             ConnectErrorKind::Tls
             | ConnectErrorKind::Handshake
+            | ConnectErrorKind::Local
             | ConnectErrorKind::WrongRole { .. }
             | ConnectErrorKind::AfterConnect => 2,
             ConnectErrorKind::Server(_) => 3,
@@ -198,6 +211,7 @@ impl ConnectError {
     pub(crate) fn is_lasting(&self) -> bool {
         match self.0.kind {
             ConnectErrorKind::Credentials | ConnectErrorKind::Tls | ConnectErrorKind::Handshake => true,
+            ConnectErrorKind::Local => self.0.cause.is_some_and(Cause::is_lasting),
             _ => self.is_refusal(),
         }
     }
@@ -207,10 +221,11 @@ impl ConnectError {
         match &self.0.kind {
             ConnectErrorKind::Server(state) => Some(Failure::at_connect(state.code())),
             ConnectErrorKind::Resolve | ConnectErrorKind::Io | ConnectErrorKind::Timeout(_) => {
-                let refused = io_kind(self) == Some(io::ErrorKind::ConnectionRefused);
+                let refused = self.0.cause == Some(Cause::Refused);
                 Some(Failure { phase: Phase::Connect, event: Event::Unreachable { refused } })
             }
             ConnectErrorKind::TooManyOpenFiles
+            | ConnectErrorKind::Local
             | ConnectErrorKind::Tls
             | ConnectErrorKind::Handshake
             | ConnectErrorKind::WrongRole { .. }
@@ -259,13 +274,12 @@ impl fmt::Display for ConnectError {
         }
         match &self.0.kind {
             ConnectErrorKind::Resolve => f.write_str("the host name could not be resolved"),
-            ConnectErrorKind::Io => f.write_str(match io_kind(self) {
-                Some(io::ErrorKind::ConnectionRefused) => "connection refused",
-                Some(io::ErrorKind::TimedOut) => "no answer from the network",
-                Some(io::ErrorKind::NotFound) => "no such socket",
-                _ => "the connection broke before it was ready",
-            }),
-            ConnectErrorKind::TooManyOpenFiles => f.write_str("too many open files in this process"),
+            ConnectErrorKind::Io | ConnectErrorKind::Local | ConnectErrorKind::TooManyOpenFiles => {
+                match self.0.cause.unwrap_or(Cause::Broken).words() {
+                    Some(words) => f.write_str(words),
+                    None => f.write_str(&one_line(&root_cause(self).to_string())),
+                }
+            }
             ConnectErrorKind::Timeout(timeout) => {
                 write!(f, "not ready within {}", Plain(*timeout))?;
                 self.0.stage.map_or(Ok(()), |stage| write!(f, ": {}", stage.what_is_missing()))
@@ -278,7 +292,10 @@ impl fmt::Display for ConnectError {
                 None => write!(f, "refused with SQLSTATE {}", one_line(state.code())),
             },
             ConnectErrorKind::Tls => match self.source() {
-                Some(source) => write!(f, "no TLS: {}", one_line(&source.to_string())),
+                Some(source) => {
+                    let said = io_error(source).map_or_else(|| source.to_string(), ToString::to_string);
+                    write!(f, "no TLS: {}", one_line(&said))
+                }
                 None => f.write_str("no TLS"),
             },
             ConnectErrorKind::Handshake => {
@@ -326,21 +343,6 @@ pub(super) fn trailer(last: &Option<ConnectError>) -> String {
 /// The same, where the status has not said so already.
 pub(super) fn trailer_after(status: &Status, last: &Option<ConnectError>) -> String {
     if status.last_connect_error.is_some() { String::new() } else { trailer(last) }
-}
-
-/// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.
-pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
-    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
-}
-
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    error.source().is_some_and(|source| source.is::<io::Error>())
-}
-
-fn io_kind(error: &ConnectError) -> Option<io::ErrorKind> {
-    let source = error.source()?;
-    let direct = source.downcast_ref::<io::Error>();
-    direct.or_else(|| source.source()?.downcast_ref()).map(io::Error::kind)
 }
 
 /// The last of the causes: what really happened.

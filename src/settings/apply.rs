@@ -1,19 +1,17 @@
 //! Settings onto a builder: what is given is set, the rest left as it is.
 
-use tokio_postgres::Config;
-
 use super::{BreakerSettings, RetrySettings, ServerTimeoutSettings, Settings};
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
 use crate::conn::ServerTimeouts;
+use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
-use crate::pool::Pool;
 use crate::retry::RetryConfig;
 
 impl Settings {
-    pub(super) fn apply(&self, config: Config) -> Result<PoolBuilder, ConfigError> {
+    pub(super) fn apply(&self, place: ConnectionString) -> Result<PoolBuilder, ConfigError> {
         let Self { breaker, retry, server_timeouts, long_running, .. } = self;
-        let builder = Pool::builder(config).breaker(breaker.config()?).retry(retry.config());
+        let builder = PoolBuilder::new(place).breaker(breaker.config()?).retry(retry.config());
         let builder = given(builder, &self.name, PoolBuilder::name);
         let builder = given(builder, &self.max_size, PoolBuilder::max_size);
         let builder = given(builder, &self.max_waiting, PoolBuilder::max_waiting);

@@ -4,9 +4,8 @@ use std::any::Any;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::Config;
-
 use crate::conn::Reset;
+use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 use crate::policy::Shedding;
 
@@ -48,19 +47,23 @@ pub(super) enum Scalar {
 
 /// Why a text is no value of a setting.
 #[derive(Debug)]
-pub(super) struct Problem {
-    wanted: &'static str,
-    is_secret: bool,
+pub(super) enum Problem {
+    /// It is no value of this kind.
+    NotOfKind(&'static str),
+    /// A part of it cannot be used, and the whole may hold a password.
+    OfPart(ConfigError),
 }
 
 impl Problem {
     pub(super) fn of(self, setting: &str, value: &str) -> ConfigError {
-        if self.is_secret {
-            return ConfigError::without_value(setting, self.wanted);
+        match self {
+            Self::NotOfKind(wanted) => {
+                let shown: String = value.chars().take(LONGEST_SHOWN).collect();
+                let rest = if shown.len() == value.len() { "" } else { "..." };
+                ConfigError::new(setting.to_owned(), format!("{shown:?}{rest}"), wanted)
+            }
+            Self::OfPart(error) => error.of_part_of(setting),
         }
-        let shown: String = value.chars().take(LONGEST_SHOWN).collect();
-        let rest = if shown.len() == value.len() { "" } else { "..." };
-        ConfigError::new(setting.to_owned(), format!("{shown:?}{rest}"), self.wanted)
     }
 }
 
@@ -76,7 +79,7 @@ pub(super) trait Field {
 
 impl<T: Plain> Field for Option<T> {
     fn read(&mut self, text: &str) -> Result<(), Problem> {
-        *self = Some(T::parse(text).ok_or(Problem { wanted: T::WANTED, is_secret: T::IS_SECRET })?);
+        *self = Some(T::read(text)?);
         Ok(())
     }
 
@@ -98,8 +101,10 @@ impl<T: Plain> Field for Option<T> {
 /// What the value of a setting may be.
 pub(super) trait Plain: Sized + 'static {
     const WANTED: &'static str;
-    const IS_SECRET: bool = false;
     fn parse(text: &str) -> Option<Self>;
+    fn read(text: &str) -> Result<Self, Problem> {
+        Self::parse(text).ok_or(Problem::NotOfKind(Self::WANTED))
+    }
     fn show(&self) -> Option<Scalar>;
 }
 
@@ -265,13 +270,15 @@ impl Plain for Reset {
     }
 }
 
-/// The driver's own message may quote what it could not read.
-impl Plain for Config {
-    const WANTED: &'static str = "must be a URL such as postgres://user@host/database, or a connection string";
-    const IS_SECRET: bool = true;
+impl Plain for ConnectionString {
+    const WANTED: &'static str = "must be a URL or a connection string";
 
     fn parse(text: &str) -> Option<Self> {
         parse(text)
+    }
+
+    fn read(text: &str) -> Result<Self, Problem> {
+        text.parse().map_err(Problem::OfPart)
     }
 
     fn show(&self) -> Option<Scalar> {

@@ -2,22 +2,36 @@
 
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::made::Made;
+use super::source::{Material, Pem, Source};
+use super::verifier::Verifier;
+use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
 
-/// rustls, with the authorities that this machine trusts. Reads them now: make it once.
+/// A connector that uses rustls. Made by [`rustls`] and [`rustls_with_ca`].
+#[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
+#[derive(Debug, Clone)]
+pub struct Rustls(Made<MakeRustlsConnect>);
+
+/// rustls, with the authorities that the connection string names, or else those that this machine trusts.
+///
+/// The machine's authorities are read when TLS is first used. If there are none, that dial fails with
+/// [`ConnectErrorKind::Tls`](crate::ConnectErrorKind::Tls).
 ///
 /// # Errors
 ///
-/// [`ConfigError`] if none can be read.
+/// None today.
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
-pub fn rustls() -> Result<MakeRustlsConnect, ConfigError> {
-    connector(rustls_native_certs::load_native_certs().certs, "this machine's")
+pub fn rustls() -> Result<Rustls, ConfigError> {
+    Made::new(Source::machine(), make).map(Rustls)
 }
 
 /// rustls, with the authorities in `pem` and no others: one certificate after another.
@@ -26,27 +40,71 @@ pub fn rustls() -> Result<MakeRustlsConnect, ConfigError> {
 ///
 /// [`ConfigError`] if there is none in it.
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
-pub fn rustls_with_ca(pem: &[u8]) -> Result<MakeRustlsConnect, ConfigError> {
-    connector(CertificateDer::pem_slice_iter(pem).flatten(), "given")
+pub fn rustls_with_ca(pem: &[u8]) -> Result<Rustls, ConfigError> {
+    Made::new(Source::given(pem), make).map(Rustls)
 }
 
-fn connector<'a>(
-    authorities: impl IntoIterator<Item = CertificateDer<'a>>,
-    whose: &str,
-) -> Result<MakeRustlsConnect, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(authorities);
-    if roots.is_empty() {
-        return Err(ConfigError::new("authorities", whose, "no certificate can be read"));
+impl Rustls {
+    pub(crate) fn following(&self, options: &TlsOptions) -> Result<Self, ConfigError> {
+        self.0.following(options).map(Self)
     }
+}
+
+impl<S> MakeTlsConnect<S> for Rustls
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+    type Error = ConfigError;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, ConfigError> {
+        let mut made = self.0.current()?;
+        let Ok(connect) = <MakeRustlsConnect as MakeTlsConnect<S>>::make_tls_connect(&mut made, host);
+        Ok(connect)
+    }
+}
+
+fn make(material: &Material) -> Result<MakeRustlsConnect, ConfigError> {
     let provider = Arc::new(ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let authorities = match &material.roots {
+        Some(pem) => CertificateDer::pem_slice_iter(&pem.bytes).flatten().collect(),
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let verifier = Verifier::new(authorities, material.roots.is_some(), material.verifies_name, &provider);
+    let verifier = verifier.ok_or_else(|| match &material.roots {
+        Some(pem) => pem.refused("no certificate can be read"),
+        None => ConfigError::without_value(
+            "sslrootcert",
+            "this machine trusts no authorities: install the package ca-certificates, or name a file",
+        ),
+    })?;
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring has the default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .dangerous() // a verifier of our own: it calls the one of rustls
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match &material.identity {
+        Some((certificate, key)) => {
+            let (chain, private) = identity(certificate, key)?;
+            let config = builder.with_client_auth_cert(chain, private);
+            config.map_err(|error| key.refused(format!("cannot be used with the certificate of sslcert: {error}")))?
+        }
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"postgresql".to_vec()]; // sslnegotiation=direct wants it
     Ok(MakeRustlsConnect::new(config))
+}
+
+type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(certificate: &Pem, key: &Pem) -> Result<Shown, ConfigError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate.bytes).flatten().collect();
+    if chain.is_empty() {
+        return Err(certificate.refused("no certificate can be read"));
+    }
+    let unreadable = |_| key.refused("no private key can be read; it must be PEM and not encrypted");
+    Ok((chain, PrivateKeyDer::from_pem_slice(&key.bytes).map_err(unreadable)?))
 }
 
 #[cfg(test)]
@@ -55,7 +113,7 @@ mod tests {
 
     #[test]
     fn without_authorities_there_is_no_connector() {
-        let error = rustls_with_ca(b"no certificate").err().expect("a bad setting");
+        let error = rustls_with_ca(b"no certificate").expect_err("a bad setting");
         assert_eq!(error.to_string(), "authorities = given: no certificate can be read");
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "plain",
     "metrics",
     "operation",
@@ -12,6 +12,7 @@ const LAYERS: [&str; 19] = [
     "status",
     "error",
     "axum",
+    "connection_string",
     "tls",
     "breaker",
     "event",

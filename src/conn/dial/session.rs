@@ -24,13 +24,13 @@ pub(crate) async fn begin(
     handling: &Handling,
     clock: &mut DialClock<'_>,
 ) -> Result<Box<Conn>, ConnectError> {
-    let wire = stream.wire();
+    let (wire, over_tls) = (stream.wire(), stream.is_tls());
     let (target, config) = (route.name.clone(), route.config.clone());
     let started = clock.server(stream.start_up((*config).clone())).await;
-    let (client, connection) = started.map_err(|error| ConnectError::handshake(&target, error))?;
+    let (client, connection) = started.map_err(|error| ConnectError::handshake(&target, error, over_tls))?;
     let task = Task::spawn(connection, wire.clone(), Arc::clone(&handling.witness));
     let conn = Box::new(Conn::new(client, task, wire, route, opening, handling.clone()).await);
-    match prepare(&conn, &target, config.get_target_session_attrs(), clock).await {
+    match prepare(&conn, &target, over_tls, config.get_target_session_attrs(), clock).await {
         Ok(()) => Ok(conn),
         Err(error) => {
             conn.close().await;
@@ -43,12 +43,13 @@ pub(crate) async fn begin(
 async fn prepare(
     conn: &Conn,
     target: &str,
+    over_tls: bool,
     wanted: TargetSessionAttrs,
     clock: &mut DialClock<'_>,
 ) -> Result<(), ConnectError> {
     if wanted != TargetSessionAttrs::Any {
         let read_only = clock.server(is_read_only(&conn.object)).await;
-        let read_only = read_only.map_err(|error| ConnectError::handshake(target, error))?;
+        let read_only = read_only.map_err(|error| ConnectError::handshake(target, error, over_tls))?;
         if read_only != (wanted == TargetSessionAttrs::ReadOnly) {
             return Err(ConnectError::new(ConnectErrorKind::WrongRole { read_only }, target));
         }

@@ -1,0 +1,141 @@
+//! The options for TLS beyond the driver's, with libpq's meaning: how the server is verified, and what this side shows.
+
+use std::path::{Path, PathBuf};
+
+use tokio_postgres::config::SslMode;
+
+use crate::error::ConfigError;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct TlsOptions {
+    mode: Option<Mode>,
+    root: Option<Root>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+/// The authorities of `sslrootcert`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Root {
+    /// Those that this machine trusts.
+    System,
+    File(PathBuf),
+}
+
+/// What this side shows to the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+}
+
+const MODES: [(&str, Mode); 5] = [
+    ("disable", Mode::Disable),
+    ("prefer", Mode::Prefer),
+    ("require", Mode::Require),
+    ("verify-ca", Mode::VerifyCa),
+    ("verify-full", Mode::VerifyFull),
+];
+
+impl TlsOptions {
+    /// An empty value is as if the option were not there, as with libpq.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let path = Some(value).filter(|value| !value.is_empty()).map(PathBuf::from);
+        match name {
+            "sslmode" => {
+                let mode = MODES.iter().find(|(word, _)| *word == value).map(|(_, mode)| *mode);
+                let wanted = "must be disable, prefer, require, verify-ca or verify-full";
+                self.mode = Some(mode.ok_or_else(|| ConfigError::new("sslmode", value, wanted))?);
+            }
+            "sslrootcert" => self.root = if value == "system" { Some(Root::System) } else { path.map(Root::File) },
+            "sslcert" => self.certificate = path,
+            "sslkey" => self.key = path,
+            _ => unreachable!("no option for TLS: {name}"),
+        }
+        Ok(())
+    }
+
+    /// Checks the options against each other. Returns the driver's mode, if there is one.
+    pub(super) fn finish(&mut self) -> Result<Option<SslMode>, ConfigError> {
+        if self.root == Some(Root::System) {
+            // Anybody can have a certificate of these authorities, for a name of their own.
+            let mode = *self.mode.get_or_insert(Mode::VerifyFull);
+            if mode != Mode::VerifyFull {
+                let problem = "goes with sslmode=verify-full only";
+                return Err(ConfigError::new("sslrootcert", "system", problem));
+            }
+        }
+        for (missing, other, is_missing) in [
+            ("sslcert", "sslkey", self.certificate.is_none() && self.key.is_some()),
+            ("sslkey", "sslcert", self.key.is_none() && self.certificate.is_some()),
+        ] {
+            if is_missing {
+                return Err(ConfigError::new(missing, "(none)", format!("must be given with {other}")));
+            }
+        }
+        Ok(self.mode.map(|mode| match mode {
+            Mode::Disable => SslMode::Disable,
+            Mode::Prefer => SslMode::Prefer,
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+        }))
+    }
+
+    pub(crate) fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity<'_>> {
+        Some(Identity { certificate: self.certificate.as_deref()?, key: self.key.as_deref()? })
+    }
+
+    /// The word of `sslmode`, for an error where TLS is required.
+    pub(crate) fn mode(&self) -> &'static str {
+        let word = MODES.iter().find(|(_, mode)| Some(*mode) == self.mode).map(|(word, _)| *word);
+        word.unwrap_or("require") // of a driver's `Config`
+    }
+
+    /// Whether TLS is never used.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.mode == Some(Mode::Disable)
+    }
+
+    /// Whether the host's name is verified as well, not only the authority. libpq verifies the authority alone as soon as
+    /// a file of authorities is given, under each `sslmode` but `verify-full`.
+    pub(crate) fn verifies_name(&self) -> bool {
+        match self.mode {
+            Some(Mode::VerifyFull) => true,
+            Some(Mode::VerifyCa) => false,
+            _ => !matches!(self.root, Some(Root::File(_))),
+        }
+    }
+
+    /// Whether the authority alone is to be verified, and no authority is given.
+    pub(crate) fn lacks_root(&self) -> bool {
+        self.mode == Some(Mode::VerifyCa) && self.root.is_none()
+    }
+
+    /// The option that only the ready connectors follow, with its value, if there is one.
+    pub(crate) fn first_beyond_driver(&self) -> Option<(&'static str, String)> {
+        let shown = |path: &PathBuf| path.display().to_string();
+        match self.mode {
+            Some(Mode::Disable) => return None,
+            Some(Mode::VerifyCa) => return Some(("sslmode", "verify-ca".to_owned())),
+            Some(Mode::VerifyFull) if self.root.is_none() => return Some(("sslmode", "verify-full".to_owned())),
+            _ => {}
+        }
+        let root = self.root.as_ref().map(|root| match root {
+            Root::System => ("sslrootcert", "system".to_owned()),
+            Root::File(path) => ("sslrootcert", shown(path)),
+        });
+        root.or_else(|| Some(("sslcert", shown(self.certificate.as_ref()?))))
+    }
+}

@@ -1,0 +1,140 @@
+//! What an I/O error of a dial means: whose it is, how long it lasts, and the words for it. The one place that decides.
+
+use std::error::Error as StdError;
+use std::io;
+use std::io::ErrorKind::{
+    AddrNotAvailable, BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, InvalidData,
+    InvalidInput, NetworkDown, NetworkUnreachable, NotFound, Other, PermissionDenied, TimedOut, UnexpectedEof,
+};
+
+use super::connect::ConnectErrorKind;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    OutOfFiles,
+    PathTooLong,
+    PermissionDenied,
+    NoLocalAddress,
+    NoSuchSocket,
+    Refused,
+    NoRoute,
+    NetworkUnreachable,
+    NetworkDown,
+    NoAnswer,
+    Broken,
+    /// The system's own words are the best.
+    Other,
+}
+
+impl Cause {
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            _ if is_out_of_files(error) => Self::OutOfFiles,
+            // tokio refuses the path before the system sees it.
+            InvalidInput if error.raw_os_error().is_none() => Self::PathTooLong,
+            PermissionDenied => Self::PermissionDenied,
+            AddrNotAvailable => Self::NoLocalAddress,
+            NotFound => Self::NoSuchSocket,
+            ConnectionRefused => Self::Refused,
+            HostUnreachable => Self::NoRoute,
+            NetworkUnreachable => Self::NetworkUnreachable,
+            NetworkDown => Self::NetworkDown,
+            TimedOut => Self::NoAnswer,
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Self::Broken,
+            _ if error.raw_os_error().is_none() => Self::Broken,
+            _ => Self::Other,
+        }
+    }
+
+    /// Of an error while the two sides talk. What the driver cannot parse is a broken connection, too.
+    pub(super) fn of_a_talk(error: &io::Error) -> Self {
+        if is_of_the_network(error) { Self::of(error) } else { Self::Broken }
+    }
+
+    pub(super) fn kind(self) -> ConnectErrorKind {
+        match self {
+            Self::OutOfFiles => ConnectErrorKind::TooManyOpenFiles,
+            Self::PathTooLong | Self::PermissionDenied | Self::NoLocalAddress => ConnectErrorKind::Local,
+            _ => ConnectErrorKind::Io,
+        }
+    }
+
+    /// Whether somebody has to do something before another try can help.
+    pub(super) fn is_lasting(self) -> bool {
+        matches!(self, Self::PathTooLong | Self::PermissionDenied)
+    }
+
+    pub(super) fn words(self) -> Option<&'static str> {
+        Some(match self {
+            Self::OutOfFiles => "too many open files in this process",
+            Self::PathTooLong => "the path of the socket is too long for this system",
+            Self::PermissionDenied => "this process has no permission to connect",
+            Self::NoLocalAddress => "this machine has no free port or no address to connect from",
+            Self::NoSuchSocket => "no such socket",
+            Self::Refused => "connection refused",
+            Self::NoRoute => "no route to the host",
+            Self::NetworkUnreachable => "the network is unreachable",
+            Self::NetworkDown => "the network is down",
+            Self::NoAnswer => "no answer from the network",
+            Self::Broken => "the connection broke before it was ready",
+            Self::Other => return None,
+        })
+    }
+}
+
+/// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// The I/O error among an error and its causes.
+pub(super) fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    std::iter::successors(Some(error), |error| (**error).source()).find_map(|error| error.downcast_ref())
+}
+
+/// Whether the stream below TLS failed, and not TLS itself.
+pub(super) fn is_of_the_network(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
+        || matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// Whether a read or write through TLS failed because of TLS, such as an alert of the other side: rustls reports these as
+/// `InvalidData`, native-tls as `Other`. What the driver cannot parse is `InvalidInput`.
+pub(super) fn is_of_tls(error: &io::Error) -> bool {
+    !is_of_the_network(error) && matches!(error.kind(), InvalidData | Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_on_this_side_are_told_from_the_servers() {
+        for (kind, cause, is_local) in [
+            (ConnectionRefused, Cause::Refused, false),
+            (HostUnreachable, Cause::NoRoute, false),
+            (NetworkUnreachable, Cause::NetworkUnreachable, false),
+            (NetworkDown, Cause::NetworkDown, false),
+            (TimedOut, Cause::NoAnswer, false),
+            (NotFound, Cause::NoSuchSocket, false),
+            (ConnectionReset, Cause::Broken, false),
+            (UnexpectedEof, Cause::Broken, false),
+            (InvalidInput, Cause::PathTooLong, true),
+            (PermissionDenied, Cause::PermissionDenied, true),
+            (AddrNotAvailable, Cause::NoLocalAddress, true),
+        ] {
+            let found = Cause::of(&kind.into());
+            assert_eq!((found, found.kind() == ConnectErrorKind::Local), (cause, is_local), "{kind:?}");
+        }
+        assert_eq!(Cause::of(&io::Error::from_raw_os_error(24)).kind(), ConnectErrorKind::TooManyOpenFiles);
+    }
+
+    #[test]
+    fn an_alert_is_of_tls_and_a_reset_is_not() {
+        assert!(is_of_tls(&io::Error::new(InvalidData, "received fatal alert: CertificateRequired")));
+        assert!(is_of_tls(&io::Error::other("sslv13 alert certificate required")));
+        assert!(!is_of_tls(&io::Error::from_raw_os_error(104)));
+        assert!(!is_of_tls(&UnexpectedEof.into()));
+        assert!(!is_of_tls(&io::Error::new(InvalidInput, "invalid message length")));
+    }
+}
