@@ -64,6 +64,7 @@ use crate::policy::Shedding;
 #[non_exhaustive]
 pub struct Settings {
     /// Where the database is: a URL or a connection string. Used by [`builder_by_url`](Self::builder_by_url) only.
+    /// With libpq's options for TLS, as [`Pool::builder_by_url`](crate::Pool::builder_by_url) reads them.
     pub url: Option<ConnectionString>,
     /// [`PoolBuilder::name`]
     pub name: Option<String>,

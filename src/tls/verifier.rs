@@ -140,3 +140,60 @@ fn common_name_is(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> bo
     };
     names.into_iter().any(is_for_host)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::crypto::ring;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    /// `openssl req -new -x509 -days 365 -nodes -subj /CN=db.example.com`, as in PostgreSQL's manual.
+    const SELF_SIGNED: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBiDCCAS2gAwIBAgIUS5LU0eNThHy29fhSQtaskH3wcmUwCgYIKoZIzj0EAwIw
+GTEXMBUGA1UEAwwOZGIuZXhhbXBsZS5jb20wHhcNMjYxMTI3MTMwNDA5WhcNMjcx
+MTI3MTMwNDA5WjAZMRcwFQYDVQQDDA5kYi5leGFtcGxlLmNvbTBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABFpsw+uRx8MEHsmLybOpFXUNNQOreaJ3tS0iDHLadHG9
+CaVEo3k9EeDunAaN9PVn3Vf3/IVNmlqspWmNIUXZ25WjUzBRMB0GA1UdDgQWBBQN
+X6peEkTeZ+5m3kCuw1kRf9wvxjAfBgNVHSMEGDAWgBQNX6peEkTeZ+5m3kCuw1kR
+f9wvxjAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQCUT9nWcqrH
+89Ur6vclzPK3DfShq4ZxPvs6Hve1rs7QPgIhANuWOYIqwiyFJL4u52OHMMRFbbct
+lQ/LDBQBK2wLJZnO
+-----END CERTIFICATE-----
+";
+    /// 2026-11-27 13:04:09 and 2027-11-27 13:04:09, UTC.
+    const VALID: [u64; 2] = [1_795_784_649, 1_827_320_649];
+
+    fn verify(host: &str, at: u64, are_given: bool, verifies_name: bool) -> Result<(), Error> {
+        let certificate = CertificateDer::from_pem_slice(SELF_SIGNED.as_bytes()).unwrap();
+        let provider = ring::default_provider();
+        let verifier = Verifier::new(vec![certificate.clone()], are_given, verifies_name, &provider).unwrap();
+        let (host, at) = (ServerName::try_from(host).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(at)));
+        verifier.verify_server_cert(&certificate, &[], &host, &[], at).map(|_| ())
+    }
+
+    #[test]
+    fn a_certificate_that_is_its_own_authority_is_trusted_while_it_is_valid() {
+        let [begin, end] = VALID;
+        for (host, verifies_name) in [("db.example.com", true), ("DB.example.com", true), ("other", false)] {
+            for at in [begin, end] {
+                verify(host, at, true, verifies_name).unwrap();
+            }
+            assert_eq!(verify(host, begin - 1, true, verifies_name), Err(CertificateError::NotValidYet.into()));
+            assert_eq!(verify(host, end + 1, true, verifies_name), Err(CertificateError::Expired.into()));
+        }
+        for host in ["other.example.com", "example.com", "10.0.0.1"] {
+            assert!(verify(host, begin, true, true).is_err(), "{host}");
+        }
+    }
+
+    /// Of the machine's authorities none is a server.
+    #[test]
+    fn an_authority_of_the_machine_is_no_server() {
+        assert!(verify("db.example.com", VALID[0], false, true).is_err());
+        assert!(verify("db.example.com", VALID[0], false, false).is_err());
+    }
+}

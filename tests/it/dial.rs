@@ -1,8 +1,11 @@
 //! How a connection is made: hosts, roles, TLS, what the owner has called, and what the errors say and do not say.
 
+mod causes;
 mod files;
 mod hooks;
 mod hosts;
+#[cfg(all(feature = "native-tls", feature = "rustls"))]
+mod libpq;
 pub(crate) mod matrix;
 mod pauses;
 mod secrets;
