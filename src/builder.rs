@@ -76,7 +76,8 @@ impl Pool {
     }
 
     /// Begins a pool from a URL or a connection string. Unlike the driver's parser, it takes libpq's options for TLS:
-    /// `sslmode=verify-full`, `verify-ca`, `sslrootcert`, `sslcert` and `sslkey`, which the ready connectors follow (module `tls`).
+    /// `sslmode=verify-full`, `verify-ca`, `sslrootcert`, `sslcert` and `sslkey`, which the ready connectors follow
+    /// (module `tls`).
     ///
     /// ```
     /// # fn main() -> Result<(), failfast::ConfigError> {
@@ -89,7 +90,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] that names the option and the values that work. It never shows a password, nor what may be a part of one.
+    /// [`ConfigError`] that names the option and the values that work. It never shows a password, nor what may be a
+    /// part of one.
     pub fn builder_by_url(url: &str) -> Result<PoolBuilder, ConfigError> {
         url.parse().map(PoolBuilder::new)
     }
@@ -422,8 +424,8 @@ impl PoolBuilder {
     ///
     /// The connection string's `sslmode` says whether TLS is used: `require` insists on it, `prefer` (its default) does without
     /// where the server offers none, `disable` never asks. Where it is used, it is verified as the connector does it, also under
-    /// `prefer`: the ready ones want a known authority and a certificate for the host, or what the connection string says
-    /// ([`Pool::builder_by_url`]). Unix sockets have no TLS.
+    /// `prefer`: the ready ones want a known authority and a certificate for the host, or what the connection string
+    /// says ([`Pool::builder_by_url`]). Unix sockets have no TLS.
     ///
     /// # Errors
     ///

@@ -2,6 +2,8 @@
 
 mod check;
 mod options;
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+mod ready;
 mod text;
 mod tls;
 
@@ -10,19 +12,23 @@ use std::str::FromStr;
 
 use tokio_postgres::Config;
 
-pub(crate) use self::tls::{Identity, Root, TlsOptions};
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+pub(crate) use self::ready::Identity;
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+pub(crate) use self::tls::Root;
+pub(crate) use self::tls::TlsOptions;
 use crate::error::ConfigError;
 
 /// Where a database is and how to connect: a URL or `key=value` pairs, as libpq reads both.
 ///
 /// Parse one with [`str::parse`], or give the text to [`Pool::builder_by_url`](crate::Pool::builder_by_url). Beyond the
-/// driver's [`Config`] it knows libpq's options for TLS: `sslmode=verify-ca` and `verify-full`, `sslrootcert`, `sslcert` and
-/// `sslkey`. The ready connectors in the module `tls` follow them.
+/// driver's [`Config`] it knows libpq's options for TLS: `sslmode=verify-ca` and `verify-full`, `sslrootcert`,
+/// `sslcert` and `sslkey`. The ready connectors in the module `tls` follow them.
 ///
 /// # Errors
 ///
-/// Parsing fails with a [`ConfigError`] that names the option and the values that work. The error shows neither a password
-/// nor a part of the text that may belong to one.
+/// Parsing fails with a [`ConfigError`] that names the option and the values that work. The error shows neither a
+/// password nor a part of the text that may belong to one.
 #[derive(Clone, PartialEq)]
 pub struct ConnectionString {
     pub(crate) driver: Config,

@@ -1,7 +1,7 @@
 //! Ready TLS connectors for [`PoolBuilder::build_tls`](crate::PoolBuilder::build_tls).
 //!
-//! Both follow the connection string that [`Pool::builder_by_url`](crate::Pool::builder_by_url) or `Settings::url` was given, with the
-//! same meaning:
+//! Both follow the connection string that [`Pool::builder_by_url`](crate::Pool::builder_by_url) or `Settings::url` was
+//! given, with the same meaning:
 //!
 //! | connection string | verified |
 //! |---|---|
@@ -12,14 +12,14 @@
 //! | `sslmode=verify-full`, with or without `sslrootcert=FILE` | an authority of the file, or else of this machine, and the host's name |
 //! | `sslrootcert=system` | as `sslmode=verify-full` without a file |
 //!
-//! `sslcert=FILE` and `sslkey=FILE` are the certificate and the key that the pool shows to the server. All files are PEM. They are
-//! read when the pool is built, which fails if one cannot be used, and again at each dial, on the thread that dials: a
-//! certificate may be renewed while the pool runs, and should be on a local disk. A key must not be readable for others, as
-//! libpq demands: mode 0600, or 0640 if root owns it. It must not be encrypted; native-tls takes PKCS#8 only
-//! (`BEGIN PRIVATE KEY`).
+//! `sslcert=FILE` and `sslkey=FILE` are the certificate and the key that the pool shows to the server. All files are
+//! PEM. They are read when the pool is built, which fails if one cannot be used, and again at each dial, on the thread
+//! that dials: a certificate may be renewed while the pool runs, and should be on a local disk. A key must not be
+//! readable for others, as libpq demands: mode 0600, or 0640 if root owns it. It must not be encrypted; native-tls
+//! takes PKCS#8 only (`BEGIN PRIVATE KEY`).
 //!
-//! A self-signed server certificate may be its own authority, as in PostgreSQL's manual. The host is looked for among the
-//! certificate's alternative names. Only if it has none and the authorities are given, its common name counts.
+//! A self-signed server certificate may be its own authority, as in PostgreSQL's manual. The host is looked for among
+//! the certificate's alternative names. Only if it has none and the authorities are given, its common name counts.
 //!
 //! ```no_run
 //! # #[cfg(feature = "rustls")]

@@ -5,7 +5,8 @@ use std::any::Any;
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
 
-/// The same connector, as the connection string has it. Only the ready ones can follow; any other verifies as it was made.
+/// The same connector, as the connection string has it. Only the ready ones can follow; any other verifies as it was
+/// made.
 pub(super) fn following<T: Clone + 'static>(tls: T, options: &TlsOptions) -> Result<T, ConfigError> {
     if let Some(ready) = following_if_ready(&tls, options) {
         return Ok(*ready?.downcast().expect("a connector follows as the same type"));

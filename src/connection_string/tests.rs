@@ -1,4 +1,4 @@
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 
 use super::*;
 
@@ -119,8 +119,11 @@ fn every_option_is_in_the_table_once_and_the_driver_takes_its_own() {
     assert_eq!(names.len(), options::names().len());
 }
 
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
 #[test]
 fn tls_options_mean_what_libpq_means() {
+    use tokio_postgres::config::SslMode;
+
     for (text, mode, verifies_name) in [
         ("host=h", SslMode::Prefer, true),
         ("host=h sslmode=require", SslMode::Require, true),
@@ -143,5 +146,17 @@ fn debug_shows_neither_a_password_nor_a_suspicious_host() {
     for url in ["postgres://u:p@zanzi@h/d", "postgres://u:p@a/zanzi@h/d"] {
         let config: Config = url.parse().unwrap();
         assert!(!format!("{:?}", ConnectionString::from(config)).contains("zanzi"), "{url}");
+    }
+}
+
+proptest::proptest! {
+    /// Nothing makes the parser panic, and no error shows what stands behind a password's colon.
+    #[test]
+    fn no_text_panics_or_shows_a_password(url in "[a-z@/?#%:=&, '\\\\\\[\\]\u{e4}0-9]{0,30}", pairs in "[a-z@=' \\\\0-9]{0,30}") {
+        for text in [format!("postgres://u:zanzi{url}"), format!("host=h password=zanzi{pairs}"), url, pairs] {
+            if let Err(error) = text.parse::<ConnectionString>() {
+                proptest::prop_assert!(!error.to_string().contains("zanzi"), "{}: {}", text, error);
+            }
+        }
     }
 }

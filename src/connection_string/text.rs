@@ -1,7 +1,7 @@
 //! From the text of a connection string to its options: URLs and `key=value` pairs, by libpq's rules.
 //!
-//! Stricter than libpq in one point: a URL has at most one `@` that is not percent-encoded, because a second one may stand in
-//! a password. An error quotes nothing but the names of options.
+//! Stricter than libpq in one point: a URL has at most one `@` that is not percent-encoded, because a second one may
+//! stand in a password. An error quotes nothing but the names of options.
 
 use super::check::ENCODE;
 use crate::error::ConfigError;

@@ -1,6 +1,6 @@
 //! The options for TLS beyond the driver's, with libpq's meaning: how the server is verified, and what this side shows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio_postgres::config::SslMode;
 
@@ -8,14 +8,14 @@ use crate::error::ConfigError;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct TlsOptions {
-    mode: Option<Mode>,
-    root: Option<Root>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
+    pub(super) mode: Option<Mode>,
+    pub(super) root: Option<Root>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Mode {
+pub(super) enum Mode {
     Disable,
     Prefer,
     Require,
@@ -29,13 +29,6 @@ pub(crate) enum Root {
     /// Those that this machine trusts.
     System,
     File(PathBuf),
-}
-
-/// What this side shows to the server.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Identity<'a> {
-    pub(crate) certificate: &'a Path,
-    pub(crate) key: &'a Path,
 }
 
 const MODES: [(&str, Mode); 5] = [
@@ -89,38 +82,10 @@ impl TlsOptions {
         }))
     }
 
-    pub(crate) fn root(&self) -> Option<&Root> {
-        self.root.as_ref()
-    }
-
-    pub(crate) fn identity(&self) -> Option<Identity<'_>> {
-        Some(Identity { certificate: self.certificate.as_deref()?, key: self.key.as_deref()? })
-    }
-
     /// The word of `sslmode`, for an error where TLS is required.
     pub(crate) fn mode(&self) -> &'static str {
         let word = MODES.iter().find(|(_, mode)| Some(*mode) == self.mode).map(|(word, _)| *word);
         word.unwrap_or("require") // of a driver's `Config`
-    }
-
-    /// Whether TLS is never used.
-    pub(crate) fn is_disabled(&self) -> bool {
-        self.mode == Some(Mode::Disable)
-    }
-
-    /// Whether the host's name is verified as well, not only the authority. libpq verifies the authority alone as soon as
-    /// a file of authorities is given, under each `sslmode` but `verify-full`.
-    pub(crate) fn verifies_name(&self) -> bool {
-        match self.mode {
-            Some(Mode::VerifyFull) => true,
-            Some(Mode::VerifyCa) => false,
-            _ => !matches!(self.root, Some(Root::File(_))),
-        }
-    }
-
-    /// Whether the authority alone is to be verified, and no authority is given.
-    pub(crate) fn lacks_root(&self) -> bool {
-        self.mode == Some(Mode::VerifyCa) && self.root.is_none()
     }
 
     /// The option that only the ready connectors follow, with its value, if there is one.

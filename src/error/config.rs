@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// A bad setting: [`PoolBuilder::build`](crate::PoolBuilder::build) refuses it. Names the setting, its value and the values that work.
+/// A bad setting: [`PoolBuilder::build`](crate::PoolBuilder::build) refuses it. Names the setting, its value and the
+/// values that work.
 ///
 /// `Debug` prints the same sentence as `Display`, because that is what a `main` prints that returns the error.
 #[derive(Clone, PartialEq, Eq)]

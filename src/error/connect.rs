@@ -63,16 +63,16 @@ pub enum ConnectErrorKind {
     Resolve,
     /// The network or the server's machine refused the connection, or broke it.
     Io,
-    /// This side cannot try: the path of the socket is too long, the process has no permission to connect, or no local address or
-    /// port is free. The server is not at fault, and the circuit breaker does not count it.
+    /// This side cannot try: the path of the socket is too long, the process has no permission to connect, or no local
+    /// address or port is free. The server is not at fault, and the circuit breaker does not count it.
     Local,
     /// This process has run out of file descriptors: raise its limit (`ulimit -n`) or find the leak. The server is not at fault.
     TooManyOpenFiles,
     /// The connection was not ready within this time, from looking the name up to the server's first reply: the host's share of
     /// [`connect_timeout`](crate::PoolBuilder::connect_timeout).
     Timeout(Duration),
-    /// TLS could not be agreed upon: the server offers none, its certificate is not for this host or not of a known authority, it
-    /// rejects the certificate of this side, or a file of certificates cannot be read.
+    /// TLS could not be agreed upon: the server offers none, its certificate is not for this host or not of a known
+    /// authority, it rejects the certificate of this side, or a file of certificates cannot be read.
     Tls,
     /// The server, or a pooler in front of it, answered with this SQLSTATE: wrong password (28P01), unknown database (3D000), too many clients
     /// (53300), starting up or shutting down (57P03) ...

@@ -98,8 +98,8 @@ pub(super) fn is_of_the_network(error: &io::Error) -> bool {
         || matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-/// Whether a read or write through TLS failed because of TLS, such as an alert of the other side: rustls reports these as
-/// `InvalidData`, native-tls as `Other`. What the driver cannot parse is `InvalidInput`.
+/// Whether a read or write through TLS failed because of TLS, such as an alert of the other side: rustls reports these
+/// as `InvalidData`, native-tls as `Other`. What the driver cannot parse is `InvalidInput`.
 pub(super) fn is_of_tls(error: &io::Error) -> bool {
     !is_of_the_network(error) && matches!(error.kind(), InvalidData | Other)
 }

@@ -80,7 +80,10 @@ fn make(material: &Material) -> Result<MakeTlsConnector, ConfigError> {
     }
     builder.danger_accept_invalid_hostnames(!material.verifies_name); // the authority is verified all the same
     set_postgresql_alpn(&mut builder); // sslnegotiation=direct wants it
-    let connector = builder.build().map_err(unusable)?;
+    let connector = builder.build().map_err(|error| match &material.identity {
+        Some((_, key)) => key.refused(format!("cannot be used with the certificate of sslcert: {error}")),
+        None => unusable(error),
+    })?;
     Ok(MakeTlsConnector::new(connector))
 }
 

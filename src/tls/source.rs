@@ -73,8 +73,8 @@ impl Source {
         Ok(Self { roots, verifies_name: options.verifies_name(), identity: options.identity().map(files) })
     }
 
-    /// Whether all of it can be read before it is needed. The authorities of the machine are read when TLS is used: many
-    /// connect without it, where the default is `sslmode=prefer`.
+    /// Whether all of it can be read before it is needed. The authorities of the machine are read when TLS is used:
+    /// many connect without it, where the default is `sslmode=prefer`.
     pub(super) fn is_at_hand(&self) -> bool {
         !matches!(self.roots, Roots::Machine) || self.identity.is_some()
     }

@@ -1,8 +1,8 @@
 //! How rustls verifies a server: its own checks, arranged as OpenSSL arranges them for libpq.
 //!
 //! Two things differ from the verifier of rustls. A self-signed certificate that is itself among the authorities is
-//! trusted, though it says that it is an authority and no server. And the host's name is verified apart from the chain, or
-//! not at all under `sslmode=verify-ca`.
+//! trusted, though it says that it is an authority and no server. And the host's name is verified apart from the chain,
+//! or not at all under `sslmode=verify-ca`.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};

@@ -1,8 +1,9 @@
-//! libpq beside us: the same connection strings given to psql and to the pool, without a connector and with each ready one.
+//! libpq beside us: the same connection strings given to psql and to the pool, without a connector and with each ready
+//! one.
 //!
-//! Both connect, or both refuse and the pool says why by name. Where they differ, the row has the reason; the guide has the
-//! same list. psql runs in the server's container; there, the files, the socket and the address have other names, which
-//! stand in braces.
+//! Both connect, or both refuse and the pool says why by name. Where they differ, the row has the reason; the guide has
+//! the same list. psql runs in the server's container; there, the files, the socket and the address have other names,
+//! which stand in braces.
 
 mod rows;
 
@@ -239,7 +240,8 @@ fn the_guide_lists_each_difference() {
     }
 }
 
-/// A certificate is renewed while the pool runs: the next dial shows the new one, and the circuit does not mind a bad one.
+/// A certificate is renewed while the pool runs: the next dial shows the new one, and the circuit does not mind a bad
+/// one.
 #[tokio::test]
 async fn files_are_read_at_each_dial() {
     let server = start().await;

@@ -253,7 +253,7 @@ pub(super) const ROWS: [Row; 77] = [
     refused_with_tls(
         "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt\
          &sslkey={files}/stranger.key",
-        "does not match",
+        "mismatch",
         "cannot be used with the",
     ),
     refused_with_tls(
