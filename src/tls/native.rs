@@ -10,7 +10,7 @@ use super::source::{Material, Source};
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
 
-/// A connector that uses the platform's TLS. Made by [`native_tls`] and [`native_tls_with_ca`].
+/// A connector that uses the platform's TLS. Made by [`native_tls()`] and [`native_tls_with_ca`].
 #[cfg_attr(docsrs, doc(cfg(feature = "native-tls")))]
 #[derive(Debug, Clone)]
 pub struct NativeTls(Made<MakeTlsConnector>);

@@ -16,7 +16,7 @@ use super::verifier::Verifier;
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
 
-/// A connector that uses rustls. Made by [`rustls`] and [`rustls_with_ca`].
+/// A connector that uses rustls. Made by [`rustls()`] and [`rustls_with_ca`].
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 #[derive(Debug, Clone)]
 pub struct Rustls(Made<MakeRustlsConnect>);
