@@ -230,6 +230,8 @@ pub struct Call<'a> {
     is_idempotent: bool,
     /// It is an attempt of a call that is measured as a whole.
     is_part: bool,
+    /// What it returns is a stream, whose end is the end of the operation.
+    is_stream: bool,
     options: TransactionOptions,
 }
 
@@ -268,6 +270,7 @@ impl<'a> Call<'a> {
             is_cached: true,
             is_idempotent: false,
             is_part: false,
+            is_stream: false,
             options,
         }
     }

@@ -189,7 +189,9 @@ impl<'a> Call<'a> {
             let (error, seen) = match span.scope(attempt(attempts.next(), span.clone())).await {
                 Ok(value) => {
                     attempts.succeeded();
-                    self.shared.meter().operated_since(begun, self.operation, None);
+                    if !self.is_stream {
+                        self.shared.meter().operated_since(begun, self.operation, None);
+                    }
                     span.took(attempts.made);
                     return Ok(value);
                 }

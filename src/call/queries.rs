@@ -43,12 +43,13 @@ impl Call<'_> {
         I::IntoIter: ExactSizeIterator,
     {
         let params: Vec<P> = params.into_iter().collect();
-        let params = &params;
+        let (params, begun) = (&params, self.shared.meter().start());
         let begin = |client: Client| async move {
             let rows = client.query_rows(sql, params).await?.unbound();
-            Ok(rows.owning(client))
+            Ok(rows.owning(client, begun))
         };
-        self.attempts(self.span("query_raw"), begin).await
+        let call = Call { is_stream: true, ..self };
+        call.attempts(self.span("query_raw"), begin).await
     }
 
     /// Runs a statement with the types of its parameters, in one message group: nothing is prepared and kept.

@@ -27,7 +27,7 @@ use self::timer::Spare;
 use super::link::Link;
 use super::wire::TransactionStatus;
 use crate::policy::{Deadline, Retry};
-use crate::telemetry::{Fault, Span};
+use crate::telemetry::{Fault, Span, Stamp};
 
 #[derive(Default)]
 pub(super) struct Calls {
@@ -53,12 +53,29 @@ struct State {
     may_be_open: bool,
     timeouts: u64,
     begun: u64,
+    /// How far the latest call has come, as far as it concerns what the server may have changed for it.
+    progress: Progress,
     /// A statement was found to be outdated or lost.
     was_outdated: bool,
     /// What the last failure said of another try of the whole call.
     retry: Retry,
     /// What it is called.
     fault: Fault,
+}
+
+/// What of a call the server may have seen.
+#[derive(Debug, Clone, Copy)]
+enum Progress {
+    /// Nothing that changes anything: a Parse, or the data of a COPY without their end. What does is still on this side, and not given to the driver.
+    Preparing,
+    /// What changes something was given to the driver after so many writes had been attempted.
+    Executing { attempts: u64 },
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::Executing { attempts: 0 }
+    }
 }
 
 impl State {
@@ -97,6 +114,16 @@ impl Calls {
     /// Calls that were begun, since start-up.
     pub(super) fn begun(&self) -> u64 {
         self.lock().begun
+    }
+
+    /// From here on until [`executes`](Self::executes), the call sends nothing that changes anything.
+    pub(super) fn prepares(&self) {
+        self.lock().progress = Progress::Preparing;
+    }
+
+    /// The call now gives to the driver what may change something; so many writes were attempted before.
+    pub(super) fn executes(&self, attempts: u64) {
+        self.lock().progress = Progress::Executing { attempts };
     }
 
     pub(super) fn were_outdated(&self) -> bool {
@@ -197,6 +224,8 @@ pub(crate) struct Flight {
     /// Whether it began within a transaction.
     was_open: bool,
     is_answered: bool,
+    /// When the operation began whose end is that of this call, if the operation is more than the call.
+    whole: Option<Stamp>,
     /// Ends with it.
     span: Span,
 }
@@ -219,12 +248,24 @@ impl Flight {
         state.under_way += 1;
         state.begun += 1;
         let number = Some(state.begun).filter(|_| state.under_way == 1);
+        state.progress = Progress::default();
         link.set_used(true);
         let was_open = link.wire.status() != TransactionStatus::Idle;
         let wire = &link.wire;
         let (attempts, commits, items) = (wire.attempts(), wire.commits(), wire.items());
-        let (link, span) = (Arc::clone(link), Span::default());
-        Some(Self { link, attempts, commits, items, number, begun, terms, was_open, is_answered: false, span })
+        Some(Self {
+            link: Arc::clone(link),
+            attempts,
+            commits,
+            items,
+            number,
+            begun,
+            terms,
+            was_open,
+            is_answered: false,
+            whole: None,
+            span: Span::default(),
+        })
     }
 
     /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see
@@ -251,6 +292,11 @@ impl Flight {
         self
     }
 
+    /// Its end is also that of the operation that began at `begun`.
+    pub(super) fn measure_from(&mut self, begun: Stamp) {
+        self.whole = Some(begun);
+    }
+
     /// What becomes of it is told to this span.
     pub(super) fn under(mut self, span: Span) -> Self {
         self.span = span;
@@ -269,6 +315,27 @@ impl Flight {
     /// Whether no other call has been under way on the connection since it began.
     pub(super) fn is_alone(&self) -> bool {
         self.number == Some(self.link.calls.begun())
+    }
+
+    /// What changes something is now given to the driver.
+    pub(super) fn executes(&self) {
+        self.link.calls.executes(self.link.wire.attempts());
+    }
+
+    /// Whether what changes something has not been given to the driver, and will not be once the call is given up.
+    fn is_preparing(&self) -> bool {
+        self.is_alone() && matches!(self.link.calls.lock().progress, Progress::Preparing)
+    }
+
+    /// Whether nothing was sent that can have changed anything. If other calls are or were under way at the same time, what any of them sent counts.
+    fn has_changed_nothing(&self) -> bool {
+        let progress = self.link.calls.lock().progress;
+        let before = match progress {
+            Progress::Preparing if self.is_alone() => return true,
+            Progress::Executing { attempts } if self.is_alone() => attempts.max(self.attempts),
+            _ => self.attempts,
+        };
+        self.link.wire.attempts() == before
     }
 }
 

@@ -222,7 +222,10 @@ struct Ending {
 
 impl Ending {
     fn lost(&self, error: tokio_postgres::Error) {
-        let lost = if self.wire.is_sealed() { Lost::sealed() } else { Lost::new(self.wire.last_words(), error) };
+        // A call that was told of the end may have sealed the connection.
+        let last_words = self.wire.last_words();
+        let is_our_doing = self.wire.is_sealed() && last_words.is_none();
+        let lost = if is_our_doing { Lost::sealed() } else { Lost::new(last_words, error) };
         self.pulse.epitaph.write(Some(lost));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL answers the COMMIT of a failed transaction with success, and the driver passes that on. Here nothing is committed once an
 //! error was seen, by whatever way it came: the wire counts them. A COMMIT without an answer is [`Error::CommitUnknown`], never repeated and
-//! never cancelled.
+//! never cancelled. The answer is the command tag: the server sends it after it has committed, so what is lost after that does not matter.
 
 use std::fmt::{self, Write};
 use std::ops::Deref;
@@ -184,14 +184,22 @@ impl Transaction {
         if let Some(reason) = core.why_not() {
             return Err(flight.answered_with(aborted(reason)));
         }
-        match time::timeout_at(limit.instant().into(), client.driver().batch_execute("COMMIT")).await {
-            Ok(Ok(())) if client.conn().link.wire.last_tag() == Tag::Commit => {
+        let wire = &client.conn().link.wire;
+        let completed = wire.completed();
+        let answer = time::timeout_at(limit.instant().into(), client.driver().batch_execute("COMMIT")).await;
+        let tag = Some(wire.last_tag()).filter(|_| wire.completed() != completed);
+        match (tag, answer) {
+            (Some(Tag::Commit), Ok(Ok(()))) => {
                 flight.answered();
                 Ok(())
             }
-            Ok(Ok(())) => Err(flight.answered_with(aborted(AbortReason::RolledBack))),
-            Ok(Err(error)) => Err(flight.explain_commit(error).await),
-            Err(_) => Err(flight.commit_timed_out()),
+            (Some(Tag::Commit), _) => {
+                flight.answered_in_part();
+                Ok(())
+            }
+            (_, Ok(Ok(()))) | (Some(Tag::Rollback), _) => Err(flight.answered_with(aborted(AbortReason::RolledBack))),
+            (_, Ok(Err(error))) => Err(flight.explain_commit(error).await),
+            (_, Err(_)) => Err(flight.commit_timed_out()),
         }
     }
 

@@ -72,6 +72,7 @@ pub(crate) struct Wire {
     items: AtomicU64,
     commits: AtomicU64,
     schema_changes: AtomicU64,
+    completed: AtomicU64,
     last_error: AtomicU64,
     parameters: AtomicU64,
     settings: AtomicU64,
@@ -157,6 +158,11 @@ impl Wire {
     /// How many times a command has changed types or tables, or was committed that had, since start-up.
     pub(crate) fn schema_changes(&self) -> u64 {
         self.schema_changes.load(Acquire)
+    }
+
+    /// How many commands the server has completed since start-up.
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed.load(Acquire)
     }
 
     /// The SQLSTATE of the last error, since [`forget_error`](Self::forget_error). Errors of a transaction that had failed already do not count:
@@ -361,6 +367,7 @@ impl Listener {
         wire.items.store(heard.items, Relaxed);
         wire.commits.store(heard.commits, Release);
         wire.schema_changes.store(heard.schema_changes, Release);
+        wire.completed.store(heard.completed, Release);
         if let Some([a, b, c, d, e]) = heard.error.take() {
             wire.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);
         }

@@ -20,6 +20,8 @@ pub(crate) enum Phase {
     Connect,
     /// A statement outside an explicit transaction.
     Autocommit,
+    /// The same, and nothing was sent that can have changed anything.
+    Preparing,
     /// Inside an explicit transaction, COMMIT not yet sent.
     Transaction,
     /// The same, in one that was begun READ ONLY.
@@ -135,7 +137,10 @@ impl<'a> Failure<'a> {
     }
 
     fn is_before_commit(&self) -> bool {
-        matches!(self.phase, Phase::Connect | Phase::Transaction | Phase::ReadOnlyTransaction)
+        matches!(
+            self.phase,
+            Phase::Connect | Phase::Preparing | Phase::Transaction | Phase::ReadOnlyTransaction
+        )
     }
 
     fn ends_session(&self) -> bool {

@@ -98,6 +98,7 @@ where
     /// As every call. [`Error::Busy`] once the copy is over or aborted.
     pub async fn finish(&mut self) -> Result<u64, Error> {
         let (mut sink, flight) = self.copy.0.take()?;
+        flight.executes();
         let finishing = async {
             let rows = sink.as_mut().finish().await?;
             // Copied, not yet committed. Asked again, the driver tells what came after: an error, or an end that it does not expect.

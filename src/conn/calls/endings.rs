@@ -27,6 +27,13 @@ impl Flight {
         self.measure(took, None);
     }
 
+    /// The server has said that it did what it was asked to, and nothing after that: the connection was lost, or the time is up.
+    pub(in crate::conn) fn answered_in_part(mut self) {
+        let took = self.took_its_answer();
+        self.is_answered = false;
+        self.measure(took, None);
+    }
+
     /// The call has its answer, which means this error.
     pub(in crate::conn) fn answered_with(mut self, error: Error) -> Error {
         let took = self.took_its_answer();
@@ -41,9 +48,17 @@ impl Flight {
         took
     }
 
+    /// Its reader wants no more of it: no failure, but the statement has to be stopped.
+    pub(in crate::conn) fn dropped(self) {
+        self.measure(now().saturating_duration_since(self.begun), None);
+    }
+
     fn measure(&self, took: Duration, fault: Option<Fault>) {
-        if !self.terms.is_part {
-            self.link.meter.operated(self.terms.operation, took, fault);
+        let meter = &self.link.meter;
+        match self.whole {
+            Some(begun) => meter.operated_since(begun, self.terms.operation, fault),
+            None if !self.terms.is_part => meter.operated(self.terms.operation, took, fault),
+            None => {}
         }
     }
 
@@ -83,6 +98,8 @@ impl Flight {
             Phase::Commit
         } else if self.is_contained() {
             Phase::Transaction
+        } else if self.has_changed_nothing() {
+            Phase::Preparing
         } else {
             Phase::Autocommit
         }
@@ -177,7 +194,7 @@ impl Flight {
 
     fn effect_if_given_up(&self) -> Effect {
         // In a transaction of the pool's there will be no COMMIT.
-        if self.is_contained() { Effect::NotApplied } else { Effect::Unknown }
+        if self.is_contained() || self.is_preparing() { Effect::NotApplied } else { Effect::Unknown }
     }
 
     fn given_up(self, error: Error) -> Error {

@@ -13,12 +13,12 @@ use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 use super::Flight;
 use super::copy::{CopyIn, CopyOut};
 use super::rows::RowStream;
-use super::statements::{AsStatement, Form, Source};
+use super::statements::{AsStatement, Form, Source, preparing};
 use crate::conn::Client;
 use crate::conn::settle;
 use crate::error::Error;
 use crate::policy::Deadline;
-use crate::telemetry::{Fault, Server, Span};
+use crate::telemetry::{Fault, Server, Span, Stamp};
 
 /// What the statements of a lease may take.
 #[derive(Debug, Clone, Copy)]
@@ -179,17 +179,19 @@ impl Client {
 
     /// Prepares a statement. It belongs to this connection and is forgotten by it when it is dropped.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, Error> {
-        self.tracked(self.span("prepare"), self.driver().prepare(sql)).await
+        self.tracked(self.span("prepare"), preparing(&self.conn().link, self.driver().prepare(sql))).await
     }
 
     /// Prepares a statement with the types of its parameters, those that are given.
     pub async fn prepare_typed(&self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
-        self.tracked(self.span("prepare_typed"), self.driver().prepare_typed(sql, types)).await
+        let work = preparing(&self.conn().link, self.driver().prepare_typed(sql, types));
+        self.tracked(self.span("prepare_typed"), work).await
     }
 
     /// Prepares a statement, or finds it in the connection's cache, as the other methods do with SQL that they are given.
     pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
-        self.tracked(self.span("prepare"), self.conn().statements.prepare(self.driver(), sql)).await
+        let work = preparing(&self.conn().link, self.conn().statements.prepare(self.driver(), sql));
+        self.tracked(self.span("prepare"), work).await
     }
 
     /// Begins a `COPY ... FROM STDIN`. A sink dropped before it is finished aborts the copy.
@@ -203,11 +205,15 @@ impl Client {
     {
         let driver = self.driver();
         // Not from the cache: what the server answers when the statement is closed tells whether a failed copy is over.
+        let link = &self.conn().link;
         let begin = async {
-            match statement.source() {
-                Source::Sql(sql) => driver.copy_in(sql).await,
+            let sink = match statement.source() {
+                Source::Sql(sql) => driver.copy_in(&preparing(link, driver.prepare(sql)).await?).await,
                 Source::Prepared(statement) => driver.copy_in(statement).await,
-            }
+            }?;
+            // The server waits for data. Without their end it applies none of them.
+            link.calls.prepares();
+            Ok(sink)
         };
         let (sink, flight) = self.begun(self.span("copy_in"), self.unhurried(begin)).await?;
         Ok(CopyIn::new(sink, flight, self.terms()))
@@ -241,6 +247,11 @@ impl Client {
     pub(crate) fn span(&self, does: &'static str) -> Span {
         let conn = self.conn();
         conn.handling.tracer.statement(self.terms().operation, does, &conn.server)
+    }
+
+    /// The operation that the lease was taken for is over; it began at `begun`.
+    pub(super) fn measure_whole(&self, begun: Stamp, fault: Option<Fault>) {
+        self.conn().link.meter.operated_since(begun, self.terms().operation, fault);
     }
 
     /// Where it leads.

@@ -30,6 +30,7 @@ use super::queries::now;
 use super::watcher::{LOOKS, Look, Watched};
 use crate::conn::Client;
 use crate::error::Error;
+use crate::telemetry::{Fault, Stamp};
 
 /// The pace of a reader is taken over so many looks: half an acquire timeout.
 const PACES: usize = LOOKS as usize / 2;
@@ -99,6 +100,8 @@ enum End {
     TimedOut,
     /// The deadline passed while the reader had something to read.
     NotReadInTime,
+    /// The reader has dropped its end: it has all that it wants.
+    Dropped,
     /// The reader did not poll for so long.
     Idle(Duration),
 }
@@ -129,10 +132,18 @@ where
         Self(reading)
     }
 
-    /// Hands over the connection that the items come from. The stream gives it back at its end.
-    pub(super) fn own(&self, lease: Client) {
-        if let State::Open(open) = &mut *self.0.lock() {
-            open.lease = Some(lease);
+    /// Hands over the connection that the items come from. The stream gives it back at its end, which is also that of the operation that began at
+    /// `begun`.
+    pub(super) fn own(&self, lease: Client, begun: Stamp) {
+        let mut state = self.0.lock();
+        match &mut *state {
+            State::Open(open) => {
+                open.call.measure_from(begun);
+                open.lease = Some(lease);
+            }
+            // The watcher has ended the stream already.
+            State::Over(Some(error)) => lease.measure_whole(begun, Some(Fault::from(&*error))),
+            State::Over(None) | State::Ending(_) | State::Complete(_) => lease.measure_whole(begun, None),
         }
     }
 
@@ -178,7 +189,7 @@ where
 impl<S> Drop for Reader<S> {
     fn drop(&mut self) {
         let ended = mem::replace(&mut *self.0.lock(), State::Over(None));
-        drop(ended);
+        ended.end(End::Dropped);
     }
 }
 
@@ -240,6 +251,10 @@ impl<S> State<S> {
             }
             End::Failed(error) => Some(call.explain_now(error)),
             End::TimedOut => Some(call.timed_out()),
+            End::Dropped => {
+                call.dropped();
+                None
+            }
             End::NotReadInTime => Some(call.not_in_time()),
             End::Idle(idle) => Some(call.not_read_for(idle)),
         };

@@ -14,6 +14,7 @@ use super::reading::Reader;
 use super::statements::Statements;
 use crate::conn::Client;
 use crate::error::Error;
+use crate::telemetry::Stamp;
 
 /// A stream of rows, from [`Client::query_raw`] or, with a connection of its own, from [`Pool::query_raw`](crate::Pool::query_raw).
 ///
@@ -23,6 +24,9 @@ use crate::error::Error;
 /// [`Error::QueryTimeout`] or [`Error::StreamIdle`], and later polls `None`.
 ///
 /// A stream that is dropped before its end stops its statement on the server.
+///
+/// The metrics count an operation at the end of its stream: as failed, if the stream ends with an error after any number of rows; as done, if it is
+/// complete or dropped.
 ///
 /// To send many rows to a slow client, read them in pages, or give the call a [`deadline`](crate::Call::deadline): a stream holds its connection for as
 /// long as the client takes.
@@ -47,9 +51,9 @@ impl RowStream<'_> {
         RowStream { rows, rows_affected, statements, client: PhantomData }
     }
 
-    /// With the connection that it comes from, which is given back at the end.
-    pub(crate) fn owning(self, lease: Client) -> Self {
-        self.rows.own(lease);
+    /// With the connection that it comes from, which is given back at the end. The end is also that of the operation, which began at `begun`.
+    pub(crate) fn owning(self, lease: Client, begun: Stamp) -> Self {
+        self.rows.own(lease, begun);
         self
     }
 

@@ -102,6 +102,14 @@ impl Kept {
     }
 }
 
+/// Does `work` before the statement itself is sent: if the connection is lost meanwhile, nothing was applied.
+pub(super) async fn preparing<T>(link: &Link, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    link.calls.prepares();
+    let done = work.await?;
+    link.calls.executes(link.wire.attempts());
+    Ok(done)
+}
+
 /// A longer text is not kept, in bytes: a few of them would take more memory, here and on the server, than all others together. They are mostly made
 /// by programs, and each is another.
 const LONGEST_KEPT: usize = 16 * 1_024;
@@ -185,7 +193,7 @@ impl Statements {
         }
     }
 
-    /// Also returns whether the statement, or the types of its parameters, are known from an earlier use.
+    /// Also returns whether the statement, or the types of its parameters, are known from an earlier use. If they are not, the server is asked.
     async fn form<'a>(
         &self,
         client: &Client,
@@ -196,13 +204,19 @@ impl Statements {
         if is_cached {
             return match self.find(sql) {
                 Some(statement) => Ok((Form::Prepared(statement), true)),
-                None => Ok((Form::Prepared(self.prepare_anew(client, sql).await?), false)),
+                None => {
+                    let statement = preparing(link, self.prepare_anew(client, sql)).await?;
+                    Ok((Form::Prepared(statement), false))
+                }
             };
         }
         let known = self.lock().types.get(sql).map(Arc::clone);
         match known {
             Some(types) => Ok((Form::Typed(sql, types), true)),
-            None => Ok((Form::Typed(sql, self.types(client, link, sql).await?), false)),
+            None => {
+                let types = preparing(link, self.types(client, link, sql)).await?;
+                Ok((Form::Typed(sql, types), false))
+            }
         }
     }
 

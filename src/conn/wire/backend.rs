@@ -35,6 +35,8 @@ pub(super) struct Heard {
     pub(super) schema_changes: u64,
     /// Such a command is not known to be committed.
     is_schema_changing: bool,
+    /// Commands.
+    pub(super) completed: u64,
     /// The SQLSTATE of the last error that is not only the echo of an earlier one; until it is taken.
     pub(super) error: Option<[u8; 5]>,
     pub(super) parameters: u64,
@@ -94,6 +96,7 @@ impl Heard {
                 }
                 self.settings += u64::from(tag == b"SET");
                 self.commits += u64::from(tag.starts_with(b"COMMIT") || tag == b"PREPARE TRANSACTION");
+                self.completed += 1;
                 ledger.command_complete_read();
             }
             b'D' | b'd' => {

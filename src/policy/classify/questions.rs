@@ -115,7 +115,7 @@ impl Failure<'_> {
         let nothing = match self.event {
             Event::Unreachable { .. } => true,
             // The transaction goes on after the driver's own complaint, and may be committed.
-            Event::Driver { written } => !written,
+            Event::Driver { written } => !written || self.phase == Phase::Preparing,
             Event::Lost { written, .. } => !written || self.is_before_commit(),
             Event::Answer(_) if self.is_before_commit() => true,
             Event::Answer(answer) => match self.meaning() {
