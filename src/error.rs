@@ -288,7 +288,7 @@ impl Error {
     pub(crate) fn retry(&self) -> Retry {
         match self {
             Self::Connect { source, .. } => source.retry(),
-            Self::QueryTimeout { .. } => Retry::NewConnection(Condition::IfIdempotent),
+            Self::QueryTimeout { effect: Effect::Unknown, .. } => Retry::NewConnection(Condition::IfIdempotent),
             Self::Postgres { source, effect, lost } => {
                 let may_be_applied = *effect == Effect::Unknown;
                 let retry = driver::failure(source, may_be_applied, Phase::Autocommit, lost.as_deref()).retry();

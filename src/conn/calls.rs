@@ -322,11 +322,6 @@ impl Flight {
         self.link.calls.executes(self.link.wire.attempts());
     }
 
-    /// Whether what changes something has not been given to the driver, and will not be once the call is given up.
-    fn is_preparing(&self) -> bool {
-        self.is_alone() && matches!(self.link.calls.lock().progress, Progress::Preparing)
-    }
-
     /// Whether nothing was sent that can have changed anything. If other calls are or were under way at the same time, what any of them sent counts.
     fn has_changed_nothing(&self) -> bool {
         let progress = self.link.calls.lock().progress;

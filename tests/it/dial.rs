@@ -10,7 +10,7 @@ pub(crate) mod matrix;
 mod pauses;
 mod secrets;
 #[cfg(all(feature = "native-tls", feature = "rustls"))]
-mod tls;
+pub(crate) mod tls;
 mod unix;
 
 use std::time::Duration;

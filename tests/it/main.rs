@@ -20,6 +20,7 @@ mod limits;
 #[cfg(feature = "prometheus")]
 mod metrics;
 mod monitoring;
+mod outcomes;
 mod pool;
 #[cfg(all(feature = "axum", feature = "prometheus"))]
 mod production;

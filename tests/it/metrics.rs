@@ -11,7 +11,7 @@ use failfast::{Error, Pool, RetryConfig};
 use metrics::set_default_local_recorder;
 use tokio::task::JoinSet;
 
-pub(crate) use self::scrape::{Scraper, recorded};
+pub(crate) use self::scrape::{Scraper, Series, recorded};
 use crate::pool::{LONG, shared};
 use crate::support::server::Server;
 use crate::support::{eventually, free_port};

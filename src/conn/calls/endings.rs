@@ -194,7 +194,7 @@ impl Flight {
 
     fn effect_if_given_up(&self) -> Effect {
         // In a transaction of the pool's there will be no COMMIT.
-        if self.is_contained() || self.is_preparing() { Effect::NotApplied } else { Effect::Unknown }
+        if self.is_contained() { Effect::NotApplied } else { Effect::Unknown }
     }
 
     fn given_up(self, error: Error) -> Error {

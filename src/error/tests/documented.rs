@@ -148,10 +148,11 @@ async fn example(what: &str) -> Option<Error> {
         "nobody reads a stream in a transaction of the pool for as long" => idle(Effect::NotApplied),
         "an earlier statement on the guard is still being stopped" => Error::Busy { waited: SECOND, process_id: None },
         "the connection was lost before anything was written" => lost(false, Phase::Autocommit).await,
+        "the connection was lost while the statement was only being prepared" => lost(true, Phase::Preparing).await,
         "the connection was lost after that" => lost(true, Phase::Autocommit).await,
         "the connection was lost in a transaction" => lost(true, Phase::Transaction).await,
         "the connection was lost in COMMIT" => lost(true, Phase::Commit).await,
-        "COMMIT was not answered in time" => unknown(None, None),
+        "no command tag of COMMIT came in time" => unknown(None, None),
         "a transaction was to be committed after an error in it" => aborted(AbortReason::Failed { sqlstate: None }),
         "a transaction was ended by a statement in it" => aborted(AbortReason::EndedByHand),
         "a parameter or a row does not fit its type" => {

@@ -27,9 +27,9 @@ new -CA ca.crt -CAkey ca.key -keyout server.key -out server.crt -subj /CN=localh
 chown postgres server.key
 "#;
 
-struct Tls {
-    server: Server,
-    authority: Vec<u8>,
+pub(crate) struct Tls {
+    pub(crate) server: Server,
+    pub(crate) authority: Vec<u8>,
     other_authority: Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ const BUILDS: [fn(PoolBuilder, &[u8]) -> Pool; 2] = [
 ];
 
 impl Tls {
-    async fn shared() -> &'static Tls {
+    pub(crate) async fn shared() -> &'static Tls {
         static SHARED: OnceCell<Tls> = OnceCell::const_new();
         SHARED.get_or_init(Tls::start).await
     }
