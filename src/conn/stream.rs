@@ -122,6 +122,7 @@ impl TlsStream for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.listener.will_read()?;
         let known = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         match read {

@@ -8,6 +8,7 @@ mod backend;
 mod frames;
 mod frontend;
 mod ledger;
+mod limits;
 mod reported;
 #[cfg(test)]
 mod tests;
@@ -330,9 +331,14 @@ impl Listener {
 
     pub(super) fn has_read(&mut self, bytes: &[u8]) {
         self.look_for_session();
-        self.backend.feed(bytes, &mut self.ledger);
+        self.backend.feed(bytes, &mut self.ledger, self.frontend.is_amid_group());
         self.publish_heard();
         self.publish_requests();
+    }
+
+    /// Fails when the server has sent what nobody has to bear: nothing more is read.
+    pub(super) fn will_read(&self) -> io::Result<()> {
+        self.backend.excess().map_or(Ok(()), |excess| Err(io::Error::new(io::ErrorKind::InvalidData, excess)))
     }
 
     pub(super) fn found_nothing_to_read(&self) {

@@ -25,7 +25,7 @@ enum How {
     /// It gave none.
     Closed,
     Socket,
-    /// What it said could not be understood, or answered nothing that was asked.
+    /// What it said could not be understood, answered nothing that was asked, or was too much.
     Garbled,
     Sealed,
     Abandoned,
@@ -38,6 +38,7 @@ impl Lost {
             (Some((state, message)), _) => How::Told(state, message),
             // TLS misses the other side's goodbye.
             (None, Some(io::ErrorKind::UnexpectedEof)) => How::Closed,
+            (None, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)) => How::Garbled,
             (None, Some(_)) => How::Socket,
             (None, None) if error.is_closed() => How::Closed,
             (None, None) => How::Garbled,

@@ -137,10 +137,7 @@ impl<'a> Failure<'a> {
     }
 
     fn is_before_commit(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Connect | Phase::Preparing | Phase::Transaction | Phase::ReadOnlyTransaction
-        )
+        matches!(self.phase, Phase::Connect | Phase::Preparing | Phase::Transaction | Phase::ReadOnlyTransaction)
     }
 
     fn ends_session(&self) -> bool {

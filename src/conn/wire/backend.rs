@@ -4,8 +4,9 @@ use std::mem;
 
 use tokio_postgres::error::SqlState;
 
-use super::frames::Frames;
+use super::frames::{Frame, Frames};
 use super::ledger::Ledger;
+use super::limits::{Excess, Limits};
 use super::reported::Reported;
 use super::{Tag, TransactionStatus};
 
@@ -15,6 +16,7 @@ const KEPT: usize = 512;
 #[derive(Debug)]
 pub(super) struct Backend {
     frames: Frames,
+    limits: Limits,
     pub(super) heard: Heard,
 }
 
@@ -56,17 +58,32 @@ pub(super) struct Heard {
 
 impl Default for Backend {
     fn default() -> Self {
-        Self { frames: Frames::new(|_| KEPT), heard: Heard::default() }
+        Self { frames: Frames::new(|_| KEPT), limits: Limits::default(), heard: Heard::default() }
     }
 }
 
 impl Backend {
-    pub(super) fn feed(&mut self, bytes: &[u8], ledger: &mut Ledger) {
-        let heard = &mut self.heard;
-        self.frames.feed(bytes, |kind, body| heard.message(kind, body, ledger));
+    /// `is_amid_group`: a request was written in part, and may already have answers.
+    pub(super) fn feed(&mut self, bytes: &[u8], ledger: &mut Ledger, is_amid_group: bool) {
+        let Self { frames, limits, heard } = self;
+        frames.feed(bytes, |frame| match frame {
+            Frame::Begins(kind, length) => {
+                let asked = ledger.in_flight() + usize::from(is_amid_group);
+                limits.bear(kind, length, heard.is_started.then_some(asked))
+            }
+            Frame::Whole(kind, body) => {
+                heard.message(kind, body, ledger);
+                limits.bear_strangers(heard.reported.strangers())
+            }
+        });
         if self.frames.is_broken() {
             ledger.lose_track();
         }
+    }
+
+    /// What the server has sent that nobody has to bear.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.limits.excess()
     }
 }
 

@@ -18,17 +18,27 @@ pub(super) struct Frames {
     is_broken: bool,
 }
 
+/// A message, as far as it is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Frame<'a> {
+    /// Its type, and how long its body will be.
+    Begins(u8, usize),
+    /// Its type, and the beginning of its body.
+    Whole(u8, &'a [u8]),
+}
+
 impl Frames {
     pub(super) fn new(kept: fn(u8) -> usize) -> Self {
         Self { kept, partial: Vec::new(), missing: 0, is_broken: false }
     }
 
-    /// Calls `seen` with the type and the beginning of the body of each message that `bytes` complete.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, &[u8])) {
+    /// Calls `seen` with the begin of each message, as soon as its header is there, and with the whole. Stops for ever when that returns `false`.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame<'_>) -> bool) {
         while !bytes.is_empty() && !self.is_broken {
             bytes = match whole(bytes) {
                 Some((kind, body, rest)) if self.partial.is_empty() => {
-                    seen(kind, &body[..body.len().min((self.kept)(kind))]);
+                    let kept = &body[..body.len().min((self.kept)(kind))];
+                    self.is_broken = !(seen(Frame::Begins(kind, body.len())) && seen(Frame::Whole(kind, kept)));
                     rest
                 }
                 _ => self.piece(bytes, &mut seen),
@@ -36,24 +46,25 @@ impl Frames {
         }
     }
 
-    /// Whether a length made no sense: what follows cannot be told apart.
+    /// Whether a length made no sense, or nobody wants to see more: what follows cannot be told apart.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
     /// Takes what belongs to one message, which is not all there, and returns the rest.
-    fn piece<'a>(&mut self, mut bytes: &'a [u8], seen: &mut impl FnMut(u8, &[u8])) -> &'a [u8] {
+    fn piece<'a>(&mut self, mut bytes: &'a [u8], seen: &mut impl FnMut(Frame<'_>) -> bool) -> &'a [u8] {
         if self.partial.len() < HEADER {
             let (header, rest) = split(bytes, HEADER - self.partial.len());
             self.partial.extend_from_slice(header);
             bytes = rest;
             let Some((header, _)) = self.partial.split_first_chunk() else { return bytes };
-            match body_length(header) {
+            match body_length(header).filter(|length| seen(Frame::Begins(header[0], *length))) {
                 Some(length) => self.missing = length,
                 None => self.is_broken = true,
             }
         }
         if self.is_broken {
+            self.partial.clear();
             return &[];
         }
         let (body, rest) = split(bytes, self.missing);
@@ -62,7 +73,7 @@ impl Frames {
         let (kept, _) = split(body, most - self.partial.len());
         self.partial.extend_from_slice(kept);
         if self.missing == 0 {
-            seen(self.partial[0], &self.partial[HEADER..]);
+            self.is_broken = !seen(Frame::Whole(self.partial[0], &self.partial[HEADER..]));
             self.partial.clear();
             self.partial.shrink_to(SPARE);
         }

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::frames::Frames;
+use super::frames::{Frame, Frames};
 use super::ledger::{Group, Ledger};
 use super::traces::Traces;
 
@@ -42,7 +42,7 @@ impl Default for Frontend {
 impl Frontend {
     pub(super) fn feed(&mut self, bytes: &[u8], ledger: &mut Ledger) {
         let Self { frames, group, prepared, is_lost, traces } = self;
-        frames.feed(bytes, |kind, body| match kind {
+        let mut seen = |kind, body: &[u8]| match kind {
             b'Q' => {
                 let matter = Matter::of(body, body.len() >= KEPT);
                 traces.add(matter.traces);
@@ -80,10 +80,21 @@ impl Frontend {
                 }
             }
             _ => group.go_on(),
+        };
+        frames.feed(bytes, |frame| {
+            if let Frame::Whole(kind, body) = frame {
+                seen(kind, body);
+            }
+            true
         });
         if self.frames.is_broken() {
             ledger.lose_track();
         }
+    }
+
+    /// Whether a message was written whose Sync is still to come.
+    pub(super) fn is_amid_group(&self) -> bool {
+        self.group != Group::Empty
     }
 
     pub(super) fn take_traces(&mut self) -> Traces {

@@ -11,6 +11,8 @@ pub(super) struct Reported {
     /// A server that reports more than can be kept: whatever it says is a change.
     is_lost: bool,
     has_changed: bool,
+    /// How many times a parameter was reported that could not be kept.
+    strangers: u64,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,10 @@ impl Reported {
                 let first = if is_started { Vec::new() } else { value.clone() };
                 self.parameters.push(Parameter { name: name.to_vec(), value, first });
             }
-            None => self.is_lost = true,
+            None => {
+                self.is_lost = true;
+                self.strangers += 1;
+            }
         }
         self.has_changed = self.is_lost || self.parameters.iter().any(|parameter| parameter.value != parameter.first);
     }
@@ -46,6 +51,11 @@ impl Reported {
         for parameter in &mut self.parameters {
             parameter.first.clone_from(&parameter.value);
         }
+    }
+
+    /// How many times a parameter was reported that could not be kept.
+    pub(super) fn strangers(&self) -> u64 {
+        self.strangers
     }
 
     /// Whether any is not what it was when the session began.

@@ -202,6 +202,7 @@ fn what_may_stay_in_the_session_is_heard() {
     for tag in ["SET", "LISTEN", "DECLARE CURSOR", "RESET", "DISCARD ALL", "UNLISTEN", "LOAD", "DO", "CALL", "PREPARE"]
     {
         let mut listener = started();
+        write(&mut listener, b"Q");
         read(&mut listener, &[(b'C', tag.as_bytes())]);
         assert!(touched(&listener), "{tag}");
         listener.wire.begin_session();
@@ -266,6 +267,7 @@ fn what_a_transaction_takes_back_is_no_change() {
     // It excuses its own answer only.
     listener.has_written(&message(b'Q', b"SET LOCAL a.b = 1\0"));
     read(&mut listener, &[(b'E', b"SERROR\0C42704\0\0"), (b'Z', b"E")]);
+    write(&mut listener, b"Q");
     read(&mut listener, &[(b'C', b"SET\0"), (b'Z', b"I")]);
     assert!(touched(&listener));
 }
@@ -295,6 +297,7 @@ fn tags_are_told_apart() {
         (b"", Tag::Other),
     ] {
         let mut listener = started();
+        write(&mut listener, b"Q");
         read(&mut listener, &[(b'C', b"COMMIT\0"), (b'C', tag)]);
         assert_eq!(listener.wire.last_tag(), expected);
     }
@@ -328,14 +331,46 @@ fn what_a_function_says_in_the_words_of_an_end_is_forgotten_when_the_session_goe
 }
 
 #[test]
-fn answers_nobody_asked_for_are_no_debt() {
-    let mut listener = started();
-    for _ in 0..3 {
-        read(&mut listener, &[(b'G', b""), (b'C', b""), (b'Z', b""), (b'Z', b"?")]);
+fn answers_nobody_asked_for_end_the_connection() {
+    for kind in [b'G', b'C', b'Z', b'D', b'x'] {
+        let mut listener = started();
+        assert!(listener.will_read().is_ok());
+        // Its header says enough.
+        listener.has_read(&message(kind, b"I")[..5]);
+        assert!(listener.will_read().unwrap_err().to_string().contains("answers nothing"));
+        write(&mut listener, b"Q");
+        assert_eq!(due(&listener), (1, 1), "it is never at rest again");
     }
-    assert_eq!(listener.wire.status(), TransactionStatus::Failed, "what is not known is not idle");
-    write(&mut listener, b"Q");
-    assert_eq!(due(&listener), (1, 1));
+}
+
+/// The server answers each message of a group, and sends the answers at an error, or when there are many. The end of the group may not be written then.
+#[test]
+fn a_request_that_is_written_in_part_may_have_answers() {
+    let mut listener = started();
+    write(&mut listener, b"PB");
+    read(&mut listener, &[(b'1', b""), (b'E', b"SERROR\0VERROR\0C22P02\0Mno\0\0")]);
+    write(&mut listener, b"ES");
+    read(&mut listener, &[(b'Z', b"I")]);
+    assert!(listener.will_read().is_ok());
+}
+
+#[test]
+fn a_status_that_is_not_known_is_not_idle() {
+    for status in [&b""[..], b"?", b"X"] {
+        let mut listener = started();
+        write(&mut listener, b"Q");
+        read(&mut listener, &[(b'Z', status)]);
+        assert_eq!(listener.wire.status(), TransactionStatus::Failed);
+    }
+}
+
+#[test]
+fn parameters_without_end_end_the_connection() {
+    let mut listener = started();
+    for number in 0..2_000 {
+        read(&mut listener, &[(b'S', format!("p{number}\0x\0").as_bytes())]);
+    }
+    assert!(listener.will_read().unwrap_err().to_string().contains("without end"));
 }
 
 #[test]

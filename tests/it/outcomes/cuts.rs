@@ -8,7 +8,6 @@ use std::sync::Mutex;
 
 use failfast::{Effect, Error, Pool, RetryConfig};
 use futures_util::{StreamExt, stream};
-use tokio::sync::OnceCell;
 
 use crate::dial::tls::Tls;
 use crate::pool::LONG;
@@ -204,7 +203,7 @@ impl Plan {
         let passed = || WAYS.map(|way| proxy.bytes(way));
         let since = |from: Size| [passed()[0] - from[0], passed()[1] - from[1]];
         let before_commit = Mutex::new([0; 2]);
-        let mut run = async || {
+        let run = async || {
             let from = passed();
             kind.run(&pool, "measur", || *before_commit.lock().unwrap() = since(from)).await.unwrap();
             since(from)

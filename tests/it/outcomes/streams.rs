@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use failfast::{Error, EventKind, Events, Pool, RetryConfig};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, TryStreamExt};
 use tokio::time::timeout;
 
 use crate::metrics::{Scraper, recorded};
@@ -83,7 +83,7 @@ impl Scene {
 }
 
 async fn count<T>(
-    items: impl futures_util::Stream<Item = Result<T, Error>>,
+    items: impl Stream<Item = Result<T, Error>>,
     first: usize,
     then: impl AsyncFn(),
 ) -> Result<usize, Error> {
@@ -125,7 +125,9 @@ async fn a_session_that_is_ended_in_mid_stream_leaves_a_trace() {
         let mut events = scene.pool.events();
         std::mem::swap(&mut events, &mut scene.events);
         let sleeping = async {
-            let running = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event = 'PgSleep'");
+            let running = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event = 'PgSleep'"
+            );
             let server = Server::shared().await;
             crate::support::eventually("it runs", LONG, async || server.scalar(&running).await == "1").await;
             end().await;

@@ -1,6 +1,7 @@
 //! What the tests stand on: a real server in a container ([`server`]), a pooler in
 //! front of it ([`pgbouncer`]) and a network that fails on command ([`proxy`]).
 
+pub(crate) mod actor;
 mod docker;
 pub(crate) mod pgbouncer;
 pub(crate) mod proxy;

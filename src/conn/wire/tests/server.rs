@@ -177,6 +177,7 @@ proptest! {
             let is_quiet = listener.ledger.in_flight() == 0;
             prop_assert!(!is_quiet || server.due() == 0, "{:?} {:?}", listener.ledger, server);
         }
+        prop_assert!(listener.will_read().is_ok(), "{:?}", listener.ledger);
         // The next answer clears all doubt.
         listener.has_written(&message(b'Q', b""));
         listener.has_read(&[message(b'C', b"SELECT 1"), message(b'Z', b"I")].concat());
