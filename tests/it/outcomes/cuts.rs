@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use failfast::{Effect, Error, Pool, RetryConfig};
 use futures_util::{StreamExt, stream};
 
@@ -169,6 +170,54 @@ async fn pool(server: &Server, name: &str, means: Means, retries: bool) -> (Prox
     let pool = pool.unwrap();
     pool.warm_up(1, LONG).await.unwrap();
     (proxy, pool)
+}
+
+/// Without the end of the data nothing is applied, whatever was sent of them.
+#[tokio::test]
+async fn a_copy_that_is_cut_before_its_end_is_not_applied() {
+    let server = Server::shared().await;
+    server.execute("CREATE TABLE cut_copies (key text)").await;
+    let (proxy, pool) = pool(server, "outcomes_copy", Means::Plain, false).await;
+    let sql = "COPY cut_copies FROM STDIN";
+    proxy.arm(Cut::at_text("COPY"));
+    let lost = pool.get().await.unwrap().copy_in::<_, Bytes>(sql).await.unwrap_err();
+    assert_eq!(lost.effect(), Effect::NotApplied, "in its Parse: {lost}");
+
+    let rows = || Bytes::from("a\n".repeat(10_000));
+    let mut lost = Vec::new();
+    for is_at_end in [false, true] {
+        let client = pool.get().await.unwrap();
+        let mut copy = client.copy_in(sql).await.unwrap();
+        copy.send(rows()).await.unwrap();
+        if is_at_end {
+            proxy.arm(Cut::at_message(b'c'));
+            lost.push(copy.finish().await.unwrap_err());
+        } else {
+            proxy.cut(Close::Fin);
+            while lost.is_empty() {
+                lost.extend(copy.send(rows()).await.err());
+            }
+        }
+    }
+    let effects: Vec<_> = lost.iter().map(Error::effect).collect();
+    assert_eq!(effects, [Effect::NotApplied, Effect::Unknown], "in the data, and at their end: {lost:?}");
+    pool.close();
+    eventually("all sessions have ended", LONG, async || server.connection_count("outcomes_copy").await == 0).await;
+    assert_eq!(server.scalar("SELECT count(*) FROM cut_copies").await, "0");
+}
+
+/// The first statement of each connection is prepared there: that of a call that may run again runs again.
+#[tokio::test]
+async fn a_call_that_is_cut_while_it_prepares_runs_again() {
+    let server = Server::shared().await;
+    server.execute("CREATE TABLE cut_prepares (key text)").await;
+    for means in [Means::Plain, Means::Uncached] {
+        let (proxy, pool) = pool(server, "outcomes_prepare", means, true).await;
+        proxy.arm(Cut::at_text("INSERT").answer_lost());
+        pool.execute("INSERT INTO cut_prepares VALUES ($1)", &[&"a"]).await.unwrap();
+        assert_eq!(proxy.fired(), 1);
+    }
+    assert_eq!(server.scalar("SELECT count(*) FROM cut_prepares").await, "2");
 }
 
 impl Kind {
