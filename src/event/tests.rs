@@ -93,7 +93,7 @@ fn a_change_of_the_breaker_matters_by_its_target() {
     assert_eq!(change(State::HalfOpen, State::Closed).severity(), Severity::Critical, "as its beginning");
     assert!(change(State::HalfOpen, State::Closed).is_end() && !change(State::Closed, State::Open).is_end());
     let told = line(change(State::Closed, State::Open));
-    assert_eq!(told, "pool orders: circuit closed -> open: too many calls failed (6 of 10 failed, 0 slow)");
+    assert_eq!(told, "pool orders: circuit closed -> open: too many calls failed (6 of 10 calls failed)");
 }
 
 #[test]

@@ -139,7 +139,7 @@ async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[S
             }
         }
         let last = ours.snapshot().history.last().map(|past| past.transition.cause.clone());
-        if last == Some(Cause::NothingSucceeds) {
+        if matches!(last, Some(Cause::NothingSucceeds { .. })) {
             break;
         }
         match (asked, step.ends, ours.state()) {

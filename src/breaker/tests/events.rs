@@ -92,11 +92,11 @@ async fn the_name_stands_before_every_line() {
     assert_eq!(open.to_string(), "stock: the circuit is open; come back in 5s");
     let rejected = breaker.try_acquire().unwrap_err();
     assert_eq!(rejected.to_string(), "stock: the circuit is open; come back in 5s");
-    let lines = "stock: open for 0.0ns: 1 of 1 failed, 2 rejected\n  \
-                 0.0ns ago: closed -> open: too many calls failed (1 of 1 failed, 0 slow)";
+    let lines = "stock: open for 0 us: 1 of 1 call failed, 2 rejected\n  \
+                 0 us ago: closed -> open: too many calls failed (1 of 1 call failed)";
     assert_eq!(breaker.snapshot().to_string(), lines);
     let transition = breaker.snapshot().history[0].transition.to_string();
-    assert_eq!(transition, "stock: closed -> open: too many calls failed (1 of 1 failed, 0 slow)");
+    assert_eq!(transition, "stock: closed -> open: too many calls failed (1 of 1 call failed)");
     breaker.reset("a test");
     let mut first = Box::pin(breaker.call(takes(SECOND)));
     assert!(first.as_mut().now_or_never().is_none());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Latency;
+use crate::plain::{Count, Plain};
 use crate::policy::window::Counts;
 
 /// What a circuit breaker does with calls.
@@ -68,8 +69,15 @@ impl fmt::Display for State {
 pub enum Cause {
     /// Too many calls in the window had failed.
     FailureRate,
-    /// For the length of a bucket nothing had succeeded, while as many calls failed as the minimum volume.
-    NothingSucceeds,
+    /// For the length of a bucket nothing had succeeded, while as many calls failed as the minimum volume. Calls that succeeded before may still outweigh
+    /// them in the window.
+    #[non_exhaustive]
+    NothingSucceeds {
+        /// Since the last success.
+        failures: u64,
+        /// The time from the first of them to the last.
+        lasting: Duration,
+    },
     /// Too many calls in the window were slow.
     SlowRate,
     /// The reset timeout was over.
@@ -96,7 +104,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FailureRate => "too many calls failed",
-            Self::NothingSucceeds => "nothing succeeded any more",
+            Self::NothingSucceeds { failures, lasting } => {
+                return write!(f, "nothing succeeded for {}, {}", Plain(*lasting), Count(*failures, "failure"));
+            }
             Self::SlowRate => "too many calls were slow",
             Self::ResetTimeout => "the reset timeout was over",
             Self::ProbesPassed => "the probes went well",
@@ -111,6 +121,16 @@ impl fmt::Display for Cause {
     }
 }
 
+impl Cause {
+    /// What the counts of a transition are counts of.
+    fn judges_by(&self) -> &'static str {
+        match self {
+            Self::ProbesPassed | Self::ProbesFailed | Self::ProbeTimeout | Self::ServerSilent => "probe",
+            _ => "call",
+        }
+    }
+}
+
 /// What stands before a line about a breaker that has a name: `stock: `.
 pub(crate) struct Prefix<'a>(pub(crate) Option<&'a str>);
 
@@ -120,7 +140,7 @@ impl fmt::Display for Prefix<'_> {
     }
 }
 
-/// One change of state. `Display` is a line for a log: `stock: closed -> open: too many calls failed (6 of 10 failed, 0 slow)`.
+/// One change of state. `Display` is a line for a log: `stock: closed -> open: too many calls failed (6 of 10 calls failed)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
@@ -147,7 +167,16 @@ impl Transition {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { failures, completed, slow, .. } = self.counts;
         let Self { from, to, cause, .. } = self;
-        write!(f, "{from} -> {to}: {cause} ({failures} of {completed} failed, {slow} slow)")
+        write!(f, "{from} -> {to}: {cause}")?;
+        if completed == 0 {
+            return Ok(());
+        }
+        let completed = Count(completed, cause.judges_by());
+        write!(f, " ({failures} of {completed} failed")?;
+        if slow > 0 {
+            write!(f, ", {slow} slow")?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -189,9 +218,10 @@ impl fmt::Display for Snapshot {
         let Counts { failures, completed, rejected, .. } = self.counts;
         let Self { state, age, .. } = self;
         let name = Prefix(self.name.as_deref());
-        write!(f, "{name}{state} for {age:.1?}: {failures} of {completed} failed, {rejected} rejected")?;
+        let (age, completed) = (Plain(*age), Count(completed, "call"));
+        write!(f, "{name}{state} for {age}: {failures} of {completed} failed, {rejected} rejected")?;
         self.history.iter().try_for_each(|past| {
-            write!(f, "\n  {:.1?} ago: ", past.age)?;
+            write!(f, "\n  {} ago: ", Plain(past.age))?;
             past.transition.describe(f)
         })
     }

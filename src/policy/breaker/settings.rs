@@ -87,8 +87,11 @@ impl Settings {
     /// Whether everything has stopped.
     pub(super) fn blackout(&self, now: Instant, streak: &Streak) -> Option<Cause> {
         let lasting = self.window / self.buckets.max(1);
-        let is_blackout = !self.is_opossum() && streak.is_blackout(now, self.volume_threshold.max(1), lasting);
-        is_blackout.then_some(Cause::NothingSucceeds)
+        if self.is_opossum() {
+            return None;
+        }
+        let (failures, lasting) = streak.blackout(now, self.volume_threshold.max(1), lasting)?;
+        Some(Cause::NothingSucceeds { failures, lasting })
     }
 
     /// Whether successes, however many, cannot open a closed circuit that has seen this.

@@ -30,8 +30,9 @@ impl Streak {
         self.begun.get_or_insert(now);
     }
 
-    pub(super) fn is_blackout(&self, now: Instant, failures: u64, lasting: Duration) -> bool {
-        let lasts = self.begun.is_some_and(|begun| now.saturating_duration_since(begun) >= lasting);
-        lasts && self.failures >= failures
+    /// How many failures there are, and since when, if they are as many as `failures` and last for as long as `lasting`.
+    pub(super) fn blackout(&self, now: Instant, failures: u64, lasting: Duration) -> Option<(u64, Duration)> {
+        let lasts = now.saturating_duration_since(self.begun?);
+        (lasts >= lasting && self.failures >= failures).then_some((self.failures, lasts))
     }
 }

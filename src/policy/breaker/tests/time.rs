@@ -125,10 +125,10 @@ fn history_keeps_the_last_sixteen_with_their_age_and_reason() {
     assert_eq!(history.len(), REMEMBERED);
     assert_eq!(
         history[15].transition.to_string(),
-        "open -> half-open: the reset timeout was over (1 of 1 failed, 0 slow)"
+        "open -> half-open: the reset timeout was over (1 of 1 call failed)"
     );
     let line = history[14].transition.to_string();
-    assert_eq!(line, "half-open -> open: the probes failed (1 of 1 failed, 0 slow)");
+    assert_eq!(line, "half-open -> open: the probes failed (1 of 1 probe failed)");
     assert_eq!(history[14].age, 6 * SECOND);
     assert!(history.windows(2).all(|pair| pair[0].transition.number < pair[1].transition.number));
 }
