@@ -99,7 +99,7 @@ fn contended(criterion: &mut Criterion, runtime: &Runtime, pools: &Pools, tasks:
 fn refused(criterion: &mut Criterion, runtime: &Runtime, config: Config) {
     let mut group = criterion.benchmark_group("refused");
     let builder = failfast::Pool::builder(config.clone()).max_size(1).max_waiting(1);
-    let failfast = builder.acquire_timeout(peers::PATIENCE).build().expect("good settings");
+    let failfast = builder.acquire_timeout(peers::LIMIT).build().expect("good settings");
     let held = runtime.block_on(failfast.get()).expect("a connection");
     let patient = failfast.clone();
     let waiting = runtime.spawn(async move { patient.get().await.map(drop) });

@@ -11,12 +11,11 @@ use tokio_postgres::{Config, NoTls};
 pub(crate) type Bb8 = bb8::Pool<bb8_postgres::PostgresConnectionManager<NoTls>>;
 
 /// The same for all: long enough that nobody gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) const NO_TIMEOUT: Timeouts = Timeouts { wait: None, create: None, recycle: None };
-pub(crate) const WAIT_TIMEOUT: Timeouts = Timeouts { wait: Some(PATIENCE), ..NO_TIMEOUT };
-pub(crate) const THREE_TIMEOUTS: Timeouts =
-    Timeouts { wait: Some(PATIENCE), create: Some(PATIENCE), recycle: Some(PATIENCE) };
+pub(crate) const WAIT_TIMEOUT: Timeouts = Timeouts { wait: Some(LIMIT), ..NO_TIMEOUT };
+pub(crate) const THREE_TIMEOUTS: Timeouts = Timeouts { wait: Some(LIMIT), create: Some(LIMIT), recycle: Some(LIMIT) };
 
 pub(crate) async fn failfast(config: Config, size: usize) -> failfast::Pool {
     filled(builder(config, size), size).await
@@ -25,13 +24,13 @@ pub(crate) async fn failfast(config: Config, size: usize) -> failfast::Pool {
 /// Everything is on, also that somebody listens; nobody records.
 pub(crate) fn builder(config: Config, size: usize) -> failfast::PoolBuilder {
     let builder =
-        failfast::Pool::builder(config).max_size(size).min_idle(size).max_waiting(10_000).acquire_timeout(PATIENCE);
+        failfast::Pool::builder(config).max_size(size).min_idle(size).max_waiting(10_000).acquire_timeout(LIMIT);
     builder.observer(|_: &failfast::Event| ())
 }
 
 pub(crate) async fn filled(builder: failfast::PoolBuilder, size: usize) -> failfast::Pool {
     let pool = builder.build().expect("good settings");
-    pool.warm_up(size, PATIENCE).await.expect("connections");
+    pool.warm_up(size, LIMIT).await.expect("connections");
     pool
 }
 
@@ -49,7 +48,7 @@ pub(crate) async fn deadpool(config: Config, size: usize, timeouts: Timeouts) ->
 pub(crate) async fn bb8(config: Config, size: usize) -> Bb8 {
     let manager = bb8_postgres::PostgresConnectionManager::new(config, NoTls);
     let builder = bb8::Pool::builder().max_size(size as u32).min_idle(size as u32).test_on_check_out(false);
-    builder.connection_timeout(PATIENCE).build(manager).await.expect("connections")
+    builder.connection_timeout(LIMIT).build(manager).await.expect("connections")
 }
 
 pub(crate) async fn sqlx(config: &Config, size: usize) -> sqlx::PgPool {
@@ -60,7 +59,7 @@ pub(crate) async fn sqlx(config: &Config, size: usize) -> sqlx::PgPool {
         .username(config.get_user().unwrap_or("postgres"))
         .password(&password);
     let builder = sqlx::postgres::PgPoolOptions::new().max_connections(size as u32).min_connections(size as u32);
-    let builder = builder.test_before_acquire(false).acquire_timeout(PATIENCE);
+    let builder = builder.test_before_acquire(false).acquire_timeout(LIMIT);
     builder.connect_with(options).await.expect("connections")
 }
 

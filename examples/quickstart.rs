@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 10;
 const HOLD: Duration = Duration::from_millis(20);
 const HOLD_SQL: &str = "SELECT pg_sleep(0.02)";
 /// Nobody waits longer for an answer.
-const PATIENCE: Duration = Duration::from_millis(250);
+const LIMIT: Duration = Duration::from_millis(250);
 const OVERLOAD: usize = 3;
 const LASTS: Duration = Duration::from_secs(3);
 /// How long the last answers are awaited.
@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
         .name("quickstart")
         .max_size(CONNECTIONS)
         .max_waiting(2 * CONNECTIONS)
-        .acquire_timeout(PATIENCE)
+        .acquire_timeout(LIMIT)
         .build()?;
 
     many_tasks(&pool).await?;
@@ -74,7 +74,7 @@ async fn overload(pool: &Pool, config: Config) -> Result<()> {
     let rate = capacity * OVERLOAD as f64;
     println!(
         "{OVERLOAD}x overload: {rate:.0} queries/s of {HOLD:?} each on {CONNECTIONS} connections for {LASTS:?}; \
-         an answer after {PATIENCE:?} is late"
+         an answer after {LIMIT:?} is late"
     );
 
     let failfast = arrive(rate, || {
@@ -153,7 +153,7 @@ where
     let give_up = time::Instant::now() + AFTERMATH;
     while let Ok(Some(answer)) = time::timeout_at(give_up, callers.join_next()).await {
         match answer {
-            Ok((true, after)) if after <= PATIENCE => tally.served.push(after),
+            Ok((true, after)) if after <= LIMIT => tally.served.push(after),
             Ok((true, after)) => tally.late.push(after),
             Ok((false, after)) => tally.refused.push(after),
             Err(_) => {}

@@ -17,13 +17,13 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
 use crate::call::{Shared, now};
 use crate::conn::{
-    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, Listeners, ReadingLimits, Reset, Roster,
-    ServerTimeouts, Socket, Witness,
+    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, LeaseRegistry, Listeners, OutcomeRecorder,
+    ReadingLimits, Reset, ServerTimeouts, Socket,
 };
 use crate::connection_string::ConnectionString;
 use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
-use crate::keeper::{Keeper, Reports, Thresholds};
+use crate::maintenance::{Maintenance, Reports, Thresholds};
 use crate::policy::{Lifetimes, Shedding};
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
@@ -449,7 +449,7 @@ impl PoolBuilder {
             max_size: self.max_size,
             max_waiting: self.max_waiting.unwrap_or(default_max_waiting(self.max_size)),
             max_connecting: self.max_connecting,
-            room: self.acquire_timeout,
+            wait_budget: self.acquire_timeout,
             ages: Ages {
                 lifetimes: Lifetimes::new(self.max_lifetime, fastrand::f64()),
                 min_idle: self.min_idle,
@@ -463,7 +463,7 @@ impl PoolBuilder {
             config.application_name(&self.name);
         }
         let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
-        let roster = Arc::new(Roster::new(self.leak_backtraces));
+        let registry = Arc::new(LeaseRegistry::new(self.leak_backtraces));
         let tracer = Tracer::new(&self.name, &config);
         let mut observers = self.observers;
         observers.extend(tracer.log());
@@ -477,30 +477,31 @@ impl PoolBuilder {
             long: self.long_running.1,
             slow_acquire: self.acquire_timeout / 2,
         };
-        let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&roster), thresholds, now());
-        let keeper = Keeper::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
-        let (follower, listener) = (Arc::clone(&keeper), Arc::clone(&keeper));
+        let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&registry), thresholds, now());
+        let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
+        let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
         let breaker = self.breaker.calls_may_take(query_timeout);
         let breaker = breaker.on_transition_first(move |change| follower.follow(change));
         let breaker = CircuitBreaker::for_pool(breaker, self.machine)?;
-        let witness = Arc::new(Witness::new(breaker, self.is_failure, Arc::new(move |news| listener.hear(news))));
+        let recorder =
+            Arc::new(OutcomeRecorder::new(breaker, self.is_failure, Arc::new(move |event| listener.hear(event))));
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);
-        let listeners = Listeners { witness: Arc::clone(&witness), roster, tracer: tracer.clone(), meter };
+        let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
         let limits_of_work = (self.connect_timeout, query_timeout);
         let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout, query_timeout);
         let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);
-        keeper.keep(&slots, &witness);
+        maintenance.keep(&slots, &recorder);
         telemetry.emit(EventKind::Started { settings: settings.into() });
         Ok(Pool::new(Shared {
             acquire_timeout: self.acquire_timeout,
             query_timeout: self.query_timeout,
             shedding: self.shedding,
             slots,
-            witness,
-            keeper,
+            recorder,
+            maintenance,
             retries,
             tracer,
         }))

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 pub use self::fallback::Fallback;
-use crate::conn::{Client, Dialer, Terms, TransactionOptions, Witness};
+use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error, ShedReason};
 use crate::event::EventKind;
-use crate::keeper::{Keeper, PACE};
-use crate::policy::{Deadline, Denied, Patience, Shedding};
+use crate::maintenance::{Maintenance, PACE};
+use crate::policy::{Deadline, Denied, Shedding, WaitPolicy};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
@@ -37,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) query_timeout: Duration,
     pub(crate) shedding: Shedding,
     pub(crate) slots: Arc<Slots<Dialer>>,
-    pub(crate) witness: Arc<Witness>,
-    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) recorder: Arc<OutcomeRecorder>,
+    pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) retries: Retries,
     pub(crate) tracer: Tracer,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.slots.close();
-        self.keeper.end();
+        self.maintenance.end();
     }
 }
 
@@ -59,17 +59,17 @@ impl Shared {
         taken: Taken,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
-            self.check(|| self.terms(taken))?;
+            self.check(|| self.options(taken))?;
             if let Some(lease) = self.slots.try_acquire() {
-                return self.admit(lease, self.terms(taken), Duration::ZERO);
+                return self.admit(lease, self.options(taken), Duration::ZERO);
             }
             let asked = now();
             let deadline = Deadline::after(asked, timeout);
-            let patience = Patience { deadline, includes_work: false, shedding: self.shedding };
-            let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, patience)).await;
+            let wait_policy = WaitPolicy { deadline, includes_work: false, shedding: self.shedding };
+            let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, wait_policy)).await;
             // Not from `asked`, which each who waits would have to keep.
             let waited = waiting.deadline().spent(timeout, now());
-            self.answer(answer, self.terms(taken), timeout, waited).map_err(|error| span.with(error))
+            self.answer(answer, self.options(taken), timeout, waited).map_err(|error| span.with(error))
         }
     }
 
@@ -77,42 +77,42 @@ impl Shared {
     fn answer(
         &self,
         answer: Result<Lease<Dialer>, Refusal<ConnectError>>,
-        terms: Terms,
+        options: CallOptions,
         timeout: Duration,
         waited: Duration,
     ) -> Result<Client, Error> {
         match answer {
             Ok(lease) => {
                 self.meter().waited(waited);
-                self.admit(lease, terms, waited)
+                self.admit(lease, options, waited)
             }
-            Err(refusal) => Err(self.in_vain(&terms, waited, self.explain(refusal, timeout))),
+            Err(refusal) => Err(self.in_vain(&options, waited, self.explain(refusal, timeout))),
         }
     }
 
     /// What a connection was asked for is not done: an operation that failed.
-    fn in_vain(&self, terms: &Terms, took: Duration, error: Error) -> Error {
-        if !terms.is_part {
-            self.meter().operated(terms.operation, took, Some(Fault::from(&error)));
+    fn in_vain(&self, options: &CallOptions, took: Duration, error: Error) -> Error {
+        if !options.is_part {
+            self.meter().operated(options.operation, took, Some(Fault::from(&error)));
         }
         error
     }
 
     pub(crate) fn meter(&self) -> &Meter {
-        &self.keeper.reports.meter
+        &self.maintenance.reports.meter
     }
 
     /// Asked before anything else: while the circuit is open, nobody waits.
-    fn check(&self, terms: impl FnOnce() -> Terms) -> Result<(), Error> {
-        let checked = self.witness.breaker().check(now);
-        checked.map_err(|denied| self.in_vain(&terms(), Duration::ZERO, self.turned_away(denied)))
+    fn check(&self, options: impl FnOnce() -> CallOptions) -> Result<(), Error> {
+        let checked = self.recorder.breaker().check(now);
+        checked.map_err(|denied| self.in_vain(&options(), Duration::ZERO, self.turned_away(denied)))
     }
 
     /// Asked again after the wait, for a ticket: who waits holds no probe. A connection that is not admitted goes to the next.
-    fn admit(&self, lease: Lease<Dialer>, terms: Terms, waited: Duration) -> Result<Client, Error> {
-        match self.witness.breaker().admit(now, |now| terms.limit(now)) {
-            Ok(ticket) => Ok(Client::new(lease, terms, ticket)),
-            Err(denied) => Err(self.in_vain(&terms, waited, self.turned_away(denied))),
+    fn admit(&self, lease: Lease<Dialer>, options: CallOptions, waited: Duration) -> Result<Client, Error> {
+        match self.recorder.breaker().admit(now, |now| options.limit(now)) {
+            Ok(ticket) => Ok(Client::new(lease, options, ticket)),
+            Err(denied) => Err(self.in_vain(&options, waited, self.turned_away(denied))),
         }
     }
 
@@ -125,7 +125,7 @@ impl Shared {
 
     /// `None`: it has closed again in this very instant, and now is the time to come back.
     fn circuit_open(&self, denied: Option<Denied>) -> Error {
-        self.keeper.reports.refusals.rejected.fetch_add(1, Relaxed);
+        self.maintenance.reports.refusals.rejected.fetch_add(1, Relaxed);
         let retry_after = denied.map_or(Duration::ZERO, |denied| {
             // The next look at the server may end it.
             if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
@@ -134,8 +134,8 @@ impl Shared {
     }
 
     /// Of a caller who has said nothing else.
-    fn terms(&self, taken: Taken) -> Terms {
-        Terms {
+    fn options(&self, taken: Taken) -> CallOptions {
+        CallOptions {
             deadline: None,
             timeout: Some(self.query_timeout),
             operation: None,
@@ -147,11 +147,11 @@ impl Shared {
     }
 
     pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
-        self.check(|| self.terms(taken))?;
+        self.check(|| self.options(taken))?;
         match self.slots.try_acquire() {
-            Some(lease) => self.admit(lease, self.terms(taken), Duration::ZERO),
+            Some(lease) => self.admit(lease, self.options(taken), Duration::ZERO),
             None if self.slots.counts().is_open => {
-                self.keeper.reports.refusals.none_idle.fetch_add(1, Relaxed);
+                self.maintenance.reports.refusals.none_idle.fetch_add(1, Relaxed);
                 self.slots.dial_ahead();
                 Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
             }
@@ -165,10 +165,10 @@ impl Shared {
             count.fetch_add(1, Relaxed);
             Error::Shed { reason, retry_after: Some(retry_after) }
         };
-        let counts = &self.keeper.reports.refusals;
+        let counts = &self.maintenance.reports.refusals;
         match refusal {
             Refusal::Closed => Error::Closed,
-            Refusal::HeldBack => self.circuit_open(self.witness.breaker().check(now).err()),
+            Refusal::HeldBack => self.circuit_open(self.recorder.breaker().check(now).err()),
             Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after, &counts.queue_full),
             Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after, &counts.hopeless),
             Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after, &counts.too_late),
@@ -208,11 +208,11 @@ impl Shared {
     }
 
     pub(crate) fn tell(&self, event: EventKind) {
-        self.keeper.reports.telemetry.emit(event);
+        self.maintenance.reports.telemetry.emit(event);
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.keeper.reports.status(now(), &self.slots, &self.witness)
+        self.maintenance.reports.status(now(), &self.slots, &self.recorder)
     }
 }
 
@@ -329,11 +329,11 @@ impl<'a> Call<'a> {
         self
     }
 
-    fn terms(&self) -> Terms {
-        let pools = self.shared.terms(self.taken);
+    fn call_options(&self) -> CallOptions {
+        let pools = self.shared.options(self.taken);
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
         let (operation, is_cached, is_part) = (self.operation, self.is_cached, self.is_part);
-        Terms { deadline: self.deadline, timeout, operation, is_cached, is_part, ..pools }
+        CallOptions { deadline: self.deadline, timeout, operation, is_cached, is_part, ..pools }
     }
 
     /// A connection. Its [`time_left`](Client::time_left) is the call's.
@@ -342,16 +342,16 @@ impl<'a> Call<'a> {
     ///
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
-        self.shared.check(|| self.terms())?;
+        self.shared.check(|| self.call_options())?;
         if let Some(lease) = self.shared.slots.try_acquire() {
-            return self.shared.admit(lease, self.terms(), Duration::ZERO);
+            return self.shared.admit(lease, self.call_options(), Duration::ZERO);
         }
         let asked = now();
         let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
-        let patience = Patience { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
-        let (answer, _, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, patience)).await;
+        let wait_policy = WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
+        let (answer, _, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, wait_policy)).await;
         let (timeout, waited) = (deadline.left(asked), now().saturating_duration_since(asked));
-        self.shared.answer(answer, self.terms(), timeout, waited).map_err(|error| span.with(error))
+        self.shared.answer(answer, self.call_options(), timeout, waited).map_err(|error| span.with(error))
     }
 }
 

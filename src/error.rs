@@ -26,8 +26,8 @@ pub use self::lost::Lost;
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::outside::one_line;
 pub use self::reason::{AbortReason, ShedReason};
-use crate::plain::Plain;
-use crate::policy::{Condition, Effect, Phase, Retry, Verdict};
+use crate::human::HumanDuration;
+use crate::policy::{Condition, Effect, Retry, StatementPhase, Verdict};
 use crate::status::Status;
 
 /// Why a call on the pool failed.
@@ -100,7 +100,7 @@ pub enum Error {
 
     /// No connection became free in time. `status` tells the usual causes apart: all in use (holds too long, or the pool too
     /// small) or dials that fail or hang.
-    #[error("no connection within {}: {status}{}", Plain(*timeout), connect::trailer_after(.status, .last_connect_error))]
+    #[error("no connection within {}: {status}{}", HumanDuration(*timeout), connect::trailer_after(.status, .last_connect_error))]
     #[non_exhaustive]
     AcquireTimeout {
         /// How long the caller was willing to wait.
@@ -123,7 +123,7 @@ pub enum Error {
 
     /// The call's deadline passed while its statement was running: the statement is slow, or waits for a lock. The server is being told to
     /// stop it.
-    #[error("{}the statement was not done when the deadline passed, {} after it began{}{}", subject(.operation), Plain(*after), process(.process_id), applied(.effect))]
+    #[error("{}the statement was not done when the deadline passed, {} after it began{}{}", subject(.operation), HumanDuration(*after), process(.process_id), applied(.effect))]
     #[non_exhaustive]
     QueryTimeout {
         /// What the caller called it: [`Call::name`](crate::Call::name).
@@ -138,7 +138,7 @@ pub enum Error {
 
     /// The pool ended a stream that its reader had not polled for [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout). The pool stops the
     /// statement, drops the rows that were not read, and takes back the connection that the stream owned.
-    #[error("{}nobody read the stream for {}, which is longer than stream_idle_timeout: the statement is stopped{}{}", subject(.operation), Plain(*idle), process(.process_id), applied(.effect))]
+    #[error("{}nobody read the stream for {}, which is longer than stream_idle_timeout: the statement is stopped{}{}", subject(.operation), HumanDuration(*idle), process(.process_id), applied(.effect))]
     #[non_exhaustive]
     StreamIdle {
         /// What the caller called it: [`Call::name`](crate::Call::name).
@@ -153,7 +153,7 @@ pub enum Error {
 
     /// An earlier statement on this connection had timed out and was still being stopped when this call's deadline passed. This
     /// call's statement was not sent.
-    #[error("not begun within {}: an earlier statement on the connection is still being stopped{}", Plain(*waited), process(.process_id))]
+    #[error("not begun within {}: an earlier statement on the connection is still being stopped{}", HumanDuration(*waited), process(.process_id))]
     #[non_exhaustive]
     Busy {
         /// How long the call waited for the earlier one to end.
@@ -205,11 +205,11 @@ impl Error {
     pub(crate) fn of_statement(
         source: tokio_postgres::Error,
         written: bool,
-        phase: Phase,
+        phase: StatementPhase,
         lost: Option<Arc<Lost>>,
     ) -> Self {
         match driver::failure(&source, written, phase, lost.as_deref()).effect() {
-            Effect::Unknown if phase == Phase::Commit => Self::CommitUnknown { source: Some(source), lost },
+            Effect::Unknown if phase == StatementPhase::Commit => Self::CommitUnknown { source: Some(source), lost },
             effect => Self::Postgres { source, effect, lost },
         }
     }
@@ -291,7 +291,8 @@ impl Error {
             Self::QueryTimeout { effect: Effect::Unknown, .. } => Retry::NewConnection(Condition::IfIdempotent),
             Self::Postgres { source, effect, lost } => {
                 let may_be_applied = *effect == Effect::Unknown;
-                let retry = driver::failure(source, may_be_applied, Phase::Autocommit, lost.as_deref()).retry();
+                let retry =
+                    driver::failure(source, may_be_applied, StatementPhase::Autocommit, lost.as_deref()).retry();
                 if may_be_applied { retry.if_idempotent() } else { retry }
             }
             _ => Retry::Never,
@@ -306,7 +307,7 @@ impl Error {
     /// Whether a function or a procedure raised it, and the latter may have committed before.
     fn is_from_within(&self) -> bool {
         let Self::Postgres { source, lost, .. } = self else { return false };
-        driver::failure(source, true, Phase::Autocommit, lost.as_deref()).is_from_within()
+        driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref()).is_from_within()
     }
 
     /// How long to wait before asking again makes sense, where the pool knows.
@@ -330,7 +331,7 @@ impl Error {
             | Self::Busy { .. }
             | Self::Closed => true,
             Self::Postgres { source, lost, .. } => {
-                let failure = driver::failure(source, true, Phase::Autocommit, lost.as_deref());
+                let failure = driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref());
                 failure.is_unreachable() || failure.verdict() == Verdict::Failure
             }
             Self::StreamIdle { .. } | Self::TransactionAborted { .. } | Self::CommitUnknown { .. } => false,
@@ -347,7 +348,7 @@ impl Error {
 /// everything.
 impl From<tokio_postgres::Error> for Error {
     fn from(source: tokio_postgres::Error) -> Self {
-        Self::of_statement(source, true, Phase::Autocommit, None)
+        Self::of_statement(source, true, StatementPhase::Autocommit, None)
     }
 }
 

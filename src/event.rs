@@ -1,14 +1,14 @@
 //! What a pool has to say for itself: each thing that is rare and that somebody on call would want to know.
 //!
-//! An event is data with a line for people. Who makes them: the detectors of `policy::watch` find what lasts, the keeper and the connections tell
+//! An event is data with a line for people. Who makes them: the detectors of `policy::watch` find what lasts, the maintenance and the connections tell
 //! what happens. Who gets them: `telemetry`. None of them holds a password, a parameter or SQL.
 //!
 //! What lasts is said again every 30 s, with the time that it has lasted by then, and its end is an event of its own.
 
+mod elapsed;
 mod kind;
-mod line;
-mod since;
-mod word;
+mod label;
+mod message;
 
 use std::fmt;
 use std::sync::Arc;

@@ -50,11 +50,11 @@ mod conn;
 mod connection_string;
 mod error;
 mod event;
-mod keeper;
+mod human;
+mod maintenance;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod operation;
-mod plain;
 mod policy;
 mod pool;
 mod retry;
@@ -76,7 +76,7 @@ pub use conn::{
 pub use connection_string::ConnectionString;
 pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
 pub use event::{Event, EventKind, Severity};
-pub use keeper::NotReady;
+pub use maintenance::NotReady;
 pub use operation::Operation;
 pub use policy::{Effect, Refused, Shedding};
 pub use pool::{Pool, PoolOrder};

@@ -13,7 +13,7 @@ use crate::call::{Call, Shared};
 use crate::conn::{Client, RowStream, Transaction};
 use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
-use crate::keeper::NotReady;
+use crate::maintenance::NotReady;
 use crate::status::Status;
 use crate::telemetry::Events;
 
@@ -273,7 +273,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn breaker(&self) -> &CircuitBreaker {
-        self.shared.witness.breaker()
+        self.shared.recorder.breaker()
     }
 
     /// What happens to this pool, as a stream: from now on, the last 1,024 events that were not read. An [`observer`](crate::PoolBuilder::observer) is told
@@ -291,7 +291,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn events(&self) -> Events {
-        self.shared.keeper.reports.telemetry.events()
+        self.shared.maintenance.reports.telemetry.events()
     }
 
     /// Whether traffic should be sent here, for a readiness probe. Answers at once, from what is known: when the database last answered a caller, a dial or a
@@ -313,7 +313,7 @@ impl Pool {
     /// [`NotReady`]: closed or draining; no answer yet; no answer for longer than [`unready_after`](crate::PoolBuilder::unready_after); all connections held
     /// for as long, with no statement running.
     pub fn ready(&self) -> Result<(), NotReady> {
-        self.shared.keeper.ready()
+        self.shared.maintenance.ready()
     }
 
     /// Gives a reason for what is done next, for the record: it is in the event.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use failfast::{Error, Pool, PoolBuilder};
 use tokio::task::{JoinSet, yield_now};
 
-use super::peers::{self, PATIENCE, crowd};
+use super::peers::{self, LIMIT, crowd};
 use super::support::Throwaway;
 use super::{Report, median};
 
@@ -99,9 +99,9 @@ async fn contended(server: &Throwaway, tasks: u32) -> f64 {
 /// From call to answer, in microseconds, when the queue is full.
 async fn refusal(builder: PoolBuilder, between: impl Fn()) -> f64 {
     let pool = builder.build().expect("good settings");
-    let held = pool.get_timeout(PATIENCE).await.expect("a connection");
+    let held = pool.get_timeout(LIMIT).await.expect("a connection");
     let waiting = pool.clone();
-    let waiting = tokio::spawn(async move { drop(waiting.get_timeout(PATIENCE).await) });
+    let waiting = tokio::spawn(async move { drop(waiting.get_timeout(LIMIT).await) });
     while pool.status().waiting == 0 {
         yield_now().await;
     }

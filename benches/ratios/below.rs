@@ -15,7 +15,7 @@ use super::support::Throwaway;
 use super::{Report, median, peers};
 
 const CONNECTIONS: usize = 10;
-const PATIENCE: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(1);
 const WARM: Duration = Duration::from_secs(20);
 const LASTS: Duration = Duration::from_secs(15);
 /// Of the capacity.
@@ -69,10 +69,10 @@ struct Pools {
 
 impl Pools {
     async fn new(server: &Throwaway) -> Self {
-        let builder = Pool::builder(server.config()).max_size(CONNECTIONS).acquire_timeout(PATIENCE);
+        let builder = Pool::builder(server.config()).max_size(CONNECTIONS).acquire_timeout(LIMIT);
         let ours = builder.build().expect("good settings");
         ours.warm_up(CONNECTIONS, WARM).await.expect("connections");
-        let timeouts = Timeouts { wait: Some(PATIENCE), ..peers::NO_TIMEOUT };
+        let timeouts = Timeouts { wait: Some(LIMIT), ..peers::NO_TIMEOUT };
         let plain = peers::deadpool(server.config(), CONNECTIONS, timeouts).await;
         let mut times = Vec::new();
         for _ in 0..101 {

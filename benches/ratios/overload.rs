@@ -12,7 +12,7 @@ use super::support::Throwaway;
 use super::{Report, median};
 
 const CONNECTIONS: usize = 20;
-const PATIENCE: Duration = Duration::from_millis(250);
+const LIMIT: Duration = Duration::from_millis(250);
 const LASTS: Duration = Duration::from_secs(5);
 const WARM: Duration = Duration::from_secs(20);
 
@@ -47,7 +47,7 @@ struct Run {
 
 impl Run {
     async fn new(server: &Throwaway, hold_ms: u32) -> Self {
-        let builder = Pool::builder(server.config()).max_size(CONNECTIONS).acquire_timeout(PATIENCE);
+        let builder = Pool::builder(server.config()).max_size(CONNECTIONS).acquire_timeout(LIMIT);
         let pool = builder.build().expect("good settings");
         pool.warm_up(CONNECTIONS, WARM).await.expect("connections");
         let sql = format!("SELECT pg_sleep({})", f64::from(hold_ms) / 1e3);
@@ -75,7 +75,7 @@ impl Run {
                 let (pool, sql) = (self.pool.clone(), self.sql.clone());
                 callers.spawn(async move {
                     let asked = Instant::now();
-                    let result = pool.call().deadline(PATIENCE).execute(&sql, &[]).await;
+                    let result = pool.call().deadline(LIMIT).execute(&sql, &[]).await;
                     (result, asked.elapsed())
                 });
             }
@@ -109,7 +109,7 @@ struct Tally {
 impl Tally {
     fn add(&mut self, (result, after): (Result<u64, Error>, Duration)) {
         match result {
-            Ok(_) if after <= PATIENCE => self.served.push(after),
+            Ok(_) if after <= LIMIT => self.served.push(after),
             Ok(_) | Err(Error::Shed { reason: ShedReason::TooLate, .. }) => self.late += 1,
             Err(Error::Shed { .. }) => self.refused.push(after),
             Err(_) => self.late += 1,

@@ -12,7 +12,7 @@ use tokio_postgres::{Config, NoTls};
 use super::{CONNECTIONS, DEADLINE, HOLD, Result};
 
 /// For the first connections.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A pool to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ impl Peer {
                 let builder = failfast::Pool::builder(config.clone()).name("failfast").max_size(CONNECTIONS);
                 let builder = builder.acquire_timeout(DEADLINE).observer(move |event: &Event| told.hear(event));
                 let pool = builder.build()?;
-                pool.warm_up(CONNECTIONS, PATIENCE).await?;
+                pool.warm_up(CONNECTIONS, LIMIT).await?;
                 Pool::Failfast(pool, warnings)
             }
             Self::Deadpool => Pool::Deadpool(deadpool(config.clone(), None).await?),

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use super::throwaway::{NotStarted, Throwaway, await_ready};
 
 /// For one order: a server writes all it knows to the disk before it ends.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 const LOOK_AFTER: Duration = Duration::from_millis(5);
 
 impl Throwaway {
@@ -43,7 +43,7 @@ impl Throwaway {
             return Err(NotStarted(format!("cannot {order} a server that was not started here (DATABASE_URL)")));
         };
         keeper.order(order)?;
-        let obeyed = timeout(PATIENCE, async {
+        let obeyed = timeout(LIMIT, async {
             while !keeper.is_obeyed() && !keeper.has_ended()? {
                 sleep(LOOK_AFTER).await;
             }

@@ -244,7 +244,7 @@ impl BreakerConfig {
         self
     }
 
-    /// As [`on_transition`](Self::on_transition), before all others and for all news at once: whatever they do, even if one panics.
+    /// As [`on_transition`](Self::on_transition), before all others and for all changes at once: whatever they do, even if one panics.
     pub(crate) fn on_transition_first(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
         self.hooks.on_transition_first(hook);
         self

@@ -81,9 +81,9 @@ impl Hooks {
         !self.calls.is_empty()
     }
 
-    pub(super) fn tell(&self, news: &[Transition]) {
+    pub(super) fn tell(&self, changes: &[Transition]) {
         for hook in &self.transitions {
-            news.iter().for_each(|transition| run(|| hook(transition)));
+            changes.iter().for_each(|transition| run(|| hook(transition)));
         }
     }
 

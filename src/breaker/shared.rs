@@ -146,14 +146,14 @@ impl Shared {
         let result = act(&mut locked.breaker);
         self.free_pass.set(locked.breaker.free_pass());
         self.arm(&mut locked);
-        let news = locked.breaker.take_news();
+        let changes = locked.breaker.take_changes();
         let due = locked.breaker.due();
         let is_due_anew = mem::replace(&mut locked.due, due) != due;
         drop(locked);
         if let (Some(timer), true) = (&self.timer, is_due_anew) {
             timer.look();
         }
-        self.hooks.tell(&news);
+        self.hooks.tell(&changes);
         result
     }
 

@@ -17,7 +17,7 @@ use crate::telemetry::{Fault, Span};
 
 /// What an attempt that failed says of another.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
+pub(super) struct Attempted {
     pub(super) retry: Retry,
     pub(super) was_stale: bool,
     pub(super) timed_out: bool,
@@ -29,7 +29,7 @@ pub(super) struct Seen {
     pub(super) fault: Fault,
 }
 
-impl Seen {
+impl Attempted {
     /// The whole may succeed if it runs again.
     pub(super) fn conflict() -> Self {
         Self { retry: Retry::NewConnection(Condition::Scheduled), is_free: true, ..Self::default() }
@@ -114,7 +114,7 @@ impl<'a> Attempts<'a> {
     fn time(&self, now: Instant, statements: u32) -> (Deadline, Duration) {
         let shared = self.call.shared;
         match self.call.deadline {
-            Some(deadline) => (deadline, now.saturating_duration_since(self.latest).max(shared.witness.typical())),
+            Some(deadline) => (deadline, now.saturating_duration_since(self.latest).max(shared.recorder.typical())),
             None => {
                 let each = self.call.timeout.unwrap_or(shared.query_timeout);
                 let limits = shared.acquire_timeout.saturating_add(each.saturating_mul(statements.max(1)));
@@ -135,7 +135,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits for the next attempt, if there is to be one.
-    async fn go_on(&mut self, seen: Seen) -> bool {
+    async fn go_on(&mut self, seen: Attempted) -> bool {
         let (deadline, work) = self.time(now(), seen.statements);
         let failed = Failed {
             retry: seen.retry,
@@ -181,7 +181,7 @@ impl<'a> Call<'a> {
     /// The loop. An attempt that fails tells what was seen, from which it is read whether there is another: never from `E`.
     pub(super) async fn again<T, E, Fut>(self, span: Span, attempt: impl Fn(Call<'a>, Span) -> Fut) -> Result<T, E>
     where
-        Fut: Future<Output = Result<T, (E, Seen)>>,
+        Fut: Future<Output = Result<T, (E, Attempted)>>,
     {
         let begun = self.shared.meter().start();
         let (mut attempts, mut doubt, mut fault) = (Attempts::of(self), None, Fault::default());
@@ -221,7 +221,7 @@ impl<'a> Call<'a> {
                 Ok(client) => work(located(client, &span)).await,
                 Err(error) => Err(error),
             };
-            result.map_err(Seen::in_error)
+            result.map_err(Attempted::in_error)
         };
         self.again(span, attempt).await
     }
@@ -258,10 +258,10 @@ impl<'a> Call<'a> {
     {
         let work = &work;
         let attempt = |call: Call<'a>, span: Span| async move {
-            let client = call.get().await.map_err(Seen::in_error)?;
+            let client = call.get().await.map_err(Attempted::in_error)?;
             span.is_at(client.server());
             let trail = client.trail();
-            work(client).await.map_err(|error| (error, Seen::of_run(&trail)))
+            work(client).await.map_err(|error| (error, Attempted::of_run(&trail)))
         };
         self.again(self.span("run"), attempt).await
     }

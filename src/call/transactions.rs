@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::Call;
-use super::attempts::{Seen, located};
+use super::attempts::{Attempted, located};
 use crate::conn::Transaction;
 use crate::error::Error;
 use crate::telemetry::{Fault, Span};
@@ -68,15 +68,15 @@ impl Call<'_> {
     }
 
     /// An error comes with what the handle saw.
-    async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Seen)>
+    async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Attempted)>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let client = located(self.get().await.map_err(Seen::in_error)?, &span);
+        let client = located(self.get().await.map_err(Attempted::in_error)?, &span);
         let trail = client.trail();
-        let transaction = client.transaction_with(self.options).await.map_err(Seen::in_error)?;
+        let transaction = client.transaction_with(self.options).await.map_err(Attempted::in_error)?;
         let (error, fault, may_run_again) = match work(transaction.clone()).await {
             Ok(value) => match transaction.commit_or_not().await {
                 (Ok(()), _) => return Ok(value),
@@ -91,7 +91,7 @@ impl Call<'_> {
                 (error, fault, may_run_again)
             }
         };
-        let seen = if may_run_again { Seen::conflict() } else { Seen::default() };
-        Err((error, Seen { fault, ..seen.after(trail.statements()) }))
+        let seen = if may_run_again { Attempted::conflict() } else { Attempted::default() };
+        Err((error, Attempted { fault, ..seen.after(trail.statements()) }))
     }
 }

@@ -22,8 +22,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time;
 
-use self::queries::{Terms, now};
-use self::timer::Spare;
+use self::queries::{CallOptions, now};
+use self::timer::ReusableTimer;
 use super::link::Link;
 use super::wire::TransactionStatus;
 use crate::policy::{Deadline, Retry};
@@ -31,13 +31,13 @@ use crate::telemetry::{Fault, Span, Stamp};
 
 #[derive(Default)]
 pub(super) struct Calls {
-    state: Mutex<State>,
+    state: Mutex<CallsState>,
     stopped: Notify,
-    timer: Spare,
+    timer: ReusableTimer,
 }
 
 #[derive(Default)]
-struct State {
+struct CallsState {
     under_way: usize,
     /// Since when any is.
     since: Option<Instant>,
@@ -48,7 +48,7 @@ struct State {
     /// A call has the connection to itself.
     is_exclusive: bool,
     /// A cancel was sent, and no statement has passed since: it might yet hit the next.
-    may_hit: bool,
+    mark_cancel_sent: bool,
     /// A call given up may have begun a transaction.
     may_be_open: bool,
     timeouts: u64,
@@ -78,7 +78,7 @@ impl Default for Progress {
     }
 }
 
-impl State {
+impl CallsState {
     fn may_begin(&self) -> bool {
         !self.is_stopping && !self.is_exclusive
     }
@@ -154,18 +154,18 @@ impl Calls {
     }
 
     /// The connection is quiet: nothing of the calls given up is left.
-    pub(super) fn are_gone(&self) {
+    pub(super) fn clear_abandoned(&self) {
         self.lock().given_up = false;
     }
 
     /// A cancel is about to be sent.
-    pub(super) fn may_hit(&self) {
-        self.lock().may_hit = true;
+    pub(super) fn mark_cancel_sent(&self) {
+        self.lock().mark_cancel_sent = true;
     }
 
     /// Whether a cancel might hit the next statement.
     pub(super) fn may_be_hit(&self) -> bool {
-        self.lock().may_hit
+        self.lock().mark_cancel_sent
     }
 
     /// Whether a call given up may have begun a transaction.
@@ -174,9 +174,9 @@ impl Calls {
     }
 
     /// Nothing is left of the calls given up: no cancel that could hit another, no transaction.
-    pub(super) fn have_passed(&self) {
+    pub(super) fn clear_leftovers(&self) {
         let mut state = self.lock();
-        (state.may_hit, state.may_be_open) = (false, false);
+        (state.mark_cancel_sent, state.may_be_open) = (false, false);
     }
 
     /// Waits while calls given up are being stopped in the background, or one has the connection to itself.
@@ -203,13 +203,13 @@ impl Calls {
         self.stopped.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CallsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A call under way. Dropped without its answer, it is given up.
-pub(crate) struct Flight {
+pub(crate) struct InFlightCall {
     link: Arc<Link>,
     /// Writes attempted before it began.
     attempts: u64,
@@ -220,7 +220,7 @@ pub(crate) struct Flight {
     /// Which call of the connection it is; `None` if others were under way when it began.
     number: Option<u64>,
     begun: Instant,
-    terms: Terms,
+    options: CallOptions,
     /// Whether it began within a transaction.
     was_open: bool,
     is_answered: bool,
@@ -230,14 +230,14 @@ pub(crate) struct Flight {
     span: Span,
 }
 
-impl Flight {
+impl InFlightCall {
     /// Begins a call, unless something of the calls given up before may be left.
-    pub(super) fn begin_at_once(link: &Arc<Link>, terms: Terms) -> Option<Self> {
+    pub(super) fn begin_at_once(link: &Arc<Link>, options: CallOptions) -> Option<Self> {
         let mut state = link.calls.lock();
-        if state.may_hit || state.may_be_open { None } else { Self::begin_in(&mut state, link, terms) }
+        if state.mark_cancel_sent || state.may_be_open { None } else { Self::begin_in(&mut state, link, options) }
     }
 
-    fn begin_in(state: &mut State, link: &Arc<Link>, terms: Terms) -> Option<Self> {
+    fn begin_in(state: &mut CallsState, link: &Arc<Link>, options: CallOptions) -> Option<Self> {
         if state.given_up || !state.may_begin() {
             return None;
         }
@@ -260,7 +260,7 @@ impl Flight {
             items,
             number,
             begun,
-            terms,
+            options,
             was_open,
             is_answered: false,
             whole: None,
@@ -270,16 +270,16 @@ impl Flight {
 
     /// Begins a call once nothing of the calls given up before is under way. Not bounded. Something may be left: see
     /// [`clear_up`](super::settle::clear_up).
-    pub(super) async fn begin(link: &Arc<Link>, terms: Terms) -> Self {
+    pub(super) async fn begin(link: &Arc<Link>, options: CallOptions) -> Self {
         loop {
-            let begun = Self::begin_in(&mut link.calls.lock(), link, terms);
+            let begun = Self::begin_in(&mut link.calls.lock(), link, options);
             if let Some(flight) = begun {
                 return flight;
             }
             link.calls.stopped().await;
             // A connection that has ended is quiet, too: its driver says so to the call.
             link.pulse.quiet().await;
-            link.calls.are_gone();
+            link.calls.clear_abandoned();
         }
     }
 
@@ -334,7 +334,7 @@ impl Flight {
     }
 }
 
-impl Drop for Flight {
+impl Drop for InFlightCall {
     fn drop(&mut self) {
         self.link.watcher.on_end();
         let mut state = self.link.calls.lock();
@@ -361,7 +361,7 @@ struct Stopping(Arc<Link>);
 impl Stopping {
     async fn run(self) {
         if time::timeout(self.0.trips.settling(), self.0.stop()).await == Ok(true) {
-            self.0.calls.are_gone();
+            self.0.calls.clear_abandoned();
         }
     }
 }

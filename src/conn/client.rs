@@ -8,7 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use tokio_postgres::CancelToken;
 
-use super::calls::queries::{Terms, now};
+use super::calls::queries::{CallOptions, now};
 use super::link::Link;
 use super::{Conn, Dialer};
 use crate::operation::Operation;
@@ -40,7 +40,7 @@ use crate::telemetry::Fault;
 #[must_use = "dropping a client gives its connection back"]
 pub struct Client {
     lease: Lease<Dialer>,
-    terms: Terms,
+    options: CallOptions,
     /// Dropped after the lease, which may still tell how it went.
     _probe: Option<Probe>,
 }
@@ -89,17 +89,20 @@ impl Drop for Probe {
 }
 
 impl Client {
-    pub(crate) fn new(mut lease: Lease<Dialer>, terms: Terms, ticket: Ticket) -> Self {
+    pub(crate) fn new(mut lease: Lease<Dialer>, options: CallOptions, ticket: Ticket) -> Self {
         lease.since = lease.handling.meter.start();
         let admitted = lease.link.admitted(ticket);
-        lease.link.board.taken(terms.operation.map_or(Operation::At(terms.taken), Operation::Named), terms.taken);
+        lease
+            .link
+            .lease_info
+            .taken(options.operation.map_or(Operation::At(options.taken), Operation::Named), options.taken);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&lease.link), admitted));
-        Self { lease, terms, _probe: probe }
+        Self { lease, options, _probe: probe }
     }
 
     /// What is left of the call's [`deadline`](crate::Call::deadline), if it has one.
     pub fn time_left(&self) -> Option<Duration> {
-        self.terms.deadline.map(|deadline| deadline.left(now()))
+        self.options.deadline.map(|deadline| deadline.left(now()))
     }
 
     /// The server's process, as in `pg_stat_activity.pid` and in the server's log; `None` if it has not told.
@@ -145,13 +148,13 @@ impl Client {
         &self.conn().object
     }
 
-    pub(super) fn terms(&self) -> Terms {
-        self.terms
+    pub(super) fn options(&self) -> CallOptions {
+        self.options
     }
 
     /// From now on its statements belong to a [`Transaction`](super::Transaction).
     pub(super) fn set_transaction(&mut self) {
-        self.terms.is_transaction = true;
+        self.options.is_transaction = true;
     }
 }
 

@@ -2,12 +2,12 @@
 
 mod clock;
 pub(super) mod factory;
-pub(super) mod glance;
 pub(super) mod hooks;
 mod hosts;
 pub(super) mod identity;
 mod logins;
 mod names;
+pub(super) mod peek;
 mod race;
 mod refusals;
 pub(super) mod route;
@@ -39,9 +39,9 @@ use self::route::{Place, Route};
 use self::secure::Connector;
 use self::socket::Socket;
 use super::handling::Handling;
-use super::{Conn, News};
+use super::{Conn, ConnectionEvent};
 use crate::error::{ConnectError, ConnectErrorKind, Stage, is_out_of_files};
-use crate::plain::Plain;
+use crate::human::HumanDuration;
 use crate::policy::{DialTimes, Trouble};
 use crate::slots::{Connection as _, Dial};
 
@@ -76,7 +76,7 @@ impl Dialer {
         match time::timeout_at(deadline, self.handling.hooks.log_in(&self.config)).await {
             Ok(config) => config.map(|config| self.with_options(config)).map_err(ConnectError::credentials),
             Err(_) => {
-                let late = format!("no answer within {}", Plain(self.connect_timeout));
+                let late = format!("no answer within {}", HumanDuration(self.connect_timeout));
                 Err(ConnectError::credentials(late.into()))
             }
         }
@@ -236,14 +236,14 @@ impl Dialer {
     /// Others are tried before this host or address.
     fn avoid(&self, address: String, reason: &dyn fmt::Display) {
         if self.refusals.failed(address.clone()) {
-            self.handling.witness.tell(News::AddressAvoided { address, reason: reason.to_string() });
+            self.handling.recorder.tell(ConnectionEvent::AddressAvoided { address, reason: reason.to_string() });
         }
     }
 
     /// A host or an address has taken a connection.
     fn was_used(&self, address: &str) {
         if let Some(lasted) = self.refusals.served(address) {
-            self.handling.witness.tell(News::AddressRestored { address: address.to_owned(), lasted });
+            self.handling.recorder.tell(ConnectionEvent::AddressRestored { address: address.to_owned(), lasted });
         }
     }
 }
@@ -253,11 +253,11 @@ impl Dial for Dialer {
     type Error = ConnectError;
 
     async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<Box<Conn>, ConnectError> {
-        let (witness, begun) = (&self.handling.witness, Instant::now());
-        let ticket = witness.dials();
+        let (recorder, begun) = (&self.handling.recorder, Instant::now());
+        let ticket = recorder.dials();
         let mut on_quiet = Some(on_quiet);
         let mut on_late = || {
-            witness.server_is_late();
+            recorder.server_is_late();
             if let Some(on_quiet) = on_quiet.take() {
                 on_quiet();
             }
@@ -270,17 +270,19 @@ impl Dial for Dialer {
         let now = Instant::now();
         let took = now - begun;
         let dialed = result.as_ref().map(|_| ());
-        witness.dialed(now.into_std(), ticket, dialed, took, &self.handling.roster);
-        witness.tell(match &result {
-            Ok(conn) => {
-                News::Dialed { took, address: Arc::clone(&conn.address), is_read_only: conn.link.pulse.is_read_only() }
-            }
-            Err(_) => News::DialFailed,
+        recorder.dialed(now.into_std(), ticket, dialed, took, &self.handling.registry);
+        recorder.tell(match &result {
+            Ok(conn) => ConnectionEvent::Dialed {
+                took,
+                address: Arc::clone(&conn.address),
+                is_read_only: conn.link.pulse.is_read_only(),
+            },
+            Err(_) => ConnectionEvent::DialFailed,
         });
         result
     }
 
-    fn patience(&self) -> Duration {
+    fn wait_policy(&self) -> Duration {
         self.late_after().map_or(self.connect_timeout, |late| late.min(self.connect_timeout))
     }
 
@@ -302,8 +304,8 @@ impl Dial for Dialer {
         ConnectError::abandoned()
     }
 
-    fn stillborn() -> ConnectError {
-        ConnectError::stillborn()
+    fn failed_before_first_use() -> ConnectError {
+        ConnectError::failed_before_first_use()
     }
 }
 

@@ -10,8 +10,8 @@ use super::calls::watcher::ReadingLimits;
 use super::cancel::MOST_CANCELS;
 use super::dial::hooks::Hooks;
 use super::dial::server_timeouts::ServerTimeouts;
-use super::roster::Roster;
-use super::witness::Witness;
+use super::lease_registry::LeaseRegistry;
+use super::outcome_recorder::OutcomeRecorder;
 use crate::telemetry::{Meter, Tracer};
 
 /// What is done about a session's state before another caller gets the connection: settings, `LISTEN`, cursors, temporary tables,
@@ -50,8 +50,8 @@ pub enum Reset {
 /// Who is told what happens on connections.
 #[derive(Debug)]
 pub(crate) struct Listeners {
-    pub(crate) witness: Arc<Witness>,
-    pub(crate) roster: Arc<Roster>,
+    pub(crate) recorder: Arc<OutcomeRecorder>,
+    pub(crate) registry: Arc<LeaseRegistry>,
     pub(crate) tracer: Tracer,
     pub(crate) meter: Meter,
 }
@@ -64,8 +64,8 @@ pub(crate) struct Handling {
     pub(super) statements: usize,
     /// Counts changes of the schema: see [`Statements`](super::Statements).
     pub(super) epoch: Arc<AtomicU64>,
-    pub(super) witness: Arc<Witness>,
-    pub(super) roster: Arc<Roster>,
+    pub(super) recorder: Arc<OutcomeRecorder>,
+    pub(super) registry: Arc<LeaseRegistry>,
     pub(super) tracer: Tracer,
     pub(super) meter: Meter,
     /// For cancels: few at once.
@@ -96,14 +96,14 @@ impl Handling {
     ) -> Self {
         let cancels = Arc::new(Semaphore::new(MOST_CANCELS));
         let (epoch, version) = (Arc::default(), Arc::default());
-        let Listeners { witness, roster, tracer, meter } = listeners;
+        let Listeners { recorder, registry, tracer, meter } = listeners;
         Self {
             hooks,
             reset,
             statements,
             epoch,
-            witness,
-            roster,
+            recorder,
+            registry,
             tracer,
             meter,
             cancels,

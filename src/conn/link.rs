@@ -11,13 +11,13 @@ use super::calls::Calls;
 use super::calls::queries::now;
 use super::calls::watcher::Watcher;
 use super::cancel::Canceller;
+use super::connection_event::ConnectionEvent;
 use super::handling::Handling;
-use super::news::News;
-use super::roster::Board;
+use super::lease_registry::LeaseInfo;
+use super::outcome_recorder::OutcomeRecorder;
 use super::round_trips::RoundTrips;
 use super::task::Pulse;
 use super::wire::Wire;
-use super::witness::Witness;
 use crate::policy::{Failure, Ticket};
 use crate::telemetry::Meter;
 
@@ -38,9 +38,9 @@ pub(super) struct Link {
     untracked: AtomicBool,
     /// Writes attempted before that.
     untracked_from: AtomicU64,
-    witness: Arc<Witness>,
+    recorder: Arc<OutcomeRecorder>,
     pub(super) meter: Meter,
-    pub(super) board: Board,
+    pub(super) lease_info: LeaseInfo,
     /// The lease's [`Ticket`], as a word, and above it the lease's number. A probe's is taken out when it is recorded.
     ticket: AtomicU64,
     leases: AtomicU64,
@@ -62,7 +62,7 @@ impl Link {
             wire,
             pulse,
             calls: Calls::default(),
-            watcher: Watcher::new(handling.reading, handling.roster.number(), Arc::clone(&handling.witness)),
+            watcher: Watcher::new(handling.reading, handling.registry.number(), Arc::clone(&handling.recorder)),
             canceller,
             trips,
             statement_timeout,
@@ -70,9 +70,9 @@ impl Link {
             used: AtomicBool::new(false),
             untracked: AtomicBool::new(false),
             untracked_from: AtomicU64::new(0),
-            witness: Arc::clone(&handling.witness),
+            recorder: Arc::clone(&handling.recorder),
             meter: handling.meter.clone(),
-            board: Board::new(Arc::clone(&handling.roster)),
+            lease_info: LeaseInfo::new(Arc::clone(&handling.registry)),
             ticket: AtomicU64::new(0),
             leases: AtomicU64::new(0),
         }
@@ -93,22 +93,22 @@ impl Link {
     /// ticket stays.
     pub(super) fn end_probe(&self, word: u64) {
         if self.take(word) {
-            self.witness.breaker().release(now(), Ticket::from_bits(word >> LEASE_BITS));
+            self.recorder.breaker().release(now(), Ticket::from_bits(word >> LEASE_BITS));
         }
     }
 
     /// Tells the breaker how something went, on behalf of the lease. The first thing that a probe tells is all that counts of it.
-    pub(super) fn tell(&self, tell: impl FnOnce(&Witness, Ticket)) {
+    pub(super) fn tell(&self, tell: impl FnOnce(&OutcomeRecorder, Ticket)) {
         let word = self.ticket.load(Relaxed);
         let ticket = Ticket::from_bits(word >> LEASE_BITS);
         let is_told = ticket.is_probe() && !self.take(word);
         if !is_told {
-            tell(&self.witness, ticket);
+            tell(&self.recorder, ticket);
         }
     }
 
-    pub(super) fn tell_keeper(&self, news: News) {
-        self.witness.tell(news);
+    pub(super) fn notify_maintenance(&self, event: ConnectionEvent) {
+        self.recorder.tell(event);
     }
 
     fn take(&self, word: u64) -> bool {
@@ -120,7 +120,7 @@ impl Link {
         let was_used = self.is_untracked() && self.wire.attempts() > self.untracked_from.load(Relaxed);
         let was_answered = !is_closed && self.wire.unanswered() == 0;
         if was_used && (is_closed || was_answered) && !self.wire.is_sealed() {
-            self.tell(|witness, ticket| witness.untracked(now(), ticket, is_closed));
+            self.tell(|recorder, ticket| recorder.untracked(now(), ticket, is_closed));
         }
     }
 
@@ -167,7 +167,7 @@ impl Link {
     pub(super) fn may_run_again(&self, commits: u64) -> bool {
         let is_transient = |state: SqlState| {
             let failure = Failure::answered(state.code());
-            failure.is_conflict() || failure.heal().is_some()
+            failure.is_conflict() || failure.reprepare().is_some()
         };
         let is_whole = self.wire.commits() == commits;
         is_whole && (self.calls.were_outdated() || self.wire.last_error().is_some_and(is_transient))
@@ -188,19 +188,19 @@ impl Link {
     ///
     /// A COMMIT is never cancelled: it may have been applied already, and then the cancel would only hide that.
     pub(super) async fn stop(&self) -> bool {
-        let mut patience = self.trips.grace();
+        let mut wait_policy = self.trips.grace();
         loop {
-            if let Ok(is_quiet) = time::timeout(patience, self.pulse.quiet()).await {
+            if let Ok(is_quiet) = time::timeout(wait_policy, self.pulse.quiet()).await {
                 return is_quiet;
             }
             if !self.wire.is_committing() {
-                self.calls.may_hit();
+                self.calls.mark_cancel_sent();
                 self.canceller.cancel(&self.wire, self.trips.cancel()).await;
             }
             if self.wire.is_sealed() {
                 return false;
             }
-            patience = self.trips.effect();
+            wait_policy = self.trips.effect();
         }
     }
 }

@@ -3,11 +3,12 @@
 mod calls;
 mod cancel;
 mod client;
+mod connection_event;
 mod dial;
 mod handling;
+mod lease_registry;
 mod link;
-mod news;
-mod roster;
+mod outcome_recorder;
 mod round_trips;
 mod settle;
 mod stream;
@@ -16,7 +17,6 @@ mod task;
 mod tests;
 mod transaction;
 mod wire;
-mod witness;
 
 use std::mem;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::config::TargetSessionAttrs;
 
 pub use self::calls::copy::{CopyIn, CopyOut};
-pub(crate) use self::calls::queries::Terms;
+pub(crate) use self::calls::queries::CallOptions;
 pub use self::calls::rows::RowStream;
 pub use self::calls::statements::AsStatement;
 use self::calls::statements::Statements;
@@ -36,6 +36,7 @@ pub(crate) use self::calls::watcher::ReadingLimits;
 use self::cancel::Canceller;
 pub use self::client::Client;
 pub(crate) use self::client::Trail;
+pub(crate) use self::connection_event::{ConnectionEvent, Role};
 pub(crate) use self::dial::Dialer;
 pub use self::dial::hooks::Credentials;
 pub(crate) use self::dial::hooks::Hooks;
@@ -46,16 +47,15 @@ pub use self::dial::server_timeouts::ServerTimeouts;
 pub use self::dial::socket::Socket;
 pub use self::handling::Reset;
 pub(crate) use self::handling::{Handling, Listeners};
+pub(crate) use self::lease_registry::{Holder, LeaseRegistry};
 use self::link::Link;
-pub(crate) use self::news::{News, Role};
-pub(crate) use self::roster::{Holder, Roster};
+pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
 use self::round_trips::RoundTrips;
 use self::task::Task;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
 pub use self::wire::fuzz as fuzz_wire;
 use self::wire::{TransactionStatus, Wire};
-pub(crate) use self::witness::{IsFailure, Witness};
 use crate::slots::Connection;
 use crate::telemetry::{Server, Stamp};
 
@@ -107,7 +107,7 @@ impl Conn {
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let trips = RoundTrips::new(wire.round_trip(), opening);
         let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, statement_timeout, &handling));
-        handling.roster.enter(&link);
+        handling.registry.enter(&link);
         let presence = Presence::of(&link.watcher);
         let cache = Arc::clone(&object.statement_cache);
         let statements = Statements::new(handling.statements, Arc::clone(&handling.epoch), Arc::clone(&cache));
@@ -202,15 +202,15 @@ impl Connection for Box<Conn> {
     }
 
     fn was_held(&self, hold: Duration) {
-        self.link.board.held(hold);
+        self.link.lease_info.held(hold);
     }
 
     fn rests(&self) {
-        self.link.board.rests();
+        self.link.lease_info.rests();
     }
 
     fn was_left(&self) {
-        self.link.board.left();
+        self.link.lease_info.left();
     }
 
     fn was_given_up(&self) -> bool {

@@ -12,14 +12,14 @@ use tokio_postgres::SimpleQueryMessage;
 use super::calls::unhurried::RESTORE;
 use super::link::Link;
 use super::wire::TransactionStatus;
-use super::{Conn, News, Reset};
+use super::{Conn, ConnectionEvent, Reset};
 
 /// Tells whether the next caller may have the connection.
 pub(super) async fn settle(conn: &mut Conn) -> bool {
     let limit = conn.link.trips.settling();
     let cleaned = time::timeout(limit, clean(conn)).await;
     if cleaned.is_err() {
-        conn.handling.witness.server_is_silent();
+        conn.handling.recorder.server_is_silent();
     }
     let is_settled = match cleaned {
         // A reset shows as a change of the session, too, until the hook has run.
@@ -28,7 +28,7 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     };
     if !is_settled {
         if !conn.object.is_closed() {
-            conn.handling.witness.tell(News::SettleFailed);
+            conn.handling.recorder.tell(ConnectionEvent::SettleFailed);
         }
         conn.link.wire.seal();
     }
@@ -52,7 +52,7 @@ async fn clean(conn: &Conn) -> Option<u64> {
         return None;
     }
     let quiet_at = link.wire.attempts();
-    link.calls.are_gone();
+    link.calls.clear_abandoned();
     if !clear_up(link, &conn.object).await {
         return None;
     }
@@ -89,7 +89,7 @@ pub(super) async fn clear_up(link: &Link, client: &tokio_postgres::Client) -> bo
     if is_open && client.simple_query("ROLLBACK").await.is_err() {
         return false;
     }
-    link.calls.have_passed();
+    link.calls.clear_leftovers();
     true
 }
 

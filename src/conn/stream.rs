@@ -14,7 +14,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, Error};
 
 use super::calls::queries::now;
-use super::dial::glance::Glance;
+use super::dial::peek::Peek;
 use super::dial::socket::Socket;
 use super::wire::{Listener, Wire};
 
@@ -30,7 +30,7 @@ pub(crate) struct Stream {
     inner: Box<dyn TlsStream + Send + Unpin>,
     is_tls: bool,
     listener: Listener,
-    glance: Glance,
+    peek: Peek,
     rest: Rest,
     /// In start-up: since when an answer is due.
     asked: Option<Instant>,
@@ -46,17 +46,17 @@ enum Rest {
 
 impl Stream {
     pub(super) fn plain(socket: Socket) -> Self {
-        let glance = socket.glance();
-        Self::of(Box::new(socket), false, glance)
+        let peek = socket.peek();
+        Self::of(Box::new(socket), false, peek)
     }
 
-    /// `glance` is that of the socket below.
-    pub(super) fn tls(stream: impl TlsStream + Send + Unpin + 'static, glance: Glance) -> Self {
-        Self::of(Box::new(stream), true, glance)
+    /// `peek` is that of the socket below.
+    pub(super) fn tls(stream: impl TlsStream + Send + Unpin + 'static, peek: Peek) -> Self {
+        Self::of(Box::new(stream), true, peek)
     }
 
-    fn of(inner: Box<dyn TlsStream + Send + Unpin>, is_tls: bool, glance: Glance) -> Self {
-        Self { inner, is_tls, listener: Listener::default(), glance, rest: Rest::Busy, asked: None }
+    fn of(inner: Box<dyn TlsStream + Send + Unpin>, is_tls: bool, peek: Peek) -> Self {
+        Self { inner, is_tls, listener: Listener::default(), peek, rest: Rest::Busy, asked: None }
     }
 
     /// Whether a write has to wait until what lies unread has been read.
@@ -64,10 +64,10 @@ impl Stream {
         let looks = match self.rest {
             Rest::Busy => return false,
             Rest::Since(rested) if now().saturating_duration_since(rested) >= REST => {
-                self.glance.ask();
+                self.peek.ask();
                 0
             }
-            Rest::Ending(looks) if looks < MOST_LOOKS && self.glance.is_asked() => looks + 1,
+            Rest::Ending(looks) if looks < MOST_LOOKS && self.peek.is_asked() => looks + 1,
             Rest::Since(_) | Rest::Ending(_) => {
                 self.rest = Rest::Busy;
                 return false;

@@ -3,7 +3,7 @@
 //! It polls the driver for messages, so that it learns how the connection ends; watches the server's role; and answers the question
 //! whether everything is at rest.
 
-pub(super) mod epitaph;
+pub(super) mod close_reason;
 mod questions;
 mod said;
 
@@ -21,11 +21,11 @@ use tokio::task::JoinHandle;
 use tokio::time;
 use tokio_postgres::Connection;
 
-use self::epitaph::Epitaph;
+use self::close_reason::CloseReason;
 use self::questions::Questions;
 use super::stream::Stream;
 use super::wire::Wire;
-use super::{News, Role, Witness};
+use super::{ConnectionEvent, OutcomeRecorder, Role};
 use crate::error::Lost;
 
 /// A task that has not ended this long after its client is gone is cut off.
@@ -47,20 +47,24 @@ pub(super) struct Pulse {
     questions: Questions,
     role: AtomicU8,
     dialed_as: Role,
-    epitaph: Epitaph,
+    close_reason: CloseReason,
 }
 
 impl Task {
     /// Begins to drive `connection`, on whose stream `wire` listens.
-    pub(super) fn spawn(connection: Connection<Stream, Stream>, wire: Arc<Wire>, witness: Arc<Witness>) -> Self {
+    pub(super) fn spawn(
+        connection: Connection<Stream, Stream>,
+        wire: Arc<Wire>,
+        recorder: Arc<OutcomeRecorder>,
+    ) -> Self {
         let pulse = Arc::new(Pulse::of(&connection));
         let server_version = connection.parameter("server_version").map(str::to_owned);
         let (parameters, settings) = (wire.parameters(), wire.settings());
-        let obituary = Obituary { pulse: Arc::clone(&pulse), witness };
+        let close_notifier = CloseNotifier { pulse: Arc::clone(&pulse), recorder };
         let ending = Ending { pulse: Arc::clone(&pulse), wire };
         let (alive, gone) = oneshot::channel();
         let is_read_only = pulse.is_read_only();
-        let drive = Drive { ending, connection, obituary, parameters, settings, is_read_only };
+        let drive = Drive { ending, connection, close_notifier, parameters, settings, is_read_only };
         let handle = tokio::spawn(until_gone(drive, gone));
         Self { handle, alive, pulse, server_version }
     }
@@ -110,7 +114,7 @@ impl Pulse {
             READ_ONLY => Role::ReadOnly,
             _ => Role::Primary,
         };
-        Self { questions: Questions::default(), role: role.into(), dialed_as, epitaph: Epitaph::default() }
+        Self { questions: Questions::default(), role: role.into(), dialed_as, close_reason: CloseReason::default() }
     }
 
     /// What the server was when the session began.
@@ -118,8 +122,8 @@ impl Pulse {
         self.dialed_as
     }
 
-    pub(super) fn epitaph(&self) -> &Epitaph {
-        &self.epitaph
+    pub(super) fn close_reason(&self) -> &CloseReason {
+        &self.close_reason
     }
 
     /// Resolves with `true` when nothing is left to be written, read or answered: after this was asked the driver was polled, nothing waits in
@@ -161,7 +165,7 @@ struct Drive {
     ending: Ending,
     connection: Connection<Stream, Stream>,
     /// Dropped after that: whoever is told finds the connection closed.
-    obituary: Obituary,
+    close_notifier: CloseNotifier,
     /// How many the server had told when the role was last looked at.
     parameters: u64,
     /// How many were set from here by then.
@@ -180,13 +184,13 @@ impl Future for Drive {
             wire.begin_reading();
             match this.connection.poll_message(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok(message))) => said::pass_on(&message, &this.obituary.witness),
+                Poll::Ready(Some(Ok(message))) => said::pass_on(&message, &this.close_notifier.recorder),
                 Poll::Ready(Some(Err(error))) => {
                     this.ending.lost(error);
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => {
-                    pulse.epitaph.write(None);
+                    pulse.close_reason.write(None);
                     return Poll::Ready(());
                 }
             }
@@ -202,7 +206,7 @@ impl Future for Drive {
                     pulse.set_role(&this.connection);
                 }
                 if pulse.is_read_only() == Some(true) && this.is_read_only == Some(false) {
-                    this.obituary.witness.tell(News::WrongHost { dialed_as: pulse.dialed_as() });
+                    this.close_notifier.recorder.tell(ConnectionEvent::WrongHost { dialed_as: pulse.dialed_as() });
                 }
                 this.is_read_only = pulse.is_read_only();
             }
@@ -226,27 +230,27 @@ impl Ending {
         let last_words = self.wire.last_words();
         let is_our_doing = self.wire.is_sealed() && last_words.is_none();
         let lost = if is_our_doing { Lost::sealed() } else { Lost::new(last_words, error) };
-        self.pulse.epitaph.write(Some(lost));
+        self.pulse.close_reason.write(Some(lost));
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.pulse.epitaph.write(Some(Lost::abandoned()));
+        self.pulse.close_reason.write(Some(Lost::abandoned()));
         self.pulse.questions.end();
     }
 }
 
 /// Tells the pool that the connection was lost, if it was.
-struct Obituary {
+struct CloseNotifier {
     pulse: Arc<Pulse>,
-    witness: Arc<Witness>,
+    recorder: Arc<OutcomeRecorder>,
 }
 
-impl Drop for Obituary {
+impl Drop for CloseNotifier {
     fn drop(&mut self) {
-        if let Some(cause) = self.pulse.epitaph.cause().filter(|cause| !cause.is_our_doing()) {
-            self.witness.tell(News::Lost { cause });
+        if let Some(cause) = self.pulse.close_reason.cause().filter(|cause| !cause.is_our_doing()) {
+            self.recorder.tell(ConnectionEvent::Lost { cause });
         }
     }
 }

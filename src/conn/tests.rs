@@ -1,4 +1,4 @@
-//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, what its epitaph says.
+//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, what its close_reason says.
 
 #[path = "../../examples/support/mod.rs"]
 mod support;
@@ -46,12 +46,12 @@ pub(super) fn dialer(
     config: tokio_postgres::Config,
     connect_timeout: Duration,
     breaker: BreakerConfig,
-    tell: news::Tell,
+    tell: connection_event::Tell,
 ) -> Dialer {
-    let witness = Arc::new(Witness::new(CircuitBreaker::new(breaker).unwrap(), None, tell));
+    let recorder = Arc::new(OutcomeRecorder::new(CircuitBreaker::new(breaker).unwrap(), None, tell));
     let tracer = Tracer::new("tests", &config);
     let meter = Meter::new("tests".into(), 0, Given::default());
-    let listeners = Listeners { witness, roster: Arc::default(), tracer, meter };
+    let listeners = Listeners { recorder, registry: Arc::default(), tracer, meter };
     let handling = Handling::new(
         Hooks::default(),
         Reset::default(),
@@ -196,7 +196,7 @@ async fn what_the_driver_has_not_taken_in_keeps_it_from_rest() {
         let mut rows = pin!(conn.object.query_raw(&statement, std::iter::empty::<i32>()));
         begin(&mut rows).await;
         tokio::task::yield_now().await;
-        std::thread::sleep(Duration::from_millis(tries)); // with luck the whole answer comes, to be read at once
+        std::thread::sleep(Duration::from_millis(tries)); // with random01 the whole answer comes, to be read at once
         let rows = rows.await.unwrap();
         assert!(!comes_to_rest(&conn).await);
         wire_was_quiet = conn.link.wire.is_quiet();
@@ -333,7 +333,7 @@ async fn a_sealed_connection_sends_nothing_more() {
     begin(&mut insert).await; // on this one thread, the task has not run yet
     assert_eq!(wire.seal(), begun);
     insert.await.unwrap_err();
-    let lost = conn.link.pulse.epitaph().last_cause().await.unwrap();
+    let lost = conn.link.pulse.close_reason().last_cause().await.unwrap();
     assert_eq!(lost.to_string(), "the pool gave the connection up");
     assert_eq!((wire.attempts(), wire.is_sealed(), conn.link.pulse.quiet().await), (begun, true, false));
     let count = other.object.query_one("SELECT count(*) FROM sealed", &[]).await.unwrap();
@@ -357,7 +357,7 @@ async fn the_role_is_watched() {
 }
 
 async fn last_words(conn: &Conn) -> (Option<SqlState>, String) {
-    let lost = timeout(LONG, conn.link.pulse.epitaph().last_cause()).await.unwrap().unwrap();
+    let lost = timeout(LONG, conn.link.pulse.close_reason().last_cause()).await.unwrap().unwrap();
     (lost.sqlstate().cloned(), lost.to_string())
 }
 
@@ -372,14 +372,14 @@ async fn a_terminated_session_is_told_from_the_rest() {
             begin(&mut first).await;
             begin(&mut second).await;
         }
-        assert!(conn.link.pulse.epitaph().cause().is_none());
+        assert!(conn.link.pulse.close_reason().cause().is_none());
         let pid = conn.link.wire.process_id();
         admin.object.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
         if is_busy {
             assert_eq!(first.await.unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN));
             let second = second.await.unwrap_err();
             assert!(second.is_closed(), "{second}");
-            assert!(conn.link.pulse.epitaph().cause().is_some(), "who is told that it is closed finds why");
+            assert!(conn.link.pulse.close_reason().cause().is_some(), "who is told that it is closed finds why");
         }
         let told = "the server was shut down, or an administrator ended the connection \
             (57P01: terminating connection due to administrator command)";
@@ -437,7 +437,7 @@ async fn a_goodbye_is_no_loss() {
     let conn = shared().await;
     let pulse = Arc::clone(&conn.link.pulse);
     conn.close().await;
-    assert!(pulse.epitaph().last_cause().await.is_none());
+    assert!(pulse.close_reason().last_cause().await.is_none());
 }
 
 #[test]
@@ -457,9 +457,9 @@ fn a_runtime_that_ends_is_the_cause() {
 #[tokio::test]
 async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     let conn = connect_with(shared_server().await, BreakerConfig::default().permitted_probes(2)).await;
-    let (link, breaker) = (&conn.link, conn.handling.witness.breaker());
+    let (link, breaker) = (&conn.link, conn.handling.recorder.breaker());
     breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
-    let answered = || link.tell(|witness, ticket| witness.answered(now(), ticket, Duration::ZERO));
+    let answered = || link.tell(|recorder, ticket| recorder.answered(now(), ticket, Duration::ZERO));
     let first = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     answered();
     let second = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());

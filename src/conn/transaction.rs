@@ -179,7 +179,7 @@ impl Transaction {
     async fn try_commit(self) -> Result<(), Error> {
         let core = self.into_core().ok_or_else(|| aborted(AbortReason::InUse))?;
         let client = &core.client;
-        let limit = client.terms().limit(now());
+        let limit = client.options().limit(now());
         let flight = client.begin(limit, client.span("COMMIT")).await?;
         if let Some(reason) = core.why_not() {
             return Err(flight.answered_with(aborted(reason)));

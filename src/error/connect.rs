@@ -10,8 +10,8 @@ use tokio_postgres::error::SqlState;
 
 use super::io::{Cause, io_error, is_of_the_network, is_of_tls};
 use super::outside::one_line;
-use crate::plain::Plain;
-use crate::policy::{Event, Failure, Phase, Retry, Verdict};
+use crate::human::HumanDuration;
+use crate::policy::{Failure, Occurrence, Retry, StatementPhase, Verdict};
 use crate::status::Status;
 
 /// Why a connection could not be made, and to where. Cheap to clone: every caller that waited for the dial gets one.
@@ -109,7 +109,7 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Abandoned, "")
     }
 
-    pub(crate) fn stillborn() -> Self {
+    pub(crate) fn failed_before_first_use() -> Self {
         let reason = "the other side ended it before anybody had used it";
         let error = io::Error::new(io::ErrorKind::ConnectionAborted, reason);
         Self::io("", error)
@@ -222,7 +222,7 @@ impl ConnectError {
             ConnectErrorKind::Server(state) => Some(Failure::at_connect(state.code())),
             ConnectErrorKind::Resolve | ConnectErrorKind::Io | ConnectErrorKind::Timeout(_) => {
                 let refused = self.0.cause == Some(Cause::Refused);
-                Some(Failure { phase: Phase::Connect, event: Event::Unreachable { refused } })
+                Some(Failure { phase: StatementPhase::Connect, event: Occurrence::Unreachable { refused } })
             }
             ConnectErrorKind::TooManyOpenFiles
             | ConnectErrorKind::Local
@@ -281,7 +281,7 @@ impl fmt::Display for ConnectError {
                 }
             }
             ConnectErrorKind::Timeout(timeout) => {
-                write!(f, "not ready within {}", Plain(*timeout))?;
+                write!(f, "not ready within {}", HumanDuration(*timeout))?;
                 self.0.stage.map_or(Ok(()), |stage| write!(f, ": {}", stage.what_is_missing()))
             }
             ConnectErrorKind::Server(state) => match db_message(self) {

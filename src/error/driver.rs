@@ -9,22 +9,27 @@ use tokio_postgres::types::WrongType;
 
 use super::Lost;
 use super::outside::one_line;
-use crate::policy::{Answer, Event, Failure, Phase, Severity};
+use crate::policy::{Answer, Failure, Occurrence, ServerSeverity, StatementPhase};
 
 /// What begins a quotation in the languages that the server speaks.
 const QUOTES: [char; 9] = ['"', '\'', '`', '«', '»', '„', '“', '”', '「'];
 
 /// `written`: whether any write was attempted since the call began.
-pub(crate) fn failure<'a>(error: &'a Error, written: bool, phase: Phase, lost: Option<&'a Lost>) -> Failure<'a> {
+pub(crate) fn failure<'a>(
+    error: &'a Error,
+    written: bool,
+    phase: StatementPhase,
+    lost: Option<&'a Lost>,
+) -> Failure<'a> {
     let event = match error.as_db_error() {
         // It was said before, and the driver takes it for an answer.
-        Some(db) if !written && is_an_end(db) => Event::Lost { written, last_words: Some(db.code().code()) },
-        Some(db) => Event::Answer(answer(db)),
+        Some(db) if !written && is_an_end(db) => Occurrence::Lost { written, last_words: Some(db.code().code()) },
+        Some(db) => Occurrence::Answer(answer(db)),
         None if error.is_closed() || lost.is_some() => {
             let last_words = lost.and_then(Lost::sqlstate).map(|state| state.code());
-            Event::Lost { written, last_words }
+            Occurrence::Lost { written, last_words }
         }
-        None => Event::Driver { written },
+        None => Occurrence::Driver { written },
     };
     Failure { phase, event }
 }
@@ -43,15 +48,15 @@ fn answer(db: &DbError) -> Answer<'_> {
 
 /// Whether it ended the session.
 fn is_an_end(db: &DbError) -> bool {
-    matches!(severity(db), Some(Severity::Fatal | Severity::Panic))
+    matches!(severity(db), Some(ServerSeverity::Fatal | ServerSeverity::Panic))
 }
 
 /// Poolers may send only the severity that is for people, in English.
-fn severity(db: &DbError) -> Option<Severity> {
+fn severity(db: &DbError) -> Option<ServerSeverity> {
     match (db.parsed_severity(), db.severity()) {
-        (Some(Parsed::Error), _) | (None, "ERROR") => Some(Severity::Error),
-        (Some(Parsed::Fatal), _) | (None, "FATAL") => Some(Severity::Fatal),
-        (Some(Parsed::Panic), _) | (None, "PANIC") => Some(Severity::Panic),
+        (Some(Parsed::Error), _) | (None, "ERROR") => Some(ServerSeverity::Error),
+        (Some(Parsed::Fatal), _) | (None, "FATAL") => Some(ServerSeverity::Fatal),
+        (Some(Parsed::Panic), _) | (None, "PANIC") => Some(ServerSeverity::Panic),
         _ => None,
     }
 }
@@ -63,7 +68,7 @@ pub(super) fn is_end(error: &Error) -> bool {
 
 /// Whether the server or the network is the reason, and not the driver itself.
 pub(super) fn is_of_the_server(error: &Error, lost: Option<&Lost>) -> bool {
-    !matches!(failure(error, true, Phase::Autocommit, lost).event, Event::Driver { .. })
+    !matches!(failure(error, true, StatementPhase::Autocommit, lost).event, Occurrence::Driver { .. })
 }
 
 /// What happened, in one line. The driver's own `Display` says only "db error" where the server's message and SQLSTATE are what one looks
@@ -83,7 +88,7 @@ pub(super) fn cause(error: &Error, lost: Option<&Lost>) -> String {
 
 fn message(db: &DbError) -> Cow<'_, str> {
     let whole = db.message();
-    let failure = Failure { phase: Phase::Autocommit, event: Event::Answer(answer(db)) };
+    let failure = Failure { phase: StatementPhase::Autocommit, event: Occurrence::Answer(answer(db)) };
     match whole.find(QUOTES).filter(|_| failure.may_quote_values()) {
         Some(quoted) => format!("{}…", one_line(&whole[..quoted]).trim_end_matches('…')).into(),
         None => one_line(whole),

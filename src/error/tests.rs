@@ -149,12 +149,12 @@ async fn a_commit_without_an_answer_is_not_known() {
     check(&error, "commit_unknown", Effect::Unknown, &unknown("no answer to COMMIT came in time"));
 
     let lost = lost().await;
-    let error = Error::of_statement(closed().await, true, Phase::Commit, Some(Arc::clone(&lost)));
+    let error = Error::of_statement(closed().await, true, StatementPhase::Commit, Some(Arc::clone(&lost)));
     check(&error, "commit_unknown", Effect::Unknown, &unknown(&format!("connection lost: {lost}")));
     assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
 
     let terminated = plain("FATAL", "57P01", "terminating connection due to administrator command").await;
-    let error = Error::of_statement(terminated, true, Phase::Commit, Some(lost));
+    let error = Error::of_statement(terminated, true, StatementPhase::Commit, Some(lost));
     let line = unknown("FATAL: terminating connection due to administrator command (57P01)");
     check(&error, "commit_unknown", Effect::Unknown, &line);
     assert_eq!(error.sqlstate(), Some(&SqlState::ADMIN_SHUTDOWN));
@@ -162,9 +162,9 @@ async fn a_commit_without_an_answer_is_not_known() {
 
 #[tokio::test]
 async fn a_commit_that_was_refused_or_never_sent_is_known() {
-    let error = Error::of_statement(duplicate().await, true, Phase::Commit, None);
+    let error = Error::of_statement(duplicate().await, true, StatementPhase::Commit, None);
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, Effect::NotApplied));
-    let error = Error::of_statement(closed().await, false, Phase::Commit, Some(lost().await));
+    let error = Error::of_statement(closed().await, false, StatementPhase::Commit, Some(lost().await));
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, Effect::NotApplied));
 }
 
@@ -215,11 +215,11 @@ async fn a_lost_connection_says_whether_anything_was_applied() {
     let fails = async |written, phase| Error::of_statement(closed().await, written, phase, Some(Arc::clone(&lost)));
     let line = format!("connection lost: {lost}");
 
-    let error = fails(true, Phase::Autocommit).await;
+    let error = fails(true, StatementPhase::Autocommit).await;
     check(&error, "postgres", Effect::Unknown, &format!("{line}; whether it was applied is not known"));
     assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
-    check(&fails(false, Phase::Autocommit).await, "postgres", Effect::NotApplied, &line);
-    check(&fails(true, Phase::Transaction).await, "postgres", Effect::NotApplied, &line);
+    check(&fails(false, StatementPhase::Autocommit).await, "postgres", Effect::NotApplied, &line);
+    check(&fails(true, StatementPhase::Transaction).await, "postgres", Effect::NotApplied, &line);
 
     let error = Error::from(closed().await);
     check(&error, "postgres", Effect::Unknown, "connection closed; whether it was applied is not known");
@@ -240,7 +240,7 @@ async fn the_drivers_own_complaints_may_come_after_the_fact() {
     let error = Error::from(broken().await);
     check(&error, "postgres", Effect::Unknown, "error parsing response from server");
     assert_eq!(error.sqlstate(), None);
-    let error = Error::of_statement(broken().await, false, Phase::Autocommit, None);
+    let error = Error::of_statement(broken().await, false, StatementPhase::Autocommit, None);
     assert_eq!(error.effect(), Effect::NotApplied);
 }
 

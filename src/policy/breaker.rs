@@ -97,16 +97,16 @@ pub(crate) struct Breaker {
     /// What last opened the circuit was that the server was not reached. A probe that hangs shows nothing new.
     unreachable: bool,
     /// How much of the jitter there is to the reset timeout, from 0 to 1; drawn anew when a result opens the circuit.
-    luck: f64,
+    random01: f64,
     /// Oldest first.
     history: VecDeque<Transition>,
     /// Nobody has been told yet.
-    news: Vec<Transition>,
+    changes: Vec<Transition>,
 }
 
 impl Breaker {
-    /// Closed. `luck` is random, from 0 to 1.
-    pub(crate) fn new(now: Instant, settings: Settings, luck: f64) -> Self {
+    /// Closed. `random01` is random, from 0 to 1.
+    pub(crate) fn new(now: Instant, settings: Settings, random01: f64) -> Self {
         Self {
             name: None,
             settings,
@@ -120,9 +120,9 @@ impl Breaker {
             warm_up: settings.warm_up.then(|| Deadline::after(now, settings.window)),
             openings: 0,
             unreachable: false,
-            luck,
+            random01,
             history: VecDeque::new(),
-            news: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -201,14 +201,14 @@ impl Breaker {
         matches!(self.phase, Phase::Closed).then_some(Ticket::free(self.generation))
     }
 
-    /// A call ended after `took`. `luck` is random, from 0 to 1, and asked only when the circuit opens.
+    /// A call ended after `took`. `random01` is random, from 0 to 1, and asked only when the circuit opens.
     pub(crate) fn record(
         &mut self,
         now: Instant,
         ticket: Ticket,
         outcome: Outcome,
         took: Duration,
-        luck: impl FnOnce() -> f64,
+        random01: impl FnOnce() -> f64,
     ) {
         self.advance(now);
         if !(self.counted_since..=self.generation).contains(&ticket.generation) {
@@ -221,13 +221,13 @@ impl Breaker {
         }
         self.streak.count(now, counts);
         match &mut self.phase {
-            Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, luck),
+            Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, random01),
             Phase::HalfOpen(probes) => {
                 if ticket.generation == self.generation {
                     probes.take_back();
                 }
                 probes.count(counts);
-                self.judge_probes(now, luck);
+                self.judge_probes(now, random01);
             }
             _ => {}
         }
@@ -244,11 +244,11 @@ impl Breaker {
     }
 
     /// An admitted call was refused because too many are under way: to opossum that is a failure, to us it says nothing.
-    pub(crate) fn refuse_busy(&mut self, now: Instant, ticket: Ticket, luck: impl FnOnce() -> f64) {
+    pub(crate) fn refuse_busy(&mut self, now: Instant, ticket: Ticket, random01: impl FnOnce() -> f64) {
         self.advance(now);
         self.count_unless_off(now, Counts { busy: 1, ..Counts::default() });
         let outcome = if self.settings.is_opossum() { Outcome::Failure } else { Outcome::Ignored };
-        self.record(now, ticket, outcome, Duration::ZERO, luck);
+        self.record(now, ticket, outcome, Duration::ZERO, random01);
     }
 
     /// The server answers. If the circuit opened because it did not, that is a reason to probe now.
@@ -266,8 +266,8 @@ impl Breaker {
     }
 
     /// The server was not reached, or did not answer, and no call will tell. Closed, that is one more failure in a row; half-open, it is the verdict; open, the
-    /// server's next answer is a reason to probe. `luck` as for [`record`](Self::record).
-    pub(crate) fn server_is_silent(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
+    /// server's next answer is a reason to probe. `random01` as for [`record`](Self::record).
+    pub(crate) fn server_is_silent(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
         self.advance(now);
         match &self.phase {
             Phase::HalfOpen(probes) => {
@@ -276,7 +276,7 @@ impl Breaker {
             }
             Phase::Closed if !self.settings.is_opossum() => {
                 self.streak.silence(now);
-                self.judge_window(now, luck);
+                self.judge_window(now, random01);
             }
             _ => {}
         }
@@ -304,8 +304,8 @@ impl Breaker {
     }
 
     /// The changes of state that nobody has been told yet, oldest first.
-    pub(crate) fn take_news(&mut self) -> Vec<Transition> {
-        mem::take(&mut self.news)
+    pub(crate) fn take_changes(&mut self) -> Vec<Transition> {
+        mem::take(&mut self.changes)
     }
 
     /// When time alone will change the state.
@@ -371,26 +371,26 @@ impl Breaker {
         (outcome != Outcome::Ignored).then_some(counts)
     }
 
-    fn judge_window(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
+    fn judge_window(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
         let seen = *self.window.sum(now);
         let Some(cause) = self.settings.tripped(&seen).or_else(|| self.settings.blackout(now, &self.streak)) else {
             return;
         };
         if self.warm_up.is_none_or(|warm_up| warm_up.has_passed(now)) {
             self.unreachable = cause != Cause::SlowRate && seen.mostly_unreachable();
-            self.luck = luck();
+            self.random01 = random01();
             self.open(now, cause, seen);
         }
     }
 
-    fn judge_probes(&mut self, now: Instant, luck: impl FnOnce() -> f64) {
+    fn judge_probes(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
         let Phase::HalfOpen(probes) = &self.phase else { return };
         let seen = probes.seen();
         match self.settings.verdict(&seen) {
             Some(Cause::ProbesPassed) => self.close(now, seen),
             Some(cause) => {
                 self.unreachable = seen.mostly_unreachable();
-                self.luck = luck();
+                self.random01 = random01();
                 self.open(now, cause, seen);
             }
             None => {}
@@ -399,7 +399,7 @@ impl Breaker {
 
     fn open(&mut self, at: Instant, cause: Cause, seen: Counts) {
         self.openings = self.openings.saturating_add(1);
-        let until = Deadline::after(at, self.settings.open_for(self.openings, self.luck));
+        let until = Deadline::after(at, self.settings.open_for(self.openings, self.random01));
         self.change(at, Phase::Open { until, was_ordered: false }, cause, seen);
     }
 
@@ -441,7 +441,7 @@ impl Breaker {
             self.history.pop_front();
         }
         self.history.push_back(transition.clone());
-        self.news.push(transition);
+        self.changes.push(transition);
     }
 }
 

@@ -6,17 +6,17 @@
 mod questions;
 
 pub use self::questions::Effect;
-pub(crate) use self::questions::{Condition, Fate, Heal, Retry, Verdict};
+pub(crate) use self::questions::{Condition, Fate, Reprepare, Retry, Verdict};
 
 /// One failure, and what was being done.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure<'a> {
-    pub(crate) phase: Phase,
-    pub(crate) event: Event<'a>,
+    pub(crate) phase: StatementPhase,
+    pub(crate) event: Occurrence<'a>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum StatementPhase {
     Connect,
     /// A statement outside an explicit transaction.
     Autocommit,
@@ -30,7 +30,7 @@ pub(crate) enum Phase {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Event<'a> {
+pub(crate) enum Occurrence<'a> {
     /// No connection came about. `refused`: the machine is there, the server is not.
     Unreachable { refused: bool },
     /// The connection ended without an answer.
@@ -49,7 +49,7 @@ pub(crate) enum Event<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer<'a> {
     /// `None`: neither of the three, in any language we know.
-    pub(crate) severity: Option<Severity>,
+    pub(crate) severity: Option<ServerSeverity>,
     pub(crate) state: &'a str,
     pub(crate) message: &'a str,
     /// The function of the server that raised it.
@@ -59,7 +59,7 @@ pub(crate) struct Answer<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Severity {
+pub(crate) enum ServerSeverity {
     Error,
     Fatal,
     Panic,
@@ -104,28 +104,28 @@ impl<'a> Failure<'a> {
     /// A statement in a transaction failed, by its SQLSTATE alone.
     pub(crate) fn answered(state: &'a str) -> Self {
         let answer =
-            Answer { severity: Some(Severity::Error), state, message: "", routine: None, is_from_within: false };
-        Self { phase: Phase::Transaction, event: Event::Answer(answer) }
+            Answer { severity: Some(ServerSeverity::Error), state, message: "", routine: None, is_from_within: false };
+        Self { phase: StatementPhase::Transaction, event: Occurrence::Answer(answer) }
     }
 
     /// The server, or a pooler, did not let us in.
     pub(crate) fn at_connect(state: &'a str) -> Self {
         let answer =
-            Answer { severity: Some(Severity::Fatal), state, message: "", routine: None, is_from_within: false };
-        Self { phase: Phase::Connect, event: Event::Answer(answer) }
+            Answer { severity: Some(ServerSeverity::Fatal), state, message: "", routine: None, is_from_within: false };
+        Self { phase: StatementPhase::Connect, event: Occurrence::Answer(answer) }
     }
 
     /// A connection ended, and this was the last that was said on it.
     pub(crate) fn after_last_words(state: &'a str) -> Self {
-        Self { phase: Phase::Autocommit, event: Event::Lost { written: true, last_words: Some(state) } }
+        Self { phase: StatementPhase::Autocommit, event: Occurrence::Lost { written: true, last_words: Some(state) } }
     }
 
     fn meaning(&self) -> Meaning {
         match self.event {
-            Event::Unreachable { refused } => Meaning::Unreachable { refused },
-            Event::Driver { .. } => Meaning::Driver,
-            Event::Answer(answer) => answer.meaning(self.phase),
-            Event::Lost { last_words, .. } => match last_words {
+            Occurrence::Unreachable { refused } => Meaning::Unreachable { refused },
+            Occurrence::Driver { .. } => Meaning::Driver,
+            Occurrence::Answer(answer) => answer.meaning(self.phase),
+            Occurrence::Lost { last_words, .. } => match last_words {
                 Some("25P03" | "57P05") => Meaning::KilledIdle,
                 Some("57P01") => Meaning::Shutdown,
                 Some("57P02") => Meaning::Crash,
@@ -137,35 +137,41 @@ impl<'a> Failure<'a> {
     }
 
     fn is_before_commit(&self) -> bool {
-        matches!(self.phase, Phase::Connect | Phase::Preparing | Phase::Transaction | Phase::ReadOnlyTransaction)
+        matches!(
+            self.phase,
+            StatementPhase::Connect
+                | StatementPhase::Preparing
+                | StatementPhase::Transaction
+                | StatementPhase::ReadOnlyTransaction
+        )
     }
 
     fn ends_session(&self) -> bool {
         match self.event {
-            Event::Unreachable { .. } | Event::Lost { .. } => true,
-            Event::Answer(answer) => answer.ends_session(self.phase),
-            Event::Driver { .. } => false,
+            Occurrence::Unreachable { .. } | Occurrence::Lost { .. } => true,
+            Occurrence::Answer(answer) => answer.ends_session(self.phase),
+            Occurrence::Driver { .. } => false,
         }
     }
 
     /// Whether it was raised within a function or procedure, and the latter may have committed before.
     pub(crate) fn is_from_within(&self) -> bool {
-        matches!(self.event, Event::Answer(answer) if answer.is_from_within)
+        matches!(self.event, Occurrence::Answer(answer) if answer.is_from_within)
     }
 }
 
 impl Answer<'_> {
-    /// Severity decides before the code does: the same code means something else in a session that goes on.
-    fn meaning(&self, phase: Phase) -> Meaning {
+    /// ServerSeverity decides before the code does: the same code means something else in a session that goes on.
+    fn meaning(&self, phase: StatementPhase) -> Meaning {
         if self.ends_session(phase) { self.meaning_of_end(phase) } else { self.meaning_of_error(phase) }
     }
 
     /// The session goes on, so the server is alive. Codes of sessions that end were raised by a function, or quoted from a foreign server.
-    fn meaning_of_error(&self, phase: Phase) -> Meaning {
+    fn meaning_of_error(&self, phase: StatementPhase) -> Meaning {
         match (self.state, self.class()) {
             ("08P01", _) => Meaning::Protocol,
             ("0A000", _) if self.is_stale_plan() => Meaning::StalePlan,
-            ("25006", _) if phase != Phase::ReadOnlyTransaction => Meaning::ReadOnly,
+            ("25006", _) if phase != StatementPhase::ReadOnlyTransaction => Meaning::ReadOnly,
             ("25P02", _) => Meaning::AlreadyFailed,
             ("26000" | "42P05", _) => Meaning::StatementLost,
             ("40001" | "40P01", _) => Meaning::Conflict,
@@ -181,7 +187,7 @@ impl Answer<'_> {
     }
 
     /// The session is over, or never came about.
-    fn meaning_of_end(&self, phase: Phase) -> Meaning {
+    fn meaning_of_end(&self, phase: StatementPhase) -> Meaning {
         match (self.state, self.class()) {
             ("08P01", _) if self.is_never_forwarded() => Meaning::NotForwarded,
             ("25006", _) => Meaning::ReadOnly,
@@ -198,7 +204,7 @@ impl Answer<'_> {
             (_, "53") => Meaning::OutOfResources,
             (_, "58" | "F0") => Meaning::System,
             (_, "XX") => Meaning::Internal,
-            _ if phase == Phase::Connect => Meaning::Refused,
+            _ if phase == StatementPhase::Connect => Meaning::Refused,
             _ => Meaning::Lost,
         }
     }
@@ -208,8 +214,8 @@ impl Answer<'_> {
     }
 
     /// A pooler may refuse a connection in other words than the server.
-    fn ends_session(&self, phase: Phase) -> bool {
-        self.severity != Some(Severity::Error) || phase == Phase::Connect
+    fn ends_session(&self, phase: StatementPhase) -> bool {
+        self.severity != Some(ServerSeverity::Error) || phase == StatementPhase::Connect
     }
 
     /// PgBouncer has one code for everything. It speaks English only.

@@ -10,11 +10,11 @@ mod dial_times;
 mod forecast;
 mod lease_durations;
 mod lifetime;
-mod patience;
 mod pauses;
 mod retry;
 mod shadow;
 mod time;
+mod wait_policy;
 mod watch;
 mod window;
 
@@ -25,18 +25,20 @@ pub(crate) use breaker::{
 pub use breaker::{Cause, Export, Latency, Past, Snapshot, State, Transition};
 pub(crate) use budget::Budget;
 pub use classify::Effect;
-pub(crate) use classify::{Answer, Condition, Event, Failure, Fate, Heal, Phase, Retry, Severity, Verdict};
+pub(crate) use classify::{
+    Answer, Condition, Failure, Fate, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
+};
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;
 pub(crate) use lease_durations::LeaseDurations;
 pub(crate) use lifetime::Lifetimes;
-pub(crate) use patience::Patience;
-pub use patience::Shedding;
 pub(crate) use pauses::{Pauses, Trouble};
 pub(crate) use retry::{Failed, Schedule};
 pub(crate) use shadow::{Arrival, ShadowQueues};
 pub(crate) use time::Time;
+pub use wait_policy::Shedding;
+pub(crate) use wait_policy::WaitPolicy;
 pub use watch::Refused;
 pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};
 pub use window::Counts;

@@ -18,11 +18,11 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Before the second attempt (`retry` 1), the third, and so on. `luck` is random, from 0 to 1.
-    pub(crate) fn pause(&self, retry: u32, luck: f64) -> Duration {
+    /// Before the second attempt (`retry` 1), the third, and so on. `random01` is random, from 0 to 1.
+    pub(crate) fn pause(&self, retry: u32, random01: f64) -> Duration {
         let factor = self.multiplier.powf(f64::from(retry.saturating_sub(1)));
         let longest = (self.initial.as_secs_f64() * factor).min(self.max.as_secs_f64());
-        Duration::try_from_secs_f64(longest * luck.clamp(0.0, 1.0)).unwrap_or(self.max)
+        Duration::try_from_secs_f64(longest * random01.clamp(0.0, 1.0)).unwrap_or(self.max)
     }
 }
 
@@ -169,11 +169,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_schedule_panics_or_exceeds_its_cap(
-            initial in any::<u32>(), multiplier in 1.0f64..1e6, max in any::<u32>(), retry in any::<u32>(), luck in 0.0f64..=1.0,
+            initial in any::<u32>(), multiplier in 1.0f64..1e6, max in any::<u32>(), retry in any::<u32>(), random01 in 0.0f64..=1.0,
         ) {
             let max = Duration::from_millis(max.into());
             let schedule = Schedule { initial: Duration::from_millis(initial.into()), multiplier, max };
-            prop_assert!(schedule.pause(retry, luck) <= max + Duration::from_nanos(1));
+            prop_assert!(schedule.pause(retry, random01) <= max + Duration::from_nanos(1));
         }
     }
 }

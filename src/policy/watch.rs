@@ -3,7 +3,7 @@
 //! Each detector is a file of its own: `utilization`, `trend` (will it run out?), `inflation` (whose fault is it?), `shedding`. When to tell, when
 //! again and when no more is the same for all of them: `lasting`, which others may use for what they see themselves.
 //!
-//! Findings are plain numbers; the keeper makes events of them. In one look the cause comes before the effect: who holds too long, that the pool
+//! Findings are plain numbers; the maintenance makes events of them. In one look the cause comes before the effect: who holds too long, that the pool
 //! will run out, that it is full, that callers are refused.
 
 mod demand;

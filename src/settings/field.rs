@@ -77,7 +77,7 @@ pub(super) trait Field {
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
-impl<T: Plain> Field for Option<T> {
+impl<T: HumanDuration> Field for Option<T> {
     fn read(&mut self, text: &str) -> Result<(), Problem> {
         *self = Some(T::read(text)?);
         Ok(())
@@ -99,7 +99,7 @@ impl<T: Plain> Field for Option<T> {
 }
 
 /// What the value of a setting may be.
-pub(super) trait Plain: Sized + 'static {
+pub(super) trait HumanDuration: Sized + 'static {
     const WANTED: &'static str;
     fn parse(text: &str) -> Option<Self>;
     fn read(text: &str) -> Result<Self, Problem> {
@@ -114,7 +114,7 @@ fn parse<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-impl Plain for usize {
+impl HumanDuration for usize {
     const WANTED: &'static str = WHOLE;
 
     fn parse(text: &str) -> Option<Self> {
@@ -126,7 +126,7 @@ impl Plain for usize {
     }
 }
 
-impl Plain for u64 {
+impl HumanDuration for u64 {
     const WANTED: &'static str = WHOLE;
 
     fn parse(text: &str) -> Option<Self> {
@@ -138,7 +138,7 @@ impl Plain for u64 {
     }
 }
 
-impl Plain for u32 {
+impl HumanDuration for u32 {
     const WANTED: &'static str = WHOLE;
 
     fn parse(text: &str) -> Option<Self> {
@@ -150,7 +150,7 @@ impl Plain for u32 {
     }
 }
 
-impl Plain for u8 {
+impl HumanDuration for u8 {
     const WANTED: &'static str = "must be a whole number, 0 to 255";
 
     fn parse(text: &str) -> Option<Self> {
@@ -162,7 +162,7 @@ impl Plain for u8 {
     }
 }
 
-impl Plain for f64 {
+impl HumanDuration for f64 {
     const WANTED: &'static str = "must be a number";
 
     fn parse(text: &str) -> Option<Self> {
@@ -174,7 +174,7 @@ impl Plain for f64 {
     }
 }
 
-impl Plain for bool {
+impl HumanDuration for bool {
     const WANTED: &'static str = "must be true or false";
 
     fn parse(text: &str) -> Option<Self> {
@@ -186,7 +186,7 @@ impl Plain for bool {
     }
 }
 
-impl Plain for String {
+impl HumanDuration for String {
     const WANTED: &'static str = "must be a text";
 
     fn parse(text: &str) -> Option<Self> {
@@ -198,7 +198,7 @@ impl Plain for String {
     }
 }
 
-impl Plain for Duration {
+impl HumanDuration for Duration {
     const WANTED: &'static str = "must be a duration with its unit, such as \"250ms\", \"5s\" or \"30 min\"";
 
     fn parse(text: &str) -> Option<Self> {
@@ -210,7 +210,7 @@ impl Plain for Duration {
     }
 }
 
-impl Plain for Expiry {
+impl HumanDuration for Expiry {
     const WANTED: &'static str =
         "must be \"never\", or a duration with its unit, such as \"250ms\", \"5s\" or \"30 min\"";
 
@@ -226,7 +226,7 @@ impl Plain for Expiry {
     }
 }
 
-impl Plain for Shedding {
+impl HumanDuration for Shedding {
     const WANTED: &'static str = "must be \"predictive\", \"queue_only\" or \"off\"";
 
     fn parse(text: &str) -> Option<Self> {
@@ -248,7 +248,7 @@ impl Plain for Shedding {
     }
 }
 
-impl Plain for Reset {
+impl HumanDuration for Reset {
     const WANTED: &'static str = "must be \"never\", \"when_seen\" or \"always\"";
 
     fn parse(text: &str) -> Option<Self> {
@@ -270,7 +270,7 @@ impl Plain for Reset {
     }
 }
 
-impl Plain for ConnectionString {
+impl HumanDuration for ConnectionString {
     const WANTED: &'static str = "must be a URL or a connection string";
 
     fn parse(text: &str) -> Option<Self> {

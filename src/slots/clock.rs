@@ -33,7 +33,7 @@ impl Drop for Clock {
 }
 
 /// What is to be done, after unlock, so that a deadline is kept.
-pub(super) enum Kept {
+pub(super) enum Alarm {
     Already,
     /// Once this is rung.
     Ring(Arc<Notify>),
@@ -42,13 +42,13 @@ pub(super) enum Kept {
 }
 
 impl<D: Dial> State<D> {
-    pub(super) fn keep(&mut self, runtime: Id, deadline: Deadline, id: WaiterId) -> Kept {
-        let Some(clock) = self.clocks.iter_mut().find(|clock| clock.runtime == runtime) else { return Kept::NoClock };
+    pub(super) fn keep(&mut self, runtime: Id, deadline: Deadline, id: WaiterId) -> Alarm {
+        let Some(clock) = self.clocks.iter_mut().find(|clock| clock.runtime == runtime) else { return Alarm::NoClock };
         clock.deadlines.push(deadline, id);
         let rings = (deadline < clock.wakes_at).then(|| Arc::clone(&clock.bell));
         clock.wakes_at = clock.wakes_at.min(deadline);
         self.tidy_clocks();
-        rings.map_or(Kept::Already, Kept::Ring)
+        rings.map_or(Alarm::Already, Alarm::Ring)
     }
 
     /// To be called when waiters have gone.
@@ -72,13 +72,13 @@ impl<D: Dial> Slots<D> {
         let bell = Arc::new(Notify::new());
         let mut state = self.lock();
         match state.keep(runtime.id(), deadline, id) {
-            Kept::Already => return true,
-            Kept::Ring(bell) => {
+            Alarm::Already => return true,
+            Alarm::Ring(bell) => {
                 drop(state);
                 bell.notify_one();
                 return true;
             }
-            Kept::NoClock => {}
+            Alarm::NoClock => {}
         }
         let mut clock = Clock {
             runtime: runtime.id(),

@@ -33,12 +33,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::ages::{Ages, Check};
-use self::ages::{Birth, Idle, Kept};
+use self::ages::{Birth, Idle, RedialPause};
 pub(crate) use self::held::Held;
 pub(crate) use self::outcomes::{Begin, Entered, Place, Placed, Refused};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Appointments, Forecast, LeaseDurations, Patience, ShadowQueues, Time, Trouble};
+use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues, Time, Trouble, WaitPolicy};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -55,7 +55,7 @@ pub(crate) struct Limits {
     pub(crate) max_size: usize,
     pub(crate) max_waiting: usize,
     pub(crate) max_connecting: usize,
-    pub(crate) room: Duration,
+    pub(crate) wait_budget: Duration,
     pub(crate) ages: Ages,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Counts {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum PoolPhase {
     Open,
     /// Serves those who wait already.
     Draining,
@@ -114,7 +114,7 @@ pub(crate) struct Core<C, W> {
     held_back: Option<usize>,
     /// Number of the change that said so.
     last_change: u64,
-    phase: Phase,
+    phase: PoolPhase,
     /// Who found a connection idle.
     at_once: u64,
     /// Of these, whom it did not serve.
@@ -123,7 +123,7 @@ pub(crate) struct Core<C, W> {
     entered: u64,
     /// Counts those taken without a look at the clock, round and round.
     untimed: u8,
-    kept: Kept,
+    kept: RedialPause,
     /// Its beginning, the moment of its life at which somebody last looked at a clock, and when the next begins.
     begun: Instant,
     moment: u32,
@@ -141,7 +141,7 @@ impl<C, W> Core<C, W> {
             closing: 0,
             dials: Dials::new(),
             queue: Queue::new(),
-            forecast: Forecast::new(limits.room),
+            forecast: Forecast::new(limits.wait_budget),
             leases: LeaseDurations::new(),
             shadows: ShadowQueues::new(),
             appointments: Appointments::new(),
@@ -150,12 +150,12 @@ impl<C, W> Core<C, W> {
             wanted: 0,
             held_back: None,
             last_change: 0,
-            phase: Phase::Open,
+            phase: PoolPhase::Open,
             at_once: 0,
             not_served: 0,
             entered: 0,
             untimed: 0,
-            kept: Kept::default(),
+            kept: RedialPause::default(),
             begun: now,
             moment: 0,
             next_moment: now,
@@ -164,7 +164,7 @@ impl<C, W> Core<C, W> {
 
     /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
-        let taken = if self.phase == Phase::Open { self.take_idle(now) } else { None };
+        let taken = if self.phase == PoolPhase::Open { self.take_idle(now) } else { None };
         self.at_once += u64::from(taken.is_some());
         taken
     }
@@ -173,10 +173,10 @@ impl<C, W> Core<C, W> {
     pub(crate) fn enter(
         &mut self,
         now: Instant,
-        patience: Patience,
+        wait_policy: WaitPolicy,
         waiter: impl FnOnce() -> W,
     ) -> Result<Entered<C>, Refused> {
-        if self.phase != Phase::Open {
+        if self.phase != PoolPhase::Open {
             return Err(Refused::Closed);
         }
         self.entered += 1;
@@ -188,9 +188,9 @@ impl<C, W> Core<C, W> {
         }
         // One that is idle, but has to be checked first, is as good as free.
         if self.idle.is_empty() {
-            self.admit(now, &patience)?;
+            self.admit(now, &wait_policy)?;
         }
-        Ok(Entered::Waits(self.queue.push(waiter(), patience)))
+        Ok(Entered::Waits(self.queue.push(waiter(), wait_policy)))
     }
 
     /// As [`enter`](Self::enter), for a waiter that was served with something of no use, or told to enter again: it waits in its old place,
@@ -198,11 +198,11 @@ impl<C, W> Core<C, W> {
     pub(crate) fn enter_again(
         &mut self,
         now: Instant,
-        patience: Patience,
+        wait_policy: WaitPolicy,
         place: WaiterId,
         waiter: impl FnOnce() -> W,
     ) -> Result<Entered<C>, Refused> {
-        if self.phase == Phase::Closed {
+        if self.phase == PoolPhase::Closed {
             return Err(Refused::Closed);
         }
         if let Some(held) = self.serve_at_once(now)? {
@@ -211,7 +211,7 @@ impl<C, W> Core<C, W> {
         if self.is_shut() {
             return Err(Refused::HeldBack);
         }
-        self.queue.put_back(place, waiter(), patience);
+        self.queue.put_back(place, waiter(), wait_policy);
         Ok(Entered::Waits(place))
     }
 
@@ -231,9 +231,9 @@ impl<C, W> Core<C, W> {
     /// How many dials are wanted, counted anew at each call so that none is made for nothing. They are under way from here on.
     pub(crate) fn begin_dials(&mut self, now: Instant) -> Begin {
         let wanted = match self.phase {
-            Phase::Closed => Wanted::default(),
-            Phase::Open | Phase::Draining if self.is_shut() => Wanted::default(),
-            Phase::Open | Phase::Draining => Wanted {
+            PoolPhase::Closed => Wanted::default(),
+            PoolPhase::Open | PoolPhase::Draining if self.is_shut() => Wanted::default(),
+            PoolPhase::Open | PoolPhase::Draining => Wanted {
                 dials: self.missing(now),
                 room: self.limits.max_size.saturating_sub(self.taken()),
                 at_once: self.held_back.unwrap_or(self.limits.max_connecting),
@@ -280,7 +280,7 @@ impl<C, W> Core<C, W> {
     }
 
     /// A connection was retired unproven. As [`dial_failed`](Self::dial_failed).
-    pub(crate) fn stillborn(&mut self, now: Instant, jitter: f64) -> Vec<(WaiterId, W)> {
+    pub(crate) fn failed_before_first_use(&mut self, now: Instant, jitter: f64) -> Vec<(WaiterId, W)> {
         self.dials.back_off(now, Trouble::Passing, jitter);
         self.give_up_hope(now)
     }
@@ -344,7 +344,7 @@ impl<C, W> Core<C, W> {
     fn missing(&self, now: Instant) -> usize {
         let (idle, in_use) = (self.idle.len(), self.in_use);
         let wished = self.wanted.saturating_sub(idle + in_use);
-        let is_kept = self.phase == Phase::Open && self.kept.may_dial(now);
+        let is_kept = self.phase == PoolPhase::Open && self.kept.may_dial(now);
         let kept = if is_kept { self.limits.ages.min_idle } else { 0 };
         self.queue.len().max(wished).max(kept.saturating_sub(idle + self.settling))
     }
@@ -352,7 +352,7 @@ impl<C, W> Core<C, W> {
     /// Whether a connection that is placed now is one too many, or too old.
     fn is_surplus(&self, birth: Birth) -> bool {
         let live = self.idle.len() + self.in_use + self.dials.len();
-        live >= self.limits.max_size || self.is_old(birth) || self.phase == Phase::Closed
+        live >= self.limits.max_size || self.is_old(birth) || self.phase == PoolPhase::Closed
     }
 
     fn place(&mut self, now: Instant, time: Time, conn: C, birth: Birth) -> Placed<C, W> {
@@ -362,12 +362,12 @@ impl<C, W> Core<C, W> {
             self.note_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
-        while let Some((id, waiter, patience)) = self.queue.pop() {
-            if patience.deadline.has_passed(now) {
+        while let Some((id, waiter, wait_policy)) = self.queue.pop() {
+            if wait_policy.deadline.has_passed(now) {
                 self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 refused.push((id, waiter, Refused::Expired));
-            } else if patience.is_too_late(now, || self.lease_to_fit(now, time)) {
+            } else if wait_policy.is_too_late(now, || self.lease_to_fit(now, time)) {
                 self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 let retry_after = self.retry_after(time, self.queue.len(), 0.0);
@@ -380,7 +380,7 @@ impl<C, W> Core<C, W> {
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }
-        if self.phase == Phase::Draining {
+        if self.phase == PoolPhase::Draining {
             self.closing += 1;
             self.note_work(time);
             return Placed { to: Place::Closing(conn), refused };

@@ -109,10 +109,10 @@ mod tests {
 
     use super::super::queue::Queue;
     use super::*;
-    use crate::policy::{Patience, Shedding};
+    use crate::policy::{Shedding, WaitPolicy};
 
-    fn patience(deadline: Deadline) -> Patience {
-        Patience { deadline, includes_work: false, shedding: Shedding::Off }
+    fn wait_policy(deadline: Deadline) -> WaitPolicy {
+        WaitPolicy { deadline, includes_work: false, shedding: Shedding::Off }
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         let (mut queue, mut deadlines) = (Queue::new(), Deadlines::default());
         for millis in 0..100_000 {
             let deadline = Deadline::after(begun, Duration::from_millis(millis));
-            let id = queue.push((), patience(deadline));
+            let id = queue.push((), wait_policy(deadline));
             deadlines.push(deadline, id);
             deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
         }
@@ -137,7 +137,7 @@ mod tests {
     fn one_that_enters_again_and_again_takes_the_memory_of_one() {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
         let (mut queue, mut deadlines) = (Queue::new(), Deadlines::default());
-        let id = queue.push((), patience(deadline));
+        let id = queue.push((), wait_policy(deadline));
         for _ in 0..10_000 {
             deadlines.push(deadline, id);
             deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
@@ -158,7 +158,7 @@ mod tests {
                 match step {
                     0 | 1 => {
                         let deadline = Deadline::after(now, Duration::from_millis(millis));
-                        let id = queue.push((), patience(deadline));
+                        let id = queue.push((), wait_policy(deadline));
                         deadlines.push(deadline, id);
                         model.insert((deadline, id));
                     }

@@ -43,7 +43,7 @@ pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;
 pub(crate) use self::probing::Look;
 use self::waiting::Waiting;
-use crate::policy::{Patience, Trouble};
+use crate::policy::{Trouble, WaitPolicy};
 
 /// What the slots need to know of a connection.
 pub(crate) trait Connection: Send + Sync + Sized + 'static {
@@ -87,7 +87,7 @@ pub(crate) trait Dial: Send + Sync + 'static {
     fn dial(&self, on_quiet: impl FnOnce() + Send) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
 
     /// How long the server may take to answer before a look at it goes another way.
-    fn patience(&self) -> Duration;
+    fn wait_policy(&self) -> Duration;
 
     /// Whether another try may help soon.
     fn trouble(&self, error: &Self::Error) -> Trouble;
@@ -102,7 +102,7 @@ pub(crate) trait Dial: Send + Sync + 'static {
     fn abandoned() -> Self::Error;
 
     /// The error for a connection that was dead before anybody had used it.
-    fn stillborn() -> Self::Error;
+    fn failed_before_first_use() -> Self::Error;
 }
 
 /// Why a caller got no connection. Durations say when to come back.
@@ -267,8 +267,8 @@ impl<D: Dial> Slots<D> {
     /// An idle connection, or the first that is released or dialed for this caller, in order of arrival.
     ///
     /// Dropping the future gives the place in the queue up; a connection that was just handed over comes back.
-    pub(crate) fn acquire(self: &Arc<Self>, asked: std::time::Instant, patience: Patience) -> Waiting<'_, D> {
-        Waiting::new(self, asked, patience)
+    pub(crate) fn acquire(self: &Arc<Self>, asked: std::time::Instant, wait_policy: WaitPolicy) -> Waiting<'_, D> {
+        Waiting::new(self, asked, wait_policy)
     }
 
     /// Where background work is spawned for those who have no runtime.
@@ -314,7 +314,7 @@ impl<D: Dial> Slots<D> {
     fn retire(self: &Arc<Self>, held: Held<D::Conn>) {
         self.lock().core.retire(now());
         if held.is_unproven() {
-            self.fail(D::stillborn(), |core| core.stillborn(now(), fastrand::f64()));
+            self.fail(D::failed_before_first_use(), |core| core.failed_before_first_use(now(), fastrand::f64()));
         }
         self.spawn_close(held.conn);
         self.dial_what_is_wanted();

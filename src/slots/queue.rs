@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::policy::{Deadline, Patience};
+use crate::policy::{Deadline, WaitPolicy};
 
 /// Empty entries that are tolerated whatever the number of waiters, so that a short queue is never swept.
 const TOLERATED: usize = 32;
@@ -19,7 +19,7 @@ pub(crate) struct WaiterId(u64);
 #[derive(Debug)]
 struct Entry<W> {
     id: WaiterId,
-    patience: Patience,
+    wait_policy: WaitPolicy,
     waiter: Option<W>,
 }
 
@@ -46,11 +46,11 @@ impl<W> Queue<W> {
         (self.entries.front().map_or(self.next, |entry| entry.id.0), self.next)
     }
 
-    pub(crate) fn push(&mut self, waiter: W, patience: Patience) -> WaiterId {
+    pub(crate) fn push(&mut self, waiter: W, wait_policy: WaitPolicy) -> WaiterId {
         let id = WaiterId(self.next);
         self.next += 1;
         self.live += 1;
-        self.entries.push_back(Entry { id, patience, waiter: Some(waiter) });
+        self.entries.push_back(Entry { id, wait_policy, waiter: Some(waiter) });
         id
     }
 
@@ -59,7 +59,7 @@ impl<W> Queue<W> {
     pub(crate) fn wait_behind_leavers(&self, now: Instant, gap: f64) -> f64 {
         let (mut behind, mut least) = (0, f64::INFINITY);
         while behind < self.entries.len() {
-            let deadline = self.entries[self.entries.len() - 1 - behind].patience.deadline;
+            let deadline = self.entries[self.entries.len() - 1 - behind].wait_policy.deadline;
             least = least.min(deadline.left(now).as_secs_f64() + gap * behind as f64);
             behind = 2 * behind + 1;
         }
@@ -68,34 +68,34 @@ impl<W> Queue<W> {
 
     /// The deadline of the waiter behind so many others, about.
     pub(crate) fn deadline_behind(&self, others: usize) -> Option<Deadline> {
-        self.entries.get(others).map(|entry| entry.patience.deadline)
+        self.entries.get(others).map(|entry| entry.wait_policy.deadline)
     }
 
     /// The deadline of the first of so many at the end of the queue, about.
     pub(crate) fn deadline_of_last(&self, waiters: usize) -> Option<Deadline> {
         let first = self.entries.len().checked_sub(waiters)?;
-        self.entries.get(first).map(|entry| entry.patience.deadline)
+        self.entries.get(first).map(|entry| entry.wait_policy.deadline)
     }
 
     /// One that was popped waits again, in its old place.
-    pub(crate) fn put_back(&mut self, id: WaiterId, waiter: W, patience: Patience) {
+    pub(crate) fn put_back(&mut self, id: WaiterId, waiter: W, wait_policy: WaitPolicy) {
         let index = self.entries.partition_point(|entry| entry.id < id);
         self.live += 1;
-        self.entries.insert(index, Entry { id, patience, waiter: Some(waiter) });
+        self.entries.insert(index, Entry { id, wait_policy, waiter: Some(waiter) });
     }
 
     /// The one that has waited longest.
-    pub(crate) fn pop(&mut self) -> Option<(WaiterId, W, Patience)> {
+    pub(crate) fn pop(&mut self) -> Option<(WaiterId, W, WaitPolicy)> {
         let entry = self.entries.pop_front()?;
         self.live -= 1;
         self.tidy();
-        entry.waiter.map(|waiter| (entry.id, waiter, entry.patience))
+        entry.waiter.map(|waiter| (entry.id, waiter, entry.wait_policy))
     }
 
     /// The deadline of one that is still in the queue.
     pub(crate) fn deadline_of(&self, id: WaiterId) -> Option<Deadline> {
         let entry = self.entries.get(self.find(id)?)?;
-        entry.waiter.is_some().then_some(entry.patience.deadline)
+        entry.waiter.is_some().then_some(entry.wait_policy.deadline)
     }
 
     /// A waiter gives up. `None` if it is no longer in the queue.
@@ -146,15 +146,15 @@ mod tests {
     use super::*;
     use crate::policy::Shedding;
 
-    fn patience() -> Patience {
+    fn wait_policy() -> WaitPolicy {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
-        Patience { deadline, includes_work: false, shedding: Shedding::Off }
+        WaitPolicy { deadline, includes_work: false, shedding: Shedding::Off }
     }
 
     #[test]
     fn a_leaver_leaves_the_count_at_once_and_the_others_keep_their_order() {
         let mut queue = Queue::new();
-        let ids: Vec<_> = ('a'..='e').map(|c| queue.push(c, patience())).collect();
+        let ids: Vec<_> = ('a'..='e').map(|c| queue.push(c, wait_policy())).collect();
         assert_eq!(queue.remove(ids[0]), Some('a'));
         assert_eq!(queue.remove(ids[2]), Some('c'));
         assert_eq!(queue.remove(ids[2]), None);
@@ -168,9 +168,9 @@ mod tests {
     #[test]
     fn leavers_behind_a_patient_waiter_take_no_memory() {
         let mut queue = Queue::new();
-        queue.push(0, patience());
+        queue.push(0, wait_policy());
         for n in 1..10_000 {
-            let id = queue.push(n, patience());
+            let id = queue.push(n, wait_policy());
             queue.remove(id);
         }
         assert_eq!(queue.len(), 1);
@@ -182,7 +182,7 @@ mod tests {
         for leave in [true, false] {
             let mut queue = Queue::new();
             for _ in 0..2 {
-                let ids: Vec<_> = (0..100_000).map(|n| queue.push(n, patience())).collect();
+                let ids: Vec<_> = (0..100_000).map(|n| queue.push(n, wait_policy())).collect();
                 if leave {
                     ids.iter().rev().for_each(|id| assert!(queue.remove(*id).is_some()));
                 } else {
@@ -192,7 +192,7 @@ mod tests {
             }
         }
         let mut queue = Queue::new();
-        (0..100_000).for_each(|n| _ = queue.push(n, patience()));
+        (0..100_000).for_each(|n| _ = queue.push(n, wait_policy()));
         assert_eq!(queue.drain().len(), 100_000);
         assert!(queue.entries.capacity() <= 8 * TOLERATED);
     }
@@ -208,7 +208,7 @@ mod tests {
             for (n, (step, index)) in steps.into_iter().enumerate() {
                 match step {
                     0 => {
-                        let id = queue.push(n, patience());
+                        let id = queue.push(n, wait_policy());
                         ids.push(id);
                         model.push((id, n));
                     }
@@ -219,7 +219,7 @@ mod tests {
                     }
                     2 if !popped.is_empty() => {
                         let (id, n) = popped.swap_remove(index.index(popped.len()));
-                        queue.put_back(id, n, patience());
+                        queue.put_back(id, n, wait_policy());
                         model.push((id, n));
                         model.sort();
                     }

@@ -41,7 +41,7 @@ struct World {
     /// How long an answer takes.
     ping: Mutex<Duration>,
     /// How long one is waited for, if not as long as until a dial is quiet.
-    patience: Mutex<Option<Duration>>,
+    wait_policy: Mutex<Option<Duration>>,
     /// Connections with a smaller number have died by themselves.
     cut: AtomicUsize,
 }
@@ -106,8 +106,8 @@ impl Dial for FakeDialer {
     type Conn = FakeConn;
     type Error = &'static str;
 
-    fn patience(&self) -> Duration {
-        self.0.patience.lock().unwrap().unwrap_or(QUIET)
+    fn wait_policy(&self) -> Duration {
+        self.0.wait_policy.lock().unwrap().unwrap_or(QUIET)
     }
 
     async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<FakeConn, &'static str> {
@@ -143,8 +143,8 @@ impl Dial for FakeDialer {
         "abandoned"
     }
 
-    fn stillborn() -> &'static str {
-        "stillborn"
+    fn failed_before_first_use() -> &'static str {
+        "failed_before_first_use"
     }
 }
 
@@ -152,7 +152,13 @@ type TestSlots = Arc<Slots<FakeDialer>>;
 type Got = Result<Lease<FakeDialer>, Refusal<&'static str>>;
 
 fn limits() -> Limits {
-    Limits { max_size: 2, max_waiting: 100, max_connecting: 4, room: Duration::from_secs(1), ages: Ages::default() }
+    Limits {
+        max_size: 2,
+        max_waiting: 100,
+        max_connecting: 4,
+        wait_budget: Duration::from_secs(1),
+        ages: Ages::default(),
+    }
 }
 
 fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
@@ -160,9 +166,9 @@ fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
     (Slots::new(FakeDialer(Arc::clone(&world)), limits), world)
 }
 
-fn within(millis: u64) -> Patience {
+fn within(millis: u64) -> WaitPolicy {
     let deadline = Deadline::after(now(), Duration::from_millis(millis));
-    Patience { deadline, includes_work: false, shedding: Shedding::QueueOnly }
+    WaitPolicy { deadline, includes_work: false, shedding: Shedding::QueueOnly }
 }
 
 /// Starts a caller and lets it get as far as it can.
@@ -369,11 +375,11 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
     let mut callers = Vec::new();
     for n in 0..20_000u64 {
         let asked = Arc::clone(&slots);
-        let patience = fastrand::u64(0..40);
+        let wait_policy = fastrand::u64(0..40);
         let hold = Duration::from_millis(fastrand::u64(0..6));
         let dies = fastrand::u8(0..20) == 0;
         callers.push(tokio::spawn(async move {
-            let Ok(mut lease) = asked.acquire(now(), within(patience)).await else {
+            let Ok(mut lease) = asked.acquire(now(), within(wait_policy)).await else {
                 return;
             };
             if !hold.is_zero() {

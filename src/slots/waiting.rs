@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::clock::Kept;
+use super::clock::Alarm;
 use super::core::{Entered, Refused};
 use super::mailbox::{Answer, Found, Mailbox};
 use super::queue::WaiterId;
 use super::{Dial, Lease, Refusal, Slots, State, now};
-use crate::policy::{Deadline, Patience};
+use crate::policy::{Deadline, WaitPolicy};
 
 /// A runtime is shutting down if it has lost so many clocks in a row, each as soon as it was begun.
 const CLOCKS: usize = 8;
@@ -28,7 +28,7 @@ const CLOCKS: usize = 8;
 #[must_use = "futures do nothing unless awaited"]
 pub(crate) struct Waiting<'a, D: Dial> {
     slots: &'a Arc<Slots<D>>,
-    patience: Patience,
+    wait_policy: WaitPolicy,
     stage: Stage<D>,
 }
 
@@ -48,12 +48,12 @@ enum Entry<D: Dial> {
 }
 
 impl<'a, D: Dial> Waiting<'a, D> {
-    pub(super) fn new(slots: &'a Arc<Slots<D>>, asked: Instant, patience: Patience) -> Self {
-        Self { slots, patience, stage: Stage::Asked(asked) }
+    pub(super) fn new(slots: &'a Arc<Slots<D>>, asked: Instant, wait_policy: WaitPolicy) -> Self {
+        Self { slots, wait_policy, stage: Stage::Asked(asked) }
     }
 
     pub(crate) fn deadline(&self) -> Deadline {
-        self.patience.deadline
+        self.wait_policy.deadline
     }
 
     fn advance(&mut self, waker: &Waker) -> Poll<Result<Lease<D>, Refusal<D::Error>>> {
@@ -62,7 +62,7 @@ impl<'a, D: Dial> Waiting<'a, D> {
             let found = if let Stage::Waits(_, mailbox) = &self.stage { Some(mailbox.look(waker)) } else { None };
             let mut lease = match found {
                 Some(Found::Answer(answer)) => answer?,
-                Some(Found::Nothing | Found::Dismissal) if self.patience.deadline.has_passed(now()) => {
+                Some(Found::Nothing | Found::Dismissal) if self.wait_policy.deadline.has_passed(now()) => {
                     match self.leave() {
                         // Handed over in the very instant in which the deadline passed: better served than refused.
                         Some(answer) => answer?,
@@ -91,15 +91,15 @@ impl<'a, D: Dial> Waiting<'a, D> {
     }
 
     fn enter(&mut self, waker: Waker) -> Result<Entry<D>, Refusal<D::Error>> {
-        let (slots, patience) = (self.slots, self.patience);
+        let (slots, wait_policy) = (self.slots, self.wait_policy);
         // Not the handle, which all threads count: it would be dropped under the lock.
         let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
         let mailbox = Arc::new(Mailbox::new(waker));
         let now = if let Stage::Asked(asked) = self.stage { asked } else { now() };
         let mut state = slots.lock();
         let entered = match self.stage {
-            Stage::Waits(id, _) => state.core.enter_again(now, patience, id, || Arc::clone(&mailbox)),
-            Stage::Asked(_) | Stage::Answered => state.core.enter(now, patience, || Arc::clone(&mailbox)),
+            Stage::Waits(id, _) => state.core.enter_again(now, wait_policy, id, || Arc::clone(&mailbox)),
+            Stage::Asked(_) | Stage::Answered => state.core.enter(now, wait_policy, || Arc::clone(&mailbox)),
         };
         match entered {
             Ok(Entered::Took(held)) => {
@@ -108,21 +108,21 @@ impl<'a, D: Dial> Waiting<'a, D> {
             }
             Ok(Entered::Waits(id)) => {
                 self.stage = Stage::Waits(id, mailbox);
-                let kept = runtime.map_or(Kept::NoClock, |runtime| state.keep(runtime, patience.deadline, id));
+                let kept = runtime.map_or(Alarm::NoClock, |runtime| state.keep(runtime, wait_policy.deadline, id));
                 let check = state.core.begin_due_check(now);
                 let begin = state.begin_dials(now);
                 drop(state);
                 slots.spawn_check(check);
                 slots.dial(begin);
                 let is_kept = match kept {
-                    Kept::Already => true,
-                    Kept::Ring(bell) => {
+                    Alarm::Already => true,
+                    Alarm::Ring(bell) => {
                         bell.notify_one();
                         true
                     }
-                    Kept::NoClock => slots.begin_clock(patience.deadline, id),
+                    Alarm::NoClock => slots.begin_clock(wait_policy.deadline, id),
                 };
-                Ok(if is_kept && !patience.deadline.has_passed(now) { Entry::Waits } else { Entry::LooksAgain })
+                Ok(if is_kept && !wait_policy.deadline.has_passed(now) { Entry::Waits } else { Entry::LooksAgain })
             }
             Err(why) => {
                 let refusal = state.explain(why);

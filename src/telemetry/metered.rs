@@ -1,7 +1,7 @@
 //! What the recorder of the `metrics` crate is told. Feature `metrics`; without it `unmetered` stands here, and nothing is left of any of this.
 //!
 //! Handles are made once for each pool, when a recorder is there: one that was made before would be silent for ever. Until then nothing is measured. What can be
-//! counted, or seen from outside, is told once a round by the keeper ([`Meter::look`]); callers pay for nothing but the times of their own connection.
+//! counted, or seen from outside, is told once a round by the maintenance ([`Meter::look`]); callers pay for nothing but the times of their own connection.
 //!
 //! A recorder is foreign code: it is never called under a lock.
 

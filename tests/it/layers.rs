@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Bottom first. A module may use those below it, and its own parts.
 const LAYERS: [&str; 20] = [
-    "plain",
+    "human",
     "metrics",
     "operation",
     "policy",
@@ -20,7 +20,7 @@ const LAYERS: [&str; 20] = [
     "retry",
     "slots",
     "conn",
-    "keeper",
+    "maintenance",
     "call",
     "pool",
     "builder",

@@ -41,7 +41,7 @@ async fn what_was_acknowledged_is_there_once() {
         tokio::spawn(teller.work_until(Arc::clone(&is_over)))
     });
     let tellers: Vec<_> = tellers.collect();
-    let faults = hurt(&pool, &mut server, &proxy, Rng::with_seed(seed)).await;
+    let faults = inject(&pool, &mut server, &proxy, Rng::with_seed(seed)).await;
     is_over.store(true, SeqCst);
     let (mut transfers, mut notes) = (Record::default(), Record::default());
     for teller in join_all(tellers).await {
@@ -60,11 +60,11 @@ async fn what_was_acknowledged_is_there_once() {
     let notes = notes.check(&Truth::of(&server, "SELECT key FROM notes").await);
     println!("ledger: {faults}; transactions: {transfers}; single: {notes}");
     assert!(transfers.applied > 0 && notes.applied > 0, "nothing was done");
-    assert!(transfers.not_applied > 0 && notes.not_applied + notes.unknown > 0, "nothing was hurt");
+    assert!(transfers.not_applied > 0 && notes.not_applied + notes.unknown > 0, "nothing was inject");
 }
 
-/// Fault after fault, each healed after a while, until the time is up; each kind once at least. Tells what was done.
-async fn hurt(pool: &Pool, server: &mut Server, proxy: &Proxy, mut rng: Rng) -> String {
+/// Fault after fault, each repaired after a while, until the time is up; each kind once at least. Tells what was done.
+async fn inject(pool: &Pool, server: &mut Server, proxy: &Proxy, mut rng: Rng) -> String {
     const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ledger' ORDER BY random() LIMIT 3";
     let (end, mut count) = (Instant::now() + duration(), 0);
     let mut faults = [
@@ -130,13 +130,13 @@ impl Teller {
             }
             let key = format!("{}-{turn}", self.number);
             // Some callers go away.
-            let patience = if self.rng.u8(..8) == 0 { Duration::from_millis(self.rng.u64(1..20)) } else { LONG };
+            let limit = if self.rng.u8(..8) == 0 { Duration::from_millis(self.rng.u64(1..20)) } else { LONG };
             if self.rng.bool() {
-                let told = timeout(patience, self.pool.execute("INSERT INTO notes VALUES ($1)", &[&key])).await.ok();
+                let told = timeout(limit, self.pool.execute("INSERT INTO notes VALUES ($1)", &[&key])).await.ok();
                 notes.note(key, told.as_ref());
             } else {
                 let (from, to) = (self.rng.i32(1..=ACCOUNTS), self.rng.i32(1..=ACCOUNTS));
-                let told = timeout(patience, transfer(&self.pool, &key, from, to, self.rng.i64(1..100))).await.ok();
+                let told = timeout(limit, transfer(&self.pool, &key, from, to, self.rng.i64(1..100))).await.ok();
                 transfers.note(key, told.as_ref());
             }
             sleep(Duration::from_millis(self.rng.u64(2..20))).await;

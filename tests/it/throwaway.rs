@@ -16,7 +16,7 @@ mod support;
 
 pub(crate) use support::Throwaway;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(30);
 /// A query takes less.
 const A_MOMENT: Duration = Duration::from_millis(200);
 const OWNER: &str = "FAILFAST_THROWAWAY_OWNER";
@@ -39,7 +39,7 @@ async fn ends_with_its_owner() -> Result<(), Box<dyn Error>> {
         let server = Throwaway::start().await?;
         let (port, folder) = whereabouts(&server).await?;
         eprintln!("server {port} {}", folder.display());
-        sleep(PATIENCE).await;
+        sleep(LIMIT).await;
         return Ok(());
     }
     let mut owner = Command::new(std::env::current_exe()?);
@@ -47,12 +47,12 @@ async fn ends_with_its_owner() -> Result<(), Box<dyn Error>> {
     owner.env(OWNER, "").env_remove("DATABASE_URL").stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut owner = owner.spawn()?;
     let mut lines = BufReader::new(owner.stderr.take().ok_or("no pipe")?).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await??.ok_or("the owner said nothing")?;
+    let line = timeout(LIMIT, lines.next_line()).await??.ok_or("the owner said nothing")?;
     let (port, folder) = line.strip_prefix("server ").and_then(|rest| rest.split_once(' ')).ok_or(line.clone())?;
     owner.kill().await?;
 
     let (port, folder) = (port.parse()?, PathBuf::from(folder));
-    let gone = timeout(PATIENCE, async {
+    let gone = timeout(LIMIT, async {
         while !is_gone(port, &folder) {
             sleep(Duration::from_millis(10)).await;
         }
@@ -74,7 +74,7 @@ async fn does_as_it_is_told() -> Result<(), Box<dyn Error>> {
     tokio::pin!(query);
     assert!(timeout(A_MOMENT, &mut query).await.is_err(), "it is frozen, with its sessions");
     server.resume().await?;
-    timeout(PATIENCE, query).await??;
+    timeout(LIMIT, query).await??;
 
     server.stop().await?;
     assert!(server.config().connect(NoTls).await.is_err(), "it has stopped");
@@ -87,7 +87,7 @@ async fn does_as_it_is_told() -> Result<(), Box<dyn Error>> {
 async fn whereabouts(server: &Throwaway) -> Result<(u16, PathBuf), Box<dyn Error>> {
     let (client, connection) = server.config().connect(NoTls).await?;
     tokio::spawn(connection);
-    let row = timeout(PATIENCE, client.query_one("SHOW data_directory", &[])).await??;
+    let row = timeout(LIMIT, client.query_one("SHOW data_directory", &[])).await??;
     let port = *server.config().get_ports().first().ok_or("no port")?;
     Ok((port, PathBuf::from(row.get::<_, &str>(0))))
 }

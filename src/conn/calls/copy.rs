@@ -13,8 +13,8 @@ use futures_util::{SinkExt, Stream};
 use parking_lot::Mutex;
 use tokio_postgres::{CopyInSink, CopyOutStream};
 
-use super::Flight;
-use super::queries::{Terms, bounded, now};
+use super::InFlightCall;
+use super::queries::{CallOptions, bounded, now};
 use super::reading::Reader;
 use super::watcher::{Look, Watched};
 use crate::conn::Client;
@@ -35,7 +35,7 @@ use crate::error::Error;
 #[must_use = "a copy that is not finished is aborted"]
 pub struct CopyIn<'a, T> {
     copy: Handle<T>,
-    terms: Terms,
+    options: CallOptions,
     client: PhantomData<&'a Client>,
 }
 
@@ -61,22 +61,22 @@ enum Rest<T> {
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The driver's end of a copy, and the call.
-type Open<T> = (Pin<Box<CopyInSink<T>>>, Flight);
+type Open<T> = (Pin<Box<CopyInSink<T>>>, InFlightCall);
 
 impl<T> CopyIn<'_, T>
 where
     T: Buf + Send + 'static,
 {
-    pub(crate) fn new(sink: CopyInSink<T>, flight: Flight, terms: Terms) -> Self {
+    pub(crate) fn new(sink: CopyInSink<T>, flight: InFlightCall, options: CallOptions) -> Self {
         let link = Arc::clone(&flight.link);
-        let deadline = terms.deadline.map(|deadline| deadline.instant());
+        let deadline = options.deadline.map(|deadline| deadline.instant());
         let rest = Mutex::new(Rest::Open((Box::pin(sink), flight)));
         let copy = Arc::new(Copying { rest, deadline });
         if deadline.is_some() {
             let copy = Arc::downgrade(&copy);
             link.watcher.watch(copy, now(), deadline);
         }
-        Self { copy: Handle(copy), terms, client: PhantomData }
+        Self { copy: Handle(copy), options, client: PhantomData }
     }
 
     /// Sends a piece of data, within the query timeout.
@@ -86,7 +86,7 @@ where
     /// As every call. [`Error::Busy`] once the copy is over or aborted.
     pub async fn send(&mut self, data: T) -> Result<(), Error> {
         let (mut sink, flight) = self.copy.0.take()?;
-        let ((), flight) = bounded(self.terms.limit(now()), flight, sink.send(data)).await?;
+        let ((), flight) = bounded(self.options.limit(now()), flight, sink.send(data)).await?;
         self.copy.0.replace(Rest::Open((sink, flight)));
         Ok(())
     }
@@ -107,7 +107,7 @@ where
                 _ => Ok(rows),
             }
         };
-        let (rows, flight) = bounded(self.terms.limit(now()), flight, finishing).await?;
+        let (rows, flight) = bounded(self.options.limit(now()), flight, finishing).await?;
         flight.answered();
         Ok(rows)
     }
@@ -185,7 +185,7 @@ pub struct CopyOut<'a> {
 }
 
 impl CopyOut<'_> {
-    pub(crate) fn new(data: CopyOutStream, flight: Flight) -> Self {
+    pub(crate) fn new(data: CopyOutStream, flight: InFlightCall) -> Self {
         Self { data: Reader::new(data, flight), client: PhantomData }
     }
 }

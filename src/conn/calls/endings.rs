@@ -5,18 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Flight;
+use super::InFlightCall;
 use super::queries::now;
-use crate::conn::News;
+use crate::conn::ConnectionEvent;
 use crate::error::{Error, Lost, driver};
-use crate::policy::{Effect, Fate, Phase, Verdict};
+use crate::policy::{Effect, Fate, StatementPhase, Verdict};
 use crate::telemetry::Fault;
 
-impl Flight {
+impl InFlightCall {
     /// The call's time was up before anything was sent.
     pub(in crate::conn) fn not_begun(mut self) -> Error {
         self.is_answered = true;
-        let (operation, process_id) = (self.terms.operation, self.link.process_id());
+        let (operation, process_id) = (self.options.operation, self.link.process_id());
         let after = Duration::ZERO;
         self.failed(after, Error::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied })
     }
@@ -44,7 +44,7 @@ impl Flight {
         self.is_answered = true;
         let now = now();
         let took = now.saturating_duration_since(self.begun);
-        self.link.tell(|witness, ticket| witness.answered(now, ticket, took));
+        self.link.tell(|recorder, ticket| recorder.answered(now, ticket, took));
         took
     }
 
@@ -56,8 +56,8 @@ impl Flight {
     fn measure(&self, took: Duration, fault: Option<Fault>) {
         let meter = &self.link.meter;
         match self.whole {
-            Some(begun) => meter.operated_since(begun, self.terms.operation, fault),
-            None if !self.terms.is_part => meter.operated(self.terms.operation, took, fault),
+            Some(begun) => meter.operated_since(begun, self.options.operation, fault),
+            None if !self.options.is_part => meter.operated(self.options.operation, took, fault),
             None => {}
         }
     }
@@ -78,39 +78,39 @@ impl Flight {
 
     /// As [`explain`](Self::explain), for a COMMIT.
     pub(in crate::conn) async fn explain_commit(self, error: tokio_postgres::Error) -> Error {
-        self.explain_in(Phase::Commit, error).await
+        self.explain_in(StatementPhase::Commit, error).await
     }
 
     /// As [`explain`](Self::explain), where one cannot wait: why a connection was lost may not be known yet.
     pub(in crate::conn) fn explain_now(self, error: tokio_postgres::Error) -> Error {
-        let lost = if error.is_closed() { self.link.pulse.epitaph().cause() } else { None };
+        let lost = if error.is_closed() { self.link.pulse.close_reason().cause() } else { None };
         let phase = self.phase();
         self.conclude(phase, error, lost)
     }
 
-    async fn explain_in(self, phase: Phase, error: tokio_postgres::Error) -> Error {
-        let lost = if error.is_closed() { self.link.pulse.epitaph().last_cause().await } else { None };
+    async fn explain_in(self, phase: StatementPhase, error: tokio_postgres::Error) -> Error {
+        let lost = if error.is_closed() { self.link.pulse.close_reason().last_cause().await } else { None };
         self.conclude(phase, error, lost)
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> StatementPhase {
         if self.link.wire.is_committing() {
-            Phase::Commit
+            StatementPhase::Commit
         } else if self.is_contained() {
-            Phase::Transaction
+            StatementPhase::Transaction
         } else if self.has_changed_nothing() {
-            Phase::Preparing
+            StatementPhase::Preparing
         } else {
-            Phase::Autocommit
+            StatementPhase::Autocommit
         }
     }
 
     /// Whether nothing of it is applied until a COMMIT that is ours. One begun by hand may be committed by hand, come what may.
     fn is_contained(&self) -> bool {
-        self.was_open && self.terms.is_transaction
+        self.was_open && self.options.is_transaction
     }
 
-    fn conclude(mut self, phase: Phase, error: tokio_postgres::Error, lost: Option<Arc<Lost>>) -> Error {
+    fn conclude(mut self, phase: StatementPhase, error: tokio_postgres::Error, lost: Option<Arc<Lost>>) -> Error {
         let link = &self.link;
         // At one row too many the driver itself gives up, and the server goes on.
         let is_an_end = error.as_db_error().is_some() || error.is_closed();
@@ -121,15 +121,15 @@ impl Flight {
         let mut failure = driver::failure(&error, was_written, phase, lost.as_deref());
         if failure.is_read_only() && link.pulse.is_read_only() == Some(false) {
             // The server takes writes: it was the caller who wanted a transaction without any.
-            phase = Phase::ReadOnlyTransaction;
+            phase = StatementPhase::ReadOnlyTransaction;
             failure = driver::failure(&error, was_written, phase, lost.as_deref());
         } else if failure.is_read_only() {
-            link.tell_keeper(News::WrongHost { dialed_as: link.pulse.dialed_as() });
+            link.notify_maintenance(ConnectionEvent::WrongHost { dialed_as: link.pulse.dialed_as() });
         }
         if failure.fate() == Fate::Discard {
             link.wire.seal();
         }
-        if failure.heal().is_some() {
+        if failure.reprepare().is_some() {
             link.calls.set_outdated(true);
         }
         let now = now();
@@ -140,14 +140,14 @@ impl Flight {
         let verdict = (verdict, failure.is_unreachable());
         let error = if is_our_timeout {
             let (process_id, effect) = (link.process_id(), failure.effect());
-            Error::QueryTimeout { operation: self.terms.operation, after, process_id, effect }
+            Error::QueryTimeout { operation: self.options.operation, after, process_id, effect }
         } else {
             Error::of_statement(error, was_written, phase, lost)
         };
         // Another call on this connection may have done it: then this one is on the safe side.
         let error = if link.wire.commits() == self.commits { error } else { error.after_a_commit() };
         if !was_ended_by_us {
-            link.tell(|witness, ticket| witness.failed(now, ticket, verdict, &error, after));
+            link.tell(|recorder, ticket| recorder.failed(now, ticket, verdict, &error, after));
         }
         link.calls.lock().retry = error.retry();
         self.failed(after, error)
@@ -157,7 +157,7 @@ impl Flight {
     pub(in crate::conn) fn commit_timed_out(self) -> Error {
         let (now, error) = (now(), Error::CommitUnknown { source: None, lost: None });
         let took = now.saturating_duration_since(self.begun);
-        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
+        self.link.tell(|recorder, ticket| recorder.timed_out(now, ticket, &self.options, &error, took));
         self.failed(took, error)
     }
 
@@ -168,7 +168,7 @@ impl Flight {
         }
         let (now, error) = (now(), self.late());
         let took = now.saturating_duration_since(self.begun);
-        self.link.tell(|witness, ticket| witness.timed_out(now, ticket, &self.terms, &error, took));
+        self.link.tell(|recorder, ticket| recorder.timed_out(now, ticket, &self.options, &error, took));
         self.given_up(error)
     }
 
@@ -181,13 +181,13 @@ impl Flight {
 
     /// The call is given up because its reader has not come for so long.
     pub(in crate::conn) fn not_read_for(self, idle: Duration) -> Error {
-        let (operation, process_id) = (self.terms.operation, self.link.process_id());
+        let (operation, process_id) = (self.options.operation, self.link.process_id());
         let error = Error::StreamIdle { operation, idle, process_id, effect: self.effect_if_given_up() };
         self.given_up(error)
     }
 
     fn late(&self) -> Error {
-        let (operation, process_id) = (self.terms.operation, self.link.process_id());
+        let (operation, process_id) = (self.options.operation, self.link.process_id());
         let after = now().saturating_duration_since(self.begun);
         Error::QueryTimeout { operation, after, process_id, effect: self.effect_if_given_up() }
     }

@@ -10,7 +10,7 @@ use tokio::time;
 use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
-use super::Flight;
+use super::InFlightCall;
 use super::copy::{CopyIn, CopyOut};
 use super::rows::RowStream;
 use super::statements::{AsStatement, Form, Source, preparing};
@@ -22,7 +22,7 @@ use crate::telemetry::{Fault, Server, Span, Stamp};
 
 /// What the statements of a lease may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct CallOptions {
     /// Of the whole call that the lease was taken for.
     pub(crate) deadline: Option<Deadline>,
     /// Of each statement.
@@ -39,7 +39,7 @@ pub(crate) struct Terms {
     pub(crate) is_part: bool,
 }
 
-impl Terms {
+impl CallOptions {
     /// When a statement that begins now has to be over.
     pub(crate) fn limit(&self, now: Instant) -> Deadline {
         let timeout = self.timeout.map(|timeout| Deadline::after(now, timeout));
@@ -216,7 +216,7 @@ impl Client {
             Ok(sink)
         };
         let (sink, flight) = self.begun(self.span("copy_in"), self.unhurried(begin)).await?;
-        Ok(CopyIn::new(sink, flight, self.terms()))
+        Ok(CopyIn::new(sink, flight, self.options()))
     }
 
     /// Runs a `COPY ... TO STDOUT` and streams its data. Bounds as for [`query_raw`](Self::query_raw).
@@ -246,12 +246,12 @@ impl Client {
     /// Of a statement that begins.
     pub(crate) fn span(&self, does: &'static str) -> Span {
         let conn = self.conn();
-        conn.handling.tracer.statement(self.terms().operation, does, &conn.server)
+        conn.handling.tracer.statement(self.options().operation, does, &conn.server)
     }
 
     /// The operation that the lease was taken for is over; it began at `begun`.
     pub(super) fn measure_whole(&self, begun: Stamp, fault: Option<Fault>) {
-        self.conn().link.meter.operated_since(begun, self.terms().operation, fault);
+        self.conn().link.meter.operated_since(begun, self.options().operation, fault);
     }
 
     /// Where it leads.
@@ -275,23 +275,23 @@ impl Client {
         &self,
         span: Span,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<(T, Flight), Error> {
-        let limit = self.terms().limit(now());
+    ) -> Result<(T, InFlightCall), Error> {
+        let limit = self.options().limit(now());
         let flight = self.begin(limit, span).await?;
         bounded(limit, flight, work).await
     }
 
     /// Nothing is sent for a call whose time is up.
-    pub(crate) async fn begin(&self, limit: Deadline, span: Span) -> Result<Flight, Error> {
+    pub(crate) async fn begin(&self, limit: Deadline, span: Span) -> Result<InFlightCall, Error> {
         let link = &self.conn().link;
         self.conn().statements.look_for_changes(link);
         self.conn().statements.renew(self.driver());
-        if let Some(flight) = Flight::begin_at_once(link, self.terms()) {
+        if let Some(flight) = InFlightCall::begin_at_once(link, self.options()) {
             let flight = flight.under(span);
             return if limit.has_passed(flight.begun()) { Err(flight.not_begun()) } else { Ok(flight) };
         }
         let clean = async {
-            let flight = Flight::begin(link, self.terms()).await;
+            let flight = InFlightCall::begin(link, self.options()).await;
             // If it is not clear, the connection has ended: its driver says so to the call.
             settle::clear_up(link, self.driver()).await;
             flight.anew()
@@ -302,8 +302,8 @@ impl Client {
             Err(_) => {
                 let (waited, process_id) = (now().saturating_duration_since(begun), link.process_id());
                 let error = Error::Busy { waited, process_id };
-                if !self.terms().is_part {
-                    link.meter.operated(self.terms().operation, waited, Some(Fault::from(&error)));
+                if !self.options().is_part {
+                    link.meter.operated(self.options().operation, waited, Some(Fault::from(&error)));
                 }
                 Err(span.with(error))
             }
@@ -328,7 +328,7 @@ impl Client {
     {
         let conn = self.conn();
         let source = statement.source();
-        conn.statements.run(self.driver(), &conn.link, source, self.terms().is_cached, run).await
+        conn.statements.run(self.driver(), &conn.link, source, self.options().is_cached, run).await
     }
 }
 
@@ -341,9 +341,9 @@ fn typed<'a>(params: &[&'a (dyn ToSql + Sync)], types: &[Type]) -> Vec<(&'a (dyn
 /// One step of a call.
 pub(crate) async fn bounded<T>(
     limit: Deadline,
-    flight: Flight,
+    flight: InFlightCall,
     step: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<(T, Flight), Error> {
+) -> Result<(T, InFlightCall), Error> {
     match flight.within(limit, step).await {
         Some(Ok(value)) => Ok((value, flight)),
         Some(Err(error)) => Err(flight.explain(error).await),

@@ -25,7 +25,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Sleep};
 
-use super::Flight;
+use super::InFlightCall;
 use super::queries::now;
 use super::watcher::{LOOKS, Look, Watched};
 use crate::conn::Client;
@@ -38,9 +38,9 @@ const PACES: usize = LOOKS as usize / 2;
 /// The reader's end of the stream. Dropping it ends the stream.
 pub(super) struct Reader<S>(Arc<Reading<S>>);
 
-struct Reading<S>(Mutex<State<S>>);
+struct Reading<S>(Mutex<StreamState<S>>);
 
-enum State<S> {
+enum StreamState<S> {
     Open(Box<Open<S>>),
     /// The watcher is ending the stream, without the lock.
     Ending(Arc<Signal>),
@@ -53,7 +53,7 @@ enum State<S> {
 struct Open<S> {
     // Dropped in this order.
     items: Pin<Box<S>>,
-    call: Flight,
+    call: InFlightCall,
     lease: Option<Client>,
     /// Ends the reader's wait for the next item. `None` while the reader has an item and has not asked for the next.
     timer: Option<Timer>,
@@ -61,7 +61,7 @@ struct Open<S> {
     /// The same signal, as the driver's stream wants it.
     waker: Waker,
     progress: Progress,
-    seen: Seen,
+    seen: LastLook,
     /// Items that the reader had got at each of the last looks, as long as it always had something to read.
     paces: VecDeque<(Instant, u64)>,
 }
@@ -83,7 +83,7 @@ struct Progress {
 
 /// What the watcher found when it last looked.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct LastLook {
     at: Instant,
     progress: Progress,
     /// The reader has made no progress since then.
@@ -111,10 +111,10 @@ where
     S: TryStream<Error = tokio_postgres::Error> + Send + 'static,
 {
     /// Begins to read `items`, which `call` answers with. The connection's watcher looks after them from now on.
-    pub(super) fn new(items: S, call: Flight) -> Self {
+    pub(super) fn new(items: S, call: InFlightCall) -> Self {
         let signal = Arc::new(Signal::default());
         let (now, progress) = (now(), Progress { items: 0, waits: 0 });
-        let (terms, link) = (call.terms, Arc::clone(&call.link));
+        let (options, link) = (call.options, Arc::clone(&call.link));
         let open = Open {
             items: Box::pin(items),
             call,
@@ -123,11 +123,11 @@ where
             waker: Arc::clone(&signal).into(),
             signal,
             progress,
-            seen: Seen { at: now, progress, since: now, was_waiting: false },
+            seen: LastLook { at: now, progress, since: now, was_waiting: false },
             paces: VecDeque::new(),
         };
-        let reading = Arc::new(Reading(Mutex::new(State::Open(Box::new(open)))));
-        let (stream, by) = (Arc::downgrade(&reading), terms.deadline.map(|deadline| deadline.instant()));
+        let reading = Arc::new(Reading(Mutex::new(StreamState::Open(Box::new(open)))));
+        let (stream, by) = (Arc::downgrade(&reading), options.deadline.map(|deadline| deadline.instant()));
         link.watcher.watch(stream, now, by);
         Self(reading)
     }
@@ -137,18 +137,20 @@ where
     pub(super) fn own(&self, lease: Client, begun: Stamp) {
         let mut state = self.0.lock();
         match &mut *state {
-            State::Open(open) => {
+            StreamState::Open(open) => {
                 open.call.measure_from(begun);
                 open.lease = Some(lease);
             }
             // The watcher has ended the stream already.
-            State::Over(Some(error)) => lease.measure_whole(begun, Some(Fault::from(&*error))),
-            State::Over(None) | State::Ending(_) | State::Complete(_) => lease.measure_whole(begun, None),
+            StreamState::Over(Some(error)) => lease.measure_whole(begun, Some(Fault::from(&*error))),
+            StreamState::Over(None) | StreamState::Ending(_) | StreamState::Complete(_) => {
+                lease.measure_whole(begun, None)
+            }
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        !matches!(*self.0.lock(), State::Open(_))
+        !matches!(*self.0.lock(), StreamState::Open(_))
     }
 
     /// Calls `at_end` with the driver's stream when it is complete.
@@ -158,19 +160,19 @@ where
     {
         let mut state = self.0.lock();
         let open = match &mut *state {
-            State::Open(open) => open,
-            State::Ending(signal) => {
+            StreamState::Open(open) => open,
+            StreamState::Ending(signal) => {
                 signal.register(cx.waker());
                 return Poll::Pending;
             }
-            State::Complete(items) => {
+            StreamState::Complete(items) => {
                 at_end(items);
-                let items = mem::replace(&mut *state, State::Over(None));
+                let items = mem::replace(&mut *state, StreamState::Over(None));
                 drop(state);
                 drop(items);
                 return Poll::Ready(None);
             }
-            State::Over(error) => return Poll::Ready(error.take().map(Err)),
+            StreamState::Over(error) => return Poll::Ready(error.take().map(Err)),
         };
         let end = match open.poll_next(cx) {
             Poll::Ready(Ok(item)) => return Poll::Ready(Some(Ok(item))),
@@ -180,7 +182,7 @@ where
         if let End::Complete = end {
             at_end(&open.items);
         }
-        let ended = mem::replace(&mut *state, State::Over(None));
+        let ended = mem::replace(&mut *state, StreamState::Over(None));
         drop(state);
         Poll::Ready(ended.end(end).map(Err))
     }
@@ -188,13 +190,13 @@ where
 
 impl<S> Drop for Reader<S> {
     fn drop(&mut self) {
-        let ended = mem::replace(&mut *self.0.lock(), State::Over(None));
+        let ended = mem::replace(&mut *self.0.lock(), StreamState::Over(None));
         ended.end(End::Dropped);
     }
 }
 
 impl<S> Reading<S> {
-    fn lock(&self) -> MutexGuard<'_, State<S>> {
+    fn lock(&self) -> MutexGuard<'_, StreamState<S>> {
         self.0.lock()
     }
 }
@@ -205,17 +207,17 @@ where
 {
     fn look(&self, now: Instant, is_late: bool) -> Option<Look> {
         let mut state = self.lock();
-        let State::Open(open) = &mut *state else { return None };
+        let StreamState::Open(open) = &mut *state else { return None };
         let end = match open.look(now, is_late) {
             Ok(look) => return Some(look),
             Err(end) => end,
         };
         let signal = Arc::clone(&open.signal);
-        let ended = mem::replace(&mut *state, State::Ending(Arc::clone(&signal)));
+        let ended = mem::replace(&mut *state, StreamState::Ending(Arc::clone(&signal)));
         drop(state);
         let over = match end {
             End::Complete => ended.complete(),
-            end => State::Over(ended.end(end)),
+            end => StreamState::Over(ended.end(end)),
         };
         // The reader may have dropped its end meanwhile; then nobody asks for the error.
         *self.lock() = over;
@@ -225,11 +227,11 @@ where
 
     fn is_unread(&self) -> bool {
         let mut state = self.lock();
-        matches!(&mut *state, State::Open(open) if !open.is_waiting() && open.unread() > 0)
+        matches!(&mut *state, StreamState::Open(open) if !open.is_waiting() && open.unread() > 0)
     }
 }
 
-impl<S> State<S> {
+impl<S> StreamState<S> {
     /// Gives the connection back; the reader has all rows, and is still to hear that there are no more.
     fn complete(self) -> Self {
         let Self::Open(open) = self else { return self };
@@ -285,7 +287,7 @@ impl<S> Open<S> {
             Poll::Pending => {
                 self.progress.waits += 1;
                 let limit = self.timer.as_ref().map(Timer::ends_at);
-                let limit = limit.unwrap_or_else(|| self.call.terms.limit(now()).instant());
+                let limit = limit.unwrap_or_else(|| self.call.options.limit(now()).instant());
                 let runtime = Handle::current().id();
                 let timer = self.timer.take_if(|timer| timer.runtime == runtime);
                 let timer = self.timer.insert(timer.unwrap_or_else(|| Timer::new(limit, runtime)));
@@ -331,7 +333,7 @@ impl<S> Open<S> {
         let limits = self.call.link.watcher.limits();
         let next_item_by = self.timer.as_ref().map(Timer::ends_at);
         let is_waiting = self.is_waiting();
-        let deadline = self.call.terms.deadline.map(|deadline| deadline.instant());
+        let deadline = self.call.options.deadline.map(|deadline| deadline.instant());
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(if is_waiting { End::TimedOut } else { End::NotReadInTime });
         }
@@ -348,7 +350,7 @@ impl<S> Open<S> {
         if idle >= limits.idle {
             return Err(End::Idle(idle));
         }
-        self.seen = Seen { at: now, progress: self.progress, since, was_waiting: is_waiting };
+        self.seen = LastLook { at: now, progress: self.progress, since, was_waiting: is_waiting };
         let cut = since + limits.idle;
         let cut = deadline.map_or(cut, |deadline| deadline.min(cut));
         let had_always_something =

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use tokio_postgres::Row;
 
-use super::Flight;
+use super::InFlightCall;
 use super::reading::Reader;
 use super::statements::Statements;
 use crate::conn::Client;
@@ -40,7 +40,7 @@ pub struct RowStream<'a> {
 }
 
 impl RowStream<'_> {
-    pub(super) fn new(rows: tokio_postgres::RowStream, flight: Flight, statements: Arc<Statements>) -> Self {
+    pub(super) fn new(rows: tokio_postgres::RowStream, flight: InFlightCall, statements: Arc<Statements>) -> Self {
         let rows = Reader::new(rows, flight);
         Self { rows, rows_affected: None, statements: Some(statements), client: PhantomData }
     }

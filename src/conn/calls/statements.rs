@@ -1,4 +1,4 @@
-//! The statements that one connection has prepared, the least recently used forgotten first; and their healing.
+//! The statements that one connection has prepared, the least recently used forgotten first; and how lost or outdated ones are prepared again.
 //!
 //! A prepared statement can be lost (a pooler between us and the server, `DEALLOCATE ALL`) or outdated (a migration changed the columns of
 //! its result). The server says so before it runs anything, so it is prepared anew and run once more, unless a transaction was open: that
@@ -26,7 +26,7 @@ use tokio_postgres::{Client, Error, Row, Statement};
 use crate::conn::link::Link;
 use crate::conn::wire::TransactionStatus;
 use crate::error::driver::failure;
-use crate::policy::{Heal, Phase};
+use crate::policy::{Reprepare, StatementPhase};
 
 /// What a tracked method takes as its statement: SQL, prepared once for each connection and kept, or a [`Statement`] that was prepared on
 /// this very connection.
@@ -76,7 +76,7 @@ pub(crate) enum Form<'a> {
 
 pub(in crate::conn) struct Statements {
     /// As many types are remembered as statements would be.
-    kept: Mutex<Kept>,
+    kept: Mutex<Learned>,
     is_caching: bool,
     /// deadpool's own, for callers that use the deref.
     others: Arc<StatementCache>,
@@ -91,12 +91,12 @@ pub(in crate::conn) struct Statements {
 /// Something kept is known to be wrong.
 const OUTDATED: u64 = u64::MAX;
 
-struct Kept {
+struct Learned {
     prepared: LruCache<Box<str>, Statement>,
     types: LruCache<Box<str>, Arc<[Type]>>,
 }
 
-impl Kept {
+impl Learned {
     fn new(capacity: NonZeroUsize) -> Self {
         Self { prepared: LruCache::new(capacity), types: LruCache::new(TYPES) }
     }
@@ -120,7 +120,7 @@ const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 impl Statements {
     pub(crate) fn new(capacity: usize, epoch: Arc<AtomicU64>, others: Arc<StatementCache>) -> Self {
         Self {
-            kept: Mutex::new(Kept::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))),
+            kept: Mutex::new(Learned::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))),
             is_caching: capacity > 0,
             others,
             learned_in: AtomicU64::new(epoch.load(Relaxed)),
@@ -144,7 +144,7 @@ impl Statements {
             return;
         }
         let mut kept = self.lock();
-        let empty = Kept::new(kept.prepared.cap());
+        let empty = Learned::new(kept.prepared.cap());
         let outdated = std::mem::replace(&mut *kept, empty);
         drop(kept);
         drop(outdated);
@@ -243,11 +243,11 @@ impl Statements {
 
     /// Forgets the statement if the error means that it is lost or may be outdated. Returns whether it is to be prepared anew.
     fn forgets(&self, client: &Client, sql: &str, error: &Error, was_kept: bool) -> bool {
-        let failure = failure(error, true, Phase::Autocommit, None);
-        match failure.heal() {
+        let failure = failure(error, true, StatementPhase::Autocommit, None);
+        match failure.reprepare() {
             // Other connections, and other statements, are likely to have the same trouble.
-            Some(Heal::StatementEverywhere) => _ = self.epoch.fetch_add(1, Relaxed),
-            Some(Heal::Statement) => self.forget(sql),
+            Some(Reprepare::StatementEverywhere) => _ = self.epoch.fetch_add(1, Relaxed),
+            Some(Reprepare::Statement) => self.forget(sql),
             // A statement that was new is wrong by itself.
             None if was_kept && (failure.may_be_outdated() || self.may_have_wrong_types(sql, error)) => {
                 self.forget(sql);
@@ -298,7 +298,7 @@ impl Statements {
         Ok(types)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Learned> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{self, Instant, Sleep};
 
 /// At rest between two calls.
 #[derive(Debug, Default)]
-pub(crate) struct Spare(Mutex<Option<Timer>>);
+pub(crate) struct ReusableTimer(Mutex<Option<Timer>>);
 
 #[derive(Debug)]
 struct Timer {
@@ -22,7 +22,7 @@ struct Timer {
     sleep: Pin<Box<Sleep>>,
 }
 
-impl Spare {
+impl ReusableTimer {
     /// What `work` comes to, or `None` at the deadline.
     ///
     /// # Panics
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     /// How long a call takes that never ends, or one that ends at once.
-    async fn call(spare: &Spare, millis: u64, ends: bool) -> (Option<()>, Duration) {
+    async fn call(spare: &ReusableTimer, millis: u64, ends: bool) -> (Option<()>, Duration) {
         let begun = Instant::now();
         let deadline = begun + Duration::from_millis(millis);
         let result =
@@ -85,7 +85,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_deadline_is_kept_whatever_the_timer_was_set_to() {
-        let spare = Spare::default();
+        let spare = ReusableTimer::default();
         for millis in [50, 1_000, 20, 20, 5_000, 1] {
             assert_eq!(call(&spare, 10_000, true).await, (Some(()), Duration::ZERO));
             let (result, took) = call(&spare, millis, false).await;
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_has_gone_off_meanwhile_is_set_anew() {
-        let spare = Spare::default();
+        let spare = ReusableTimer::default();
         call(&spare, 10, true).await;
         time::sleep(Duration::from_millis(100)).await;
         let (result, took) = call(&spare, 50, false).await;
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_is_gone_takes_its_timer_with_it() {
-        let spare = Spare::default();
+        let spare = ReusableTimer::default();
         for _ in 0..2 {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             assert_eq!(runtime.block_on(call(&spare, 50, false)).0, None);

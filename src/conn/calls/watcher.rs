@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use super::queries::now;
-use crate::conn::{News, Witness};
+use crate::conn::{ConnectionEvent, OutcomeRecorder};
 
 /// A limit is looked at so many times, so an end is late by one part of it at most.
 pub(super) const LOOKS: u32 = 8;
@@ -69,7 +69,7 @@ pub(in crate::conn) struct Watcher {
     limits: ReadingLimits,
     /// Of the connection, for those who are told.
     number: u64,
-    witness: Arc<Witness>,
+    recorder: Arc<OutcomeRecorder>,
     /// Of the connection's own task. A reader's runtime may end, or stand still, before its stream is over.
     runtime: Handle,
     streams: Mutex<Streams>,
@@ -90,11 +90,11 @@ struct Streams {
 
 impl Watcher {
     /// Call this on the runtime that drives the connection.
-    pub(in crate::conn) fn new(limits: ReadingLimits, number: u64, witness: Arc<Witness>) -> Arc<Self> {
+    pub(in crate::conn) fn new(limits: ReadingLimits, number: u64, recorder: Arc<OutcomeRecorder>) -> Arc<Self> {
         Arc::new(Self {
             limits,
             number,
-            witness,
+            recorder,
             runtime: Handle::current(),
             streams: Mutex::default(),
             bell: Notify::new(),
@@ -160,7 +160,7 @@ impl Watcher {
     }
 
     fn tell(&self, until: Option<Instant>) {
-        self.witness.tell(News::HeldUp { connection: self.number, until });
+        self.recorder.tell(ConnectionEvent::HeldUp { connection: self.number, until });
     }
 
     /// Looks at the streams that are due. Returns when to come again.

@@ -9,16 +9,16 @@ use crate::error::ConnectError;
 use crate::policy::{Pauses, Trouble};
 
 #[derive(Default)]
-pub(super) struct Logins(Mutex<Option<Refused>>);
+pub(super) struct Logins(Mutex<Option<RefusedLogin>>);
 
-struct Refused {
+struct RefusedLogin {
     user: Option<String>,
     password: Option<Vec<u8>>,
     error: ConnectError,
     pauses: Pauses,
 }
 
-impl Refused {
+impl RefusedLogin {
     fn is_of(&self, config: &Config) -> bool {
         self.user.as_deref() == config.get_user() && self.password.as_deref() == config.get_password()
     }
@@ -38,7 +38,7 @@ impl Logins {
         let mut pauses = before.map(|refused| refused.pauses).unwrap_or_default();
         pauses.failed(now(), Trouble::Lasting, fastrand::f64());
         let (user, password) = (config.get_user().map(str::to_owned), config.get_password().map(<[u8]>::to_vec));
-        *known = Some(Refused { user, password, error: error.clone(), pauses });
+        *known = Some(RefusedLogin { user, password, error: error.clone(), pauses });
     }
 
     pub(super) fn forget(&self) {

@@ -45,11 +45,11 @@ where
     fn handshake(&self, socket: Socket, host: &str) -> Handshake {
         match self.0.clone().make_tls_connect(host) {
             Ok(connect) => {
-                let glance = socket.glance();
+                let peek = socket.peek();
                 let handshake = connect.connect(socket);
                 Box::pin(async move {
                     let secured = handshake.await.map_err(Into::into)?;
-                    Ok(Stream::tls(secured, glance))
+                    Ok(Stream::tls(secured, peek))
                 })
             }
             Err(error) => Box::pin(ready(Err(error.into()))),

@@ -28,7 +28,7 @@ pub(crate) async fn begin(
     let (target, config) = (route.name.clone(), route.config.clone());
     let started = clock.server(stream.start_up((*config).clone())).await;
     let (client, connection) = started.map_err(|error| ConnectError::handshake(&target, error, over_tls))?;
-    let task = Task::spawn(connection, wire.clone(), Arc::clone(&handling.witness));
+    let task = Task::spawn(connection, wire.clone(), Arc::clone(&handling.recorder));
     let conn = Box::new(Conn::new(client, task, wire, route, opening, handling.clone()).await);
     match prepare(&conn, &target, over_tls, config.get_target_session_attrs(), clock).await {
         Ok(()) => Ok(conn),

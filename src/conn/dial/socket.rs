@@ -18,14 +18,14 @@ use tokio::time;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
-use super::glance::Glance;
+use super::peek::Peek;
 use super::route::Place;
 
 /// The byte stream to a server, as a TLS connector gets it from
 /// [`PoolBuilder::build_tls`](crate::PoolBuilder::build_tls).
 pub struct Socket {
     kind: Kind,
-    glance: Glance,
+    peek: Peek,
 }
 
 enum Kind {
@@ -71,12 +71,12 @@ impl Socket {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, glance: Glance::default() }
+        Self { kind, peek: Peek::default() }
     }
 
     /// For whoever writes by way of this socket.
-    pub(crate) fn glance(&self) -> Glance {
-        self.glance.clone()
+    pub(crate) fn peek(&self) -> Peek {
+        self.peek.clone()
     }
 }
 
@@ -109,8 +109,8 @@ impl AsyncRead for Socket {
             #[cfg(unix)]
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        if read.is_pending() && this.glance.is_asked() && !this.kind.has_unread() {
-            this.glance.found_nothing();
+        if read.is_pending() && this.peek.is_asked() && !this.kind.has_unread() {
+            this.peek.found_nothing();
         }
         read
     }

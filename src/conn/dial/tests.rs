@@ -38,9 +38,11 @@ async fn scene(connect_timeout: Duration, names: Names) -> (Dialer, u16, Arc<Mut
     let config = config_at("db", port).await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let teller = Arc::clone(&told);
-    let tell = move |news| match news {
-        News::AddressAvoided { address, reason } => teller.lock().push(format!("{address} avoided: {reason}")),
-        News::AddressRestored { address, .. } => teller.lock().push(format!("{address} restored")),
+    let tell = move |event| match event {
+        ConnectionEvent::AddressAvoided { address, reason } => {
+            teller.lock().push(format!("{address} avoided: {reason}"))
+        }
+        ConnectionEvent::AddressRestored { address, .. } => teller.lock().push(format!("{address} restored")),
         _ => {}
     };
     let mut dialer = dialer(config, connect_timeout, BreakerConfig::default(), Arc::new(tell));
@@ -139,10 +141,10 @@ async fn an_address_that_hangs_up_is_tried_again_while_the_other_is_silent() {
 #[tokio::test]
 async fn looks_at_the_server_have_the_time_of_a_dial() {
     let (dialer, ..) = scene(Duration::from_secs(5), Names::default()).await;
-    assert_eq!(dialer.patience(), Duration::from_secs(5));
-    for (slowest, patience) in [(10, 1_000), (1_200, 3_600), (3_000, 5_000)] {
+    assert_eq!(dialer.wait_policy(), Duration::from_secs(5));
+    for (slowest, wait_policy) in [(10, 1_000), (1_200, 3_600), (3_000, 5_000)] {
         dialer.times.lock().succeeded(Duration::from_millis(slowest));
-        assert_eq!(dialer.patience(), Duration::from_millis(patience));
+        assert_eq!(dialer.wait_policy(), Duration::from_millis(wait_policy));
     }
 }
 
@@ -220,7 +222,7 @@ async fn a_server_that_takes_far_longer_than_usual_makes_a_dial_quiet_and_no_fai
         _ = &mut dial => panic!("nobody answers"),
         told = told => told.unwrap(),
     }
-    let failures = || dialer.handling.witness.breaker().snapshot().counts.failures;
+    let failures = || dialer.handling.recorder.breaker().snapshot().counts.failures;
     assert!((&mut dial).now_or_never().is_none());
     assert_eq!(failures(), 0, "it has not ended");
     dial.await.map(drop).unwrap_err();

@@ -7,7 +7,7 @@ use log::info;
 use tokio_postgres::AsyncMessage;
 use tokio_postgres::error::Severity;
 
-use crate::conn::{News, Witness};
+use crate::conn::{ConnectionEvent, OutcomeRecorder};
 use crate::error::one_line;
 
 /// Of tokio-postgres: filters that a service has for it stay true.
@@ -15,7 +15,7 @@ const TARGET: &str = "tokio_postgres::connection";
 /// A server that ends sessions says so in these classes. The end of the connection is reported with them.
 const ENDS: &str = "57P";
 
-pub(super) fn pass_on(message: &AsyncMessage, witness: &Witness) {
+pub(super) fn pass_on(message: &AsyncMessage, recorder: &OutcomeRecorder) {
     let AsyncMessage::Notice(notice) = message else { return };
     let said = one_line(notice.message());
     info!(target: TARGET, "{}: {said}", one_line(notice.severity()));
@@ -24,6 +24,6 @@ pub(super) fn pass_on(message: &AsyncMessage, witness: &Witness) {
         None => notice.severity() == "WARNING",
     };
     if is_warning && !notice.code().code().starts_with(ENDS) {
-        witness.tell(News::Warned { message: said.into_owned(), sqlstate: notice.code().clone() });
+        recorder.tell(ConnectionEvent::Warned { message: said.into_owned(), sqlstate: notice.code().clone() });
     }
 }

@@ -67,8 +67,8 @@ fn connection(fate: Fate) -> &'static str {
 /// The columns of one code: applied, again, transaction, breaker, connection, HTTP, fallback.
 async fn columns(severity: &str, state: &str, message: &str) -> [String; 7] {
     let in_phase = async |phase| Error::of_statement(plain(severity, state, message).await, true, phase, None);
-    let (alone, inside) = (in_phase(Phase::Autocommit).await, in_phase(Phase::Transaction).await);
-    let committing = in_phase(Phase::Commit).await;
+    let (alone, inside) = (in_phase(StatementPhase::Autocommit).await, in_phase(StatementPhase::Transaction).await);
+    let committing = in_phase(StatementPhase::Commit).await;
     assert_eq!(applied(&committing), applied(&alone), "{severity} {state}: as alone");
     let kind = if applied(&alone) == "no" { ErrorKind::Postgres } else { ErrorKind::CommitUnknown };
     assert_eq!((alone.kind(), inside.kind(), committing.kind()), (ErrorKind::Postgres, ErrorKind::Postgres, kind));
@@ -78,9 +78,9 @@ async fn columns(severity: &str, state: &str, message: &str) -> [String; 7] {
     };
 
     let source = plain(severity, state, message).await;
-    let failure = driver::failure(&source, true, Phase::Autocommit, None);
+    let failure = driver::failure(&source, true, StatementPhase::Autocommit, None);
     let by_code = Failure::answered(state);
-    let runs_again = by_code.is_conflict() || by_code.heal().is_some() || failure.heal().is_some();
+    let runs_again = by_code.is_conflict() || by_code.reprepare().is_some() || failure.reprepare().is_some();
     [
         both,
         again(alone.retry()).to_owned(),
@@ -147,17 +147,19 @@ async fn example(what: &str) -> Option<Error> {
         "nobody reads a stream for `stream_idle_timeout`" => idle(Effect::Unknown),
         "nobody reads a stream in a transaction of the pool for as long" => idle(Effect::NotApplied),
         "an earlier statement on the guard is still being stopped" => Error::Busy { waited: SECOND, process_id: None },
-        "the connection was lost before anything was written" => lost(false, Phase::Autocommit).await,
-        "the connection was lost while the statement was only being prepared" => lost(true, Phase::Preparing).await,
-        "the connection was lost after that" => lost(true, Phase::Autocommit).await,
-        "the connection was lost in a transaction" => lost(true, Phase::Transaction).await,
-        "the connection was lost in COMMIT" => lost(true, Phase::Commit).await,
+        "the connection was lost before anything was written" => lost(false, StatementPhase::Autocommit).await,
+        "the connection was lost while the statement was only being prepared" => {
+            lost(true, StatementPhase::Preparing).await
+        }
+        "the connection was lost after that" => lost(true, StatementPhase::Autocommit).await,
+        "the connection was lost in a transaction" => lost(true, StatementPhase::Transaction).await,
+        "the connection was lost in COMMIT" => lost(true, StatementPhase::Commit).await,
         "no command tag of COMMIT came in time" => unknown(None, None),
         "a transaction was to be committed after an error in it" => aborted(AbortReason::Failed { sqlstate: None }),
         "a transaction was ended by a statement in it" => aborted(AbortReason::EndedByHand),
         "a parameter or a row does not fit its type" => {
             let garbled = read_by_the_driver(b"Z\0\0\0\x04".to_vec()).await;
-            Error::of_statement(garbled, true, Phase::Autocommit, None)
+            Error::of_statement(garbled, true, StatementPhase::Autocommit, None)
         }
         "the pool is closed or drained" => Error::Closed,
         "the caller drops its future" => return None,

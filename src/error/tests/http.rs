@@ -42,32 +42,32 @@ fn ours() -> Vec<(Error, (u16, Option<u64>))> {
     ]
 }
 
-async fn of_the_server(severity: &str, state: &str, phase: Phase) -> Error {
+async fn of_the_server(severity: &str, state: &str, phase: StatementPhase) -> Error {
     Error::of_statement(plain(severity, state, "canary").await, true, phase, None)
 }
 
 /// Severity, SQLSTATE, whether COMMIT was under way, and the status.
-const ANSWERS: [(&str, &str, Phase, u16); 20] = [
-    ("ERROR", "40001", Phase::Transaction, 503),
-    ("ERROR", "40P01", Phase::Autocommit, 503),
-    ("ERROR", "40001", Phase::Commit, 503),
-    ("ERROR", "40003", Phase::Autocommit, 500),
-    ("ERROR", "53200", Phase::Autocommit, 503),
-    ("FATAL", "53300", Phase::Autocommit, 503),
-    ("ERROR", "55P03", Phase::Autocommit, 503),
-    ("ERROR", "25006", Phase::Autocommit, 503),
-    ("FATAL", "57P01", Phase::Transaction, 503),
-    ("FATAL", "57P01", Phase::Autocommit, 500),
-    ("FATAL", "57P01", Phase::Commit, 500),
-    ("FATAL", "57P02", Phase::Autocommit, 500),
-    ("FATAL", "57P03", Phase::Autocommit, 503),
-    ("FATAL", "08P01", Phase::Autocommit, 500),
-    ("ERROR", "57014", Phase::Autocommit, 500),
-    ("ERROR", "23505", Phase::Autocommit, 500),
-    ("ERROR", "22P02", Phase::Autocommit, 500),
-    ("ERROR", "42601", Phase::Autocommit, 500),
-    ("ERROR", "P0001", Phase::Autocommit, 500),
-    ("ERROR", "XX000", Phase::Autocommit, 500),
+const ANSWERS: [(&str, &str, StatementPhase, u16); 20] = [
+    ("ERROR", "40001", StatementPhase::Transaction, 503),
+    ("ERROR", "40P01", StatementPhase::Autocommit, 503),
+    ("ERROR", "40001", StatementPhase::Commit, 503),
+    ("ERROR", "40003", StatementPhase::Autocommit, 500),
+    ("ERROR", "53200", StatementPhase::Autocommit, 503),
+    ("FATAL", "53300", StatementPhase::Autocommit, 503),
+    ("ERROR", "55P03", StatementPhase::Autocommit, 503),
+    ("ERROR", "25006", StatementPhase::Autocommit, 503),
+    ("FATAL", "57P01", StatementPhase::Transaction, 503),
+    ("FATAL", "57P01", StatementPhase::Autocommit, 500),
+    ("FATAL", "57P01", StatementPhase::Commit, 500),
+    ("FATAL", "57P02", StatementPhase::Autocommit, 500),
+    ("FATAL", "57P03", StatementPhase::Autocommit, 503),
+    ("FATAL", "08P01", StatementPhase::Autocommit, 500),
+    ("ERROR", "57014", StatementPhase::Autocommit, 500),
+    ("ERROR", "23505", StatementPhase::Autocommit, 500),
+    ("ERROR", "22P02", StatementPhase::Autocommit, 500),
+    ("ERROR", "42601", StatementPhase::Autocommit, 500),
+    ("ERROR", "P0001", StatementPhase::Autocommit, 500),
+    ("ERROR", "XX000", StatementPhase::Autocommit, 500),
 ];
 
 #[test]
@@ -89,11 +89,11 @@ async fn what_the_server_says() {
 #[tokio::test]
 async fn a_lost_connection_is_unavailable_only_if_nothing_was_applied() {
     for (written, phase, status) in [
-        (false, Phase::Autocommit, 503),
-        (true, Phase::Autocommit, 500),
-        (true, Phase::Transaction, 503),
-        (false, Phase::Commit, 503),
-        (true, Phase::Commit, 500),
+        (false, StatementPhase::Autocommit, 503),
+        (true, StatementPhase::Autocommit, 500),
+        (true, StatementPhase::Transaction, 503),
+        (false, StatementPhase::Commit, 503),
+        (true, StatementPhase::Commit, 500),
     ] {
         for lost in [None, Some(lost().await)] {
             let error = Error::of_statement(closed().await, written, phase, lost);
@@ -141,6 +141,6 @@ mod as_an_answer {
             assert!(error.to_string().contains("canary"), "{error}");
             check(error).await;
         }
-        check(Error::of_statement(closed().await, true, Phase::Commit, Some(lost().await))).await;
+        check(Error::of_statement(closed().await, true, StatementPhase::Commit, Some(lost().await))).await;
     }
 }

@@ -59,7 +59,8 @@ impl Breaker {
         let phase = match export.state {
             State::Closed => Phase::Closed,
             State::Open => {
-                let open_for = export.open_for.unwrap_or_else(|| self.settings.open_for(export.openings, self.luck));
+                let open_for =
+                    export.open_for.unwrap_or_else(|| self.settings.open_for(export.openings, self.random01));
                 let until = Deadline::after(now, open_for.saturating_sub(export.age));
                 Phase::Open { until, was_ordered: export.open_for.is_some() }
             }

@@ -51,7 +51,7 @@ impl Breaker {
         };
         let counts = *self.window.sum(now);
         self.change(now, phase, Cause::Requested(reason), counts);
-        let told = self.history.back_mut().into_iter().chain(self.news.last_mut());
+        let told = self.history.back_mut().into_iter().chain(self.changes.last_mut());
         for transition in told.filter(|transition| transition.number > before) {
             transition.by = Some(by);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Latency;
-use crate::plain::{Count, Plain};
+use crate::human::{Count, HumanDuration};
 use crate::policy::window::Counts;
 
 /// What a circuit breaker does with calls.
@@ -105,7 +105,7 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::FailureRate => "too many calls failed",
             Self::NothingSucceeds { failures, lasting } => {
-                return write!(f, "nothing succeeded for {}, {}", Plain(*lasting), Count(*failures, "failure"));
+                return write!(f, "nothing succeeded for {}, {}", HumanDuration(*lasting), Count(*failures, "failure"));
             }
             Self::SlowRate => "too many calls were slow",
             Self::ResetTimeout => "the reset timeout was over",
@@ -218,10 +218,10 @@ impl fmt::Display for Snapshot {
         let Counts { failures, completed, rejected, .. } = self.counts;
         let Self { state, age, .. } = self;
         let name = Prefix(self.name.as_deref());
-        let (age, completed) = (Plain(*age), Count(completed, "call"));
+        let (age, completed) = (HumanDuration(*age), Count(completed, "call"));
         write!(f, "{name}{state} for {age}: {failures} of {completed} failed, {rejected} rejected")?;
         self.history.iter().try_for_each(|past| {
-            write!(f, "\n  {} ago: ", Plain(past.age))?;
+            write!(f, "\n  {} ago: ", HumanDuration(past.age))?;
             past.transition.describe(f)
         })
     }

@@ -146,14 +146,14 @@ impl Settings {
         (enough && self.slow_call.is_some()).then(|| percent(seen.slow, seen.completed))
     }
 
-    /// For how long the circuit stays open, at the so many-th opening in a row. `luck` is from 0 to 1.
-    pub(crate) fn open_for(&self, openings: u32, luck: f64) -> Duration {
+    /// For how long the circuit stays open, at the so many-th opening in a row. `random01` is from 0 to 1.
+    pub(crate) fn open_for(&self, openings: u32, random01: f64) -> Duration {
         let grown = self.growth.map_or(self.reset_timeout, |growth| {
             let exponent = i32::try_from(openings.saturating_sub(1)).unwrap_or(i32::MAX);
             let seconds = self.reset_timeout.as_secs_f64() * growth.factor.powi(exponent);
             Duration::try_from_secs_f64(seconds).unwrap_or(growth.cap).min(growth.cap)
         });
-        grown + grown.mul_f64(f64::from(self.jitter) / 100.0 * luck.clamp(0.0, 1.0))
+        grown + grown.mul_f64(f64::from(self.jitter) / 100.0 * random01.clamp(0.0, 1.0))
     }
 }
 

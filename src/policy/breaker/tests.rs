@@ -52,7 +52,7 @@ impl Scene {
     fn half_open(settings: Settings) -> Self {
         let mut scene = Self::new(settings);
         scene.breaker.import(scene.now, &Export { state: State::HalfOpen, ..Export::default() });
-        scene.breaker.take_news();
+        scene.breaker.take_changes();
         scene
     }
 
@@ -98,6 +98,6 @@ impl Scene {
 
     /// The states it has come to since last asked.
     fn changes(&mut self) -> Vec<State> {
-        self.breaker.take_news().iter().map(|transition| transition.to).collect()
+        self.breaker.take_changes().iter().map(|transition| transition.to).collect()
     }
 }

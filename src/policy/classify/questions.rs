@@ -4,7 +4,7 @@
 //! session survives is a failure of the database only if it says that the server lacks something. And before COMMIT is sent nothing
 //! has been applied, while after it only an answer of severity ERROR says so. What no row can tell gets the answer that does no harm.
 
-use super::{Event, Failure, Meaning, Phase, Severity};
+use super::{Failure, Meaning, Occurrence, ServerSeverity, StatementPhase};
 
 /// Whether a failed call can have changed anything in the database.
 ///
@@ -47,7 +47,7 @@ pub(crate) enum Condition {
     Scheduled,
     /// Fewer times: what is missing may stay missing.
     Limited,
-    /// Once, after [`Failure::heal`].
+    /// Once, after [`Failure::reprepare`].
     OnceHealed,
     /// Only what may be applied twice.
     IfIdempotent,
@@ -94,7 +94,7 @@ pub(crate) enum Flush {
 
 /// What has to be forgotten before another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heal {
+pub(crate) enum Reprepare {
     /// The prepared statement, on this connection.
     Statement,
     /// The prepared statement, on all connections.
@@ -113,12 +113,12 @@ impl Failure<'_> {
     /// Whether it can have changed anything.
     pub(crate) fn effect(&self) -> Effect {
         let nothing = match self.event {
-            Event::Unreachable { .. } => true,
+            Occurrence::Unreachable { .. } => true,
             // The transaction goes on after the driver's own complaint, and may be committed.
-            Event::Driver { written } => !written || self.phase == Phase::Preparing,
-            Event::Lost { written, .. } => !written || self.is_before_commit(),
-            Event::Answer(_) if self.is_before_commit() => true,
-            Event::Answer(answer) => match self.meaning() {
+            Occurrence::Driver { written } => !written || self.phase == StatementPhase::Preparing,
+            Occurrence::Lost { written, .. } => !written || self.is_before_commit(),
+            Occurrence::Answer(_) if self.is_before_commit() => true,
+            Occurrence::Answer(answer) => match self.meaning() {
                 // Ambiguous by definition; or a pooler cut a running query off.
                 Meaning::Ambiguous | Meaning::Protocol => false,
                 // Of severity FATAL, but never while it runs; or, a conflict with recovery, never where one can write.
@@ -128,7 +128,7 @@ impl Failure<'_> {
                 | Meaning::NotReady
                 | Meaning::Refused
                 | Meaning::Conflict => true,
-                _ => answer.severity == Some(Severity::Error),
+                _ => answer.severity == Some(ServerSeverity::Error),
             },
         };
         if nothing { Effect::NotApplied } else { Effect::Unknown }
@@ -167,14 +167,16 @@ impl Failure<'_> {
         };
         match (self.effect(), retry) {
             // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is known to be undone.
-            (Effect::NotApplied, Retry::SameConnection(Scheduled | Limited)) if self.phase == Phase::Autocommit => {
+            (Effect::NotApplied, Retry::SameConnection(Scheduled | Limited))
+                if self.phase == StatementPhase::Autocommit =>
+            {
                 Retry::SameConnection(IfIdempotent)
             }
-            (Effect::NotApplied, retry) if self.phase == Phase::Autocommit && self.is_from_within() => {
+            (Effect::NotApplied, retry) if self.phase == StatementPhase::Autocommit && self.is_from_within() => {
                 retry.if_idempotent()
             }
             (Effect::NotApplied, retry) => retry,
-            (Effect::Unknown, _) if self.phase == Phase::Commit => Retry::Never,
+            (Effect::Unknown, _) if self.phase == StatementPhase::Commit => Retry::Never,
             (Effect::Unknown, retry) => retry.if_idempotent(),
         }
     }
@@ -257,11 +259,11 @@ impl Failure<'_> {
     }
 
     /// What has to be forgotten before another try. What a function or procedure has prepared is its own affair.
-    pub(crate) fn heal(&self) -> Option<Heal> {
+    pub(crate) fn reprepare(&self) -> Option<Reprepare> {
         match self.meaning() {
             _ if self.is_from_within() => None,
-            Meaning::StatementLost => Some(Heal::Statement),
-            Meaning::StalePlan => Some(Heal::StatementEverywhere),
+            Meaning::StatementLost => Some(Reprepare::Statement),
+            Meaning::StalePlan => Some(Reprepare::StatementEverywhere),
             _ => None,
         }
     }
@@ -269,7 +271,7 @@ impl Failure<'_> {
     /// Whether a statement that was prepared earlier may fail so because a type or a function has been made anew since, or is another in this search path.
     /// The server says so before it runs anything. Prepared anew, the statement may succeed.
     pub(crate) fn may_be_outdated(&self) -> bool {
-        let Event::Answer(answer) = self.event else { return false };
+        let Occurrence::Answer(answer) = self.event else { return false };
         // Internal errors are in English in every language.
         let is_lookup = answer.state == "XX000" && answer.message.starts_with("cache lookup failed");
         !answer.is_from_within && (is_lookup || matches!(answer.state, "42804" | "42846" | "42883" | "42704" | "42P18"))
@@ -288,7 +290,7 @@ impl Failure<'_> {
     /// Whether the server itself stopped the statement, for a cancel request or for a timeout. The message would say which, in the server's
     /// language. A function may raise the same code.
     pub(crate) fn is_cancel(&self) -> bool {
-        let Event::Answer(answer) = self.event else { return false };
+        let Occurrence::Answer(answer) = self.event else { return false };
         self.meaning() == Meaning::Cancelled && answer.routine.is_none_or(|routine| routine == "ProcessInterrupts")
     }
 
@@ -309,6 +311,6 @@ impl Failure<'_> {
 
     /// Whether the server's message may quote values of the statement. The others name things: tables, columns, constraints.
     pub(crate) fn may_quote_values(&self) -> bool {
-        matches!(self.event, Event::Answer(answer) if answer.class() == "22")
+        matches!(self.event, Occurrence::Answer(answer) if answer.class() == "22")
     }
 }

@@ -1,4 +1,4 @@
-use super::questions::{Condition, Failover, Fate, Flush, Heal, Retry};
+use super::questions::{Condition, Failover, Fate, Flush, Reprepare, Retry};
 use super::*;
 
 use Condition::{IfIdempotent, Limited, OnceHealed, Scheduled};
@@ -22,14 +22,14 @@ const IN_TRANSACTION: [bool; 3] = [false, true, false];
 const NEW: [Retry; 3] = [NewConnection(Scheduled); 3];
 const NEW_IF_SAFE: [Retry; 3] = [NewConnection(IfIdempotent), NewConnection(Scheduled), Never];
 
-fn row(event: Event<'static>) -> Row {
-    let phases = [Phase::Autocommit, Phase::Transaction, Phase::Commit];
+fn row(event: Occurrence<'static>) -> Row {
+    let phases = [StatementPhase::Autocommit, StatementPhase::Transaction, StatementPhase::Commit];
     let failures = phases.map(|phase| Failure { phase, event });
     let first = failures[0];
     for failure in &failures[1..] {
         assert_eq!(failure.verdict(), first.verdict());
         assert_eq!((failure.fate(), failure.flush()), (first.fate(), first.flush()));
-        assert_eq!((failure.failover(), failure.heal()), (first.failover(), first.heal()));
+        assert_eq!((failure.failover(), failure.reprepare()), (first.failover(), first.reprepare()));
     }
     Row {
         nothing: failures.map(|failure| failure.effect() == Effect::NotApplied),
@@ -41,30 +41,30 @@ fn row(event: Event<'static>) -> Row {
     }
 }
 
-fn answer(severity: Severity, state: &'static str, message: &'static str) -> Answer<'static> {
+fn answer(severity: ServerSeverity, state: &'static str, message: &'static str) -> Answer<'static> {
     Answer { severity: Some(severity), state, message, routine: None, is_from_within: false }
 }
 
-fn said(severity: Severity, state: &'static str, message: &'static str) -> Event<'static> {
-    Event::Answer(answer(severity, state, message))
+fn said(severity: ServerSeverity, state: &'static str, message: &'static str) -> Occurrence<'static> {
+    Occurrence::Answer(answer(severity, state, message))
 }
 
 fn error(state: &'static str) -> Row {
-    row(said(Severity::Error, state, ""))
+    row(said(ServerSeverity::Error, state, ""))
 }
 
 fn fatal(state: &'static str) -> Row {
-    let fatal = row(said(Severity::Fatal, state, ""));
-    assert_eq!(row(said(Severity::Panic, state, "")), fatal, "PANIC is as FATAL");
+    let fatal = row(said(ServerSeverity::Fatal, state, ""));
+    assert_eq!(row(said(ServerSeverity::Panic, state, "")), fatal, "PANIC is as FATAL");
     fatal
 }
 
-fn in_phase(phase: Phase, severity: Severity, state: &'static str) -> Failure<'static> {
+fn in_phase(phase: StatementPhase, severity: ServerSeverity, state: &'static str) -> Failure<'static> {
     Failure { phase, event: said(severity, state, "") }
 }
 
 fn lost(written: bool, last_words: Option<&'static str>) -> Row {
-    row(Event::Lost { written, last_words })
+    row(Occurrence::Lost { written, last_words })
 }
 
 /// An error of the request: everything is well otherwise.
@@ -89,10 +89,10 @@ const LOST: Row = Row {
 
 #[test]
 fn no_connection_came_about() {
-    let unreachable = row(Event::Unreachable { refused: false });
+    let unreachable = row(Occurrence::Unreachable { refused: false });
     let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::No, failover: Failover::Yes, ..LOST };
     assert_eq!(unreachable, expected);
-    assert_eq!(row(Event::Unreachable { refused: true }), Row { flush: Flush::Now, ..expected });
+    assert_eq!(row(Occurrence::Unreachable { refused: true }), Row { flush: Flush::Now, ..expected });
 }
 
 #[test]
@@ -140,9 +140,9 @@ fn class_08_error_is_a_foreign_server() {
 fn a_pooler_had_no_server() {
     let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::No, ..LOST };
     for message in ["query_wait_timeout", "server login has been failing, cached error: no (server_login_retry)"] {
-        assert_eq!(row(said(Severity::Fatal, "08P01", message)), expected, "{message}");
+        assert_eq!(row(said(ServerSeverity::Fatal, "08P01", message)), expected, "{message}");
     }
-    assert_eq!(row(said(Severity::Fatal, "08P01", "query timeout")), fatal("08P01"));
+    assert_eq!(row(said(ServerSeverity::Fatal, "08P01", "query timeout")), fatal("08P01"));
 }
 
 #[test]
@@ -155,17 +155,20 @@ fn read_only_25006() {
         ..REQUEST
     };
     assert_eq!(error("25006"), expected);
-    assert!(in_phase(Phase::Transaction, Severity::Error, "25006").is_read_only());
+    assert!(in_phase(StatementPhase::Transaction, ServerSeverity::Error, "25006").is_read_only());
 }
 
 #[test]
 fn read_only_25006_where_one_had_asked_for_it() {
-    assert_eq!(row_in(Phase::ReadOnlyTransaction, "25006"), row_in(Phase::ReadOnlyTransaction, "42601"));
-    assert!(!in_phase(Phase::ReadOnlyTransaction, Severity::Error, "25006").is_read_only());
+    assert_eq!(
+        row_in(StatementPhase::ReadOnlyTransaction, "25006"),
+        row_in(StatementPhase::ReadOnlyTransaction, "42601")
+    );
+    assert!(!in_phase(StatementPhase::ReadOnlyTransaction, ServerSeverity::Error, "25006").is_read_only());
 }
 
-fn row_in(phase: Phase, state: &'static str) -> (Effect, Retry, Verdict, Fate, Flush, Failover) {
-    let failure = in_phase(phase, Severity::Error, state);
+fn row_in(phase: StatementPhase, state: &'static str) -> (Effect, Retry, Verdict, Fate, Flush, Failover) {
+    let failure = in_phase(phase, ServerSeverity::Error, state);
     (failure.effect(), failure.retry(), failure.verdict(), failure.fate(), failure.flush(), failure.failover())
 }
 
@@ -192,7 +195,10 @@ fn prepared_statement_lost_26000_42p05() {
     let expected = Row { retry: [SameConnection(OnceHealed); 3], fate: Fate::DiscardIfRepeated, ..REQUEST };
     for state in ["26000", "42P05"] {
         assert_eq!(error(state), expected, "{state}");
-        assert_eq!(in_phase(Phase::Autocommit, Severity::Error, state).heal(), Some(Heal::Statement));
+        assert_eq!(
+            in_phase(StatementPhase::Autocommit, ServerSeverity::Error, state).reprepare(),
+            Some(Reprepare::Statement)
+        );
     }
 }
 
@@ -200,20 +206,20 @@ fn prepared_statement_lost_26000_42p05() {
 fn stale_plan_0a000() {
     let english = "cached plan must not change result type";
     let german = "gecachter Plan darf den Ergebnistyp nicht ändern";
-    let routine = |routine| Answer { routine, ..answer(Severity::Error, "0A000", german) };
-    let by_routine = Event::Answer(routine(Some("RevalidateCachedQuery")));
-    for event in [said(Severity::Error, "0A000", english), by_routine] {
+    let routine = |routine| Answer { routine, ..answer(ServerSeverity::Error, "0A000", german) };
+    let by_routine = Occurrence::Answer(routine(Some("RevalidateCachedQuery")));
+    for event in [said(ServerSeverity::Error, "0A000", english), by_routine] {
         assert_eq!(row(event), Row { retry: [SameConnection(OnceHealed); 3], ..REQUEST });
-        let failure = Failure { phase: Phase::Autocommit, event };
-        assert_eq!(failure.heal(), Some(Heal::StatementEverywhere));
+        let failure = Failure { phase: StatementPhase::Autocommit, event };
+        assert_eq!(failure.reprepare(), Some(Reprepare::StatementEverywhere));
     }
-    assert_eq!(row(Event::Answer(routine(None))), REQUEST);
+    assert_eq!(row(Occurrence::Answer(routine(None))), REQUEST);
 }
 
 #[test]
 fn not_supported_0a000_is_no_stale_plan() {
     assert_eq!(error("0A000"), REQUEST);
-    assert_eq!(in_phase(Phase::Autocommit, Severity::Error, "0A000").heal(), None);
+    assert_eq!(in_phase(StatementPhase::Autocommit, ServerSeverity::Error, "0A000").reprepare(), None);
 }
 
 #[test]
@@ -227,7 +233,7 @@ fn conflict_40001_40p01() {
             },
             "{state}"
         );
-        assert!(in_phase(Phase::Transaction, Severity::Error, state).is_conflict());
+        assert!(in_phase(StatementPhase::Transaction, ServerSeverity::Error, state).is_conflict());
     }
     let recovery = Row { retry: NEW, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("40001"), recovery, "a standby's conflict with recovery");
@@ -283,8 +289,8 @@ fn in_use_55006_55p03() {
 fn cancelled_57014() {
     assert_eq!(error("57014"), Row { verdict: Verdict::Nothing, fate: Fate::Settle, ..REQUEST });
     let by = |routine| {
-        let event = Event::Answer(Answer { routine, ..answer(Severity::Error, "57014", "") });
-        Failure { phase: Phase::Autocommit, event }.is_cancel()
+        let event = Occurrence::Answer(Answer { routine, ..answer(ServerSeverity::Error, "57014", "") });
+        Failure { phase: StatementPhase::Autocommit, event }.is_cancel()
     };
     assert!(by(Some("ProcessInterrupts")) && by(None), "the server stopped it");
     assert!(!by(Some("exec_stmt_raise")), "a function raised the same code");
@@ -370,7 +376,7 @@ fn data_constraint_syntax_and_whatever_else_is_the_requests() {
 fn what_ends_the_session_costs_the_connection_whatever_its_code() {
     for state in ["22012", "23505", "42P01", "ZZZZZ", ""] {
         assert_eq!(fatal(state), LOST, "{state}");
-        let foreign = Event::Answer(Answer { severity: None, ..answer(Severity::Fatal, state, "") });
+        let foreign = Occurrence::Answer(Answer { severity: None, ..answer(ServerSeverity::Fatal, state, "") });
         assert_eq!(row(foreign), LOST, "{state}, of a severity that is not known");
     }
 }
@@ -378,26 +384,26 @@ fn what_ends_the_session_costs_the_connection_whatever_its_code() {
 #[test]
 fn what_a_procedure_raises_tells_nothing_of_what_it_has_committed() {
     for state in ["26000", "42P05", "25006", "53300", "58030", "55P03"] {
-        let event = Event::Answer(Answer { is_from_within: true, ..answer(Severity::Error, state, "") });
+        let event = Occurrence::Answer(Answer { is_from_within: true, ..answer(ServerSeverity::Error, state, "") });
         let [autocommit, transaction, _] = row(event).retry;
         assert!(matches!(
             autocommit,
             SameConnection(IfIdempotent) | NewConnection(IfIdempotent) | OtherHost(IfIdempotent)
         ));
         assert_eq!(transaction, error(state).retry[1], "{state}: all of it is undone");
-        assert_eq!(Failure { phase: Phase::Autocommit, event }.heal(), None, "{state}");
+        assert_eq!(Failure { phase: StatementPhase::Autocommit, event }.reprepare(), None, "{state}");
     }
 }
 
 #[test]
 fn the_drivers_own() {
     let expected = Row { nothing: [false; 3], verdict: Verdict::Nothing, ..REQUEST };
-    assert_eq!(row(Event::Driver { written: true }), expected);
-    assert_eq!(row(Event::Driver { written: false }), Row { nothing: ALWAYS, ..expected });
+    assert_eq!(row(Occurrence::Driver { written: true }), expected);
+    assert_eq!(row(Occurrence::Driver { written: false }), Row { nothing: ALWAYS, ..expected });
 }
 
 #[test]
 fn only_class_22_quotes_values() {
-    assert!(in_phase(Phase::Autocommit, Severity::Error, "22P02").may_quote_values());
-    assert!(!in_phase(Phase::Autocommit, Severity::Error, "23505").may_quote_values());
+    assert!(in_phase(StatementPhase::Autocommit, ServerSeverity::Error, "22P02").may_quote_values());
+    assert!(!in_phase(StatementPhase::Autocommit, ServerSeverity::Error, "23505").may_quote_values());
 }

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, MOST_WAITING, Refused};
-use crate::policy::{Arrival, Deadline, LeaseDurations, Patience, Shedding, Time};
+use crate::policy::{Arrival, Deadline, LeaseDurations, Shedding, Time, WaitPolicy};
 
 /// In an overload a caller must have so many times the longest usual lease left at hand-over. Many have hardly more than one, and each that does
 /// not finish wastes all of it.
@@ -29,15 +29,15 @@ struct Prediction {
 
 impl<C, W> Core<C, W> {
     /// Whether a caller may join the queue. Looks at all that is against it, so that whoever comes back is not refused for the next reason.
-    pub(super) fn admit(&mut self, instant: Instant, patience: &Patience) -> Result<(), Refused> {
-        self.look_at_readers(instant, patience)?;
+    pub(super) fn admit(&mut self, instant: Instant, wait_policy: &WaitPolicy) -> Result<(), Refused> {
+        self.look_at_readers(instant, wait_policy)?;
         let now = self.time(instant);
-        let left = patience.deadline.left(instant).as_secs_f64();
+        let left = wait_policy.deadline.left(instant).as_secs_f64();
         self.forecast.on_arrival(left);
         let waiting = self.queue.len();
-        let longest = if patience.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
+        let longest = if wait_policy.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
         // With nothing connected, what was seen before says nothing; and somebody has to wait, or nothing is ever dialed.
-        let is_predictable = patience.shedding == Shedding::Predictive && self.is_alive();
+        let is_predictable = wait_policy.shedding == Shedding::Predictive && self.is_alive();
         let connections = self.connections();
         let gap = if is_predictable { self.forecast.gap(now, connections) } else { None };
         let Some(gap) = gap else {
@@ -51,7 +51,7 @@ impl<C, W> Core<C, W> {
         let is_overloaded = self.shadows.is_overloaded(now, wait_budget);
         let working = self.forecast.working();
         let work = || if is_overloaded { self.leases.long(working) } else { self.leases.typical(working) };
-        let budget = patience.wait_budget(left, work);
+        let budget = wait_policy.wait_budget(left, work);
         let wait = self.expected_wait(now, gap);
         if waiting < longest && wait <= budget && !is_overloaded && self.shadows.are_alike() {
             return Ok(());

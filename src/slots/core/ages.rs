@@ -8,7 +8,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::{Core, Held, Phase, Place, Placed};
+use super::{Core, Held, Place, Placed, PoolPhase};
 use crate::policy::Lifetimes;
 
 /// So many connections are checked at once, at most.
@@ -66,12 +66,12 @@ impl<C> Check<C> {
 
 /// When connections that nobody waits for may be dialed: not at once, if those of before ended as soon as they were there.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct RedialPause {
     paused_until: Option<Instant>,
     pause: Duration,
 }
 
-impl Kept {
+impl RedialPause {
     pub(super) fn may_dial(&self, now: Instant) -> bool {
         self.paused_until.is_none_or(|until| until <= now)
     }
@@ -184,7 +184,9 @@ impl<C, W> Core<C, W> {
 
     /// The idle connections that are to be checked now: a few at once, and no more than half of those idle, for callers may come.
     pub(crate) fn begin_checks(&mut self, now: Instant) -> Vec<Check<C>> {
-        let Some(after) = self.limits.ages.check_after.filter(|_| self.phase == Phase::Open) else { return Vec::new() };
+        let Some(after) = self.limits.ages.check_after.filter(|_| self.phase == PoolPhase::Open) else {
+            return Vec::new();
+        };
         let (moment, after) = (self.moment, moments(after - after / 4));
         let mut room = MOST_CHECKS.saturating_sub(self.checking).min(self.idle.len().div_ceil(2));
         let due = self.take_out(|idle| {
@@ -209,7 +211,7 @@ impl<C, W> Core<C, W> {
     /// The connection that was checked is alive: it serves the first waiter, or is idle as it was. After [`end_check`](Self::end_check).
     pub(crate) fn checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
         self.in_use -= 1;
-        if self.queue.len() > 0 || self.phase != Phase::Open || self.is_surplus(held.birth) {
+        if self.queue.len() > 0 || self.phase != PoolPhase::Open || self.is_surplus(held.birth) {
             return self.place(now, self.time(now), held.conn, held.birth);
         }
         let Held { conn, birth, .. } = held;

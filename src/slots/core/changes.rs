@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Core, Phase};
+use super::{Core, PoolPhase};
 use crate::slots::queue::WaiterId;
 
 impl<C, W> Core<C, W> {
@@ -43,7 +43,7 @@ impl<C, W> Core<C, W> {
     /// A dial for a look at the server, whoever is held back and however the last one failed, unless that lasts; if there is room, and none is under way that could
     /// still tell.
     pub(crate) fn begin_probe(&mut self, now: Instant) -> Option<u64> {
-        let may = self.phase == Phase::Open && self.has_room();
+        let may = self.phase == PoolPhase::Open && self.has_room();
         may.then(|| self.dials.begin_probe(now, self.generation, self.limits.max_connecting)).flatten()
     }
 
@@ -54,14 +54,14 @@ impl<C, W> Core<C, W> {
 
     /// Newcomers are refused; those who wait already are served.
     pub(crate) fn drain(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Draining;
+        if self.phase == PoolPhase::Open {
+            self.phase = PoolPhase::Draining;
         }
     }
 
     /// Nothing is served from now on. Returns the idle connections, to be closed, everybody who waits, and the dials to be given up.
     pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<(WaiterId, W)>, Vec<u64>) {
-        self.phase = Phase::Closed;
+        self.phase = PoolPhase::Closed;
         let waiters = self.queue.drain();
         (self.close_idle(now), waiters, self.dials.give_all_up())
     }

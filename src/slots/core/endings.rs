@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Held, Phase, Place, Placed};
+use super::{Core, Held, Place, Placed, PoolPhase};
 use crate::policy::{LeaseDurations, Time};
 
 impl<C, W> Core<C, W> {
@@ -59,7 +59,7 @@ impl<C, W> Core<C, W> {
         self.forecast.is_at_rest()
             && !self.idle.is_empty()
             && self.queue.len() == 0
-            && self.phase == Phase::Open
+            && self.phase == PoolPhase::Open
             && self.shadows.are_alike()
     }
 

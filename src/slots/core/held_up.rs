@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::{Core, Refused};
-use crate::policy::{Patience, Shedding};
+use crate::policy::{Shedding, WaitPolicy};
 
 impl<C, W> Core<C, W> {
     /// Notes until when a reader holds this connection at least; `None` takes the note back.
@@ -18,12 +18,12 @@ impl<C, W> Core<C, W> {
     }
 
     /// Refuses a caller that has less time than the first of the readers needs, if readers hold all connections.
-    pub(super) fn look_at_readers(&self, now: Instant, patience: &Patience) -> Result<(), Refused> {
+    pub(super) fn look_at_readers(&self, now: Instant, wait_policy: &WaitPolicy) -> Result<(), Refused> {
         let most = self.in_use.max(self.limits.max_size);
-        if self.held_up.len() < most || patience.shedding != Shedding::Predictive {
+        if self.held_up.len() < most || wait_policy.shedding != Shedding::Predictive {
             return Ok(());
         }
-        let first = self.held_up.values().min().filter(|first| **first > patience.deadline.instant());
+        let first = self.held_up.values().min().filter(|first| **first > wait_policy.deadline.instant());
         first.map_or(Ok(()), |first| Err(Refused::Unread(first.saturating_duration_since(now))))
     }
 }

@@ -7,15 +7,15 @@ mod ages;
 mod cost;
 mod examples;
 mod held_up;
-mod napkin;
 mod promises;
+mod reference_model;
 mod traces;
 mod world;
 
 const MS: Duration = Duration::from_millis(1);
 
-fn patient(now: Instant, millis: u64) -> Patience {
-    Patience {
+fn patient(now: Instant, millis: u64) -> WaitPolicy {
+    WaitPolicy {
         deadline: Deadline::after(now, Duration::from_millis(millis)),
         includes_work: false,
         shedding: Shedding::QueueOnly,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Core, Held, Idle, Phase};
+use super::{Core, Held, Idle, PoolPhase};
 
 /// One in so many is timed.
 const TIMED: u8 = 8;
@@ -14,7 +14,7 @@ impl<C, W> Core<C, W> {
     /// [`take`](Self::take) of one whose hold is not measured, while there is more than one idle: then nothing depends on it. `None` as well for one in a
     /// few, so that it is known how long connections are held. The pool has lived for `life`, by a clock that may be some milliseconds behind.
     pub(crate) fn take_untimed(&mut self, life: Duration) -> Option<Held<C>> {
-        if self.phase != Phase::Open || self.idle.len() < 2 {
+        if self.phase != PoolPhase::Open || self.idle.len() < 2 {
             return None;
         }
         self.untimed = (self.untimed + 1) % TIMED;
@@ -35,7 +35,7 @@ impl<C, W> Core<C, W> {
     /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
     pub(crate) fn release_untimed(&mut self, held: Held<C>) -> Option<Held<C>> {
         let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
-        let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == Phase::Open;
+        let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == PoolPhase::Open;
         if !is_plain || is_over || self.is_old(held.birth) {
             return Some(held);
         }

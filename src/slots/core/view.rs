@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Counts, Phase};
+use super::{Core, Counts, PoolPhase};
 use crate::policy::Deadline;
 use crate::slots::queue::WaiterId;
 
@@ -24,7 +24,7 @@ impl<C, W> Core<C, W> {
             closing: self.closing,
             waiting: self.queue.len(),
             max_waiting: self.limits.max_waiting,
-            is_open: self.phase == Phase::Open,
+            is_open: self.phase == PoolPhase::Open,
             arrivals: self.at_once + self.entered,
             at_once: self.at_once - self.not_served,
         }

@@ -54,7 +54,7 @@ async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly()
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(10) {
         match slots.acquire(now(), within(100)).await {
-            Err(Refusal::Unreachable("stillborn", wait)) => time::sleep(wait.max(ms)).await,
+            Err(Refusal::Unreachable("failed_before_first_use", wait)) => time::sleep(wait.max(ms)).await,
             other => panic!("{other:?}"),
         }
     }

@@ -15,7 +15,7 @@ fn keeping(max_size: usize, min_idle: usize, longest: Option<Duration>) -> Limit
     Limits { max_size, ages, ..limits() }
 }
 
-/// What the keeper does, for so long.
+/// What the maintenance does, for so long.
 async fn rounds(slots: &TestSlots, count: usize) {
     for _ in 0..count {
         slots.sweep();
@@ -100,7 +100,7 @@ async fn while_lasting_trouble_is_left_alone_nobody_looks() {
 async fn looks_and_checks_have_the_time_of_a_dial() {
     let (slots, world) = slots(keeping(2, 0, None), &[]);
     assert!(slots.warm_up(2, Deadline::after(now(), Duration::from_secs(1))).await);
-    *world.patience.lock().unwrap() = Some(Duration::from_secs(6));
+    *world.wait_policy.lock().unwrap() = Some(Duration::from_secs(6));
     *world.ping.lock().unwrap() = Duration::from_secs(5);
     assert!(matches!(slots.look().await, Look::Answers));
     time::advance(Duration::from_millis(300)).await;

@@ -13,8 +13,8 @@ const SIZE: usize = 3;
 
 async fn calls(slots: TestSlots, count: usize) {
     for _ in 0..count {
-        let (patience, asked) = (fastrand::u64(0..4), Instant::now());
-        let mut waiting = pin!(slots.acquire(now(), within(patience)));
+        let (wait_policy, asked) = (fastrand::u64(0..4), Instant::now());
+        let mut waiting = pin!(slots.acquire(now(), within(wait_policy)));
         let got = match fastrand::u8(0..4) {
             0 => poll_fn(|cx| Poll::Ready(Some(waiting.as_mut().poll(cx)))).await.and_then(|poll| match poll {
                 Poll::Ready(got) => Some(got),
@@ -35,7 +35,7 @@ async fn calls(slots: TestSlots, count: usize) {
     }
 }
 
-/// What the keeper and the owner do to a pool.
+/// What the maintenance and the owner do to a pool.
 async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) {
     while !is_over.load(SeqCst) {
         let change = changes.fetch_add(1, SeqCst) as u64;

@@ -8,11 +8,11 @@ use futures_util::future::join_all;
 use super::{LONG, shared};
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
-const PATIENCE: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_pool_whose_guards_are_all_leaked_is_not_ready() {
-    let pool = shared("leaked").await.max_size(2).unready_after(PATIENCE).build().unwrap();
+    let pool = shared("leaked").await.max_size(2).unready_after(LIMIT).build().unwrap();
     for client in join_all((0..2).map(|_| pool.get_timeout(LONG))).await {
         std::mem::forget(client.unwrap());
     }
@@ -24,7 +24,7 @@ async fn a_pool_whose_guards_are_all_leaked_is_not_ready() {
 
 #[tokio::test]
 async fn transactions_that_nobody_goes_on_with_are_stuck_until_one_ends() {
-    let pool = shared("stuck_transactions").await.max_size(2).unready_after(PATIENCE).build().unwrap();
+    let pool = shared("stuck_transactions").await.max_size(2).unready_after(LIMIT).build().unwrap();
     let mut open = Vec::new();
     for _ in 0..2 {
         open.push(pool.get_timeout(LONG).await.unwrap().transaction().await.unwrap());
@@ -40,7 +40,7 @@ async fn statements_on_all_connections_of_a_server_that_is_gone_are_no_excuse() 
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let builder = Pool::builder(server.config_at(proxy.addr())).name("gone_while_busy").max_size(2);
-    let pool = builder.unready_after(PATIENCE).connect_timeout(PATIENCE).build().unwrap();
+    let pool = builder.unready_after(LIMIT).connect_timeout(LIMIT).build().unwrap();
     eventually("ready, though nobody called", LONG, async || pool.ready().is_ok()).await;
     let busy = {
         let pool = pool.clone();
@@ -51,7 +51,7 @@ async fn statements_on_all_connections_of_a_server_that_is_gone_are_no_excuse() 
     };
     eventually("busy", LONG, async || pool.status().in_use == 2).await;
     for _ in 0..20 {
-        tokio::time::sleep(PATIENCE / 10).await;
+        tokio::time::sleep(LIMIT / 10).await;
         assert_eq!(pool.ready(), Ok(()), "busy is ready");
     }
     proxy.stall();

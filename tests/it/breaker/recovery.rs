@@ -40,15 +40,15 @@ async fn asks(pool: Pool, is_over: Arc<AtomicBool>) -> Vec<Answer> {
     answers
 }
 
-async fn survives<T>(what: &str, proxy: &Proxy, server: T, hurt: impl AsyncFn(&mut T), heal: impl AsyncFn(&mut T)) {
+async fn survives<T>(what: &str, proxy: &Proxy, server: T, inject: impl AsyncFn(&mut T), repair: impl AsyncFn(&mut T)) {
     let mut server = server;
     let pool = pool(proxy).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(asks(pool.clone(), Arc::clone(&is_over)))).collect();
     sleep(Duration::from_secs(1)).await;
 
-    hurt(&mut server).await;
-    let hurt_at = Instant::now();
+    inject(&mut server).await;
+    let injected_at = Instant::now();
     sleep(SETTLED).await;
     let (contacts, settled_at) = (proxy.accepted(), Instant::now());
     let status = pool.status();
@@ -59,20 +59,21 @@ async fn survives<T>(what: &str, proxy: &Proxy, server: T, hurt: impl AsyncFn(&m
         ask(&pool).await,
         pool.breaker().snapshot()
     );
-    sleep(OUTAGE.saturating_sub(hurt_at.elapsed())).await;
+    sleep(OUTAGE.saturating_sub(injected_at.elapsed())).await;
     let (contacts, watched) = (proxy.accepted() - contacts, settled_at.elapsed());
-    let healing_from = Instant::now();
-    heal(&mut server).await;
-    let healed = Instant::now();
+    let repairing_from = Instant::now();
+    repair(&mut server).await;
+    let repaired = Instant::now();
     eventually("a call succeeds", LONG, async || ask(&pool).await.is_ok()).await;
-    let recovered = healed.elapsed();
+    let recovered = repaired.elapsed();
     comes_to(&pool, State::Closed).await;
     let closed = Instant::now();
     sleep(Duration::from_secs(1)).await;
     is_over.store(true, SeqCst);
     let answers: Vec<Answer> = join_all(callers).await.into_iter().flat_map(Result::unwrap).collect();
 
-    let down: Vec<_> = answers.iter().filter(|answer| answer.asked > hurt_at && answer.asked < healing_from).collect();
+    let down: Vec<_> =
+        answers.iter().filter(|answer| answer.asked > injected_at && answer.asked < repairing_from).collect();
     let quick = down.iter().filter(|answer| answer.after <= MILLISECOND).count();
     let share = quick as f64 / down.len() as f64;
     let failed_after = answers.iter().filter(|answer| answer.asked > closed && answer.result.is_err()).count();

@@ -13,7 +13,7 @@ use super::deadpool::{Outcome, bare, call};
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
 /// What callers have.
-const PATIENCE: Duration = Duration::from_millis(200);
+const LIMIT: Duration = Duration::from_millis(200);
 /// What a busy machine may add to it.
 const SLACK: Duration = Duration::from_millis(800);
 
@@ -38,15 +38,15 @@ async fn case_11_a_frozen_server_costs_one_deadline() {
     let mut server = Server::own(&[]).await;
     let config = server.config();
     server.pause().await;
-    let pool = Pool::builder(config.clone()).name("case_11").connect_timeout(2 * PATIENCE).build().unwrap();
+    let pool = Pool::builder(config.clone()).name("case_11").connect_timeout(2 * LIMIT).build().unwrap();
     let asked = Instant::now();
-    let error = pool.call().deadline(PATIENCE).query("SELECT 1", &[]).await.unwrap_err();
+    let error = pool.call().deadline(LIMIT).query("SELECT 1", &[]).await.unwrap_err();
     let took = asked.elapsed();
     assert!(matches!(error, Error::AcquireTimeout { .. }), "{error:?}");
-    assert!((PATIENCE..PATIENCE + SLACK).contains(&took), "{took:?}");
+    assert!((LIMIT..LIMIT + SLACK).contains(&took), "{took:?}");
     let error = pool.get_timeout(LONG).await.unwrap_err();
     let Error::Connect { source, .. } = error else { panic!("{error:?}") };
-    assert_eq!(*source.kind(), ConnectErrorKind::Timeout(2 * PATIENCE), "the dial has a deadline of its own");
+    assert_eq!(*source.kind(), ConnectErrorKind::Timeout(2 * LIMIT), "the dial has a deadline of its own");
 
     let deadpool = bare(config, "case_11", 10);
     let outcome = call(&deadpool, "SELECT 1").await;
@@ -65,12 +65,12 @@ async fn case_12_idle_connections_into_a_black_hole_cost_one_deadline() {
 
     proxy.stall_existing();
     let asked = Instant::now();
-    let answers = join_all((0..IDLE).map(|_| pool.call().deadline(PATIENCE).query("SELECT 1", &[]))).await;
+    let answers = join_all((0..IDLE).map(|_| pool.call().deadline(LIMIT).query("SELECT 1", &[]))).await;
     let took = asked.elapsed();
     for answer in answers {
         assert!(matches!(answer, Err(Error::QueryTimeout { .. })), "{answer:?}");
     }
-    assert!((PATIENCE..PATIENCE + SLACK).contains(&took), "{took:?}");
+    assert!((LIMIT..LIMIT + SLACK).contains(&took), "{took:?}");
     let asked = Instant::now();
     pool.call().deadline(LONG).query("SELECT 1", &[]).await.expect("nobody gets a silent connection again");
     let again = asked.elapsed();
@@ -91,16 +91,16 @@ async fn case_13_a_black_hole_in_mid_query_gives_the_slot_back() {
     let server = Server::shared().await;
     let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name LIKE 'case_13%'";
 
-    let (hurt, asked) = (Duration::from_millis(1_500), Instant::now());
+    let (inject, asked) = (Duration::from_millis(1_500), Instant::now());
     let hole = async {
         eventually("the statement runs", LONG, async || server.scalar(running).await != "0").await;
         proxy.stall_existing();
     };
-    let query = pool.call().timeout(hurt).query("SELECT pg_sleep(60)", &[]);
+    let query = pool.call().timeout(inject).query("SELECT pg_sleep(60)", &[]);
     let (late, ()) = tokio::join!(query, hole);
     let took = asked.elapsed();
     assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
-    assert!((hurt..hurt + SLACK).contains(&took), "{took:?}");
+    assert!((inject..inject + SLACK).contains(&took), "{took:?}");
     pool.call().deadline(LONG).query("SELECT 1", &[]).await.expect("the slot is free again");
     assert!(is_at_rest(&pool.status()), "{}", pool.status());
 

@@ -18,7 +18,7 @@ const CANCELS: u64 = 1_000;
 const CONNECTIONS: usize = 8;
 const SLEEP: &str = "SELECT pg_sleep($1)";
 /// What the caller has.
-const PATIENCE: Duration = Duration::from_millis(3);
+const LIMIT: Duration = Duration::from_millis(3);
 
 /// How long a statement takes, in seconds, that ends by itself about when its cancel comes.
 fn about(milliseconds: Range<f64>) -> f64 {
@@ -45,13 +45,13 @@ async fn case_08_no_cancel_hits_another_statement() {
                 n += 1;
                 // Late, on a connection that is given back; or dropped, on one that is kept.
                 let next = if caller % 2 == 0 {
-                    let late = pool.call().timeout(PATIENCE).query(SLEEP, &[&about(4.0..11.0)]).await;
+                    let late = pool.call().timeout(LIMIT).query(SLEEP, &[&about(4.0..11.0)]).await;
                     assert!(matches!(late, Ok(_) | Err(Error::QueryTimeout { .. })), "{late:?}");
                     let next = pool.query_one("SELECT $1::int", &[&n]).await;
                     Ok(next.expect("served, whatever became of a connection"))
                 } else {
                     let client = pool.get().await.unwrap();
-                    let _ = timeout(PATIENCE, client.query(SLEEP, &[&about(4.0..11.0)])).await;
+                    let _ = timeout(LIMIT, client.query(SLEEP, &[&about(4.0..11.0)])).await;
                     client.query_one("SELECT $1::int", &[&n]).await
                 };
                 match next {
@@ -71,7 +71,7 @@ async fn case_08_no_cancel_hits_another_statement() {
     let client = deadpool::client(server.config(), "case_08").await;
     let mut hit = 0;
     for _ in 0..100 {
-        let _ = timeout(PATIENCE, client.query(SLEEP, &[&about(3.0..5.0)])).await;
+        let _ = timeout(LIMIT, client.query(SLEEP, &[&about(3.0..5.0)])).await;
         let _ = client.cancel_token().cancel_query(NoTls).await;
         let next = client.query_one("SELECT 1", &[]).await;
         hit += u32::from(next.is_err_and(|error| error.code() == Some(&SqlState::QUERY_CANCELED)));

@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// What callers have.
-const PATIENCE: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_millis(300);
 /// What a busy machine may add to it.
 const SLACK: Duration = Duration::from_millis(700);
 const OUTAGE: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ impl Peer {
         let config = server.config_at(proxy.addr());
         let manager = deadpool_postgres::Manager::new(config.clone(), NoTls);
         let deadpool = deadpool_postgres::Pool::builder(manager).max_size(10).build().unwrap();
-        let failfast = Pool::builder(config).name("recovery").acquire_timeout(PATIENCE).build().unwrap();
+        let failfast = Pool::builder(config).name("recovery").acquire_timeout(LIMIT).build().unwrap();
         [Peer::Failfast(failfast), Peer::Deadpool(deadpool)]
     }
 
@@ -47,7 +47,7 @@ impl Peer {
     async fn call(&self) -> Result<(), Option<SqlState>> {
         match self {
             Peer::Failfast(pool) => {
-                let answer = pool.call().deadline(PATIENCE).execute("SELECT 1", &[]).await;
+                let answer = pool.call().deadline(LIMIT).execute("SELECT 1", &[]).await;
                 answer.map(drop).map_err(|error| match error {
                     Error::AcquireTimeout { last_connect_error, .. } => last_connect_error?.sqlstate().cloned(),
                     other => other.sqlstate().cloned(),
@@ -78,7 +78,7 @@ struct Seen {
     slowest_answer: Duration,
     failed: usize,
     /// Were not told what the server says, though somebody had been told before they asked.
-    untold: usize,
+    unreported: usize,
     /// As far as anybody accepted them.
     dials_per_second: f64,
     recovered_after: Duration,
@@ -92,17 +92,17 @@ struct Fault<'a> {
 }
 
 impl Fault<'_> {
-    /// Both pools go through it, one after the other: the target is hurt, and healed.
-    async fn strikes<T>(
+    /// Both pools go through it, one after the other: the target is inject, and repaired.
+    async fn run<T>(
         &self,
         both: [Peer; 2],
         target: &mut T,
-        hurt: impl AsyncFn(&mut T),
-        heal: impl AsyncFn(&mut T),
+        inject: impl AsyncFn(&mut T),
+        repair: impl AsyncFn(&mut T),
     ) {
         for peer in both {
             eventually("healthy before the outage", LONG, async || peer.call().await.is_ok()).await;
-            hurt(target).await;
+            inject(target).await;
             let (began, dials) = (Instant::now(), self.proxy.accepted());
             let is_over = Arc::new(AtomicBool::new(false));
             let callers: Vec<_> =
@@ -110,10 +110,10 @@ impl Fault<'_> {
             sleep(OUTAGE).await;
             let dials_per_second = (self.proxy.accepted() - dials) as f64 / began.elapsed().as_secs_f64();
             let ended = Instant::now();
-            heal(target).await;
-            let healed = Instant::now();
+            repair(target).await;
+            let repaired = Instant::now();
             eventually("recovered", LONG, async || peer.call().await.is_ok()).await;
-            let recovered_after = healed.elapsed();
+            let recovered_after = repaired.elapsed();
             is_over.store(true, SeqCst);
             let mut answers = Vec::new();
             for caller in callers {
@@ -122,15 +122,15 @@ impl Fault<'_> {
             let seen = Seen {
                 slowest_answer: answers.iter().map(|answer| answer.after).max().unwrap(),
                 failed: answers.iter().filter(|answer| answer.result.is_err()).count(),
-                untold: self.untold(&answers, ended),
+                unreported: self.unreported(&answers, ended),
                 dials_per_second,
                 recovered_after,
             };
-            self.judge(&peer, &seen);
+            self.check(&peer, &seen);
         }
     }
 
-    fn untold(&self, answers: &[Answer], ended: Instant) -> usize {
+    fn unreported(&self, answers: &[Answer], ended: Instant) -> usize {
         let Some(says) = &self.says else { return 0 };
         let is_told = |answer: &&Answer| answer.result == Err(Some(says.clone()));
         let known = answers.iter().filter(is_told).map(|answer| answer.asked + answer.after).min();
@@ -139,17 +139,17 @@ impl Fault<'_> {
         in_the_outage.filter(|answer| !is_told(answer)).count()
     }
 
-    fn judge(&self, peer: &Peer, seen: &Seen) {
+    fn check(&self, peer: &Peer, seen: &Seen) {
         let name = self.name;
         if let Peer::Deadpool(_) = peer {
             println!("{name}: deadpool {seen:.1?}");
             return;
         }
         println!("{name}: failfast {seen:.1?}");
-        assert!(seen.slowest_answer <= PATIENCE + SLACK, "{name}: {seen:?}");
+        assert!(seen.slowest_answer <= LIMIT + SLACK, "{name}: {seen:?}");
         assert!(seen.recovered_after <= Duration::from_millis(1_500), "{name}: {seen:?}");
         assert!(seen.failed > 0, "{name}: there was an outage");
-        assert_eq!(seen.untold, 0, "{name}: {seen:?}");
+        assert_eq!(seen.unreported, 0, "{name}: {seen:?}");
         assert!(seen.dials_per_second <= 7.0, "{name}: {seen:?}");
     }
 }
@@ -170,22 +170,22 @@ async fn asks(peer: Peer, is_over: Arc<AtomicBool>) -> Vec<Answer> {
 async fn nobody_listens_for_a_while() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
-    let hurt = async |_: &mut ()| {
+    let inject = async |_: &mut ()| {
         proxy.refuse().await;
         proxy.cut(Close::Reset);
     };
-    let heal = async |_: &mut ()| proxy.accept().await;
+    let repair = async |_: &mut ()| proxy.accept().await;
     let fault = Fault { name: "refused", proxy: &proxy, says: None };
-    fault.strikes(Peer::both(server, &proxy), &mut (), hurt, heal).await;
+    fault.run(Peer::both(server, &proxy), &mut (), inject, repair).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_network_swallows_everything_for_a_while() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
-    let (hurt, heal) = (async |_: &mut ()| proxy.stall(), async |_: &mut ()| proxy.resume());
+    let (inject, repair) = (async |_: &mut ()| proxy.stall(), async |_: &mut ()| proxy.resume());
     let fault = Fault { name: "black hole", proxy: &proxy, says: None };
-    fault.strikes(Peer::both(server, &proxy), &mut (), hurt, heal).await;
+    fault.run(Peer::both(server, &proxy), &mut (), inject, repair).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,10 +193,10 @@ async fn the_server_is_frozen_for_a_while() {
     let mut server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
     let both = Peer::both(&server, &proxy);
-    let (hurt, heal) =
+    let (inject, repair) =
         (async |server: &mut Server| server.pause().await, async |server: &mut Server| server.unpause().await);
     let fault = Fault { name: "frozen", proxy: &proxy, says: None };
-    fault.strikes(both, &mut server, hurt, heal).await;
+    fault.run(both, &mut server, inject, repair).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,10 +204,10 @@ async fn the_server_is_restarted() {
     let mut server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
     let both = Peer::both(&server, &proxy);
-    let (hurt, heal) =
+    let (inject, repair) =
         (async |server: &mut Server| server.stop().await, async |server: &mut Server| server.start().await);
     let fault = Fault { name: "restarted", proxy: &proxy, says: None };
-    fault.strikes(both, &mut server, hurt, heal).await;
+    fault.run(both, &mut server, inject, repair).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +233,7 @@ async fn the_server_has_too_many_clients_for_a_while() {
     let says = Some(SqlState::TOO_MANY_CONNECTIONS);
     let fault = Fault { name: "too many clients", proxy: &proxy, says };
     let leave = async |others: &mut Vec<Client>| others.clear();
-    fault.strikes(Peer::both(&server, &proxy), &mut Vec::new(), fill, leave).await;
+    fault.run(Peer::both(&server, &proxy), &mut Vec::new(), fill, leave).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,16 +246,16 @@ async fn the_password_is_another_for_a_while() {
     let change = async |admin: &mut Client, password: &str| {
         admin.batch_execute(&format!("ALTER ROLE {user} PASSWORD '{password}'")).await.unwrap();
     };
-    let hurt = async |admin: &mut Client| {
+    let inject = async |admin: &mut Client| {
         change(admin, "changed").await;
         proxy.cut(Close::Reset);
     };
     let both = Peer::both(&server, &proxy);
     let Peer::Failfast(pool) = both[0].clone() else { panic!("the first is ours") };
-    let heal = async |admin: &mut Client| {
+    let repair = async |admin: &mut Client| {
         change(admin, &password).await;
         pool.flush(); // or else the next try may be seconds away
     };
     let fault = Fault { name: "wrong password", proxy: &proxy, says: Some(SqlState::INVALID_PASSWORD) };
-    fault.strikes(both, &mut server.admin().await, hurt, heal).await;
+    fault.run(both, &mut server.admin().await, inject, repair).await;
 }

@@ -187,7 +187,7 @@ async fn no_deadpool_pool_is_behind_a_guard() {
 #[tokio::test]
 async fn objects_kept_use_nothing_up() {
     let pool = shared("kept").await.max_size(1).build().unwrap();
-    let other = shared("keeper").await.max_size(2).build().unwrap();
+    let other = shared("maintenance").await.max_size(2).build().unwrap();
     let mut client = pool.get_timeout(LONG).await.unwrap();
     let mut kept = other.get_timeout(LONG).await.unwrap();
     std::mem::swap(&mut *client, &mut *kept);

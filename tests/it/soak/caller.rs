@@ -76,7 +76,7 @@ impl Caller {
             self.seen.turns += 1;
             (self.has_given_up, self.is_direct) = (false, false);
             if let Err(error) = self.turn().await {
-                self.judge(&error);
+                self.check(&error);
             }
             sleep(Duration::from_millis(self.rng.u64(..10))).await;
         }
@@ -84,7 +84,7 @@ impl Caller {
     }
 
     /// What may befall one: the connection was killed, its own timeout. Everything else is somebody else's.
-    fn judge(&mut self, error: &Error) {
+    fn check(&mut self, error: &Error) {
         let lost = matches!(error, Error::Postgres { lost: Some(_), .. });
         let state = error.sqlstate().map(SqlState::code);
         let is_own = match error.kind() {

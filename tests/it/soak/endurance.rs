@@ -113,11 +113,11 @@ impl World {
     async fn round(&mut self, number: u64, incident: Incident, rng: &mut Rng) -> Round {
         let loading = tokio::spawn(Arc::clone(&self.load).run(number, rng.fork()));
         sleep(Duration::from_millis(rng.u64(300..800))).await;
-        self.hurt(incident, Duration::from_millis(rng.u64(500..2_000))).await;
-        let healed = Instant::now();
+        self.inject(incident, Duration::from_millis(rng.u64(500..2_000))).await;
+        let repaired = Instant::now();
         eventually("callers are served again", RECOVERED, async || self.pool.query_one("SELECT 1", &[]).await.is_ok())
             .await;
-        let recovered = healed.elapsed();
+        let recovered = repaired.elapsed();
         sleep(Duration::from_millis(rng.u64(100..500))).await;
         self.load.stop();
         let (served, transfers, notes) = loading.await.unwrap();
@@ -125,8 +125,8 @@ impl World {
         Round { incident, served, recovered, writes }
     }
 
-    /// Until it is over, and healed.
-    async fn hurt(&mut self, incident: Incident, lasting: Duration) {
+    /// Until it is over, and repaired.
+    async fn inject(&mut self, incident: Incident, lasting: Duration) {
         const END_ALL: &str =
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'endurance'";
         match incident {

@@ -112,15 +112,15 @@ impl Load {
 
     async fn serve(&self, key: String, mut rng: Rng, told: &Mutex<Told>) {
         let hold = HOLD * f64::from(self.slowness.load(Relaxed));
-        let patience = if rng.u8(..16) == 0 { Duration::from_millis(rng.u64(1..20)) } else { LONG };
+        let limit = if rng.u8(..16) == 0 { Duration::from_millis(rng.u64(1..20)) } else { LONG };
         let kind = rng.u8(..100);
         let answer = match kind {
-            0..60 => timeout(patience, self.find(hold)).await.ok(),
-            60..70 => timeout(patience, self.look_around(hold)).await.ok(),
-            70..85 => timeout(patience, self.note(&key, hold)).await.ok(),
+            0..60 => timeout(limit, self.find(hold)).await.ok(),
+            60..70 => timeout(limit, self.look_around(hold)).await.ok(),
+            70..85 => timeout(limit, self.note(&key, hold)).await.ok(),
             _ => {
                 let (from, to, cents) = (rng.i32(1..=ACCOUNTS), rng.i32(1..=ACCOUNTS), rng.i64(1..100));
-                timeout(patience, self.transfer(&key, (from, to, cents), hold)).await.ok()
+                timeout(limit, self.transfer(&key, (from, to, cents), hold)).await.ok()
             }
         };
         let mut told = told.lock().unwrap();

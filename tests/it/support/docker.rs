@@ -32,7 +32,7 @@ use tokio::{
 };
 
 /// No request to the engine takes longer, other than a pull.
-const PATIENCE: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// A pull is given up when the registry says nothing for so long.
 const PULL_PATIENCE: Duration = Duration::from_secs(15);
@@ -173,10 +173,10 @@ pub(super) async fn on_own_runtime<F>(future: F) -> F::Output
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    let bounded = RUNTIME.spawn(timeout(PATIENCE, future));
+    let bounded = RUNTIME.spawn(timeout(LIMIT, future));
     match bounded.await {
         Ok(Ok(output)) => output,
-        Ok(Err(_)) => panic!("the container engine took longer than {PATIENCE:?}"),
+        Ok(Err(_)) => panic!("the container engine took longer than {LIMIT:?}"),
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
     }
 }

@@ -55,7 +55,7 @@ impl Request {
 
 /// As far as it matters here, and no further: see "COPY Operations" and "Extended Query" in its manual.
 #[derive(Debug, Default, Clone)]
-struct Server {
+struct ModelServer {
     mode: Mode,
     input: VecDeque<(u8, Request)>,
     output: VecDeque<(u8, &'static [u8])>,
@@ -70,7 +70,7 @@ enum Mode {
     Skipping,
 }
 
-impl Server {
+impl ModelServer {
     fn takes_one(&mut self) {
         let Some((kind, request)) = self.input.pop_front() else { return };
         let answers: &[(u8, &[u8])] = match (self.mode, kind, request) {
@@ -150,7 +150,7 @@ proptest! {
     fn no_answer_that_is_due_is_overlooked(requests in requests(), turns in prop::collection::vec(0..6_usize, 1..200)) {
         let mut listener = Listener::default();
         listener.has_read(&message(b'Z', b"I"));
-        let mut server = Server::default();
+        let mut server = ModelServer::default();
         let pieces = |request: &Request| request.pieces().into_iter().map(|piece| (piece, *request)).collect::<Vec<_>>();
         let mut pieces: VecDeque<_> = requests.iter().flat_map(pieces).collect();
         let mut turns = turns.into_iter().cycle();

@@ -83,7 +83,7 @@ fn conformance_07_three_of_five_slow_opens_at_50() {
     let mut scene = Scene::new(Settings { slow_call, volume_threshold: 5, ..ours() });
     assert_eq!(scene.calls("sSsS"), State::Closed);
     assert_eq!(scene.calls("s"), State::Open);
-    assert_eq!(scene.breaker.take_news()[0].cause, Cause::SlowRate);
+    assert_eq!(scene.breaker.take_changes()[0].cause, Cause::SlowRate);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_circuit_opens_when_nothing_succeeds_any_more_however_much_did_before() {
     assert_eq!(scene.calls("F"), State::Closed, "not for long enough");
     scene.wait(Duration::from_nanos(1));
     assert_eq!(scene.calls("F"), State::Open);
-    let transition = &scene.breaker.take_news()[0];
+    let transition = &scene.breaker.take_changes()[0];
     assert_eq!(transition.cause, Cause::NothingSucceeds { failures: 11, lasting: SECOND });
     let line = "closed -> open: nothing succeeded for 1 s, 11 failures (61 of 1062 calls failed)";
     assert_eq!(transition.to_string(), line);

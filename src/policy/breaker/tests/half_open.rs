@@ -133,7 +133,7 @@ fn conformance_25_three_of_four_failing_opens() {
     let mut scene = Scene::half_open(four_probes());
     assert_eq!(scene.calls("FFS"), State::HalfOpen);
     assert_eq!(scene.calls("F"), State::Open);
-    let judged = &scene.breaker.take_news()[0];
+    let judged = &scene.breaker.take_changes()[0];
     assert_eq!((judged.counts.failures, judged.counts.completed), (3, 4));
 }
 
@@ -190,7 +190,7 @@ fn conformance_30_without_a_verdict_in_time_it_opens_again() {
         assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND, may_end_early: false });
         scene.end(hung, Outcome::Success);
         assert_eq!(scene.state(), State::Open);
-        assert_eq!(scene.breaker.take_news()[0].cause, Cause::ProbeTimeout);
+        assert_eq!(scene.breaker.take_changes()[0].cause, Cause::ProbeTimeout);
     }
 }
 

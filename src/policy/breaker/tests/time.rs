@@ -45,9 +45,9 @@ fn growth_never_overflows() {
 #[test]
 fn jitter_only_adds_and_is_drawn_for_each_opening() {
     let mut scene = Scene::new(Settings { jitter: 10, ..ours() });
-    for (luck, retry_after) in [(0.0, 5.0), (1.0, 5.5), (0.5, 5.25)] {
+    for (random01, retry_after) in [(0.0, 5.0), (1.0, 5.5), (0.5, 5.25)] {
         let ticket = scene.admit();
-        scene.breaker.record(scene.now, ticket, Outcome::Failure, Duration::ZERO, || luck);
+        scene.breaker.record(scene.now, ticket, Outcome::Failure, Duration::ZERO, || random01);
         assert_eq!(scene.denied().retry_after, Duration::from_secs_f64(retry_after));
         scene.wait(6 * SECOND);
     }
@@ -69,7 +69,7 @@ fn a_server_that_answers_again_is_probed_at_once() {
     scene.breaker.server_answers(scene.now);
     assert_eq!(scene.state(), State::HalfOpen);
     assert_eq!(scene.calls("S"), State::Closed);
-    assert_eq!(scene.breaker.take_news()[1].cause, Cause::ServerAnswers);
+    assert_eq!(scene.breaker.take_changes()[1].cause, Cause::ServerAnswers);
 }
 
 #[test]

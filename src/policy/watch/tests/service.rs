@@ -7,7 +7,7 @@ use super::super::{Finding, Reading, Watch};
 use crate::operation::Operation;
 
 /// Nobody waits longer, in seconds.
-const PATIENCE: f64 = 1.0;
+const LIMIT: f64 = 1.0;
 
 pub(super) struct Service<Load, Hold> {
     pub(super) limit: usize,
@@ -56,14 +56,14 @@ where
                 reading.arrivals += 1;
                 arrives += -(1.0 - random.f64()).ln() / (self.load)(now);
                 let wait = (queue.len() + 1) as f64 * mean_hold / self.limit as f64;
-                if leases.len() == self.limit && wait > PATIENCE {
+                if leases.len() == self.limit && wait > LIMIT {
                     reading.refused.hopeless += 1;
                 } else {
                     queue.push_back(now);
                 }
             } else {
                 ticks += 0.25;
-                let waited = |arrived: &f64| now - arrived > PATIENCE;
+                let waited = |arrived: &f64| now - arrived > LIMIT;
                 while queue.front().is_some_and(waited) {
                     queue.pop_front();
                     reading.refused.timed_out += 1;

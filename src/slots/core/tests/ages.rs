@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// With so many idle, given back a second after the other. Returns the moment of the last.
 fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     let mut now = Instant::now();
-    let limits = Limits { max_size: 10, max_waiting: 10, max_connecting: 10, room: SECOND, ages };
+    let limits = Limits { max_size: 10, max_waiting: 10, max_connecting: 10, wait_budget: SECOND, ages };
     let mut core = Core::new(now, limits);
     core.want(size);
     let begin = core.begin_dials(now);

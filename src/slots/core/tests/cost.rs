@@ -22,7 +22,8 @@ impl Pool {
     fn busy() -> Self {
         let now = Instant::now();
         let (max_size, max_waiting) = (CONNECTIONS, 10_000);
-        let limits = Limits { max_size, max_waiting, max_connecting: CONNECTIONS, room: BUDGET, ages: Ages::default() };
+        let limits =
+            Limits { max_size, max_waiting, max_connecting: CONNECTIONS, wait_budget: BUDGET, ages: Ages::default() };
         let mut pool = Self { core: Core::new(now, limits), now, held: VecDeque::new(), refused: 0 };
         (0..CONNECTIONS).for_each(|_| pool.enter());
         for dial in pool.core.begin_dials(now).dials {
@@ -34,8 +35,8 @@ impl Pool {
 
     fn enter(&mut self) {
         let deadline = Deadline::after(self.now, BUDGET);
-        let patience = Patience { deadline, includes_work: true, shedding: Shedding::Predictive };
-        match self.core.enter(self.now, patience, || ()) {
+        let wait_policy = WaitPolicy { deadline, includes_work: true, shedding: Shedding::Predictive };
+        match self.core.enter(self.now, wait_policy, || ()) {
             Ok(Entered::Waits(_)) => {}
             Ok(Entered::Took(held)) => self.held.push_back(held),
             Err(_) => self.refused += 1,

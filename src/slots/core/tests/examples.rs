@@ -3,7 +3,13 @@
 use super::*;
 
 fn limits() -> Limits {
-    Limits { max_size: 2, max_waiting: 2, max_connecting: 2, room: Duration::from_secs(1), ages: Ages::default() }
+    Limits {
+        max_size: 2,
+        max_waiting: 2,
+        max_connecting: 2,
+        wait_budget: Duration::from_secs(1),
+        ages: Ages::default(),
+    }
 }
 
 type TestCore = Core<u32, char>;
@@ -93,7 +99,7 @@ fn a_full_queue_refuses() {
     wait(&mut core, now, 'b');
     let refused = core.enter(now, patient(now, 1_000), || panic!("not asked"));
     assert!(matches!(refused, Err(Refused::QueueFull(_))), "{refused:?}");
-    let endless = Patience { shedding: Shedding::Off, ..patient(now, 1_000) };
+    let endless = WaitPolicy { shedding: Shedding::Off, ..patient(now, 1_000) };
     assert!(core.enter(now, endless, || 'c').is_ok());
 }
 
@@ -116,7 +122,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
     assert_eq!(release(&mut core, now + 20 * MS, held).to, Place::Idle);
     let now = now + 20 * MS;
     let held = take(&mut core, now, 1);
-    let call = |millis| Patience { includes_work: true, shedding: Shedding::Predictive, ..patient(now, millis) };
+    let call = |millis| WaitPolicy { includes_work: true, shedding: Shedding::Predictive, ..patient(now, millis) };
     assert!(core.enter(now, call(35), || 'a').is_ok());
     assert!(core.enter(now, call(41), || 'b').is_ok());
     let placed = release(&mut core, now + 20 * MS, held);
@@ -205,7 +211,7 @@ fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
     now += Duration::from_millis(900);
     assert_eq!(names(core.dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
     now += Duration::from_millis(50);
-    let predictive = Patience { shedding: Shedding::Predictive, ..patient(now, 200) };
+    let predictive = WaitPolicy { shedding: Shedding::Predictive, ..patient(now, 200) };
     let entered = core.enter(now, predictive, || 'b');
     assert!(matches!(entered, Ok(Entered::Waits(_))), "{entered:?}");
     assert_eq!(begin(&mut core, now).len(), 1);

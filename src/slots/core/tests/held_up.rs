@@ -8,7 +8,7 @@ const SECOND: u64 = 9;
 /// A pool of two connections, both in use.
 fn full(begun: Instant) -> Core<u32, ()> {
     let ages = Ages { lifetimes: Lifetimes::new(None, 0.0), min_idle: 0, idle_timeout: None, check_after: None };
-    let limits = Limits { max_size: 2, max_waiting: 10, max_connecting: 2, room: 1_000 * MS, ages };
+    let limits = Limits { max_size: 2, max_waiting: 10, max_connecting: 2, wait_budget: 1_000 * MS, ages };
     let mut core = Core::new(begun, limits);
     core.want(2);
     for dial in core.begin_dials(begun).dials {
@@ -20,8 +20,8 @@ fn full(begun: Instant) -> Core<u32, ()> {
 }
 
 fn enter(core: &mut Core<u32, ()>, now: Instant, millis: u64, shedding: Shedding) -> Result<(), Refused> {
-    let patience = Patience { shedding, ..patient(now, millis) };
-    core.enter(now, patience, || ()).map(|_| ())
+    let wait_policy = WaitPolicy { shedding, ..patient(now, millis) };
+    core.enter(now, wait_policy, || ()).map(|_| ())
 }
 
 #[test]

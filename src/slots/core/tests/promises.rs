@@ -16,7 +16,7 @@ use proptest::test_runner::RngSeed;
 use super::*;
 
 /// What callers in a surge have.
-const ROOM: Duration = Duration::from_secs(1);
+const BUDGET: Duration = Duration::from_secs(1);
 /// By how much an estimate may be wrong.
 const ERROR: f64 = 0.05;
 
@@ -29,7 +29,7 @@ enum Who {
 #[derive(Debug, Clone, Copy)]
 enum Crowd {
     /// So many wait, and are replaced when they have been served.
-    Waits { callers: usize, max_waiting: usize, my_room: Duration },
+    Waits { callers: usize, max_waiting: usize, my_budget: Duration },
     /// After one has waited all the time, so many times more come than can be served, for so long.
     Surges { times: f64, lasts: Duration, max_waiting: usize },
 }
@@ -46,10 +46,10 @@ struct Scene {
 }
 
 fn scene() -> impl Strategy<Value = Scene> {
-    let waits = (1usize..200, 0usize..3, 20u64..2_000).prop_map(|(callers, places, my_room)| Crowd::Waits {
+    let waits = (1usize..200, 0usize..3, 20u64..2_000).prop_map(|(callers, places, my_budget)| Crowd::Waits {
         callers,
         max_waiting: if places == 0 { callers } else { 1_000 },
-        my_room: Duration::from_millis(my_room),
+        my_budget: Duration::from_millis(my_budget),
     });
     let surges = (1.5..10.0, 300u64..8_000, 1usize..400).prop_map(|(times, lasts, max_waiting)| Crowd::Surges {
         times,
@@ -69,11 +69,11 @@ impl Scene {
         self.hold / self.connections
     }
 
-    fn my_room(&self) -> Duration {
+    fn my_budget(&self) -> Duration {
         match self.crowd {
-            Crowd::Waits { my_room, .. } if self.in_step => my_room + 2 * self.hold,
-            Crowd::Waits { my_room, .. } => my_room,
-            Crowd::Surges { .. } => ROOM,
+            Crowd::Waits { my_budget, .. } if self.in_step => my_budget + 2 * self.hold,
+            Crowd::Waits { my_budget, .. } => my_budget,
+            Crowd::Surges { .. } => BUDGET,
         }
     }
 
@@ -87,7 +87,7 @@ impl Scene {
             pool.run(pool.now + lasts);
         }
         pool.run(pool.now + self.gap().mul_f64(self.phase));
-        let refused = pool.ask(Who::Me, self.my_room()).err()?;
+        let refused = pool.ask(Who::Me, self.my_budget()).err()?;
         let (Refused::QueueFull(wait) | Refused::Hopeless(wait) | Refused::Overloaded(wait)) = refused else {
             panic!("{refused:?}")
         };
@@ -102,11 +102,11 @@ impl Scene {
         let late = if self.in_step { self.hold + self.gap() + wait.mul_f64(ERROR) } else { Duration::ZERO };
         pool.run(pool.now + wait + late);
         let came = pool.now;
-        let again = pool.ask(Who::Me, self.my_room());
+        let again = pool.ask(Who::Me, self.my_budget());
         prop_assert!(again.is_ok(), "first {refused:?}, then {again:?}");
-        pool.run(came + self.my_room() + late);
+        pool.run(came + self.my_budget() + late);
         let served = pool.served_me.map(|served| served - came);
-        prop_assert!(served.is_some(), "{refused:?}, let in, and not served within {:?}", self.my_room());
+        prop_assert!(served.is_some(), "{refused:?}, let in, and not served within {:?}", self.my_budget());
         Ok(())
     }
 }
@@ -114,9 +114,9 @@ impl Scene {
 /// Found by chance: one release more was needed than the estimate allows for.
 #[test]
 fn a_full_queue_in_step_is_promised_what_holds() {
-    let crowd = Crowd::Waits { callers: 176, max_waiting: 176, my_room: Duration::from_millis(1_364) };
+    let crowd = Crowd::Waits { callers: 176, max_waiting: 176, my_budget: Duration::from_millis(1_364) };
     let scene = Scene { connections: 8, hold: 91 * MS, in_step: true, crowd, phase: 0.433_934_887_379_759_7 };
-    assert_eq!(scene.my_room(), Duration::from_millis(1_546));
+    assert_eq!(scene.my_budget(), Duration::from_millis(1_546));
     scene.comes_back_when_told().expect("a true promise");
 }
 
@@ -146,7 +146,7 @@ impl Pool {
             max_size: connections,
             max_waiting,
             max_connecting: connections,
-            room: ROOM,
+            wait_budget: BUDGET,
             ages: Ages::default(),
         };
         let mut pool = Self {
@@ -155,7 +155,7 @@ impl Pool {
             hold: scene.hold,
             releases: BinaryHeap::new(),
             held: HashMap::new(),
-            kept: (kept, ROOM + 2 * scene.gap() * kept as u32),
+            kept: (kept, BUDGET + 2 * scene.gap() * kept as u32),
             next: None,
             served_me: None,
         };
@@ -177,10 +177,11 @@ impl Pool {
         self.held.insert(held.conn, held);
     }
 
-    fn ask(&mut self, who: Who, room: Duration) -> Result<(), Refused> {
+    fn ask(&mut self, who: Who, wait_budget: Duration) -> Result<(), Refused> {
         let shedding = if self.kept.0 > 0 && who == Who::Another { Shedding::Off } else { Shedding::Predictive };
-        let patience = Patience { deadline: Deadline::after(self.now, room), includes_work: false, shedding };
-        if let Entered::Took(held) = self.core.enter(self.now, patience, || who)? {
+        let wait_policy =
+            WaitPolicy { deadline: Deadline::after(self.now, wait_budget), includes_work: false, shedding };
+        if let Entered::Took(held) = self.core.enter(self.now, wait_policy, || who)? {
             self.serve(who, held);
         }
         Ok(())
@@ -206,7 +207,7 @@ impl Pool {
             if let Some((at, every)) = arrival {
                 self.now = at;
                 self.next = Some((at + every, every));
-                let _ = self.ask(Who::Another, ROOM);
+                let _ = self.ask(Who::Another, BUDGET);
             } else if let Some(at) = release {
                 self.now = at;
                 self.release();
@@ -248,14 +249,14 @@ proptest! {
         let two = 2 * if scene.in_step { scene.hold } else { scene.gap() };
         let early = wait.mul_f64(1.0 - ERROR).saturating_sub(scene.hold + two);
         pool.run(pool.now + early);
-        let again = pool.ask(Who::Me, scene.my_room());
+        let again = pool.ask(Who::Me, scene.my_budget());
         prop_assert!(again.is_err(), "{refused:?}, yet let in after {early:?}");
     }
 
     #[test]
     fn until_the_next_dial_the_answer_is_the_same(jitters in prop::collection::vec(0.0..1.0, 1..12), part in 0.0..1.0) {
         let mut now = Instant::now();
-        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, room: ROOM, ages: Ages::default() };
+        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, wait_budget: BUDGET, ages: Ages::default() };
         let mut core = Core::<u32, Who>::new(now, limits);
         for jitter in jitters {
             let waits = core.enter(now, patient(now, 1_000), || Who::Me);

@@ -80,7 +80,7 @@ impl World {
             max_size: self.connections,
             max_waiting: default_max_waiting(self.connections),
             max_connecting: 4,
-            room: Duration::from_secs_f64(self.budget),
+            wait_budget: Duration::from_secs_f64(self.budget),
             ages: Ages::default(),
         }
     }
@@ -131,7 +131,8 @@ pub(super) fn simulate(world: &World, callers: &[Caller]) -> (Vec<Caller>, Vec<O
 
 /// What a plain queue makes of it. Nobody comes back, for nobody is refused.
 pub(super) fn plain_queue(world: &World, callers: &[Caller]) -> Vec<Outcome> {
-    let plain = Plain { world: world.clone(), dialed: 0, dialing: 0, idle: Vec::new(), waiting: VecDeque::new() };
+    let plain =
+        HumanDuration { world: world.clone(), dialed: 0, dialing: 0, idle: Vec::new(), waiting: VecDeque::new() };
     Simulation::run(world, callers, plain).1
 }
 
@@ -192,12 +193,12 @@ impl Queueing for Real {
         if let Some(held) = self.core.take_untimed(Duration::ZERO) {
             return Asked::Begins(self.hold(held));
         }
-        let patience = Patience {
+        let wait_policy = WaitPolicy {
             deadline: Deadline::after(now, Duration::from_nanos(caller.budget)),
             includes_work: self.world.includes_work,
             shedding: self.world.shedding,
         };
-        match self.core.enter(now, patience, || index) {
+        match self.core.enter(now, wait_policy, || index) {
             Ok(Entered::Took(held)) => Asked::Begins(self.hold(held)),
             Ok(Entered::Waits(id)) => {
                 if self.places.len() <= index {
@@ -271,7 +272,7 @@ fn retry_after(why: &Refused) -> Option<Duration> {
     }
 }
 
-struct Plain {
+struct HumanDuration {
     world: World,
     dialed: u32,
     dialing: usize,
@@ -279,7 +280,7 @@ struct Plain {
     waiting: VecDeque<usize>,
 }
 
-impl Plain {
+impl HumanDuration {
     fn place(&mut self, conn: u32) -> Handed {
         let to = self.waiting.pop_front().map(|index| (index, conn));
         if to.is_none() {
@@ -289,7 +290,7 @@ impl Plain {
     }
 }
 
-impl Queueing for Plain {
+impl Queueing for HumanDuration {
     fn ask(&mut self, _: Nanos, index: usize, _: &Caller) -> Asked {
         if let Some(conn) = self.idle.pop() {
             return Asked::Begins(conn);

@@ -62,7 +62,7 @@ impl Caller {
         for _ in 0..self.rng.u8(1..5) {
             let sleep = self.short();
             if let Err(error) = self.echo(&client, sleep).await {
-                self.judge(&error);
+                self.check(&error);
             }
         }
         Ok(())

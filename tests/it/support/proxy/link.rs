@@ -21,7 +21,7 @@ use tokio::{
 use super::{Close, Control, Way, cut::Armed, framing::Framer, lock};
 
 /// How long a lost answer, or the other side's last word, is awaited.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// How much is read at once, and how many such chunks may be under way.
 const CHUNK: usize = 16 * 1024;
@@ -80,7 +80,7 @@ impl Link {
     async fn dial(&self) -> Result<TcpStream, Close> {
         self.flowing(Way::ToServer).await;
         let upstream = *lock(&self.control.upstream);
-        let dialed = timeout(PATIENCE, TcpStream::connect(upstream)).await;
+        let dialed = timeout(LIMIT, TcpStream::connect(upstream)).await;
         dialed.ok().and_then(Result::ok).ok_or(Close::Reset)
     }
 
@@ -179,7 +179,7 @@ impl Link {
     async fn answer_overdue(&self) -> Close {
         let mut losing = self.losing.subscribe();
         let close = losing.wait_for(Option::is_some).await.ok().and_then(|close| *close);
-        sleep(PATIENCE).await;
+        sleep(LIMIT).await;
         close.unwrap_or(Close::Reset)
     }
 
@@ -250,7 +250,7 @@ async fn finish(mut stream: TcpStream, close: Close) {
         }
         Close::Fin => {
             let _ = stream.shutdown().await;
-            let _ = timeout(PATIENCE, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await;
+            let _ = timeout(LIMIT, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await;
         }
     }
 }

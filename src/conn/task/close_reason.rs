@@ -10,22 +10,22 @@ use tokio::sync::watch;
 use crate::error::Lost;
 
 #[derive(Debug, Default)]
-pub(crate) struct Epitaph(watch::Sender<Written>);
+pub(crate) struct CloseReason(watch::Sender<Written>);
 
 #[derive(Debug, Default)]
 enum Written {
     #[default]
     NotYet,
     /// It was said goodbye to.
-    InPeace,
+    Graceful,
     Cause(Arc<Lost>),
 }
 
-impl Epitaph {
+impl CloseReason {
     /// Why the connection was lost, if it is known to be.
     pub(crate) fn cause(&self) -> Option<Arc<Lost>> {
         match &*self.0.borrow() {
-            Written::NotYet | Written::InPeace => None,
+            Written::NotYet | Written::Graceful => None,
             Written::Cause(lost) => Some(Arc::clone(lost)),
         }
     }
@@ -42,7 +42,7 @@ impl Epitaph {
         self.0.send_if_modified(|written| {
             let is_first = matches!(written, Written::NotYet);
             if is_first {
-                *written = lost.map_or(Written::InPeace, |lost| Written::Cause(Arc::new(lost)));
+                *written = lost.map_or(Written::Graceful, |lost| Written::Cause(Arc::new(lost)));
             }
             is_first
         });

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::plain::Plain;
+use crate::human::HumanDuration;
 
 /// From here on, an event is told again, and says for how long it has lasted.
 const WORTH_SAYING: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ pub(super) struct For(pub(super) Duration);
 
 impl fmt::Display for For {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " for {}", Plain(self.0)) }
+        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " for {}", HumanDuration(self.0)) }
     }
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Since(pub(super) Duration);
 
 impl fmt::Display for Since {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " (since {})", Plain(self.0)) }
+        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " (since {})", HumanDuration(self.0)) }
     }
 }
 
@@ -36,8 +36,8 @@ impl fmt::Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self(_, ago) if *ago < JUST_NOW => Ok(()),
-            Self(1, ago) => write!(f, " {} ago", Plain(*ago)),
-            Self(_, ago) => write!(f, ", the last {} ago", Plain(*ago)),
+            Self(1, ago) => write!(f, " {} ago", HumanDuration(*ago)),
+            Self(_, ago) => write!(f, ", the last {} ago", HumanDuration(*ago)),
         }
     }
 }

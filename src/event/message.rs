@@ -4,10 +4,10 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
+use super::elapsed::{Ago, For, Since};
 use super::kind::EventKind;
-use super::since::{Ago, For, Since};
 use crate::error::one_line;
-use crate::plain::{Count, Plain};
+use crate::human::{Count, HumanDuration};
 use crate::status::Status;
 
 impl fmt::Display for EventKind {
@@ -21,57 +21,64 @@ impl fmt::Display for EventKind {
                 write!(f, "{}{}", Use(status), For(*lasting))
             }
             Self::UtilizationNormal { status, lasted } => {
-                write!(f, "{}: normal again, after {}", Use(status), Plain(*lasted))
+                write!(f, "{}: normal again, after {}", Use(status), HumanDuration(*lasted))
             }
             Self::Exhausted { status, lasting } => {
                 let Status { in_use, max_size, waiting, .. } = status;
                 write!(f, "exhausted{} ({in_use}/{max_size}), {waiting} waiting", For(*lasting))
             }
             Self::ExhaustionEnded { status, lasted } => {
-                write!(f, "no longer exhausted, after {}; {}", Plain(*lasted), Use(status))
+                write!(f, "no longer exhausted, after {}; {}", HumanDuration(*lasted), Use(status))
             }
             Self::ExhaustionPredicted { status, within, over, .. } => {
-                write!(f, "{}, and the trend of the last {} exhausts it ", Use(status), Plain(*over))?;
-                if within.is_zero() { f.write_str("now") } else { write!(f, "in {}", Plain(*within)) }
+                write!(f, "{}, and the trend of the last {} exhausts it ", Use(status), HumanDuration(*over))?;
+                if within.is_zero() { f.write_str("now") } else { write!(f, "in {}", HumanDuration(*within)) }
             }
             Self::PredictionEnded { status, .. } => write!(f, "{}: nothing points to exhaustion any more", Use(status)),
             Self::Shedding { status, refused, lasting } => {
                 write!(f, "refusing callers{}: {refused}; {}", For(*lasting), Use(status))
             }
             Self::SheddingEnded { refused, lasted, .. } => {
-                write!(f, "refusing nobody any more, after {}: {refused}", Plain(*lasted))
+                write!(f, "refusing nobody any more, after {}: {refused}", HumanDuration(*lasted))
             }
             Self::HoldsInflated { operation, from, to, lasting } => {
-                let (from, to) = (Plain(*from), Plain(*to));
+                let (from, to) = (HumanDuration(*from), HumanDuration(*to));
                 write!(f, "{operation} holds its connections for {to}{}, which used to be {from}", Since(*lasting))
             }
             Self::HoldsNormal { operation, hold, lasted } => {
-                write!(f, "{operation} holds its connections for {}: usual, after {}", Plain(*hold), Plain(*lasted))
+                write!(
+                    f,
+                    "{operation} holds its connections for {}: usual, after {}",
+                    HumanDuration(*hold),
+                    HumanDuration(*lasted)
+                )
             }
             Self::LeakSuspected { operation, held, taken, .. } => {
-                let (held, file, line) = (Plain(*held), taken.file(), taken.line());
+                let (held, file, line) = (HumanDuration(*held), taken.file(), taken.line());
                 write!(f, "leaked? {operation} has held a connection for {held}, taken at {file}:{line}")
             }
             Self::LongRunning { count, than, longest: (operation, running), lasting } => {
-                let (than, running) = (Plain(*than), Plain(*running));
+                let (than, running) = (HumanDuration(*than), HumanDuration(*running));
                 let count = Count(*count, "statement");
                 write!(f, "{count} running for more than {than}{}; the longest, ", Since(*lasting))?;
                 write!(f, "{operation}, for {running}")
             }
             Self::LongRunningEnded { lasted } => {
-                write!(f, "statements no longer run for long, after {}", Plain(*lasted))
+                write!(f, "statements no longer run for long, after {}", HumanDuration(*lasted))
             }
             Self::SlowAcquire { status, count, than, longest, lasting } => {
-                let (than, longest) = (Plain(*than), Plain(*longest));
+                let (than, longest) = (HumanDuration(*than), HumanDuration(*longest));
                 let count = Count(*count, "caller");
                 write!(f, "{count} waited for more than {than}{}, at most {longest}", Since(*lasting))?;
                 write!(f, "; {}", Use(status))
             }
-            Self::SlowAcquireEnded { lasted } => write!(f, "callers no longer wait for long, after {}", Plain(*lasted)),
+            Self::SlowAcquireEnded { lasted } => {
+                write!(f, "callers no longer wait for long, after {}", HumanDuration(*lasted))
+            }
             Self::ConnectFailed { error, count, lasting } => {
                 write!(f, "cannot connect{}, {} failed: {error}", For(*lasting), Count(*count, "attempt"))
             }
-            Self::ConnectRecovered { lasted } => write!(f, "connects again, after {}", Plain(*lasted)),
+            Self::ConnectRecovered { lasted } => write!(f, "connects again, after {}", HumanDuration(*lasted)),
             Self::ConnectionLost { lost, count, ago } => {
                 write!(f, "lost {}{}: {lost}", Count(*count, "connection"), Ago(*count, *ago))
             }
@@ -86,7 +93,7 @@ impl fmt::Display for EventKind {
             }
             Self::AddressAvoided { address, reason } => write!(f, "{address} is tried last for a while: {reason}"),
             Self::AddressRestored { address, lasted } => {
-                write!(f, "{address} takes connections again, after {}", Plain(*lasted))
+                write!(f, "{address} takes connections again, after {}", HumanDuration(*lasted))
             }
             Self::SettleFailed { count, ago } => {
                 let (closed, ago) = (Count(*count, "connection"), Ago(*count, *ago));
@@ -99,9 +106,9 @@ impl fmt::Display for EventKind {
             }
             Self::Flushed { by, reason } => write!(f, "flushed{}", Audit(by, reason.as_ref())),
             Self::Draining { by, reason } => write!(f, "draining{}", Audit(by, reason.as_ref())),
-            Self::Drained { left: 0, took } => write!(f, "drained in {}", Plain(*took)),
+            Self::Drained { left: 0, took } => write!(f, "drained in {}", HumanDuration(*took)),
             Self::Drained { left, took } => {
-                write!(f, "closed after {} with {} still held", Plain(*took), Count(*left, "connection"))
+                write!(f, "closed after {} with {} still held", HumanDuration(*took), Count(*left, "connection"))
             }
         }
     }

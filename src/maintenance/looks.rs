@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use super::Keeper;
+use super::Maintenance;
 use crate::breaker::State;
-use crate::conn::{Dialer, Witness};
+use crate::conn::{Dialer, OutcomeRecorder};
 use crate::slots::{Look, Slots};
 
 /// Between the beginnings of two looks at the server.
@@ -20,7 +20,7 @@ pub(crate) const PACE: Duration = Duration::from_secs(1);
 /// After a look that found no way to the server: every slot was taken, or a dial was under way that may tell as well.
 const NO_WAY: Duration = Duration::from_millis(50);
 
-impl Keeper {
+impl Maintenance {
     pub(super) async fn look_out(&self) {
         loop {
             self.look_while_open().await;
@@ -34,12 +34,12 @@ impl Keeper {
             if let Some(next) = next {
                 time::sleep_until(next).await;
             }
-            let Some((slots, witness)) = self.shut_pool() else { return };
+            let Some((slots, recorder)) = self.shut_pool() else { return };
             let begun = Instant::now();
             *self.next_look.lock() = Some(begun + PACE);
             match slots.look().await {
-                Look::Answers => witness.server_answers(),
-                Look::Silent => witness.server_is_late(),
+                Look::Answers => recorder.server_answers(),
+                Look::Silent => recorder.server_is_late(),
                 Look::Dials => {}
                 Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
             }
@@ -47,7 +47,7 @@ impl Keeper {
     }
 
     /// The pool, while its circuit is open.
-    fn shut_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
-        self.open_pool().filter(|(_, witness)| witness.breaker().last_state() == State::Open)
+    fn shut_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
+        self.open_pool().filter(|(_, recorder)| recorder.breaker().last_state() == State::Open)
     }
 }

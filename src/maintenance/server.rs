@@ -17,7 +17,7 @@ const MOST_IN_VAIN: u32 = 4;
 const LONG_AGO: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
-pub(super) struct Server(Mutex<Known>);
+pub(super) struct ServerRole(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -34,7 +34,7 @@ struct Known {
     in_vain: u32,
 }
 
-impl Server {
+impl ServerRole {
     /// Whether a connection lost like this means that the others are, or will be, and nobody has acted on that yet. One process told to stop is an
     /// administrator's doing; two are a server that shuts down. One that crashes takes all of them along.
     pub(super) fn stops(&self, cause: &Lost, now: Instant) -> bool {
@@ -110,14 +110,14 @@ mod tests {
     use super::*;
 
     /// One pool, whose server refuses writes from the second `from` until `until`, once a second: when all connections are made anew.
-    fn acted(server: &Server, begun: Instant, dialed_as: Role, from: u64, until: u64) -> Vec<u64> {
+    fn acted(server: &ServerRole, begun: Instant, dialed_as: Role, from: u64, until: u64) -> Vec<u64> {
         let due = |second: &u64| server.refuses_writes(begun + Duration::from_secs(*second), dialed_as);
         (from..until).filter(due).collect()
     }
 
     #[test]
     fn a_server_that_only_reads_is_left_ever_more_seldom_until_one_that_writes_is_found() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(acted(&server, begun, Role::Primary, 0, 60), [0, 2, 6, 14, 30, 46]);
         assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(true)), None);
         assert_eq!(server.is_at("10.0.0.2:5432".into(), Some(false)), Some((None, "10.0.0.2:5432".to_owned())));
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_session_that_only_read_when_it_was_dialed_says_nothing_new() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(true)), None);
         assert_eq!(acted(&server, begun, Role::ReadOnly, 0, 60), [0; 0], "a setting says no");
         assert_eq!(acted(&server, begun, Role::Standby, 0, 60), [0, 16, 32, 48], "but a name may lead elsewhere now");
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn after_a_primary_was_lost_a_session_that_only_reads_is_a_reminder() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(false)), None);
         assert_eq!(server.is_at("10.0.0.2:5432".into(), Some(true)), None);
         assert_eq!(acted(&server, begun, Role::Standby, 0, 20), [0, 2, 6, 14]);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn where_the_role_is_hidden_nothing_is_told_of_the_same_place() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
         for second in 0..60 {
             server.refuses_writes(begun + Duration::from_secs(second), Role::Primary);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn where_the_role_is_hidden_another_place_is_told_though_the_same_was_seen_in_between() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
         assert!(server.refuses_writes(begun, Role::Primary));
         assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
@@ -165,7 +165,7 @@ mod tests {
     /// Behind a relay that hides the role, somebody writes in a transaction that is to read only.
     #[test]
     fn a_primary_that_is_found_where_it_was_is_no_change_and_no_reason_for_haste() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(false)), None);
         let due = |second: &u64| {
             let is_due = server.refuses_writes(begun + Duration::from_secs(*second), Role::Primary);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn one_that_was_demoted_and_takes_writes_again_has_changed() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         let place = "10.0.0.1:5432";
         assert_eq!(server.is_at(place.into(), Some(false)), None);
         assert!(server.refuses_writes(begun, Role::Primary));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_was_in_vain_long_ago_says_nothing_of_now() {
-        let (server, begun) = (Server::default(), Instant::now());
+        let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(acted(&server, begun, Role::Primary, 0, 20), [0, 2, 6, 14]);
         assert_eq!(acted(&server, begun, Role::Primary, 100, 103), [100, 102]);
     }

@@ -1,6 +1,6 @@
 //! Who has which connection, what for, and since when: for upkeep, which looks at them all a few times a second.
 //!
-//! Each connection has a board. Whoever takes it writes there what for, if that is not there already: most callers want what the one before them wanted,
+//! Each connection has a lease_info. Whoever takes it writes there what for, if that is not there already: most callers want what the one before them wanted,
 //! and leave the cache line alone. Time is upkeep's own, in rounds; a lease looks at no clock for this.
 
 use std::backtrace::Backtrace;
@@ -30,8 +30,8 @@ pub(crate) struct Purpose {
 /// On each connection.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct Board {
-    roster: Arc<Roster>,
+pub(super) struct LeaseInfo {
+    registry: Arc<LeaseRegistry>,
     purpose: AtomicCell<Option<Purpose>>,
     /// In this round it was seen idle.
     rested: AtomicU32,
@@ -40,7 +40,7 @@ pub(super) struct Board {
 
 /// Of a pool.
 #[derive(Debug, Default)]
-pub(crate) struct Roster {
+pub(crate) struct LeaseRegistry {
     round: AtomicU32,
     links: Mutex<Vec<Weak<Link>>>,
     /// So many connections there have been at once.
@@ -65,34 +65,34 @@ pub(crate) struct Holder {
     pub(crate) backtrace: Option<Arc<Backtrace>>,
 }
 
-impl Board {
-    pub(super) fn new(roster: Arc<Roster>) -> Self {
-        Self { roster, purpose: AtomicCell::new(None), rested: AtomicU32::new(0), backtrace: Mutex::new(None) }
+impl LeaseInfo {
+    pub(super) fn new(registry: Arc<LeaseRegistry>) -> Self {
+        Self { registry, purpose: AtomicCell::new(None), rested: AtomicU32::new(0), backtrace: Mutex::new(None) }
     }
 
     /// A lease begins.
     pub(super) fn taken(&self, operation: Operation, taken: &'static Location<'static>) {
-        let purpose = Some(Purpose { operation, taken, round: self.roster.round.load(Relaxed) });
+        let purpose = Some(Purpose { operation, taken, round: self.registry.round.load(Relaxed) });
         if self.purpose.load() != purpose {
             self.purpose.store(purpose);
         }
-        if self.roster.captures {
+        if self.registry.captures {
             *self.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
         }
     }
 
     /// A lease has ended after so long.
     pub(super) fn held(&self, hold: Duration) {
-        let roster = &self.roster;
-        if roster.is_full.load(Relaxed) {
+        let registry = &self.registry;
+        if registry.is_full.load(Relaxed) {
             return;
         }
         if let Some(purpose) = self.purpose.load() {
-            let mut holds = roster.holds.lock();
+            let mut holds = registry.holds.lock();
             if holds.len() < MOST_HOLDS {
                 holds.push((purpose.operation, hold));
             }
-            roster.is_full.store(holds.len() >= MOST_HOLDS, Relaxed);
+            registry.is_full.store(holds.len() >= MOST_HOLDS, Relaxed);
         }
     }
 
@@ -103,11 +103,11 @@ impl Board {
 
     /// It is idle.
     pub(super) fn rests(&self) {
-        self.rested.store(self.roster.round.load(Relaxed), Relaxed);
+        self.rested.store(self.registry.round.load(Relaxed), Relaxed);
     }
 }
 
-impl Roster {
+impl LeaseRegistry {
     /// Whether it is remembered how each connection was taken, which costs tens of microseconds.
     pub(crate) fn new(captures: bool) -> Self {
         Self { captures, ..Self::default() }
@@ -133,7 +133,7 @@ impl Roster {
         live > self.most.fetch_max(live, Relaxed)
     }
 
-    /// A round begins. Next, the idle connections are to be told to [`rest`](Board::rests).
+    /// A round begins. Next, the idle connections are to be told to [`rest`](LeaseInfo::rests).
     pub(crate) fn begin_round(&self) {
         self.round.fetch_add(1, Relaxed);
     }
@@ -154,14 +154,14 @@ impl Roster {
             links.iter().filter_map(Weak::upgrade).collect()
         };
         let holder = |link: &Arc<Link>| {
-            let board = &link.board;
-            let rested = board.rested.load(Relaxed);
-            let purpose = board.purpose.load().filter(|_| rested != round)?;
+            let lease_info = &link.lease_info;
+            let rested = lease_info.rested.load(Relaxed);
+            let purpose = lease_info.purpose.load().filter(|_| rested != round)?;
             // It may have been taken at the end of that round; or long ago, and rest no more because it is checked or closed.
             let rounds = round.saturating_sub(purpose.round.max(rested)).saturating_sub(1);
             let running = link.calls.running_since().map(|since| now.saturating_duration_since(since));
             let is_at_work = link.calls.are_under_way() || link.wire.unanswered() > 0;
-            Some(Holder { purpose, rounds, running, is_at_work, backtrace: board.backtrace.lock().clone() })
+            Some(Holder { purpose, rounds, running, is_at_work, backtrace: lease_info.backtrace.lock().clone() })
         };
         links.iter().filter_map(holder).collect()
     }

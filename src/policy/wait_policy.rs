@@ -24,14 +24,14 @@ pub enum Shedding {
 
 /// How long a caller waits, and what must fit in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct WaitPolicy {
     pub(crate) deadline: Deadline,
     /// The deadline is for the whole call: work must fit in, not only the wait.
     pub(crate) includes_work: bool,
     pub(crate) shedding: Shedding,
 }
 
-impl Patience {
+impl WaitPolicy {
     /// Of the time that is left, what is for waiting. `work` returns how long the work takes, and is called only if it matters. All in seconds.
     pub(crate) fn wait_budget(&self, left: f64, work: impl FnOnce() -> Option<f64>) -> f64 {
         if self.includes_work { (left - work().unwrap_or_default()).max(0.0) } else { left }

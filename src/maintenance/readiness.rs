@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Keeper, PACE, ROUND};
-use crate::conn::{Dialer, Holder, Witness};
+use super::{Maintenance, PACE, ROUND};
+use crate::conn::{Dialer, Holder, OutcomeRecorder};
 use crate::slots::{Look, Slots};
 
 /// Who asks for readiness does so at least as often as this.
@@ -80,7 +80,7 @@ pub(super) struct Asked {
     look: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl Maintenance {
     pub(crate) fn ready(self: &Arc<Self>) -> Result<(), NotReady> {
         self.is_wanted_ready.store(true, Relaxed);
         self.begin(Handle::try_current().ok());
@@ -104,14 +104,14 @@ impl Keeper {
         if !slots.counts().is_fully_leased() {
             return Use::Partial;
         }
-        let holders = self.reports.roster.holders(Instant::now().into_std());
+        let holders = self.reports.registry.holders(Instant::now().into_std());
         let is_stuck = |holder: &Holder| !holder.is_at_work && ROUND * holder.rounds >= self.unready_after;
         let held = holders.len();
         if held >= slots.counts().limit && holders.iter().all(is_stuck) { Use::Stuck { held } } else { Use::Busy }
     }
 
     /// Looks at the server, if somebody wants to know and no caller has had an answer lately.
-    pub(super) fn look_if_asked(&self, asked: &mut Asked, slots: &Arc<Slots<Dialer>>, witness: &Arc<Witness>) {
+    pub(super) fn look_if_asked(&self, asked: &mut Asked, slots: &Arc<Slots<Dialer>>, recorder: &Arc<OutcomeRecorder>) {
         let now = Instant::now();
         if self.is_wanted_ready.swap(false, Relaxed) {
             asked.until = Some(now + ASKED);
@@ -127,7 +127,7 @@ impl Keeper {
             return;
         }
         asked.next = Some(now + PACE.min(self.unready_after / 3));
-        let (slots, witness) = (Arc::clone(slots), Arc::clone(witness));
+        let (slots, recorder) = (Arc::clone(slots), Arc::clone(recorder));
         match self.use_of(&slots) {
             Use::Partial => {}
             Use::Stuck { .. } => return,
@@ -141,7 +141,7 @@ impl Keeper {
         asked.look = Some(tokio::spawn(async move {
             // A dial tells by itself how it ends.
             if let Look::Answers = slots.look().await {
-                witness.server_answers();
+                recorder.server_answers();
             }
         }));
     }

@@ -1,5 +1,5 @@
 //! What the connections of a pool tell its circuit breaker: how statements and dials went, as far as it is the database's doing. And what they tell the
-//! pool's keeper, of themselves.
+//! pool's maintenance, of themselves.
 //!
 //! Our own refusals say nothing, nor does a caller that went away. A statement that ran out of time counts if it had the time that it
 //! was given for itself, or far more than the like of it take: a caller with a tight deadline says nothing of the server.
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::calls::queries::{Terms, now};
-use super::news::{News, Tell};
-use super::roster::Roster;
+use super::calls::queries::{CallOptions, now};
+use super::connection_event::{ConnectionEvent, Tell};
+use super::lease_registry::LeaseRegistry;
 use crate::breaker::CircuitBreaker;
 use crate::error::{ConnectError, Error};
 use crate::policy::{Outcome, Ticket, Verdict};
@@ -41,22 +41,22 @@ impl fmt::Debug for IsFailure {
     }
 }
 
-pub(crate) struct Witness {
+pub(crate) struct OutcomeRecorder {
     breaker: CircuitBreaker,
     is_failure: Option<IsFailure>,
-    keeper: Tell,
+    maintenance: Tell,
     last_shutdown: Mutex<Option<Instant>>,
     has_answered: AtomicBool,
     /// About the median of how long statements take, in nanoseconds; 0 before the first.
     typical: AtomicU64,
 }
 
-impl Witness {
-    pub(crate) fn new(breaker: CircuitBreaker, is_failure: Option<IsFailure>, keeper: Tell) -> Self {
+impl OutcomeRecorder {
+    pub(crate) fn new(breaker: CircuitBreaker, is_failure: Option<IsFailure>, maintenance: Tell) -> Self {
         Self {
             breaker,
             is_failure,
-            keeper,
+            maintenance,
             last_shutdown: Mutex::new(None),
             has_answered: AtomicBool::new(false),
             typical: AtomicU64::new(0),
@@ -67,9 +67,9 @@ impl Witness {
         &self.breaker
     }
 
-    /// Tells the keeper.
-    pub(super) fn tell(&self, news: News) {
-        (self.keeper)(news);
+    /// Tells the maintenance.
+    pub(super) fn tell(&self, news: ConnectionEvent) {
+        (self.maintenance)(news);
     }
 
     /// How long a statement usually takes: about the median.
@@ -79,7 +79,7 @@ impl Witness {
 
     /// A dial begins. While the circuit is closed, its end counts.
     pub(super) fn dials(&self) -> Option<Ticket> {
-        self.tell(News::Dials);
+        self.tell(ConnectionEvent::Dials);
         self.breaker.pass()
     }
 
@@ -90,16 +90,16 @@ impl Witness {
         ticket: Option<Ticket>,
         result: Result<(), &ConnectError>,
         took: Duration,
-        roster: &Roster,
+        registry: &LeaseRegistry,
     ) {
         // Not let in is not reached: the next connection shows whether that is over. But a server that is full serves those who are in.
         let verdict = match result {
             Ok(()) => Verdict::Success,
-            Err(error) if error.is_full() && roster.has_any() => Verdict::Nothing,
+            Err(error) if error.is_full() && registry.has_any() => Verdict::Nothing,
             Err(error) => error.verdict(),
         };
         // One dialed in the place of another is no success: that other may have been lost by the failure that counts.
-        let counts = verdict != Verdict::Success || roster.has_grown();
+        let counts = verdict != Verdict::Success || registry.has_grown();
         if let Some(ticket) = ticket.filter(|_| counts) {
             let (outcome, took) = self.outcome(now, verdict, true, took);
             self.breaker.record_dial(now, ticket, outcome, took);
@@ -176,9 +176,9 @@ impl Witness {
     }
 
     /// A statement was given up when its time was over.
-    pub(super) fn timed_out(&self, now: Instant, ticket: Ticket, terms: &Terms, error: &Error, took: Duration) {
+    pub(super) fn timed_out(&self, now: Instant, ticket: Ticket, options: &CallOptions, error: &Error, took: Duration) {
         let typical = self.typical();
-        let had_its_time = terms.timeout.is_some_and(|timeout| took >= timeout);
+        let had_its_time = options.timeout.is_some_and(|timeout| took >= timeout);
         let counts = had_its_time || (!typical.is_zero() && took >= typical.saturating_mul(FAR_MORE));
         let outcome = if counts { Outcome::Failure } else { Outcome::Ignored };
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
@@ -219,8 +219,8 @@ impl Witness {
     }
 }
 
-impl fmt::Debug for Witness {
+impl fmt::Debug for OutcomeRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Witness").field("breaker", &self.breaker).finish_non_exhaustive()
+        f.debug_struct("OutcomeRecorder").field("breaker", &self.breaker).finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Enter { patience_ms: u64 },
+    Enter { wait_policy_ms: u64 },
     Leave(usize),
     Release(usize),
     Prove(usize),
@@ -30,7 +30,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        60 => (1u64..300).prop_map(|patience_ms| Step::Enter { patience_ms }),
+        60 => (1u64..300).prop_map(|wait_policy_ms| Step::Enter { wait_policy_ms }),
         20 => any::<usize>().prop_map(Step::Leave),
         40 => any::<usize>().prop_map(Step::Release),
         20 => any::<usize>().prop_map(Step::Prove),
@@ -53,8 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A pool as one would write it on a napkin: lists, and no cleverness.
-struct Napkin {
+/// A pool as one would write it on a model: lists, and no cleverness.
+struct ReferenceModel {
     core: Core<u32, u32>,
     limits: Limits,
     now: Instant,
@@ -73,7 +73,7 @@ struct Napkin {
     closed: bool,
 }
 
-impl Napkin {
+impl ReferenceModel {
     fn new(limits: Limits) -> Self {
         let now = Instant::now();
         Self {
@@ -96,7 +96,7 @@ impl Napkin {
 
     fn apply(&mut self, step: &Step) {
         match step {
-            Step::Enter { patience_ms } => self.enter(Duration::from_millis(*patience_ms)),
+            Step::Enter { wait_policy_ms } => self.enter(Duration::from_millis(*wait_policy_ms)),
             Step::Leave(index) if !self.waiters.is_empty() => {
                 let (name, id, _) = self.waiters.remove(index % self.waiters.len());
                 assert_eq!(self.core.leave(id), Some(name));
@@ -134,7 +134,7 @@ impl Napkin {
                 self.closing += 1;
                 self.core.retire(self.now);
                 if held.is_unproven() {
-                    let failed = self.core.stillborn(self.now, *jitter);
+                    let failed = self.core.failed_before_first_use(self.now, *jitter);
                     self.failed(failed);
                 }
             }
@@ -199,13 +199,13 @@ impl Napkin {
         self.check();
     }
 
-    fn enter(&mut self, patience: Duration) {
+    fn enter(&mut self, wait_policy: Duration) {
         self.named += 1;
-        let (name, deadline) = (self.named, Deadline::after(self.now, patience));
-        let patience = Patience { deadline, ..patient(self.now, 0) };
+        let (name, deadline) = (self.named, Deadline::after(self.now, wait_policy));
+        let wait_policy = WaitPolicy { deadline, ..patient(self.now, 0) };
         let entered = match self.core.take_untimed(Duration::ZERO) {
             Some(held) => Ok(Entered::Took(held)),
-            None => self.core.enter(self.now, patience, || name),
+            None => self.core.enter(self.now, wait_policy, || name),
         };
         match entered {
             Ok(Entered::Took(held)) => {
@@ -303,32 +303,32 @@ impl Napkin {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever happens in whatever order, the core agrees with the napkin, and in the end the slots add up.
+    /// Whatever happens in whatever order, the core agrees with the model, and in the end the slots add up.
     #[test]
-    fn agrees_with_the_napkin(
+    fn agrees_with_the_reference_model(
         max_size in 1usize..6,
         max_waiting in 0usize..8,
         max_connecting in 1usize..4,
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut napkin = Napkin::new(Limits { max_size, max_waiting, max_connecting, room: 100 * MS, ages: Ages::default() });
+        let mut model = ReferenceModel::new(Limits { max_size, max_waiting, max_connecting, wait_budget: 100 * MS, ages: Ages::default() });
         for step in &steps {
-            napkin.apply(step);
+            model.apply(step);
         }
-        napkin.apply(&Step::Close);
-        while !napkin.in_use.is_empty() {
-            napkin.apply(&Step::Release(0));
+        model.apply(&Step::Close);
+        while !model.in_use.is_empty() {
+            model.apply(&Step::Release(0));
         }
-        while !napkin.settling.is_empty() {
-            napkin.apply(&Step::Settled(0));
+        while !model.settling.is_empty() {
+            model.apply(&Step::Settled(0));
         }
-        while !napkin.dials.is_empty() {
-            napkin.apply(&Step::Dialed(0));
+        while !model.dials.is_empty() {
+            model.apply(&Step::Dialed(0));
         }
-        while napkin.closing > 0 {
-            napkin.apply(&Step::Closed);
+        while model.closing > 0 {
+            model.apply(&Step::Closed);
         }
-        let counts = napkin.core.counts();
+        let counts = model.core.counts();
         let taken = counts.dialing + counts.idle + counts.in_use + counts.settling + counts.closing;
         prop_assert_eq!(taken + counts.waiting, 0);
     }

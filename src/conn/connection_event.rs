@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use crate::error::Lost;
 
 #[derive(Debug, Clone)]
-pub(crate) enum News {
+pub(crate) enum ConnectionEvent {
     /// A dial begins: there is a runtime.
     Dials,
     /// A dial has led to this address, and this is the server's role, if that is known.
@@ -62,4 +62,4 @@ pub(crate) enum Role {
 }
 
 /// Who is told. Called wherever something is noticed, by many at once, never under a lock; returns at once.
-pub(crate) type Tell = Arc<dyn Fn(News) + Send + Sync>;
+pub(crate) type Tell = Arc<dyn Fn(ConnectionEvent) + Send + Sync>;

@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// A duration, rounded: `250 ms`, `1.8 s`, `40 s`, `12 min`, `2.5 h`.
-pub(crate) struct Plain(pub(crate) Duration);
+pub(crate) struct HumanDuration(pub(crate) Duration);
 
-impl fmt::Display for Plain {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs_f64();
         let (figure, unit) = match seconds {
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn durations_are_rounded_for_people() {
-        let read = |micros| Plain(Duration::from_micros(micros)).to_string();
+        let read = |micros| HumanDuration(Duration::from_micros(micros)).to_string();
         assert_eq!(read(0), "0 us");
         assert_eq!(read(1_499), "1.5 ms");
         assert_eq!(read(250_000), "250 ms");

@@ -13,9 +13,9 @@ use tokio_postgres::error::SqlState;
 
 use super::ROUND;
 use super::refusals::Refusals;
-use super::untold::Untold;
+use super::unreported::Unreported;
 use super::waits::Waits;
-use crate::conn::{Dialer, Holder, News, Roster, Witness};
+use crate::conn::{ConnectionEvent, Dialer, Holder, LeaseRegistry, OutcomeRecorder};
 use crate::error::{ConnectError, Lost};
 use crate::event::EventKind;
 use crate::operation::Operation;
@@ -46,11 +46,11 @@ pub(crate) struct Thresholds {
 pub(crate) struct Reports {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) meter: Meter,
-    pub(crate) roster: Arc<Roster>,
+    pub(crate) registry: Arc<LeaseRegistry>,
     pub(crate) refusals: Refusals,
     thresholds: Thresholds,
-    heard: Mutex<Heard>,
-    seen: Mutex<Seen>,
+    heard: Mutex<Pending>,
+    seen: Mutex<Reported>,
     begun: Instant,
     /// When the database last answered, in milliseconds after that, and one more; 0 for never.
     last_success: AtomicU64,
@@ -58,15 +58,15 @@ pub(crate) struct Reports {
 
 /// What connections have told since the last round.
 #[derive(Debug, Default)]
-struct Heard {
-    lost: Option<Untold<Arc<Lost>>>,
-    unsettled: Option<Untold<()>>,
+struct Pending {
+    lost: Option<Unreported<Arc<Lost>>>,
+    unsettled: Option<Unreported<()>>,
     failed_dials: u64,
-    warned: Option<Untold<(String, SqlState)>>,
+    warned: Option<Unreported<(String, SqlState)>>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct Reported {
     watch: Watch,
     waits: Waits,
     slow_acquire: Lasting,
@@ -86,11 +86,11 @@ impl Reports {
     pub(crate) fn new(
         telemetry: Arc<Telemetry>,
         meter: Meter,
-        roster: Arc<Roster>,
+        registry: Arc<LeaseRegistry>,
         thresholds: Thresholds,
         now: Instant,
     ) -> Self {
-        let seen = Seen {
+        let seen = Reported {
             watch: Watch::new(),
             waits: Waits::default(),
             slow_acquire: Lasting::new(Duration::ZERO, CALM),
@@ -106,7 +106,7 @@ impl Reports {
         Self {
             telemetry,
             meter,
-            roster,
+            registry,
             refusals: Refusals::default(),
             thresholds,
             heard: Mutex::default(),
@@ -117,17 +117,17 @@ impl Reports {
     }
 
     /// One round.
-    pub(super) fn look(&self, now: Instant, slots: &Slots<Dialer>, witness: &Witness) {
-        if witness.was_answered() {
+    pub(super) fn look(&self, now: Instant, slots: &Slots<Dialer>, recorder: &OutcomeRecorder) {
+        if recorder.was_answered() {
             let after = now.saturating_duration_since(self.begun).as_millis();
             self.last_success.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Relaxed);
         }
-        self.roster.begin_round();
+        self.registry.begin_round();
         slots.look_at_idle();
-        let holders = self.roster.holders(now);
+        let holders = self.registry.holders(now);
         let counts = slots.counts();
         let found = self.find(now, slots, counts, &holders);
-        let status = self.status(now, slots, witness);
+        let status = self.status(now, slots, recorder);
         self.meter.look(&status, || self.refusals.counted(slots.counts().at_once));
         for make in found {
             self.telemetry.emit(make(&status));
@@ -139,9 +139,9 @@ impl Reports {
         self.meter.end(slots.map(|slots| || self.refusals.counted(slots.counts().at_once)));
     }
 
-    fn find(&self, now: Instant, slots: &Slots<Dialer>, counts: Counts, holders: &[Holder]) -> Vec<Made> {
+    fn find(&self, now: Instant, slots: &Slots<Dialer>, counts: Counts, holders: &[Holder]) -> Vec<MakeEvent> {
         let mut seen = self.seen.lock();
-        for (operation, hold) in self.roster.take_holds() {
+        for (operation, hold) in self.registry.take_holds() {
             seen.watch.record(now, operation, hold);
         }
         let reading = Reading {
@@ -153,7 +153,7 @@ impl Reports {
         };
         let running = holders.iter().map(|holder| (holder.purpose.operation, ROUND * holder.rounds));
         let findings = seen.watch.tick(now, &reading, running);
-        let mut made: Vec<Made> = findings.into_iter().map(of_finding).collect();
+        let mut made: Vec<MakeEvent> = findings.into_iter().map(of_finding).collect();
         made.extend(self.slow_acquire(&mut seen, now, slots));
         made.extend(self.long_running(&mut seen, now, holders));
         self.leaks(&mut seen, now, holders, &mut made);
@@ -161,11 +161,11 @@ impl Reports {
         made
     }
 
-    fn slow_acquire(&self, seen: &mut Seen, now: Instant, slots: &Slots<Dialer>) -> Option<Made> {
+    fn slow_acquire(&self, seen: &mut Reported, now: Instant, slots: &Slots<Dialer>) -> Option<MakeEvent> {
         let than = self.thresholds.slow_acquire;
         let (count, longest) = seen.waits.look(now, slots.waiters(), than);
         let sign = if count > 0 { Sign::Yes } else { Sign::No };
-        seen.slow_acquire.look(now, sign).map(|told| -> Made {
+        seen.slow_acquire.look(now, sign).map(|told| -> MakeEvent {
             Box::new(move |status| match told {
                 Told::Lasts(lasting) => {
                     EventKind::SlowAcquire { status: status.clone(), count, than, longest, lasting }
@@ -175,7 +175,7 @@ impl Reports {
         })
     }
 
-    fn long_running(&self, seen: &mut Seen, now: Instant, holders: &[Holder]) -> Option<Made> {
+    fn long_running(&self, seen: &mut Reported, now: Instant, holders: &[Holder]) -> Option<MakeEvent> {
         let than = self.thresholds.long;
         let long = holders.iter().filter_map(|holder| Some((holder.purpose.operation, holder.running?)));
         let long: Vec<(Operation, Duration)> = long.filter(|(_, running)| *running > than).collect();
@@ -192,7 +192,7 @@ impl Reports {
     }
 
     /// Each place in the code is told of once in a while, however many connections it holds.
-    fn leaks(&self, seen: &mut Seen, now: Instant, holders: &[Holder], made: &mut Vec<Made>) {
+    fn leaks(&self, seen: &mut Reported, now: Instant, holders: &[Holder], made: &mut Vec<MakeEvent>) {
         let Some(threshold) = self.thresholds.leak else { return };
         seen.leaks.retain(|_, told| now.saturating_duration_since(*told) < REPEAT);
         for holder in holders {
@@ -212,27 +212,27 @@ impl Reports {
         }
     }
 
-    fn heard(&self, seen: &mut Seen, now: Instant, error: Option<ConnectError>, made: &mut Vec<Made>) {
+    fn heard(&self, seen: &mut Reported, now: Instant, error: Option<ConnectError>, made: &mut Vec<MakeEvent>) {
         let is_due = |last: Option<Instant>| last.is_none_or(|last| now.saturating_duration_since(last) >= REPEAT);
         let mut heard = self.heard.lock();
         if is_due(seen.lost) {
-            if let Some(untold) = heard.lost.take() {
+            if let Some(unreported) = heard.lost.take() {
                 seen.lost = Some(now);
-                let (ago, count, lost) = (untold.ago(now), untold.count, untold.latest);
+                let (ago, count, lost) = (unreported.ago(now), unreported.count, unreported.latest);
                 made.push(Box::new(move |_| EventKind::ConnectionLost { lost, count, ago }));
             }
         }
         if is_due(seen.unsettled) {
-            if let Some(untold) = heard.unsettled.take() {
+            if let Some(unreported) = heard.unsettled.take() {
                 seen.unsettled = Some(now);
-                let (ago, count) = (untold.ago(now), untold.count);
+                let (ago, count) = (unreported.ago(now), unreported.count);
                 made.push(Box::new(move |_| EventKind::SettleFailed { count, ago }));
             }
         }
         if is_due(seen.warned) {
-            if let Some(untold) = heard.warned.take() {
+            if let Some(unreported) = heard.warned.take() {
                 seen.warned = Some(now);
-                let (ago, count, (message, sqlstate)) = (untold.ago(now), untold.count, untold.latest);
+                let (ago, count, (message, sqlstate)) = (unreported.ago(now), unreported.count, unreported.latest);
                 made.push(Box::new(move |_| EventKind::ServerWarning { message, sqlstate, count, ago }));
             }
         }
@@ -260,29 +260,29 @@ impl Reports {
     }
 
     /// What connections tell, for the next round.
-    pub(super) fn hear(&self, news: &News) {
+    pub(super) fn hear(&self, news: &ConnectionEvent) {
         match news {
-            News::Lost { cause, .. } => {
+            ConnectionEvent::Lost { cause, .. } => {
                 self.meter.lost();
-                Untold::add(&mut self.heard.lock().lost, Arc::clone(cause));
+                Unreported::add(&mut self.heard.lock().lost, Arc::clone(cause));
             }
-            News::SettleFailed => {
+            ConnectionEvent::SettleFailed => {
                 self.meter.settle_failed();
-                Untold::add(&mut self.heard.lock().unsettled, ());
+                Unreported::add(&mut self.heard.lock().unsettled, ());
             }
-            News::Warned { message, sqlstate } => {
-                Untold::add(&mut self.heard.lock().warned, (message.clone(), sqlstate.clone()));
+            ConnectionEvent::Warned { message, sqlstate } => {
+                Unreported::add(&mut self.heard.lock().warned, (message.clone(), sqlstate.clone()));
             }
-            News::DialFailed => {
+            ConnectionEvent::DialFailed => {
                 self.meter.connect_failed();
                 self.heard.lock().failed_dials += 1;
             }
-            News::Dialed { took, .. } => self.meter.connected(*took),
-            News::Dials
-            | News::AddressAvoided { .. }
-            | News::AddressRestored { .. }
-            | News::WrongHost { .. }
-            | News::HeldUp { .. } => {}
+            ConnectionEvent::Dialed { took, .. } => self.meter.connected(*took),
+            ConnectionEvent::Dials
+            | ConnectionEvent::AddressAvoided { .. }
+            | ConnectionEvent::AddressRestored { .. }
+            | ConnectionEvent::WrongHost { .. }
+            | ConnectionEvent::HeldUp { .. } => {}
         }
     }
 
@@ -306,7 +306,7 @@ impl Reports {
         Some(now.saturating_duration_since(self.begun).saturating_sub(Duration::from_millis(after)))
     }
 
-    pub(crate) fn status(&self, now: Instant, slots: &Slots<Dialer>, witness: &Witness) -> Status {
+    pub(crate) fn status(&self, now: Instant, slots: &Slots<Dialer>, recorder: &OutcomeRecorder) -> Status {
         let counts = slots.counts();
         let (demand, time_to_exhaustion) = {
             let seen = self.seen.lock();
@@ -323,7 +323,7 @@ impl Reports {
             waiting: counts.waiting,
             max_waiting: counts.max_waiting,
             closed: !counts.is_open,
-            breaker: witness.breaker().last_state(),
+            breaker: recorder.breaker().last_state(),
             demand,
             predicted_wait: slots.predicted_wait(),
             time_to_exhaustion,
@@ -334,9 +334,9 @@ impl Reports {
 }
 
 /// An event, once it is known how the pool is.
-type Made = Box<dyn FnOnce(&Status) -> EventKind>;
+type MakeEvent = Box<dyn FnOnce(&Status) -> EventKind>;
 
-fn of_finding(finding: Finding) -> Made {
+fn of_finding(finding: Finding) -> MakeEvent {
     Box::new(move |status| {
         let status = status.clone();
         match finding {
@@ -368,7 +368,7 @@ mod tests {
     use crate::telemetry::{Given, Observers};
 
     /// What is told of dials, and how many had failed.
-    fn told(made: Vec<Made>, status: &Status) -> Vec<Option<u64>> {
+    fn told(made: Vec<MakeEvent>, status: &Status) -> Vec<Option<u64>> {
         let count = |kind| match kind {
             EventKind::ConnectFailed { count, .. } => Some(count),
             _ => None,
@@ -380,7 +380,7 @@ mod tests {
         let thresholds = Thresholds { leak: None, long_running: 1, long: REPEAT, slow_acquire: REPEAT };
         let telemetry = Arc::new(Telemetry::new("orders".into(), Observers::default()));
         let meter = Meter::new("orders".into(), 0, Given::default());
-        Reports::new(telemetry, meter, Arc::new(Roster::new(false)), thresholds, begun)
+        Reports::new(telemetry, meter, Arc::new(LeaseRegistry::new(false)), thresholds, begun)
     }
 
     #[tokio::test(start_paused = true)]
@@ -394,8 +394,8 @@ mod tests {
         };
         let cause = Arc::new(Lost::sealed());
         let hear = || {
-            reports.hear(&News::Lost { cause: Arc::clone(&cause) });
-            reports.hear(&News::SettleFailed);
+            reports.hear(&ConnectionEvent::Lost { cause: Arc::clone(&cause) });
+            reports.hear(&ConnectionEvent::SettleFailed);
         };
         hear();
         assert_eq!(look(), [format!("lost 1 connection: {cause}"), "closed 1 connection: the clean-up failed".into()]);
@@ -417,7 +417,7 @@ mod tests {
         let reports = reports(begun);
         let status = Status::of_19_in_20();
         let look = |seconds, failed: u64, is_failing: bool| {
-            (0..failed).for_each(|_| reports.hear(&News::DialFailed));
+            (0..failed).for_each(|_| reports.hear(&ConnectionEvent::DialFailed));
             let error = is_failing.then(Dialer::abandoned);
             let mut made = Vec::new();
             let now = begun + Duration::from_secs(seconds);

@@ -4,7 +4,7 @@
 //! The task begins where the pool is built within a runtime, or else with the first dial; when its runtime ends, the next dial begins it anew. It holds nothing
 //! of the pool, and is gone when the pool is.
 //!
-//! What connections notice is heard here ([`News`]), wherever it happens: a server that shuts down or has been replaced takes all its connections
+//! What connections notice is heard here ([`ConnectionEvent`]), wherever it happens: a server that shuts down or has been replaced takes all its connections
 //! with it, not only the one that noticed.
 
 mod looks;
@@ -12,7 +12,7 @@ mod readiness;
 mod refusals;
 mod reports;
 mod server;
-mod untold;
+mod unreported;
 mod waits;
 
 use std::pin::pin;
@@ -30,9 +30,9 @@ pub(crate) use self::looks::PACE;
 use self::readiness::Asked;
 pub use self::readiness::NotReady;
 pub(crate) use self::reports::{Reports, Thresholds};
-use self::server::Server;
+use self::server::ServerRole;
 use crate::breaker::{State, Transition};
-use crate::conn::{Dialer, News, Witness};
+use crate::conn::{ConnectionEvent, Dialer, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::slots::Slots;
 use crate::telemetry::Telemetry;
@@ -42,15 +42,15 @@ const ROUND: Duration = Duration::from_millis(250);
 
 /// Holds nothing of the pool.
 #[derive(Debug)]
-pub(crate) struct Keeper {
-    pool: OnceLock<(Weak<Slots<Dialer>>, Weak<Witness>)>,
+pub(crate) struct Maintenance {
+    pool: OnceLock<(Weak<Slots<Dialer>>, Weak<OutcomeRecorder>)>,
     permitted_probes: usize,
     is_running: AtomicBool,
     /// Ended connections were noticed, or the pool is gone.
     bell: Notify,
     opened: Notify,
     next_look: Mutex<Option<Instant>>,
-    server: Server,
+    server: ServerRole,
     pub(crate) reports: Reports,
     /// Somebody has asked whether the pool is ready.
     is_wanted_ready: AtomicBool,
@@ -61,7 +61,7 @@ pub(crate) struct Keeper {
     connect_timeout: Duration,
 }
 
-impl Keeper {
+impl Maintenance {
     pub(crate) fn new(
         permitted_probes: usize,
         unready_after: Duration,
@@ -75,7 +75,7 @@ impl Keeper {
             bell: Notify::new(),
             opened: Notify::new(),
             next_look: Mutex::new(None),
-            server: Server::default(),
+            server: ServerRole::default(),
             reports,
             is_wanted_ready: AtomicBool::new(false),
             is_found_silent: Arc::default(),
@@ -85,8 +85,8 @@ impl Keeper {
     }
 
     /// What it keeps, known only now. Begins, if there is a runtime.
-    pub(crate) fn keep(self: &Arc<Self>, slots: &Arc<Slots<Dialer>>, witness: &Arc<Witness>) {
-        let _ = self.pool.set((Arc::downgrade(slots), Arc::downgrade(witness)));
+    pub(crate) fn keep(self: &Arc<Self>, slots: &Arc<Slots<Dialer>>, recorder: &Arc<OutcomeRecorder>) {
+        let _ = self.pool.set((Arc::downgrade(slots), Arc::downgrade(recorder)));
         self.begin(Handle::try_current().ok());
     }
 
@@ -113,39 +113,39 @@ impl Keeper {
     }
 
     /// What a connection has noticed.
-    pub(crate) fn hear(self: &Arc<Self>, news: News) {
+    pub(crate) fn hear(self: &Arc<Self>, news: ConnectionEvent) {
         self.reports.hear(&news);
         match news {
-            News::Dials => self.begin(Handle::try_current().ok()),
-            News::Lost { cause } => {
+            ConnectionEvent::Dials => self.begin(Handle::try_current().ok()),
+            ConnectionEvent::Lost { cause } => {
                 if self.server.stops(&cause, Instant::now()) {
                     self.flush();
                     self.reports.telemetry.emit(EventKind::ServerShuttingDown { lost: cause });
                 }
                 self.bell.notify_one();
             }
-            News::WrongHost { dialed_as } => {
+            ConnectionEvent::WrongHost { dialed_as } => {
                 if self.server.refuses_writes(Instant::now(), dialed_as) {
                     self.flush();
                 }
             }
-            News::Dialed { address, is_read_only, .. } => {
+            ConnectionEvent::Dialed { address, is_read_only, .. } => {
                 if let Some((from, to)) = self.server.is_at(address, is_read_only) {
                     self.reports.telemetry.emit(EventKind::PrimaryChanged { from, to: Some(to) });
                 }
             }
-            News::AddressAvoided { address, reason } => {
+            ConnectionEvent::AddressAvoided { address, reason } => {
                 self.reports.telemetry.emit(EventKind::AddressAvoided { address, reason });
             }
-            News::AddressRestored { address, lasted } => {
+            ConnectionEvent::AddressRestored { address, lasted } => {
                 self.reports.telemetry.emit(EventKind::AddressRestored { address, lasted });
             }
-            News::HeldUp { connection, until } => {
+            ConnectionEvent::HeldUp { connection, until } => {
                 if let Some((slots, _)) = self.pool() {
                     slots.hold_up(connection, until);
                 }
             }
-            News::DialFailed | News::SettleFailed | News::Warned { .. } => {}
+            ConnectionEvent::DialFailed | ConnectionEvent::SettleFailed | ConnectionEvent::Warned { .. } => {}
         }
     }
 
@@ -167,12 +167,12 @@ impl Keeper {
 
     async fn go_round(&self) {
         let (mut asked, mut is_measured) = (Asked::default(), false);
-        while let Some((slots, witness)) = self.open_pool() {
+        while let Some((slots, recorder)) = self.open_pool() {
             slots.sweep();
             slots.reap();
             slots.dial_what_is_wanted();
-            self.reports.look(Instant::now().into_std(), &slots, &witness);
-            self.look_if_asked(&mut asked, &slots, &witness);
+            self.reports.look(Instant::now().into_std(), &slots, &recorder);
+            self.look_if_asked(&mut asked, &slots, &recorder);
             // Not with the only one, which somebody may want.
             if !is_measured && slots.counts().idle > 1 {
                 is_measured = true;
@@ -182,20 +182,20 @@ impl Keeper {
             for check in slots.begin_checks() {
                 tokio::spawn(check.run());
             }
-            drop((slots, witness));
+            drop((slots, recorder));
             select(pin!(self.bell.notified()), pin!(time::sleep(ROUND))).await;
         }
         // Once more: the pool may have ended while this looked at it.
         self.reports.end(self.pool().map(|(slots, _)| slots).as_deref());
     }
 
-    fn pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
-        let (slots, witness) = self.pool.get()?;
-        Some((slots.upgrade()?, witness.upgrade()?))
+    fn pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
+        let (slots, recorder) = self.pool.get()?;
+        Some((slots.upgrade()?, recorder.upgrade()?))
     }
 
     /// The pool, while it is open.
-    fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<Witness>)> {
+    fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
         self.pool().filter(|(slots, _)| slots.counts().is_open)
     }
 }
@@ -218,7 +218,7 @@ async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>, within: D
 }
 
 /// The right to be the pool's background task, of which there is one.
-struct Running(Arc<Keeper>);
+struct Running(Arc<Maintenance>);
 
 impl Drop for Running {
     fn drop(&mut self) {

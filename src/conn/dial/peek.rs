@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Whether a look is wanted, and has not yet found that there is nothing. Both sides are in one task.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Glance(Arc<AtomicBool>);
+pub(crate) struct Peek(Arc<AtomicBool>);
 
-impl Glance {
+impl Peek {
     pub(crate) fn ask(&self) {
         self.0.store(true, Relaxed);
     }

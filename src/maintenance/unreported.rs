@@ -9,17 +9,17 @@ use tokio::time;
 
 /// Things of one kind that no event has reported.
 #[derive(Debug)]
-pub(super) struct Untold<T> {
+pub(super) struct Unreported<T> {
     pub(super) latest: T,
     at: Instant,
     pub(super) count: u64,
 }
 
-impl<T> Untold<T> {
+impl<T> Unreported<T> {
     /// One more, just now.
-    pub(super) fn add(untold: &mut Option<Self>, latest: T) {
-        let count = untold.as_ref().map_or(0, |untold| untold.count) + 1;
-        *untold = Some(Self { latest, at: time::Instant::now().into_std(), count });
+    pub(super) fn add(unreported: &mut Option<Self>, latest: T) {
+        let count = unreported.as_ref().map_or(0, |unreported| unreported.count) + 1;
+        *unreported = Some(Self { latest, at: time::Instant::now().into_std(), count });
     }
 
     /// How long ago the latest was.
