@@ -20,7 +20,7 @@ use tokio_postgres::error::SqlState;
 pub use self::config::ConfigError;
 pub(crate) use self::connect::Stage;
 pub use self::connect::{ConnectError, ConnectErrorKind};
-pub(crate) use self::io::is_out_of_files;
+pub(crate) use self::io::{ProtocolViolation, is_out_of_files};
 pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub(crate) use self::nearest::nearest;

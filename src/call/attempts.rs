@@ -2,6 +2,8 @@
 //!
 //! Between attempts nothing is held: no connection, no ticket, no place in the queue. Each passes the breaker and the queue like a new call, and
 //! has the limits of the first. How long all of them have taken decides only whether another begins.
+//!
+//! The work on a connection is boxed once there is a connection: a future that waits in the queue, or is moved into a task, holds none of it.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -218,7 +220,7 @@ impl<'a> Call<'a> {
         let work = &work;
         let attempt = |call: Call<'a>, span: Span| async move {
             let result = match call.get().await {
-                Ok(client) => work(located(client, &span)).await,
+                Ok(client) => Box::pin(work(located(client, &span))).await,
                 Err(error) => Err(error),
             };
             result.map_err(Attempted::in_error)
@@ -261,7 +263,7 @@ impl<'a> Call<'a> {
             let client = call.get().await.map_err(Attempted::in_error)?;
             span.is_at(client.server());
             let trail = client.trail();
-            work(client).await.map_err(|error| (error, Attempted::of_run(&trail)))
+            Box::pin(work(client)).await.map_err(|error| (error, Attempted::of_run(&trail)))
         };
         self.again(self.span("run"), attempt).await
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use super::Call;
 use super::attempts::{Attempted, located};
-use crate::conn::Transaction;
+use crate::conn::{Client, Transaction};
 use crate::error::Error;
 use crate::telemetry::{Fault, Span};
 
@@ -75,6 +75,15 @@ impl Call<'_> {
         E: From<Error>,
     {
         let client = located(self.get().await.map_err(Attempted::in_error)?, &span);
+        Box::pin(self.attempt_on(client, work)).await
+    }
+
+    async fn attempt_on<T, E, F, Fut>(self, client: Client, work: F) -> Result<T, (E, Attempted)>
+    where
+        F: FnOnce(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
         let trail = client.trail();
         let transaction = client.transaction_with(self.options).await.map_err(Attempted::in_error)?;
         let (error, fault, may_run_again) = match work(transaction.clone()).await {

@@ -30,6 +30,7 @@ use self::frontend::Frontend;
 use self::ledger::Ledger;
 #[cfg(fuzzing)]
 pub use self::torn::fuzz;
+use crate::error::ProtocolViolation;
 
 /// In the word that counts writes.
 const SEALED: u64 = 1 << 63;
@@ -338,7 +339,8 @@ impl Listener {
 
     /// Fails when the server has sent what nobody has to bear: nothing more is read.
     pub(super) fn will_read(&self) -> io::Result<()> {
-        self.backend.excess().map_or(Ok(()), |excess| Err(io::Error::new(io::ErrorKind::InvalidData, excess)))
+        let Some(excess) = self.backend.excess() else { return Ok(()) };
+        Err(io::Error::new(io::ErrorKind::InvalidData, ProtocolViolation(excess.to_string())))
     }
 
     pub(super) fn found_nothing_to_read(&self) {

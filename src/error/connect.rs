@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::io::{Cause, io_error, is_of_the_network, is_of_tls};
+use super::io::{Cause, ProtocolViolation, io_error, is_of_the_network, is_of_tls};
 use super::outside::one_line;
 use crate::human::HumanDuration;
 use crate::policy::{Failure, Occurrence, Retry, StatementPhase, Verdict};
@@ -156,6 +156,7 @@ impl ConnectError {
             return Self::caused(ConnectErrorKind::Server(state.clone()), target, error);
         }
         match io_error(&error) {
+            Some(io) if ProtocolViolation::is_in(io) => Self::caused(ConnectErrorKind::Handshake, target, error),
             Some(io) if over_tls && is_of_tls(io) => Self::caused(ConnectErrorKind::Tls, target, error),
             Some(io) => Self::caused_by(Cause::of_a_talk(io), target, error),
             None if error.is_closed() => Self::caused_by(Cause::Broken, target, error),

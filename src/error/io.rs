@@ -82,6 +82,17 @@ impl Cause {
     }
 }
 
+/// The server sent what it may not, and the pool reads no more of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is not understood: {0}")]
+pub(crate) struct ProtocolViolation(pub(crate) String);
+
+impl ProtocolViolation {
+    pub(super) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
 /// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))

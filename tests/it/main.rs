@@ -42,3 +42,4 @@ mod throwaway;
 mod tiers;
 mod transactions;
 mod upkeep;
+mod weight;

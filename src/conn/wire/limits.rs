@@ -3,7 +3,6 @@
 //! The driver keeps each message until it is complete, and each parameter of the session for as long as the connection lasts. PostgreSQL stays far below
 //! these limits. Rows and the data of a COPY have none but the protocol's: they are asked for, and the call's time bounds them.
 
-use std::error::Error;
 use std::fmt;
 
 /// Of start-up as a whole, in bytes. PostgreSQL sends about 500.
@@ -92,8 +91,6 @@ impl fmt::Display for Excess {
         }
     }
 }
-
-impl Error for Excess {}
 
 #[cfg(test)]
 mod tests {
