@@ -11,17 +11,16 @@ mod transactions;
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::time;
 
 pub use self::fallback::Fallback;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
-use crate::error::{ConnectError, Error, ShedReason};
+use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
 use crate::maintenance::{Maintenance, PACE};
-use crate::policy::{Deadline, Denied, Shedding, WaitPolicy};
+use crate::policy::{Deadline, Denied, ShedReason, Shedding, WaitPolicy};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
@@ -125,7 +124,7 @@ impl Shared {
 
     /// `None`: it has closed again in this very instant, and now is the time to come back.
     fn circuit_open(&self, denied: Option<Denied>) -> Error {
-        self.maintenance.reports.refusals.rejected.fetch_add(1, Relaxed);
+        self.maintenance.reports.refusals.on_rejected();
         let retry_after = denied.map_or(Duration::ZERO, |denied| {
             // The next look at the server may end it.
             if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
@@ -151,7 +150,7 @@ impl Shared {
         match self.slots.try_acquire() {
             Some(lease) => self.admit(lease, self.options(taken), Duration::ZERO),
             None if self.slots.counts().is_open => {
-                self.maintenance.reports.refusals.none_idle.fetch_add(1, Relaxed);
+                self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle);
                 self.slots.dial_ahead();
                 Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
             }
@@ -161,22 +160,17 @@ impl Shared {
 
     /// What a caller is told who was willing to wait for `timeout`.
     fn explain(&self, refusal: Refusal<ConnectError>, timeout: Duration) -> Error {
-        let shed = |reason, retry_after, count: &AtomicU64| {
-            count.fetch_add(1, Relaxed);
-            Error::Shed { reason, retry_after: Some(retry_after) }
-        };
         let counts = &self.maintenance.reports.refusals;
         match refusal {
             Refusal::Closed => Error::Closed,
             Refusal::HeldBack => self.circuit_open(self.recorder.breaker().check(now).err()),
-            Refusal::QueueFull(retry_after) => shed(ShedReason::QueueFull, retry_after, &counts.queue_full),
-            Refusal::Hopeless(retry_after) => shed(ShedReason::Hopeless, retry_after, &counts.hopeless),
-            Refusal::TooLate(retry_after) => shed(ShedReason::TooLate, retry_after, &counts.too_late),
-            Refusal::Overloaded(retry_after) => shed(ShedReason::Overloaded, retry_after, &counts.overloaded),
-            Refusal::Unread(retry_after) => shed(ShedReason::Unread, retry_after, &counts.unread),
+            Refusal::Shed(reason, retry_after) => {
+                counts.on_shed(reason);
+                Error::Shed { reason, retry_after: Some(retry_after) }
+            }
             Refusal::Unreachable(source, retry_after) => Error::Connect { source, retry_after },
             Refusal::TimedOut => {
-                counts.timed_out.fetch_add(1, Relaxed);
+                counts.on_timed_out();
                 let (status, last_connect_error) = (Box::new(self.status()), self.slots.last_error());
                 Error::AcquireTimeout { timeout, status, last_connect_error }
             }

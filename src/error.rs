@@ -25,9 +25,9 @@ pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::outside::one_line;
-pub use self::reason::{AbortReason, ShedReason};
+pub use self::reason::AbortReason;
 use crate::human::HumanDuration;
-use crate::policy::{Condition, Effect, Retry, StatementPhase, Verdict};
+use crate::policy::{Condition, Effect, Retry, ShedReason, StatementPhase, Verdict};
 use crate::status::Status;
 
 /// Why a call on the pool failed.

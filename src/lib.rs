@@ -74,11 +74,11 @@ pub use conn::{
     TransactionOptions,
 };
 pub use connection_string::ConnectionString;
-pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost, ShedReason};
+pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
 pub use event::{Event, EventKind, Severity};
 pub use maintenance::NotReady;
 pub use operation::Operation;
-pub use policy::{Effect, Refused, Shedding};
+pub use policy::{Effect, Refused, ShedReason, Shedding};
 pub use pool::{Pool, PoolOrder};
 pub use retry::RetryConfig;
 #[cfg(feature = "serde")]

@@ -3,7 +3,6 @@
 //! Observers are called at once, one after the other, where the event arose, and never under a lock. One that panics harms neither the pool nor the
 //! others. The stream is for those who would rather be told in a task of their own: it is bounded, and one that is not read loses the oldest.
 
-mod counted;
 mod events;
 mod fault;
 #[cfg(feature = "metrics")]
@@ -23,7 +22,6 @@ use std::time::SystemTime;
 
 use tokio::sync::broadcast::Sender;
 
-pub(crate) use self::counted::Counted;
 pub use self::events::Events;
 pub(crate) use self::fault::Fault;
 #[cfg(feature = "metrics")]

@@ -1,56 +1,10 @@
-//! Why the pool refused, and why a transaction was not committed.
+//! Why a transaction was not committed.
 
 use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
 use super::outside::one_line;
-
-/// Why the pool would not let a caller wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ShedReason {
-    /// As many callers wait already as [`max_waiting`](crate::PoolBuilder::max_waiting) allows.
-    QueueFull,
-    /// It would have waited longer than it can, by what the pool has seen of its own pace.
-    Hopeless,
-    /// It waited, and its turn came too late for its work to be done in time: the only reason that is given after a wait.
-    TooLate,
-    /// More is asked of the pool than it can do, and as many wait as it takes to keep it busy.
-    Overloaded,
-    /// Streams hold all connections, and their readers are so far behind that none is given back in time. See
-    /// [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout).
-    Unread,
-    /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
-    NoneIdle,
-}
-
-impl ShedReason {
-    /// A word in snake case that never changes: a label for metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::Hopeless => "hopeless",
-            Self::TooLate => "too_late",
-            Self::Overloaded => "overloaded",
-            Self::Unread => "unread",
-            Self::NoneIdle => "none_idle",
-        }
-    }
-}
-
-impl fmt::Display for ShedReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::QueueFull => "the queue for connections is full",
-            Self::Hopeless => "the wait would be longer than the caller's deadline allows",
-            Self::Overloaded => "more is asked of the pool than it can do",
-            Self::TooLate => "its turn came too late for its work to be done in time",
-            Self::Unread => "streams that their readers do not read hold all connections",
-            Self::NoneIdle => "no connection is idle",
-        })
-    }
-}
 
 /// Why a transaction was rolled back although it was to be committed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use super::*;
 use crate::error::{ConnectError, ConnectErrorKind, Lost};
 use crate::operation::Operation;
-use crate::policy::{Cause, Counts, Refused, State, Transition};
+use crate::policy::{Cause, Counts, Refused, ShedReason, State, Transition};
 use crate::status::Status;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ fn utilization_reads_as_an_operator_expects() {
 
 #[test]
 fn refusals_are_told_by_reason() {
-    let refused = Refused { queue_full: 2, hopeless: 40, ..Refused::default() };
+    let refused = Refused::of([(ShedReason::QueueFull, 2), (ShedReason::Hopeless, 40)]);
     let told = line(EventKind::Shedding { status: status(), refused, lasting: 31 * SECOND });
     assert_eq!(
         told,

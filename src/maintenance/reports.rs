@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio_postgres::error::SqlState;
 
 use super::ROUND;
-use super::refusals::Refusals;
+use super::refusals::RefusalCounters;
 use super::unreported::Unreported;
 use super::waits::Waits;
 use crate::conn::{ConnectionEvent, Dialer, Holder, LeaseRegistry, OutcomeRecorder};
@@ -47,7 +47,7 @@ pub(crate) struct Reports {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) meter: Meter,
     pub(crate) registry: Arc<LeaseRegistry>,
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: RefusalCounters,
     thresholds: Thresholds,
     heard: Mutex<Pending>,
     seen: Mutex<Reported>,
@@ -107,7 +107,7 @@ impl Reports {
             telemetry,
             meter,
             registry,
-            refusals: Refusals::default(),
+            refusals: RefusalCounters::default(),
             thresholds,
             heard: Mutex::default(),
             seen: Mutex::new(seen),
@@ -128,7 +128,7 @@ impl Reports {
         let counts = slots.counts();
         let found = self.find(now, slots, counts, &holders);
         let status = self.status(now, slots, recorder);
-        self.meter.look(&status, || self.refusals.counted(slots.counts().at_once));
+        self.meter.look(&status, || (self.refusals.snapshot(), slots.counts().at_once));
         for make in found {
             self.telemetry.emit(make(&status));
         }
@@ -136,7 +136,7 @@ impl Reports {
 
     /// The pool has ended.
     pub(super) fn end(&self, slots: Option<&Slots<Dialer>>) {
-        self.meter.end(slots.map(|slots| || self.refusals.counted(slots.counts().at_once)));
+        self.meter.end(slots.map(|slots| || (self.refusals.snapshot(), slots.counts().at_once)));
     }
 
     fn find(&self, now: Instant, slots: &Slots<Dialer>, counts: Counts, holders: &[Holder]) -> Vec<MakeEvent> {
@@ -149,7 +149,7 @@ impl Reports {
             limit: counts.limit,
             waiting: counts.waiting,
             arrivals: counts.arrivals,
-            refused: self.refusals.so_far(),
+            refused: self.refusals.snapshot(),
         };
         let running = holders.iter().map(|holder| (holder.purpose.operation, ROUND * holder.rounds));
         let findings = seen.watch.tick(now, &reading, running);

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use self::demand::Demand;
 use self::inflation::Inflation;
 pub(crate) use self::lasting::{Lasting, REPEAT, Sign, Told};
-pub use self::shedding::Refused;
 use self::shedding::Shedding;
 use self::trend::{Prediction, Trend};
 use self::utilization::Utilization;
+use super::refusals::Refused;
 use crate::operation::Operation;
 
 /// For so long nothing must point to the end, before that is told.

@@ -35,10 +35,10 @@ use std::time::{Duration, Instant};
 pub(crate) use self::ages::{Ages, Check};
 use self::ages::{Birth, Idle, RedialPause};
 pub(crate) use self::held::Held;
-pub(crate) use self::outcomes::{Begin, Entered, Place, Placed, Refused};
+pub(crate) use self::outcomes::{Begin, Entered, Place, Placed, Refusal};
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
-use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues, Time, Trouble, WaitPolicy};
+use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues, ShedReason, Time, Trouble, WaitPolicy};
 
 /// A queue without shedding is this long at most.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -175,16 +175,16 @@ impl<C, W> Core<C, W> {
         now: Instant,
         wait_policy: WaitPolicy,
         waiter: impl FnOnce() -> W,
-    ) -> Result<Entered<C>, Refused> {
+    ) -> Result<Entered<C>, Refusal> {
         if self.phase != PoolPhase::Open {
-            return Err(Refused::Closed);
+            return Err(Refusal::Closed);
         }
         self.entered += 1;
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
         }
         if self.is_shut() {
-            return Err(Refused::HeldBack);
+            return Err(Refusal::HeldBack);
         }
         // One that is idle, but has to be checked first, is as good as free.
         if self.idle.is_empty() {
@@ -201,15 +201,15 @@ impl<C, W> Core<C, W> {
         wait_policy: WaitPolicy,
         place: WaiterId,
         waiter: impl FnOnce() -> W,
-    ) -> Result<Entered<C>, Refused> {
+    ) -> Result<Entered<C>, Refusal> {
         if self.phase == PoolPhase::Closed {
-            return Err(Refused::Closed);
+            return Err(Refusal::Closed);
         }
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
         }
         if self.is_shut() {
-            return Err(Refused::HeldBack);
+            return Err(Refusal::HeldBack);
         }
         self.queue.put_back(place, waiter(), wait_policy);
         Ok(Entered::Waits(place))
@@ -312,11 +312,11 @@ impl<C, W> Core<C, W> {
         self.dismiss()
     }
 
-    fn serve_at_once(&mut self, now: Instant) -> Result<Option<Held<C>>, Refused> {
+    fn serve_at_once(&mut self, now: Instant) -> Result<Option<Held<C>>, Refusal> {
         if let Some(held) = self.take_idle(now) {
             return Ok(Some(held));
         }
-        self.unreachable_for(now).map_or(Ok(None), |wait| Err(Refused::Unreachable(wait)))
+        self.unreachable_for(now).map_or(Ok(None), |wait| Err(Refusal::Unreachable((), wait)))
     }
 
     /// The freshest that is not overdue; nearly always the last.
@@ -366,12 +366,12 @@ impl<C, W> Core<C, W> {
             if wait_policy.deadline.has_passed(now) {
                 self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
-                refused.push((id, waiter, Refused::Expired));
+                refused.push((id, waiter, Refusal::TimedOut));
             } else if wait_policy.is_too_late(now, || self.lease_to_fit(now, time)) {
                 self.shadows.on_left(1);
                 self.shadows.on_turned_away(time, self.forecast.wait_budget());
                 let retry_after = self.retry_after(time, self.queue.len(), 0.0);
-                refused.push((id, waiter, Refused::TooLate(retry_after)));
+                refused.push((id, waiter, Refusal::Shed(ShedReason::TooLate, retry_after)));
             } else {
                 self.in_use += 1;
                 self.shadows.on_served(self.queue.len() + 1, self.in_use);

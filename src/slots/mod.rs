@@ -37,7 +37,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::clock::Clock;
-pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING, default_max_waiting};
+pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING, Refusal, default_max_waiting};
 use self::core::{Begin, Core, Held, Place, Placed};
 pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;
@@ -105,23 +105,6 @@ pub(crate) trait Dial: Send + Sync + 'static {
     fn failed_before_first_use() -> Self::Error;
 }
 
-/// Why a caller got no connection. Durations say when to come back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal<E> {
-    Closed,
-    /// Its deadline passed.
-    TimedOut,
-    QueueFull(Duration),
-    Hopeless(Duration),
-    TooLate(Duration),
-    Overloaded(Duration),
-    Unread(Duration),
-    /// The circuit is open.
-    HeldBack,
-    /// Nothing is connected and dials fail, with this error.
-    Unreachable(E, Duration),
-}
-
 pub(crate) struct Slots<D: Dial> {
     dial: D,
     state: Mutex<State<D>>,
@@ -133,13 +116,13 @@ pub(crate) struct Slots<D: Dial> {
     begun: CoarseInstant,
 }
 
-type Refused<D> = (Arc<Mailbox<D>>, Refusal<<D as Dial>::Error>);
+type RefusedWaiter<D> = (Arc<Mailbox<D>>, Refusal<<D as Dial>::Error>);
 
 /// What became of a connection, to be done after unlock.
 #[must_use = "a waiter has to be told"]
 struct Delivery<D: Dial> {
     to: Place<D::Conn, Arc<Mailbox<D>>>,
-    refused: Vec<Refused<D>>,
+    refused: Vec<RefusedWaiter<D>>,
 }
 
 /// What is looked at without the lock, on a cache line that contended locking leaves alone.

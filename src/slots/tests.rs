@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
 
 use super::*;
-use crate::policy::{Deadline, Shedding, Trouble};
+use crate::policy::{Deadline, ShedReason, Shedding, Trouble};
 
 mod dead;
 mod deadlines;
@@ -250,7 +250,7 @@ async fn a_full_queue_refuses_without_an_await() {
     let _waiting = caller(&slots, 1_000).await;
     let refused = futures_util::FutureExt::now_or_never(slots.acquire(now(), within(1_000)));
     let refused = refused.expect("an answer at the first poll").unwrap_err();
-    assert!(matches!(refused, Refusal::QueueFull(_)), "{refused:?}");
+    assert!(matches!(refused, Refusal::Shed(ShedReason::QueueFull, _)), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,7 +319,7 @@ async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
     let (slots, world) = slots(limits, &[Outcome::After(Duration::from_millis(5)); 3]);
     for _ in 0..3 {
         let refusal = slots.acquire(now(), within(100)).await.unwrap_err();
-        assert!(matches!(refusal, Refusal::QueueFull(_)), "{refusal:?}");
+        assert!(matches!(refusal, Refusal::Shed(ShedReason::QueueFull, _)), "{refusal:?}");
         assert_eq!(slots.counts().dialing, 1);
     }
     time::sleep(Duration::from_millis(6)).await;

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::clock::Alarm;
-use super::core::{Entered, Refused};
+use super::core::Entered;
 use super::mailbox::{Answer, Found, Mailbox};
 use super::queue::WaiterId;
 use super::{Dial, Lease, Refusal, Slots, State, now};
-use crate::policy::{Deadline, WaitPolicy};
+use crate::policy::{Deadline, ShedReason, WaitPolicy};
 
 /// A runtime is shutting down if it has lost so many clocks in a row, each as soon as it was begun.
 const CLOCKS: usize = 8;
@@ -127,7 +127,7 @@ impl<'a, D: Dial> Waiting<'a, D> {
             Err(why) => {
                 let refusal = state.explain(why);
                 drop(state);
-                if let Refused::QueueFull(_) = why {
+                if let Refusal::Shed(ShedReason::QueueFull, _) = why {
                     slots.dial_ahead();
                 }
                 Err(refusal)
@@ -169,17 +169,7 @@ impl<D: Dial> Drop for Waiting<'_, D> {
 
 impl<D: Dial> State<D> {
     /// The core's reason, with the error that belongs to it.
-    pub(super) fn explain(&self, why: Refused) -> Refusal<D::Error> {
-        match why {
-            Refused::Closed => Refusal::Closed,
-            Refused::Expired => Refusal::TimedOut,
-            Refused::HeldBack => Refusal::HeldBack,
-            Refused::QueueFull(retry_after) => Refusal::QueueFull(retry_after),
-            Refused::Hopeless(retry_after) => Refusal::Hopeless(retry_after),
-            Refused::TooLate(retry_after) => Refusal::TooLate(retry_after),
-            Refused::Overloaded(retry_after) => Refusal::Overloaded(retry_after),
-            Refused::Unread(retry_after) => Refusal::Unread(retry_after),
-            Refused::Unreachable(wait) => Refusal::Unreachable(self.known_error().unwrap_or_else(D::abandoned), wait),
-        }
+    pub(super) fn explain(&self, why: Refusal) -> Refusal<D::Error> {
+        why.with_error(|| self.known_error().unwrap_or_else(D::abandoned))
     }
 }

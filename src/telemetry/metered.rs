@@ -20,13 +20,13 @@ use parking_lot::Mutex;
 
 use self::handles::{Handles, Source};
 use self::operations::Operations;
-use super::{Counted, Fault, Observer};
+use super::{Fault, Observer};
 use crate::event::{Event, EventKind};
 use crate::metrics::{
     BREAKER_TRANSITIONS, EVENT, EVENTS, FROM, HOLD_INFLATION, OPERATION, REASON, RETRIES, SEVERITY, TO,
 };
 use crate::operation::Operation;
-use crate::policy::Transition;
+use crate::policy::{Refused, Transition};
 use crate::status::Status;
 
 /// A pool's own recorder, if it has one.
@@ -61,8 +61,8 @@ struct Inner {
     min_idle: usize,
     handles: OnceLock<Handles>,
     operations: Operations,
-    /// What was told of what only grows.
-    told: Mutex<Counted>,
+    /// What was told so far: the refused, and the callers that found a connection idle.
+    told: Mutex<(Refused, u64)>,
     inflated: Mutex<HashMap<Operation, Gauge>>,
 }
 
@@ -175,8 +175,8 @@ impl Meter {
         }
     }
 
-    /// How the pool is, once a round.
-    pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> Counted) {
+    /// How the pool is, once a round. `counted` since the pool began: the refused, and the callers that found a connection idle.
+    pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> (Refused, u64)) {
         let was_there = self.handles().is_some();
         let Some(handles) = self.find_recorder() else { return };
         handles.look(status, self.0.min_idle);
@@ -184,19 +184,19 @@ impl Meter {
     }
 
     /// Counted under the lock, so that nobody who comes late with less has it told again.
-    fn count(&self, handles: &Handles, was_there: bool, counted: impl FnOnce() -> Counted) {
-        let (before, counted) = {
+    fn count(&self, handles: &Handles, was_there: bool, counted: impl FnOnce() -> (Refused, u64)) {
+        let ((before, at_once_before), (refused, at_once)) = {
             let mut told = self.0.told.lock();
             let counted = counted();
             (mem::replace(&mut *told, counted), counted)
         };
         // Refusals are told whenever they were; but zeros beyond number would take long.
-        let at_once = if was_there { counted.at_once.saturating_sub(before.at_once) } else { 0 };
-        handles.count(before, counted, at_once);
+        let at_once = if was_there { at_once.saturating_sub(at_once_before) } else { 0 };
+        handles.count(refused - before, at_once);
     }
 
     /// The pool is gone: what is now is nothing. What was counted since the last round is told.
-    pub(crate) fn end(&self, counted: Option<impl FnOnce() -> Counted>) {
+    pub(crate) fn end(&self, counted: Option<impl FnOnce() -> (Refused, u64)>) {
         if let Some(handles) = self.handles() {
             if let Some(counted) = counted {
                 self.count(handles, true, counted);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Counted, Fault, Observer};
-use crate::policy::Transition;
+use super::{Fault, Observer};
+use crate::policy::{Refused, Transition};
 use crate::status::Status;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,10 +64,10 @@ impl Meter {
     pub(crate) fn follow(&self, _: &Transition, _: bool) {}
 
     #[inline]
-    pub(crate) fn look(&self, _: &Status, _: impl FnOnce() -> Counted) {}
+    pub(crate) fn look(&self, _: &Status, _: impl FnOnce() -> (Refused, u64)) {}
 
     #[inline]
-    pub(crate) fn end(&self, _: Option<impl FnOnce() -> Counted>) {}
+    pub(crate) fn end(&self, _: Option<impl FnOnce() -> (Refused, u64)>) {}
 
     #[inline]
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {

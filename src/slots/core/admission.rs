@@ -11,8 +11,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, MOST_WAITING, Refused};
-use crate::policy::{Arrival, Deadline, LeaseDurations, Shedding, Time, WaitPolicy};
+use super::{Core, MOST_WAITING, Refusal};
+use crate::policy::{Arrival, Deadline, LeaseDurations, ShedReason, Shedding, Time, WaitPolicy};
 
 /// In an overload a caller must have so many times the longest usual lease left at hand-over. Many have hardly more than one, and each that does
 /// not finish wastes all of it.
@@ -29,7 +29,7 @@ struct Prediction {
 
 impl<C, W> Core<C, W> {
     /// Whether a caller may join the queue. Looks at all that is against it, so that whoever comes back is not refused for the next reason.
-    pub(super) fn admit(&mut self, instant: Instant, wait_policy: &WaitPolicy) -> Result<(), Refused> {
+    pub(super) fn admit(&mut self, instant: Instant, wait_policy: &WaitPolicy) -> Result<(), Refusal> {
         self.look_at_readers(instant, wait_policy)?;
         let now = self.time(instant);
         let left = wait_policy.deadline.left(instant).as_secs_f64();
@@ -44,7 +44,7 @@ impl<C, W> Core<C, W> {
             if waiting < longest {
                 return Ok(());
             }
-            return Err(Refused::QueueFull(self.retry_after(now, waiting + 1 - longest, 0.0)));
+            return Err(Refusal::Shed(ShedReason::QueueFull, self.retry_after(now, waiting + 1 - longest, 0.0)));
         };
 
         let wait_budget = self.forecast.wait_budget();
@@ -70,11 +70,11 @@ impl<C, W> Core<C, W> {
         }
         let retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), prediction.too_long);
         Err(if waiting >= longest {
-            Refused::QueueFull(retry_after)
+            Refusal::Shed(ShedReason::QueueFull, retry_after)
         } else if prediction.is_in_time {
-            Refused::Overloaded(retry_after)
+            Refusal::Shed(ShedReason::Overloaded, retry_after)
         } else {
-            Refused::Hopeless(retry_after)
+            Refusal::Shed(ShedReason::Hopeless, retry_after)
         })
     }
 

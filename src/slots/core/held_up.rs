@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use super::{Core, Refused};
-use crate::policy::{Shedding, WaitPolicy};
+use super::{Core, Refusal};
+use crate::policy::{ShedReason, Shedding, WaitPolicy};
 
 impl<C, W> Core<C, W> {
     /// Notes until when a reader holds this connection at least; `None` takes the note back.
@@ -18,12 +18,12 @@ impl<C, W> Core<C, W> {
     }
 
     /// Refuses a caller that has less time than the first of the readers needs, if readers hold all connections.
-    pub(super) fn look_at_readers(&self, now: Instant, wait_policy: &WaitPolicy) -> Result<(), Refused> {
+    pub(super) fn look_at_readers(&self, now: Instant, wait_policy: &WaitPolicy) -> Result<(), Refusal> {
         let most = self.in_use.max(self.limits.max_size);
         if self.held_up.len() < most || wait_policy.shedding != Shedding::Predictive {
             return Ok(());
         }
         let first = self.held_up.values().min().filter(|first| **first > wait_policy.deadline.instant());
-        first.map_or(Ok(()), |first| Err(Refused::Unread(first.saturating_duration_since(now))))
+        first.map_or(Ok(()), |first| Err(Refusal::Shed(ShedReason::Unread, first.saturating_duration_since(now))))
     }
 }

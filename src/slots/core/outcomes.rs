@@ -4,26 +4,34 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::Held;
+use crate::policy::ShedReason;
 use crate::slots::queue::WaiterId;
 
-/// Why a caller gets no connection, and when to come back.
+/// Why a caller gets no connection. `E` is the error of the latest dial, which the core does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum Refusal<E = ()> {
     Closed,
-    Expired,
+    /// The caller's deadline passed.
+    TimedOut,
     /// The circuit is open.
     HeldBack,
-    QueueFull(Duration),
-    /// It would wait longer than it can.
-    Hopeless(Duration),
-    /// Its turn came, but too late for its work to be done in time.
-    TooLate(Duration),
-    /// More is asked of the pool than it can do, and enough wait to keep it busy.
-    Overloaded(Duration),
-    /// Readers hold all connections, and need longer than the caller can wait.
-    Unread(Duration),
+    /// The pool refuses the caller for this reason; it may come back after this long.
+    Shed(ShedReason, Duration),
     /// Nothing is connected and the last dials failed; the next may begin after this long.
-    Unreachable(Duration),
+    Unreachable(E, Duration),
+}
+
+impl Refusal {
+    /// Adds the error of the latest dial.
+    pub(crate) fn with_error<E>(self, error: impl FnOnce() -> E) -> Refusal<E> {
+        match self {
+            Self::Closed => Refusal::Closed,
+            Self::TimedOut => Refusal::TimedOut,
+            Self::HeldBack => Refusal::HeldBack,
+            Self::Shed(reason, retry_after) => Refusal::Shed(reason, retry_after),
+            Self::Unreachable((), wait) => Refusal::Unreachable(error(), wait),
+        }
+    }
 }
 
 /// What became of a caller that asked.
@@ -37,7 +45,7 @@ pub(crate) enum Entered<C> {
 #[derive(Debug)]
 pub(crate) struct Placed<C, W> {
     pub(crate) to: Place<C, W>,
-    pub(crate) refused: Vec<(WaiterId, W, Refused)>,
+    pub(crate) refused: Vec<(WaiterId, W, Refusal)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What the core promises: by examples, against a model, and under load in virtual time.
 
 use super::*;
-use crate::policy::{Deadline, Lifetimes, Shedding, Trouble};
+use crate::policy::{Deadline, Lifetimes, ShedReason, Shedding, Trouble};
 
 mod ages;
 mod cost;

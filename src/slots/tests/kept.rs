@@ -125,7 +125,7 @@ async fn while_connections_are_checked_no_more_callers_wait_than_there_are_check
     let callers = [caller(&slots, 500).await, caller(&slots, 500).await];
     assert_eq!((slots.counts().waiting, slots.counts().settling), (2, 2));
     let refused = slots.acquire(now(), within(500)).await.unwrap_err();
-    assert!(matches!(refused, Refusal::QueueFull(_)), "{refused:?}");
+    assert!(matches!(refused, Refusal::Shed(ShedReason::QueueFull, _)), "{refused:?}");
     for caller in callers {
         assert_eq!(caller.await.unwrap().unwrap_err(), Refusal::TimedOut);
     }

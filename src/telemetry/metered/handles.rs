@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 
-use super::{Counted, Given};
+use super::Given;
 use crate::metrics::{self as ours, METRICS, Metric, POOL, is_recorded};
-use crate::policy::State;
+use crate::policy::{PerReason, Refused, ShedReason, State};
 use crate::status::Status;
 
 const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
@@ -97,8 +97,8 @@ pub(super) struct Handles {
     breaker: [(State, Gauge); 7],
     timeouts: Counter,
     rejected: Counter,
-    /// As in [`Counted::shed`].
-    shed: [Counter; 6],
+    /// By [`ShedReason`], in the order of their declaration.
+    shed: PerReason<Counter>,
 }
 
 impl Handles {
@@ -136,9 +136,7 @@ impl Handles {
             breaker: State::ALL.map(breaker),
             timeouts: counter(&ours::TIMEOUTS),
             rejected: counter(&ours::BREAKER_REJECTED),
-            shed: Counted::default()
-                .shed()
-                .map(|(reason, _)| source.counter(&ours::SHED, [(ours::REASON, reason.into())])),
+            shed: ShedReason::ALL.map(|reason| source.counter(&ours::SHED, [(ours::REASON, reason.as_str().into())])),
         }
     }
 
@@ -165,13 +163,12 @@ impl Handles {
         }
     }
 
-    /// What only grows. Of the callers who did not wait, `at_once` are told.
-    pub(super) fn count(&self, before: Counted, now: Counted, at_once: u64) {
-        let grow = |counter: &Counter, before: u64, now: u64| counter.increment(now.saturating_sub(before));
-        grow(&self.timeouts, before.refused.timed_out, now.refused.timed_out);
-        grow(&self.rejected, before.rejected, now.rejected);
-        for ((counter, (_, before)), (_, now)) in self.shed.iter().zip(before.shed()).zip(now.shed()) {
-            grow(counter, before, now);
+    /// Adds the callers that were refused since the last time, and the zero waits of those that found a connection idle.
+    pub(super) fn count(&self, refused: Refused, at_once: u64) {
+        self.timeouts.increment(refused.timed_out);
+        self.rejected.increment(refused.rejected);
+        for (counter, reason) in self.shed.iter().zip(ShedReason::ALL) {
+            counter.increment(refused[reason]);
         }
         self.wait_time.record_many(0.0, usize::try_from(at_once).unwrap_or(usize::MAX));
     }

@@ -3,10 +3,10 @@ use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use super::*;
-use crate::error::{Error, ErrorKind, ShedReason};
+use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::metrics::METRICS;
-use crate::policy::Refused;
+use crate::policy::{Refused, ShedReason};
 use std::time::SystemTime;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,15 +36,15 @@ fn told(snapshotter: &Snapshotter) -> HashMap<String, f64> {
     told
 }
 
-fn counted(at_once: u64) -> Counted {
-    let refused = Refused { hopeless: 7, timed_out: 3, ..Refused::default() };
-    Counted { refused, none_idle: 2, rejected: 5, at_once }
+fn counted() -> Refused {
+    let shed = Refused::of([(ShedReason::Hopeless, 7), (ShedReason::NoneIdle, 2)]);
+    Refused { timed_out: 3, rejected: 5, ..shed }
 }
 
 #[test]
 fn what_is_counted_is_told_as_it_grows() {
     let (meter, snapshotter) = metered();
-    meter.look(&Status::of_19_in_20(), || counted(4));
+    meter.look(&Status::of_19_in_20(), || (counted(), 4));
     let before = told(&snapshotter);
     assert_eq!(before["failfast.shed{reason=hopeless}"], 7.0);
     assert_eq!(before["failfast.shed{reason=none_idle}"], 2.0);
@@ -52,9 +52,9 @@ fn what_is_counted_is_told_as_it_grows() {
     assert_eq!(before["failfast.breaker.rejected{}"], 5.0);
     assert_eq!(before["db.client.connection.timeouts{}"], 3.0);
     assert_eq!(before["db.client.connection.wait_time{}"], 4.0);
-    let mut more = counted(6);
-    more.refused.hopeless = 9;
-    meter.look(&Status::of_19_in_20(), || more);
+    let mut more = counted();
+    more[ShedReason::Hopeless] = 9;
+    meter.look(&Status::of_19_in_20(), || (more, 6));
     let after = told(&snapshotter);
     // The snapshot before took its counts along.
     assert_eq!(after["failfast.shed{reason=hopeless}"], 2.0);
@@ -62,7 +62,7 @@ fn what_is_counted_is_told_as_it_grows() {
     assert_eq!(after["failfast.breaker.rejected{}"], 0.0);
     // The pool's end is told twice: by whoever drops it, and by its task.
     for (rejected, expected) in [(8, 3.0), (8, 0.0)] {
-        meter.end(Some(|| Counted { rejected, ..more }));
+        meter.end(Some(|| (Refused { rejected, ..more }, 6)));
         assert_eq!(told(&snapshotter)["failfast.breaker.rejected{}"], expected);
     }
 }
@@ -70,7 +70,7 @@ fn what_is_counted_is_told_as_it_grows() {
 #[test]
 fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
     let (meter, snapshotter) = metered();
-    meter.look(&Status::of_19_in_20(), Counted::default);
+    meter.look(&Status::of_19_in_20(), <(Refused, u64)>::default);
     let now = told(&snapshotter);
     for (series, value) in [
         ("db.client.connection.count{db.client.connection.state=used}", 19.0),
@@ -87,7 +87,7 @@ fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
     ] {
         assert_eq!(now[series], value, "{series}");
     }
-    meter.end(None::<fn() -> Counted>);
+    meter.end(None::<fn() -> (Refused, u64)>);
     let gone = told(&snapshotter);
     let kinds = |series: &str| METRICS.iter().find(|metric| series.starts_with(&format!("{}{{", metric.name))).unwrap();
     for (series, value) in &gone {
@@ -103,11 +103,11 @@ fn a_recorder_that_comes_late_is_found_and_told_what_was_refused_before() {
     assert_eq!(format!("{:?} {meter:?}", Given::default()), "the global recorder Meter { is_recorded: false, .. }");
     assert!(meter.start().0.is_none(), "nobody looks at the clock for nobody");
     meter.operated(None, SECOND, None);
-    meter.look(&Status::of_19_in_20(), || counted(1_000_000_000));
+    meter.look(&Status::of_19_in_20(), || (counted(), 1_000_000_000));
     let recorder = DebuggingRecorder::new();
     with_local_recorder(&recorder, || {
-        meter.look(&Status::of_19_in_20(), || counted(1_000_000_007));
-        meter.look(&Status::of_19_in_20(), || counted(1_000_000_009));
+        meter.look(&Status::of_19_in_20(), || (counted(), 1_000_000_007));
+        meter.look(&Status::of_19_in_20(), || (counted(), 1_000_000_009));
         assert!(meter.start().0.is_some());
         meter.operated(None, SECOND, None);
     });

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Finding, Reading, Watch};
 use crate::operation::Operation;
+use crate::policy::ShedReason;
 
 /// Nobody waits longer, in seconds.
 const LIMIT: f64 = 1.0;
@@ -57,7 +58,7 @@ where
                 arrives += -(1.0 - random.f64()).ln() / (self.load)(now);
                 let wait = (queue.len() + 1) as f64 * mean_hold / self.limit as f64;
                 if leases.len() == self.limit && wait > LIMIT {
-                    reading.refused.hopeless += 1;
+                    reading.refused[ShedReason::Hopeless] += 1;
                 } else {
                     queue.push_back(now);
                 }

@@ -154,7 +154,7 @@ fn while_overdue_connections_are_checked_the_queue_is_bounded() {
                 Err(refused) => break refused,
             }
         };
-        assert!(matches!(refused, Refused::QueueFull(_)), "{refused:?}");
+        assert!(matches!(refused, Refusal::Shed(ShedReason::QueueFull, _)), "{refused:?}");
         assert_eq!((core.counts().waiting, checks.len()), (longest, 4), "max_waiting {max_waiting}");
     }
 }

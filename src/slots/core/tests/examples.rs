@@ -98,7 +98,7 @@ fn a_full_queue_refuses() {
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
     let refused = core.enter(now, patient(now, 1_000), || panic!("not asked"));
-    assert!(matches!(refused, Err(Refused::QueueFull(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Refusal::Shed(ShedReason::QueueFull, _))), "{refused:?}");
     let endless = WaitPolicy { shedding: Shedding::Off, ..patient(now, 1_000) };
     assert!(core.enter(now, endless, || 'c').is_ok());
 }
@@ -110,7 +110,7 @@ fn a_waiter_past_its_deadline_is_passed_over() {
     wait(&mut core, now, 'b');
     let dial = begin(&mut core, now)[0];
     let placed = core.dialed(now + 10 * MS, dial, 1);
-    assert!(matches!(placed.refused[..], [(_, 'a', Refused::Expired)]), "{placed:?}");
+    assert!(matches!(placed.refused[..], [(_, 'a', Refusal::TimedOut)]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
 
@@ -126,7 +126,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
     assert!(core.enter(now, call(35), || 'a').is_ok());
     assert!(core.enter(now, call(41), || 'b').is_ok());
     let placed = release(&mut core, now + 20 * MS, held);
-    assert!(matches!(placed.refused[..], [(_, 'a', Refused::TooLate(_))]), "{placed:?}");
+    assert!(matches!(placed.refused[..], [(_, 'a', Refusal::Shed(ShedReason::TooLate, _))]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
 
@@ -181,7 +181,7 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     let dials = begin(&mut core, now);
     assert!(core.dial_failed(now, dials[0], Trouble::Passing, 0.0).is_empty(), "the other dial may still succeed");
     assert_eq!(names(core.dial_failed(now, dials[1], Trouble::Passing, 0.0)), ['a', 'b']);
-    assert_eq!(core.enter(now, patient(now, 1_000), || 'c'), Err(Refused::Unreachable(50 * MS)));
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'c'), Err(Refusal::Unreachable((), 50 * MS)));
 
     let due = now + 50 * MS;
     wait(&mut core, due, 'c');
@@ -225,7 +225,7 @@ fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
         let dial = begin(&mut core, now)[0];
         assert_eq!(names(core.dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
         let pause = Duration::from_millis(expected);
-        assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Unreachable(pause)));
+        assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refusal::Unreachable((), pause)));
         now += pause;
     }
     connect(&mut core, now, 1);
@@ -341,7 +341,7 @@ fn draining_serves_those_who_wait_already() {
     let held = take(&mut core, now, 1);
     wait(&mut core, now, 'a');
     core.drain();
-    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refusal::Closed));
     let (name, held) = handed(release(&mut core, now, held));
     assert_eq!(name, 'a');
     assert_eq!(release(&mut core, now, held).to, Place::Closing(1));
@@ -357,7 +357,7 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
     wait(&mut core, now, 'a');
     let (idle, waiters, dials) = core.close(now);
     assert_eq!((idle, names(waiters), dials), (vec![], vec!['a'], vec![]));
-    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refused::Closed));
+    assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refusal::Closed));
     assert_eq!(release(&mut core, now, one).to, Place::Closing(1));
     assert_eq!(release(&mut core, now, two).to, Place::Closing(2));
     core.closed();

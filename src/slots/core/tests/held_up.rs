@@ -19,7 +19,7 @@ fn full(begun: Instant) -> Core<u32, ()> {
     core
 }
 
-fn enter(core: &mut Core<u32, ()>, now: Instant, millis: u64, shedding: Shedding) -> Result<(), Refused> {
+fn enter(core: &mut Core<u32, ()>, now: Instant, millis: u64, shedding: Shedding) -> Result<(), Refusal> {
     let wait_policy = WaitPolicy { shedding, ..patient(now, millis) };
     core.enter(now, wait_policy, || ()).map(|_| ())
 }
@@ -31,7 +31,7 @@ fn whoever_cannot_wait_for_the_first_of_the_readers_is_refused_at_once() {
     core.hold_up(FIRST, Some(now + 5_000 * MS));
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()), "the other connection may come back");
     core.hold_up(SECOND, Some(now + 3_000 * MS));
-    let refused = Err(Refused::Unread(3_000 * MS));
+    let refused = Err(Refusal::Shed(ShedReason::Unread, 3_000 * MS));
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), refused);
     assert_eq!(enter(&mut core, now, 4_000, Shedding::Predictive), Ok(()), "the first reader is done by then");
     assert_eq!(enter(&mut core, now, 1_000, Shedding::QueueOnly), Ok(()), "nothing is predicted for it");

@@ -78,7 +78,7 @@ impl Scene {
     }
 
     /// Plays up to the moment at which I have been refused. `None` if I am not.
-    fn play(&self) -> Option<(Pool, Refused, Duration)> {
+    fn play(&self) -> Option<(Pool, Refusal, Duration)> {
         let mut pool = Pool::busy(self);
         pool.run(pool.now + 4 * pool.kept.1);
         if let Crowd::Surges { times, lasts, .. } = self.crowd {
@@ -88,7 +88,7 @@ impl Scene {
         }
         pool.run(pool.now + self.gap().mul_f64(self.phase));
         let refused = pool.ask(Who::Me, self.my_budget()).err()?;
-        let (Refused::QueueFull(wait) | Refused::Hopeless(wait) | Refused::Overloaded(wait)) = refused else {
+        let Refusal::Shed(ShedReason::QueueFull | ShedReason::Hopeless | ShedReason::Overloaded, wait) = refused else {
             panic!("{refused:?}")
         };
         Some((pool, refused, wait))
@@ -177,7 +177,7 @@ impl Pool {
         self.held.insert(held.conn, held);
     }
 
-    fn ask(&mut self, who: Who, wait_budget: Duration) -> Result<(), Refused> {
+    fn ask(&mut self, who: Who, wait_budget: Duration) -> Result<(), Refusal> {
         let shedding = if self.kept.0 > 0 && who == Who::Another { Shedding::Off } else { Shedding::Predictive };
         let wait_policy =
             WaitPolicy { deadline: Deadline::after(self.now, wait_budget), includes_work: false, shedding };
@@ -265,13 +265,13 @@ proptest! {
             prop_assert!(!dials.is_empty(), "a dial begins");
             now += MS;
             dials.into_iter().for_each(|dial| _ = core.dial_failed(now, dial, Trouble::Passing, jitter));
-            let Err(Refused::Unreachable(wait)) = core.enter(now, patient(now, 1_000), || Who::Me) else {
+            let Err(Refusal::Unreachable((), wait)) = core.enter(now, patient(now, 1_000), || Who::Me) else {
                 panic!("nothing is connected");
             };
             prop_assert!(!wait.is_zero() && wait <= 1_000 * MS);
             let passed = wait.mul_f64(part);
             let again = core.enter(now + passed, patient(now, 1_000), || Who::Me);
-            prop_assert_eq!(again, Err(Refused::Unreachable(wait - passed)));
+            prop_assert_eq!(again, Err(Refusal::Unreachable((), wait - passed)));
             prop_assert!(core.begin_dials(now + passed).dials.is_empty());
             now += wait;
         }

@@ -216,12 +216,12 @@ impl ReferenceModel {
                 assert!(self.idle.is_empty(), "nobody waits while a connection is idle");
                 self.waiters.push((name, id, deadline));
             }
-            Err(Refused::QueueFull(_)) => assert_eq!(self.waiters.len(), self.limits.max_waiting),
-            Err(Refused::Unreachable(wait)) => {
+            Err(Refusal::Shed(ShedReason::QueueFull, _)) => assert_eq!(self.waiters.len(), self.limits.max_waiting),
+            Err(Refusal::Unreachable((), wait)) => {
                 assert!(wait <= 1_000 * MS);
                 assert_eq!(self.idle.len() + self.held() + self.dials.len(), 0);
             }
-            Err(Refused::Closed) => assert!(self.closed),
+            Err(Refusal::Closed) => assert!(self.closed),
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -236,7 +236,7 @@ impl ReferenceModel {
     fn placed(&mut self, placed: Placed<u32, u32>, generation: u32) {
         for (id, name, why) in placed.refused {
             let (first, place, deadline) = self.waiters.remove(0);
-            assert_eq!((id, name, why), (place, first, Refused::Expired));
+            assert_eq!((id, name, why), (place, first, Refusal::TimedOut));
             assert!(deadline.has_passed(self.now));
         }
         let live = self.idle.len() + self.held() + self.dials.len();

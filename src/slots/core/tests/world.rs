@@ -260,15 +260,10 @@ impl Queueing for Real {
 }
 
 /// When a refused caller is to come back, if that is known.
-fn retry_after(why: &Refused) -> Option<Duration> {
+fn retry_after(why: &Refusal) -> Option<Duration> {
     match *why {
-        Refused::QueueFull(wait)
-        | Refused::Hopeless(wait)
-        | Refused::TooLate(wait)
-        | Refused::Overloaded(wait)
-        | Refused::Unread(wait)
-        | Refused::Unreachable(wait) => Some(wait),
-        Refused::Closed | Refused::Expired | Refused::HeldBack => None,
+        Refusal::Shed(_, wait) | Refusal::Unreachable((), wait) => Some(wait),
+        Refusal::Closed | Refusal::TimedOut | Refusal::HeldBack => None,
     }
 }
 
