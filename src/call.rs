@@ -50,26 +50,47 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// A connection for a caller who waits at most `timeout`, and then takes what time it needs.
+    /// Takes a connection, whoever asks: an idle one, or else the first that becomes free for the caller.
+    ///
+    /// `options` and `wait_policy` are only called when they are needed, so that a waiter need not keep what they return.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
     pub(crate) fn acquire(
         &self,
-        timeout: Duration,
-        taken: Taken,
+        options: impl Fn(&Self) -> CallOptions + Send,
+        wait_policy: impl Fn(&Self, Instant) -> WaitPolicy + Send,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
-            self.check(|| self.options(taken))?;
-            if let Some(lease) = self.slots.try_acquire() {
-                return self.admit(lease, self.options(taken), Duration::ZERO);
+            if let Some(client) = self.take_idle(&options)? {
+                return Ok(client);
             }
             let asked = now();
-            let deadline = Deadline::after(asked, timeout);
-            let wait_policy = WaitPolicy { deadline, includes_work: false, shedding: self.shedding };
+            let wait_policy = wait_policy(self, asked);
             let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, wait_policy)).await;
-            // Not from `asked`, which each who waits would have to keep.
-            let waited = waiting.deadline().spent(timeout, now());
-            self.answer(answer, self.options(taken), timeout, waited).map_err(|error| span.with(error))
+            let (timeout, waited) = (waiting.deadline().left(asked), now().saturating_duration_since(asked));
+            self.answer(answer, options(self), timeout, waited).map_err(|error| span.with(error))
         }
+    }
+
+    /// As [`acquire`](Self::acquire), for a caller that does not wait.
+    pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
+        if let Some(client) = self.take_idle(|shared| shared.options(taken))? {
+            return Ok(client);
+        }
+        if !self.slots.counts().is_open {
+            return Err(Error::Closed);
+        }
+        self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle);
+        self.slots.dial_ahead();
+        Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
+    }
+
+    /// Takes an idle connection if there is one. While the circuit is open, nobody waits, so the breaker is asked first.
+    fn take_idle(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Client>, Error> {
+        if let Err(denied) = self.recorder.breaker().check(now) {
+            return Err(self.in_vain(&options(self), Duration::ZERO, self.turned_away(denied)));
+        }
+        let lease = self.slots.try_acquire();
+        lease.map(|lease| self.admit(lease, options(self), Duration::ZERO)).transpose()
     }
 
     /// What comes of a wait.
@@ -101,12 +122,6 @@ impl Shared {
         &self.maintenance.reports.meter
     }
 
-    /// Asked before anything else: while the circuit is open, nobody waits.
-    fn check(&self, options: impl FnOnce() -> CallOptions) -> Result<(), Error> {
-        let checked = self.recorder.breaker().check(now);
-        checked.map_err(|denied| self.in_vain(&options(), Duration::ZERO, self.turned_away(denied)))
-    }
-
     /// Asked again after the wait, for a ticket: who waits holds no probe. A connection that is not admitted goes to the next.
     fn admit(&self, lease: Lease<Dialer>, options: CallOptions, waited: Duration) -> Result<Client, Error> {
         match self.recorder.breaker().admit(now, |now| options.limit(now)) {
@@ -132,8 +147,14 @@ impl Shared {
         Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }
     }
 
+    /// How long a caller who has said nothing else waits.
+    pub(crate) fn wait_policy(&self, asked: Instant, timeout: Duration) -> WaitPolicy {
+        let deadline = Deadline::after(asked, timeout);
+        WaitPolicy { deadline, includes_work: false, shedding: self.shedding }
+    }
+
     /// Of a caller who has said nothing else.
-    fn options(&self, taken: Taken) -> CallOptions {
+    pub(crate) fn options(&self, taken: Taken) -> CallOptions {
         CallOptions {
             deadline: None,
             timeout: Some(self.query_timeout),
@@ -142,19 +163,6 @@ impl Shared {
             is_cached: true,
             is_transaction: false,
             is_part: false,
-        }
-    }
-
-    pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
-        self.check(|| self.options(taken))?;
-        match self.slots.try_acquire() {
-            Some(lease) => self.admit(lease, self.options(taken), Duration::ZERO),
-            None if self.slots.counts().is_open => {
-                self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle);
-                self.slots.dial_ahead();
-                Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
-            }
-            None => Err(Error::Closed),
         }
     }
 
@@ -330,22 +338,18 @@ impl<'a> Call<'a> {
         CallOptions { deadline: self.deadline, timeout, operation, is_cached, is_part, ..pools }
     }
 
+    fn wait_policy(&self, asked: Instant) -> WaitPolicy {
+        let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
+        WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding }
+    }
+
     /// A connection. Its [`time_left`](Client::time_left) is the call's.
     ///
     /// # Errors
     ///
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
-        self.shared.check(|| self.call_options())?;
-        if let Some(lease) = self.shared.slots.try_acquire() {
-            return self.shared.admit(lease, self.call_options(), Duration::ZERO);
-        }
-        let asked = now();
-        let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
-        let wait_policy = WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding };
-        let (answer, _, span) = self.shared.tracer.wait(self.shared.slots.acquire(asked, wait_policy)).await;
-        let (timeout, waited) = (deadline.left(asked), now().saturating_duration_since(asked));
-        self.shared.answer(answer, self.call_options(), timeout, waited).map_err(|error| span.with(error))
+        self.shared.acquire(|_| self.call_options(), |_, asked| self.wait_policy(asked)).await
     }
 }
 

@@ -50,7 +50,11 @@ impl Pool {
     /// Outside a Tokio runtime with its timers and I/O enabled, if no connection is idle.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Client, Error>> {
-        self.shared.acquire(self.shared.acquire_timeout, Location::caller())
+        let taken = Location::caller();
+        self.shared.acquire(
+            move |shared| shared.options(taken),
+            |shared, asked| shared.wait_policy(asked, shared.acquire_timeout),
+        )
     }
 
     /// [`get`](Self::get) with a timeout of its own.
@@ -60,7 +64,9 @@ impl Pool {
     /// As [`get`](Self::get).
     #[track_caller]
     pub fn get_timeout(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> {
-        self.shared.acquire(timeout, Location::caller())
+        let taken = Location::caller();
+        self.shared
+            .acquire(move |shared| shared.options(taken), move |shared, asked| shared.wait_policy(asked, timeout))
     }
 
     /// An idle connection, if there is one. Never waits. If there is none, and room for one, it is made in the background for those who

@@ -28,11 +28,6 @@ impl Deadline {
         self.0.saturating_duration_since(now)
     }
 
-    /// What is spent by now of the `timeout` that it was made of.
-    pub(crate) fn spent(self, timeout: Duration, now: Instant) -> Duration {
-        timeout.min(FOREVER).saturating_sub(self.left(now))
-    }
-
     pub(crate) fn has_passed(self, now: Instant) -> bool {
         self.0 <= now
     }
@@ -48,17 +43,6 @@ mod tests {
         let deadline = Deadline::after(now, Duration::from_millis(5));
         assert!(!deadline.has_passed(now + Duration::from_micros(4_999)));
         assert!(deadline.has_passed(now + Duration::from_millis(5)));
-    }
-
-    #[test]
-    fn what_is_not_left_is_spent() {
-        let now = Instant::now();
-        let second = Duration::from_secs(1);
-        for timeout in [5 * second, Duration::MAX] {
-            let deadline = Deadline::after(now, timeout);
-            assert_eq!(deadline.spent(timeout, now + 2 * second), 2 * second);
-        }
-        assert_eq!(Deadline::after(now, second).spent(second, now + 3 * second), second);
     }
 
     #[test]
