@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use self::handles::{Handles, Source};
 use self::operations::Operations;
 use super::{Counted, Fault, Observer};
+use crate::clock::now;
 use crate::event::{Event, EventKind};
 use crate::metrics::{
     BREAKER_TRANSITIONS, EVENT, EVENTS, FROM, HOLD_INFLATION, OPERATION, REASON, RETRIES, SEVERITY, TO,
@@ -248,10 +249,6 @@ impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meter").field("is_recorded", &self.handles().is_some()).finish_non_exhaustive()
     }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// Bottom first. A module may use those below it, and its own parts.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
+    "clock",
     "human",
     "metrics",
     "operation",
@@ -32,15 +33,13 @@ const LAYERS: [&str; 20] = [
     "settings",
 ];
 
-/// What neither `policy/` nor `slots/core` may name: clocks, locks, runtimes, randomness, I/O.
+/// What neither `policy/` nor `slots/core` nor `conn/calls/activity` may name: clocks, locks, runtimes, randomness, I/O.
 const IMPURE: [&str; 10] =
     ["Instant::now", "SystemTime", "Mutex", "RwLock", "atomic", "tokio", "fastrand", "rand::", "std::io", "std::net"];
 
 /// Circles of imports that are still to be untied. No new one may be added.
-const CIRCLES: [&str; 14] = [
+const CIRCLES: [&str; 12] = [
     "breaker breaker/call breaker/permit breaker/shared breaker/timer",
-    "conn conn/calls conn/calls/copy conn/calls/queries conn/calls/reading conn/calls/rows conn/calls/statements conn/calls/unhurried conn/calls/watcher conn/cancel conn/client conn/dial conn/dial/route conn/dial/secure conn/dial/session conn/dial/socket conn/handling conn/lease_registry conn/link conn/outcome_recorder conn/settle conn/stream conn/task conn/task/said",
-    "conn/wire conn/wire/backend",
     "connection_string connection_string/check connection_string/options connection_string/text",
     "error/connect error/io",
     "event event/kind",
@@ -111,6 +110,7 @@ fn pure_layers_know_no_clock_lock_runtime_or_randomness() {
             || path.ends_with("slots/core.rs")
             || path.ends_with("slots/queue.rs")
             || path.ends_with("slots/deadlines.rs")
+            || path.ends_with("conn/calls/activity.rs")
     };
     let mut seen = 0;
     for (path, code) in sources().iter().filter(|(path, _)| pure(path) && !is_test(path)) {
