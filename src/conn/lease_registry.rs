@@ -19,11 +19,23 @@ use crate::operation::Operation;
 const MOST_HOLDS: usize = 256;
 
 /// What a connection was taken for, where, and in which round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Purpose {
     pub(crate) operation: Operation,
     pub(crate) taken: &'static Location<'static>,
     round: u32,
+}
+
+impl Purpose {
+    /// Compares addresses, not texts: two that read alike may differ, which costs a store.
+    fn is_identical(&self, other: &Self) -> bool {
+        let is_same_operation = match (self.operation, other.operation) {
+            (Operation::Named(one), Operation::Named(other)) => std::ptr::eq(one, other),
+            (Operation::At(one), Operation::At(other)) => std::ptr::eq(one, other),
+            (Operation::Named(_), Operation::At(_)) | (Operation::At(_), Operation::Named(_)) => false,
+        };
+        is_same_operation && std::ptr::eq(self.taken, other.taken) && self.round == other.round
+    }
 }
 
 /// A connection, as the registry sees it.
@@ -82,9 +94,9 @@ impl LeaseInfo {
 
     /// A lease begins.
     pub(super) fn taken(&self, operation: Operation, taken: &'static Location<'static>) {
-        let purpose = Some(Purpose { operation, taken, round: self.registry.round.load(Relaxed) });
-        if self.purpose.load() != purpose {
-            self.purpose.store(purpose);
+        let purpose = Purpose { operation, taken, round: self.registry.round.load(Relaxed) };
+        if !self.purpose.load().is_some_and(|written| written.is_identical(&purpose)) {
+            self.purpose.store(Some(purpose));
         }
         if self.registry.captures {
             *self.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
