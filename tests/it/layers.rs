@@ -38,10 +38,10 @@ const IMPURE: [&str; 10] =
     ["Instant::now", "SystemTime", "Mutex", "RwLock", "atomic", "tokio", "fastrand", "rand::", "std::io", "std::net"];
 
 /// Circles of imports that are still to be untied. No new one may be added.
-const CIRCLES: [&str; 2] = [
-    "breaker breaker/call breaker/permit breaker/shared breaker/timer",
-    "slots slots/clock slots/lease slots/mailbox slots/waiting",
-];
+///
+/// `slots`: a pool's state holds the mailboxes of its waiters, a mailbox holds a lease, and a lease gives its connection
+/// back to that state.
+const CIRCLES: [&str; 1] = ["slots slots/clock slots/lease slots/mailbox slots/waiting"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
