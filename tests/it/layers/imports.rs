@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 type Module = Vec<String>;
 
 /// The modules of a crate, by their paths: those with a file of their own.
-pub struct Imports {
+pub(super) struct Imports {
     files: BTreeMap<Module, File>,
 }
 
@@ -30,7 +30,7 @@ struct Use {
 
 impl Imports {
     /// `sources` are pairs of a path below `src` and the code of that file, without comments.
-    pub fn of(sources: &[(PathBuf, String)]) -> Self {
+    pub(super) fn of(sources: &[(PathBuf, String)]) -> Self {
         let modules: Vec<_> = sources.iter().map(|(path, _)| module(path)).collect();
         let files = sources.iter().zip(&modules).map(|((_, code), module)| {
             let is_child = |child: &Module| child.split_last().is_some_and(|(_, parent)| parent == module.as_slice());
@@ -41,7 +41,7 @@ impl Imports {
     }
 
     /// Each set of files that import one another, directly or by way of others.
-    pub fn circles(&self) -> Vec<Vec<String>> {
+    pub(super) fn circles(&self) -> Vec<Vec<String>> {
         let imports: BTreeMap<_, _> = self.files.keys().map(|file| (file, self.imports(file))).collect();
         let reachable: BTreeMap<_, _> = self.files.keys().map(|file| (file, reachable(&imports, file))).collect();
         let circle = |file: &Module| -> Vec<String> {
