@@ -122,14 +122,15 @@ mod rolling_window;
 mod shared;
 mod tally;
 mod timer;
+mod verdict;
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-pub use self::call::{CallError, Verdict};
+pub use self::call::CallError;
 pub use self::config::BreakerConfig;
 use self::config::LONGEST;
 use self::foreign::Foreign;
@@ -139,14 +140,11 @@ pub use self::permit::Permit;
 #[cfg(any(feature = "failsafe", test))]
 pub use self::rolling_window::RollingWindow;
 use self::shared::Shared;
+pub use self::verdict::Verdict;
+use crate::clock::now;
 use crate::error::ConfigError;
 pub use crate::policy::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 use crate::policy::{Deadline, Denied, Order, Prefix};
-
-/// Tokio's clock, which tests can turn.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
 
 /// A circuit breaker for any fallible call. Cloning is cheap; all clones are one breaker.
 ///
@@ -318,12 +316,6 @@ pub struct Rejected {
     pub state: State,
     /// Earlier, it would be rejected again; with a probe under way, it is an estimate. More than 0.
     pub retry_after: Duration,
-}
-
-impl<E> From<Rejected> for CallError<E> {
-    fn from(Rejected { name, state, retry_after }: Rejected) -> Self {
-        if state == State::ShutDown { Self::ShutDown { name } } else { Self::Open { name, retry_after } }
-    }
 }
 
 #[cfg(test)]

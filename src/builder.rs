@@ -15,7 +15,8 @@ use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
-use crate::call::{Shared, now};
+use crate::call::Shared;
+use crate::clock::now;
 use crate::conn::{
     Connector, Credentials, Dialer, Handling, Hooks, IsFailure, LeaseRegistry, Listeners, OutcomeRecorder,
     ReadingLimits, Reset, ServerTimeouts, Socket,

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 pub use self::fallback::Fallback;
+use crate::clock::now;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error, ShedReason};
 use crate::event::EventKind;
@@ -353,8 +354,4 @@ impl<'a> Call<'a> {
         let (timeout, waited) = (deadline.left(asked), now().saturating_duration_since(asked));
         self.shared.answer(answer, self.call_options(), timeout, waited).map_err(|error| span.with(error))
     }
-}
-
-pub(crate) fn now() -> Instant {
-    time::Instant::now().into_std()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::Severity;
+use super::severity::Severity;
 use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
 use crate::policy::{Refused, State, Transition};

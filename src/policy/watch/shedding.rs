@@ -2,76 +2,15 @@
 //!
 //! Told a second after the first refusal: by then the counts say something. Over when nobody has been refused for 5 s.
 
-use std::fmt;
-use std::ops::Sub;
 use std::time::{Duration, Instant};
 
-use super::Finding;
+use super::finding::Finding;
 use super::lasting::{Lasting, Sign, Told};
+use super::reading::Refused;
 
 /// The counts of a second say more than the first refusal.
 const HELD: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(5);
-
-/// Callers that were refused at once, and those who waited in vain, by reason. `Display`: `42 (40 hopeless, 2 with the queue full)`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Refused {
-    /// [`ShedReason::QueueFull`](crate::ShedReason::QueueFull)
-    pub queue_full: u64,
-    /// [`ShedReason::Hopeless`](crate::ShedReason::Hopeless)
-    pub hopeless: u64,
-    /// [`ShedReason::TooLate`](crate::ShedReason::TooLate)
-    pub too_late: u64,
-    /// [`ShedReason::Overloaded`](crate::ShedReason::Overloaded)
-    pub overloaded: u64,
-    /// [`ShedReason::Unread`](crate::ShedReason::Unread)
-    pub unread: u64,
-    /// [`Error::AcquireTimeout`](crate::Error::AcquireTimeout): not refused, but as ill served. These alone are not shedding.
-    pub timed_out: u64,
-}
-
-impl Refused {
-    /// All that were refused; not those who waited in vain.
-    pub fn total(&self) -> u64 {
-        self.queue_full + self.hopeless + self.too_late + self.overloaded + self.unread
-    }
-}
-
-impl Sub for Refused {
-    type Output = Self;
-
-    fn sub(self, before: Self) -> Self {
-        Self {
-            queue_full: self.queue_full.saturating_sub(before.queue_full),
-            hopeless: self.hopeless.saturating_sub(before.hopeless),
-            too_late: self.too_late.saturating_sub(before.too_late),
-            overloaded: self.overloaded.saturating_sub(before.overloaded),
-            unread: self.unread.saturating_sub(before.unread),
-            timed_out: self.timed_out.saturating_sub(before.timed_out),
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reasons = [
-            (self.overloaded, "in overload"),
-            (self.hopeless, "hopeless"),
-            (self.too_late, "too late"),
-            (self.unread, "because of unread streams"),
-            (self.queue_full, "with the queue full"),
-        ];
-        let mut reasons = reasons.iter().filter(|(count, _)| *count > 0);
-        write!(f, "{}", self.total())?;
-        if let Some((count, reason)) = reasons.next() {
-            write!(f, " ({count} {reason}")?;
-            reasons.try_for_each(|(count, reason)| write!(f, ", {count} {reason}"))?;
-            f.write_str(")")?;
-        }
-        if self.timed_out > 0 { write!(f, ", and {} waited in vain", self.timed_out) } else { Ok(()) }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Shedding {
