@@ -29,7 +29,7 @@ const TURNS: usize = 1_000;
 const CONNECTIONS: usize = 10;
 const SQL: &str = "SELECT 1";
 
-/// Makes glibc copy large blocks in a loop. With `rep movsb`, its choice on x86, valgrind counts an instruction per byte.
+/// Makes glibc copy large blocks without `rep movsb`, for which valgrind counts an instruction per byte.
 const NO_REP: &str =
     "glibc.cpu.x86_rep_movsb_threshold=0x7fffffffffffffff:glibc.cpu.x86_rep_stosb_threshold=0x7fffffffffffffff";
 

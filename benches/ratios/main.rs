@@ -1,4 +1,4 @@
-//! Measures the figures that have a limit, each beside its yardstick. Instructions are counted (`instructions`), which
+//! Measures the figures that have a limit, each beside its reference. Instructions are counted (`instructions`), which
 //! noise does not move. Times of both sides are taken in turns (`turns`).
 //!
 //! `./dev ratios [NAME...]` prints one line per figure, `name value limit ok|SHORT|NOISY`, and fails if one is short.

@@ -1,6 +1,6 @@
 //! Times two sides that take turns, so that a noisy machine slows both.
 //!
-//! The yardstick is timed twice in each round. The ratio of its two times would be 1 on a quiet machine. How far it is
+//! The reference is timed twice in each round. The ratio of its two times would be 1 on a quiet machine. How far it is
 //! from 1 is the spread, and with a wide spread the ratio of the two sides says nothing.
 
 use std::time::Duration;
