@@ -83,7 +83,7 @@ impl Imports {
 impl File {
     fn read<'a>(module: &Module, children: impl Iterator<Item = &'a String>, code: &str) -> Self {
         let mut roots = vec![("crate".to_owned(), Module::new()), ("self".to_owned(), module.clone())];
-        roots.extend(children.map(|child| (child.clone(), [module.as_slice(), &[child.clone()]].concat())));
+        roots.extend(children.map(|child| (child.clone(), [module.as_slice(), std::slice::from_ref(child)].concat())));
         if let Some((_, parent)) = module.split_last() {
             roots.push(("super".to_owned(), parent.to_vec()));
         }
