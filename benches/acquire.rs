@@ -1,6 +1,7 @@
 //! Getting a connection and giving it back, beside the other pools: with all idle, with more tasks than connections, and refused.
 //! `./dev bench [FILTER]`.
 
+#[allow(dead_code, reason = "some of it is for other figures")]
 mod peers;
 #[path = "../examples/support/mod.rs"]
 mod support;

@@ -24,36 +24,45 @@ static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const WAITERS: usize = 10_000;
 
+/// In bytes, for a waiter of `pool.get()` and for one of `pool.query()`.
+const LIMITS: [(&str, f64); 2] = [("bytes-per-waiter", 256.0), ("bytes-per-query", 2_500.0)];
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut report = Report::from_arguments();
-    if !report.wants("bytes-per-waiter") {
+    if !LIMITS.iter().any(|(name, _)| report.wants(name)) {
         return ExitCode::SUCCESS;
     }
-    match Throwaway::start().await {
-        Ok(server) => report.at_most("bytes-per-waiter", per_waiter(&server).await, 256.0),
+    let server = match Throwaway::start().await {
+        Ok(server) => server,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
         }
+    };
+    let builder = Pool::builder(server.config()).max_size(1).max_waiting(WAITERS);
+    let pool = builder.acquire_timeout(Duration::from_secs(60)).build().expect("good settings");
+    let _held = pool.get().await.expect("a connection");
+    let [get, query] = LIMITS;
+    if report.wants(get.0) {
+        report.at_most(get.0, per_waiter(|| pool.get()), get.1);
+    }
+    if report.wants(query.0) {
+        report.at_most(query.0, per_waiter(|| pool.query("SELECT 1", &[])), query.1);
     }
     report.end()
 }
 
-async fn per_waiter(server: &Throwaway) -> f64 {
-    let builder = Pool::builder(server.config()).max_size(1).max_waiting(WAITERS);
-    let pool = builder.acquire_timeout(Duration::from_secs(60)).build().expect("good settings");
-    let _held = pool.get().await.expect("a connection");
+fn per_waiter<F: Future>(wait: impl Fn() -> F) -> f64 {
     let mut waiting = Vec::with_capacity(WAITERS);
     let region = Region::new(COUNTED);
     for _ in 0..WAITERS {
-        let mut waiter = Box::pin(pool.get());
+        let mut waiter = Box::pin(wait());
         let polled = waiter.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(polled, Poll::Pending));
         waiting.push(waiter);
     }
     let change = region.change();
-    let future = size_of_val(&pool.get());
-    println!("# {WAITERS} waiters; the future itself {future} bytes");
+    println!("# {WAITERS} waiters; the future itself {} bytes", size_of_val(&wait()));
     (change.bytes_allocated - change.bytes_deallocated) as f64 / WAITERS as f64
 }

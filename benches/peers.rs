@@ -1,10 +1,11 @@
 //! The pools side by side, each connected and with the same bounds: failfast, deadpool (with a timeout for waiting, or for everything), bb8 and
-//! sqlx (both without their check at each checkout); and a crowd that contends for one.
+//! sqlx (both without their check at each checkout); a crowd that contends for one; and another crate's circuit breaker.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Timeouts;
+use failsafe::{FailurePolicy, StateMachine, backoff, failure_policy};
 use tokio::task::{JoinSet, yield_now};
 use tokio_postgres::{Config, NoTls};
 
@@ -43,6 +44,12 @@ pub(crate) async fn deadpool(config: Config, size: usize, timeouts: Timeouts) ->
         all.push(pool.get().await.expect("a connection"));
     }
     pool
+}
+
+/// failsafe's circuit breaker with its success-rate policy, as it comes.
+pub(crate) fn failsafe() -> StateMachine<impl FailurePolicy, ()> {
+    let backoff = backoff::equal_jittered(Duration::from_secs(10), Duration::from_secs(300));
+    StateMachine::new(failure_policy::success_rate_over_time_window(0.5, 10, Duration::from_secs(10), backoff), ())
 }
 
 pub(crate) async fn bb8(config: Config, size: usize) -> Bb8 {

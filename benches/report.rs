@@ -1,4 +1,4 @@
-//! Figures that have a limit, a line for each: `name value limit ok|SHORT`.
+//! Figures that have a limit, a line for each: `name value limit ok|SHORT|NOISY`.
 
 use std::env;
 use std::process::ExitCode;
@@ -32,6 +32,11 @@ impl Report {
     /// A figure that may be as low as its limit.
     pub(crate) fn at_least(&mut self, name: &str, value: f64, limit: f64) {
         self.line(name, value, limit, value >= limit);
+    }
+
+    /// A figure that cannot be judged, because the machine was too noisy. It does not fail the run.
+    pub(crate) fn too_noisy(&self, name: &str, value: f64, limit: f64) {
+        println!("{name} {value:.3} {limit} NOISY");
     }
 
     fn line(&mut self, name: &str, value: f64, limit: f64, is_ok: bool) {

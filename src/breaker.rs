@@ -122,14 +122,15 @@ mod rolling_window;
 mod shared;
 mod tally;
 mod timer;
+mod verdict;
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-pub use self::call::{CallError, Verdict};
+pub use self::call::CallError;
 pub use self::config::BreakerConfig;
 use self::config::LONGEST;
 use self::foreign::Foreign;
@@ -139,19 +140,16 @@ pub use self::permit::Permit;
 #[cfg(any(feature = "failsafe", test))]
 pub use self::rolling_window::RollingWindow;
 use self::shared::Shared;
+pub use self::verdict::Verdict;
+use crate::clock::now;
 use crate::error::ConfigError;
 pub use crate::policy::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 use crate::policy::{Deadline, Denied, Order, Prefix};
 
-/// Tokio's clock, which tests can turn.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
 /// A circuit breaker for any fallible call. Cloning is cheap; all clones are one breaker.
 ///
-/// It has no task and no timer: time is looked at when somebody asks. It needs a Tokio runtime only for
-/// [`with_timeout`](Self::with_timeout) and [`automatic_transitions`](BreakerConfig::automatic_transitions).
+/// A breaker has no task and no timer by default: it checks the time when somebody asks. It needs a Tokio runtime only
+/// for [`with_timeout`](Self::with_timeout) and [`automatic_transitions`](BreakerConfig::automatic_transitions).
 #[derive(Debug, Clone)]
 pub struct CircuitBreaker {
     shared: Arc<Shared>,
@@ -171,25 +169,27 @@ impl CircuitBreaker {
         Ok(Self { shared: Shared::new(now(), config)?, timeout: None, places: None, foreign: None })
     }
 
-    /// [`call`](Self::call) gives up after `timeout`, which counts as a failure. Default: it waits, however long. opossum's default is 10 s.
+    /// Limits each [`call`](Self::call) to `timeout`. A call that takes longer is dropped and counts as a failure.
+    /// Default: no limit. opossum's default is 10 s.
     ///
-    /// A probe has that time as well, even if [`probe_timeout`](BreakerConfig::probe_timeout) is shorter: one through [`call`](Self::call) and one through
-    /// [`try_acquire`](Self::try_acquire), whose caller keeps to it.
+    /// A probe has that time as well, even if [`probe_timeout`](BreakerConfig::probe_timeout) is shorter. This includes
+    /// probes by [`try_acquire`](Self::try_acquire), whose caller is expected to keep the limit.
     #[must_use = "the breaker it is called on is used up"]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// At most so many [`call`](Self::call)s at a time; one more is refused at once. Default: as many as come, as in opossum. More than
-    /// Tokio's semaphore can count means as many as it can.
+    /// Limits how many [`call`](Self::call)s run at the same time. One more is refused at once. Default: no limit, as
+    /// in opossum. The limit is at most what Tokio's semaphore can count.
     #[must_use = "the breaker it is called on is used up"]
     pub fn with_capacity(mut self, calls: usize) -> Self {
         self.places = Some(Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS))));
         self
     }
 
-    /// The right to make one call. In a closed circuit this is one load; the result takes a look at the clock.
+    /// Returns the permit for one call. In a closed circuit this is one atomic load. Recording the result reads the
+    /// clock.
     ///
     /// # Errors
     ///
@@ -214,20 +214,20 @@ impl CircuitBreaker {
         self.shared.name().map(|name| &**name)
     }
 
-    /// What it does with calls, now.
+    /// The current state.
     pub fn state(&self) -> State {
         let now = now();
         self.shared.with(|breaker| breaker.state(now))
     }
 
-    /// A consistent look at everything.
+    /// A consistent snapshot of state, counts and history.
     pub fn snapshot(&self) -> Snapshot {
         let now = now();
         self.shared.with(|breaker| breaker.snapshot(now))
     }
 
-    /// A health check of the dependency: one that fails opens the circuit at once, as in opossum. One that succeeds changes nothing: only calls
-    /// close a circuit.
+    /// Records the result of a health check. A failed check opens the circuit at once, as in opossum. A successful one
+    /// changes nothing: only calls close a circuit.
     pub fn record_health_check(&self, healthy: bool) {
         if !healthy {
             let now = now();
@@ -241,11 +241,11 @@ impl CircuitBreaker {
         self.order(Order::ForceOpen, reason);
     }
 
-    /// Opens the circuit for `time`, after which it recovers as if it had opened by itself: half-open, one probe, closed. For a dependency that says
-    /// when it will be back, as a 503 with `Retry-After` does; it may be told for each such answer. An earlier end never replaces a later one. More than
-    /// 24 hours mean 24 hours.
+    /// Opens the circuit for `time`. Then it recovers as if it had opened by itself: half-open, one probe, closed. Use
+    /// it when a dependency says when it will be back, as a 503 with `Retry-After` does; every such answer may call
+    /// this. An earlier end never replaces a later one. At most 24 hours.
     ///
-    /// It does nothing while somebody else's order holds: [`force_open`](Self::force_open), [`disable`](Self::disable),
+    /// It does nothing while another order holds: [`force_open`](Self::force_open), [`disable`](Self::disable),
     /// [`metrics_only`](Self::metrics_only) or [`shutdown`](Self::shutdown).
     #[track_caller]
     pub fn open_for(&self, time: Duration, reason: impl Into<Arc<str>>) {
@@ -273,7 +273,7 @@ impl CircuitBreaker {
         self.order(Order::Enable, reason);
     }
 
-    /// Counts, but lets all calls through: for a look at what it would do.
+    /// Lets all calls through and counts them, to observe what the breaker would do.
     #[track_caller]
     pub fn metrics_only(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::MetricsOnly, reason);
@@ -285,13 +285,14 @@ impl CircuitBreaker {
         self.order(Order::ShutDown, "shut down");
     }
 
-    /// What another breaker needs to go on from here.
+    /// Exports the state and the counts, for [`import`](Self::import) by another breaker.
     pub fn export(&self) -> Export {
         let now = now();
         self.shared.with(|breaker| breaker.export(now))
     }
 
-    /// Goes on where another breaker was, with the settings of this one. Calls under way no longer count.
+    /// Continues with the state and the counts of another breaker and the settings of this one. Calls under way no
+    /// longer count.
     pub fn import(&self, export: &Export) {
         let now = now();
         self.shared.with(|breaker| breaker.import(now, export));
@@ -315,12 +316,6 @@ pub struct Rejected {
     pub state: State,
     /// Earlier, it would be rejected again; with a probe under way, it is an estimate. More than 0.
     pub retry_after: Duration,
-}
-
-impl<E> From<Rejected> for CallError<E> {
-    fn from(Rejected { name, state, retry_after }: Rejected) -> Self {
-        if state == State::ShutDown { Self::ShutDown { name } } else { Self::Open { name, retry_after } }
-    }
 }
 
 #[cfg(test)]

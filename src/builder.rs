@@ -15,7 +15,8 @@ use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
-use crate::call::{Shared, now};
+use crate::call::Shared;
+use crate::clock::now;
 use crate::conn::{
     Connector, Credentials, Dialer, Handling, Hooks, IsFailure, LeaseRegistry, Listeners, OutcomeRecorder,
     ReadingLimits, Reset, ServerTimeouts, Socket,
@@ -69,8 +70,9 @@ pub struct PoolBuilder {
 impl Pool {
     /// Begins a pool. `config` is the driver's: parse a URL or a connection string, or build one.
     ///
-    /// Each of its settings is done, or refused by name when the pool is built. Mind the driver's default of `keepalives_idle`, two
-    /// hours: a peer that vanished is noticed earlier with `keepalives_idle=30` or, on Linux, `tcp_user_timeout=10` (seconds).
+    /// Each setting of `config` is applied, or `build()` refuses it by name. The driver's default of `keepalives_idle`
+    /// is two hours. To notice a vanished server earlier, set `keepalives_idle=30` or, on Linux, `tcp_user_timeout=10`
+    /// (both in seconds).
     pub fn builder(config: Config) -> PoolBuilder {
         PoolBuilder::new(config.into())
     }
@@ -131,69 +133,73 @@ impl PoolBuilder {
         }
     }
 
-    /// What the pool is called in logs and, unless the connection string sets an `application_name`, on the server.
-    /// 1 to 63 printable ASCII characters. Default `failfast`.
+    /// The pool's name in logs, events and metrics. It is also the `application_name` on the server, unless the
+    /// connection string sets one. 1 to 63 printable ASCII characters. Default `failfast`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The most connections at any time, those being made or closed included. 1 to 262,143. Default 10.
+    /// The maximum number of connections, including those that are being made or closed. 1 to 262,143. Default 10.
     pub fn max_size(mut self, max_size: usize) -> Self {
         self.max_size = max_size;
         self
     }
 
-    /// The most callers that may wait for a connection; one more is refused at once with [`Error::Shed`](crate::Error::Shed).
-    /// 0 to 1,000,000. Default: 100 x `max_size`, but not less than 10,000.
+    /// The maximum number of callers that may wait for a connection. One more is refused at once with
+    /// [`Error::Shed`](crate::Error::Shed). 0 to 1,000,000. Default: 100 x `max_size`, at least 10,000.
     ///
-    /// This bounds memory, about 250 bytes for each waiter. How long callers wait is bounded by their deadlines and by
-    /// [`shedding`](Self::shedding).
+    /// This setting bounds memory: each waiter takes about 250 bytes. Deadlines and [`shedding`](Self::shedding) bound
+    /// how long callers wait.
     ///
-    /// 0 means that nobody waits, not even for a first connection: whoever finds none idle is refused, and if there is room, one is made in
-    /// the background for those who come later.
+    /// With 0, nobody waits, not even for the first connection. A caller that finds no idle connection is refused, and
+    /// the pool makes a connection in the background for later callers, up to `max_size`.
     pub fn max_waiting(mut self, max_waiting: usize) -> Self {
         self.max_waiting = Some(max_waiting);
         self
     }
 
-    /// The most connections being made at a time. 1 to 1,000. Default 4: enough for a cold start, few enough that a server in trouble is not
-    /// stormed.
+    /// The maximum number of connections that are being made at the same time. 1 to 1,000. Default 4: enough for a cold
+    /// start, and few enough to spare a server in trouble.
     pub fn max_connecting(mut self, max_connecting: usize) -> Self {
         self.max_connecting = max_connecting;
         self
     }
 
-    /// How many connections the pool keeps idle, beyond those in use, as far as there is room: dialed in the background, from the moment at which the pool
-    /// is built within a runtime, or first used in one. 0 to `max_size`. Default 0.
+    /// The number of idle connections that the pool maintains in addition to those in use, up to `max_size` in all. The
+    /// pool makes them in the background, from the moment at which it is built within a runtime or first used in one. 0
+    /// to `max_size`. Default 0.
     pub fn min_idle(mut self, min_idle: usize) -> Self {
         self.min_idle = min_idle;
         self
     }
 
-    /// How long a connection may be idle, if more are than [`min_idle`](Self::min_idle); then it is closed, a second later at most. More than 0, at most
-    /// 30 days; `None` is for ever. Default 10 min.
+    /// How long a connection may be idle while there are more idle ones than [`min_idle`](Self::min_idle). The pool
+    /// closes it at most a second later. More than 0, at most 30 days; `None` means for ever. Default 10 min.
     pub fn idle_timeout(mut self, idle_timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = idle_timeout.into();
         self
     }
 
-    /// How long a connection lives at most. Each has a lifetime of its own, from 80% to 100% of this, so that those made together do not end together. It
-    /// is closed when idle, or when given back; nobody's work is cut off. More than 0, at most 30 days; `None` is for ever. Default 30 min.
+    /// The maximum lifetime of a connection. Each connection has a lifetime between 80% and 100% of this, so that
+    /// connections made together do not end together. The pool closes an expired connection when it is idle or given
+    /// back, and never interrupts work. More than 0, at most 30 days; `None` means for ever. Default 30 min.
     pub fn max_lifetime(mut self, max_lifetime: impl Into<Option<Duration>>) -> Self {
         self.max_lifetime = max_lifetime.into();
         self
     }
 
-    /// After how long without use an idle connection is checked, by one round trip (a Sync) that is given a second; and how long after that again. If it
-    /// gives no answer, those that have been idle for as long are closed with it, and the others checked. A few at once, never more than half of those idle.
-    /// It keeps firewalls from forgetting connections, too. More than 0, at most 30 days; `None` is never. Default 30 s.
+    /// How long a connection may be idle before the pool checks it. The check is one round trip (a Sync) and is
+    /// repeated after the same time. If a connection does not answer, the pool closes it and every connection that has
+    /// been idle for as long, and checks the others. The pool checks a few connections at a time, and never more than
+    /// half of the idle ones. Checks also prevent firewalls from dropping the connections. More than 0, at most 30
+    /// days; `None` means never. Default 30 s.
     pub fn health_check_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.health_check_after = idle.into();
         self
     }
 
-    /// Whom the pool refuses at once rather than let wait. Default [`Shedding::Predictive`].
+    /// Which callers the pool refuses at once instead of letting them wait. Default [`Shedding::Predictive`].
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
@@ -205,52 +211,56 @@ impl PoolBuilder {
         self
     }
 
-    /// How long one statement may take, from its first byte to its last answer; of a stream, each item. Then the caller gets
-    /// [`Error::QueryTimeout`](crate::Error::QueryTimeout), and the statement is stopped on the server. More than 0, at most 24 hours.
-    /// Default 10 s. [`Call::timeout`](crate::Call::timeout) and [`Call::deadline`](crate::Call::deadline) set others.
+    /// How long one statement may take, from its first byte to its last answer. For a stream, the limit holds for each
+    /// item. When the time is up, the caller gets [`Error::QueryTimeout`](crate::Error::QueryTimeout), and the pool
+    /// stops the statement on the server. More than 0, at most 24 hours. Default 10 s.
+    /// [`Call::timeout`](crate::Call::timeout) and [`Call::deadline`](crate::Call::deadline) override it.
     pub fn query_timeout(mut self, query_timeout: Duration) -> Self {
         self.query_timeout = query_timeout;
         self
     }
 
-    /// How long the reader of a stream may pause between two polls, while the pool could go on: [`RowStream`](crate::RowStream),
-    /// [`CopyOut`](crate::CopyOut). More than 0, at most 24 hours. Default 30 s.
+    /// How long the reader of a stream ([`RowStream`](crate::RowStream) or [`CopyOut`](crate::CopyOut)) may pause
+    /// between two polls while items are ready for it. More than 0, at most 24 hours. Default 30 s.
     ///
-    /// Then the pool stops the statement, drops the rows that were not read, and takes back the connection that the stream owns. The next poll returns
-    /// [`Error::StreamIdle`](crate::Error::StreamIdle). Waiting for the server does not count: [`query_timeout`](Self::query_timeout) bounds that. The pool
-    /// looks eight times in this limit, so the end may be late by an eighth of it.
+    /// When the time is up, the pool stops the statement, drops the rows that were not read, and takes back the
+    /// connection that the stream owns. The next poll returns [`Error::StreamIdle`](crate::Error::StreamIdle). Time in
+    /// which the stream waits for the server does not count: [`query_timeout`](Self::query_timeout) bounds it. The pool
+    /// checks eight times within this limit, so the stream may end late by an eighth of it.
     ///
-    /// While streams hold all connections and their readers need longer for the rows in memory than a newcomer can wait, newcomers are refused at once:
-    /// [`ShedReason::Unread`](crate::ShedReason::Unread).
+    /// While streams hold all connections and their readers are too slow for a newcomer to be served in time, the pool
+    /// refuses newcomers at once with [`ShedReason::Unread`](crate::ShedReason::Unread).
     pub fn stream_idle_timeout(mut self, stream_idle_timeout: Duration) -> Self {
         self.stream_idle_timeout = stream_idle_timeout;
         self
     }
 
-    /// How many prepared statements each connection keeps; the least recently used is forgotten first. 0 to 100,000. Default 256. A statement of more than
-    /// 16 KB is prepared each time and not kept.
+    /// How many prepared statements each connection caches. The least recently used one is dropped first. 0 to 100,000.
+    /// Default 256. Statements of more than 16 KB are not cached.
     ///
-    /// 0 prepares nothing that stays, as [`Call::uncached`](crate::Call::uncached): for a pooler in transaction mode that does not track
-    /// prepared statements (PgBouncer with `max_prepared_statements = 0`). There, [`Client::prepare`](crate::Client::prepare) only works within
-    /// a transaction.
+    /// With 0, nothing stays prepared, as with [`Call::uncached`](crate::Call::uncached). Use 0 behind a pooler in
+    /// transaction mode that does not track prepared statements (PgBouncer with `max_prepared_statements = 0`). There,
+    /// [`Client::prepare`](crate::Client::prepare) works only within a transaction.
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements;
         self
     }
 
-    /// When the circuit breaker opens, and for how long. Default: 50% failures of at least 10 calls within 10 s; 30 s, or until a server that could
-    /// not be reached answers again. Counted are dials and statements; what the pool itself refuses is not.
+    /// When the circuit breaker opens, and for how long. Default: it opens when 50% of at least 10 calls within 10 s
+    /// have failed. It stays open for 30 s, or until a server that could not be reached answers again. Dials and
+    /// statements count; calls that the pool itself refused do not.
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
         self.breaker = config;
         self
     }
 
-    /// Lets a state machine of the failsafe crate decide, for services that have one already. Feature `failsafe`. It is told of the same outcomes as
-    /// the pool's own breaker, and of failed dials; [`RollingWindow`](crate::breaker::RollingWindow) is our policy for it. A clone of it stays a
-    /// handle to the same machine.
+    /// Lets a state machine of the failsafe crate replace the pool's circuit breaker, for services that already have
+    /// one. Feature `failsafe`. The state machine gets the same outcomes as the pool's own breaker, and failed dials.
+    /// [`RollingWindow`](crate::breaker::RollingWindow) is the pool's policy for it. A clone of the state machine
+    /// remains a handle to it.
     ///
-    /// [`Pool::breaker`] is then disabled, with that reason; what is ordered of it by hand, such as `force_open`, still holds. What failsafe does not
-    /// have, the pool goes without:
+    /// [`Pool::breaker`] is then disabled, with that reason. Orders by hand, such as `force_open`, still hold. failsafe
+    /// lacks some abilities of the pool's own breaker:
     ///
     /// - half-open, every caller is let through until the first result; the pool's own breaker lets one;
     /// - callers who wait when it opens are not told: each is turned away when it gets a connection;
@@ -280,22 +290,23 @@ impl PoolBuilder {
         self
     }
 
-    /// Overrules what counts as a failure of the database: `Some(true)` for an error that does, `Some(false)` for one that shows the database
-    /// to be well, `None` to leave it to the pool. By default, lost connections, dials that fail, timeouts and what the server lacks (SQLSTATE class
-    /// 53) count as failures, and any other error that the session survives as success.
+    /// Overrides which errors count as failures of the database. The hook returns `Some(true)` for a failure,
+    /// `Some(false)` for an error that shows that the database is well, and `None` to leave the decision to the pool.
+    /// By default, lost connections, failed dials, timeouts and errors that say that the server lacks resources
+    /// (SQLSTATE class 53) are failures. Every other error that the session survives counts as a success.
     pub fn is_failure(mut self, is_failure: impl Fn(&Error) -> Option<bool> + Send + Sync + 'static) -> Self {
         self.is_failure = Some(IsFailure::new(is_failure));
         self
     }
 
-    /// What is tried again, how often and when. Default: see [`RetryConfig`].
+    /// What the pool retries, how often and when. Default: see [`RetryConfig`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.retry = config;
         self
     }
 
-    /// Is told of every [`Event`](crate::Event): what an operator would want to know. Several may be added. Default: nobody is; [`Pool::events`] is a stream
-    /// of the same.
+    /// Adds an observer, which gets every [`Event`](crate::Event): what an operator wants to know. There may be
+    /// several. Default: none. [`Pool::events`] returns the same events as a stream.
     ///
     /// ```
     /// # fn example(config: failfast::Config) -> failfast::PoolBuilder {
@@ -307,68 +318,77 @@ impl PoolBuilder {
         self
     }
 
-    /// Records this pool's [`metrics`](crate::metrics) with `recorder`, an `Arc` of one or one of its own. Default: with the recorder that the process has installed for the
-    /// `metrics` crate, before or after this. Feature `metrics`.
+    /// Records this pool's [`metrics`](crate::metrics) with `recorder`, which may be an `Arc`. Default: the recorder that the process has
+    /// installed for the `metrics` crate, whether before or after this call. Feature `metrics`.
     #[cfg(feature = "metrics")]
     pub fn recorder(mut self, recorder: impl crate::metrics::Recorder + Send + Sync + 'static) -> Self {
         self.recorder = Given::new(recorder);
         self
     }
 
-    /// A connection held for so long is told of as a leak ([`EventKind::LeakSuspected`](crate::EventKind::LeakSuspected)), with the place in the code
-    /// that took it; once in 30 s for each place. More than 0, at most 30 days; `None` is never. Default 60 s.
+    /// How long a connection may be held before the pool reports a suspected leak
+    /// ([`EventKind::LeakSuspected`](crate::EventKind::LeakSuspected)). The event names the place in the code that took
+    /// the connection. There is at most one event in 30 s for each place. More than 0, at most 30 days; `None` means
+    /// never. Default 60 s.
     pub fn leak_detection_threshold(mut self, threshold: impl Into<Option<Duration>>) -> Self {
         self.leak_detection_threshold = threshold.into();
         self
     }
 
-    /// Whether the backtrace of whoever takes a connection is kept, for [`LeakSuspected`](crate::EventKind::LeakSuspected). For debugging: it costs tens of
-    /// microseconds each time. Default: no.
+    /// Whether the pool captures a backtrace each time a connection is taken, for
+    /// [`LeakSuspected`](crate::EventKind::LeakSuspected). For debugging: a backtrace costs tens of microseconds.
+    /// Default: no.
     pub fn leak_backtraces(mut self, are_kept: bool) -> Self {
         self.leak_backtraces = are_kept;
         self
     }
 
-    /// More than so many statements that take longer than this are told of ([`EventKind::LongRunning`](crate::EventKind::LongRunning)). The time is more than
-    /// 0, at most 24 hours. Default: more than 5 that take longer than 10 s.
+    /// Reports when more than `statements` statements have been running for longer than `than`
+    /// ([`EventKind::LongRunning`](crate::EventKind::LongRunning)). The time is more than 0, at most 24 hours. Default:
+    /// more than 5 statements, longer than 10 s.
     pub fn long_running(mut self, statements: usize, than: Duration) -> Self {
         self.long_running = (statements, than);
         self
     }
 
-    /// After how long without an answer of the database the pool is no longer [`ready`](Pool::ready), be it that the database is silent or that callers
-    /// hold all connections and do nothing with them. More than 0, at most 24 hours. Default 10 s.
+    /// How long the pool may be without an answer from the database before it is no longer [`ready`](Pool::ready). It
+    /// does not matter whether the database is silent, or callers hold all connections and run no statement on them.
+    /// More than 0, at most 24 hours. Default 10 s.
     pub fn unready_after(mut self, silence: Duration) -> Self {
         self.unready_after = silence;
         self
     }
 
-    /// What is done about a session's state before another caller gets the connection. Default [`Reset::WhenSeen`].
+    /// When the pool resets the state of a session before the next caller gets the connection. Default
+    /// [`Reset::WhenSeen`].
     pub fn reset(mut self, reset: Reset) -> Self {
         self.reset = reset;
         self
     }
 
-    /// Timeouts for the server to keep by itself, sent as startup options. Default: none; the pool stops statements by cancelling them.
+    /// Timeouts that the server enforces, sent as startup options. Default: none; the pool stops statements by cancel
+    /// requests.
     pub fn server_timeouts(mut self, server_timeouts: ServerTimeouts) -> Self {
         self.server_timeouts = Some(server_timeouts);
         self
     }
 
-    /// How long making one connection may take in all: asking for credentials, looking names up, trying every host, TLS,
-    /// authenticating, and [`after_connect`](Self::after_connect). More than 0, at most 24 hours. Default 5 s.
+    /// How long it may take to make one connection: the credentials provider, name resolution, all hosts, TLS,
+    /// authentication, and [`after_connect`](Self::after_connect). More than 0, at most 24 hours. Default 5 s.
     ///
-    /// Of several hosts, each may use its share of what is left: one that is silent leaves time for the others. The connection
-    /// string's own `connect_timeout` (seconds; default none) bounds the TCP connect of each address within it.
+    /// With several hosts, each gets its share of the time that is left, so a silent host leaves time for the others.
+    /// The connection string's own `connect_timeout` (seconds; default none) bounds the TCP connect of each address
+    /// within that.
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
     }
 
-    /// Asks `provider` for credentials before each connection is made, within [`connect_timeout`](Self::connect_timeout): for
-    /// passwords that change, or tokens that expire. Connections made before live on. Default: those of the connection string.
+    /// Asks `provider` for credentials before each connection is made, within
+    /// [`connect_timeout`](Self::connect_timeout). For passwords that change and tokens that expire. Existing
+    /// connections stay. Default: the credentials of the connection string.
     ///
-    /// What `provider` fails with is the source of the [`ConnectError`](crate::ConnectError), and in no log line of the pool.
+    /// An error of `provider` becomes the source of the [`ConnectError`](crate::ConnectError). The pool never logs it.
     ///
     /// ```
     /// # use failfast::{Credentials, Pool};
@@ -388,8 +408,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs `hook` on each new connection before anybody gets it, within [`connect_timeout`](Self::connect_timeout). If it fails,
-    /// the connection is closed and the next host is tried. Default: nothing is run.
+    /// Runs `hook` on each new connection before a caller gets it, within [`connect_timeout`](Self::connect_timeout).
+    /// If the hook fails, the pool closes the connection and tries the next host. Default: no hook.
     ///
     /// ```
     /// # use failfast::Pool;
@@ -408,9 +428,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Checks every setting and makes the pool. Connects to nothing: the first callers do.
+    /// Validates every setting and creates the pool. It opens no connection: the first callers do.
     ///
-    /// Without TLS: a server that offers it under `sslmode=prefer`, the connection string's default, is not asked.
+    /// The pool uses no TLS, even if the server offers it under `sslmode=prefer`, the default of the connection string.
     ///
     /// # Errors
     ///
@@ -422,10 +442,10 @@ impl PoolBuilder {
     /// [`build`](Self::build), with TLS by any connector made for tokio-postgres. Ready ones, under the features `rustls` and
     /// `native-tls`, are in the module `tls`.
     ///
-    /// The connection string's `sslmode` says whether TLS is used: `require` insists on it, `prefer` (its default) does without
-    /// where the server offers none, `disable` never asks. Where it is used, it is verified as the connector does it, also under
-    /// `prefer`: the ready ones want a known authority and a certificate for the host, or what the connection string
-    /// says ([`Pool::builder_by_url`]). Unix sockets have no TLS.
+    /// The connection string's `sslmode` decides whether TLS is used: `require` insists on it, `prefer` (the default)
+    /// connects without TLS if the server offers none, `disable` never asks for it. The connector verifies the server's
+    /// certificate, also under `prefer`. The ready connectors require a known authority and a certificate for the host,
+    /// or what the connection string says ([`Pool::builder_by_url`]). Unix sockets have no TLS.
     ///
     /// # Errors
     ///

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 pub use self::fallback::Fallback;
+use crate::clock::now;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
@@ -351,8 +352,4 @@ impl<'a> Call<'a> {
     pub async fn get(self) -> Result<Client, Error> {
         self.shared.acquire(|_| self.call_options(), |_, asked| self.wait_policy(asked)).await
     }
-}
-
-pub(crate) fn now() -> Instant {
-    time::Instant::now().into_std()
 }

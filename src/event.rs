@@ -9,12 +9,14 @@ mod elapsed;
 mod kind;
 mod label;
 mod message;
+mod severity;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use self::kind::EventKind;
+pub use self::severity::Severity;
 
 /// Something that happened to a pool, or goes on.
 ///
@@ -44,35 +46,6 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pool {}: {}", self.pool, self.kind)
-    }
-}
-
-/// How much an event matters. The later ones are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Severity {
-    /// Good to know afterwards.
-    Info,
-    /// Somebody should look, today.
-    Warning,
-    /// Callers are turned away, or are about to be, or are no longer: somebody should look now, unless it [is an end](EventKind::is_end).
-    Critical,
-}
-
-impl Severity {
-    /// A word that never changes: `info`, `warning`, `critical`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

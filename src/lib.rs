@@ -46,6 +46,7 @@ mod axum;
 pub mod breaker;
 mod builder;
 mod call;
+mod clock;
 mod conn;
 mod connection_string;
 mod error;

@@ -12,22 +12,20 @@ mod readiness;
 mod refusals;
 mod reports;
 mod server;
+mod task;
 mod unreported;
 mod waits;
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use futures_util::future::select;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
 pub(crate) use self::looks::PACE;
-use self::readiness::Asked;
 pub use self::readiness::NotReady;
 pub(crate) use self::reports::{Reports, Thresholds};
 use self::server::ServerRole;
@@ -35,10 +33,6 @@ use crate::breaker::{State, Transition};
 use crate::conn::{ConnectionEvent, Dialer, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::slots::Slots;
-use crate::telemetry::Telemetry;
-
-/// Between two rounds.
-const ROUND: Duration = Duration::from_millis(250);
 
 /// Holds nothing of the pool.
 #[derive(Debug)]
@@ -156,39 +150,6 @@ impl Maintenance {
         }
     }
 
-    fn begin(self: &Arc<Self>, runtime: Option<Handle>) {
-        let Some(runtime) = runtime.filter(|_| !self.is_running.swap(true, SeqCst)) else { return };
-        let running = Running(Arc::clone(self));
-        runtime.spawn(async move {
-            let rounds = running.0.go_round();
-            select(pin!(rounds), pin!(running.0.look_out())).await;
-        });
-    }
-
-    async fn go_round(&self) {
-        let (mut asked, mut is_measured) = (Asked::default(), false);
-        while let Some((slots, recorder)) = self.open_pool() {
-            slots.sweep();
-            slots.reap();
-            slots.dial_what_is_wanted();
-            self.reports.look(Instant::now().into_std(), &slots, &recorder);
-            self.look_if_asked(&mut asked, &slots, &recorder);
-            // Not with the only one, which somebody may want.
-            if !is_measured && slots.counts().idle > 1 {
-                is_measured = true;
-                tokio::spawn(measure(Arc::clone(&slots), Arc::clone(&self.reports.telemetry), self.connect_timeout));
-            }
-            // One that is silent may have been forgotten by a firewall: of the server it says nothing, as the next dial will.
-            for check in slots.begin_checks() {
-                tokio::spawn(check.run());
-            }
-            drop((slots, recorder));
-            select(pin!(self.bell.notified()), pin!(time::sleep(ROUND))).await;
-        }
-        // Once more: the pool may have ended while this looked at it.
-        self.reports.end(self.pool().map(|(slots, _)| slots).as_deref());
-    }
-
     fn pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
         let (slots, recorder) = self.pool.get()?;
         Some((slots.upgrade()?, recorder.upgrade()?))
@@ -197,31 +158,5 @@ impl Maintenance {
     /// The pool, while it is open.
     fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
         self.pool().filter(|(slots, _)| slots.counts().is_open)
-    }
-}
-
-/// Whether the server has as many connections left as the pool may open. If it cannot be told in time, nothing is.
-async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>, within: Duration) {
-    let Some(lease) = slots.borrow() else { return };
-    match time::timeout(within, lease.connections_left()).await {
-        Ok(left) => {
-            drop(lease);
-            let counts = slots.counts();
-            let own = counts.idle + counts.in_use + counts.settling;
-            let left = left.map(|left| usize::try_from(left).unwrap_or(0) + own);
-            if let Some(left) = left.filter(|left| *left < counts.limit) {
-                telemetry.emit(EventKind::TooLarge { max_size: counts.limit, left });
-            }
-        }
-        Err(_) => lease.discard(),
-    }
-}
-
-/// The right to be the pool's background task, of which there is one.
-struct Running(Arc<Maintenance>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.is_running.store(false, SeqCst);
     }
 }

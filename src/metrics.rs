@@ -11,6 +11,7 @@
 //! `prometheus()` here makes a builder that knows them.
 
 mod breaker;
+mod metric;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod table;
@@ -18,13 +19,14 @@ mod table;
 use std::mem::size_of_val;
 
 pub use ::metrics::Recorder;
-use ::metrics::{KeyName, SharedString, Unit as Known, with_recorder};
+use ::metrics::with_recorder;
 
 #[cfg(feature = "prometheus")]
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
 pub(crate) use self::breaker::*;
 pub use self::breaker::{BREAKER, BREAKER_METRICS};
+pub use self::metric::{Kind, Metric, Unit};
 #[cfg(feature = "prometheus")]
 pub use self::prometheus::prometheus;
 pub use self::table::METRICS;
@@ -35,22 +37,6 @@ pub const OPERATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5
 /// Of the times of connections, in seconds: a wait may be much shorter than an operation, or end with a timeout.
 pub const POOL_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
 
-/// One metric that pools, or circuit breakers by themselves, emit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Metric {
-    /// With dots, as OpenTelemetry writes names.
-    pub name: &'static str,
-    /// What it is.
-    pub kind: Kind,
-    /// What it is measured in.
-    pub unit: Unit,
-    /// The labels it may have, besides [`POOL`], which all of a pool's have, or [`BREAKER`].
-    pub labels: &'static [&'static str],
-    /// What it tells.
-    pub help: &'static str,
-}
-
 /// The label of every metric of a pool: the [pool's name](crate::PoolBuilder::name).
 pub const POOL: &str = "db.client.connection.pool.name";
 
@@ -59,49 +45,7 @@ pub(crate) fn is_recorded() -> bool {
     with_recorder(|recorder| size_of_val(recorder) > 0)
 }
 
-/// What a metric is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Kind {
-    /// It only grows.
-    Counter,
-    /// It is as it is now: set four times a second.
-    Gauge,
-    /// How often each value occurred.
-    Histogram,
-}
-
-/// What a metric is measured in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Unit {
-    /// Seconds, with fractions.
-    Seconds,
-    /// Connections, callers, events, or a ratio.
-    Count,
-}
-
 impl Metric {
-    const fn new(
-        kind: Kind,
-        unit: Unit,
-        name: &'static str,
-        labels: &'static [&'static str],
-        help: &'static str,
-    ) -> Self {
-        Self { name, kind, unit, labels, help }
-    }
-
-    pub(crate) fn describe(&self, recorder: &dyn Recorder) {
-        let (name, help) = (KeyName::from_const_str(self.name), SharedString::const_str(self.help));
-        let unit = Some(if self.unit == Unit::Seconds { Known::Seconds } else { Known::Count });
-        match self.kind {
-            Kind::Counter => recorder.describe_counter(name, unit, help),
-            Kind::Gauge => recorder.describe_gauge(name, unit, help),
-            Kind::Histogram => recorder.describe_histogram(name, unit, help),
-        }
-    }
-
     /// For a histogram, the upper bounds of its buckets, in seconds.
     pub fn buckets(&self) -> Option<&'static [f64]> {
         match self.kind {
@@ -111,14 +55,6 @@ impl Metric {
             Kind::Histogram => Some(POOL_BUCKETS),
             Kind::Counter | Kind::Gauge => None,
         }
-    }
-
-    /// Its name in Prometheus, by the rules of both OpenTelemetry and Prometheus: underscores, the unit, `_total` for counters. A histogram's series
-    /// end in `_bucket`, `_sum` and `_count` beyond that.
-    pub fn prometheus_name(&self) -> String {
-        let unit = if self.unit == Unit::Seconds { "_seconds" } else { "" };
-        let total = if self.kind == Kind::Counter { "_total" } else { "" };
-        format!("{}{unit}{total}", self.name.replace('.', "_"))
     }
 }
 

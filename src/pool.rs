@@ -17,15 +17,17 @@ use crate::maintenance::NotReady;
 use crate::status::Status;
 use crate::telemetry::Events;
 
-/// A pool of connections to PostgreSQL that answers in time: with a connection, or with the reason why not.
+/// A pool of connections to PostgreSQL that answers in time: with a connection, or with the reason why there is none.
 ///
-/// Cloning is cheap; all clones are one pool. When the last clone is gone the pool is closed; a [`Client`] still held stays alive.
+/// Cloning is cheap; all clones are one pool. The pool is closed when its last clone is dropped. A [`Client`] that is
+/// still held stays usable.
 ///
-/// **Fairness.** Callers are served in the order in which they asked, by whichever comes first: a connection given back or one newly
-/// made. It is handed over directly, so nobody can cut in.
+/// **Fairness.** Callers are served in the order in which they asked. The first waiter gets the next connection that is
+/// given back or newly made. The pool hands it over directly, so no newcomer can take it first.
 ///
-/// **Cancel safety.** Every future may be dropped at any await: its place in the queue is given up at once, a connection that was
-/// just handed to it goes to the next, and a dial that was begun for it goes on, for whoever comes next.
+/// **Cancel safety.** Every future may be dropped at any await. Its place in the queue is then free at once. A
+/// connection that was just handed to it goes to the next waiter. A dial that was begun for it continues for the next
+/// caller.
 #[derive(Debug, Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -36,11 +38,13 @@ impl Pool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A connection, waiting for one at most [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
+    /// Takes a connection. Waits at most [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
     ///
     /// # Errors
     ///
-    /// - [`Error::Shed`] at once, if [`max_waiting`](crate::PoolBuilder::max_waiting) callers wait already.
+    /// - [`Error::Shed`] at once, if the caller could not be served in time, or [`max_waiting`](crate::PoolBuilder::max_waiting)
+    ///   callers wait already.
+    /// - [`Error::CircuitOpen`] at once, while the circuit breaker is open.
     /// - [`Error::Connect`] if nothing is connected and dials fail, with the reason and when to come back.
     /// - [`Error::AcquireTimeout`] when the time is up.
     /// - [`Error::Closed`] once the pool is closed.
@@ -69,8 +73,8 @@ impl Pool {
             .acquire(move |shared| shared.options(taken), move |shared, asked| shared.wait_policy(asked, timeout))
     }
 
-    /// An idle connection, if there is one. Never waits. If there is none, and room for one, it is made in the background for those who
-    /// come later.
+    /// Takes an idle connection, if there is one. Never waits. If none is idle, the pool makes one in the background
+    /// for later callers, up to `max_size`.
     ///
     /// # Errors
     ///
@@ -80,7 +84,7 @@ impl Pool {
         self.shared.try_acquire(Location::caller())
     }
 
-    /// One call with settings of its own: a deadline for the whole, or another rule of refusal.
+    /// Starts a call with settings of its own, such as a deadline for the whole call or another rule of refusal.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -95,8 +99,9 @@ impl Pool {
         Call::new(&self.shared, Location::caller())
     }
 
-    /// Runs a statement on a connection of its own and collects its rows: taken as [`get`](Self::get) does, bounded by
-    /// [`query_timeout`](crate::PoolBuilder::query_timeout), given back. Late, or dropped, it is stopped on the server.
+    /// Runs a statement on a connection of its own and collects its rows. The connection is taken as [`get`](Self::get)
+    /// does and given back afterwards. [`query_timeout`](crate::PoolBuilder::query_timeout) bounds the statement. If it
+    /// is late, or the future is dropped, the pool stops it on the server.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -140,7 +145,7 @@ impl Pool {
         self.call().query_opt(sql, params)
     }
 
-    /// [`query`](Self::query) that tells how many rows were changed.
+    /// [`query`](Self::query) that returns the number of rows changed.
     ///
     /// # Errors
     ///
@@ -150,8 +155,8 @@ impl Pool {
         self.call().execute(sql, params)
     }
 
-    /// [`query`](Self::query) that streams the rows. The stream keeps the connection until it ends or is dropped; the query timeout bounds the
-    /// wait for each row.
+    /// [`query`](Self::query) that streams the rows. The stream keeps the connection until it ends or is dropped. The
+    /// query timeout bounds the wait for each row.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -180,7 +185,8 @@ impl Pool {
         self.call().query_raw(sql, params)
     }
 
-    /// [`query`](Self::query) with the types of its parameters, in one message group: nothing is prepared and kept.
+    /// [`query`](Self::query) with the types of its parameters, in one message group. No prepared statement stays on
+    /// the connection.
     ///
     /// # Errors
     ///
@@ -194,7 +200,8 @@ impl Pool {
         self.call().query_typed(sql, params)
     }
 
-    /// Runs statements without parameters, as text, in one go. Unless they say otherwise they are one transaction.
+    /// Runs statements without parameters in one round trip. They are one transaction unless they contain transaction
+    /// commands.
     ///
     /// # Errors
     ///
@@ -204,7 +211,7 @@ impl Pool {
         self.call().batch_execute(sql)
     }
 
-    /// As [`batch_execute`](Self::batch_execute), with the rows, as text.
+    /// [`batch_execute`](Self::batch_execute) that returns the rows, with their values as text.
     ///
     /// # Errors
     ///
@@ -270,7 +277,8 @@ impl Pool {
         self.call().run(work)
     }
 
-    /// The circuit breaker: its state, its rates and its history; and to force it open, to reset it or to disable it, each with a reason.
+    /// The pool's circuit breaker. It shows its state, rates and history, and can be forced open, reset or disabled,
+    /// each with a reason.
     ///
     /// ```no_run
     /// # fn example(pool: failfast::Pool) {
@@ -282,8 +290,8 @@ impl Pool {
         self.shared.recorder.breaker()
     }
 
-    /// What happens to this pool, as a stream: from now on, the last 1,024 events that were not read. An [`observer`](crate::PoolBuilder::observer) is told
-    /// at once, and of what came before.
+    /// A stream of this pool's events, from now on. It keeps the last 1,024 events that were not read. An
+    /// [`observer`](crate::PoolBuilder::observer) gets each event at once, and gets earlier ones as well.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -300,9 +308,10 @@ impl Pool {
         self.shared.maintenance.reports.telemetry.events()
     }
 
-    /// Whether traffic should be sent here, for a readiness probe. Answers at once, from what is known: when the database last answered a caller, a dial or a
-    /// look of the pool's own, which it takes while somebody asks; a quarter of a second late at most. A pool that refuses callers because there are too many is ready; one that is being
-    /// drained is not.
+    /// Returns whether this service should get traffic, for a readiness probe. Answers at once. The pool knows when the
+    /// database last answered a caller, a dial or a check of its own; it checks for itself while somebody asks. The
+    /// answer is at most a quarter of a second old. A pool that refuses callers because there are too many is ready. A
+    /// pool that is being drained is not.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -322,7 +331,7 @@ impl Pool {
         self.shared.maintenance.ready()
     }
 
-    /// Gives a reason for what is done next, for the record: it is in the event.
+    /// Gives a reason for the next order, which its event then shows.
     ///
     /// ```no_run
     /// # fn example(pool: failfast::Pool) {
@@ -337,8 +346,8 @@ impl Pool {
         PoolOrder { pool: self, reason: None }
     }
 
-    /// Changes the most connections to 1 to 262,143. Connections beyond a smaller limit are closed: idle ones now, others when they
-    /// are given back; no lease is cut off.
+    /// Changes the maximum number of connections, 1 to 262,143. If the new limit is smaller, the pool closes idle
+    /// connections now and others when they are given back. It interrupts no lease.
     ///
     /// # Errors
     ///
@@ -348,17 +357,17 @@ impl Pool {
         self.order().resize(max_size)
     }
 
-    /// Retires every connection made so far: idle ones now, others when they are given back, and those being made when they are ready. For
-    /// a change of credentials or of the server behind the name.
+    /// Retires every existing connection: idle ones now, others when they are given back, and those being made when
+    /// they are ready. For a change of credentials, or of the server behind the name.
     ///
-    /// Connections in use forget their prepared statements and what they have learned of types at their next statement.
+    /// Connections in use drop their prepared statements and all types that they have learned, at their next statement.
     #[track_caller]
     pub fn flush(&self) {
         self.order().flush();
     }
 
-    /// Waits until `connections` (at most `max_size`) are idle or in use, dialing what is missing, so that the first callers need not.
-    /// Failed dials are tried again.
+    /// Waits until `connections` (at most `max_size`) are idle or in use, and makes those that are missing, so that the
+    /// first callers need not wait. Failed dials are retried.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -377,8 +386,9 @@ impl Pool {
         self.shared.warm_up(connections, within).await
     }
 
-    /// The end of a service: refuses newcomers with [`Error::Closed`], serves those who wait already, and closes the pool when every
-    /// connection has been given back, or after `within`. Tells how many had not been given back by then.
+    /// Shuts the pool down gracefully. It refuses newcomers with [`Error::Closed`] and serves those who wait already.
+    /// It closes when every connection has been given back, or after `within`. Returns how many connections had not
+    /// been given back by then.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -394,7 +404,7 @@ impl Pool {
         self.order().drain(within)
     }
 
-    /// How many connections and callers there are right now, counted in one instant.
+    /// A consistent snapshot of how many connections and callers there are.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -410,13 +420,13 @@ impl Pool {
         self.shared.status()
     }
 
-    /// Closes the pool: everybody who waits gets [`Error::Closed`] now, everybody who asks from now on as well. Idle connections
-    /// are closed now, others when they are given back. Closing twice does nothing more.
+    /// Closes the pool. Every caller that waits, and every later one, gets [`Error::Closed`]. Idle connections are
+    /// closed now, others when they are given back. Closing again does nothing.
     pub fn close(&self) {
         self.shared.slots.close();
     }
 
-    /// Whether [`close`](Self::close) or [`drain`](Self::drain) was called.
+    /// Returns whether [`close`](Self::close) or [`drain`](Self::drain) was called.
     pub fn is_closed(&self) -> bool {
         !self.shared.slots.counts().is_open
     }

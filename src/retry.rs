@@ -15,16 +15,22 @@ const MOST_TOKENS: u32 = 1_000_000;
 const LARGEST_MULTIPLIER: f64 = 1_000.0;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 
-/// How a pool tries again what failed: whole calls ([`Pool::query`](crate::Pool::query) and its like, [`Pool::run`](crate::Pool::run),
-/// [`Pool::transaction`](crate::Pool::transaction)), never single statements of a [`Client`](crate::Client).
+/// How a pool retries calls that failed. It retries whole calls ([`Pool::query`](crate::Pool::query) and its like,
+/// [`Pool::run`](crate::Pool::run), [`Pool::transaction`](crate::Pool::transaction)), and never single statements of a
+/// [`Client`](crate::Client).
 ///
-/// Tried again is only what was certainly not applied: the database was not reached, or was full (53300) or not ready (57P03); the connection
-/// had been dead before anything was written; a [transaction](crate::Pool::transaction), as a whole, when another one was in the way (40001, 40P01).
-/// With [`Call::idempotent`](crate::Call::idempotent) also what may have been applied, and single statements that lost a conflict or found something in
-/// use: a procedure may have committed before. Never a COMMIT that was not answered, and never what the pool itself refused.
+/// The pool retries only calls that were certainly not applied:
 ///
-/// No attempt begins that could not be done before the call's deadline. Between attempts nothing is held; each passes the circuit breaker and the
-/// queue like a new call.
+/// - The database was not reached, was full (53300) or not ready (57P03).
+/// - The connection had been dead before anything was written.
+/// - Another transaction was in the way of a [transaction](crate::Pool::transaction) (40001, 40P01), which runs again as a whole.
+///
+/// With [`Call::idempotent`](crate::Call::idempotent) it also retries calls that may have been applied, and single
+/// statements that lost a conflict or found something in use: a procedure may have committed before that. It never
+/// retries a COMMIT that was not answered, nor a call that the pool itself refused.
+///
+/// No attempt begins that could not end before the call's deadline. Between attempts a call holds nothing. Each attempt
+/// passes the circuit breaker and the queue like a new call.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,24 +55,24 @@ impl Default for RetryConfig {
 }
 
 impl RetryConfig {
-    /// Nothing is tried again.
+    /// No retries.
     pub fn off() -> Self {
         Self::default().max_attempts(1)
     }
 
-    /// How often a call runs at most, the first time included. Default: 3; 1 to 100.
+    /// The maximum number of attempts of a call, including the first. 1 to 100. Default: 3.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// The longest pause before the second attempt. Default: 100 ms. Chance takes any part of each pause away.
+    /// The longest pause before the second attempt. Jitter shortens each pause by a random part. Default: 100 ms.
     pub fn initial_backoff(mut self, backoff: Duration) -> Self {
         self.schedule.initial = backoff;
         self
     }
 
-    /// By how much the pause grows with each attempt. Default: 2; 1 to 1,000.
+    /// The factor by which the pause grows with each attempt. 1 to 1,000. Default: 2.
     pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
         self.schedule.multiplier = multiplier;
         self
@@ -78,11 +84,13 @@ impl RetryConfig {
         self
     }
 
-    /// Pauses by a schedule of the backoff crate, for services that have one already, instead of the three settings above. Feature `backoff`. `factory`
-    /// makes one for each call, which is reset when the call begins.
+    /// Takes the pauses from a schedule of the backoff crate, for services that already have one, instead of the three
+    /// settings above. Feature `backoff`. `factory` makes one schedule for each call; the pool resets it when the call
+    /// begins.
     ///
-    /// It is asked once for each retry. `None` ends them; so do the most attempts, the deadline and the budget, as ever. A retry that needs no
-    /// pause, because the connection had been dead already, takes none.
+    /// The pool asks the schedule once for each retry. `None` ends the retries; so do the maximum number of attempts,
+    /// the deadline and the budget. A retry that needs no pause, because the connection had been dead already, has
+    /// none.
     ///
     /// ```
     /// use backoff::ExponentialBackoff;
@@ -103,9 +111,10 @@ impl RetryConfig {
         self
     }
 
-    /// How many retries there can be at once before successes have to pay for more. A success brings in 0.2 of a retry, a second one; a retry
-    /// after a timeout costs two. Default: twice [`max_size`](crate::PoolBuilder::max_size), at least 10. 0 to 1,000,000; with 0 there are
-    /// none, but for transactions that lost a conflict, which always may run again.
+    /// The retry budget: how many retries there can be before successful calls have to pay for more. Each success adds
+    /// 0.2 retries to the budget; so does each second, one whole retry. A retry after a timeout costs two. 0 to
+    /// 1,000,000. Default: twice [`max_size`](crate::PoolBuilder::max_size), at least 10. With 0 there are no retries,
+    /// except of transactions that lost a conflict: these need no budget.
     pub fn budget(mut self, retries: u32) -> Self {
         self.budget = Some(retries);
         self

@@ -241,36 +241,6 @@ impl Settings {
         }
     }
 
-    /// From environment variables: the prefix, `_`, and the key in capitals, with `__` where a table begins.
-    ///
-    /// `from_env("ORDERS_DB")` reads `ORDERS_DB_URL`, `ORDERS_DB_MAX_SIZE=20`, `ORDERS_DB_BREAKER__RESET_TIMEOUT=30s`,
-    /// `ORDERS_DB_BREAKER__SLOW_CALL__PERCENTAGE=80` and so on. Nothing else may begin with `ORDERS_DB_`.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] for a variable with this prefix that is no setting, or has no value of its kind.
-    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
-        env::read(prefix, std::env::vars_os())
-    }
-
-    /// The same from any source of variables, such as a `.env` file.
-    ///
-    /// # Errors
-    ///
-    /// As [`from_env`](Self::from_env).
-    pub fn from_vars(prefix: &str, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        env::read(prefix, vars.into_iter().map(|(name, value)| (name.into(), value.into())))
-    }
-
-    /// Sets one by its key, as it is written in a file: `settings.set("breaker.reset_timeout", "10s")`. For what comes from a command line.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] if there is no such key, or the value is not of its kind.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        self.read(key, key, value)
-    }
-
     /// These, except for what `over` has: the environment over a file over [`hardened`](Self::hardened).
     #[must_use = "it is the result that has both"]
     pub fn overridden_by(mut self, mut over: Self) -> Self {
@@ -298,15 +268,6 @@ impl Settings {
         match &self.url {
             Some(place) => self.apply(place.clone()),
             None => Err(ConfigError::new("url", "(none)", "must be given")),
-        }
-    }
-
-    /// `named`: what an error calls it.
-    fn read(&mut self, key: &str, named: &str, value: &str) -> Result<(), ConfigError> {
-        match self.fields().into_iter().find(|(name, _)| *name == key) {
-            Some((_, field)) => field.read(value).map_err(|problem| problem.of(named, value)),
-            None if fields::is_table(key) => Err(ConfigError::without_value(named, "is a table")),
-            None => Err(ConfigError::unknown(named, fields::nearest(key))),
         }
     }
 }

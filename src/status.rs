@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::policy::State;
 
-/// How many connections and callers there are, counted in one instant.
+/// A consistent snapshot of how many connections and callers there are.
 ///
 /// `Display` is a line for a log or a terminal: `pool orders: 95% in use (19/20), 1 idle, 127 waiting`.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,11 +14,12 @@ use crate::policy::State;
 pub struct Status {
     /// The pool's name.
     pub name: Arc<str>,
-    /// The most connections that the pool may have, those being made and those being closed included.
+    /// The maximum number of connections, including those that are being made or closed.
     pub max_size: usize,
     /// Connections held by callers.
     pub in_use: usize,
-    /// Connections being cleaned up for the next caller, after a statement that was given up or a use that is not tracked. At most two seconds each.
+    /// Connections that the pool cleans up before the next caller gets them: after a cancelled statement, or after a
+    /// use that it could not track. At most two seconds each, more on a slow network.
     pub settling: usize,
     /// Connections ready for the next caller.
     pub idle: usize,
@@ -28,22 +29,22 @@ pub struct Status {
     pub closing: usize,
     /// Callers waiting for a connection.
     pub waiting: usize,
-    /// The most callers that may wait.
+    /// The maximum number of callers that may wait.
     pub max_waiting: usize,
-    /// The pool was closed: it serves nobody any more.
+    /// The pool was closed and serves nobody.
     pub closed: bool,
-    /// What its circuit breaker does with calls.
+    /// The state of the circuit breaker.
     pub breaker: State,
-    /// How many connections callers ask for: arrivals a second times how long a connection is held on average (Little's law), over the last seconds.
-    /// More than `max_size` is more than the pool can do. `None` before anything is known.
+    /// The demand, in connections: arrivals per second times the mean lease duration (Little's law), over the last
+    /// seconds. A demand above `max_size` is more than the pool can serve. `None` before anything is known.
     pub demand: Option<f64>,
     /// How long the next caller would wait. `None` while a connection is idle, and before anything is known.
     pub predicted_wait: Option<Duration>,
-    /// When the pool will be exhausted, if utilization goes on rising as it does. `None` if nothing points to it.
+    /// The time until the pool is exhausted if utilization keeps rising. `None` while it does not rise.
     pub time_to_exhaustion: Option<Duration>,
-    /// How the latest dial failed, if none has succeeded since.
+    /// The error of the latest dial, if no dial has succeeded since.
     pub last_connect_error: Option<String>,
-    /// How long ago the database last answered; exact to a quarter of a second.
+    /// How long ago the database last answered, exact to a quarter of a second.
     pub last_success: Option<Duration>,
 }
 

@@ -8,6 +8,7 @@ use tokio::task::{JoinSet, yield_now};
 
 use super::peers::{self, LIMIT, crowd};
 use super::support::Throwaway;
+use super::turns::{self, Plan, Ratio, Side};
 use super::{Report, median};
 
 const ROUNDS: usize = 201;
@@ -17,7 +18,7 @@ const CONNECTIONS: usize = 10;
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     if report.wants("get-idle") {
         let ours = peers::failfast(server.config(), CONNECTIONS).await;
-        report.at_most("get-idle", get_idle(server, &ours, || ()).await, 0.6);
+        get_idle(server, &ours, || ()).await.at_most(report, "get-idle", 0.6);
     }
     if report.wants("get-idle-recorded") {
         let recorder = failfast::metrics::prometheus().expect("good buckets").build_recorder();
@@ -25,13 +26,14 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
         let builder = peers::builder(server.config(), CONNECTIONS).recorder(recorder);
         let ours = peers::filled(builder, CONNECTIONS).await;
         // In a service, a task of its own does that.
-        report.at_most("get-idle-recorded", get_idle(server, &ours, || handle.run_upkeep()).await, 0.75);
+        let ratio = get_idle(server, &ours, || handle.run_upkeep()).await;
+        ratio.at_most(report, "get-idle-recorded", 0.75);
     }
     if report.wants("tasks-2000") {
         for tasks in [20, 200] {
             contended(server, tasks).await; // without a limit, for the eye
         }
-        report.at_most("tasks-2000", contended(server, 2_000).await, 0.8);
+        contended(server, 2_000).await.at_most(report, "tasks-2000", 0.8);
     }
     if report.wants("refusal-us") {
         let pool = Pool::builder(server.config()).max_size(1).max_waiting(1);
@@ -49,38 +51,44 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
 }
 
 /// `get` and drop on an idle pool, beside bare deadpool.
-async fn get_idle(server: &Throwaway, ours: &Pool, between: impl Fn()) -> f64 {
-    let theirs = peers::deadpool(server.config(), CONNECTIONS, peers::NO_TIMEOUT).await;
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+async fn get_idle(server: &Throwaway, ours: &Pool, between: impl Fn()) -> Ratio {
+    let plan = Plan { sets: 3, rounds: 66 };
+    let prepare = async || peers::deadpool(server.config(), CONNECTIONS, peers::NO_TIMEOUT).await;
+    turns::measure(&format!("{BATCH} times get + drop"), plan, prepare, async |theirs, side| {
         let begun = Instant::now();
-        for _ in 0..BATCH {
-            let _ = black_box(ours.get().await.expect("idle"));
+        match side {
+            Side::Ours => {
+                for _ in 0..BATCH {
+                    let _ = black_box(ours.get().await.expect("idle"));
+                }
+            }
+            Side::Theirs => {
+                for _ in 0..BATCH {
+                    let _ = black_box(theirs.get().await.expect("idle"));
+                }
+            }
         }
-        our_times.push(begun.elapsed());
+        let took = begun.elapsed();
         between();
-        let begun = Instant::now();
-        for _ in 0..BATCH {
-            let _ = black_box(theirs.get().await.expect("idle"));
-        }
-        their_times.push(begun.elapsed());
-    }
-    compare("get + drop", median(our_times) / BATCH, median(their_times) / BATCH)
+        took
+    })
+    .await
 }
 
 /// So many tasks, each taking a connection many times over, beside deadpool with the same acquire timeout. The others are for the eye.
-async fn contended(server: &Throwaway, tasks: u32) -> f64 {
+async fn contended(server: &Throwaway, tasks: u32) -> Ratio {
     let config = server.config();
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
-    // New ones several times over: how fast a pool is hangs on where in memory it happens to lie, too.
-    for _ in 0..10 {
+    let prepare = async || {
         let ours = peers::failfast(config.clone(), CONNECTIONS).await;
-        let theirs = peers::deadpool(config.clone(), CONNECTIONS, peers::WAIT_TIMEOUT).await;
-        for _ in 0..10 {
-            our_times.push(crowd(tasks, &ours, |pool| async move { pool.get().await.ok() }).await);
-            their_times.push(crowd(tasks, &theirs, |pool| async move { pool.get().await.ok() }).await);
-        }
-    }
+        (ours, peers::deadpool(config.clone(), CONNECTIONS, peers::WAIT_TIMEOUT).await)
+    };
+    let what = format!("{tasks} tasks on {CONNECTIONS} connections, 0 refused");
+    let plan = Plan { sets: 10, rounds: 12 };
+    let ratio = turns::measure(&what, plan, prepare, async |(ours, theirs), side| match side {
+        Side::Ours => crowd(tasks, ours, |pool| async move { pool.get().await.ok() }).await,
+        Side::Theirs => crowd(tasks, theirs, |pool| async move { pool.get().await.ok() }).await,
+    })
+    .await;
     let three = peers::deadpool(config.clone(), CONNECTIONS, peers::THREE_TIMEOUTS).await;
     let (bb8, sqlx) = (peers::bb8(config.clone(), CONNECTIONS).await, peers::sqlx(&config, CONNECTIONS).await);
     // Not in between: who comes after a slow one finds its memory given back and its caches cold.
@@ -92,8 +100,7 @@ async fn contended(server: &Throwaway, tasks: u32) -> f64 {
     }
     let [three, bb8, sqlx] = times.map(median);
     println!("# the same: deadpool with three timeouts {three:.1?}, bb8 {bb8:.1?}, sqlx {sqlx:.1?}");
-    let what = format!("{tasks} tasks on {CONNECTIONS} connections, 0 refused");
-    compare(&what, median(our_times), median(their_times))
+    ratio
 }
 
 /// From call to answer, in microseconds, when the queue is full.
@@ -143,9 +150,4 @@ async fn fairness(server: &Throwaway) -> f64 {
     let (count, slowest, median) = (waits.len(), waits.iter().max().copied().unwrap_or_default(), median(waits));
     println!("# {count} waits, median {median:.1?}, slowest {slowest:.1?}");
     slowest.as_secs_f64() / median.as_secs_f64()
-}
-
-fn compare(what: &str, ours: Duration, theirs: Duration) -> f64 {
-    println!("# {what}: {ours:.1?} beside {theirs:.1?}");
-    ours.as_secs_f64() / theirs.as_secs_f64()
 }

@@ -6,48 +6,37 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use failfast::{BreakerConfig, CircuitBreaker};
-use failsafe::{StateMachine, backoff, failure_policy};
 
-use super::{Report, median};
+use super::turns::{self, Plan, Ratio, Side};
+use super::{Report, peers};
 
-const ROUNDS: usize = 101;
+const PLAN: Plan = Plan { sets: 3, rounds: 36 };
 const CALLS: u32 = 20_000;
 
-pub(super) fn measure(report: &mut Report) {
+pub(super) async fn measure(report: &mut Report) {
     if report.wants("breaker") {
-        report.at_most("breaker", ask_and_record(1), 0.5);
+        ask_and_record(1).await.at_most(report, "breaker", 0.5);
     }
     if report.wants("breaker-all-cores") {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        report.at_most("breaker-all-cores", ask_and_record(cores), 0.5);
+        ask_and_record(cores).await.at_most(report, "breaker-all-cores", 0.5);
     }
 }
 
-/// Rounds of both take turns, and the order changes each time.
-fn ask_and_record(threads: usize) -> f64 {
-    let ours = CircuitBreaker::new(BreakerConfig::default()).expect("good settings");
-    let backoff = backoff::equal_jittered(Duration::from_secs(10), Duration::from_secs(300));
-    let policy = failure_policy::success_rate_over_time_window(0.5, 10, Duration::from_secs(10), backoff);
-    let theirs = StateMachine::new(policy, ());
-    let ask_ours = || black_box(&ours).try_acquire().expect("a closed circuit").success();
-    let ask_theirs = || {
-        assert!(black_box(&theirs).is_call_permitted());
-        theirs.on_success();
+async fn ask_and_record(threads: usize) -> Ratio {
+    let prepare = async || {
+        let ours = CircuitBreaker::new(BreakerConfig::default()).expect("good settings");
+        (ours, peers::failsafe())
     };
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        if round % 2 == 0 {
-            our_times.push(together(threads, ask_ours));
-            their_times.push(together(threads, ask_theirs));
-        } else {
-            their_times.push(together(threads, ask_theirs));
-            our_times.push(together(threads, ask_ours));
-        }
-    }
-    let nanos = |times| median(times).as_secs_f64() * 1e9 / f64::from(CALLS);
-    let (ours, theirs) = (nanos(our_times), nanos(their_times));
-    println!("# ask and record on {threads} threads: {ours:.1} ns beside {theirs:.1} ns");
-    ours / theirs
+    let what = format!("{CALLS} times ask and record on {threads} threads");
+    turns::measure(&what, PLAN, prepare, async |(ours, theirs), side| match side {
+        Side::Ours => together(threads, || black_box(ours).try_acquire().expect("a closed circuit").success()),
+        Side::Theirs => together(threads, || {
+            assert!(black_box(theirs).is_call_permitted());
+            theirs.on_success();
+        }),
+    })
+    .await
 }
 
 /// How long the slowest of so many threads takes for its calls, all at once.

@@ -1,13 +1,15 @@
-//! The figures that have a limit, each measured beside its yardstick in one process: batches of both take turns, and the medians
-//! are compared, so that a noisy machine slows both.
+//! Measures the figures that have a limit, each beside its reference. Instructions are counted (`instructions`), which
+//! noise does not move. Times of both sides are taken in turns (`turns`).
 //!
-//! `./dev ratios [NAME...]` prints one line per figure, `name value limit ok|SHORT`, and fails if one is short. Lines that begin with `#` say
+//! `./dev ratios [NAME...]` prints one line per figure, `name value limit ok|SHORT|NOISY`, and fails if one is short.
+//! `NOISY` is a timed ratio that could not be judged, because the machine was too noisy. Lines that begin with `#` say
 //! what was measured.
 
 mod acquire;
 mod below;
 mod breaker;
 mod bursts;
+mod instructions;
 mod overload;
 #[path = "../peers.rs"]
 mod peers;
@@ -17,6 +19,7 @@ mod report;
 mod rows;
 #[path = "../../examples/support/mod.rs"]
 mod support;
+mod turns;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,7 +41,8 @@ async fn measure() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    breaker::measure(&mut report);
+    instructions::measure(&server, &mut report).await;
+    breaker::measure(&mut report).await;
     acquire::measure(&server, &mut report).await;
     queries::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;

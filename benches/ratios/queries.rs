@@ -1,22 +1,23 @@
-//! One statement through everything, beside a bare connection: they take turns, call by call, and the order changes each time. `-aa` is the
-//! yardstick against itself: how far the machine can be trusted.
+//! One statement through everything, beside deadpool with a cached statement; and through the deref, beside a tracked call. The sides take turns,
+//! call by call.
 
 use std::time::{Duration, Instant};
 
 use failfast::{Pool, Reset};
 
+use super::Report;
 use super::support::Throwaway;
-use super::{Report, median};
+use super::turns::{self, Plan, Ratio, Side};
 
-const CALLS: usize = 20_000;
+const PLAN: Plan = Plan { sets: 3, rounds: 7_200 };
 const SQL: &str = "SELECT 1";
 
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     if report.wants("select-1") {
-        select_1(server, report).await;
+        select_1(server).await.at_most(report, "select-1", 1.05);
     }
     if report.wants("deref") {
-        deref(server, report).await;
+        deref(server).await.at_most(report, "deref", 1.15);
     }
 }
 
@@ -54,10 +55,10 @@ impl Peer for Derefed {
     }
 }
 
-fn ours(server: &Throwaway, reset: Reset) -> Pool {
+fn ours(server: &Throwaway) -> Pool {
     Pool::builder(server.config())
         .max_size(1)
-        .reset(reset)
+        .reset(Reset::WhenSeen)
         .acquire_timeout(Duration::from_secs(60))
         .build()
         .expect("good settings")
@@ -68,40 +69,25 @@ fn bare(server: &Throwaway) -> Bare {
     Bare(deadpool_postgres::Pool::builder(manager).max_size(1).build().expect("good settings"))
 }
 
-async fn select_1(server: &Throwaway, report: &mut Report) {
-    let (a, b) = (bare(server), bare(server));
-    let (first, second) = turns(&a, &b).await;
-    println!("# select-1-aa {:.3}", first.as_secs_f64() / second.as_secs_f64());
-    let (ours, theirs) = turns(&Ours(ours(server, Reset::WhenSeen)), &a).await;
-    println!("# {SQL} through the pool: {ours:.1?} beside {theirs:.1?}");
-    report.at_most("select-1", ours.as_secs_f64() / theirs.as_secs_f64(), 1.05);
+async fn select_1(server: &Throwaway) -> Ratio {
+    let prepare = async || (Ours(ours(server)), bare(server));
+    in_turns(&format!("{SQL} through the pool"), prepare).await
 }
 
 /// What a use through the deref costs, until the connection is there again.
-async fn deref(server: &Throwaway, report: &mut Report) {
-    let tracked = Ours(ours(server, Reset::WhenSeen));
-    let (derefed, tracked) = turns(&Derefed(ours(server, Reset::WhenSeen)), &tracked).await;
-    println!("# {SQL} through the deref: {derefed:.1?} beside {tracked:.1?} tracked");
-    report.at_most("deref", derefed.as_secs_f64() / tracked.as_secs_f64(), 1.15);
+async fn deref(server: &Throwaway) -> Ratio {
+    let prepare = async || (Derefed(ours(server)), Ours(ours(server)));
+    in_turns(&format!("{SQL} through the deref"), prepare).await
 }
 
-/// The medians.
-async fn turns(a: &impl Peer, b: &impl Peer) -> (Duration, Duration) {
-    let (mut times_a, mut times_b) = (Vec::with_capacity(CALLS), Vec::with_capacity(CALLS));
-    for turn in 0..CALLS {
-        if turn % 2 == 0 {
-            times_a.push(time(a).await);
-            times_b.push(time(b).await);
-        } else {
-            times_b.push(time(b).await);
-            times_a.push(time(a).await);
+async fn in_turns<A: Peer, B: Peer>(what: &str, prepare: impl AsyncFn() -> (A, B)) -> Ratio {
+    turns::measure(what, PLAN, prepare, async |(ours, theirs), side| {
+        let begun = Instant::now();
+        match side {
+            Side::Ours => ours.call().await,
+            Side::Theirs => theirs.call().await,
         }
-    }
-    (median(times_a), median(times_b))
-}
-
-async fn time(peer: &impl Peer) -> Duration {
-    let begun = Instant::now();
-    peer.call().await;
-    begun.elapsed()
+        begun.elapsed()
+    })
+    .await
 }

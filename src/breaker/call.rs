@@ -4,8 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CallOutcome, CircuitBreaker};
-use crate::policy::{Outcome, Prefix};
+use super::verdict::Verdict;
+use super::{CircuitBreaker, Rejected};
+use crate::policy::{Prefix, State};
 
 /// Why a call through a circuit breaker gave no value. `name` is the breaker's [name](super::BreakerConfig::name), if it has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,34 +49,9 @@ pub enum CallError<E> {
     Failed(E),
 }
 
-/// What a call says of the dependency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// It is well, whatever became of the call.
-    Success,
-    /// It failed, whatever the call returned.
-    Failure,
-    /// Nothing. The call is not counted, and a probe that says nothing lets another one out.
-    Ignore,
-}
-
-impl From<Verdict> for Outcome {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Success => Self::Success,
-            Verdict::Failure => Self::Failure,
-            Verdict::Ignore => Self::Ignored,
-        }
-    }
-}
-
-impl From<Verdict> for CallOutcome {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Success => Self::Success,
-            Verdict::Failure => Self::Failure,
-            Verdict::Ignore => Self::Ignored,
-        }
+impl<E> From<Rejected> for CallError<E> {
+    fn from(Rejected { name, state, retry_after }: Rejected) -> Self {
+        if state == State::ShutDown { Self::ShutDown { name } } else { Self::Open { name, retry_after } }
     }
 }
 

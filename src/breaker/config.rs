@@ -25,8 +25,8 @@ const LONGEST_NAME: usize = 63;
 /// What a pool does in its own way.
 const NOT_OF_A_POOL: &str = "is for a breaker by itself; a pool has a name, metrics and events of its own";
 
-/// The settings of a [`CircuitBreaker`](super::CircuitBreaker). Every one has a default; none is checked before
-/// [`CircuitBreaker::new`](super::CircuitBreaker::new).
+/// The settings of a [`CircuitBreaker`](super::CircuitBreaker). Each has a default.
+/// [`CircuitBreaker::new`](super::CircuitBreaker::new) validates them.
 ///
 /// The names are opossum's where it has them.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ impl BreakerConfig {
         Self { settings, ..ours }
     }
 
-    /// What logs, errors and metrics call the dependency. 1 to 63 printable ASCII characters. Default: none.
+    /// The breaker's name in logs, errors and metrics. 1 to 63 printable ASCII characters. Default: none.
     ///
     /// A breaker with a name has [metrics](super#metrics). A pool refuses this setting: it has a [name](crate::PoolBuilder::name) of its own.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
@@ -115,120 +115,133 @@ impl BreakerConfig {
         self
     }
 
-    /// Opens when at least this share of the calls in the window failed, in percent. 1 to 100. Default 50.
+    /// The failure rate, in percent, at which the circuit opens. 1 to 100. Default 50.
     ///
-    /// At or above, as opossum's README and resilience4j say; opossum itself opens above only.
+    /// The circuit opens at the threshold or above, as the documentation of opossum and resilience4j says. opossum's
+    /// code opens above the threshold only.
     pub fn error_threshold_percentage(mut self, percentage: u8) -> Self {
         self.settings.error_threshold = percentage;
         self
     }
 
-    /// Fewer calls than this in the window say nothing. Default 10. 0 is as 1.
+    /// The minimum number of calls in the window; with fewer, no rate is judged. Default 10. 0 means 1.
     ///
-    /// As many failures in a row, over at least the length of a bucket, open the circuit in any case, however much succeeded before: then
-    /// nothing succeeds any more. (Not as opossum.)
+    /// The circuit also opens after as many failures in a row, over at least the length of a bucket. Earlier successes
+    /// do not matter then. opossum has no such rule.
     pub fn volume_threshold(mut self, calls: u64) -> Self {
         self.settings.volume_threshold = calls;
         self
     }
 
-    /// What happened longer ago is forgotten, give or take a bucket. At most 24 hours, and at least 1 ms for each bucket. Default 10 s.
+    /// The length of the window. Older calls are forgotten, to the precision of a bucket. At least 1 ms for each
+    /// bucket, at most 24 hours. Default 10 s.
     pub fn rolling_window(mut self, window: Duration) -> Self {
         self.settings.window = window;
         self
     }
 
-    /// The parts in which the window moves on. 1 to 1,000. Default 10.
+    /// The number of buckets: the window advances by one bucket at a time. 1 to 1,000. Default 10.
     pub fn rolling_buckets(mut self, buckets: u32) -> Self {
         self.settings.buckets = buckets;
         self
     }
 
-    /// Judges by the last `calls` that ended, however long ago, instead of those within [`rolling_window`](Self::rolling_window). 1 to 10,000, and at
-    /// least [`volume_threshold`](Self::volume_threshold); three bytes each. Default: off. As resilience4j's `COUNT_BASED` window.
+    /// Judges by the last `calls` that ended, instead of the calls within [`rolling_window`](Self::rolling_window). 1
+    /// to 10,000, and at least [`volume_threshold`](Self::volume_threshold). Each takes three bytes. Default: off. Like
+    /// resilience4j's `COUNT_BASED` window.
     ///
-    /// For calls that are rare: of a few in an hour, none are left in a window of seconds. The rolling window still is the time of a
-    /// [warm-up](Self::warm_up). Not with [`opossum`](Self::opossum), which judges by the calls that asked.
+    /// Use it for rare calls, of which a window of seconds holds none. The rolling window remains the duration of a
+    /// [warm-up](Self::warm_up). It cannot be combined with [`opossum`](Self::opossum), which counts calls when they
+    /// begin.
     pub fn count_window(mut self, calls: u32) -> Self {
         self.settings.count_window = Some(calls);
         self
     }
 
-    /// How long the circuit stays open before a probe is let through. More than 0, at most 24 hours. Default 30 s.
+    /// How long the circuit stays open before it lets a probe through. More than 0, at most 24 hours. Default 30 s.
     pub fn reset_timeout(mut self, reset_timeout: Duration) -> Self {
         self.settings.reset_timeout = reset_timeout;
         self
     }
 
-    /// By how much the reset timeout is made longer by chance, at most, in percent: so that many services do not come back in one
-    /// instant. 0 to 100. Default 10.
+    /// The jitter: each reset timeout is longer by a random part of up to this many percent, so that many services do
+    /// not return at the same instant. 0 to 100. Default 10.
     pub fn reset_timeout_jitter(mut self, percentage: u8) -> Self {
         self.settings.jitter = percentage;
         self
     }
 
-    /// With each opening that follows another without a close between, the reset timeout is `factor` times longer, up to `cap` (and
-    /// the jitter). 1 to 100; `cap` from the reset timeout to 24 hours. Default: it does not grow.
+    /// Multiplies the reset timeout by `factor` each time the circuit opens again without having closed, up to `cap`
+    /// (plus jitter). `factor` is 1 to 100; `cap` is at least the reset timeout, at most 24 hours. Default: no growth.
     pub fn reset_timeout_growth(mut self, factor: f64, cap: Duration) -> Self {
         self.settings.growth = Some(Growth { factor, cap });
         self
     }
 
-    /// So many calls are let through half-open, and judged together by the threshold when all have ended. 1 to 1,000. Default 1, as opossum;
-    /// resilience4j's `permittedNumberOfCallsInHalfOpenState`.
+    /// The number of probes that a half-open circuit lets through. When all have ended, the threshold judges them
+    /// together. 1 to 1,000. Default 1, as in opossum. resilience4j calls it `permittedNumberOfCallsInHalfOpenState`.
     pub fn permitted_probes(mut self, probes: u32) -> Self {
         self.settings.permitted_probes = probes;
         self
     }
 
-    /// Half-open without a verdict for so long, since the first of the probes under way was let through: the circuit opens again. More than
-    /// 0, at most 24 hours.
-    /// Default 15 s; in a pool at least 1 s longer than its [`query_timeout`](crate::PoolBuilder::query_timeout). A probe that has a timeout or a deadline of its own has that time in any case, and 1 s more to say how it went: that of the call on
-    /// a pool, or that of [`CircuitBreaker::with_timeout`](super::CircuitBreaker::with_timeout). As resilience4j's `maxWaitDurationInHalfOpenState`.
+    /// How long a half-open circuit waits for its probes, from the first probe under way. Then it opens again. More
+    /// than 0, at most 24 hours. Default 15 s; in a pool, at least 1 s longer than its
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout).
+    ///
+    /// A probe with a longer limit of its own has that time: the timeout or deadline of a call on a pool, or
+    /// [`CircuitBreaker::with_timeout`](super::CircuitBreaker::with_timeout). resilience4j calls it
+    /// `maxWaitDurationInHalfOpenState`.
     pub fn probe_timeout(mut self, probe_timeout: Duration) -> Self {
         self.settings.probe_timeout = probe_timeout;
         self
     }
 
-    /// A call that takes longer than `longer_than` is slow, and `percentage` of slow calls opens the circuit too, even if all succeed.
-    /// More than 0, at most 24 hours; 1 to 100. Default: off. As resilience4j's `slowCallRateThreshold`.
+    /// Opens the circuit when at least `percentage` of the calls take longer than `longer_than`, even if all succeed.
+    /// `longer_than` is more than 0, at most 24 hours; `percentage` is 1 to 100. Default: off. Like resilience4j's
+    /// `slowCallRateThreshold`.
     pub fn slow_call(mut self, longer_than: Duration, percentage: u8) -> Self {
         self.settings.slow_call = Some(SlowCall { longer_than, threshold: percentage });
         self
     }
 
-    /// Nothing opens the circuit while its first window lasts: calls to a cold dependency may fail. Default: off. As opossum's `allowWarmUp`.
+    /// Keeps the circuit closed during its first window, because calls to a cold dependency may fail. Default: off.
+    /// Like opossum's `allowWarmUp`.
     pub fn warm_up(mut self, warm_up: bool) -> Self {
         self.settings.warm_up = warm_up;
         self
     }
 
-    /// Remembers how long calls take, for [`Snapshot::latency`](super::Snapshot::latency): percentiles, within an eighth, of the calls of the last window. Default:
-    /// off. As opossum's `rollingPercentilesEnabled`, which is on there.
+    /// Records how long calls take, for the percentiles of [`Snapshot::latency`](super::Snapshot::latency). They cover
+    /// the last window and are exact to an eighth. Default: off. Like opossum's `rollingPercentilesEnabled`, which is
+    /// on by default.
     ///
-    /// It costs 2.5 KB, and for each call two looks at the clock and the breaker's lock. A pool refuses this setting: see its metrics.
+    /// It costs 2.5 KB of memory, and two clock reads and the breaker's lock for each call. A pool refuses this
+    /// setting: it has metrics.
     pub fn latency(mut self, latency: bool) -> Self {
         self.settings.latency = latency;
         self
     }
 
-    /// Makes what time brings happen, and be told, when it is due: half-open after the reset timeout, open after the probe timeout. Default: the next call, or
-    /// question, makes it happen, and a breaker that nobody asks tells nothing. As resilience4j's `automaticTransitionFromOpenToHalfOpenEnabled`; opossum
-    /// always does.
+    /// Changes the state when its time is up, by a timer: to half-open after the reset timeout, to open after the probe
+    /// timeout. Default: off. Then the next call or question makes the change, and a breaker that nobody asks notifies
+    /// nobody. Like resilience4j's `automaticTransitionFromOpenToHalfOpenEnabled`; opossum always has such a timer.
     ///
-    /// It costs one task, which begins in the Tokio runtime in which the circuit first opens, and ends with the breaker. Without a runtime there, or when
-    /// that runtime has ended, it is as by default until the circuit next opens inside one. In a pool it changes nothing: a pool asks four times a second.
+    /// It costs one task. The task starts in the Tokio runtime in which the circuit first opens, and ends with the
+    /// breaker. If there is no runtime, or it has ended, the setting has no effect until the circuit opens within a
+    /// runtime again. In a pool it changes nothing: a pool asks four times a second.
     ///
     /// # Panics
     ///
-    /// The runtime needs its timer enabled. Without one the task panics, and it is as by default.
+    /// The task panics if the runtime's timer is not enabled. The setting then has no effect.
     pub fn automatic_transitions(mut self, automatic: bool) -> Self {
         self.automatic_transitions = automatic;
         self
     }
 
-    /// Runs `hook` after each call that ended or was refused, on the caller's thread, without a lock. Default: none; several run in order. One that panics
-    /// harms nobody else. It costs two looks at the clock for each call. Calls through a [disabled](super::CircuitBreaker::disable) breaker are not told.
+    /// Runs `hook` after each call that ended or was refused, on the caller's thread and without a lock. Several hooks
+    /// run in order. If one panics, the others still run. Default: none. A hook costs two clock reads for each call.
+    /// Calls through a [disabled](super::CircuitBreaker::disable) breaker run no hook.
     ///
     /// A pool refuses this setting: see its [`Observer`](crate::Observer) and metrics.
     pub fn on_call(mut self, hook: impl Fn(&CallEvent<'_>) + Send + Sync + 'static) -> Self {
@@ -236,9 +249,10 @@ impl BreakerConfig {
         self
     }
 
-    /// Runs `hook` after each change of state, on the thread whose call brought it about. No lock is held: it may ask the breaker. Default: none;
-    /// several run in order. When two threads change the state at almost the same time, their hooks may overlap:
-    /// [`Transition::number`] tells which was first. One that panics harms nobody else.
+    /// Runs `hook` after each change of state, on the thread whose call caused it. No lock is held, so the hook may ask
+    /// the breaker. Several hooks run in order. If one panics, the others still run. Default: none. When two threads
+    /// change the state at almost the same time, their hooks may overlap; [`Transition::number`] is larger for the
+    /// later change.
     pub fn on_transition(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
         self.hooks.on_transition(hook);
         self

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::hooks::CallOutcome;
 use super::shared::Shared;
-use super::{Verdict, now};
+use super::verdict::Verdict;
+use crate::clock::now;
 use crate::policy::{Outcome, Ticket};
 
 /// The right to make one call, from [`CircuitBreaker::try_acquire`](super::CircuitBreaker::try_acquire). Say how it went.

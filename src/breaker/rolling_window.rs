@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{BreakerConfig, now};
+use super::BreakerConfig;
+use crate::clock::now;
 use crate::error::ConfigError;
 use crate::policy::{Counts, Settings, Window};
 

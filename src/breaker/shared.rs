@@ -5,7 +5,7 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::config::{BreakerConfig, Checked};
@@ -13,7 +13,7 @@ use super::hooks::{CallEvent, CallOutcome, Hooks};
 #[cfg(feature = "metrics")]
 use super::metered;
 use super::tally::Tally;
-use super::timer::Timer;
+use super::timer::{Due, Timer};
 use crate::error::ConfigError;
 use crate::policy::{Breaker, Deadline, Denied, Outcome, State, Ticket};
 
@@ -74,7 +74,7 @@ impl Shared {
         free_pass.set(breaker.free_pass());
         let slow_after = settings.slow_call.map(|slow| slow.longer_than);
         let locked = Mutex::new(Locked { breaker, armed: None, armings: 0, due: None });
-        Ok(Arc::new_cyclic(|shared| {
+        Ok(Arc::new_cyclic(|shared: &Weak<Self>| {
             let timer = automatic_transitions.then(|| Timer::new(shared.clone()));
             let (tally, remembers_latency) = (Tally::new(now), settings.latency);
             Self { name, free_pass, tally, locked, hooks, slow_after, remembers_latency, timer }
@@ -157,14 +157,6 @@ impl Shared {
         result
     }
 
-    /// When time alone will change the state next.
-    pub(super) fn due(&self, now: Instant) -> Option<Deadline> {
-        self.with(|breaker| {
-            breaker.state(now);
-            breaker.due()
-        })
-    }
-
     pub(super) fn last_state(&self) -> State {
         self.lock().breaker.last_state()
     }
@@ -193,5 +185,14 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Due for Shared {
+    fn due(&self, now: Instant) -> Option<Deadline> {
+        self.with(|breaker| {
+            breaker.state(now);
+            breaker.due()
+        })
     }
 }

@@ -16,6 +16,7 @@ use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;

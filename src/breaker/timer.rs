@@ -4,25 +4,32 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use super::now;
-use super::shared::Shared;
+use crate::clock::now;
+use crate::policy::Deadline;
+
+/// A breaker, as its timer sees it.
+pub(super) trait Due: Send + Sync {
+    /// Lets the time until `now` take effect. Returns when time alone will change the state next.
+    fn due(&self, now: Instant) -> Option<Deadline>;
+}
 
 #[derive(Debug)]
 pub(super) struct Timer {
-    shared: Weak<Shared>,
+    breaker: Weak<dyn Due>,
     /// When the state changes, time may bring something else.
     changed: Arc<Notify>,
     is_running: Arc<AtomicBool>,
 }
 
 impl Timer {
-    pub(super) fn new(shared: Weak<Shared>) -> Self {
-        Self { shared, changed: Arc::default(), is_running: Arc::default() }
+    pub(super) fn new(breaker: Weak<dyn Due>) -> Self {
+        Self { breaker, changed: Arc::default(), is_running: Arc::default() }
     }
 
     /// Looks at what time will bring next. It holds no lock, since a task may be woken.
@@ -34,7 +41,7 @@ impl Timer {
         let Ok(runtime) = Handle::try_current() else { return };
         if !self.is_running.swap(true, Ordering::AcqRel) {
             let running = Running(Arc::clone(&self.is_running));
-            runtime.spawn(run(Weak::clone(&self.shared), Arc::clone(&self.changed), running));
+            runtime.spawn(run(Weak::clone(&self.breaker), Arc::clone(&self.changed), running));
         }
     }
 }
@@ -54,9 +61,9 @@ impl Drop for Running {
     }
 }
 
-async fn run(shared: Weak<Shared>, changed: Arc<Notify>, _running: Running) {
+async fn run(breaker: Weak<dyn Due>, changed: Arc<Notify>, _running: Running) {
     loop {
-        let Some(due) = shared.upgrade().map(|shared| shared.due(now())) else { return };
+        let Some(due) = breaker.upgrade().map(|breaker| breaker.due(now())) else { return };
         match due {
             Some(due) => drop(timeout_at(due.instant().into(), changed.notified()).await),
             None => changed.notified().await,

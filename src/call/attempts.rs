@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::{task, time};
 
-use super::{Call, now};
+use super::Call;
+use crate::clock::now;
 use crate::conn::{Client, Trail};
 use crate::error::Error;
 use crate::policy::{Condition, Deadline, Failed, Retry};

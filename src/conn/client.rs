@@ -8,9 +8,11 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use tokio_postgres::CancelToken;
 
-use super::calls::queries::{CallOptions, now};
+use super::call_options::CallOptions;
+use super::connection::Conn;
+use super::dial::Dialer;
 use super::link::Link;
-use super::{Conn, Dialer};
+use crate::clock::now;
 use crate::operation::Operation;
 use crate::policy::{Retry, Ticket};
 use crate::slots::Lease;
@@ -134,7 +136,7 @@ impl Client {
     /// What will be known of this lease when it is over.
     pub(crate) fn trail(&self) -> Trail {
         let link = &self.conn().link;
-        link.calls.forget_failure();
+        link.calls.clear_failure();
         let (timeouts, begun) = (link.calls.timeouts(), link.calls.begun());
         Trail { attempts: link.wire.attempts(), timeouts, begun, link: Arc::clone(link) }
     }

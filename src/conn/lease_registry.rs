@@ -13,18 +13,40 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
 
-use super::link::Link;
 use crate::operation::Operation;
 
 /// So many holds are kept between two rounds: a fair sample.
 const MOST_HOLDS: usize = 256;
 
 /// What a connection was taken for, where, and in which round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Purpose {
     pub(crate) operation: Operation,
     pub(crate) taken: &'static Location<'static>,
     round: u32,
+}
+
+impl Purpose {
+    /// Compares addresses, not texts: two that read alike may differ, which costs a store.
+    fn is_identical(&self, other: &Self) -> bool {
+        let is_same_operation = match (self.operation, other.operation) {
+            (Operation::Named(one), Operation::Named(other)) => std::ptr::eq(one, other),
+            (Operation::At(one), Operation::At(other)) => std::ptr::eq(one, other),
+            (Operation::Named(_), Operation::At(_)) | (Operation::At(_), Operation::Named(_)) => false,
+        };
+        is_same_operation && std::ptr::eq(self.taken, other.taken) && self.round == other.round
+    }
+}
+
+/// A connection, as the registry sees it.
+pub(super) trait Leased: Send + Sync {
+    fn lease_info(&self) -> &LeaseInfo;
+
+    /// Since when statements have been running on it.
+    fn running_since(&self) -> Option<Instant>;
+
+    /// Whether a statement is running, or the server owes an answer.
+    fn is_at_work(&self) -> bool;
 }
 
 /// On each connection.
@@ -42,7 +64,7 @@ pub(super) struct LeaseInfo {
 #[derive(Debug, Default)]
 pub(crate) struct LeaseRegistry {
     round: AtomicU32,
-    links: Mutex<Vec<Weak<Link>>>,
+    connections: Mutex<Vec<Weak<dyn Leased>>>,
     /// So many connections there have been at once.
     most: AtomicUsize,
     /// Of the last connection.
@@ -72,9 +94,9 @@ impl LeaseInfo {
 
     /// A lease begins.
     pub(super) fn taken(&self, operation: Operation, taken: &'static Location<'static>) {
-        let purpose = Some(Purpose { operation, taken, round: self.registry.round.load(Relaxed) });
-        if self.purpose.load() != purpose {
-            self.purpose.store(purpose);
+        let purpose = Purpose { operation, taken, round: self.registry.round.load(Relaxed) };
+        if !self.purpose.load().is_some_and(|written| written.is_identical(&purpose)) {
+            self.purpose.store(Some(purpose));
         }
         if self.registry.captures {
             *self.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
@@ -118,18 +140,18 @@ impl LeaseRegistry {
         self.number.fetch_add(1, Relaxed)
     }
 
-    pub(super) fn enter(&self, link: &Arc<Link>) {
-        self.links.lock().push(Arc::downgrade(link));
+    pub(super) fn enter(&self, connection: Weak<dyn Leased>) {
+        self.connections.lock().push(connection);
     }
 
     /// Whether there is any connection.
     pub(super) fn has_any(&self) -> bool {
-        self.links.lock().iter().any(|link| link.strong_count() > 0)
+        self.connections.lock().iter().any(|connection| connection.strong_count() > 0)
     }
 
     /// Whether there are more connections than ever before. If not, the latest of them stands in the place of another.
     pub(super) fn has_grown(&self) -> bool {
-        let live = self.links.lock().iter().filter(|link| link.strong_count() > 0).count();
+        let live = self.connections.lock().iter().filter(|connection| connection.strong_count() > 0).count();
         live > self.most.fetch_max(live, Relaxed)
     }
 
@@ -148,21 +170,21 @@ impl LeaseRegistry {
     /// The connections in use: those that did not rest in this round.
     pub(crate) fn holders(&self, now: Instant) -> Vec<Holder> {
         let round = self.round.load(Relaxed);
-        let links: Vec<_> = {
-            let mut links = self.links.lock();
-            links.retain(|link| link.strong_count() > 0);
-            links.iter().filter_map(Weak::upgrade).collect()
+        let connections: Vec<_> = {
+            let mut connections = self.connections.lock();
+            connections.retain(|connection| connection.strong_count() > 0);
+            connections.iter().filter_map(Weak::upgrade).collect()
         };
-        let holder = |link: &Arc<Link>| {
-            let lease_info = &link.lease_info;
+        let holder = |connection: &Arc<dyn Leased>| {
+            let lease_info = connection.lease_info();
             let rested = lease_info.rested.load(Relaxed);
             let purpose = lease_info.purpose.load().filter(|_| rested != round)?;
             // It may have been taken at the end of that round; or long ago, and rest no more because it is checked or closed.
             let rounds = round.saturating_sub(purpose.round.max(rested)).saturating_sub(1);
-            let running = link.calls.running_since().map(|since| now.saturating_duration_since(since));
-            let is_at_work = link.calls.are_under_way() || link.wire.unanswered() > 0;
+            let running = connection.running_since().map(|since| now.saturating_duration_since(since));
+            let is_at_work = connection.is_at_work();
             Some(Holder { purpose, rounds, running, is_at_work, backtrace: lease_info.backtrace.lock().clone() })
         };
-        links.iter().filter_map(holder).collect()
+        connections.iter().filter_map(holder).collect()
     }
 }

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time;
 use tokio_postgres::error::SqlState;
 
 use super::calls::Calls;
-use super::calls::queries::now;
 use super::calls::watcher::Watcher;
 use super::cancel::Canceller;
 use super::connection_event::ConnectionEvent;
 use super::handling::Handling;
-use super::lease_registry::LeaseInfo;
+use super::lease_registry::{LeaseInfo, Leased};
 use super::outcome_recorder::OutcomeRecorder;
 use super::round_trips::RoundTrips;
 use super::task::Pulse;
 use super::wire::Wire;
+use crate::clock::now;
 use crate::policy::{Failure, Ticket};
 use crate::telemetry::Meter;
 
@@ -170,7 +170,7 @@ impl Link {
             failure.is_conflict() || failure.reprepare().is_some()
         };
         let is_whole = self.wire.commits() == commits;
-        is_whole && (self.calls.were_outdated() || self.wire.last_error().is_some_and(is_transient))
+        is_whole && (self.calls.is_outdated() || self.wire.last_error().is_some_and(is_transient))
     }
 
     /// Errors of the server, and statements that timed out, since start-up.
@@ -202,5 +202,19 @@ impl Link {
             }
             wait_policy = self.trips.effect();
         }
+    }
+}
+
+impl Leased for Link {
+    fn lease_info(&self) -> &LeaseInfo {
+        &self.lease_info
+    }
+
+    fn running_since(&self) -> Option<Instant> {
+        self.calls.running_since()
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.calls.is_running() || self.wire.unanswered() > 0
     }
 }

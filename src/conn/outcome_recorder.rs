@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::calls::queries::{CallOptions, now};
+use super::call_options::CallOptions;
 use super::connection_event::{ConnectionEvent, Tell};
 use super::lease_registry::LeaseRegistry;
 use crate::breaker::CircuitBreaker;
+use crate::clock::now;
 use crate::error::{ConnectError, Error};
 use crate::policy::{Outcome, Ticket, Verdict};
 

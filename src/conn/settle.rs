@@ -10,9 +10,11 @@ use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::calls::unhurried::RESTORE;
+use super::connection::Conn;
+use super::connection_event::ConnectionEvent;
+use super::handling::Reset;
 use super::link::Link;
 use super::wire::TransactionStatus;
-use super::{Conn, ConnectionEvent, Reset};
 
 /// Tells whether the next caller may have the connection.
 pub(super) async fn settle(conn: &mut Conn) -> bool {
@@ -38,8 +40,8 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
 /// Returns how many writes had been attempted when the connection was found quiet; `None` if the next caller cannot have it.
 async fn clean(conn: &Conn) -> Option<u64> {
     let link = &conn.link;
-    link.calls.stopped().await;
-    if link.calls.are_under_way() {
+    link.calls.wait_while_reserved().await;
+    if link.calls.is_running() {
         return None;
     }
     // Whether a failed copy is over shows in the answer to whatever comes after it, be it nothing.
@@ -82,10 +84,10 @@ async fn is_at_rest(conn: &Conn, quiet_at: u64) -> bool {
 
 /// Removes what calls given up may have left behind: a cancel that could come late, a transaction that nobody knows of.
 pub(super) async fn clear_up(link: &Link, client: &tokio_postgres::Client) -> bool {
-    if link.calls.may_be_hit() && !fence(client).await {
+    if link.calls.has_pending_cancel() && !fence(client).await {
         return false;
     }
-    let is_open = link.calls.may_be_open() && link.wire.status() != TransactionStatus::Idle;
+    let is_open = link.calls.can_be_in_transaction() && link.wire.status() != TransactionStatus::Idle;
     if is_open && client.simple_query("ROLLBACK").await.is_err() {
         return false;
     }

@@ -13,10 +13,10 @@ use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, Error};
 
-use super::calls::queries::now;
 use super::dial::peek::Peek;
 use super::dial::socket::Socket;
 use super::wire::{Listener, Wire};
+use crate::clock::now;
 
 /// After so long a rest, what the server may have said meanwhile is looked for before anything is written.
 const REST: Duration = Duration::from_millis(1);

@@ -5,6 +5,7 @@ mod support;
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use self::support::Throwaway;
-use super::calls::queries::now;
 use super::wire::{Tag, TransactionStatus, Wire};
 use super::*;
 use crate::breaker::{BreakerConfig, CircuitBreaker, Export, State};
-use crate::slots::Dial as _;
+use crate::clock::now;
+use crate::slots::{Connection as _, Dial as _};
 use crate::telemetry::{Given, Meter, Tracer};
 
 const LONG: Duration = Duration::from_secs(20);

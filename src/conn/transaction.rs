@@ -13,8 +13,8 @@ use tokio::time;
 use tokio_postgres::IsolationLevel;
 
 use super::Client;
-use super::calls::queries::now;
 use super::wire::{Tag, TransactionStatus};
+use crate::clock::now;
 use crate::error::{AbortReason, Error};
 use crate::policy::Effect;
 use crate::telemetry::Fault;
@@ -137,7 +137,7 @@ impl Client {
         self.batch("BEGIN", &options.begin()).await.map_err(Error::of_begin)?;
         self.set_transaction();
         self.conn().link.forget_failures();
-        self.conn().link.calls.forget_fault();
+        self.conn().link.calls.clear_fault();
         let forgiven = AtomicU64::new(self.conn().link.failures());
         let commits = self.conn().link.wire.commits();
         let (open_savepoints, savepoints) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -253,7 +253,7 @@ impl Transaction {
     /// Ends the handle. If a clone lives, the connection is sealed: whatever is tried with it fails, and the server rolls back.
     fn into_core(self) -> Option<Core> {
         match Arc::try_unwrap(self.core) {
-            Ok(core) if !core.client.conn().link.calls.are_under_way() => Some(core),
+            Ok(core) if !core.client.conn().link.calls.is_running() => Some(core),
             Ok(core) => {
                 core.client.conn().link.end();
                 None

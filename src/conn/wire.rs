@@ -10,6 +10,7 @@ mod frontend;
 mod ledger;
 mod limits;
 mod reported;
+mod status;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]
@@ -28,34 +29,13 @@ use tokio_postgres::error::SqlState;
 use self::backend::Backend;
 use self::frontend::Frontend;
 use self::ledger::Ledger;
+pub(crate) use self::status::{Tag, TransactionStatus};
 #[cfg(fuzzing)]
 pub use self::torn::fuzz;
 use crate::error::ProtocolViolation;
 
 /// In the word that counts writes.
 const SEALED: u64 = 1 << 63;
-
-/// As of the last ReadyForQuery.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TransactionStatus {
-    #[default]
-    Idle,
-    Open,
-    Failed,
-}
-
-/// The last command that was completed.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tag {
-    #[default]
-    Other,
-    Begin,
-    Commit,
-    /// Also of ROLLBACK TO SAVEPOINT, and of a COMMIT that rolled back.
-    Rollback,
-    Savepoint,
-    Release,
-}
 
 /// What is known of one connection.
 #[derive(Debug, Default)]
@@ -245,34 +225,6 @@ impl Wire {
 
 fn sealed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the connection is sealed: nothing more is written to it")
-}
-
-impl TransactionStatus {
-    const ALL: [Self; 3] = [Self::Idle, Self::Open, Self::Failed];
-
-    /// What is not known is not taken to be idle.
-    fn of(byte: Option<u8>) -> Self {
-        match byte {
-            Some(b'I') => Self::Idle,
-            Some(b'T') => Self::Open,
-            _ => Self::Failed,
-        }
-    }
-}
-
-impl Tag {
-    const ALL: [Self; 6] = [Self::Other, Self::Begin, Self::Commit, Self::Rollback, Self::Savepoint, Self::Release];
-
-    fn of(tag: &[u8]) -> Self {
-        match tag {
-            b"BEGIN" | b"START TRANSACTION" => Self::Begin,
-            b"COMMIT" => Self::Commit,
-            b"ROLLBACK" => Self::Rollback,
-            b"SAVEPOINT" => Self::Savepoint,
-            b"RELEASE" => Self::Release,
-            _ => Self::Other,
-        }
-    }
 }
 
 /// What the stream tells of all it does.

@@ -5,11 +5,8 @@
 use tokio_postgres::config::Host;
 
 use super::ConnectionString;
+use super::text::ENCODE;
 use crate::error::ConfigError;
-
-/// What the owner of such a string has to do.
-pub(super) const ENCODE: &str = "in a URL, write the characters @ / ? # [ ] % of a user name or a password as \
-                                 %40 %2F %3F %23 %5B %5D %25";
 
 impl ConnectionString {
     /// Refuses what may hold a part of a password, and does not quote it.

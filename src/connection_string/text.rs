@@ -3,8 +3,11 @@
 //! Stricter than libpq in one point: a URL has at most one `@` that is not percent-encoded, because a second one may
 //! stand in a password. An error quotes nothing but the names of options.
 
-use super::check::ENCODE;
 use crate::error::ConfigError;
+
+/// What the owner of a string has to do that may hold a part of a password in the wrong place.
+pub(super) const ENCODE: &str = "in a URL, write the characters @ / ? # [ ] % of a user name or a password as \
+                                 %40 %2F %3F %23 %5B %5D %25";
 
 /// The options in the order of the text. Of two with the same name the last one counts.
 #[derive(Debug, Default)]

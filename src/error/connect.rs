@@ -94,6 +94,16 @@ pub enum ConnectErrorKind {
     Abandoned,
 }
 
+impl ConnectErrorKind {
+    pub(super) fn of(cause: Cause) -> Self {
+        match cause {
+            Cause::OutOfFiles => Self::TooManyOpenFiles,
+            Cause::PathTooLong | Cause::PermissionDenied | Cause::NoLocalAddress => Self::Local,
+            _ => Self::Io,
+        }
+    }
+}
+
 impl ConnectError {
     pub(crate) fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
         Self(Arc::new(Inner { kind, target: target.into(), source: None, setting: None, stage: None, cause: None }))
@@ -127,7 +137,7 @@ impl ConnectError {
     }
 
     fn caused_by(cause: Cause, target: &str, source: impl Into<BoxError>) -> Self {
-        let (kind, target, source) = (cause.kind(), target.to_owned(), Some(source.into()));
+        let (kind, target, source) = (ConnectErrorKind::of(cause), target.to_owned(), Some(source.into()));
         Self(Arc::new(Inner { kind, target, source, setting: None, stage: None, cause: Some(cause) }))
     }
 

@@ -7,8 +7,6 @@ use std::io::ErrorKind::{
     InvalidInput, NetworkDown, NetworkUnreachable, NotFound, Other, PermissionDenied, TimedOut, UnexpectedEof,
 };
 
-use super::connect::ConnectErrorKind;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     OutOfFiles,
@@ -49,14 +47,6 @@ impl Cause {
     /// Of an error while the two sides talk. What the driver cannot parse is a broken connection, too.
     pub(super) fn of_a_talk(error: &io::Error) -> Self {
         if is_of_the_network(error) { Self::of(error) } else { Self::Broken }
-    }
-
-    pub(super) fn kind(self) -> ConnectErrorKind {
-        match self {
-            Self::OutOfFiles => ConnectErrorKind::TooManyOpenFiles,
-            Self::PathTooLong | Self::PermissionDenied | Self::NoLocalAddress => ConnectErrorKind::Local,
-            _ => ConnectErrorKind::Io,
-        }
     }
 
     /// Whether somebody has to do something before another try can help.
@@ -118,6 +108,7 @@ pub(super) fn is_of_tls(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ConnectErrorKind;
 
     #[test]
     fn causes_on_this_side_are_told_from_the_servers() {
@@ -135,9 +126,12 @@ mod tests {
             (AddrNotAvailable, Cause::NoLocalAddress, true),
         ] {
             let found = Cause::of(&kind.into());
-            assert_eq!((found, found.kind() == ConnectErrorKind::Local), (cause, is_local), "{kind:?}");
+            assert_eq!((found, ConnectErrorKind::of(found) == ConnectErrorKind::Local), (cause, is_local), "{kind:?}");
         }
-        assert_eq!(Cause::of(&io::Error::from_raw_os_error(24)).kind(), ConnectErrorKind::TooManyOpenFiles);
+        assert_eq!(
+            ConnectErrorKind::of(Cause::of(&io::Error::from_raw_os_error(24))),
+            ConnectErrorKind::TooManyOpenFiles
+        );
     }
 
     #[test]

@@ -7,184 +7,186 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::Severity;
+use super::severity::Severity;
 use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
 use crate::policy::{Refused, State, Transition};
 use crate::status::Status;
 
-/// What happened, or goes on.
+/// What happened, or is going on.
 ///
-/// `lasting` is for how long it has been so when it is told, `lasted` for how long it had been so when it ended.
+/// `lasting` is how long a condition has lasted when the event is made, `lasted` how long it had lasted when it ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The pool begins its work.
+    /// The pool was built.
     #[non_exhaustive]
     Started {
         /// The settings in effect, in one line, without credentials.
         settings: Arc<str>,
     },
-    /// `max_size` is more than the server has left: the last connections will be refused.
+    /// `max_size` is larger than the number of connections that the server has left. The server will refuse the last ones.
     #[non_exhaustive]
     TooLarge {
-        /// What the pool may open.
+        /// The pool's maximum number of connections.
         max_size: usize,
-        /// What the server had left when it was asked.
+        /// How many connections the server had left.
         left: usize,
     },
-    /// More than 80% of the pool has been in use, on average over 10 s. Repeated while it lasts, unless something worse is.
+    /// Utilization has been above 80%, on average over 10 s. Repeated every 30 s while it lasts, unless a worse event is.
     #[non_exhaustive]
     UtilizationHigh {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
-    /// The same for 90%. When it passes, the pool is at [`UtilizationHigh`](Self::UtilizationHigh) or
+    /// Utilization has been above 90%, on average over 10 s. Its end is [`UtilizationHigh`](Self::UtilizationHigh) or
     /// [`UtilizationNormal`](Self::UtilizationNormal).
     #[non_exhaustive]
     UtilizationCritical {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
     /// The end of [`UtilizationHigh`](Self::UtilizationHigh).
     #[non_exhaustive]
     UtilizationNormal {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
-    /// All connections are in use and callers wait, for 2 s or more. A pool that is only busy, with nobody waiting, is not exhausted.
+    /// All connections have been in use while callers waited, for 2 s or more. A busy pool without waiters is not exhausted.
     #[non_exhaustive]
     Exhausted {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
     /// The end of [`Exhausted`](Self::Exhausted).
     #[non_exhaustive]
     ExhaustionEnded {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
-    /// If utilization goes on rising as it does, the pool will be exhausted soon. A trend is believed for a quarter of the time for which it has been seen, so
-    /// a surge is told seconds before, and a day's growth up to half an hour.
+    /// The pool will be exhausted soon if utilization keeps rising. A trend is extrapolated by a quarter of the time over
+    /// which it was observed: the event comes seconds before a surge, and up to half an hour before the peak of a day.
     #[non_exhaustive]
     ExhaustionPredicted {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// Until nothing is left. Zero: now.
+        /// The time until no connection is left. Zero means now.
         within: Duration,
-        /// The trend was seen for so long.
+        /// The time over which the trend was observed.
         over: Duration,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
-    /// The end of [`ExhaustionPredicted`](Self::ExhaustionPredicted): nothing points to it any more.
+    /// The end of [`ExhaustionPredicted`](Self::ExhaustionPredicted): utilization no longer rises.
     #[non_exhaustive]
     PredictionEnded {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
-    /// Callers are refused at once rather than made to wait in vain.
+    /// The pool refuses callers that it could not serve in time.
     #[non_exhaustive]
     Shedding {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// Since the first was.
+        /// How many, by reason, since the first of them.
         refused: Refused,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
     /// The end of [`Shedding`](Self::Shedding): nobody has been refused for 5 s.
     #[non_exhaustive]
     SheddingEnded {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// In all.
+        /// How many callers were refused, by reason.
         refused: Refused,
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
-    /// An operation holds its connections more than three times as long as it used to: the first suspect when a pool runs out.
+    /// An operation holds its connections more than three times as long as it used to. It is the first suspect when a pool
+    /// runs out of connections.
     #[non_exhaustive]
     HoldsInflated {
-        /// Which.
+        /// The operation.
         operation: Operation,
-        /// How long it used to hold one, on average.
+        /// The mean lease duration before.
         from: Duration,
-        /// How long it holds one now; at least, while the first of the slow ones have not ended.
+        /// The mean lease duration now; a lower bound while the first slow leases have not ended.
         to: Duration,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
-    /// The end of [`HoldsInflated`](Self::HoldsInflated): it is fast again, or has been slow for so long that this is usual.
+    /// The end of [`HoldsInflated`](Self::HoldsInflated): its leases are as short as before, or have been long
+    /// for so long that this is normal.
     #[non_exhaustive]
     HoldsNormal {
-        /// Which.
+        /// The operation.
         operation: Operation,
-        /// How long it holds a connection now, on average.
+        /// The mean lease duration now.
         hold: Duration,
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
-    /// A connection is held for longer than anybody should.
+    /// A connection has been held for longer than the [threshold](crate::PoolBuilder::leak_detection_threshold).
     #[non_exhaustive]
     LeakSuspected {
-        /// What it was taken for.
+        /// The operation that it was taken for.
         operation: Operation,
-        /// For how long it has been held.
+        /// How long it has been held.
         held: Duration,
         /// Where it was taken.
         taken: &'static Location<'static>,
-        /// How that place was reached, if backtraces are switched on. Not in the line of `Display`.
+        /// The backtrace of that place, if backtraces are switched on. Not part of `Display`.
         backtrace: Option<Arc<Backtrace>>,
     },
-    /// More statements than usual take long.
+    /// Too many statements have been running for too long.
     #[non_exhaustive]
     LongRunning {
-        /// Statements that have been running for longer than `than`.
+        /// How many statements have been running for longer than `than`.
         count: usize,
         /// The threshold.
         than: Duration,
-        /// The longest of them: what it is, and for how long it has been running.
+        /// The operation of the longest of them, and how long it has been running.
         longest: (Operation, Duration),
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
     /// The end of [`LongRunning`](Self::LongRunning).
     #[non_exhaustive]
     LongRunningEnded {
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
-    /// Callers wait for a connection for more than half of [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
+    /// Callers wait longer for a connection than half of [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
     #[non_exhaustive]
     SlowAcquire {
-        /// The pool, as it is now.
+        /// The state of the pool when the event was made.
         status: Status,
-        /// Those who waited longer than `than`, since it was told last.
+        /// How many callers waited longer than `than`, since the last such event.
         count: u64,
         /// The threshold.
         than: Duration,
-        /// The longest wait of them.
+        /// The longest of these waits.
         longest: Duration,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
     /// The end of [`SlowAcquire`](Self::SlowAcquire).
     #[non_exhaustive]
     SlowAcquireEnded {
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
     /// No connection could be made.
@@ -192,29 +194,29 @@ pub enum EventKind {
     ConnectFailed {
         /// The last error.
         error: ConnectError,
-        /// Dials that failed, since it was told last.
+        /// How many dials failed, since the last such event.
         count: u64,
-        /// So far.
+        /// How long it has lasted so far.
         lasting: Duration,
     },
     /// The end of [`ConnectFailed`](Self::ConnectFailed): a connection was made.
     #[non_exhaustive]
     ConnectRecovered {
-        /// In all.
+        /// How long it lasted.
         lasted: Duration,
     },
-    /// Connections were lost.
+    /// Connections were lost: the server, the network or an administrator ended them.
     #[non_exhaustive]
     ConnectionLost {
-        /// How the last of them was lost.
+        /// The reason for the last of them.
         lost: Arc<Lost>,
         /// How many, since the last such event.
         count: u64,
         /// How long ago the last of them was lost. Up to 30 s: there is one such event in 30 s at most.
         ago: Duration,
     },
-    /// The server warned of a statement, as `RAISE WARNING` does. Repeated at most once in a while, whatever the number of warnings. Each one is also logged
-    /// through the `log` crate, at the level and under the target where tokio-postgres logs it.
+    /// The server sent a warning for a statement, as `RAISE WARNING` does. At most one event in 30 s. Each warning is also
+    /// logged through the `log` crate, with the level and the target that tokio-postgres uses.
     #[non_exhaustive]
     ServerWarning {
         /// The latest: its text, fit for one line of a log.
@@ -226,21 +228,23 @@ pub enum EventKind {
         /// How long ago the latest came. Up to 30 s: there is one such event in 30 s at most.
         ago: Duration,
     },
-    /// The server says that it shuts down. Its connections are retired.
+    /// The server announced that it shuts down. The pool retires its connections.
     #[non_exhaustive]
     ServerShuttingDown {
-        /// What it said.
+        /// Its announcement.
         lost: Arc<Lost>,
     },
-    /// Another server is the primary. A service drops what it has cached of the database: it may be newer than what the new primary knows.
+    /// Another server has become the primary. A service should drop its caches of the database: they may be newer than the
+    /// data of the new primary.
     #[non_exhaustive]
     PrimaryChanged {
-        /// Host and port of the one before, if there was one.
+        /// Host and port of the primary before, if there was one.
         from: Option<String>,
-        /// Host and port of the one now; `None`: it is not known.
+        /// Host and port of the primary now. `None` if they are not known.
         to: Option<String>,
     },
-    /// A host, or an address of one, could not be used: for 30 s, others are tried before it. Told once, until it can be used again.
+    /// A host, or one of its addresses, could not be used. For 30 s the pool tries others first. There is one such event
+    /// until the address works again.
     #[non_exhaustive]
     AddressAvoided {
         /// Host or address, and port.
@@ -248,15 +252,15 @@ pub enum EventKind {
         /// What happened there.
         reason: String,
     },
-    /// A host or an address that others were tried before has taken a connection again.
+    /// The end of [`AddressAvoided`](Self::AddressAvoided): the address has taken a connection again.
     #[non_exhaustive]
     AddressRestored {
         /// Host or address, and port.
         address: String,
-        /// For how long it could not be used.
+        /// How long it could not be used.
         lasted: Duration,
     },
-    /// Connections could not be cleaned up for their next caller, and were closed.
+    /// The pool could not clean connections up for their next caller, and closed them.
     #[non_exhaustive]
     SettleFailed {
         /// How many, since the last such event.
@@ -269,17 +273,17 @@ pub enum EventKind {
     BreakerChanged {
         /// From what to what, why, and the counts behind it.
         transition: Transition,
-        /// So far. An open circuit is repeated while it lasts.
+        /// How long the new state has lasted. The event is repeated every 30 s while the circuit is open.
         lasting: Duration,
     },
-    /// Somebody ordered the circuit breaker.
+    /// Somebody gave the circuit breaker an order.
     #[non_exhaustive]
     Forced {
-        /// What its state is now.
+        /// Its new state.
         to: State,
-        /// The call.
+        /// The place in the code that gave the order.
         by: &'static Location<'static>,
-        /// What was given as the reason.
+        /// The reason that the caller gave.
         reason: Arc<str>,
     },
     /// Somebody changed the size of the pool.
@@ -289,31 +293,31 @@ pub enum EventKind {
         from: usize,
         /// `max_size` now.
         to: usize,
-        /// The call.
+        /// The place in the code that gave the order.
         by: &'static Location<'static>,
-        /// What was given as the reason.
+        /// The reason that the caller gave.
         reason: Option<Arc<str>>,
     },
-    /// Somebody had all connections replaced.
+    /// Somebody flushed the pool: it replaces all connections.
     #[non_exhaustive]
     Flushed {
-        /// The call.
+        /// The place in the code that gave the order.
         by: &'static Location<'static>,
-        /// What was given as the reason.
+        /// The reason that the caller gave.
         reason: Option<Arc<str>>,
     },
-    /// Somebody drains the pool: it serves those who wait, and then closes.
+    /// Somebody drains the pool. It serves the callers that wait, and then closes.
     #[non_exhaustive]
     Draining {
-        /// The call.
+        /// The place in the code that gave the order.
         by: &'static Location<'static>,
-        /// What was given as the reason.
+        /// The reason that the caller gave.
         reason: Option<Arc<str>>,
     },
     /// The pool has been drained, and is closed.
     #[non_exhaustive]
     Drained {
-        /// Connections that were still held when the time was over.
+        /// How many connections were still held when the time was up.
         left: usize,
         /// How long it took.
         took: Duration,
@@ -321,8 +325,8 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// How much it matters. The end of something that lasts matters as much as its beginning, so that a filter which shows the one shows the other;
-    /// [`is_end`](Self::is_end) tells them apart.
+    /// The severity. The end of a condition has the severity of its beginning, so that a filter shows both or neither. See
+    /// [`is_end`](Self::is_end).
     pub fn severity(&self) -> Severity {
         match self {
             Self::Exhausted { .. }
@@ -366,7 +370,8 @@ impl EventKind {
         }
     }
 
-    /// Whether something has ended that an earlier event reported: what is told as critical need wake nobody then.
+    /// Returns whether the event reports the end of a condition that an earlier event reported. Nobody needs to be woken
+    /// for it, even if it is critical.
     pub fn is_end(&self) -> bool {
         match self {
             Self::UtilizationNormal { .. }

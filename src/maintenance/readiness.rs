@@ -14,7 +14,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Maintenance, PACE, ROUND};
+use super::Maintenance;
+use super::looks::PACE;
+use super::reports::ROUND;
 use crate::conn::{Dialer, Holder, OutcomeRecorder};
 use crate::slots::{Look, Slots};
 

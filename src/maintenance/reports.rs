@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_postgres::error::SqlState;
 
-use super::ROUND;
 use super::refusals::RefusalCounters;
 use super::unreported::Unreported;
 use super::waits::Waits;
@@ -23,6 +22,9 @@ use crate::policy::{Cause, Finding, Lasting, REPEAT, Reading, Sign, State, Told,
 use crate::slots::{Counts, Slots};
 use crate::status::Status;
 use crate::telemetry::{Meter, Telemetry};
+
+/// The pause between two rounds of the maintenance.
+pub(super) const ROUND: Duration = Duration::from_millis(250);
 
 /// A connection has been lost for good when none was made for so long.
 const CALM: Duration = Duration::from_secs(1);

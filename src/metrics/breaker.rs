@@ -1,8 +1,8 @@
 //! The metrics of a circuit breaker by itself, which has a name.
 
-use super::Kind::{Counter, Gauge, Histogram};
-use super::Metric;
-use super::Unit::{Count, Seconds};
+use super::metric::Kind::{Counter, Gauge, Histogram};
+use super::metric::Metric;
+use super::metric::Unit::{Count, Seconds};
 use super::table::{FROM, REASON, STATE, TO};
 
 /// The label of every metric of a circuit breaker by itself: [its name](crate::BreakerConfig::name).

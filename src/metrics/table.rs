@@ -1,8 +1,8 @@
 //! Every metric there is.
 
-use super::Kind::{Counter, Gauge, Histogram};
-use super::Metric;
-use super::Unit::{Count, Seconds};
+use super::metric::Kind::{Counter, Gauge, Histogram};
+use super::metric::Metric;
+use super::metric::Unit::{Count, Seconds};
 
 /// OpenTelemetry's label for the kind of database.
 pub(crate) const SYSTEM: &str = "db.system.name";

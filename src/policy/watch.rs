@@ -7,8 +7,10 @@
 //! will run out, that it is full, that callers are refused.
 
 mod demand;
+mod finding;
 mod inflation;
 mod lasting;
+mod reading;
 mod shedding;
 mod trend;
 mod utilization;
@@ -16,50 +18,17 @@ mod utilization;
 use std::time::{Duration, Instant};
 
 use self::demand::Demand;
+pub(crate) use self::finding::Finding;
 use self::inflation::Inflation;
 pub(crate) use self::lasting::{Lasting, REPEAT, Sign, Told};
+pub(crate) use self::reading::Reading;
 use self::shedding::Shedding;
 use self::trend::{Prediction, Trend};
 use self::utilization::Utilization;
-use super::refusals::Refused;
 use crate::operation::Operation;
 
 /// For so long nothing must point to the end, before that is told.
 const REASSURED: Duration = Duration::from_secs(30);
-
-/// One look at the pool. To be taken every 250 ms, or thereabouts.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Reading {
-    pub(crate) in_use: usize,
-    pub(crate) limit: usize,
-    pub(crate) waiting: usize,
-    /// All who asked for a connection, whatever became of them, since the pool began.
-    pub(crate) arrivals: u64,
-    /// Since the pool began.
-    pub(crate) refused: Refused,
-}
-
-impl Reading {
-    fn utilization(&self) -> f64 {
-        self.in_use as f64 / self.limit.max(1) as f64
-    }
-}
-
-/// Something that somebody should be told. `lasting` and `lasted` as in [`Told`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Finding {
-    HoldsInflated { operation: Operation, from: Duration, to: Duration, lasting: Duration },
-    HoldsNormal { operation: Operation, hold: Duration, lasted: Duration },
-    ExhaustionPredicted { within: Duration, over: Duration, lasting: Duration },
-    PredictionEnded { lasted: Duration },
-    UtilizationHigh { lasting: Duration },
-    UtilizationCritical { lasting: Duration },
-    UtilizationNormal { lasted: Duration },
-    Exhausted { lasting: Duration },
-    ExhaustionEnded { lasted: Duration },
-    Shedding { refused: Refused, lasting: Duration },
-    SheddingEnded { refused: Refused, lasted: Duration },
-}
 
 #[derive(Debug)]
 pub(crate) struct Watch {

@@ -5,6 +5,29 @@ use std::ffi::OsString;
 use super::{Settings, fields};
 use crate::error::ConfigError;
 
+impl Settings {
+    /// From environment variables: the prefix, `_`, and the key in capitals, with `__` where a table begins.
+    ///
+    /// `from_env("ORDERS_DB")` reads `ORDERS_DB_URL`, `ORDERS_DB_MAX_SIZE=20`, `ORDERS_DB_BREAKER__RESET_TIMEOUT=30s`,
+    /// `ORDERS_DB_BREAKER__SLOW_CALL__PERCENTAGE=80` and so on. Nothing else may begin with `ORDERS_DB_`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a variable with this prefix that is no setting, or has no value of its kind.
+    pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
+        read(prefix, std::env::vars_os())
+    }
+
+    /// The same from any source of variables, such as a `.env` file.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub fn from_vars(prefix: &str, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        read(prefix, vars.into_iter().map(|(name, value)| (name.into(), value.into())))
+    }
+}
+
 pub(super) fn read(
     prefix: &str,
     vars: impl IntoIterator<Item = (OsString, OsString)>,

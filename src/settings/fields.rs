@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::field::{Field, Scalar};
+use crate::error::ConfigError;
 
 impl Settings {
     /// In the order of a file: what stands in a table comes after what stands outside, and together.
@@ -56,6 +57,24 @@ impl Settings {
             ("server_timeouts.connection_check", &mut server.connection_check),
             ("server_timeouts.transaction", &mut server.transaction),
         ]
+    }
+
+    /// Sets one by its key, as it is written in a file: `settings.set("breaker.reset_timeout", "10s")`. For what comes from a command line.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if there is no such key, or the value is not of its kind.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        self.read(key, key, value)
+    }
+
+    /// `named`: what an error calls it.
+    pub(super) fn read(&mut self, key: &str, named: &str, value: &str) -> Result<(), ConfigError> {
+        match self.fields().into_iter().find(|(name, _)| *name == key) {
+            Some((_, field)) => field.read(value).map_err(|problem| problem.of(named, value)),
+            None if is_table(key) => Err(ConfigError::without_value(named, "is a table")),
+            None => Err(ConfigError::unknown(named, nearest(key))),
+        }
     }
 
     /// What is given, and may be written down.

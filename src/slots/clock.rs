@@ -15,7 +15,8 @@ use tokio::time::{self, Sleep};
 
 use super::deadlines::Deadlines;
 use super::queue::WaiterId;
-use super::{Dial, Slots, State, now};
+use super::{Dial, Slots, State};
+use crate::clock::now;
 use crate::policy::Deadline;
 
 /// What the slots know of a clock. Dropping it, outside the lock, ends the task.

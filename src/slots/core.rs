@@ -27,15 +27,18 @@ mod held;
 mod held_up;
 mod outcomes;
 mod untimed;
+mod upkeep;
 mod view;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::ages::{Ages, Check};
-use self::ages::{Birth, Idle, RedialPause};
+use self::ages::{Idle, RedialPause};
+use self::held::Birth;
 pub(crate) use self::held::Held;
-pub(crate) use self::outcomes::{Begin, Entered, Place, Placed, Refusal};
+pub(crate) use self::outcomes::{Entered, Place, Placed, Refusal};
+pub(crate) use super::dials::Begin;
 use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
 use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues, ShedReason, Time, Trouble, WaitPolicy};

@@ -4,9 +4,9 @@
 //! dies before anybody has used it is a failure, too. A *quiet* dial has waited for the server for much longer than dials take (the shell notices that):
 //! another may begin beside it. Whatever happens, no more dials are under way than `max_connecting`, and only the end of the pool cuts one short.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::core::Begin;
 use crate::policy::{Pauses, Trouble};
 
 #[derive(Debug)]
@@ -34,6 +34,13 @@ pub(super) struct Dials {
     pauses: Pauses,
     /// When the shell will ask again.
     asks_again: Option<Instant>,
+}
+
+/// Dials to begin now, with these numbers; and when to ask again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Begin {
+    pub(crate) dials: Range<u64>,
+    pub(crate) ask_again: Option<Instant>,
 }
 
 /// What the core wants: so many dials, as far as there is room.

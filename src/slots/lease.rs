@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::core::Held;
-use super::{Connection, Dial, Slots, now};
+use super::{Connection, Dial, Slots};
+use crate::clock::now;
 
 /// A connection, and whom to give it back to.
 type Owned<D> = (Held<<D as Dial>::Conn>, Arc<Slots<D>>);

@@ -34,7 +34,6 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use self::clock::Clock;
 pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING, Refusal, default_max_waiting};
@@ -43,6 +42,7 @@ pub(crate) use self::lease::Lease;
 use self::mailbox::Mailbox;
 pub(crate) use self::probing::Look;
 use self::waiting::Waiting;
+use crate::clock::now;
 use crate::policy::{Trouble, WaitPolicy};
 
 /// What the slots need to know of a connection.
@@ -192,10 +192,6 @@ impl<D: Dial> State<D> {
     fn abort_dials(&mut self, numbers: &[u64]) -> Vec<AbortHandle> {
         numbers.iter().filter_map(|number| self.dial_tasks.remove(number)).collect()
     }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 impl<D: Dial> Slots<D> {

@@ -6,7 +6,8 @@ use tokio::runtime::Handle;
 use tokio::time;
 
 use super::core::Begin;
-use super::{Connection, Dial, Slots, now};
+use super::{Connection, Dial, Slots};
+use crate::clock::now;
 
 /// What a look at the server has shown so far.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use tokio::runtime::Handle;
 use tokio::time;
 
 use super::core::Check;
-use super::{Connection, Dial, Slots, now};
+use super::{Connection, Dial, Slots};
+use crate::clock::now;
 
 impl<D: Dial> Slots<D> {
     /// Closes the idle connections that are too old or have been idle for too long.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::core::Held;
-use super::{Connection, Dial, Slots, now};
+use super::{Connection, Dial, Slots};
+use crate::clock::now;
 
 impl<D: Dial> Slots<D> {
     pub(super) fn settle(self: &Arc<Self>, held: Held<D::Conn>) {

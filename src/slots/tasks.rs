@@ -15,7 +15,8 @@ use tokio::time::{self, Instant};
 use super::core::Begin;
 use super::mailbox::Mailbox;
 use super::queue::WaiterId;
-use super::{Connection, Dial, DialCore, Refusal, Slots, State, now};
+use super::{Connection, Dial, DialCore, Refusal, Slots, State};
+use crate::clock::now;
 
 /// A connection that is not gone after this long is cut off.
 const LONGEST_CLOSE: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::Waker;
 
 use tokio::task::{JoinHandle, yield_now};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::*;
 use crate::policy::{Deadline, ShedReason, Shedding, Trouble};

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use tokio::time;
 
-use super::{Counts, Dial, Refusal, Slots, now};
+use super::{Counts, Dial, Refusal, Slots};
+use crate::clock::now;
 use crate::policy::Deadline;
 
 impl<D: Dial> Slots<D> {

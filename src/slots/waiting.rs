@@ -18,7 +18,8 @@ use super::clock::Alarm;
 use super::core::Entered;
 use super::mailbox::{Answer, Found, Mailbox};
 use super::queue::WaiterId;
-use super::{Dial, Lease, Refusal, Slots, State, now};
+use super::{Dial, Lease, Refusal, Slots, State};
+use crate::clock::now;
 use crate::policy::{Deadline, ShedReason, WaitPolicy};
 
 /// A runtime is shutting down if it has lost so many clocks in a row, each as soon as it was begun.

@@ -15,12 +15,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use metrics::{Gauge, Recorder};
+use metrics::Gauge;
 use parking_lot::Mutex;
 
+pub(crate) use self::handles::Given;
 use self::handles::{Handles, Source};
 use self::operations::Operations;
 use super::{Fault, Observer};
+use crate::clock::now;
 use crate::event::{Event, EventKind};
 use crate::metrics::{
     BREAKER_TRANSITIONS, EVENT, EVENTS, FROM, HOLD_INFLATION, OPERATION, REASON, RETRIES, SEVERITY, TO,
@@ -28,22 +30,6 @@ use crate::metrics::{
 use crate::operation::Operation;
 use crate::policy::{Refused, Transition};
 use crate::status::Status;
-
-/// A pool's own recorder, if it has one.
-#[derive(Clone, Default)]
-pub(crate) struct Given(Option<Arc<dyn Recorder + Send + Sync>>);
-
-impl Given {
-    pub(crate) fn new(recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(recorder)))
-    }
-}
-
-impl fmt::Debug for Given {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "a recorder" } else { "the global recorder" })
-    }
-}
 
 /// So many operations are remembered as inflated.
 const MOST_INFLATED: usize = 64;
@@ -248,10 +234,6 @@ impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meter").field("is_recorded", &self.handles().is_some()).finish_non_exhaustive()
     }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

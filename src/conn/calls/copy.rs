@@ -13,11 +13,12 @@ use futures_util::{SinkExt, Stream};
 use parking_lot::Mutex;
 use tokio_postgres::{CopyInSink, CopyOutStream};
 
-use super::InFlightCall;
-use super::queries::{CallOptions, bounded, now};
+use super::in_flight::InFlightCall;
 use super::reading::Reader;
 use super::watcher::{Look, Watched};
+use crate::clock::now;
 use crate::conn::Client;
+use crate::conn::call_options::CallOptions;
 use crate::error::Error;
 
 /// The data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. Dropped before [`finish`](Self::finish) has returned, it aborts the copy;
@@ -86,7 +87,7 @@ where
     /// As every call. [`Error::Busy`] once the copy is over or aborted.
     pub async fn send(&mut self, data: T) -> Result<(), Error> {
         let (mut sink, flight) = self.copy.0.take()?;
-        let ((), flight) = bounded(self.options.limit(now()), flight, sink.send(data)).await?;
+        let ((), flight) = flight.bounded(self.options.limit(now()), sink.send(data)).await?;
         self.copy.0.replace(Rest::Open((sink, flight)));
         Ok(())
     }
@@ -98,7 +99,7 @@ where
     /// As every call. [`Error::Busy`] once the copy is over or aborted.
     pub async fn finish(&mut self) -> Result<u64, Error> {
         let (mut sink, flight) = self.copy.0.take()?;
-        flight.executes();
+        flight.mark_executing();
         let finishing = async {
             let rows = sink.as_mut().finish().await?;
             // Copied, not yet committed. Asked again, the driver tells what came after: an error, or an end that it does not expect.
@@ -107,7 +108,7 @@ where
                 _ => Ok(rows),
             }
         };
-        let (rows, flight) = bounded(self.options.limit(now()), flight, finishing).await?;
+        let (rows, flight) = flight.bounded(self.options.limit(now()), finishing).await?;
         flight.answered();
         Ok(rows)
     }

@@ -5,14 +5,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::InFlightCall;
-use super::queries::now;
+use super::in_flight::InFlightCall;
+use crate::clock::now;
 use crate::conn::ConnectionEvent;
 use crate::error::{Error, Lost, driver};
-use crate::policy::{Effect, Fate, StatementPhase, Verdict};
+use crate::policy::{Deadline, Effect, Fate, StatementPhase, Verdict};
 use crate::telemetry::Fault;
 
 impl InFlightCall {
+    /// Waits for one step of the call. Ends the call if the step fails, or is not over at the deadline.
+    pub(super) async fn bounded<T>(
+        self,
+        limit: Deadline,
+        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<(T, Self), Error> {
+        match self.within(limit, step).await {
+            Some(Ok(value)) => Ok((value, self)),
+            Some(Err(error)) => Err(self.explain(error).await),
+            None => Err(self.timed_out()),
+        }
+    }
+
     /// The call's time was up before anything was sent.
     pub(in crate::conn) fn not_begun(mut self) -> Error {
         self.is_answered = true;
@@ -66,7 +79,7 @@ impl InFlightCall {
     fn failed(&self, took: Duration, error: Error) -> Error {
         let fault = Fault::from(&error);
         self.measure(took, Some(fault));
-        self.link.calls.lock().fault = fault;
+        self.link.calls.set_fault(fault);
         self.span.with(error)
     }
 
@@ -107,7 +120,7 @@ impl InFlightCall {
 
     /// Whether nothing of it is applied until a COMMIT that is ours. One begun by hand may be committed by hand, come what may.
     fn is_contained(&self) -> bool {
-        self.was_open && self.options.is_transaction
+        self.before.was_open && self.options.is_transaction
     }
 
     fn conclude(mut self, phase: StatementPhase, error: tokio_postgres::Error, lost: Option<Arc<Lost>>) -> Error {
@@ -115,7 +128,7 @@ impl InFlightCall {
         // At one row too many the driver itself gives up, and the server goes on.
         let is_an_end = error.as_db_error().is_some() || error.is_closed();
         self.is_answered = is_an_end || link.wire.unanswered() == 0;
-        let was_written = link.wire.attempts() != self.attempts;
+        let was_written = link.wire.attempts() != self.before.attempts;
         let was_ended_by_us = link.wire.is_sealed();
         let mut phase = phase;
         let mut failure = driver::failure(&error, was_written, phase, lost.as_deref());
@@ -145,11 +158,11 @@ impl InFlightCall {
             Error::of_statement(error, was_written, phase, lost)
         };
         // Another call on this connection may have done it: then this one is on the safe side.
-        let error = if link.wire.commits() == self.commits { error } else { error.after_a_commit() };
+        let error = if link.wire.commits() == self.before.commits { error } else { error.after_a_commit() };
         if !was_ended_by_us {
             link.tell(|recorder, ticket| recorder.failed(now, ticket, verdict, &error, after));
         }
-        link.calls.lock().retry = error.retry();
+        link.calls.set_retry(error.retry());
         self.failed(after, error)
     }
 
@@ -198,10 +211,7 @@ impl InFlightCall {
     }
 
     fn given_up(self, error: Error) -> Error {
-        let mut state = self.link.calls.lock();
-        state.timeouts += 1;
-        state.retry = error.retry();
-        drop(state);
+        self.link.calls.on_timeout(error.retry());
         let took = now().saturating_duration_since(self.begun);
         self.failed(took, error)
     }

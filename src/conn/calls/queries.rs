@@ -1,55 +1,22 @@
 //! The tracked methods of a [`Client`]: each under the query timeout or the caller's deadline, each stopped on the server if it is given up.
 
 use std::future::Future;
-use std::panic::Location;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use tokio::time;
 use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
-use super::InFlightCall;
 use super::copy::{CopyIn, CopyOut};
+use super::in_flight::InFlightCall;
 use super::rows::RowStream;
 use super::statements::{AsStatement, Form, Source, preparing};
-use crate::conn::Client;
-use crate::conn::settle;
+use crate::clock::now;
+use crate::conn::{Client, settle};
 use crate::error::Error;
 use crate::policy::Deadline;
 use crate::telemetry::{Fault, Server, Span, Stamp};
-
-/// What the statements of a lease may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CallOptions {
-    /// Of the whole call that the lease was taken for.
-    pub(crate) deadline: Option<Deadline>,
-    /// Of each statement.
-    pub(crate) timeout: Option<Duration>,
-    /// What the caller calls it.
-    pub(crate) operation: Option<&'static str>,
-    /// Where the connection was taken.
-    pub(crate) taken: &'static Location<'static>,
-    /// Whether prepared statements are kept on the connection.
-    pub(crate) is_cached: bool,
-    /// Whether they belong to a [`Transaction`](crate::conn::Transaction), which alone commits them.
-    pub(crate) is_transaction: bool,
-    /// Whether they are parts of an operation that is measured as a whole.
-    pub(crate) is_part: bool,
-}
-
-impl CallOptions {
-    /// When a statement that begins now has to be over.
-    pub(crate) fn limit(&self, now: Instant) -> Deadline {
-        let timeout = self.timeout.map(|timeout| Deadline::after(now, timeout));
-        match (self.deadline, timeout) {
-            (Some(deadline), Some(timeout)) => deadline.min(timeout),
-            (Some(only), None) | (None, Some(only)) => only,
-            (None, None) => Deadline::after(now, Duration::MAX),
-        }
-    }
-}
 
 /// Statements are given as SQL, which is prepared once for each connection and kept (see
 /// [`statement_cache`](crate::PoolBuilder::statement_cache)), or as a [`Statement`] prepared on this connection.
@@ -212,7 +179,7 @@ impl Client {
                 Source::Prepared(statement) => driver.copy_in(statement).await,
             }?;
             // The server waits for data. Without their end it applies none of them.
-            link.calls.prepares();
+            link.calls.mark_preparing();
             Ok(sink)
         };
         let (sink, flight) = self.begun(self.span("copy_in"), self.unhurried(begin)).await?;
@@ -278,7 +245,7 @@ impl Client {
     ) -> Result<(T, InFlightCall), Error> {
         let limit = self.options().limit(now());
         let flight = self.begin(limit, span).await?;
-        bounded(limit, flight, work).await
+        flight.bounded(limit, work).await
     }
 
     /// Nothing is sent for a call whose time is up.
@@ -287,18 +254,18 @@ impl Client {
         self.conn().statements.look_for_changes(link);
         self.conn().statements.renew(self.driver());
         if let Some(flight) = InFlightCall::begin_at_once(link, self.options()) {
-            let flight = flight.under(span);
-            return if limit.has_passed(flight.begun()) { Err(flight.not_begun()) } else { Ok(flight) };
+            let flight = flight.with_span(span);
+            return if limit.has_passed(flight.begun) { Err(flight.not_begun()) } else { Ok(flight) };
         }
         let clean = async {
             let flight = InFlightCall::begin(link, self.options()).await;
             // If it is not clear, the connection has ended: its driver says so to the call.
             settle::clear_up(link, self.driver()).await;
-            flight.anew()
+            flight.restarted()
         };
         let begun = now();
         match time::timeout_at(limit.instant().into(), clean).await {
-            Ok(flight) => Ok(flight.under(span)),
+            Ok(flight) => Ok(flight.with_span(span)),
             Err(_) => {
                 let (waited, process_id) = (now().saturating_duration_since(begun), link.process_id());
                 let error = Error::Busy { waited, process_id };
@@ -336,21 +303,4 @@ impl Client {
 fn typed<'a>(params: &[&'a (dyn ToSql + Sync)], types: &[Type]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     let types = types.iter().cloned().chain(std::iter::repeat(Type::UNKNOWN));
     params.iter().copied().zip(types).collect()
-}
-
-/// One step of a call.
-pub(crate) async fn bounded<T>(
-    limit: Deadline,
-    flight: InFlightCall,
-    step: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<(T, InFlightCall), Error> {
-    match flight.within(limit, step).await {
-        Some(Ok(value)) => Ok((value, flight)),
-        Some(Err(error)) => Err(flight.explain(error).await),
-        None => Err(flight.timed_out()),
-    }
-}
-
-pub(crate) fn now() -> Instant {
-    time::Instant::now().into_std()
 }

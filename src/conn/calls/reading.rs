@@ -25,9 +25,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Sleep};
 
-use super::InFlightCall;
-use super::queries::now;
+use super::in_flight::InFlightCall;
 use super::watcher::{LOOKS, Look, Watched};
+use crate::clock::now;
 use crate::conn::Client;
 use crate::error::Error;
 use crate::telemetry::{Fault, Stamp};
@@ -319,7 +319,7 @@ impl<S> Open<S> {
 
     /// Items that lie in memory, and those of later calls.
     fn unread(&self) -> u64 {
-        (self.call.link.wire.items() - self.call.items).saturating_sub(self.progress.items)
+        (self.call.link.wire.items() - self.call.before.items).saturating_sub(self.progress.items)
     }
 
     /// Ends the stream if a limit has passed and its reader has not noticed.

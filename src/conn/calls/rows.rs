@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use tokio_postgres::Row;
 
-use super::InFlightCall;
+use super::in_flight::InFlightCall;
 use super::reading::Reader;
 use super::statements::Statements;
 use crate::conn::Client;

@@ -104,9 +104,9 @@ impl Learned {
 
 /// Does `work` before the statement itself is sent: if the connection is lost meanwhile, nothing was applied.
 pub(super) async fn preparing<T>(link: &Link, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    link.calls.prepares();
+    link.calls.mark_preparing();
     let done = work.await?;
-    link.calls.executes(link.wire.attempts());
+    link.calls.mark_executing(link.wire.attempts());
     Ok(done)
 }
 

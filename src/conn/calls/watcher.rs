@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time;
 
-use super::queries::now;
+use crate::clock::now;
 use crate::conn::{ConnectionEvent, OutcomeRecorder};
 
 /// A limit is looked at so many times, so an end is late by one part of it at most.

@@ -2,9 +2,9 @@
 //! over: what is tried too often locks an account.
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 use tokio_postgres::Config;
 
+use crate::clock::now;
 use crate::error::ConnectError;
 use crate::policy::{Pauses, Trouble};
 
@@ -44,8 +44,4 @@ impl Logins {
     pub(super) fn forget(&self) {
         *self.0.lock() = None;
     }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }

@@ -1,17 +1,13 @@
 //! The way to one server: its address, and how the stream to it is secured. A dial goes it first; a cancel goes the very same again,
 //! because a name may lead elsewhere by then.
 
-use std::fmt;
-use std::net::SocketAddr;
-#[cfg(unix)]
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_postgres::Config;
 
 use super::clock::DialClock;
 use super::secure::Connector;
-use super::socket::Socket;
+use super::socket::{Place, Socket};
 use crate::conn::stream::Stream;
 use crate::error::ConnectError;
 
@@ -24,23 +20,6 @@ pub(crate) struct Route {
     pub(crate) certified_name: Arc<str>,
     pub(crate) config: Arc<Config>,
     pub(crate) connector: Connector,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    Tcp(SocketAddr),
-    #[cfg(unix)]
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            #[cfg(unix)]
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
 }
 
 impl Route {

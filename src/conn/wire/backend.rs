@@ -8,7 +8,7 @@ use super::frames::{Frame, Frames};
 use super::ledger::Ledger;
 use super::limits::{Excess, Limits};
 use super::reported::Reported;
-use super::{Tag, TransactionStatus};
+use super::status::{Tag, TransactionStatus};
 
 /// The longest that matters is what an error says.
 const KEPT: usize = 512;

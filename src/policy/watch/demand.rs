@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::Reading;
+use super::reading::Reading;
 
 /// In seconds.
 const MEMORY: f64 = 10.0;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use super::Finding;
+use super::finding::Finding;
 use super::lasting::{Lasting, Sign, Told};
 use crate::operation::Operation;
 

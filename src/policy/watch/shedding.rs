@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::finding::Finding;
 use super::lasting::{Lasting, Sign, Told};
-use super::{Finding, Refused};
+use crate::policy::refusals::Refused;
 
 /// The counts of a second say more than the first refusal.
 const HELD: Duration = Duration::from_secs(1);

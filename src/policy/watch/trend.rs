@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Reading;
+use super::reading::Reading;
 
 /// Between two looks, in seconds.
 const LOOK: f64 = 0.25;

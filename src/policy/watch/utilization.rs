@@ -9,8 +9,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::finding::Finding;
 use super::lasting::{Lasting, Sign, Told};
-use super::{Finding, Reading};
+use super::reading::Reading;
 
 const HIGH: f64 = 0.8;
 const CRITICAL: f64 = 0.9;

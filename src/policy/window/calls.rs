@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Counts;
+use super::counts::Counts;
 
 /// How one call ended. A byte for each question, since a window may hold thousands.
 #[derive(Debug, Clone, Copy)]

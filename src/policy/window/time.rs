@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Counts;
+use super::counts::Counts;
 
 #[derive(Debug)]
 pub(crate) struct TimeWindow {

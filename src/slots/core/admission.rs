@@ -7,7 +7,8 @@
 //! 5. Shadow queues follow arrivals, leases and idle time, and nothing of them follows from refusals. So refusals cannot feed themselves.
 //!
 //! Nobody is refused while a connection is idle. So a prediction that is too long ends by itself: when all are refused, connections become idle, and
-//! whoever takes them shows how long leases are. `docs/architecture.md` has the measurements and what was tried.
+//! whoever takes them shows how long leases are. `docs/decisions/0001-when-to-refuse.md` has the
+//! measurements and what was tried.
 
 use std::time::{Duration, Instant};
 

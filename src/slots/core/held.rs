@@ -2,7 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::Birth;
+/// Fixed when a connection is dialed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Birth {
+    pub(super) generation: u32,
+    /// The moment at which it is too old.
+    pub(super) expires: u32,
+}
 
 /// Since when, if that is known. To be given back.
 #[derive(Debug, PartialEq, Eq)]

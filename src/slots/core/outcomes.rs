@@ -1,9 +1,8 @@
 //! What a transition of the core returns.
 
-use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Held;
+use super::held::Held;
 use crate::policy::ShedReason;
 use crate::slots::queue::WaiterId;
 
@@ -54,11 +53,4 @@ pub(crate) enum Place<C, W> {
     Idle,
     /// To be closed; its slot is taken until [`Core::closed`].
     Closing(C),
-}
-
-/// Dials to begin now, with these numbers; and when to ask again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Begin {
-    pub(crate) dials: Range<u64>,
-    pub(crate) ask_again: Option<Instant>,
 }

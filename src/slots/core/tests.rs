@@ -4,7 +4,6 @@ use super::*;
 use crate::policy::{Deadline, Lifetimes, ShedReason, Shedding, Trouble};
 
 mod ages;
-mod cost;
 mod examples;
 mod held_up;
 mod promises;

@@ -1,10 +1,10 @@
 //! A pool's handles: one for each series that is told often, made once.
 
+use std::fmt;
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 
-use super::Given;
 use crate::metrics::{self as ours, METRICS, Metric, POOL, is_recorded};
 use crate::policy::{PerReason, Refused, ShedReason, State};
 use crate::status::Status;
@@ -18,6 +18,22 @@ const USUAL_CHANGES: [(State, State); 4] = [
     (State::HalfOpen, State::Closed),
     (State::HalfOpen, State::Open),
 ];
+
+/// A pool's own recorder, if it has one.
+#[derive(Clone, Default)]
+pub(crate) struct Given(Option<Arc<dyn Recorder + Send + Sync>>);
+
+impl Given {
+    pub(crate) fn new(recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(recorder)))
+    }
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "a recorder" } else { "the global recorder" })
+    }
+}
 
 /// Where handles come from.
 pub(super) struct Source {

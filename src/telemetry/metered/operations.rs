@@ -7,9 +7,9 @@ use std::time::Duration;
 use metrics::Histogram;
 use parking_lot::RwLock;
 
-use super::Fault;
 use super::handles::Source;
 use crate::metrics::{ERROR, OPERATION, OPERATION_DURATION, SYSTEM};
+use crate::telemetry::Fault;
 
 /// Names that are told from each other. All others are one.
 const MOST_NAMES: usize = 64;

@@ -1,0 +1,7 @@
+//! The clock of the pool and of the breaker: Tokio's, which tests can pause.
+
+use std::time::Instant;
+
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,139 @@
+//! A connection: the driver's client, the task that drives it, and what the pool knows of both.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Object, StatementCache};
+use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::config::TargetSessionAttrs;
+
+use super::calls::statements::Statements;
+use super::calls::watcher::Presence;
+use super::cancel::Canceller;
+use super::dial::factory;
+use super::dial::identity::Identity;
+use super::dial::route::Route;
+use super::handling::{Handling, Reset};
+use super::lease_registry::Leased;
+use super::link::Link;
+use super::round_trips::RoundTrips;
+use super::task::Task;
+use super::wire::Wire;
+use crate::telemetry::{Server, Stamp};
+
+/// A connection, and the task that drives it.
+///
+/// Its deadpool object never goes back to deadpool: the pool that made it is gone, so the connection ends where the object is dropped.
+pub(crate) struct Conn {
+    pub(super) object: Object,
+    /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it,
+    pub(super) cache: Arc<StatementCache>,
+    /// or only the driver's client inside it.
+    client: Identity,
+    /// Whether `&mut` access was given.
+    touched: bool,
+    pub(super) task: Task,
+    pub(super) link: Arc<Link>,
+    pub(super) statements: Arc<Statements>,
+    pub(super) handling: Handling,
+    /// Where the server is.
+    pub(super) address: Arc<str>,
+    /// The same for spans.
+    pub(super) server: Server,
+    /// Since when a caller has it.
+    pub(super) since: Stamp,
+    /// Whether a server that only reads was asked for; `None` if it does not matter.
+    wanted_role: Option<bool>,
+    /// Dropped with it, or when it is detached.
+    pub(super) _presence: Presence,
+}
+
+impl Conn {
+    pub(super) async fn new(
+        client: tokio_postgres::Client,
+        task: Task,
+        wire: Arc<Wire>,
+        route: Route,
+        opening: Duration,
+        handling: Handling,
+    ) -> Self {
+        let identity = Identity::of(&client);
+        let object = factory::wrap(client).await;
+        let wanted_role = match route.config.get_target_session_attrs() {
+            TargetSessionAttrs::ReadOnly => Some(true),
+            TargetSessionAttrs::ReadWrite => Some(false),
+            _ => None,
+        };
+        let address: Arc<str> = route.place.to_string().into();
+        let statement_timeout = handling.statement_timeout(route.config.get_options().unwrap_or_default());
+        let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
+        let trips = RoundTrips::new(wire.round_trip(), opening);
+        let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, statement_timeout, &handling));
+        handling.registry.enter(Arc::downgrade(&link) as Weak<dyn Leased>);
+        let presence = Presence::of(&link.watcher);
+        let cache = Arc::clone(&object.statement_cache);
+        let statements = Statements::new(handling.statements, Arc::clone(&handling.epoch), Arc::clone(&cache));
+        Self {
+            cache,
+            object,
+            client: identity,
+            touched: false,
+            link,
+            task,
+            statements: Arc::new(statements),
+            handling,
+            server: Server::at(&address),
+            address,
+            since: Stamp::default(),
+            _presence: presence,
+            wanted_role,
+        }
+    }
+
+    /// How many more connections the server takes from people like us; less than none if others have what is reserved.
+    pub(crate) async fn connections_left(&self) -> Option<i64> {
+        let sql =
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true)::int, 0) - count(datid) FROM pg_stat_activity";
+        let answer = self.object.simple_query(sql).await.ok()?;
+        let left = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        left?.parse().ok()
+    }
+
+    pub(super) fn object_mut(&mut self) -> &mut Object {
+        self.touched = true;
+        &mut self.object
+    }
+
+    pub(super) fn detach(self) -> ClientWrapper {
+        self.task.release();
+        Object::take(self.object)
+    }
+
+    /// The server has changed its role, and it matters.
+    fn has_wrong_role(&self) -> bool {
+        self.wanted_role.is_some_and(|read_only| self.link.pulse.is_read_only() == Some(!read_only))
+    }
+
+    pub(super) fn needs_reset(&self) -> bool {
+        match self.handling.reset {
+            Reset::Never => false,
+            Reset::WhenSeen => self.link.wire.has_touched_session(),
+            Reset::Always => true,
+        }
+    }
+
+    /// Whether the object, and the driver's client in it, are those that were dialed.
+    fn is_same_client(&self) -> bool {
+        let is_same_object = Arc::ptr_eq(&self.object.statement_cache, &self.cache);
+        is_same_object && (!self.touched || Identity::of(&self.object) == self.client)
+    }
+
+    /// Whether the connection can serve another caller.
+    pub(super) fn is_fit(&self) -> bool {
+        !self.object.is_closed() && !self.link.wire.is_sealed() && !self.has_wrong_role() && self.is_same_client()
+    }
+}

@@ -1,0 +1,70 @@
+//! What the pool asks of a connection: whether it is fit for the next caller, that it be settled, and that it be closed.
+
+use std::mem;
+use std::time::Duration;
+
+use super::connection::Conn;
+use super::settle;
+use super::wire::TransactionStatus;
+use crate::slots::Connection;
+
+impl Connection for Box<Conn> {
+    fn is_usable(&self) -> bool {
+        self.is_fit()
+    }
+
+    fn needs_settling(&self) -> bool {
+        let link = &self.link;
+        if !link.is_used() {
+            return false;
+        }
+        link.tell_untracked(false);
+        self.statements.look_for_changes(link);
+        // Unanswered first: what is asked after it is at least as new.
+        let is_clean = link.wire.unanswered() == 0
+            && link.wire.status() == TransactionStatus::Idle
+            && !link.is_untracked()
+            && link.calls.is_idle()
+            && !link.is_unhurried()
+            && !self.needs_reset();
+        link.set_used(!is_clean);
+        !is_clean
+    }
+
+    /// One Sync, and nothing else.
+    async fn ping(&self) -> bool {
+        self.object.check_connection().await.is_ok()
+    }
+
+    fn was_used(&mut self) {
+        self.handling.meter.used(mem::take(&mut self.since));
+    }
+
+    fn was_held(&self, hold: Duration) {
+        self.link.lease_info.held(hold);
+    }
+
+    fn rests(&self) {
+        self.link.lease_info.rests();
+    }
+
+    fn was_left(&self) {
+        self.link.lease_info.left();
+    }
+
+    fn was_given_up(&self) -> bool {
+        self.link.calls.has_abandoned()
+    }
+
+    async fn settle(&mut self) -> bool {
+        settle::settle(self).await
+    }
+
+    /// Says goodbye to the server and waits for the task to end.
+    async fn close(self) {
+        self.link.tell_untracked(self.object.is_closed());
+        let Conn { object, task, _presence: presence, .. } = *self;
+        drop((presence, object));
+        task.ended().await;
+    }
+}

@@ -1,0 +1,22 @@
+//! What a detector finds.
+
+use std::time::Duration;
+
+use crate::operation::Operation;
+use crate::policy::refusals::Refused;
+
+/// Something that somebody should be told. `lasting` and `lasted` as in [`Told`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Finding {
+    HoldsInflated { operation: Operation, from: Duration, to: Duration, lasting: Duration },
+    HoldsNormal { operation: Operation, hold: Duration, lasted: Duration },
+    ExhaustionPredicted { within: Duration, over: Duration, lasting: Duration },
+    PredictionEnded { lasted: Duration },
+    UtilizationHigh { lasting: Duration },
+    UtilizationCritical { lasting: Duration },
+    UtilizationNormal { lasted: Duration },
+    Exhausted { lasting: Duration },
+    ExhaustionEnded { lasted: Duration },
+    Shedding { refused: Refused, lasting: Duration },
+    SheddingEnded { refused: Refused, lasted: Duration },
+}

@@ -1,0 +1,162 @@
+//! What upkeep does with idle connections: it closes old ones and checks those that have been idle for long.
+//!
+//! Upkeep checks early, so that a connection is overdue at hand-out only after the process was stopped. It is checked
+//! then, while its caller waits.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::ages::{Check, Idle, MOMENT, NEVER, YOUNG, moments};
+use super::held::{Birth, Held};
+use super::outcomes::{Place, Placed};
+use super::{Core, PoolPhase};
+
+/// So many connections are checked at once, at most.
+const MOST_CHECKS: usize = 4;
+
+impl<C, W> Core<C, W> {
+    /// The connections that are too old, or have been idle for too long while enough others are. To be closed.
+    pub(crate) fn reap(&mut self, now: Instant) -> Vec<C> {
+        self.look_at_clock(now);
+        let mut spare = self.idle.len().saturating_sub(self.limits.ages.min_idle);
+        let (moment, timeout) = (self.moment, self.limits.ages.idle_timeout.map_or(NEVER, moments));
+        self.end(now, |idle| {
+            let is_bored = moment.saturating_sub(idle.since) >= timeout;
+            let is_over = idle.birth.expires <= moment || (is_bored && spare > 0);
+            spare -= usize::from(is_over && spare > 0);
+            is_over
+        })
+    }
+
+    pub(super) fn look_at_clock(&mut self, now: Instant) {
+        if now >= self.next_moment {
+            self.has_lived(now.saturating_duration_since(self.begun));
+            self.next_moment = self.begun + Duration::from_millis((u64::from(self.moment) + 1) * MOMENT);
+        }
+    }
+
+    /// The pool has lived for so long.
+    pub(super) fn has_lived(&mut self, time: Duration) {
+        self.moment = self.moment.max(moments(time));
+    }
+
+    /// Nobody knows whether it is alive: it has been idle for longer than any connection may be that was not checked.
+    pub(super) fn is_overdue(&self, idle: &Idle<C>) -> bool {
+        if idle.checked == self.moment {
+            return false;
+        }
+        let ages = &self.limits.ages;
+        let longest = ages.check_after.into_iter().chain(ages.idle_timeout).min().map_or(NEVER, moments);
+        self.moment.saturating_sub(idle.checked) >= longest
+    }
+
+    /// An idle connection that is overdue, to be checked for somebody who waits; if all that are idle are.
+    pub(crate) fn begin_due_check(&mut self, now: Instant) -> Option<Check<C>> {
+        let idle = self.idle.pop()?;
+        self.checking += 1;
+        self.settling += 1;
+        self.in_use += 1;
+        self.note_work(self.time(now));
+        Some(Check::of(idle))
+    }
+
+    /// A connection begins its life.
+    pub(super) fn birth(&mut self, generation: u32) -> Birth {
+        // A moment at least: one that is too old when it is made would only be dialed anew.
+        let expiry = |life| self.moment.saturating_add(moments(life).max(1));
+        let expires = self.limits.ages.lifetimes.next().map_or(NEVER, expiry);
+        Birth { generation, expires }
+    }
+
+    /// Whether it is too old, by its age or by its generation.
+    pub(super) fn is_old(&self, birth: Birth) -> bool {
+        birth.generation != self.generation || birth.expires <= self.moment
+    }
+
+    pub(super) fn rest(&mut self, conn: C, birth: Birth) {
+        let (since, checked) = (self.moment, self.moment);
+        self.idle.push(Idle { conn, birth, since, checked });
+    }
+
+    /// The idle connections that are of no use. To be closed.
+    pub(crate) fn sweep(&mut self, now: Instant, is_usable: impl Fn(&C) -> bool) -> Vec<C> {
+        let (young, mut died_young) = (self.moment.saturating_sub(moments(YOUNG)), false);
+        let ended = self.end(now, |idle| {
+            let has_ended = !is_usable(&idle.conn);
+            died_young |= has_ended && idle.since >= young;
+            has_ended
+        });
+        if died_young {
+            self.kept.died_young(now);
+        }
+        ended
+    }
+
+    /// All that are idle are to be checked as soon as possible.
+    pub(crate) fn mistrust(&mut self) {
+        for idle in &mut self.idle {
+            idle.checked = NEVER;
+        }
+    }
+
+    /// The connection that was checked is silent. So are those that have been idle for as long, as far as anybody knows: they are to be closed; and the
+    /// others are to be checked. After [`end_check`](Self::end_check), and before it is retired.
+    pub(crate) fn found_silent(&mut self, now: Instant, check: &Check<C>) -> Vec<C> {
+        let since = check.idle_since;
+        let out = self.end(now, |idle| idle.since <= since);
+        self.mistrust();
+        out
+    }
+
+    /// The idle connections that are to be checked now: a few at once, and no more than half of those idle, for callers may come.
+    pub(crate) fn begin_checks(&mut self, now: Instant) -> Vec<Check<C>> {
+        let Some(after) = self.limits.ages.check_after.filter(|_| self.phase == PoolPhase::Open) else {
+            return Vec::new();
+        };
+        let (moment, after) = (self.moment, moments(after - after / 4));
+        let mut room = MOST_CHECKS.saturating_sub(self.checking).min(self.idle.len().div_ceil(2));
+        let due = self.take_out(|idle| {
+            let is_due = idle.checked == NEVER || moment.saturating_sub(idle.checked) >= after;
+            let is_due = is_due && room > 0;
+            room -= usize::from(is_due);
+            is_due
+        });
+        self.in_use += due.len();
+        self.settling += due.len();
+        self.checking += due.len();
+        self.note_work(self.time(now));
+        due.into_iter().map(Check::of).collect()
+    }
+
+    /// A check has ended; this, or the connection is retired next.
+    pub(crate) fn end_check(&mut self) {
+        self.settled();
+        self.checking -= 1;
+    }
+
+    /// The connection that was checked is alive: it serves the first waiter, or is idle as it was. After [`end_check`](Self::end_check).
+    pub(crate) fn checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
+        self.in_use -= 1;
+        if self.queue.len() > 0 || self.phase != PoolPhase::Open || self.is_surplus(held.birth) {
+            return self.place(now, self.time(now), held.conn, held.birth);
+        }
+        let Held { conn, birth, .. } = held;
+        let place = self.idle.partition_point(|idle| idle.since <= idle_since);
+        self.idle.insert(place, Idle { conn, birth, since: idle_since, checked: self.moment });
+        self.note_work(self.time(now));
+        Placed { to: Place::Idle, refused: Vec::new() }
+    }
+
+    fn end(&mut self, now: Instant, is_out: impl FnMut(&Idle<C>) -> bool) -> Vec<C> {
+        let out = self.take_out(is_out);
+        self.closing += out.len();
+        self.note_work(self.time(now));
+        out.into_iter().map(|idle| idle.conn).collect()
+    }
+
+    fn take_out(&mut self, is_out: impl FnMut(&Idle<C>) -> bool) -> Vec<Idle<C>> {
+        let (out, kept) = mem::take(&mut self.idle).into_iter().partition(is_out);
+        self.idle = kept;
+        out
+    }
+}
