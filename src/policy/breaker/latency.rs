@@ -47,7 +47,8 @@ impl Latency {
     /// The time that so many percent of the calls took at most: 50 is the median. It is rounded up, by at most an eighth; 0 without calls.
     /// Less than 0 is taken as 0, more than 100 as 100.
     pub fn percentile(&self, percent: f64) -> Duration {
-        let rank = (percent.clamp(0.0, 100.0) / 100.0 * self.count as f64).ceil().max(1.0) as u64;
+        // Divided last: 7 / 100 * 100 is more than 7.
+        let rank = (percent.clamp(0.0, 100.0) * self.count as f64 / 100.0).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (slot, count) in self.counts.iter().enumerate() {
             seen += u64::from(*count);
@@ -179,6 +180,14 @@ mod tests {
         one.add(Duration::MAX);
         assert_eq!((one.percentile(0.0), one.max()), (Duration::ZERO, Duration::MAX));
         assert!(one.percentile(f64::NAN) <= Duration::MAX);
+    }
+
+    #[test]
+    fn a_whole_rank_is_not_rounded_up() {
+        let mut latency = Latency::default();
+        (1..=100).for_each(|ms| latency.add(if ms <= 7 { MS } else { 2 * MS }));
+        let found = latency.percentile(7.0);
+        assert!((MS..=MS * 9 / 8).contains(&found), "{found:?}");
     }
 
     proptest! {
