@@ -93,6 +93,7 @@ async fn a_socket_without_permission_is_not_counted() {
     assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
+#[cfg(feature = "rustls")]
 const WITHOUT_AUTHORITIES: &str = "FAILFAST_WITHOUT_AUTHORITIES";
 
 /// Runs itself again on a machine that trusts nobody.
