@@ -151,6 +151,8 @@ async fn copies_are_bounded_as_well() {
     drop(out);
     drop(client);
 
+    // A call that had to wait would be refused: the lease before was longer than its deadline.
+    eventually("the connection is settled", LONG, async || pool.status().idle == 1).await;
     let client = pool.call().deadline(400 * MILLISECOND).get().await.unwrap();
     let backend = client.process_id().unwrap();
     let mut copy = client.copy_in("COPY unread_copy FROM STDIN").await.unwrap();
