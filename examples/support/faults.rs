@@ -13,7 +13,7 @@ const LOOK_AFTER: Duration = Duration::from_millis(5);
 impl Throwaway {
     /// Whether it was started here, so that the methods below can be used.
     pub(crate) fn is_ours(&self) -> bool {
-        self.keeper.is_some()
+        self.supervisor.is_some()
     }
 
     /// Ends all sessions, and then the server: a fast shutdown.
@@ -39,28 +39,28 @@ impl Throwaway {
     }
 
     async fn order(&mut self, order: &str) -> Result<(), NotStarted> {
-        let Some(keeper) = &mut self.keeper else {
+        let Some(supervisor) = &mut self.supervisor else {
             return Err(NotStarted(format!("cannot {order} a server that was not started here (DATABASE_URL)")));
         };
-        keeper.order(order)?;
+        supervisor.order(order)?;
         let obeyed = timeout(LIMIT, async {
-            while !keeper.is_obeyed() && !keeper.has_ended()? {
+            while !supervisor.is_obeyed() && !supervisor.has_ended()? {
                 sleep(LOOK_AFTER).await;
             }
-            Ok::<_, NotStarted>(keeper.is_obeyed())
+            Ok::<_, NotStarted>(supervisor.is_obeyed())
         });
         if let Ok(is_obeyed) = obeyed.await {
             if is_obeyed? {
                 return Ok(());
             }
         }
-        Err(NotStarted(format!("cannot {order} PostgreSQL; its log ends:\n{}", keeper.log_tail()?)))
+        Err(NotStarted(format!("cannot {order} PostgreSQL; its log ends:\n{}", supervisor.log_tail()?)))
     }
 
     async fn answers(&mut self) -> Result<(), NotStarted> {
         let config = self.config();
-        match &mut self.keeper {
-            Some(keeper) => await_ready(&config, keeper).await,
+        match &mut self.supervisor {
+            Some(supervisor) => await_ready(&config, supervisor).await,
             None => Ok(()),
         }
     }

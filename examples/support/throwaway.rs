@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Config, NoTls};
 
-use super::keeper::{Keeper, random};
+use super::supervisor::{Supervisor, random};
 
 /// Arguments: the folder, the port, the folder of the programs.
 ///
@@ -77,7 +77,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Throwaway {
     config: Config,
-    pub(super) keeper: Option<Keeper>,
+    pub(super) supervisor: Option<Supervisor>,
 }
 
 impl Throwaway {
@@ -85,20 +85,20 @@ impl Throwaway {
     pub(crate) async fn start() -> Result<Throwaway, NotStarted> {
         if let Ok(url) = env::var("DATABASE_URL") {
             let config = url.parse().map_err(|e| NotStarted(format!("DATABASE_URL: {e}")))?;
-            return Ok(Throwaway { config, keeper: None });
+            return Ok(Throwaway { config, supervisor: None });
         }
         let password = random()?;
-        let mut keeper = if let Some(programs) = programs() {
-            Keeper::start(LOCAL, &programs.to_string_lossy(), &password, false)?
+        let mut supervisor = if let Some(programs) = programs() {
+            Supervisor::start(LOCAL, &programs.to_string_lossy(), &password, false)?
         } else if let Some(image) = image().await {
-            Keeper::start(CONTAINER, &image, &password, true)?
+            Supervisor::start(CONTAINER, &image, &password, true)?
         } else {
             return Err(NotStarted(HELP.into()));
         };
         let mut config = Config::new();
-        config.host("127.0.0.1").port(keeper.port()).user("postgres").password(&password).dbname("postgres");
-        await_ready(&config, &mut keeper).await?;
-        Ok(Throwaway { config, keeper: Some(keeper) })
+        config.host("127.0.0.1").port(supervisor.port()).user("postgres").password(&password).dbname("postgres");
+        await_ready(&config, &mut supervisor).await?;
+        Ok(Throwaway { config, supervisor: Some(supervisor) })
     }
 
     /// How to connect: as superuser on 127.0.0.1, unless `DATABASE_URL` says otherwise.
@@ -130,9 +130,9 @@ impl From<std::io::Error> for NotStarted {
     }
 }
 
-pub(super) async fn await_ready(config: &Config, keeper: &mut Keeper) -> Result<(), NotStarted> {
+pub(super) async fn await_ready(config: &Config, supervisor: &mut Supervisor) -> Result<(), NotStarted> {
     let connected = timeout(START_TIMEOUT, async {
-        while !keeper.has_ended()? {
+        while !supervisor.has_ended()? {
             if config.connect(NoTls).await.is_ok() {
                 return Ok(true);
             }
@@ -145,7 +145,7 @@ pub(super) async fn await_ready(config: &Config, keeper: &mut Keeper) -> Result<
             return Ok(());
         }
     }
-    Err(NotStarted(format!("PostgreSQL does not start; its log ends:\n{}", keeper.log_tail()?)))
+    Err(NotStarted(format!("PostgreSQL does not start; its log ends:\n{}", supervisor.log_tail()?)))
 }
 
 /// The folder of `initdb` and `postgres`: where PATH leads, else the newest of Debian's.

@@ -16,14 +16,6 @@ use crate::policy::{State, Transition};
 
 const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
 
-/// What a circuit breaker does by itself.
-const USUAL_CHANGES: [(State, State); 4] = [
-    (State::Closed, State::Open),
-    (State::Open, State::HalfOpen),
-    (State::HalfOpen, State::Closed),
-    (State::HalfOpen, State::Open),
-];
-
 /// Hooks that record, beside those that are there.
 pub(super) fn add_to(mut hooks: Hooks, name: Option<&Arc<str>>) -> Hooks {
     if let Some(name) = name {
@@ -113,7 +105,7 @@ impl Handles {
     fn new(name: &Arc<str>) -> Self {
         with_recorder(|recorder| BREAKER_METRICS.iter().for_each(|metric| metric.describe(recorder)));
         // At 0 from the start, so that the first change is an increase.
-        for (from, to) in USUAL_CHANGES {
+        for (from, to) in State::USUAL_CHANGES {
             changes(name, from, to).increment(0);
         }
         let with = |metric, label, value: &'static str| key(name, metric, [(label, value)]);

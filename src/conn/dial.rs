@@ -282,7 +282,7 @@ impl Dial for Dialer {
         result
     }
 
-    fn wait_policy(&self) -> Duration {
+    fn answer_limit(&self) -> Duration {
         self.late_after().map_or(self.connect_timeout, |late| late.min(self.connect_timeout))
     }
 

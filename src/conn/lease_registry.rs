@@ -1,6 +1,6 @@
 //! Who has which connection, what for, and since when: for upkeep, which looks at them all a few times a second.
 //!
-//! Each connection has a lease_info. Whoever takes it writes there what for, if that is not there already: most callers want what the one before them wanted,
+//! Each connection has a [`LeaseInfo`]. Whoever takes the connection writes there what for, if that is not there already: most callers want what the one before them wanted,
 //! and leave the cache line alone. Time is upkeep's own, in rounds; a lease looks at no clock for this.
 
 use std::backtrace::Backtrace;

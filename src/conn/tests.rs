@@ -1,4 +1,4 @@
-//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, what its close_reason says.
+//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, which close reason it records.
 
 #[path = "../../examples/support/mod.rs"]
 mod support;
@@ -197,7 +197,7 @@ async fn what_the_driver_has_not_taken_in_keeps_it_from_rest() {
         let mut rows = pin!(conn.object.query_raw(&statement, std::iter::empty::<i32>()));
         begin(&mut rows).await;
         tokio::task::yield_now().await;
-        std::thread::sleep(Duration::from_millis(tries)); // with random01 the whole answer comes, to be read at once
+        std::thread::sleep(Duration::from_millis(tries)); // often the whole answer comes, to be read at once
         let rows = rows.await.unwrap();
         assert!(!comes_to_rest(&conn).await);
         wire_was_quiet = conn.link.wire.is_quiet();

@@ -87,7 +87,7 @@ pub(crate) trait Dial: Send + Sync + 'static {
     fn dial(&self, on_quiet: impl FnOnce() + Send) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
 
     /// How long the server may take to answer before a look at it goes another way.
-    fn wait_policy(&self) -> Duration;
+    fn answer_limit(&self) -> Duration;
 
     /// Whether another try may help soon.
     fn trouble(&self, error: &Self::Error) -> Trouble;

@@ -25,7 +25,7 @@ impl<D: Dial> Slots<D> {
     /// take is closed, and so are the other idle ones: they are as old.
     pub(crate) async fn look(self: &Arc<Self>) -> Look {
         if let Some(lease) = self.borrow() {
-            let answers = time::timeout(self.dial.wait_policy(), lease.ping()).await == Ok(true);
+            let answers = time::timeout(self.dial.answer_limit(), lease.ping()).await == Ok(true);
             if answers {
                 return Look::Answers;
             }

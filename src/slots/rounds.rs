@@ -92,7 +92,7 @@ impl<D: Dial> Checking<D> {
     /// One round trip, which has as long as a dial may take. Returns whether the server answered: the connection is idle again, or closed.
     pub(crate) async fn run(mut self) -> bool {
         let Some(check) = &self.check else { return false };
-        let (conn, within) = (&check.held.conn, self.slots.dial.wait_policy());
+        let (conn, within) = (&check.held.conn, self.slots.dial.answer_limit());
         let answers = time::timeout(within, conn.ping()).await == Ok(true) && conn.is_usable();
         if let Some(check) = self.check.take_if(|_| answers) {
             let delivery = self.slots.place(|core| {

@@ -106,7 +106,7 @@ impl Dial for FakeDialer {
     type Conn = FakeConn;
     type Error = &'static str;
 
-    fn wait_policy(&self) -> Duration {
+    fn answer_limit(&self) -> Duration {
         self.0.wait_policy.lock().unwrap().unwrap_or(QUIET)
     }
 

@@ -141,10 +141,10 @@ async fn an_address_that_hangs_up_is_tried_again_while_the_other_is_silent() {
 #[tokio::test]
 async fn looks_at_the_server_have_the_time_of_a_dial() {
     let (dialer, ..) = scene(Duration::from_secs(5), Names::default()).await;
-    assert_eq!(dialer.wait_policy(), Duration::from_secs(5));
-    for (slowest, wait_policy) in [(10, 1_000), (1_200, 3_600), (3_000, 5_000)] {
+    assert_eq!(dialer.answer_limit(), Duration::from_secs(5));
+    for (slowest, millis) in [(10, 1_000), (1_200, 3_600), (3_000, 5_000)] {
         dialer.times.lock().succeeded(Duration::from_millis(slowest));
-        assert_eq!(dialer.wait_policy(), Duration::from_millis(wait_policy));
+        assert_eq!(dialer.answer_limit(), Duration::from_millis(millis));
     }
 }
 

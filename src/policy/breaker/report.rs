@@ -35,6 +35,15 @@ impl State {
     pub const ALL: [Self; 7] =
         [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::Disabled, Self::MetricsOnly, Self::ShutDown];
 
+    /// The changes of state that a circuit breaker makes by itself, from and to.
+    #[cfg(feature = "metrics")]
+    pub(crate) const USUAL_CHANGES: [(Self, Self); 4] = [
+        (Self::Closed, Self::Open),
+        (Self::Open, Self::HalfOpen),
+        (Self::HalfOpen, Self::Closed),
+        (Self::HalfOpen, Self::Open),
+    ];
+
     /// A word in snake case that never changes: a label for metrics.
     pub fn as_str(self) -> &'static str {
         match self {

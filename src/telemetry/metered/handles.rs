@@ -11,14 +11,6 @@ use crate::status::Status;
 
 const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
 
-/// What a circuit breaker does by itself.
-const USUAL_CHANGES: [(State, State); 4] = [
-    (State::Closed, State::Open),
-    (State::Open, State::HalfOpen),
-    (State::HalfOpen, State::Closed),
-    (State::HalfOpen, State::Open),
-];
-
 /// A pool's own recorder, if it has one.
 #[derive(Clone, Default)]
 pub(crate) struct Given(Option<Arc<dyn Recorder + Send + Sync>>);
@@ -121,7 +113,7 @@ impl Handles {
     pub(super) fn new(source: &Source) -> Self {
         source.describe();
         // At 0 from the start, so that the first change is an increase.
-        for (from, to) in USUAL_CHANGES {
+        for (from, to) in State::USUAL_CHANGES {
             let labels = [(ours::FROM, from.as_str().into()), (ours::TO, to.as_str().into())];
             source.counter(&ours::BREAKER_TRANSITIONS, labels).increment(0);
         }

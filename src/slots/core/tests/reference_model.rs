@@ -6,7 +6,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Enter { wait_policy_ms: u64 },
+    Enter { wait_ms: u64 },
     Leave(usize),
     Release(usize),
     Prove(usize),
@@ -30,7 +30,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        60 => (1u64..300).prop_map(|wait_policy_ms| Step::Enter { wait_policy_ms }),
+        60 => (1u64..300).prop_map(|wait_ms| Step::Enter { wait_ms }),
         20 => any::<usize>().prop_map(Step::Leave),
         40 => any::<usize>().prop_map(Step::Release),
         20 => any::<usize>().prop_map(Step::Prove),
@@ -96,7 +96,7 @@ impl ReferenceModel {
 
     fn apply(&mut self, step: &Step) {
         match step {
-            Step::Enter { wait_policy_ms } => self.enter(Duration::from_millis(*wait_policy_ms)),
+            Step::Enter { wait_ms } => self.enter(Duration::from_millis(*wait_ms)),
             Step::Leave(index) if !self.waiters.is_empty() => {
                 let (name, id, _) = self.waiters.remove(index % self.waiters.len());
                 assert_eq!(self.core.leave(id), Some(name));

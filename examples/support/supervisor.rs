@@ -21,7 +21,7 @@ const LOG_TAIL: usize = 12;
 
 /// The shell, its folder and its port. Dropping it waits until the script has ended.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct Supervisor {
     shell: Child,
     folder: PathBuf,
     log: File,
@@ -30,19 +30,19 @@ pub(super) struct Keeper {
     _reserved: Option<TcpSocket>,
 }
 
-impl Keeper {
+impl Supervisor {
     /// Runs `script` with the arguments folder (private, and the current one), port, `thing`; and `POSTGRES_PASSWORD`.
     /// The script must remove the folder. The server refuses to run as root: `as_root` says whether the script may.
-    pub(super) fn start(script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Keeper> {
+    pub(super) fn start(script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Supervisor> {
         let folder = env::temp_dir().join(format!("failfast-{}", random()?));
         DirBuilder::new().mode(0o700).create(&folder)?;
-        Keeper::start_in(folder.clone(), script, thing, password, as_root).map_err(|e| {
+        Supervisor::start_in(folder.clone(), script, thing, password, as_root).map_err(|e| {
             let _ = fs::remove_dir_all(&folder);
             io::Error::new(e.kind(), format!("{}: {e}", folder.display()))
         })
     }
 
-    fn start_in(folder: PathBuf, script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Keeper> {
+    fn start_in(folder: PathBuf, script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Supervisor> {
         let (port, reserved) = reserve_port()?;
         let log = folder.join("log");
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
@@ -57,7 +57,7 @@ impl Keeper {
             command.uid(user).gid(group);
         }
         let log = File::open(log)?;
-        Ok(Keeper { shell: command.spawn()?, folder, log, port, orders: 0, _reserved: reserved })
+        Ok(Supervisor { shell: command.spawn()?, folder, log, port, orders: 0, _reserved: reserved })
     }
 
     /// The port on 127.0.0.1 that the script was given.
@@ -93,7 +93,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Supervisor {
     fn drop(&mut self) {
         drop(self.shell.stdin.take());
         let end = Instant::now() + STOP_TIMEOUT;
