@@ -86,7 +86,11 @@ impl Shared {
     }
 
     /// Takes an idle connection if there is one. While the circuit is open, nobody waits, so the breaker is asked first.
+    #[inline]
     fn take_idle(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Client>, Error> {
+        if let Some(ticket) = self.recorder.breaker().free_pass() {
+            return Ok(self.slots.try_acquire().map(|lease| Client::new(lease, options(self), ticket)));
+        }
         if let Err(denied) = self.recorder.breaker().check(now) {
             return Err(self.in_vain(&options(self), Duration::ZERO, self.turned_away(denied)));
         }

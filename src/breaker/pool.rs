@@ -21,6 +21,12 @@ impl CircuitBreaker {
         Ok(Self { foreign: Some(Foreign::new(machine, retry_after)), ..own })
     }
 
+    /// Returns a ticket without a lock while every call gets one. `None`: [`check`](Self::check) and [`admit`](Self::admit) decide.
+    #[inline]
+    pub(crate) fn free_pass(&self) -> Option<Ticket> {
+        if self.foreign.is_none() { self.shared.pass() } else { None }
+    }
+
     /// Whether a call would be admitted. Takes nothing; a rejection is counted. The clock is asked only if the circuit is not closed.
     pub(crate) fn check(&self, now: impl FnOnce() -> Instant) -> Result<(), Denied> {
         self.foreign.as_ref().map_or(Ok(()), Foreign::admit)?;

@@ -51,6 +51,7 @@ struct Locked {
 struct FreePass(AtomicU64);
 
 impl FreePass {
+    #[inline]
     fn ticket(&self) -> Option<Ticket> {
         self.0.load(Ordering::Relaxed).checked_sub(1).map(Ticket::free)
     }

@@ -91,14 +91,14 @@ impl Drop for Probe {
 }
 
 impl Client {
+    #[inline]
     pub(crate) fn new(mut lease: Lease<Dialer>, options: CallOptions, ticket: Ticket) -> Self {
-        lease.since = lease.handling.meter.start();
-        let admitted = lease.link.admitted(ticket);
-        lease
-            .link
-            .lease_info
-            .taken(options.operation.map_or(Operation::At(options.taken), Operation::Named), options.taken);
-        let probe = ticket.is_probe().then(|| Probe(Arc::clone(&lease.link), admitted));
+        let conn = &mut *lease;
+        conn.since = conn.handling.meter.start();
+        let admitted = conn.link.admitted(ticket);
+        let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
+        conn.purpose.write(&conn.link.lease_info, operation, options.taken);
+        let probe = ticket.is_probe().then(|| Probe(Arc::clone(&conn.link), admitted));
         Self { lease, options, _probe: probe }
     }
 

@@ -14,7 +14,7 @@ use super::dial::factory;
 use super::dial::identity::Identity;
 use super::dial::route::Route;
 use super::handling::{Handling, Reset};
-use super::lease_registry::Leased;
+use super::lease_registry::{Leased, WrittenPurpose};
 use super::link::Link;
 use super::round_trips::RoundTrips;
 use super::task::Task;
@@ -42,6 +42,7 @@ pub(crate) struct Conn {
     pub(super) server: Server,
     /// Since when a caller has it.
     pub(super) since: Stamp,
+    pub(super) purpose: WrittenPurpose,
     /// Whether a server that only reads was asked for; `None` if it does not matter.
     wanted_role: Option<bool>,
     /// Dropped with it, or when it is detached.
@@ -85,6 +86,7 @@ impl Conn {
             server: Server::at(&address),
             address,
             since: Stamp::default(),
+            purpose: WrittenPurpose::default(),
             _presence: presence,
             wanted_role,
         }

@@ -92,40 +92,50 @@ impl LeaseInfo {
         Self { registry, purpose: AtomicCell::new(None), rested: AtomicU32::new(0), backtrace: Mutex::new(None) }
     }
 
-    /// A lease begins.
-    pub(super) fn taken(&self, operation: Operation, taken: &'static Location<'static>) {
-        let purpose = Purpose { operation, taken, round: self.registry.round.load(Relaxed) };
-        if !self.purpose.load().is_some_and(|written| written.is_identical(&purpose)) {
-            self.purpose.store(Some(purpose));
-        }
-        if self.registry.captures {
-            *self.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
-        }
-    }
-
-    /// A lease has ended after so long.
-    pub(super) fn held(&self, hold: Duration) {
-        let registry = &self.registry;
-        if registry.is_full.load(Relaxed) {
-            return;
-        }
-        if let Some(purpose) = self.purpose.load() {
-            let mut holds = registry.holds.lock();
-            if holds.len() < MOST_HOLDS {
-                holds.push((purpose.operation, hold));
-            }
-            registry.is_full.store(holds.len() >= MOST_HOLDS, Relaxed);
-        }
-    }
-
-    /// Upkeep has it, or it is being closed: nobody holds it.
-    pub(super) fn left(&self) {
-        self.purpose.store(None);
-    }
-
     /// It is idle.
     pub(super) fn rests(&self) {
         self.rested.store(self.registry.round.load(Relaxed), Relaxed);
+    }
+}
+
+/// The owner's copy of the purpose in a [`LeaseInfo`], which nobody else writes. Comparing with it reads nothing shared.
+#[derive(Debug, Default)]
+pub(super) struct WrittenPurpose(Option<Purpose>);
+
+impl WrittenPurpose {
+    /// Records that a lease begins.
+    #[inline]
+    pub(super) fn write(&mut self, lease_info: &LeaseInfo, operation: Operation, taken: &'static Location<'static>) {
+        let registry = &lease_info.registry;
+        let purpose = Purpose { operation, taken, round: registry.round.load(Relaxed) };
+        if !self.0.as_ref().is_some_and(|written| written.is_identical(&purpose)) {
+            lease_info.purpose.store(Some(purpose));
+            self.0 = Some(purpose);
+        }
+        if registry.captures {
+            *lease_info.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
+        }
+    }
+
+    /// Records that no caller holds the connection: maintenance has it, or it is being closed.
+    pub(super) fn erase(&mut self, lease_info: &LeaseInfo) {
+        lease_info.purpose.store(None);
+        self.0 = None;
+    }
+
+    /// Records how long a lease lasted that has ended.
+    pub(super) fn lasted(&self, lease_info: &LeaseInfo, duration: Duration) {
+        let registry = &lease_info.registry;
+        if registry.is_full.load(Relaxed) {
+            return;
+        }
+        if let Some(purpose) = self.0 {
+            let mut holds = registry.holds.lock();
+            if holds.len() < MOST_HOLDS {
+                holds.push((purpose.operation, duration));
+            }
+            registry.is_full.store(holds.len() >= MOST_HOLDS, Relaxed);
+        }
     }
 }
 

@@ -41,15 +41,15 @@ impl Connection for Box<Conn> {
     }
 
     fn was_held(&self, hold: Duration) {
-        self.link.lease_info.held(hold);
+        self.purpose.lasted(&self.link.lease_info, hold);
     }
 
     fn rests(&self) {
         self.link.lease_info.rests();
     }
 
-    fn was_left(&self) {
-        self.link.lease_info.left();
+    fn was_left(&mut self) {
+        self.purpose.erase(&self.link.lease_info);
     }
 
     fn was_given_up(&self) -> bool {

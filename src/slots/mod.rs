@@ -63,7 +63,7 @@ pub(crate) trait Connection: Send + Sync + Sized + 'static {
     fn rests(&self);
 
     /// From now on upkeep has it, not whoever took it last.
-    fn was_left(&self);
+    fn was_left(&mut self);
 
     /// Whether work on it was given up before its end.
     fn was_given_up(&self) -> bool;
@@ -237,7 +237,7 @@ impl<D: Dial> Slots<D> {
 
     /// The same for the pool's own upkeep, which is no caller.
     pub(crate) fn borrow(self: &Arc<Self>) -> Option<Lease<D>> {
-        let lease = self.try_acquire()?;
+        let mut lease = self.try_acquire()?;
         self.lock().core.uncount();
         lease.was_left();
         Some(lease)

@@ -75,7 +75,7 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    fn checking(self: &Arc<Self>, check: Check<D::Conn>) -> Checking<D> {
+    fn checking(self: &Arc<Self>, mut check: Check<D::Conn>) -> Checking<D> {
         check.held.conn.was_left();
         Checking { check: Some(check), slots: Arc::clone(self) }
     }

@@ -11,7 +11,7 @@ use super::{Connection, Dial, Slots};
 use crate::clock::now;
 
 impl<D: Dial> Slots<D> {
-    pub(super) fn settle(self: &Arc<Self>, held: Held<D::Conn>) {
+    pub(super) fn settle(self: &Arc<Self>, mut held: Held<D::Conn>) {
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         let Some(runtime) = runtime else { return self.retire(held) };
         self.lock().core.settle();

@@ -44,7 +44,7 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    pub(super) fn spawn_close(self: &Arc<Self>, conn: D::Conn) {
+    pub(super) fn spawn_close(self: &Arc<Self>, mut conn: D::Conn) {
         conn.was_left();
         let closing = Closing(Arc::clone(self));
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());

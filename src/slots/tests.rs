@@ -81,7 +81,7 @@ impl Connection for FakeConn {
 
     fn rests(&self) {}
 
-    fn was_left(&self) {}
+    fn was_left(&mut self) {}
 
     async fn settle(&mut self) -> bool {
         true
