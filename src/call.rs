@@ -21,7 +21,7 @@ use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptio
 use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
 use crate::maintenance::{Maintenance, PACE};
-use crate::policy::{Deadline, Denied, ShedReason, Shedding, WaitPolicy};
+use crate::policy::{Deadline, Denied, ShedReason, Shedding, Ticket, WaitPolicy};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
@@ -61,8 +61,10 @@ impl Shared {
         wait_policy: impl Fn(&Self, Instant) -> WaitPolicy + Send,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
-            if let Some(client) = self.take_idle(&options)? {
-                return Ok(client);
+            let ticket = self.ask_breaker(&options)?;
+            if let Some(lease) = self.slots.try_acquire() {
+                let ticket = ticket.map_or_else(|| self.admit(&options(self), Duration::ZERO), Ok)?;
+                return Ok(Client::new(lease, options(self), ticket));
             }
             let asked = now();
             let wait_policy = wait_policy(self, asked);
@@ -74,8 +76,11 @@ impl Shared {
 
     /// As [`acquire`](Self::acquire), for a caller that does not wait.
     pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
-        if let Some(client) = self.take_idle(|shared| shared.options(taken))? {
-            return Ok(client);
+        let options = |shared: &Self| shared.options(taken);
+        let ticket = self.ask_breaker(options)?;
+        if let Some(lease) = self.slots.try_acquire() {
+            let ticket = ticket.map_or_else(|| self.admit(&options(self), Duration::ZERO), Ok)?;
+            return Ok(Client::new(lease, options(self), ticket));
         }
         if !self.slots.counts().is_open {
             return Err(Error::Closed);
@@ -85,17 +90,18 @@ impl Shared {
         Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
     }
 
-    /// Takes an idle connection if there is one. While the circuit is open, nobody waits, so the breaker is asked first.
+    /// Asks the breaker before anything else, because nobody waits while the circuit is open. Returns a ticket if every
+    /// call gets one; otherwise a caller that has its connection asks for one.
     #[inline]
-    fn take_idle(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Client>, Error> {
-        if let Some(ticket) = self.recorder.breaker().free_pass() {
-            return Ok(self.slots.try_acquire().map(|lease| Client::new(lease, options(self), ticket)));
+    fn ask_breaker(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Ticket>, Error> {
+        let breaker = self.recorder.breaker();
+        if let Some(ticket) = breaker.free_pass() {
+            return Ok(Some(ticket));
         }
-        if let Err(denied) = self.recorder.breaker().check(now) {
-            return Err(self.in_vain(&options(self), Duration::ZERO, self.turned_away(denied)));
+        match breaker.check(now) {
+            Ok(()) => Ok(None),
+            Err(denied) => Err(self.in_vain(&options(self), Duration::ZERO, self.turned_away(denied))),
         }
-        let lease = self.slots.try_acquire();
-        lease.map(|lease| self.admit(lease, options(self), Duration::ZERO)).transpose()
     }
 
     /// What comes of a wait.
@@ -109,7 +115,8 @@ impl Shared {
         match answer {
             Ok(lease) => {
                 self.meter().waited(waited);
-                self.admit(lease, options, waited)
+                let ticket = self.admit(&options, waited)?;
+                Ok(Client::new(lease, options, ticket))
             }
             Err(refusal) => Err(self.in_vain(&options, waited, self.explain(refusal, timeout))),
         }
@@ -127,12 +134,11 @@ impl Shared {
         &self.maintenance.reports.meter
     }
 
-    /// Asked again after the wait, for a ticket: who waits holds no probe. A connection that is not admitted goes to the next.
-    fn admit(&self, lease: Lease<Dialer>, options: CallOptions, waited: Duration) -> Result<Client, Error> {
-        match self.recorder.breaker().admit(now, |now| options.limit(now)) {
-            Ok(ticket) => Ok(Client::new(lease, options, ticket)),
-            Err(denied) => Err(self.in_vain(&options, waited, self.turned_away(denied))),
-        }
+    /// Asks the breaker for a ticket on behalf of a caller that has its connection: a waiter holds no probe. If the
+    /// answer is no, the connection goes to the next waiter.
+    fn admit(&self, options: &CallOptions, waited: Duration) -> Result<Ticket, Error> {
+        let admitted = self.recorder.breaker().admit(now, |now| options.limit(now));
+        admitted.map_err(|denied| self.in_vain(options, waited, self.turned_away(denied)))
     }
 
     fn turned_away(&self, denied: Denied) -> Error {

@@ -116,6 +116,7 @@ impl Conn {
     }
 
     /// The server has changed its role, and it matters.
+    #[inline]
     fn has_wrong_role(&self) -> bool {
         self.wanted_role.is_some_and(|read_only| self.link.pulse.is_read_only() == Some(!read_only))
     }
@@ -129,12 +130,15 @@ impl Conn {
     }
 
     /// Whether the object, and the driver's client in it, are those that were dialed.
+    #[inline]
     fn is_same_client(&self) -> bool {
-        let is_same_object = Arc::ptr_eq(&self.object.statement_cache, &self.cache);
-        is_same_object && (!self.touched || Identity::of(&self.object) == self.client)
+        let is_untouched = !self.touched;
+        is_untouched
+            || (Arc::ptr_eq(&self.object.statement_cache, &self.cache) && Identity::of(&self.object) == self.client)
     }
 
     /// Whether the connection can serve another caller.
+    #[inline]
     pub(super) fn is_fit(&self) -> bool {
         !self.object.is_closed() && !self.link.wire.is_sealed() && !self.has_wrong_role() && self.is_same_client()
     }

@@ -80,6 +80,7 @@ impl Link {
 
     /// A lease begins. Returns what ends it, if it is a probe. Stored only when it differs: usually it is as before, and a store would take the cache
     /// line along from processor to processor.
+    #[inline]
     pub(super) fn admitted(&self, ticket: Ticket) -> u64 {
         let lease = if ticket.is_probe() { self.leases.fetch_add(1, Relaxed) % (1 << LEASE_BITS) } else { 0 };
         let word = ticket.to_bits() << LEASE_BITS | lease;
@@ -136,6 +137,7 @@ impl Link {
         self.unhurried.store(is_unhurried, Relaxed);
     }
 
+    #[inline]
     pub(super) fn is_used(&self) -> bool {
         self.used.load(Relaxed)
     }

@@ -9,26 +9,14 @@ use super::wire::TransactionStatus;
 use crate::slots::Connection;
 
 impl Connection for Box<Conn> {
+    #[inline]
     fn is_usable(&self) -> bool {
         self.is_fit()
     }
 
+    #[inline]
     fn needs_settling(&self) -> bool {
-        let link = &self.link;
-        if !link.is_used() {
-            return false;
-        }
-        link.tell_untracked(false);
-        self.statements.look_for_changes(link);
-        // Unanswered first: what is asked after it is at least as new.
-        let is_clean = link.wire.unanswered() == 0
-            && link.wire.status() == TransactionStatus::Idle
-            && !link.is_untracked()
-            && link.calls.is_idle()
-            && !link.is_unhurried()
-            && !self.needs_reset();
-        link.set_used(!is_clean);
-        !is_clean
+        self.link.is_used() && self.is_unclean()
     }
 
     /// One Sync, and nothing else.
@@ -36,6 +24,7 @@ impl Connection for Box<Conn> {
         self.object.check_connection().await.is_ok()
     }
 
+    #[inline]
     fn was_used(&mut self) {
         self.handling.meter.used(mem::take(&mut self.since));
     }
@@ -66,5 +55,23 @@ impl Connection for Box<Conn> {
         let Conn { object, task, _presence: presence, .. } = *self;
         drop((presence, object));
         task.ended().await;
+    }
+}
+
+impl Conn {
+    /// Whether a lease has left something to clean up. Reports what was done through the deref.
+    fn is_unclean(&self) -> bool {
+        let link = &self.link;
+        link.tell_untracked(false);
+        self.statements.look_for_changes(link);
+        // Unanswered first: what is asked after it is at least as new.
+        let is_clean = link.wire.unanswered() == 0
+            && link.wire.status() == TransactionStatus::Idle
+            && !link.is_untracked()
+            && link.calls.is_idle()
+            && !link.is_unhurried()
+            && !self.needs_reset();
+        link.set_used(!is_clean);
+        !is_clean
     }
 }

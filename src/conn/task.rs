@@ -139,6 +139,7 @@ impl Pulse {
     }
 
     /// Whether the server takes no writes: a standby, or one made so by its settings. `None` if it does not tell, as before version 14.
+    #[inline]
     pub(super) fn is_read_only(&self) -> Option<bool> {
         ROLES[usize::from(self.role.load(Relaxed))]
     }

@@ -93,6 +93,7 @@ impl Wire {
         self.writes.fetch_or(SEALED, AcqRel) & !SEALED
     }
 
+    #[inline]
     pub(crate) fn is_sealed(&self) -> bool {
         self.writes.load(Acquire) & SEALED != 0
     }

@@ -119,7 +119,7 @@ impl<D: Dial> Slots<D> {
         for waiter in late {
             waiter.dismiss();
         }
-        self.tell_watchers();
+        self.notify_watchers();
         next
     }
 }

@@ -50,7 +50,7 @@ impl<D: Dial> Lease<D> {
         let (held, slots) = self.end().expect(HELD);
         slots.lock().core.detach(now());
         slots.dial_what_is_wanted();
-        slots.tell_watchers();
+        slots.notify_watchers();
         held.conn
     }
 

@@ -220,7 +220,7 @@ impl<D: Dial> Slots<D> {
             if !self.hints.has_idle.load(Relaxed) {
                 return None;
             }
-            let life = self.begun.elapsed().into();
+            let life = self.begun.elapsed().as_millis();
             let mut state = self.lock();
             let taken = state.core.take_untimed(life).or_else(|| state.core.take(now()));
             self.hints.has_idle.store(state.core.idle() > 0, Relaxed);
@@ -319,12 +319,19 @@ impl<D: Dial> Slots<D> {
         Some(Delivery { to, refused: refused.into_iter().map(explain).collect() })
     }
 
+    #[inline]
     fn deliver(self: Arc<Self>, delivery: Option<Delivery<D>>) {
-        let Some(delivery) = delivery else { return self.tell_watchers() };
+        match delivery {
+            Some(delivery) => self.hand_out(delivery),
+            None => self.notify_watchers(),
+        }
+    }
+
+    fn hand_out(self: Arc<Self>, delivery: Delivery<D>) {
         for (waiter, refusal) in delivery.refused {
             waiter.tell(Err(refusal));
         }
-        self.tell_watchers();
+        self.notify_watchers();
         match delivery.to {
             Place::Idle => {}
             Place::Closing(conn) => self.spawn_close(conn),
@@ -336,7 +343,8 @@ impl<D: Dial> Slots<D> {
         self.state.lock()
     }
 
-    fn tell_watchers(&self) {
+    #[inline]
+    fn notify_watchers(&self) {
         if self.hints.watchers.load(Relaxed) > 0 {
             self.changed.notify_waiters();
         }

@@ -69,7 +69,7 @@ impl<D: Dial> Slots<D> {
         for (_, waiter) in waiters {
             waiter.dismiss();
         }
-        self.tell_watchers();
+        self.notify_watchers();
     }
 
     fn dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
@@ -88,7 +88,7 @@ impl<D: Dial> Slots<D> {
         self.lock().dial_tasks.remove(&number);
         let trouble = self.dial.trouble(&error);
         self.fail(error, |core| core.dial_failed(now(), number, trouble, fastrand::f64()));
-        self.tell_watchers();
+        self.notify_watchers();
         self.dial_what_is_wanted();
     }
 
@@ -167,7 +167,7 @@ struct Closing<D: Dial>(Arc<Slots<D>>);
 impl<D: Dial> Drop for Closing<D> {
     fn drop(&mut self) {
         self.0.lock().core.closed();
-        self.0.tell_watchers();
+        self.0.notify_watchers();
         self.0.dial_what_is_wanted();
     }
 }

@@ -88,14 +88,14 @@ impl<D: Dial> Slots<D> {
         let waiters = state.core.hold_back(change, at_once);
         self.refuse(state, waiters, &Refusal::HeldBack);
         self.dial_what_is_wanted();
-        self.tell_watchers();
+        self.notify_watchers();
     }
 
     pub(super) fn close_all(self: &Arc<Self>, connections: Vec<D::Conn>) {
         for conn in connections {
             self.spawn_close(conn);
         }
-        self.tell_watchers();
+        self.notify_watchers();
     }
 
     /// Whether the condition came true before the deadline.

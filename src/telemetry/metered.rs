@@ -66,6 +66,7 @@ impl Meter {
         meter
     }
 
+    #[inline]
     fn handles(&self) -> Option<&Handles> {
         self.0.handles.get()
     }
@@ -80,6 +81,7 @@ impl Meter {
     }
 
     /// It begins now.
+    #[inline]
     pub(crate) fn start(&self) -> Stamp {
         Stamp(self.handles().map(|_| now()))
     }
@@ -92,11 +94,17 @@ impl Meter {
     }
 
     /// A caller has given its connection back.
+    #[inline]
     pub(crate) fn used(&self, since: Stamp) {
-        if let (Some(handles), Some(since)) = (self.handles(), since.0) {
-            // It has its say on stderr, and the connection comes back all the same.
-            let _ = catch_unwind(AssertUnwindSafe(|| handles.use_time.record(now().saturating_duration_since(since))));
+        if let Some(since) = since.0 {
+            self.record_use(since);
         }
+    }
+
+    fn record_use(&self, since: Instant) {
+        let Some(handles) = self.handles() else { return };
+        // A recorder that panics says so on stderr, and the connection comes back all the same.
+        let _ = catch_unwind(AssertUnwindSafe(|| handles.use_time.record(now().saturating_duration_since(since))));
     }
 
     pub(crate) fn connected(&self, took: Duration) {

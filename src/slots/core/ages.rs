@@ -76,8 +76,13 @@ impl RedialPause {
     }
 }
 
-/// Whole moments in this time.
+/// Returns the whole moments in this time.
 pub(super) fn moments(time: Duration) -> u32 {
-    let moments = time.as_secs() * (1_000 / MOMENT) + u64::from(time.subsec_millis()) / MOMENT;
-    u32::try_from(moments).unwrap_or(NEVER)
+    moments_of(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Returns the whole moments in so many milliseconds.
+#[inline]
+pub(super) fn moments_of(milliseconds: u64) -> u32 {
+    u32::try_from(milliseconds / MOMENT).unwrap_or(NEVER)
 }

@@ -3,8 +3,7 @@
 //! With more than one idle, nobody waits and nothing is predicted: the time matters to nothing but their ages, which are judged when they are taken, and how
 //! long connections are held, of which a sample will do.
 
-use std::time::Duration;
-
+use super::ages::moments_of;
 use super::{Core, Held, Idle, PoolPhase};
 
 /// One in so many is timed.
@@ -12,8 +11,9 @@ const TIMED: u8 = 8;
 
 impl<C, W> Core<C, W> {
     /// [`take`](Self::take) of one whose hold is not measured, while there is more than one idle: then nothing depends on it. `None` as well for one in a
-    /// few, so that it is known how long connections are held. The pool has lived for `life`, by a clock that may be some milliseconds behind.
-    pub(crate) fn take_untimed(&mut self, life: Duration) -> Option<Held<C>> {
+    /// few, so that it is known how long connections are held. The pool has lived for so many milliseconds, by a clock that may be some milliseconds behind.
+    #[inline]
+    pub(crate) fn take_untimed(&mut self, life: u64) -> Option<Held<C>> {
         if self.phase != PoolPhase::Open || self.idle.len() < 2 {
             return None;
         }
@@ -21,7 +21,7 @@ impl<C, W> Core<C, W> {
         if self.untimed == 0 {
             return None;
         }
-        self.has_lived(life);
+        self.moment = self.moment.max(moments_of(life));
         let freshest = self.idle.last()?;
         if self.is_old(freshest.birth) || self.is_overdue(freshest) {
             return None;
@@ -32,6 +32,7 @@ impl<C, W> Core<C, W> {
         Some(Held::new(conn, None, birth))
     }
 
+    #[inline]
     /// [`release`](Self::release) without a look at the clock, of what was taken without one. Gives it back if the clock is needed by now.
     pub(crate) fn release_untimed(&mut self, held: Held<C>) -> Option<Held<C>> {
         let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;

@@ -30,21 +30,18 @@ impl<C, W> Core<C, W> {
 
     pub(super) fn look_at_clock(&mut self, now: Instant) {
         if now >= self.next_moment {
-            self.has_lived(now.saturating_duration_since(self.begun));
+            self.moment = self.moment.max(moments(now.saturating_duration_since(self.begun)));
             self.next_moment = self.begun + Duration::from_millis((u64::from(self.moment) + 1) * MOMENT);
         }
     }
 
-    /// The pool has lived for so long.
-    pub(super) fn has_lived(&mut self, time: Duration) {
-        self.moment = self.moment.max(moments(time));
+    /// Nobody knows whether it is alive: it has been idle for longer than any connection may be that was not checked.
+    #[inline]
+    pub(super) fn is_overdue(&self, idle: &Idle<C>) -> bool {
+        idle.checked != self.moment && self.was_checked_long_ago(idle)
     }
 
-    /// Nobody knows whether it is alive: it has been idle for longer than any connection may be that was not checked.
-    pub(super) fn is_overdue(&self, idle: &Idle<C>) -> bool {
-        if idle.checked == self.moment {
-            return false;
-        }
+    fn was_checked_long_ago(&self, idle: &Idle<C>) -> bool {
         let ages = &self.limits.ages;
         let longest = ages.check_after.into_iter().chain(ages.idle_timeout).min().map_or(NEVER, moments);
         self.moment.saturating_sub(idle.checked) >= longest
@@ -69,10 +66,12 @@ impl<C, W> Core<C, W> {
     }
 
     /// Whether it is too old, by its age or by its generation.
+    #[inline]
     pub(super) fn is_old(&self, birth: Birth) -> bool {
         birth.generation != self.generation || birth.expires <= self.moment
     }
 
+    #[inline]
     pub(super) fn rest(&mut self, conn: C, birth: Birth) {
         let (since, checked) = (self.moment, self.moment);
         self.idle.push(Idle { conn, birth, since, checked });

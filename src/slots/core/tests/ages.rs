@@ -33,8 +33,8 @@ fn after(seconds: u32) -> Option<Duration> {
 }
 
 /// How long the pool has lived by then.
-fn life(core: &Core<u32, u32>, now: Instant) -> Duration {
-    now - core.begun
+fn life(core: &Core<u32, u32>, now: Instant) -> u64 {
+    u64::try_from((now - core.begun).as_millis()).unwrap()
 }
 
 #[test]

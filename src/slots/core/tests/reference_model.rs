@@ -203,7 +203,7 @@ impl ReferenceModel {
         self.named += 1;
         let (name, deadline) = (self.named, Deadline::after(self.now, wait_policy));
         let wait_policy = WaitPolicy { deadline, ..patient(self.now, 0) };
-        let entered = match self.core.take_untimed(Duration::ZERO) {
+        let entered = match self.core.take_untimed(0) {
             Some(held) => Ok(Entered::Took(held)),
             None => self.core.enter(self.now, wait_policy, || name),
         };

@@ -190,7 +190,7 @@ impl Real {
 impl Queueing for Real {
     fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked {
         let now = self.at(now);
-        if let Some(held) = self.core.take_untimed(Duration::ZERO) {
+        if let Some(held) = self.core.take_untimed(0) {
             return Asked::Begins(self.hold(held));
         }
         let wait_policy = WaitPolicy {
