@@ -12,7 +12,7 @@ mod reading;
 pub(super) mod rows;
 pub(super) mod statements;
 mod timer;
-pub(super) mod unhurried;
+mod tracked;
 pub(super) mod watcher;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

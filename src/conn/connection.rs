@@ -17,6 +17,7 @@ use super::handling::{Handling, Reset};
 use super::lease_registry::Leased;
 use super::link::Link;
 use super::round_trips::RoundTrips;
+use super::statement_timeout::StatementTimeout;
 use super::task::Task;
 use super::wire::Wire;
 use crate::telemetry::{Server, Stamp};
@@ -65,10 +66,11 @@ impl Conn {
             _ => None,
         };
         let address: Arc<str> = route.place.to_string().into();
-        let statement_timeout = handling.statement_timeout(route.config.get_options().unwrap_or_default());
+        let options = route.config.get_options().unwrap_or_default();
+        let statement_timeout = StatementTimeout::new(handling.statement_timeout(options));
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let trips = RoundTrips::new(wire.round_trip(), opening);
-        let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, statement_timeout, &handling));
+        let link = Arc::new(Link::new(wire, task.monitor(), canceller, trips, statement_timeout, &handling));
         handling.registry.enter(Arc::downgrade(&link) as Weak<dyn Leased>);
         let presence = Presence::of(&link.watcher);
         let cache = Arc::clone(&object.statement_cache);
@@ -115,7 +117,7 @@ impl Conn {
 
     /// The server has changed its role, and it matters.
     fn has_wrong_role(&self) -> bool {
-        self.wanted_role.is_some_and(|read_only| self.link.pulse.is_read_only() == Some(!read_only))
+        self.wanted_role.is_some_and(|read_only| self.link.monitor.is_read_only() == Some(!read_only))
     }
 
     pub(super) fn needs_reset(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time;
 use tokio_postgres::error::SqlState;
@@ -15,7 +15,8 @@ use super::handling::Handling;
 use super::lease_registry::{LeaseInfo, Leased};
 use super::outcome_recorder::OutcomeRecorder;
 use super::round_trips::RoundTrips;
-use super::task::Pulse;
+use super::statement_timeout::StatementTimeout;
+use super::task::Monitor;
 use super::wire::Wire;
 use crate::clock::now;
 use crate::policy::{Failure, Ticket};
@@ -23,15 +24,12 @@ use crate::telemetry::Meter;
 
 pub(super) struct Link {
     pub(super) wire: Arc<Wire>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) monitor: Arc<Monitor>,
     pub(super) calls: Calls,
     pub(super) watcher: Arc<Watcher>,
     canceller: Canceller,
     pub(super) trips: RoundTrips,
-    /// After which the server stops a statement by itself, if the pool has set that.
-    pub(super) statement_timeout: Option<Duration>,
-    /// It was lifted, for a stream or a COPY.
-    unhurried: AtomicBool,
+    pub(super) statement_timeout: StatementTimeout,
     /// Whether anything was done on the connection since it was last known to be clean.
     used: AtomicBool,
     /// The driver's client was used directly: what was done with it is not known.
@@ -52,21 +50,20 @@ const LEASE_BITS: u32 = 16;
 impl Link {
     pub(super) fn new(
         wire: Arc<Wire>,
-        pulse: Arc<Pulse>,
+        monitor: Arc<Monitor>,
         canceller: Canceller,
         trips: RoundTrips,
-        statement_timeout: Option<Duration>,
+        statement_timeout: StatementTimeout,
         handling: &Handling,
     ) -> Self {
         Self {
             wire,
-            pulse,
+            monitor,
             calls: Calls::default(),
             watcher: Watcher::new(handling.reading, handling.registry.number(), Arc::clone(&handling.recorder)),
             canceller,
             trips,
             statement_timeout,
-            unhurried: AtomicBool::new(false),
             used: AtomicBool::new(false),
             untracked: AtomicBool::new(false),
             untracked_from: AtomicU64::new(0),
@@ -128,14 +125,6 @@ impl Link {
         self.untracked.load(Relaxed)
     }
 
-    pub(super) fn is_unhurried(&self) -> bool {
-        self.unhurried.load(Relaxed)
-    }
-
-    pub(super) fn set_unhurried(&self, is_unhurried: bool) {
-        self.unhurried.store(is_unhurried, Relaxed);
-    }
-
     pub(super) fn is_used(&self) -> bool {
         self.used.load(Relaxed)
     }
@@ -181,7 +170,7 @@ impl Link {
     /// Forbids every further write, which ends the connection: the server rolls back what is open.
     pub(super) fn end(&self) {
         self.wire.seal();
-        self.pulse.wake();
+        self.monitor.wake();
     }
 
     /// Ends whatever the server is still doing for us. Tells whether the connection is quiet; `false` is for ever.
@@ -190,7 +179,7 @@ impl Link {
     pub(super) async fn stop(&self) -> bool {
         let mut wait_policy = self.trips.grace();
         loop {
-            if let Ok(is_quiet) = time::timeout(wait_policy, self.pulse.quiet()).await {
+            if let Ok(is_quiet) = time::timeout(wait_policy, self.monitor.quiet()).await {
                 return is_quiet;
             }
             if !self.wire.is_committing() {

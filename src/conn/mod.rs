@@ -14,6 +14,7 @@ mod outcome_recorder;
 mod pooled;
 mod round_trips;
 mod settle;
+mod statement_timeout;
 mod stream;
 mod task;
 #[cfg(test)]

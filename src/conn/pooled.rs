@@ -25,7 +25,7 @@ impl Connection for Box<Conn> {
             && link.wire.status() == TransactionStatus::Idle
             && !link.is_untracked()
             && link.calls.is_idle()
-            && !link.is_unhurried()
+            && !link.statement_timeout.is_lifted()
             && !self.needs_reset();
         link.set_used(!is_clean);
         !is_clean

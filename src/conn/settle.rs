@@ -9,7 +9,6 @@ use futures_util::future::join;
 use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::calls::unhurried::RESTORE;
 use super::connection::Conn;
 use super::connection_event::ConnectionEvent;
 use super::handling::Reset;
@@ -64,11 +63,7 @@ async fn clean(conn: &Conn) -> Option<u64> {
     if conn.needs_reset() {
         return reset(conn).await.then_some(quiet_at);
     }
-    if link.is_unhurried() && conn.object.batch_execute(RESTORE).await.is_err() {
-        return None;
-    }
-    link.set_unhurried(false);
-    Some(quiet_at)
+    link.statement_timeout.restore(&conn.object).await.then_some(quiet_at)
 }
 
 /// Whether the connection is at rest. If nothing was written since it was found quiet, nothing needs to be asked.
@@ -76,7 +71,7 @@ async fn is_at_rest(conn: &Conn, quiet_at: u64) -> bool {
     let link = &conn.link;
     link.set_untracked(false);
     let is_quiet =
-        link.wire.attempts() == quiet_at || time::timeout(link.trips.answer(), link.pulse.quiet()).await == Ok(true);
+        link.wire.attempts() == quiet_at || time::timeout(link.trips.answer(), link.monitor.quiet()).await == Ok(true);
     let is_clean = is_quiet && link.wire.status() == TransactionStatus::Idle;
     link.set_used(!is_clean);
     is_clean
@@ -112,7 +107,7 @@ async fn reset(conn: &Conn) -> bool {
     let looks = conn.handling.reset == Reset::Always || conn.link.wire.may_have_prepared();
     let sql = if looks { &format!("{clean} {PREPARED}") } else { clean };
     let Ok(answers) = conn.object.simple_query(sql).await else { return false };
-    conn.link.set_unhurried(false);
+    conn.link.statement_timeout.on_reset();
     let rows = answers.iter().filter_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,

@@ -9,23 +9,10 @@ use super::in_flight::InFlightCall;
 use crate::clock::now;
 use crate::conn::ConnectionEvent;
 use crate::error::{Error, Lost, driver};
-use crate::policy::{Deadline, Effect, Fate, StatementPhase, Verdict};
+use crate::policy::{Effect, Fate, StatementPhase, Verdict};
 use crate::telemetry::Fault;
 
 impl InFlightCall {
-    /// Waits for one step of the call. Ends the call if the step fails, or is not over at the deadline.
-    pub(super) async fn bounded<T>(
-        self,
-        limit: Deadline,
-        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<(T, Self), Error> {
-        match self.within(limit, step).await {
-            Some(Ok(value)) => Ok((value, self)),
-            Some(Err(error)) => Err(self.explain(error).await),
-            None => Err(self.timed_out()),
-        }
-    }
-
     /// The call's time was up before anything was sent.
     pub(in crate::conn) fn not_begun(mut self) -> Error {
         self.is_answered = true;
@@ -96,13 +83,13 @@ impl InFlightCall {
 
     /// As [`explain`](Self::explain), where one cannot wait: why a connection was lost may not be known yet.
     pub(in crate::conn) fn explain_now(self, error: tokio_postgres::Error) -> Error {
-        let lost = if error.is_closed() { self.link.pulse.close_reason().cause() } else { None };
+        let lost = if error.is_closed() { self.link.monitor.close_reason().cause() } else { None };
         let phase = self.phase();
         self.conclude(phase, error, lost)
     }
 
     async fn explain_in(self, phase: StatementPhase, error: tokio_postgres::Error) -> Error {
-        let lost = if error.is_closed() { self.link.pulse.close_reason().last_cause().await } else { None };
+        let lost = if error.is_closed() { self.link.monitor.close_reason().last_cause().await } else { None };
         self.conclude(phase, error, lost)
     }
 
@@ -132,12 +119,12 @@ impl InFlightCall {
         let was_ended_by_us = link.wire.is_sealed();
         let mut phase = phase;
         let mut failure = driver::failure(&error, was_written, phase, lost.as_deref());
-        if failure.is_read_only() && link.pulse.is_read_only() == Some(false) {
+        if failure.is_read_only() && link.monitor.is_read_only() == Some(false) {
             // The server takes writes: it was the caller who wanted a transaction without any.
             phase = StatementPhase::ReadOnlyTransaction;
             failure = driver::failure(&error, was_written, phase, lost.as_deref());
         } else if failure.is_read_only() {
-            link.notify_maintenance(ConnectionEvent::WrongHost { dialed_as: link.pulse.dialed_as() });
+            link.notify_maintenance(ConnectionEvent::WrongHost { dialed_as: link.monitor.dialed_as() });
         }
         if failure.fate() == Fate::Discard {
             link.wire.seal();
@@ -148,7 +135,7 @@ impl InFlightCall {
         let now = now();
         let after = now.saturating_duration_since(self.begun);
         // A timeout and an administrator's cancel read alike in all but the message, which may be in any language.
-        let is_our_timeout = failure.is_cancel() && link.statement_timeout.is_some_and(|timeout| after >= timeout);
+        let is_our_timeout = failure.is_cancel() && link.statement_timeout.is_reached(after);
         let verdict = if is_our_timeout { Verdict::Failure } else { failure.verdict() };
         let verdict = (verdict, failure.is_unreachable());
         let error = if is_our_timeout {

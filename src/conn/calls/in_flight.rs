@@ -12,6 +12,7 @@ use crate::clock::now;
 use crate::conn::call_options::CallOptions;
 use crate::conn::link::Link;
 use crate::conn::wire::{TransactionStatus, Wire};
+use crate::error::Error;
 use crate::policy::Deadline;
 use crate::telemetry::{Span, Stamp};
 
@@ -88,7 +89,7 @@ impl InFlightCall {
             }
             link.calls.wait_while_reserved().await;
             // A connection that has ended is quiet, too. Its driver reports the end to the call.
-            link.pulse.quiet().await;
+            link.monitor.quiet().await;
             link.calls.clear_abandoned();
         }
     }
@@ -110,9 +111,17 @@ impl InFlightCall {
         self
     }
 
-    /// Waits for `step`. Returns `None` at the deadline.
-    pub(super) async fn within<T>(&self, limit: Deadline, step: impl Future<Output = T>) -> Option<T> {
-        self.link.calls.timer.within(limit.instant().into(), step).await
+    /// Waits for one step of the call. Ends the call if the step fails, or is not over at `limit`.
+    pub(super) async fn bounded<T>(
+        self,
+        limit: Deadline,
+        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<(T, Self), Error> {
+        match self.link.calls.timer.within(limit.instant().into(), step).await {
+            Some(Ok(value)) => Ok((value, self)),
+            Some(Err(error)) => Err(self.explain(error).await),
+            None => Err(self.timed_out()),
+        }
     }
 
     /// Whether no other call has been under way on the connection since this one began.
