@@ -93,7 +93,7 @@ impl Drop for Probe {
 impl Client {
     pub(crate) fn new(mut lease: Lease<Dialer>, options: CallOptions, ticket: Ticket) -> Self {
         lease.since = lease.handling.meter.start();
-        let admitted = lease.link.admitted(ticket);
+        let admitted = lease.link.begin_lease(ticket);
         lease
             .link
             .lease_info

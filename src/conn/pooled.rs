@@ -1,4 +1,5 @@
-//! What the pool asks of a connection: whether it is fit for the next caller, that it be settled, and that it be closed.
+//! What the pool asks of a connection: is it fit for the next caller, and must it be settled first? Here it is also
+//! settled and closed.
 
 use std::mem;
 use std::time::Duration;
@@ -18,9 +19,9 @@ impl Connection for Box<Conn> {
         if !link.is_used() {
             return false;
         }
-        link.tell_untracked(false);
+        link.record_untracked(false);
         self.statements.look_for_changes(link);
-        // Unanswered first: what is asked after it is at least as new.
+        // `unanswered` is read first, so the facts that are read after it are at least as new.
         let is_clean = link.wire.unanswered() == 0
             && link.wire.status() == TransactionStatus::Idle
             && !link.is_untracked()
@@ -31,7 +32,7 @@ impl Connection for Box<Conn> {
         !is_clean
     }
 
-    /// One Sync, and nothing else.
+    /// Sends a Sync, and waits for its answer.
     async fn ping(&self) -> bool {
         self.object.check_connection().await.is_ok()
     }
@@ -60,9 +61,9 @@ impl Connection for Box<Conn> {
         settle::settle(self).await
     }
 
-    /// Says goodbye to the server and waits for the task to end.
+    /// Sends Terminate and waits until the task ends.
     async fn close(self) {
-        self.link.tell_untracked(self.object.is_closed());
+        self.link.record_untracked(self.object.is_closed());
         let Conn { object, task, _presence: presence, .. } = *self;
         drop((presence, object));
         task.ended().await;

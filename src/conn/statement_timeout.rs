@@ -1,9 +1,9 @@
 //! The `statement_timeout` of a session, and how the pool lifts it for streams and COPY.
 //!
-//! With [`server_timeouts`](crate::PoolBuilder::server_timeouts) the pool sets `statement_timeout` when a session begins.
-//! It bounds a statement as a whole. A stream or a COPY may take longer as a whole, although each of its steps is in
-//! time. So the pool sends a `SET` right before such a statement, and does not wait for the answer. The clean-up after
-//! the lease restores the timeout.
+//! With [`server_timeouts`](crate::PoolBuilder::server_timeouts) the pool sets `statement_timeout` when a session
+//! begins. It bounds a statement as a whole. A stream or a COPY may take longer as a whole, although each of its steps
+//! is in time. So the pool sends a `SET` right before such a statement, and does not wait for the answer. The clean-up
+//! after the lease restores the timeout.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The task that drives one connection, and the handle of it that the connection holds.
 //!
-//! The task polls the driver until the connection ends. It keeps the [`Monitor`] up to date, passes the server's notices
-//! on, and reports a lost connection to the pool.
+//! The task polls the driver until the connection ends. It keeps the [`Monitor`] up to date, passes the server's
+//! notices on, and reports a lost connection to the pool.
 
 mod monitor;
 

@@ -1,4 +1,5 @@
-//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, which close reason it records.
+//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, which close
+//! reason it records.
 
 #[path = "../../examples/support/mod.rs"]
 mod support;
@@ -460,10 +461,10 @@ async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     let conn = connect_with(shared_server().await, BreakerConfig::default().permitted_probes(2)).await;
     let (link, breaker) = (&conn.link, conn.handling.recorder.breaker());
     breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
-    let answered = || link.tell(|recorder, ticket| recorder.answered(now(), ticket, Duration::ZERO));
-    let first = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
+    let answered = || link.record(|recorder, ticket| recorder.answered(now(), ticket, Duration::ZERO));
+    let first = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     answered();
-    let second = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
+    let second = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(first);
     assert_eq!(breaker.snapshot().probes, 1);
     answered();
@@ -471,7 +472,7 @@ async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     assert_eq!(breaker.state(), State::Closed);
 
     breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
-    let silent = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
+    let silent = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(silent);
     answered();
     assert_eq!((breaker.snapshot().probes, breaker.state()), (0, State::HalfOpen), "it has said nothing in time");

@@ -163,7 +163,8 @@ impl Client {
         self.tracked(self.span("prepare"), work).await
     }
 
-    /// Begins a `COPY ... FROM STDIN`. Dropping the sink before [`finish`](CopyIn::finish) has returned aborts the copy.
+    /// Begins a `COPY ... FROM STDIN`. Dropping the sink before [`finish`](CopyIn::finish) has returned aborts the
+    /// copy.
     ///
     /// If the server refuses the copy (a table that does not exist, no privilege), the pool replaces the connection,
     /// because the driver loses count of the answers.

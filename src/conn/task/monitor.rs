@@ -90,9 +90,9 @@ fn is_on(connection: &Connection<Stream, Stream>, name: &str) -> Option<bool> {
 
 /// Questions to the task: is the connection at rest?
 ///
-/// Only the task can answer, because requests wait in the driver's channel until the task polls. Questions are numbered.
-/// When the task finds the connection at rest, it stores the number of the last question asked before its poll. So there
-/// is no queue of questions, and a caller that loses interest has nothing to withdraw.
+/// Only the task can answer, because requests wait in the driver's channel until the task polls. Questions are
+/// numbered. When the task finds the connection at rest, it stores the number of the last question asked before its
+/// poll. So there is no queue of questions, and a caller that loses interest has nothing to withdraw.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     asked: AtomicU64,
@@ -142,8 +142,8 @@ impl Questions {
 
 /// Why the connection ended.
 ///
-/// The driver reports "connection closed" to its callers, and nothing else. The task knows the cause, and writes it here
-/// before it drops the driver. So a caller that waits for an answer finds the cause.
+/// The driver reports "connection closed" to its callers, and nothing else. The task knows the cause, and writes it
+/// here before it drops the driver. So a caller that waits for an answer finds the cause.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct CloseReason(watch::Sender<End>);
 
