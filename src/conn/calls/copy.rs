@@ -19,7 +19,7 @@ use super::watcher::{Look, Watched};
 use crate::clock::now;
 use crate::conn::Client;
 use crate::conn::call_options::CallOptions;
-use crate::error::Error;
+use crate::error::{BusyReason, Error};
 
 /// The sink for the data of a `COPY ... FROM STDIN`, from [`Client::copy_in`].
 ///
@@ -126,7 +126,7 @@ impl<T> Copying<T> {
         match self.replace(Step::Closed) {
             Step::Open(open) => Ok(open),
             Step::Closed => {
-                Err(Error::Busy { waited: Duration::ZERO, process_id: None })
+                Err(Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None })
             }
             Step::TimedOut(error) => Err(error),
         }

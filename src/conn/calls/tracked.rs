@@ -10,7 +10,7 @@ use tokio::time;
 use super::in_flight::InFlightCall;
 use crate::clock::now;
 use crate::conn::{Client, settle};
-use crate::error::Error;
+use crate::error::{BusyReason, Error};
 use crate::policy::Deadline;
 use crate::telemetry::{Fault, Server, Span, Stamp};
 
@@ -57,7 +57,7 @@ impl Client {
             Ok(call) => Ok(call.with_span(span)),
             Err(_) => {
                 let (waited, process_id) = (now().saturating_duration_since(begun), link.process_id());
-                let error = Error::Busy { waited, process_id };
+                let error = Error::Busy { reason: BusyReason::Stopping, waited, process_id };
                 if !self.options().is_part {
                     link.meter.operated(self.options().operation, waited, Some(Fault::from(&error)));
                 }
