@@ -25,7 +25,7 @@ pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::outside::one_line;
-pub use self::reason::AbortReason;
+pub use self::reason::{AbortReason, BusyReason};
 use crate::human::HumanDuration;
 use crate::policy::{Condition, Effect, Retry, ShedReason, StatementPhase, Verdict};
 use crate::status::Status;
@@ -151,14 +151,15 @@ pub enum Error {
         effect: Effect,
     },
 
-    /// An earlier statement on this connection had timed out and was still being stopped when this call's deadline passed. This
-    /// call's statement was not sent.
-    #[error("not begun within {}: an earlier statement on the connection is still being stopped{}", HumanDuration(*waited), process(.process_id))]
+    /// The call could not begin on its connection. Nothing of it was sent.
+    #[error("{}{}", busy(*.reason, *.waited), process(.process_id))]
     #[non_exhaustive]
     Busy {
-        /// How long the call waited for the earlier one to end.
+        /// What the connection was busy with, or no longer busy with.
+        reason: BusyReason,
+        /// How long the call waited for the connection. Zero if waiting would not have helped.
         waited: Duration,
-        /// The server's process that runs the earlier one.
+        /// The server's process that runs the earlier statement.
         process_id: Option<i32>,
     },
 
@@ -363,6 +364,13 @@ impl fmt::Debug for Error {
 
 fn process(id: &Option<i32>) -> String {
     id.map(|id| format!(" (server process {id})")).unwrap_or_default()
+}
+
+fn busy(reason: BusyReason, waited: Duration) -> String {
+    match reason {
+        BusyReason::Stopping => format!("not begun within {}: {reason}", HumanDuration(waited)),
+        BusyReason::CopyEnded => format!("not sent: {reason}"),
+    }
 }
 
 fn subject(operation: &Option<&'static str>) -> String {

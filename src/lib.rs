@@ -75,7 +75,7 @@ pub use conn::{
     TransactionOptions,
 };
 pub use connection_string::ConnectionString;
-pub use error::{AbortReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
+pub use error::{AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
 pub use event::{Event, EventKind, Severity};
 pub use maintenance::NotReady;
 pub use operation::Operation;

@@ -1,4 +1,4 @@
-//! The facade. It delegates only.
+//! The pool as its users see it. Each method delegates: to a [`Call`], to the slots, or to the maintenance.
 
 use std::future::Future;
 use std::panic::Location;
@@ -51,7 +51,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime with its timers and I/O enabled, if no connection is idle.
+    /// If no connection is idle, outside a Tokio runtime with timers and I/O enabled.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Client, Error>> {
         let taken = Location::caller();
@@ -84,7 +84,7 @@ impl Pool {
         self.shared.try_acquire(Location::caller())
     }
 
-    /// Starts a call with settings of its own, such as a deadline for the whole call or another rule of refusal.
+    /// Starts a call with settings of its own, such as a deadline for the whole call.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -115,13 +115,13 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get); and [`Error::QueryTimeout`] or [`Error::Postgres`].
+    /// As [`get`](Self::get), and [`Error::QueryTimeout`] or [`Error::Postgres`].
     #[track_caller]
     pub fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Vec<Row>, Error>> {
         self.call().query(sql, params)
     }
 
-    /// [`query`](Self::query) for exactly one row. None, or more than one, is an error.
+    /// [`query`](Self::query) that returns the only row. No row, or more than one, is an error.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Pool {
         self.call().query_one(sql, params)
     }
 
-    /// [`query`](Self::query) for one row or none. More than one is an error.
+    /// [`query`](Self::query) that returns the row, or `None` without one. More than one row is an error.
     ///
     /// # Errors
     ///
@@ -155,8 +155,8 @@ impl Pool {
         self.call().execute(sql, params)
     }
 
-    /// [`query`](Self::query) that streams the rows. The stream keeps the connection until it ends or is dropped. The
-    /// query timeout bounds the wait for each row.
+    /// [`query`](Self::query) that streams the rows. The stream owns the connection until it ends or is dropped. The
+    /// query timeout bounds each wait for a row.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -185,8 +185,8 @@ impl Pool {
         self.call().query_raw(sql, params)
     }
 
-    /// [`query`](Self::query) with the types of its parameters, in one message group. No prepared statement stays on
-    /// the connection.
+    /// [`query`](Self::query) in one message group, with the given types of the parameters. No prepared statement stays
+    /// on the connection.
     ///
     /// # Errors
     ///
@@ -236,7 +236,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// What `work` returns; as [`get`](Self::get); and as [`Transaction::commit`].
+    /// What `work` returns. As [`get`](Self::get), and as [`Transaction::commit`].
     #[track_caller]
     pub fn transaction<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
@@ -247,7 +247,7 @@ impl Pool {
         self.call().transaction(work)
     }
 
-    /// Runs `work` in a transaction, once, whatever happens: see [`Call::transaction_once`].
+    /// Runs `work` in a transaction, and never again: see [`Call::transaction_once`].
     ///
     /// # Errors
     ///
@@ -262,11 +262,12 @@ impl Pool {
         self.call().transaction_once(work)
     }
 
-    /// Runs `work` with a connection of its own, for several statements on one lease. **It may run several times**: see [`Call::run`].
+    /// Runs `work` with a connection of its own, for several statements on one lease. **It may run several times**: see
+    /// [`Call::run`].
     ///
     /// # Errors
     ///
-    /// What `work` returns; and as [`get`](Self::get).
+    /// What `work` returns, and as [`get`](Self::get).
     #[track_caller]
     pub fn run<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
@@ -290,8 +291,8 @@ impl Pool {
         self.shared.recorder.breaker()
     }
 
-    /// A stream of this pool's events, from now on. It keeps the last 1,024 events that were not read. An
-    /// [`observer`](crate::PoolBuilder::observer) gets each event at once, and gets earlier ones as well.
+    /// Returns a stream of this pool's events, from now on. It keeps the last 1,024 unread events. An
+    /// [`observer`](crate::PoolBuilder::observer) gets each event at once, from the start of the pool.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -308,10 +309,10 @@ impl Pool {
         self.shared.maintenance.reports.telemetry.events()
     }
 
-    /// Returns whether this service should get traffic, for a readiness probe. Answers at once. The pool knows when the
-    /// database last answered a caller, a dial or a check of its own; it checks for itself while somebody asks. The
-    /// answer is at most a quarter of a second old. A pool that refuses callers because there are too many is ready. A
-    /// pool that is being drained is not.
+    /// Returns whether this service should get traffic, for a readiness probe. Never waits: the answer is at most a
+    /// quarter of a second old. The pool knows when the database last answered a caller or a dial. While readiness is
+    /// asked for, the pool also checks the database by itself. An overloaded pool is ready. A pool that is being drained
+    /// is not.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -325,13 +326,15 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`NotReady`]: closed or draining; no answer yet; no answer for longer than [`unready_after`](crate::PoolBuilder::unready_after); all connections held
-    /// for as long, with no statement running.
+    /// [`NotReady`], if the pool is closed or draining, or the database has not answered yet. After
+    /// [`unready_after`](crate::PoolBuilder::unready_after) also if the database has stopped answering, or all connections
+    /// are held without a statement running.
     pub fn ready(&self) -> Result<(), NotReady> {
         self.shared.maintenance.ready()
     }
 
-    /// Gives a reason for the next order, which its event then shows.
+    /// Gives the reason for the next order: [`resize`](PoolOrder::resize), [`flush`](PoolOrder::flush) or
+    /// [`drain`](PoolOrder::drain). The order's event shows the reason.
     ///
     /// ```no_run
     /// # fn example(pool: failfast::Pool) {
@@ -351,23 +354,24 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for a size out of range; the pool stays as it is.
+    /// [`ConfigError`] for a size out of range. The pool stays as it is.
     #[track_caller]
     pub fn resize(&self, max_size: usize) -> Result<(), ConfigError> {
         self.order().resize(max_size)
     }
 
-    /// Retires every existing connection: idle ones now, others when they are given back, and those being made when
-    /// they are ready. For a change of credentials, or of the server behind the name.
+    /// Retires every existing connection: idle ones now, those in use when they are given back, and those being dialed
+    /// when they are ready. Flush after a change of the credentials, or of the server behind the name.
     ///
-    /// Connections in use drop their prepared statements and all types that they have learned, at their next statement.
+    /// At its next statement, a connection in use forgets its prepared statements and all types that it has learned.
     #[track_caller]
     pub fn flush(&self) {
         self.order().flush();
     }
 
-    /// Waits until `connections` (at most `max_size`) are idle or in use, and makes those that are missing, so that the
-    /// first callers need not wait. Failed dials are retried.
+    /// Dials connections until `connections` of them (at most `max_size`) are idle or in use, so that the first callers
+    /// need not wait. Retries failed dials until `within` has passed. If the future is dropped, dials that have begun
+    /// continue.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -381,14 +385,15 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// At the deadline, [`Error::Connect`] if dials failed, else [`Error::AcquireTimeout`]; [`Error::Closed`] if the pool is closed.
+    /// After `within`, [`Error::Connect`] if dials failed, otherwise [`Error::AcquireTimeout`]. [`Error::Closed`] if the
+    /// pool is closed.
     pub async fn warm_up(&self, connections: usize, within: Duration) -> Result<(), Error> {
         self.shared.warm_up(connections, within).await
     }
 
-    /// Shuts the pool down gracefully. It refuses newcomers with [`Error::Closed`] and serves those who wait already.
-    /// It closes when every connection has been given back, or after `within`. Returns how many connections had not
-    /// been given back by then.
+    /// Shuts the pool down gracefully. The pool refuses newcomers with [`Error::Closed`] and serves the callers that wait
+    /// already. It closes when every connection has been given back, or after `within`. Returns how many connections had
+    /// not been given back by then.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -404,14 +409,14 @@ impl Pool {
         self.order().drain(within)
     }
 
-    /// A consistent snapshot of how many connections and callers there are.
+    /// Returns a consistent snapshot of how many connections and callers there are.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
     /// let status = pool.status();
     /// println!("{status}"); // pool orders: 95% in use (19/20), 1 idle, 127 waiting
     /// if status.demand.is_some_and(|demand| demand > status.max_size as f64) {
-    ///     println!("more is asked than the pool can do");
+    ///     println!("the callers need more connections than the pool may have");
     /// }
     /// # Ok(())
     /// # }
@@ -420,8 +425,8 @@ impl Pool {
         self.shared.status()
     }
 
-    /// Closes the pool. Every caller that waits, and every later one, gets [`Error::Closed`]. Idle connections are
-    /// closed now, others when they are given back. Closing again does nothing.
+    /// Closes the pool. Every waiting and every later caller gets [`Error::Closed`]. The pool closes idle connections now,
+    /// and others when they are given back. Closing again does nothing.
     pub fn close(&self) {
         self.shared.slots.close();
     }
@@ -445,7 +450,7 @@ impl<'a> PoolOrder<'a> {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Pool::resize`].
     #[track_caller]
     pub fn resize(self, max_size: usize) -> Result<(), ConfigError> {
         check_max_size(max_size)?;

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::policy::Deadline;
 
-/// Applies to each statement of a lease.
+/// The options of each statement of a lease.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallOptions {
     /// The end of the whole call that the lease was taken for.
     pub(crate) deadline: Option<Deadline>,
     /// How long each statement may take.
     pub(crate) timeout: Option<Duration>,
-    /// The caller's name for it.
+    /// The caller's name for the call.
     pub(crate) operation: Option<&'static str>,
     /// Where the connection was taken.
     pub(crate) taken: &'static Location<'static>,

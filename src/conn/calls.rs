@@ -1,7 +1,7 @@
 //! The calls on one connection: which are under way, whether one was abandoned, and what the last failure was.
 //!
-//! [`Activity`] decides which calls may begin. A call that ends without its answer (a timeout, a dropped future, a stream
-//! that was not read to its end) is stopped on the server as soon as the cancel can hit no other call.
+//! [`Activity`] decides which calls may begin. A call that ends without its answer (a timeout, a dropped future, a
+//! stream that was not read to its end) is stopped on the server as soon as the cancel can hit no other call.
 
 mod activity;
 pub(super) mod copy;
@@ -12,12 +12,12 @@ mod reading;
 pub(super) mod rows;
 pub(super) mod statements;
 mod timer;
-pub(super) mod unhurried;
+mod tracked;
 pub(super) mod watcher;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use self::activity::{Activity, Leftovers};
@@ -25,6 +25,7 @@ use self::timer::ReusableTimer;
 use crate::policy::Retry;
 use crate::telemetry::Fault;
 
+/// What is known of the calls of one connection.
 #[derive(Default)]
 pub(super) struct Calls {
     state: Mutex<CallsState>,
@@ -37,26 +38,26 @@ pub(super) struct Calls {
 struct CallsState {
     activity: Activity,
     leftovers: Leftovers,
-    /// Calls that timed out, since the connection was dialed.
+    /// Calls that timed out since the connection was dialed.
     timeouts: u64,
-    /// Calls that were begun, since the connection was dialed.
+    /// Calls that have begun since the connection was dialed.
     begun: u64,
-    /// Of the latest call.
+    /// How far the latest call is.
     progress: Progress,
     /// A statement was found to be outdated or lost.
     is_outdated: bool,
-    /// Whether the whole call may be tried again after the last failure.
+    /// Whether the whole call may run again after the last failure.
     retry: Retry,
     /// How metrics name the last failure.
     fault: Fault,
 }
 
-/// What the server may have seen of a call.
+/// How far a call is.
 #[derive(Debug, Clone, Copy)]
 enum Progress {
-    /// Nothing that changes data: a Parse, or COPY data without its end. The driver does not have the rest yet.
+    /// Nothing was sent that changes data, only a Parse, or COPY data without its end.
     Preparing,
-    /// The driver has what changes data. So many writes had been attempted before.
+    /// The driver has the request that may change data. `attempts` writes had been attempted before.
     Executing { attempts: u64 },
 }
 
@@ -87,12 +88,12 @@ impl Calls {
         self.lock().activity.since()
     }
 
-    /// Calls that timed out, since the connection was dialed.
+    /// Calls that timed out since the connection was dialed.
     pub(super) fn timeouts(&self) -> u64 {
         self.lock().timeouts
     }
 
-    /// Calls that were begun, since the connection was dialed.
+    /// Calls that have begun since the connection was dialed.
     pub(super) fn begun(&self) -> u64 {
         self.lock().begun
     }
@@ -102,7 +103,7 @@ impl Calls {
         self.lock().progress = Progress::Preparing;
     }
 
-    /// The driver now gets what may change data. So many writes were attempted before.
+    /// The driver now gets the request that may change data. `attempts` writes were attempted before.
     pub(super) fn mark_executing(&self, attempts: u64) {
         self.lock().progress = Progress::Executing { attempts };
     }
@@ -116,12 +117,12 @@ impl Calls {
         self.lock().is_outdated = is_outdated;
     }
 
-    /// Whether the whole call may be tried again, by the last failure since [`clear_failure`](Self::clear_failure).
+    /// Whether the whole call may run again, by the last failure since [`clear_failure`](Self::clear_failure).
     pub(super) fn retry(&self) -> Retry {
         self.lock().retry
     }
 
-    /// How metrics name that failure. Without a failure, the fault is the caller's own.
+    /// How metrics name the last failure. Without a failure, the fault is the caller's own.
     pub(super) fn fault(&self) -> Fault {
         self.lock().fault
     }
@@ -134,7 +135,7 @@ impl Calls {
         self.lock().fault = fault;
     }
 
-    /// A call is abandoned because its time is up.
+    /// Records that a call is abandoned because its time is up.
     fn on_timeout(&self, retry: Retry) {
         let mut state = self.lock();
         state.timeouts += 1;
@@ -175,7 +176,7 @@ impl Calls {
         self.lock().leftovers.clear();
     }
 
-    /// Waits while one call, or the background stop of abandoned calls, has the connection to itself.
+    /// Waits until neither one call nor the background stop of abandoned calls has the connection to itself.
     pub(super) async fn wait_while_reserved(&self) {
         loop {
             let released = self.released.notified();
@@ -186,8 +187,8 @@ impl Calls {
         }
     }
 
-    /// Gives the connection to the only call under way: no other begins until it [admits](Self::admit_others) them or
-    /// ends. If the call is abandoned, what it leaves is known by then. Returns whether the call is the only one.
+    /// Gives the connection to the only call under way. No other call begins before that call
+    /// [admits](Self::admit_others) others or ends. Returns `false`, and changes nothing, if it is not the only one.
     pub(super) fn exclude_others(&self) -> bool {
         self.lock().activity.exclude_others()
     }
@@ -203,6 +204,6 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, CallsState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -1,8 +1,8 @@
-//! Stopping a statement on the server, from outside: a second, short connection to the very same address names the server process and
-//! its secret.
+//! Stops a statement on the server. A second, short connection to the very same address names the server process and
+//! its secret key.
 //!
-//! It is read to its end before it counts as done: until the server has hung up, the signal may still be on its way, and would hit
-//! whatever runs next.
+//! The pool reads that connection to its end. Before that, the signal may still be on its way, and would hit the next
+//! statement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::dial::identity::Identity;
 use super::dial::route::Route;
 use super::wire::Wire;
 
-/// Cancels of one pool at a time: each costs the server a process.
+/// How many cancels of one pool may be under way at a time. Each costs the server a process.
 pub(super) const MOST_CANCELS: usize = 4;
 
-/// How one connection's statements are cancelled.
+/// Cancels the statements of one connection.
 pub(super) struct Canceller {
     route: Route,
     request: Identity,
@@ -30,15 +30,17 @@ impl Canceller {
         Self { route, request, turns }
     }
 
-    /// Cancels whatever the server process is running, `within` this time. If it cannot be known whether the signal has been given (no end in time, or the
-    /// future was dropped), `wire` is sealed: it might hit any statement after.
+    /// Cancels whatever the server process is running. Waits for its turn, and then at most `within`.
+    ///
+    /// If the cancel does not end in time, or the future is dropped, nobody knows whether the signal was given. It
+    /// could hit any later statement, so `wire` is sealed.
     pub(super) async fn cancel(&self, wire: &Wire, within: Duration) {
         let _turn = self.turns.acquire().await;
         let cancel = async {
             let Ok(mut stream) = self.route.open().await else { return };
             let uncertain = SealOnDrop(Some(wire));
             if stream.write_all(self.request.as_bytes()).await.is_ok() && stream.flush().await.is_ok() {
-                // The end, or a reset: either way the server is done with it.
+                // Whether the stream ends or is reset, the server has then given the signal.
                 while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
             }
             uncertain.disarm();
@@ -47,7 +49,7 @@ impl Canceller {
     }
 }
 
-/// From the first byte of a cancel to the end of its connection.
+/// Seals the connection when it is dropped between the first byte of a cancel and the end of the cancel.
 struct SealOnDrop<'a>(Option<&'a Wire>);
 
 impl SealOnDrop<'_> {

@@ -95,7 +95,7 @@ impl Client {
     pub(crate) fn new(mut lease: Lease<Dialer>, options: CallOptions, ticket: Ticket) -> Self {
         let conn = &mut *lease;
         conn.since = conn.handling.meter.start();
-        let admitted = conn.link.admitted(ticket);
+        let admitted = conn.link.begin_lease(ticket);
         let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
         conn.purpose.write(&conn.link.lease_info, operation, options.taken);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&conn.link), admitted));

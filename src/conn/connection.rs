@@ -17,35 +17,37 @@ use super::handling::{Handling, Reset};
 use super::lease_registry::{Leased, WrittenPurpose};
 use super::link::Link;
 use super::round_trips::RoundTrips;
+use super::statement_timeout::StatementTimeout;
 use super::task::Task;
 use super::wire::Wire;
 use crate::telemetry::{Server, Stamp};
 
 /// A connection, and the task that drives it.
 ///
-/// Its deadpool object never goes back to deadpool: the pool that made it is gone, so the connection ends where the object is dropped.
+/// Its deadpool object never returns to deadpool, whose pool is gone. So dropping the object ends the connection.
 pub(crate) struct Conn {
     pub(super) object: Object,
-    /// Tells whether `object` is still the one that was dialed: a guard gives `&mut` access, so a caller could swap it,
+    /// Identifies the `object` that was dialed. A guard gives `&mut` access, so a caller could swap the object.
     pub(super) cache: Arc<StatementCache>,
-    /// or only the driver's client inside it.
+    /// Identifies the driver's client that was dialed. A caller could swap only the client inside the object.
     client: Identity,
-    /// Whether `&mut` access was given.
+    /// Whether a guard gave `&mut` access.
     touched: bool,
     pub(super) task: Task,
     pub(super) link: Arc<Link>,
     pub(super) statements: Arc<Statements>,
     pub(super) handling: Handling,
-    /// Where the server is.
+    /// The server's address, for errors and events.
     pub(super) address: Arc<str>,
-    /// The same for spans.
+    /// The server's address, for spans.
     pub(super) server: Server,
-    /// Since when a caller has it.
+    /// When the lease began.
     pub(super) since: Stamp,
     pub(super) purpose: WrittenPurpose,
-    /// Whether a server that only reads was asked for; `None` if it does not matter.
+    /// Whether `target_session_attrs` asks for a server that is read-only, or for one that is not. `None` if either
+    /// will do.
     wanted_role: Option<bool>,
-    /// Dropped with it, or when it is detached.
+    /// Notifies the watcher of streams when the connection is closed or detached.
     pub(super) _presence: Presence,
 }
 
@@ -66,10 +68,11 @@ impl Conn {
             _ => None,
         };
         let address: Arc<str> = route.place.to_string().into();
-        let statement_timeout = handling.statement_timeout(route.config.get_options().unwrap_or_default());
+        let options = route.config.get_options().unwrap_or_default();
+        let statement_timeout = StatementTimeout::new(handling.statement_timeout(options));
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let trips = RoundTrips::new(wire.round_trip(), opening);
-        let link = Arc::new(Link::new(wire, task.pulse(), canceller, trips, statement_timeout, &handling));
+        let link = Arc::new(Link::new(wire, task.monitor(), canceller, trips, statement_timeout, &handling));
         handling.registry.enter(Arc::downgrade(&link) as Weak<dyn Leased>);
         let presence = Presence::of(&link.watcher);
         let cache = Arc::clone(&object.statement_cache);
@@ -92,7 +95,8 @@ impl Conn {
         }
     }
 
-    /// How many more connections the server takes from people like us; less than none if others have what is reserved.
+    /// Asks the server how many more connections it accepts from roles without special rights. The number is negative
+    /// while reserved connections are in use. Not bounded in time.
     pub(crate) async fn connections_left(&self) -> Option<i64> {
         let sql =
             "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -115,10 +119,10 @@ impl Conn {
         Object::take(self.object)
     }
 
-    /// The server has changed its role, and it matters.
+    /// Whether the server is known to have another role than the one asked for.
     #[inline]
     fn has_wrong_role(&self) -> bool {
-        self.wanted_role.is_some_and(|read_only| self.link.pulse.is_read_only() == Some(!read_only))
+        self.wanted_role.is_some_and(|read_only| self.link.monitor.is_read_only() == Some(!read_only))
     }
 
     pub(super) fn needs_reset(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What a connection has noticed that concerns the pool as a whole.
+//! What a connection reports to the pool's maintenance.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,57 +9,58 @@ use crate::error::Lost;
 
 #[derive(Debug, Clone)]
 pub(crate) enum ConnectionEvent {
-    /// A dial begins: there is a runtime.
+    /// A dial begins, so there is a runtime.
     Dials,
-    /// A dial has led to this address, and this is the server's role, if that is known.
+    /// A dial has reached this address. `is_read_only` is the server's role, if it is known.
     Dialed {
         took: Duration,
         address: Arc<str>,
         is_read_only: Option<bool>,
     },
     DialFailed,
-    /// A host or an address cannot be used, and others are tried before it.
+    /// A host or an address cannot be used. From now on the pool tries others first.
     AddressAvoided {
         address: String,
         reason: String,
     },
-    /// It can be used again, after so long.
+    /// The host or address can be used again. It could not be for `lasted`.
     AddressRestored {
         address: String,
         lasted: Duration,
     },
-    /// A connection was lost, through no doing of ours.
+    /// A connection was lost, and the pool did not cause that.
     Lost {
         cause: Arc<Lost>,
     },
-    /// The server takes no writes where they are wanted, on a session that was dialed as this: it may have been replaced.
+    /// The server refuses writes on a session that needs them. The server may have been replaced since the session was
+    /// dialed.
     WrongHost {
         dialed_as: Role,
     },
-    /// Until then at least, a reader that is far behind the server holds this connection; `None` takes that back.
+    /// A reader that is far behind the server holds this connection, at least until `until`. `None` withdraws that.
     HeldUp {
         connection: u64,
         until: Option<Instant>,
     },
-    /// The server warned of a statement.
+    /// The server has sent a warning.
     Warned {
-        /// Fit for one line of a log.
+        /// One line.
         message: String,
         sqlstate: SqlState,
     },
-    /// A connection could not be made fit for the next caller, and is closed.
+    /// The pool could not settle a connection, and closes it.
     SettleFailed,
 }
 
-/// What the server said of itself when a session was dialed.
+/// The role of the server when a session was dialed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It took writes, or did not say.
+    /// It accepted writes, or did not report its role.
     Primary,
     Standby,
-    /// It is no standby, but a setting of the server, the database or the role makes its sessions read only.
+    /// It was no standby, but a setting of the server, the database or the role made its sessions read-only.
     ReadOnly,
 }
 
-/// Who is told. Called wherever something is noticed, by many at once, never under a lock; returns at once.
+/// The receiver of the events. Many threads call it at once, never under a lock. It returns at once.
 pub(crate) type Tell = Arc<dyn Fn(ConnectionEvent) + Send + Sync>;

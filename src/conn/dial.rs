@@ -275,7 +275,7 @@ impl Dial for Dialer {
             Ok(conn) => ConnectionEvent::Dialed {
                 took,
                 address: Arc::clone(&conn.address),
-                is_read_only: conn.link.pulse.is_read_only(),
+                is_read_only: conn.link.monitor.is_read_only(),
             },
             Err(_) => ConnectionEvent::DialFailed,
         });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time;
 use tokio_postgres::error::SqlState;
@@ -15,7 +15,8 @@ use super::handling::Handling;
 use super::lease_registry::{LeaseInfo, Leased};
 use super::outcome_recorder::OutcomeRecorder;
 use super::round_trips::RoundTrips;
-use super::task::Pulse;
+use super::statement_timeout::StatementTimeout;
+use super::task::Monitor;
 use super::wire::Wire;
 use crate::clock::now;
 use crate::policy::{Failure, Ticket};
@@ -23,50 +24,47 @@ use crate::telemetry::Meter;
 
 pub(super) struct Link {
     pub(super) wire: Arc<Wire>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) monitor: Arc<Monitor>,
     pub(super) calls: Calls,
     pub(super) watcher: Arc<Watcher>,
     canceller: Canceller,
     pub(super) trips: RoundTrips,
-    /// After which the server stops a statement by itself, if the pool has set that.
-    pub(super) statement_timeout: Option<Duration>,
-    /// It was lifted, for a stream or a COPY.
-    unhurried: AtomicBool,
-    /// Whether anything was done on the connection since it was last known to be clean.
+    pub(super) statement_timeout: StatementTimeout,
+    /// Whether the connection was used since it was last known to be clean.
     used: AtomicBool,
-    /// The driver's client was used directly: what was done with it is not known.
+    /// A caller used the driver's client directly, by the deref. The pool does not know what ran.
     untracked: AtomicBool,
-    /// Writes attempted before that.
+    /// How many writes had been attempted before that.
     untracked_from: AtomicU64,
     recorder: Arc<OutcomeRecorder>,
     pub(super) meter: Meter,
     pub(super) lease_info: LeaseInfo,
-    /// The lease's [`Ticket`], as a word, and above it the lease's number. A probe's is taken out when it is recorded.
+    /// The lease's [`Ticket`] as a word and, in its low bits, the lease's number. 0 once a probe's result is recorded.
     ticket: AtomicU64,
-    leases: AtomicU64,
+    /// Leases that were probes.
+    probes: AtomicU64,
 }
 
-/// The number of a lease has so many bits: its predecessor has long ended when it comes round.
+/// How many bits the number of a lease has. When a number is used again, the lease that had it has long ended.
 const LEASE_BITS: u32 = 16;
 
 impl Link {
     pub(super) fn new(
         wire: Arc<Wire>,
-        pulse: Arc<Pulse>,
+        monitor: Arc<Monitor>,
         canceller: Canceller,
         trips: RoundTrips,
-        statement_timeout: Option<Duration>,
+        statement_timeout: StatementTimeout,
         handling: &Handling,
     ) -> Self {
         Self {
             wire,
-            pulse,
+            monitor,
             calls: Calls::default(),
             watcher: Watcher::new(handling.reading, handling.registry.number(), Arc::clone(&handling.recorder)),
             canceller,
             trips,
             statement_timeout,
-            unhurried: AtomicBool::new(false),
             used: AtomicBool::new(false),
             untracked: AtomicBool::new(false),
             untracked_from: AtomicU64::new(0),
@@ -74,15 +72,17 @@ impl Link {
             meter: handling.meter.clone(),
             lease_info: LeaseInfo::new(Arc::clone(&handling.registry)),
             ticket: AtomicU64::new(0),
-            leases: AtomicU64::new(0),
+            probes: AtomicU64::new(0),
         }
     }
 
-    /// A lease begins. Returns what ends it, if it is a probe. Stored only when it differs: usually it is as before, and a store would take the cache
-    /// line along from processor to processor.
+    /// Begins a lease. Returns the argument for [`end_probe`](Self::end_probe), if the lease is a probe.
+    ///
+    /// Most leases have the ticket of the one before. It is not stored again, because a store moves the cache line from
+    /// processor to processor.
     #[inline]
-    pub(super) fn admitted(&self, ticket: Ticket) -> u64 {
-        let lease = if ticket.is_probe() { self.leases.fetch_add(1, Relaxed) % (1 << LEASE_BITS) } else { 0 };
+    pub(super) fn begin_lease(&self, ticket: Ticket) -> u64 {
+        let lease = if ticket.is_probe() { self.probes.fetch_add(1, Relaxed) % (1 << LEASE_BITS) } else { 0 };
         let word = ticket.to_bits() << LEASE_BITS | lease;
         if self.ticket.load(Relaxed) != word {
             self.ticket.store(word, Relaxed);
@@ -90,21 +90,21 @@ impl Link {
         word
     }
 
-    /// A lease that was a probe ends. If nothing was recorded, another may be let out. The connection may have gone to the next lease by now, whose
-    /// ticket stays.
+    /// Ends a lease that was a probe. If no result was recorded for it, the breaker may admit another probe. By now the
+    /// connection may belong to the next lease, whose ticket stays.
     pub(super) fn end_probe(&self, word: u64) {
         if self.take(word) {
             self.recorder.breaker().release(now(), Ticket::from_bits(word >> LEASE_BITS));
         }
     }
 
-    /// Tells the breaker how something went, on behalf of the lease. The first thing that a probe tells is all that counts of it.
-    pub(super) fn tell(&self, tell: impl FnOnce(&OutcomeRecorder, Ticket)) {
+    /// Records a result under the ticket of the lease. Of a probe, only the first result counts.
+    pub(super) fn record(&self, record: impl FnOnce(&OutcomeRecorder, Ticket)) {
         let word = self.ticket.load(Relaxed);
         let ticket = Ticket::from_bits(word >> LEASE_BITS);
-        let is_told = ticket.is_probe() && !self.take(word);
-        if !is_told {
-            tell(&self.recorder, ticket);
+        let is_recorded = ticket.is_probe() && !self.take(word);
+        if !is_recorded {
+            record(&self.recorder, ticket);
         }
     }
 
@@ -112,29 +112,23 @@ impl Link {
         self.recorder.tell(event);
     }
 
+    /// Takes the ticket out. Returns `false` if it is another or was taken out.
     fn take(&self, word: u64) -> bool {
         self.ticket.compare_exchange(word, 0, Relaxed, Relaxed).is_ok()
     }
 
-    /// A lease ends that may have been used directly: what came of it is known as far as the connection shows it.
-    pub(super) fn tell_untracked(&self, is_closed: bool) {
+    /// Records the result of a lease that used the driver's client directly. The state of the connection is all that is
+    /// known of it.
+    pub(super) fn record_untracked(&self, is_closed: bool) {
         let was_used = self.is_untracked() && self.wire.attempts() > self.untracked_from.load(Relaxed);
         let was_answered = !is_closed && self.wire.unanswered() == 0;
         if was_used && (is_closed || was_answered) && !self.wire.is_sealed() {
-            self.tell(|recorder, ticket| recorder.untracked(now(), ticket, is_closed));
+            self.record(|recorder, ticket| recorder.untracked(now(), ticket, is_closed));
         }
     }
 
     pub(super) fn is_untracked(&self) -> bool {
         self.untracked.load(Relaxed)
-    }
-
-    pub(super) fn is_unhurried(&self) -> bool {
-        self.unhurried.load(Relaxed)
-    }
-
-    pub(super) fn set_unhurried(&self, is_unhurried: bool) {
-        self.unhurried.store(is_unhurried, Relaxed);
     }
 
     #[inline]
@@ -158,14 +152,15 @@ impl Link {
         Some(self.wire.process_id()).filter(|id| *id != 0)
     }
 
-    /// A transaction begins: what failed before does not matter to it.
+    /// Forgets earlier failures. They do not matter to the transaction that begins.
     pub(super) fn forget_failures(&self) {
         self.wire.forget_error();
         self.calls.set_outdated(false);
     }
 
-    /// Whether another transaction was in the way, or a statement was outdated or lost: the whole may succeed if it runs again. Unless a part of it was
-    /// committed by hand: `commits` had been heard before.
+    /// Whether a transaction may succeed if it runs again as a whole, because another transaction was in the way, or a
+    /// statement was outdated or lost. `commits` is how many commits the wire had seen before the transaction. If it
+    /// has seen more, a part was committed by hand.
     pub(super) fn may_run_again(&self, commits: u64) -> bool {
         let is_transient = |state: SqlState| {
             let failure = Failure::answered(state.code());
@@ -175,24 +170,24 @@ impl Link {
         is_whole && (self.calls.is_outdated() || self.wire.last_error().is_some_and(is_transient))
     }
 
-    /// Errors of the server, and statements that timed out, since start-up.
+    /// Errors of the server and statements that timed out, since the connection was dialed.
     pub(super) fn failures(&self) -> u64 {
         self.wire.errors() + self.calls.timeouts()
     }
 
-    /// Forbids every further write, which ends the connection: the server rolls back what is open.
-    pub(super) fn end(&self) {
+    /// Forbids every further write, which ends the connection. The server rolls back an open transaction.
+    pub(super) fn seal(&self) {
         self.wire.seal();
-        self.pulse.wake();
+        self.monitor.wake();
     }
 
-    /// Ends whatever the server is still doing for us. Tells whether the connection is quiet; `false` is for ever.
+    /// Stops what the server still does on this connection. Returns whether the connection is quiet. `false` is final.
     ///
-    /// A COMMIT is never cancelled: it may have been applied already, and then the cancel would only hide that.
+    /// The pool never cancels a COMMIT: if it was applied already, the cancel would only hide that.
     pub(super) async fn stop(&self) -> bool {
-        let mut wait_policy = self.trips.grace();
+        let mut wait = self.trips.grace();
         loop {
-            if let Ok(is_quiet) = time::timeout(wait_policy, self.pulse.quiet()).await {
+            if let Ok(is_quiet) = time::timeout(wait, self.monitor.quiet()).await {
                 return is_quiet;
             }
             if !self.wire.is_committing() {
@@ -202,7 +197,7 @@ impl Link {
             if self.wire.is_sealed() {
                 return false;
             }
-            wait_policy = self.trips.effect();
+            wait = self.trips.effect();
         }
     }
 }

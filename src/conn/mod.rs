@@ -1,4 +1,4 @@
-//! One connection to the server: made by [`dial`], held as a [`Conn`], handed out as a [`Client`].
+//! One connection to the server. [`dial`] makes it, a [`Conn`] holds it, and a caller gets it as a [`Client`].
 
 mod call_options;
 mod calls;
@@ -14,6 +14,7 @@ mod outcome_recorder;
 mod pooled;
 mod round_trips;
 mod settle;
+mod statement_timeout;
 mod stream;
 mod task;
 #[cfg(test)]

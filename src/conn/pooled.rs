@@ -1,4 +1,5 @@
-//! What the pool asks of a connection: whether it is fit for the next caller, that it be settled, and that it be closed.
+//! What the pool asks of a connection: is it fit for the next caller, and must it be settled first? Here it is also
+//! settled and closed.
 
 use std::mem;
 use std::time::Duration;
@@ -19,7 +20,7 @@ impl Connection for Box<Conn> {
         self.link.is_used() && self.is_unclean()
     }
 
-    /// One Sync, and nothing else.
+    /// Sends a Sync, and waits for its answer.
     async fn ping(&self) -> bool {
         self.object.check_connection().await.is_ok()
     }
@@ -49,9 +50,9 @@ impl Connection for Box<Conn> {
         settle::settle(self).await
     }
 
-    /// Says goodbye to the server and waits for the task to end.
+    /// Sends Terminate and waits until the task ends.
     async fn close(self) {
-        self.link.tell_untracked(self.object.is_closed());
+        self.link.record_untracked(self.object.is_closed());
         let Conn { object, task, _presence: presence, .. } = *self;
         drop((presence, object));
         task.ended().await;
@@ -62,14 +63,14 @@ impl Conn {
     /// Whether a lease has left something to clean up. Reports what was done through the deref.
     fn is_unclean(&self) -> bool {
         let link = &self.link;
-        link.tell_untracked(false);
+        link.record_untracked(false);
         self.statements.look_for_changes(link);
-        // Unanswered first: what is asked after it is at least as new.
+        // `unanswered` is read first, so the facts that are read after it are at least as new.
         let is_clean = link.wire.unanswered() == 0
             && link.wire.status() == TransactionStatus::Idle
             && !link.is_untracked()
             && link.calls.is_idle()
-            && !link.is_unhurried()
+            && !link.statement_timeout.is_lifted()
             && !self.needs_reset();
         link.set_used(!is_clean);
         !is_clean

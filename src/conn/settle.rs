@@ -1,22 +1,22 @@
-//! Making a connection fit for the next caller, after a lease that left it in a state that is not known to be clean.
+//! Settles a connection: makes it fit for the next caller, after a lease that did not leave it clean.
 //!
-//! In this order: whatever still runs is stopped on the server; if a cancel was sent, a throwaway statement takes the blow, should it come
-//! late; an open transaction is rolled back; the session is reset, if it was changed. All in the time of so many round trips, or the connection
-//! is sealed, and closed. The owner's hook, which runs after a reset, has the time that it has in a dial.
+//! The pool stops what still runs on the server. If it has sent a cancel, it runs a throwaway statement that a late
+//! cancel may hit. Then it rolls back an open transaction, and resets the session if it was changed. If all that takes
+//! longer than [`RoundTrips::settling`](super::round_trips::RoundTrips::settling), the pool seals and closes the
+//! connection. The owner's hook, which runs after a reset, may take `connect_timeout`, as in a dial.
 
 use deadpool_postgres::RecyclingMethod;
 use futures_util::future::join;
 use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::calls::unhurried::RESTORE;
 use super::connection::Conn;
 use super::connection_event::ConnectionEvent;
 use super::handling::Reset;
 use super::link::Link;
 use super::wire::TransactionStatus;
 
-/// Tells whether the next caller may have the connection.
+/// Returns whether the next caller may have the connection.
 pub(super) async fn settle(conn: &mut Conn) -> bool {
     let limit = conn.link.trips.settling();
     let cleaned = time::timeout(limit, clean(conn)).await;
@@ -24,8 +24,8 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
         conn.handling.recorder.server_is_silent();
     }
     let is_settled = match cleaned {
-        // A reset shows as a change of the session, too, until the hook has run.
-        Ok(Some(quiet_at)) => (!conn.needs_reset() || set_up(conn).await) && is_at_rest(conn, quiet_at).await,
+        // After a reset, the session counts as changed until the hook has run.
+        Ok(Some(quiet_at)) => (!conn.needs_reset() || set_up(conn).await) && confirm_rest(conn, quiet_at).await,
         Ok(None) | Err(_) => false,
     };
     if !is_settled {
@@ -37,14 +37,15 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     is_settled
 }
 
-/// Returns how many writes had been attempted when the connection was found quiet; `None` if the next caller cannot have it.
+/// Returns how many writes had been attempted when the connection was found quiet. `None` if the next caller cannot
+/// have the connection.
 async fn clean(conn: &Conn) -> Option<u64> {
     let link = &conn.link;
     link.calls.wait_while_reserved().await;
     if link.calls.is_running() {
         return None;
     }
-    // Whether a failed copy is over shows in the answer to whatever comes after it, be it nothing.
+    // Only the answer to a later request shows whether a failed COPY has ended. An empty request will do.
     let after = async {
         if link.wire.unanswered() > 0 {
             let _ = conn.object.simple_query("").await;
@@ -64,25 +65,23 @@ async fn clean(conn: &Conn) -> Option<u64> {
     if conn.needs_reset() {
         return reset(conn).await.then_some(quiet_at);
     }
-    if link.is_unhurried() && conn.object.batch_execute(RESTORE).await.is_err() {
-        return None;
-    }
-    link.set_unhurried(false);
-    Some(quiet_at)
+    link.statement_timeout.restore(&conn.object).await.then_some(quiet_at)
 }
 
-/// Whether the connection is at rest. If nothing was written since it was found quiet, nothing needs to be asked.
-async fn is_at_rest(conn: &Conn, quiet_at: u64) -> bool {
+/// Returns whether the connection is at rest, and marks it as clean then. If nothing was written since it was found
+/// quiet, the task need not be asked.
+async fn confirm_rest(conn: &Conn, quiet_at: u64) -> bool {
     let link = &conn.link;
     link.set_untracked(false);
     let is_quiet =
-        link.wire.attempts() == quiet_at || time::timeout(link.trips.answer(), link.pulse.quiet()).await == Ok(true);
+        link.wire.attempts() == quiet_at || time::timeout(link.trips.answer(), link.monitor.quiet()).await == Ok(true);
     let is_clean = is_quiet && link.wire.status() == TransactionStatus::Idle;
     link.set_used(!is_clean);
     is_clean
 }
 
-/// Removes what calls given up may have left behind: a cancel that could come late, a transaction that nobody knows of.
+/// Removes what abandoned calls may have left: a cancel that could come late, and a transaction that nobody knows of.
+/// Returns `false` if that failed, because the connection has ended.
 pub(super) async fn clear_up(link: &Link, client: &tokio_postgres::Client) -> bool {
     if link.calls.has_pending_cancel() && !fence(client).await {
         return false;
@@ -95,7 +94,8 @@ pub(super) async fn clear_up(link: &Link, client: &tokio_postgres::Client) -> bo
     true
 }
 
-/// A statement that nobody misses: it may be cancelled, or refused in a failed transaction. Tells whether it has passed.
+/// Runs a throwaway statement, which a late cancel may hit. Returns whether the server has answered it. An error is an
+/// answer, too: the statement may be cancelled, or refused in a failed transaction.
 async fn fence(client: &tokio_postgres::Client) -> bool {
     match client.simple_query("SELECT 1").await {
         Ok(_) => true,
@@ -103,16 +103,17 @@ async fn fence(client: &tokio_postgres::Client) -> bool {
     }
 }
 
-/// Commands that drop the statements which were prepared by SQL. The driver's own stay.
+/// Returns commands that drop the statements which were prepared by SQL. The driver's own stay.
 const PREPARED: &str = "SELECT format('DEALLOCATE %I', name) FROM pg_catalog.pg_prepared_statements WHERE from_sql";
 
-/// What deadpool's `RecyclingMethod::Clean` runs, and one round trip more if a statement was prepared by SQL.
+/// Runs what deadpool's `RecyclingMethod::Clean` runs. If a statement was prepared by SQL, that takes one more round
+/// trip.
 async fn reset(conn: &Conn) -> bool {
     let Some(clean) = RecyclingMethod::Clean.query() else { return false };
-    let looks = conn.handling.reset == Reset::Always || conn.link.wire.may_have_prepared();
-    let sql = if looks { &format!("{clean} {PREPARED}") } else { clean };
+    let may_have_prepared = conn.handling.reset == Reset::Always || conn.link.wire.may_have_prepared();
+    let sql = if may_have_prepared { &format!("{clean} {PREPARED}") } else { clean };
     let Ok(answers) = conn.object.simple_query(sql).await else { return false };
-    conn.link.set_unhurried(false);
+    conn.link.statement_timeout.on_reset();
     let rows = answers.iter().filter_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
@@ -121,7 +122,7 @@ async fn reset(conn: &Conn) -> bool {
     drops.is_empty() || conn.object.batch_execute(&drops.join("; ")).await.is_ok()
 }
 
-/// Whatever the owner does with a new connection.
+/// Runs the owner's hook for new connections. Returns whether it succeeded.
 async fn set_up(conn: &Conn) -> bool {
     let set_up = conn.handling.hooks.set_up(&conn.object);
     if !matches!(time::timeout(conn.handling.connect_timeout, set_up).await, Ok(Ok(()))) {

@@ -1,4 +1,4 @@
-//! What the driver reads and writes: a finished stream, with TLS or without, and with one who listens.
+//! What the driver reads and writes: a connected stream, with or without TLS, which the [`Wire`] observes.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -18,21 +18,21 @@ use super::dial::socket::Socket;
 use super::wire::{Listener, Wire};
 use crate::clock::now;
 
-/// After so long a rest, what the server may have said meanwhile is looked for before anything is written.
+/// After a rest this long, the pool looks for unread bytes before it writes.
 const REST: Duration = Duration::from_millis(1);
-/// What Terminate begins with. Nothing is lost with it, and whoever says it reads no more.
+/// The type of a Terminate. It is never held back: nothing is lost with it, and the driver reads no more after it.
 const GOODBYE: u8 = b'X';
-/// More than a runtime makes polls between two looks at its sockets.
+/// How often a write is held back. A runtime polls less often than that between two looks at its sockets.
 const MOST_LOOKS: u8 = 200;
 
-/// A finished stream.
+/// A connected stream.
 pub(crate) struct Stream {
     inner: Box<dyn TlsStream + Send + Unpin>,
     is_tls: bool,
     listener: Listener,
     peek: Peek,
     rest: Rest,
-    /// In start-up: since when an answer is due.
+    /// When the request was written whose answer is due. Only during start-up.
     asked: Option<Instant>,
 }
 
@@ -40,7 +40,8 @@ pub(crate) struct Stream {
 enum Rest {
     Busy,
     Since(Instant),
-    /// It is over, as soon as nothing is found unread; or after so many looks, for a driver that says goodbye after its last requests reads no more.
+    /// The rest is over as soon as a look finds nothing unread, or after [`MOST_LOOKS`]. (A driver that sends Terminate
+    /// right after its last requests reads no more.)
     Ending(u8),
 }
 
@@ -59,8 +60,8 @@ impl Stream {
         Self { inner, is_tls, listener: Listener::default(), peek, rest: Rest::Busy, asked: None }
     }
 
-    /// Whether a write has to wait until what lies unread has been read.
-    fn holds_back(&mut self, cx: &Context<'_>) -> bool {
+    /// Returns whether a write has to wait until the driver has read what lies unread.
+    fn hold_back(&mut self, cx: &Context<'_>) -> bool {
         let looks = match self.rest {
             Rest::Busy => return false,
             Rest::Since(rested) if now().saturating_duration_since(rested) >= REST => {
@@ -74,7 +75,7 @@ impl Stream {
             }
         };
         self.rest = Rest::Ending(looks);
-        // Polled again, the driver reads before it writes.
+        // When it is polled again, the driver reads before it writes.
         cx.waker().wake_by_ref();
         true
     }
@@ -83,14 +84,15 @@ impl Stream {
         self.is_tls
     }
 
-    /// Where to find what passes here.
+    /// The observer of this stream.
     pub(super) fn wire(&self) -> Arc<Wire> {
         Arc::clone(self.listener.wire())
     }
 
-    /// Start-up and authentication, up to the server's first ReadyForQuery.
+    /// Does the start-up and the authentication, up to the server's first ReadyForQuery.
     ///
-    /// The driver believes that it makes the handshake itself, without asking the server: only so does it bind SCRAM to the channel.
+    /// The TLS handshake is done already. The driver is configured to make it all the same, because otherwise it does
+    /// not bind SCRAM to the channel.
     pub(super) async fn start_up(self, mut config: Config) -> Result<(Client, Connection<Self, Self>), Error> {
         if self.is_tls {
             config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
@@ -101,7 +103,7 @@ impl Stream {
     }
 }
 
-/// Makes no handshake: it was made before.
+/// Makes no handshake, because it is done already.
 struct Finished;
 
 impl TlsConnect<Stream> for Finished {
@@ -134,7 +136,7 @@ impl AsyncRead for Stream {
             }
             Poll::Pending => {
                 self.listener.found_nothing_to_read();
-                // Who starts up reads only after it has written.
+                // During start-up the driver reads only after it has written.
                 if matches!(self.rest, Rest::Busy) && self.listener.is_started() && self.listener.wire().is_quiet() {
                     self.rest = Rest::Since(now());
                 }
@@ -147,7 +149,7 @@ impl AsyncRead for Stream {
 /// Not vectored: the driver writes from one buffer.
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if buf.first() != Some(&GOODBYE) && self.holds_back(cx) {
+        if buf.first() != Some(&GOODBYE) && self.hold_back(cx) {
             self.listener.holds_back();
             return Poll::Pending;
         }
@@ -189,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream on which there was nothing to read, and then a rest; and the other end.
+    /// Returns a stream that has rested with nothing to read, and the server's end of it.
     async fn rested(is_started: bool) -> (Stream, tokio::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = Socket::tcp(listener.local_addr().unwrap(), &Config::new()).await.unwrap();
@@ -219,14 +221,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_waits_for_a_look_and_a_goodbye_does_not() {
+    async fn after_a_rest_a_request_waits_for_a_look_and_terminate_does_not() {
         let (mut stream, _server) = rested(true).await;
         assert!(writes_at_once(&mut stream, b"X\0\0\0\x04").await);
         let (mut stream, _server) = rested(true).await;
         assert!(!writes_at_once(&mut stream, b"S\0\0\0\x04").await);
     }
 
-    /// The driver does not read while it writes there: a look would never come.
+    /// During start-up the driver does not read before it has written, so it would never look.
     #[tokio::test]
     async fn nothing_is_held_back_at_start_up() {
         let (mut stream, _server) = rested(false).await;

@@ -1,159 +1,88 @@
-//! The task that drives one connection, and its owner's side of it.
+//! The task that drives one connection, and the handle of it that the connection holds.
 //!
-//! It polls the driver for messages, so that it learns how the connection ends; watches the server's role; and answers the question
-//! whether everything is at rest.
+//! The task polls the driver until the connection ends. It keeps the [`Monitor`] up to date, passes the server's
+//! notices on, and reports a lost connection to the pool.
 
-pub(super) mod close_reason;
-mod questions;
-mod said;
+mod monitor;
 
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::select;
+use log::info;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time;
-use tokio_postgres::Connection;
+use tokio_postgres::error::Severity;
+use tokio_postgres::{AsyncMessage, Connection};
 
-use self::close_reason::CloseReason;
-use self::questions::Questions;
+pub(super) use self::monitor::Monitor;
 use super::stream::Stream;
 use super::wire::Wire;
-use super::{ConnectionEvent, OutcomeRecorder, Role};
-use crate::error::Lost;
+use super::{ConnectionEvent, OutcomeRecorder};
+use crate::error::{Lost, one_line};
 
-/// A task that has not ended this long after its client is gone is cut off.
+/// After its client was dropped, the task has this long to end. Then it is aborted.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
-/// What the owner of a connection holds of its task. Dropped, the task has a second left.
+/// The connection's handle of its task. When the handle is dropped, the task has a second left.
 #[derive(Debug)]
 pub(crate) struct Task {
     handle: JoinHandle<()>,
-    /// Dropped with the connection. Used to tell the task that the connection is no longer the pool's.
+    /// Dropped with the connection. A message says that the connection was detached from the pool.
     alive: oneshot::Sender<()>,
-    pulse: Arc<Pulse>,
+    monitor: Arc<Monitor>,
     server_version: Option<String>,
 }
 
-/// What the task tells everybody who asks.
-#[derive(Debug)]
-pub(super) struct Pulse {
-    questions: Questions,
-    role: AtomicU8,
-    dialed_as: Role,
-    close_reason: CloseReason,
-}
-
 impl Task {
-    /// Begins to drive `connection`, on whose stream `wire` listens.
+    /// Spawns the task for `connection`, whose stream `wire` observes.
     pub(super) fn spawn(
         connection: Connection<Stream, Stream>,
         wire: Arc<Wire>,
         recorder: Arc<OutcomeRecorder>,
     ) -> Self {
-        let pulse = Arc::new(Pulse::of(&connection));
+        let monitor = Arc::new(Monitor::new(&connection));
         let server_version = connection.parameter("server_version").map(str::to_owned);
         let (parameters, settings) = (wire.parameters(), wire.settings());
-        let close_notifier = CloseNotifier { pulse: Arc::clone(&pulse), recorder };
-        let ending = Ending { pulse: Arc::clone(&pulse), wire };
+        let close_notifier = CloseNotifier { monitor: Arc::clone(&monitor), recorder };
+        let ending = Ending { monitor: Arc::clone(&monitor), wire };
         let (alive, gone) = oneshot::channel();
-        let is_read_only = pulse.is_read_only();
+        let is_read_only = monitor.is_read_only();
         let drive = Drive { ending, connection, close_notifier, parameters, settings, is_read_only };
         let handle = tokio::spawn(until_gone(drive, gone));
-        Self { handle, alive, pulse, server_version }
+        Self { handle, alive, monitor, server_version }
     }
 
-    pub(super) fn pulse(&self) -> Arc<Pulse> {
-        Arc::clone(&self.pulse)
+    pub(super) fn monitor(&self) -> Arc<Monitor> {
+        Arc::clone(&self.monitor)
     }
 
-    /// As the server told it at start-up: "17.2 (Debian 17.2-1)".
+    /// The version that the server reported at start-up, such as "17.2 (Debian 17.2-1)".
     pub(crate) fn server_version(&self) -> Option<&str> {
         self.server_version.as_deref()
     }
 
-    /// The connection is no longer the pool's: it ends when its client does, however long that takes.
+    /// Detaches the task from the pool: it ends with its client, however long that takes.
     pub(super) fn release(self) {
         let _ = self.alive.send(());
     }
 
-    /// Waits for the end, at most a second. The client must be gone.
+    /// Waits for the end of the task, at most a second. Drop the client before.
     pub(super) async fn ended(self) {
         drop(self.alive);
         let _ = self.handle.await;
     }
 }
 
-const ROLES: [Option<bool>; 3] = [None, Some(false), Some(true)];
-const READ_ONLY: u8 = 2;
-
-fn is_on(connection: &Connection<Stream, Stream>, name: &str) -> Option<bool> {
-    connection.parameter(name).map(|value| value == "on")
-}
-
-/// Where in [`ROLES`].
-fn role(connection: &Connection<Stream, Stream>) -> u8 {
-    match (is_on(connection, "in_hot_standby"), is_on(connection, "default_transaction_read_only")) {
-        (Some(true), _) | (_, Some(true)) => READ_ONLY,
-        (Some(false), _) => 1,
-        (None, _) => 0,
-    }
-}
-
-impl Pulse {
-    fn of(connection: &Connection<Stream, Stream>) -> Self {
-        let role = role(connection);
-        let dialed_as = match role {
-            READ_ONLY if is_on(connection, "in_hot_standby") == Some(true) => Role::Standby,
-            READ_ONLY => Role::ReadOnly,
-            _ => Role::Primary,
-        };
-        Self { questions: Questions::default(), role: role.into(), dialed_as, close_reason: CloseReason::default() }
-    }
-
-    /// What the server was when the session began.
-    pub(super) fn dialed_as(&self) -> Role {
-        self.dialed_as
-    }
-
-    pub(super) fn close_reason(&self) -> &CloseReason {
-        &self.close_reason
-    }
-
-    /// Resolves with `true` when nothing is left to be written, read or answered: after this was asked the driver was polled, nothing waits in
-    /// it, and nobody has to take anything from it first. At once if it is so already, without asking the server. `false` if the
-    /// connection has ended. Dropping the future withdraws the question.
-    pub(super) async fn quiet(&self) -> bool {
-        self.questions.ask().await
-    }
-
-    /// Has the driver look at the connection, and notice that it is sealed.
-    pub(super) fn wake(&self) {
-        self.questions.wake();
-    }
-
-    /// Whether the server takes no writes: a standby, or one made so by its settings. `None` if it does not tell, as before version 14.
-    #[inline]
-    pub(super) fn is_read_only(&self) -> Option<bool> {
-        ROLES[usize::from(self.role.load(Relaxed))]
-    }
-
-    fn set_role(&self, connection: &Connection<Stream, Stream>) {
-        self.role.store(role(connection), Relaxed);
-    }
-}
-
-/// Until the connection ends, or until its client has been gone for a second.
+/// Drives the connection until it ends, or until its client has been gone for a second.
 async fn until_gone(drive: Drive, gone: oneshot::Receiver<()>) {
     let cut_off = async {
         match gone.await {
-            Ok(()) => pending().await, // detached: it is its owner's affair
+            Ok(()) => pending().await, // detached: only the owner decides
             Err(_) => time::sleep(LONGEST_GOODBYE).await,
         }
     };
@@ -162,14 +91,14 @@ async fn until_gone(drive: Drive, gone: oneshot::Receiver<()>) {
 
 /// Moves bytes until the connection ends.
 struct Drive {
-    /// Dropped first: before the driver tells anybody.
+    /// Dropped first, so the reason is written before the driver reports the end to its callers.
     ending: Ending,
     connection: Connection<Stream, Stream>,
-    /// Dropped after that: whoever is told finds the connection closed.
+    /// Dropped last, so the pool finds the connection closed when it hears of the loss.
     close_notifier: CloseNotifier,
-    /// How many the server had told when the role was last looked at.
+    /// How many parameters the server had reported when the role was last read.
     parameters: u64,
-    /// How many were set from here by then.
+    /// How many of them had been set from here.
     settings: u64,
     is_read_only: Option<bool>,
 }
@@ -179,19 +108,19 @@ impl Future for Drive {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let (pulse, wire) = (&this.ending.pulse, &this.ending.wire);
-        let question = pulse.questions.last(cx.waker());
+        let (monitor, wire) = (&this.ending.monitor, &this.ending.wire);
+        let question = monitor.questions.begin_poll(cx.waker());
         loop {
             wire.begin_reading();
             match this.connection.poll_message(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok(message))) => said::pass_on(&message, &this.close_notifier.recorder),
+                Poll::Ready(Some(Ok(message))) => pass_on(&message, &this.close_notifier.recorder),
                 Poll::Ready(Some(Err(error))) => {
                     this.ending.lost(error);
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => {
-                    pulse.close_reason.write(None);
+                    monitor.close_reason().write(None);
                     return Poll::Ready(());
                 }
             }
@@ -202,55 +131,72 @@ impl Future for Drive {
             this.settings = settings;
             if this.parameters != parameters {
                 this.parameters = parameters;
-                // A session that is made to read only says nothing of the server.
-                if !was_set_here || role(&this.connection) != READ_ONLY {
-                    pulse.set_role(&this.connection);
+                monitor.update_role(&this.connection, was_set_here);
+                if monitor.is_read_only() == Some(true) && this.is_read_only == Some(false) {
+                    this.close_notifier.recorder.tell(ConnectionEvent::WrongHost { dialed_as: monitor.dialed_as() });
                 }
-                if pulse.is_read_only() == Some(true) && this.is_read_only == Some(false) {
-                    this.close_notifier.recorder.tell(ConnectionEvent::WrongHost { dialed_as: pulse.dialed_as() });
-                }
-                this.is_read_only = pulse.is_read_only();
+                this.is_read_only = monitor.is_read_only();
             }
             if wire.is_quiet() {
-                pulse.questions.answer(question);
+                monitor.questions.answer(question);
             }
         }
         Poll::Pending
     }
 }
 
-/// Says how it ended, in whatever way it ends.
+/// The driver's own log target, so that a service's filters for it stay valid.
+const TARGET: &str = "tokio_postgres::connection";
+/// The SQLSTATE classes of a server that ends sessions. The pool reports them with the end of the connection.
+const ENDS: &str = "57P";
+
+/// Logs a notice, as the driver does for connections without a pool. Reports a warning to the pool as well, which makes
+/// an event of it.
+fn pass_on(message: &AsyncMessage, recorder: &OutcomeRecorder) {
+    let AsyncMessage::Notice(notice) = message else { return };
+    let text = one_line(notice.message());
+    info!(target: TARGET, "{}: {text}", one_line(notice.severity()));
+    let is_warning = match notice.parsed_severity() {
+        Some(severity) => severity == Severity::Warning,
+        None => notice.severity() == "WARNING",
+    };
+    if is_warning && !notice.code().code().starts_with(ENDS) {
+        recorder.tell(ConnectionEvent::Warned { message: text.into_owned(), sqlstate: notice.code().clone() });
+    }
+}
+
+/// Writes the close reason, in whatever way the task ends.
 struct Ending {
-    pulse: Arc<Pulse>,
+    monitor: Arc<Monitor>,
     wire: Arc<Wire>,
 }
 
 impl Ending {
     fn lost(&self, error: tokio_postgres::Error) {
-        // A call that was told of the end may have sealed the connection.
+        // After the server's last words, a call that failed may have sealed the connection.
         let last_words = self.wire.last_words();
         let is_our_doing = self.wire.is_sealed() && last_words.is_none();
         let lost = if is_our_doing { Lost::sealed() } else { Lost::new(last_words, error) };
-        self.pulse.close_reason.write(Some(lost));
+        self.monitor.close_reason().write(Some(lost));
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.pulse.close_reason.write(Some(Lost::abandoned()));
-        self.pulse.questions.end();
+        self.monitor.close_reason().write(Some(Lost::abandoned()));
+        self.monitor.questions.end();
     }
 }
 
-/// Tells the pool that the connection was lost, if it was.
+/// Reports a lost connection to the pool.
 struct CloseNotifier {
-    pulse: Arc<Pulse>,
+    monitor: Arc<Monitor>,
     recorder: Arc<OutcomeRecorder>,
 }
 
 impl Drop for CloseNotifier {
     fn drop(&mut self) {
-        if let Some(cause) = self.pulse.close_reason.cause().filter(|cause| !cause.is_our_doing()) {
+        if let Some(cause) = self.monitor.close_reason().cause().filter(|cause| !cause.is_our_doing()) {
             self.recorder.tell(ConnectionEvent::Lost { cause });
         }
     }

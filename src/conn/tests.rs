@@ -1,4 +1,5 @@
-//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, which close reason it records.
+//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, which close
+//! reason it records.
 
 #[path = "../../examples/support/mod.rs"]
 mod support;
@@ -67,7 +68,7 @@ pub(super) fn dialer(
 
 /// Whether it is at rest by itself within a moment.
 async fn comes_to_rest(conn: &Conn) -> bool {
-    timeout(Duration::from_millis(200), conn.link.pulse.quiet()).await.unwrap_or(false)
+    timeout(Duration::from_millis(200), conn.link.monitor.quiet()).await.unwrap_or(false)
 }
 
 /// Lets a future begin, and no more.
@@ -102,7 +103,7 @@ async fn what_an_answer_said_is_known_when_it_comes() {
     client.batch_execute("ROLLBACK TO here; RELEASE here").await.unwrap();
     assert_eq!(known(wire), (0, TransactionStatus::Open, Tag::Release, 1));
     client.batch_execute("SELEC").await.unwrap_err();
-    assert!(conn.link.pulse.quiet().await);
+    assert!(conn.link.monitor.quiet().await);
     assert_eq!(known(wire), (0, TransactionStatus::Failed, Tag::Release, 2));
     client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(known(wire), (0, TransactionStatus::Idle, Tag::Rollback, 2), "the driver says Ok");
@@ -137,7 +138,7 @@ async fn an_idle_connection_is_at_rest_without_a_packet() {
     let conn = shared().await;
     let attempts = conn.link.wire.attempts();
     for _ in 0..1_000 {
-        assert!(conn.link.pulse.quiet().await);
+        assert!(conn.link.monitor.quiet().await);
     }
     assert_eq!(conn.link.wire.attempts(), attempts);
 }
@@ -148,9 +149,9 @@ async fn an_abandoned_query_is_at_rest_when_answered() {
     for n in 0..20 {
         conn.object.query_one("SELECT pg_sleep(0.03)", &[]).now_or_never();
         // Not before the request has left the driver's channel, though the wire knows of nothing yet.
-        assert!(conn.link.pulse.quiet().await);
+        assert!(conn.link.monitor.quiet().await);
         assert_eq!(conn.link.wire.unanswered(), 0);
-        let (one, two) = futures_util::future::join(conn.link.pulse.quiet(), conn.link.pulse.quiet()).await;
+        let (one, two) = futures_util::future::join(conn.link.monitor.quiet(), conn.link.monitor.quiet()).await;
         assert!(one && two, "{n}");
     }
     conn.object.batch_execute("SELECT pg_sleep(30)").now_or_never();
@@ -166,12 +167,12 @@ async fn rows_that_nobody_takes_keep_it_from_rest() {
         let mut rows = Box::pin(conn.object.query_raw(&query, std::iter::empty::<i32>()).await.unwrap());
         rows.next().await.unwrap().unwrap();
         if count == 3 {
-            assert!(conn.link.pulse.quiet().await, "the driver is done with so few");
+            assert!(conn.link.monitor.quiet().await, "the driver is done with so few");
         } else {
             assert!(!comes_to_rest(&conn).await);
         }
         drop(rows);
-        assert!(conn.link.pulse.quiet().await);
+        assert!(conn.link.monitor.quiet().await);
         assert_eq!(conn.link.wire.unanswered(), 0);
     }
     // Another's request behind rows that nobody takes: the wire may have seen every answer, but the driver has not.
@@ -181,7 +182,7 @@ async fn rows_that_nobody_takes_keep_it_from_rest() {
     assert!(!comes_to_rest(&conn).await);
     drop(rows);
     later.await.unwrap();
-    assert!(conn.link.pulse.quiet().await);
+    assert!(conn.link.monitor.quiet().await);
 }
 
 /// The wire may have seen the end of an answer that the driver has not: it waits for somebody to take the rows.
@@ -202,7 +203,7 @@ async fn what_the_driver_has_not_taken_in_keeps_it_from_rest() {
         assert!(!comes_to_rest(&conn).await);
         wire_was_quiet = conn.link.wire.is_quiet();
         drop(rows);
-        assert!(conn.link.pulse.quiet().await);
+        assert!(conn.link.monitor.quiet().await);
         if wire_was_quiet {
             break;
         }
@@ -216,7 +217,7 @@ async fn a_statement_that_is_dropped_is_no_request_but_no_rest() {
     for _ in 0..50 {
         drop(conn.object.prepare("SELECT 1").await.unwrap());
         assert_eq!(conn.link.wire.unanswered(), 0);
-        assert!(conn.link.pulse.quiet().await);
+        assert!(conn.link.monitor.quiet().await);
     }
     let gone = conn.object.query_one("SELECT count(*) FROM pg_prepared_statements", &[]).await.unwrap();
     assert_eq!(gone.get::<_, i64>(0), 1, "its own, and no more");
@@ -239,13 +240,13 @@ async fn a_copy_is_one_request_until_its_end() {
     assert!(!comes_to_rest(&conn).await);
     assert_eq!(wire.unanswered(), 1);
     sink.finish().await.unwrap();
-    assert!(conn.link.pulse.quiet().await);
+    assert!(conn.link.monitor.quiet().await);
     assert_eq!(wire.unanswered(), 0);
     // So also when nobody waits for the server's word, or for the end.
     conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").now_or_never();
     drop(conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").await.unwrap());
     conn.object.batch_execute("SELECT 1").await.unwrap();
-    assert!(conn.link.pulse.quiet().await);
+    assert!(conn.link.monitor.quiet().await);
     assert_eq!((wire.unanswered(), conn.object.is_closed()), (0, false));
 }
 
@@ -265,7 +266,7 @@ async fn a_failed_copy_leaves_a_doubt_that_the_next_answer_clears() {
         conn.object.check_connection().await.unwrap();
         assert_eq!(wire.unanswered(), 1, "a Sync alone says nothing");
         conn.object.batch_execute("SELECT 1").await.unwrap();
-        assert!(conn.link.pulse.quiet().await);
+        assert!(conn.link.monitor.quiet().await);
         assert_eq!((wire.unanswered(), wire.status()), (0, TransactionStatus::Idle));
     }
 }
@@ -316,7 +317,7 @@ async fn a_refused_copy_is_never_taken_to_be_at_rest() {
                 }
                 sink.finish().await.unwrap_err();
             }
-            let confused = timeout(LONG, conn.link.pulse.quiet()).await;
+            let confused = timeout(LONG, conn.link.monitor.quiet()).await;
             assert_eq!(confused, Ok(false), "{sql}");
         }
     }
@@ -334,9 +335,9 @@ async fn a_sealed_connection_sends_nothing_more() {
     begin(&mut insert).await; // on this one thread, the task has not run yet
     assert_eq!(wire.seal(), begun);
     insert.await.unwrap_err();
-    let lost = conn.link.pulse.close_reason().last_cause().await.unwrap();
+    let lost = conn.link.monitor.close_reason().last_cause().await.unwrap();
     assert_eq!(lost.to_string(), "the pool gave the connection up");
-    assert_eq!((wire.attempts(), wire.is_sealed(), conn.link.pulse.quiet().await), (begun, true, false));
+    assert_eq!((wire.attempts(), wire.is_sealed(), conn.link.monitor.quiet().await), (begun, true, false));
     let count = other.object.query_one("SELECT count(*) FROM sealed", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 0);
     other.object.batch_execute("DROP TABLE sealed").await.unwrap();
@@ -345,11 +346,11 @@ async fn a_sealed_connection_sends_nothing_more() {
 #[tokio::test]
 async fn the_role_is_watched() {
     let conn = shared().await;
-    assert_eq!(conn.link.pulse.is_read_only(), Some(false));
+    assert_eq!(conn.link.monitor.is_read_only(), Some(false));
     let told = async |sql: &str| {
         conn.object.batch_execute(sql).await.unwrap();
-        assert!(conn.link.pulse.quiet().await);
-        conn.link.pulse.is_read_only()
+        assert!(conn.link.monitor.quiet().await);
+        conn.link.monitor.is_read_only()
     };
     let set = |value: &str| format!("SELECT set_config('default_transaction_read_only', '{value}', false)");
     assert_eq!(told(&set("on")).await, Some(true), "as if the server had been told");
@@ -358,7 +359,7 @@ async fn the_role_is_watched() {
 }
 
 async fn last_words(conn: &Conn) -> (Option<SqlState>, String) {
-    let lost = timeout(LONG, conn.link.pulse.close_reason().last_cause()).await.unwrap().unwrap();
+    let lost = timeout(LONG, conn.link.monitor.close_reason().last_cause()).await.unwrap().unwrap();
     (lost.sqlstate().cloned(), lost.to_string())
 }
 
@@ -373,19 +374,19 @@ async fn a_terminated_session_is_told_from_the_rest() {
             begin(&mut first).await;
             begin(&mut second).await;
         }
-        assert!(conn.link.pulse.close_reason().cause().is_none());
+        assert!(conn.link.monitor.close_reason().cause().is_none());
         let pid = conn.link.wire.process_id();
         admin.object.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
         if is_busy {
             assert_eq!(first.await.unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN));
             let second = second.await.unwrap_err();
             assert!(second.is_closed(), "{second}");
-            assert!(conn.link.pulse.close_reason().cause().is_some(), "who is told that it is closed finds why");
+            assert!(conn.link.monitor.close_reason().cause().is_some(), "who is told that it is closed finds why");
         }
         let told = "the server was shut down, or an administrator ended the connection \
             (57P01: terminating connection due to administrator command)";
         assert_eq!(last_words(&conn).await, (Some(SqlState::ADMIN_SHUTDOWN), told.to_owned()));
-        assert!(!conn.link.pulse.quiet().await);
+        assert!(!conn.link.monitor.quiet().await);
     }
 }
 
@@ -436,9 +437,9 @@ async fn a_crash_and_a_shutdown_are_known_by_name() {
 #[tokio::test]
 async fn a_goodbye_is_no_loss() {
     let conn = shared().await;
-    let pulse = Arc::clone(&conn.link.pulse);
+    let monitor = Arc::clone(&conn.link.monitor);
     conn.close().await;
-    assert!(pulse.close_reason().last_cause().await.is_none());
+    assert!(monitor.close_reason().last_cause().await.is_none());
 }
 
 #[test]
@@ -450,7 +451,7 @@ fn a_runtime_that_ends_is_the_cause() {
     other.block_on(async {
         let said = last_words(&conn).await.1;
         assert_eq!(said, "the runtime that drove the connection ended");
-        assert!(!conn.link.pulse.quiet().await);
+        assert!(!conn.link.monitor.quiet().await);
     });
 }
 
@@ -460,10 +461,10 @@ async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     let conn = connect_with(shared_server().await, BreakerConfig::default().permitted_probes(2)).await;
     let (link, breaker) = (&conn.link, conn.handling.recorder.breaker());
     breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
-    let answered = || link.tell(|recorder, ticket| recorder.answered(now(), ticket, Duration::ZERO));
-    let first = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
+    let answered = || link.record(|recorder, ticket| recorder.answered(now(), ticket, Duration::ZERO));
+    let first = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     answered();
-    let second = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
+    let second = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(first);
     assert_eq!(breaker.snapshot().probes, 1);
     answered();
@@ -471,7 +472,7 @@ async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     assert_eq!(breaker.state(), State::Closed);
 
     breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
-    let silent = link.admitted(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
+    let silent = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(silent);
     answered();
     assert_eq!((breaker.snapshot().probes, breaker.state()), (0, State::HalfOpen), "it has said nothing in time");

@@ -1,8 +1,10 @@
-//! A transaction over one lease: our own BEGIN and COMMIT, so that "committed" is said only when it is so.
+//! A transaction over one lease. The pool sends BEGIN and COMMIT itself, so that it reports a commit only after the
+//! server has committed.
 //!
-//! PostgreSQL answers the COMMIT of a failed transaction with success, and the driver passes that on. Here nothing is committed once an
-//! error was seen, by whatever way it came: the wire counts them. A COMMIT without an answer is [`Error::CommitUnknown`], never repeated and
-//! never cancelled. The answer is the command tag: the server sends it after it has committed, so what is lost after that does not matter.
+//! PostgreSQL answers the COMMIT of a failed transaction with success, and the driver passes that on. So the pool sends
+//! no COMMIT after an error of the server, which the wire counts whoever got it. The answer to a COMMIT is its command
+//! tag: the server sends it after it has committed, so a connection that is lost later does not matter. Without an
+//! answer, the error is [`Error::CommitUnknown`]. The pool never repeats or cancels a COMMIT.
 
 use std::fmt::{self, Write};
 use std::ops::Deref;
@@ -19,7 +21,7 @@ use crate::error::{AbortReason, Error};
 use crate::policy::Effect;
 use crate::telemetry::Fault;
 
-/// What a transaction begins with. Default: what the server has set, usually READ COMMITTED and read-write.
+/// The options of a transaction. Default: the server's settings, usually READ COMMITTED and read-write.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TransactionOptions {
     isolation: Option<IsolationLevel>,
@@ -28,26 +30,28 @@ pub struct TransactionOptions {
 }
 
 impl TransactionOptions {
-    /// The server's defaults.
+    /// Returns options that leave everything to the server's settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The isolation level. With [`IsolationLevel::RepeatableRead`] or [`IsolationLevel::Serializable`], be ready for conflicts (40001).
+    /// Sets the isolation level. Default: the server's setting. With [`IsolationLevel::RepeatableRead`] and
+    /// [`IsolationLevel::Serializable`], transactions may fail with a conflict (40001).
     #[must_use]
     pub fn isolation(mut self, level: IsolationLevel) -> Self {
         self.isolation = Some(level);
         self
     }
 
-    /// Whether writes are refused.
+    /// Sets whether the server refuses writes in the transaction. Default: the server's setting.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = Some(read_only);
         self
     }
 
-    /// Whether a serializable, read-only transaction waits at its begin until it cannot conflict.
+    /// Sets whether a serializable, read-only transaction waits at its begin until it cannot conflict. Default: the
+    /// server's setting.
     #[must_use]
     pub fn deferrable(mut self, deferrable: bool) -> Self {
         self.deferrable = Some(deferrable);
@@ -74,24 +78,26 @@ impl TransactionOptions {
     }
 }
 
-/// A transaction that is open: begun by [`Pool::transaction`](crate::Pool::transaction), which also ends it, or by
-/// [`Client::transaction`].
+/// An open transaction. [`Client::transaction`] begins one. [`Pool::transaction`](crate::Pool::transaction) begins one
+/// and ends it.
 ///
-/// It derefs to [`Client`], so its methods run in the transaction, and `&**tx` is what code written for deadpool-postgres takes. Clones
-/// are the same transaction; it can be committed when only one is left. Dropped, it is rolled back, in the background.
+/// It derefs to [`Client`], whose methods then run in the transaction. Code written for deadpool-postgres takes
+/// `&**tx`. Clones are handles of the same transaction. It can be committed when only one handle is left. Dropping the
+/// last handle rolls back, in the background.
 ///
-/// It is not to be ended by hand. A `COMMIT` as a statement is noticed; one within a batch (`...; COMMIT`) is not, until it is answered: if the connection is lost
-/// before, [`Error::effect`] says that nothing was applied.
+/// After an error of the server the transaction cannot be committed, even if your code handles the error, unless a
+/// [`savepoint`](Self::savepoint) that was rolled back contained it.
 ///
-/// An error of the server poisons it: whatever became of that error, it cannot be committed any more, unless the error was in a
-/// [`savepoint`](Self::savepoint) that was rolled back.
+/// Do not end the transaction by hand. The pool sees a statement `COMMIT`, but it sees a `COMMIT` within a batch (`...;
+/// COMMIT`) only in the answer. If the connection is lost before that answer, [`Error::effect`] says that nothing was
+/// applied, which may be wrong.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
-/// // By hand, on a connection at hand. Nothing is run again.
+/// // On a connection of one's own. Nothing is run again.
 /// let tx = pool.get().await?.transaction().await?;
 /// tx.execute("INSERT INTO orders (item) VALUES (1)", &[]).await?;
-/// // What may fail without the rest:
+/// // This may fail alone:
 /// let noted = tx.savepoint(|tx| async move { tx.execute("INSERT INTO journal (n) VALUES (1)", &[]).await }).await;
 /// tx.commit().await?;
 /// println!("in the journal, too: {}", noted.is_ok());
@@ -106,59 +112,65 @@ pub struct Transaction {
 
 struct Core {
     client: Client,
-    /// Errors of the server up to here do not count.
-    forgiven: AtomicU64,
-    /// Savepoints neither kept nor undone. One that is left behind, by a dropped future, is a transaction in pieces.
+    /// Failures on the connection that do not count: those before BEGIN, and those that a savepoint has undone.
+    undone: AtomicU64,
+    /// Savepoints that were neither released nor rolled back. After a dropped future, one stays open for ever.
     open_savepoints: AtomicU64,
-    /// Numbers them.
+    /// All savepoints, which are numbered.
     savepoints: AtomicU64,
-    /// Commits heard before it began.
+    /// Commits that the wire had seen before BEGIN.
     commits: u64,
 }
 
 impl Client {
-    /// Begins a transaction on this connection. It ends with [`Transaction::commit`] or [`Transaction::rollback`].
+    /// Begins a transaction on this connection, with the server's settings. [`Transaction::commit`] or
+    /// [`Transaction::rollback`] ends it. If the future is dropped, the pool rolls back in the background.
     ///
-    /// [`Pool::transaction`](crate::Pool::transaction) does that by itself, and runs conflicts again.
+    /// [`Pool::transaction`](crate::Pool::transaction) also commits, and runs the transaction again after a conflict.
     ///
     /// # Errors
     ///
-    /// As every call.
+    /// As [`query`](Self::query). Nothing was applied.
     pub async fn transaction(self) -> Result<Transaction, Error> {
         self.transaction_with(TransactionOptions::new()).await
     }
 
-    /// [`transaction`](Self::transaction), with an isolation level and the like.
+    /// [`transaction`](Self::transaction) with options, such as an isolation level.
     ///
     /// # Errors
     ///
-    /// As every call.
+    /// As [`transaction`](Self::transaction).
     pub async fn transaction_with(mut self, options: TransactionOptions) -> Result<Transaction, Error> {
         self.batch("BEGIN", &options.begin()).await.map_err(Error::of_begin)?;
         self.set_transaction();
         self.conn().link.forget_failures();
         self.conn().link.calls.clear_fault();
-        let forgiven = AtomicU64::new(self.conn().link.failures());
+        let undone = AtomicU64::new(self.conn().link.failures());
         let commits = self.conn().link.wire.commits();
         let (open_savepoints, savepoints) = (AtomicU64::new(0), AtomicU64::new(0));
-        let core = Core { client: self, forgiven, open_savepoints, savepoints, commits };
+        let core = Core { client: self, undone, open_savepoints, savepoints, commits };
         Ok(Transaction { core: Arc::new(core) })
     }
 }
 
 impl Transaction {
-    /// Commits.
+    /// Commits. If the future is dropped before COMMIT was sent, the pool rolls back. After that, the transaction may
+    /// or may not be committed: the pool does not cancel a COMMIT.
     ///
     /// # Errors
     ///
-    /// - [`Error::TransactionAborted`] if an error was seen since it began, or a clone of the handle lives: it is rolled back.
-    /// - [`Error::Postgres`] if the server refuses it, for a deferred constraint for example: it is rolled back.
-    /// - [`Error::CommitUnknown`] if no answer came in time: it may have been committed or not.
+    /// - [`Error::TransactionAborted`] if the server has reported an error since BEGIN, or another handle exists. The
+    ///   transaction is rolled back.
+    /// - [`Error::Postgres`] if the server refuses the COMMIT, for example because of a deferred constraint. The
+    ///   transaction is rolled back.
+    /// - [`Error::CommitUnknown`] if no answer came in time, or the connection was lost. The transaction may or may not
+    ///   have been committed.
     pub async fn commit(self) -> Result<(), Error> {
         self.commit_or_not().await.0
     }
 
-    /// Also tells whether another transaction was in the way.
+    /// Commits. Also returns whether the whole transaction may run again, because it failed without effect and another
+    /// transaction was in the way.
     pub(crate) async fn commit_or_not(self) -> (Result<(), Error>, bool) {
         let (link, commits) = (Arc::clone(&self.core.client.conn().link), self.core.commits);
         let committed = self.try_commit().await;
@@ -166,12 +178,13 @@ impl Transaction {
         (committed, may_run_again && link.may_run_again(commits))
     }
 
-    /// What the last statement that failed is called; without one, as the caller's own.
+    /// Returns how metrics name the last failure. Without a failure, the fault is the caller's own.
     pub(crate) fn fault(&self) -> Fault {
         self.core.client.conn().link.calls.fault()
     }
 
-    /// Whether another transaction was in the way, or a statement was outdated, by the last error of the server.
+    /// Whether the whole transaction may run again, because another transaction was in the way, or a statement was
+    /// outdated.
     pub(crate) fn may_run_again(&self) -> bool {
         self.core.client.conn().link.may_run_again(self.core.commits)
     }
@@ -180,9 +193,9 @@ impl Transaction {
         let core = self.into_core().ok_or_else(|| aborted(AbortReason::InUse))?;
         let client = &core.client;
         let limit = client.options().limit(now());
-        let flight = client.begin(limit, client.span("COMMIT")).await?;
-        if let Some(reason) = core.why_not() {
-            return Err(flight.answered_with(aborted(reason)));
+        let call = client.begin(limit, client.span("COMMIT")).await?;
+        if let Some(reason) = core.abort_reason() {
+            return Err(call.answered_with(aborted(reason)));
         }
         let wire = &client.conn().link.wire;
         let completed = wire.completed();
@@ -190,20 +203,21 @@ impl Transaction {
         let tag = Some(wire.last_tag()).filter(|_| wire.completed() != completed);
         match (tag, answer) {
             (Some(Tag::Commit), Ok(Ok(()))) => {
-                flight.answered();
+                call.answered();
                 Ok(())
             }
             (Some(Tag::Commit), _) => {
-                flight.answered_in_part();
+                call.answered_in_part();
                 Ok(())
             }
-            (_, Ok(Ok(()))) | (Some(Tag::Rollback), _) => Err(flight.answered_with(aborted(AbortReason::RolledBack))),
-            (_, Ok(Err(error))) => Err(flight.explain_commit(error).await),
-            (_, Err(_)) => Err(flight.commit_timed_out()),
+            (_, Ok(Ok(()))) | (Some(Tag::Rollback), _) => Err(call.answered_with(aborted(AbortReason::RolledBack))),
+            (_, Ok(Err(error))) => Err(call.explain_commit(error).await),
+            (_, Err(_)) => Err(call.commit_timed_out()),
         }
     }
 
-    /// Rolls back. What cannot be done in time is done in the background.
+    /// Rolls back. If that fails or the call's time is up, the pool does it in the background. So it does if the future
+    /// is dropped.
     pub async fn rollback(self) {
         let Some(core) = self.into_core() else { return };
         if core.client.conn().link.wire.status() != TransactionStatus::Idle {
@@ -211,15 +225,21 @@ impl Transaction {
         }
     }
 
-    /// Runs `work` in a savepoint: if it fails, what it did is undone, and the transaction goes on. Savepoints nest.
+    /// Runs `work` in a savepoint. If `work` fails, the server undoes what it did, and the transaction continues.
+    /// Savepoints nest.
     ///
-    /// Nothing else should use the transaction meanwhile (`tokio::join!`, a spawned task): to the server it would be part of `work`, and be undone with it.
+    /// Do not use the transaction for anything else meanwhile (`tokio::join!`, a spawned task). To the server that
+    /// would be part of `work`, and be undone with it.
     ///
-    /// If the future is dropped, or the savepoint can be neither kept nor undone, the whole transaction cannot be committed any more.
+    /// If the future is dropped, or the server can neither release nor roll back the savepoint, the whole transaction
+    /// cannot be committed.
     ///
     /// # Errors
     ///
-    /// What `work` returns; [`Error::TransactionAborted`] if it swallowed an error of the server; as every call.
+    /// - What `work` returns.
+    /// - [`Error::TransactionAborted`] if the server reported an error to `work`, and `work` returned `Ok`
+    ///   nevertheless.
+    /// - As [`query`](Client::query), for the statements that begin and release the savepoint.
     pub async fn savepoint<T, E, F, Fut>(&self, work: F) -> Result<T, E>
     where
         F: FnOnce(Transaction) -> Fut,
@@ -227,14 +247,14 @@ impl Transaction {
         E: From<Error>,
     {
         let core = &self.core;
-        let unforgiven = core.unforgiven();
+        let failures = core.failures();
         let name = format!("failfast_{}", core.savepoints.fetch_add(1, Relaxed));
         core.open_savepoints.fetch_add(1, Relaxed);
         core.client.batch("SAVEPOINT", &format!("SAVEPOINT {name}")).await?;
         let result = work(self.clone()).await;
-        let has_failed = core.unforgiven() != unforgiven;
+        let has_failed = core.failures() != failures;
         let result = match result {
-            Ok(_) if has_failed => Err(E::from(aborted(core.swallowed()))),
+            Ok(_) if has_failed => Err(E::from(aborted(core.failed()))),
             result => result,
         };
         if result.is_ok() {
@@ -242,24 +262,25 @@ impl Transaction {
         } else {
             let undo = format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}");
             if core.client.batch("ROLLBACK TO", &undo).await.is_err() {
-                return result; // the first error says why
+                return result; // the first error is the cause
             }
-            core.forgive(unforgiven);
+            core.undo_all_but(failures);
         }
         core.open_savepoints.fetch_sub(1, Relaxed);
         result
     }
 
-    /// Ends the handle. If a clone lives, the connection is sealed: whatever is tried with it fails, and the server rolls back.
+    /// Ends the handle. If another handle exists, or a call is under way, the connection is sealed: every call on it
+    /// fails, and the server rolls back.
     fn into_core(self) -> Option<Core> {
         match Arc::try_unwrap(self.core) {
             Ok(core) if !core.client.conn().link.calls.is_running() => Some(core),
             Ok(core) => {
-                core.client.conn().link.end();
+                core.client.conn().link.seal();
                 None
             }
             Err(core) => {
-                core.client.conn().link.end();
+                core.client.conn().link.seal();
                 None
             }
         }
@@ -267,33 +288,33 @@ impl Transaction {
 }
 
 impl Core {
-    /// Why it must not be committed.
-    fn why_not(&self) -> Option<AbortReason> {
+    /// Why the transaction must not be committed.
+    fn abort_reason(&self) -> Option<AbortReason> {
         let link = &self.client.conn().link;
-        if self.open_savepoints.load(Relaxed) > 0 || self.unforgiven() > 0 {
-            return Some(self.swallowed());
+        if self.open_savepoints.load(Relaxed) > 0 || self.failures() > 0 {
+            return Some(self.failed());
         }
         match link.wire.status() {
             TransactionStatus::Open => None,
-            TransactionStatus::Failed => Some(self.swallowed()),
+            TransactionStatus::Failed => Some(self.failed()),
             TransactionStatus::Idle => Some(AbortReason::EndedByHand),
         }
     }
 
-    /// Errors that have not been undone.
-    fn unforgiven(&self) -> u64 {
-        self.client.conn().link.failures() - self.forgiven.load(Relaxed)
+    /// Failures since BEGIN that no savepoint has undone.
+    fn failures(&self) -> u64 {
+        self.client.conn().link.failures() - self.undone.load(Relaxed)
     }
 
-    /// Undone are all errors but those before the savepoint.
-    fn forgive(&self, all_but: u64) {
-        self.forgiven.fetch_add(self.unforgiven() - all_but, Relaxed);
-        if all_but == 0 {
+    /// A savepoint was rolled back. It has undone all failures but the `earlier` ones.
+    fn undo_all_but(&self, earlier: u64) {
+        self.undone.fetch_add(self.failures() - earlier, Relaxed);
+        if earlier == 0 {
             self.client.conn().link.forget_failures();
         }
     }
 
-    fn swallowed(&self) -> AbortReason {
+    fn failed(&self) -> AbortReason {
         AbortReason::Failed { sqlstate: self.client.conn().link.wire.last_error() }
     }
 }

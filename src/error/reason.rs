@@ -1,4 +1,4 @@
-//! Why a transaction was not committed.
+//! Why a transaction was not committed, and why a call could not begin on its connection.
 
 use std::fmt;
 
@@ -22,6 +22,28 @@ pub enum AbortReason {
     RolledBack,
     /// A statement in it was a COMMIT or a ROLLBACK of its own: what came before was ended there, and is not known to the pool.
     EndedByHand,
+}
+
+/// Why a call could not begin on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusyReason {
+    /// An earlier statement had timed out or was dropped, and was still being stopped when the time of this call was up.
+    Stopping,
+    /// The COPY had ended before this step of it: it was finished or aborted.
+    CopyEnded,
+}
+
+impl fmt::Display for BusyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stopping => "an earlier statement on the connection is still being stopped",
+            Self::CopyEnded => {
+                "the COPY has ended, because it was finished, or a step of it failed or was dropped; begin another COPY \
+                 with copy_in"
+            }
+        })
+    }
 }
 
 impl fmt::Display for AbortReason {

@@ -117,9 +117,18 @@ fn timeouts_name_the_process_on_the_server() {
     let line = "load: the statement was not done when the deadline passed, 5 s after it began; nothing was applied";
     check(&error, "query_timeout", Effect::NotApplied, line);
 
-    let error = Error::Busy { waited: Duration::from_millis(50), process_id: Some(4711) };
+    let (reason, waited) = (BusyReason::Stopping, Duration::from_millis(50));
+    let error = Error::Busy { reason, waited, process_id: Some(4711) };
     let line =
         "not begun within 50 ms: an earlier statement on the connection is still being stopped (server process 4711)";
+    check(&error, "busy", Effect::NotApplied, line);
+}
+
+#[test]
+fn a_step_after_the_end_of_a_copy_says_so_and_what_to_do() {
+    let error = Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None };
+    let line = "not sent: the COPY has ended, because it was finished, or a step of it failed or was dropped; begin \
+                another COPY with copy_in";
     check(&error, "busy", Effect::NotApplied, line);
 }
 

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use failfast::{Effect, Error, Pool};
+use failfast::{BusyReason, Effect, Error, Pool};
 use futures_util::TryStreamExt;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -123,7 +123,9 @@ async fn rows_are_copied_in_and_out() {
         sink.send(Cursor::new(format!("{n}\n"))).await.unwrap();
     }
     assert_eq!(sink.finish().await.unwrap(), 10_000);
-    assert!(matches!(sink.finish().await, Err(Error::Busy { .. })));
+    let again = sink.finish().await.unwrap_err();
+    assert!(matches!(again, Error::Busy { reason: BusyReason::CopyEnded, .. }), "{again:?}");
+    assert!(again.to_string().contains("the COPY has ended") && again.to_string().contains("copy_in"), "{again}");
     drop(sink);
     let copied: Vec<_> = client.copy_out("COPY copies TO STDOUT").await.unwrap().try_collect().await.unwrap();
     assert_eq!(copied.concat().split(|byte| *byte == b'\n').count(), 10_001);

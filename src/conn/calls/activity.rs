@@ -1,8 +1,8 @@
 //! Which calls may begin on a connection: a state machine without clock and locks.
 //!
 //! A call that ends without its answer is abandoned: its statement may still be running on the server. No other call
-//! begins then until the connection is known to be quiet. When no call is under way any more, the abandoned statements
-//! are stopped in the background.
+//! begins then until the connection is known to be quiet. When no call is under way any more, the pool stops the
+//! abandoned statements in the background.
 //!
 //! ```text
 //!              begin                exclude_others
@@ -31,7 +31,7 @@ use std::mem;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-/// What the calls of one connection are doing. `since` is when the connection was last without a call.
+/// What the calls of one connection are doing. `since`: from then on, at least one call has been under way.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activity {
     /// No call is under way, and no abandoned one is left.
@@ -45,12 +45,12 @@ pub(super) enum Activity {
     Draining { count: NonZeroUsize, since: Instant },
     /// No call is under way, and at least one was abandoned.
     Abandoned,
-    /// No call is under way, and the abandoned ones are being stopped in the background.
+    /// No call is under way, and the pool is stopping the abandoned ones in the background.
     Stopping,
 }
 
 impl Activity {
-    /// Begins a call. Returns `false`, and changes nothing, if none may begin now.
+    /// Begins a call. Returns `false`, and changes nothing, if no call may begin now.
     #[must_use]
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         let (count, since) = match *self {
@@ -62,7 +62,7 @@ impl Activity {
         true
     }
 
-    /// A call ends. Without its answer, it is abandoned.
+    /// Ends a call. If it has no answer, it is abandoned.
     pub(super) fn end(&mut self, is_answered: bool) {
         let Some(since) = self.since() else { return };
         let is_left = self.has_abandoned() || !is_answered;
@@ -103,7 +103,7 @@ impl Activity {
         }
     }
 
-    /// The abandoned calls are going to be stopped in the background. Only for [`Abandoned`](Self::Abandoned).
+    /// The pool begins to stop the abandoned calls in the background. Changes only [`Abandoned`](Self::Abandoned).
     pub(super) fn begin_stop(&mut self) {
         if *self == Self::Abandoned {
             *self = Self::Stopping;
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn questions() {
         let (since, count) = (Instant::now(), NonZeroUsize::MIN);
-        // Calls under way, whether any was abandoned, whether others have to wait for one.
+        // Calls under way, whether any was abandoned, whether one has the connection to itself.
         let table = [
             (Activity::Idle, (0, false, false)),
             (Activity::Running { count, since }, (1, false, false)),

@@ -1,4 +1,4 @@
-//! COPY in both directions, tracked and bounded as every other call.
+//! COPY in both directions. Each step has the limits of a call.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,10 +19,12 @@ use super::watcher::{Look, Watched};
 use crate::clock::now;
 use crate::conn::Client;
 use crate::conn::call_options::CallOptions;
-use crate::error::Error;
+use crate::error::{BusyReason, Error};
 
-/// The data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. Dropped before [`finish`](Self::finish) has returned, it aborts the copy;
-/// so does a step that fails, or whose future is dropped. At the call's deadline the pool aborts the copy, also if nobody sends anything.
+/// The sink for the data of a `COPY ... FROM STDIN`, from [`Client::copy_in`].
+///
+/// Dropping it before [`finish`](Self::finish) has returned aborts the copy. So does a step that fails, and a step
+/// whose future is dropped. At the call's deadline the pool aborts the copy, even if nobody sends anything.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -40,25 +42,26 @@ pub struct CopyIn<'a, T> {
     client: PhantomData<&'a Client>,
 }
 
-/// The caller's. Dropping it aborts the copy. (`CopyIn` itself has no `Drop`: with one it would keep the client borrowed to the end of its scope.)
+/// The caller's handle. Dropping it aborts the copy. (`CopyIn` itself has no `Drop`, because it would then keep the
+/// client borrowed to the end of its scope.)
 struct Handle<T>(Arc<Copying<T>>);
 
 /// A copy between two steps, which the connection's watcher can end.
 struct Copying<T> {
-    rest: Mutex<Rest<T>>,
-    /// Of the call.
+    next: Mutex<Step<T>>,
+    /// The deadline of the call.
     deadline: Option<Instant>,
 }
 
-enum Rest<T> {
+enum Step<T> {
     Open(Open<T>),
-    /// A step is under way, or the copy is over or aborted.
+    /// A step is under way, or the copy has ended.
     Closed,
-    /// The watcher has aborted it, and this is for the next step.
+    /// The watcher has aborted the copy. The next step returns the error.
     TimedOut(Error),
 }
 
-/// Between two looks at a copy whose deadline has passed, until its last step has ended.
+/// How often the watcher looks at a copy whose deadline has passed, until the step under way has ended.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The driver's end of a copy, and the call.
@@ -68,11 +71,11 @@ impl<T> CopyIn<'_, T>
 where
     T: Buf + Send + 'static,
 {
-    pub(crate) fn new(sink: CopyInSink<T>, flight: InFlightCall, options: CallOptions) -> Self {
-        let link = Arc::clone(&flight.link);
+    pub(crate) fn new(sink: CopyInSink<T>, call: InFlightCall, options: CallOptions) -> Self {
+        let link = Arc::clone(&call.link);
         let deadline = options.deadline.map(|deadline| deadline.instant());
-        let rest = Mutex::new(Rest::Open((Box::pin(sink), flight)));
-        let copy = Arc::new(Copying { rest, deadline });
+        let next = Mutex::new(Step::Open((Box::pin(sink), call)));
+        let copy = Arc::new(Copying { next, deadline });
         if deadline.is_some() {
             let copy = Arc::downgrade(&copy);
             link.watcher.watch(copy, now(), deadline);
@@ -80,51 +83,57 @@ where
         Self { copy: Handle(copy), options, client: PhantomData }
     }
 
-    /// Sends a piece of data, within the query timeout.
+    /// Sends a piece of data, within the query timeout and the call's deadline. If the future is dropped, the copy is
+    /// aborted.
     ///
     /// # Errors
     ///
-    /// As every call. [`Error::Busy`] once the copy is over or aborted.
+    /// As [`Client::query`]. After any error the copy has ended. Each later step then returns [`Error::Busy`].
     pub async fn send(&mut self, data: T) -> Result<(), Error> {
-        let (mut sink, flight) = self.copy.0.take()?;
-        let ((), flight) = flight.bounded(self.options.limit(now()), sink.send(data)).await?;
-        self.copy.0.replace(Rest::Open((sink, flight)));
+        let (mut sink, call) = self.copy.0.take()?;
+        let ((), call) = call.bounded(self.options.limit(now()), sink.send(data)).await?;
+        self.copy.0.replace(Step::Open((sink, call)));
         Ok(())
     }
 
-    /// Ends the copy, and tells how many rows were copied. They are committed then; in a transaction, when that is.
+    /// Ends the copy, within the query timeout and the call's deadline. Returns how many rows were copied. They are
+    /// committed then or, in a transaction, with it. If the future is dropped, the rows may or may not have been
+    /// copied.
     ///
     /// # Errors
     ///
-    /// As every call. [`Error::Busy`] once the copy is over or aborted.
+    /// As [`Client::query`]. [`Error::Busy`] if the copy has ended already.
     pub async fn finish(&mut self) -> Result<u64, Error> {
-        let (mut sink, flight) = self.copy.0.take()?;
-        flight.mark_executing();
+        let (mut sink, call) = self.copy.0.take()?;
+        call.mark_executing();
         let finishing = async {
             let rows = sink.as_mut().finish().await?;
-            // Copied, not yet committed. Asked again, the driver tells what came after: an error, or an end that it does not expect.
+            // The rows are copied, and not yet committed. The second `finish` returns what the server sent next: an
+            // error, or an end that the driver does not expect.
             match sink.as_mut().finish().await {
                 Err(error) if error.as_db_error().is_some() || error.is_closed() => Err(error),
                 _ => Ok(rows),
             }
         };
-        let (rows, flight) = flight.bounded(self.options.limit(now()), finishing).await?;
-        flight.answered();
+        let (rows, call) = call.bounded(self.options.limit(now()), finishing).await?;
+        call.answered();
         Ok(rows)
     }
 }
 
 impl<T> Copying<T> {
     fn take(&self) -> Result<Open<T>, Error> {
-        match self.replace(Rest::Closed) {
-            Rest::Open(open) => Ok(open),
-            Rest::Closed => Err(Error::Busy { waited: Duration::ZERO, process_id: None }),
-            Rest::TimedOut(error) => Err(error),
+        match self.replace(Step::Closed) {
+            Step::Open(open) => Ok(open),
+            Step::Closed => {
+                Err(Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None })
+            }
+            Step::TimedOut(error) => Err(error),
         }
     }
 
-    fn replace(&self, rest: Rest<T>) -> Rest<T> {
-        mem::replace(&mut *self.rest.lock(), rest)
+    fn replace(&self, next: Step<T>) -> Step<T> {
+        mem::replace(&mut *self.next.lock(), next)
     }
 }
 
@@ -132,20 +141,20 @@ impl<T> Watched for Copying<T>
 where
     T: Send + 'static,
 {
-    /// Aborts the copy at the deadline of its call, unless a step is under way: that has the same deadline.
+    /// Aborts the copy at the deadline of its call, unless a step is under way. That has the same deadline.
     fn look(&self, now: Instant, _: bool) -> Option<Look> {
         let deadline = self.deadline?;
         if now < deadline {
             return Some(Look { again: deadline, held_until: None });
         }
-        let mut rest = self.rest.lock();
-        let Rest::Open((sink, flight)) = mem::replace(&mut *rest, Rest::Closed) else {
+        let mut next = self.next.lock();
+        let Step::Open((sink, call)) = mem::replace(&mut *next, Step::Closed) else {
             return Some(Look { again: now + SECOND, held_until: None });
         };
-        drop(rest);
+        drop(next);
         drop(sink);
-        let error = flight.not_in_time();
-        self.replace(Rest::TimedOut(error));
+        let error = call.caller_timed_out();
+        self.replace(Step::TimedOut(error));
         None
     }
 
@@ -156,18 +165,19 @@ where
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        drop(self.0.replace(Rest::Closed));
+        drop(self.0.replace(Step::Closed));
     }
 }
 
 impl<T> fmt::Debug for CopyIn<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_open = matches!(&*self.copy.0.rest.lock(), Rest::Open(_));
+        let is_open = matches!(&*self.copy.0.next.lock(), Step::Open(_));
         f.debug_struct("CopyIn").field("is_open", &is_open).finish_non_exhaustive()
     }
 }
 
-/// The data of a `COPY ... TO STDOUT`, from [`Client::copy_out`]. Dropped before its end, it stops the statement.
+/// A stream of the data of a `COPY ... TO STDOUT`, from [`Client::copy_out`]. It has the limits of a
+/// [`RowStream`](crate::RowStream). Dropping it before its end stops the statement.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -186,8 +196,8 @@ pub struct CopyOut<'a> {
 }
 
 impl CopyOut<'_> {
-    pub(crate) fn new(data: CopyOutStream, flight: InFlightCall) -> Self {
-        Self { data: Reader::new(data, flight), client: PhantomData }
+    pub(crate) fn new(data: CopyOutStream, call: InFlightCall) -> Self {
+        Self { data: Reader::new(data, call), client: PhantomData }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::clock::now;
 use crate::conn::call_options::CallOptions;
 use crate::conn::link::Link;
 use crate::conn::wire::{TransactionStatus, Wire};
+use crate::error::Error;
 use crate::policy::Deadline;
 use crate::telemetry::{Span, Stamp};
 
@@ -35,9 +36,9 @@ pub(crate) struct InFlightCall {
 pub(super) struct Before {
     /// Writes attempted.
     pub(super) attempts: u64,
-    /// Commits heard.
+    /// Commits that the wire has seen.
     pub(super) commits: u64,
-    /// Rows and pieces of COPY data read.
+    /// Rows and pieces of COPY data that the wire has read.
     pub(super) items: u64,
     /// Whether a transaction was open.
     pub(super) was_open: bool,
@@ -51,7 +52,7 @@ impl Before {
 }
 
 impl InFlightCall {
-    /// Begins a call at once, unless abandoned calls may have left something.
+    /// Begins a call at once. Returns `None` if no call may begin now, or abandoned calls may have left something.
     pub(super) fn begin_at_once(link: &Arc<Link>, options: CallOptions) -> Option<Self> {
         let mut state = link.calls.lock();
         if state.leftovers.is_empty() { Self::begin_in(&mut state, link, options) } else { None }
@@ -78,28 +79,28 @@ impl InFlightCall {
         })
     }
 
-    /// Begins a call once no abandoned one is under way. Has no time limit. Abandoned calls may have left something: see
-    /// [`clear_up`](crate::conn::settle::clear_up).
+    /// Begins a call once no abandoned one is under way. Has no time limit. Abandoned calls may have left something:
+    /// see [`clear_up`](crate::conn::settle::clear_up).
     pub(super) async fn begin(link: &Arc<Link>, options: CallOptions) -> Self {
         loop {
             let begun = Self::begin_in(&mut link.calls.lock(), link, options);
-            if let Some(flight) = begun {
-                return flight;
+            if let Some(call) = begun {
+                return call;
             }
             link.calls.wait_while_reserved().await;
-            // A connection that has ended is quiet, too. Its driver reports the end to the call.
-            link.pulse.quiet().await;
+            // A connection that has ended is quiet as well. Its driver reports the end to the call.
+            link.monitor.quiet().await;
             link.calls.clear_abandoned();
         }
     }
 
-    /// What happened on the connection until now was before the call.
+    /// Everything that happened on the connection until now counts as before the call.
     pub(super) fn restarted(mut self) -> Self {
         self.before = Before::now(&self.link.wire);
         self
     }
 
-    /// The call ends an operation that began at `begun`.
+    /// The metrics record the call's end as that of an operation which began at `begun`.
     pub(super) fn measure_from(&mut self, begun: Stamp) {
         self.whole = Some(begun);
     }
@@ -110,9 +111,17 @@ impl InFlightCall {
         self
     }
 
-    /// Waits for `step`. Returns `None` at the deadline.
-    pub(super) async fn within<T>(&self, limit: Deadline, step: impl Future<Output = T>) -> Option<T> {
-        self.link.calls.timer.within(limit.instant().into(), step).await
+    /// Waits for one step of the call. Ends the call if the step fails, or is not over at `limit`.
+    pub(super) async fn bounded<T>(
+        self,
+        limit: Deadline,
+        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<(T, Self), Error> {
+        match self.link.calls.timer.within(limit.instant().into(), step).await {
+            Some(Ok(value)) => Ok((value, self)),
+            Some(Err(error)) => Err(self.explain(error).await),
+            None => Err(self.timed_out()),
+        }
     }
 
     /// Whether no other call has been under way on the connection since this one began.
@@ -120,7 +129,7 @@ impl InFlightCall {
         self.number == Some(self.link.calls.begun())
     }
 
-    /// The driver now gets what may change data.
+    /// The driver now gets the request that may change data.
     pub(super) fn mark_executing(&self) {
         self.link.calls.mark_executing(self.link.wire.attempts());
     }
@@ -145,7 +154,7 @@ impl Drop for InFlightCall {
         let was_reserved = state.activity.is_reserved();
         state.activity.end(self.is_answered);
         state.leftovers.transaction |= !self.is_answered && !self.before.was_open;
-        // A cancel could hit untracked statements. If there may be any, only the clean-up after the lease cancels.
+        // A cancel could hit untracked statements. If there may be any, the pool cancels only after the lease.
         let is_to_stop = state.activity == Activity::Abandoned && !self.link.is_untracked();
         let runtime = if is_to_stop { Handle::try_current().ok() } else { None };
         if runtime.is_some() {

@@ -1,14 +1,16 @@
 //! A stream of rows or of COPY data, which its reader shares with the pool.
 //!
-//! The reader polls the stream. While the reader waits for the server, a timer ends the wait at the query timeout. But a reader may also keep the
-//! stream and never poll it again. Therefore the connection's [`Watcher`](super::watcher::Watcher) looks at the stream several times in each limit.
-//! The watcher ends the stream at the deadline of the call, and after `stream_idle_timeout` without a poll.
+//! The reader polls the stream. While it waits for the server, a timer ends the wait at the query timeout. But a reader
+//! may also keep the stream and never poll it again. So the connection's [`Watcher`](super::watcher::Watcher) looks at
+//! the stream several times in each limit, and ends it at the deadline of the call, or after `stream_idle_timeout`
+//! without a poll.
 //!
-//! The reader's waker is registered under the lock of its stream, for a row costs little more than such a lock. Only the reader and the watcher take that
-//! lock. The watcher holds no other meanwhile, and touches no waker before it has let go.
+//! The reader registers its waker under the lock of its stream, because another lock would double the cost of a row.
+//! Only the reader and the watcher take that lock. The watcher holds no other lock then, and wakes nobody before it
+//! unlocks.
 //!
-//! The end of a stream drops three things in this order: the driver's stream, because its unread rows block the connection; the call, which stops
-//! the statement on the server; the lease, which cleans the connection up for the next caller.
+//! The end of a stream drops three things in this order: the driver's stream, because its unread rows block the
+//! connection; the call, which stops the statement on the server; the lease, which settles the connection.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -32,7 +34,7 @@ use crate::conn::Client;
 use crate::error::Error;
 use crate::telemetry::{Fault, Stamp};
 
-/// The pace of a reader is taken over so many looks: half an acquire timeout.
+/// Over how many looks the pace of a reader is measured. They take half an acquire timeout.
 const PACES: usize = LOOKS as usize / 2;
 
 /// The reader's end of the stream. Dropping it ends the stream.
@@ -44,9 +46,9 @@ enum StreamState<S> {
     Open(Box<Open<S>>),
     /// The watcher is ending the stream, without the lock.
     Ending(Arc<Signal>),
-    /// The watcher found it complete, which the reader has not heard.
+    /// The watcher has found the stream complete, and the reader has not polled since.
     Complete(Pin<Box<S>>),
-    /// With the error for the reader's next poll, if the watcher ended the stream.
+    /// If the watcher ended the stream, the reader's next poll returns the error.
     Over(Option<Error>),
 }
 
@@ -58,26 +60,26 @@ struct Open<S> {
     /// Ends the reader's wait for the next item. `None` while the reader has an item and has not asked for the next.
     timer: Option<Timer>,
     signal: Arc<Signal>,
-    /// The same signal, as the driver's stream wants it.
+    /// The same signal, as a waker for the driver's stream.
     waker: Waker,
     progress: Progress,
     seen: LastLook,
-    /// Items that the reader had got at each of the last looks, as long as it always had something to read.
+    /// How many items the reader had got at each of the last looks. Empty unless it always had something to read.
     paces: VecDeque<(Instant, u64)>,
 }
 
 struct Timer {
     sleep: Pin<Box<Sleep>>,
-    /// The timer goes off only on this one.
+    /// The timer goes off only on this runtime.
     runtime: Id,
 }
 
 /// What the reader has done since the stream began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Progress {
-    /// Items that it got.
+    /// Polls that returned an item.
     items: u64,
-    /// Polls that found none.
+    /// Polls that found no item.
     waits: u64,
 }
 
@@ -88,7 +90,7 @@ struct LastLook {
     progress: Progress,
     /// The reader has made no progress since then.
     since: Instant,
-    /// It was waiting for the server.
+    /// The reader was waiting for the server.
     was_waiting: bool,
 }
 
@@ -100,9 +102,9 @@ enum End {
     TimedOut,
     /// The deadline passed while the reader had something to read.
     NotReadInTime,
-    /// The reader has dropped its end: it has all that it wants.
+    /// The reader has dropped its end, because it has all that it wants.
     Dropped,
-    /// The reader did not poll for so long.
+    /// The reader did not poll for this long.
     Idle(Duration),
 }
 
@@ -110,7 +112,7 @@ impl<S> Reader<S>
 where
     S: TryStream<Error = tokio_postgres::Error> + Send + 'static,
 {
-    /// Begins to read `items`, which `call` answers with. The connection's watcher looks after them from now on.
+    /// Begins to read `items`, the answer to `call`. From now on the connection's watcher looks at the stream.
     pub(super) fn new(items: S, call: InFlightCall) -> Self {
         let signal = Arc::new(Signal::default());
         let (now, progress) = (now(), Progress { items: 0, waits: 0 });
@@ -132,8 +134,8 @@ where
         Self(reading)
     }
 
-    /// Hands over the connection that the items come from. The stream gives it back at its end, which is also that of the operation that began at
-    /// `begun`.
+    /// Hands over the connection that the items come from. The stream gives it back at its end. The operation, which
+    /// began at `begun`, ends then, too.
     pub(super) fn own(&self, lease: Client, begun: Stamp) {
         let mut state = self.0.lock();
         match &mut *state {
@@ -219,7 +221,7 @@ where
             End::Complete => ended.complete(),
             end => StreamState::Over(ended.end(end)),
         };
-        // The reader may have dropped its end meanwhile; then nobody asks for the error.
+        // If the reader has dropped its end meanwhile, nobody asks for the error.
         *self.lock() = over;
         signal.wake();
         None
@@ -232,7 +234,7 @@ where
 }
 
 impl<S> StreamState<S> {
-    /// Gives the connection back; the reader has all rows, and is still to hear that there are no more.
+    /// Gives the connection back. The reader has all items, and does not know yet that there are no more.
     fn complete(self) -> Self {
         let Self::Open(open) = self else { return self };
         let Open { items, call, lease, .. } = *open;
@@ -241,7 +243,7 @@ impl<S> StreamState<S> {
         Self::Complete(items)
     }
 
-    /// Ends the stream. Returns the error for its reader, if it is one.
+    /// Ends the stream. Returns the error for its reader, if there is one.
     fn end(self, end: End) -> Option<Error> {
         let Self::Open(open) = self else { return None };
         let Open { items, call, lease, .. } = *open;
@@ -257,8 +259,8 @@ impl<S> StreamState<S> {
                 call.dropped();
                 None
             }
-            End::NotReadInTime => Some(call.not_in_time()),
-            End::Idle(idle) => Some(call.not_read_for(idle)),
+            End::NotReadInTime => Some(call.caller_timed_out()),
+            End::Idle(idle) => Some(call.reader_was_idle(idle)),
         };
         drop(lease);
         error
@@ -272,7 +274,7 @@ impl<S> Open<S> {
     {
         let mut step = self.items.as_mut().poll_next(&mut Context::from_waker(&self.waker));
         if step.is_pending() {
-            // Polled again: an item may have come before the reader's waker was in place.
+            // Polled again, because an item may have come before the waker was registered.
             self.signal.register(cx.waker());
             step = self.items.as_mut().poll_next(&mut Context::from_waker(&self.waker));
         }
@@ -296,8 +298,8 @@ impl<S> Open<S> {
         }
     }
 
-    /// How the stream ended, if the reader has all items and only the end is unread. The rows of other calls would count as unread ones, and leave that
-    /// open.
+    /// Returns how the stream ended, if the reader has all items and has not read the end. While other calls have rows
+    /// on the connection, nobody knows.
     fn unread_end(&mut self) -> Option<End>
     where
         S: TryStream<Error = tokio_postgres::Error>,
@@ -312,17 +314,18 @@ impl<S> Open<S> {
         }
     }
 
-    /// The reader has polled, and nothing has come since.
+    /// Whether the reader has polled, and nothing has come since.
     fn is_waiting(&self) -> bool {
         self.timer.is_some() && !self.signal.was_woken()
     }
 
-    /// Items that lie in memory, and those of later calls.
+    /// Items in memory, including those of later calls.
     fn unread(&self) -> u64 {
         (self.call.link.wire.items() - self.call.before.items).saturating_sub(self.progress.items)
     }
 
-    /// Ends the stream if a limit has passed and its reader has not noticed.
+    /// Looks at the reader's progress. Returns how the stream ends, if a limit has passed and the reader has not
+    /// noticed.
     fn look(&mut self, now: Instant, is_late: bool) -> Result<Look, End>
     where
         S: TryStream<Error = tokio_postgres::Error>,
@@ -337,13 +340,13 @@ impl<S> Open<S> {
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(if is_waiting { End::TimedOut } else { End::NotReadInTime });
         }
-        // The reader's own timer is earlier, if the reader polls.
+        // If the reader polls, its own timer ends the wait before this.
         let next_item_by = next_item_by.filter(|_| is_waiting).map(|by| by + limits.grace);
         if next_item_by.is_some_and(|by| now >= by) {
             return Err(End::TimedOut);
         }
         let seen = self.seen;
-        // If the reader was waiting at the last look, nobody knows how long after that an item came.
+        // If the reader was waiting at the last look, nobody knows when an item came after that.
         let has_moved = is_late || is_waiting || seen.was_waiting || self.progress != seen.progress;
         let since = if has_moved { now } else { seen.since };
         let idle = now.saturating_duration_since(since);
@@ -365,15 +368,16 @@ impl<S> Open<S> {
         Ok(Look { again, held_until: held_until.map(|until| until.min(cut)) })
     }
 
-    /// Until when the reader needs at least for what lies in memory already, at the pace of the last looks. `None` while these are too few: readers
-    /// pause, and read in bursts. A reader that has read nothing meanwhile is expected to pause for as long again.
+    /// Returns until when the reader needs at least for the items in memory, at the pace of the last looks. A reader
+    /// that has read nothing in that time is expected to pause for as long again. `None` while there were too few
+    /// looks, because readers pause, and read in bursts.
     fn held_until(&mut self, now: Instant, idle: Duration) -> Option<Instant> {
         self.paces.push_back((now, self.progress.items));
         if self.paces.len() <= PACES {
             return None;
         }
         let (begun, items) = self.paces.pop_front()?;
-        // Rows of other calls on the connection cannot be told from those of the stream.
+        // Nobody knows which of the unread rows belong to other calls on the connection.
         if !self.call.is_alone() {
             return None;
         }
@@ -399,7 +403,7 @@ impl Timer {
     }
 }
 
-/// Notes that the driver has something for the reader, and passes the wake-up on.
+/// Passes the driver's wake-ups on to the reader, and remembers them.
 #[derive(Default)]
 struct Signal {
     reader: AtomicWaker,
@@ -407,7 +411,7 @@ struct Signal {
 }
 
 impl Signal {
-    /// The reader waits.
+    /// The reader begins to wait.
     fn register(&self, waker: &Waker) {
         self.was_woken.store(false, Relaxed);
         self.reader.register(waker);

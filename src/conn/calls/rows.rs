@@ -1,4 +1,4 @@
-//! The rows of a tracked query, one by one.
+//! The rows of a query as a stream.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,48 +16,51 @@ use crate::conn::Client;
 use crate::error::Error;
 use crate::telemetry::Stamp;
 
-/// A stream of rows, from [`Client::query_raw`] or, with a connection of its own, from [`Pool::query_raw`](crate::Pool::query_raw).
+/// A stream of rows, from [`Client::query_raw`]. From [`Pool::query_raw`](crate::Pool::query_raw) it owns its
+/// connection.
 ///
-/// Three limits hold. The query timeout bounds each wait for the server. The call's deadline, if it has one, bounds the whole stream.
-/// [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout) bounds each pause of the reader. The last two hold even if nobody polls the stream:
-/// the pool then stops the statement, drops the rows that were not read, and takes back the connection that the stream owns. The next poll returns
-/// [`Error::QueryTimeout`] or [`Error::StreamIdle`], and later polls `None`.
+/// It has three limits. The query timeout bounds each wait for the server. The call's deadline, if it has one, bounds
+/// the whole stream. [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout) bounds each pause of the reader.
+/// The last two also hold if nobody polls the stream. The pool then stops the statement, drops the rows that were not
+/// read, and takes back the connection that the stream owns. The next poll returns [`Error::QueryTimeout`] or
+/// [`Error::StreamIdle`], and later polls `None`.
 ///
-/// A stream that is dropped before its end stops its statement on the server.
+/// Dropping a stream before its end stops its statement on the server.
 ///
-/// The metrics count an operation at the end of its stream: as failed, if the stream ends with an error after any number of rows; as done, if it is
-/// complete or dropped.
+/// The metrics count the operation when its stream ends: as failed, if the stream ends with an error after any number
+/// of rows; as done, if the stream is complete or dropped.
 ///
-/// To send many rows to a slow client, read them in pages, or give the call a [`deadline`](crate::Call::deadline): a stream holds its connection for as
-/// long as the client takes.
+/// A stream holds its connection for as long as its reader takes. To send many rows to a slow client, read them in
+/// pages, or give the call a [`deadline`](crate::Call::deadline).
 #[must_use = "rows come only while the stream is polled"]
 pub struct RowStream<'a> {
     rows: Reader<tokio_postgres::RowStream>,
     rows_affected: Option<u64>,
-    /// Until the first row has been seen.
+    /// `None` once the first row was looked at.
     statements: Option<Arc<Statements>>,
     client: PhantomData<&'a Client>,
 }
 
 impl RowStream<'_> {
-    pub(super) fn new(rows: tokio_postgres::RowStream, flight: InFlightCall, statements: Arc<Statements>) -> Self {
-        let rows = Reader::new(rows, flight);
+    pub(super) fn new(rows: tokio_postgres::RowStream, call: InFlightCall, statements: Arc<Statements>) -> Self {
+        let rows = Reader::new(rows, call);
         Self { rows, rows_affected: None, statements: Some(statements), client: PhantomData }
     }
 
-    /// No longer bound to the client it comes from: to be given that at once.
+    /// No longer borrows its client. Call [`owning`](Self::owning) next, with that client.
     pub(crate) fn unbound(self) -> RowStream<'static> {
         let Self { rows, rows_affected, statements, .. } = self;
         RowStream { rows, rows_affected, statements, client: PhantomData }
     }
 
-    /// With the connection that it comes from, which is given back at the end. The end is also that of the operation, which began at `begun`.
+    /// Owns the connection that the rows come from, and gives it back at the end. The operation, which began at
+    /// `begun`, ends then, too.
     pub(crate) fn owning(self, lease: Client, begun: Stamp) -> Self {
         self.rows.own(lease, begun);
         self
     }
 
-    /// How many rows the statement returned or changed, once the stream has ended.
+    /// Returns how many rows the statement returned or changed. `None` before the stream has ended.
     pub fn rows_affected(&self) -> Option<u64> {
         self.rows_affected
     }

@@ -1,25 +1,27 @@
-//! The statements that one connection has prepared, the least recently used forgotten first; and how lost or outdated ones are prepared again.
+//! The statements that one connection has prepared, and how lost or outdated ones are prepared again. If there are too
+//! many, the connection forgets the least recently used.
 //!
-//! A prepared statement can be lost (a pooler between us and the server, `DEALLOCATE ALL`) or outdated (a migration changed the columns of
-//! its result). The server says so before it runs anything, so it is prepared anew and run once more, unless a transaction was open: that
-//! is lost then, and has to be run again as a whole.
+//! A prepared statement can be lost (by `DEALLOCATE ALL`, or a pooler before the server) or outdated (by a migration
+//! that changed its columns). The server reports that before it runs anything. So the statement is prepared again and
+//! run once more, unless a transaction was open. The transaction has then failed, and may be run again as a whole.
 //!
-//! Without a cache nothing is left behind on the server: each statement goes there in one message group, with the types of its parameters.
-//! Those are learned once, in a transaction of its own, so that a pooler in transaction mode sees a whole; unless other calls are, or may be, under
-//! way on the connection, which that would undo.
+//! Without a cache, nothing stays on the server: each statement is sent in one message group, with the types of its
+//! parameters. The connection learns these once ([how](Statements::types)).
 //!
-//! Whatever a connection has learned belongs to one *epoch* of the schema. An ALTER TYPE or ALTER TABLE that any connection of the pool hears begins
-//! the next epoch: all statements and types are then learned anew. What others change shows in errors, or in a value whose shape has changed.
+//! What a connection has learned belongs to one *epoch* of the schema. When any connection of the pool sees an ALTER
+//! TYPE or ALTER TABLE, the next epoch begins, and all connections forget what they have learned. Changes by others
+//! show in errors, or in a value whose shape has changed.
 
 mod shapes;
 
 use std::error::Error as _;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::StatementCache;
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_postgres::types::{Type, WrongType};
 use tokio_postgres::{Client, Error, Row, Statement};
 
@@ -28,8 +30,8 @@ use crate::conn::wire::TransactionStatus;
 use crate::error::driver::failure;
 use crate::policy::{Reprepare, StatementPhase};
 
-/// What a tracked method takes as its statement: SQL, prepared once for each connection and kept, or a [`Statement`] that was prepared on
-/// this very connection.
+/// The statement of a [`Client`](crate::Client)'s method: SQL, which each connection prepares once and keeps, or a
+/// [`Statement`] that was prepared on this very connection.
 pub trait AsStatement: sealed::Sealed {
     #[doc(hidden)]
     fn source(&self) -> Source<'_>;
@@ -74,21 +76,21 @@ pub(crate) enum Form<'a> {
     Typed(&'a str, Arc<[Type]>),
 }
 
+/// The prepared statements of one connection.
 pub(in crate::conn) struct Statements {
-    /// As many types are remembered as statements would be.
     kept: Mutex<Learned>,
     is_caching: bool,
-    /// deadpool's own, for callers that use the deref.
+    /// deadpool's own cache, for callers that use the deref.
     others: Arc<StatementCache>,
-    /// Of the pool: counts changes of the schema.
+    /// The pool's epoch, which counts changes of the schema.
     epoch: Arc<AtomicU64>,
-    /// The epoch in which everything kept was learned, or [`OUTDATED`].
+    /// The epoch in which everything in `kept` was learned, or [`OUTDATED`].
     learned_in: AtomicU64,
-    /// How many changes of the schema this connection had heard when it last looked.
+    /// How many changes of the schema the wire had seen at the last look.
     schema_changes: AtomicU64,
 }
 
-/// Something kept is known to be wrong.
+/// Something in `kept` is known to be wrong.
 const OUTDATED: u64 = u64::MAX;
 
 struct Learned {
@@ -102,7 +104,7 @@ impl Learned {
     }
 }
 
-/// Does `work` before the statement itself is sent: if the connection is lost meanwhile, nothing was applied.
+/// Does `work` before the statement itself is sent. If the connection is lost meanwhile, nothing was applied.
 pub(super) async fn preparing<T>(link: &Link, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     link.calls.mark_preparing();
     let done = work.await?;
@@ -110,11 +112,11 @@ pub(super) async fn preparing<T>(link: &Link, work: impl Future<Output = Result<
     Ok(done)
 }
 
-/// A longer text is not kept, in bytes: a few of them would take more memory, here and on the server, than all others together. They are mostly made
-/// by programs, and each is another.
+/// A longer text is not kept, in bytes. Programs make such texts, and each differs from the others. A few of them would
+/// take more memory, here and on the server, than all other statements.
 const LONGEST_KEPT: usize = 16 * 1_024;
 
-/// How many statements' types are remembered where statements are not.
+/// For how many statements the types of parameters are kept, if the statements themselves are not.
 const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 
 impl Statements {
@@ -129,7 +131,7 @@ impl Statements {
         }
     }
 
-    /// Begins the next epoch if the connection has heard of a change of the schema.
+    /// Begins the next epoch if the wire has seen a change of the schema.
     pub(crate) fn look_for_changes(&self, link: &Link) {
         let changes = link.wire.schema_changes();
         if self.schema_changes.load(Relaxed) != changes && self.schema_changes.swap(changes, Relaxed) != changes {
@@ -137,7 +139,7 @@ impl Statements {
         }
     }
 
-    /// Forgets everything that was learned in an earlier epoch.
+    /// Forgets everything, if it was learned in an earlier epoch.
     pub(crate) fn renew(&self, client: &Client) {
         let epoch = self.epoch.load(Relaxed);
         if self.learned_in.load(Relaxed) == epoch || self.learned_in.swap(epoch, Relaxed) == epoch {
@@ -152,14 +154,16 @@ impl Statements {
         client.clear_type_cache();
     }
 
-    /// Looks at the first row of an answer: whether a type has changed since this connection learned it.
+    /// Looks at the first row of an answer. If it shows that a type has changed since this connection learned it,
+    /// everything is forgotten before the next statement.
     pub(crate) fn on_row(&self, row: &Row) {
         if shapes::have_changed(row) {
             self.learned_in.store(OUTDATED, Relaxed);
         }
     }
 
-    /// Runs a statement in the form that suits, and once more if the server has lost it.
+    /// Runs a statement, prepared or with the types of its parameters. Runs it once more if the prepared statement was
+    /// lost or outdated.
     pub(crate) async fn run<'a, T, F>(
         &self,
         client: &Client,
@@ -179,9 +183,9 @@ impl Statements {
         let was_idle = link.wire.status() == TransactionStatus::Idle;
         let (form, was_kept) = self.form(client, link, sql, is_cached).await?;
         match run(form).await {
-            Err(error) if self.forgets(client, sql, &error, was_kept) => {
+            Err(error) if self.forget_if_outdated(client, sql, &error, was_kept) => {
                 if !was_idle && error.as_db_error().is_some() {
-                    // The transaction has failed with it, and may be run again as a whole.
+                    // The transaction has failed, and may be run again as a whole.
                     link.calls.set_outdated(true);
                     return Err(error);
                 }
@@ -193,7 +197,8 @@ impl Statements {
         }
     }
 
-    /// Also returns whether the statement, or the types of its parameters, are known from an earlier use. If they are not, the server is asked.
+    /// Returns the statement as it is to be sent, and whether it, or the types of its parameters, were kept from an
+    /// earlier use. If they were not, asks the server.
     async fn form<'a>(
         &self,
         client: &Client,
@@ -220,7 +225,7 @@ impl Statements {
         }
     }
 
-    /// From the cache, or new.
+    /// Returns the statement from the cache, or prepares it.
     pub(crate) async fn prepare(&self, client: &Client, sql: &str) -> Result<Statement, Error> {
         match self.find(sql) {
             Some(statement) => Ok(statement),
@@ -241,14 +246,15 @@ impl Statements {
         self.lock().prepared.get(sql).cloned()
     }
 
-    /// Forgets the statement if the error means that it is lost or may be outdated. Returns whether it is to be prepared anew.
-    fn forgets(&self, client: &Client, sql: &str, error: &Error, was_kept: bool) -> bool {
+    /// Forgets the statement if the error means that it is lost or may be outdated. Returns whether to prepare it
+    /// again.
+    fn forget_if_outdated(&self, client: &Client, sql: &str, error: &Error, was_kept: bool) -> bool {
         let failure = failure(error, true, StatementPhase::Autocommit, None);
         match failure.reprepare() {
-            // Other connections, and other statements, are likely to have the same trouble.
+            // Other connections and other statements are likely to be outdated, too.
             Some(Reprepare::StatementEverywhere) => _ = self.epoch.fetch_add(1, Relaxed),
             Some(Reprepare::Statement) => self.forget(sql),
-            // A statement that was new is wrong by itself.
+            // A statement that was new cannot be outdated.
             None if was_kept && (failure.may_be_outdated() || self.may_have_wrong_types(sql, error)) => {
                 self.forget(sql);
                 client.clear_type_cache();
@@ -258,7 +264,8 @@ impl Statements {
         true
     }
 
-    /// Whether the driver refused to send a parameter because of a type that it has learned, which may have changed since.
+    /// Whether the driver refused to send a parameter because of a type that it has learned, and that may have changed
+    /// since.
     fn may_have_wrong_types(&self, sql: &str, error: &Error) -> bool {
         if !error.source().is_some_and(|source| source.is::<WrongType>()) {
             return false;
@@ -276,13 +283,17 @@ impl Statements {
         drop(forgotten);
     }
 
+    /// Asks the server for the types of the parameters.
+    ///
+    /// That takes a transaction of its own, so that a pooler in transaction mode sends all of it to one server. If
+    /// other calls are, or may be, under way on the connection, there is no transaction, because its end would undo
+    /// their work.
     async fn types(&self, client: &Client, link: &Link, sql: &str) -> Result<Arc<[Type]>, Error> {
-        // What others did in it would be undone with it.
         let is_alone = link.calls.exclude_others();
         let types: Arc<[Type]> = if is_alone && !link.is_untracked() && link.wire.status() == TransactionStatus::Idle {
             client.batch_execute("BEGIN").await?;
             let prepared = client.prepare(sql).await;
-            // Dropped before the end, so that the same server forgets it.
+            // The statement is dropped before the end of the transaction, so that the same server forgets it.
             let types = prepared.map(|statement| statement.params().into());
             client.batch_execute("ROLLBACK").await?;
             types?
@@ -299,6 +310,6 @@ impl Statements {
     }
 
     fn lock(&self) -> MutexGuard<'_, Learned> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 }

@@ -1,29 +1,30 @@
-//! The timer of a connection's statements.
+//! The timer of a connection's calls.
 //!
-//! To register a timer may wake the thread that sleeps for all of them, which costs a short statement several percent. So one is left
-//! registered from call to call, for an earlier moment than needed, and set anew only when it goes off too early: about once in a query timeout.
+//! Registering a timer may wake the thread that sleeps for all timers, which costs a short statement several percent.
+//! So one timer stays registered from call to call, for an earlier moment than needed. It is reset when it goes off too
+//! early, about once in a query timeout.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Instant, Sleep};
 
-/// At rest between two calls.
+/// A timer that one call after another uses. Concurrent calls make timers of their own.
 #[derive(Debug, Default)]
 pub(crate) struct ReusableTimer(Mutex<Option<Timer>>);
 
 #[derive(Debug)]
 struct Timer {
-    /// It goes off only while this one lives.
+    /// The timer goes off only while this runtime exists.
     runtime: Id,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl ReusableTimer {
-    /// What `work` comes to, or `None` at the deadline.
+    /// Returns the output of `work`, or `None` at the deadline. Dropping the future drops the timer.
     ///
     /// # Panics
     ///
@@ -44,15 +45,15 @@ impl ReusableTimer {
             Poll::Pending
         });
         let result = result.await;
-        let old = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(timer);
+        let old = self.0.lock().replace(timer);
         drop(old);
         result
     }
 
-    /// One that goes off at the deadline or before.
+    /// Takes the timer, or makes one. It goes off at the deadline or before.
     fn take(&self, deadline: Instant) -> Timer {
         let runtime = Handle::current().id();
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let spare = self.0.lock().take();
         match spare.filter(|timer| timer.runtime == runtime) {
             Some(mut timer) => {
                 if timer.sleep.deadline() > deadline {
@@ -74,41 +75,41 @@ mod tests {
 
     use super::*;
 
-    /// How long a call takes that never ends, or one that ends at once.
-    async fn call(spare: &ReusableTimer, millis: u64, ends: bool) -> (Option<()>, Duration) {
+    /// Runs a call that never ends, or one that ends at once. Returns how long it took.
+    async fn call(timer: &ReusableTimer, millis: u64, ends: bool) -> (Option<()>, Duration) {
         let begun = Instant::now();
         let deadline = begun + Duration::from_millis(millis);
         let result =
-            if ends { spare.within(deadline, ready(())).await } else { spare.within(deadline, pending()).await };
+            if ends { timer.within(deadline, ready(())).await } else { timer.within(deadline, pending()).await };
         (result, begun.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
     async fn every_deadline_is_kept_whatever_the_timer_was_set_to() {
-        let spare = ReusableTimer::default();
+        let timer = ReusableTimer::default();
         for millis in [50, 1_000, 20, 20, 5_000, 1] {
-            assert_eq!(call(&spare, 10_000, true).await, (Some(()), Duration::ZERO));
-            let (result, took) = call(&spare, millis, false).await;
+            assert_eq!(call(&timer, 10_000, true).await, (Some(()), Duration::ZERO));
+            let (result, took) = call(&timer, millis, false).await;
             assert_eq!(result, None);
             assert!(took.as_millis().abs_diff(millis.into()) <= 1, "{took:?} for {millis} ms");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_has_gone_off_meanwhile_is_set_anew() {
-        let spare = ReusableTimer::default();
-        call(&spare, 10, true).await;
+    async fn a_timer_that_has_gone_off_between_calls_is_reset() {
+        let timer = ReusableTimer::default();
+        call(&timer, 10, true).await;
         time::sleep(Duration::from_millis(100)).await;
-        let (result, took) = call(&spare, 50, false).await;
+        let (result, took) = call(&timer, 50, false).await;
         assert_eq!((result, took.as_millis() / 2), (None, 25));
     }
 
     #[test]
-    fn a_runtime_that_is_gone_takes_its_timer_with_it() {
-        let spare = ReusableTimer::default();
+    fn the_timer_of_a_runtime_that_has_ended_is_replaced() {
+        let timer = ReusableTimer::default();
         for _ in 0..2 {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            assert_eq!(runtime.block_on(call(&spare, 50, false)).0, None);
+            assert_eq!(runtime.block_on(call(&timer, 50, false)).0, None);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The task that looks after the streams of one connection whose readers may have stopped reading.
 //!
-//! It begins with a stream, looks at each stream several times in each limit, and ends when no stream is left. A look ends the stream if its time is
-//! up. It also notices readers that are far behind the server: while such readers hold all connections, nothing is going to be given back soon, and the
-//! pool refuses newcomers at once.
+//! The task starts with the first stream, looks at each stream several times in each limit, and ends when no stream is
+//! left. A look ends the stream if its time is up. A look also finds readers that are far behind the server. While such
+//! readers hold all connections, none is given back soon, so the pool refuses newcomers at once.
 
 use std::mem;
 use std::pin::pin;
@@ -19,11 +19,12 @@ use tokio::time;
 use crate::clock::now;
 use crate::conn::{ConnectionEvent, OutcomeRecorder};
 
-/// A limit is looked at so many times, so an end is late by one part of it at most.
+/// How many looks there are in a limit. So a stream ends late by at most that part of its limit.
 pub(super) const LOOKS: u32 = 8;
-/// More often than this, nobody looks: a look costs a wake-up. It delays the end of a stream, and nothing else.
+/// The watcher looks at most this often, because a look costs a wake-up. That delays the end of a stream, and nothing
+/// else.
 const SHORTEST_PACE: Duration = Duration::from_millis(10);
-/// So many streams are kept before those that are over are removed.
+/// From this many streams on, those that are over are removed.
 const TIDY: usize = 8;
 
 /// How long a reader may pause, and how often the watcher looks.
@@ -31,12 +32,13 @@ const TIDY: usize = 8;
 pub(crate) struct ReadingLimits {
     pub(super) idle: Duration,
     pub(super) pace: Duration,
-    /// A reader whose time is up has so long to notice it itself.
+    /// How long a reader whose time is up has to notice that itself.
     pub(super) grace: Duration,
 }
 
 impl ReadingLimits {
-    /// `idle` is `stream_idle_timeout`. Newcomers wait for `acquire_timeout`: readers that hold them up are found in a part of that.
+    /// `idle` is `stream_idle_timeout`. Newcomers wait for `acquire_timeout`, so readers that hold them up are found
+    /// within a part of that.
     pub(crate) fn new(idle: Duration, acquire_timeout: Duration, query_timeout: Duration) -> Self {
         Self {
             idle,
@@ -48,11 +50,11 @@ impl ReadingLimits {
 
 /// A stream, as the watcher sees it.
 pub(super) trait Watched: Send + Sync {
-    /// Ends the stream if its time is up. Returns `None` if the stream is over. `is_late`: this look comes much later than was asked for, so the process
-    /// or the runtime stood still, and the reader had no chance either.
+    /// Ends the stream if its time is up. Returns `None` if the stream is over. `is_late`: the look comes much later
+    /// than planned. So the process or the runtime stood still, and the reader could not read either.
     fn look(&self, now: Instant, is_late: bool) -> Option<Look>;
 
-    /// Whether rows lie unread, behind which everything else on the connection waits.
+    /// Whether the stream has unread rows, for which all other calls on the connection wait.
     fn is_unread(&self) -> bool;
 }
 
@@ -60,24 +62,24 @@ pub(super) trait Watched: Send + Sync {
 pub(super) struct Look {
     /// When to look again.
     pub(super) again: Instant,
-    /// The reader is behind, and holds the connection at least until then.
+    /// The reader is behind, and will hold the connection at least until then.
     pub(super) held_until: Option<Instant>,
 }
 
-/// Of one connection.
+/// The watcher of one connection.
 pub(in crate::conn) struct Watcher {
     limits: ReadingLimits,
-    /// Of the connection, for those who are told.
+    /// The number of the connection, for events.
     number: u64,
     recorder: Arc<OutcomeRecorder>,
-    /// Of the connection's own task. A reader's runtime may end, or stand still, before its stream is over.
+    /// The runtime of the connection's own task. A reader's runtime may end, or stand still, before its stream is over.
     runtime: Handle,
     streams: Mutex<Streams>,
-    /// A stream has to be looked at before the task wakes.
+    /// Wakes the task early, for a new stream.
     bell: Notify,
-    /// The pool knows that a reader holds the connection up.
+    /// Whether the pool was told that a reader holds the connection up.
     is_held_up: AtomicBool,
-    /// The connection is no longer the pool's.
+    /// Whether the connection was closed or detached.
     has_left: AtomicBool,
 }
 
@@ -107,7 +109,7 @@ impl Watcher {
         self.limits
     }
 
-    /// Looks after a stream that begins now, and whose deadline is `by`.
+    /// Watches a stream that begins now, and whose deadline is `by`.
     pub(super) fn watch(self: &Arc<Self>, stream: Weak<dyn Watched>, now: Instant, by: Option<Instant>) {
         let first = now + self.limits.pace;
         let again = by.map_or(first, |by| by.min(first));
@@ -127,7 +129,7 @@ impl Watcher {
         }
     }
 
-    /// A stream is over: its reader holds nobody up any more.
+    /// A stream or another call has ended, so its reader does not hold up anybody any more.
     pub(super) fn on_end(&self) {
         if self.is_held_up.load(SeqCst) {
             self.hold_up(None);
@@ -140,7 +142,7 @@ impl Watcher {
         streams.iter().filter_map(Weak::upgrade).any(|stream| stream.is_unread())
     }
 
-    /// The connection is closed or detached: streams that were forgotten hold up nobody else.
+    /// The connection is closed or detached. Its streams do not hold up anybody any more.
     fn leave(&self) {
         self.has_left.store(true, SeqCst);
         self.on_end();
@@ -149,21 +151,21 @@ impl Watcher {
     fn hold_up(&self, until: Option<Instant>) {
         let was_held_up = self.is_held_up.swap(until.is_some(), SeqCst);
         if was_held_up || until.is_some() {
-            self.tell(until);
+            self.report(until);
         }
-        // Whoever took the note back meanwhile may have been heard first.
+        // The note may have been withdrawn meanwhile, and the withdrawal have arrived first.
         let is_outdated = || !self.is_held_up.load(SeqCst) || self.has_left.load(SeqCst);
         if until.is_some() && is_outdated() {
             self.is_held_up.store(false, SeqCst);
-            self.tell(None);
+            self.report(None);
         }
     }
 
-    fn tell(&self, until: Option<Instant>) {
+    fn report(&self, until: Option<Instant>) {
         self.recorder.tell(ConnectionEvent::HeldUp { connection: self.number, until });
     }
 
-    /// Looks at the streams that are due. Returns when to come again.
+    /// Looks at the streams that are due. Returns when the next look is due.
     fn look(&self, now: Instant) -> Option<Instant> {
         let due: Vec<_> = {
             let mut streams = self.streams.lock();
@@ -188,7 +190,7 @@ impl Watcher {
     }
 }
 
-/// Held by the connection.
+/// The connection holds it. Its drop tells the watcher that the connection is closed or detached.
 pub(in crate::conn) struct Presence(Arc<Watcher>);
 
 impl Presence {
@@ -203,7 +205,7 @@ impl Drop for Presence {
     }
 }
 
-/// The task. If its runtime ends, so does the connection.
+/// The task. If its runtime ends, the connection ends, too.
 struct Watching {
     watcher: Arc<Watcher>,
     is_done: bool,

@@ -146,7 +146,12 @@ async fn example(what: &str) -> Option<Error> {
         "the deadline passed before anything was sent" => late(Effect::NotApplied),
         "nobody reads a stream for `stream_idle_timeout`" => idle(Effect::Unknown),
         "nobody reads a stream in a transaction of the pool for as long" => idle(Effect::NotApplied),
-        "an earlier statement on the guard is still being stopped" => Error::Busy { waited: SECOND, process_id: None },
+        "an earlier statement on the guard is still being stopped" => {
+            Error::Busy { reason: BusyReason::Stopping, waited: SECOND, process_id: None }
+        }
+        "a step of a `COPY` that has ended" => {
+            Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None }
+        }
         "the connection was lost before anything was written" => lost(false, StatementPhase::Autocommit).await,
         "the connection was lost while the statement was only being prepared" => {
             lost(true, StatementPhase::Preparing).await

@@ -31,7 +31,7 @@ fn ours() -> Vec<(Error, (u16, Option<u64>))> {
         ),
         (Error::AcquireTimeout { timeout: SECOND, status, last_connect_error: Some(connect()) }, (503, Some(1))),
         (Error::Connect { source: connect(), retry_after: Duration::from_millis(1_500) }, (503, Some(2))),
-        (Error::Busy { waited: SECOND, process_id: Some(1) }, (503, Some(1))),
+        (Error::Busy { reason: BusyReason::Stopping, waited: SECOND, process_id: Some(1) }, (503, Some(1))),
         (Error::Closed, (503, Some(1))),
         (late(Effect::Unknown), (504, None)),
         (late(Effect::NotApplied), (504, None)),

@@ -50,6 +50,7 @@ async fn statements_on_all_connections_of_a_server_that_is_gone_are_no_excuse() 
         })
     };
     eventually("busy", LONG, async || pool.status().in_use == 2).await;
+    // For twice as long as `unready_after`.
     for _ in 0..20 {
         tokio::time::sleep(LIMIT / 10).await;
         assert_eq!(pool.ready(), Ok(()), "busy is ready");

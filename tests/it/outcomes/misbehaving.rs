@@ -342,15 +342,16 @@ async fn meet(name: &'static str, part: Part, serves: bool, ends: bool) {
     if ends {
         eventually(&format!("the connection is closed: {name}"), LONG, async || actor.open() == 0).await;
     }
-    // What becomes of it afterwards is told, too.
-    sleep(SECOND / 2).await;
     let ready = pool.ready().err().map(|not_ready| not_ready.to_string());
+    let status = pool.status().to_string();
+    drop(pool);
+    eventually(&format!("nothing is left: {name}"), LONG, async || actor.open() == 0).await;
+    // Until then, the tasks of the pool may still report how it ends.
+    eventually(&format!("nothing more is reported: {name}"), LONG, async || Arc::strong_count(&lines) == 1).await;
     let said = std::mem::take(&mut *lines.lock().unwrap());
-    for line in said.into_iter().chain(ready).chain([pool.status().to_string()]) {
+    for line in said.into_iter().chain(ready).chain([status]) {
         assert_is_one_line(name, &line);
     }
-    pool.close();
-    eventually(&format!("nothing is left: {name}"), LONG, async || actor.open() == 0).await;
 }
 
 fn assert_is_one_line(what: &str, line: &str) {

@@ -1,7 +1,8 @@
-//! Does a value still have the shape of its type?
+//! Whether a value still has the shape of its type.
 //!
-//! The driver learns each composite type once for a connection. When an attribute is added, dropped or given another type, the server does not say so:
-//! the type keeps its number, and only the values differ. A composite value names how many attributes it has, and the type of each.
+//! The driver learns each composite type once for a connection. When an attribute is added, is dropped or gets another
+//! type, the server does not report that: the type keeps its number, and only the values differ. A composite value
+//! contains the number of its attributes, and the type of each.
 
 use std::error::Error;
 
@@ -42,7 +43,7 @@ impl<'a> Raw<'a> {
         self.read(ty).is_some()
     }
 
-    /// Reads a value of the type, or what of it matters; `None` if it has another shape.
+    /// Reads as much of a value as shows its shape. Returns `None` if that is not the shape of the type.
     fn read(&mut self, ty: &Type) -> Option<()> {
         match ty.kind() {
             Kind::Composite(attributes) => {
@@ -59,7 +60,7 @@ impl<'a> Raw<'a> {
                 if dimensions == 0 {
                     return Some(());
                 }
-                // The size and the lower bound of each. The first element shows what there is to see.
+                // Each dimension has a size and a lower bound. The first element shows the shape of all.
                 self.take(usize::try_from(dimensions).ok()?.checked_mul(8)?)?;
                 self.value()?.map_or(Some(()), |mut value| value.read(element))
             }
@@ -68,7 +69,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The length, and so many bytes; `Some(None)` for NULL.
+    /// Reads a length and as many bytes. Returns `Some(None)` for NULL.
     fn value(&mut self) -> Option<Option<Raw<'a>>> {
         match self.number()? {
             u32::MAX => Some(None),
