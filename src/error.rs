@@ -3,13 +3,10 @@
 mod config;
 mod connect;
 pub(crate) mod driver;
-mod http;
 mod io;
-mod kind;
 mod lost;
-mod nearest;
+mod meaning;
 mod outside;
-mod reason;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,16 +15,15 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 pub use self::config::ConfigError;
+pub(crate) use self::config::nearest;
 pub(crate) use self::connect::Stage;
 pub use self::connect::{ConnectError, ConnectErrorKind};
 pub(crate) use self::io::{ProtocolViolation, is_out_of_files};
-pub use self::kind::ErrorKind;
 pub use self::lost::Lost;
-pub(crate) use self::nearest::nearest;
+pub use self::meaning::ErrorKind;
 pub(crate) use self::outside::one_line;
-pub use self::reason::AbortReason;
 use crate::human::HumanDuration;
-use crate::policy::{Condition, Effect, Retry, ShedReason, StatementPhase, Verdict};
+use crate::policy::{Effect, ShedReason, StatementPhase};
 use crate::status::Status;
 
 /// Why a call on the pool failed.
@@ -199,6 +195,42 @@ pub enum Error {
     Closed,
 }
 
+/// Why a transaction was rolled back although it was to be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AbortReason {
+    /// A statement in it had failed, and the error was not passed on.
+    #[non_exhaustive]
+    Failed {
+        /// What the server had answered; `None` if the statement had timed out.
+        sqlstate: Option<SqlState>,
+    },
+    /// A clone of its handle, or a stream of its rows, was still there.
+    InUse,
+    /// The server answered COMMIT with ROLLBACK.
+    RolledBack,
+    /// A statement in it was a COMMIT or a ROLLBACK of its own: what came before was ended there, and is not known to the pool.
+    EndedByHand,
+}
+
+impl fmt::Display for AbortReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { sqlstate: Some(state) } => {
+                write!(f, "a statement in it had failed ({}), and the error was not passed on", one_line(state.code()))
+            }
+            Self::Failed { sqlstate: None } => {
+                f.write_str("a statement in it had timed out, and the error was not passed on")
+            }
+            Self::InUse => f.write_str("a clone of its handle or a stream of its rows was still there"),
+            Self::EndedByHand => {
+                f.write_str("it had been ended by a statement in it; what came before may be committed")
+            }
+            Self::RolledBack => f.write_str("the server answered COMMIT with ROLLBACK"),
+        }
+    }
+}
+
 impl Error {
     /// What came of a statement. `written`: whether any write was attempted since the call began; `lost`: why the connection ended, if
     /// it did.
@@ -233,114 +265,6 @@ impl Error {
             Self::Postgres { source, lost, .. } => Self::Postgres { source, effect: Effect::NotApplied, lost },
             other => other,
         }
-    }
-
-    /// Which error it is, as a plain word.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Shed { .. } => ErrorKind::Shed,
-            Self::CircuitOpen { .. } => ErrorKind::CircuitOpen,
-            Self::AcquireTimeout { .. } => ErrorKind::AcquireTimeout,
-            Self::Connect { .. } => ErrorKind::Connect,
-            Self::QueryTimeout { .. } => ErrorKind::QueryTimeout,
-            Self::StreamIdle { .. } => ErrorKind::StreamIdle,
-            Self::Busy { .. } => ErrorKind::Busy,
-            Self::TransactionAborted { .. } => ErrorKind::TransactionAborted,
-            Self::CommitUnknown { .. } => ErrorKind::CommitUnknown,
-            Self::Postgres { .. } => ErrorKind::Postgres,
-            Self::Closed => ErrorKind::Closed,
-        }
-    }
-
-    /// What the server said: in its answer, at the dial, or as its last words on a connection that was lost.
-    pub fn sqlstate(&self) -> Option<&SqlState> {
-        match self {
-            Self::Connect { source, .. } => source.sqlstate(),
-            Self::CircuitOpen { last_connect_error, .. } => last_connect_error.as_ref()?.sqlstate(),
-            Self::Postgres { source, lost, .. } => source.code().or_else(|| lost.as_deref()?.sqlstate()),
-            Self::CommitUnknown { source, lost } => {
-                source.as_ref().and_then(|source| source.code()).or_else(|| lost.as_deref()?.sqlstate())
-            }
-            Self::TransactionAborted { reason: AbortReason::Failed { sqlstate } } => sqlstate.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// Whether the call can have changed anything in the database.
-    pub fn effect(&self) -> Effect {
-        match self {
-            Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } | Self::StreamIdle { effect, .. } => {
-                *effect
-            }
-            Self::TransactionAborted { reason: AbortReason::EndedByHand } => Effect::Unknown,
-            Self::CommitUnknown { .. } => Effect::Unknown,
-            Self::Shed { .. }
-            | Self::CircuitOpen { .. }
-            | Self::AcquireTimeout { .. }
-            | Self::Connect { .. }
-            | Self::Busy { .. }
-            | Self::TransactionAborted { .. }
-            | Self::Closed => Effect::NotApplied,
-        }
-    }
-
-    /// What it says of another try of the whole call.
-    pub(crate) fn retry(&self) -> Retry {
-        match self {
-            Self::Connect { source, .. } => source.retry(),
-            Self::QueryTimeout { effect: Effect::Unknown, .. } => Retry::NewConnection(Condition::IfIdempotent),
-            Self::Postgres { source, effect, lost } => {
-                let may_be_applied = *effect == Effect::Unknown;
-                let retry =
-                    driver::failure(source, may_be_applied, StatementPhase::Autocommit, lost.as_deref()).retry();
-                if may_be_applied { retry.if_idempotent() } else { retry }
-            }
-            _ => Retry::Never,
-        }
-    }
-
-    /// Whether the connection had been dead before anything was written.
-    pub(crate) fn was_stale(&self) -> bool {
-        matches!(self, Self::Postgres { source, effect: Effect::NotApplied, .. } if driver::is_end(source))
-    }
-
-    /// Whether a function or a procedure raised it, and the latter may have committed before.
-    fn is_from_within(&self) -> bool {
-        let Self::Postgres { source, lost, .. } = self else { return false };
-        driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref()).is_from_within()
-    }
-
-    /// How long to wait before asking again makes sense, where the pool knows.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Connect { retry_after, .. } | Self::CircuitOpen { retry_after, .. } => Some(*retry_after),
-            Self::Shed { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-
-    /// Whether the database gave no answer: the call was refused, the circuit is open, no connection came in time, the statement was too
-    /// slow, its connection was lost, or the server is shutting down or out of resources. An answer from elsewhere may do ([`Call::fallback`](crate::Call::fallback)).
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Shed { .. }
-            | Self::CircuitOpen { .. }
-            | Self::AcquireTimeout { .. }
-            | Self::Connect { .. }
-            | Self::QueryTimeout { .. }
-            | Self::Busy { .. }
-            | Self::Closed => true,
-            Self::Postgres { source, lost, .. } => {
-                let failure = driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref());
-                failure.is_unreachable() || failure.verdict() == Verdict::Failure
-            }
-            Self::StreamIdle { .. } | Self::TransactionAborted { .. } | Self::CommitUnknown { .. } => false,
-        }
-    }
-
-    /// Whether the pool is overloaded: more is asked of it than it can serve in time. An HTTP service answers 503.
-    pub fn is_overload(&self) -> bool {
-        matches!(self, Self::Shed { .. } | Self::AcquireTimeout { .. })
     }
 }
 

@@ -5,18 +5,14 @@
 //!
 //! What lasts is said again every 30 s, with the time that it has lasted by then, and its end is an event of its own.
 
-mod elapsed;
 mod kind;
-mod label;
 mod message;
-mod severity;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use self::kind::EventKind;
-pub use self::severity::Severity;
+pub use self::kind::{EventKind, Severity};
 
 /// Something that happened to a pool, or goes on.
 ///

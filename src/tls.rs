@@ -30,16 +30,16 @@
 //! # }
 //! ```
 
-mod made;
 #[cfg(feature = "native-tls")]
-mod native;
+mod native_tls;
+mod reload;
 #[cfg(feature = "rustls")]
-mod pure;
+mod rustls;
 mod source;
 #[cfg(feature = "rustls")]
 mod verifier;
 
 #[cfg(feature = "native-tls")]
-pub use self::native::{NativeTls, native_tls, native_tls_with_ca};
+pub use self::native_tls::{NativeTls, native_tls, native_tls_with_ca};
 #[cfg(feature = "rustls")]
-pub use self::pure::{Rustls, rustls, rustls_with_ca};
+pub use self::rustls::{Rustls, rustls, rustls_with_ca};

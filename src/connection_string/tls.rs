@@ -1,5 +1,7 @@
 //! The options for TLS beyond the driver's, with libpq's meaning: how the server is verified, and what this side shows.
 
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+use std::path::Path;
 use std::path::PathBuf;
 
 use tokio_postgres::config::SslMode;
@@ -102,5 +104,44 @@ impl TlsOptions {
             Root::File(path) => ("sslrootcert", shown(path)),
         });
         root.or_else(|| Some(("sslcert", shown(self.certificate.as_ref()?))))
+    }
+}
+
+/// What this side shows to the server.
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientCertificate<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+}
+
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+impl TlsOptions {
+    pub(crate) fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
+    pub(crate) fn identity(&self) -> Option<ClientCertificate<'_>> {
+        Some(ClientCertificate { certificate: self.certificate.as_deref()?, key: self.key.as_deref()? })
+    }
+
+    /// Whether TLS is never used.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.mode == Some(Mode::Disable)
+    }
+
+    /// Whether the host's name is verified as well, not only the authority. libpq verifies the authority alone as soon as
+    /// a file of authorities is given, under each `sslmode` but `verify-full`.
+    pub(crate) fn verifies_name(&self) -> bool {
+        match self.mode {
+            Some(Mode::VerifyFull) => true,
+            Some(Mode::VerifyCa) => false,
+            _ => !matches!(self.root, Some(Root::File(_))),
+        }
+    }
+
+    /// Whether the authority alone is to be verified, and no authority is given.
+    pub(crate) fn lacks_root(&self) -> bool {
+        self.mode == Some(Mode::VerifyCa) && self.root.is_none()
     }
 }

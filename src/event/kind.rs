@@ -1,17 +1,46 @@
 //! Every event there is: what it carries, and how much it matters.
 
 use std::backtrace::Backtrace;
+use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::severity::Severity;
 use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
 use crate::policy::{Refused, State, Transition};
 use crate::status::Status;
+
+/// How much an event matters. The later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Good to know afterwards.
+    Info,
+    /// Somebody should look, today.
+    Warning,
+    /// Callers are turned away, or are about to be, or are no longer: somebody should look now, unless it [is an end](crate::EventKind::is_end).
+    Critical,
+}
+
+impl Severity {
+    /// A word that never changes: `info`, `warning`, `critical`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// What happened, or is going on.
 ///
@@ -325,6 +354,45 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// A word in snake case that never changes: a label for metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::TooLarge { .. } => "too_large",
+            Self::UtilizationHigh { .. } => "utilization_high",
+            Self::UtilizationCritical { .. } => "utilization_critical",
+            Self::UtilizationNormal { .. } => "utilization_normal",
+            Self::Exhausted { .. } => "exhausted",
+            Self::ExhaustionEnded { .. } => "exhaustion_ended",
+            Self::ExhaustionPredicted { .. } => "exhaustion_predicted",
+            Self::PredictionEnded { .. } => "prediction_ended",
+            Self::Shedding { .. } => "shedding",
+            Self::SheddingEnded { .. } => "shedding_ended",
+            Self::HoldsInflated { .. } => "holds_inflated",
+            Self::HoldsNormal { .. } => "holds_normal",
+            Self::LeakSuspected { .. } => "leak_suspected",
+            Self::LongRunning { .. } => "long_running",
+            Self::LongRunningEnded { .. } => "long_running_ended",
+            Self::SlowAcquire { .. } => "slow_acquire",
+            Self::SlowAcquireEnded { .. } => "slow_acquire_ended",
+            Self::ConnectFailed { .. } => "connect_failed",
+            Self::ConnectRecovered { .. } => "connect_recovered",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::ServerShuttingDown { .. } => "server_shutting_down",
+            Self::ServerWarning { .. } => "server_warning",
+            Self::PrimaryChanged { .. } => "primary_changed",
+            Self::AddressAvoided { .. } => "address_avoided",
+            Self::AddressRestored { .. } => "address_restored",
+            Self::SettleFailed { .. } => "settle_failed",
+            Self::BreakerChanged { .. } => "breaker_changed",
+            Self::Forced { .. } => "forced",
+            Self::Resized { .. } => "resized",
+            Self::Flushed { .. } => "flushed",
+            Self::Draining { .. } => "draining",
+            Self::Drained { .. } => "drained",
+        }
+    }
+
     /// The severity. The end of a condition has the severity of its beginning, so that a filter shows both or neither. See
     /// [`is_end`](Self::is_end).
     pub fn severity(&self) -> Severity {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::connection_string::{Identity, Root, TlsOptions};
+use crate::connection_string::{ClientCertificate, Root, TlsOptions};
 use crate::error::ConfigError;
 
 /// Where everything comes from.
@@ -69,7 +69,7 @@ impl Source {
             (_, Some(Root::System)) => Roots::Machine,
             (roots, None) => roots.clone(),
         };
-        let files = |identity: Identity<'_>| (identity.certificate.to_owned(), identity.key.to_owned());
+        let files = |identity: ClientCertificate<'_>| (identity.certificate.to_owned(), identity.key.to_owned());
         Ok(Self { roots, verifies_name: options.verifies_name(), identity: options.identity().map(files) })
     }
 

@@ -8,7 +8,6 @@ use super::frames::{Frame, Frames};
 use super::ledger::Ledger;
 use super::limits::{Excess, Limits};
 use super::reported::Reported;
-use super::status::{Tag, TransactionStatus};
 
 /// The longest that matters is what an error says.
 const KEPT: usize = 512;
@@ -181,4 +180,55 @@ fn leaves_something(tag: &[u8]) -> bool {
 /// A field of an ErrorResponse or NoticeResponse.
 fn field(body: &[u8], name: u8) -> Option<&[u8]> {
     body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(&[name]))
+}
+
+/// The state of the session, as of the last ReadyForQuery.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransactionStatus {
+    #[default]
+    Idle,
+    Open,
+    Failed,
+}
+
+/// The last command that was completed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    #[default]
+    Other,
+    Begin,
+    Commit,
+    /// Also of ROLLBACK TO SAVEPOINT, and of a COMMIT that rolled back.
+    Rollback,
+    Savepoint,
+    Release,
+}
+
+impl TransactionStatus {
+    pub(super) const ALL: [Self; 3] = [Self::Idle, Self::Open, Self::Failed];
+
+    /// An unknown state is not taken to be idle.
+    pub(super) fn of(byte: Option<u8>) -> Self {
+        match byte {
+            Some(b'I') => Self::Idle,
+            Some(b'T') => Self::Open,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl Tag {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Other, Self::Begin, Self::Commit, Self::Rollback, Self::Savepoint, Self::Release];
+
+    pub(super) fn of(tag: &[u8]) -> Self {
+        match tag {
+            b"BEGIN" | b"START TRANSACTION" => Self::Begin,
+            b"COMMIT" => Self::Commit,
+            b"ROLLBACK" => Self::Rollback,
+            b"SAVEPOINT" => Self::Savepoint,
+            b"RELEASE" => Self::Release,
+            _ => Self::Other,
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::made::Made;
+use super::reload::Reloaded;
 use super::source::{Material, Pem, Source};
 use super::verifier::Verifier;
 use crate::connection_string::TlsOptions;
@@ -19,7 +19,7 @@ use crate::error::ConfigError;
 /// A connector that uses rustls. Made by [`rustls()`] and [`rustls_with_ca`].
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 #[derive(Debug, Clone)]
-pub struct Rustls(Made<MakeRustlsConnect>);
+pub struct Rustls(Reloaded<MakeRustlsConnect>);
 
 /// rustls, with the authorities that the connection string names, or else those that this machine trusts.
 ///
@@ -31,7 +31,7 @@ pub struct Rustls(Made<MakeRustlsConnect>);
 /// None today.
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub fn rustls() -> Result<Rustls, ConfigError> {
-    Made::new(Source::machine(), make).map(Rustls)
+    Reloaded::new(Source::machine(), make).map(Rustls)
 }
 
 /// rustls, with the authorities in `pem` and no others: one certificate after another.
@@ -41,7 +41,7 @@ pub fn rustls() -> Result<Rustls, ConfigError> {
 /// [`ConfigError`] if there is none in it.
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub fn rustls_with_ca(pem: &[u8]) -> Result<Rustls, ConfigError> {
-    Made::new(Source::given(pem), make).map(Rustls)
+    Reloaded::new(Source::given(pem), make).map(Rustls)
 }
 
 impl Rustls {

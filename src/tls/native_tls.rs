@@ -5,7 +5,7 @@ use postgres_native_tls::{MakeTlsConnector, set_postgresql_alpn};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::MakeTlsConnect;
 
-use super::made::Made;
+use super::reload::Reloaded;
 use super::source::{Material, Source};
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
@@ -13,7 +13,7 @@ use crate::error::ConfigError;
 /// A connector that uses the platform's TLS. Made by [`native_tls()`] and [`native_tls_with_ca`].
 #[cfg_attr(docsrs, doc(cfg(feature = "native-tls")))]
 #[derive(Debug, Clone)]
-pub struct NativeTls(Made<MakeTlsConnector>);
+pub struct NativeTls(Reloaded<MakeTlsConnector>);
 
 /// The platform's TLS, with the authorities that the connection string names, or else those that this machine trusts.
 ///
@@ -23,7 +23,7 @@ pub struct NativeTls(Made<MakeTlsConnector>);
 /// [`ConnectErrorKind::Tls`](crate::ConnectErrorKind::Tls).
 #[cfg_attr(docsrs, doc(cfg(feature = "native-tls")))]
 pub fn native_tls() -> Result<NativeTls, ConfigError> {
-    Made::new(Source::machine(), make).map(NativeTls)
+    Reloaded::new(Source::machine(), make).map(NativeTls)
 }
 
 /// The platform's TLS, with the authorities in `pem` and no others: one certificate after another.
@@ -33,7 +33,7 @@ pub fn native_tls() -> Result<NativeTls, ConfigError> {
 /// [`ConfigError`] if there is none in it, or if the platform's TLS cannot be used.
 #[cfg_attr(docsrs, doc(cfg(feature = "native-tls")))]
 pub fn native_tls_with_ca(pem: &[u8]) -> Result<NativeTls, ConfigError> {
-    Made::new(Source::given(pem), make).map(NativeTls)
+    Reloaded::new(Source::given(pem), make).map(NativeTls)
 }
 
 impl NativeTls {

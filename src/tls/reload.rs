@@ -13,14 +13,14 @@ use crate::error::ConfigError;
 type Make<T> = fn(&Material) -> Result<T, ConfigError>;
 
 #[derive(Clone)]
-pub(super) struct Made<T> {
+pub(super) struct Reloaded<T> {
     source: Source,
     make: Make<T>,
     /// The latest one, and what it was made of.
     latest: Arc<Mutex<Option<(Material, T)>>>,
 }
 
-impl<T: Clone> Made<T> {
+impl<T: Clone> Reloaded<T> {
     pub(super) fn new(source: Source, make: Make<T>) -> Result<Self, ConfigError> {
         let made = Self { source, make, latest: Arc::default() };
         if made.source.is_at_hand() {
@@ -50,8 +50,8 @@ impl<T: Clone> Made<T> {
     }
 }
 
-impl<T> fmt::Debug for Made<T> {
+impl<T> fmt::Debug for Reloaded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Made").field(&self.source).finish()
+        f.debug_tuple("Reloaded").field(&self.source).finish()
     }
 }
