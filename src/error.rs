@@ -1,4 +1,4 @@
-//! What can go wrong, told apart by who should act.
+//! The error of a call: its kinds, and the line of each for a log. What each kind means is in `meaning`.
 
 mod config;
 mod connect;
@@ -28,13 +28,14 @@ use crate::status::Status;
 
 /// Why a call on the pool failed.
 ///
-/// `Display` is one line for a log, `Debug` adds little to it: neither shows a password, a query parameter, or the server's DETAIL, which
-/// quotes rows. Where the server's message may quote a value (SQLSTATE class 22), it is cut off there. Names of tables and the like are
-/// shown, and what your own `RAISE` says. [`source`](std::error::Error::source) has everything: take care where you print it.
+/// `Display` is one line for a log, and `Debug` adds little to it. Neither shows a password, a query parameter, or the
+/// server's DETAIL, which quotes rows. Where the server's message may quote a value (SQLSTATE class 22), the line ends
+/// before it. The line shows names of tables and the like, and the text of your own `RAISE`.
+/// [`source`](std::error::Error::source) has everything: take care where you print it.
 ///
 /// # What to answer
 ///
-/// [`http_status`](Self::http_status) has the table; what a request was at fault for, the service knows best:
+/// [`http_status`](Self::http_status) has the table. Only the service knows what a request was at fault for:
 ///
 /// ```
 /// use failfast::Error;
@@ -53,16 +54,16 @@ use crate::status::Status;
 /// assert_eq!(answer(&Error::Closed), (503, Some(1)));
 /// ```
 ///
-/// With the feature `axum`, handlers may return the error as it is.
+/// With the feature `axum`, a handler may return the error itself.
 ///
 /// # Whether to try again
 ///
-/// [`effect`](Self::effect) tells whether anything can have been applied:
+/// [`effect`](Self::effect) returns whether the call may have changed anything:
 ///
 /// ```
 /// use failfast::{Effect, Error, ErrorKind};
 ///
-/// /// What may be applied twice may run again in any case.
+/// /// An idempotent call may run again in any case.
 /// fn may_run_again(error: &Error, idempotent: bool) -> bool {
 ///     let is_transient = matches!(error.kind(), ErrorKind::Connect | ErrorKind::AcquireTimeout | ErrorKind::QueryTimeout);
 ///     is_transient && (idempotent || error.effect() == Effect::NotApplied)
@@ -73,93 +74,94 @@ use crate::status::Status;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Refused at once, before any waiting: the caller should back off or degrade. The database was not asked.
+    /// The pool refused the call at once, without waiting and without asking the database. The caller should back off or
+    /// degrade.
     #[error("refused at once: {reason}")]
     #[non_exhaustive]
     Shed {
-        /// Why the pool would not let the caller wait.
+        /// Why the pool did not let the caller wait.
         reason: ShedReason,
-        /// When to ask again, by what the pool has seen of its own pace.
+        /// When to ask again, as the pool estimates from its recent leases.
         retry_after: Option<Duration>,
     },
 
-    /// The circuit breaker is open: too many calls on the database failed lately, so it was not asked. See
+    /// The circuit breaker is open, because too many calls failed lately. The database was not asked. See
     /// [`Pool::breaker`](crate::Pool::breaker).
     #[error("refused at once: the circuit is open{}", connect::trailer(.last_connect_error))]
     #[non_exhaustive]
     CircuitOpen {
-        /// When to ask again. The pool looks after the server itself, and may be back earlier.
+        /// When to ask again. The pool probes the server itself, so the circuit may close earlier.
         retry_after: Duration,
         /// Why the latest dial failed, if none has succeeded since.
         last_connect_error: Option<ConnectError>,
     },
 
-    /// No connection became free in time. `status` tells the usual causes apart: all in use (holds too long, or the pool too
-    /// small) or dials that fail or hang.
+    /// No connection became free in time. `status` shows which of the usual causes it was: all connections are in use
+    /// (leases are too long, or the pool is too small), or dials fail or hang.
     #[error("no connection within {}: {status}{}", HumanDuration(*timeout), connect::trailer_after(.status, .last_connect_error))]
     #[non_exhaustive]
     AcquireTimeout {
         /// How long the caller was willing to wait.
         timeout: Duration,
-        /// The pool at the moment of giving up.
+        /// The state of the pool when the caller stopped waiting.
         status: Box<Status>,
         /// Why the latest dial failed, if none has succeeded since.
         last_connect_error: Option<ConnectError>,
     },
 
-    /// Nothing is connected and the database cannot be reached, or refuses the pool's credentials.
+    /// The pool has no connection, and the latest dial failed: the server cannot be reached, or refuses the pool.
     #[error("not connected: {source}")]
     #[non_exhaustive]
     Connect {
         /// Why the latest dial failed.
         source: ConnectError,
-        /// When the pool will dial again. Asking earlier gets the same answer at once.
+        /// When the pool will dial again. An earlier call gets the same error at once.
         retry_after: Duration,
     },
 
-    /// The call's deadline passed while its statement was running: the statement is slow, or waits for a lock. The server is being told to
-    /// stop it.
-    #[error("{}the statement was not done when the deadline passed, {} after it began{}{}", subject(.operation), HumanDuration(*after), process(.process_id), applied(.effect))]
+    /// The call's deadline passed while its statement was running: the statement is slow, or waits for a lock. The pool
+    /// cancels it on the server.
+    #[error("{}the statement had not finished when the deadline passed, {} after it began{}{}", subject(.operation), HumanDuration(*after), process(.process_id), applied(.effect))]
     #[non_exhaustive]
     QueryTimeout {
-        /// What the caller called it: [`Call::name`](crate::Call::name).
+        /// The name that the caller gave it with [`Call::name`](crate::Call::name).
         operation: Option<&'static str>,
         /// How long the statement had been running.
         after: Duration,
-        /// The server's process that ran it, as in `pg_stat_activity.pid` and in the server's log.
-        process_id: Option<i32>,
-        /// Whether it may have been applied all the same.
-        effect: Effect,
-    },
-
-    /// The pool ended a stream that its reader had not polled for [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout). The pool stops the
-    /// statement, drops the rows that were not read, and takes back the connection that the stream owned.
-    #[error("{}nobody read the stream for {}, which is longer than stream_idle_timeout: the statement is stopped{}{}", subject(.operation), HumanDuration(*idle), process(.process_id), applied(.effect))]
-    #[non_exhaustive]
-    StreamIdle {
-        /// What the caller called it: [`Call::name`](crate::Call::name).
-        operation: Option<&'static str>,
-        /// How long the reader had not polled.
-        idle: Duration,
-        /// The server's process, as in `pg_stat_activity.pid` and in the server's log.
+        /// The id of the server's process, as in `pg_stat_activity.pid` and in the server's log.
         process_id: Option<i32>,
         /// Whether the statement may have been applied all the same.
         effect: Effect,
     },
 
-    /// An earlier statement on this connection had timed out and was still being stopped when this call's deadline passed. This
-    /// call's statement was not sent.
+    /// The reader of a stream did not poll it for [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout), so the
+    /// pool ended the stream. The pool stops the statement, drops the unread rows, and takes the stream's connection back.
+    #[error("{}nobody read the stream for {}, which is longer than stream_idle_timeout: the statement is stopped{}{}", subject(.operation), HumanDuration(*idle), process(.process_id), applied(.effect))]
+    #[non_exhaustive]
+    StreamIdle {
+        /// The name that the caller gave it with [`Call::name`](crate::Call::name).
+        operation: Option<&'static str>,
+        /// How long the reader did not poll.
+        idle: Duration,
+        /// The id of the server's process, as in `pg_stat_activity.pid` and in the server's log.
+        process_id: Option<i32>,
+        /// Whether the statement may have been applied all the same.
+        effect: Effect,
+    },
+
+    /// An earlier statement on this connection had timed out, and the pool was still stopping it when this call's deadline
+    /// passed. This call's statement was not sent.
     #[error("not begun within {}: an earlier statement on the connection is still being stopped{}", HumanDuration(*waited), process(.process_id))]
     #[non_exhaustive]
     Busy {
-        /// How long the call waited for the earlier one to end.
+        /// How long the call waited for the earlier statement to end.
         waited: Duration,
-        /// The server's process that runs the earlier one.
+        /// The id of the server's process that runs the earlier statement.
         process_id: Option<i32>,
     },
 
-    /// The transaction was to be committed and could not be: it was rolled back, and nothing of it was applied, unless a statement in it had
-    /// ended it by hand.
+    /// The transaction could not be committed and was rolled back. Nothing of it was applied, unless a statement in it was a
+    /// COMMIT or ROLLBACK of its own.
     #[error("rolled back instead of committed: {reason}")]
     #[non_exhaustive]
     TransactionAborted {
@@ -167,19 +169,19 @@ pub enum Error {
         reason: AbortReason,
     },
 
-    /// COMMIT was sent, and no answer came: the transaction may have been committed or not. The pool never runs it again; look in the
-    /// database before you do.
-    #[error("whether the transaction was committed is not known: {}", unanswered(.source, .lost))]
+    /// COMMIT was sent, and no answer came: the transaction may or may not have committed. The pool never runs it again.
+    /// Look in the database before you do.
+    #[error("the transaction may or may not have committed: {}", unanswered(.source, .lost))]
     #[non_exhaustive]
     CommitUnknown {
-        /// The driver's error; `None` if nothing came before the deadline.
+        /// The driver's error. `None` if the deadline passed without one.
         source: Option<tokio_postgres::Error>,
         /// Why the connection was lost, if it was.
         lost: Option<Arc<Lost>>,
     },
 
-    /// The server's answer; or the connection was lost, or the driver could not convert a parameter or a row.
-    #[error("{}", said(.source, .effect, .lost))]
+    /// The server answered with an error, the connection was lost, or the driver could not convert a parameter or a row.
+    #[error("{}", line(.source, .effect, .lost))]
     #[non_exhaustive]
     Postgres {
         /// The driver's error.
@@ -190,7 +192,7 @@ pub enum Error {
         lost: Option<Arc<Lost>>,
     },
 
-    /// The pool was closed, by [`Pool::close`](crate::Pool::close).
+    /// [`Pool::close`](crate::Pool::close) has closed the pool.
     #[error("the pool is closed")]
     Closed,
 }
@@ -199,17 +201,17 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AbortReason {
-    /// A statement in it had failed, and the error was not passed on.
+    /// A statement in it had failed, and the caller's closure did not return the error.
     #[non_exhaustive]
     Failed {
-        /// What the server had answered; `None` if the statement had timed out.
+        /// The SQLSTATE of that error. `None` if the statement had timed out.
         sqlstate: Option<SqlState>,
     },
-    /// A clone of its handle, or a stream of its rows, was still there.
+    /// A clone of its handle, or a stream of its rows, still existed.
     InUse,
     /// The server answered COMMIT with ROLLBACK.
     RolledBack,
-    /// A statement in it was a COMMIT or a ROLLBACK of its own: what came before was ended there, and is not known to the pool.
+    /// A statement in it was a COMMIT or ROLLBACK of its own. The pool does not know what became of the statements before.
     EndedByHand,
 }
 
@@ -222,9 +224,9 @@ impl fmt::Display for AbortReason {
             Self::Failed { sqlstate: None } => {
                 f.write_str("a statement in it had timed out, and the error was not passed on")
             }
-            Self::InUse => f.write_str("a clone of its handle or a stream of its rows was still there"),
+            Self::InUse => f.write_str("a clone of its handle or a stream of its rows still existed"),
             Self::EndedByHand => {
-                f.write_str("it had been ended by a statement in it; what came before may be committed")
+                f.write_str("a statement in it had ended it already; earlier statements may have been committed")
             }
             Self::RolledBack => f.write_str("the server answered COMMIT with ROLLBACK"),
         }
@@ -232,8 +234,8 @@ impl fmt::Display for AbortReason {
 }
 
 impl Error {
-    /// What came of a statement. `written`: whether any write was attempted since the call began; `lost`: why the connection ended, if
-    /// it did.
+    /// The error of a statement. `written`: whether any write was attempted since the call began. `lost`: why the connection
+    /// ended, if it did.
     pub(crate) fn of_statement(
         source: tokio_postgres::Error,
         written: bool,
@@ -246,7 +248,7 @@ impl Error {
         }
     }
 
-    /// Something of the call has been committed before it failed.
+    /// The same error, of a call that had committed something before it failed.
     pub(crate) fn after_a_commit(mut self) -> Self {
         if let Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } | Self::StreamIdle { effect, .. } =
             &mut self
@@ -256,7 +258,7 @@ impl Error {
         self
     }
 
-    /// It was a BEGIN: nothing of the transaction can have been applied.
+    /// The same error, of a BEGIN: nothing of the transaction can have been applied.
     pub(crate) fn of_begin(self) -> Self {
         match self {
             Self::QueryTimeout { operation, after, process_id, .. } => {
@@ -268,15 +270,15 @@ impl Error {
     }
 }
 
-/// For the driver's own methods, behind the guard: nothing is known but the error itself, so a lost connection may have applied
-/// everything.
+/// For the driver's own methods, which the guard derefs to. Only the error itself is known, so a call on a lost connection
+/// may have been applied.
 impl From<tokio_postgres::Error> for Error {
     fn from(source: tokio_postgres::Error) -> Self {
         Self::of_statement(source, true, StatementPhase::Autocommit, None)
     }
 }
 
-/// The line of `Display`: the derived one would print the server's DETAIL.
+/// Prints the line of `Display`: a derived `Debug` would print the server's DETAIL.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
@@ -296,13 +298,13 @@ fn subject(operation: &Option<&'static str>) -> String {
 fn applied(effect: &Effect) -> &'static str {
     match effect {
         Effect::NotApplied => "; nothing was applied",
-        Effect::Unknown => "; whether it was applied is not known",
+        Effect::Unknown => "; it may or may not have been applied",
     }
 }
 
-fn said(source: &tokio_postgres::Error, effect: &Effect, lost: &Option<Arc<Lost>>) -> String {
+fn line(source: &tokio_postgres::Error, effect: &Effect, lost: &Option<Arc<Lost>>) -> String {
     let cause = driver::cause(source, lost.as_deref());
-    // The driver's own complaints are mostly about what was read: one row too few, a column of another type.
+    // The driver's own errors are mostly about an answer: one row too few, a column of another type.
     match effect {
         Effect::Unknown if driver::is_of_the_server(source, lost.as_deref()) => cause + applied(effect),
         _ => cause,

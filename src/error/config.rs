@@ -1,25 +1,25 @@
-//! A setting that cannot be used.
+//! A setting that cannot be used, and the known name nearest to a misspelled one.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Names beyond this length have no near one: the time is quadratic in it.
+/// The longest name, in characters, for which `nearest` searches: its time is quadratic in the length.
 const LONGEST: usize = 100;
 
-/// A bad setting: [`PoolBuilder::build`](crate::PoolBuilder::build) refuses it. Names the setting, its value and the
+/// A setting that [`PoolBuilder::build`](crate::PoolBuilder::build) refuses. The error names the setting, its value and the
 /// values that work.
 ///
-/// `Debug` prints the same sentence as `Display`, because that is what a `main` prints that returns the error.
+/// `Debug` prints the same sentence as `Display`, because a `main` that returns the error prints `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
     setting: Cow<'static, str>,
-    /// `None` where the value may be a secret, or does not matter.
+    /// `None` if the value may be a secret, or does not matter.
     value: Option<String>,
     problem: Cow<'static, str>,
 }
 
 impl ConfigError {
-    /// What a connection string is called that cannot be taken apart.
+    /// The name of a connection string as a whole, for one that cannot be parsed.
     pub(crate) const WHOLE_URL: &'static str = "url";
 
     pub(crate) fn new(
@@ -34,7 +34,7 @@ impl ConfigError {
         Self { setting: setting.to_owned().into(), value: None, problem: problem.into() }
     }
 
-    /// There is no setting of this name. Offers the nearest name that there is.
+    /// The error for a name that no setting has. It offers the nearest name that exists.
     pub(crate) fn unknown(setting: &str, nearest: Option<impl fmt::Display>) -> Self {
         const PROBLEM: &str = "there is no such setting";
         match nearest {
@@ -43,7 +43,7 @@ impl ConfigError {
         }
     }
 
-    /// The same error about a part of the value of another setting. An error about the whole takes that one's name.
+    /// The same error, about a part of the value of `setting`. An error about the whole value takes the name of `setting`.
     #[cfg(feature = "serde")]
     pub(crate) fn of_part_of(self, setting: &str) -> Self {
         let problem = if self.setting == Self::WHOLE_URL { self.problem.into_owned() } else { self.to_string() };
@@ -73,8 +73,8 @@ impl fmt::Debug for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The known name that is the fewest edits away from `name`, if they are few: at most a third of the letters after the
-/// last `.`, and at most three. Case, `_`, `-` and `.` do not count.
+/// Returns the known name with the fewest edits from `name`, if these are at most three, and at most a third of the letters
+/// after the last `.`. Case, `_`, `-` and `.` do not count.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let own = letters(name.rsplit('.').next().unwrap_or_default());
     let name = letters(name);
@@ -91,9 +91,9 @@ fn letters(name: &str) -> Vec<char> {
     name.chars().filter(|c| !"_-.".contains(*c)).flat_map(char::to_lowercase).collect()
 }
 
-/// Levenshtein's distance: how many letters are inserted, left out or replaced.
+/// Levenshtein's distance: the number of letters to insert, leave out or replace.
 fn edits(from: &[char], to: &[char]) -> usize {
-    // After the first `row` letters of `from`: the distance to each beginning of `to`.
+    // The distances from the first `row` letters of `from` to each beginning of `to`.
     let mut distances: Vec<usize> = (0..=to.len()).collect();
     for (row, from) in from.iter().enumerate() {
         let mut diagonal = distances[0];
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_near_is_offered() {
+    fn only_a_near_name_is_offered() {
         let known = ["max_size", "max_lifetime", "retry.max_attempts", "url"];
         for (name, expected) in [
             ("MAXSIZE", Some("max_size")),

@@ -41,7 +41,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// A word in snake case that never changes: a label for metrics.
+    /// The name in snake case, as in metrics. It never changes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Shed => "shed",
@@ -66,7 +66,7 @@ impl fmt::Display for ErrorKind {
 }
 
 impl Error {
-    /// Which error it is, as a plain word.
+    /// The kind of the error, without its fields.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Shed { .. } => ErrorKind::Shed,
@@ -83,7 +83,7 @@ impl Error {
         }
     }
 
-    /// What the server said: in its answer, at the dial, or as its last words on a connection that was lost.
+    /// The server's SQLSTATE: of its answer, of a dial, or of the message with which it ended the connection.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Connect { source, .. } => source.sqlstate(),
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// Whether the call can have changed anything in the database.
+    /// Returns whether the call can have changed anything in the database.
     pub fn effect(&self) -> Effect {
         match self {
             Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } | Self::StreamIdle { effect, .. } => {
@@ -115,7 +115,7 @@ impl Error {
         }
     }
 
-    /// What it says of another try of the whole call.
+    /// Returns whether, and on which connection, the whole call may run again.
     pub(crate) fn retry(&self) -> Retry {
         match self {
             Self::Connect { source, .. } => source.retry(),
@@ -130,18 +130,18 @@ impl Error {
         }
     }
 
-    /// Whether the connection had been dead before anything was written.
+    /// Returns whether the connection was dead before anything was written.
     pub(crate) fn was_stale(&self) -> bool {
         matches!(self, Self::Postgres { source, effect: Effect::NotApplied, .. } if driver::is_end(source))
     }
 
-    /// Whether a function or a procedure raised it, and the latter may have committed before.
+    /// Returns whether a function or a procedure raised the error. A procedure may have committed before.
     fn is_from_within(&self) -> bool {
         let Self::Postgres { source, lost, .. } = self else { return false };
         driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref()).is_from_within()
     }
 
-    /// How long to wait before asking again makes sense, where the pool knows.
+    /// How long to wait before the next call. `None` if the pool has no estimate.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Connect { retry_after, .. } | Self::CircuitOpen { retry_after, .. } => Some(*retry_after),
@@ -150,8 +150,11 @@ impl Error {
         }
     }
 
-    /// Whether the database gave no answer: the call was refused, the circuit is open, no connection came in time, the statement was too
-    /// slow, its connection was lost, or the server is shutting down or out of resources. An answer from elsewhere may do ([`Call::fallback`](crate::Call::fallback)).
+    /// Returns whether the database gave no answer, so that an answer from elsewhere may do
+    /// ([`Call::fallback`](crate::Call::fallback)).
+    ///
+    /// That is so if the pool refused the call, the circuit is open, no connection came in time, the statement was too slow,
+    /// its connection was lost, or the server is shutting down or out of resources.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Shed { .. }
@@ -169,26 +172,27 @@ impl Error {
         }
     }
 
-    /// Whether the pool is overloaded: more is asked of it than it can serve in time. An HTTP service answers 503.
+    /// Returns whether the pool is overloaded: callers ask for more than it can serve in time. An HTTP service answers 503.
     pub fn is_overload(&self) -> bool {
         matches!(self, Self::Shed { .. } | Self::AcquireTimeout { .. })
     }
 
-    /// The HTTP status that says it best to whoever sent the request. With the feature `axum`, that is the answer of a handler.
+    /// The HTTP status that a service should answer. With the feature `axum`, a handler that returns the error answers it.
     ///
     /// | error | status |
     /// |---|---|
     /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy), [`Closed`](Self::Closed) | 503 |
-    /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a lost connection, a server that shuts down or starts up, one that only reads or is out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
+    /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a lost connection, a server that shuts down, starts up, is read-only or out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
     /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
-    /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or what came of it is not known; also if a function or a procedure raised it, for a procedure may have committed before | 500 |
-    /// | [`CommitUnknown`](Self::CommitUnknown): never 503, because clients send again what gets that | 500 |
+    /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or it may or may not have been applied. Also if a function or a procedure raised it, because a procedure may have committed before | 500 |
+    /// | [`CommitUnknown`](Self::CommitUnknown): never 503, because clients repeat a request that got 503 | 500 |
     /// | [`TransactionAborted`](Self::TransactionAborted) | 500 |
     ///
-    /// It speaks of this one call. If a request has changed something by an earlier one, "nothing was applied" is not true of the request: let one
-    /// [transaction](crate::Pool::transaction) have both.
+    /// The status is about this one call. If an earlier call of the same request has changed something, run both in one
+    /// [transaction](crate::Pool::transaction): otherwise "nothing was applied" is not true of the request.
     ///
-    /// What the request was at fault for, the service knows best: a duplicate key (23505) may be a 409. See [`sqlstate`](Self::sqlstate).
+    /// Only the service knows what a request was at fault for: a duplicate key (23505) may be a 409. See
+    /// [`sqlstate`](Self::sqlstate).
     pub fn http_status(&self) -> u16 {
         match self {
             Self::Shed { .. }
@@ -203,12 +207,12 @@ impl Error {
         }
     }
 
-    /// Of the server's answers: certainly nothing was applied, and another try may succeed.
+    /// Returns whether certainly nothing was applied, and another try may succeed.
     fn may_be_sent_again(&self) -> bool {
         self.effect() == Effect::NotApplied && self.retry() != Retry::Never && !self.is_from_within()
     }
 
-    /// With a 503, the value of `Retry-After`: in whole seconds, rounded up, at least 1; 1 where the pool does not know.
+    /// The value of `Retry-After` with a 503: in whole seconds, rounded up, at least 1. It is 1 if the pool has no estimate.
     /// [`retry_after`](Self::retry_after) is exact.
     pub fn http_retry_after(&self) -> Option<u64> {
         let seconds = |after: Duration| after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));

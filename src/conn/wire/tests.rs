@@ -336,7 +336,7 @@ fn answers_nobody_asked_for_end_the_connection() {
         assert!(listener.before_read().is_ok());
         // Its header says enough.
         listener.on_read(&message(kind, b"I")[..5]);
-        assert!(listener.before_read().unwrap_err().to_string().contains("answers nothing"));
+        assert!(listener.before_read().unwrap_err().to_string().contains("answers no request"));
         write(&mut listener, b"Q");
         assert_eq!(due(&listener), (1, 1), "it is never at rest again");
     }
@@ -369,7 +369,7 @@ fn parameters_without_end_end_the_connection() {
     for number in 0..2_000 {
         read(&mut listener, &[(b'S', format!("p{number}\0x\0").as_bytes())]);
     }
-    assert!(listener.before_read().unwrap_err().to_string().contains("without end"));
+    assert!(listener.before_read().unwrap_err().to_string().contains("beyond the first 64"));
 }
 
 #[test]
@@ -465,7 +465,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn messages_are_understood_however_they_are_torn(
+    fn messages_are_understood_however_they_are_cut_into_pieces(
         mut stream in messages(),
         sizes in prop::collection::vec(1..9_usize, 1..20),
         starts in any::<bool>(),
