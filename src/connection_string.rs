@@ -1,4 +1,7 @@
-//! Connection strings: the forms and the meaning that libpq gives them, and which options the pool takes.
+//! Connection strings: their forms and their meaning as in libpq, and which options the pool takes.
+//!
+//! Nothing shows a host or a database name that may hold a part of a password. For example, libpq and the driver read
+//! `postgres://app:p@ssword@db/orders` as the host `ssword@db`.
 
 mod options;
 mod text;
@@ -30,7 +33,7 @@ use crate::error::ConfigError;
 pub struct ConnectionString {
     pub(crate) driver: Config,
     pub(crate) tls: TlsOptions,
-    /// Whether the text was parsed here. Of a `Config` it is unknown what it was parsed from.
+    /// Whether this module parsed the text. The text of a driver's `Config` is unknown.
     is_parsed_here: bool,
 }
 
@@ -52,7 +55,7 @@ impl From<Config> for ConnectionString {
     }
 }
 
-/// Without the password. Without the hosts as well, if they may hold a part of it.
+/// Shows no password, and no host that may hold a part of one.
 impl fmt::Debug for ConnectionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.check() {
@@ -63,7 +66,7 @@ impl fmt::Debug for ConnectionString {
 }
 
 impl ConnectionString {
-    /// Refuses what may hold a part of a password, and does not quote it.
+    /// Refuses a host or a database name that may hold a part of a password, without quoting it.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let is_name = |host: &Host| match host {
             Host::Tcp(name) => is_host(name),
@@ -88,7 +91,7 @@ impl ConnectionString {
     }
 }
 
-/// Whether this can be a host's name or address. An IPv6 address may have a zone: `fe80::1%eth0`.
+/// Returns whether the text can be a host's name or address. An IPv6 address may have a zone: `fe80::1%eth0`.
 fn is_host(name: &str) -> bool {
     match name.split_once('%') {
         Some((address, zone)) => is_address(address) && is_label(zone),

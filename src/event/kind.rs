@@ -1,4 +1,4 @@
-//! Every event there is: what it carries, and how much it matters.
+//! Every event: its details, its name in metrics, and how much it matters.
 
 use std::backtrace::Backtrace;
 use std::fmt;
@@ -13,20 +13,21 @@ use crate::operation::Operation;
 use crate::policy::{Refused, State, Transition};
 use crate::status::Status;
 
-/// How much an event matters. The later ones are greater.
+/// How much an event matters. `Critical` is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
-    /// Good to know afterwards.
+    /// Useful to know afterwards.
     Info,
-    /// Somebody should look, today.
+    /// Somebody should look today.
     Warning,
-    /// Callers are turned away, or are about to be, or are no longer: somebody should look now, unless it [is an end](crate::EventKind::is_end).
+    /// The pool refuses callers, or soon will, or no longer does. Somebody should look now, unless the event
+    /// [is an end](EventKind::is_end).
     Critical,
 }
 
 impl Severity {
-    /// A word that never changes: `info`, `warning`, `critical`.
+    /// The name, which never changes: `info`, `warning`, `critical`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -129,7 +130,7 @@ pub enum EventKind {
     Shedding {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How many, by reason, since the first of them.
+        /// How many callers were refused since the beginning, by reason.
         refused: Refused,
         /// How long it has lasted so far.
         lasting: Duration,
@@ -239,28 +240,28 @@ pub enum EventKind {
     ConnectionLost {
         /// The reason for the last of them.
         lost: Arc<Lost>,
-        /// How many, since the last such event.
+        /// How many connections were lost since the last such event.
         count: u64,
-        /// How long ago the last of them was lost. Up to 30 s: there is one such event in 30 s at most.
+        /// How long ago the last of them was lost: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
     /// The server sent a warning for a statement, as `RAISE WARNING` does. At most one event in 30 s. Each warning is also
     /// logged through the `log` crate, with the level and the target that tokio-postgres uses.
     #[non_exhaustive]
     ServerWarning {
-        /// The latest: its text, fit for one line of a log.
+        /// The text of the latest warning, made safe for one line of a log.
         message: String,
         /// Its SQLSTATE: 01000 for a plain warning.
         sqlstate: SqlState,
-        /// How many there were since the last such event.
+        /// How many warnings there were since the last such event.
         count: u64,
-        /// How long ago the latest came. Up to 30 s: there is one such event in 30 s at most.
+        /// How long ago the latest warning came: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
     /// The server announced that it shuts down. The pool retires its connections.
     #[non_exhaustive]
     ServerShuttingDown {
-        /// Its announcement.
+        /// The server's announcement.
         lost: Arc<Lost>,
     },
     /// Another server has become the primary. A service should drop its caches of the database: they may be newer than the
@@ -278,7 +279,7 @@ pub enum EventKind {
     AddressAvoided {
         /// Host or address, and port.
         address: String,
-        /// What happened there.
+        /// Why it could not be used.
         reason: String,
     },
     /// The end of [`AddressAvoided`](Self::AddressAvoided): the address has taken a connection again.
@@ -292,23 +293,23 @@ pub enum EventKind {
     /// The pool could not clean connections up for their next caller, and closed them.
     #[non_exhaustive]
     SettleFailed {
-        /// How many, since the last such event.
+        /// How many connections were closed since the last such event.
         count: u64,
-        /// How long ago the last of them was closed. Up to 30 s: there is one such event in 30 s at most.
+        /// How long ago the last of them was closed: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
     /// The circuit breaker has changed its state.
     #[non_exhaustive]
     BreakerChanged {
-        /// From what to what, why, and the counts behind it.
+        /// The old and the new state, the cause, and the counts behind it.
         transition: Transition,
         /// How long the new state has lasted. The event is repeated every 30 s while the circuit is open.
         lasting: Duration,
     },
-    /// Somebody gave the circuit breaker an order.
+    /// Somebody forced the circuit breaker into a state.
     #[non_exhaustive]
     Forced {
-        /// Its new state.
+        /// The new state of the circuit.
         to: State,
         /// The place in the code that gave the order.
         by: &'static Location<'static>,
@@ -354,7 +355,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// A word in snake case that never changes: a label for metrics.
+    /// The name in snake case, as in metrics. It never changes.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Started { .. } => "started",

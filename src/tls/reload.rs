@@ -1,4 +1,4 @@
-//! A connector made of what is in the files now: made again when that has changed.
+//! A connector that follows its files: each dial reads them, and builds a new connector if they have changed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,44 +9,45 @@ use super::source::{Material, Source};
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
 
-/// How a `T` is made.
-type Make<T> = fn(&Material) -> Result<T, ConfigError>;
+/// Builds a connector of type `T`.
+type Build<T> = fn(&Material) -> Result<T, ConfigError>;
 
 #[derive(Clone)]
 pub(super) struct Reloaded<T> {
     source: Source,
-    make: Make<T>,
-    /// The latest one, and what it was made of.
+    build: Build<T>,
+    /// The latest connector, and the material that it was built from.
     latest: Arc<Mutex<Option<(Material, T)>>>,
 }
 
 impl<T: Clone> Reloaded<T> {
-    pub(super) fn new(source: Source, make: Make<T>) -> Result<Self, ConfigError> {
-        let made = Self { source, make, latest: Arc::default() };
-        if made.source.is_at_hand() {
-            made.current()?;
+    /// Fails if the material can be read now, and no connector can be built from it.
+    pub(super) fn new(source: Source, build: Build<T>) -> Result<Self, ConfigError> {
+        let reloaded = Self { source, build, latest: Arc::default() };
+        if reloaded.source.is_at_hand() {
+            reloaded.current()?;
         }
-        Ok(made)
+        Ok(reloaded)
     }
 
-    /// The same, as the connection string has it.
+    /// The same connector, as the connection string asks for it.
     pub(super) fn following(&self, options: &TlsOptions) -> Result<Self, ConfigError> {
         if options.is_disabled() {
             return Ok(self.clone());
         }
-        Self::new(self.source.following(options)?, self.make)
+        Self::new(self.source.following(options)?, self.build)
     }
 
-    /// One made of what is in the files now.
+    /// Returns a connector for the present content of the files.
     pub(super) fn current(&self) -> Result<T, ConfigError> {
         let material = self.source.read()?;
         let mut latest = self.latest.lock();
-        if let Some((_, made)) = latest.as_ref().filter(|(of, _)| *of == material) {
-            return Ok(made.clone());
+        if let Some((_, connector)) = latest.as_ref().filter(|(of, _)| *of == material) {
+            return Ok(connector.clone());
         }
-        let made = (self.make)(&material)?;
-        *latest = Some((material, made.clone()));
-        Ok(made)
+        let connector = (self.build)(&material)?;
+        *latest = Some((material, connector.clone()));
+        Ok(connector)
     }
 }
 
