@@ -1,9 +1,9 @@
-//! Connection strings: the forms and the meaning that libpq gives them, and which options the pool takes.
+//! Connection strings: their forms and their meaning as in libpq, and which options the pool takes.
+//!
+//! Nothing shows a host or a database name that may hold a part of a password. For example, libpq and the driver read
+//! `postgres://app:p@ssword@db/orders` as the host `ssword@db`.
 
-mod check;
 mod options;
-#[cfg(any(feature = "native-tls", feature = "rustls"))]
-mod ready;
 mod text;
 mod tls;
 
@@ -11,12 +11,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
+use tokio_postgres::config::Host;
 
-#[cfg(any(feature = "native-tls", feature = "rustls"))]
-pub(crate) use self::ready::Identity;
-#[cfg(any(feature = "native-tls", feature = "rustls"))]
-pub(crate) use self::tls::Root;
+use self::text::ENCODE;
 pub(crate) use self::tls::TlsOptions;
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+pub(crate) use self::tls::{ClientCertificate, Root};
 use crate::error::ConfigError;
 
 /// Where a database is and how to connect: a URL or `key=value` pairs, as libpq reads both.
@@ -33,7 +33,7 @@ use crate::error::ConfigError;
 pub struct ConnectionString {
     pub(crate) driver: Config,
     pub(crate) tls: TlsOptions,
-    /// Whether the text was parsed here. Of a `Config` it is unknown what it was parsed from.
+    /// Whether this module parsed the text. The text of a driver's `Config` is unknown.
     is_parsed_here: bool,
 }
 
@@ -55,7 +55,7 @@ impl From<Config> for ConnectionString {
     }
 }
 
-/// Without the password. Without the hosts as well, if they may hold a part of it.
+/// Shows no password, and no host that may hold a part of one.
 impl fmt::Debug for ConnectionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.check() {
@@ -63,6 +63,48 @@ impl fmt::Debug for ConnectionString {
             Err(problem) => write!(f, "ConnectionString({problem})"),
         }
     }
+}
+
+impl ConnectionString {
+    /// Refuses a host or a database name that may hold a part of a password, without quoting it.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let is_name = |host: &Host| match host {
+            Host::Tcp(name) => is_host(name),
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        };
+        if !self.driver.get_hosts().iter().all(is_name) {
+            let problem = format!(
+                "must be a name, an address or a folder; its text is not shown, because it may hold a \
+                                   part of a password: {ENCODE}"
+            );
+            return Err(ConfigError::without_value("host", problem));
+        }
+        if !self.is_parsed_here && self.driver.get_dbname().is_some_and(|name| name.contains('@')) {
+            let problem = format!(
+                "must not contain an @; its text is not shown, because it may hold a part of a \
+                                   password: {ENCODE}, and use Pool::builder_by_url for a database with such a name"
+            );
+            return Err(ConfigError::without_value("dbname", problem));
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether the text can be a host's name or address. An IPv6 address may have a zone: `fe80::1%eth0`.
+fn is_host(name: &str) -> bool {
+    match name.split_once('%') {
+        Some((address, zone)) => is_address(address) && is_label(zone),
+        None => is_label(name) || is_address(name),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+fn is_label(text: &str) -> bool {
+    text.chars().all(|c| c.is_alphanumeric() || "-._".contains(c))
 }
 
 #[cfg(test)]

@@ -1,24 +1,21 @@
-//! What a pool has to say for itself: each thing that is rare and that somebody on call would want to know.
+//! The events of a pool: rare occurrences that somebody on call wants to know.
 //!
-//! An event is data with a line for people. Who makes them: the detectors of `policy::watch` find what lasts, the maintenance and the connections tell
-//! what happens. Who gets them: `telemetry`. None of them holds a password, a parameter or SQL.
+//! An event is data with one line for people. The detectors of `policy::watch` find conditions that last. The maintenance
+//! and the connections report occurrences. `telemetry` passes the events on. No event holds a password, a query parameter
+//! or SQL.
 //!
-//! What lasts is said again every 30 s, with the time that it has lasted by then, and its end is an event of its own.
+//! The pool repeats the event of a condition every 30 s while it lasts, and reports its end as another event.
 
-mod elapsed;
 mod kind;
-mod label;
 mod message;
-mod severity;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use self::kind::EventKind;
-pub use self::severity::Severity;
+pub use self::kind::{EventKind, Severity};
 
-/// Something that happened to a pool, or goes on.
+/// Something that happened to a pool, or a condition that lasts.
 ///
 /// `Display` is one line for an operator: `pool orders: utilization 95% (19/20), 127 waiting`.
 #[derive(Debug, Clone)]
@@ -26,9 +23,9 @@ pub use self::severity::Severity;
 pub struct Event {
     /// The pool's name.
     pub pool: Arc<str>,
-    /// When it was told.
+    /// When the pool reported it.
     pub at: SystemTime,
-    /// What it is.
+    /// What happened, and its details.
     pub kind: EventKind,
 }
 

@@ -1,4 +1,4 @@
-//! Figures as people read them: `1.8 s`, not `1.812345678s`; `1 caller`, not `1 callers`.
+//! Figures as people write them: `1.8 s`, not `1.812345678s`; `1 caller`, not `1 callers`.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,14 +16,14 @@ impl fmt::Display for HumanDuration {
             ..7_170.0 => (seconds / 60.0, "min"),
             _ => (seconds / 3600.0, "h"),
         };
-        // Two digits say enough: 1.8 s, 18 s, and 2 s rather than 2.0 s.
+        // Two digits are enough: 1.8 s, 18 s, and 2 s rather than 2.0 s.
         let tenths = (figure * 10.0).round() / 10.0;
         let digits = usize::from(figure < 9.95 && tenths.fract() != 0.0);
         write!(f, "{figure:.digits$} {unit}")
     }
 }
 
-/// A number of things, by the word for one of them: `1 caller`, `2 callers`.
+/// A number and a noun, which is given in the singular: `1 caller`, `2 callers`.
 pub(crate) struct Count<N>(pub(crate) N, pub(crate) &'static str);
 
 impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_no_plural() {
+    fn one_has_the_singular() {
         let counted = [0_u64, 1, 2].map(|number| Count(number, "caller").to_string());
         assert_eq!(counted, ["0 callers", "1 caller", "2 callers"]);
     }

@@ -1,11 +1,11 @@
-//! What a caller does with a connection, by the name it gave it, or by the place in its code.
+//! The operation for which a caller takes a connection: its name, or the place in the caller's code.
 //!
-//! A pool that says "holds are nine times longer" helps nobody; one that says whose does.
+//! Events and metrics name the operation, so that an operator knows which one holds connections longer than before.
 
 use std::fmt;
 use std::panic::Location;
 
-/// What a connection is, or was, taken for.
+/// The operation for which a connection was taken.
 ///
 /// `Display` is the name, or file and line: `load_dashboard`, `src/orders.rs:41`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,7 +13,7 @@ use std::panic::Location;
 pub enum Operation {
     /// The name that the caller gave it, with [`Call::name`](crate::Call::name).
     Named(&'static str),
-    /// It has no name. The place in the caller's code that took the connection.
+    /// The place in the caller's code that took the connection, if the operation has no name.
     At(&'static Location<'static>),
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_as_its_name_or_its_place() {
+    fn an_operation_is_shown_as_its_name_or_its_place() {
         let place = Location::caller();
         assert_eq!(Operation::Named("load_dashboard").to_string(), "load_dashboard");
         assert_eq!(Operation::At(place).to_string(), format!("{}:{}", file!(), place.line()));

@@ -1,15 +1,17 @@
-//! Makes one connection: names looked up anew, hosts tried in order, everything under one deadline.
+//! Makes one connection, under one deadline: asks for credentials, looks names up, and tries hosts in order.
+//!
+//! Read it from the top: `dial` (what a dial reports), `connect` (startup options), `try_hosts`, `dial_host` (the addresses
+//! of one host) and `dial_place` (one address).
 
-mod clock;
+mod avoided;
+pub(super) mod credentials;
 pub(super) mod factory;
 pub(super) mod hooks;
 mod hosts;
 pub(super) mod identity;
-mod logins;
 mod names;
-pub(super) mod peek;
+mod progress;
 mod race;
-mod refusals;
 pub(super) mod route;
 pub(super) mod secure;
 pub(super) mod server_timeouts;
@@ -29,12 +31,12 @@ use tokio::time::{self, Instant};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use self::clock::DialClock;
+use self::avoided::AvoidedAddresses;
+use self::credentials::RefusedCredentials;
 use self::hosts::{Target, in_order_of, targets};
-use self::logins::Logins;
 use self::names::Names;
+use self::progress::DialProgress;
 use self::race::race;
-use self::refusals::Refusals;
 use self::route::Route;
 use self::secure::Connector;
 use self::socket::{Place, Socket};
@@ -45,207 +47,16 @@ use crate::human::HumanDuration;
 use crate::policy::{DialTimes, Trouble};
 use crate::slots::{Connection as _, Dial};
 
-/// Where to connect to, and how.
+/// Dials connections of one pool, and remembers what the dials have learned.
 pub(crate) struct Dialer {
     config: Config,
     connect_timeout: Duration,
     connector: Connector,
     handling: Handling,
-    refusals: Refusals,
-    logins: Logins,
+    avoided: AvoidedAddresses,
+    refused: RefusedCredentials,
     names: Names,
     times: Mutex<DialTimes>,
-}
-
-impl Dialer {
-    pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, handling: Handling) -> Self {
-        Self {
-            config,
-            connect_timeout,
-            connector,
-            handling,
-            refusals: Refusals::default(),
-            logins: Logins::default(),
-            names: Names::default(),
-            times: Mutex::default(),
-        }
-    }
-
-    /// The settings of this dial, with the credentials as they are now.
-    async fn log_in(&self, deadline: Instant) -> Result<Config, ConnectError> {
-        match time::timeout_at(deadline, self.handling.hooks.log_in(&self.config)).await {
-            Ok(config) => config.map(|config| self.with_options(config)).map_err(ConnectError::credentials),
-            Err(_) => {
-                let late = format!("no answer within {}", HumanDuration(self.connect_timeout));
-                Err(ConnectError::credentials(late.into()))
-            }
-        }
-    }
-
-    fn with_options(&self, mut config: Config) -> Config {
-        let mut options = self.handling.options();
-        if !options.is_empty() {
-            options += config.get_options().unwrap_or_default();
-            config.options(options);
-        }
-        config
-    }
-
-    /// Tries every host.
-    async fn try_hosts(&self, deadline: Instant, clock: &mut DialClock<'_>) -> Result<Box<Conn>, ConnectError> {
-        let config = Arc::new(self.log_in(deadline).await?);
-        if let Some(refusal) = self.logins.refusal(&config) {
-            return Err(refusal);
-        }
-        let mut targets = targets(&config);
-        self.refusals.put_last(&mut targets, Target::to_string);
-        let (mut failure, has_others) = (None, targets.len() > 1);
-        for (tried, target) in targets.iter().enumerate() {
-            let share = fair_share(deadline, targets.len() - tried);
-            clock.begin(None);
-            let dialed = time::timeout(share, self.dial_host(target, &config, clock)).await;
-            let error = match dialed {
-                Ok(Ok(conn)) => {
-                    self.was_used(&target.to_string());
-                    self.logins.forget();
-                    return Ok(conn);
-                }
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    // Of the only host, all of it: what was done before is a part of the dial.
-                    let limit = if has_others { in_millis(share) } else { self.connect_timeout };
-                    let error = ConnectError::timeout(limit, target.to_string(), clock.stage());
-                    if let Some(address) = clock.take_address() {
-                        self.avoid(address, &error);
-                    }
-                    error
-                }
-            };
-            match error.kind() {
-                ConnectErrorKind::WrongRole { .. } => _ = self.refusals.failed(target.to_string()), // it is alive and as it should be
-                _ if has_others => self.avoid(target.to_string(), &error),
-                _ => {}
-            }
-            failure = more_telling(failure, error);
-        }
-        let failure = failure.unwrap_or_else(ConnectError::abandoned);
-        if failure.is_refusal() && self.handling.hooks.has_provider() {
-            self.logins.was_refused(&config, &failure);
-        }
-        Err(failure)
-    }
-
-    /// Tries the addresses of one host.
-    async fn dial_host(
-        &self,
-        target: &Target<'_>,
-        config: &Arc<Config>,
-        clock: &mut DialClock<'_>,
-    ) -> Result<Box<Conn>, ConnectError> {
-        let name: Arc<str> = target.to_string().into();
-        let mut places = self.places(target, config, &name, clock).await?;
-        let (mut failure, mut tried, has_others) = (None, Vec::new(), places.len() > 1);
-        loop {
-            clock.begin(None);
-            let connect = |place: Place| async move {
-                let begun = Instant::now();
-                Socket::open(&place, config).await.map(|socket| (socket, begun))
-            };
-            let raced = clock.server(race(places, mem::take(&mut tried), connect)).await;
-            tried = raced.tried;
-            for (place, error) in raced.failed {
-                let error = ConnectError::io(&name, error);
-                if has_others {
-                    self.avoid(place.to_string(), &error);
-                }
-                failure = more_telling(failure, error);
-            }
-            let Some((place, opened)) = raced.first else { break };
-            for silent in &raced.silent {
-                self.avoid(silent.to_string(), &format_args!("no answer, while {place} took the connection"));
-            }
-            let address = place.to_string();
-            clock.begin(has_others.then(|| address.clone()));
-            tried.push(place.clone());
-            let route = Route {
-                place,
-                name: Arc::clone(&name),
-                certified_name: target.certified_name().as_ref().into(),
-                config: Arc::clone(config),
-                connector: self.connector.clone(),
-            };
-            match self.dial_place(route, opened, clock).await {
-                Ok(conn) => {
-                    self.was_used(&address);
-                    return Ok(conn);
-                }
-                Err(error) if error.is_refusal() => return Err(error),
-                Err(error) => {
-                    if has_others {
-                        self.avoid(address, &error);
-                    }
-                    failure = more_telling(failure, error);
-                }
-            }
-            places = raced.untried.into_iter().chain(raced.silent).collect();
-        }
-        let no_address = || ConnectError::resolve(&name, io::Error::other("the name has no address"));
-        Err(failure.unwrap_or_else(no_address))
-    }
-
-    /// Where the host may be, in the order in which that is to be tried.
-    async fn places(
-        &self,
-        target: &Target<'_>,
-        config: &Config,
-        name: &str,
-        clock: &mut DialClock<'_>,
-    ) -> Result<Vec<Place>, ConnectError> {
-        let mut places = match (target.address, target.host) {
-            (Some(address), _) => vec![Place::Tcp(SocketAddr::new(address, target.port))],
-            #[cfg(unix)]
-            (None, Some(Host::Unix(directory))) => {
-                vec![Place::Unix(directory.join(format!(".s.PGSQL.{}", target.port)))]
-            }
-            (None, Some(Host::Tcp(host))) => {
-                let found = clock.other(Stage::LookUp, self.names.look_up(host, target.port)).await;
-                let mut found = found.map_err(|error| {
-                    // A resolver that cannot open a file only says that the name is unknown.
-                    let out_of_files = TcpSocket::new_v4().err().filter(is_out_of_files);
-                    ConnectError::resolve(name, out_of_files.unwrap_or(error))
-                })?;
-                in_order_of(config, &mut found);
-                found.into_iter().map(Place::Tcp).collect()
-            }
-            (None, None) => unreachable!("build() wants a host or an address"),
-        };
-        self.refusals.put_last(&mut places, Place::to_string);
-        Ok(places)
-    }
-
-    async fn dial_place(
-        &self,
-        route: Route,
-        (socket, begun): (Socket, Instant),
-        clock: &mut DialClock<'_>,
-    ) -> Result<Box<Conn>, ConnectError> {
-        let stream = route.secure(socket, clock).await?;
-        session::begin(stream, route, begun.elapsed(), &self.handling, clock).await
-    }
-
-    /// Others are tried before this host or address.
-    fn avoid(&self, address: String, reason: &dyn fmt::Display) {
-        if self.refusals.failed(address.clone()) {
-            self.handling.recorder.tell(ConnectionEvent::AddressAvoided { address, reason: reason.to_string() });
-        }
-    }
-
-    /// A host or an address has taken a connection.
-    fn was_used(&self, address: &str) {
-        if let Some(lasted) = self.refusals.served(address) {
-            self.handling.recorder.tell(ConnectionEvent::AddressRestored { address: address.to_owned(), lasted });
-        }
-    }
 }
 
 impl Dial for Dialer {
@@ -262,10 +73,10 @@ impl Dial for Dialer {
                 on_quiet();
             }
         };
-        let mut clock = DialClock::new(self.late_after(), &mut on_late);
-        let result = self.connect(begun + self.connect_timeout, &mut clock).await;
+        let mut progress = DialProgress::new(self.late_after(), &mut on_late);
+        let result = self.connect(begun + self.connect_timeout, &mut progress).await;
         if result.is_ok() {
-            self.times.lock().succeeded(clock.server_took());
+            self.times.lock().succeeded(progress.server_took());
         }
         let now = Instant::now();
         let took = now - begun;
@@ -286,14 +97,15 @@ impl Dial for Dialer {
         self.late_after().map_or(self.connect_timeout, |late| late.min(self.connect_timeout))
     }
 
-    /// If the credentials may change by themselves, they are asked for soon, and tried only if they have.
+    /// A refusal of credentials that a provider gave is not lasting: the next dial asks the provider again, and sends the
+    /// answer to the server only if it has changed.
     fn trouble(&self, error: &ConnectError) -> Trouble {
         let may_change = self.handling.hooks.has_provider() && error.is_refusal();
         if error.is_lasting() && !may_change { Trouble::Lasting } else { Trouble::Passing }
     }
 
     fn try_at_once(&self) {
-        self.logins.forget();
+        self.refused.forget();
     }
 
     fn on_flush(&self) {
@@ -310,21 +122,34 @@ impl Dial for Dialer {
 }
 
 impl Dialer {
+    pub(crate) fn new(config: Config, connect_timeout: Duration, connector: Connector, handling: Handling) -> Self {
+        Self {
+            config,
+            connect_timeout,
+            connector,
+            handling,
+            avoided: AvoidedAddresses::default(),
+            refused: RefusedCredentials::default(),
+            names: Names::default(),
+            times: Mutex::default(),
+        }
+    }
+
     fn late_after(&self) -> Option<Duration> {
         self.times.lock().late_after()
     }
 
-    async fn connect(&self, deadline: Instant, clock: &mut DialClock<'_>) -> Result<Box<Conn>, ConnectError> {
+    /// Connects, and connects again if the first connection shows that the server knows more startup options.
+    async fn connect(&self, deadline: Instant, progress: &mut DialProgress<'_>) -> Result<Box<Conn>, ConnectError> {
         let options = self.handling.options();
-        match self.try_hosts(deadline, clock).await {
+        match self.try_hosts(deadline, progress).await {
             Ok(conn) if self.handling.has_server_timeouts() => {
                 self.handling.learn_version(conn.task.server_version());
                 if self.handling.options() == options {
                     return Ok(conn);
                 }
-                // The server takes more than was known.
                 conn.close().await;
-                self.try_hosts(deadline, clock).await
+                self.try_hosts(deadline, progress).await
             }
             Err(error) if error.sqlstate().is_some() => {
                 self.handling.learn_version(None);
@@ -333,14 +158,191 @@ impl Dialer {
             result => result,
         }
     }
+
+    /// Tries the hosts in order, until one connects. Each has a fair share of the time that is left.
+    async fn try_hosts(&self, deadline: Instant, progress: &mut DialProgress<'_>) -> Result<Box<Conn>, ConnectError> {
+        let config = Arc::new(self.log_in(deadline).await?);
+        if let Some(refusal) = self.refused.refusal_of(&config) {
+            return Err(refusal);
+        }
+        let mut targets = targets(&config);
+        self.avoided.put_last(&mut targets, Target::to_string);
+        let (mut failure, has_others) = (None, targets.len() > 1);
+        for (tried, target) in targets.iter().enumerate() {
+            let share = fair_share(deadline, targets.len() - tried);
+            progress.begin(None);
+            let dialed = time::timeout(share, self.dial_host(target, &config, progress)).await;
+            let error = match dialed {
+                Ok(Ok(conn)) => {
+                    self.on_used(&target.to_string());
+                    self.refused.forget();
+                    return Ok(conn);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    // The only host had the whole time: the error must not subtract what the provider took.
+                    let limit = if has_others { in_millis(share) } else { self.connect_timeout };
+                    let error = ConnectError::timeout(limit, target.to_string(), progress.stage());
+                    if let Some(address) = progress.take_address() {
+                        self.avoid(address, &error);
+                    }
+                    error
+                }
+            };
+            match error.kind() {
+                // The server works. Its role is no reason for an event.
+                ConnectErrorKind::WrongRole { .. } => _ = self.avoided.on_failed(target.to_string()),
+                _ if has_others => self.avoid(target.to_string(), &error),
+                _ => {}
+            }
+            failure = more_telling(failure, error);
+        }
+        let failure = failure.unwrap_or_else(ConnectError::abandoned);
+        if failure.is_refusal() && self.handling.hooks.has_provider() {
+            self.refused.on_refused(&config, &failure);
+        }
+        Err(failure)
+    }
+
+    /// Returns the settings of this dial, with the present credentials.
+    async fn log_in(&self, deadline: Instant) -> Result<Config, ConnectError> {
+        match time::timeout_at(deadline, self.handling.hooks.log_in(&self.config)).await {
+            Ok(config) => config.map(|config| self.with_options(config)).map_err(ConnectError::credentials),
+            Err(_) => {
+                let late = format!("no answer within {}", HumanDuration(self.connect_timeout));
+                Err(ConnectError::credentials(late.into()))
+            }
+        }
+    }
+
+    fn with_options(&self, mut config: Config) -> Config {
+        let mut options = self.handling.options();
+        if !options.is_empty() {
+            options += config.get_options().unwrap_or_default();
+            config.options(options);
+        }
+        config
+    }
+
+    /// Tries the addresses of one host, until one connects.
+    async fn dial_host(
+        &self,
+        target: &Target<'_>,
+        config: &Arc<Config>,
+        progress: &mut DialProgress<'_>,
+    ) -> Result<Box<Conn>, ConnectError> {
+        let name: Arc<str> = target.to_string().into();
+        let mut places = self.places(target, config, &name, progress).await?;
+        let (mut failure, mut tried, has_others) = (None, Vec::new(), places.len() > 1);
+        loop {
+            progress.begin(None);
+            let connect = |place: Place| async move {
+                let begun = Instant::now();
+                Socket::open(&place, config).await.map(|socket| (socket, begun))
+            };
+            let raced = progress.server(race(places, mem::take(&mut tried), connect)).await;
+            tried = raced.tried;
+            for (place, error) in raced.failed {
+                let error = ConnectError::io(&name, error);
+                if has_others {
+                    self.avoid(place.to_string(), &error);
+                }
+                failure = more_telling(failure, error);
+            }
+            let Some((place, opened)) = raced.first else { break };
+            for silent in &raced.silent {
+                self.avoid(silent.to_string(), &format_args!("no answer, while {place} took the connection"));
+            }
+            let address = place.to_string();
+            progress.begin(has_others.then(|| address.clone()));
+            tried.push(place.clone());
+            let route = Route {
+                place,
+                name: Arc::clone(&name),
+                certified_name: target.certified_name().as_ref().into(),
+                config: Arc::clone(config),
+                connector: self.connector.clone(),
+            };
+            match self.dial_place(route, opened, progress).await {
+                Ok(conn) => {
+                    self.on_used(&address);
+                    return Ok(conn);
+                }
+                Err(error) if error.is_refusal() => return Err(error),
+                Err(error) => {
+                    if has_others {
+                        self.avoid(address, &error);
+                    }
+                    failure = more_telling(failure, error);
+                }
+            }
+            places = raced.untried.into_iter().chain(raced.silent).collect();
+        }
+        let no_address = || ConnectError::resolve(&name, io::Error::other("the name has no address"));
+        Err(failure.unwrap_or_else(no_address))
+    }
+
+    /// Returns the addresses of a host, in the order in which the dial tries them.
+    async fn places(
+        &self,
+        target: &Target<'_>,
+        config: &Config,
+        name: &str,
+        progress: &mut DialProgress<'_>,
+    ) -> Result<Vec<Place>, ConnectError> {
+        let mut places = match (target.address, target.host) {
+            (Some(address), _) => vec![Place::Tcp(SocketAddr::new(address, target.port))],
+            #[cfg(unix)]
+            (None, Some(Host::Unix(directory))) => {
+                vec![Place::Unix(directory.join(format!(".s.PGSQL.{}", target.port)))]
+            }
+            (None, Some(Host::Tcp(host))) => {
+                let found = progress.other(Stage::LookUp, self.names.look_up(host, target.port)).await;
+                let mut found = found.map_err(|error| {
+                    // A resolver that cannot open a file only says that the name is unknown.
+                    let out_of_files = TcpSocket::new_v4().err().filter(is_out_of_files);
+                    ConnectError::resolve(name, out_of_files.unwrap_or(error))
+                })?;
+                in_order_of(config, &mut found);
+                found.into_iter().map(Place::Tcp).collect()
+            }
+            (None, None) => unreachable!("build() wants a host or an address"),
+        };
+        self.avoided.put_last(&mut places, Place::to_string);
+        Ok(places)
+    }
+
+    async fn dial_place(
+        &self,
+        route: Route,
+        (socket, begun): (Socket, Instant),
+        progress: &mut DialProgress<'_>,
+    ) -> Result<Box<Conn>, ConnectError> {
+        let stream = route.secure(socket, progress).await?;
+        session::begin(stream, route, begun.elapsed(), &self.handling, progress).await
+    }
+
+    /// Makes later dials try this host or address last. Reports an event the first time.
+    fn avoid(&self, address: String, reason: &dyn fmt::Display) {
+        if self.avoided.on_failed(address.clone()) {
+            self.handling.recorder.tell(ConnectionEvent::AddressAvoided { address, reason: reason.to_string() });
+        }
+    }
+
+    /// A host or an address has taken a connection.
+    fn on_used(&self, address: &str) {
+        if let Some(lasted) = self.avoided.on_used(address) {
+            self.handling.recorder.tell(ConnectionEvent::AddressRestored { address: address.to_owned(), lasted });
+        }
+    }
 }
 
-/// What each of so many places has left, the next one included: none of them may use up the time of the others.
+/// The share of the next of `places` that are left, so that none uses up the time of the others.
 fn fair_share(deadline: Instant, places: usize) -> Duration {
     deadline.saturating_duration_since(Instant::now()) / u32::try_from(places).unwrap_or(u32::MAX)
 }
 
-/// Rounded up, for people.
+/// Rounds up to milliseconds, for people.
 fn in_millis(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX))
 }

@@ -32,7 +32,7 @@ pub(crate) use self::client::Trail;
 pub(crate) use self::connection::Conn;
 pub(crate) use self::connection_event::{ConnectionEvent, Role};
 pub(crate) use self::dial::Dialer;
-pub use self::dial::hooks::Credentials;
+pub use self::dial::credentials::Credentials;
 pub(crate) use self::dial::hooks::Hooks;
 pub(crate) use self::dial::secure::Connector;
 pub use self::dial::server_timeouts::ServerTimeouts;

@@ -13,8 +13,7 @@ use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, Error};
 
-use super::dial::peek::Peek;
-use super::dial::socket::Socket;
+use super::dial::socket::{Peek, Socket};
 use super::wire::{Listener, Wire};
 use crate::clock::now;
 
@@ -124,7 +123,7 @@ impl TlsStream for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.listener.will_read()?;
+        self.listener.before_read()?;
         let known = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         match read {
@@ -132,10 +131,10 @@ impl AsyncRead for Stream {
                 if let Some(asked) = self.asked.take() {
                     self.listener.wire().measure(asked.elapsed());
                 }
-                self.listener.has_read(&buf.filled()[known..]);
+                self.listener.on_read(&buf.filled()[known..]);
             }
             Poll::Pending => {
-                self.listener.found_nothing_to_read();
+                self.listener.on_nothing_to_read();
                 // During start-up the driver reads only after it has written.
                 if matches!(self.rest, Rest::Busy) && self.listener.is_started() && self.listener.wire().is_quiet() {
                     self.rest = Rest::Since(now());
@@ -150,33 +149,33 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.first() != Some(&GOODBYE) && self.hold_back(cx) {
-            self.listener.holds_back();
+            self.listener.on_write_postponed();
             return Poll::Pending;
         }
-        self.listener.will_write()?;
+        self.listener.before_write()?;
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         match &written {
             Poll::Ready(Ok(count)) => {
                 if !self.listener.is_started() {
                     self.asked = Some(Instant::now());
                 }
-                self.listener.has_written(&buf[..*count]);
+                self.listener.on_written(&buf[..*count]);
             }
             Poll::Ready(Err(_)) => {} // nobody knows how far it got
-            Poll::Pending => self.listener.could_not_write(),
+            Poll::Pending => self.listener.on_write_pending(),
         }
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.listener.will_flush()?;
+        self.listener.before_flush()?;
         task::ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
-        self.listener.has_flushed();
+        self.listener.on_flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.listener.will_flush()?;
+        self.listener.before_flush()?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -336,7 +336,7 @@ async fn a_sealed_connection_sends_nothing_more() {
     assert_eq!(wire.seal(), begun);
     insert.await.unwrap_err();
     let lost = conn.link.monitor.close_reason().last_cause().await.unwrap();
-    assert_eq!(lost.to_string(), "the pool gave the connection up");
+    assert_eq!(lost.to_string(), "the pool closed the connection, because its state was uncertain");
     assert_eq!((wire.attempts(), wire.is_sealed(), conn.link.monitor.quiet().await), (begun, true, false));
     let count = other.object.query_one("SELECT count(*) FROM sealed", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 0);

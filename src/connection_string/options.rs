@@ -1,4 +1,4 @@
-//! The options by name: which of them the driver takes, which are ours, and which the pool refuses and why.
+//! The options by name: which the driver takes, which the pool takes, and which it refuses and why.
 
 use tokio_postgres::Config;
 
@@ -6,17 +6,17 @@ use super::text::{Options, malformed};
 use super::tls::TlsOptions;
 use crate::error::{ConfigError, nearest};
 
-/// What becomes of an option.
+/// What the pool does with an option.
 enum Takes {
     /// The driver takes it. The phrase says which values work.
     Driver(&'static str),
-    /// The driver takes it by another name.
+    /// The driver takes it under this other name. The second phrase says which values work.
     Alias(&'static str, &'static str),
-    /// One of ours: see [`TlsOptions`].
+    /// The pool takes it: see [`TlsOptions`].
     Tls,
-    /// The pool does that in any case, so only these values can be meant.
+    /// The pool always works as these values ask. It refuses every other value.
     Only(&'static [&'static str]),
-    /// The pool does not have it, because of this.
+    /// The pool refuses the option for this reason.
     Nothing(&'static str),
 }
 
@@ -100,23 +100,23 @@ pub(super) fn read(options: Options) -> Result<(Config, TlsOptions), ConfigError
     Ok((driver, tls))
 }
 
-/// The option as the driver reads it, alone or beside others.
+/// Returns the option as the driver reads it.
 fn for_driver(driver_name: &str, name: &str, value: &str, wanted: &'static str) -> Result<String, ConfigError> {
     let pair = format!("{driver_name}='{}' ", value.replace('\\', r"\\").replace('\'', r"\'"));
     match pair.parse::<Config>() {
         Ok(_) => Ok(pair),
-        // In a URL without an encoded password, the port may be a part of it.
+        // If a password in a URL is not encoded, a part of it may stand where the port is.
         Err(_) if name == "port" => Err(ConfigError::without_value(name, wanted)),
         Err(_) => Err(ConfigError::new(name.to_owned(), value, wanted)),
     }
 }
 
-/// An unknown name that may be a part of a password is shown only if it resembles an option's.
+/// The error for an unknown option. It shows a name that may be a part of a password only if an option has nearly that name.
 fn unknown(name: &str, may_hold_a_secret: bool) -> ConfigError {
     let near = nearest(name, OPTIONS.iter().map(|(option, _)| *option));
     if may_hold_a_secret && near.is_none() {
         return malformed(
-            "there is an option of no known name, which may be a part of a password: quote or encode that",
+            "an option has an unknown name, which may be a part of a password: quote or encode the password",
         );
     }
     ConfigError::unknown(name, near)

@@ -11,7 +11,7 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
-fn a_url_and_pairs_say_the_same() {
+fn a_url_and_pairs_mean_the_same() {
     let url = parsed("postgresql://a%40b:p%2F%3a%27%5c@h1:1,h2/d%20b?application_name=x%26y&connect_timeout=3");
     let pairs =
         parsed(r"user=a@b password = 'p/:\'\\' host=h1,h2 port=1, dbname='d b' application_name=x&y connect_timeout=3");
@@ -21,7 +21,7 @@ fn a_url_and_pairs_say_the_same() {
 }
 
 #[test]
-fn odd_characters_in_a_password_are_libpqs() {
+fn special_characters_in_a_password_are_read_as_in_libpq() {
     for (text, password) in [
         ("postgres://u:p?w@h/d", "p?w"),
         ("postgres://u:p#w@h/d", "p#w"),
@@ -39,9 +39,9 @@ fn odd_characters_in_a_password_are_libpqs() {
     }
 }
 
-/// Each of these has `zanzi` in a place where an error might quote it.
+/// Each text has `zanzi`, as a part of a password, where an error might quote it.
 #[test]
-fn what_may_be_a_part_of_a_password_is_not_quoted() {
+fn a_possible_part_of_a_password_is_not_quoted() {
     for text in [
         "postgres://u:p@zanzi@h/d",
         "postgres://u:p/zanzi@h/d",
@@ -150,7 +150,7 @@ fn debug_shows_neither_a_password_nor_a_suspicious_host() {
 }
 
 proptest::proptest! {
-    /// Nothing makes the parser panic, and no error shows what stands behind a password's colon.
+    /// No text makes the parser panic, and no error shows the text after the colon before a password.
     #[test]
     fn no_text_panics_or_shows_a_password(url in "[a-z@/?#%:=&, '\\\\\\[\\]\u{e4}0-9]{0,30}", pairs in "[a-z@=' \\\\0-9]{0,30}") {
         for text in [format!("postgres://u:zanzi{url}"), format!("host=h password=zanzi{pairs}"), url, pairs] {

@@ -1,15 +1,15 @@
-//! From the text of a connection string to its options: URLs and `key=value` pairs, by libpq's rules.
+//! Parses the text of a connection string into options: URLs and `key=value` pairs, by libpq's rules.
 //!
-//! Stricter than libpq in one point: a URL has at most one `@` that is not percent-encoded, because a second one may
-//! stand in a password. An error quotes nothing but the names of options.
+//! It is stricter than libpq in one point: a URL has at most one `@` that is not percent-encoded, because a second one may
+//! belong to a password. Errors quote only the names of options.
 
 use crate::error::ConfigError;
 
-/// What the owner of a string has to do that may hold a part of a password in the wrong place.
+/// The advice for a connection string in which a part of a password may stand in the wrong place.
 pub(super) const ENCODE: &str = "in a URL, write the characters @ / ? # [ ] % of a user name or a password as \
                                  %40 %2F %3F %23 %5B %5D %25";
 
-/// The options in the order of the text. Of two with the same name the last one counts.
+/// The options in the order of the text. If two have the same name, the last one counts.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) pairs: Vec<(String, String)>,
@@ -31,7 +31,7 @@ pub(super) fn parse(text: &str) -> Result<Options, ConfigError> {
     }
 }
 
-/// What the whole text is, if it cannot be taken apart.
+/// The error for a text that cannot be parsed.
 pub(super) fn malformed(problem: &str) -> ConfigError {
     let wanted = "must be a URL such as postgres://user@host/database, or pairs such as host=localhost user=app";
     ConfigError::without_value(ConfigError::WHOLE_URL, format!("{wanted}: {problem}"))
@@ -56,7 +56,7 @@ fn parse_url(rest: &str) -> Result<Options, ConfigError> {
     if let Some(path) = rest.strip_prefix('/') {
         let database = &path[..path.find('?').unwrap_or(path.len())];
         if database.contains('@') {
-            return Err(malformed(&format!("there is an @ behind a /; {ENCODE}")));
+            return Err(malformed(&format!("there is an @ after a /; {ENCODE}")));
         }
         set_decoded(&mut options, "dbname", database)?;
         rest = &path[database.len()..];
@@ -68,7 +68,7 @@ fn parse_url(rest: &str) -> Result<Options, ConfigError> {
     Ok(options)
 }
 
-/// The hosts and the ports are lists of the same length, in which an empty port is the default one.
+/// Parses hosts and ports into two lists of the same length. An empty port stands for the default port.
 fn parse_hosts(options: &mut Options, text: &str) -> Result<(), ConfigError> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for place in text.split(',') {
@@ -101,7 +101,7 @@ fn parse_query(options: &mut Options, query: &str) -> Result<(), ConfigError> {
     for pair in query.split('&').filter(|_| !query.is_empty()) {
         let parts: Vec<&str> = pair.split('=').collect();
         let [name, value] = parts[..] else {
-            return Err(malformed("behind the ? must be option=value pairs, separated by &"));
+            return Err(malformed("after the ? there must be option=value pairs, separated by &"));
         };
         let (name, value) = (decode(name)?, decode(value)?);
         match (name.as_str(), value.as_str()) {
@@ -156,7 +156,7 @@ fn parse_pairs(text: &str) -> Result<Options, ConfigError> {
     Ok(options)
 }
 
-/// The value at the beginning of the text, and what follows it.
+/// Returns the value at the beginning of the text, and the rest of the text.
 fn parse_value(text: &str) -> Result<(String, &str), ConfigError> {
     let (text, is_quoted) = text.strip_prefix('\'').map_or((text, false), |quoted| (quoted, true));
     let mut value = String::new();

@@ -1,5 +1,8 @@
-//! The options for TLS beyond the driver's, with libpq's meaning: how the server is verified, and what this side shows.
+//! The options for TLS beyond the driver's, with libpq's meaning: how the ready connectors verify the server, and which
+//! certificate they show it.
 
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+use std::path::Path;
 use std::path::PathBuf;
 
 use tokio_postgres::config::SslMode;
@@ -26,7 +29,7 @@ pub(super) enum Mode {
 /// The authorities of `sslrootcert`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Root {
-    /// Those that this machine trusts.
+    /// The authorities that this machine trusts.
     System,
     File(PathBuf),
 }
@@ -40,7 +43,7 @@ const MODES: [(&str, Mode); 5] = [
 ];
 
 impl TlsOptions {
-    /// An empty value is as if the option were not there, as with libpq.
+    /// Sets an option. An empty value removes it, as in libpq.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let path = Some(value).filter(|value| !value.is_empty()).map(PathBuf::from);
         match name {
@@ -57,10 +60,10 @@ impl TlsOptions {
         Ok(())
     }
 
-    /// Checks the options against each other. Returns the driver's mode, if there is one.
+    /// Checks the options against each other. Returns the driver's mode, if a mode is set.
     pub(super) fn finish(&mut self) -> Result<Option<SslMode>, ConfigError> {
         if self.root == Some(Root::System) {
-            // Anybody can have a certificate of these authorities, for a name of their own.
+            // Anybody can get a certificate of these authorities for a name of their own, so the name must be verified.
             let mode = *self.mode.get_or_insert(Mode::VerifyFull);
             if mode != Mode::VerifyFull {
                 let problem = "goes with sslmode=verify-full only";
@@ -82,13 +85,13 @@ impl TlsOptions {
         }))
     }
 
-    /// The word of `sslmode`, for an error where TLS is required.
+    /// The value of `sslmode`, for the error that TLS is required.
     pub(crate) fn mode(&self) -> &'static str {
         let word = MODES.iter().find(|(_, mode)| Some(*mode) == self.mode).map(|(word, _)| *word);
-        word.unwrap_or("require") // of a driver's `Config`
+        word.unwrap_or("require") // a driver's `Config` has no text
     }
 
-    /// The option that only the ready connectors follow, with its value, if there is one.
+    /// Returns an option that only the ready connectors follow, with its value, if one is set.
     pub(crate) fn first_beyond_driver(&self) -> Option<(&'static str, String)> {
         let shown = |path: &PathBuf| path.display().to_string();
         match self.mode {
@@ -102,5 +105,45 @@ impl TlsOptions {
             Root::File(path) => ("sslrootcert", shown(path)),
         });
         root.or_else(|| Some(("sslcert", shown(self.certificate.as_ref()?))))
+    }
+}
+
+/// The files of the certificate that a connector shows to the server, and of its key.
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientCertificate<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+}
+
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+impl TlsOptions {
+    pub(crate) fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
+    pub(crate) fn identity(&self) -> Option<ClientCertificate<'_>> {
+        Some(ClientCertificate { certificate: self.certificate.as_deref()?, key: self.key.as_deref()? })
+    }
+
+    /// Returns whether TLS is never used.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.mode == Some(Mode::Disable)
+    }
+
+    /// Returns whether a connector verifies the host's name, and not only the authority.
+    ///
+    /// If a file of authorities is given, libpq verifies only the authority, except with `sslmode=verify-full`.
+    pub(crate) fn verifies_name(&self) -> bool {
+        match self.mode {
+            Some(Mode::VerifyFull) => true,
+            Some(Mode::VerifyCa) => false,
+            _ => !matches!(self.root, Some(Root::File(_))),
+        }
+    }
+
+    /// Returns whether only the authority shall be verified, but no authority is given.
+    pub(crate) fn lacks_root(&self) -> bool {
+        self.mode == Some(Mode::VerifyCa) && self.root.is_none()
     }
 }

@@ -1,22 +1,25 @@
-//! A setting that cannot be used.
+//! A setting that cannot be used, and the known name nearest to a misspelled one.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A bad setting: [`PoolBuilder::build`](crate::PoolBuilder::build) refuses it. Names the setting, its value and the
+/// The longest name, in characters, for which `nearest` searches: its time is quadratic in the length.
+const LONGEST: usize = 100;
+
+/// A setting that [`PoolBuilder::build`](crate::PoolBuilder::build) refuses. The error names the setting, its value and the
 /// values that work.
 ///
-/// `Debug` prints the same sentence as `Display`, because that is what a `main` prints that returns the error.
+/// `Debug` prints the same sentence as `Display`, because a `main` that returns the error prints `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
     setting: Cow<'static, str>,
-    /// `None` where the value may be a secret, or does not matter.
+    /// `None` if the value may be a secret, or does not matter.
     value: Option<String>,
     problem: Cow<'static, str>,
 }
 
 impl ConfigError {
-    /// What a connection string is called that cannot be taken apart.
+    /// The name of a connection string as a whole, for one that cannot be parsed.
     pub(crate) const WHOLE_URL: &'static str = "url";
 
     pub(crate) fn new(
@@ -31,7 +34,7 @@ impl ConfigError {
         Self { setting: setting.to_owned().into(), value: None, problem: problem.into() }
     }
 
-    /// There is no setting of this name. Offers the nearest name that there is.
+    /// The error for a name that no setting has. It offers the nearest name that exists.
     pub(crate) fn unknown(setting: &str, nearest: Option<impl fmt::Display>) -> Self {
         const PROBLEM: &str = "there is no such setting";
         match nearest {
@@ -40,7 +43,7 @@ impl ConfigError {
         }
     }
 
-    /// The same error about a part of the value of another setting. An error about the whole takes that one's name.
+    /// The same error, about a part of the value of `setting`. An error about the whole value takes the name of `setting`.
     #[cfg(feature = "serde")]
     pub(crate) fn of_part_of(self, setting: &str) -> Self {
         let problem = if self.setting == Self::WHOLE_URL { self.problem.into_owned() } else { self.to_string() };
@@ -70,6 +73,40 @@ impl fmt::Debug for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Returns the known name with the fewest edits from `name`, if these are at most three, and at most a third of the letters
+/// after the last `.`. Case, `_`, `-` and `.` do not count.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let own = letters(name.rsplit('.').next().unwrap_or_default());
+    let name = letters(name);
+    if name.len() > LONGEST {
+        return None;
+    }
+    let most = (own.len() / 3).min(3);
+    let edits = |other: &&str| edits(&name, &letters(other));
+    let nearest = known.into_iter().min_by_key(edits)?;
+    (edits(&nearest) <= most).then_some(nearest)
+}
+
+fn letters(name: &str) -> Vec<char> {
+    name.chars().filter(|c| !"_-.".contains(*c)).flat_map(char::to_lowercase).collect()
+}
+
+/// Levenshtein's distance: the number of letters to insert, leave out or replace.
+fn edits(from: &[char], to: &[char]) -> usize {
+    // The distances from the first `row` letters of `from` to each beginning of `to`.
+    let mut distances: Vec<usize> = (0..=to.len()).collect();
+    for (row, from) in from.iter().enumerate() {
+        let mut diagonal = distances[0];
+        distances[0] = row + 1;
+        for (column, to) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = distances[column + 1];
+            distances[column + 1] = replaced.min(diagonal + 1).min(distances[column] + 1);
+        }
+    }
+    distances[to.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +123,33 @@ mod tests {
         let unknown = |nearest: Option<&str>| ConfigError::unknown("maxsize", nearest).to_string();
         assert_eq!(unknown(Some("max_size")), "maxsize: there is no such setting; did you mean `max_size`?");
         assert_eq!(unknown(None), "maxsize: there is no such setting");
+    }
+
+    #[test]
+    fn counts_edits() {
+        let edits = |from: &str, to: &str| edits(&letters(from), &letters(to));
+        assert_eq!(edits("", ""), 0);
+        assert_eq!(edits("size", "size"), 0);
+        assert_eq!(edits("", "size"), 4);
+        assert_eq!(edits("size", ""), 4);
+        assert_eq!(edits("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn only_a_near_name_is_offered() {
+        let known = ["max_size", "max_lifetime", "retry.max_attempts", "url"];
+        for (name, expected) in [
+            ("MAXSIZE", Some("max_size")),
+            ("max-sise", Some("max_size")),
+            ("retry_max_atempts", Some("retry.max_attempts")),
+            ("uri", Some("url")),
+            ("retry.max", None),
+            ("password", None),
+            ("", None),
+            ("u", None),
+        ] {
+            assert_eq!(nearest(name, known), expected, "{name}");
+        }
+        assert_eq!(nearest(&"x".repeat(10_000), known), None);
     }
 }

@@ -14,9 +14,9 @@ use crate::human::HumanDuration;
 use crate::policy::{Failure, Occurrence, Retry, StatementPhase, Verdict};
 use crate::status::Status;
 
-/// Why a connection could not be made, and to where. Cheap to clone: every caller that waited for the dial gets one.
+/// Why a connection could not be made, and to which server. Cheap to clone: every caller that waited for the dial gets one.
 ///
-/// If several hosts were tried, the most telling of their errors: what a server answered says more than that another did not.
+/// If the dial tried several hosts, it returns the error that says most: an answer of a server says more than silence.
 #[derive(Clone)]
 pub struct ConnectError(Arc<Inner>);
 
@@ -24,14 +24,14 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 
 struct Inner {
     kind: ConnectErrorKind,
-    /// Host and port, or the path of the socket; empty before one was chosen.
+    /// Host and port, or the path of the socket. Empty if the dial ended before it chose one.
     target: String,
     source: Option<BoxError>,
-    /// The pool's setting that the other side objects to.
+    /// The pool's setting that the server or the pooler objects to.
     setting: Option<&'static str>,
-    /// What a dial that ran out of time was waiting for.
+    /// What the dial was waiting for when its time was over.
     stage: Option<Stage>,
-    /// What the network or this machine said.
+    /// The cause that the network or this machine gave.
     cause: Option<Cause>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    fn what_is_missing(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::LookUp => "the name service did not answer",
             Self::Server => "the server did not answer",
@@ -61,36 +61,38 @@ impl Stage {
 pub enum ConnectErrorKind {
     /// The host name has no address, or the name service did not answer.
     Resolve,
-    /// The network or the server's machine refused the connection, or broke it.
+    /// The network or the server's machine refused or broke the connection.
     Io,
-    /// This side cannot try: the path of the socket is too long, the process has no permission to connect, or no local
-    /// address or port is free. The server is not at fault, and the circuit breaker does not count it.
+    /// This process could not begin to connect: the path of the socket is too long, the process has no permission, or no
+    /// local address or port is free. The server is not at fault, and the circuit breaker does not count it.
     Local,
     /// This process has run out of file descriptors: raise its limit (`ulimit -n`) or find the leak. The server is not at fault.
     TooManyOpenFiles,
-    /// The connection was not ready within this time, from looking the name up to the server's first reply: the host's share of
-    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout).
+    /// The connection was not ready within this time: the host's share of
+    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). It includes the look-up of the name, TLS, the login and the
+    /// `after_connect` hook.
     Timeout(Duration),
-    /// TLS could not be agreed upon: the server offers none, its certificate is not for this host or not of a known
-    /// authority, it rejects the certificate of this side, or a file of certificates cannot be read.
+    /// TLS failed: the server offers none, its certificate is not for this host or not of a known authority, the server
+    /// rejects the pool's certificate, or a file of certificates cannot be read.
     Tls,
-    /// The server, or a pooler in front of it, answered with this SQLSTATE: wrong password (28P01), unknown database (3D000), too many clients
-    /// (53300), starting up or shutting down (57P03) ...
+    /// The server, or a pooler in front of it, answered with this SQLSTATE, such as wrong password (28P01), unknown database
+    /// (3D000), too many clients (53300), starting up or shutting down (57P03).
     Server(SqlState),
-    /// Connected, but the two sides could not agree: a password is missing, or the other side is not a PostgreSQL server.
+    /// The server accepted the connection, but start-up failed: a password is missing, or the other side is not a PostgreSQL
+    /// server.
     Handshake,
-    /// The server is alive, but read-only where `target_session_attrs` is `read-write`, or the other way round.
+    /// The server works, but it is read-only and `target_session_attrs` is `read-write`, or the other way round.
     #[non_exhaustive]
     WrongRole {
-        /// What the server is.
+        /// Whether the server is read-only.
         read_only: bool,
     },
-    /// The [`credentials`](crate::PoolBuilder::credentials) provider failed, or took all of
-    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). No host was tried.
+    /// The [`credentials`](crate::PoolBuilder::credentials) provider failed, or took the whole
+    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). The dial tried no host.
     Credentials,
     /// The [`after_connect`](crate::PoolBuilder::after_connect) hook failed on the new connection.
     AfterConnect,
-    /// The dial did not come to an end: the runtime it ran on was shut down, or it panicked.
+    /// The dial ended without a result: its runtime was shut down, or it panicked.
     Abandoned,
 }
 
@@ -120,7 +122,7 @@ impl ConnectError {
     }
 
     pub(crate) fn failed_before_first_use() -> Self {
-        let reason = "the other side ended it before anybody had used it";
+        let reason = "the server ended the connection before its first use";
         let error = io::Error::new(io::ErrorKind::ConnectionAborted, reason);
         Self::io("", error)
     }
@@ -159,8 +161,8 @@ impl ConnectError {
         }
     }
 
-    /// `over_tls`: an alert of the other side may arrive after the handshake of TLS. Under TLS 1.3 that is how a server
-    /// rejects a client's certificate.
+    /// The driver's error of start-up. `over_tls`: a TLS alert may arrive after the TLS handshake. With TLS 1.3, a server
+    /// rejects a client's certificate that way.
     pub(crate) fn handshake(target: &str, error: tokio_postgres::Error, over_tls: bool) -> Self {
         if let Some(state) = error.code() {
             return Self::caused(ConnectErrorKind::Server(state.clone()), target, error);
@@ -182,7 +184,8 @@ impl ConnectError {
         Self::caused(ConnectErrorKind::AfterConnect, target, error)
     }
 
-    /// Startup options were sent along. If the answer speaks of them, the setting that sends them is named.
+    /// The same error, of a dial that sent startup options. If the server's answer is about them, the error names the setting
+    /// that sends them.
     pub(crate) fn with_options(self) -> Self {
         let is_about_options = db_message(&self).is_some_and(|message| {
             ["startup parameter", "options", "configuration parameter"].iter().any(|word| message.contains(word))
@@ -194,7 +197,7 @@ impl ConnectError {
         }
     }
 
-    /// Of this error and one of a later attempt, the one to report.
+    /// Returns this error or that of a later attempt, whichever says more.
     pub(crate) fn or_more_telling(self, other: Self) -> Self {
         if other.weight() > self.weight() { other } else { self }
     }
@@ -213,12 +216,12 @@ impl ConnectError {
         }
     }
 
-    /// Whether the other addresses of the same name would say the same: wrong credentials, or an unknown database.
+    /// Returns whether every address of the same name would answer the same: wrong credentials, or an unknown database.
     pub(crate) fn is_refusal(&self) -> bool {
         self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
     }
 
-    /// Whether another try in a second cannot help, and may do harm: somebody has to do something.
+    /// Returns whether another try cannot help, and may do harm, until somebody removes the cause.
     pub(crate) fn is_lasting(&self) -> bool {
         match self.0.kind {
             ConnectErrorKind::Credentials | ConnectErrorKind::Tls | ConnectErrorKind::Handshake => true,
@@ -227,7 +230,7 @@ impl ConnectError {
         }
     }
 
-    /// What the table has to say of it; `None` if it is our own side's fault.
+    /// The failure as `policy/classify` knows it. `None` if this process is at fault.
     fn failure(&self) -> Option<Failure<'_>> {
         match &self.0.kind {
             ConnectErrorKind::Server(state) => Some(Failure::at_connect(state.code())),
@@ -246,25 +249,25 @@ impl ConnectError {
         }
     }
 
-    /// What it says of another try.
+    /// Returns whether, and where, the whole call may run again.
     pub(crate) fn retry(&self) -> Retry {
         self.failure().map_or(Retry::Never, |failure| failure.retry())
     }
 
-    /// What the breaker makes of it.
+    /// What the failure means to the circuit breaker.
     pub(crate) fn verdict(&self) -> Verdict {
         if self.0.stage == Some(Stage::AfterConnect) {
-            return Verdict::Nothing; // the hook is the owner's
+            return Verdict::Nothing; // the owner's hook was slow, not the server
         }
         self.failure().map_or(Verdict::Nothing, |failure| failure.verdict())
     }
 
-    /// Whether the server takes no more connections.
+    /// Returns whether the server accepts no more connections.
     pub(crate) fn is_full(&self) -> bool {
         self.failure().is_some_and(|failure| failure.is_full())
     }
 
-    /// At which stage the dial failed.
+    /// The stage at which the dial failed.
     pub fn kind(&self) -> &ConnectErrorKind {
         &self.0.kind
     }
@@ -293,12 +296,12 @@ impl fmt::Display for ConnectError {
             }
             ConnectErrorKind::Timeout(timeout) => {
                 write!(f, "not ready within {}", HumanDuration(*timeout))?;
-                self.0.stage.map_or(Ok(()), |stage| write!(f, ": {}", stage.what_is_missing()))
+                self.0.stage.map_or(Ok(()), |stage| write!(f, ": {}", stage.as_str()))
             }
             ConnectErrorKind::Server(state) => match db_message(self) {
                 Some(message) => {
                     let (message, state) = (one_line(message), one_line(state.code()));
-                    write!(f, "{message} ({state}){}", objection(self.0.setting))
+                    write!(f, "{message} ({state}){}", objected_setting(self.0.setting))
                 }
                 None => write!(f, "refused with SQLSTATE {}", one_line(state.code())),
             },
@@ -323,16 +326,19 @@ impl fmt::Display for ConnectError {
                 Some(state) => write!(f, "the after_connect hook failed with SQLSTATE {}", one_line(state.code())),
                 None => f.write_str("the after_connect hook failed"),
             },
-            ConnectErrorKind::Abandoned => f.write_str("the dial was given up: its runtime ended, or it panicked"),
+            ConnectErrorKind::Abandoned => {
+                f.write_str("the dial ended without a result: its runtime was shut down, or it panicked")
+            }
         }
     }
 }
 
-fn objection(setting: Option<&str>) -> String {
+fn objected_setting(setting: Option<&str>) -> String {
     setting.map(|setting| format!("; the pool's {setting} are sent as startup options")).unwrap_or_default()
 }
 
-/// The line of `Display`, and where it comes from. Without the causes: that of a provider or of a hook may hold a secret, and what a server says has no bound.
+/// Prints the line of `Display` and the server. It does not print the causes: the error of a provider or a hook may hold a
+/// secret, and the length of a server's message is not bounded.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ConnectError");
@@ -346,17 +352,17 @@ impl StdError for ConnectError {
     }
 }
 
-/// What an error appends when dials have been failing.
+/// The end of an error's line while dials fail.
 pub(super) fn trailer(last: &Option<ConnectError>) -> String {
     last.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
 }
 
-/// The same, where the status has not said so already.
+/// The same, unless the status says it already.
 pub(super) fn trailer_after(status: &Status, last: &Option<ConnectError>) -> String {
     if status.last_connect_error.is_some() { String::new() } else { trailer(last) }
 }
 
-/// The last of the causes: what really happened.
+/// The last of the causes, which says what really happened.
 fn root_cause(error: &ConnectError) -> &dyn StdError {
     let causes = std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| (**error).source());
     causes.last().unwrap_or(error)
@@ -376,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_in_one_line_who_should_act() {
+    fn the_line_names_the_server_and_the_cause() {
         let refused = ConnectError::io("db:5432", io::ErrorKind::ConnectionRefused.into());
         assert_eq!(refused.to_string(), "db:5432: connection refused");
         let out_of_files = ConnectError::io("db:5432", io::Error::from_raw_os_error(24));
@@ -389,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_answer_is_more_telling_than_silence() {
+    fn a_servers_answer_says_more_than_silence() {
         let silent = ConnectError::new(ConnectErrorKind::Timeout(Duration::from_secs(1)), "a:1");
         let refused = ConnectError::io("b:1", io::ErrorKind::ConnectionRefused.into());
         let answer = ConnectError::new(ConnectErrorKind::Server(SqlState::CANNOT_CONNECT_NOW), "c:1");
         let first = silent.clone().or_more_telling(refused);
         assert_eq!(first.to_string(), "a:1: not ready within 1 s");
-        let told = first.or_more_telling(answer.clone());
-        assert_eq!(told.or_more_telling(silent).sqlstate(), answer.sqlstate());
+        let best = first.or_more_telling(answer.clone());
+        assert_eq!(best.or_more_telling(silent).sqlstate(), answer.sqlstate());
     }
 
     #[test]

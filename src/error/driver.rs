@@ -1,4 +1,4 @@
-//! The driver's errors: what `policy/classify` has to know of them, and how they read in one line.
+//! The driver's errors: the facts that `policy/classify` needs of each, and its line for a log.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -11,10 +11,10 @@ use super::Lost;
 use super::outside::one_line;
 use crate::policy::{Answer, Failure, Occurrence, ServerSeverity, StatementPhase};
 
-/// What begins a quotation in the languages that the server speaks.
+/// The characters that begin a quotation in the languages of the server's messages.
 const QUOTES: [char; 9] = ['"', '\'', '`', '«', '»', '„', '“', '”', '「'];
 
-/// `written`: whether any write was attempted since the call began.
+/// The failure as `policy/classify` knows it. `written`: whether any write was attempted since the call began.
 pub(crate) fn failure<'a>(
     error: &'a Error,
     written: bool,
@@ -22,7 +22,7 @@ pub(crate) fn failure<'a>(
     lost: Option<&'a Lost>,
 ) -> Failure<'a> {
     let event = match error.as_db_error() {
-        // It was said before, and the driver takes it for an answer.
+        // The server sent it before the call began, and the driver took it for the call's answer.
         Some(db) if !written && is_an_end(db) => Occurrence::Lost { written, last_words: Some(db.code().code()) },
         Some(db) => Occurrence::Answer(answer(db)),
         None if error.is_closed() || lost.is_some() => {
@@ -35,7 +35,8 @@ pub(crate) fn failure<'a>(
 }
 
 fn answer(db: &DbError) -> Answer<'_> {
-    // In every language of the server each procedural one has its name in the context: "PL/pgSQL function transfer() line 3 at RAISE".
+    // The context names the procedural language in every language of the server's messages, as in
+    // "PL/pgSQL function transfer() line 3 at RAISE".
     let is_from_within = db.where_().is_some_and(|context| context.contains("PL/"));
     Answer {
         severity: severity(db),
@@ -46,12 +47,12 @@ fn answer(db: &DbError) -> Answer<'_> {
     }
 }
 
-/// Whether it ended the session.
+/// Returns whether the error ended the session.
 fn is_an_end(db: &DbError) -> bool {
     matches!(severity(db), Some(ServerSeverity::Fatal | ServerSeverity::Panic))
 }
 
-/// Poolers may send only the severity that is for people, in English.
+/// A pooler may send only the severity for people, in English.
 fn severity(db: &DbError) -> Option<ServerSeverity> {
     match (db.parsed_severity(), db.severity()) {
         (Some(Parsed::Error), _) | (None, "ERROR") => Some(ServerSeverity::Error),
@@ -61,18 +62,20 @@ fn severity(db: &DbError) -> Option<ServerSeverity> {
     }
 }
 
-/// Whether it came with the end of the connection.
+/// Returns whether the connection ended with the error.
 pub(super) fn is_end(error: &Error) -> bool {
     error.is_closed() || error.as_db_error().is_some_and(is_an_end)
 }
 
-/// Whether the server or the network is the reason, and not the driver itself.
+/// Returns whether the server or the network caused the error, and not the driver itself.
 pub(super) fn is_of_the_server(error: &Error, lost: Option<&Lost>) -> bool {
     !matches!(failure(error, true, StatementPhase::Autocommit, lost).event, Occurrence::Driver { .. })
 }
 
-/// What happened, in one line. The driver's own `Display` says only "db error" where the server's message and SQLSTATE are what one looks
-/// for. The server's detail, which quotes rows, is left out, and so is the cause of a failed conversion, which may quote a parameter.
+/// Describes the error in one line, with the server's message and SQLSTATE. The driver's own `Display` says only "db error".
+///
+/// The line leaves out the server's DETAIL, which quotes rows, and the cause of a failed conversion, which may quote a
+/// parameter.
 pub(super) fn cause(error: &Error, lost: Option<&Lost>) -> String {
     if let Some(db) = error.as_db_error() {
         return format!("{}: {} ({})", one_line(db.severity()), message(db), one_line(db.code().code()));

@@ -1,4 +1,4 @@
-//! What an I/O error of a dial means: whose it is, how long it lasts, and the words for it. The one place that decides.
+//! What an I/O error of a dial means: who is at fault, whether it lasts, and the words for it.
 
 use std::error::Error as StdError;
 use std::io;
@@ -20,7 +20,7 @@ pub(super) enum Cause {
     NetworkDown,
     NoAnswer,
     Broken,
-    /// The system's own words are the best.
+    /// Any other error of the system, in the system's own words.
     Other,
 }
 
@@ -44,12 +44,13 @@ impl Cause {
         }
     }
 
-    /// Of an error while the two sides talk. What the driver cannot parse is a broken connection, too.
+    /// The cause of an error after the connection was accepted. An answer that the driver cannot parse counts as a broken
+    /// connection.
     pub(super) fn of_a_talk(error: &io::Error) -> Self {
         if is_of_the_network(error) { Self::of(error) } else { Self::Broken }
     }
 
-    /// Whether somebody has to do something before another try can help.
+    /// Returns whether somebody has to remove the cause before another try can help.
     pub(super) fn is_lasting(self) -> bool {
         matches!(self, Self::PathTooLong | Self::PermissionDenied)
     }
@@ -72,9 +73,9 @@ impl Cause {
     }
 }
 
-/// The server sent what it may not, and the pool reads no more of it.
+/// The server sent more than the protocol or the pool's limits allow, so the pool reads no more from it.
 #[derive(Debug, thiserror::Error)]
-#[error("the server is not understood: {0}")]
+#[error("{0}")]
 pub(crate) struct ProtocolViolation(pub(crate) String);
 
 impl ProtocolViolation {
@@ -83,24 +84,26 @@ impl ProtocolViolation {
     }
 }
 
-/// EMFILE and ENFILE have no `io::ErrorKind` of their own; the numbers are the same on every Unix that tokio knows.
+/// EMFILE and ENFILE have no `io::ErrorKind` of their own. Their numbers are the same on every Unix that tokio supports.
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// The I/O error among an error and its causes.
+/// The first I/O error among an error and its causes.
 pub(super) fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     std::iter::successors(Some(error), |error| (**error).source()).find_map(|error| error.downcast_ref())
 }
 
-/// Whether the stream below TLS failed, and not TLS itself.
+/// Returns whether the stream below TLS failed, and not TLS itself.
 pub(super) fn is_of_the_network(error: &io::Error) -> bool {
     error.raw_os_error().is_some()
         || matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-/// Whether a read or write through TLS failed because of TLS, such as an alert of the other side: rustls reports these
-/// as `InvalidData`, native-tls as `Other`. What the driver cannot parse is `InvalidInput`.
+/// Returns whether a read or write through TLS failed because of TLS, such as an alert of the other side.
+///
+/// rustls reports these as `InvalidData`, native-tls as `Other`. The driver reports an answer that it cannot parse as
+/// `InvalidInput`.
 pub(super) fn is_of_tls(error: &io::Error) -> bool {
     !is_of_the_network(error) && matches!(error.kind(), InvalidData | Other)
 }
@@ -111,7 +114,7 @@ mod tests {
     use crate::error::ConnectErrorKind;
 
     #[test]
-    fn causes_on_this_side_are_told_from_the_servers() {
+    fn causes_in_this_process_differ_from_the_servers() {
         for (kind, cause, is_local) in [
             (ConnectionRefused, Cause::Refused, false),
             (HostUnreachable, Cause::NoRoute, false),
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_is_of_tls_and_a_reset_is_not() {
+    fn an_alert_comes_from_tls_and_a_reset_does_not() {
         assert!(is_of_tls(&io::Error::new(InvalidData, "received fatal alert: CertificateRequired")));
         assert!(is_of_tls(&io::Error::other("sslv13 alert certificate required")));
         assert!(!is_of_tls(&io::Error::from_raw_os_error(104)));

@@ -1,4 +1,4 @@
-//! How a connection was lost.
+//! Why a connection was lost.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,9 +9,9 @@ use tokio_postgres::error::SqlState;
 use super::outside::one_line;
 use crate::policy::Failure;
 
-/// How a connection was lost: what the driver, which only says "connection closed", does not tell.
+/// Why a connection was lost. The driver itself only reports "connection closed".
 ///
-/// `Display` is one line for a log, without detail that may quote values.
+/// `Display` is one line for a log, without the server's DETAIL, which may quote values.
 #[derive(Debug)]
 pub struct Lost {
     how: How,
@@ -20,70 +20,70 @@ pub struct Lost {
 
 #[derive(Debug)]
 enum How {
-    /// The server gave a reason.
-    Told(SqlState, String),
-    /// It gave none.
+    /// The server sent this SQLSTATE and message before it closed the connection.
+    Announced(SqlState, String),
+    /// The server closed the connection without a reason.
     Closed,
     Socket,
-    /// What it said could not be understood, answered nothing that was asked, or was too much.
-    Garbled,
+    /// The server sent a message that cannot be parsed, answers no request, or exceeds a limit.
+    ProtocolError,
     Sealed,
     Abandoned,
 }
 
 impl Lost {
-    /// What the server said last counts, if it said anything; else what ended the driver.
+    /// The server's last words count, if there are any. Otherwise the driver's error does.
     pub(crate) fn new(last_words: Option<(SqlState, String)>, error: tokio_postgres::Error) -> Self {
         let how = match (last_words, io_kind(&error)) {
-            (Some((state, message)), _) => How::Told(state, message),
-            // TLS misses the other side's goodbye.
+            (Some((state, message)), _) => How::Announced(state, message),
+            // TLS reports a close without the TLS goodbye that way.
             (None, Some(io::ErrorKind::UnexpectedEof)) => How::Closed,
-            (None, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)) => How::Garbled,
+            (None, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)) => How::ProtocolError,
             (None, Some(_)) => How::Socket,
             (None, None) if error.is_closed() => How::Closed,
-            (None, None) => How::Garbled,
+            (None, None) => How::ProtocolError,
         };
         Self { how, source: Some(error) }
     }
 
-    /// The pool had given it up.
+    /// The pool had sealed the connection.
     pub(crate) fn sealed() -> Self {
         Self { how: How::Sealed, source: None }
     }
 
-    /// Nobody was left to drive it.
+    /// The runtime that drove the connection has ended.
     pub(crate) fn abandoned() -> Self {
         Self { how: How::Abandoned, source: None }
     }
 
-    fn told(&self) -> Option<&str> {
+    fn code(&self) -> Option<&str> {
         self.sqlstate().map(SqlState::code)
     }
 
-    /// The server, or this process of it, was told to stop.
+    /// Returns whether the server shuts down, or an administrator ended this session.
     pub(crate) fn is_shutdown(&self) -> bool {
-        self.told().is_some_and(|state| Failure::after_last_words(state).is_shutdown())
+        self.code().is_some_and(|state| Failure::after_last_words(state).is_shutdown())
     }
 
-    /// A process of the server crashed, which takes all of them along.
+    /// Returns whether a process of the server crashed, which ends all its sessions.
     pub(crate) fn is_crash(&self) -> bool {
-        self.told().is_some_and(|state| Failure::after_last_words(state).is_crash())
+        self.code().is_some_and(|state| Failure::after_last_words(state).is_crash())
     }
 
-    /// The pool gave it up, or nobody was left to drive it.
+    /// Returns whether the pool or the end of its runtime lost the connection, and not the server.
     pub(crate) fn is_our_doing(&self) -> bool {
         matches!(self.how, How::Sealed | How::Abandoned)
     }
 
-    /// The SQLSTATE, if the server gave a reason: 57P01 for a shutdown or a terminated session, 57P02 for a crash ...
+    /// The SQLSTATE, if the server gave a reason, such as 57P01 for a shutdown or a terminated session and 57P02 for a crash.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match &self.how {
-            How::Told(state, _) => Some(state),
+            How::Announced(state, _) => Some(state),
             _ => None,
         }
     }
 
-    /// The last of the causes says most.
+    /// The last of the causes, which says most.
     fn root_cause(&self) -> String {
         let causes = std::iter::successors(self.source(), |error| (*error).source());
         causes.last().map(|cause| one_line(&cause.to_string()).into_owned()).unwrap_or_default()
@@ -93,7 +93,7 @@ impl Lost {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
-            How::Told(state, message) => {
+            How::Announced(state, message) => {
                 let end = Failure::after_last_words(state.code());
                 let what = if end.is_crash() {
                     "the server crashed"
@@ -106,8 +106,8 @@ impl fmt::Display for Lost {
             }
             How::Closed => f.write_str("the server closed the connection"),
             How::Socket => write!(f, "the socket failed: {}", self.root_cause()),
-            How::Garbled => write!(f, "the server was not understood: {}", self.root_cause()),
-            How::Sealed => f.write_str("the pool gave the connection up"),
+            How::ProtocolError => write!(f, "the server violated the protocol: {}", self.root_cause()),
+            How::Sealed => f.write_str("the pool closed the connection, because its state was uncertain"),
             How::Abandoned => f.write_str("the runtime that drove the connection ended"),
         }
     }

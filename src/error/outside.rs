@@ -1,15 +1,15 @@
-//! Text from outside of this process, made fit for one line of a log.
+//! Makes text from outside of this process safe for one line of a log.
 //!
-//! A server repeats what its users say: the name of a table, a `RAISE`, the name of a database. So a user of the service chooses what stands in an
-//! error. Printed as it is, a line break forges a line in the log, and an escape code rewrites what a terminal shows.
+//! A server repeats text of its users: the name of a table or a database, a `RAISE`. So a user of the service can choose a
+//! part of an error. A line break in it would forge a line in the log, and an escape code would rewrite a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Text is cut off here, in characters: a message may quote a statement of any length.
+/// The longest text that is kept, in characters. A message may quote a statement of any length.
 const LONGEST: usize = 300;
 
-/// The first line of a text, with escapes in the place of control characters. `…` stands for what is left out.
+/// Returns the first line of a text, with control characters escaped. `…` stands for the rest.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     let line = text.lines().next().unwrap_or_default();
     let line = line.char_indices().nth(LONGEST).map_or(line, |(end, _)| &line[..end]);
@@ -29,7 +29,8 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Whether a log or a terminal takes it for more than a character: a control character, a separator of lines, or a change of direction.
+/// Returns whether the character controls a log or a terminal: a control character, a line separator, or a change of the
+/// direction of text.
 fn is_harmful(char: char) -> bool {
     let turns = ['\u{200e}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
     char.is_control() || char == '\u{61c}' || turns.iter().any(|range| range.contains(&char))
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_plain_stays_as_it_is() {
+    fn plain_text_is_returned_unchanged() {
         for text in
             ["", "relation \"orders\" does not exist", "Relation »Aufträge« existiert nicht", "表が存在しません"]
         {
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_shows() {
+    fn an_ellipsis_stands_for_the_rest() {
         assert_eq!(one_line("first\nsecond"), "first…");
         assert_eq!(one_line("first\n"), "first…");
         let long = one_line(&"é".repeat(10_000_000)).into_owned();

@@ -108,13 +108,13 @@ fn a_failed_dial_says_where_and_when_to_come_back() {
 fn timeouts_name_the_process_on_the_server() {
     let after = Duration::from_secs(5);
     let error = Error::QueryTimeout { operation: None, after, process_id: Some(4711), effect: Effect::Unknown };
-    let line = "the statement was not done when the deadline passed, 5 s after it began (server process 4711); whether it \
-                was applied is not known";
+    let line = "the statement had not finished when the deadline passed, 5 s after it began (server process 4711); it may or \
+                may not have been applied";
     check(&error, "query_timeout", Effect::Unknown, line);
     assert!(!error.is_overload());
 
     let error = Error::QueryTimeout { operation: Some("load"), after, process_id: None, effect: Effect::NotApplied };
-    let line = "load: the statement was not done when the deadline passed, 5 s after it began; nothing was applied";
+    let line = "load: the statement had not finished when the deadline passed, 5 s after it began; nothing was applied";
     check(&error, "query_timeout", Effect::NotApplied, line);
 
     let (reason, waited) = (BusyReason::Stopping, Duration::from_millis(50));
@@ -140,7 +140,7 @@ fn an_aborted_transaction_says_why() {
             "a statement in it had failed (23505), and the error was not passed on",
         ),
         (AbortReason::Failed { sqlstate: None }, "a statement in it had timed out, and the error was not passed on"),
-        (AbortReason::InUse, "a clone of its handle or a stream of its rows was still there"),
+        (AbortReason::InUse, "a clone of its handle or a stream of its rows still existed"),
         (AbortReason::RolledBack, "the server answered COMMIT with ROLLBACK"),
     ] {
         let error = Error::TransactionAborted { reason };
@@ -153,7 +153,7 @@ fn an_aborted_transaction_says_why() {
 
 #[tokio::test]
 async fn a_commit_without_an_answer_is_not_known() {
-    let unknown = |what: &str| format!("whether the transaction was committed is not known: {what}");
+    let unknown = |what: &str| format!("the transaction may or may not have committed: {what}");
     let error = Error::CommitUnknown { source: None, lost: None };
     check(&error, "commit_unknown", Effect::Unknown, &unknown("no answer to COMMIT came in time"));
 
@@ -225,13 +225,13 @@ async fn a_lost_connection_says_whether_anything_was_applied() {
     let line = format!("connection lost: {lost}");
 
     let error = fails(true, StatementPhase::Autocommit).await;
-    check(&error, "postgres", Effect::Unknown, &format!("{line}; whether it was applied is not known"));
+    check(&error, "postgres", Effect::Unknown, &format!("{line}; it may or may not have been applied"));
     assert_eq!(error.sqlstate(), Some(&SqlState::from_code("57P02")));
     check(&fails(false, StatementPhase::Autocommit).await, "postgres", Effect::NotApplied, &line);
     check(&fails(true, StatementPhase::Transaction).await, "postgres", Effect::NotApplied, &line);
 
     let error = Error::from(closed().await);
-    check(&error, "postgres", Effect::Unknown, "connection closed; whether it was applied is not known");
+    check(&error, "postgres", Effect::Unknown, "connection closed; it may or may not have been applied");
 }
 
 #[tokio::test]

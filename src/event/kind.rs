@@ -1,17 +1,47 @@
-//! Every event there is: what it carries, and how much it matters.
+//! Every event: its details, its name in metrics, and how much it matters.
 
 use std::backtrace::Backtrace;
+use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::severity::Severity;
 use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
 use crate::policy::{Refused, State, Transition};
 use crate::status::Status;
+
+/// How much an event matters. `Critical` is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Useful to know afterwards.
+    Info,
+    /// Somebody should look today.
+    Warning,
+    /// The pool refuses callers, or soon will, or no longer does. Somebody should look now, unless the event
+    /// [is an end](EventKind::is_end).
+    Critical,
+}
+
+impl Severity {
+    /// The name, which never changes: `info`, `warning`, `critical`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// What happened, or is going on.
 ///
@@ -100,7 +130,7 @@ pub enum EventKind {
     Shedding {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How many, by reason, since the first of them.
+        /// How many callers were refused since the beginning, by reason.
         refused: Refused,
         /// How long it has lasted so far.
         lasting: Duration,
@@ -210,28 +240,28 @@ pub enum EventKind {
     ConnectionLost {
         /// The reason for the last of them.
         lost: Arc<Lost>,
-        /// How many, since the last such event.
+        /// How many connections were lost since the last such event.
         count: u64,
-        /// How long ago the last of them was lost. Up to 30 s: there is one such event in 30 s at most.
+        /// How long ago the last of them was lost: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
     /// The server sent a warning for a statement, as `RAISE WARNING` does. At most one event in 30 s. Each warning is also
     /// logged through the `log` crate, with the level and the target that tokio-postgres uses.
     #[non_exhaustive]
     ServerWarning {
-        /// The latest: its text, fit for one line of a log.
+        /// The text of the latest warning, made safe for one line of a log.
         message: String,
         /// Its SQLSTATE: 01000 for a plain warning.
         sqlstate: SqlState,
-        /// How many there were since the last such event.
+        /// How many warnings there were since the last such event.
         count: u64,
-        /// How long ago the latest came. Up to 30 s: there is one such event in 30 s at most.
+        /// How long ago the latest warning came: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
     /// The server announced that it shuts down. The pool retires its connections.
     #[non_exhaustive]
     ServerShuttingDown {
-        /// Its announcement.
+        /// The server's announcement.
         lost: Arc<Lost>,
     },
     /// Another server has become the primary. A service should drop its caches of the database: they may be newer than the
@@ -249,7 +279,7 @@ pub enum EventKind {
     AddressAvoided {
         /// Host or address, and port.
         address: String,
-        /// What happened there.
+        /// Why it could not be used.
         reason: String,
     },
     /// The end of [`AddressAvoided`](Self::AddressAvoided): the address has taken a connection again.
@@ -263,23 +293,23 @@ pub enum EventKind {
     /// The pool could not clean connections up for their next caller, and closed them.
     #[non_exhaustive]
     SettleFailed {
-        /// How many, since the last such event.
+        /// How many connections were closed since the last such event.
         count: u64,
-        /// How long ago the last of them was closed. Up to 30 s: there is one such event in 30 s at most.
+        /// How long ago the last of them was closed: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
     /// The circuit breaker has changed its state.
     #[non_exhaustive]
     BreakerChanged {
-        /// From what to what, why, and the counts behind it.
+        /// The old and the new state, the cause, and the counts behind it.
         transition: Transition,
         /// How long the new state has lasted. The event is repeated every 30 s while the circuit is open.
         lasting: Duration,
     },
-    /// Somebody gave the circuit breaker an order.
+    /// Somebody forced the circuit breaker into a state.
     #[non_exhaustive]
     Forced {
-        /// Its new state.
+        /// The new state of the circuit.
         to: State,
         /// The place in the code that gave the order.
         by: &'static Location<'static>,
@@ -325,6 +355,45 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// The name in snake case, as in metrics. It never changes.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::TooLarge { .. } => "too_large",
+            Self::UtilizationHigh { .. } => "utilization_high",
+            Self::UtilizationCritical { .. } => "utilization_critical",
+            Self::UtilizationNormal { .. } => "utilization_normal",
+            Self::Exhausted { .. } => "exhausted",
+            Self::ExhaustionEnded { .. } => "exhaustion_ended",
+            Self::ExhaustionPredicted { .. } => "exhaustion_predicted",
+            Self::PredictionEnded { .. } => "prediction_ended",
+            Self::Shedding { .. } => "shedding",
+            Self::SheddingEnded { .. } => "shedding_ended",
+            Self::HoldsInflated { .. } => "holds_inflated",
+            Self::HoldsNormal { .. } => "holds_normal",
+            Self::LeakSuspected { .. } => "leak_suspected",
+            Self::LongRunning { .. } => "long_running",
+            Self::LongRunningEnded { .. } => "long_running_ended",
+            Self::SlowAcquire { .. } => "slow_acquire",
+            Self::SlowAcquireEnded { .. } => "slow_acquire_ended",
+            Self::ConnectFailed { .. } => "connect_failed",
+            Self::ConnectRecovered { .. } => "connect_recovered",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::ServerShuttingDown { .. } => "server_shutting_down",
+            Self::ServerWarning { .. } => "server_warning",
+            Self::PrimaryChanged { .. } => "primary_changed",
+            Self::AddressAvoided { .. } => "address_avoided",
+            Self::AddressRestored { .. } => "address_restored",
+            Self::SettleFailed { .. } => "settle_failed",
+            Self::BreakerChanged { .. } => "breaker_changed",
+            Self::Forced { .. } => "forced",
+            Self::Resized { .. } => "resized",
+            Self::Flushed { .. } => "flushed",
+            Self::Draining { .. } => "draining",
+            Self::Drained { .. } => "drained",
+        }
+    }
+
     /// The severity. The end of a condition has the severity of its beginning, so that a filter shows both or neither. See
     /// [`is_end`](Self::is_end).
     pub fn severity(&self) -> Severity {

@@ -1,45 +1,52 @@
-//! The line of each event, as an operator reads it.
+//! The line of each event for an operator.
 
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::elapsed::{Ago, For, Since};
 use super::kind::EventKind;
 use crate::error::one_line;
 use crate::human::{Count, HumanDuration};
 use crate::status::Status;
+
+/// How long a condition lasts before the pool repeats its event. From then on, the line says how long it has lasted.
+const WORTH_SAYING: Duration = Duration::from_secs(30);
+
+/// The shortest time that a line mentions: a log gives the time of each line to the second.
+const JUST_NOW: Duration = Duration::from_secs(1);
 
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { settings } => write!(f, "started: {settings}"),
             Self::TooLarge { max_size, left } => {
-                write!(f, "max_size is {max_size}, but the server has only {} left", Count(*left, "connection"))
+                write!(f, "max_size is {max_size}, but the server has only {} left", Count(*left, "connection"))?;
+                f.write_str(": lower max_size, or raise max_connections of the server")
             }
             Self::UtilizationHigh { status, lasting } | Self::UtilizationCritical { status, lasting } => {
-                write!(f, "{}{}", Use(status), For(*lasting))
+                write!(f, "{}{}", Utilization(status), Since(*lasting))
             }
             Self::UtilizationNormal { status, lasted } => {
-                write!(f, "{}: normal again, after {}", Use(status), HumanDuration(*lasted))
+                write!(f, "{}: normal again, after {}", Utilization(status), HumanDuration(*lasted))
             }
             Self::Exhausted { status, lasting } => {
                 let Status { in_use, max_size, waiting, .. } = status;
                 write!(f, "exhausted{} ({in_use}/{max_size}), {waiting} waiting", For(*lasting))
             }
             Self::ExhaustionEnded { status, lasted } => {
-                write!(f, "no longer exhausted, after {}; {}", HumanDuration(*lasted), Use(status))
+                write!(f, "no longer exhausted, after {}; {}", HumanDuration(*lasted), Utilization(status))
             }
             Self::ExhaustionPredicted { status, within, over, .. } => {
-                write!(f, "{}, and the trend of the last {} exhausts it ", Use(status), HumanDuration(*over))?;
+                write!(f, "{}, and the trend of the last {} exhausts it ", Utilization(status), HumanDuration(*over))?;
                 if within.is_zero() { f.write_str("now") } else { write!(f, "in {}", HumanDuration(*within)) }
             }
-            Self::PredictionEnded { status, .. } => write!(f, "{}: nothing points to exhaustion any more", Use(status)),
+            Self::PredictionEnded { status, .. } => write!(f, "{}: utilization no longer rises", Utilization(status)),
             Self::Shedding { status, refused, lasting } => {
-                write!(f, "refusing callers{}: {refused}; {}", For(*lasting), Use(status))
+                write!(f, "refusing callers{}: {refused}; {}", For(*lasting), Utilization(status))
             }
             Self::SheddingEnded { refused, lasted, .. } => {
-                write!(f, "refusing nobody any more, after {}: {refused}", HumanDuration(*lasted))
+                write!(f, "no longer refusing callers, after {}: {refused}", HumanDuration(*lasted))
             }
             Self::HoldsInflated { operation, from, to, lasting } => {
                 let (from, to) = (HumanDuration(*from), HumanDuration(*to));
@@ -48,7 +55,7 @@ impl fmt::Display for EventKind {
             Self::HoldsNormal { operation, hold, lasted } => {
                 write!(
                     f,
-                    "{operation} holds its connections for {}: usual, after {}",
+                    "{operation} holds its connections for {}, which is normal again, after {}",
                     HumanDuration(*hold),
                     HumanDuration(*lasted)
                 )
@@ -64,16 +71,16 @@ impl fmt::Display for EventKind {
                 write!(f, "{operation}, for {running}")
             }
             Self::LongRunningEnded { lasted } => {
-                write!(f, "statements no longer run for long, after {}", HumanDuration(*lasted))
+                write!(f, "no statement runs for too long any more, after {}", HumanDuration(*lasted))
             }
             Self::SlowAcquire { status, count, than, longest, lasting } => {
                 let (than, longest) = (HumanDuration(*than), HumanDuration(*longest));
                 let count = Count(*count, "caller");
                 write!(f, "{count} waited for more than {than}{}, at most {longest}", Since(*lasting))?;
-                write!(f, "; {}", Use(status))
+                write!(f, "; {}", Utilization(status))
             }
             Self::SlowAcquireEnded { lasted } => {
-                write!(f, "callers no longer wait for long, after {}", HumanDuration(*lasted))
+                write!(f, "callers no longer wait for too long, after {}", HumanDuration(*lasted))
             }
             Self::ConnectFailed { error, count, lasting } => {
                 write!(f, "cannot connect{}, {} failed: {error}", For(*lasting), Count(*count, "attempt"))
@@ -89,23 +96,25 @@ impl fmt::Display for EventKind {
             }
             Self::PrimaryChanged { from, to } => {
                 let name = |address: &Option<String>| address.clone().unwrap_or_else(|| "unknown".to_owned());
-                write!(f, "the primary is {}, and was {}: drop caches", name(to), name(from))
+                write!(f, "the primary is now {}, and was {}: drop caches of its data", name(to), name(from))
             }
-            Self::AddressAvoided { address, reason } => write!(f, "{address} is tried last for a while: {reason}"),
+            Self::AddressAvoided { address, reason } => {
+                write!(f, "{address} failed, and is tried last for 30 s: {reason}")
+            }
             Self::AddressRestored { address, lasted } => {
                 write!(f, "{address} takes connections again, after {}", HumanDuration(*lasted))
             }
             Self::SettleFailed { count, ago } => {
                 let (closed, ago) = (Count(*count, "connection"), Ago(*count, *ago));
-                write!(f, "closed {closed}{ago}: the clean-up failed")
+                write!(f, "closed {closed}{ago}, because the clean-up failed")
             }
             Self::BreakerChanged { transition, lasting } => write!(f, "circuit {transition}{}", For(*lasting)),
-            Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", Audit(by, Some(reason))),
+            Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", By(by, Some(reason))),
             Self::Resized { from, to, by, reason } => {
-                write!(f, "resized from {from} to {to}{}", Audit(by, reason.as_ref()))
+                write!(f, "resized from {from} to {to}{}", By(by, reason.as_ref()))
             }
-            Self::Flushed { by, reason } => write!(f, "flushed{}", Audit(by, reason.as_ref())),
-            Self::Draining { by, reason } => write!(f, "draining{}", Audit(by, reason.as_ref())),
+            Self::Flushed { by, reason } => write!(f, "flushed{}", By(by, reason.as_ref())),
+            Self::Draining { by, reason } => write!(f, "draining{}", By(by, reason.as_ref())),
             Self::Drained { left: 0, took } => write!(f, "drained in {}", HumanDuration(*took)),
             Self::Drained { left, took } => {
                 write!(f, "closed after {} with {} still held", HumanDuration(*took), Count(*left, "connection"))
@@ -115,9 +124,9 @@ impl fmt::Display for EventKind {
 }
 
 /// `utilization 95% (19/20), 127 waiting`
-struct Use<'a>(&'a Status);
+struct Utilization<'a>(&'a Status);
 
-impl fmt::Display for Use<'_> {
+impl fmt::Display for Utilization<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Status { in_use, max_size, waiting, .. } = self.0;
         let percent = self.0.utilization() * 100.0;
@@ -125,12 +134,64 @@ impl fmt::Display for Use<'_> {
     }
 }
 
-/// ` by src/admin.rs:7: deploy`
-struct Audit<'a>(&'a Location<'a>, Option<&'a Arc<str>>);
+/// Who gave an order and why: ` by src/admin.rs:7: deploy`
+struct By<'a>(&'a Location<'a>, Option<&'a Arc<str>>);
 
-impl fmt::Display for Audit<'_> {
+impl fmt::Display for By<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " by {}:{}", self.0.file(), self.0.line())?;
         self.1.map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
+}
+
+/// ` for 40 s` when an event is repeated, nothing the first time.
+struct For(Duration);
+
+impl fmt::Display for For {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " for {}", HumanDuration(self.0)) }
+    }
+}
+
+/// ` (since 40 s)` when an event is repeated, where ` for 40 s` could be misread.
+struct Since(Duration);
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " (since {})", HumanDuration(self.0)) }
+    }
+}
+
+/// How long ago the last of several occurrences was: ` 22 s ago` if there was one, `, the last 22 s ago` if there were more,
+/// nothing if it was less than a second ago.
+struct Ago(u64, Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(_, ago) if *ago < JUST_NOW => Ok(()),
+            Self(1, ago) => write!(f, " {} ago", HumanDuration(*ago)),
+            Self(_, ago) => write!(f, ", the last {} ago", HumanDuration(*ago)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_event_says_how_long_it_has_lasted() {
+        assert_eq!(For(Duration::from_secs(10)).to_string(), "");
+        assert_eq!(For(Duration::from_secs(40)).to_string(), " for 40 s");
+        assert_eq!(Since(Duration::from_secs(29)).to_string(), "");
+        assert_eq!(Since(Duration::from_secs(90)).to_string(), " (since 90 s)");
+    }
+
+    #[test]
+    fn an_earlier_occurrence_has_its_age() {
+        assert_eq!(Ago(1, Duration::from_millis(250)).to_string(), "");
+        assert_eq!(Ago(1, Duration::from_secs(22)).to_string(), " 22 s ago");
+        assert_eq!(Ago(7, Duration::from_secs(22)).to_string(), ", the last 22 s ago");
     }
 }

@@ -35,11 +35,11 @@ fn change(from: State, to: State) -> EventKind {
 }
 
 #[test]
-fn utilization_reads_as_an_operator_expects() {
-    let told = line(EventKind::UtilizationCritical { status: status(), lasting: 10 * SECOND });
-    assert_eq!(told, "pool orders: utilization 95% (19/20), 127 waiting");
+fn the_line_of_utilization() {
+    let shown = line(EventKind::UtilizationCritical { status: status(), lasting: 10 * SECOND });
+    assert_eq!(shown, "pool orders: utilization 95% (19/20), 127 waiting");
     let again = line(EventKind::UtilizationHigh { status: status(), lasting: 40 * SECOND });
-    assert_eq!(again, "pool orders: utilization 95% (19/20), 127 waiting for 40 s");
+    assert_eq!(again, "pool orders: utilization 95% (19/20), 127 waiting (since 40 s)");
     let predicted = EventKind::ExhaustionPredicted {
         status: status(),
         within: Duration::from_millis(2_340),
@@ -53,17 +53,17 @@ fn utilization_reads_as_an_operator_expects() {
 }
 
 #[test]
-fn refusals_are_told_by_reason() {
+fn refusals_are_listed_by_reason() {
     let refused = Refused::of([(ShedReason::QueueFull, 2), (ShedReason::Hopeless, 40)]);
-    let told = line(EventKind::Shedding { status: status(), refused, lasting: 31 * SECOND });
+    let shown = line(EventKind::Shedding { status: status(), refused, lasting: 31 * SECOND });
     assert_eq!(
-        told,
+        shown,
         "pool orders: refusing callers for 31 s: 42 (40 hopeless, 2 with the queue full); utilization 95% (19/20), 127 waiting"
     );
 }
 
 #[test]
-fn the_guilty_operation_is_named() {
+fn the_slower_operation_is_named() {
     let inflated = EventKind::HoldsInflated {
         operation: Operation::Named("load_dashboard"),
         from: Duration::from_millis(200),
@@ -92,8 +92,8 @@ fn a_change_of_the_breaker_matters_by_its_target() {
     assert_eq!(change(State::Open, State::HalfOpen).severity(), Severity::Info);
     assert_eq!(change(State::HalfOpen, State::Closed).severity(), Severity::Critical, "as its beginning");
     assert!(change(State::HalfOpen, State::Closed).is_end() && !change(State::Closed, State::Open).is_end());
-    let told = line(change(State::Closed, State::Open));
-    assert_eq!(told, "pool orders: circuit closed -> open: too many calls failed (6 of 10 calls failed)");
+    let shown = line(change(State::Closed, State::Open));
+    assert_eq!(shown, "pool orders: circuit closed -> open: too many calls failed (6 of 10 calls failed)");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
     ];
     for kind in kinds {
         goes_anywhere(&kind);
-        let told = line(kind);
-        assert!(told.starts_with("pool orders: ") && !told.contains('\n'), "{told}");
+        let shown = line(kind);
+        assert!(shown.starts_with("pool orders: ") && !shown.contains('\n'), "{shown}");
     }
 }

@@ -1,13 +1,14 @@
-//! Where a connector's authorities, its certificate and its key come from, and what is in them now.
+//! Where a connector's authorities, its certificate and its key come from, and their present content.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::connection_string::{Identity, Root, TlsOptions};
+use crate::connection_string::{ClientCertificate, Root, TlsOptions};
 use crate::error::ConfigError;
 
-/// Where everything comes from.
+/// The origin of everything that a connector needs.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     roots: Roots,
@@ -23,16 +24,17 @@ enum Roots {
     File(PathBuf),
 }
 
-/// What a connector is made of.
+/// Everything that a connector is built from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Material {
-    /// `None`: the authorities of this machine.
+    /// The authorities. `None`: those of this machine.
     pub(super) roots: Option<Pem>,
     pub(super) verifies_name: bool,
+    /// The certificate and its key.
     pub(super) identity: Option<(Pem, Pem)>,
 }
 
-/// PEM, and the setting that it comes from.
+/// The content of a PEM file, and the setting that named it.
 #[derive(Clone, PartialEq)]
 pub(super) struct Pem {
     pub(super) bytes: Vec<u8>,
@@ -49,7 +51,7 @@ impl Source {
         Self { roots: Roots::Given(authorities.into()), ..Self::machine() }
     }
 
-    /// The same, as the connection string has it.
+    /// The same source, as the connection string asks for it.
     pub(super) fn following(&self, options: &TlsOptions) -> Result<Self, ConfigError> {
         let roots = match (&self.roots, options.root()) {
             (Roots::Given(_), Some(root)) => {
@@ -62,19 +64,19 @@ impl Source {
                 return Err(ConfigError::new("sslrootcert", value, problem));
             }
             (Roots::Machine, None) if options.lacks_root() => {
-                let problem = "needs sslrootcert=FILE: for a certificate of a public authority, any name would do";
+                let problem = "needs sslrootcert=FILE, because anybody can get a certificate of a public authority";
                 return Err(ConfigError::new("sslmode", "verify-ca", problem));
             }
             (_, Some(Root::File(path))) => Roots::File(path.clone()),
             (_, Some(Root::System)) => Roots::Machine,
             (roots, None) => roots.clone(),
         };
-        let files = |identity: Identity<'_>| (identity.certificate.to_owned(), identity.key.to_owned());
+        let files = |identity: ClientCertificate<'_>| (identity.certificate.to_owned(), identity.key.to_owned());
         Ok(Self { roots, verifies_name: options.verifies_name(), identity: options.identity().map(files) })
     }
 
-    /// Whether all of it can be read before it is needed. The authorities of the machine are read when TLS is used:
-    /// many connect without it, where the default is `sslmode=prefer`.
+    /// Returns whether the pool can read everything when it is built. It reads the authorities of the machine only when TLS
+    /// is used, because with the default `sslmode=prefer` many pools connect without TLS.
     pub(super) fn is_at_hand(&self) -> bool {
         !matches!(self.roots, Roots::Machine) || self.identity.is_some()
     }
@@ -99,15 +101,24 @@ impl Source {
 }
 
 impl Pem {
-    /// This cannot be used.
+    /// The error that this content cannot be used.
     pub(super) fn refused(&self, problem: impl Into<String>) -> ConfigError {
         ConfigError::new(self.setting, &self.value, problem.into())
     }
+
+    pub(super) fn without_certificate(&self) -> ConfigError {
+        self.refused("no certificate can be read")
+    }
+
+    /// The error that this key belongs to another certificate.
+    pub(super) fn does_not_fit(&self, error: impl fmt::Display) -> ConfigError {
+        self.refused(format!("cannot be used with the certificate of sslcert: {error}"))
+    }
 }
 
-/// Without the key.
-impl std::fmt::Debug for Pem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// Shows no content, because it may be a key.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pem").field(&self.setting).field(&self.value).finish()
     }
 }
@@ -120,18 +131,18 @@ fn read(setting: &'static str, path: &Path) -> Result<Pem, ConfigError> {
     }
 }
 
-/// By libpq's rule: nobody else may read the key, but a group may if root owns it.
+/// Checks libpq's rule: only the owner may read the key, and its group if root owns it.
 #[cfg(unix)]
 fn check_permissions(key: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::MetadataExt;
     let Ok(metadata) = fs::metadata(key) else {
-        return Ok(()); // reading it says why
+        return Ok(()); // the read that follows reports why
     };
     let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     let problem = if !metadata.is_file() {
         "must be a regular file"
     } else if metadata.mode() & forbidden != 0 {
-        "must not be readable for others: chmod 0600, or 0640 if root owns the file"
+        "others must not be able to read it: chmod 0600, or 0640 if root owns the file"
     } else {
         return Ok(());
     };

@@ -1,8 +1,8 @@
 //! How rustls verifies a server: its own checks, arranged as OpenSSL arranges them for libpq.
 //!
-//! Two things differ from the verifier of rustls. A self-signed certificate that is itself among the authorities is
-//! trusted, though it says that it is an authority and no server. And the host's name is verified apart from the chain,
-//! or not at all under `sslmode=verify-ca`.
+//! Two things differ from the verifier of rustls. It trusts a self-signed certificate that is itself among the
+//! authorities, although the certificate says that it is an authority and no server. And it verifies the host's name apart
+//! from the chain, or not at all with `sslmode=verify-ca`.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -20,14 +20,14 @@ const ALTERNATIVE_NAMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29
 #[derive(Debug)]
 pub(super) struct Verifier {
     roots: RootCertStore,
-    /// Authorities that the owner gave, not those of the machine.
+    /// The authorities that the owner gave. Empty if those of the machine are used.
     given: Vec<CertificateDer<'static>>,
     verifies_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// `None` if there are no authorities that can be read.
+    /// Returns `None` if no authority can be read.
     pub(super) fn new(
         authorities: Vec<CertificateDer<'static>>,
         are_given: bool,
@@ -120,7 +120,7 @@ fn verify_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), E
     Ok(())
 }
 
-/// Whether the certificate has no alternative names, and a common name for this host; `*` stands for one label.
+/// Returns whether the certificate has no alternative names, and its common name is for this host. `*` stands for one label.
 fn common_name_is(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> bool {
     let (Some(parsed), ServerName::DnsName(host)) = (parse(certificate), host) else { return false };
     let certificate = parsed.tbs_certificate;
@@ -190,7 +190,7 @@ lQ/LDBQBK2wLJZnO
         }
     }
 
-    /// Of the machine's authorities none is a server.
+    /// No authority of the machine is a server.
     #[test]
     fn an_authority_of_the_machine_is_no_server() {
         assert!(verify("db.example.com", VALID[0], false, true).is_err());

@@ -1,4 +1,4 @@
-//! What the pool's owner has us call at each dial: for credentials before it, and to set the connection up after it.
+//! The owner's code that runs at each dial: the credentials provider before it, and the `after_connect` hook after it.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,45 +9,11 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 use tokio_postgres::{Config, Error};
 
-/// Who to log in as: what a [`credentials`](crate::PoolBuilder::credentials) provider returns.
-///
-/// Its `Debug` shows no password.
-#[derive(Clone)]
-pub struct Credentials {
-    user: Option<String>,
-    password: String,
-}
-
-impl Credentials {
-    /// This password, for the user of the connection string.
-    pub fn password(password: impl Into<String>) -> Self {
-        Self { user: None, password: password.into() }
-    }
-
-    /// With another user than that of the connection string.
-    #[must_use]
-    pub fn user(mut self, user: impl Into<String>) -> Self {
-        self.user = Some(user.into());
-        self
-    }
-
-    fn apply(self, config: &mut Config) {
-        config.password(self.password);
-        if let Some(user) = self.user {
-            config.user(user);
-        }
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
-}
+use super::credentials::Credentials;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
-type Asked = Pin<Box<dyn Future<Output = Result<Credentials, BoxError>> + Send>>;
-type Provider = Arc<dyn Fn() -> Asked + Send + Sync>;
+type Answer = Pin<Box<dyn Future<Output = Result<Credentials, BoxError>> + Send>>;
+type Provider = Arc<dyn Fn() -> Answer + Send + Sync>;
 type SetUp<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 type AfterConnect = Arc<dyn for<'a> Fn(&'a Object) -> SetUp<'a> + Send + Sync>;
 
@@ -77,7 +43,7 @@ impl Hooks {
         self.after_connect = Some(Arc::new(hook));
     }
 
-    /// `config` with what the provider says, if there is one.
+    /// Returns `config` with the credentials of the provider, if there is one.
     pub(crate) async fn log_in(&self, config: &Config) -> Result<Config, BoxError> {
         let mut config = config.clone();
         if let Some(provider) = &self.credentials {
@@ -86,6 +52,7 @@ impl Hooks {
         Ok(config)
     }
 
+    /// Runs the `after_connect` hook, if there is one.
     pub(crate) async fn set_up(&self, client: &Object) -> Result<(), Error> {
         match &self.after_connect {
             Some(hook) => hook(client).await,

@@ -1,4 +1,4 @@
-//! Where a server may be: the hosts of the connection string, in the order in which a dial tries them.
+//! The hosts of the connection string, in the order in which a dial tries them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,12 +10,12 @@ use tokio_postgres::config::{Host, LoadBalanceHosts};
 /// One host of the connection string.
 pub(crate) struct Target<'a> {
     pub(crate) host: Option<&'a Host>,
-    /// The string's `hostaddr`: saves looking the name up.
+    /// The `hostaddr` of the connection string. A dial does not look the name up if it is given.
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: u16,
 }
 
-/// In the order in which they are to be tried. Never empty after `build()`.
+/// Returns the hosts in the order in which a dial tries them. `build()` makes sure that there is one.
 pub(crate) fn targets(config: &Config) -> Vec<Target<'_>> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let mut targets: Vec<_> = (0..hosts.len().max(addresses.len()))
@@ -29,7 +29,7 @@ pub(crate) fn targets(config: &Config) -> Vec<Target<'_>> {
     targets
 }
 
-/// `load_balance_hosts`: hosts, and the addresses of each, are tried as they stand or in random order.
+/// Shuffles hosts, or the addresses of a host, if the connection string has `load_balance_hosts=random`.
 pub(crate) fn in_order_of<T>(config: &Config, places: &mut [T]) {
     if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
         fastrand::shuffle(places);
@@ -37,7 +37,7 @@ pub(crate) fn in_order_of<T>(config: &Config, places: &mut [T]) {
 }
 
 impl Target<'_> {
-    /// What the server's certificate must be for: the host's name, or its address if it has no name.
+    /// The name that the server's certificate must have: the host's name, or its address if it has no name.
     pub(crate) fn certified_name(&self) -> Cow<'_, str> {
         match (self.host, self.address) {
             (Some(Host::Tcp(host)), _) => host.into(),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_ports_go_together() {
+    fn each_host_has_its_own_port() {
         assert_eq!(names("host=a,b port=1,2"), [pair("a:1", "a"), pair("b:2", "b")]);
         assert_eq!(names("host=a,b port=7"), [pair("a:7", "a"), pair("b:7", "b")]);
         assert_eq!(names("host=a"), [pair("a:5432", "a")]);
@@ -89,7 +89,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_is_a_unix_socket() {
+    fn a_host_that_is_a_folder_is_a_unix_socket() {
         assert_eq!(names("host=/run/pg port=6000"), [pair("/run/pg/.s.PGSQL.6000", "")]);
     }
 }

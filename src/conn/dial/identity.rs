@@ -1,7 +1,7 @@
-//! What tells one driver's client from every other.
+//! The identity of a driver's client: the cancel request for its queries.
 //!
-//! The driver shows no identity of its clients, but each can say how its queries are cancelled, and that message names the server
-//! process and a secret. Here it is sent to memory.
+//! The driver shows no identity of its clients. But each client can send a cancel request, which names the server process
+//! and a secret. This module lets the client send it to memory.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Client;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// Of one driver's client: the message that cancels its queries. It holds a secret, so it is never printed.
+/// The cancel request of one driver's client. It holds a secret, so it has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Identity(Arc<[u8]>);
 
@@ -32,10 +32,10 @@ impl Identity {
     }
 }
 
-/// Keeps what is written.
+/// A stream that stores the bytes written to it.
 struct Memory(Vec<u8>);
 
-/// For a client that uses TLS.
+/// Stands in for TLS, because memory needs none.
 struct NoHandshake;
 
 impl<'a> TlsConnect<&'a mut Memory> for NoHandshake {

@@ -1,7 +1,8 @@
-//! Host names looked up, each on a thread of its own.
+//! Looks up host names, each on a thread of its own.
 //!
-//! A look-up cannot be interrupted, and one whose name service is silent takes half a minute. On the runtime's own threads, it would keep the runtime, and with it
-//! the process, from ending. Nobody waits for this thread but the dials, and all of one host share it, so there are never more than hosts.
+//! A look-up cannot be interrupted, and takes half a minute if the name service is silent. On a thread of the runtime, it
+//! would keep the runtime and the process from ending. All dials to one host share one thread, so there are never more
+//! threads than hosts.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,11 +24,11 @@ pub(super) struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        Self::by(resolve)
+        Self::with(resolve)
     }
 }
 
-/// In tests, a name that leads to two addresses, whatever the name service of the machine knows.
+/// A name that has two addresses in tests, whatever the machine's name service says.
 #[cfg(test)]
 pub(super) const TWO_ADDRESSES: &str = "two.test";
 
@@ -40,11 +41,11 @@ fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 impl Names {
-    pub(super) fn by(resolve: Resolve) -> Self {
+    pub(super) fn with(resolve: Resolve) -> Self {
         Self { resolve, under_way: Arc::default() }
     }
 
-    /// The addresses of `host` as they are now. Not bounded in time.
+    /// Returns the present addresses of `host`. The wait is not bounded: the caller has to bound it.
     pub(super) async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
@@ -54,7 +55,7 @@ impl Names {
         match found {
             Ok(Some(Ok(found))) => Ok(found),
             Ok(Some(Err(error))) => Err(io::Error::new(error.kind(), error)),
-            Ok(None) | Err(_) => Err(io::Error::other("the look-up was given up")),
+            Ok(None) | Err(_) => Err(io::Error::other("the thread of the look-up panicked")),
         }
     }
 
@@ -64,12 +65,12 @@ impl Names {
             return Ok(answer.clone());
         }
         let (resolve, others) = (self.resolve, Arc::clone(&self.under_way));
-        let (tell, answer) = watch::channel(None);
+        let (sender, answer) = watch::channel(None);
         let key = host.clone();
         thread::Builder::new().name("failfast-look-up".to_owned()).spawn(move || {
             let found = resolve(&host.0, host.1).map_err(Arc::new);
             others.lock().remove(&host);
-            tell.send_replace(Some(found));
+            sender.send_replace(Some(found));
         })?;
         under_way.insert(key, answer.clone());
         Ok(answer)
@@ -93,27 +94,27 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_that_hangs_keeps_no_runtime_from_ending() {
-        let names = Arc::new(Names::by(never));
+    fn a_hanging_look_up_does_not_keep_the_runtime_from_ending() {
+        let names = Arc::new(Names::with(never));
         let runtime = Runtime::new().unwrap();
         let asking = Arc::clone(&names);
         runtime.spawn(async move { asking.look_up("db", 5432).await });
         while names.under_way.lock().is_empty() {
             thread::yield_now();
         }
-        let (tell, ended) = mpsc::channel();
+        let (on_end, ended) = mpsc::channel();
         thread::spawn(move || {
             drop(runtime);
-            tell.send(()).unwrap();
+            on_end.send(()).unwrap();
         });
         ended.recv_timeout(Duration::from_secs(20)).expect("the runtime ends");
     }
 
     #[tokio::test]
-    async fn dials_to_one_host_share_a_look_up_and_the_next_asks_anew() {
+    async fn dials_to_one_host_share_a_look_up_and_a_later_dial_begins_a_new_one() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
         static GATE: Mutex<()> = Mutex::new(());
-        let names = Names::by(|_, port| {
+        let names = Names::with(|_, port| {
             ASKED.fetch_add(1, SeqCst);
             let _open = GATE.lock();
             Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
@@ -130,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_is_not_looked_up_and_an_unknown_name_is_an_error() {
-        assert_eq!(Names::by(never).look_up("::1", 7).await.unwrap(), ["[::1]:7".parse().unwrap()]);
+        assert_eq!(Names::with(never).look_up("::1", 7).await.unwrap(), ["[::1]:7".parse().unwrap()]);
         assert!(Names::default().look_up("nowhere.invalid", 7).await.is_err());
     }
 }

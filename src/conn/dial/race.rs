@@ -1,6 +1,8 @@
-//! The addresses of one name, tried almost together: the next is begun when those before have been silent for a moment, and the first that takes the connection
-//! is used. So an address that nobody answers, as a dead IPv6 one, costs a moment and not a timeout. (RFC 8305 calls it Happy Eyeballs.)
-//! While all that is left are silent ones, those that failed are tried again: a server that is back is not missed because a dead address is waited for.
+//! Tries the addresses of one name almost together (RFC 8305, "Happy Eyeballs").
+//!
+//! The race begins the next address when the earlier ones have been silent for a moment, and uses the first that takes the
+//! connection. So a dead address costs a moment and not a timeout. While only silent addresses are left, the race tries
+//! those that failed again, because a server may be back before a dead address times out.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -12,26 +14,26 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time;
 
-/// What an address has before the next is tried beside it.
+/// How long an address is tried alone before the race begins the next one beside it.
 pub(super) const HEAD_START: Duration = Duration::from_millis(250);
-/// When the others are silent for so long, those that failed are tried again.
+/// How long the others must be silent before the race tries failed addresses again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What has come of it.
+/// The result of a race.
 pub(super) struct Raced<P, S> {
-    /// The first that took the connection.
+    /// The first address that took the connection.
     pub(super) first: Option<(P, S)>,
-    /// Those that failed before, the latest time.
+    /// The addresses that failed in this race, each with its latest error.
     pub(super) failed: Vec<(P, io::Error)>,
-    /// Those that have failed, in this race or before it.
+    /// The addresses that failed in this race or before it.
     pub(super) tried: Vec<P>,
-    /// Those that were begun before the first and have said nothing.
+    /// The addresses that were begun before the first and did not answer.
     pub(super) silent: Vec<P>,
-    /// Those of which nothing is known.
+    /// The addresses of which nothing is known.
     pub(super) untried: Vec<P>,
 }
 
-/// `places`: in the order in which they are to be tried. Those `tried` have failed before, and are only tried again.
+/// Tries `places` in their order. The addresses in `tried` have failed before this race, and are only tried again.
 pub(super) async fn race<P, S, F>(places: Vec<P>, mut tried: Vec<P>, connect: impl Fn(P) -> F) -> Raced<P, S>
 where
     P: Clone + PartialEq,
@@ -78,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// Each place is what becomes of it: a success or a failure after so many milliseconds, or nothing ever.
+    /// The outcome of the attempt: after this many milliseconds a success (`true`) or a failure. `None`: silence.
     type Place = Option<(u64, bool)>;
 
     async fn connect(place: Place) -> io::Result<u64> {
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_that_takes_the_connection_is_used() {
+    async fn the_first_address_that_takes_the_connection_is_used() {
         assert_eq!(raced(&[Some((10, true)), Some((0, true))]).await, (Some(10), [0, 0, 1], 10), "in order");
         assert_eq!(raced(&[None, Some((10, true)), None]).await, (Some(10), [0, 1, 1], 260), "after a moment");
         assert_eq!(raced(&[Some((5, false)), Some((7, true))]).await, (Some(7), [1, 0, 0], 12), "at once");
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_the_others_are_silent_those_that_failed_are_tried_again() {
+    async fn failed_addresses_are_tried_again_while_the_others_are_silent() {
         let (begun, tries) = (Instant::now(), AtomicU64::new(0));
         let connect = |place: char| {
             let tries = &tries;
@@ -126,10 +128,10 @@ mod tests {
             (Some(('a', 3)), vec!['d'], 1),
             "after 1, 2 and 3 s"
         );
-        // It took the connection before, and said then that it is not ready.
+        // It took a connection before the race, and answered then that it was not ready.
         let raced = race(vec!['d'], vec!['a'], connect).await;
         assert_eq!((raced.first, raced.silent), (Some(('a', 4)), vec!['d']));
         let raced = race(Vec::new(), vec!['a'], connect).await;
-        assert!(raced.first.is_none(), "nothing is waited for");
+        assert!(raced.first.is_none(), "the race does not wait");
     }
 }

@@ -1,7 +1,7 @@
-//! TLS: whether it is asked for, what the server answers, and the caller's connector behind one type.
+//! TLS: asks the server for it, and runs the caller's connector.
 //!
-//! We ask for TLS ourselves (SSLRequest) instead of leaving that to the driver: so the pool need not be generic over the connector,
-//! a server without TLS is named as such, and what the driver gets is always a finished stream.
+//! The pool sends the SSLRequest itself instead of leaving that to the driver. So the pool need not be generic over the
+//! connector, the error for a server without TLS says so, and the driver always gets a finished stream.
 
 use std::any::TypeId;
 use std::error::Error as StdError;
@@ -15,12 +15,12 @@ use tokio_postgres::NoTls;
 use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-use super::clock::DialClock;
+use super::progress::DialProgress;
 use super::socket::Socket;
 use crate::conn::stream::Stream;
 use crate::error::Stage;
 
-/// Length and code: the server answers `S` or `N`.
+/// Length and code of an SSLRequest. The server answers it with `S` or `N`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -62,7 +62,7 @@ impl Connector {
         Self(None)
     }
 
-    /// `NoTls` is no connector: with it, a server is not even asked for TLS.
+    /// `NoTls` counts as no connector: the pool does not even ask a server for TLS.
     pub(crate) fn new<T>(tls: T) -> Self
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -79,13 +79,13 @@ impl Connector {
         self.0.is_none()
     }
 
-    /// Settles with the server whether TLS is used, and shakes hands. The certificate must be for `host`.
+    /// Asks the server for TLS, and makes the handshake. The certificate must be for `host`.
     pub(crate) async fn secure(
         &self,
         mut socket: Socket,
         host: &str,
         config: &Config,
-        clock: &mut DialClock<'_>,
+        progress: &mut DialProgress<'_>,
     ) -> Result<Stream, BoxError> {
         let mode = config.get_ssl_mode();
         let connector = match &self.0 {
@@ -93,20 +93,20 @@ impl Connector {
             _ => return Ok(Stream::plain(socket)),
         };
         if config.get_ssl_negotiation() == SslNegotiation::Postgres {
-            let answer = clock.server(async {
+            let answer = progress.server(async {
                 socket.write_all(&SSL_REQUEST).await?;
                 socket.read_u8().await
             });
-            // One byte and no more: what somebody on the way sends along with it must not be taken for the server's later.
+            // Reads one byte and no more: bytes that an attacker sends along with it must not count as the server's later.
             match (answer.await?, mode) {
                 (b'S', _) => {}
-                (b'N', SslMode::Require) => return Err("the server offers none, and sslmode=require".into()),
+                (b'N', SslMode::Require) => return Err("the server offers no TLS, and sslmode=require".into()),
                 (b'N', _) => return Ok(Stream::plain(socket)),
-                (b'E', _) => return Err("the server answered the request for it with an error".into()),
-                _ => return Err("the answer to the request for it is not that of a PostgreSQL server".into()),
+                (b'E', _) => return Err("the server answered the request for TLS with an error".into()),
+                _ => return Err("the answer to the request for TLS is not that of a PostgreSQL server".into()),
             }
         }
-        clock.other(Stage::Handshake, connector.handshake(socket, host)).await
+        progress.other(Stage::Handshake, connector.handshake(socket, host)).await
     }
 }
 

@@ -1,18 +1,20 @@
-//! Timeouts that the server itself keeps, for statements whose caller cannot stop them any more: its process died, its network is gone.
+//! Timeouts that the server itself enforces. They end statements that no client can stop any more, because its process
+//! died or its network is gone.
 //!
-//! They are startup options, so a reset of the session does not undo them. A server refuses options that it does not know, so those of newer
-//! versions are sent once an earlier dial has told the version.
+//! The pool sends them as startup options, so a reset of the session does not undo them. A server refuses options that it
+//! does not know. So the pool sends those of newer versions only after an earlier dial has learned the server's version.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-/// More than the longest call, so that the client's timeout, which tells more, comes first.
+/// How much longer the server's timeout is than the longest call. So the pool's own timeout, whose error says more, comes
+/// first.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Timeouts for the server to keep on each connection: the last resort behind the pool's own.
+/// Timeouts that the server enforces on each connection, as the last resort behind the pool's own.
 ///
-/// A pooler between the pool and the server may refuse startup options (PgBouncer does, unless `ignore_startup_parameters` or
-/// `track_extra_parameters` names them); then dials fail, and the error says so.
+/// A pooler between the pool and the server may refuse startup options. Then dials fail, and the error names this setting.
+/// PgBouncer refuses them unless `ignore_startup_parameters` or `track_extra_parameters` names them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,46 +49,51 @@ impl Default for ServerTimeouts {
 }
 
 impl ServerTimeouts {
-    /// The defaults: see each setting.
+    /// The default of each setting.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The longest that any statement may take: `statement_timeout` is a second more. It is lifted for streams ([`query_raw`](crate::Client::query_raw))
-    /// and COPY, whose steps the pool bounds one by one; the session is cleaned up afterwards. Default: the pool's
-    /// [`query_timeout`](crate::PoolBuilder::query_timeout). Set it to the longest [`Call::timeout`](crate::Call::timeout) or
-    /// [`deadline`](crate::Call::deadline) that you use.
+    /// The longest time that any statement may take. The server's `statement_timeout` is one second more.
+    ///
+    /// Default: the pool's [`query_timeout`](crate::PoolBuilder::query_timeout). Set it to the longest
+    /// [`Call::timeout`](crate::Call::timeout) or [`deadline`](crate::Call::deadline) that you use.
+    ///
+    /// The pool lifts `statement_timeout` for streams ([`query_raw`](crate::Client::query_raw)) and COPY, and bounds each
+    /// of their steps instead. It cleans the session up afterwards.
     pub fn longest_call(mut self, longest_call: Duration) -> Self {
         self.longest_call = Some(longest_call);
         self
     }
 
-    /// `lock_timeout`: how long a statement waits for one lock. Default: not set.
+    /// `lock_timeout`: how long a statement may wait for one lock. Default: not set.
     pub fn lock(mut self, lock: impl Into<Option<Duration>>) -> Self {
         self.lock = lock.into();
         self
     }
 
-    /// `idle_in_transaction_session_timeout`: ends the session of a client that leaves a transaction open and is silent. Default 60 s.
+    /// `idle_in_transaction_session_timeout`: how long a client may be silent within a transaction before the server ends
+    /// the session. Default 60 s.
     pub fn idle_in_transaction(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.idle_in_transaction = idle.into();
         self
     }
 
-    /// `client_connection_check_interval`, from version 14 on: how often the server looks whether the client of a running statement is
-    /// still there. Default 5 s.
+    /// `client_connection_check_interval`: how often the server checks that the client of a running statement is still
+    /// connected. Default 5 s. From version 14 on.
     pub fn connection_check(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.connection_check = interval.into();
         self
     }
 
-    /// `transaction_timeout`, from version 17 on: ends the session of a client whose transaction takes longer. Default: not set.
+    /// `transaction_timeout`: how long a transaction may take before the server ends the session. Default: not set. From
+    /// version 17 on.
     pub fn transaction(mut self, transaction: impl Into<Option<Duration>>) -> Self {
         self.transaction = transaction.into();
         self
     }
 
-    /// By name, for validation.
+    /// The settings by name, for validation.
     pub(crate) fn values(&self) -> [(&'static str, Option<Duration>); 5] {
         [
             ("server_timeouts.longest_call", self.longest_call),
@@ -101,7 +108,7 @@ impl ServerTimeouts {
         self.longest_call.unwrap_or(query_timeout) + MARGIN
     }
 
-    /// The startup options for a server of this major version, as far as it is known.
+    /// Returns the startup options for a server of this major version. `None`: the version is not known yet.
     pub(crate) fn options(&self, query_timeout: Duration, version: Option<u32>) -> String {
         let since = |first: u32| version.is_some_and(|version| version >= first);
         let mut options = String::new();

@@ -1,4 +1,4 @@
-//! Sockets: TCP with the options that notice a dead peer, or Unix.
+//! Sockets: TCP, with the options that detect a dead peer, or Unix.
 
 use std::fmt;
 use std::io;
@@ -8,6 +8,8 @@ use std::path::Path;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,8 +21,6 @@ use tokio::net::UnixStream;
 use tokio::time;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
-
-use super::peek::Peek;
 
 /// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,32 @@ impl fmt::Display for Place {
             #[cfg(unix)]
             Self::Unix(path) => write!(f, "{}", path.display()),
         }
+    }
+}
+
+/// A question to the socket: is anything unread, before the first write on a connection that has rested?
+///
+/// A server that ends a session announces it, and the runtime may not have read that yet. A write would then be lost, and
+/// its caller would have to assume that it was applied. If the pool sees the announcement first, it does not write.
+///
+/// The driver reads before it writes. So the stream asks before a write, and the socket, below TLS, answers when it finds
+/// nothing to read. Both run in one task.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peek(Arc<AtomicBool>);
+
+impl Peek {
+    pub(crate) fn ask(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Returns whether the question is open: the socket has not yet found nothing.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// The socket has nothing unread.
+    pub(crate) fn on_nothing(&self) {
+        self.0.store(false, Relaxed);
     }
 }
 
@@ -93,14 +119,14 @@ impl Socket {
         Self { kind, peek: Peek::default() }
     }
 
-    /// For whoever writes by way of this socket.
+    /// The question that a writer can ask this socket.
     pub(crate) fn peek(&self) -> Peek {
         self.peek.clone()
     }
 }
 
 impl Kind {
-    /// Whether there is something to be read, be it the end.
+    /// Returns whether bytes, or the end of the stream, are unread.
     fn has_unread(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
@@ -112,7 +138,7 @@ impl Kind {
     }
 }
 
-/// The connection string's `connect_timeout`: for each address by itself, as libpq has it.
+/// Applies the connection string's `connect_timeout`, which libpq applies to each address by itself.
 async fn within<T>(timeout: Option<Duration>, connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match timeout {
         Some(timeout) => time::timeout(timeout, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
@@ -129,7 +155,7 @@ impl AsyncRead for Socket {
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if read.is_pending() && this.peek.is_asked() && !this.kind.has_unread() {
-            this.peek.found_nothing();
+            this.peek.on_nothing();
         }
         read
     }
@@ -161,7 +187,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Without TLS there is nothing to bind to.
+/// A plain socket has no TLS channel to bind to.
 impl TlsStream for Socket {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
@@ -195,7 +221,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn what_notices_a_dead_peer_is_set() {
+    async fn the_options_that_detect_a_dead_peer_are_set() {
         let stream =
             connected("keepalives_idle=31 keepalives_interval=7 keepalives_retries=4 tcp_user_timeout=12").await;
         assert!(stream.nodelay().unwrap());

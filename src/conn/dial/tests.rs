@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-use super::hooks::Credentials;
+use super::credentials::Credentials;
 use super::*;
 use crate::breaker::BreakerConfig;
 use crate::conn::tests::{dialer, shared_server};
@@ -58,7 +58,7 @@ fn address(last: u8, port: u16) -> SocketAddr {
 #[tokio::test]
 async fn an_address_that_refuses_is_tried_last_for_a_while_and_told_once() {
     let (dialer, port, told) =
-        scene(Duration::from_secs(20), Names::by(|_, port| Ok(vec![address(3, port), address(1, port)]))).await;
+        scene(Duration::from_secs(20), Names::with(|_, port| Ok(vec![address(3, port), address(1, port)]))).await;
     let alive = format!("127.0.0.1:{port}");
     for _ in 0..2 {
         assert_eq!(&*dialer.dial(|| {}).await.unwrap().address, alive);
@@ -75,7 +75,7 @@ async fn an_address_that_refuses_is_tried_last_for_a_while_and_told_once() {
 #[tokio::test]
 async fn an_address_that_is_mute_costs_one_dial() {
     let (dialer, port, told) =
-        scene(Duration::from_secs(1), Names::by(|_, port| Ok(vec![address(2, port), address(1, port)]))).await;
+        scene(Duration::from_secs(1), Names::with(|_, port| Ok(vec![address(2, port), address(1, port)]))).await;
     let _mute = TcpListener::bind(("127.0.0.2", port)).unwrap();
     let error = dialer.dial(|| {}).await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), format!("db:{port}: not ready within 1 s: the server did not answer"));
@@ -102,7 +102,7 @@ impl Dead {
 #[tokio::test]
 async fn an_address_that_is_silent_while_another_takes_the_connection_is_tried_last() {
     let (dialer, port, told) =
-        scene(Duration::from_secs(20), Names::by(|_, port| Ok(vec![address(5, port), address(1, port)]))).await;
+        scene(Duration::from_secs(20), Names::with(|_, port| Ok(vec![address(5, port), address(1, port)]))).await;
     let _dead = Dead::at(address(5, port));
     let took = async || {
         let begun = Instant::now();
@@ -120,7 +120,7 @@ async fn an_address_that_is_silent_while_another_takes_the_connection_is_tried_l
 #[tokio::test]
 async fn an_address_that_hangs_up_is_tried_again_while_the_other_is_silent() {
     let (mut dialer, server, _) =
-        scene(Duration::from_secs(10), Names::by(|_, port| Ok(vec![address(1, port), address(6, port)]))).await;
+        scene(Duration::from_secs(10), Names::with(|_, port| Ok(vec![address(1, port), address(6, port)]))).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let _dead = Dead::at(address(6, port));
@@ -178,9 +178,9 @@ impl TlsConnect<Socket> for Sluggish {
 /// Neither is a dial quiet meanwhile, nor are the next expected to take as long.
 #[tokio::test]
 async fn what_is_not_the_servers_time_makes_no_dial_late() {
-    let quick = || scene(Duration::from_secs(20), Names::by(|_, port| Ok(vec![address(1, port)])));
+    let quick = || scene(Duration::from_secs(20), Names::with(|_, port| Ok(vec![address(1, port)])));
     let (mut look_up, ..) = quick().await;
-    look_up.names = Names::by(|_, port| {
+    look_up.names = Names::with(|_, port| {
         thread::sleep(SLOW);
         Ok(vec![address(1, port)])
     });
@@ -213,7 +213,7 @@ async fn what_is_not_the_servers_time_makes_no_dial_late() {
 /// That is no failure, as long as it has time.
 #[tokio::test]
 async fn a_server_that_takes_far_longer_than_usual_makes_a_dial_quiet_and_no_failure() {
-    let (dialer, port, _) = scene(SLOW * 2, Names::by(|_, port| Ok(vec![address(4, port)]))).await;
+    let (dialer, port, _) = scene(SLOW * 2, Names::with(|_, port| Ok(vec![address(4, port)]))).await;
     let _mute = TcpListener::bind(("127.0.0.4", port)).unwrap();
     dialer.times.lock().succeeded(Duration::from_millis(10));
     let (tell, told) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! What the server says.
+//! Reads what the server sends, and keeps the facts that the pool needs.
 
 use std::mem;
 
@@ -8,9 +8,8 @@ use super::frames::{Frame, Frames};
 use super::ledger::Ledger;
 use super::limits::{Excess, Limits};
 use super::reported::Reported;
-use super::status::{Tag, TransactionStatus};
 
-/// The longest that matters is what an error says.
+/// How many bytes of a message's body are kept. Errors are the longest messages that matter.
 const KEPT: usize = 512;
 
 #[derive(Debug)]
@@ -20,39 +19,39 @@ pub(super) struct Backend {
     pub(super) heard: Heard,
 }
 
-/// What is known from all that was read.
+/// The facts learned from all messages of the server.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    /// Start-up is over: the first ReadyForQuery was read.
+    /// Whether start-up is over: the first ReadyForQuery was read.
     pub(super) is_started: bool,
     pub(super) process_id: i32,
     pub(super) status: TransactionStatus,
     pub(super) tag: Tag,
     pub(super) errors: u64,
-    /// Rows, and pieces of COPY data.
+    /// The number of rows and pieces of COPY data.
     pub(super) items: u64,
-    /// Commands that applied for good what went before.
+    /// The number of commands that committed something.
     pub(super) commits: u64,
-    /// Commands that change types, and commits of such.
+    /// The number of commands that changed types or tables, and of commits of such a command.
     pub(super) schema_changes: u64,
-    /// Such a command is not known to be committed.
+    /// Whether such a command may still have to be committed.
     is_schema_changing: bool,
-    /// Commands.
+    /// The number of completed commands.
     pub(super) completed: u64,
-    /// The SQLSTATE of the last error that is not only the echo of an earlier one; until it is taken.
+    /// The SQLSTATE of the last error that does not only repeat an earlier one, until it is published.
     pub(super) error: Option<[u8; 5]>,
     pub(super) parameters: u64,
-    /// Commands that set something for the session.
+    /// The number of commands that set something for the session.
     pub(super) settings: u64,
-    /// Something was left in the session; until it is taken.
+    /// Whether a command may have left something in the session, until it is published.
     pub(super) touched_session: bool,
-    /// So many commands have been sent that look in their answers as if they left something, and do not.
+    /// The number of harmless commands whose answers are still to come: see [`Traces`](super::traces::Traces).
     pub(super) harmless: u32,
-    /// What the server reports of the session.
+    /// The parameters of the session that the server reports.
     pub(super) reported: Reported,
-    /// Why the server is about to end the connection.
+    /// The reason for which the server is about to end the connection.
     pub(super) last_words: Option<(SqlState, String)>,
-    /// These have changed; until it is taken.
+    /// Whether `last_words` has changed, until it is published.
     pub(super) last_words_changed: bool,
 }
 
@@ -63,17 +62,17 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// `is_amid_group`: a request was written in part, and may already have answers.
+    /// Reads bytes of the server. `is_amid_group`: a request was written in part, and may already have answers.
     pub(super) fn feed(&mut self, bytes: &[u8], ledger: &mut Ledger, is_amid_group: bool) {
         let Self { frames, limits, heard } = self;
         frames.feed(bytes, |frame| match frame {
             Frame::Begins(kind, length) => {
                 let asked = ledger.in_flight() + usize::from(is_amid_group);
-                limits.bear(kind, length, heard.is_started.then_some(asked))
+                limits.accepts(kind, length, heard.is_started.then_some(asked))
             }
             Frame::Whole(kind, body) => {
                 heard.message(kind, body, ledger);
-                limits.bear_strangers(heard.reported.strangers())
+                limits.accepts_strangers(heard.reported.strangers())
             }
         });
         if self.frames.is_broken() {
@@ -81,7 +80,7 @@ impl Backend {
         }
     }
 
-    /// What the server has sent that nobody has to bear.
+    /// The limit that the server has exceeded, if any.
     pub(super) fn excess(&self) -> Option<Excess> {
         self.limits.excess()
     }
@@ -93,7 +92,7 @@ impl Heard {
             b'Z' => {
                 self.is_started = true;
                 self.status = TransactionStatus::of(body.first().copied());
-                // The session goes on: a function may have warned in the words of a server that ends it.
+                // The session goes on. So the last words came from a function that raised the same SQLSTATE.
                 self.last_words_changed |= self.last_words.take().is_some();
                 if self.status == TransactionStatus::Idle && mem::take(&mut self.is_schema_changing) {
                     self.schema_changes += 1;
@@ -106,7 +105,7 @@ impl Heard {
             b'C' => {
                 let tag = body.split(|byte| *byte == 0).next().unwrap_or_default();
                 self.tag = Tag::of(tag);
-                self.hear_of_session(tag);
+                self.on_completed(tag);
                 if tag == b"ALTER TYPE" || tag == b"ALTER TABLE" {
                     self.schema_changes += 1;
                     self.is_schema_changing = true;
@@ -126,22 +125,23 @@ impl Heard {
                 if self.status != TransactionStatus::Failed {
                     self.error = field(body, b'C').and_then(|state| state.try_into().ok()).or(self.error);
                 }
-                // In the server's language, unless `V` is there: the server's own since 9.6.
+                // `S` is in the language of the messages. `V`, since version 9.6, is not.
                 let severity = field(body, b'V').or_else(|| field(body, b'S'));
                 if matches!(severity, Some(b"FATAL" | b"PANIC")) {
-                    self.hear_last_words(body);
+                    self.on_last_words(body);
                 }
                 ledger.answer_read();
             }
-            // The rest comes at any time, and belongs to no answer. A crash and an immediate shutdown are no error: a warning says so.
+            // The server reports a crash and an immediate shutdown by a warning. Notices, parameters and notifications come
+            // at any time and belong to no answer.
             b'N' => {
                 if field(body, b'C').is_some_and(|code| code.starts_with(b"57P")) {
-                    self.hear_last_words(body);
+                    self.on_last_words(body);
                 }
             }
             b'S' => {
                 self.parameters += 1;
-                self.reported.hear(body, self.is_started);
+                self.reported.on_report(body, self.is_started);
             }
             b'A' => {}
             b'K' if !self.is_started => {
@@ -151,8 +151,8 @@ impl Heard {
         }
     }
 
-    /// A command was completed.
-    fn hear_of_session(&mut self, tag: &[u8]) {
+    /// Records whether a completed command may have left something in the session.
+    fn on_completed(&mut self, tag: &[u8]) {
         if !leaves_something(tag) {
             return;
         }
@@ -164,21 +164,73 @@ impl Heard {
         }
     }
 
-    fn hear_last_words(&mut self, body: &[u8]) {
+    fn on_last_words(&mut self, body: &[u8]) {
         let text = |name| String::from_utf8_lossy(field(body, name).unwrap_or_default()).into_owned();
         self.last_words = Some((SqlState::from_code(&text(b'C')), text(b'M')));
         self.last_words_changed = true;
     }
 }
 
-/// Whether a command with this tag may leave something in the session, or take away what the owner's hook had set. The text of the request has usually
-/// said so before: this is for what was not understood there.
+/// Returns whether a command with this tag may leave something in the session, or remove what the owner's hook had set.
+///
+/// [`Traces`](super::traces::Traces) usually finds that in the text of the request. This catches what it missed there.
 fn leaves_something(tag: &[u8]) -> bool {
     let words = [&b"SET"[..], b"LISTEN", b"DECLARE", b"RESET", b"DISCARD", b"UNLISTEN", b"LOAD", b"DO", b"CALL"];
     words.iter().any(|word| tag.starts_with(word)) || tag == b"PREPARE"
 }
 
-/// A field of an ErrorResponse or NoticeResponse.
+/// Returns a field of an ErrorResponse or NoticeResponse.
 fn field(body: &[u8], name: u8) -> Option<&[u8]> {
     body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(&[name]))
+}
+
+/// The transaction status of the last ReadyForQuery.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransactionStatus {
+    #[default]
+    Idle,
+    Open,
+    Failed,
+}
+
+/// The tag of the last completed command.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    #[default]
+    Other,
+    Begin,
+    Commit,
+    /// Also the tag of ROLLBACK TO SAVEPOINT, and of a COMMIT that rolled back.
+    Rollback,
+    Savepoint,
+    Release,
+}
+
+impl TransactionStatus {
+    pub(super) const ALL: [Self; 3] = [Self::Idle, Self::Open, Self::Failed];
+
+    /// An unknown status counts as failed, not as idle.
+    pub(super) fn of(byte: Option<u8>) -> Self {
+        match byte {
+            Some(b'I') => Self::Idle,
+            Some(b'T') => Self::Open,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl Tag {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Other, Self::Begin, Self::Commit, Self::Rollback, Self::Savepoint, Self::Release];
+
+    pub(super) fn of(tag: &[u8]) -> Self {
+        match tag {
+            b"BEGIN" | b"START TRANSACTION" => Self::Begin,
+            b"COMMIT" => Self::Commit,
+            b"ROLLBACK" => Self::Rollback,
+            b"SAVEPOINT" => Self::Savepoint,
+            b"RELEASE" => Self::Release,
+            _ => Self::Other,
+        }
+    }
 }

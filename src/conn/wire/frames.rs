@@ -1,29 +1,29 @@
 //! Cuts a stream of bytes into the protocol's messages: a type byte, a length that counts itself, a body.
 
-/// Type and length.
+/// The bytes of type and length.
 const HEADER: usize = 5;
 
-/// A buffer larger than this is given back after use.
+/// The largest buffer that is kept between two messages, in bytes.
 const SPARE: usize = 1_024;
 
-/// One direction of a connection, from where its messages have a type byte. Bodies are skipped by their length.
+/// One direction of a connection, from its first message with a type byte on.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Only so much of the beginning of a body is looked at, and kept of a message that comes in pieces. By its type.
+    /// How many bytes of a body are passed on, by the type of its message. The rest is skipped.
     kept: fn(u8) -> usize,
-    /// Header and beginning of a message of which more is to come; else empty.
+    /// The header and the beginning of an incomplete message. Empty between two messages.
     partial: Vec<u8>,
-    /// How much of that message's body is to come. Without meaning while its header is not complete.
+    /// How many bytes of the incomplete message are to come. Without meaning while its header is incomplete.
     missing: usize,
     is_broken: bool,
 }
 
-/// A message, as far as it is there.
+/// A message, or the beginning of one.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Frame<'a> {
-    /// Its type, and how long its body will be.
+    /// The type of the message, and the length of its body.
     Begins(u8, usize),
-    /// Its type, and the beginning of its body.
+    /// The type of the message, and the beginning of its body.
     Whole(u8, &'a [u8]),
 }
 
@@ -32,7 +32,8 @@ impl Frames {
         Self { kept, partial: Vec::new(), missing: 0, is_broken: false }
     }
 
-    /// Calls `seen` with the begin of each message, as soon as its header is there, and with the whole. Stops for ever when that returns `false`.
+    /// Calls `seen` twice for each message: when its header is complete, and when all of it is. Stops for ever if `seen`
+    /// returns `false`.
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame<'_>) -> bool) {
         while !bytes.is_empty() && !self.is_broken {
             bytes = match whole(bytes) {
@@ -46,12 +47,12 @@ impl Frames {
         }
     }
 
-    /// Whether a length made no sense, or nobody wants to see more: what follows cannot be told apart.
+    /// Returns whether a length was invalid or `seen` has stopped: no further message is recognized.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
-    /// Takes what belongs to one message, which is not all there, and returns the rest.
+    /// Takes the bytes that belong to one incomplete message, and returns the rest.
     fn piece<'a>(&mut self, mut bytes: &'a [u8], seen: &mut impl FnMut(Frame<'_>) -> bool) -> &'a [u8] {
         if self.partial.len() < HEADER {
             let (header, rest) = split(bytes, HEADER - self.partial.len());
@@ -81,14 +82,14 @@ impl Frames {
     }
 }
 
-/// The message that `bytes` begin with, if all of it is there: type, body, and what follows it.
+/// Returns the first message of `bytes`, if it is complete: type, body, and the bytes after it.
 fn whole(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (header, rest) = bytes.split_first_chunk()?;
     let (body, rest) = rest.split_at_checked(body_length(header)?)?;
     Some((header[0], body, rest))
 }
 
-/// As the driver reads it: none that is shorter than itself or negative.
+/// Returns the length of the body. `None` if the length is negative or shorter than itself, as in the driver.
 fn body_length(header: &[u8; HEADER]) -> Option<usize> {
     let length = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
     usize::try_from(length).ok()?.checked_sub(4)

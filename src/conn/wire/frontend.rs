@@ -1,4 +1,5 @@
-//! What the driver writes: where requests begin and end, which of them are a COMMIT, and what they may leave in the session.
+//! Reads what the driver writes: where requests begin and end, which of them are a COMMIT, and what they may leave in the
+//! session.
 
 use std::mem;
 
@@ -6,26 +7,26 @@ use super::frames::{Frame, Frames};
 use super::ledger::{Group, Ledger};
 use super::traces::Traces;
 
-/// So much of a text is looked through. A longer one counts as one that leaves something.
+/// How many bytes of a text are searched. A longer text counts as one that leaves something in the session.
 const KEPT: usize = 1 << 16;
-/// Of what is not a text: two names.
+/// How many bytes of other messages are kept: enough for two names.
 const KEPT_OF_OTHERS: usize = 512;
-/// So many prepared statements are known apart that are a COMMIT or leave something. A driver prepares one once.
+/// The largest number of remembered prepared statements. Only those are remembered that are a COMMIT or leave something.
 const MOST: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Frontend {
     frames: Frames,
     group: Group,
-    /// By name: the prepared statements that matter.
+    /// The prepared statements that matter, by name.
     prepared: Vec<(Vec<u8>, Matter)>,
-    /// There were more of them than are kept.
+    /// Whether there were more of them than can be kept.
     is_lost: bool,
-    /// Of what was written since they were taken.
+    /// The traces of the messages written since the last [`take_traces`](Self::take_traces).
     traces: Traces,
 }
 
-/// What matters of a statement.
+/// The facts about a statement that matter.
 #[derive(Debug, Default, Clone, Copy)]
 struct Matter {
     is_commit: bool,
@@ -54,7 +55,7 @@ impl Frontend {
             }
             b'S' => ledger.sync_written(mem::take(group)),
             b'C' => {
-                closed(prepared, body);
+                on_close(prepared, body);
                 if matches!(group, Group::Empty | Group::Closes) {
                     *group = Group::Closes;
                 } else {
@@ -64,11 +65,11 @@ impl Frontend {
             b'c' | b'f' => *group = Group::CopyEnd,
             b'H' | b'X' => {}
             b'P' => {
-                *is_lost |= !parsed(prepared, body);
+                *is_lost |= !on_parse(prepared, body);
                 group.go_on();
             }
             b'B' if *is_lost || !prepared.is_empty() => {
-                let matter = bound(prepared, body);
+                let matter = on_bind(prepared, body);
                 traces.add(matter.map_or(Traces::default(), |matter| matter.traces));
                 if *is_lost && matter.is_none() {
                     traces.add(Traces::UNKNOWN);
@@ -92,7 +93,7 @@ impl Frontend {
         }
     }
 
-    /// Whether a message was written whose Sync is still to come.
+    /// Returns whether a message was written whose Sync is still to come.
     pub(super) fn is_amid_group(&self) -> bool {
         self.group != Group::Empty
     }
@@ -103,7 +104,7 @@ impl Frontend {
 }
 
 impl Matter {
-    /// Of a text, which may have been cut.
+    /// Examines a text. `is_cut`: its end is missing.
     fn of(sql: &[u8], is_cut: bool) -> Self {
         let text = sql.split(|byte| *byte == 0).next().unwrap_or_default();
         let traces = if is_cut { Traces::UNKNOWN } else { Traces::of(text) };
@@ -111,34 +112,35 @@ impl Matter {
     }
 }
 
-/// By type: a Query and a Parse have a text. Data of a COPY and parameters are not copied.
+/// Returns how many bytes of a message are kept. A Query and a Parse have a text. The data of a COPY and parameters are not
+/// copied.
 fn kept(kind: u8) -> usize {
     if matches!(kind, b'Q' | b'P') { KEPT } else { KEPT_OF_OTHERS }
 }
 
-/// A Parse: name and SQL. Returns `false` if the statement matters and cannot be kept.
-fn parsed(prepared: &mut Vec<(Vec<u8>, Matter)>, body: &[u8]) -> bool {
+/// Handles a Parse: name and SQL. Returns `false` if the statement matters and cannot be kept.
+fn on_parse(prepared: &mut Vec<(Vec<u8>, Matter)>, body: &[u8]) -> bool {
     let Some((name, sql)) = split_at_nul(body) else { return true };
     prepared.retain(|(known, _)| known != name);
     let matter = Matter::of(sql, body.len() >= KEPT);
     if !matter.is_commit && matter.traces.is_none() {
         return true;
     }
-    let has_room = prepared.len() < MOST;
-    if has_room {
+    let has_space = prepared.len() < MOST;
+    if has_space {
         prepared.push((name.to_vec(), matter));
     }
-    has_room
+    has_space
 }
 
-/// A Bind: portal, name and parameters.
-fn bound(prepared: &[(Vec<u8>, Matter)], body: &[u8]) -> Option<Matter> {
+/// Handles a Bind: portal, name and parameters. Returns what matters of the statement.
+fn on_bind(prepared: &[(Vec<u8>, Matter)], body: &[u8]) -> Option<Matter> {
     let (name, _) = split_at_nul(body).and_then(|(_, rest)| split_at_nul(rest))?;
     prepared.iter().find(|(known, _)| known == name).map(|(_, matter)| *matter)
 }
 
-/// A Close: of a statement or a portal, and its name.
-fn closed(prepared: &mut Vec<(Vec<u8>, Matter)>, body: &[u8]) {
+/// Handles a Close: the kind and the name of what is closed.
+fn on_close(prepared: &mut Vec<(Vec<u8>, Matter)>, body: &[u8]) {
     if let Some((name, _)) = body.strip_prefix(b"S").and_then(split_at_nul) {
         prepared.retain(|(known, _)| known != name);
     }
@@ -149,7 +151,7 @@ fn split_at_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// Whether SQL begins with COMMIT, or with its other name.
+/// Returns whether SQL begins with COMMIT or END.
 fn is_commit(sql: &[u8]) -> bool {
     let sql = sql.trim_ascii_start();
     let begins = |word: &[u8]| sql.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));

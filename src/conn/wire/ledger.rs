@@ -1,34 +1,36 @@
-//! Which requests have been written and not been answered.
+//! Counts the requests that were written and are not yet answered.
 //!
-//! The server answers each Query and each Sync with one ReadyForQuery, in order, with one exception: while a COPY FROM STDIN waits
-//! for data, it ignores a Sync. The driver sends one with the command and another at the end of the data, so usually one
-//! ReadyForQuery answers both. But a copy may be refused before the server has come to ignore the first: without a CopyInResponse,
-//! or after one (a view, a trigger). Then each Sync has its own answer, and which of the two happened shows only in what follows:
-//! the answer to a Sync of its own at the end of a copy has nothing before its ReadyForQuery. As long as it may be due it counts as
-//! due, because a connection on which it is overlooked gives one caller the answer of another.
+//! The server answers each Query and each Sync with one ReadyForQuery, in order. There is one exception: while a COPY FROM
+//! STDIN waits for data, the server ignores a Sync. The driver sends one Sync with the command and another at the end of
+//! the data, so usually one ReadyForQuery answers both.
+//!
+//! But the server may refuse a copy before it ignores the first Sync: without a CopyInResponse, or after one (a view, a
+//! trigger). Then each Sync has its own answer. Only the next messages show which of the two happened: nothing precedes
+//! the ReadyForQuery that answers the second Sync alone. While this answer may be due, it counts as due. If the ledger
+//! overlooked it, one caller would get the answer of another.
 
 use std::collections::VecDeque;
 use std::mem;
 
-/// More are not kept apart, and the connection is never again taken to be at rest. It bounds the memory, at one byte each.
+/// The largest number of requests that are kept, at one byte each. Beyond it, the connection never counts as quiet again.
 const MOST: usize = 1 << 20;
 
-/// What the messages since the last Sync were.
+/// The kind of the messages since the last Sync.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
     #[default]
     Empty,
-    /// Close messages and nothing else: the driver's housekeeping, when a statement or portal is dropped.
+    /// Only Close messages: the driver's housekeeping when a statement or portal is dropped.
     Closes,
-    /// They ended with CopyDone or CopyFail.
+    /// The last one is CopyDone or CopyFail.
     CopyEnd,
-    /// A COMMIT is among them.
+    /// One of them is a COMMIT.
     Commit,
     Other,
 }
 
 impl Group {
-    /// With a message that says nothing of what the group is.
+    /// Adds a message that does not decide the kind of the group.
     pub(super) fn go_on(&mut self) {
         if *self != Self::Commit {
             *self = Self::Other;
@@ -41,51 +43,52 @@ enum Request {
     Query,
     Commit,
     Sync,
-    /// A Sync alone: its answer is a ReadyForQuery alone.
+    /// A Sync alone. Its answer is a ReadyForQuery alone.
     Barrier,
-    /// The Sync at the end of a copy: if it has an answer of its own, that is a ReadyForQuery alone.
+    /// The Sync at the end of a copy. If it has an answer of its own, that is a ReadyForQuery alone.
     CopyEnd,
     Housekeeping,
 }
 
-/// What the request at the head has to do with a copy to the server.
+/// The state of a copy to the server in the first request.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Copy {
     #[default]
     None,
     /// The server waits for data, and ignores a Sync.
     Began,
-    /// It has taken the data, and so has ignored the first Sync.
+    /// The server has taken the data, so it has ignored the first Sync.
     Done,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     requests: VecDeque<Request>,
-    /// How many of them are that.
+    /// How many of the requests are housekeeping.
     housekeeping: usize,
+    /// How many of the requests are a COMMIT.
     commits: usize,
     copy: Copy,
-    /// The `CopyEnd` at the head has not been written yet, but will be.
+    /// Whether the first request is a `CopyEnd` that the driver will still write.
     owes_copy_end: bool,
     is_lost: bool,
 }
 
 impl Ledger {
-    /// Whatever is due an answer, with the driver's housekeeping.
+    /// The number of requests that are due an answer, with the driver's housekeeping.
     pub(super) fn in_flight(&self) -> usize {
-        // One ReadyForQuery is due for a copy and its end.
+        // One ReadyForQuery answers both a copy and its end.
         let one_for_two = self.copy != Copy::None && self.requests.get(1) == Some(&Request::CopyEnd);
         let due = self.requests.len() - usize::from(one_for_two);
         due.max(usize::from(self.is_lost))
     }
 
-    /// Whatever is due an answer that a caller may wait for.
+    /// The number of requests that are due an answer, without the driver's housekeeping.
     pub(super) fn unanswered(&self) -> usize {
         self.in_flight() - self.housekeeping
     }
 
-    /// What was written or read can no longer be told apart: nothing is ever quiet again.
+    /// The messages can no longer be recognized: the connection never counts as quiet again.
     pub(super) fn lose_track(&mut self) {
         *self = Self { is_lost: true, ..Self::default() };
     }
@@ -98,7 +101,7 @@ impl Ledger {
         self.push(Request::Commit);
     }
 
-    /// Whether a COMMIT is due an answer.
+    /// Returns whether a COMMIT is due an answer.
     pub(super) fn is_committing(&self) -> bool {
         self.commits > 0
     }
@@ -114,9 +117,10 @@ impl Ledger {
         }
     }
 
-    /// A part of an answer was read, other than its ReadyForQuery.
+    /// A part of an answer was read that is not its ReadyForQuery.
     pub(super) fn answer_read(&mut self) {
-        // Not theirs. The end of a copy was answered together with it, and what was taken for its answer was a barrier's.
+        // The part belongs to neither of these. The copy and its end had one answer, and the other ReadyForQuery answered a
+        // barrier.
         while self.requests.len() > 1 && matches!(self.requests[0], Request::CopyEnd | Request::Barrier) {
             self.pop();
         }
@@ -124,7 +128,7 @@ impl Ledger {
 
     pub(super) fn copy_in_response_read(&mut self) {
         self.answer_read();
-        // A Query with a copy in it has no Sync.
+        // A Query that copies has no Sync.
         if self.requests.front() == Some(&Request::Sync) {
             self.copy = Copy::Began;
         }
@@ -162,7 +166,7 @@ impl Ledger {
         }
     }
 
-    /// A server that talks nonsense may answer what nobody asked.
+    /// Does nothing if no request is due: a faulty server may answer without a request.
     fn pop(&mut self) {
         match self.requests.pop_front() {
             Some(Request::Housekeeping) => self.housekeeping -= 1,

@@ -1,17 +1,18 @@
 //! The parameters of the session that the server reports: `TimeZone`, `application_name`, since version 18 `search_path`.
 //!
-//! A parameter that has the value again that the session began with is no change: a transaction takes back what `SET LOCAL` set.
+//! A parameter whose value is again that of the beginning does not count as changed: the end of a transaction undoes `SET
+//! LOCAL`.
 
-/// So many parameters are kept apart. PostgreSQL reports about fifteen.
+/// The largest number of parameters that are kept. PostgreSQL reports about 15.
 const MOST: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Reported {
     parameters: Vec<Parameter>,
-    /// A server that reports more than can be kept: whatever it says is a change.
+    /// Whether the server has reported more parameters than can be kept. Then the session counts as changed.
     is_lost: bool,
     has_changed: bool,
-    /// How many times a parameter was reported that could not be kept.
+    /// The number of reports of parameters that could not be kept.
     strangers: u64,
 }
 
@@ -19,21 +20,21 @@ pub(super) struct Reported {
 struct Parameter {
     name: Vec<u8>,
     value: Vec<u8>,
-    /// When the session began.
+    /// The value with which the session began.
     first: Vec<u8>,
 }
 
 impl Reported {
-    /// A ParameterStatus: name and value. Before start-up is over, the value is what the session begins with.
-    pub(super) fn hear(&mut self, body: &[u8], is_started: bool) {
+    /// Handles a ParameterStatus: name and value. During start-up, the value is that with which the session begins.
+    pub(super) fn on_report(&mut self, body: &[u8], is_started: bool) {
         let mut parts = body.split(|byte| *byte == 0);
         let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default().to_vec());
-        let has_room = self.parameters.len() < MOST;
+        let has_space = self.parameters.len() < MOST;
         let known = self.parameters.iter_mut().find(|parameter| parameter.name == name);
         match known {
             Some(parameter) if is_started => parameter.value = value,
             Some(parameter) => (parameter.first, parameter.value) = (value.clone(), value),
-            None if has_room => {
+            None if has_space => {
                 let first = if is_started { Vec::new() } else { value.clone() };
                 self.parameters.push(Parameter { name: name.to_vec(), value, first });
             }
@@ -45,7 +46,7 @@ impl Reported {
         self.has_changed = self.is_lost || self.parameters.iter().any(|parameter| parameter.value != parameter.first);
     }
 
-    /// The session begins anew, with what the parameters are now.
+    /// The session begins anew, with the present values.
     pub(super) fn begin(&mut self) {
         (self.is_lost, self.has_changed) = (false, false);
         for parameter in &mut self.parameters {
@@ -53,12 +54,12 @@ impl Reported {
         }
     }
 
-    /// How many times a parameter was reported that could not be kept.
+    /// The number of reports of parameters that could not be kept.
     pub(super) fn strangers(&self) -> u64 {
         self.strangers
     }
 
-    /// Whether any is not what it was when the session began.
+    /// Returns whether a parameter has another value than when the session began.
     pub(super) fn has_changed(&self) -> bool {
         self.has_changed
     }
@@ -69,29 +70,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_comes_back_is_no_change() {
+    fn a_value_that_returns_is_no_change() {
         let mut reported = Reported::default();
-        reported.hear(b"TimeZone\0UTC\0", false);
-        reported.hear(b"TimeZone\0Asia/Tokyo\0", true);
+        reported.on_report(b"TimeZone\0UTC\0", false);
+        reported.on_report(b"TimeZone\0Asia/Tokyo\0", true);
         assert!(reported.has_changed());
-        reported.hear(b"TimeZone\0UTC\0", true);
+        reported.on_report(b"TimeZone\0UTC\0", true);
         assert!(!reported.has_changed());
     }
 
     #[test]
-    fn a_new_session_begins_with_what_there_is() {
+    fn a_new_session_begins_with_the_present_values() {
         let mut reported = Reported::default();
-        reported.hear(b"a\0b\0", true);
-        assert!(reported.has_changed(), "nobody knows what it was");
+        reported.on_report(b"a\0b\0", true);
+        assert!(reported.has_changed(), "its first value is unknown");
         reported.begin();
         assert!(!reported.has_changed());
     }
 
     #[test]
-    fn a_server_that_reports_without_end_is_bounded() {
+    fn the_number_of_kept_parameters_is_bounded() {
         let mut reported = Reported::default();
         for number in 0..10_000 {
-            reported.hear(format!("p{number}\0x\0").as_bytes(), true);
+            reported.on_report(format!("p{number}\0x\0").as_bytes(), true);
         }
         assert!(reported.parameters.len() == MOST && reported.has_changed());
     }

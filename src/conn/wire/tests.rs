@@ -2,12 +2,11 @@
 
 mod server;
 
-use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use proptest::prelude::*;
 
-use super::torn::{self, Way, hear};
+use super::pieces::{self, Way};
 use super::*;
 
 pub(super) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -26,19 +25,19 @@ fn started() -> Listener {
 
 fn read(listener: &mut Listener, messages: &[(u8, &[u8])]) {
     let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
-    listener.has_read(&bytes);
+    listener.on_read(&bytes);
 }
 
 /// Messages without a body.
 fn write(listener: &mut Listener, kinds: &[u8]) {
     let bytes: Vec<u8> = kinds.iter().flat_map(|kind| message(*kind, b"")).collect();
-    listener.has_written(&bytes);
+    listener.on_written(&bytes);
 }
 
 /// Unanswered, and with housekeeping.
 fn due(listener: &Listener) -> (usize, usize) {
     let quiet = listener.wire.is_quiet();
-    let in_flight = listener.wire.in_flight.load(SeqCst);
+    let in_flight = listener.ledger.in_flight();
     assert_eq!(quiet, in_flight == 0);
     (listener.wire.unanswered(), in_flight)
 }
@@ -46,7 +45,7 @@ fn due(listener: &Listener) -> (usize, usize) {
 #[test]
 fn start_up_is_no_request() {
     let mut listener = Listener::default();
-    listener.has_written(b"\0\0\0\x08\0\x03\0\0");
+    listener.on_written(b"\0\0\0\x08\0\x03\0\0");
     write(&mut listener, b"p");
     read(&mut listener, &[(b'R', &[0; 4]), (b'E', b"SFATAL\0VFATAL\0C28P01\0Mno\0\0")]);
     assert_eq!((due(&listener), listener.wire.errors()), ((0, 0), 0));
@@ -90,7 +89,7 @@ fn a_commit_is_one_however_it_is_written() {
     let mut listener = started();
     let mut committing = |messages: &[(u8, &[u8])]| {
         let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
-        listener.has_written(&bytes);
+        listener.on_written(&bytes);
         let is_committing = listener.wire.is_committing();
         while listener.wire.unanswered() > 0 {
             read(&mut listener, &[(b'Z', b"I")]);
@@ -214,40 +213,40 @@ fn what_may_stay_in_the_session_is_heard() {
 #[test]
 fn what_may_stay_in_the_session_is_read_in_the_request() {
     let mut listener = started();
-    listener.has_written(&message(b'Q', b"SELECT set_config('a.b', 'c', false)\0"));
+    listener.on_written(&message(b'Q', b"SELECT set_config('a.b', 'c', false)\0"));
     assert!(touched(&listener) && !listener.wire.may_have_prepared());
     listener.wire.begin_session();
-    listener.has_written(&message(b'Q', b"PREPARE p AS SELECT 1\0"));
+    listener.on_written(&message(b'Q', b"PREPARE p AS SELECT 1\0"));
     assert!(touched(&listener) && listener.wire.may_have_prepared());
     listener.wire.begin_session();
-    listener.has_written(&message(b'F', b""));
+    listener.on_written(&message(b'F', b""));
     assert!(touched(&listener), "a function call by number");
     listener.wire.begin_session();
-    listener.has_written(&message(b'Q', format!("SELECT '{}'\0", "x".repeat(1 << 17)).as_bytes()));
+    listener.on_written(&message(b'Q', format!("SELECT '{}'\0", "x".repeat(1 << 17)).as_bytes()));
     assert!(touched(&listener), "too long to be looked through");
 }
 
 #[test]
 fn each_execution_of_a_prepared_statement_leaves_what_it_leaves() {
     let mut listener = started();
-    listener.has_written(&message(b'P', b"s1\0SELECT pg_advisory_lock($1)\0\0\0"));
-    listener.has_written(&message(b'P', b"s2\0SELECT 1\0\0\0"));
+    listener.on_written(&message(b'P', b"s1\0SELECT pg_advisory_lock($1)\0\0\0"));
+    listener.on_written(&message(b'P', b"s2\0SELECT 1\0\0\0"));
     assert!(!touched(&listener), "it was not run");
-    listener.has_written(&message(b'B', b"\0s2\0"));
+    listener.on_written(&message(b'B', b"\0s2\0"));
     assert!(!touched(&listener));
     for _ in 0..2 {
-        listener.has_written(&message(b'B', b"\0s1\0"));
+        listener.on_written(&message(b'B', b"\0s1\0"));
         assert!(touched(&listener));
         listener.wire.begin_session();
     }
-    listener.has_written(&message(b'C', b"Ss1\0"));
-    listener.has_written(&message(b'P', b"s1\0SELECT 1\0\0\0"));
-    listener.has_written(&message(b'B', b"\0s1\0"));
+    listener.on_written(&message(b'C', b"Ss1\0"));
+    listener.on_written(&message(b'P', b"s1\0SELECT 1\0\0\0"));
+    listener.on_written(&message(b'B', b"\0s1\0"));
     assert!(!touched(&listener), "another by the same name");
     for number in 0..1_000 {
-        listener.has_written(&message(b'P', format!("t{number}\0SELECT setseed(0)\0\0\0").as_bytes()));
+        listener.on_written(&message(b'P', format!("t{number}\0SELECT setseed(0)\0\0\0").as_bytes()));
     }
-    listener.has_written(&message(b'B', b"\0t999\0"));
+    listener.on_written(&message(b'B', b"\0t999\0"));
     assert!(touched(&listener), "more than are known apart");
 }
 
@@ -260,12 +259,12 @@ fn what_a_transaction_takes_back_is_no_change() {
         ("SET CONSTRAINTS ALL DEFERRED", b"SET CONSTRAINTS\0"),
         ("DECLARE c CURSOR FOR SELECT 1", b"DECLARE CURSOR\0"),
     ] {
-        listener.has_written(&message(b'Q', format!("{sql}\0").as_bytes()));
+        listener.on_written(&message(b'Q', format!("{sql}\0").as_bytes()));
         read(&mut listener, &[(b'C', tag), (b'Z', b"T")]);
         assert!(!touched(&listener), "{sql}");
     }
     // It excuses its own answer only.
-    listener.has_written(&message(b'Q', b"SET LOCAL a.b = 1\0"));
+    listener.on_written(&message(b'Q', b"SET LOCAL a.b = 1\0"));
     read(&mut listener, &[(b'E', b"SERROR\0C42704\0\0"), (b'Z', b"E")]);
     write(&mut listener, b"Q");
     read(&mut listener, &[(b'C', b"SET\0"), (b'Z', b"I")]);
@@ -334,10 +333,10 @@ fn what_a_function_says_in_the_words_of_an_end_is_forgotten_when_the_session_goe
 fn answers_nobody_asked_for_end_the_connection() {
     for kind in [b'G', b'C', b'Z', b'D', b'x'] {
         let mut listener = started();
-        assert!(listener.will_read().is_ok());
+        assert!(listener.before_read().is_ok());
         // Its header says enough.
-        listener.has_read(&message(kind, b"I")[..5]);
-        assert!(listener.will_read().unwrap_err().to_string().contains("answers nothing"));
+        listener.on_read(&message(kind, b"I")[..5]);
+        assert!(listener.before_read().unwrap_err().to_string().contains("answers no request"));
         write(&mut listener, b"Q");
         assert_eq!(due(&listener), (1, 1), "it is never at rest again");
     }
@@ -351,7 +350,7 @@ fn a_request_that_is_written_in_part_may_have_answers() {
     read(&mut listener, &[(b'1', b""), (b'E', b"SERROR\0VERROR\0C22P02\0Mno\0\0")]);
     write(&mut listener, b"ES");
     read(&mut listener, &[(b'Z', b"I")]);
-    assert!(listener.will_read().is_ok());
+    assert!(listener.before_read().is_ok());
 }
 
 #[test]
@@ -370,13 +369,13 @@ fn parameters_without_end_end_the_connection() {
     for number in 0..2_000 {
         read(&mut listener, &[(b'S', format!("p{number}\0x\0").as_bytes())]);
     }
-    assert!(listener.will_read().unwrap_err().to_string().contains("without end"));
+    assert!(listener.before_read().unwrap_err().to_string().contains("beyond the first 64"));
 }
 
 #[test]
 fn what_cannot_be_read_is_never_quiet() {
     let mut listener = started();
-    listener.has_read(b"Z\0\0\0\x03I");
+    listener.on_read(b"Z\0\0\0\x03I");
     assert_eq!(due(&listener), (1, 1));
     write(&mut listener, b"Q");
     read(&mut listener, &[(b'Z', b"I")]);
@@ -386,24 +385,24 @@ fn what_cannot_be_read_is_never_quiet() {
 #[test]
 fn a_write_is_quiet_once_flushed() {
     let listener = started();
-    listener.will_write().unwrap();
+    listener.before_write().unwrap();
     assert!(!listener.wire.is_quiet());
-    listener.could_not_write();
+    listener.on_write_pending();
     assert!(!listener.wire.is_quiet(), "the driver still wants to");
-    listener.has_flushed();
+    listener.on_flushed();
     assert!(listener.wire.is_quiet());
 }
 
 #[test]
 fn a_sealed_wire_takes_nothing_more() {
     let listener = started();
-    listener.will_write().unwrap();
-    listener.will_write().unwrap();
-    listener.could_not_write();
+    listener.before_write().unwrap();
+    listener.before_write().unwrap();
+    listener.on_write_pending();
     assert_eq!((listener.wire.attempts(), listener.wire.is_sealed()), (1, false));
     assert_eq!((listener.wire.seal(), listener.wire.seal()), (1, 1));
-    assert_eq!(listener.will_write().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    assert!(listener.will_flush().is_err());
+    assert_eq!(listener.before_write().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    assert!(listener.before_flush().is_err());
     assert_eq!((listener.wire.attempts(), listener.wire.is_sealed()), (1, true));
 }
 
@@ -412,7 +411,7 @@ fn sealing_counts_every_write_that_was_let_through() {
     for _ in 0..200 {
         let listener = started();
         let wire = Arc::clone(listener.wire());
-        let writer = thread::spawn(move || (0..2_000).take_while(|_| listener.will_write().is_ok()).count() as u64);
+        let writer = thread::spawn(move || (0..2_000).take_while(|_| listener.before_write().is_ok()).count() as u64);
         while wire.attempts() == 0 {
             thread::yield_now();
         }
@@ -466,7 +465,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn messages_are_understood_however_they_are_torn(
+    fn messages_are_understood_however_they_are_cut_into_pieces(
         mut stream in messages(),
         sizes in prop::collection::vec(1..9_usize, 1..20),
         starts in any::<bool>(),
@@ -474,7 +473,7 @@ proptest! {
         if starts {
             stream.insert(0, (Way::Read, message(b'Z', b"I")));
         }
-        torn::check(&tear(&stream, &sizes));
+        pieces::check(&tear(&stream, &sizes));
     }
 
     #[test]
@@ -485,11 +484,11 @@ proptest! {
         let way = |is_read| if is_read { Way::Read } else { Way::Written };
         let mut stream = vec![(Way::Read, message(b'Z', b"I"))];
         stream.extend(garbage.into_iter().map(|(is_read, bytes)| (way(is_read), bytes)));
-        torn::check(&tear(&stream, &sizes));
+        pieces::check(&tear(&stream, &sizes));
         let mut listener = Listener::default();
         let mut written = 0;
         for (way, bytes) in &stream {
-            hear(&mut listener, *way, bytes);
+            pieces::feed(&mut listener, *way, bytes);
             written += if *way == Way::Written { bytes.len() } else { 0 };
             prop_assert!(listener.wire.unanswered() <= written / 5 + 1);
         }

@@ -1,28 +1,29 @@
 //! What the text of a request may leave in the session, beyond its transaction.
 //!
-//! The text is looked through once, when the driver sends it. To guess too much costs the next lease a reset. To guess too little lets one caller see
-//! what another has set. So whatever is not understood counts as a trace. Not seen is what a function does by itself, called as `SELECT f()`, unless
-//! its name is one of [`FUNCTIONS`].
+//! The listener searches the text once, when the driver sends it. A wrong "yes" costs the next lease a reset. A wrong "no"
+//! lets one caller see what another has set. So text that the search does not understand counts as a trace. The search
+//! cannot see what a function does inside, as in `SELECT f()`, unless its name is one of [`FUNCTIONS`].
 
-/// Functions of PostgreSQL and its extensions that change the session, wherever they are called. `pg_temp` is the schema of temporary objects.
+/// Functions of PostgreSQL and its extensions that change the session. `pg_temp` is the schema of temporary objects.
 const FUNCTIONS: [&[u8]; 6] =
     [b"set_config", b"pg_advisory_lock", b"pg_try_advisory_lock", b"dblink_connect", b"setseed", b"pg_temp"];
 
-/// Statements that change the session, or that run code which may.
+/// Statements that change the session, or that run code that may change it.
 const STATEMENTS: [&[u8]; 7] = [b"RESET", b"LISTEN", b"UNLISTEN", b"DISCARD", b"LOAD", b"DO", b"CALL"];
 
 /// What a request may leave in the session.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Traces {
     pub(super) leaves_something: bool,
-    /// That may be a statement prepared by SQL.
+    /// Whether that may be a statement prepared by SQL.
     pub(super) may_prepare: bool,
-    /// So many of its commands look in their answers as if they left something, and do not: `SET LOCAL`, a cursor without HOLD.
+    /// The number of commands that leave nothing, although the tag in their answer looks as if they did: `SET LOCAL`, a
+    /// cursor without HOLD.
     pub(super) harmless: u32,
 }
 
 impl Traces {
-    /// Of a text that is not known to its end.
+    /// The traces of a text whose end is unknown.
     pub(super) const UNKNOWN: Self = Self { leaves_something: true, may_prepare: true, harmless: 0 };
 
     pub(super) fn of(sql: &[u8]) -> Self {
@@ -32,7 +33,7 @@ impl Traces {
         while !words.rest.is_empty() {
             traces.add_statement(&mut words);
         }
-        // A name may be written in escapes.
+        // U&"..." may spell a name in escapes.
         let is_odd = words.is_odd || sql.windows(3).any(|part| part.eq_ignore_ascii_case(b"U&\""));
         traces.leaves_something |= is_odd;
         traces.may_prepare |= is_odd;
@@ -49,7 +50,7 @@ impl Traces {
         self.harmless += other.harmless;
     }
 
-    /// Reads up to the next semicolon.
+    /// Adds the traces of the words up to the next semicolon.
     fn add_statement(&mut self, words: &mut Words<'_>) {
         let Some(first) = words.next() else { return };
         let is = |word: &[u8], other: &[u8]| word.eq_ignore_ascii_case(other);
@@ -76,7 +77,8 @@ impl Traces {
     }
 }
 
-/// Whether a function is named in the text, quoted or within other words, too; but not `set_config` with `true` at its end, which is for a transaction.
+/// Returns whether the text names a function, also in quotes or within other words. `set_config` with `true` as its last
+/// argument does not count, because it is for the transaction only.
 fn calls(sql: &[u8], name: &[u8]) -> bool {
     let mut rest = sql;
     while let Some(at) = rest.windows(name.len()).position(|part| part.eq_ignore_ascii_case(name)) {
@@ -88,7 +90,7 @@ fn calls(sql: &[u8], name: &[u8]) -> bool {
     false
 }
 
-/// Whether the arguments that a text begins with end with a plain `true`.
+/// Returns whether the text begins with arguments in parentheses, of which the last one is a plain `true`.
 fn is_local_call(text: &[u8]) -> bool {
     let Some((b'(', mut rest)) = text.trim_ascii_start().split_first().map(|(first, rest)| (*first, rest)) else {
         return false;
@@ -112,7 +114,7 @@ fn is_local_call(text: &[u8]) -> bool {
             }
             b')' => depth -= 1,
             b',' if depth == 0 => last = after,
-            // An escape, a comment or a quoted body: not worth to be understood.
+            // An escape, a comment or a quoted body: not worth parsing.
             b'\\' | b'$' if after.first().is_some_and(|next| !next.is_ascii_digit()) => return false,
             b'-' if after.first() == Some(&b'-') => return false,
             b'/' if after.first() == Some(&b'*') => return false,
@@ -126,12 +128,12 @@ fn is_local_call(text: &[u8]) -> bool {
 /// The words of SQL outside of quotes and comments.
 struct Words<'a> {
     rest: &'a [u8],
-    /// A quotation has a backslash in it, or no end: where it ends depends on settings and prefixes.
+    /// Whether a quotation has a backslash in it, or no end. Then its end depends on settings and prefixes.
     is_odd: bool,
 }
 
 impl<'a> Words<'a> {
-    /// The next word of the statement; `None` at its end, which is read.
+    /// Returns the next word of the statement. `None` at the end of the statement, which is consumed.
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
             let (first, after) = self.rest.split_first()?;
@@ -163,7 +165,7 @@ impl<'a> Words<'a> {
         self.rest = at.map_or(&[], |at| &from[at + end.len()..]);
     }
 
-    /// Comments nest.
+    /// Skips a comment. Comments nest.
     fn skip_comment(&mut self) {
         let mut depth = 0;
         loop {
@@ -182,7 +184,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// `$body$ ... $body$`, or a parameter.
+    /// Skips `$body$ ... $body$`, or a parameter.
     fn skip_body(&mut self) {
         let tag = self.rest[1..].iter().position(|byte| !is_part(*byte) || *byte == b'$').map(|end| end + 1);
         match tag.filter(|end| self.rest[*end] == b'$' && !self.rest[1].is_ascii_digit()) {
@@ -195,7 +197,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Of a word.
+/// Returns whether the byte can be a part of a word.
 fn is_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_the_session_is_found() {
+    fn changes_of_the_session_are_found() {
         for sql in [
             "SET app.tenant = 'a'",
             "set session statement_timeout = 0",
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_is_left_alone() {
+    fn other_statements_leave_no_trace() {
         for sql in [
             "",
             ";;",
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_transaction_takes_back_is_counted() {
+    fn harmless_commands_are_counted() {
         assert_eq!(harmless("SET LOCAL a.b = 1"), 1);
         assert_eq!(harmless("BEGIN; set transaction isolation level serializable; SET CONSTRAINTS ALL DEFERRED"), 2);
         assert_eq!(harmless("DECLARE c NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1"), 1);
@@ -301,12 +303,12 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
         #[test]
-        fn anything_may_be_sent(sql in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_text_panics(sql in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Traces::of(&sql);
         }
 
         #[test]
-        fn quotes_and_comments_end_somewhere(sql in "[-'\"$/*;a(,) ]{0,60}") {
+        fn every_search_ends(sql in "[-'\"$/*;a(,) ]{0,60}") {
             let _ = Traces::of(sql.as_bytes());
             let _ = Traces::of(format!("set_config({sql}").as_bytes());
         }

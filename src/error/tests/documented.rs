@@ -1,7 +1,7 @@
 //! What `docs/failure-semantics.md` promises is what the library does: each row of its tables is read and tried.
 
 use super::*;
-use crate::policy::{Condition, Failure, Fate};
+use crate::policy::{Condition, Failure, Fate, Retry, Verdict};
 
 const DOCUMENT: &str = include_str!("../../../docs/failure-semantics.md");
 const SECOND: Duration = Duration::from_secs(1);

@@ -55,7 +55,10 @@ async fn a_dead_host_is_told_once() {
     }
     let [(address, line)] = avoided.as_slice() else { panic!("{avoided:?}") };
     assert_eq!(*address, format!("127.0.0.1:{dead}"));
-    assert!(line.ends_with(&format!("{address} is tried last for a while: {address}: connection refused")), "{line}");
+    assert!(
+        line.ends_with(&format!("{address} failed, and is tried last for 30 s: {address}: connection refused")),
+        "{line}"
+    );
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ async fn a_server_without_tls() {
         let required = server.config_with(&format!("{place} sslmode=require"));
         let error = refusal(&build(Pool::builder(required), authority)).await;
         assert_no_tls(&error);
-        assert!(error.to_string().ends_with("the server offers none, and sslmode=require"), "{error}");
+        assert!(error.to_string().ends_with("the server offers no TLS, and sslmode=require"), "{error}");
         let preferred = build(Pool::builder(server.config_with(&place)), authority);
         assert_eq!(scalar(&preferred, ENCRYPTED).await, "false");
     }

@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn no_answer_that_is_due_is_overlooked(requests in requests(), turns in prop::collection::vec(0..6_usize, 1..200)) {
         let mut listener = Listener::default();
-        listener.has_read(&message(b'Z', b"I"));
+        listener.on_read(&message(b'Z', b"I"));
         let mut server = ModelServer::default();
         let pieces = |request: &Request| request.pieces().into_iter().map(|piece| (piece, *request)).collect::<Vec<_>>();
         let mut pieces: VecDeque<_> = requests.iter().flat_map(pieces).collect();
@@ -164,23 +164,23 @@ proptest! {
                 0 => {
                     let (piece, request) = pieces.pop_front().unwrap();
                     for kind in piece {
-                        listener.has_written(&message(*kind, b""));
+                        listener.on_written(&message(*kind, b""));
                         server.input.push_back((*kind, request));
                     }
                 }
                 1 => server.takes_one(),
                 _ => {
                     let (kind, body) = server.output.pop_front().unwrap();
-                    listener.has_read(&message(kind, body));
+                    listener.on_read(&message(kind, body));
                 }
             }
             let is_quiet = listener.ledger.in_flight() == 0;
             prop_assert!(!is_quiet || server.due() == 0, "{:?} {:?}", listener.ledger, server);
         }
-        prop_assert!(listener.will_read().is_ok(), "{:?}", listener.ledger);
+        prop_assert!(listener.before_read().is_ok(), "{:?}", listener.ledger);
         // The next answer clears all doubt.
-        listener.has_written(&message(b'Q', b""));
-        listener.has_read(&[message(b'C', b"SELECT 1"), message(b'Z', b"I")].concat());
+        listener.on_written(&message(b'Q', b""));
+        listener.on_read(&[message(b'C', b"SELECT 1"), message(b'Z', b"I")].concat());
         prop_assert_eq!(listener.ledger.in_flight(), 0);
     }
 }

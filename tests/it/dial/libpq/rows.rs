@@ -248,7 +248,7 @@ pub(super) const ROWS: [Row; 77] = [
         "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt\
          &sslkey={files}/loose.key",
         "has group or world access",
-        "/loose.key: must not be readable for others",
+        "/loose.key: others must not be able to read it",
     ),
     refused_with_tls(
         "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt\
@@ -320,7 +320,7 @@ pub(super) const ROWS: [Row; 77] = [
     connects(r"host = {ip} port={port} user=spaced password=a\ b\'c\\d dbname=failfast sslmode=disable"),
     connects("host={ip} port={port} user=failfast password=wrong password=secret dbname=failfast sslmode=disable"),
     refused("postgres://odd:p@ss@{at}/failfast?sslmode=disable", "could not translate", "there is more than one @"),
-    refused("postgres://odd:p/w@{at}/failfast?sslmode=disable", "invalid", "there is an @ behind a /"),
+    refused("postgres://odd:p/w@{at}/failfast?sslmode=disable", "invalid", "there is an @ after a /"),
     refused("postgres://failfast:100%@{at}/failfast", "invalid percent-encoded token", "a % must begin two"),
     refused("host={ip} user=failfast password='secret", "unterminated quoted string", "a quoted value has no end"),
     refused("host={ip} user=failfast password=my secret", "missing \"=\"", "an option has no ="),

@@ -1,4 +1,4 @@
-//! Which hosts and addresses could not be used lately: dials try those last, so that one that is down costs the others nothing.
+//! Remembers the hosts and addresses that failed lately. A dial tries them last, so a dead one does not delay the others.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,24 +6,25 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// One that failed is tried last for so long.
+/// How long after its latest failure a host or address is tried last.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(30);
-/// So many are remembered: more than any connection string names.
+/// The largest number of remembered hosts and addresses: more than any connection string names.
 const MOST: usize = 64;
 
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<String, Avoided>>);
+pub(crate) struct AvoidedAddresses(Mutex<HashMap<String, Avoided>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Avoided {
+    /// The time of the first failure since it last worked.
     since: Instant,
-    /// The latest failure.
+    /// The time of the latest failure.
     failed: Instant,
 }
 
-impl Refusals {
-    /// Returns whether that is new: it has not failed since it last worked.
-    pub(crate) fn failed(&self, place: String) -> bool {
+impl AvoidedAddresses {
+    /// Records a failure. Returns whether it is the first one since the place last worked.
+    pub(crate) fn on_failed(&self, place: String) -> bool {
         let (now, mut known) = (Instant::now(), self.0.lock());
         if let Some(avoided) = known.get_mut(&place) {
             avoided.failed = now;
@@ -37,13 +38,13 @@ impl Refusals {
         true
     }
 
-    /// Returns for how long it had not worked, if it had not.
-    pub(crate) fn served(&self, place: &str) -> Option<Duration> {
+    /// Records a success. Returns how long the place had not worked, if it had failed.
+    pub(crate) fn on_used(&self, place: &str) -> Option<Duration> {
         let mut known = self.0.lock();
         if known.is_empty() { None } else { known.remove(place).map(|avoided| avoided.since.elapsed()) }
     }
 
-    /// Those that failed lately come last, the latest at the very end.
+    /// Moves the places that failed lately to the end, the latest failure last.
     pub(crate) fn put_last<T>(&self, places: &mut [T], name: impl Fn(&T) -> String) {
         let (now, known) = (Instant::now(), self.0.lock());
         if known.is_empty() {
@@ -62,34 +63,34 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_failed_come_last_for_a_while() {
-        let refusals = Refusals::default();
+    async fn places_that_failed_come_last_for_a_while() {
+        let avoided = AvoidedAddresses::default();
         let order = || {
             let mut servers = ["a", "b", "c"];
-            refusals.put_last(&mut servers, |server| (*server).to_owned());
+            avoided.put_last(&mut servers, |server| (*server).to_owned());
             servers.concat()
         };
         assert_eq!(order(), "abc");
-        assert!(refusals.failed("b".to_owned()));
+        assert!(avoided.on_failed("b".to_owned()));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(refusals.failed("a".to_owned()));
+        assert!(avoided.on_failed("a".to_owned()));
         assert_eq!(order(), "cba");
-        assert_eq!(refusals.served("a"), Some(Duration::ZERO));
+        assert_eq!(avoided.on_used("a"), Some(Duration::ZERO));
         assert_eq!(order(), "acb");
         tokio::time::advance(REMEMBERED).await;
         assert_eq!(order(), "abc");
-        assert!(!refusals.failed("b".to_owned()), "told already");
+        assert!(!avoided.on_failed("b".to_owned()), "reported already");
         assert_eq!(order(), "acb");
-        assert_eq!(refusals.served("b"), Some(REMEMBERED + Duration::from_secs(1)));
-        assert_eq!(refusals.served("b"), None);
+        assert_eq!(avoided.on_used("b"), Some(REMEMBERED + Duration::from_secs(1)));
+        assert_eq!(avoided.on_used("b"), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_so_many_are_remembered() {
-        let refusals = Refusals::default();
+    async fn the_number_of_remembered_places_is_bounded() {
+        let avoided = AvoidedAddresses::default();
         for server in 0..10_000 {
-            refusals.failed(server.to_string());
+            avoided.on_failed(server.to_string());
         }
-        assert_eq!(refusals.0.lock().len(), MOST);
+        assert_eq!(avoided.0.lock().len(), MOST);
     }
 }

@@ -5,7 +5,7 @@ use postgres_native_tls::{MakeTlsConnector, set_postgresql_alpn};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::MakeTlsConnect;
 
-use super::made::Made;
+use super::reload::Reloaded;
 use super::source::{Material, Source};
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
@@ -13,9 +13,9 @@ use crate::error::ConfigError;
 /// A connector that uses the platform's TLS. Made by [`native_tls()`] and [`native_tls_with_ca`].
 #[cfg_attr(docsrs, doc(cfg(feature = "native-tls")))]
 #[derive(Debug, Clone)]
-pub struct NativeTls(Made<MakeTlsConnector>);
+pub struct NativeTls(Reloaded<MakeTlsConnector>);
 
-/// The platform's TLS, with the authorities that the connection string names, or else those that this machine trusts.
+/// The platform's TLS, with the authorities that the connection string names, or otherwise those that this machine trusts.
 ///
 /// # Errors
 ///
@@ -23,17 +23,17 @@ pub struct NativeTls(Made<MakeTlsConnector>);
 /// [`ConnectErrorKind::Tls`](crate::ConnectErrorKind::Tls).
 #[cfg_attr(docsrs, doc(cfg(feature = "native-tls")))]
 pub fn native_tls() -> Result<NativeTls, ConfigError> {
-    Made::new(Source::machine(), make).map(NativeTls)
+    Reloaded::new(Source::machine(), build).map(NativeTls)
 }
 
-/// The platform's TLS, with the authorities in `pem` and no others: one certificate after another.
+/// The platform's TLS, with only the authorities in `pem`: one certificate after another.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] if there is none in it, or if the platform's TLS cannot be used.
+/// [`ConfigError`] if `pem` has no certificate, or if the platform's TLS cannot be used.
 #[cfg_attr(docsrs, doc(cfg(feature = "native-tls")))]
 pub fn native_tls_with_ca(pem: &[u8]) -> Result<NativeTls, ConfigError> {
-    Made::new(Source::given(pem), make).map(NativeTls)
+    Reloaded::new(Source::given(pem), build).map(NativeTls)
 }
 
 impl NativeTls {
@@ -51,17 +51,17 @@ where
     type Error = ConfigError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, ConfigError> {
-        let made = <MakeTlsConnector as MakeTlsConnect<S>>::make_tls_connect(&mut self.0.current()?, host);
-        made.map_err(unusable)
+        let connect = <MakeTlsConnector as MakeTlsConnect<S>>::make_tls_connect(&mut self.0.current()?, host);
+        connect.map_err(unusable)
     }
 }
 
-fn make(material: &Material) -> Result<MakeTlsConnector, ConfigError> {
+fn build(material: &Material) -> Result<MakeTlsConnector, ConfigError> {
     let mut builder = TlsConnector::builder();
     if let Some(pem) = &material.roots {
         let authorities = Certificate::stack_from_pem(&pem.bytes).unwrap_or_default();
         if authorities.is_empty() {
-            return Err(pem.refused("no certificate can be read"));
+            return Err(pem.without_certificate());
         }
         builder.disable_built_in_roots(true);
         for authority in authorities {
@@ -78,10 +78,10 @@ fn make(material: &Material) -> Result<MakeTlsConnector, ConfigError> {
             })?;
         builder.identity(identity);
     }
-    builder.danger_accept_invalid_hostnames(!material.verifies_name); // the authority is verified all the same
-    set_postgresql_alpn(&mut builder); // sslnegotiation=direct wants it
+    builder.danger_accept_invalid_hostnames(!material.verifies_name); // native-tls still verifies the authority
+    set_postgresql_alpn(&mut builder); // sslnegotiation=direct needs it
     let connector = builder.build().map_err(|error| match &material.identity {
-        Some((_, key)) => key.refused(format!("cannot be used with the certificate of sslcert: {error}")),
+        Some((_, key)) => key.does_not_fit(error),
         None => unusable(error),
     })?;
     Ok(MakeTlsConnector::new(connector))

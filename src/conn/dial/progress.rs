@@ -1,4 +1,4 @@
-//! What a dial is waiting for, and how long the server itself has taken.
+//! What a dial is waiting for, and how long the server itself has taken so far.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,45 +8,44 @@ use tokio::time::{self, Instant};
 
 use crate::error::Stage;
 
-/// One dial's. Only what runs within [`server`](Self::server) is the server's time.
-pub(crate) struct DialClock<'a> {
+/// The progress of one dial. Only time within [`server`](Self::server) counts as the server's time.
+pub(crate) struct DialProgress<'a> {
     stage: Stage,
-    /// Where the present attempt leads, if there are others.
+    /// The address of the present attempt, if the dial has others to try.
     address: Option<String>,
-    /// In that attempt.
+    /// How long the server has taken in the present attempt.
     server: Duration,
-    /// The server is late when it has taken longer.
+    /// The dial calls `on_late` once, when the server has taken longer than this.
     late_after: Option<Duration>,
-    /// Called then, once.
     on_late: Option<&'a mut (dyn FnMut() + Send)>,
 }
 
-impl<'a> DialClock<'a> {
+impl<'a> DialProgress<'a> {
     pub(crate) fn new(late_after: Option<Duration>, on_late: &'a mut (dyn FnMut() + Send)) -> Self {
         Self { stage: Stage::LookUp, address: None, server: Duration::ZERO, late_after, on_late: Some(on_late) }
     }
 
-    /// For what nobody watches.
+    /// For a stream whose progress nobody reads, such as that of a cancel.
     pub(crate) fn unwatched() -> Self {
         Self { stage: Stage::Server, address: None, server: Duration::ZERO, late_after: None, on_late: None }
     }
 
-    /// Another host is tried, or another of its addresses.
+    /// The dial begins an attempt at another host, or at another address of it.
     pub(super) fn begin(&mut self, address: Option<String>) {
         (self.address, self.server) = (address, Duration::ZERO);
     }
 
-    /// The address on which the dial was waiting when it ended, if there are others.
+    /// The address that the dial was waiting for when it ended, if it had others to try.
     pub(super) fn take_address(&mut self) -> Option<String> {
         self.address.take().filter(|_| matches!(self.stage, Stage::Server | Stage::Handshake))
     }
 
-    /// What the dial is waiting for now, or was when it ended.
+    /// What the dial is waiting for, or was waiting for when it ended.
     pub(super) fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// How long the server took at the latest address.
+    /// How long the server has taken at the latest address.
     pub(super) fn server_took(&self) -> Duration {
         self.server
     }

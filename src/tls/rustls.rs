@@ -1,4 +1,4 @@
-//! rustls, with ring for its cryptography whatever the process's default is.
+//! rustls, always with ring for its cryptography, whatever the process's default is.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::made::Made;
+use super::reload::Reloaded;
 use super::source::{Material, Pem, Source};
 use super::verifier::Verifier;
 use crate::connection_string::TlsOptions;
@@ -19,11 +19,11 @@ use crate::error::ConfigError;
 /// A connector that uses rustls. Made by [`rustls()`] and [`rustls_with_ca`].
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 #[derive(Debug, Clone)]
-pub struct Rustls(Made<MakeRustlsConnect>);
+pub struct Rustls(Reloaded<MakeRustlsConnect>);
 
-/// rustls, with the authorities that the connection string names, or else those that this machine trusts.
+/// rustls, with the authorities that the connection string names, or otherwise those that this machine trusts.
 ///
-/// The machine's authorities are read when TLS is first used. If there are none, that dial fails with
+/// The first dial with TLS reads the machine's authorities. If there are none, that dial fails with
 /// [`ConnectErrorKind::Tls`](crate::ConnectErrorKind::Tls).
 ///
 /// # Errors
@@ -31,17 +31,17 @@ pub struct Rustls(Made<MakeRustlsConnect>);
 /// None today.
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub fn rustls() -> Result<Rustls, ConfigError> {
-    Made::new(Source::machine(), make).map(Rustls)
+    Reloaded::new(Source::machine(), build).map(Rustls)
 }
 
-/// rustls, with the authorities in `pem` and no others: one certificate after another.
+/// rustls, with only the authorities in `pem`: one certificate after another.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] if there is none in it.
+/// [`ConfigError`] if `pem` has no certificate.
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub fn rustls_with_ca(pem: &[u8]) -> Result<Rustls, ConfigError> {
-    Made::new(Source::given(pem), make).map(Rustls)
+    Reloaded::new(Source::given(pem), build).map(Rustls)
 }
 
 impl Rustls {
@@ -59,13 +59,13 @@ where
     type Error = ConfigError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, ConfigError> {
-        let mut made = self.0.current()?;
-        let Ok(connect) = <MakeRustlsConnect as MakeTlsConnect<S>>::make_tls_connect(&mut made, host);
+        let mut connector = self.0.current()?;
+        let Ok(connect) = <MakeRustlsConnect as MakeTlsConnect<S>>::make_tls_connect(&mut connector, host);
         Ok(connect)
     }
 }
 
-fn make(material: &Material) -> Result<MakeRustlsConnect, ConfigError> {
+fn build(material: &Material) -> Result<MakeRustlsConnect, ConfigError> {
     let provider = Arc::new(ring::default_provider());
     let authorities = match &material.roots {
         Some(pem) => CertificateDer::pem_slice_iter(&pem.bytes).flatten().collect(),
@@ -73,7 +73,7 @@ fn make(material: &Material) -> Result<MakeRustlsConnect, ConfigError> {
     };
     let verifier = Verifier::new(authorities, material.roots.is_some(), material.verifies_name, &provider);
     let verifier = verifier.ok_or_else(|| match &material.roots {
-        Some(pem) => pem.refused("no certificate can be read"),
+        Some(pem) => pem.without_certificate(),
         None => ConfigError::without_value(
             "sslrootcert",
             "this machine trusts no authorities: install the package ca-certificates, or name a file",
@@ -82,17 +82,17 @@ fn make(material: &Material) -> Result<MakeRustlsConnect, ConfigError> {
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring has the default versions")
-        .dangerous() // a verifier of our own: it calls the one of rustls
+        .dangerous() // our own verifier, which calls that of rustls
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &material.identity {
         Some((certificate, key)) => {
             let (chain, private) = identity(certificate, key)?;
             let config = builder.with_client_auth_cert(chain, private);
-            config.map_err(|error| key.refused(format!("cannot be used with the certificate of sslcert: {error}")))?
+            config.map_err(|error| key.does_not_fit(error))?
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"postgresql".to_vec()]; // sslnegotiation=direct wants it
+    config.alpn_protocols = vec![b"postgresql".to_vec()]; // sslnegotiation=direct needs it
     Ok(MakeRustlsConnect::new(config))
 }
 
@@ -101,7 +101,7 @@ type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 fn identity(certificate: &Pem, key: &Pem) -> Result<Shown, ConfigError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate.bytes).flatten().collect();
     if chain.is_empty() {
-        return Err(certificate.refused("no certificate can be read"));
+        return Err(certificate.without_certificate());
     }
     let unreadable = |_| key.refused("no private key can be read; it must be PEM and not encrypted");
     Ok((chain, PrivateKeyDer::from_pem_slice(&key.bytes).map_err(unreadable)?))
