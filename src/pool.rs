@@ -287,7 +287,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn breaker(&self) -> &CircuitBreaker {
-        self.shared.recorder.breaker()
+        self.shared.recorder.breaker().own()
     }
 
     /// A stream of this pool's events, from now on. It keeps the last 1,024 events that were not read. An
