@@ -14,7 +14,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-use crate::breaker::{BreakerConfig, CircuitBreaker, Machine};
+use crate::breaker::{BreakerConfig, Machine, PoolBreaker};
 use crate::call::Shared;
 use crate::clock::now;
 use crate::conn::{
@@ -500,9 +500,9 @@ impl PoolBuilder {
         let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&registry), thresholds, now());
         let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
         let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
-        let breaker = self.breaker.calls_may_take(query_timeout);
+        let breaker = self.breaker.call_timeout(query_timeout);
         let breaker = breaker.on_transition_first(move |change| follower.follow(change));
-        let breaker = CircuitBreaker::for_pool(breaker, self.machine)?;
+        let breaker = PoolBreaker::new(breaker, self.machine)?;
         let recorder =
             Arc::new(OutcomeRecorder::new(breaker, self.is_failure, Arc::new(move |event| listener.hear(event))));
         let retries = self.retry.finish(now(), self.max_size)?;

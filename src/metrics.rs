@@ -19,7 +19,7 @@ mod table;
 use std::mem::size_of_val;
 
 pub use ::metrics::Recorder;
-use ::metrics::with_recorder;
+use ::metrics::{Level, Metadata, with_recorder};
 
 #[cfg(feature = "prometheus")]
 pub use metrics_exporter_prometheus::PrometheusHandle;
@@ -39,6 +39,9 @@ pub const POOL_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1
 
 /// The label of every metric of a pool: the [pool's name](crate::PoolBuilder::name).
 pub const POOL: &str = "db.client.connection.pool.name";
+
+/// What a recorder learns about the code that registers a metric.
+pub(crate) const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
 
 /// Whether a recorder is installed. The one that stands in for none has no size.
 pub(crate) fn is_recorded() -> bool {

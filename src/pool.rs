@@ -288,7 +288,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn breaker(&self) -> &CircuitBreaker {
-        self.shared.recorder.breaker()
+        self.shared.recorder.breaker().own()
     }
 
     /// Returns a stream of this pool's events, from now on. It keeps the last 1,024 unread events. An

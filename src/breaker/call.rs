@@ -1,14 +1,64 @@
-//! One call through a circuit breaker, of any fallible future.
+//! One call through a circuit breaker: a [`Permit`] to make it, a [`Verdict`] on its result, or any future as a whole.
+//!
+//! Taking and recording a permit is inlined into the caller's crate. That saves 5 ns of 40.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::verdict::Verdict;
-use super::{CircuitBreaker, Rejected};
-use crate::policy::{Prefix, State};
+use super::CircuitBreaker;
+use super::hooks::CallOutcome;
+use super::shared::Shared;
+use crate::clock::now;
+use crate::policy::{Deadline, Denied, Outcome, Prefix, State, Ticket};
 
-/// Why a call through a circuit breaker gave no value. `name` is the breaker's [name](super::BreakerConfig::name), if it has one.
+/// What a call says about the dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The dependency is well, whatever the call returned.
+    Success,
+    /// The dependency failed, whatever the call returned.
+    Failure,
+    /// The call says nothing about the dependency. It does not count, and if it was a probe, another call may probe.
+    Ignore,
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Success,
+            Verdict::Failure => Self::Failure,
+            Verdict::Ignore => Self::Ignored,
+        }
+    }
+}
+
+impl From<Verdict> for CallOutcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Success,
+            Verdict::Failure => Self::Failure,
+            Verdict::Ignore => Self::Ignored,
+        }
+    }
+}
+
+/// A circuit breaker did not admit a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}the circuit is {state}; come back in {retry_after:?}", Prefix(name.as_deref()))]
+#[non_exhaustive]
+pub struct Rejected {
+    /// The breaker's [name](super::BreakerConfig::name), if it has one.
+    pub name: Option<Arc<str>>,
+    /// The state of the breaker.
+    pub state: State,
+    /// How long to wait before the next try; an earlier one would be rejected again. While a probe is under way, this is
+    /// an estimate. More than 0.
+    pub retry_after: Duration,
+}
+
+/// Why a call through a circuit breaker returned no value. `name` is the breaker's [name](super::BreakerConfig::name),
+/// if it has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
@@ -16,16 +66,17 @@ pub enum CallError<E> {
     #[error("{}the circuit is open; come back in {retry_after:?}", Prefix(name.as_deref()))]
     #[non_exhaustive]
     Open {
-        /// Of the breaker.
+        /// The name of the breaker.
         name: Option<Arc<str>>,
-        /// Earlier, it would be rejected again. More than 0.
+        /// How long to wait before the next try; an earlier one would be rejected again. More than 0.
         retry_after: Duration,
     },
-    /// The call was given up: it took longer than [`with_timeout`](CircuitBreaker::with_timeout) allows. A failure of the dependency.
+    /// The breaker gave the call up, because it took longer than [`with_timeout`](CircuitBreaker::with_timeout) allows.
+    /// This is a failure of the dependency.
     #[error("{}the call took longer than {after:?}", Prefix(name.as_deref()))]
     #[non_exhaustive]
     Timeout {
-        /// Of the breaker.
+        /// The name of the breaker.
         name: Option<Arc<str>>,
         /// The timeout.
         after: Duration,
@@ -34,17 +85,17 @@ pub enum CallError<E> {
     #[error("{}as many calls are under way as there may be", Prefix(name.as_deref()))]
     #[non_exhaustive]
     Busy {
-        /// Of the breaker.
+        /// The name of the breaker.
         name: Option<Arc<str>>,
     },
     /// The breaker was [shut down](CircuitBreaker::shutdown). The call was not begun.
     #[error("{}the circuit breaker was shut down", Prefix(name.as_deref()))]
     #[non_exhaustive]
     ShutDown {
-        /// Of the breaker.
+        /// The name of the breaker.
         name: Option<Arc<str>>,
     },
-    /// The call failed.
+    /// The call failed with this error.
     #[error(transparent)]
     Failed(E),
 }
@@ -55,10 +106,116 @@ impl<E> From<Rejected> for CallError<E> {
     }
 }
 
+/// The right to make one call, from [`CircuitBreaker::try_acquire`]. The caller records how the call ended.
+///
+/// A permit that is dropped counts as [`ignore`](Self::ignore).
+#[derive(Debug)]
+#[must_use = "dropping a permit records nothing"]
+pub struct Permit<'a> {
+    shared: &'a Shared,
+    /// `None` once the result is recorded.
+    ticket: Option<Ticket>,
+    /// When the call began. `None` if its duration does not matter.
+    begun: Option<Instant>,
+}
+
+impl<'a> Permit<'a> {
+    #[inline]
+    fn new(shared: &'a Shared, ticket: Ticket) -> Self {
+        Self { shared, ticket: Some(ticket), begun: shared.needs_durations().then(now) }
+    }
+
+    /// Returns whether the breaker was disabled when the call began.
+    fn is_uncounted(&self) -> bool {
+        self.ticket.is_some_and(Ticket::is_uncounted)
+    }
+
+    /// Records a success.
+    #[inline]
+    pub fn success(self) {
+        self.record(Verdict::Success);
+    }
+
+    /// Records a failure of the dependency.
+    pub fn failure(self) {
+        self.record(Verdict::Failure);
+    }
+
+    /// Records nothing. Use it for a call that says nothing about the dependency, because the caller gave it up or
+    /// something else refused it. If the call was a probe, another call may probe.
+    pub fn ignore(self) {
+        drop(self);
+    }
+
+    /// Records what the call says about the dependency.
+    #[inline]
+    pub fn record(mut self, verdict: Verdict) {
+        self.end(verdict.into(), verdict.into());
+    }
+
+    /// Records that the call ran out of time.
+    fn timed_out(mut self, verdict: Verdict) {
+        self.end(verdict.into(), CallOutcome::Timeout);
+    }
+
+    /// Records that the call was not begun, because the capacity was in use.
+    fn busy(mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let now = now();
+            self.shared.with(|breaker| breaker.record_busy(now, ticket, fastrand::f64));
+            self.shared.notify_of_call(CallOutcome::Busy, Duration::ZERO);
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, outcome: Outcome, reported: CallOutcome) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let now = now();
+        let took = self.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        if outcome == Outcome::Ignored {
+            self.shared.release(now, ticket);
+        } else {
+            self.shared.record(now, ticket, outcome, took);
+        }
+        if !ticket.is_uncounted() {
+            self.shared.notify_of_call(reported, took);
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.end(Outcome::Ignored, CallOutcome::Ignored);
+    }
+}
+
 impl CircuitBreaker {
-    /// Awaits `future`, unless the circuit is open; then it is dropped without a poll. Every error of it is a failure of the dependency.
+    /// Returns the permit for one call. In a closed circuit this is one atomic load. Recording the result reads the
+    /// clock.
     ///
-    /// **Cancel safety.** Dropped, the call records nothing; if it was a probe, another one is let out.
+    /// # Errors
+    ///
+    /// [`Rejected`], if the circuit is open, or half-open with enough probes under way.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<Permit<'_>, Rejected> {
+        let ticket = self.shared.pass().map_or_else(|| self.shared.admit(now()), Ok);
+        let ticket = ticket.map_err(|denied| self.rejected(denied))?;
+        if let Some(timeout) = self.timeout {
+            self.shared.limit_call(ticket, || Deadline::after(now(), timeout));
+        }
+        Ok(Permit::new(&self.shared, ticket))
+    }
+
+    fn rejected(&self, Denied { state, retry_after, .. }: Denied) -> Rejected {
+        self.shared.notify_of_call(CallOutcome::Rejected, Duration::ZERO);
+        Rejected { name: self.shared.name().cloned(), state, retry_after }
+    }
+
+    /// Awaits `future`, unless the circuit is open; then the future is dropped without a poll. Every error of the future
+    /// is a failure of the dependency.
+    ///
+    /// **Cancel safety.** A call that is dropped records nothing. If it was a probe, another call may probe.
     ///
     /// # Errors
     ///
@@ -71,8 +228,9 @@ impl CircuitBreaker {
         self.call_with(|_| true, future).await
     }
 
-    /// [`call`](Self::call), where `is_failure` decides which errors are failures of the dependency. The others count as successes (it did answer) and
-    /// the caller still gets them. As opossum's `errorFilter`, the other way round. A timeout is a failure.
+    /// Like [`call`](Self::call), but `is_failure` decides which errors are failures of the dependency. Other errors
+    /// count as successes, because the dependency did answer, and the caller still gets them. A timeout is a failure.
+    /// This is opossum's `errorFilter` with the opposite meaning.
     ///
     /// # Errors
     ///
@@ -94,8 +252,9 @@ impl CircuitBreaker {
         self.call_judged(judge, future).await
     }
 
-    /// [`call`](Self::call), where `judge` decides what the call says of the dependency. It sees the result that the caller will get: the value,
-    /// [`CallError::Failed`] or [`CallError::Timeout`]. It is not asked about calls that were not begun.
+    /// Like [`call`](Self::call), but `judge` decides what the call says about the dependency. It gets the result that
+    /// the caller will get: the value, [`CallError::Failed`] or [`CallError::Timeout`]. It is not called for calls that
+    /// were not begun.
     ///
     /// ```
     /// # struct Response { status: u16 }
@@ -128,7 +287,7 @@ impl CircuitBreaker {
     ///
     /// # Panics
     ///
-    /// As [`call`](Self::call); and if `judge` does, which counts as [`Verdict::Ignore`].
+    /// As [`call`](Self::call); and if `judge` panics. Such a call counts as [`Verdict::Ignore`].
     pub async fn call_judged<T, E>(
         &self,
         judge: impl FnOnce(Result<&T, &CallError<E>>) -> Verdict,
@@ -156,10 +315,12 @@ impl CircuitBreaker {
         result
     }
 
-    /// [`call`](Self::call), or what `fallback` makes of the error, whatever it is: a value from a cache, a default, another service. As opossum's
-    /// `fallback`. Another call through this or another breaker may be made in it.
+    /// Like [`call`](Self::call), but after any error the caller gets what `fallback` returns: a value from a cache, a
+    /// default, the answer of another service. `fallback` may call through this breaker or another one. This is
+    /// opossum's `fallback`.
     ///
-    /// After [`call_with`](Self::call_with) and [`call_judged`](Self::call_judged), `match` on the result instead, or use [`Result::or_else`].
+    /// After [`call_with`](Self::call_with) and [`call_judged`](Self::call_judged), `match` on the result instead, or
+    /// use [`Result::or_else`].
     ///
     /// ```
     /// # async fn fetch() -> Result<u32, std::io::Error> { Err(std::io::Error::other("broken")) }
@@ -181,7 +342,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// What `fallback` returns.
+    /// The error that `fallback` returns.
     ///
     /// # Panics
     ///

@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use super::hooks::{CallEvent, Hooks};
 use crate::error::ConfigError;
-use crate::policy::{Growth, Rule, Settings, SlowCall, TO_SAY_SO, Transition};
+use crate::policy::{Growth, Rule, Settings, SlowCall, TO_RECORD, Transition};
 
-/// Longer than this is not a timeout.
+/// The longest duration that a setting accepts.
 pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// What does not tell one bucket from the next is no window.
+/// The shortest bucket. A shorter one would end before the next call.
 const SHORTEST_BUCKET: Duration = Duration::from_millis(1);
-/// Each is 56 bytes.
+/// A bucket takes 56 bytes.
 const MOST_BUCKETS: u32 = 1_000;
-/// More probes than this are the load that the dependency is to be spared.
+/// More probes would be the load from which the breaker protects the dependency.
 const MOST_PROBES: u32 = 1_000;
 const LARGEST_GROWTH: RangeInclusive<f64> = 1.0..=100.0;
 const PERCENT: &str = "must be 1 to 100";
-/// Each is three bytes.
+/// A call takes three bytes.
 const MOST_CALLS: u32 = 10_000;
-/// As a pool's.
+/// The same as for the name of a pool.
 const LONGEST_NAME: usize = 63;
-/// What a pool does in its own way.
+/// Why a pool refuses a setting.
 const NOT_OF_A_POOL: &str = "is for a breaker by itself; a pool has a name, metrics and events of its own";
 
 /// The settings of a [`CircuitBreaker`](super::CircuitBreaker). Each has a default.
@@ -35,12 +35,12 @@ pub struct BreakerConfig {
     name: Option<Arc<str>>,
     automatic_transitions: bool,
     settings: Settings,
-    /// Of a probe, when it is known what calls may take.
-    shortest_lease: Duration,
+    /// The least probe timeout of a pool, whose calls have a timeout.
+    least_probe_timeout: Duration,
     hooks: Hooks,
 }
 
-/// What a breaker is made of: settings that have been checked.
+/// Settings that have been checked.
 pub(super) struct Checked {
     pub(super) name: Option<Arc<str>>,
     pub(super) automatic_transitions: bool,
@@ -66,40 +66,45 @@ impl Default for BreakerConfig {
             warm_up: false,
             latency: false,
         };
-        let (name, automatic_transitions, shortest_lease, hooks) = Default::default();
-        Self { name, automatic_transitions, settings, shortest_lease, hooks }
+        let (name, automatic_transitions, least_probe_timeout, hooks) = Default::default();
+        Self { name, automatic_transitions, settings, least_probe_timeout, hooks }
     }
 }
 
 impl BreakerConfig {
-    /// The breaker of opossum 10, the circuit breaker for Node.js, with its defaults: 50% of all calls in 10 s, no minimum, 30 s, one probe.
+    /// Returns the settings of opossum 10, the circuit breaker for Node.js, with its defaults: 50% of all calls in 10 s,
+    /// no minimum number of calls, a reset timeout of 30 s, one probe.
     ///
-    /// It judges in another way than [`BreakerConfig::default`]:
+    /// With them the breaker judges by other rules than with [`BreakerConfig::default`]:
     ///
-    /// - it opens *above* the threshold, not at it, and only after a failure;
-    /// - the failure rate is a share of all calls that asked: those under way and those rejected count too;
-    /// - late results decide: in the half-open state any success closes and any failure opens, whenever that call began;
-    /// - a call refused for want of capacity is a failure;
-    /// - closing forgets nothing: only time does;
-    /// - no jitter.
+    /// - It opens *above* the threshold, not at it, and only after a failure.
+    /// - The failure rate is a share of all calls that asked, including those under way and those rejected.
+    /// - Late results count. In the half-open state any success closes the circuit and any failure opens it, whenever
+    ///   that call began.
+    /// - A call that is refused because the capacity is in use is a failure.
+    /// - A close forgets nothing; only time does.
+    /// - There is no jitter.
     ///
-    /// A test replays 100 random schedules that were recorded from opossum 10.0.0: what became of each call, state, counts and changes of state are
-    /// the same. The differences, all on purpose:
+    /// A test replays 100 random schedules that were recorded from opossum 10.0.0. The outcome of each call, the states,
+    /// the counts and the changes of state are the same. These differences are intended:
     ///
     /// - A probe that hangs without a timeout, or fails during the warm-up, leaves opossum half-open for ever. Here
-    ///   [`probe_timeout`](Self::probe_timeout) ends that, after 10 s, which is opossum's default timeout of a call. A longer
-    ///   [`with_timeout`](super::CircuitBreaker::with_timeout) is waited for.
+    ///   [`probe_timeout`](Self::probe_timeout) ends that state after 10 s, which is opossum's default timeout of a call.
+    ///   With a longer [`with_timeout`](super::CircuitBreaker::with_timeout), that one ends it.
     /// - There is no timeout by default: see [`with_timeout`](super::CircuitBreaker::with_timeout).
-    /// - opossum asks its `errorFilter` about its own timeouts and refusals. [`call_with`](super::CircuitBreaker::call_with) is about errors of the
-    ///   dependency only; [`call_judged`](super::CircuitBreaker::call_judged) also sees timeouts.
-    /// - The rate is compared in whole numbers. opossum divides floating point numbers, and so opens *at* some thresholds, 7% or 55% for
-    ///   example, for some numbers of calls.
-    /// - Buckets last exactly `rolling_window / rolling_buckets`; opossum cuts that to whole milliseconds.
-    /// - A disabled breaker counts nothing and its state is [`Disabled`](super::State::Disabled), closed when it is enabled again. In opossum the state
-    ///   below goes on: calls are counted as asked, and those under way may open it.
-    /// - An import leaves calls under way uncounted: what they were part of is not in the window that is imported. In opossum a breaker with imported
-    ///   state is a new object, to which they do not belong either.
-    /// - Half-open is told by whoever asks next, not by a timer: see [`automatic_transitions`](Self::automatic_transitions).
+    /// - opossum asks its `errorFilter` about its own timeouts and refusals. Here
+    ///   [`call_with`](super::CircuitBreaker::call_with) sees only errors of the dependency, and
+    ///   [`call_judged`](super::CircuitBreaker::call_judged) also sees timeouts.
+    /// - The breaker compares the rate in whole numbers. opossum divides floating point numbers, so for some numbers of
+    ///   calls it opens *at* some thresholds, for example 7% or 55%.
+    /// - Buckets last exactly `rolling_window / rolling_buckets`. opossum cuts that to whole milliseconds.
+    /// - A disabled breaker counts nothing. Its state is [`Disabled`](super::State::Disabled), and closed when it is
+    ///   enabled again. In opossum the state below continues: it counts the calls that ask, and the results of those
+    ///   under way may open it.
+    /// - After an import, calls under way do not count, because the imported window does not include them. In opossum a
+    ///   breaker with imported state is a new object, in which they do not count either.
+    /// - The next caller makes the change to half-open, not a timer: see
+    ///   [`automatic_transitions`](Self::automatic_transitions).
     pub fn opossum() -> Self {
         let ours = Self::default();
         let probe_timeout = Duration::from_secs(10);
@@ -109,7 +114,8 @@ impl BreakerConfig {
 
     /// The breaker's name in logs, errors and metrics. 1 to 63 printable ASCII characters. Default: none.
     ///
-    /// A breaker with a name has [metrics](super#metrics). A pool refuses this setting: it has a [name](crate::PoolBuilder::name) of its own.
+    /// A breaker with a name has [metrics](super#metrics). A pool refuses this setting, because it has its own
+    /// [name](crate::PoolBuilder::name).
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
@@ -258,20 +264,21 @@ impl BreakerConfig {
         self
     }
 
-    /// As [`on_transition`](Self::on_transition), before all others and for all changes at once: whatever they do, even if one panics.
+    /// Like [`on_transition`](Self::on_transition), but runs before all other hooks, for all changes at once. So the others
+    /// cannot disturb it, even if one panics.
     pub(crate) fn on_transition_first(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
         self.hooks.on_transition_first(hook);
         self
     }
 
-    /// How many calls may probe at once.
+    /// Returns how many calls may probe at once.
     pub(crate) fn probes(&self) -> usize {
         self.settings.permitted_probes as usize
     }
 
-    /// A call may take so long: whatever the probe timeout, a probe has that time, and some more to say how it went.
-    pub(crate) fn calls_may_take(mut self, timeout: Duration) -> Self {
-        self.shortest_lease = timeout.saturating_add(TO_SAY_SO);
+    /// Calls have this timeout. A probe has at least that time, and some more for the record of its result.
+    pub(crate) fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.least_probe_timeout = timeout.saturating_add(TO_RECORD);
         self
     }
 
@@ -279,7 +286,7 @@ impl BreakerConfig {
         self.settings.reset_timeout
     }
 
-    /// Refuses what a pool does in its own way.
+    /// Refuses settings that have no effect in a pool.
     pub(super) fn check_for_pool(&self) -> Result<(), ConfigError> {
         if let Some(name) = &self.name {
             return Err(ConfigError::new("name", format!("{name:?}"), NOT_OF_A_POOL));
@@ -295,7 +302,7 @@ impl BreakerConfig {
 
     /// Checks every setting. An error names the first that cannot be used.
     pub(super) fn finish(self) -> Result<Checked, ConfigError> {
-        let Self { name, automatic_transitions, mut settings, shortest_lease, hooks } = self;
+        let Self { name, automatic_transitions, mut settings, least_probe_timeout, hooks } = self;
         check_name(name.as_deref())?;
         check_percentage("error_threshold_percentage", settings.error_threshold)?;
         check_number("rolling_buckets", settings.buckets, MOST_BUCKETS)?;
@@ -316,7 +323,7 @@ impl BreakerConfig {
             check_duration("slow_call", slow.longer_than)?;
             check_percentage("slow_call", slow.threshold)?;
         }
-        settings.probe_timeout = settings.probe_timeout.max(shortest_lease);
+        settings.probe_timeout = settings.probe_timeout.max(least_probe_timeout);
         Ok(Checked { name, automatic_transitions, settings, hooks })
     }
 }

@@ -1,4 +1,5 @@
-//! Who is told of changes of state, and of calls. Hooks are foreign code: they are called without a lock, and may panic.
+//! The owner's callbacks, for calls and for changes of state. They are foreign code: they run without a lock, and may
+//! panic.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,29 +8,31 @@ use std::time::Duration;
 
 use crate::policy::Transition;
 
-/// What became of one call.
+/// How one call through a circuit breaker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallOutcome {
-    /// It counts as a success.
+    /// The call counts as a success.
     Success,
-    /// It counts as a failure.
+    /// The call counts as a failure.
     Failure,
-    /// It took longer than [`with_timeout`](super::CircuitBreaker::with_timeout) allows, whatever that counts as.
+    /// The call took longer than [`with_timeout`](super::CircuitBreaker::with_timeout) allows, whatever it counts as.
     Timeout,
-    /// It does not count: it was dropped before its end, or by [`Verdict::Ignore`](super::Verdict::Ignore).
+    /// The call does not count: it was dropped before its end, or its verdict was
+    /// [`Verdict::Ignore`](super::Verdict::Ignore).
     Ignored,
-    /// It was not begun: the circuit is open.
+    /// The call was not begun, because the circuit is open.
     Rejected,
-    /// It was not begun: as many are under way as [`with_capacity`](super::CircuitBreaker::with_capacity) allows.
+    /// The call was not begun, because as many calls were under way as
+    /// [`with_capacity`](super::CircuitBreaker::with_capacity) allows.
     Busy,
 }
 
 impl CallOutcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 6] = [Self::Success, Self::Failure, Self::Timeout, Self::Ignored, Self::Rejected, Self::Busy];
 
-    /// A word in snake case that never changes: a label for metrics.
+    /// Returns a word in snake case that never changes, as a label for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -42,15 +45,16 @@ impl CallOutcome {
     }
 }
 
-/// One call through a circuit breaker, at its end. See [`BreakerConfig::on_call`](super::BreakerConfig::on_call).
+/// One call through a circuit breaker that ended or was refused. See
+/// [`BreakerConfig::on_call`](super::BreakerConfig::on_call).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallEvent<'a> {
     /// The breaker's [name](super::BreakerConfig::name), if it has one.
     pub name: Option<&'a str>,
-    /// What became of it.
+    /// How the call ended.
     pub outcome: CallOutcome,
-    /// How long it took. 0 if it was not begun.
+    /// How long the call took. 0 if it was not begun.
     pub took: Duration,
 }
 
@@ -81,18 +85,18 @@ impl Hooks {
         !self.calls.is_empty()
     }
 
-    pub(super) fn tell(&self, changes: &[Transition]) {
+    pub(super) fn run_for_changes(&self, changes: &[Transition]) {
         for hook in &self.transitions {
             changes.iter().for_each(|transition| run(|| hook(transition)));
         }
     }
 
-    pub(super) fn tell_call(&self, event: &CallEvent<'_>) {
+    pub(super) fn run_for_call(&self, event: &CallEvent<'_>) {
         self.calls.iter().for_each(|hook| run(|| hook(event)));
     }
 }
 
-/// A hook that panics has had its say on stderr. It harms neither the call that brought this about nor the other hooks.
+/// If the hook panics, the message is on stderr. The panic affects neither the call that ran the hook nor other hooks.
 fn run(hook: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(hook));
 }

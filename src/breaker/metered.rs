@@ -1,22 +1,22 @@
-//! What the recorder of the `metrics` crate is told of a breaker that has a name. Feature `metrics`.
+//! The metrics of a breaker that has a name. Feature `metrics`.
 //!
-//! Handles are made once, when a recorder is there: one that was made before would be silent for ever. A recorder is foreign code, so it is
-//! called as a hook is: without a lock.
+//! The breaker makes its handles once, when the process has a recorder; an earlier handle would stay silent for ever. A
+//! recorder is foreign code, so it is called like a hook: without a lock.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, with_recorder};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder, with_recorder};
+
+use parking_lot::Mutex;
 
 use super::hooks::{CallEvent, CallOutcome, Hooks};
 use crate::metrics::{
-    BREAKER, BREAKER_METRICS, CALL_DURATION, CALLS_REFUSED, CIRCUIT_STATE, CIRCUIT_TRANSITIONS, FROM, Metric, OUTCOME,
-    REASON, STATE, TO, is_recorded,
+    BREAKER, BREAKER_METRICS, CALL_DURATION, CALLS_REFUSED, CIRCUIT_STATE, CIRCUIT_TRANSITIONS, FROM, METADATA, Metric,
+    OUTCOME, REASON, STATE, TO, is_recorded,
 };
 use crate::policy::{State, Transition};
 
-const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
-
-/// Hooks that record, beside those that are there.
+/// Adds the hooks that record, if the breaker has a name.
 pub(super) fn add_to(mut hooks: Hooks, name: Option<&Arc<str>>) -> Hooks {
     if let Some(name) = name {
         let meter = Arc::new(Meter { name: Arc::clone(name), handles: OnceLock::new(), latest: Mutex::default() });
@@ -36,7 +36,7 @@ struct Meter {
 }
 
 impl Meter {
-    /// `None` while nobody records.
+    /// Returns `None` while the process has no recorder.
     fn handles(&self) -> Option<&Handles> {
         if self.handles.get().is_none() && is_recorded() {
             let is_new = self.handles.set(Handles::new(&self.name)).is_ok();
@@ -72,7 +72,8 @@ impl Meter {
         }
     }
 
-    /// Two threads may change the state at almost the same time. Whoever comes last shows the latest.
+    /// Sets the gauges to the latest state. Two threads may change the state at almost the same time, so this repeats
+    /// until no change has come in between.
     fn show_state(&self) {
         let Some(handles) = self.handles.get() else { return };
         loop {
@@ -87,7 +88,7 @@ impl Meter {
     }
 
     fn latest<R>(&self, look: impl FnOnce(&mut (u64, State)) -> R) -> R {
-        look(&mut self.latest.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.latest.lock())
     }
 }
 
@@ -104,7 +105,7 @@ struct Handles {
 impl Handles {
     fn new(name: &Arc<str>) -> Self {
         with_recorder(|recorder| BREAKER_METRICS.iter().for_each(|metric| metric.describe(recorder)));
-        // At 0 from the start, so that the first change is an increase.
+        // The counters begin at 0, so that the first change is an increase.
         for (from, to) in State::USUAL_CHANGES {
             changes(name, from, to).increment(0);
         }
@@ -130,7 +131,7 @@ impl Handles {
     }
 }
 
-/// Registered each time, because a change of state is rare.
+/// Registers the counter each time, because a change of state is rare.
 fn changes(name: &Arc<str>, from: State, to: State) -> Counter {
     counter(&key(name, &CIRCUIT_TRANSITIONS, [(FROM, from.as_str()), (TO, to.as_str())]))
 }

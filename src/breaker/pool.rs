@@ -1,100 +1,140 @@
-//! What the pool asks of its breaker: the same, by a clock that it has read already, and with tickets instead of permits.
+//! The breaker of a pool. The pool passes the time that it has read already, and holds tickets instead of permits.
 //!
-//! If the pool goes by somebody else's breaker, that one is asked and told too.
+//! An owner may give the pool a breaker of another crate (a [`Machine`]). Then the machine decides and gets every
+//! result. Our own breaker is disabled, but what an owner orders still holds, because the pool asks both. The machine
+//! notifies nobody: callers that wait when it opens go on waiting, and are refused when they get their connection.
+//! Nobody checks the server meanwhile, and `retry_after` is only an estimate.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::foreign::{Foreign, Machine};
 use super::{BreakerConfig, CircuitBreaker};
 use crate::error::ConfigError;
 use crate::policy::{Deadline, Denied, Outcome, State, Ticket};
 
-impl CircuitBreaker {
-    /// A pool's. With a `machine`, that one decides; ours is disabled, and only says for how long it rejects.
-    pub(crate) fn for_pool(config: BreakerConfig, machine: Option<Arc<dyn Machine>>) -> Result<Self, ConfigError> {
+/// A breaker of another crate.
+pub(crate) trait Machine: fmt::Debug + Send + Sync {
+    fn permits(&self) -> bool;
+    fn record_success(&self);
+    fn record_failure(&self);
+}
+
+#[derive(Debug)]
+pub(crate) struct PoolBreaker {
+    own: CircuitBreaker,
+    machine: Option<Arc<dyn Machine>>,
+    /// What the pool tells a caller whom the machine rejects: the machine does not say when it permits calls again.
+    retry_after: Duration,
+}
+
+impl PoolBreaker {
+    /// With a `machine`, that one decides.
+    pub(crate) fn new(config: BreakerConfig, machine: Option<Arc<dyn Machine>>) -> Result<Self, ConfigError> {
         config.check_for_pool()?;
         let retry_after = config.retry_after();
-        let own = Self::new(config)?;
-        let Some(machine) = machine else { return Ok(own) };
-        own.disable("a failsafe state machine decides");
-        Ok(Self { foreign: Some(Foreign::new(machine, retry_after)), ..own })
+        let own = CircuitBreaker::new(config)?;
+        if machine.is_some() {
+            own.disable("a failsafe state machine decides");
+        }
+        Ok(Self { own, machine, retry_after })
     }
 
-    /// Returns a ticket without a lock while every call gets one. `None`: [`check`](Self::check) and [`admit`](Self::admit) decide.
+    /// Returns the breaker that the pool's owner sees.
+    pub(crate) fn own(&self) -> &CircuitBreaker {
+        &self.own
+    }
+
+    /// Returns a ticket without a lock while every call gets one. `None`: [`check`](Self::check) and
+    /// [`admit`](Self::admit) decide.
     #[inline]
     pub(crate) fn free_pass(&self) -> Option<Ticket> {
-        if self.foreign.is_none() { self.shared.pass() } else { None }
+        if self.machine.is_none() { self.own.shared.pass() } else { None }
     }
 
-    /// Whether a call would be admitted. Takes nothing; a rejection is counted. The clock is asked only if the circuit is not closed.
+    /// Checks whether a call would be admitted, without admitting it. Counts a rejection. Reads the clock only if the
+    /// circuit is not closed.
     pub(crate) fn check(&self, now: impl FnOnce() -> Instant) -> Result<(), Denied> {
-        self.foreign.as_ref().map_or(Ok(()), Foreign::admit)?;
-        if self.shared.pass().is_some() { Ok(()) } else { self.shared.check(now()) }
+        self.ask_machine()?;
+        if self.own.shared.pass().is_some() { Ok(()) } else { self.own.shared.check(now()) }
     }
 
-    /// Lets a call through, perhaps as a probe; or not, which is counted. The clock is asked, and when the call ends by itself, only if the circuit is not
-    /// closed.
+    /// Admits a call, perhaps as a probe. Counts a rejection. Reads the clock, and when the call will end by itself,
+    /// only if the circuit is not closed.
     pub(crate) fn admit(
         &self,
         now: impl FnOnce() -> Instant,
         limit: impl FnOnce(Instant) -> Deadline,
     ) -> Result<Ticket, Denied> {
-        self.foreign.as_ref().map_or(Ok(()), Foreign::admit)?;
-        if let Some(ticket) = self.shared.pass() {
+        self.ask_machine()?;
+        if let Some(ticket) = self.own.shared.pass() {
             return Ok(ticket);
         }
         let now = now();
-        let ticket = self.shared.admit(now)?;
-        self.shared.ends_at(ticket, || limit(now));
+        let ticket = self.own.shared.admit(now)?;
+        self.own.shared.limit_call(ticket, || limit(now));
         Ok(ticket)
     }
 
-    /// For what is no call and not to be a probe, a dial: a ticket if the circuit is closed.
-    pub(crate) fn pass(&self) -> Option<Ticket> {
-        self.shared.pass().or_else(|| self.shared.with(|breaker| breaker.closed_ticket()))
+    /// Returns a ticket for a dial, if the circuit is closed. A dial is no call and never a probe.
+    pub(crate) fn ticket_for_dial(&self) -> Option<Ticket> {
+        self.own.shared.pass().or_else(|| self.own.shared.with(|breaker| breaker.closed_ticket()))
     }
 
-    /// A call ended after `took`, which matters only if slow calls do.
+    /// Records a call that ended after `took`. The duration matters only if slow calls count.
     pub(crate) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
-        if let Some(foreign) = &self.foreign {
-            foreign.record(outcome);
+        if let Some(machine) = &self.machine {
+            match outcome {
+                Outcome::Success => machine.record_success(),
+                Outcome::Failure | Outcome::Unreachable => machine.record_failure(),
+                Outcome::Ignored => {}
+            }
         }
-        self.shared.record(now, ticket, outcome, took);
+        self.own.shared.record(now, ticket, outcome, took);
     }
 
-    /// A dial ended. Somebody else's breaker is told only if it failed: any success closes one that is half-open, and a server that takes
-    /// connections may still fail every call.
+    /// Records a dial. A machine gets only failed dials: any success closes a half-open machine, and a server that
+    /// accepts connections may still fail every call.
     pub(crate) fn record_dial(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
         if outcome == Outcome::Success {
-            self.shared.record(now, ticket, outcome, took);
+            self.own.shared.record(now, ticket, outcome, took);
         } else {
             self.record(now, ticket, outcome, took);
         }
     }
 
-    /// A call ended without saying anything of the database.
+    /// Takes back the ticket of a call that says nothing about the database.
     pub(crate) fn release(&self, now: Instant, ticket: Ticket) {
-        self.shared.release(now, ticket);
+        self.own.shared.release(now, ticket);
     }
 
-    /// The server answers a probe of the pool's own. If the circuit opened because it did not, calls may probe now.
-    pub(crate) fn server_answers(&self, now: Instant) {
-        self.shared.with(|breaker| breaker.server_answers(now));
+    /// The server has answered a check. If the circuit opened because it did not answer, calls may probe now.
+    pub(crate) fn on_server_answer(&self, now: Instant) {
+        self.own.shared.with(|breaker| breaker.on_server_answer(now));
     }
 
-    /// The server takes much longer than usual to answer a probe of the pool's own.
-    pub(crate) fn server_is_late(&self, now: Instant) {
-        self.shared.with(|breaker| breaker.server_is_late(now));
+    /// The server takes much longer than usual to answer a check.
+    pub(crate) fn on_server_late(&self, now: Instant) {
+        self.own.shared.with(|breaker| breaker.on_server_late(now));
     }
 
-    /// The server was not reached, or did not answer a probe of the pool's own.
-    pub(crate) fn server_is_silent(&self, now: Instant) {
-        self.shared.with(|breaker| breaker.server_is_silent(now, fastrand::f64));
+    /// The server was not reached, or did not answer a check.
+    pub(crate) fn on_server_silent(&self, now: Instant) {
+        self.own.shared.with(|breaker| breaker.on_server_silent(now, fastrand::f64));
     }
 
-    /// The state as everybody was told last: nothing changes by asking, and no hook is called.
+    /// Returns the state as of the latest call or check. It changes nothing and runs no hook.
     pub(crate) fn last_state(&self) -> State {
-        self.shared.last_state()
+        self.own.shared.last_state()
+    }
+
+    fn ask_machine(&self) -> Result<(), Denied> {
+        if self.machine.as_ref().is_none_or(|machine| machine.permits()) {
+            return Ok(());
+        }
+        Err(Denied { state: State::Open, retry_after: self.retry_after, may_end_early: false })
     }
 }
+
+#[cfg(test)]
+mod tests;

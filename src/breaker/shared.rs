@@ -1,18 +1,19 @@
-//! The breaker that all clones share: the rules of `policy::breaker` under a lock, and a word beside it.
+//! The breaker that all clones share: the rules of `src/policy/breaker.rs` under a lock.
 //!
-//! Most of the time the circuit is closed and a call need not ask: then the word holds the generation, and asking is one load. Most successes need no
-//! judgement either, and are counted in the tally. The lock is taken for everything else. Hooks are called after unlock.
+//! Most calls do not take the lock: `fast_path` admits them and counts their success. Whoever holds the lock first
+//! collects what was counted beside it. Hooks run after the lock is released.
 
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::config::{BreakerConfig, Checked};
+use super::fast_path::{FreePass, Tally};
 use super::hooks::{CallEvent, CallOutcome, Hooks};
 #[cfg(feature = "metrics")]
 use super::metered;
-use super::tally::Tally;
 use super::timer::{Due, Timer};
 use crate::error::ConfigError;
 use crate::policy::{Breaker, Deadline, Denied, Outcome, State, Ticket};
@@ -24,45 +25,23 @@ pub(super) struct Shared {
     tally: Tally,
     locked: Mutex<Locked>,
     hooks: Hooks,
-    /// A call that takes longer is slow. `None`: nobody wants to know.
+    /// A call that takes longer is slow. `None`: slow calls do not count.
     slow_after: Option<Duration>,
-    /// How long each call took is remembered.
-    remembers_latency: bool,
-    /// `None`: what time brings is told when somebody asks.
+    /// The breaker records how long each call took.
+    records_latency: bool,
+    /// `None`: the next call or question makes the changes that time causes.
     timer: Option<Timer>,
 }
 
 #[derive(Debug)]
 struct Locked {
     breaker: Breaker,
-    /// For which generation and until when the tally is armed.
+    /// The generation for which the tally is armed, and until when.
     armed: Option<(u64, Option<Instant>)>,
-    /// How often it has been, round and round.
+    /// The number of the latest arming. It wraps.
     armings: u32,
-    /// When time alone will change the state, as the timer knows.
+    /// When time alone will change the state, as the timer knows it.
     due: Option<Deadline>,
-}
-
-/// One more than the generation in which calls need not ask, or 0. On a cache line of its own, which recording leaves alone.
-///
-/// Nothing else is read by it, so its loads and stores need no order. A call that saw an old value holds a stale ticket.
-#[derive(Debug)]
-#[repr(align(128))]
-struct FreePass(AtomicU64);
-
-impl FreePass {
-    #[inline]
-    fn ticket(&self) -> Option<Ticket> {
-        self.0.load(Ordering::Relaxed).checked_sub(1).map(Ticket::free)
-    }
-
-    /// Stored only when it differs: a store takes the cache line away from all who ask.
-    fn set(&self, ticket: Option<Ticket>) {
-        let word = ticket.map_or(0, |ticket| ticket.generation() + 1);
-        if self.0.load(Ordering::Relaxed) != word {
-            self.0.store(word, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Shared {
@@ -71,14 +50,13 @@ impl Shared {
         #[cfg(feature = "metrics")]
         let hooks = metered::add_to(hooks, name.as_ref());
         let breaker = Breaker::new(now, settings, fastrand::f64()).named(name.clone());
-        let free_pass = FreePass(AtomicU64::default());
-        free_pass.set(breaker.free_pass());
+        let free_pass = FreePass::new(breaker.free_pass());
         let slow_after = settings.slow_call.map(|slow| slow.longer_than);
         let locked = Mutex::new(Locked { breaker, armed: None, armings: 0, due: None });
         Ok(Arc::new_cyclic(|shared: &Weak<Self>| {
             let timer = automatic_transitions.then(|| Timer::new(shared.clone()));
-            let (tally, remembers_latency) = (Tally::new(now), settings.latency);
-            Self { name, free_pass, tally, locked, hooks, slow_after, remembers_latency, timer }
+            let (tally, records_latency) = (Tally::new(now), settings.latency);
+            Self { name, free_pass, tally, locked, hooks, slow_after, records_latency, timer }
         }))
     }
 
@@ -86,95 +64,95 @@ impl Shared {
         self.name.as_ref()
     }
 
-    /// Whether somebody wants to know how long calls take.
+    /// Returns whether the duration of calls has to be measured.
     #[inline]
-    pub(super) fn measures(&self) -> bool {
-        self.slow_after.is_some() || self.remembers_latency || self.hooks.want_calls()
+    pub(super) fn needs_durations(&self) -> bool {
+        self.slow_after.is_some() || self.records_latency || self.hooks.want_calls()
     }
 
-    /// Tells the hooks what became of a call.
+    /// Runs the hooks for calls.
     #[inline]
-    pub(super) fn tell_call(&self, outcome: CallOutcome, took: Duration) {
+    pub(super) fn notify_of_call(&self, outcome: CallOutcome, took: Duration) {
         if self.hooks.want_calls() {
-            self.hooks.tell_call(&CallEvent { name: self.name.as_deref(), outcome, took });
+            self.hooks.run_for_call(&CallEvent { name: self.name.as_deref(), outcome, took });
         }
     }
 
-    /// A ticket without asking, while everybody gets one.
+    /// Returns a ticket without the lock, while every call passes.
     #[inline]
     pub(super) fn pass(&self) -> Option<Ticket> {
         self.free_pass.ticket()
     }
 
-    /// Whether a call would be admitted. Takes nothing; a rejection is counted.
+    /// Checks whether a call would be admitted, without admitting it. Counts a rejection.
     pub(super) fn check(&self, now: Instant) -> Result<(), Denied> {
         self.pass().map_or_else(|| self.with(|breaker| breaker.check(now)), |_| Ok(()))
     }
 
-    /// Lets a call through, perhaps as a probe; or not, which is counted.
+    /// Admits a call, perhaps as a probe. Counts a rejection.
     pub(super) fn admit(&self, now: Instant) -> Result<Ticket, Denied> {
         self.pass().map_or_else(|| self.with(|breaker| breaker.admit(now)), Ok)
     }
 
-    /// A call that was admitted ends at `limit` by itself, which matters only if it is a probe.
-    pub(super) fn ends_at(&self, ticket: Ticket, limit: impl FnOnce() -> Deadline) {
+    /// An admitted call ends at `limit` by itself. That matters only for a probe.
+    pub(super) fn limit_call(&self, ticket: Ticket, limit: impl FnOnce() -> Deadline) {
         if ticket.is_probe() {
-            self.with(|breaker| breaker.ends_at(ticket, limit()));
+            self.with(|breaker| breaker.limit_call(ticket, limit()));
         }
     }
 
-    /// A call ended after `took`, which matters only if slow calls do.
+    /// Records a call that ended after `took`.
     pub(super) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
-        // Anything else may raise a rate.
         let is_slow = self.slow_after.is_some_and(|limit| took > limit);
-        let is_plain = outcome == Outcome::Success && !is_slow && !self.remembers_latency;
-        if !is_plain || !self.tally.count(now, ticket.generation()) {
+        let only_lowers_rates = outcome == Outcome::Success && !is_slow && !self.records_latency;
+        if !only_lowers_rates || !self.tally.try_count(now, ticket.generation()) {
             self.with(|breaker| breaker.record(now, ticket, outcome, took, fastrand::f64));
         }
     }
 
-    /// A call ended without saying anything of the dependency.
+    /// Takes back the ticket of a call that says nothing about the dependency.
     pub(super) fn release(&self, now: Instant, ticket: Ticket) {
         if ticket.is_probe() {
             self.with(|breaker| breaker.release(now, ticket));
         }
     }
 
-    /// Does something under the lock, and tells what has come of it.
+    /// Runs `act` under the lock, then the hooks for the changes of state that it caused.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut Breaker) -> R) -> R {
-        let mut locked = self.lock();
+        let mut locked = self.locked.lock();
         locked.breaker.count_successes(self.tally.collect());
         let result = act(&mut locked.breaker);
         self.free_pass.set(locked.breaker.free_pass());
         self.arm(&mut locked);
         let changes = locked.breaker.take_changes();
         let due = locked.breaker.due();
-        let is_due_anew = mem::replace(&mut locked.due, due) != due;
+        let has_new_due = mem::replace(&mut locked.due, due) != due;
         drop(locked);
-        if let (Some(timer), true) = (&self.timer, is_due_anew) {
-            timer.look();
+        if let (Some(timer), true) = (&self.timer, has_new_due) {
+            timer.reschedule();
         }
-        self.hooks.tell(&changes);
+        self.hooks.run_for_changes(&changes);
         result
     }
 
     pub(super) fn last_state(&self) -> State {
-        self.lock().breaker.last_state()
+        self.locked.lock().breaker.last_state()
     }
 
     #[cfg(test)]
     pub(super) fn hold_lock(&self) -> impl Drop + '_ {
-        self.lock()
+        self.locked.lock()
     }
 
-    /// Arms the tally for what holds now. What it has counted meanwhile is stale if the generation is another.
+    /// Arms the tally for the current generation and bucket. If the generation is another one, the successes counted
+    /// meanwhile are stale.
     fn arm(&self, locked: &mut Locked) {
         let calm = locked.breaker.calm();
         if calm == locked.armed {
             return;
         }
         let (counted, before) = (self.tally.disarm(), locked.armed.take());
-        if before.is_some_and(|(generation, _)| locked.breaker.is_generation(generation)) {
+        if before.is_some_and(|(generation, _)| generation == locked.breaker.generation()) {
             locked.breaker.count_successes(counted);
         }
         if let Some((generation, until)) = calm {
@@ -183,14 +161,10 @@ impl Shared {
         }
         locked.armed = calm;
     }
-
-    fn lock(&self) -> MutexGuard<'_, Locked> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Due for Shared {
-    fn due(&self, now: Instant) -> Option<Deadline> {
+    fn advance(&self, now: Instant) -> Option<Deadline> {
         self.with(|breaker| {
             breaker.state(now);
             breaker.due()

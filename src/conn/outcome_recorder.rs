@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::call_options::CallOptions;
 use super::connection_event::{ConnectionEvent, Tell};
 use super::lease_registry::LeaseRegistry;
-use crate::breaker::CircuitBreaker;
+use crate::breaker::PoolBreaker;
 use crate::clock::now;
 use crate::error::{ConnectError, Error};
 use crate::policy::{Outcome, Ticket, Verdict};
@@ -43,7 +43,7 @@ impl fmt::Debug for IsFailure {
 }
 
 pub(crate) struct OutcomeRecorder {
-    breaker: CircuitBreaker,
+    breaker: PoolBreaker,
     is_failure: Option<IsFailure>,
     maintenance: Tell,
     last_shutdown: Mutex<Option<Instant>>,
@@ -53,7 +53,7 @@ pub(crate) struct OutcomeRecorder {
 }
 
 impl OutcomeRecorder {
-    pub(crate) fn new(breaker: CircuitBreaker, is_failure: Option<IsFailure>, maintenance: Tell) -> Self {
+    pub(crate) fn new(breaker: PoolBreaker, is_failure: Option<IsFailure>, maintenance: Tell) -> Self {
         Self {
             breaker,
             is_failure,
@@ -64,7 +64,7 @@ impl OutcomeRecorder {
         }
     }
 
-    pub(crate) fn breaker(&self) -> &CircuitBreaker {
+    pub(crate) fn breaker(&self) -> &PoolBreaker {
         &self.breaker
     }
 
@@ -81,7 +81,7 @@ impl OutcomeRecorder {
     /// A dial begins. While the circuit is closed, its end counts.
     pub(super) fn dials(&self) -> Option<Ticket> {
         self.tell(ConnectionEvent::Dials);
-        self.breaker.pass()
+        self.breaker.ticket_for_dial()
     }
 
     /// A dial has ended.
@@ -108,9 +108,9 @@ impl OutcomeRecorder {
         match verdict {
             Verdict::Success => {
                 self.has_answered();
-                self.breaker.server_answers(now);
+                self.breaker.on_server_answer(now);
             }
-            Verdict::Failure if ticket.is_none() => self.breaker.server_is_silent(now),
+            Verdict::Failure if ticket.is_none() => self.breaker.on_server_silent(now),
             _ => {}
         }
     }
@@ -118,17 +118,17 @@ impl OutcomeRecorder {
     /// The server answers a look at it.
     pub(crate) fn server_answers(&self) {
         self.has_answered();
-        self.breaker.server_answers(now());
+        self.breaker.on_server_answer(now());
     }
 
     /// The server takes much longer than usual for a dial, or for a look at it: no failure, as long as it has time.
     pub(crate) fn server_is_late(&self) {
-        self.breaker.server_is_late(now());
+        self.breaker.on_server_late(now());
     }
 
     /// The server does not answer a look at it, a dial, or what cleans up after a lease.
     pub(crate) fn server_is_silent(&self) {
-        self.breaker.server_is_silent(now());
+        self.breaker.on_server_silent(now());
     }
 
     /// Whether the database has answered anything since this was asked last.

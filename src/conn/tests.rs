@@ -19,7 +19,7 @@ use tokio_postgres::error::SqlState;
 use self::support::Throwaway;
 use super::wire::{Tag, TransactionStatus, Wire};
 use super::*;
-use crate::breaker::{BreakerConfig, CircuitBreaker, Export, State};
+use crate::breaker::{BreakerConfig, Export, PoolBreaker, State};
 use crate::clock::now;
 use crate::slots::{Connection as _, Dial as _};
 use crate::telemetry::{Given, Meter, Tracer};
@@ -50,7 +50,7 @@ pub(super) fn dialer(
     breaker: BreakerConfig,
     tell: connection_event::Tell,
 ) -> Dialer {
-    let recorder = Arc::new(OutcomeRecorder::new(CircuitBreaker::new(breaker).unwrap(), None, tell));
+    let recorder = Arc::new(OutcomeRecorder::new(PoolBreaker::new(breaker, None).unwrap(), None, tell));
     let tracer = Tracer::new("tests", &config);
     let meter = Meter::new("tests".into(), 0, Given::default());
     let listeners = Listeners { recorder, registry: Arc::default(), tracer, meter };
@@ -460,20 +460,24 @@ fn a_runtime_that_ends_is_the_cause() {
 async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     let conn = connect_with(shared_server().await, BreakerConfig::default().permitted_probes(2)).await;
     let (link, breaker) = (&conn.link, conn.handling.recorder.breaker());
-    breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
+    breaker.own().import(&Export { state: State::HalfOpen, ..Export::default() });
     let answered = || link.record(|recorder, ticket| recorder.answered(now(), ticket, Duration::ZERO));
     let first = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     answered();
     let second = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(first);
-    assert_eq!(breaker.snapshot().probes, 1);
+    assert_eq!(breaker.own().snapshot().probes, 1);
     answered();
     link.end_probe(second);
-    assert_eq!(breaker.state(), State::Closed);
+    assert_eq!(breaker.own().state(), State::Closed);
 
-    breaker.import(&Export { state: State::HalfOpen, ..Export::default() });
+    breaker.own().import(&Export { state: State::HalfOpen, ..Export::default() });
     let silent = link.begin_lease(breaker.admit(now, |now| crate::policy::Deadline::after(now, LONG)).unwrap());
     link.end_probe(silent);
     answered();
-    assert_eq!((breaker.snapshot().probes, breaker.state()), (0, State::HalfOpen), "it has said nothing in time");
+    assert_eq!(
+        (breaker.own().snapshot().probes, breaker.own().state()),
+        (0, State::HalfOpen),
+        "it has said nothing in time"
+    );
 }

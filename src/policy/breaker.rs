@@ -1,4 +1,4 @@
-//! The circuit breaker: whether to ask a dependency that keeps failing.
+//! The circuit breaker's rules: may a call pass, and what does its result change? Pure: time is an argument.
 //!
 //! ```text
 //!              too many failures                reset timeout,
@@ -9,47 +9,49 @@
 //!      └────────────────────────────────── probes pass ────────────────────────┘
 //! ```
 //!
-//! Each change of state begins a new generation. A call carries the one in which it was admitted: results of another are stale, and say
-//! nothing of the dependency as it is now. A probe that ends without a verdict lets another one out.
+//! This file: the state machine. Below it: `settings` (thresholds), `ticket` (what a call gets and brings back), `window`
+//! and `counts` (what is counted), `latency` (percentiles), `probes` (half-open), `admin` (orders, export, import),
+//! `report` (the public types). `src/breaker.rs` puts it under a lock and reads the clock.
 //!
-//! Besides, somebody may order it: forced open, disabled, metrics only, shut down. Semantics beside those of opossum and
-//! resilience4j: the conformance cases in `tests/`.
+//! Each change of state begins a new generation. A ticket carries the generation in which its call was admitted. The
+//! result of a call of an earlier generation is stale: it says nothing about the dependency as it is now.
 
-mod handover;
+mod admin;
+mod counts;
 mod latency;
-mod orders;
 mod probes;
 mod report;
 mod settings;
-mod streak;
 mod ticket;
+mod window;
 
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::admin::Order;
+pub use self::counts::Counts;
+use self::counts::Streak;
 use self::latency::Latencies;
 pub use self::latency::Latency;
-pub(crate) use self::orders::Order;
 use self::probes::Probes;
 pub(crate) use self::report::Prefix;
 pub use self::report::{Cause, Export, Past, Snapshot, State, Transition};
 pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
-use self::streak::Streak;
 pub(crate) use self::ticket::{Denied, Outcome, Ticket};
+pub(crate) use self::window::Window;
 use super::Deadline;
-use super::window::{Counts, Window};
 
-/// What a call that ran out of time may take to tell the breaker.
-pub(crate) const TO_SAY_SO: Duration = Duration::from_secs(1);
-/// Changes of state remembered.
+/// How long after its own timeout a probe may take to record its result.
+pub(crate) const TO_RECORD: Duration = Duration::from_secs(1);
+/// How many changes of state the history has.
 const REMEMBERED: usize = 16;
 
 #[derive(Debug)]
 enum Phase {
     Closed,
-    /// `was_ordered`: for a time that somebody named.
+    /// `was_ordered`: an owner named the time.
     Open {
         until: Deadline,
         was_ordered: bool,
@@ -81,31 +83,30 @@ pub(crate) struct Breaker {
     settings: Settings,
     phase: Phase,
     since: Instant,
-    /// Counts up with each change of state, from 1.
+    /// Increases with each change of state, from 1.
     generation: u64,
     /// The oldest generation whose calls count.
     counted_since: u64,
     window: Window,
-    /// `None` if nobody wants to know.
+    /// `None` if the setting is off.
     latencies: Option<Latencies>,
-    /// Failures since the last success, and when they began.
     streak: Streak,
-    /// Until then nothing opens a closed circuit.
+    /// Until then no result opens a closed circuit.
     warm_up: Option<Deadline>,
-    /// In a row, without a close between.
+    /// Openings in a row, without a close between them.
     openings: u32,
-    /// What last opened the circuit was that the server was not reached. A probe that hangs shows nothing new.
+    /// The circuit last opened because the server was not reached. A probe that times out does not change this.
     unreachable: bool,
-    /// How much of the jitter there is to the reset timeout, from 0 to 1; drawn anew when a result opens the circuit.
+    /// The share of the jitter that lengthens the reset timeout, from 0 to 1. Drawn when a result opens the circuit.
     random01: f64,
     /// Oldest first.
     history: VecDeque<Transition>,
-    /// Nobody has been told yet.
+    /// Those that no hook has seen yet.
     changes: Vec<Transition>,
 }
 
 impl Breaker {
-    /// Closed. `random01` is random, from 0 to 1.
+    /// Returns a closed breaker. `random01` is random, from 0 to 1.
     pub(crate) fn new(now: Instant, settings: Settings, random01: f64) -> Self {
         Self {
             name: None,
@@ -130,38 +131,39 @@ impl Breaker {
         Self { name, ..self }
     }
 
-    /// Whether a call would be admitted. Takes nothing; a rejection is counted.
+    /// Checks whether a call would be admitted, without admitting it. Counts a rejection.
     pub(crate) fn check(&mut self, now: Instant) -> Result<(), Denied> {
         self.advance(now);
         let denied = self.denied(now);
         denied.map_or(Ok(()), |denied| Err(self.reject(now, denied)))
     }
 
-    /// Lets a call through, perhaps as a probe; or not, which is counted.
+    /// Admits a call, as a probe if the circuit is half-open. Counts a rejection.
     pub(crate) fn admit(&mut self, now: Instant) -> Result<Ticket, Denied> {
         self.advance(now);
         if let Some(denied) = self.denied(now) {
             return Err(self.reject(now, denied));
         }
-        self.fire(now);
+        self.count_fire(now);
         let probe_timeout = self.settings.probe_timeout;
         let is_probe = match &mut self.phase {
-            Phase::HalfOpen(probes) => probes.let_out(now, probe_timeout),
+            Phase::HalfOpen(probes) => probes.try_begin(now, probe_timeout),
             _ => false,
         };
         Ok(Ticket { is_probe, ..self.ticket() })
     }
 
-    /// A call that was admitted ends at `limit` by itself. If it is a probe, the half-open state waits for that, and for it to say how it went.
-    pub(crate) fn ends_at(&mut self, ticket: Ticket, limit: Deadline) {
+    /// An admitted call ends at `limit` by itself. If it is a probe, the half-open state waits for that and for the
+    /// record of its result.
+    pub(crate) fn limit_call(&mut self, ticket: Ticket, limit: Deadline) {
         if let Phase::HalfOpen(probes) = &mut self.phase {
             if ticket.is_probe && ticket.generation == self.generation {
-                probes.extend(Deadline::after(limit.instant(), TO_SAY_SO));
+                probes.extend(Deadline::after(limit.instant(), TO_RECORD));
             }
         }
     }
 
-    /// The ticket of calls that need not ask: they all pass and admitting them would change nothing.
+    /// Returns the ticket for calls that need not ask, because each of them passes and admitting it changes nothing.
     pub(crate) fn free_pass(&self) -> Option<Ticket> {
         let is_free = match self.phase {
             Phase::Disabled => true,
@@ -171,24 +173,24 @@ impl Breaker {
         is_free.then(|| self.ticket())
     }
 
-    /// Of a call that is no probe.
     fn ticket(&self) -> Ticket {
-        if matches!(self.phase, Phase::Disabled) { Ticket::uncounted() } else { Ticket::free(self.generation) }
+        if matches!(self.phase, Phase::Disabled) { Ticket::uncounted() } else { Ticket::regular(self.generation) }
     }
 
-    /// The generation whose successes need no judgement, and until when, if that has an end: they can only lower the rates. They may be counted elsewhere, and brought by
-    /// [`count_successes`](Self::count_successes) before anything else is done here.
+    /// Returns the generation whose successes cannot change the state, because they only lower the rates; and until
+    /// when, if that has an end. The caller may count such successes elsewhere. It passes them to
+    /// [`count_successes`](Self::count_successes) before it calls any other method.
     pub(crate) fn calm(&self) -> Option<(u64, Option<Instant>)> {
-        let seen = self.window.last_sum();
-        let is_calm = matches!(self.phase, Phase::Closed) && !self.settings.is_opossum() && self.settings.is_calm(seen);
-        is_calm.then(|| (self.generation, self.window.ends()))
+        let sum = self.window.last_sum();
+        let is_calm = matches!(self.phase, Phase::Closed) && !self.settings.is_opossum() && self.settings.is_calm(sum);
+        is_calm.then(|| (self.generation, self.window.bucket_end()))
     }
 
-    pub(crate) fn is_generation(&self, generation: u64) -> bool {
-        self.generation == generation
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
-    /// Successes that needed no judgement, since the last call of anything here.
+    /// Adds the successes of calm times that were counted elsewhere since the last call of any method.
     pub(crate) fn count_successes(&mut self, completed: u64) {
         if completed > 0 {
             self.streak = Streak::default();
@@ -196,12 +198,13 @@ impl Breaker {
         self.window.add_to_current(Counts { completed, ..Counts::default() });
     }
 
-    /// A ticket that is no probe, while the circuit is closed.
+    /// Returns a ticket that is no probe, if the circuit is closed.
     pub(crate) fn closed_ticket(&self) -> Option<Ticket> {
-        matches!(self.phase, Phase::Closed).then_some(Ticket::free(self.generation))
+        matches!(self.phase, Phase::Closed).then_some(Ticket::regular(self.generation))
     }
 
-    /// A call ended after `took`. `random01` is random, from 0 to 1, and asked only when the circuit opens.
+    /// Records a call that ended after `took`. `random01` returns a random number from 0 to 1. It is called only when
+    /// the circuit opens.
     pub(crate) fn record(
         &mut self,
         now: Instant,
@@ -214,68 +217,71 @@ impl Breaker {
         if !(self.counted_since..=self.generation).contains(&ticket.generation) {
             return;
         }
-        let Some(counts) = self.count(outcome, took) else { return self.release(now, ticket) };
+        let Some(counts) = self.counts_of(outcome, took) else { return self.release(now, ticket) };
         self.count_unless_off(now, counts);
         if let Some(latencies) = &mut self.latencies {
             latencies.add(now, took);
         }
-        self.streak.count(now, counts);
+        self.streak.add(now, counts);
         match &mut self.phase {
             Phase::Closed if counts.failures > 0 || !self.settings.is_opossum() => self.judge_window(now, random01),
             Phase::HalfOpen(probes) => {
                 if ticket.generation == self.generation {
-                    probes.take_back();
+                    probes.on_ended();
                 }
-                probes.count(counts);
+                probes.add_result(counts);
                 self.judge_probes(now, random01);
             }
             _ => {}
         }
     }
 
-    /// A call ended without saying anything of the dependency.
+    /// Takes back the ticket of a call that says nothing about the dependency. Another call may probe in its place.
     pub(crate) fn release(&mut self, now: Instant, ticket: Ticket) {
         self.advance(now);
         if ticket.generation == self.generation {
             if let Phase::HalfOpen(probes) = &mut self.phase {
-                probes.take_back();
+                probes.on_ended();
             }
         }
     }
 
-    /// An admitted call was refused because too many are under way: to opossum that is a failure, to us it says nothing.
-    pub(crate) fn refuse_busy(&mut self, now: Instant, ticket: Ticket, random01: impl FnOnce() -> f64) {
+    /// Records an admitted call that was refused because the capacity was in use. By opossum's rule that is a failure;
+    /// by ours it says nothing about the dependency.
+    pub(crate) fn record_busy(&mut self, now: Instant, ticket: Ticket, random01: impl FnOnce() -> f64) {
         self.advance(now);
         self.count_unless_off(now, Counts { busy: 1, ..Counts::default() });
         let outcome = if self.settings.is_opossum() { Outcome::Failure } else { Outcome::Ignored };
         self.record(now, ticket, outcome, Duration::ZERO, random01);
     }
 
-    /// The server answers. If the circuit opened because it did not, that is a reason to probe now.
-    pub(crate) fn server_answers(&mut self, now: Instant) {
+    /// The server has answered. If the circuit opened because it did not, calls may probe now.
+    pub(crate) fn on_server_answer(&mut self, now: Instant) {
         self.advance(now);
         if self.unreachable && matches!(self.phase, Phase::Open { .. }) {
             self.half_open(now, Cause::ServerAnswers);
         }
     }
 
-    /// The server takes much longer than usual to answer. That opens nothing; but once the circuit is open, the server's next answer is a reason to probe.
-    pub(crate) fn server_is_late(&mut self, now: Instant) {
+    /// The server takes much longer than usual to answer. That opens no circuit. If the circuit is open, the server's
+    /// next answer lets calls probe.
+    pub(crate) fn on_server_late(&mut self, now: Instant) {
         self.advance(now);
         self.unreachable |= matches!(self.phase, Phase::Open { .. });
     }
 
-    /// The server was not reached, or did not answer, and no call will tell. Closed, that is one more failure in a row; half-open, it is the verdict; open, the
-    /// server's next answer is a reason to probe. `random01` as for [`record`](Self::record).
-    pub(crate) fn server_is_silent(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
+    /// The server was not reached or did not answer, and no call records that. A closed circuit counts one more failure
+    /// in a row. A half-open one opens. Of an open one, the server's next answer lets calls probe. `random01` is as for
+    /// [`record`](Self::record).
+    pub(crate) fn on_server_silent(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
         self.advance(now);
         match &self.phase {
             Phase::HalfOpen(probes) => {
-                let seen = probes.seen();
-                self.open(now, Cause::ServerSilent, seen);
+                let results = probes.results();
+                self.open(now, Cause::ServerSilent, results);
             }
             Phase::Closed if !self.settings.is_opossum() => {
-                self.streak.silence(now);
+                self.streak.add_silence(now);
                 self.judge_window(now, random01);
             }
             _ => {}
@@ -283,8 +289,8 @@ impl Breaker {
         self.unreachable |= matches!(self.phase, Phase::Open { .. });
     }
 
-    /// A health check failed: opens the circuit, whatever the calls say.
-    pub(crate) fn health_check_failed(&mut self, now: Instant) {
+    /// A health check failed. The circuit opens, whatever the results of calls are.
+    pub(crate) fn on_health_check_failed(&mut self, now: Instant) {
         self.advance(now);
         if matches!(self.phase, Phase::Closed | Phase::HalfOpen(_)) {
             let counts = *self.window.sum(now);
@@ -298,31 +304,31 @@ impl Breaker {
         self.phase.state()
     }
 
-    /// The state as it was told last.
+    /// Returns the state as of the last method that took the time. It changes nothing.
     pub(crate) fn last_state(&self) -> State {
         self.phase.state()
     }
 
-    /// The changes of state that nobody has been told yet, oldest first.
+    /// Returns the changes of state since the last call of this method, oldest first.
     pub(crate) fn take_changes(&mut self) -> Vec<Transition> {
         mem::take(&mut self.changes)
     }
 
-    /// When time alone will change the state.
+    /// Returns when time alone will change the state.
     pub(crate) fn due(&self) -> Option<Deadline> {
         match &self.phase {
             Phase::Open { until, .. } => Some(*until),
-            Phase::HalfOpen(probes) => probes.lease(),
+            Phase::HalfOpen(probes) => probes.deadline(),
             _ => None,
         }
     }
 
-    /// What time alone changes. Every question begins with it.
+    /// Makes the changes that time alone causes. Every method with a `now` calls it first.
     fn advance(&mut self, now: Instant) {
         if let Phase::HalfOpen(probes) = &self.phase {
             if let Some(timed_out) = probes.timed_out(now) {
-                let seen = probes.seen();
-                self.open(timed_out, Cause::ProbeTimeout, seen);
+                let results = probes.results();
+                self.open(timed_out, Cause::ProbeTimeout, results);
             }
         }
         if matches!(self.phase, Phase::Open { until, .. } if until.has_passed(now)) {
@@ -333,10 +339,10 @@ impl Breaker {
     fn denied(&self, now: Instant) -> Option<Denied> {
         let retry_after = match &self.phase {
             Phase::Closed | Phase::Disabled | Phase::MetricsOnly => return None,
-            Phase::HalfOpen(probes) if probes.has_room() => return None,
+            Phase::HalfOpen(probes) if probes.has_free() => return None,
             Phase::HalfOpen(probes) => probes.retry_after(now),
             Phase::Open { until, .. } => until.left(now),
-            // Nobody knows. Asking again that often does no harm.
+            // Nobody knows when the order ends. A caller that asks again that often does no harm.
             Phase::ForcedOpen | Phase::ShutDown => self.settings.reset_timeout,
         };
         let may_end_early = self.unreachable && matches!(self.phase, Phase::Open { .. });
@@ -344,13 +350,13 @@ impl Breaker {
     }
 
     fn reject(&mut self, now: Instant, denied: Denied) -> Denied {
-        self.fire(now);
+        self.count_fire(now);
         self.count_unless_off(now, Counts { rejected: 1, ..Counts::default() });
         denied
     }
 
-    /// opossum counts who asks, before anything else.
-    fn fire(&mut self, now: Instant) {
+    /// opossum counts a call when it asks, before anything else.
+    fn count_fire(&mut self, now: Instant) {
         if self.settings.is_opossum() {
             self.count_unless_off(now, Counts { fires: 1, ..Counts::default() });
         }
@@ -362,8 +368,8 @@ impl Breaker {
         }
     }
 
-    /// One call. `None`: it does not count.
-    fn count(&self, outcome: Outcome, took: Duration) -> Option<Counts> {
+    /// Returns the counts of one call. `None`: it does not count.
+    fn counts_of(&self, outcome: Outcome, took: Duration) -> Option<Counts> {
         let failures = u64::from(outcome != Outcome::Success);
         let unreachable = u64::from(outcome == Outcome::Unreachable);
         let slow = u64::from(self.settings.is_slow(took));
@@ -372,48 +378,48 @@ impl Breaker {
     }
 
     fn judge_window(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
-        let seen = *self.window.sum(now);
-        let Some(cause) = self.settings.tripped(&seen).or_else(|| self.settings.blackout(now, &self.streak)) else {
+        let sum = *self.window.sum(now);
+        let Some(cause) = self.settings.tripped(&sum).or_else(|| self.settings.blackout(now, &self.streak)) else {
             return;
         };
         if self.warm_up.is_none_or(|warm_up| warm_up.has_passed(now)) {
-            self.unreachable = cause != Cause::SlowRate && seen.mostly_unreachable();
+            self.unreachable = cause != Cause::SlowRate && sum.is_mostly_unreachable();
             self.random01 = random01();
-            self.open(now, cause, seen);
+            self.open(now, cause, sum);
         }
     }
 
     fn judge_probes(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
         let Phase::HalfOpen(probes) = &self.phase else { return };
-        let seen = probes.seen();
-        match self.settings.verdict(&seen) {
-            Some(Cause::ProbesPassed) => self.close(now, seen),
+        let results = probes.results();
+        match self.settings.judge_probes(&results) {
+            Some(Cause::ProbesPassed) => self.close(now, results),
             Some(cause) => {
-                self.unreachable = seen.mostly_unreachable();
+                self.unreachable = results.is_mostly_unreachable();
                 self.random01 = random01();
-                self.open(now, cause, seen);
+                self.open(now, cause, results);
             }
             None => {}
         }
     }
 
-    fn open(&mut self, at: Instant, cause: Cause, seen: Counts) {
+    fn open(&mut self, at: Instant, cause: Cause, counts: Counts) {
         self.openings = self.openings.saturating_add(1);
         let until = Deadline::after(at, self.settings.open_for(self.openings, self.random01));
-        self.change(at, Phase::Open { until, was_ordered: false }, cause, seen);
+        self.change(at, Phase::Open { until, was_ordered: false }, cause, counts);
     }
 
     fn half_open(&mut self, now: Instant, cause: Cause) {
-        let seen = *self.window.sum(now);
-        self.change(now, Phase::HalfOpen(Probes::new(self.settings.permitted_probes)), cause, seen);
+        let counts = *self.window.sum(now);
+        self.change(now, Phase::HalfOpen(Probes::new(self.settings.permitted_probes)), cause, counts);
     }
 
-    fn close(&mut self, now: Instant, seen: Counts) {
+    fn close(&mut self, now: Instant, counts: Counts) {
         self.forget();
-        self.change(now, Phase::Closed, Cause::ProbesPassed, seen);
+        self.change(now, Phase::Closed, Cause::ProbesPassed, counts);
     }
 
-    /// To begin anew. As opossum, only time forgets what was seen.
+    /// Clears the window. By opossum's rule only time does that.
     fn forget(&mut self) {
         self.openings = 0;
         if !self.settings.is_opossum() {
@@ -421,8 +427,8 @@ impl Breaker {
         }
     }
 
-    /// Calls under way belong to the past, even if the state is the same again; but then there is nothing to tell. Not as opossum, which counts
-    /// them whenever they end.
+    /// Enters a phase. Calls under way become stale, even if the state stays the same; the history then has no entry. By
+    /// opossum's rule they count whenever they end.
     fn change(&mut self, at: Instant, phase: Phase, cause: Cause, counts: Counts) {
         let (from, to) = (self.phase.state(), phase.state());
         self.phase = phase;

@@ -17,13 +17,14 @@ mod shadow;
 mod time;
 mod wait_policy;
 mod watch;
-mod window;
 
 pub(crate) use appointments::Appointments;
+#[cfg(any(feature = "failsafe", test))]
+pub(crate) use breaker::Window;
 pub(crate) use breaker::{
-    Breaker, Denied, Growth, Order, Outcome, Prefix, Rule, Settings, SlowCall, TO_SAY_SO, Ticket,
+    Breaker, Denied, Growth, Order, Outcome, Prefix, Rule, Settings, SlowCall, TO_RECORD, Ticket,
 };
-pub use breaker::{Cause, Export, Latency, Past, Snapshot, State, Transition};
+pub use breaker::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 pub(crate) use budget::Budget;
 pub use classify::Effect;
 pub(crate) use classify::{
@@ -43,6 +44,3 @@ pub(crate) use time::Time;
 pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;
 pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};
-pub use window::Counts;
-#[cfg(any(feature = "failsafe", test))]
-pub(crate) use window::Window;

@@ -1,10 +1,10 @@
-//! What somebody orders, seen by calls.
+//! Orders, as calls notice them.
 
 use super::*;
 
-/// opossum: neither `Busy` nor `Timeout` happens while it is disabled.
+/// In opossum, too, there is neither `Busy` nor `Timeout` while the breaker is disabled.
 #[tokio::test(start_paused = true)]
-async fn disabled_it_limits_neither_number_nor_time() {
+async fn a_disabled_breaker_limits_neither_number_nor_time() {
     for config in [config(), BreakerConfig::opossum()] {
         let breaker = CircuitBreaker::new(config).unwrap().with_capacity(1).with_timeout(SECOND / 2);
         breaker.disable("a test");
@@ -21,9 +21,8 @@ async fn disabled_it_limits_neither_number_nor_time() {
     }
 }
 
-/// They only count: what is counted is what the limits of the service itself allow.
 #[tokio::test(start_paused = true)]
-async fn metrics_only_it_limits_both() {
+async fn with_metrics_only_both_limits_hold() {
     let breaker = breaker().with_capacity(1).with_timeout(SECOND / 2);
     breaker.metrics_only("a test");
     let mut first = Box::pin(breaker.call(takes(SECOND)));
@@ -32,9 +31,9 @@ async fn metrics_only_it_limits_both() {
     assert!(matches!(first.await, Err(CallError::Timeout { .. })));
 }
 
-/// A call that began while the breaker was disabled stays uncounted; one that began before keeps its place and its timeout.
+/// A call that begins while the breaker is disabled never counts. One that began before keeps its place and its timeout.
 #[tokio::test(start_paused = true)]
-async fn what_holds_for_a_call_is_settled_when_it_begins() {
+async fn the_limits_of_a_call_are_fixed_when_it_begins() {
     let breaker = breaker().with_capacity(1).with_timeout(SECOND);
     let mut before = Box::pin(breaker.call(takes(2 * SECOND)));
     assert!(before.as_mut().now_or_never().is_none());
@@ -45,12 +44,12 @@ async fn what_holds_for_a_call_is_settled_when_it_begins() {
     assert!(matches!(breaker.call(succeed()).await, Err(CallError::Busy { .. })));
     assert!(matches!(before.await, Err(CallError::Timeout { .. })));
     assert_eq!(meanwhile.await, Ok(7));
-    assert_eq!(breaker.snapshot().counts.completed, 0, "they began in another state");
+    assert_eq!(breaker.snapshot().counts.completed, 0, "both began in another state");
 }
 
-/// As after a 503 with `Retry-After`.
+/// A service opens the circuit for a time after a 503 with `Retry-After`.
 #[tokio::test(start_paused = true)]
-async fn opened_for_a_time_it_lets_a_probe_through_after_it() {
+async fn after_open_for_a_probe_closes_the_circuit() {
     let breaker = breaker();
     breaker.open_for(60 * SECOND, "Retry-After: 60");
     assert_eq!(breaker.call(succeed()).await, Err(CallError::Open { name: None, retry_after: 60 * SECOND }));
@@ -62,9 +61,9 @@ async fn opened_for_a_time_it_lets_a_probe_through_after_it() {
     assert!(history[0].transition.by.unwrap().file().ends_with("by_hand.rs"));
 }
 
-/// What comes from a header may be anything.
+/// The time may come from a header, so it may be anything.
 #[tokio::test(start_paused = true)]
-async fn the_time_has_a_bound() {
+async fn open_for_takes_any_time() {
     let breaker = breaker();
     breaker.open_for(Duration::MAX, "Retry-After: 99999999999");
     let day = 24 * 3600 * SECOND;

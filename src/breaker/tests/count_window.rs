@@ -1,6 +1,7 @@
-//! A window of the last calls, however long ago.
+//! A window of the last calls, whatever their age.
 
 use super::*;
+use crate::policy::Outcome;
 
 fn breaker(calls: u32, volume: u64) -> CircuitBreaker {
     CircuitBreaker::new(config().count_window(calls).volume_threshold(volume)).unwrap()
@@ -18,33 +19,32 @@ async fn hourly(breaker: &CircuitBreaker, calls: &str) -> State {
 
 // R: a count-based window of 10 with a threshold of 50%.
 #[tokio::test(start_paused = true)]
-async fn calls_are_remembered_however_rare_they_are() {
+async fn rare_calls_are_remembered() {
     let breaker = breaker(10, 10);
     assert_eq!(hourly(&breaker, "SFSFSFSFS").await, State::Closed, "too few");
     assert_eq!(hourly(&breaker, "F").await, State::Open);
     assert_eq!(breaker.snapshot().failure_rate, Some(50.0));
 }
 
-/// Beside it, a window of ten seconds has never seen more than one of them.
+/// A window of ten seconds never has more than one of them.
 #[tokio::test(start_paused = true)]
-async fn by_time_they_would_be_forgotten() {
+async fn a_window_of_time_forgets_rare_calls() {
     let by_time = CircuitBreaker::new(config().volume_threshold(10)).unwrap();
     assert_eq!(hourly(&by_time, "SFSFSFSFSFSFSFSF").await, State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_oldest_call_makes_room() {
+async fn a_new_call_replaces_the_oldest() {
     let breaker = breaker(4, 4);
     assert_eq!(hourly(&breaker, "FSSSFSSSF").await, State::Closed, "one of four, always");
     assert_eq!(hourly(&breaker, "F").await, State::Open, "two of four");
 }
 
-/// Successes are counted beside the lock here, too.
 #[tokio::test(start_paused = true)]
 async fn successes_need_no_lock() {
     let breaker = breaker(4, 1);
     let now = now();
-    let record = |now, outcome| breaker.record(now, breaker.admit(|| now, soon).unwrap(), outcome, Duration::ZERO);
+    let record = |now, outcome| breaker.shared.record(now, breaker.shared.admit(now).unwrap(), outcome, Duration::ZERO);
     record(now, Outcome::Success);
     let locked = breaker.shared.hold_lock();
     record(now, Outcome::Success);
@@ -53,9 +53,8 @@ async fn successes_need_no_lock() {
     assert_eq!(breaker.snapshot().counts.completed, 3);
 }
 
-/// A close forgets; what is handed over is held as far as there is room.
 #[tokio::test(start_paused = true)]
-async fn it_is_cleared_and_handed_over_as_the_other_window() {
+async fn a_close_clears_it_and_an_import_fills_it() {
     let one = breaker(4, 4);
     hourly(&one, "FFFF").await;
     tokio::time::advance(5 * SECOND).await;

@@ -1,4 +1,4 @@
-//! The name of a breaker, and what hooks are told of its calls.
+//! The hooks of a breaker, its name in every line, and the durations in its snapshot.
 
 use super::*;
 
@@ -8,15 +8,13 @@ fn told_by(config: BreakerConfig) -> (CircuitBreaker, Told) {
     let told: Told = Arc::default();
     let hook = {
         let told = Arc::clone(&told);
-        move |event: &CallEvent<'_>| {
-            told.lock().unwrap().push((event.name.map(str::to_owned), event.outcome, event.took))
-        }
+        move |event: &CallEvent<'_>| told.lock().push((event.name.map(str::to_owned), event.outcome, event.took))
     };
     (CircuitBreaker::new(config.on_call(hook)).unwrap(), told)
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_call_is_told_once_with_its_outcome_and_its_time() {
+async fn the_hook_runs_once_for_each_call_with_its_outcome_and_duration() {
     for config in [config(), BreakerConfig::opossum()] {
         let config = config.name("stock").error_threshold_percentage(100).volume_threshold(100);
         let (breaker, told) = told_by(config);
@@ -48,42 +46,41 @@ async fn each_call_is_told_once_with_its_outcome_and_its_time() {
             (CallOutcome::Rejected, 0),
         ];
         let expected = expected.map(|(outcome, seconds)| (Some("stock".to_owned()), outcome, seconds * SECOND));
-        assert_eq!(*told.lock().unwrap(), expected);
+        assert_eq!(*told.lock(), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn permits_are_told_and_a_disabled_breaker_tells_nothing() {
+async fn the_hook_runs_for_permits_but_not_while_the_breaker_is_disabled() {
     let (breaker, told) = told_by(config());
     breaker.try_acquire().unwrap().success();
     breaker.try_acquire().unwrap().ignore();
     breaker.disable("a test");
     breaker.try_acquire().unwrap().failure();
     breaker.call(fail()).await.unwrap_err();
-    let told = told.lock().unwrap().iter().map(|(name, outcome, _)| (name.clone(), *outcome)).collect::<Vec<_>>();
+    let told = told.lock().iter().map(|(name, outcome, _)| (name.clone(), *outcome)).collect::<Vec<_>>();
     assert_eq!(told, [(None, CallOutcome::Success), (None, CallOutcome::Ignored)]);
 }
 
-/// No lock is held, and one that panics harms nobody else.
 #[test]
 fn a_hook_may_ask_the_breaker_and_may_panic() {
     let own: Arc<Mutex<Option<CircuitBreaker>>> = Arc::default();
     let seen: Arc<Mutex<Vec<State>>> = Arc::default();
     let config = config().on_call(|_| panic!("a test")).on_call({
         let (own, seen) = (Arc::clone(&own), Arc::clone(&seen));
-        move |_| seen.lock().unwrap().push(own.lock().unwrap().as_ref().unwrap().state())
+        move |_| seen.lock().push(own.lock().as_ref().unwrap().state())
     });
     let breaker = CircuitBreaker::new(config).unwrap();
-    *own.lock().unwrap() = Some(breaker.clone());
+    *own.lock() = Some(breaker.clone());
     breaker.try_acquire().unwrap().failure();
     breaker.try_acquire().unwrap_err();
-    *own.lock().unwrap() = None;
-    assert_eq!(*seen.lock().unwrap(), [State::Open, State::Open]);
+    *own.lock() = None;
+    assert_eq!(*seen.lock(), [State::Open, State::Open]);
 }
 
-/// Whoever reads a log of a service with ten breakers.
+/// A log may have the lines of ten breakers.
 #[tokio::test(start_paused = true)]
-async fn the_name_stands_before_every_line() {
+async fn every_line_begins_with_the_name() {
     let breaker = CircuitBreaker::new(config().name("stock")).unwrap().with_timeout(SECOND).with_capacity(1);
     assert_eq!(breaker.name(), Some("stock"));
     let late = breaker.call(takes(2 * SECOND)).await.unwrap_err();
@@ -107,19 +104,9 @@ async fn the_name_stands_before_every_line() {
     assert_eq!(shut_down.to_string(), "stock: the circuit breaker was shut down");
 }
 
-/// It has a name and events already.
-#[test]
-fn a_pool_refuses_what_it_does_in_its_own_way() {
-    let refused = |config| CircuitBreaker::for_pool(config, None).unwrap_err().to_string();
-    let why = "is for a breaker by itself; a pool has a name, metrics and events of its own";
-    assert_eq!(refused(config().name("stock")), format!("name = \"stock\": {why}"));
-    assert_eq!(refused(config().latency(true)), format!("latency = true: {why}"));
-    assert_eq!(refused(config().on_call(|_| {})), format!("on_call = a hook: {why}"));
-}
-
-/// Whatever they count as; what was not begun, or does not count, has no time.
+/// A call that was not begun, or that does not count, has no duration.
 #[tokio::test(start_paused = true)]
-async fn how_long_calls_take_is_in_the_snapshot_if_that_is_wanted() {
+async fn the_snapshot_has_durations_if_the_setting_is_on() {
     let config = config().volume_threshold(100);
     assert_eq!(CircuitBreaker::new(config.clone()).unwrap().snapshot().latency, None);
     let breaker = CircuitBreaker::new(config.latency(true)).unwrap().with_timeout(4 * SECOND);
@@ -135,4 +122,37 @@ async fn how_long_calls_take_is_in_the_snapshot_if_that_is_wanted() {
     let median = latency.percentile(50.0);
     assert!((2 * SECOND..=SECOND * 9 / 4).contains(&median), "{median:?}");
     assert_eq!(latency.percentile(100.0), 4 * SECOND);
+}
+
+#[test]
+fn a_hook_for_changes_may_ask_the_breaker() {
+    let own: Arc<Mutex<Option<CircuitBreaker>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let hook = {
+        let (own, seen) = (Arc::clone(&own), Arc::clone(&seen));
+        move |transition: &Transition| {
+            let breaker = own.lock().clone().unwrap();
+            seen.lock().push(format!("{transition}, now {}", breaker.state()));
+        }
+    };
+    let breaker = CircuitBreaker::new(config().on_transition(hook)).unwrap();
+    *own.lock() = Some(breaker.clone());
+    breaker.try_acquire().unwrap().failure();
+    breaker.reset("enough");
+    *own.lock() = None;
+    let expected =
+        ["closed -> open: too many calls failed (1 of 1 call failed), now open", "open -> closed: enough, now closed"];
+    assert_eq!(*seen.lock(), expected);
+}
+
+#[test]
+fn after_a_hook_that_panics_the_next_hook_runs() {
+    let runs = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&runs);
+    let config = BreakerConfig::default().on_transition(|_| panic!("a test")).on_transition(move |_| {
+        *counter.lock() += 1;
+    });
+    let breaker = CircuitBreaker::new(config).unwrap();
+    breaker.force_open("a test");
+    assert_eq!((breaker.state(), *runs.lock()), (State::ForcedOpen, 1));
 }

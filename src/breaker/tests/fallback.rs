@@ -1,9 +1,9 @@
-//! Another answer when the dependency gives none.
+//! The fallback of a call.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn whatever_the_error_is_the_fallback_is_asked_once() {
+async fn the_fallback_runs_once_whatever_the_error_is() {
     let breaker = breaker().with_timeout(SECOND).with_capacity(1);
     let asked = Cell::new(0);
     let instead = async |error: CallError<&'static str>| {
@@ -27,7 +27,7 @@ async fn whatever_the_error_is_the_fallback_is_asked_once() {
     assert_eq!(asked.get(), 3);
 }
 
-/// The call is over when the fallback begins: its place is free, and it may call again.
+/// The call has ended when the fallback begins, so its place is free.
 #[tokio::test(start_paused = true)]
 async fn a_fallback_may_use_the_breaker() {
     let breaker = CircuitBreaker::new(config().volume_threshold(9)).unwrap().with_capacity(1);

@@ -1,4 +1,4 @@
-//! What the `metrics` crate is told of a breaker that has a name.
+//! The metrics of a breaker that has a name.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use super::*;
 use crate::metrics::{BREAKER, BREAKER_METRICS};
 
-/// Each series as `name{labels}`, with its value, or how many there are of a histogram.
+/// Returns each series as `name{labels}` with its value; of a histogram, the number of its values.
 fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let series = snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
         let (_, key) = key.into_parts();
@@ -28,7 +28,7 @@ fn of(series: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
     series.get(&key).copied().unwrap_or_else(|| panic!("no {key} in {series:?}"))
 }
 
-/// One of each outcome.
+/// Makes one call of each outcome.
 fn use_it(breaker: &CircuitBreaker) {
     breaker.try_acquire().unwrap().success();
     breaker.try_acquire().unwrap().ignore();
@@ -64,11 +64,11 @@ fn a_breaker_with_a_name_has_every_metric() {
     }
 }
 
-/// As in a service that installs its recorder after it has made its breakers.
+/// A service may install its recorder after it has made its breakers.
 #[test]
-fn a_recorder_that_comes_later_is_found() {
+fn a_recorder_that_is_installed_later_gets_the_metrics() {
     let breaker = CircuitBreaker::new(config().name("stock")).unwrap();
-    breaker.force_open("before anybody records");
+    breaker.force_open("no recorder yet");
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     with_local_recorder(&recorder, || breaker.try_acquire().unwrap_err());
@@ -84,7 +84,7 @@ fn without_a_name_nothing_is_recorded() {
     with_local_recorder(&recorder, || {
         let breaker = breaker();
         use_it(&breaker);
-        assert!(!breaker.shared.measures(), "and no clock is read for it");
+        assert!(!breaker.shared.needs_durations(), "no clock is read for it");
     });
     assert_eq!(recorded(&snapshotter), BTreeMap::new());
 }

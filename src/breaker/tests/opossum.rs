@@ -80,7 +80,7 @@ impl Replay {
             .reset_timeout(ms(reset_timeout))
             .probe_timeout(FOR_EVER)
             .warm_up(warm_up == 1)
-            .on_transition(move |transition| told.lock().unwrap().push(transition.to.as_str()));
+            .on_transition(move |transition| told.lock().push(transition.to.as_str()));
         let mut breaker = CircuitBreaker::new(config).unwrap();
         if timeout >= 0 {
             breaker = breaker.with_timeout(ms(timeout));
@@ -153,7 +153,7 @@ impl Replay {
         let counts = snapshot.counts;
         let (state, fires, ok) = (snapshot.state.as_str(), counts.fires, counts.successes());
         let (fail, rejected, busy) = (counts.failures, counts.rejected, counts.busy);
-        let transitions = mem::take(&mut *self.transitions.lock().unwrap()).join(",");
+        let transitions = mem::take(&mut *self.transitions.lock()).join(",");
         format!("{state} fires={fires} ok={ok} fail={fail} rej={rejected} busy={busy} tr={transitions}")
     }
 }

@@ -1,10 +1,9 @@
-//! What a call says of the dependency is the caller's to decide.
+//! The verdict of the caller on a call.
 
 use super::*;
 
-/// Whatever the call returns, each verdict counts as it says.
 #[tokio::test(start_paused = true)]
-async fn each_verdict_overrules_the_result() {
+async fn each_verdict_counts_whatever_the_call_returns() {
     for config in [config(), BreakerConfig::opossum()] {
         let config = config.error_threshold_percentage(100).volume_threshold(100);
         for (verdict, completed, failures) in
@@ -32,9 +31,8 @@ async fn each_verdict_overrules_the_result() {
     }
 }
 
-/// It judges what the caller gets.
 #[tokio::test(start_paused = true)]
-async fn the_judge_sees_the_result() {
+async fn the_judge_gets_the_result_that_the_caller_gets() {
     let breaker = breaker();
     let judge = |result: Result<&u32, &CallError<&str>>| {
         assert_eq!(result, Ok(&7));
@@ -47,7 +45,7 @@ async fn the_judge_sees_the_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_says_nothing_lets_another_one_out() {
+async fn after_an_ignored_probe_another_call_may_probe() {
     let breaker = breaker();
     breaker.import(&half_open());
     breaker.call_judged(|_| Verdict::Ignore, succeed()).await.unwrap();
@@ -56,9 +54,9 @@ async fn a_probe_that_says_nothing_lets_another_one_out() {
     assert_eq!(breaker.state(), State::Closed);
 }
 
-/// A defect of the service says nothing of the dependency.
+/// A panic of the judge is a bug of the service, and says nothing about the dependency.
 #[tokio::test(start_paused = true)]
-async fn a_judge_that_panics_holds_nothing() {
+async fn after_a_panic_of_the_judge_another_call_may_probe() {
     let breaker = breaker().with_capacity(1);
     breaker.import(&half_open());
     let judge = |_: Result<&u32, &CallError<&str>>| panic!("a test");

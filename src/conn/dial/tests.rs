@@ -222,7 +222,7 @@ async fn a_server_that_takes_far_longer_than_usual_makes_a_dial_quiet_and_no_fai
         _ = &mut dial => panic!("nobody answers"),
         told = told => told.unwrap(),
     }
-    let failures = || dialer.handling.recorder.breaker().snapshot().counts.failures;
+    let failures = || dialer.handling.recorder.breaker().own().snapshot().counts.failures;
     assert!((&mut dial).now_or_never().is_none());
     assert_eq!(failures(), 0, "it has not ended");
     dial.await.map(drop).unwrap_err();

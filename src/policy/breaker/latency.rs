@@ -1,18 +1,18 @@
-//! How long calls take: a histogram whose size does not depend on how many there are.
+//! How long calls take: a histogram of fixed size.
 //!
-//! Each power of two of microseconds has eight parts, so a figure is at most an eighth too large. What is remembered comes in two
-//! halves: when the current one is full or its time is over, it takes the place of the other one.
+//! Each power of two of microseconds has eight parts, so a percentile is at most an eighth too large. There are two
+//! histograms, each for half a window. When the current one is full or its time is over, it replaces the past one.
 
 use std::mem;
 use std::time::{Duration, Instant};
 
-/// Parts of a power of two.
+/// The parts of each power of two.
 const PARTS: usize = 8;
-/// Up to 2^37 microseconds: 38 hours.
+/// The powers of two, up to 2^37 microseconds (38 hours).
 const POWERS: usize = 35;
 const SLOTS: usize = PARTS * POWERS;
 
-/// How long the calls took that a circuit breaker has seen lately: at least half a window of them, at most a whole one.
+/// How long the recent calls through a circuit breaker took. It covers at least half a window, at most a whole one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Latency {
     counts: Box<[u32; SLOTS]>,
@@ -28,26 +28,26 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// How many calls.
+    /// Returns the number of calls.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The longest.
+    /// Returns the longest duration. 0 without calls.
     pub fn max(&self) -> Duration {
         self.max
     }
 
-    /// The mean; 0 without calls.
+    /// Returns the mean duration. 0 without calls.
     pub fn mean(&self) -> Duration {
         let seconds = self.sum.as_secs_f64() / self.count.max(1) as f64;
         Duration::try_from_secs_f64(seconds).unwrap_or(self.max)
     }
 
-    /// The time that so many percent of the calls took at most: 50 is the median. It is rounded up, by at most an eighth; 0 without calls.
-    /// Less than 0 is taken as 0, more than 100 as 100.
+    /// Returns the duration that `percent` of the calls did not exceed; 50 is the median. It is rounded up by at most an
+    /// eighth. 0 without calls. A `percent` below 0 means 0, above 100 means 100.
     pub fn percentile(&self, percent: f64) -> Duration {
-        // Divided last: 7 / 100 * 100 is more than 7.
+        // The division comes last, because in floating point 7 / 100 * 100 is more than 7.
         let rank = (percent.clamp(0.0, 100.0) * self.count as f64 / 100.0).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (slot, count) in self.counts.iter().enumerate() {
@@ -78,7 +78,7 @@ impl Latency {
     }
 }
 
-/// Microseconds below `PARTS` have a slot each; then each power of two has `PARTS`.
+/// Each number of microseconds below `PARTS` has its own slot. Above that, each power of two has `PARTS` slots.
 fn slot(took: Duration) -> usize {
     let micros = u64::try_from(took.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
     let power = micros.max(1).ilog2().saturating_sub(PARTS.ilog2()) as usize;
@@ -86,13 +86,14 @@ fn slot(took: Duration) -> usize {
     (power * PARTS + part).min(SLOTS - 1)
 }
 
+/// Returns the longest duration that belongs in a slot.
 fn longest_in(slot: usize) -> Duration {
     let power = (slot / PARTS).saturating_sub(1);
     let part = slot - power * PARTS;
     Duration::from_micros(((part as u64 + 1) << power) - 1)
 }
 
-/// When a half is full.
+/// When the current half of the window ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Half {
     Time(Duration),
@@ -117,11 +118,12 @@ impl Latencies {
         self.current.add(took);
     }
 
-    pub(crate) fn seen(&mut self, now: Instant) -> Latency {
+    /// Returns the durations of both halves together.
+    pub(crate) fn sum(&mut self, now: Instant) -> Latency {
         self.turn(now);
-        let mut seen = self.past.clone();
-        seen.merge(&self.current);
-        seen
+        let mut sum = self.past.clone();
+        sum.merge(&self.current);
+        sum
     }
 
     fn turn(&mut self, now: Instant) {
@@ -161,17 +163,17 @@ mod tests {
     fn half_a_window_is_forgotten_at_a_time() {
         let (now, mut latencies) = of(Half::Time(50 * MS), &[1, 2]);
         latencies.add(now + 50 * MS, 3 * MS);
-        assert_eq!(latencies.seen(now + 99 * MS).count(), 3);
-        assert_eq!(latencies.seen(now + 100 * MS).count(), 1);
-        assert_eq!(latencies.seen(now + 300 * MS).count(), 0);
+        assert_eq!(latencies.sum(now + 99 * MS).count(), 3);
+        assert_eq!(latencies.sum(now + 100 * MS).count(), 1);
+        assert_eq!(latencies.sum(now + 300 * MS).count(), 0);
         let (now, mut latencies) = of(Half::Calls(2), &[1, 2, 3, 4]);
-        assert_eq!(latencies.seen(now).count(), 2);
+        assert_eq!(latencies.sum(now).count(), 2);
         latencies.add(now, MS);
-        assert_eq!(latencies.seen(now + 3_600_000 * MS).count(), 3);
+        assert_eq!(latencies.sum(now + 3_600_000 * MS).count(), 3);
     }
 
     #[test]
-    fn nothing_and_extremes_are_answered() {
+    fn no_calls_and_extreme_durations_have_percentiles() {
         let none = Latency::default();
         assert_eq!((none.percentile(50.0), none.mean(), none.max()), Default::default());
         let mut one = Latency::default();
@@ -191,14 +193,13 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a sorted list.
         #[test]
         fn a_percentile_is_at_most_an_eighth_too_large(
             times in prop::collection::vec(1u64..100_000, 1..200),
             percent in 1u32..=100,
         ) {
             let (now, mut latencies) = of(Half::Time(3_600_000 * MS), &times);
-            let seen = latencies.seen(now);
+            let seen = latencies.sum(now);
             let mut sorted = times.clone();
             sorted.sort_unstable();
             let rank = (percent as usize * sorted.len()).div_ceil(100);

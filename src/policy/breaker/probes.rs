@@ -1,78 +1,77 @@
-//! The half-open state: who may probe, and what the probes have shown so far.
+//! The half-open state: how many probes may run, how long they may take, and what their results were.
 
 use std::time::{Duration, Instant};
 
+use super::counts::Counts;
 use crate::policy::Deadline;
-use crate::policy::window::Counts;
 
-/// A verdict may come at any moment: those who are rejected meanwhile come back after this, or when the lease ends.
+/// A probe may end at any moment, so a rejected caller should ask again after this, or when the probes time out.
 const PACE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Probes {
     permitted: u32,
-    out: u32,
-    /// Fixed when a probe leaves and no other is out.
-    lease: Option<Deadline>,
-    seen: Counts,
+    under_way: u32,
+    /// When the probes under way have taken too long. Set by the first probe while no other is under way.
+    deadline: Option<Deadline>,
+    results: Counts,
 }
 
 impl Probes {
     pub(super) fn new(permitted: u32) -> Self {
-        Self { permitted, out: 0, lease: None, seen: Counts::default() }
+        Self { permitted, under_way: 0, deadline: None, results: Counts::default() }
     }
 
-    /// Those out and those judged are as many as there may be, at most.
-    pub(super) fn has_room(&self) -> bool {
-        u64::from(self.out) + self.seen.completed < u64::from(self.permitted)
+    /// Returns whether fewer probes are under way or completed than are permitted.
+    pub(super) fn has_free(&self) -> bool {
+        u64::from(self.under_way) + self.results.completed < u64::from(self.permitted)
     }
 
-    /// Lets one more probe out, if there is room.
-    pub(super) fn let_out(&mut self, now: Instant, timeout: Duration) -> bool {
-        let has_room = self.has_room();
-        if has_room {
-            self.out += 1;
-            self.lease.get_or_insert_with(|| Deadline::after(now, timeout));
+    /// Begins a probe if another one is permitted. Returns whether it did.
+    pub(super) fn try_begin(&mut self, now: Instant, timeout: Duration) -> bool {
+        let has_free = self.has_free();
+        if has_free {
+            self.under_way += 1;
+            self.deadline.get_or_insert_with(|| Deadline::after(now, timeout));
         }
-        has_room
+        has_free
     }
 
-    /// One of those out may take as long: nothing is judged before that.
+    /// One of the probes under way has time until `until`, so none of them times out before that.
     pub(super) fn extend(&mut self, until: Deadline) {
-        self.lease = self.lease.map(|lease| lease.max(until));
+        self.deadline = self.deadline.map(|deadline| deadline.max(until));
     }
 
-    /// A probe is back, with a verdict or without.
-    pub(super) fn take_back(&mut self) {
-        self.out = self.out.saturating_sub(1);
-        if self.out == 0 {
-            self.lease = None;
+    /// A probe has ended, with a result or without.
+    pub(super) fn on_ended(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if self.under_way == 0 {
+            self.deadline = None;
         }
     }
 
-    pub(super) fn count(&mut self, counts: Counts) {
-        self.seen += counts;
+    pub(super) fn add_result(&mut self, counts: Counts) {
+        self.results += counts;
     }
 
-    pub(super) fn out(&self) -> u32 {
-        self.out
+    pub(super) fn under_way(&self) -> u32 {
+        self.under_way
     }
 
-    pub(super) fn seen(&self) -> Counts {
-        self.seen
+    pub(super) fn results(&self) -> Counts {
+        self.results
     }
 
-    /// When the probes that are out have taken too long.
-    pub(super) fn lease(&self) -> Option<Deadline> {
-        self.lease
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        self.deadline
     }
 
-    /// When a probe was out for too long, if that has come to pass.
+    /// Returns when the probes timed out, if they have.
     pub(super) fn timed_out(&self, now: Instant) -> Option<Instant> {
-        self.lease.filter(|lease| lease.has_passed(now)).map(Deadline::instant)
+        self.deadline.filter(|deadline| deadline.has_passed(now)).map(Deadline::instant)
     }
 
     pub(super) fn retry_after(&self, now: Instant) -> Duration {
-        self.lease.map_or(PACE, |lease| lease.left(now).min(PACE))
+        self.deadline.map_or(PACE, |deadline| deadline.left(now).min(PACE))
     }
 }

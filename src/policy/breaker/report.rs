@@ -1,4 +1,4 @@
-//! What a circuit breaker tells of itself: its state, how it came about, and what another one needs to go on from there.
+//! The public types that describe a circuit breaker: state, cause, transition, snapshot, and the export for another one.
 
 use std::fmt;
 use std::panic::Location;
@@ -6,36 +6,37 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Latency;
+use super::counts::Counts;
 use crate::human::{Count, HumanDuration};
-use crate::policy::window::Counts;
 
 /// What a circuit breaker does with calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// Calls pass, and are counted.
+    /// The breaker admits all calls and counts them.
     #[default]
     Closed,
-    /// Calls are rejected until the reset timeout is over.
+    /// The breaker rejects all calls until the reset timeout is over.
     Open,
-    /// A few calls pass, as probes; the others are rejected.
+    /// The breaker admits a few calls as probes and rejects the others.
     HalfOpen,
-    /// Calls are rejected until somebody says otherwise.
+    /// The breaker rejects all calls until [`enable`](crate::CircuitBreaker::enable) or
+    /// [`reset`](crate::CircuitBreaker::reset).
     ForcedOpen,
-    /// Calls pass, and nothing is counted.
+    /// The breaker admits all calls and counts nothing.
     Disabled,
-    /// Calls pass and are counted, but never open the circuit.
+    /// The breaker admits all calls and counts them, but never opens the circuit.
     MetricsOnly,
-    /// Calls are rejected, for good.
+    /// The breaker rejects all calls. This is final.
     ShutDown,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 7] =
         [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::Disabled, Self::MetricsOnly, Self::ShutDown];
 
-    /// The changes of state that a circuit breaker makes by itself, from and to.
+    /// The changes of state that a circuit breaker makes by itself, as pairs of from and to.
     #[cfg(feature = "metrics")]
     pub(crate) const USUAL_CHANGES: [(Self, Self); 4] = [
         (Self::Closed, Self::Open),
@@ -44,7 +45,7 @@ impl State {
         (Self::HalfOpen, Self::Open),
     ];
 
-    /// A word in snake case that never changes: a label for metrics.
+    /// Returns a word in snake case that never changes, as a label for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -76,36 +77,36 @@ impl fmt::Display for State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Too many calls in the window had failed.
+    /// The failure rate of the window reached the threshold.
     FailureRate,
-    /// For the length of a bucket nothing had succeeded, while as many calls failed as the minimum volume. Calls that succeeded before may still outweigh
-    /// them in the window.
+    /// Nothing succeeded for the length of a bucket, while as many calls failed as the minimum volume. Earlier successes
+    /// may still outweigh these failures in the window.
     #[non_exhaustive]
     NothingSucceeds {
-        /// Since the last success.
+        /// The number of failures since the last success.
         failures: u64,
-        /// The time from the first of them to the last.
+        /// The time from the first of these failures to the last.
         lasting: Duration,
     },
-    /// Too many calls in the window were slow.
+    /// The rate of slow calls of the window reached its threshold.
     SlowRate,
     /// The reset timeout was over.
     ResetTimeout,
-    /// The probes went well.
+    /// The probes succeeded.
     ProbesPassed,
-    /// Too many probes failed, or were slow.
+    /// Too many probes failed or were slow.
     ProbesFailed,
     /// A probe was under way for longer than the probe timeout.
     ProbeTimeout,
-    /// The server, which could not be reached, answers again.
+    /// The server, which was not reached before, answered.
     ServerAnswers,
-    /// Half-open, the server could not be reached, or did not answer.
+    /// The circuit was half-open, and the server was not reached or did not answer.
     ServerSilent,
     /// A health check failed.
     HealthCheck,
-    /// The state was another breaker's, and has been imported.
+    /// The state of another breaker was imported.
     Imported,
-    /// Somebody asked for it, and said why.
+    /// A method of the breaker was called, with this reason.
     Requested(Arc<str>),
 }
 
@@ -131,7 +132,7 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
-    /// What the counts of a transition are counts of.
+    /// Returns what the counts of a transition are counts of.
     fn judges_by(&self) -> &'static str {
         match self {
             Self::ProbesPassed | Self::ProbesFailed | Self::ProbeTimeout | Self::ServerSilent => "probe",
@@ -140,7 +141,7 @@ impl Cause {
     }
 }
 
-/// What stands before a line about a breaker that has a name: `stock: `.
+/// The start of a line about a breaker that has a name: `stock: `.
 pub(crate) struct Prefix<'a>(pub(crate) Option<&'a str>);
 
 impl fmt::Display for Prefix<'_> {
@@ -149,7 +150,9 @@ impl fmt::Display for Prefix<'_> {
     }
 }
 
-/// One change of state. `Display` is a line for a log: `stock: closed -> open: too many calls failed (6 of 10 calls failed)`.
+/// One change of state.
+///
+/// `Display` is a line for a log: `stock: closed -> open: too many calls failed (6 of 10 calls failed)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
@@ -159,20 +162,20 @@ pub struct Transition {
     pub from: State,
     /// The state after.
     pub to: State,
-    /// Why.
+    /// Why the state changed.
     pub cause: Cause,
-    /// What it was judged by: the window, or the probes.
+    /// The counts by which the breaker judged: of the window, or of the probes.
     pub counts: Counts,
-    /// When.
+    /// When the state changed.
     pub at: Instant,
-    /// The call that asked for it, if somebody did.
+    /// The line of code that ordered the change, if it was ordered.
     pub by: Option<&'static Location<'static>>,
-    /// Counts up: of two transitions of one breaker, the later one has the larger number.
+    /// Increases: of two transitions of one breaker, the later one has the larger number.
     pub number: u64,
 }
 
 impl Transition {
-    /// The line without the name.
+    /// Writes the line without the name.
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { failures, completed, slow, .. } = self.counts;
         let Self { from, to, cause, .. } = self;
@@ -196,27 +199,30 @@ impl fmt::Display for Transition {
     }
 }
 
-/// A consistent look at a circuit breaker. `Display` is a line for a log, and one more for each change of state.
+/// A consistent view of a circuit breaker.
+///
+/// `Display` is a line for a log, and one more for each change of state.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The breaker's [name](crate::BreakerConfig::name), if it has one.
     pub name: Option<Arc<str>>,
-    /// What it does with calls.
+    /// The current state.
     pub state: State,
-    /// For how long it has been doing so.
+    /// How long the breaker has been in this state.
     pub age: Duration,
-    /// What the rolling window holds.
+    /// The counts of the rolling window.
     pub counts: Counts,
-    /// Failures in the window, in percent. `None` while fewer calls than the volume threshold have been seen.
+    /// The failure rate of the window, in percent. `None` while the window has fewer calls than the volume threshold.
     pub failure_rate: Option<f64>,
-    /// Slow calls in the window, in percent. `None` as above, and while that trigger is off.
+    /// The rate of slow calls of the window, in percent. `None` as above, and without
+    /// [`BreakerConfig::slow_call`](crate::BreakerConfig::slow_call).
     pub slow_rate: Option<f64>,
-    /// When a rejected call should come back. `None` while calls pass.
+    /// How long a rejected caller should wait before it asks again. `None` while calls pass.
     pub retry_after: Option<Duration>,
-    /// Probes under way.
+    /// The number of probes under way.
     pub probes: u32,
-    /// How long calls took. `None` unless [`BreakerConfig::latency`](crate::BreakerConfig::latency) asks for it.
+    /// How long calls took. `None` without [`BreakerConfig::latency`](crate::BreakerConfig::latency).
     pub latency: Option<Latency>,
     /// The last 16 changes of state, oldest first.
     pub history: Vec<Past>,
@@ -240,28 +246,31 @@ impl fmt::Display for Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Past {
-    /// The change.
+    /// The change of state.
     pub transition: Transition,
-    /// How long ago.
+    /// How long ago the change was.
     pub age: Duration,
 }
 
-/// What another breaker, of another process perhaps, needs to go on from here. Times are durations: instants mean nothing elsewhere.
+/// The state and the counts of a circuit breaker, for another one that continues from there.
 ///
-/// To make one of values that were stored, begin with `Export::default()`.
+/// Times are durations, because an instant means nothing in another process. To build an export from stored values,
+/// begin with `Export::default()`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Export {
-    /// What the breaker does with calls.
+    /// The state of the breaker.
     pub state: State,
-    /// For how long it has been doing so. Add the time between export and import, if that is not short.
+    /// How long it has been in this state. If the import follows much later, add the time between.
     pub age: Duration,
-    /// How often it has opened without a close between: the reset timeout may grow with that.
+    /// How often it has opened in a row, without a close between. The reset timeout may grow with this number.
     pub openings: u32,
-    /// It last opened because the server could not be reached.
+    /// Whether it last opened because the server was not reached.
     pub unreachable: bool,
-    /// What the window held. Imported, it counts as seen at once, and is forgotten a whole window later.
+    /// The counts of the window. After the import they count as calls of that instant, so the window forgets them a whole
+    /// window later.
     pub counts: Counts,
-    /// If the circuit was opened for a time of somebody's choosing: the whole of that time, of which `age` is over.
+    /// The whole time for which the circuit was opened, if [`open_for`](crate::CircuitBreaker::open_for) opened it. Of
+    /// that time, `age` is over.
     pub open_for: Option<Duration>,
 }

@@ -1,13 +1,13 @@
-//! What a circuit breaker goes by: its thresholds and times, and the questions that they answer.
+//! The thresholds and times of a circuit breaker, and the questions that they answer.
 //!
-//! Checked by the builder in `crate::breaker`, so nothing here is zero that must not be.
+//! `BreakerConfig` (`src/breaker/config.rs`) has checked the values: no number is zero that must not be.
 
 use std::time::{Duration, Instant};
 
+use super::counts::{Counts, Streak};
 use super::latency::{Half, Latencies};
 use super::report::Cause;
-use super::streak::Streak;
-use crate::policy::window::{Counts, Window};
+use super::window::Window;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Settings {
@@ -17,7 +17,7 @@ pub(crate) struct Settings {
     pub(crate) volume_threshold: u64,
     pub(crate) window: Duration,
     pub(crate) buckets: u32,
-    /// The window holds so many calls, however long ago.
+    /// The window holds this many calls, whatever their age.
     pub(crate) count_window: Option<u32>,
     pub(crate) reset_timeout: Duration,
     /// In percent of the reset timeout.
@@ -27,20 +27,22 @@ pub(crate) struct Settings {
     pub(crate) probe_timeout: Duration,
     pub(crate) slow_call: Option<SlowCall>,
     pub(crate) warm_up: bool,
-    /// How long calls take is remembered.
+    /// The breaker records how long calls take.
     pub(crate) latency: bool,
 }
 
-/// Whose way of judging.
+/// By whose rule the breaker judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// At or above the threshold, of the calls that completed, after each of them. Late results of an earlier state do not count.
+    /// Opens at the threshold or above it, as a share of the completed calls, after any of them. Results of calls of an
+    /// earlier state do not count.
     Ours,
-    /// Above the threshold, of the calls that asked, and only after a failure. Late results count; a close forgets nothing.
+    /// Opens above the threshold, as a share of the calls that asked, and only after a failure. Results of calls of an
+    /// earlier state count. A close forgets nothing.
     Opossum,
 }
 
-/// How the reset timeout grows with each opening that follows another without a close between them.
+/// How the reset timeout grows with each opening in a row, without a close between them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Growth {
     pub(crate) factor: f64,
@@ -60,7 +62,7 @@ impl Settings {
         self.rule == Rule::Opossum
     }
 
-    /// An empty one.
+    /// Returns an empty window.
     pub(crate) fn window(&self, now: Instant) -> Window {
         self.count_window.map_or_else(|| Window::of_time(now, self.window, self.buckets), Window::of_calls)
     }
@@ -71,20 +73,20 @@ impl Settings {
         self.latency.then(|| Latencies::new(now, half))
     }
 
-    /// Why a closed circuit that has seen this, and a call just now, should open. `None`: it should not.
-    pub(crate) fn tripped(&self, seen: &Counts) -> Option<Cause> {
-        if self.volume(seen) < self.volume_threshold {
+    /// Returns why a closed circuit should open after a call, given the counts of its window. `None`: it should not.
+    pub(crate) fn tripped(&self, window: &Counts) -> Option<Cause> {
+        if self.volume(window) < self.volume_threshold {
             None
-        } else if self.is_at_threshold(seen.failures, self.volume(seen)) {
+        } else if self.is_at_threshold(window.failures, self.volume(window)) {
             Some(Cause::FailureRate)
-        } else if self.is_too_slow(seen) {
+        } else if self.is_too_slow(window) {
             Some(Cause::SlowRate)
         } else {
             None
         }
     }
 
-    /// Whether everything has stopped.
+    /// Returns the cause to open a closed circuit because nothing succeeds any more, if that is so.
     pub(super) fn blackout(&self, now: Instant, streak: &Streak) -> Option<Cause> {
         let lasting = self.window / self.buckets.max(1);
         if self.is_opossum() {
@@ -94,14 +96,14 @@ impl Settings {
         Some(Cause::NothingSucceeds { failures, lasting })
     }
 
-    /// Whether successes, however many, cannot open a closed circuit that has seen this.
-    pub(super) fn is_calm(&self, seen: &Counts) -> bool {
-        let is_judged = self.volume(seen) >= self.volume_threshold && self.tripped(seen).is_none();
-        is_judged || seen.failures + seen.slow == 0
+    /// Returns whether no number of successes can open a closed circuit, given the counts of its window.
+    pub(super) fn is_calm(&self, window: &Counts) -> bool {
+        let is_judged = self.volume(window) >= self.volume_threshold && self.tripped(window).is_none();
+        is_judged || window.failures + window.slow == 0
     }
 
-    /// What probes have shown. `None`: more of them are needed.
-    pub(super) fn verdict(&self, probes: &Counts) -> Option<Cause> {
+    /// Returns what the results of the probes mean. `None`: more probes have to end first.
+    pub(super) fn judge_probes(&self, probes: &Counts) -> Option<Cause> {
         let bad = if self.is_opossum() {
             probes.failures > 0
         } else {
@@ -116,9 +118,9 @@ impl Settings {
         }
     }
 
-    /// What the failure rate is a share of.
-    fn volume(&self, seen: &Counts) -> u64 {
-        if self.is_opossum() { seen.fires } else { seen.completed }
+    /// Returns the number of calls of which the failure rate is a share.
+    fn volume(&self, counts: &Counts) -> u64 {
+        if self.is_opossum() { counts.fires } else { counts.completed }
     }
 
     fn is_at_threshold(&self, failures: u64, volume: u64) -> bool {
@@ -126,27 +128,29 @@ impl Settings {
         if self.is_opossum() { part > threshold } else { part >= threshold }
     }
 
-    fn is_too_slow(&self, seen: &Counts) -> bool {
-        self.slow_call.is_some_and(|slow| seen.slow * 100 >= seen.completed * u64::from(slow.threshold))
+    fn is_too_slow(&self, counts: &Counts) -> bool {
+        self.slow_call.is_some_and(|slow| counts.slow * 100 >= counts.completed * u64::from(slow.threshold))
     }
 
     pub(super) fn is_slow(&self, took: Duration) -> bool {
         self.slow_call.is_some_and(|slow| took > slow.longer_than)
     }
 
-    /// In percent; `None` while too little has been seen to say.
-    pub(super) fn failure_rate(&self, seen: &Counts) -> Option<f64> {
-        let volume = self.volume(seen);
-        (volume >= self.volume_threshold.max(1)).then(|| percent(seen.failures, volume))
+    /// Returns the failure rate in percent. `None`: there are fewer calls than the volume threshold.
+    pub(super) fn failure_rate(&self, counts: &Counts) -> Option<f64> {
+        let volume = self.volume(counts);
+        (volume >= self.volume_threshold.max(1)).then(|| percent(counts.failures, volume))
     }
 
-    /// In percent; `None` while too little has been seen to say, or the trigger is off.
-    pub(super) fn slow_rate(&self, seen: &Counts) -> Option<f64> {
-        let enough = seen.completed >= self.volume_threshold.max(1);
-        (enough && self.slow_call.is_some()).then(|| percent(seen.slow, seen.completed))
+    /// Returns the rate of slow calls in percent. `None`: the setting is off, or there are fewer calls than the volume
+    /// threshold.
+    pub(super) fn slow_rate(&self, counts: &Counts) -> Option<f64> {
+        let is_enough = counts.completed >= self.volume_threshold.max(1);
+        (is_enough && self.slow_call.is_some()).then(|| percent(counts.slow, counts.completed))
     }
 
-    /// For how long the circuit stays open, at the so many-th opening in a row. `random01` is from 0 to 1.
+    /// Returns how long the circuit stays open. `openings` is the number of openings in a row, with this one. `random01`
+    /// is from 0 to 1.
     pub(crate) fn open_for(&self, openings: u32, random01: f64) -> Duration {
         let grown = self.growth.map_or(self.reset_timeout, |growth| {
             let exponent = i32::try_from(openings.saturating_sub(1)).unwrap_or(i32::MAX);

@@ -1,10 +1,10 @@
 //! The rules, by the tests of those who had them before us: `conformance_NN`, with the origin of each: O for opossum, R for resilience4j.
 //! Where our way differs on purpose, the other one is tested with the suffix `_as_opossum`.
 
+mod admin;
 mod closed;
 mod half_open;
 mod model;
-mod orders;
 mod time;
 
 use super::*;

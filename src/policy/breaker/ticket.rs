@@ -1,44 +1,44 @@
-//! What a circuit breaker hands to the calls it admits, and what they bring back.
+//! What a call gets from a circuit breaker and what it brings back: a [`Ticket`] or [`Denied`], and an [`Outcome`].
 
 use std::time::Duration;
 
 use super::State;
 
-/// The generation of calls that are never counted, whenever they end.
+/// The generation of tickets that never count, whenever their call ends.
 const NO_GENERATION: u64 = 0;
 
-/// What a call says of the dependency.
+/// What a result says about the dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Success,
-    /// It answered, and the answer was a failure; or nothing more is known.
+    /// The dependency answered with a failure, or nothing more is known.
     Failure,
-    /// A failure too: it was not reached, or did not answer.
+    /// A failure: the dependency was not reached, or did not answer.
     Unreachable,
-    /// Nothing.
+    /// The result says nothing about the dependency.
     Ignored,
 }
 
-/// A call was admitted. To be recorded or released, once.
+/// The proof that the breaker admitted a call. It has to be recorded or released, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a ticket that is neither recorded nor released may be a probe that never ends"]
+#[must_use = "a probe whose ticket is neither recorded nor released never ends"]
 pub(crate) struct Ticket {
     pub(super) generation: u64,
     pub(super) is_probe: bool,
 }
 
 impl Ticket {
-    /// Of a call that was let through without asking, by [`Breaker::free_pass`](super::Breaker::free_pass).
-    pub(crate) fn free(generation: u64) -> Self {
+    /// The ticket of a call that is no probe.
+    pub(crate) fn regular(generation: u64) -> Self {
         Self { generation, is_probe: false }
     }
 
-    /// Of a call that passes a disabled breaker.
+    /// The ticket of a call that passes a disabled breaker.
     pub(super) fn uncounted() -> Self {
-        Self::free(NO_GENERATION)
+        Self::regular(NO_GENERATION)
     }
 
-    /// The breaker was disabled when this call began: nothing about it is counted or limited.
+    /// Returns whether the breaker was disabled when the call began. The breaker does not count or limit such a call.
     pub(crate) fn is_uncounted(self) -> bool {
         self.generation == NO_GENERATION
     }
@@ -51,7 +51,7 @@ impl Ticket {
         self.is_probe
     }
 
-    /// As one word. 0 is a ticket of which nothing counts.
+    /// Returns the ticket as one word. 0 is the ticket of an uncounted call.
     pub(crate) fn to_bits(self) -> u64 {
         self.generation << 1 | u64::from(self.is_probe)
     }
@@ -61,12 +61,12 @@ impl Ticket {
     }
 }
 
-/// A call was not admitted.
+/// The breaker rejected a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Denied {
     pub(crate) state: State,
-    /// Never zero.
+    /// When the caller should ask again. Never zero.
     pub(crate) retry_after: Duration,
-    /// The server was not reached: its first answer ends the open state early.
+    /// The server was not reached, so its first answer ends the open state before `retry_after`.
     pub(crate) may_end_early: bool,
 }

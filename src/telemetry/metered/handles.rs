@@ -3,13 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder, SharedString};
 
-use crate::metrics::{self as ours, METRICS, Metric, POOL, is_recorded};
+use crate::metrics::{self as ours, METADATA, METRICS, Metric, POOL, is_recorded};
 use crate::policy::{PerReason, Refused, ShedReason, State};
 use crate::status::Status;
-
-const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
 
 /// A pool's own recorder, if it has one.
 #[derive(Clone, Default)]

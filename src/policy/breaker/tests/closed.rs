@@ -247,11 +247,11 @@ fn a_server_that_is_silent_adds_to_a_blackout() {
     scene.calls(&"S".repeat(1_000));
     assert_eq!(scene.calls(&"U".repeat(9)), State::Closed);
     scene.wait(SECOND);
-    scene.breaker.server_is_silent(scene.now, || 0.0);
+    scene.breaker.on_server_silent(scene.now, || 0.0);
     assert_eq!(scene.state(), State::Open);
     assert!(scene.denied().may_end_early);
-    scene.breaker.server_answers(scene.now);
+    scene.breaker.on_server_answer(scene.now);
     assert_eq!(scene.state(), State::HalfOpen);
-    scene.breaker.server_is_silent(scene.now, || 0.0);
+    scene.breaker.on_server_silent(scene.now, || 0.0);
     assert_eq!(scene.state(), State::Open);
 }

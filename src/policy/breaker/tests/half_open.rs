@@ -200,13 +200,13 @@ fn a_probe_has_the_time_that_it_has_for_itself_and_some_to_say_how_it_went() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..settings });
         let probe = scene.admit();
-        scene.breaker.ends_at(probe, Deadline::after(scene.now, 20 * SECOND));
-        scene.breaker.ends_at(probe, Deadline::after(scene.now, SECOND / 2));
+        scene.breaker.limit_call(probe, Deadline::after(scene.now, 20 * SECOND));
+        scene.breaker.limit_call(probe, Deadline::after(scene.now, SECOND / 2));
         scene.wait(20 * SECOND);
         assert_eq!(scene.state(), State::HalfOpen);
         scene.wait(SECOND);
         assert_eq!(scene.state(), State::Open, "it has hung");
-        scene.breaker.ends_at(probe, Deadline::after(scene.now, 20 * SECOND));
+        scene.breaker.limit_call(probe, Deadline::after(scene.now, 20 * SECOND));
         assert_eq!(scene.state(), State::Open, "it is a probe no longer");
     }
 }

@@ -66,7 +66,7 @@ fn chance_is_asked_only_when_the_circuit_opens() {
 fn a_server_that_answers_again_is_probed_at_once() {
     let mut scene = Scene::new(Settings { volume_threshold: 5, ..ours() });
     scene.calls("SSUUF");
-    scene.breaker.server_answers(scene.now);
+    scene.breaker.on_server_answer(scene.now);
     assert_eq!(scene.state(), State::HalfOpen);
     assert_eq!(scene.calls("S"), State::Closed);
     assert_eq!(scene.breaker.take_changes()[1].cause, Cause::ServerAnswers);
@@ -79,11 +79,11 @@ fn a_server_that_answered_all_the_time_is_not() {
     for calls in ["UUFFF", "SssUs"] {
         let mut scene = Scene::new(Settings { volume_threshold: 5, slow_call, ..ours() });
         assert_eq!(scene.calls(calls), State::Open);
-        scene.breaker.server_answers(scene.now);
+        scene.breaker.on_server_answer(scene.now);
         assert_eq!(scene.state(), State::Open);
     }
     let mut closed = Scene::new(ours());
-    closed.breaker.server_answers(closed.now);
+    closed.breaker.on_server_answer(closed.now);
     assert_eq!(closed.state(), State::Closed);
 }
 
@@ -94,7 +94,7 @@ fn what_the_last_probe_met_decides_whether_an_answer_helps() {
         scene.calls("U");
         scene.wait(5 * SECOND);
         scene.calls(probe);
-        scene.breaker.server_answers(scene.now);
+        scene.breaker.on_server_answer(scene.now);
         assert_eq!(scene.state(), expected);
     }
 }
@@ -108,7 +108,7 @@ fn a_probe_that_hangs_shows_nothing_new_of_what_opened_the_circuit() {
         let _hangs = scene.admit();
         scene.wait(10 * SECOND);
         assert_eq!(scene.state(), State::Open);
-        scene.breaker.server_answers(scene.now);
+        scene.breaker.on_server_answer(scene.now);
         assert_eq!(scene.state(), expected);
     }
 }

@@ -125,10 +125,10 @@ fn conformance_43_a_failing_health_check_opens() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(settings);
         scene.calls("SSSS");
-        scene.breaker.health_check_failed(scene.now);
+        scene.breaker.on_health_check_failed(scene.now);
         assert_eq!(scene.state(), State::Open);
         scene.wait(SECOND);
-        scene.breaker.health_check_failed(scene.now);
+        scene.breaker.on_health_check_failed(scene.now);
         assert_eq!(scene.denied().retry_after, 4 * SECOND);
         assert_eq!(scene.changes(), [State::Open]);
     }
@@ -163,7 +163,7 @@ fn conformance_44_an_export_goes_on_elsewhere() {
     assert_eq!(other.breaker.export(other.now), export);
     assert_eq!(other.denied().retry_after, 9 * SECOND);
     assert_eq!(other.counts(), Counts { rejected: 2, ..export.counts });
-    other.breaker.server_answers(other.now);
+    other.breaker.on_server_answer(other.now);
     assert_eq!(other.state(), State::HalfOpen);
 }
 
@@ -301,7 +301,7 @@ fn opened_for_a_time_the_servers_answer_does_not_end_it() {
     let mut scene = Scene::new(ours());
     scene.calls("U");
     scene.order(Order::OpenFor(60 * SECOND));
-    scene.breaker.server_answers(scene.now);
+    scene.breaker.on_server_answer(scene.now);
     assert_eq!(scene.state(), State::Open);
 }
 

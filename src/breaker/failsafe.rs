@@ -1,16 +1,36 @@
-//! Our rolling window as a policy of the `failsafe` crate: when its state machine opens, and for how long.
+//! The failsafe crate, in both directions: its state machine as a pool's breaker, and our rolling window as its policy.
 
 use std::time::Duration;
 
 use super::BreakerConfig;
+use super::pool::Machine;
 use crate::clock::now;
 use crate::error::ConfigError;
 use crate::policy::{Counts, Settings, Window};
 
+impl<P, I> Machine for failsafe::StateMachine<P, I>
+where
+    P: failsafe::FailurePolicy + Send,
+    I: failsafe::Instrument + Send + Sync,
+{
+    fn permits(&self) -> bool {
+        self.is_call_permitted()
+    }
+
+    fn record_success(&self) {
+        self.on_success();
+    }
+
+    fn record_failure(&self) {
+        self.on_error();
+    }
+}
+
 /// The failure rate over a rolling window, as a policy for a [`failsafe::StateMachine`]. Feature `failsafe`.
 ///
-/// It opens the circuit at a failure that makes at least [`error_threshold_percentage`](BreakerConfig::error_threshold_percentage) of at least
-/// [`volume_threshold`](BreakerConfig::volume_threshold) calls fail. Until the circuit is closed again, each probe that fails opens it again.
+/// It opens the circuit at a failure, if at least [`error_threshold_percentage`](BreakerConfig::error_threshold_percentage)
+/// of at least [`volume_threshold`](BreakerConfig::volume_threshold) calls have failed. Until the circuit closes again,
+/// each failed probe opens it again.
 ///
 /// ```
 /// # fn main() -> Result<(), failfast::ConfigError> {
@@ -28,17 +48,17 @@ use crate::policy::{Counts, Settings, Window};
 pub struct RollingWindow {
     settings: Settings,
     window: Window,
-    /// In a row, without a close between.
+    /// Openings in a row, without a close between them.
     openings: u32,
 }
 
 impl RollingWindow {
-    /// An empty window. Of `config` it takes the thresholds, the window, its buckets, and the reset timeout with its jitter and growth; for the
-    /// rest failsafe has no place.
+    /// Makes an empty window. It uses the thresholds, the window with its buckets, and the reset timeout with its jitter
+    /// and growth. failsafe has no use for the other settings.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first setting that cannot be used, even one that is not taken.
+    /// [`ConfigError`] for the first setting that cannot be used, even if the policy does not use it.
     pub fn new(config: BreakerConfig) -> Result<Self, ConfigError> {
         let settings = config.finish()?.settings;
         let window = settings.window(now());
@@ -58,10 +78,10 @@ impl failsafe::FailurePolicy for RollingWindow {
     }
 
     fn mark_dead_on_failure(&mut self) -> Option<Duration> {
-        let seen = self.count(1);
-        // Between an opening and a revival it is asked only for a probe.
+        let sum = self.count(1);
+        // While the circuit is not closed, the only calls are probes.
         let is_probe = self.openings > 0;
-        if !is_probe && self.settings.tripped(&seen).is_none() {
+        if !is_probe && self.settings.tripped(&sum).is_none() {
             return None;
         }
         self.openings = self.openings.saturating_add(1);

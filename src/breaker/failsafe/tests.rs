@@ -1,9 +1,11 @@
-//! The policy, in failsafe's state machine; and that machine beside our breaker. Both clocks, Tokio's and failsafe's, are turned by hand.
+//! The policy in failsafe's state machine, and that machine beside our breaker. The tests advance both clocks, Tokio's
+//! and failsafe's.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use failsafe::clock::{MockClock, freeze};
 use failsafe::{FailurePolicy, Instrument, StateMachine};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time;
@@ -46,22 +48,22 @@ fn a_probe_that_fails_opens_again_for_longer_until_revived() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_by_name() {
+fn a_bad_setting_is_refused_by_name() {
     let error = RollingWindow::new(config().rolling_buckets(0)).unwrap_err();
     assert_eq!(error.setting(), "rolling_buckets");
 }
 
-/// The state of a failsafe machine, as it tells it.
+/// The state that a failsafe machine has reported last.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Option<State>>>);
 
 impl Told {
     fn state(&self) -> State {
-        self.0.lock().unwrap().unwrap()
+        self.0.lock().unwrap()
     }
 
-    fn is_now(&self, state: State) {
-        *self.0.lock().unwrap() = Some(state);
+    fn set(&self, state: State) {
+        *self.0.lock() = Some(state);
     }
 }
 
@@ -69,34 +71,35 @@ impl Instrument for Told {
     fn on_call_rejected(&self) {}
 
     fn on_open(&self) {
-        self.is_now(State::Open);
+        self.set(State::Open);
     }
 
     fn on_half_open(&self) {
-        self.is_now(State::HalfOpen);
+        self.set(State::HalfOpen);
     }
 
     fn on_closed(&self) {
-        self.is_now(State::Closed);
+        self.set(State::Closed);
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Ends {
-    Well,
-    Badly,
-    /// Dropped, say.
-    WithoutAWord,
+enum Ending {
+    Success,
+    Failure,
+    /// The call is dropped, for example.
+    Ignored,
 }
 
-/// One call after the other: failsafe knows no others, as its results belong to no permission.
+/// One call. Each begins after the one before has ended: in failsafe a result belongs to no permission, so it has no
+/// others.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     /// In milliseconds, before the call.
     pause: u32,
     /// In milliseconds. A slow call may outlast the window.
     takes: u32,
-    ends: Ends,
+    ending: Ending,
 }
 
 async fn wait(clock: &mut MockClock, ms: u32) {
@@ -104,15 +107,17 @@ async fn wait(clock: &mut MockClock, ms: u32) {
     time::advance(ms * MS).await;
 }
 
-/// Both are asked and told the same, and have to be in the same state whenever somebody has asked or told. Between, they differ in name: failsafe's
-/// open state ends when it is asked.
+/// Both breakers get the same questions and results. After each of them, both have to be in the same state. In between,
+/// the states may differ, because failsafe's open state ends only when it is asked.
 ///
-/// Each defines something that the other does not, which is made up for:
-/// - We judge successes too: with one, there may be enough calls. Where we open by it, failsafe is told of the failure that it waits for.
-/// - The probe that closes a circuit counts in failsafe's new window, not in ours. Ours gets one more success.
-/// - A probe may hang for as long as it likes: failsafe has no bound, so ours is out of reach.
-/// - We open, too, when nothing has succeeded for a while. There the comparison ends.
-/// - At the very instant when the reset timeout is over, we probe and failsafe does not: no step ends there, as it is not in milliseconds.
+/// The test evens out these differences:
+/// - Our breaker also judges after a success, which may be the call that makes the minimum. If it opens then, failsafe
+///   gets one more failure.
+/// - The probe that closes the circuit counts in failsafe's new window, but not in ours. Ours gets one more success.
+/// - failsafe has no probe timeout, so ours is 24 hours.
+/// - Our breaker also opens when nothing has succeeded for a while. There the comparison ends.
+/// - At the exact instant when the reset timeout is over, our breaker probes and failsafe does not. The timeout is no whole
+///   number of milliseconds, so no step ends there.
 async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[Step]) -> Vec<State> {
     let told = Told::default();
     let ours = CircuitBreaker::new(config.clone()).unwrap();
@@ -126,25 +131,25 @@ async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[S
         assert_eq!(asked, told.state());
         if let Ok(permit) = permit {
             wait(clock, step.takes).await;
-            match step.ends {
-                Ends::Well => {
+            match step.ending {
+                Ending::Success => {
                     permit.success();
                     theirs.on_success();
                 }
-                Ends::Badly => {
+                Ending::Failure => {
                     permit.failure();
                     theirs.on_error();
                 }
-                Ends::WithoutAWord => permit.ignore(),
+                Ending::Ignored => permit.ignore(),
             }
         }
         let last = ours.snapshot().history.last().map(|past| past.transition.cause.clone());
         if matches!(last, Some(Cause::NothingSucceeds { .. })) {
             break;
         }
-        match (asked, step.ends, ours.state()) {
-            (State::Closed, Ends::Well, State::Open) => theirs.on_error(),
-            (State::HalfOpen, Ends::Well, State::Closed) => ours.try_acquire().unwrap().success(),
+        match (asked, step.ending, ours.state()) {
+            (State::Closed, Ending::Success, State::Open) => theirs.on_error(),
+            (State::HalfOpen, Ending::Success, State::Closed) => ours.try_acquire().unwrap().success(),
             _ => {}
         }
         assert_eq!(ours.state(), told.state());
@@ -153,7 +158,7 @@ async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[S
     seen
 }
 
-/// The states that both went through.
+/// Returns the states that both went through.
 fn run(config: &BreakerConfig, steps: &[Step]) -> Vec<State> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     freeze(|clock| runtime.block_on(stay_together(clock, config, steps)))
@@ -175,8 +180,8 @@ fn configs() -> impl Strategy<Value = BreakerConfig> {
 fn steps() -> impl Strategy<Value = Step> {
     let pause = prop_oneof![4 => Just(0), 4 => 0u32..100, 1 => 0u32..2_500];
     let takes = prop_oneof![6 => Just(0), 1 => 0u32..400, 1 => 0u32..2_500];
-    let ends = prop_oneof![4 => Just(Ends::Well), 4 => Just(Ends::Badly), 1 => Just(Ends::WithoutAWord)];
-    (pause, takes, ends).prop_map(|(pause, takes, ends)| Step { pause, takes, ends })
+    let ending = prop_oneof![4 => Just(Ending::Success), 4 => Just(Ending::Failure), 1 => Just(Ending::Ignored)];
+    (pause, takes, ending).prop_map(|(pause, takes, ending)| Step { pause, takes, ending })
 }
 
 proptest! {
@@ -187,10 +192,15 @@ proptest! {
 }
 
 #[test]
-fn they_go_through_every_state_together() {
-    let step = |pause, ends| Step { pause, takes: 0, ends };
-    let fails = [step(0, Ends::Badly); 4];
-    let probes = [step(0, Ends::Well), step(5_001, Ends::WithoutAWord), step(0, Ends::Badly), step(5_001, Ends::Well)];
+fn both_go_through_every_state() {
+    let step = |pause, ending| Step { pause, takes: 0, ending };
+    let fails = [step(0, Ending::Failure); 4];
+    let probes = [
+        step(0, Ending::Success),
+        step(5_001, Ending::Ignored),
+        step(0, Ending::Failure),
+        step(5_001, Ending::Success),
+    ];
     let seen = run(&config(), &[fails, probes, fails].concat());
     let mut changes = seen;
     changes.dedup();

@@ -1,14 +1,67 @@
-//! A circuit breaker seen from outside, and what goes from one to another.
+//! What an owner does with a circuit breaker besides calls: orders, snapshots, and the move of its state to another one.
 
-use std::time::Instant;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::counts::Counts;
 use super::{Breaker, Cause, Deadline, Export, Past, Phase, Probes, Snapshot, State, Transition};
-use crate::policy::window::Counts;
 
-/// More calls than this in one window are a mistake.
+/// An import takes no larger count from another breaker: one window never has that many calls.
 const MOST_CALLS: u64 = 1 << 50;
 
+/// What an owner can order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    ForceOpen,
+    /// Opens the circuit for that long; then it recovers as if it had opened by itself. Any other order has priority.
+    OpenFor(Duration),
+    /// Closes the circuit and forgets everything except the history. By opossum's rule nothing is forgotten: the window
+    /// stays, and calls under way count.
+    Reset,
+    Disable,
+    /// Ends what was ordered. A circuit that opened by itself stays open.
+    Enable,
+    MetricsOnly,
+    /// Final: every later order is ignored.
+    ShutDown,
+}
+
 impl Breaker {
+    /// Carries out an order, unless the breaker has been shut down. A change of state records `by`, who gave the order.
+    pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>, by: &'static Location<'static>) {
+        self.advance(now);
+        let before = self.generation;
+        let phase = match (order, &self.phase) {
+            (_, Phase::ShutDown) => return,
+            (Order::ForceOpen, _) => Phase::ForcedOpen,
+            (Order::OpenFor(time), Phase::Closed | Phase::Open { .. } | Phase::HalfOpen(_)) => {
+                let until = Deadline::after(now, time);
+                if matches!(self.phase, Phase::Open { until: already, .. } if already >= until) {
+                    return;
+                }
+                self.unreachable = false;
+                Phase::Open { until, was_ordered: true }
+            }
+            (Order::OpenFor(_), _) => return,
+            (Order::Reset, _) => {
+                self.forget();
+                Phase::Closed
+            }
+            (Order::Disable, _) => Phase::Disabled,
+            (Order::Enable, Phase::ForcedOpen | Phase::Disabled | Phase::MetricsOnly) => Phase::Closed,
+            (Order::Enable, _) => return,
+            (Order::MetricsOnly, _) => Phase::MetricsOnly,
+            (Order::ShutDown, _) => Phase::ShutDown,
+        };
+        let counts = *self.window.sum(now);
+        self.change(now, phase, Cause::Requested(reason), counts);
+        let latest = self.history.back_mut().into_iter().chain(self.changes.last_mut());
+        for transition in latest.filter(|transition| transition.number > before) {
+            transition.by = Some(by);
+        }
+    }
+
     pub(crate) fn snapshot(&mut self, now: Instant) -> Snapshot {
         self.advance(now);
         let counts = *self.window.sum(now);
@@ -24,8 +77,8 @@ impl Breaker {
             failure_rate: self.settings.failure_rate(&counts),
             slow_rate: self.settings.slow_rate(&counts),
             retry_after: self.denied(now).map(|denied| denied.retry_after),
-            probes: if let Phase::HalfOpen(probes) = &self.phase { probes.out() } else { 0 },
-            latency: self.latencies.as_mut().map(|latencies| latencies.seen(now)),
+            probes: if let Phase::HalfOpen(probes) = &self.phase { probes.under_way() } else { 0 },
+            latency: self.latencies.as_mut().map(|latencies| latencies.sum(now)),
             history: self.history.iter().map(past).collect(),
         }
     }
@@ -45,8 +98,8 @@ impl Breaker {
         }
     }
 
-    /// Goes on where another one was, unless it has been shut down. Calls under way are forgotten: what they were part of is not in the window
-    /// that is imported.
+    /// Continues with the state of another breaker, unless this one has been shut down. Calls under way no longer
+    /// count, because the imported window does not include them.
     pub(crate) fn import(&mut self, now: Instant, export: &Export) {
         if matches!(self.phase, Phase::ShutDown) {
             return;
@@ -75,8 +128,8 @@ impl Breaker {
         self.since = now.checked_sub(export.age).unwrap_or(now);
     }
 
-    /// What comes from elsewhere may be anything: nothing that is counted on it may overflow, and no rate may be more than 100%. Only opossum
-    /// counts who asks; of whoever does not, all calls that ended had asked.
+    /// Limits imported counts, which may be anything, so that no sum overflows and no rate exceeds 100%. Only opossum's
+    /// rule counts the calls that asked. For an export without them, each completed call counts as one.
     fn plausible(&self, counts: Counts) -> Counts {
         let completed = counts.completed.min(MOST_CALLS);
         let failures = counts.failures.min(completed);
