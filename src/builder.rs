@@ -28,7 +28,7 @@ use crate::maintenance::{Maintenance, Reports, Thresholds};
 use crate::policy::{Lifetimes, Shedding};
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
-use crate::slots::{Ages, Limits, Slots, default_max_waiting};
+use crate::slots::{Ages, Limits, Slots};
 use crate::telemetry::{Given, Meter, Observer, Observers, Telemetry, Tracer};
 
 /// The settings of a [`Pool`]. Every one has a finite default.
@@ -462,12 +462,12 @@ impl PoolBuilder {
     }
 
     fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
-        self.check_pool()?;
+        self.check_values()?;
         self.place.check()?;
         driver::check(&self.place, !connector.is_none())?;
         let limits = Limits {
             max_size: self.max_size,
-            max_waiting: self.max_waiting.unwrap_or(default_max_waiting(self.max_size)),
+            max_waiting: self.effective_max_waiting(),
             max_connecting: self.max_connecting,
             wait_budget: self.acquire_timeout,
             ages: Ages {
@@ -477,7 +477,7 @@ impl PoolBuilder {
                 check_after: self.health_check_after,
             },
         };
-        let settings = self.in_effect(&limits);
+        let settings = self.in_effect();
         let mut config = self.place.driver;
         if config.get_application_name().is_none() {
             config.application_name(&self.name);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::{Settings, fields};
+use super::{Settings, keys};
 use crate::error::ConfigError;
 
 impl Settings {
@@ -48,12 +48,12 @@ pub(super) fn read(
         let Ok(value) = value.into_string() else {
             return Err(ConfigError::without_value(&name, "must be UTF-8"));
         };
-        match fields::keys().into_iter().find(|key| variable(key) == rest) {
+        match keys::keys().into_iter().find(|key| variable(key) == rest) {
             Some(key) => settings.read(key, &name, &value)?,
             None => {
-                let nearest = fields::nearest(&rest.to_lowercase().replace("__", "."));
+                let nearest = keys::nearest(&rest.to_lowercase().replace("__", "."));
                 let nearest =
-                    nearest.filter(|key| !fields::is_table(key)).map(|key| format!("{prefix}{}", variable(key)));
+                    nearest.filter(|key| !keys::is_table(key)).map(|key| format!("{prefix}{}", variable(key)));
                 return Err(ConfigError::unknown(&name, nearest));
             }
         }

@@ -1,63 +1,28 @@
+mod documented;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::fields::keys;
+use super::keys::keys;
 use super::*;
+use crate::event::Event;
 use crate::pool::Pool;
 
-/// For each key a value that is not the default.
-const OTHERS: [(&str, &str); 47] = [
-    ("url", "postgres://u:hunter2@localhost/d"),
-    ("name", "orders"),
-    ("max_size", "21"),
-    ("max_waiting", "22"),
-    ("max_connecting", "3"),
-    ("min_idle", "4"),
-    ("idle_timeout", "never"),
-    ("max_lifetime", "1h 5m"),
-    ("health_check_after", "25s"),
-    ("shedding", "queue_only"),
-    ("acquire_timeout", "250ms"),
-    ("query_timeout", "6s"),
-    ("stream_idle_timeout", "9s"),
-    ("connect_timeout", "7s"),
-    ("statement_cache", "0"),
-    ("reset", "always"),
-    ("leak_detection_threshold", "8s"),
-    ("leak_backtraces", "true"),
-    ("unready_after", "9s"),
-    ("long_running.statements", "6"),
-    ("long_running.than", "11s"),
-    ("breaker.opossum", "true"),
-    ("breaker.error_threshold_percentage", "40"),
-    ("breaker.volume_threshold", "12"),
-    ("breaker.rolling_window", "13s"),
-    ("breaker.rolling_buckets", "14"),
-    ("breaker.count_window", "200"),
-    ("breaker.reset_timeout", "15s"),
-    ("breaker.reset_timeout_jitter", "16"),
-    ("breaker.permitted_probes", "17"),
-    ("breaker.probe_timeout", "18s"),
-    ("breaker.warm_up", "true"),
-    ("breaker.reset_timeout_growth.factor", "1.5"),
-    ("breaker.reset_timeout_growth.cap", "19m"),
-    ("breaker.slow_call.longer_than", "20s"),
-    ("breaker.slow_call.percentage", "80"),
-    ("retry.max_attempts", "5"),
-    ("retry.initial_backoff", "20ms"),
-    ("retry.backoff_multiplier", "2.5"),
-    ("retry.max_backoff", "6s"),
-    ("retry.budget", "23"),
-    ("server_timeouts.enabled", "true"),
-    ("server_timeouts.longest_call", "30s"),
-    ("server_timeouts.lock", "4s"),
-    ("server_timeouts.idle_in_transaction", "never"),
-    ("server_timeouts.connection_check", "6s"),
-    ("server_timeouts.transaction", "1m 10s"),
-];
+/// Each key with a value that is neither its default nor the value of another key, unless it is a word.
+fn others() -> Vec<(&'static str, String)> {
+    let value = |(index, key)| {
+        let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always"].map(str::to_owned);
+        let values = [format!("{}", 200 - index), format!("{}s", 200 - index)].into_iter().chain(words);
+        let fits = |value: &String| Settings::default().set(key, value).is_ok();
+        (key, values.into_iter().find(fits).unwrap_or_else(|| panic!("no value of {key}'s kind")))
+    };
+    keys().into_iter().enumerate().map(value).collect()
+}
 
 fn config() -> Config {
     "host=localhost user=u".parse().unwrap()
@@ -65,8 +30,8 @@ fn config() -> Config {
 
 fn all() -> Settings {
     let mut settings = Settings::default();
-    for (key, value) in OTHERS {
-        settings.set(key, value).unwrap();
+    for (key, value) in others() {
+        settings.set(key, &value).unwrap();
     }
     settings
 }
@@ -91,15 +56,15 @@ fn effect(settings: &Settings) -> String {
 
 #[test]
 fn every_key_reaches_the_builder() {
-    assert_eq!(OTHERS.map(|(key, _)| key).to_vec(), keys());
     let untouched = format!("{:?}", Pool::builder(config()));
     assert_eq!(effect(&Settings::default()), untouched);
-    for (key, value) in OTHERS.iter().filter(|(key, _)| *key != "url") {
+    let others = others();
+    for (key, value) in others.iter().filter(|(key, _)| *key != "url") {
         let mut settings = Settings::default();
         // A pair is needed for either to have an effect.
         let (table, _) = key.rsplit_once('.').unwrap_or_default();
         let is_pair = ["long_running", "breaker.slow_call", "breaker.reset_timeout_growth"].contains(&table);
-        for (other, value) in OTHERS.iter().filter(|(other, _)| is_pair && other.starts_with(&format!("{table}."))) {
+        for (other, value) in others.iter().filter(|(other, _)| is_pair && other.starts_with(&format!("{table}."))) {
             settings.set(other, value).unwrap();
         }
         settings.set(key, value).unwrap();
@@ -192,7 +157,7 @@ fn it_is_written_as_it_is_read() {
     expected.url = None;
     let text = toml::to_string(&all()).unwrap();
     assert_eq!(read(&text).unwrap(), expected, "{text}");
-    assert!(text.contains("max_lifetime = \"1h 5m\"\n") && text.contains("[breaker.slow_call]\n"), "{text}");
+    assert!(text.contains("max_lifetime = \"3m 13s\"\n") && text.contains("[breaker.slow_call]\n"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
     assert_eq!(toml::to_string(&Settings::default()).unwrap(), "");
     let hardened = toml::to_string(&Settings::hardened()).unwrap();
@@ -342,9 +307,11 @@ fn without_a_prefix_nothing_is_read() {
 
 #[test]
 fn the_environment_may_have_it_all() {
-    let names = OTHERS.map(|(key, value)| (format!("DB_{}", key.to_uppercase().replace('.', "__")), value.to_owned()));
+    let names = others().into_iter();
+    let names = names.map(|(key, value)| (format!("DB_{}", key.to_uppercase().replace('.', "__")), value));
+    let names: Vec<_> = names.collect();
     let others = [("DBMS".to_owned(), "x".to_owned()), ("PATH".to_owned(), "/bin".to_owned())];
-    let vars = || names.clone().into_iter().chain(others.clone());
+    let vars = || names.iter().cloned().chain(others.clone());
     assert_eq!(Settings::from_vars("DB", vars()).unwrap(), all());
     assert_eq!(Settings::from_vars("DB_", vars()).unwrap(), all(), "the underscore is understood");
     assert_eq!(Settings::from_vars("NONE", vars()).unwrap(), Settings::default());
@@ -459,4 +426,22 @@ fn the_hardened_figures() {
         assert!(line.contains(part), "{part} is not in {line}");
     }
     assert!(Settings::hardened().builder(config()).unwrap().build().is_ok());
+}
+
+#[test]
+fn the_event_started_shows_each_setting_of_the_pool() {
+    let line = Arc::new(Mutex::new(String::new()));
+    let observed = Arc::clone(&line);
+    let builder = all().builder(config()).unwrap().breaker(BreakerConfig::default()).retry(RetryConfig::default());
+    builder.observer(move |event: &Event| *observed.lock() = event.to_string()).build().unwrap();
+    let line = line.lock();
+    for (key, value) in others() {
+        let name = if key == "long_running.statements" { "long_running" } else { key };
+        let is_elsewhere = ["url", "name", "long_running.than", "server_timeouts.enabled"].contains(&name);
+        let is_word = ["shedding", "reset"].contains(&name);
+        let value = if is_word { "" } else { value.as_str() };
+        if !is_elsewhere && !name.starts_with("breaker.") && !name.starts_with("retry.") {
+            assert!(line.contains(&format!("{name} {value}")), "{name} {value} is not in {line}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_core::ser::{SerializeMap, Serializer};
 use serde_core::{Deserialize, Serialize};
 
 use super::field::Scalar;
-use super::{Settings, fields};
+use super::{Settings, keys};
 use crate::error::ConfigError;
 
 impl<'de> Deserialize<'de> for Settings {
@@ -54,7 +54,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key.as_str() {
             "" => f.write_str("a table of a pool's settings"),
-            key if fields::is_table(key) => write!(f, "a table of settings for {key}"),
+            key if keys::is_table(key) => write!(f, "a table of settings for {key}"),
             key => write!(f, "a value for {key}"),
         }
     }
@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<(), A::Error> {
-        if !self.key.is_empty() && !fields::is_table(&self.key) {
+        if !self.key.is_empty() && !keys::is_table(&self.key) {
             return Err(A::Error::custom(ConfigError::without_value(&self.key, "is a single value, not a table")));
         }
         let mut seen = Vec::new();
@@ -135,8 +135,8 @@ impl Visitor<'_> for Key<'_> {
         if self.seen.contains(&key) {
             return Err(E::custom(ConfigError::without_value(&key, "is there twice")));
         }
-        if name.contains('.') || !(fields::keys().contains(&key.as_str()) || fields::is_table(&key)) {
-            return Err(E::custom(ConfigError::unknown(&key, fields::nearest(&key))));
+        if name.contains('.') || !(keys::keys().contains(&key.as_str()) || keys::is_table(&key)) {
+            return Err(E::custom(ConfigError::unknown(&key, keys::nearest(&key))));
         }
         Ok(key)
     }
