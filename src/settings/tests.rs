@@ -49,7 +49,7 @@ fn from_vars(vars: &[(&str, &str)]) -> Result<Settings, String> {
     Settings::from_vars("DB", vars).map_err(|error| error.to_string())
 }
 
-/// Whatever the builder has, its `Debug` shows.
+/// All that the builder has, as its `Debug` shows it.
 fn effect(settings: &Settings) -> String {
     format!("{:?}", settings.builder(config()).unwrap())
 }
@@ -61,7 +61,7 @@ fn every_key_reaches_the_builder() {
     let others = others();
     for (key, value) in others.iter().filter(|(key, _)| *key != "url") {
         let mut settings = Settings::default();
-        // A pair is needed for either to have an effect.
+        // One of two values that belong together has no effect.
         let (table, _) = key.rsplit_once('.').unwrap_or_default();
         let is_pair = ["long_running", "breaker.slow_call", "breaker.reset_timeout_growth"].contains(&table);
         for (other, value) in others.iter().filter(|(other, _)| is_pair && other.starts_with(&format!("{table}."))) {
@@ -77,7 +77,7 @@ fn every_key_reaches_the_builder() {
     }
 }
 
-/// What is set by a closure, a type of another crate, or at the end.
+/// Setters without a key: they take a closure or a type of another crate, or are no setting.
 const NOT_DATA: [(&str, &str); 15] = [
     ("PoolBuilder.breaker_with", "another crate's machine"),
     ("PoolBuilder.is_failure", "a closure"),
@@ -96,7 +96,7 @@ const NOT_DATA: [(&str, &str); 15] = [
     ("RetryConfig.off", "max_attempts = 1"),
 ];
 
-/// The public setters of a type, and its constructors but for `new`, as the source has them.
+/// The public setters of the builders, and their constructors except `new`, as the source has them.
 fn setters(text: &str) -> Vec<String> {
     let mut setters = Vec::new();
     for owner in ["PoolBuilder", "BreakerConfig", "RetryConfig", "ServerTimeouts"] {
@@ -143,7 +143,7 @@ fn every_setter_has_a_key_and_every_key_a_setter() {
         let is_whole = ["breaker", "retry", "server_timeouts"].contains(&key.as_str());
         unused.retain(|name| is_whole || !of_it.contains(name));
     }
-    // Where the database is goes to Pool::builder; the other switches the table on.
+    // `url` is an argument of Pool::builder, and `enabled` switches its table on.
     assert_eq!(unused, BTreeSet::from(["server_timeouts.enabled", "url"]));
 }
 
@@ -152,7 +152,7 @@ fn is_end(rest: &str) -> bool {
 }
 
 #[test]
-fn it_is_written_as_it_is_read() {
+fn settings_are_written_as_they_are_read() {
     let mut expected = all();
     expected.url = None;
     let text = toml::to_string(&all()).unwrap();
@@ -165,7 +165,7 @@ fn it_is_written_as_it_is_read() {
 }
 
 #[test]
-fn a_file_may_have_it_all() {
+fn a_file_is_read() {
     let settings = read(
         r#"
         url = "postgres://app@db.example/orders"
@@ -208,7 +208,7 @@ fn a_file_may_have_it_all() {
 }
 
 #[test]
-fn it_may_be_a_table_of_a_larger_file() {
+fn settings_may_be_a_table_of_a_larger_file() {
     #[derive(Deserialize)]
     struct Service {
         port: u16,
@@ -276,14 +276,14 @@ fn a_value_of_the_wrong_kind_is_named_with_its_key() {
 }
 
 #[test]
-fn nothing_shows_a_password() {
+fn neither_debug_nor_an_error_shows_a_password() {
     let settings = all();
     assert!(!format!("{settings:?} {settings:#?}").contains("hunter2"));
     let bad = "postgres://u:hunter2@local host:port/d?nonsense=hunter2";
     let refusal = Settings::default().set("url", bad).unwrap_err();
     assert!(!format!("{refusal} {refusal:?}").contains("hunter2"), "{refusal:?}");
     assert_eq!(refusal.setting(), "url");
-    // A format that knows the line of an error quotes it.
+    // TOML quotes the line of an error.
     #[derive(Debug, Deserialize)]
     #[allow(dead_code, reason = "it cannot be read")]
     struct Service {
@@ -298,7 +298,7 @@ fn nothing_shows_a_password() {
 }
 
 #[test]
-fn without_a_prefix_nothing_is_read() {
+fn an_empty_prefix_is_refused() {
     for prefix in ["", "_"] {
         let told = Settings::from_vars(prefix, [("PATH".to_owned(), "/bin".to_owned())]).unwrap_err().to_string();
         assert!(told.contains("prefix") && told.contains("must not be empty"), "{told}");
@@ -306,7 +306,7 @@ fn without_a_prefix_nothing_is_read() {
 }
 
 #[test]
-fn the_environment_may_have_it_all() {
+fn each_key_can_be_a_variable() {
     let names = others().into_iter();
     let names = names.map(|(key, value)| (format!("DB_{}", key.to_uppercase().replace('.', "__")), value));
     let names: Vec<_> = names.collect();
@@ -346,7 +346,7 @@ fn an_unknown_or_bad_variable_is_refused_by_its_name() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_text_is_refused_by_its_name() {
+fn a_variable_that_is_not_utf8_is_refused_by_its_name() {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     let bad = || OsString::from_vec(vec![0xff]);
@@ -357,7 +357,7 @@ fn what_is_no_text_is_refused_by_its_name() {
 }
 
 #[test]
-fn layers_lie_over_one_another() {
+fn later_layers_override_earlier_ones() {
     let file = read("max_size = 20\n[breaker]\nslow_call.percentage = 70").unwrap();
     let env = from_vars(&[("DB_MAX_SIZE", "30"), ("DB_BREAKER__RESET_TIMEOUT", "7s")]).unwrap();
     let settings = Settings::hardened().overridden_by(file).overridden_by(env);
@@ -371,7 +371,7 @@ fn layers_lie_over_one_another() {
 }
 
 #[test]
-fn what_cannot_be_used_is_said_by_the_builder() {
+fn the_builder_refuses_values_out_of_range() {
     let refusal = |text: &str| {
         let built = read(text).unwrap().builder(config()).and_then(PoolBuilder::build);
         built.unwrap_err().to_string()
@@ -399,7 +399,7 @@ fn what_cannot_be_used_is_said_by_the_builder() {
 }
 
 #[test]
-fn server_timeouts_are_on_when_they_are_spoken_of() {
+fn server_timeouts_are_on_if_a_key_of_their_table_is_given() {
     let are_on = |text: &str| !effect(&read(text).unwrap()).contains("server_timeouts: None");
     assert!(!are_on(""));
     assert!(are_on("[server_timeouts]") && are_on("server_timeouts.lock = \"5s\""));
@@ -408,7 +408,7 @@ fn server_timeouts_are_on_when_they_are_spoken_of() {
 }
 
 #[test]
-fn the_hardened_figures() {
+fn hardened_has_the_documented_values() {
     let line = effect(&Settings::hardened());
     for part in [
         "max_size: 40",
