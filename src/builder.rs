@@ -319,8 +319,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Records this pool's [`metrics`](crate::metrics) with `recorder`, which may be an `Arc`. Default: the recorder that
-    /// the process installs for the `metrics` crate, before or after this call. Feature `metrics`.
+    /// Records this pool's [`metrics`](crate::metrics) with `recorder`, which may be an `Arc`. Default: the recorder
+    /// that the process installs for the `metrics` crate, before or after this call. Feature `metrics`.
     #[cfg(feature = "metrics")]
     pub fn recorder(mut self, recorder: impl crate::metrics::Recorder + Send + Sync + 'static) -> Self {
         self.recorder = Given::new(recorder);
@@ -441,8 +441,8 @@ impl PoolBuilder {
         self.finish(Connector::none())
     }
 
-    /// As [`build`](Self::build), with TLS by any connector made for tokio-postgres. The module `tls` has ready connectors,
-    /// under the features `rustls` and `native-tls`.
+    /// As [`build`](Self::build), with TLS by any connector made for tokio-postgres. The module `tls` has ready
+    /// connectors, under the features `rustls` and `native-tls`.
     ///
     /// The connection string's `sslmode` decides whether TLS is used: `require` insists on it, `prefer` (the default)
     /// connects without TLS if the server offers none, `disable` never asks for it. The connector verifies the server's

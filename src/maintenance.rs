@@ -1,8 +1,8 @@
-//! What the pool does by itself, in one background task: it looks after idle connections, reports events and metrics, and
-//! asks the server whether it is back while the circuit is open.
+//! What the pool does by itself, in one background task: it looks after idle connections, reports events and metrics,
+//! and asks the server whether it is back while the circuit is open.
 //!
-//! The task starts when the pool is built within a runtime, otherwise with the first dial. If its runtime ends, the next
-//! dial starts it again. It holds no strong reference to the pool, and ends when the pool is dropped.
+//! The task starts when the pool is built within a runtime, otherwise with the first dial. If its runtime ends, the
+//! next dial starts it again. It holds no strong reference to the pool, and ends when the pool is dropped.
 //!
 //! Connections report here what they notice ([`ConnectionEvent`]). If one notices that the server shuts down or was
 //! replaced, the pool replaces all connections.

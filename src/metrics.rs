@@ -1,9 +1,9 @@
 //! The metrics of a pool: their names, units, labels and buckets. Feature `metrics`, which is on by default.
 //!
-//! A pool records them with its own recorder ([`PoolBuilder::recorder`](crate::PoolBuilder::recorder)), or with the one that
-//! the process has installed for the `metrics` crate. Without a recorder, nothing is recorded and next to nothing is spent.
-//! The pool finds a recorder that is installed later within a quarter of a second, if its type has any fields. It then
-//! reports the refusals since the pool began, but none of the earlier durations.
+//! A pool records them with its own recorder ([`PoolBuilder::recorder`](crate::PoolBuilder::recorder)), or with the one
+//! that the process has installed for the `metrics` crate. Without a recorder, nothing is recorded and next to nothing
+//! is spent. The pool finds a recorder that is installed later within a quarter of a second, if its type has any
+//! fields. It then reports the refusals since the pool began, but none of the earlier durations.
 //!
 //! Names and meanings are OpenTelemetry's (`db.client.*`) where it has one, and our own (`failfast.*`) otherwise.
 //! `docs/metrics.md` explains each metric, beside the names of HikariCP, opossum and resilience4j.
@@ -28,7 +28,8 @@ pub use self::metric::{Kind, Metric, Unit};
 pub(crate) use self::table::*;
 pub use self::table::{BREAKER, BREAKER_METRICS, METRICS};
 
-/// The buckets of `db.client.operation.duration`, in seconds: OpenTelemetry's, and a quarter of a second, a common target.
+/// The buckets of `db.client.operation.duration`, in seconds: OpenTelemetry's, and a quarter of a second, a common
+/// target.
 pub const OPERATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 /// The buckets of the other durations, in seconds. A wait may be much shorter than an operation, or end with a timeout.
 pub const POOL_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
@@ -58,8 +59,8 @@ impl Metric {
 /// [buckets](Metric::buckets) and adds units to all names, as `docs/monitoring` expects:
 /// `db_client_operation_duration_seconds`. Feature `prometheus`.
 ///
-/// If you install the recorder without the exporter's own listener, call `PrometheusHandle::run_upkeep` every few seconds.
-/// Otherwise samples pile up until somebody renders them.
+/// If you install the recorder without the exporter's own listener, call `PrometheusHandle::run_upkeep` every few
+/// seconds. Otherwise samples pile up until somebody renders them.
 ///
 /// ```
 /// # fn example() -> Result<(), metrics_exporter_prometheus::BuildError> {

@@ -26,8 +26,8 @@ use crate::policy::Shedding;
 use crate::retry::RetryConfig;
 
 table! {
-    /// The settings of a [`PoolBuilder`] as plain data, read from a file or from the environment. A setting that is `None`
-    /// keeps the builder's default.
+    /// The settings of a [`PoolBuilder`] as plain data, read from a file or from the environment. A setting that is
+    /// `None` keeps the builder's default.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,23 +53,23 @@ table! {
     /// # }
     /// ```
     ///
-    /// The keys are the names of the builder's setters. The table `breaker` has those of [`BreakerConfig`], `retry` those
-    /// of [`RetryConfig`], `server_timeouts` those of [`ServerTimeouts`]. A setter that takes two values is a table, too:
-    /// `long_running = { statements = 5, than = "10s" }`, `breaker.slow_call` and `breaker.reset_timeout_growth`. Code is
-    /// no data: set observers, credentials and hooks on the builder. `docs/settings.md` lists all keys with their
-    /// defaults and ranges.
+    /// The keys are the names of the builder's setters. The table `breaker` has those of [`BreakerConfig`], `retry`
+    /// those of [`RetryConfig`], `server_timeouts` those of [`ServerTimeouts`]. A setter that takes two values is a
+    /// table, too: `long_running = { statements = 5, than = "10s" }`, `breaker.slow_call` and
+    /// `breaker.reset_timeout_growth`. Code is no data: set observers, credentials and hooks on the builder.
+    /// `docs/settings.md` lists all keys with their defaults and ranges.
     ///
-    /// - A duration is a text with its unit: `"250ms"`, `"5s"`, `"30 min"`, `"1h 30m"`. `"never"` stands for no duration
-    ///   where the setter takes `None`.
+    /// - A duration is a text with its unit: `"250ms"`, `"5s"`, `"30 min"`, `"1h 30m"`. `"never"` stands for no
+    ///   duration where the setter takes `None`.
     /// - `shedding` is `"predictive"`, `"queue_only"` or `"off"`; `reset` is `"never"`, `"when_seen"` or `"always"`.
     /// - An error names an unknown key in full, such as `retry.max_atempts`, and the key of a value of the wrong kind.
     ///   Whether a value is in its range, the builder checks.
     /// - `null` means that the key is not given.
     /// - The format must describe itself, as TOML, JSON and YAML do. bincode does not.
     ///
-    /// Neither `Debug` nor an error of these settings shows the password in `url`, so an error about `url` comes without
-    /// its line. A format may quote a line that it cannot read, or the line of another error. If a file has passwords,
-    /// print no more than the message (`toml::de::Error::message`). Serialized settings have no `url`.
+    /// Neither `Debug` nor an error of these settings shows the password in `url`, so an error about `url` comes
+    /// without its line. A format may quote a line that it cannot read, or the line of another error. If a file has
+    /// passwords, print no more than the message (`toml::de::Error::message`). Serialized settings have no `url`.
     Settings of PoolBuilder, keys "";
     by_hand {
         /// Where the database is: a URL or a connection string. Used by [`builder_by_url`](Self::builder_by_url) only.
@@ -237,8 +237,8 @@ impl Settings {
         self
     }
 
-    /// Returns a builder with these settings for the database of `config`; [`url`](Self::url) is ignored. Set observers,
-    /// credentials and hooks on it.
+    /// Returns a builder with these settings for the database of `config`; [`url`](Self::url) is ignored. Set
+    /// observers, credentials and hooks on it.
     ///
     /// # Errors
     ///

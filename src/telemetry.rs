@@ -48,9 +48,9 @@ thread_local! {
 
 /// Gets each event of a pool.
 ///
-/// Any `Fn(&Event)` is an observer. It runs where the event happens, which may delay a caller. So it must not block, and
-/// hands longer work to another task. It may use the pool. Events that it causes are reported as well, but only four levels
-/// deep, so an observer cannot answer its own events for ever.
+/// Any `Fn(&Event)` is an observer. It runs where the event happens, which may delay a caller. So it must not block,
+/// and hands longer work to another task. It may use the pool. Events that it causes are reported as well, but only
+/// four levels deep, so an observer cannot answer its own events for ever.
 pub trait Observer: Send + Sync + 'static {
     /// An event happened. The pool catches a panic of this method, after the panic hook has run.
     fn on_event(&self, event: &Event);

@@ -5,8 +5,8 @@ use std::any::Any;
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
 
-/// Returns the connector with the options of the connection string. Only the ready connectors can follow them. Any other
-/// connector verifies as it was made, so options for it are refused.
+/// Returns the connector with the options of the connection string. Only the ready connectors can follow them. Any
+/// other connector verifies as it was made, so options for it are refused.
 pub(super) fn following<T: Clone + 'static>(tls: T, options: &TlsOptions) -> Result<T, ConfigError> {
     if let Some(ready) = following_if_ready(&tls, options) {
         return Ok(*ready?.downcast().expect("a connector follows as the same type"));

@@ -3,9 +3,9 @@
 //! The answer comes from what is known already: it waits for nothing, and does not depend on the queue. While somebody
 //! asks, the pool looks at the server by itself if no caller has had an answer lately.
 //!
-//! If callers hold all connections, the pool is busy while a statement runs on any of them. If the server has been silent
-//! for long, the pool looks at it on a connection of its own, one beyond the limit. If no statement runs, the callers are
-//! stuck, and no look would help.
+//! If callers hold all connections, the pool is busy while a statement runs on any of them. If the server has been
+//! silent for long, the pool looks at it on a connection of its own, one beyond the limit. If no statement runs, the
+//! callers are stuck, and no look would help.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,8 +1,8 @@
 //! What the pool reports about itself: events, metrics and its status.
 //!
 //! Four times a second the background task looks at the pool, and this module reports what an operator should know.
-//! `policy::watch` decides what is worth an event, and when the event is repeated. No observer and no recorder is called
-//! under a lock.
+//! `policy::watch` decides what is worth an event, and when the event is repeated. No observer and no recorder is
+//! called under a lock.
 
 mod callers;
 mod connections;
@@ -123,8 +123,8 @@ impl Reports {
         self.connections.lock().on_connection_event(event);
     }
 
-    /// The circuit has changed its state, which is reported at once. `is_open`: the pool is not closed. A lease may outlive
-    /// its pool and still change the state.
+    /// The circuit has changed its state, which is reported at once. `is_open`: the pool is not closed. A lease may
+    /// outlive its pool and still change the state.
     pub(super) fn on_transition(&self, transition: &Transition, is_open: bool) {
         self.meter.follow(transition, is_open);
         let opens = matches!(transition.to, State::Open | State::ForcedOpen);

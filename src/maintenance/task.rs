@@ -1,12 +1,13 @@
 //! The background task. It makes a round four times a second, and asks the server whether it is back while the circuit
 //! is open.
 //!
-//! When the circuit opens, the pool refuses its waiters and dials no more for them. The task then looks at the server at
-//! once, and again a second after each look began: on an idle connection, or by a dial with all of `connect_timeout`. It
-//! begins no second dial while the first may still succeed, except beside a quiet one.
+//! When the circuit opens, the pool refuses its waiters and dials no more for them. The task then looks at the server
+//! at once, and again a second after each look began: on an idle connection, or by a dial with all of
+//! `connect_timeout`. It begins no second dial while the first may still succeed, except beside a quiet one.
 //!
-//! If the circuit opened because the server could not be reached, the first answer lets callers probe it, long before the
-//! reset timeout. Otherwise the reset timeout has to pass, because a server that answers may still fail its callers.
+//! If the circuit opened because the server could not be reached, the first answer lets callers probe it, long before
+//! the reset timeout. Otherwise the reset timeout has to pass, because a server that answers may still fail its
+//! callers.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -97,8 +98,8 @@ impl Maintenance {
     }
 }
 
-/// Reports if the server has fewer connections left than the pool may open. A server that does not answer in time is not
-/// reported.
+/// Reports if the server has fewer connections left than the pool may open. A server that does not answer in time is
+/// not reported.
 async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>, within: Duration) {
     let Some(lease) = slots.borrow() else { return };
     match time::timeout(within, lease.connections_left()).await {

@@ -61,8 +61,8 @@ impl Metric {
         }
     }
 
-    /// The name in Prometheus, by the rules of both OpenTelemetry and Prometheus: with underscores, the unit, and `_total`
-    /// for counters. The series of a histogram also end in `_bucket`, `_sum` and `_count`.
+    /// The name in Prometheus, by the rules of both OpenTelemetry and Prometheus: with underscores, the unit, and
+    /// `_total` for counters. The series of a histogram also end in `_bucket`, `_sum` and `_count`.
     pub fn prometheus_name(&self) -> String {
         let unit = if self.unit == Unit::Seconds { "_seconds" } else { "" };
         let total = if self.kind == Kind::Counter { "_total" } else { "" };

@@ -1,4 +1,5 @@
-//! Every metric, with its unit, its labels and its help text: those of a pool, and those of a circuit breaker by itself.
+//! Every metric, with its unit, its labels and its help text: those of a pool, and those of a circuit breaker by
+//! itself.
 
 use super::metric::Kind::{Counter, Gauge, Histogram};
 use super::metric::Metric;

@@ -6,8 +6,8 @@ use super::{Settings, keys};
 use crate::error::ConfigError;
 
 impl Settings {
-    /// Reads settings from environment variables. The name of a variable is the prefix, `_`, and the key in capitals, with
-    /// `__` for each dot.
+    /// Reads settings from environment variables. The name of a variable is the prefix, `_`, and the key in capitals,
+    /// with `__` for each dot.
     ///
     /// `from_env("ORDERS_DB")` reads `ORDERS_DB_URL`, `ORDERS_DB_MAX_SIZE=20`, `ORDERS_DB_BREAKER__RESET_TIMEOUT=30s`,
     /// `ORDERS_DB_BREAKER__SLOW_CALL__PERCENTAGE=80` and so on. No other variable may begin with

@@ -37,7 +37,8 @@ impl Events {
         Self { next: Box::pin(receive(receiver)), dropped: 0, has_ended: false }
     }
 
-    /// Waits for the next event. Returns `None` after the pool was dropped. Cancel safe: a dropped future loses no event.
+    /// Waits for the next event. Returns `None` after the pool was dropped. Cancel safe: a dropped future loses no
+    /// event.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

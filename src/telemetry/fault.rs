@@ -30,8 +30,8 @@ impl Fault {
         self.state.as_ref().and_then(|state| str::from_utf8(state).ok())
     }
 
-    /// OpenTelemetry's `error.type`: the SQLSTATE, or our word for the error. For a COMMIT without an answer it is our word,
-    /// because an operator has to know that the COMMIT may have been applied.
+    /// OpenTelemetry's `error.type`: the SQLSTATE, or our word for the error. For a COMMIT without an answer it is our
+    /// word, because an operator has to know that the COMMIT may have been applied.
     pub(crate) fn error_type(&self) -> &str {
         let state = if self.kind == Some(ErrorKind::CommitUnknown) { None } else { self.state() };
         state.unwrap_or(self.kind.map_or(Self::OTHER, ErrorKind::as_str))

@@ -1,9 +1,9 @@
-//! Records a pool's metrics with the recorder of the `metrics` crate. Feature `metrics`; without it, `unmetered` replaces
-//! this module.
+//! Records a pool's metrics with the recorder of the `metrics` crate. Feature `metrics`; without it, `unmetered`
+//! replaces this module.
 //!
 //! Each pool makes its handles once, when there is a recorder: a handle that was made before would be silent for ever.
-//! Until then nothing is measured. The background task records counts and gauges once a round ([`Meter::look`]). Callers
-//! record only durations of their own: of operations, waits and leases.
+//! Until then nothing is measured. The background task records counts and gauges once a round ([`Meter::look`]).
+//! Callers record only durations of their own: of operations, waits and leases.
 //!
 //! A recorder is foreign code, so it is never called under a lock.
 
@@ -163,8 +163,8 @@ impl Meter {
         }
     }
 
-    /// Records the pool's status once a round. `counted` returns the callers that were refused since the pool began, and
-    /// those that found a connection idle.
+    /// Records the pool's status once a round. `counted` returns the callers that were refused since the pool began,
+    /// and those that found a connection idle.
     pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> (Refused, u64)) {
         let was_there = self.handles().is_some();
         let Some(handles) = self.find_recorder() else { return };

@@ -1,9 +1,9 @@
-//! Passes each operation to the `tracing` crate as a span, with OpenTelemetry's names for databases, and each event as a
-//! line. Feature `tracing`; without it, `untraced` replaces this module.
+//! Passes each operation to the `tracing` crate as a span, with OpenTelemetry's names for databases, and each event as
+//! a line. Feature `tracing`; without it, `untraced` replaces this module.
 //!
-//! The span `call` is a call on the pool as a whole, `statement` a statement on a connection, and `acquire` a wait for a
-//! connection. All have the level INFO and the target `failfast::spans`. No span has SQL, a parameter, a password or the
-//! server's message: errors are words and SQLSTATEs. A span that no subscriber wants is a null pointer.
+//! The span `call` is a call on the pool as a whole, `statement` a statement on a connection, and `acquire` a wait for
+//! a connection. All have the level INFO and the target `failfast::spans`. No span has SQL, a parameter, a password or
+//! the server's message: errors are words and SQLSTATEs. A span that no subscriber wants is a null pointer.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -184,8 +184,8 @@ impl Span {
     }
 }
 
-/// A wait for a connection. Its span begins when the first poll finds no connection. At the end it also returns the inner
-/// future, which knows more about the wait.
+/// A wait for a connection. Its span begins when the first poll finds no connection. At the end it also returns the
+/// inner future, which knows more about the wait.
 #[must_use = "futures do nothing unless awaited"]
 pub(crate) struct Wait<'a, F> {
     tracer: &'a Tracer,

@@ -59,8 +59,8 @@ impl CallerReports {
         }
     }
 
-    /// The events that are due. `ended` are the leases that have ended since the last round, `waiters` the numbers of the
-    /// first waiter and of the next caller.
+    /// The events that are due. `ended` are the leases that have ended since the last round, `waiters` the numbers of
+    /// the first waiter and of the next caller.
     pub(super) fn look(
         &mut self,
         now: Instant,

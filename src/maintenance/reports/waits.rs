@@ -16,9 +16,9 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// Returns how many callers have waited for longer than `than`, and the longest wait. The count includes callers that
-    /// left the queue while an earlier one waits on. `first` and `next` are the numbers of the first waiter and of the next
-    /// caller.
+    /// Returns how many callers have waited for longer than `than`, and the longest wait. The count includes callers
+    /// that left the queue while an earlier one waits on. `first` and `next` are the numbers of the first waiter and of
+    /// the next caller.
     pub(super) fn look(&mut self, now: Instant, (first, next): (u64, u64), than: Duration) -> (u64, Duration) {
         // A look before the first waiter came says nothing about it.
         while self.looks.front().is_some_and(|(_, next)| *next <= first) {

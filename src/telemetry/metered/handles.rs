@@ -172,7 +172,8 @@ impl Handles {
         }
     }
 
-    /// Adds the callers that were refused since the last time, and a wait of zero for each that found a connection idle.
+    /// Adds the callers that were refused since the last time, and a wait of zero for each that found a connection
+    /// idle.
     pub(super) fn count(&self, refused: Refused, at_once: u64) {
         self.timeouts.increment(refused.timed_out);
         self.rejected.increment(refused.rejected);

@@ -18,7 +18,8 @@ fn metered() -> (Meter, Snapshotter) {
     (Meter::new("orders".into(), 2, Given::new(recorder)), snapshotter)
 }
 
-/// A series as `name{label=value,...}`, without the pool; gauges and counters with their value, histograms with the number of values.
+/// A series as `name{label=value,...}`, without the pool; gauges and counters with their value, histograms with the
+/// number of values.
 fn told(snapshotter: &Snapshotter) -> HashMap<String, f64> {
     let mut told = HashMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
