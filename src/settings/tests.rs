@@ -293,15 +293,15 @@ fn neither_debug_nor_an_error_shows_a_password() {
     assert!(refusal.contains("url: port: must be") && !refusal.contains("hunter2"), "{refusal}");
     let refusal = toml::from_str::<Service>(&format!("[database]\nurl = {bad:?}")).unwrap_err().to_string();
     assert!(refusal.contains("url: port: must be") && !refusal.contains("hunter2"), "{refusal}");
-    let told = from_vars(&[("DB_PASSWORD", "hunter2")]).unwrap_err();
-    assert_eq!(told, "DB_PASSWORD: there is no such setting");
+    let refusal = from_vars(&[("DB_PASSWORD", "hunter2")]).unwrap_err();
+    assert_eq!(refusal, "DB_PASSWORD: there is no such setting");
 }
 
 #[test]
 fn an_empty_prefix_is_refused() {
     for prefix in ["", "_"] {
-        let told = Settings::from_vars(prefix, [("PATH".to_owned(), "/bin".to_owned())]).unwrap_err().to_string();
-        assert!(told.contains("prefix") && told.contains("must not be empty"), "{told}");
+        let refusal = Settings::from_vars(prefix, [("PATH".to_owned(), "/bin".to_owned())]).unwrap_err().to_string();
+        assert!(refusal.contains("prefix") && refusal.contains("must not be empty"), "{refusal}");
     }
 }
 
