@@ -1,8 +1,9 @@
-//! A service as an on-call team wants it: the pool in its state, errors that say what they are, `/metrics` for Prometheus, `/readyz` and `/livez` for
-//! whoever runs it, and an end that cuts nobody off.
+//! A service as an on-call team wants it: the pool in its state, errors that say what they are, `/metrics` for
+//! Prometheus, `/readyz` and `/livez` for whoever runs it, and an end that cuts nobody off.
 //!
-//! `cargo run --release --example axum --features axum,prometheus`. Uses `DATABASE_URL`, or starts a throwaway server; listens on `LISTEN`, or on
-//! 127.0.0.1:3000. Try `curl -i localhost:3000/items/1`; with a database of your own, stop that and try again. `/readyz` follows after ten seconds without an answer.
+//! `cargo run --release --example axum --features axum,prometheus`. Uses `DATABASE_URL`, or starts a throwaway server;
+//! listens on `LISTEN`, or on 127.0.0.1:3000. Try `curl -i localhost:3000/items/1`; with a database of your own, stop
+//! that and try again. `/readyz` follows after ten seconds without an answer.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The circuit breaker by itself: a service asks another one for the stock of a shop, which is down for a while and says when it will be
-//! back. Callers get the last figure instead, at once.
+//! The circuit breaker by itself: a service asks another one for the stock of a shop, which is down for a while and
+//! says when it will be back. Callers get the last figure instead, at once.
 //!
 //! `cargo run --example breaker`. Needs no database: the other service is simulated.
 

@@ -1,5 +1,5 @@
-//! An exchange rate that is shown on every page: better an old one than none. While the database cannot be asked, the service says so and
-//! goes on with what it knew last.
+//! An exchange rate that is shown on every page: better an old one than none. While the database cannot be asked, the
+//! service says so and goes on with what it knew last.
 //!
 //! `cargo run --example degrade`. Uses `DATABASE_URL`, or starts a throwaway server.
 

@@ -1,6 +1,8 @@
-//! The incidents this library is for, replayed: failfast beside other pools, on the same server, under the same arrivals.
+//! The incidents this library is for, replayed: failfast beside other pools, on the same server, under the same
+//! arrivals.
 //!
-//! `./dev demo --quick`, or `cargo run --release --package failfast-benches --example incident -- --help`. Uses `DATABASE_URL`, or starts a throwaway server.
+//! `./dev demo --quick`, or `cargo run --release --package failfast-benches --example incident -- --help`. Uses
+//! `DATABASE_URL`, or starts a throwaway server.
 
 #[path = "incident/mod.rs"]
 mod lab;

@@ -1,5 +1,5 @@
-//! What the pool does on a good day, and on a bad one: real queries from many tasks; then three times more than the server can do,
-//! with bare deadpool-postgres beside it on the same server.
+//! What the pool does on a good day, and on a bad one: real queries from many tasks; then three times more than the
+//! server can do, with bare deadpool-postgres beside it on the same server.
 //!
 //! `cargo run --release --example quickstart`. Uses `DATABASE_URL`, or starts a throwaway server.
 

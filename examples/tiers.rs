@@ -1,8 +1,9 @@
-//! A pool for each class of traffic, from one configuration: when analytics is flooded, web, API and admin do not notice.
+//! A pool for each class of traffic, from one configuration: when analytics is flooded, web, API and admin do not
+//! notice.
 //!
-//! `cargo run --release --features serde --example tiers`. Uses `DATABASE_URL`, or starts a throwaway server. Fails if another tier than
-//! analytics has a refusal, or if the flood costs it more than 200 ms at its 99th percentile. With `-- together` all callers share one pool of
-//! the same size: then it does fail.
+//! `cargo run --release --features serde --example tiers`. Uses `DATABASE_URL`, or starts a throwaway server. Fails if
+//! another tier than analytics has a refusal, or if the flood costs it more than 200 ms at its 99th percentile. With
+//! `-- together` all callers share one pool of the same size: then it does fail.
 
 mod support;
 
@@ -17,8 +18,8 @@ use tokio::time::{self, MissedTickBehavior};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A twentieth of what a large service asked for: web 600, API 400, analytics 200, admin 50 and a reserve of 25, the last two rounded up.
-/// How long callers wait is as it was there.
+/// A twentieth of what a large service asked for: web 600, API 400, analytics 200, admin 50 and a reserve of 25, the
+/// last two rounded up. How long callers wait is as it was there.
 const TIERS: &str = r#"
 # Kept free on the server: for a deploy, a migration, somebody with psql.
 reserve = 2
@@ -139,7 +140,8 @@ struct Load {
     flood: f64,
 }
 
-/// In the flood, analytics would need 120 connections for what it is asked: twelve times as many as it has, and twice as many as all have.
+/// In the flood, analytics would need 120 connections for what it is asked: twelve times as many as it has, and twice
+/// as many as all have.
 const LOADS: [Load; 4] = [
     Load { name: "web", sql: "SELECT pg_sleep(0.005)", calm: 150.0, flood: 150.0 },
     Load { name: "api", sql: "SELECT pg_sleep(0.01)", calm: 60.0, flood: 60.0 },

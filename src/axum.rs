@@ -1,4 +1,4 @@
-//! An error as the answer of an axum handler. Feature `axum`.
+//! [`Error`] as the response of an axum handler. Feature `axum`.
 
 use std::sync::Arc;
 
@@ -12,15 +12,17 @@ use crate::policy::Effect;
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-// As in RFC 9457: of type about:blank, the title is that of the status. What is said beyond that is said of the request, not of the database.
+// By RFC 9457, a problem of the type about:blank has the title of its status. The details speak of the request, never
+// of the database.
 const BUSY: &str = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The service cannot do this at the moment. Please try again later."}"#;
 const LATE: &str =
     r#"{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"This took longer than it may."}"#;
 const UNKNOWN: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"Whether this was done is not known."}"#;
 const FAILED: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500}"#;
 
-/// Status and `Retry-After` are those of [`http_status`](Error::http_status) and [`http_retry_after`](Error::http_retry_after); the body is a
-/// fixed text for each kind, as `application/problem+json`. Nothing in it is of the database: no message, no SQL, no parameter, no address.
+/// The status is that of [`http_status`](Error::http_status), and `Retry-After` that of
+/// [`http_retry_after`](Error::http_retry_after). The body is a fixed text for each status, as
+/// `application/problem+json`. It shows nothing of the database: no message, no SQL, no parameter, no address.
 ///
 /// The error itself is in the response's extensions, as `Arc<failfast::Error>`, for a layer that logs it.
 impl IntoResponse for Error {

@@ -1,4 +1,5 @@
-//! Settings and their validation: whatever is wrong is said here, by name, before anything is connected.
+//! The builder of a pool. `build` validates every setting, refuses a bad one by its name, and wires the parts of a pool
+//! together. It connects to nothing.
 
 mod check;
 mod driver;
@@ -28,7 +29,7 @@ use crate::maintenance::{Maintenance, Reports, Thresholds};
 use crate::policy::{Lifetimes, Shedding};
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
-use crate::slots::{Ages, Limits, Slots, default_max_waiting};
+use crate::slots::{Ages, Limits, Slots};
 use crate::telemetry::{Given, Meter, Observer, Observers, Telemetry, Tracer};
 
 /// The settings of a [`Pool`]. Every one has a finite default.
@@ -54,7 +55,7 @@ pub struct PoolBuilder {
     server_timeouts: Option<ServerTimeouts>,
     hooks: Hooks,
     breaker: BreakerConfig,
-    /// Somebody else's breaker, which decides instead.
+    /// A breaker of another crate, which replaces the pool's own.
     machine: Option<Arc<dyn Machine>>,
     is_failure: Option<IsFailure>,
     retry: RetryConfig,
@@ -62,7 +63,7 @@ pub struct PoolBuilder {
     recorder: Given,
     leak_detection_threshold: Option<Duration>,
     leak_backtraces: bool,
-    /// More than so many statements, for longer than this.
+    /// The number of statements and the duration.
     long_running: (usize, Duration),
     unready_after: Duration,
 }
@@ -262,12 +263,12 @@ impl PoolBuilder {
     /// [`Pool::breaker`] is then disabled, with that reason. Orders by hand, such as `force_open`, still hold. failsafe
     /// lacks some abilities of the pool's own breaker:
     ///
-    /// - half-open, every caller is let through until the first result; the pool's own breaker lets one;
-    /// - callers who wait when it opens are not told: each is turned away when it gets a connection;
-    /// - the pool does not look after the server meanwhile, so only callers find out that it is back;
+    /// - A half-open machine lets every caller through until the first result. The pool's own breaker lets one through.
+    /// - When the machine opens, waiting callers stay in the queue. Each is refused when it gets a connection.
+    /// - While the machine is open, the pool does not look at the server, so only callers find out that it is back.
     /// - `retry_after` of [`Error::CircuitOpen`](crate::Error::CircuitOpen) is the
-    ///   [`reset_timeout`](BreakerConfig::reset_timeout) of [`breaker`](Self::breaker), whatever the machine's is;
-    /// - slow calls that succeed are successes.
+    ///   [`reset_timeout`](BreakerConfig::reset_timeout) of [`breaker`](Self::breaker), whatever the machine's is.
+    /// - Slow calls that succeed are successes.
     ///
     /// ```
     /// # fn example(config: failfast::Config) -> failfast::PoolBuilder {
@@ -318,8 +319,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Records this pool's [`metrics`](crate::metrics) with `recorder`, which may be an `Arc`. Default: the recorder that the process has
-    /// installed for the `metrics` crate, whether before or after this call. Feature `metrics`.
+    /// Records this pool's [`metrics`](crate::metrics) with `recorder`, which may be an `Arc`. Default: the recorder
+    /// that the process installs for the `metrics` crate, before or after this call. Feature `metrics`.
     #[cfg(feature = "metrics")]
     pub fn recorder(mut self, recorder: impl crate::metrics::Recorder + Send + Sync + 'static) -> Self {
         self.recorder = Given::new(recorder);
@@ -434,13 +435,14 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first setting that cannot be used; `sslmode=require` is one, see [`build_tls`](Self::build_tls).
+    /// [`ConfigError`] for the first setting that cannot be used. `sslmode=require` is one: see
+    /// [`build_tls`](Self::build_tls).
     pub fn build(self) -> Result<Pool, ConfigError> {
         self.finish(Connector::none())
     }
 
-    /// [`build`](Self::build), with TLS by any connector made for tokio-postgres. Ready ones, under the features `rustls` and
-    /// `native-tls`, are in the module `tls`.
+    /// As [`build`](Self::build), with TLS by any connector made for tokio-postgres. The module `tls` has ready
+    /// connectors, under the features `rustls` and `native-tls`.
     ///
     /// The connection string's `sslmode` decides whether TLS is used: `require` insists on it, `prefer` (the default)
     /// connects without TLS if the server offers none, `disable` never asks for it. The connector verifies the server's
@@ -456,18 +458,18 @@ impl PoolBuilder {
         T::Stream: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        self.place.check()?; // before an error shows any of it
+        self.place.check()?; // before an error can show a part of a password
         let tls = tls::following(tls, &self.place.tls)?;
         self.finish(Connector::new(tls))
     }
 
     fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
-        self.check_pool()?;
+        self.check_values()?;
         self.place.check()?;
         driver::check(&self.place, !connector.is_none())?;
         let limits = Limits {
             max_size: self.max_size,
-            max_waiting: self.max_waiting.unwrap_or(default_max_waiting(self.max_size)),
+            max_waiting: self.effective_max_waiting(),
             max_connecting: self.max_connecting,
             wait_budget: self.acquire_timeout,
             ages: Ages {
@@ -477,7 +479,7 @@ impl PoolBuilder {
                 check_after: self.health_check_after,
             },
         };
-        let settings = self.in_effect(&limits);
+        let settings = self.in_effect();
         let mut config = self.place.driver;
         if config.get_application_name().is_none() {
             config.application_name(&self.name);
@@ -501,10 +503,13 @@ impl PoolBuilder {
         let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
         let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
         let breaker = self.breaker.call_timeout(query_timeout);
-        let breaker = breaker.on_transition_first(move |change| follower.follow(change));
+        let breaker = breaker.on_transition_first(move |change| follower.on_transition(change));
         let breaker = PoolBreaker::new(breaker, self.machine)?;
-        let recorder =
-            Arc::new(OutcomeRecorder::new(breaker, self.is_failure, Arc::new(move |event| listener.hear(event))));
+        let recorder = Arc::new(OutcomeRecorder::new(
+            breaker,
+            self.is_failure,
+            Arc::new(move |event| listener.on_connection_event(event)),
+        ));
         let retries = self.retry.finish(now(), self.max_size)?;
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
@@ -513,7 +518,7 @@ impl PoolBuilder {
         let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);
-        maintenance.keep(&slots, &recorder);
+        maintenance.attach(&slots, &recorder);
         telemetry.emit(EventKind::Started { settings: settings.into() });
         Ok(Pool::new(Shared {
             acquire_timeout: self.acquire_timeout,

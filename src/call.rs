@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.slots.close();
-        self.maintenance.end();
+        self.maintenance.on_end();
     }
 }
 

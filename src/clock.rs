@@ -1,4 +1,4 @@
-//! The clock of the pool and of the breaker: Tokio's, which tests can pause.
+//! The clock of the pool and of the breaker. It is Tokio's clock, which tests can pause.
 
 use std::time::Instant;
 

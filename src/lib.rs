@@ -9,36 +9,40 @@
 //! # }
 //! ```
 //!
-//! In reading order: [`Pool`] (what a service holds), [`PoolBuilder`] (its settings and defaults), [`Client`] (a connection on loan),
-//! [`Error`] (why there was none), [`Status`] (how the pool is). For everything else that a service calls: [`breaker`].
+//! In reading order: [`Pool`] (what a service holds), [`PoolBuilder`] (its settings and defaults), [`Client`] (a
+//! connection on loan), [`Error`] (why a call failed), [`Status`] (a snapshot of the pool). [`breaker`] is a circuit
+//! breaker for everything else that a service calls.
 //!
 //! # Features
 //!
-//! `metrics` is on by default: OpenTelemetry's metrics for databases and the pool's own, through the crate of that name: see the module `metrics`. `prometheus` adds an
-//! exporter that knows their buckets.
+//! - `metrics`, on by default: OpenTelemetry's metrics for databases and the pool's own, through the `metrics` crate.
+//!   See the module `metrics`.
+//! - `prometheus`: an exporter that knows the buckets of these metrics.
+//! - `rustls` and `native-tls`: a ready TLS connector each, in the module `tls`. [`PoolBuilder::build_tls`] takes any
+//!   other connector without them.
+//! - `axum`: [`Error`] is the response of an axum handler, with [`Error::http_status`]: 503 with `Retry-After` if the
+//!   same request may succeed later, 504 for a statement that was too slow, 500 for the rest. Its body shows nothing of
+//!   the database.
+//! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
+//!   environment.
+//! - `tracing`: spans and log lines, see below.
+//! - `failsafe`, for services that use this crate already: `PoolBuilder::breaker_with` runs a pool on any
+//!   `failsafe::StateMachine`. `breaker::RollingWindow` is our window as a policy for such a machine.
+//! - `backoff`, for services that use this crate already: `RetryConfig::backoff_with` takes any
+//!   `backoff::backoff::Backoff` as the schedule. The crate is unmaintained (RUSTSEC-2025-0012). If you have no
+//!   schedule of it yet, use the pool's own.
 //!
-//! `rustls` and `native-tls` each bring a ready TLS connector, in the module `tls`; [`PoolBuilder::build_tls`] takes any other without them.
+//! # Spans and log lines
 //!
-//! `axum` makes [`Error`] the answer of an axum handler, by [`Error::http_status`]: 503 with `Retry-After` where the same may succeed later, 504 for a statement that was
-//! too slow, 500 for the rest. Nothing of the database is in its body.
+//! With the feature `tracing`, the pool passes to the `tracing` crate:
 //!
-//! `serde` has the builder's settings as plain data, `Settings`: for files in any format that serde reads, and for the environment.
+//! - each [`Event`] as a line under the target `failfast`, at INFO, WARN or ERROR, with the field `pool`;
+//! - each operation as a span under the target `failfast::spans`, at INFO, with OpenTelemetry's attributes for
+//!   databases. `call` is a call on the pool as a whole, with all its attempts. `statement` is one statement, or the
+//!   BEGIN or COMMIT of a transaction. `acquire` is a wait for a connection. [`Call::name`] names the span `call`.
 //!
-//! `tracing` tells the `tracing` crate what the pool does:
-//!
-//! - each [`Event`] is a line under the target `failfast`, at INFO, WARN or ERROR, with the field `pool`;
-//! - each operation is a span under the target `failfast::spans`, at INFO, with OpenTelemetry's attributes for databases: `call` is a call on the pool as a
-//!   whole, with all its attempts; `statement` is one statement, or the BEGIN or COMMIT of a transaction; `acquire` is a wait for a connection, if
-//!   there is one. [`Call::name`] names the `call`.
-//!
-//! No span and no line holds SQL, a parameter or a password. The filter `failfast=warn` keeps the lines that matter,
-//! beginnings and ends, and drops the spans.
-//!
-//! Two are for services that use these crates already:
-//!
-//! - `failsafe`: `PoolBuilder::breaker_with` runs a pool on any `failsafe::StateMachine`; `breaker::RollingWindow` is our window as a policy for one.
-//! - `backoff`: `RetryConfig::backoff_with` takes any `backoff::backoff::Backoff` as the schedule. That crate is unmaintained
-//!   (RUSTSEC-2025-0012): the pool's own schedule is the better choice where nothing speaks for it.
+//! No span and no line has SQL, a parameter or a password. The filter `failfast=warn` keeps warnings and critical
+//! events, with the events that end them, and drops the spans.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]

@@ -1,20 +1,16 @@
-//! What a pool does by itself, in one background task: the rounds over its idle connections, and the look at the server while its circuit breaker keeps
-//! callers from it.
+//! What the pool does by itself, in one background task: it looks after idle connections, reports events and metrics,
+//! and asks the server whether it is back while the circuit is open.
 //!
-//! The task begins where the pool is built within a runtime, or else with the first dial; when its runtime ends, the next dial begins it anew. It holds nothing
-//! of the pool, and is gone when the pool is.
+//! The task starts when the pool is built within a runtime, otherwise with the first dial. If its runtime ends, the
+//! next dial starts it again. It holds no strong reference to the pool, and ends when the pool is dropped.
 //!
-//! What connections notice is heard here ([`ConnectionEvent`]), wherever it happens: a server that shuts down or has been replaced takes all its connections
-//! with it, not only the one that noticed.
+//! Connections report here what they notice ([`ConnectionEvent`]). If one notices that the server shuts down or was
+//! replaced, the pool replaces all connections.
 
-mod looks;
 mod readiness;
-mod refusals;
 mod reports;
 mod server;
 mod task;
-mod unreported;
-mod waits;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
@@ -25,33 +21,35 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(crate) use self::looks::PACE;
 pub use self::readiness::NotReady;
 pub(crate) use self::reports::{Reports, Thresholds};
 use self::server::ServerRole;
+pub(crate) use self::task::PACE;
 use crate::breaker::{State, Transition};
 use crate::conn::{ConnectionEvent, Dialer, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::slots::Slots;
 
-/// Holds nothing of the pool.
+/// The state of the background task. It holds no strong reference to the pool.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     pool: OnceLock<(Weak<Slots<Dialer>>, Weak<OutcomeRecorder>)>,
     permitted_probes: usize,
     is_running: AtomicBool,
-    /// Ended connections were noticed, or the pool is gone.
-    bell: Notify,
+    /// Begins the next round at once: a connection was lost, or the pool was dropped.
+    next_round: Notify,
+    /// The circuit has opened.
     opened: Notify,
+    /// When the task asks the server again while the circuit is open.
     next_look: Mutex<Option<Instant>>,
     server: ServerRole,
     pub(crate) reports: Reports,
-    /// Somebody has asked whether the pool is ready.
+    /// Somebody has asked since the last round whether the pool is ready.
     is_wanted_ready: AtomicBool,
-    /// While all connections were held, the server did not answer a look at it.
+    /// While callers held all connections, the server did not answer the pool's own connection.
     is_found_silent: Arc<AtomicBool>,
     unready_after: Duration,
-    /// What is asked on an idle connection may take as long.
+    /// Also bounds what the task asks on an idle connection.
     connect_timeout: Duration,
 }
 
@@ -66,7 +64,7 @@ impl Maintenance {
             pool: OnceLock::new(),
             permitted_probes,
             is_running: AtomicBool::new(false),
-            bell: Notify::new(),
+            next_round: Notify::new(),
             opened: Notify::new(),
             next_look: Mutex::new(None),
             server: ServerRole::default(),
@@ -78,20 +76,20 @@ impl Maintenance {
         })
     }
 
-    /// What it keeps, known only now. Begins, if there is a runtime.
-    pub(crate) fn keep(self: &Arc<Self>, slots: &Arc<Slots<Dialer>>, recorder: &Arc<OutcomeRecorder>) {
+    /// Connects the task to its pool, and starts it if there is a runtime.
+    pub(crate) fn attach(self: &Arc<Self>, slots: &Arc<Slots<Dialer>>, recorder: &Arc<OutcomeRecorder>) {
         let _ = self.pool.set((Arc::downgrade(slots), Arc::downgrade(recorder)));
         self.begin(Handle::try_current().ok());
     }
 
-    /// The pool is gone.
-    pub(crate) fn end(&self) {
-        self.reports.end(self.pool().map(|(slots, _)| slots).as_deref());
-        self.bell.notify_one();
+    /// The pool was dropped.
+    pub(crate) fn on_end(&self) {
+        self.reports.on_end(self.pool().map(|(slots, _)| slots).as_deref());
+        self.next_round.notify_one();
     }
 
     /// The circuit has changed its state.
-    pub(crate) fn follow(self: &Arc<Self>, transition: &Transition) {
+    pub(crate) fn on_transition(self: &Arc<Self>, transition: &Transition) {
         let Some((slots, _)) = self.pool() else { return };
         let at_once = match transition.to {
             State::Open | State::ForcedOpen | State::ShutDown => Some(0),
@@ -99,24 +97,24 @@ impl Maintenance {
             State::Closed | State::Disabled | State::MetricsOnly => None,
         };
         slots.hold_back(transition.number, at_once);
-        self.reports.follow(transition, slots.counts().is_open);
+        self.reports.on_transition(transition, slots.counts().is_open);
         if transition.to == State::Open {
             self.opened.notify_one();
             self.begin(Handle::try_current().ok().or_else(|| slots.runtime()));
         }
     }
 
-    /// What a connection has noticed.
-    pub(crate) fn hear(self: &Arc<Self>, news: ConnectionEvent) {
-        self.reports.hear(&news);
-        match news {
+    /// A connection has noticed something.
+    pub(crate) fn on_connection_event(self: &Arc<Self>, event: ConnectionEvent) {
+        self.reports.on_connection_event(&event);
+        match event {
             ConnectionEvent::Dials => self.begin(Handle::try_current().ok()),
             ConnectionEvent::Lost { cause } => {
                 if self.server.stops(&cause, Instant::now()) {
                     self.flush();
                     self.reports.telemetry.emit(EventKind::ServerShuttingDown { lost: cause });
                 }
-                self.bell.notify_one();
+                self.next_round.notify_one();
             }
             ConnectionEvent::WrongHost { dialed_as } => {
                 if self.server.refuses_writes(Instant::now(), dialed_as) {
@@ -143,19 +141,20 @@ impl Maintenance {
         }
     }
 
-    /// All connections are of no use, or soon will be.
+    /// Replaces all connections: they are of no use, or soon will be.
     fn flush(&self) {
         if let Some((slots, _)) = self.pool() {
             slots.flush();
         }
     }
 
+    /// The pool, if it was not dropped.
     fn pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
         let (slots, recorder) = self.pool.get()?;
         Some((slots.upgrade()?, recorder.upgrade()?))
     }
 
-    /// The pool, while it is open.
+    /// The pool, if it is not closed.
     fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
         self.pool().filter(|(slots, _)| slots.counts().is_open)
     }

@@ -1,19 +1,17 @@
 //! The metrics of a pool: their names, units, labels and buckets. Feature `metrics`, which is on by default.
 //!
-//! They go to the recorder that the process has installed for the `metrics` crate, or to the pool's own
-//! ([`PoolBuilder::recorder`](crate::PoolBuilder::recorder)). Nothing is recorded, and next to nothing is spent, without one. A recorder that is installed after the pool was
-//! built is found within a quarter of a second, if its type has any fields; what was measured before is lost, what was counted as refused is not.
+//! A pool records them with its own recorder ([`PoolBuilder::recorder`](crate::PoolBuilder::recorder)), or with the one
+//! that the process has installed for the `metrics` crate. Without a recorder, nothing is recorded and next to nothing
+//! is spent. The pool finds a recorder that is installed later within a quarter of a second, if its type has any
+//! fields. It then reports the refusals since the pool began, but none of the earlier durations.
 //!
-//! Names and meanings are OpenTelemetry's where it has one (`db.client.*`), and ours otherwise (`failfast.*`). `docs/metrics.md` has the table with what each one tells, and
-//! with the names of HikariCP, opossum and resilience4j beside it.
+//! Names and meanings are OpenTelemetry's (`db.client.*`) where it has one, and our own (`failfast.*`) otherwise.
+//! `docs/metrics.md` explains each metric, beside the names of HikariCP, opossum and resilience4j.
 //!
-//! Exporters for Prometheus make summaries of histograms unless they are told the buckets: [`Metric::buckets`] has them, and with the feature `prometheus` the function
-//! `prometheus()` here makes a builder that knows them.
+//! An exporter for Prometheus makes a summary of a histogram unless it knows the buckets. [`Metric::buckets`] has them.
+//! With the feature `prometheus`, the function `prometheus()` returns a builder that knows them.
 
-mod breaker;
 mod metric;
-#[cfg(feature = "prometheus")]
-mod prometheus;
 mod table;
 
 use std::mem::size_of_val;
@@ -23,18 +21,17 @@ use ::metrics::{Level, Metadata, with_recorder};
 
 #[cfg(feature = "prometheus")]
 pub use metrics_exporter_prometheus::PrometheusHandle;
-
-pub(crate) use self::breaker::*;
-pub use self::breaker::{BREAKER, BREAKER_METRICS};
-pub use self::metric::{Kind, Metric, Unit};
 #[cfg(feature = "prometheus")]
-pub use self::prometheus::prometheus;
-pub use self::table::METRICS;
-pub(crate) use self::table::*;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
-/// Of `db.client.operation.duration`, in seconds: OpenTelemetry's, and a quarter of a second, which is a common target.
+pub use self::metric::{Kind, Metric, Unit};
+pub(crate) use self::table::*;
+pub use self::table::{BREAKER, BREAKER_METRICS, METRICS};
+
+/// The buckets of `db.client.operation.duration`, in seconds: OpenTelemetry's, and a quarter of a second, a common
+/// target.
 pub const OPERATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
-/// Of the times of connections, in seconds: a wait may be much shorter than an operation, or end with a timeout.
+/// The buckets of the other durations, in seconds. A wait may be much shorter than an operation, or end with a timeout.
 pub const POOL_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
 
 /// The label of every metric of a pool: the [pool's name](crate::PoolBuilder::name).
@@ -43,13 +40,13 @@ pub const POOL: &str = "db.client.connection.pool.name";
 /// What a recorder learns about the code that registers a metric.
 pub(crate) const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
 
-/// Whether a recorder is installed. The one that stands in for none has no size.
+/// Whether the process has installed a recorder. The placeholder for none has no size.
 pub(crate) fn is_recorded() -> bool {
     with_recorder(|recorder| size_of_val(recorder) > 0)
 }
 
 impl Metric {
-    /// For a histogram, the upper bounds of its buckets, in seconds.
+    /// The upper bounds of a histogram's buckets, in seconds. `None` for a counter or a gauge.
     pub fn buckets(&self) -> Option<&'static [f64]> {
         match self.kind {
             Kind::Histogram if [OPERATION_DURATION.name, CALL_DURATION.name].contains(&self.name) => {
@@ -61,6 +58,33 @@ impl Metric {
     }
 }
 
+/// Returns a builder of `metrics-exporter-prometheus` that renders this crate's histograms with their
+/// [buckets](Metric::buckets) and adds units to all names, as `docs/monitoring` expects:
+/// `db_client_operation_duration_seconds`. Feature `prometheus`.
+///
+/// If you install the recorder without the exporter's own listener, call `PrometheusHandle::run_upkeep` every few
+/// seconds. Otherwise samples pile up until somebody renders them.
+///
+/// ```
+/// # fn example() -> Result<(), metrics_exporter_prometheus::BuildError> {
+/// let metrics = failfast::metrics::prometheus()?.install_recorder()?;
+/// println!("{}", metrics.render());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// None today. The exporter's type requires a `Result`.
+#[cfg(feature = "prometheus")]
+pub fn prometheus() -> Result<PrometheusBuilder, BuildError> {
+    let builder = PrometheusBuilder::new().with_recommended_naming(true);
+    METRICS.iter().chain(BREAKER_METRICS).try_fold(builder, |builder, metric| match metric.buckets() {
+        Some(buckets) => builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets),
+        None => Ok(builder),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -68,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_each_other_and_say_whose_they_are() {
+    fn names_are_unique_and_have_a_prefix() {
         let all = || METRICS.iter().chain(BREAKER_METRICS);
         let names: HashSet<_> = all().map(Metric::prometheus_name).collect();
         assert_eq!(names.len(), all().count());
@@ -76,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_prometheus_have_unit_and_kind() {
+    fn names_in_prometheus_end_with_unit_and_kind() {
         assert_eq!(OPERATION_DURATION.prometheus_name(), "db_client_operation_duration_seconds");
         assert_eq!(TIMEOUTS.prometheus_name(), "db_client_connection_timeouts_total");
         assert_eq!(UTILIZATION.prometheus_name(), "failfast_utilization_ratio");
@@ -84,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn histograms_have_buckets_in_order() {
+    fn histograms_have_ascending_buckets() {
         for metric in METRICS.iter().chain(BREAKER_METRICS) {
             let buckets = metric.buckets();
             assert_eq!(buckets.is_some(), metric.kind == Kind::Histogram, "{}", metric.name);

@@ -480,7 +480,7 @@ impl<'a> PoolOrder<'a> {
 }
 
 /// PostgreSQL's own upper bound of `max_connections`.
-const MOST_CONNECTIONS: usize = 262_143;
+pub(crate) const MOST_CONNECTIONS: usize = 262_143;
 
 pub(crate) fn check_max_size(max_size: usize) -> Result<(), ConfigError> {
     if (1..=MOST_CONNECTIONS).contains(&max_size) {

@@ -1,4 +1,4 @@
-//! One consistent look at a pool.
+//! A consistent snapshot of a pool, and its line for an operator.
 
 use std::fmt;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_as_a_status_line() {
+    fn a_status_is_printed_as_one_line() {
         let mut status = Status::of_19_in_20();
         assert_eq!(status.to_string(), "pool orders: 95% in use (19/20), 1 idle, 127 waiting");
         (status.in_use, status.idle, status.dialing, status.closing, status.waiting) = (0, 0, 2, 1, 0);

@@ -1,7 +1,8 @@
-//! Who is told what a pool has to say: its observers, and whoever reads its stream of events.
+//! Where a pool reports: to observers, to streams of events, to the `metrics` crate and to the `tracing` crate.
 //!
-//! Observers are called at once, one after the other, where the event arose, and never under a lock. One that panics harms neither the pool nor the
-//! others. The stream is for those who would rather be told in a task of their own: it is bounded, and one that is not read loses the oldest.
+//! The pool calls its observers at once, one after the other, where the event happens, and never under a lock. If one
+//! panics, the pool and the other observers go on. A stream lets a service handle events in a task of its own. It is
+//! bounded: if nobody reads it, it drops the oldest events.
 
 mod events;
 mod fault;
@@ -34,23 +35,24 @@ pub(crate) use self::unmetered::{Given, Meter, Stamp};
 pub(crate) use self::untraced::{Server, Span, Tracer};
 use crate::event::{Event, EventKind};
 
-/// Events that a stream keeps for its reader.
+/// The number of events that a stream keeps for its reader.
 const KEPT: usize = 1_024;
-/// Whoever polls a future once more than it is for is wrong.
+/// The panic of a future that is polled after its end.
 const POLLED: &str = "a wait is not polled after its end";
-/// An observer may do what is an event again, and so on; it is not told deeper than this.
+/// An observer may cause further events, whose observers may do the same. Deeper than this, no observer is called.
 const DEEPEST: u32 = 4;
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Is told of each event of a pool.
+/// Gets each event of a pool.
 ///
-/// Any `Fn(&Event)` is one. It runs where the event arose, which may be in a caller's way: it should hand over what takes long, and must not block. It may use the
-/// pool; what comes of that is told like everything else, though an observer that answers its own events for ever is not told for ever.
+/// Any `Fn(&Event)` is an observer. It runs where the event happens, which may delay a caller. So it must not block,
+/// and hands longer work to another task. It may use the pool. Events that it causes are reported as well, but only
+/// four levels deep, so an observer cannot answer its own events for ever.
 pub trait Observer: Send + Sync + 'static {
-    /// Something happened. A panic here is caught, after it has had its say on stderr.
+    /// An event happened. The pool catches a panic of this method, after the panic hook has run.
     fn on_event(&self, event: &Event);
 }
 
@@ -60,7 +62,7 @@ impl<F: Fn(&Event) + Send + Sync + 'static> Observer for F {
     }
 }
 
-/// Those who are told.
+/// The observers of a pool.
 #[derive(Clone, Default)]
 pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
 
@@ -80,11 +82,11 @@ impl fmt::Debug for Observers {
     }
 }
 
-/// Tells everybody who wants to know. When it is gone, the streams end.
+/// Passes events to the observers and the streams of a pool. The streams end when it is dropped.
 pub(crate) struct Telemetry {
     pool: Arc<str>,
     observers: Observers,
-    /// Made for the first who reads it: most pools have no reader, and its memory is there from the start.
+    /// Created for the first reader, because it allocates all its memory at once and most pools have no reader.
     stream: OnceLock<Sender<Arc<Event>>>,
 }
 
@@ -97,19 +99,19 @@ impl Telemetry {
         Arc::clone(&self.pool)
     }
 
-    /// Whether anybody listens. If not, the caller may spare itself what an event costs.
+    /// Whether there is an observer or a reader. If not, nobody needs to make an event.
     pub(crate) fn is_heard(&self) -> bool {
         !self.observers.0.is_empty() || self.stream.get().is_some_and(|stream| stream.receiver_count() > 0)
     }
 
-    /// Tells everybody, on this thread. Never to be called under a lock.
+    /// Passes an event on, on this thread. Must not be called under a lock.
     pub(crate) fn emit(&self, kind: EventKind) {
         if !self.is_heard() {
             return;
         }
         let event = Arc::new(Event::new(Arc::clone(&self.pool), SystemTime::now(), kind));
         if let Some(stream) = self.stream.get() {
-            // Nobody reads any more: then nobody misses it.
+            // An error means that there is no reader any more.
             let _ = stream.send(Arc::clone(&event));
         }
         let Some(_deeper) = Deeper::enter() else { return };
@@ -118,7 +120,7 @@ impl Telemetry {
         }
     }
 
-    /// What happens from now on.
+    /// A stream of the events from now on.
     pub(crate) fn events(&self) -> Events {
         Events::new(self.stream.get_or_init(|| Sender::new(KEPT)).subscribe())
     }
@@ -133,7 +135,7 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-/// An observer is being told on this thread.
+/// An observer is running on this thread.
 struct Deeper;
 
 impl Deeper {

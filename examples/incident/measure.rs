@@ -19,8 +19,8 @@ pub(crate) struct Figures {
     pub(crate) scenario: &'static str,
     pub(crate) peer: Peer,
     pub(crate) offered: usize,
-    /// Served in time, as a share of what is possible: of all callers, or of what the connections can do if more was asked. After a fault: of those who came when the
-    /// server accepted again. `None` if nothing is possible.
+    /// Served in time, as a share of what is possible: of all callers, or of what the connections can do if more was
+    /// asked. After a fault: of those who came when the server accepted again. `None` if nothing is possible.
     pub(crate) goodput: Option<f64>,
     /// Served after the deadline.
     pub(crate) late: usize,
@@ -41,7 +41,8 @@ pub(crate) struct Figures {
     /// Callers who had no answer in time, of those who came when the incident had been over for as long as the
     /// deadline.
     pub(crate) unserved_after: usize,
-    /// Connections made from the beginning on, but for the first ones; and how many that were in each second of the incident.
+    /// Connections made from the beginning on, but for the first ones; and how many that were in each second of the
+    /// incident.
     pub(crate) made: i64,
     pub(crate) made_per_second: f64,
     /// From the beginning of the incident.
@@ -131,7 +132,8 @@ fn goodput(trace: &Trace) -> Option<f64> {
     if offered <= possible {
         return Some(in_time().filter(|sample| up.contains(&sample.due)).count() as f64 / offered.max(1.0));
     }
-    // Of each call's work, what was done in this time, in calls of this time. Where calls are long, a whole one more or less at the edges is several percent.
+    // Of each call's work, what was done in this time, in calls of this time. Where calls are long, a whole one more or
+    // less at the edges is several percent.
     let work = |sample: &Sample| {
         let longer = trace.scenario.hold_at(sample.due).as_secs_f64() / trace.scenario.hold.as_secs_f64();
         let service = trace.service_during.mul_f64(longer);
@@ -232,7 +234,8 @@ pub(crate) mod tests {
     fn more_than_is_possible_is_not_asked_of_a_pool() {
         let mut overloaded = trace("surge-3x", |due| Some((if due < 4_800 { 40 } else { 300 }, Answer::Served)));
         overloaded.capacity_during = 50.0;
-        // 200 are possible. The last 20 had no connection before the end; of the work of the three before the first, 10, 20 and 30 of 40 ms remained.
+        // 200 are possible. The last 20 had no connection before the end; of the work of the three before the first,
+        // 10, 20 and 30 of 40 ms remained.
         let goodput = Figures::of(&overloaded).goodput.unwrap();
         assert!((goodput - 381.5 / 200.0).abs() < 1e-9, "{goodput}");
         assert_eq!(Figures::of(&trace("storm", |_| None)).goodput, None);

@@ -1,5 +1,5 @@
-//! The incident lab. In reading order: `scenarios` (what happens), `peers` (to whom), `play` (how), `measure` (what came of it), `checks` (what was
-//! promised); then `table`, `chart`, `svg` and `json`, which show it.
+//! The incident lab. In reading order: `scenarios` (what happens), `peers` (to whom), `play` (how), `measure` (what
+//! came of it), `checks` (what was promised); then `table`, `chart`, `svg` and `json`, which show it.
 
 pub(crate) mod arguments;
 pub(crate) mod chart;

@@ -126,7 +126,8 @@ fn on_log_scale(seconds: f64) -> f64 {
     ((seconds.log10() - FASTEST) / (SLOWEST - FASTEST)).clamp(0.0, 1.0)
 }
 
-/// Colours that colour-blind people tell apart, of a lightness that is seen on both grounds; and dashes for those who print.
+/// Colours that colour-blind people tell apart, of a lightness that is seen on both grounds; and dashes for those who
+/// print.
 fn pen(peer: Peer) -> &'static str {
     match peer {
         Peer::Failfast => "stroke=\"#009e73\" style=\"stroke-width:3\"",

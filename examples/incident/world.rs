@@ -102,7 +102,8 @@ impl World {
         Ok(())
     }
 
-    /// How many connections to the database of `peer` the server has ever counted. It counts them when they end, at the latest: so their end is awaited.
+    /// How many connections to the database of `peer` the server has ever counted. It counts them when they end, at the
+    /// latest: so their end is awaited.
     pub(crate) async fn sessions(&self, peer: Peer) -> Result<i64> {
         let client = self.admin().await?;
         let name = database(peer);

@@ -1,4 +1,5 @@
-//! What can be done to a throwaway server: stop and start it, pause and resume it. Not to one that somebody else has started.
+//! What can be done to a throwaway server: stop and start it, pause and resume it. Not to one that somebody else has
+//! started.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! A shell that keeps something running for us and cleans up after us, whatever ends us.
 //!
-//! It waits for orders at a pipe whose other end only we hold. When we return, panic, or die of Ctrl-C or `kill -9`, the kernel
-//! closes that end, `read` fails in the shell, and the rest of its script cleans up. It has a process group of its
-//! own, so Ctrl-C in a terminal does not reach it.
+//! It waits for orders at a pipe whose other end only we hold. When we return, panic, or die of Ctrl-C or `kill -9`,
+//! the kernel closes that end, `read` fails in the shell, and the rest of its script cleans up. It has a process group
+//! of its own, so Ctrl-C in a terminal does not reach it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -1,8 +1,8 @@
 //! A PostgreSQL server for one example or benchmark, gone when it ends.
 //!
-//! `DATABASE_URL` is used as it is and nothing is started. Otherwise the PostgreSQL programs of this machine run a fresh
-//! cluster in a temporary folder; without them, a container does. If the server does not start, the error ends with
-//! the server's own log.
+//! `DATABASE_URL` is used as it is and nothing is started. Otherwise the PostgreSQL programs of this machine run a
+//! fresh cluster in a temporary folder; without them, a container does. If the server does not start, the error ends
+//! with the server's own log.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,8 +16,9 @@ use super::supervisor::{Supervisor, random};
 
 /// Arguments: the folder, the port, the folder of the programs.
 ///
-/// At the end both signals are needed: as a job in the background, the server ignores QUIT until it has installed its handlers,
-/// but dies of TERM; after that, TERM would wait for its clients. Its children have process groups of their own: each is signalled.
+/// At the end both signals are needed: as a job in the background, the server ignores QUIT until it has installed its
+/// handlers, but dies of TERM; after that, TERM would wait for its clients. Its children have process groups of their
+/// own: each is signalled.
 const LOCAL: &str = r#"
 start() {
     "$programs/postgres" -D data -k "$folder" -p "$port" -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 &
@@ -107,7 +108,8 @@ impl Throwaway {
     }
 }
 
-/// Why there is no server, or why it does not do as it was told. `main` prints errors with `Debug`, so that is as readable as `Display`.
+/// Why there is no server, or why it does not do as it was told. `main` prints errors with `Debug`, so that is as
+/// readable as `Display`.
 pub(crate) struct NotStarted(pub(super) String);
 
 impl fmt::Display for NotStarted {

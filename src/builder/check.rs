@@ -1,102 +1,123 @@
-//! What is wrong with a setting is said here, by name and value; and what is in effect, in a line.
+//! The ranges of the settings, in one table. `build` refuses a value by it, and the event `Started` shows its values.
+//!
+//! The breaker and the retries check their settings themselves: `src/breaker/config.rs`, `src/retry.rs`.
 
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use self::Value::{Age, Any, LongRunning, Number, Timeout};
 use super::PoolBuilder;
 use crate::conn::ServerTimeouts;
 use crate::error::ConfigError;
-use crate::pool::check_max_size;
-use crate::slots::{Limits, MOST_WAITING};
+use crate::pool::MOST_CONNECTIONS;
+use crate::slots::{MOST_WAITING, default_max_waiting};
 
-/// More dials at a time than this are a storm.
+/// A server seldom survives more dials at a time.
 const MOST_CONNECTING: usize = 1_000;
-/// More prepared statements than this on each connection are a server's memory gone.
+/// With more prepared statements on each connection, the server runs out of memory.
 const MOST_STATEMENTS: usize = 100_000;
-/// Longer than this is not a timeout.
+/// A longer timeout is a mistake.
 pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// Older than this is for ever.
+/// An owner who wants more than this wants `None`.
 const LONGEST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// `NAMEDATALEN - 1`: the server cuts `application_name` off there.
+/// `NAMEDATALEN - 1`: the server cuts a longer `application_name`.
 const LONGEST_NAME: usize = 63;
 
+/// The value of a setting, by the kind of its range.
+enum Value {
+    Number(usize, RangeInclusive<usize>),
+    /// More than 0, at most [`LONGEST_TIMEOUT`].
+    Timeout(Duration),
+    /// More than 0, at most [`LONGEST_AGE`]. `None` means never.
+    Age(Option<Duration>),
+    /// More than so many statements, for longer than a timeout.
+    LongRunning(usize, Duration),
+    /// Every value of its type is good.
+    Any(String),
+}
+
 impl PoolBuilder {
-    /// For a log: one line, without credentials.
-    pub(super) fn in_effect(&self, limits: &Limits) -> String {
-        let age = |age: Option<Duration>| age.map_or("never".to_owned(), |age| format!("{age:?}"));
-        format!(
-            "max_size {}, min_idle {}, max_waiting {}, max_connecting {}, shedding {:?}, acquire_timeout {:?}, query_timeout {:?}, stream_idle_timeout {:?}, \
-             connect_timeout {:?}, idle_timeout {}, max_lifetime {}, health_check_after {}, statement_cache {}, reset {:?}",
-            limits.max_size,
-            self.min_idle,
-            limits.max_waiting,
-            self.max_connecting,
-            self.shedding,
-            self.acquire_timeout,
-            self.query_timeout,
-            self.stream_idle_timeout,
-            self.connect_timeout,
-            age(self.idle_timeout),
-            age(self.max_lifetime),
-            age(self.health_check_after),
-            self.statement_cache,
-            self.reset,
-        )
+    /// Each setting of the pool itself, in the order in which the event `Started` shows them.
+    fn values(&self) -> Vec<(&'static str, Value)> {
+        let mut values = vec![
+            ("max_size", Number(self.max_size, 1..=MOST_CONNECTIONS)),
+            ("min_idle", Number(self.min_idle, 0..=usize::MAX)),
+            ("max_waiting", Number(self.effective_max_waiting(), 0..=MOST_WAITING)),
+            ("max_connecting", Number(self.max_connecting, 1..=MOST_CONNECTING)),
+            ("shedding", Any(format!("{:?}", self.shedding))),
+            ("acquire_timeout", Timeout(self.acquire_timeout)),
+            ("query_timeout", Timeout(self.query_timeout)),
+            ("stream_idle_timeout", Timeout(self.stream_idle_timeout)),
+            ("connect_timeout", Timeout(self.connect_timeout)),
+            ("idle_timeout", Age(self.idle_timeout)),
+            ("max_lifetime", Age(self.max_lifetime)),
+            ("health_check_after", Age(self.health_check_after)),
+            ("statement_cache", Number(self.statement_cache, 0..=MOST_STATEMENTS)),
+            ("reset", Any(format!("{:?}", self.reset))),
+            ("leak_detection_threshold", Age(self.leak_detection_threshold)),
+            ("leak_backtraces", Any(self.leak_backtraces.to_string())),
+            ("long_running", LongRunning(self.long_running.0, self.long_running.1)),
+            ("unready_after", Timeout(self.unready_after)),
+        ];
+        let server = self.server_timeouts.iter().flat_map(ServerTimeouts::values);
+        values.extend(server.filter_map(|(name, timeout)| Some((name, Timeout(timeout?)))));
+        values
     }
 
-    pub(super) fn check_pool(&self) -> Result<(), ConfigError> {
-        if self.name.is_empty()
-            || self.name.len() > LONGEST_NAME
-            || !self.name.bytes().all(|b| (b' '..=b'~').contains(&b))
-        {
-            return Err(ConfigError::new(
-                "name",
-                format!("{:?}", self.name),
-                "must be 1 to 63 printable ASCII characters",
-            ));
+    pub(super) fn effective_max_waiting(&self) -> usize {
+        self.max_waiting.unwrap_or(default_max_waiting(self.max_size))
+    }
+
+    /// One line for a log, without credentials.
+    pub(super) fn in_effect(&self) -> String {
+        let values = self.values().into_iter().map(|(name, value)| format!("{name} {value}"));
+        values.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Refuses the first setting that is out of its range.
+    pub(super) fn check_values(&self) -> Result<(), ConfigError> {
+        let is_printable = self.name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !(1..=LONGEST_NAME).contains(&self.name.len()) || !is_printable {
+            let rule = "must be 1 to 63 printable ASCII characters";
+            return Err(ConfigError::new("name", format!("{:?}", self.name), rule));
         }
-        check_max_size(self.max_size)?;
-        if !(1..=MOST_CONNECTING).contains(&self.max_connecting) {
-            return Err(ConfigError::new("max_connecting", self.max_connecting, "must be 1 to 1000"));
+        for (name, value) in self.values() {
+            value.check(name)?;
         }
         if self.min_idle > self.max_size {
             return Err(ConfigError::new("min_idle", self.min_idle, "must be at most max_size"));
         }
-        let ages = [
-            ("idle_timeout", self.idle_timeout),
-            ("max_lifetime", self.max_lifetime),
-            ("health_check_after", self.health_check_after),
-            ("leak_detection_threshold", self.leak_detection_threshold),
-        ];
-        for (setting, age) in ages {
-            if let Some(age) = age.filter(|age| age.is_zero() || *age > LONGEST_AGE) {
-                return Err(ConfigError::new(setting, format!("{age:?}"), "must be more than 0 and at most 30 days"));
+        Ok(())
+    }
+}
+
+impl Value {
+    fn check(&self, name: &'static str) -> Result<(), ConfigError> {
+        let (time, longest, rule) = match self {
+            Number(number, range) if !range.contains(number) => {
+                let rule = format!("must be {} to {}", range.start(), range.end());
+                return Err(ConfigError::new(name, number, rule));
             }
-        }
-        if let Some(max_waiting) = self.max_waiting.filter(|max_waiting| *max_waiting > MOST_WAITING) {
-            return Err(ConfigError::new("max_waiting", max_waiting, "must be 0 to 1000000"));
-        }
-        if self.statement_cache > MOST_STATEMENTS {
-            return Err(ConfigError::new("statement_cache", self.statement_cache, "must be 0 to 100000"));
-        }
-        let own = [
-            ("acquire_timeout", self.acquire_timeout),
-            ("query_timeout", self.query_timeout),
-            ("stream_idle_timeout", self.stream_idle_timeout),
-            ("connect_timeout", self.connect_timeout),
-            ("long_running", self.long_running.1),
-            ("unready_after", self.unready_after),
-        ];
-        let server = self.server_timeouts.iter().flat_map(ServerTimeouts::values);
-        let server = server.filter_map(|(setting, value)| value.map(|value| (setting, value)));
-        for (setting, value) in own.into_iter().chain(server) {
-            if value.is_zero() || value > LONGEST_TIMEOUT {
-                return Err(ConfigError::new(
-                    setting,
-                    format!("{value:?}"),
-                    "must be more than 0 and at most 24 hours",
-                ));
-            }
+            Timeout(time) | LongRunning(_, time) => (time, LONGEST_TIMEOUT, "must be more than 0 and at most 24 hours"),
+            Age(Some(time)) => (time, LONGEST_AGE, "must be more than 0 and at most 30 days"),
+            Number(..) | Age(None) | Any(_) => return Ok(()),
+        };
+        if time.is_zero() || *time > longest {
+            return Err(ConfigError::new(name, format!("{time:?}"), rule));
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Number(number, _) => write!(f, "{number}"),
+            Timeout(time) | Age(Some(time)) => write!(f, "{time:?}"),
+            Age(None) => f.write_str("never"),
+            LongRunning(statements, time) => write!(f, "{statements} for {time:?}"),
+            Any(value) => f.write_str(value),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What the connection string asks for is done, or refused by name here; nothing is silently ignored.
+//! Checks the connection string. The pool applies each of its settings, or refuses it here by name; it ignores none.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation};
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 
-/// Linux takes no keepalive time beyond this; a dial would fail, and not say why.
+/// Linux refuses a longer keepalive time. A dial would fail without saying why.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
 /// The same for `tcp_user_timeout`: the kernel counts milliseconds in a signed `int`.
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
-/// `with_tls`: whether the pool is being given a connector.
+/// Refuses the first setting that cannot be used. `with_tls`: the pool has a TLS connector.
 pub(super) fn check(place: &ConnectionString, with_tls: bool) -> Result<(), ConfigError> {
     let config = &place.driver;
     check_hosts(config)?;

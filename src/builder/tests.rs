@@ -85,7 +85,7 @@ fn connect_timeout() {
     assert_eq!(none, "connect_timeout = 0ns: must be more than 0 and at most 24 hours");
 }
 
-/// Else the breaker would say that the probe hung, and never why.
+/// Otherwise the breaker would report that the probe hung, and hide its error.
 #[tokio::test(start_paused = true)]
 async fn a_probe_has_the_time_of_a_statement() {
     use crate::breaker::{Export, State};
@@ -114,7 +114,7 @@ fn host() {
 }
 
 #[test]
-fn keepalives_that_no_kernel_takes() {
+fn keepalives_out_of_the_kernels_range_are_refused() {
     assert_eq!(driver_refusal("host=a keepalives_idle=32768"), "keepalives_idle = 32768s: must be 1 s to 32767 s");
     assert_eq!(
         driver_refusal("host=a keepalives_interval=32768"),
@@ -129,7 +129,7 @@ fn keepalives_that_no_kernel_takes() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_user_timeout_that_no_kernel_takes() {
+fn a_user_timeout_out_of_the_kernels_range_is_refused() {
     assert_eq!(
         driver_refusal("host=a tcp_user_timeout=2147484"),
         "tcp_user_timeout = 2147484s: must be less than 2^31 ms"
@@ -139,7 +139,7 @@ fn a_user_timeout_that_no_kernel_takes() {
 }
 
 #[test]
-fn a_host_is_not_empty() {
+fn an_empty_host_is_refused() {
     let empty = driver_refusal("host=a,,b");
     assert_eq!(empty, "host = (empty): must be a name, an address or a folder");
 }
@@ -163,7 +163,7 @@ fn tls_needs_a_connector() {
 }
 
 #[test]
-fn what_only_tls_gives_goes_with_sslmode_require() {
+fn options_that_only_tls_can_fulfil_need_sslmode_require() {
     assert_eq!(
         tls_refusal("host=a sslnegotiation=direct"),
         "sslnegotiation = direct: goes with sslmode=require, verify-ca or verify-full only"
@@ -177,12 +177,12 @@ fn what_only_tls_gives_goes_with_sslmode_require() {
 }
 
 #[test]
-fn no_password_in_debug() {
+fn debug_shows_no_password() {
     let pool = builder().build().unwrap();
     assert!(!format!("{pool:?} {:?}", builder()).contains("hunter2"));
 }
 
-/// The driver takes a part of such a password for a host or a database.
+/// The driver takes a part of such a password for a host or a database name.
 #[test]
 fn a_host_that_may_hold_a_part_of_a_password_is_refused_and_not_shown() {
     for url in [

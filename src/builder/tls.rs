@@ -1,12 +1,12 @@
-//! The connection string's options for TLS, and the connector that is to follow them.
+//! Makes a TLS connector follow the connection string's options for TLS.
 
 use std::any::Any;
 
 use crate::connection_string::TlsOptions;
 use crate::error::ConfigError;
 
-/// The same connector, as the connection string has it. Only the ready ones can follow; any other verifies as it was
-/// made.
+/// Returns the connector with the options of the connection string. Only the ready connectors can follow them. Any
+/// other connector verifies as it was made, so options for it are refused.
 pub(super) fn following<T: Clone + 'static>(tls: T, options: &TlsOptions) -> Result<T, ConfigError> {
     if let Some(ready) = following_if_ready(&tls, options) {
         return Ok(*ready?.downcast().expect("a connector follows as the same type"));

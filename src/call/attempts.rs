@@ -63,7 +63,7 @@ impl Attempted {
         } else if self.is_free {
             "conflict"
         } else {
-            self.fault.word()
+            self.fault.error_type()
         }
     }
 
@@ -171,7 +171,7 @@ impl<'a> Attempts<'a> {
 
 /// Tells where the work is done. By value: a future would keep the room of a client that it has lent.
 pub(super) fn located(client: Client, span: &Span) -> Client {
-    span.is_at(client.server());
+    span.set_server(client.server());
     client
 }
 
@@ -195,7 +195,7 @@ impl<'a> Call<'a> {
                     if !self.is_stream {
                         self.shared.meter().operated_since(begun, self.operation, None);
                     }
-                    span.took(attempts.made);
+                    span.set_attempts(attempts.made);
                     return Ok(value);
                 }
                 Err(failed) => failed,
@@ -205,7 +205,7 @@ impl<'a> Call<'a> {
             }
             if !attempts.go_on(seen).await {
                 self.shared.meter().operated_since(begun, self.operation, Some(fault));
-                span.took(attempts.made);
+                span.set_attempts(attempts.made);
                 span.failed(fault);
                 return Err(seen.last_word(error, doubt));
             }
@@ -262,7 +262,7 @@ impl<'a> Call<'a> {
         let work = &work;
         let attempt = |call: Call<'a>, span: Span| async move {
             let client = call.get().await.map_err(Attempted::in_error)?;
-            span.is_at(client.server());
+            span.set_server(client.server());
             let trail = client.trail();
             Box::pin(work(client)).await.map_err(|error| (error, Attempted::of_run(&trail)))
         };

@@ -1,10 +1,11 @@
-//! Whether traffic should be sent to a service that needs this pool: for readiness probes.
+//! Whether a service that needs this pool should get traffic: the answer for readiness probes.
 //!
-//! From what is known already: nobody waits for an answer, and the queue is not asked. While somebody asks, the pool looks at the server by itself if
-//! no caller has lately.
+//! The answer comes from what is known already: it waits for nothing, and does not depend on the queue. While somebody
+//! asks, the pool looks at the server by itself if no caller has had an answer lately.
 //!
-//! A pool whose connections are all held is busy while a statement runs on any of them. If the server says nothing for long, the pool looks at it by a
-//! connection of its own, one beyond the limit. If no statement runs, the callers are stuck and no look would help.
+//! If callers hold all connections, the pool is busy while a statement runs on any of them. If the server has been
+//! silent for long, the pool looks at it on a connection of its own, one beyond the limit. If no statement runs, the
+//! callers are stuck, and no look would help.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,45 +16,46 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Maintenance;
-use super::looks::PACE;
 use super::reports::ROUND;
+use super::task::PACE;
 use crate::conn::{Dialer, Holder, OutcomeRecorder};
 use crate::slots::{Look, Slots};
 
-/// Who asks for readiness does so at least as often as this.
+/// For how long after a question the pool goes on looking at the server: probes ask at least once in this time.
 const ASKED: Duration = Duration::from_secs(60);
 
-/// Why a pool cannot serve. Overload is no reason: those who are refused here would be refused elsewhere.
+/// Why a pool cannot serve. Overload is no reason, because another instance would refuse the same callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
-    /// It was closed, or is being drained.
+    /// The pool was closed, or is being drained.
     #[error("the pool is closed")]
     Closed,
     /// The database has not answered yet.
     #[error("the database has not answered yet{}", because(.last_connect_error))]
     #[non_exhaustive]
     Starting {
-        /// How the latest dial failed, if one did.
+        /// The error of the latest dial, if it failed.
         last_connect_error: Option<String>,
     },
     /// The database has not answered for longer than [`unready_after`](crate::PoolBuilder::unready_after).
     #[error("the database has not answered for {} s{}", .silence.as_secs(), because(.last_connect_error))]
     #[non_exhaustive]
     Silent {
-        /// For how long.
+        /// How long ago the database last answered.
         silence: Duration,
-        /// How the latest dial failed, if one did.
+        /// The error of the latest dial, if it failed.
         last_connect_error: Option<String>,
     },
-    /// Callers have held all connections for longer than [`unready_after`](crate::PoolBuilder::unready_after), and no statement runs on any of
-    /// them: the guards are leaked, or their owners are stuck. The event for suspected leaks says where each was taken.
+    /// Callers have held all connections for longer than [`unready_after`](crate::PoolBuilder::unready_after), and no
+    /// statement runs on any of them: the guards are leaked, or their owners are stuck. The event
+    /// [`LeakSuspected`](crate::EventKind::LeakSuspected) says where each was taken.
     #[error("all {held} connections have been held for {} s, and no statement runs on any of them", .silence.as_secs())]
     #[non_exhaustive]
     Stuck {
         /// How many connections callers hold.
         held: usize,
-        /// For how long the database has not answered.
+        /// How long ago the database last answered.
         silence: Duration,
     },
 }
@@ -64,20 +66,20 @@ fn because(error: &Option<String>) -> String {
 
 /// What callers do with the connections.
 enum Use {
-    /// Not all are held.
+    /// They hold some, or none.
     Partial,
-    /// All are held. A statement runs on one, or one was taken lately.
+    /// They hold all. A statement runs on one, or one was taken lately.
     Busy,
-    Stuck {
-        held: usize,
-    },
+    /// They hold all, and have run no statement for long.
+    Stuck { held: usize },
 }
 
-/// The pool's own looks, for those who ask.
+/// The pool's own looks at the server on behalf of readiness probes.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
+    /// Until when the pool looks.
     until: Option<Instant>,
-    /// Looks may be dials, and those are not to hail on a server that is down.
+    /// When the next look may begin. A look may be a dial, and dials must not hail on a server that is down.
     next: Option<Instant>,
     look: Option<JoinHandle<()>>,
 }
@@ -101,7 +103,6 @@ impl Maintenance {
         }
     }
 
-    /// What callers do with the connections.
     fn use_of(&self, slots: &Slots<Dialer>) -> Use {
         if !slots.counts().is_fully_leased() {
             return Use::Partial;
@@ -112,7 +113,7 @@ impl Maintenance {
         if held >= slots.counts().limit && holders.iter().all(is_stuck) { Use::Stuck { held } } else { Use::Busy }
     }
 
-    /// Looks at the server, if somebody wants to know and no caller has had an answer lately.
+    /// Looks at the server if somebody asks for readiness and no caller has had an answer lately.
     pub(super) fn look_if_asked(&self, asked: &mut Asked, slots: &Arc<Slots<Dialer>>, recorder: &Arc<OutcomeRecorder>) {
         let now = Instant::now();
         if self.is_wanted_ready.swap(false, Relaxed) {
@@ -141,7 +142,7 @@ impl Maintenance {
             }
         }
         asked.look = Some(tokio::spawn(async move {
-            // A dial tells by itself how it ends.
+            // A dial reports its end by itself.
             if let Look::Answers = slots.look().await {
                 recorder.server_answers();
             }

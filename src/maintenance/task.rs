@@ -1,4 +1,13 @@
-//! The background task: it makes the rounds, and looks at the server while the circuit is open.
+//! The background task. It makes a round four times a second, and asks the server whether it is back while the circuit
+//! is open.
+//!
+//! When the circuit opens, the pool refuses its waiters and dials no more for them. The task then looks at the server
+//! at once, and again a second after each look began: on an idle connection, or by a dial with all of
+//! `connect_timeout`. It begins no second dial while the first may still succeed, except beside a quiet one.
+//!
+//! If the circuit opened because the server could not be reached, the first answer lets callers probe it, long before
+//! the reset timeout. Otherwise the reset timeout has to pass, because a server that answers may still fail its
+//! callers.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,18 +21,25 @@ use tokio::time::{self, Instant};
 use super::Maintenance;
 use super::readiness::Asked;
 use super::reports::ROUND;
-use crate::conn::Dialer;
+use crate::breaker::State;
+use crate::conn::{Dialer, OutcomeRecorder};
 use crate::event::EventKind;
-use crate::slots::Slots;
+use crate::slots::{Look, Slots};
 use crate::telemetry::Telemetry;
 
+/// The pause between the beginnings of two looks at the server.
+pub(crate) const PACE: Duration = Duration::from_secs(1);
+
+/// The pause after a look that did not reach the server: every slot was taken, or a dial under way will answer as well.
+const NO_WAY: Duration = Duration::from_millis(50);
+
 impl Maintenance {
+    /// Starts the task in `runtime`, unless it runs.
     pub(super) fn begin(self: &Arc<Self>, runtime: Option<Handle>) {
         let Some(runtime) = runtime.filter(|_| !self.is_running.swap(true, SeqCst)) else { return };
         let running = Running(Arc::clone(self));
         runtime.spawn(async move {
-            let rounds = running.0.go_round();
-            select(pin!(rounds), pin!(running.0.look_out())).await;
+            select(pin!(running.0.go_round()), pin!(running.0.look_out())).await;
         });
     }
 
@@ -35,24 +51,55 @@ impl Maintenance {
             slots.dial_what_is_wanted();
             self.reports.look(Instant::now().into_std(), &slots, &recorder);
             self.look_if_asked(&mut asked, &slots, &recorder);
-            // Not with the only one, which somebody may want.
+            // Two idle connections: a caller that comes meanwhile finds the other one.
             if !is_measured && slots.counts().idle > 1 {
                 is_measured = true;
                 tokio::spawn(measure(Arc::clone(&slots), Arc::clone(&self.reports.telemetry), self.connect_timeout));
             }
-            // One that is silent may have been forgotten by a firewall: of the server it says nothing, as the next dial will.
+            // An idle connection without an answer does not count against the server: a firewall may have dropped it.
             for check in slots.begin_checks() {
                 tokio::spawn(check.run());
             }
             drop((slots, recorder));
-            select(pin!(self.bell.notified()), pin!(time::sleep(ROUND))).await;
+            select(pin!(self.next_round.notified()), pin!(time::sleep(ROUND))).await;
         }
-        // Once more: the pool may have ended while this looked at it.
-        self.reports.end(self.pool().map(|(slots, _)| slots).as_deref());
+        // Once more, because the pool may have ended during the round.
+        self.reports.on_end(self.pool().map(|(slots, _)| slots).as_deref());
+    }
+
+    async fn look_out(&self) {
+        loop {
+            self.look_while_open().await;
+            self.opened.notified().await;
+        }
+    }
+
+    async fn look_while_open(&self) {
+        while self.shut_pool().is_some() {
+            let next = *self.next_look.lock();
+            if let Some(next) = next {
+                time::sleep_until(next).await;
+            }
+            let Some((slots, recorder)) = self.shut_pool() else { return };
+            let begun = Instant::now();
+            *self.next_look.lock() = Some(begun + PACE);
+            match slots.look().await {
+                Look::Answers => recorder.server_answers(),
+                Look::Silent => recorder.server_is_late(),
+                Look::Dials => {}
+                Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
+            }
+        }
+    }
+
+    /// The pool, if its circuit is open.
+    fn shut_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
+        self.open_pool().filter(|(_, recorder)| recorder.breaker().last_state() == State::Open)
     }
 }
 
-/// Whether the server has as many connections left as the pool may open. If it cannot be told in time, nothing is.
+/// Reports if the server has fewer connections left than the pool may open. A server that does not answer in time is
+/// not reported.
 async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>, within: Duration) {
     let Some(lease) = slots.borrow() else { return };
     match time::timeout(within, lease.connections_left()).await {
@@ -69,7 +116,7 @@ async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>, within: D
     }
 }
 
-/// The right to be the pool's background task, of which there is one.
+/// The right to run the task, of which a pool has one.
 struct Running(Arc<Maintenance>);
 
 impl Drop for Running {

@@ -2,35 +2,35 @@
 
 use metrics::{KeyName, Recorder, SharedString, Unit as Known};
 
-/// One metric that pools, or circuit breakers by themselves, emit.
+/// A metric that pools, or circuit breakers by themselves, record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// With dots, as OpenTelemetry writes names.
+    /// The name, with dots, as OpenTelemetry writes it.
     pub name: &'static str,
-    /// What it is.
+    /// Whether it is a counter, a gauge or a histogram.
     pub kind: Kind,
-    /// What it is measured in.
+    /// The unit of its values.
     pub unit: Unit,
-    /// The labels it may have, besides [`POOL`](super::POOL), which all of a pool's have, or [`BREAKER`](super::BREAKER).
+    /// The labels that it may have, besides [`POOL`](super::POOL) or [`BREAKER`](super::BREAKER).
     pub labels: &'static [&'static str],
-    /// What it tells.
+    /// What it means, as the recorder gets it.
     pub help: &'static str,
 }
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// It only grows.
     Counter,
-    /// It is as it is now: set four times a second.
+    /// The present value, set four times a second.
     Gauge,
-    /// How often each value occurred.
+    /// The distribution of a value.
     Histogram,
 }
 
-/// What a metric is measured in.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unit {
@@ -61,8 +61,8 @@ impl Metric {
         }
     }
 
-    /// Its name in Prometheus, by the rules of both OpenTelemetry and Prometheus: underscores, the unit, `_total` for counters. A histogram's series
-    /// end in `_bucket`, `_sum` and `_count` beyond that.
+    /// The name in Prometheus, by the rules of both OpenTelemetry and Prometheus: with underscores, the unit, and
+    /// `_total` for counters. The series of a histogram also end in `_bucket`, `_sum` and `_count`.
     pub fn prometheus_name(&self) -> String {
         let unit = if self.unit == Unit::Seconds { "_seconds" } else { "" };
         let total = if self.kind == Kind::Counter { "_total" } else { "" };

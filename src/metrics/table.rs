@@ -1,4 +1,5 @@
-//! Every metric there is.
+//! Every metric, with its unit, its labels and its help text: those of a pool, and those of a circuit breaker by
+//! itself.
 
 use super::metric::Kind::{Counter, Gauge, Histogram};
 use super::metric::Metric;
@@ -28,17 +29,17 @@ pub(crate) const CREATE_TIME: Metric = Metric::new(
     Seconds,
     "db.client.connection.create_time",
     &[],
-    "Time it took to make a connection, from name lookup to the first reply",
+    "Time it took to make a connection, from the name lookup to the first reply",
 );
 pub(crate) const WAIT_TIME: Metric = Metric::new(
     Histogram,
     Seconds,
     "db.client.connection.wait_time",
     &[],
-    "Time callers waited who got a connection; 0 for those who found one idle",
+    "Time that callers waited until they got a connection; 0 if one was idle",
 );
 pub(crate) const USE_TIME: Metric =
-    Metric::new(Histogram, Seconds, "db.client.connection.use_time", &[], "Time callers held a connection");
+    Metric::new(Histogram, Seconds, "db.client.connection.use_time", &[], "Time that callers held a connection");
 pub(crate) const CONNECTIONS: Metric = Metric::new(
     Gauge,
     Count,
@@ -47,28 +48,38 @@ pub(crate) const CONNECTIONS: Metric = Metric::new(
     "Connections by state: idle, used, settling, dialing, closing",
 );
 pub(crate) const MAX: Metric =
-    Metric::new(Gauge, Count, "db.client.connection.max", &[], "Connections there may be at most");
-pub(crate) const IDLE_MIN: Metric =
-    Metric::new(Gauge, Count, "db.client.connection.idle.min", &[], "Connections kept idle at least");
+    Metric::new(Gauge, Count, "db.client.connection.max", &[], "Maximum number of connections");
+pub(crate) const IDLE_MIN: Metric = Metric::new(
+    Gauge,
+    Count,
+    "db.client.connection.idle.min",
+    &[],
+    "Minimum number of idle connections that the pool maintains",
+);
 pub(crate) const IDLE_MAX: Metric =
-    Metric::new(Gauge, Count, "db.client.connection.idle.max", &[], "Connections that may be idle at most");
+    Metric::new(Gauge, Count, "db.client.connection.idle.max", &[], "Maximum number of idle connections");
 pub(crate) const PENDING: Metric =
     Metric::new(Gauge, Count, "db.client.connection.pending_requests", &[], "Callers waiting for a connection");
-pub(crate) const TIMEOUTS: Metric =
-    Metric::new(Counter, Count, "db.client.connection.timeouts", &[], "Callers who waited for a connection in vain");
+pub(crate) const TIMEOUTS: Metric = Metric::new(
+    Counter,
+    Count,
+    "db.client.connection.timeouts",
+    &[],
+    "Callers that waited for a connection until their time was up",
+);
 pub(crate) const UTILIZATION: Metric = Metric::new(
     Gauge,
     Count,
     "failfast.utilization.ratio",
     &[],
-    "Connections held by callers, as a share of the most there may be: 0 to 1",
+    "Connections held by callers, as a share of the maximum: 0 to 1",
 );
 pub(crate) const DEMAND: Metric = Metric::new(
     Gauge,
     Count,
     "failfast.demand",
     &[],
-    "Connections that callers ask for: arrivals a second times how long one is held",
+    "Connections that callers need: arrivals per second times the mean lease duration",
 );
 pub(crate) const PREDICTED_WAIT: Metric = Metric::new(
     Gauge,
@@ -82,7 +93,7 @@ pub(crate) const TIME_TO_EXHAUSTION: Metric = Metric::new(
     Seconds,
     "failfast.time_to_exhaustion",
     &[],
-    "Until nothing is left, if utilization goes on rising as it does; +Inf if nothing points to it",
+    "Time until the pool is exhausted, if utilization keeps rising; +Inf while it does not rise",
 );
 pub(crate) const SHED: Metric = Metric::new(
     Counter,
@@ -102,19 +113,29 @@ pub(crate) const BREAKER_TRANSITIONS: Metric =
     Metric::new(Counter, Count, "failfast.breaker.transitions", &[FROM, TO], "Changes of the circuit breaker's state");
 pub(crate) const BREAKER_REJECTED: Metric =
     Metric::new(Counter, Count, "failfast.breaker.rejected", &[], "Callers refused because the circuit was open");
-pub(crate) const RETRIES: Metric =
-    Metric::new(Counter, Count, "failfast.retries", &[REASON], "Attempts after the first, by what had failed before");
+pub(crate) const RETRIES: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.retries",
+    &[REASON],
+    "Attempts after the first, by the error of the attempt before",
+);
 pub(crate) const RETRY_EXHAUSTED: Metric = Metric::new(
     Counter,
     Count,
     "failfast.retry.exhausted",
     &[],
-    "Calls that failed though another attempt was safe: no attempts, time or budget was left",
+    "Calls that failed although another attempt was safe: no attempts, time or budget was left",
 );
 pub(crate) const CONNECT_FAILURES: Metric =
     Metric::new(Counter, Count, "failfast.connect.failures", &[], "Connections that could not be made");
-pub(crate) const CONNECTIONS_LOST: Metric =
-    Metric::new(Counter, Count, "failfast.connections.lost", &[], "Connections that ended by no doing of the pool's");
+pub(crate) const CONNECTIONS_LOST: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.connections.lost",
+    &[],
+    "Connections that ended although the pool did not close them",
+);
 pub(crate) const SETTLE_FAILURES: Metric = Metric::new(
     Counter,
     Count,
@@ -127,12 +148,17 @@ pub(crate) const HOLD_INFLATION: Metric = Metric::new(
     Count,
     "failfast.hold.inflation.ratio",
     &[OPERATION],
-    "How many times as long as usual an operation holds its connections, while that is more than 3; else 0",
+    "How many times as long as usual an operation holds its connections, while this is more than 3; otherwise 0",
 );
-pub(crate) const EVENTS: Metric =
-    Metric::new(Counter, Count, "failfast.events", &[EVENT, SEVERITY], "Events; what lasts is told every 30 seconds");
+pub(crate) const EVENTS: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.events",
+    &[EVENT, SEVERITY],
+    "Events; a state that lasts is reported again every 30 seconds",
+);
 
-/// Every metric that a pool emits. A test sees to it that this is true.
+/// Every metric that a pool records. A test compares this list with what a pool records.
 pub const METRICS: &[Metric] = &[
     OPERATION_DURATION,
     CREATE_TIME,
@@ -160,3 +186,39 @@ pub const METRICS: &[Metric] = &[
     HOLD_INFLATION,
     EVENTS,
 ];
+
+/// The label of every metric of a circuit breaker by itself: [its name](crate::BreakerConfig::name).
+pub const BREAKER: &str = "failfast.circuit_breaker.name";
+pub(crate) const OUTCOME: &str = "outcome";
+
+pub(crate) const CALL_DURATION: Metric = Metric::new(
+    Histogram,
+    Seconds,
+    "failfast.circuit_breaker.call.duration",
+    &[OUTCOME],
+    "Time of a call through the circuit breaker, by outcome: success, failure, timeout, ignored",
+);
+pub(crate) const CALLS_REFUSED: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.circuit_breaker.refused",
+    &[REASON],
+    "Calls that did not begin: rejected by the open circuit, or busy",
+);
+pub(crate) const CIRCUIT_STATE: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.circuit_breaker.state",
+    &[STATE],
+    "1 for the state of the circuit breaker, 0 for the others",
+);
+pub(crate) const CIRCUIT_TRANSITIONS: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.circuit_breaker.transitions",
+    &[FROM, TO],
+    "Changes of the circuit breaker's state",
+);
+
+/// Every metric of a [circuit breaker](crate::breaker) by itself.
+pub const BREAKER_METRICS: &[Metric] = &[CALL_DURATION, CALLS_REFUSED, CIRCUIT_STATE, CIRCUIT_TRANSITIONS];

@@ -1,6 +1,8 @@
-//! Settings onto a builder: what is given is set, the rest left as it is.
+//! Passes settings to a builder. A setting that is not given leaves the builder as it is.
+//!
+//! The macro of `table.rs` passes each value that has a setter of the same name. This file has the exceptions.
 
-use super::{BreakerSettings, RetrySettings, ServerTimeoutSettings, Settings};
+use super::{BreakerSettings, ServerTimeoutSettings, Settings};
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
 use crate::conn::ServerTimeouts;
@@ -10,29 +12,13 @@ use crate::retry::RetryConfig;
 
 impl Settings {
     pub(super) fn apply(&self, place: ConnectionString) -> Result<PoolBuilder, ConfigError> {
-        let Self { breaker, retry, server_timeouts, long_running, .. } = self;
-        let builder = PoolBuilder::new(place).breaker(breaker.config()?).retry(retry.config());
-        let builder = given(builder, &self.name, PoolBuilder::name);
-        let builder = given(builder, &self.max_size, PoolBuilder::max_size);
-        let builder = given(builder, &self.max_waiting, PoolBuilder::max_waiting);
-        let builder = given(builder, &self.max_connecting, PoolBuilder::max_connecting);
-        let builder = given(builder, &self.min_idle, PoolBuilder::min_idle);
-        let builder = given(builder, &self.idle_timeout, PoolBuilder::idle_timeout);
-        let builder = given(builder, &self.max_lifetime, PoolBuilder::max_lifetime);
-        let builder = given(builder, &self.health_check_after, PoolBuilder::health_check_after);
-        let builder = given(builder, &self.shedding, PoolBuilder::shedding);
-        let builder = given(builder, &self.acquire_timeout, PoolBuilder::acquire_timeout);
-        let builder = given(builder, &self.query_timeout, PoolBuilder::query_timeout);
-        let builder = given(builder, &self.stream_idle_timeout, PoolBuilder::stream_idle_timeout);
-        let builder = given(builder, &self.connect_timeout, PoolBuilder::connect_timeout);
-        let builder = given(builder, &self.statement_cache, PoolBuilder::statement_cache);
-        let builder = given(builder, &self.reset, PoolBuilder::reset);
-        let builder = given(builder, &self.leak_detection_threshold, PoolBuilder::leak_detection_threshold);
-        let builder = given(builder, &self.leak_backtraces, PoolBuilder::leak_backtraces);
-        let builder = given(builder, &self.unready_after, PoolBuilder::unready_after);
-        let builder = given(builder, &server_timeouts.timeouts(), PoolBuilder::server_timeouts);
-        let statements = ("long_running.statements", long_running.statements);
-        let long_running = both(statements, ("long_running.than", long_running.than))?;
+        let retry = self.retry.apply_to(RetryConfig::default());
+        let builder = PoolBuilder::new(place).breaker(self.breaker.config()?).retry(retry);
+        let builder = given(self.apply_to(builder), &self.server_timeouts.timeouts(), PoolBuilder::server_timeouts);
+        let long_running = both(
+            ("long_running.statements", self.long_running.statements),
+            ("long_running.than", self.long_running.than),
+        )?;
         Ok(given(builder, &long_running, |builder, (statements, than)| builder.long_running(statements, than)))
     }
 }
@@ -40,20 +26,11 @@ impl Settings {
 impl BreakerSettings {
     fn config(&self) -> Result<BreakerConfig, ConfigError> {
         let config = if self.opossum == Some(true) { BreakerConfig::opossum() } else { BreakerConfig::default() };
-        let config = given(config, &self.error_threshold_percentage, BreakerConfig::error_threshold_percentage);
-        let config = given(config, &self.volume_threshold, BreakerConfig::volume_threshold);
-        let config = given(config, &self.rolling_window, BreakerConfig::rolling_window);
-        let config = given(config, &self.rolling_buckets, BreakerConfig::rolling_buckets);
-        let config = given(config, &self.count_window, BreakerConfig::count_window);
-        let config = given(config, &self.reset_timeout, BreakerConfig::reset_timeout);
-        let config = given(config, &self.reset_timeout_jitter, BreakerConfig::reset_timeout_jitter);
-        let config = given(config, &self.permitted_probes, BreakerConfig::permitted_probes);
-        let config = given(config, &self.probe_timeout, BreakerConfig::probe_timeout);
-        let config = given(config, &self.warm_up, BreakerConfig::warm_up);
         let growth = both(
             ("breaker.reset_timeout_growth.factor", self.reset_timeout_growth.factor),
             ("breaker.reset_timeout_growth.cap", self.reset_timeout_growth.cap),
         )?;
+        let config = self.apply_to(config);
         let config = given(config, &growth, |config, (factor, cap)| config.reset_timeout_growth(factor, cap));
         let slow = both(
             ("breaker.slow_call.longer_than", self.slow_call.longer_than),
@@ -63,37 +40,22 @@ impl BreakerSettings {
     }
 }
 
-impl RetrySettings {
-    fn config(&self) -> RetryConfig {
-        let config = given(RetryConfig::default(), &self.max_attempts, RetryConfig::max_attempts);
-        let config = given(config, &self.initial_backoff, RetryConfig::initial_backoff);
-        let config = given(config, &self.backoff_multiplier, RetryConfig::backoff_multiplier);
-        let config = given(config, &self.max_backoff, RetryConfig::max_backoff);
-        given(config, &self.budget, RetryConfig::budget)
-    }
-}
-
 impl ServerTimeoutSettings {
     fn timeouts(&self) -> Option<ServerTimeouts> {
         let are_wanted = self.enabled.unwrap_or_else(|| *self != Self::default());
-        are_wanted.then(|| {
-            let timeouts = given(ServerTimeouts::new(), &self.longest_call, ServerTimeouts::longest_call);
-            let timeouts = given(timeouts, &self.lock, ServerTimeouts::lock);
-            let timeouts = given(timeouts, &self.idle_in_transaction, ServerTimeouts::idle_in_transaction);
-            let timeouts = given(timeouts, &self.connection_check, ServerTimeouts::connection_check);
-            given(timeouts, &self.transaction, ServerTimeouts::transaction)
-        })
+        are_wanted.then(|| self.apply_to(ServerTimeouts::new()))
     }
 }
 
-fn given<B, T: Clone>(builder: B, value: &Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+/// Passes `value` to the setter `set` if it is given.
+pub(super) fn given<B, T: Clone>(builder: B, value: &Option<T>, set: impl FnOnce(B, T) -> B) -> B {
     match value {
         Some(value) => set(builder, value.clone()),
         None => builder,
     }
 }
 
-/// Two values that mean something together only, each with its key.
+/// Two values of one setter, each with its key: both or neither.
 fn both<A, B>(
     (one, first): (&'static str, Option<A>),
     (other, second): (&'static str, Option<B>),

@@ -2,27 +2,29 @@
 
 use std::ffi::OsString;
 
-use super::{Settings, fields};
+use super::{Settings, keys};
 use crate::error::ConfigError;
 
 impl Settings {
-    /// From environment variables: the prefix, `_`, and the key in capitals, with `__` where a table begins.
+    /// Reads settings from environment variables. The name of a variable is the prefix, `_`, and the key in capitals,
+    /// with `__` for each dot.
     ///
     /// `from_env("ORDERS_DB")` reads `ORDERS_DB_URL`, `ORDERS_DB_MAX_SIZE=20`, `ORDERS_DB_BREAKER__RESET_TIMEOUT=30s`,
-    /// `ORDERS_DB_BREAKER__SLOW_CALL__PERCENTAGE=80` and so on. Nothing else may begin with `ORDERS_DB_`.
+    /// `ORDERS_DB_BREAKER__SLOW_CALL__PERCENTAGE=80` and so on. No other variable may begin with
+    /// `ORDERS_DB_`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for a variable with this prefix that is no setting, or has no value of its kind.
+    /// [`ConfigError`] for a variable with this prefix that is no setting, or whose value is not of its kind.
     pub fn from_env(prefix: &str) -> Result<Self, ConfigError> {
         read(prefix, std::env::vars_os())
     }
 
-    /// The same from any source of variables, such as a `.env` file.
+    /// As [`from_env`](Self::from_env), from any source of variables, such as a `.env` file.
     ///
     /// # Errors
     ///
-    /// As [`from_env`](Self::from_env).
+    /// Those of [`from_env`](Self::from_env).
     pub fn from_vars(prefix: &str, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         read(prefix, vars.into_iter().map(|(name, value)| (name.into(), value.into())))
     }
@@ -48,12 +50,12 @@ pub(super) fn read(
         let Ok(value) = value.into_string() else {
             return Err(ConfigError::without_value(&name, "must be UTF-8"));
         };
-        match fields::keys().into_iter().find(|key| variable(key) == rest) {
+        match keys::keys().into_iter().find(|key| variable(key) == rest) {
             Some(key) => settings.read(key, &name, &value)?,
             None => {
-                let nearest = fields::nearest(&rest.to_lowercase().replace("__", "."));
+                let nearest = keys::nearest(&rest.to_lowercase().replace("__", "."));
                 let nearest =
-                    nearest.filter(|key| !fields::is_table(key)).map(|key| format!("{prefix}{}", variable(key)));
+                    nearest.filter(|key| !keys::is_table(key)).map(|key| format!("{prefix}{}", variable(key)));
                 return Err(ConfigError::unknown(&name, nearest));
             }
         }
@@ -61,7 +63,7 @@ pub(super) fn read(
     Ok(settings)
 }
 
-/// What a key is called there, but for the prefix.
+/// The name of the variable for a key, without the prefix.
 fn variable(key: &str) -> String {
     key.to_uppercase().replace('.', "__")
 }

@@ -1,4 +1,4 @@
-//! One setting: from text, and back to what a file has in its place.
+//! The value of one setting: read from text, and written as a scalar of a file.
 
 use std::any::Any;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 use crate::policy::Shedding;
 
-/// A message shows no more of a value than this.
+/// An error shows at most this many characters of a value.
 const LONGEST_SHOWN: usize = 60;
 
-/// After how long, if ever. Written as a duration, or `"never"`.
+/// The time after which something happens, if ever. Written as a duration, or `"never"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expiry {
-    /// Not at all.
+    /// It never happens.
     Never,
-    /// After this time.
+    /// It happens after this time.
     After(Duration),
 }
 
@@ -36,7 +36,7 @@ impl From<Duration> for Expiry {
     }
 }
 
-/// What stands in a file.
+/// A value as a file has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Scalar {
     Text(String),
@@ -45,12 +45,12 @@ pub(super) enum Scalar {
     Flag(bool),
 }
 
-/// Why a text is no value of a setting.
+/// Why a text is not a value of a setting.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// It is no value of this kind.
+    /// The text is not of the setting's kind; an error quotes this rule.
     NotOfKind(&'static str),
-    /// A part of it cannot be used, and the whole may hold a password.
+    /// A part of the text cannot be used. The whole text may hold a password, so no error quotes it.
     OfPart(ConfigError),
 }
 
@@ -67,17 +67,17 @@ impl Problem {
     }
 }
 
-/// A setting that may be given or not.
+/// A setting that is given or not, of any kind.
 pub(super) trait Field {
     fn read(&mut self, text: &str) -> Result<(), Problem>;
-    /// `None`: not given, or not to be written down.
+    /// `None`: it is not given, or must not be written down.
     fn show(&self) -> Option<Scalar>;
-    /// Another of the same kind is taken over, if it is given.
+    /// Takes the value of `other`, which is of the same kind, if it is given.
     fn take_from(&mut self, other: &mut dyn Field);
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
-impl<T: HumanDuration> Field for Option<T> {
+impl<T: Value> Field for Option<T> {
     fn read(&mut self, text: &str) -> Result<(), Problem> {
         *self = Some(T::read(text)?);
         Ok(())
@@ -98,8 +98,9 @@ impl<T: HumanDuration> Field for Option<T> {
     }
 }
 
-/// What the value of a setting may be.
-pub(super) trait HumanDuration: Sized + 'static {
+/// A kind of values that settings have.
+pub(super) trait Value: Sized + 'static {
+    /// The rule that a text of another kind breaks, for an error.
     const WANTED: &'static str;
     fn parse(text: &str) -> Option<Self>;
     fn read(text: &str) -> Result<Self, Problem> {
@@ -114,7 +115,7 @@ fn parse<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-impl HumanDuration for usize {
+impl Value for usize {
     const WANTED: &'static str = WHOLE;
 
     fn parse(text: &str) -> Option<Self> {
@@ -126,7 +127,7 @@ impl HumanDuration for usize {
     }
 }
 
-impl HumanDuration for u64 {
+impl Value for u64 {
     const WANTED: &'static str = WHOLE;
 
     fn parse(text: &str) -> Option<Self> {
@@ -138,7 +139,7 @@ impl HumanDuration for u64 {
     }
 }
 
-impl HumanDuration for u32 {
+impl Value for u32 {
     const WANTED: &'static str = WHOLE;
 
     fn parse(text: &str) -> Option<Self> {
@@ -150,7 +151,7 @@ impl HumanDuration for u32 {
     }
 }
 
-impl HumanDuration for u8 {
+impl Value for u8 {
     const WANTED: &'static str = "must be a whole number, 0 to 255";
 
     fn parse(text: &str) -> Option<Self> {
@@ -162,7 +163,7 @@ impl HumanDuration for u8 {
     }
 }
 
-impl HumanDuration for f64 {
+impl Value for f64 {
     const WANTED: &'static str = "must be a number";
 
     fn parse(text: &str) -> Option<Self> {
@@ -174,7 +175,7 @@ impl HumanDuration for f64 {
     }
 }
 
-impl HumanDuration for bool {
+impl Value for bool {
     const WANTED: &'static str = "must be true or false";
 
     fn parse(text: &str) -> Option<Self> {
@@ -186,7 +187,7 @@ impl HumanDuration for bool {
     }
 }
 
-impl HumanDuration for String {
+impl Value for String {
     const WANTED: &'static str = "must be a text";
 
     fn parse(text: &str) -> Option<Self> {
@@ -198,7 +199,7 @@ impl HumanDuration for String {
     }
 }
 
-impl HumanDuration for Duration {
+impl Value for Duration {
     const WANTED: &'static str = "must be a duration with its unit, such as \"250ms\", \"5s\" or \"30 min\"";
 
     fn parse(text: &str) -> Option<Self> {
@@ -210,7 +211,7 @@ impl HumanDuration for Duration {
     }
 }
 
-impl HumanDuration for Expiry {
+impl Value for Expiry {
     const WANTED: &'static str =
         "must be \"never\", or a duration with its unit, such as \"250ms\", \"5s\" or \"30 min\"";
 
@@ -226,7 +227,7 @@ impl HumanDuration for Expiry {
     }
 }
 
-impl HumanDuration for Shedding {
+impl Value for Shedding {
     const WANTED: &'static str = "must be \"predictive\", \"queue_only\" or \"off\"";
 
     fn parse(text: &str) -> Option<Self> {
@@ -248,7 +249,7 @@ impl HumanDuration for Shedding {
     }
 }
 
-impl HumanDuration for Reset {
+impl Value for Reset {
     const WANTED: &'static str = "must be \"never\", \"when_seen\" or \"always\"";
 
     fn parse(text: &str) -> Option<Self> {
@@ -270,7 +271,7 @@ impl HumanDuration for Reset {
     }
 }
 
-impl HumanDuration for ConnectionString {
+impl Value for ConnectionString {
     const WANTED: &'static str = "must be a URL or a connection string";
 
     fn parse(text: &str) -> Option<Self> {

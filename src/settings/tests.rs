@@ -1,63 +1,28 @@
+mod documented;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::fields::keys;
+use super::keys::keys;
 use super::*;
+use crate::event::Event;
 use crate::pool::Pool;
 
-/// For each key a value that is not the default.
-const OTHERS: [(&str, &str); 47] = [
-    ("url", "postgres://u:hunter2@localhost/d"),
-    ("name", "orders"),
-    ("max_size", "21"),
-    ("max_waiting", "22"),
-    ("max_connecting", "3"),
-    ("min_idle", "4"),
-    ("idle_timeout", "never"),
-    ("max_lifetime", "1h 5m"),
-    ("health_check_after", "25s"),
-    ("shedding", "queue_only"),
-    ("acquire_timeout", "250ms"),
-    ("query_timeout", "6s"),
-    ("stream_idle_timeout", "9s"),
-    ("connect_timeout", "7s"),
-    ("statement_cache", "0"),
-    ("reset", "always"),
-    ("leak_detection_threshold", "8s"),
-    ("leak_backtraces", "true"),
-    ("unready_after", "9s"),
-    ("long_running.statements", "6"),
-    ("long_running.than", "11s"),
-    ("breaker.opossum", "true"),
-    ("breaker.error_threshold_percentage", "40"),
-    ("breaker.volume_threshold", "12"),
-    ("breaker.rolling_window", "13s"),
-    ("breaker.rolling_buckets", "14"),
-    ("breaker.count_window", "200"),
-    ("breaker.reset_timeout", "15s"),
-    ("breaker.reset_timeout_jitter", "16"),
-    ("breaker.permitted_probes", "17"),
-    ("breaker.probe_timeout", "18s"),
-    ("breaker.warm_up", "true"),
-    ("breaker.reset_timeout_growth.factor", "1.5"),
-    ("breaker.reset_timeout_growth.cap", "19m"),
-    ("breaker.slow_call.longer_than", "20s"),
-    ("breaker.slow_call.percentage", "80"),
-    ("retry.max_attempts", "5"),
-    ("retry.initial_backoff", "20ms"),
-    ("retry.backoff_multiplier", "2.5"),
-    ("retry.max_backoff", "6s"),
-    ("retry.budget", "23"),
-    ("server_timeouts.enabled", "true"),
-    ("server_timeouts.longest_call", "30s"),
-    ("server_timeouts.lock", "4s"),
-    ("server_timeouts.idle_in_transaction", "never"),
-    ("server_timeouts.connection_check", "6s"),
-    ("server_timeouts.transaction", "1m 10s"),
-];
+/// Each key with a value that is neither its default nor the value of another key, unless it is a word.
+fn others() -> Vec<(&'static str, String)> {
+    let value = |(index, key)| {
+        let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always"].map(str::to_owned);
+        let values = [format!("{}", 200 - index), format!("{}s", 200 - index)].into_iter().chain(words);
+        let fits = |value: &String| Settings::default().set(key, value).is_ok();
+        (key, values.into_iter().find(fits).unwrap_or_else(|| panic!("no value of {key}'s kind")))
+    };
+    keys().into_iter().enumerate().map(value).collect()
+}
 
 fn config() -> Config {
     "host=localhost user=u".parse().unwrap()
@@ -65,8 +30,8 @@ fn config() -> Config {
 
 fn all() -> Settings {
     let mut settings = Settings::default();
-    for (key, value) in OTHERS {
-        settings.set(key, value).unwrap();
+    for (key, value) in others() {
+        settings.set(key, &value).unwrap();
     }
     settings
 }
@@ -84,22 +49,22 @@ fn from_vars(vars: &[(&str, &str)]) -> Result<Settings, String> {
     Settings::from_vars("DB", vars).map_err(|error| error.to_string())
 }
 
-/// Whatever the builder has, its `Debug` shows.
+/// All that the builder has, as its `Debug` shows it.
 fn effect(settings: &Settings) -> String {
     format!("{:?}", settings.builder(config()).unwrap())
 }
 
 #[test]
 fn every_key_reaches_the_builder() {
-    assert_eq!(OTHERS.map(|(key, _)| key).to_vec(), keys());
     let untouched = format!("{:?}", Pool::builder(config()));
     assert_eq!(effect(&Settings::default()), untouched);
-    for (key, value) in OTHERS.iter().filter(|(key, _)| *key != "url") {
+    let others = others();
+    for (key, value) in others.iter().filter(|(key, _)| *key != "url") {
         let mut settings = Settings::default();
-        // A pair is needed for either to have an effect.
+        // One of two values that belong together has no effect.
         let (table, _) = key.rsplit_once('.').unwrap_or_default();
         let is_pair = ["long_running", "breaker.slow_call", "breaker.reset_timeout_growth"].contains(&table);
-        for (other, value) in OTHERS.iter().filter(|(other, _)| is_pair && other.starts_with(&format!("{table}."))) {
+        for (other, value) in others.iter().filter(|(other, _)| is_pair && other.starts_with(&format!("{table}."))) {
             settings.set(other, value).unwrap();
         }
         settings.set(key, value).unwrap();
@@ -112,7 +77,7 @@ fn every_key_reaches_the_builder() {
     }
 }
 
-/// What is set by a closure, a type of another crate, or at the end.
+/// Setters without a key: they take a closure or a type of another crate, or are no setting.
 const NOT_DATA: [(&str, &str); 15] = [
     ("PoolBuilder.breaker_with", "another crate's machine"),
     ("PoolBuilder.is_failure", "a closure"),
@@ -131,7 +96,7 @@ const NOT_DATA: [(&str, &str); 15] = [
     ("RetryConfig.off", "max_attempts = 1"),
 ];
 
-/// The public setters of a type, and its constructors but for `new`, as the source has them.
+/// The public setters of the builders, and their constructors except `new`, as the source has them.
 fn setters(text: &str) -> Vec<String> {
     let mut setters = Vec::new();
     for owner in ["PoolBuilder", "BreakerConfig", "RetryConfig", "ServerTimeouts"] {
@@ -178,7 +143,7 @@ fn every_setter_has_a_key_and_every_key_a_setter() {
         let is_whole = ["breaker", "retry", "server_timeouts"].contains(&key.as_str());
         unused.retain(|name| is_whole || !of_it.contains(name));
     }
-    // Where the database is goes to Pool::builder; the other switches the table on.
+    // `url` is an argument of Pool::builder, and `enabled` switches its table on.
     assert_eq!(unused, BTreeSet::from(["server_timeouts.enabled", "url"]));
 }
 
@@ -187,12 +152,12 @@ fn is_end(rest: &str) -> bool {
 }
 
 #[test]
-fn it_is_written_as_it_is_read() {
+fn settings_are_written_as_they_are_read() {
     let mut expected = all();
     expected.url = None;
     let text = toml::to_string(&all()).unwrap();
     assert_eq!(read(&text).unwrap(), expected, "{text}");
-    assert!(text.contains("max_lifetime = \"1h 5m\"\n") && text.contains("[breaker.slow_call]\n"), "{text}");
+    assert!(text.contains("max_lifetime = \"3m 13s\"\n") && text.contains("[breaker.slow_call]\n"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
     assert_eq!(toml::to_string(&Settings::default()).unwrap(), "");
     let hardened = toml::to_string(&Settings::hardened()).unwrap();
@@ -200,7 +165,7 @@ fn it_is_written_as_it_is_read() {
 }
 
 #[test]
-fn a_file_may_have_it_all() {
+fn a_file_is_read() {
     let settings = read(
         r#"
         url = "postgres://app@db.example/orders"
@@ -243,7 +208,7 @@ fn a_file_may_have_it_all() {
 }
 
 #[test]
-fn it_may_be_a_table_of_a_larger_file() {
+fn settings_may_be_a_table_of_a_larger_file() {
     #[derive(Deserialize)]
     struct Service {
         port: u16,
@@ -311,14 +276,14 @@ fn a_value_of_the_wrong_kind_is_named_with_its_key() {
 }
 
 #[test]
-fn nothing_shows_a_password() {
+fn neither_debug_nor_an_error_shows_a_password() {
     let settings = all();
     assert!(!format!("{settings:?} {settings:#?}").contains("hunter2"));
     let bad = "postgres://u:hunter2@local host:port/d?nonsense=hunter2";
     let refusal = Settings::default().set("url", bad).unwrap_err();
     assert!(!format!("{refusal} {refusal:?}").contains("hunter2"), "{refusal:?}");
     assert_eq!(refusal.setting(), "url");
-    // A format that knows the line of an error quotes it.
+    // TOML quotes the line of an error.
     #[derive(Debug, Deserialize)]
     #[allow(dead_code, reason = "it cannot be read")]
     struct Service {
@@ -328,23 +293,25 @@ fn nothing_shows_a_password() {
     assert!(refusal.contains("url: port: must be") && !refusal.contains("hunter2"), "{refusal}");
     let refusal = toml::from_str::<Service>(&format!("[database]\nurl = {bad:?}")).unwrap_err().to_string();
     assert!(refusal.contains("url: port: must be") && !refusal.contains("hunter2"), "{refusal}");
-    let told = from_vars(&[("DB_PASSWORD", "hunter2")]).unwrap_err();
-    assert_eq!(told, "DB_PASSWORD: there is no such setting");
+    let refusal = from_vars(&[("DB_PASSWORD", "hunter2")]).unwrap_err();
+    assert_eq!(refusal, "DB_PASSWORD: there is no such setting");
 }
 
 #[test]
-fn without_a_prefix_nothing_is_read() {
+fn an_empty_prefix_is_refused() {
     for prefix in ["", "_"] {
-        let told = Settings::from_vars(prefix, [("PATH".to_owned(), "/bin".to_owned())]).unwrap_err().to_string();
-        assert!(told.contains("prefix") && told.contains("must not be empty"), "{told}");
+        let refusal = Settings::from_vars(prefix, [("PATH".to_owned(), "/bin".to_owned())]).unwrap_err().to_string();
+        assert!(refusal.contains("prefix") && refusal.contains("must not be empty"), "{refusal}");
     }
 }
 
 #[test]
-fn the_environment_may_have_it_all() {
-    let names = OTHERS.map(|(key, value)| (format!("DB_{}", key.to_uppercase().replace('.', "__")), value.to_owned()));
+fn each_key_can_be_a_variable() {
+    let names = others().into_iter();
+    let names = names.map(|(key, value)| (format!("DB_{}", key.to_uppercase().replace('.', "__")), value));
+    let names: Vec<_> = names.collect();
     let others = [("DBMS".to_owned(), "x".to_owned()), ("PATH".to_owned(), "/bin".to_owned())];
-    let vars = || names.clone().into_iter().chain(others.clone());
+    let vars = || names.iter().cloned().chain(others.clone());
     assert_eq!(Settings::from_vars("DB", vars()).unwrap(), all());
     assert_eq!(Settings::from_vars("DB_", vars()).unwrap(), all(), "the underscore is understood");
     assert_eq!(Settings::from_vars("NONE", vars()).unwrap(), Settings::default());
@@ -379,7 +346,7 @@ fn an_unknown_or_bad_variable_is_refused_by_its_name() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_text_is_refused_by_its_name() {
+fn a_variable_that_is_not_utf8_is_refused_by_its_name() {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     let bad = || OsString::from_vec(vec![0xff]);
@@ -390,7 +357,7 @@ fn what_is_no_text_is_refused_by_its_name() {
 }
 
 #[test]
-fn layers_lie_over_one_another() {
+fn later_layers_override_earlier_ones() {
     let file = read("max_size = 20\n[breaker]\nslow_call.percentage = 70").unwrap();
     let env = from_vars(&[("DB_MAX_SIZE", "30"), ("DB_BREAKER__RESET_TIMEOUT", "7s")]).unwrap();
     let settings = Settings::hardened().overridden_by(file).overridden_by(env);
@@ -404,7 +371,7 @@ fn layers_lie_over_one_another() {
 }
 
 #[test]
-fn what_cannot_be_used_is_said_by_the_builder() {
+fn the_builder_refuses_values_out_of_range() {
     let refusal = |text: &str| {
         let built = read(text).unwrap().builder(config()).and_then(PoolBuilder::build);
         built.unwrap_err().to_string()
@@ -432,7 +399,7 @@ fn what_cannot_be_used_is_said_by_the_builder() {
 }
 
 #[test]
-fn server_timeouts_are_on_when_they_are_spoken_of() {
+fn server_timeouts_are_on_if_a_key_of_their_table_is_given() {
     let are_on = |text: &str| !effect(&read(text).unwrap()).contains("server_timeouts: None");
     assert!(!are_on(""));
     assert!(are_on("[server_timeouts]") && are_on("server_timeouts.lock = \"5s\""));
@@ -441,7 +408,7 @@ fn server_timeouts_are_on_when_they_are_spoken_of() {
 }
 
 #[test]
-fn the_hardened_figures() {
+fn hardened_has_the_documented_values() {
     let line = effect(&Settings::hardened());
     for part in [
         "max_size: 40",
@@ -459,4 +426,22 @@ fn the_hardened_figures() {
         assert!(line.contains(part), "{part} is not in {line}");
     }
     assert!(Settings::hardened().builder(config()).unwrap().build().is_ok());
+}
+
+#[test]
+fn the_event_started_shows_each_setting_of_the_pool() {
+    let line = Arc::new(Mutex::new(String::new()));
+    let observed = Arc::clone(&line);
+    let builder = all().builder(config()).unwrap().breaker(BreakerConfig::default()).retry(RetryConfig::default());
+    builder.observer(move |event: &Event| *observed.lock() = event.to_string()).build().unwrap();
+    let line = line.lock();
+    for (key, value) in others() {
+        let name = if key == "long_running.statements" { "long_running" } else { key };
+        let is_elsewhere = ["url", "name", "long_running.than", "server_timeouts.enabled"].contains(&name);
+        let is_word = ["shedding", "reset"].contains(&name);
+        let value = if is_word { "" } else { value.as_str() };
+        if !is_elsewhere && !name.starts_with("breaker.") && !name.starts_with("retry.") {
+            assert!(line.contains(&format!("{name} {value}")), "{name} {value} is not in {line}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Settings from and to whatever serde reads and writes: tables within tables. An error is raised where it is read, so that formats which
-//! know the line can tell it.
+//! Reads and writes settings with serde, as tables within tables. An error is raised while its value is read, so that a
+//! format can add the line.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde_core::ser::{SerializeMap, Serializer};
 use serde_core::{Deserialize, Serialize};
 
 use super::field::Scalar;
-use super::{Settings, fields};
+use super::{Settings, keys};
 use crate::error::ConfigError;
 
 impl<'de> Deserialize<'de> for Settings {
@@ -22,10 +22,10 @@ impl<'de> Deserialize<'de> for Settings {
 /// The setting that may hold a password.
 const SECRET: &str = "url";
 
-/// What stands at a key: a value or a table. The whole has the empty key.
+/// A value or a table, at its key. The whole has the empty key.
 struct Node<'a> {
     settings: &'a mut Settings,
-    /// What is wrong with a value that may hold a password. Raised at the end: where it is read, the format would quote the line.
+    /// The error of a value that may hold a password. It is raised at the end, because the format would quote the line.
     secret: &'a mut Option<ConfigError>,
     key: String,
 }
@@ -54,7 +54,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key.as_str() {
             "" => f.write_str("a table of a pool's settings"),
-            key if fields::is_table(key) => write!(f, "a table of settings for {key}"),
+            key if keys::is_table(key) => write!(f, "a table of settings for {key}"),
             key => write!(f, "a value for {key}"),
         }
     }
@@ -79,7 +79,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.read(value)
     }
 
-    /// As if it were not there.
+    /// A value of null means that the key is not given.
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         Ok(())
     }
@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<(), A::Error> {
-        if !self.key.is_empty() && !fields::is_table(&self.key) {
+        if !self.key.is_empty() && !keys::is_table(&self.key) {
             return Err(A::Error::custom(ConfigError::without_value(&self.key, "is a single value, not a table")));
         }
         let mut seen = Vec::new();
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-/// A key within a table: there must be such a setting, and once.
+/// Reads a key within a table. The key must exist, and occur once.
 struct Key<'a> {
     table: &'a str,
     seen: &'a [String],
@@ -135,8 +135,8 @@ impl Visitor<'_> for Key<'_> {
         if self.seen.contains(&key) {
             return Err(E::custom(ConfigError::without_value(&key, "is there twice")));
         }
-        if name.contains('.') || !(fields::keys().contains(&key.as_str()) || fields::is_table(&key)) {
-            return Err(E::custom(ConfigError::unknown(&key, fields::nearest(&key))));
+        if name.contains('.') || !(keys::keys().contains(&key.as_str()) || keys::is_table(&key)) {
+            return Err(E::custom(ConfigError::unknown(&key, keys::nearest(&key))));
         }
         Ok(key)
     }
@@ -148,7 +148,7 @@ impl Serialize for Settings {
     }
 }
 
-/// Settings whose keys have the first `depth` parts in common.
+/// Writes settings whose keys have the first `depth` parts in common.
 struct Table<'a> {
     entries: &'a [(&'static str, Scalar)],
     depth: usize,

@@ -49,7 +49,7 @@ pub(crate) const MOST_WAITING: usize = 1_000_000;
 /// A bound on memory, not on time: some 250 bytes for each waiter, so 2.5 MB for the smallest pools. Half a second of a pool of 20 whose leases take
 /// 1 ms fits in; the rule of refusal keeps the queue far shorter where callers could not be served in time.
 pub(crate) fn default_max_waiting(max_size: usize) -> usize {
-    (100 * max_size).clamp(10_000, MOST_WAITING)
+    max_size.saturating_mul(100).clamp(10_000, MOST_WAITING)
 }
 
 /// The bounds that a core keeps, and the time that callers are expected to have.

@@ -12,13 +12,14 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::event::Event;
 
-/// What happens to a pool, from [`Pool::events`](crate::Pool::events) on: a [`Stream`], or [`next`](Self::next) after `next`.
+/// The events of a pool since the call of [`Pool::events`](crate::Pool::events). Read it as a [`Stream`], or with
+/// [`next`](Self::next).
 ///
-/// It keeps the last 1,024 events for its reader. One who comes later than that has lost the oldest, and [`dropped`](Self::dropped) says how many. It
-/// ends when the pool is gone, after the last event.
+/// It keeps the last 1,024 events for its reader. If the reader is slower, the oldest are lost, and
+/// [`dropped`](Self::dropped) counts them. The stream ends after the last event of a pool that was dropped.
 #[must_use = "events are lost until they are read"]
 pub struct Events {
-    /// The wait for the next one. It owns the receiver, so that nothing is lost when whoever polls it goes away.
+    /// The wait for the next event. It owns the receiver, so a reader that stops polling loses no event.
     next: Pin<Box<dyn Future<Output = Received> + Send + Sync>>,
     dropped: u64,
     has_ended: bool,
@@ -36,12 +37,13 @@ impl Events {
         Self { next: Box::pin(receive(receiver)), dropped: 0, has_ended: false }
     }
 
-    /// The next event; `None` when the pool is gone. Cancel safe: one that is dropped has taken nothing.
+    /// Waits for the next event. Returns `None` after the pool was dropped. Cancel safe: a dropped future loses no
+    /// event.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Events that were dropped so far because this stream was not read in time.
+    /// The number of events that were lost so far because this stream was not read in time.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -1,10 +1,10 @@
-//! What a metric or a span tells of an error: a word or an SQLSTATE, never what the server says.
+//! An error as metrics and spans show it: a word or an SQLSTATE, never the server's message.
 
 use std::str;
 
 use crate::error::{Error, ErrorKind};
 
-/// The default is an error of the caller's own.
+/// The default stands for an error of the caller's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Fault {
     kind: Option<ErrorKind>,
@@ -20,9 +20,9 @@ impl Fault {
     /// OpenTelemetry's word for an error that has none.
     const OTHER: &'static str = "_OTHER";
 
-    /// Without what a server can make up.
+    /// The same fault without the SQLSTATE, of which a server can send any number.
     #[cfg(feature = "metrics")]
-    pub(super) fn plain(self) -> Self {
+    pub(super) fn without_state(self) -> Self {
         Self { state: None, ..self }
     }
 
@@ -30,8 +30,9 @@ impl Fault {
         self.state.as_ref().and_then(|state| str::from_utf8(state).ok())
     }
 
-    /// OpenTelemetry's `error.type`: the SQLSTATE, or our word for the error. Of a COMMIT without an answer, what matters is that it may have been applied.
-    pub(crate) fn word(&self) -> &str {
+    /// OpenTelemetry's `error.type`: the SQLSTATE, or our word for the error. For a COMMIT without an answer it is our
+    /// word, because an operator has to know that the COMMIT may have been applied.
+    pub(crate) fn error_type(&self) -> &str {
         let state = if self.kind == Some(ErrorKind::CommitUnknown) { None } else { self.state() };
         state.unwrap_or(self.kind.map_or(Self::OTHER, ErrorKind::as_str))
     }
@@ -40,10 +41,10 @@ impl Fault {
 impl From<&Error> for Fault {
     fn from(error: &Error) -> Self {
         let kind = error.kind();
-        // What a refusal quotes was said to another call.
-        let said = if kind == ErrorKind::CircuitOpen { None } else { error.sqlstate() };
-        let state: Option<[u8; 5]> = said.and_then(|state| state.code().as_bytes().try_into().ok());
-        // A server can send anything in its place, and labels end up in logs.
+        // The SQLSTATE that a refusal quotes was another call's.
+        let sqlstate = if kind == ErrorKind::CircuitOpen { None } else { error.sqlstate() };
+        let state: Option<[u8; 5]> = sqlstate.and_then(|state| state.code().as_bytes().try_into().ok());
+        // A server can send any bytes as its SQLSTATE, and labels end up in logs.
         Self { kind: Some(kind), state: state.filter(|state| state.iter().all(u8::is_ascii_alphanumeric)) }
     }
 }

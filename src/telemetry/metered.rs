@@ -1,9 +1,11 @@
-//! What the recorder of the `metrics` crate is told. Feature `metrics`; without it `unmetered` stands here, and nothing is left of any of this.
+//! Records a pool's metrics with the recorder of the `metrics` crate. Feature `metrics`; without it, `unmetered`
+//! replaces this module.
 //!
-//! Handles are made once for each pool, when a recorder is there: one that was made before would be silent for ever. Until then nothing is measured. What can be
-//! counted, or seen from outside, is told once a round by the maintenance ([`Meter::look`]); callers pay for nothing but the times of their own connection.
+//! Each pool makes its handles once, when there is a recorder: a handle that was made before would be silent for ever.
+//! Until then nothing is measured. The background task records counts and gauges once a round ([`Meter::look`]).
+//! Callers record only durations of their own: of operations, waits and leases.
 //!
-//! A recorder is foreign code: it is never called under a lock.
+//! A recorder is foreign code, so it is never called under a lock.
 
 mod handles;
 mod operations;
@@ -31,14 +33,14 @@ use crate::operation::Operation;
 use crate::policy::{Refused, Transition};
 use crate::status::Status;
 
-/// So many operations are remembered as inflated.
+/// The number of operations that have a series of inflated lease durations.
 const MOST_INFLATED: usize = 64;
 
-/// When something began, if it is measured.
+/// When something began. `None` if nothing is measured.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Stamp(Option<Instant>);
 
-/// Of one pool. Cloning is cheap.
+/// Records the metrics of one pool. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Meter(Arc<Inner>);
 
@@ -47,8 +49,8 @@ struct Inner {
     min_idle: usize,
     handles: OnceLock<Handles>,
     operations: Operations,
-    /// What was told so far: the refused, and the callers that found a connection idle.
-    told: Mutex<(Refused, u64)>,
+    /// What is recorded so far: refused callers, and callers that found a connection idle.
+    counted: Mutex<(Refused, u64)>,
     inflated: Mutex<HashMap<Operation, Gauge>>,
 }
 
@@ -59,7 +61,7 @@ impl Meter {
             min_idle,
             handles: OnceLock::new(),
             operations: Operations::default(),
-            told: Mutex::default(),
+            counted: Mutex::default(),
             inflated: Mutex::default(),
         }));
         meter.find_recorder();
@@ -71,7 +73,7 @@ impl Meter {
         self.0.handles.get()
     }
 
-    /// Looks for one that was installed late.
+    /// Makes the handles if a recorder was installed since the last time.
     fn find_recorder(&self) -> Option<&Handles> {
         let Inner { source, handles, .. } = &*self.0;
         if handles.get().is_none() && source.is_there() {
@@ -80,7 +82,7 @@ impl Meter {
         handles.get()
     }
 
-    /// It begins now.
+    /// Something begins now.
     #[inline]
     pub(crate) fn start(&self) -> Stamp {
         Stamp(self.handles().map(|_| now()))
@@ -103,7 +105,7 @@ impl Meter {
 
     fn record_use(&self, since: Instant) {
         let Some(handles) = self.handles() else { return };
-        // A recorder that panics says so on stderr, and the connection comes back all the same.
+        // If the recorder panics, the panic hook reports it, and the connection is returned all the same.
         let _ = catch_unwind(AssertUnwindSafe(|| handles.use_time.record(now().saturating_duration_since(since))));
     }
 
@@ -131,14 +133,14 @@ impl Meter {
         }
     }
 
-    /// An operation is over, well or not.
+    /// An operation has ended. `fault` is its error, if it failed.
     pub(crate) fn operated(&self, name: Option<&'static str>, took: Duration, fault: Option<Fault>) {
         if self.handles().is_some() {
             self.0.operations.record(&self.0.source, name, fault, took);
         }
     }
 
-    /// The same for one that began then.
+    /// An operation that began at `since` has ended.
     pub(crate) fn operated_since(&self, since: Stamp, name: Option<&'static str>, fault: Option<Fault>) {
         if let Some(since) = since.0 {
             self.operated(name, now().saturating_duration_since(since), fault);
@@ -152,24 +154,25 @@ impl Meter {
         }
     }
 
-    /// A call does not run again, though it might have.
+    /// A call that was safe to retry is not retried.
     pub(crate) fn gave_up(&self) {
         if let Some(handles) = self.handles() {
             handles.retry_exhausted.increment(1);
         }
     }
 
-    /// `is_now`: it is the pool's state, too.
-    pub(crate) fn follow(&self, transition: &Transition, is_now: bool) {
+    /// The circuit has changed its state. `is_open`: the pool is not closed, so the gauges show the new state.
+    pub(crate) fn follow(&self, transition: &Transition, is_open: bool) {
         let Some(handles) = self.handles() else { return };
         let labels = [(FROM, transition.from.as_str().into()), (TO, transition.to.as_str().into())];
         self.0.source.counter(&BREAKER_TRANSITIONS, labels).increment(1);
-        if is_now {
-            handles.is_in(Some(transition.to));
+        if is_open {
+            handles.show_state(Some(transition.to));
         }
     }
 
-    /// How the pool is, once a round. `counted` since the pool began: the refused, and the callers that found a connection idle.
+    /// Records the pool's status once a round. `counted` returns the callers that were refused since the pool began,
+    /// and those that found a connection idle.
     pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> (Refused, u64)) {
         let was_there = self.handles().is_some();
         let Some(handles) = self.find_recorder() else { return };
@@ -177,19 +180,20 @@ impl Meter {
         self.count(handles, was_there, counted);
     }
 
-    /// Counted under the lock, so that nobody who comes late with less has it told again.
+    /// Takes the counts under the lock. Otherwise a thread that took them earlier could store them later, and the
+    /// difference would be recorded twice.
     fn count(&self, handles: &Handles, was_there: bool, counted: impl FnOnce() -> (Refused, u64)) {
         let ((before, at_once_before), (refused, at_once)) = {
-            let mut told = self.0.told.lock();
+            let mut before = self.0.counted.lock();
             let counted = counted();
-            (mem::replace(&mut *told, counted), counted)
+            (mem::replace(&mut *before, counted), counted)
         };
-        // Refusals are told whenever they were; but zeros beyond number would take long.
+        // Refusals from before the recorder are recorded. Waits of zero are not: there may be millions.
         let at_once = if was_there { at_once.saturating_sub(at_once_before) } else { 0 };
         handles.count(refused - before, at_once);
     }
 
-    /// The pool is gone: what is now is nothing. What was counted since the last round is told.
+    /// The pool has ended: the gauges become 0, and what was counted since the last round is recorded.
     pub(crate) fn end(&self, counted: Option<impl FnOnce() -> (Refused, u64)>) {
         if let Some(handles) = self.handles() {
             if let Some(counted) = counted {
@@ -201,12 +205,13 @@ impl Meter {
         inflated.values().for_each(|gauge| gauge.set(0.0));
     }
 
-    /// Counts events.
+    /// Counts events, and records inflated lease durations.
     #[expect(clippy::unnecessary_wraps, reason = "without the feature there is none")]
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
         Some(Arc::new(self.clone()))
     }
 
+    /// The gauge of an operation; `None` if there are too many already.
     fn inflation(&self, operation: Operation) -> Option<Gauge> {
         let (known, count) = {
             let inflated = self.0.inflated.lock();

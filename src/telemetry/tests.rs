@@ -1,11 +1,12 @@
+use std::sync::Weak;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, Weak};
 
 use futures_util::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 
 use super::*;
 
-/// An event with a number, to be told from others.
+/// An event with a number.
 fn numbered(count: u64) -> EventKind {
     EventKind::SettleFailed { count, ago: std::time::Duration::ZERO }
 }
@@ -17,35 +18,35 @@ fn number(event: &Event) -> u64 {
     }
 }
 
-/// An observer and what it has been told.
+/// An observer and the numbers of the events that it got.
 fn recorder() -> (Arc<dyn Observer>, Arc<Mutex<Vec<u64>>>) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let observer = Arc::clone(&told);
-    (Arc::new(move |event: &Event| observer.lock().unwrap().push(number(event))), told)
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let observer = Arc::clone(&events);
+    (Arc::new(move |event: &Event| observer.lock().push(number(event))), events)
 }
 
 #[test]
-fn all_observers_are_told_in_order() {
-    let ((first, told_first), (second, told_second)) = (recorder(), recorder());
+fn all_observers_get_the_events_in_order() {
+    let ((first, first_events), (second, second_events)) = (recorder(), recorder());
     let telemetry = Telemetry::new("orders".into(), Observers(vec![first, second]));
     assert!(telemetry.is_heard());
     (1..=3).for_each(|n| telemetry.emit(numbered(n)));
-    assert_eq!(*told_first.lock().unwrap(), [1, 2, 3]);
-    assert_eq!(*told_second.lock().unwrap(), [1, 2, 3]);
+    assert_eq!(*first_events.lock(), [1, 2, 3]);
+    assert_eq!(*second_events.lock(), [1, 2, 3]);
 }
 
 #[test]
-fn one_that_panics_harms_nobody() {
-    let (after, told) = recorder();
+fn a_panic_of_an_observer_harms_no_other() {
+    let (after, events) = recorder();
     let telemetry = Telemetry::new("orders".into(), Observers(vec![Arc::new(|_: &Event| panic!("on purpose")), after]));
     telemetry.emit(numbered(1));
     telemetry.emit(numbered(2));
-    assert_eq!(*told.lock().unwrap(), [1, 2]);
+    assert_eq!(*events.lock(), [1, 2]);
 }
 
 #[test]
-fn one_that_answers_with_another_event_is_told_that_too() {
-    let (recorder, told) = recorder();
+fn an_observer_gets_the_events_that_it_causes() {
+    let (recorder, events) = recorder();
     let telemetry = Arc::new_cyclic(|telemetry: &Weak<Telemetry>| {
         let telemetry = telemetry.clone();
         let answers = move |event: &Event| {
@@ -56,11 +57,11 @@ fn one_that_answers_with_another_event_is_told_that_too() {
         Telemetry::new("orders".into(), Observers(vec![recorder, Arc::new(answers)]))
     });
     telemetry.emit(numbered(1));
-    assert_eq!(*told.lock().unwrap(), [1, 2]);
+    assert_eq!(*events.lock(), [1, 2]);
 }
 
 #[test]
-fn one_that_answers_itself_for_ever_comes_to_an_end() {
+fn an_observer_that_answers_its_own_events_is_stopped() {
     let calls = Arc::new(AtomicUsize::new(0));
     let telemetry = Arc::new_cyclic(|telemetry: &Weak<Telemetry>| {
         let (telemetry, calls) = (telemetry.clone(), Arc::clone(&calls));
@@ -77,7 +78,7 @@ fn one_that_answers_itself_for_ever_comes_to_an_end() {
 }
 
 #[tokio::test]
-async fn nobody_listens_until_somebody_does() {
+async fn events_are_heard_while_there_is_a_reader_or_an_observer() {
     let telemetry = Telemetry::new("orders".into(), Observers::default());
     assert!(!telemetry.is_heard());
     telemetry.emit(numbered(1));
@@ -91,7 +92,7 @@ async fn nobody_listens_until_somebody_does() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
+async fn a_slow_reader_loses_the_oldest_events_and_can_count_them() {
     let telemetry = Telemetry::new("orders".into(), Observers::default());
     let (mut slow, mut quick) = (telemetry.events(), telemetry.events());
     for n in 1..=KEPT as u64 + 7 {
@@ -105,7 +106,7 @@ async fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
 }
 
 #[tokio::test]
-async fn the_stream_ends_with_the_pool_and_stays_ended() {
+async fn the_stream_ends_with_the_pool_and_remains_ended() {
     let telemetry = Telemetry::new("orders".into(), Observers::default());
     let mut events = telemetry.events();
     telemetry.emit(numbered(1));
@@ -116,7 +117,7 @@ async fn the_stream_ends_with_the_pool_and_stays_ended() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_dropped_has_taken_nothing() {
+async fn a_dropped_wait_loses_no_event() {
     let telemetry = Telemetry::new("orders".into(), Observers::default());
     let mut events = telemetry.events();
     assert!(events.next().now_or_never().is_none());

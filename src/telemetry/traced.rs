@@ -1,8 +1,9 @@
-//! What `tracing` is told: each operation as a span, with OpenTelemetry's names for databases, and each event as a line. Feature `tracing`; without
-//! it `untraced` stands here, and nothing is left of any of this.
+//! Passes each operation to the `tracing` crate as a span, with OpenTelemetry's names for databases, and each event as
+//! a line. Feature `tracing`; without it, `untraced` replaces this module.
 //!
-//! `call` is a call on the pool as a whole, `statement` one on a connection, `acquire` a wait for one. All are INFO, under the target `failfast::spans`.
-//! None holds SQL, a parameter, a password, or what the server says: errors are words and SQLSTATEs. A span that nobody wants is a null pointer.
+//! The span `call` is a call on the pool as a whole, `statement` a statement on a connection, and `acquire` a wait for
+//! a connection. All have the level INFO and the target `failfast::spans`. No span has SQL, a parameter, a password or
+//! the server's message: errors are words and SQLSTATEs. A span that no subscriber wants is a null pointer.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -21,16 +22,16 @@ use super::{Fault, Observer};
 use crate::error::Error;
 use crate::event::{Event, Severity};
 
-/// Of events. A prefix of the other, so that a filter for this is one for both.
+/// The target of events. It is a prefix of `SPANS`, so a filter for it is a filter for both.
 const EVENTS: &str = "failfast";
 const SPANS: &str = "failfast::spans";
 const SYSTEM: &str = "postgresql";
 
-/// Begins the spans of one pool, and writes its events. Knows what all of them have in common.
+/// Begins the spans of one pool and writes its events, with the attributes that all of them have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Tracer {
     pool: Arc<str>,
-    /// Unknown if it is left to the user's name, which a provider of credentials may tell.
+    /// `None` if the connection string has neither a database nor a user.
     database: Option<Arc<str>>,
 }
 
@@ -46,7 +47,7 @@ impl Tracer {
         Some(Arc::new(write))
     }
 
-    /// A call on the pool as a whole: all its attempts, and the waits before them.
+    /// The span of a call on the pool as a whole: all its attempts, and the waits before them.
     pub(crate) fn call(&self, operation: Option<&'static str>, does: &'static str) -> Span {
         Span::of(span!(
             target: SPANS,
@@ -68,7 +69,7 @@ impl Tracer {
         ))
     }
 
-    /// A statement, from its begin to its last answer.
+    /// The span of a statement, from its first byte to its last answer.
     pub(crate) fn statement(&self, operation: Option<&'static str>, does: &'static str, server: &Server) -> Span {
         Span::of(span!(
             target: SPANS,
@@ -89,7 +90,7 @@ impl Tracer {
         ))
     }
 
-    /// Who gets an answer at once has not waited, and has no span.
+    /// Adds a span to a wait for a connection. A wait that ends at the first poll has none.
     pub(crate) fn wait<F: Future + Unpin>(&self, wait: F) -> Wait<'_, F> {
         Wait { tracer: self, wait: Some(wait), span: Span::default() }
     }
@@ -109,7 +110,7 @@ impl Tracer {
         ))
     }
 
-    /// There are few of them, whatever the statements.
+    /// The name of a span. It has no SQL, so there are few names.
     fn title(&self, does: &'static str) -> Cow<'static, str> {
         self.database.as_ref().map_or(does.into(), |database| format!("{does} {database}").into())
     }
@@ -124,11 +125,11 @@ fn write(event: &Event) {
     }
 }
 
-/// Where a connection leads.
+/// The address of a server, as attributes of a span.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: String,
-    /// A socket in the file system has none.
+    /// `None` for a Unix socket.
     port: Option<u16>,
 }
 
@@ -141,7 +142,7 @@ impl Server {
     }
 }
 
-/// Ends when its last clone is dropped. Small: each caller who waits has one.
+/// A span, which ends when its last clone is dropped. It is small, because each waiter has one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Span(Option<Arc<tracing::Span>>);
 
@@ -150,39 +151,41 @@ impl Span {
         Self((!span.is_disabled()).then(|| Arc::new(span)))
     }
 
-    /// What `work` begins, here or in the caller's code, is part of it.
+    /// Spans that begin in `work`, here or in the caller's code, become children of this span.
     pub(crate) fn scope<F: Future>(&self, work: F) -> Instrumented<F> {
         work.instrument(self.0.as_deref().map_or_else(tracing::Span::none, Clone::clone))
     }
 
-    /// It is done on this server; of several, the last counts.
-    pub(crate) fn is_at(&self, server: &Server) {
+    /// Records the server. If there are several attempts, the last server remains.
+    pub(crate) fn set_server(&self, server: &Server) {
         if let Some(span) = &self.0 {
             span.record("server.address", server.address.as_str()).record("server.port", server.port);
         }
     }
 
-    /// It took so many attempts.
-    pub(crate) fn took(&self, attempts: u32) {
+    /// Records the number of attempts.
+    pub(crate) fn set_attempts(&self, attempts: u32) {
         if let Some(span) = &self.0 {
             span.record("failfast.attempts", attempts);
         }
     }
 
+    /// Records a failure.
     pub(crate) fn failed(&self, fault: Fault) {
         let Some(span) = &self.0 else { return };
         span.record("otel.status_code", "ERROR").record("db.response.status_code", fault.state());
-        span.record("error.type", fault.word());
+        span.record("error.type", fault.error_type());
     }
 
-    /// It failed with this error, which is passed on.
+    /// Records a failure, and returns the error.
     pub(crate) fn with(&self, error: Error) -> Error {
         self.failed(Fault::from(&error));
         error
     }
 }
 
-/// A wait for a connection. Its span begins when there is nothing yet. At the end it gives back what has waited, for what that knows.
+/// A wait for a connection. Its span begins when the first poll finds no connection. At the end it also returns the
+/// inner future, which knows more about the wait.
 #[must_use = "futures do nothing unless awaited"]
 pub(crate) struct Wait<'a, F> {
     tracer: &'a Tracer,

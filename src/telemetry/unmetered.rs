@@ -1,4 +1,4 @@
-//! What stands in the place of `metered` without the feature `metrics`: the same names, and nothing behind them.
+//! Replaces `metered` without the feature `metrics`: the same names, which do nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) struct Stamp(());
 #[derive(Debug, Clone)]
 pub(crate) struct Meter(());
 
-// No call, no statement and no connection grows by it.
+// They take no memory in a call, a statement or a connection.
 const _: () = assert!(size_of::<(Meter, Stamp)>() == 0);
 
 impl Meter {

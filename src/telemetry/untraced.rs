@@ -1,4 +1,4 @@
-//! What stands in the place of `traced` without the feature `tracing`: the same names, and nothing behind them.
+//! Replaces `traced` without the feature `tracing`: the same names, which do nothing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ pub(crate) struct Span(());
 #[derive(Debug)]
 pub(crate) struct Server;
 
-// No call, no statement and no connection grows by it.
+// They take no memory in a call, a statement or a connection.
 const _: () = assert!(size_of::<(Tracer, Span, Server)>() == 0);
 
 impl Tracer {
@@ -63,10 +63,10 @@ impl Span {
     }
 
     #[inline]
-    pub(crate) fn is_at(&self, _: &Server) {}
+    pub(crate) fn set_server(&self, _: &Server) {}
 
     #[inline]
-    pub(crate) fn took(&self, _: u32) {}
+    pub(crate) fn set_attempts(&self, _: u32) {}
 
     #[inline]
     pub(crate) fn failed(&self, _: Fault) {}

@@ -1,4 +1,4 @@
-//! A pool's handles: one for each series that is told often, made once.
+//! The handles of a pool's series. They are made once, because making one takes long.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::metrics::{self as ours, METADATA, METRICS, Metric, POOL, is_recorded}
 use crate::policy::{PerReason, Refused, ShedReason, State};
 use crate::status::Status;
 
-/// A pool's own recorder, if it has one.
+/// The pool's own recorder, if it has one.
 #[derive(Clone, Default)]
 pub(crate) struct Given(Option<Arc<dyn Recorder + Send + Sync>>);
 
@@ -25,7 +25,7 @@ impl fmt::Debug for Given {
     }
 }
 
-/// Where handles come from.
+/// Makes handles, with the pool's own recorder or with that of the process.
 pub(super) struct Source {
     pool: Arc<str>,
     given: Given,
@@ -36,7 +36,7 @@ impl Source {
         Self { pool, given }
     }
 
-    /// Whether anybody records.
+    /// Whether there is a recorder.
     pub(super) fn is_there(&self) -> bool {
         self.given.0.is_some() || is_recorded()
     }
@@ -74,14 +74,15 @@ impl Source {
         self.with(|recorder| METRICS.iter().for_each(|metric| metric.describe(recorder)));
     }
 
-    fn with<T>(&self, tell: impl FnOnce(&dyn Recorder) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&dyn Recorder) -> T) -> T {
         match &self.given.0 {
-            Some(recorder) => tell(recorder),
-            None => metrics::with_recorder(tell),
+            Some(recorder) => work(recorder),
+            None => metrics::with_recorder(work),
         }
     }
 }
 
+/// The handles that need no label of their own, or whose labels are known in advance.
 pub(super) struct Handles {
     pub(super) create_time: Histogram,
     pub(super) wait_time: Histogram,
@@ -90,7 +91,7 @@ pub(super) struct Handles {
     pub(super) connections_lost: Counter,
     pub(super) settle_failures: Counter,
     pub(super) retry_exhausted: Counter,
-    /// Idle, used, settling, dialing, closing.
+    /// For idle, used, settling, dialing and closing connections.
     connections: [Gauge; 5],
     max: Gauge,
     idle_min: Gauge,
@@ -103,14 +104,14 @@ pub(super) struct Handles {
     breaker: [(State, Gauge); 7],
     timeouts: Counter,
     rejected: Counter,
-    /// By [`ShedReason`], in the order of their declaration.
+    /// For each [`ShedReason`], in the order of `ShedReason::ALL`.
     shed: PerReason<Counter>,
 }
 
 impl Handles {
     pub(super) fn new(source: &Source) -> Self {
         source.describe();
-        // At 0 from the start, so that the first change is an increase.
+        // These series begin at 0. Otherwise Prometheus would not see the first change as an increase.
         for (from, to) in State::USUAL_CHANGES {
             let labels = [(ours::FROM, from.as_str().into()), (ours::TO, to.as_str().into())];
             source.counter(&ours::BREAKER_TRANSITIONS, labels).increment(0);
@@ -159,17 +160,18 @@ impl Handles {
         self.demand.set(status.demand.unwrap_or(0.0));
         self.predicted_wait.set(status.predicted_wait.unwrap_or_default().as_secs_f64());
         self.time_to_exhaustion.set(status.time_to_exhaustion.map_or(f64::INFINITY, |left| left.as_secs_f64()));
-        self.is_in(Some(status.breaker));
+        self.show_state(Some(status.breaker));
     }
 
-    /// What the circuit breaker does; `None`: nothing any more.
-    pub(super) fn is_in(&self, now: Option<State>) {
+    /// Shows the state of the circuit breaker; `None` after the pool has ended.
+    pub(super) fn show_state(&self, now: Option<State>) {
         for (state, gauge) in &self.breaker {
             gauge.set(if Some(*state) == now { 1.0 } else { 0.0 });
         }
     }
 
-    /// Adds the callers that were refused since the last time, and the zero waits of those that found a connection idle.
+    /// Adds the callers that were refused since the last time, and a wait of zero for each that found a connection
+    /// idle.
     pub(super) fn count(&self, refused: Refused, at_once: u64) {
         self.timeouts.increment(refused.timed_out);
         self.rejected.increment(refused.rejected);
@@ -185,6 +187,6 @@ impl Handles {
             gauge.set(0.0);
         }
         self.time_to_exhaustion.set(f64::INFINITY);
-        self.is_in(None);
+        self.show_state(None);
     }
 }

@@ -1,5 +1,6 @@
-//! How long operations take, by name and by error: a series for each pair, made when it first occurs. Names and errors have a bound, whatever callers and
-//! servers come up with.
+//! How long operations take, by name and by error. Each pair has a series, which is made when the pair first occurs.
+//!
+//! The numbers of names and of errors are bounded, whatever callers and servers send.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use super::handles::Source;
 use crate::metrics::{ERROR, OPERATION, OPERATION_DURATION, SYSTEM};
 use crate::telemetry::Fault;
 
-/// Names that are told from each other. All others are one.
+/// The number of names that have series of their own. All other names share one.
 const MOST_NAMES: usize = 64;
-/// Errors that are told from each other. Of all others, the kind is told.
+/// The number of errors that have series of their own. All other errors are recorded by their kind.
 const MOST_FAULTS: usize = 64;
 const OTHER: &str = "_OTHER";
 
@@ -49,13 +50,13 @@ impl Operations {
 impl Known {
     fn bounded(&mut self, name: Option<&'static str>, fault: Option<Fault>) -> Series {
         let name = name.map(|name| if remember(&mut self.names, name, MOST_NAMES) { name } else { OTHER });
-        let fault =
-            fault.map(|fault| if remember(&mut self.faults, fault, MOST_FAULTS) { fault } else { fault.plain() });
+        let fault = fault
+            .map(|fault| if remember(&mut self.faults, fault, MOST_FAULTS) { fault } else { fault.without_state() });
         (name, fault)
     }
 }
 
-/// Whether it is one of the few.
+/// Adds `one` while there are fewer than `most`. Returns whether it is among the few.
 fn remember<T: Eq + std::hash::Hash>(few: &mut HashSet<T>, one: T, most: usize) -> bool {
     few.contains(&one) || few.len() < most && few.insert(one)
 }
@@ -63,6 +64,6 @@ fn remember<T: Eq + std::hash::Hash>(few: &mut HashSet<T>, one: T, most: usize) 
 fn make(source: &Source, (name, fault): Series) -> Histogram {
     let system = [(SYSTEM, "postgresql".into())];
     let name = name.map(|name| (OPERATION, name.into()));
-    let fault = fault.map(|fault| (ERROR, fault.word().to_owned().into()));
+    let fault = fault.map(|fault| (ERROR, fault.error_type().to_owned().into()));
     source.histogram(&OPERATION_DURATION, system.into_iter().chain(name).chain(fault))
 }

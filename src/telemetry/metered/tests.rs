@@ -18,9 +18,10 @@ fn metered() -> (Meter, Snapshotter) {
     (Meter::new("orders".into(), 2, Given::new(recorder)), snapshotter)
 }
 
-/// A series as `name{label=value,...}`, without the pool; gauges and counters with their value, histograms with the number of values.
-fn told(snapshotter: &Snapshotter) -> HashMap<String, f64> {
-    let mut told = HashMap::new();
+/// A series as `name{label=value,...}`, without the pool; gauges and counters with their value, histograms with the
+/// number of values.
+fn recorded(snapshotter: &Snapshotter) -> HashMap<String, f64> {
+    let mut recorded = HashMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let mut labels: Vec<_> = key.key().labels().collect();
         assert_eq!((labels[0].key(), labels[0].value()), ("db.client.connection.pool.name", "orders"));
@@ -31,9 +32,9 @@ fn told(snapshotter: &Snapshotter) -> HashMap<String, f64> {
             DebugValue::Gauge(value) => value.into_inner(),
             DebugValue::Histogram(values) => values.len() as f64,
         };
-        told.insert(format!("{}{{{}}}", key.key().name(), labels.join(",")), value);
+        recorded.insert(format!("{}{{{}}}", key.key().name(), labels.join(",")), value);
     }
-    told
+    recorded
 }
 
 fn counted() -> Refused {
@@ -42,10 +43,10 @@ fn counted() -> Refused {
 }
 
 #[test]
-fn what_is_counted_is_told_as_it_grows() {
+fn counters_grow_by_what_was_counted_since_the_last_round() {
     let (meter, snapshotter) = metered();
     meter.look(&Status::of_19_in_20(), || (counted(), 4));
-    let before = told(&snapshotter);
+    let before = recorded(&snapshotter);
     assert_eq!(before["failfast.shed{reason=hopeless}"], 7.0);
     assert_eq!(before["failfast.shed{reason=none_idle}"], 2.0);
     assert_eq!(before["failfast.shed{reason=queue_full}"], 0.0);
@@ -55,23 +56,23 @@ fn what_is_counted_is_told_as_it_grows() {
     let mut more = counted();
     more[ShedReason::Hopeless] = 9;
     meter.look(&Status::of_19_in_20(), || (more, 6));
-    let after = told(&snapshotter);
+    let after = recorded(&snapshotter);
     // The snapshot before took its counts along.
     assert_eq!(after["failfast.shed{reason=hopeless}"], 2.0);
     assert_eq!(after["db.client.connection.wait_time{}"], 2.0);
     assert_eq!(after["failfast.breaker.rejected{}"], 0.0);
-    // The pool's end is told twice: by whoever drops it, and by its task.
+    // The end is reported twice: when the pool is dropped, and by its task.
     for (rejected, expected) in [(8, 3.0), (8, 0.0)] {
         meter.end(Some(|| (Refused { rejected, ..more }, 6)));
-        assert_eq!(told(&snapshotter)["failfast.breaker.rejected{}"], expected);
+        assert_eq!(recorded(&snapshotter)["failfast.breaker.rejected{}"], expected);
     }
 }
 
 #[test]
-fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
+fn gauges_show_the_pool_and_become_0_when_it_ends() {
     let (meter, snapshotter) = metered();
     meter.look(&Status::of_19_in_20(), <(Refused, u64)>::default);
-    let now = told(&snapshotter);
+    let now = recorded(&snapshotter);
     for (series, value) in [
         ("db.client.connection.count{db.client.connection.state=used}", 19.0),
         ("db.client.connection.count{db.client.connection.state=idle}", 1.0),
@@ -88,7 +89,7 @@ fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
         assert_eq!(now[series], value, "{series}");
     }
     meter.end(None::<fn() -> (Refused, u64)>);
-    let gone = told(&snapshotter);
+    let gone = recorded(&snapshotter);
     let kinds = |series: &str| METRICS.iter().find(|metric| series.starts_with(&format!("{}{{", metric.name))).unwrap();
     for (series, value) in &gone {
         if kinds(series).kind == crate::metrics::Kind::Gauge {
@@ -98,7 +99,7 @@ fn gauges_are_as_the_pool_is_and_nothing_when_it_is_gone() {
 }
 
 #[test]
-fn a_recorder_that_comes_late_is_found_and_told_what_was_refused_before() {
+fn a_late_recorder_is_found_and_gets_the_earlier_refusals() {
     let meter = Meter::new("orders".into(), 0, Given::default());
     assert_eq!(format!("{:?} {meter:?}", Given::default()), "the global recorder Meter { is_recorded: false, .. }");
     assert!(meter.start().0.is_none(), "nobody looks at the clock for nobody");
@@ -111,14 +112,14 @@ fn a_recorder_that_comes_late_is_found_and_told_what_was_refused_before() {
         assert!(meter.start().0.is_some());
         meter.operated(None, SECOND, None);
     });
-    let told = told(&recorder.snapshotter());
-    assert_eq!(told["failfast.shed{reason=hopeless}"], 7.0);
-    assert_eq!(told["db.client.connection.wait_time{}"], 2.0, "not a billion zeros");
-    assert_eq!(told["db.client.operation.duration{db.system.name=postgresql}"], 1.0);
+    let recorded = recorded(&recorder.snapshotter());
+    assert_eq!(recorded["failfast.shed{reason=hopeless}"], 7.0);
+    assert_eq!(recorded["db.client.connection.wait_time{}"], 2.0, "not a billion zeros");
+    assert_eq!(recorded["db.client.operation.duration{db.system.name=postgresql}"], 1.0);
 }
 
 #[test]
-fn operations_are_told_by_name_and_error_up_to_a_bound() {
+fn operations_are_recorded_by_name_and_error_up_to_a_bound() {
     let (meter, snapshotter) = metered();
     let names: Vec<&'static str> = (0..100).map(|n| &*format!("operation_{n}").leak()).collect();
     let shed = Some(Fault::from(&SHED));
@@ -128,19 +129,19 @@ fn operations_are_told_by_name_and_error_up_to_a_bound() {
     }
     meter.operated(None, SECOND, shed);
     meter.operated(None, SECOND, Some(Fault::default()));
-    let told = told(&snapshotter);
-    let series = |labels: &str| told[&format!("db.client.operation.duration{{db.system.name=postgresql{labels}}}")];
+    let recorded = recorded(&snapshotter);
+    let series = |labels: &str| recorded[&format!("db.client.operation.duration{{db.system.name=postgresql{labels}}}")];
     assert_eq!(series(",failfast.operation=operation_0"), 1.0);
     assert_eq!(series(",failfast.operation=operation_63,error.type=shed"), 1.0);
     assert_eq!(series(",failfast.operation=_OTHER"), 36.0);
     assert_eq!(series(",failfast.operation=_OTHER,error.type=shed"), 36.0);
     assert_eq!(series(",error.type=shed"), 1.0);
     assert_eq!(series(",error.type=_OTHER"), 1.0);
-    assert_eq!(told.keys().filter(|series| series.starts_with("db.client.operation")).count(), 132);
+    assert_eq!(recorded.keys().filter(|series| series.starts_with("db.client.operation")).count(), 132);
 }
 
 #[test]
-fn of_states_beyond_the_bound_the_kind_is_told() {
+fn errors_beyond_the_bound_are_recorded_by_kind() {
     let (meter, snapshotter) = metered();
     for n in 0..100 {
         let state = format!("U{n:04}").into_bytes().try_into().unwrap();
@@ -148,25 +149,25 @@ fn of_states_beyond_the_bound_the_kind_is_told() {
     }
     meter.operated(None, SECOND, Some(Fault::from(&SHED)));
     meter.operated(None, SECOND, Some(Fault::default()));
-    let told = told(&snapshotter);
+    let recorded = recorded(&snapshotter);
     let series =
-        |word: &str| told[&format!("db.client.operation.duration{{db.system.name=postgresql,error.type={word}}}")];
+        |word: &str| recorded[&format!("db.client.operation.duration{{db.system.name=postgresql,error.type={word}}}")];
     assert_eq!(series("U0063"), 1.0);
     assert_eq!(series("postgres"), 36.0);
     assert_eq!(series("shed"), 1.0);
     assert_eq!(series("_OTHER"), 1.0, "the caller's own, and nothing else");
-    assert_eq!(told.keys().filter(|series| series.starts_with("db.client.operation")).count(), 67);
+    assert_eq!(recorded.keys().filter(|series| series.starts_with("db.client.operation")).count(), 67);
 }
 
 #[test]
-fn so_many_operations_are_told_as_inflated_and_no_more() {
+fn the_number_of_inflated_operations_is_bounded() {
     let (meter, snapshotter) = metered();
     for n in 0..100 {
         let operation = Operation::Named(format!("operation_{n}").leak());
         let kind = EventKind::HoldsInflated { operation, from: SECOND, to: 9 * SECOND, lasting: SECOND };
         meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
     }
-    let series = told(&snapshotter).into_keys().filter(|series| series.starts_with("failfast.hold.inflation"));
+    let series = recorded(&snapshotter).into_keys().filter(|series| series.starts_with("failfast.hold.inflation"));
     assert_eq!(series.count(), 64);
 }
 
@@ -177,15 +178,15 @@ fn an_event_is_counted_and_an_inflated_operation_has_its_ratio() {
     let emit = |kind| meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
     emit(EventKind::HoldsInflated { operation, from: SECOND, to: 9 * SECOND, lasting });
     emit(EventKind::HoldsInflated { operation, from: SECOND, to: 8 * SECOND, lasting });
-    let inflated = told(&snapshotter);
+    let inflated = recorded(&snapshotter);
     assert_eq!(inflated["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 8.0);
     assert_eq!(inflated["failfast.events{event=holds_inflated,severity=warning}"], 2.0);
     emit(EventKind::HoldsNormal { operation, hold: SECOND, lasted: SECOND });
-    assert_eq!(told(&snapshotter)["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 0.0);
+    assert_eq!(recorded(&snapshotter)["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 0.0);
 }
 
 #[test]
-fn all_are_described() {
+fn every_metric_is_described() {
     let (_meter, snapshotter) = metered();
     let described = snapshotter.snapshot().into_vec();
     for (key, unit, help, _) in described {

@@ -1,10 +1,10 @@
 use std::fmt::Debug;
 use std::future::{pending, ready};
 use std::pin::pin;
-use std::sync::Mutex;
 use std::task::Waker;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Subscriber, with_default};
@@ -14,7 +14,7 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::event::EventKind;
 
-/// Writes down what it is told, a line each.
+/// A subscriber that keeps a line for each span and each event.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -28,11 +28,11 @@ impl Visit for Line {
 
 impl Notes {
     fn write(&self, line: Line) {
-        self.0.lock().unwrap().push(line.0);
+        self.0.lock().push(line.0);
     }
 
     fn take(&self) -> Vec<String> {
-        mem::take(&mut self.0.lock().unwrap())
+        mem::take(&mut self.0.lock())
     }
 }
 
@@ -98,7 +98,7 @@ fn each_event_is_a_line_at_its_level() {
 }
 
 #[test]
-fn a_wait_is_a_span_only_if_there_is_one() {
+fn a_wait_that_ends_at_once_has_no_span() {
     let (notes, tracer) = (Notes::default(), tracer());
     with_default(notes.clone(), || {
         let mut served = pin!(tracer.wait(ready(())));
@@ -115,7 +115,7 @@ fn a_wait_is_a_span_only_if_there_is_one() {
 }
 
 #[test]
-fn a_span_that_nobody_wants_is_nothing() {
+fn a_span_that_no_subscriber_wants_is_null() {
     let tracer = tracer();
     with_default(subscriber::NoSubscriber::default(), || {
         let span = tracer.call(None, "query");
@@ -139,7 +139,7 @@ fn a_server_has_an_address_and_a_port_or_is_a_socket() {
 }
 
 #[test]
-fn what_the_server_says_is_told_by_its_state_alone() {
+fn an_error_of_the_server_is_recorded_by_its_sqlstate_alone() {
     let (notes, tracer) = (Notes::default(), tracer());
     with_default(notes.clone(), || {
         let span = tracer.call(None, "query");
@@ -148,9 +148,9 @@ fn what_the_server_says_is_told_by_its_state_alone() {
         span.failed(Fault::of(ErrorKind::Postgres, *b"23505"));
         span.failed(Fault::default());
     });
-    let told = notes.take();
-    let types: Vec<_> = told.iter().filter(|line| line.contains("error.type")).collect();
+    let lines = notes.take();
+    let types: Vec<_> = lines.iter().filter(|line| line.contains("error.type")).collect();
     assert_eq!(types, ["record error.type=\"closed\"", "record error.type=\"23505\"", "record error.type=\"_OTHER\""]);
-    let states = told.iter().filter(|line| line.contains("status_code=\"23505\"")).count();
-    assert_eq!(states, 1, "{told:?}");
+    let states = lines.iter().filter(|line| line.contains("status_code=\"23505\"")).count();
+    assert_eq!(states, 1, "{lines:?}");
 }

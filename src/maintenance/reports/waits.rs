@@ -1,23 +1,26 @@
-//! How long do callers wait who still do? Seen from outside: no caller looks at a clock for this.
+//! How long the queued callers have waited so far. The background task counts them; no caller reads a clock for this.
 //!
-//! Waiters are numbered in order of arrival. Whoever has a smaller number than the next to come had at some look has been here since then at least.
+//! Callers are numbered in order of arrival. Each look remembers the number of the next caller to come. A caller with a
+//! smaller number was there at that look, so it has waited since then at least.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Looks remembered.
+/// The number of looks that are remembered.
 const MOST: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    /// When, and the number of the next to come.
+    /// The time of each look, and the number of the next caller at that time.
     looks: VecDeque<(Instant, u64)>,
 }
 
 impl Waits {
-    /// How many have waited for longer than this, those included that have given up behind them; and the longest wait.
+    /// Returns how many callers have waited for longer than `than`, and the longest wait. The count includes callers
+    /// that left the queue while an earlier one waits on. `first` and `next` are the numbers of the first waiter and of
+    /// the next caller.
     pub(super) fn look(&mut self, now: Instant, (first, next): (u64, u64), than: Duration) -> (u64, Duration) {
-        // Looks before the first came say nothing.
+        // A look before the first waiter came says nothing about it.
         while self.looks.front().is_some_and(|(_, next)| *next <= first) {
             self.looks.pop_front();
         }
@@ -37,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_are_slow_who_were_there_at_an_early_look_and_still_are() {
+    fn a_caller_is_slow_if_it_still_waits_long_after_a_look() {
         let (begun, mut waits, than) = (Instant::now(), Waits::default(), Duration::from_millis(500));
         let mut look = |millis, first, next| {
             let now = begun + Duration::from_millis(millis);
@@ -53,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_looks_are_remembered() {
+    fn the_number_of_looks_is_bounded() {
         let (begun, mut waits) = (Instant::now(), Waits::default());
         for look in 0..10_000 {
             waits.look(begun + Duration::from_millis(250 * look), (0, 5), Duration::from_secs(1));

@@ -1,0 +1,189 @@
+//! Events about what callers experience: refusals, long waits, long statements, suspected leaks, and the findings of
+//! `policy::watch`.
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::waits::Waits;
+use crate::conn::Holder;
+use crate::event::EventKind;
+use crate::operation::Operation;
+use crate::policy::{Finding, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Told, Watch};
+use crate::status::Status;
+
+/// The pause between two rounds of the maintenance.
+pub(in crate::maintenance) const ROUND: Duration = Duration::from_millis(250);
+
+/// Slow waits and long statements have ended when there was none for this long.
+const CALM: Duration = Duration::from_secs(1);
+/// The number of places in the code that are remembered as reported leaks.
+const MOST_LEAKS: usize = 256;
+
+/// The durations and numbers above which the pool reports an event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Thresholds {
+    /// Of a lease; `None` reports no leaks.
+    pub(crate) leak: Option<Duration>,
+    /// The pool reports more statements than `long_running` that have been running for longer than `long`.
+    pub(crate) long_running: usize,
+    pub(crate) long: Duration,
+    /// Of a wait for a connection.
+    pub(crate) slow_acquire: Duration,
+}
+
+/// An event that needs the status of the pool, which is read after the round.
+pub(super) type MakeEvent = Box<dyn FnOnce(&Status) -> EventKind>;
+
+#[derive(Debug)]
+pub(super) struct CallerReports {
+    thresholds: Thresholds,
+    pub(super) watch: Watch,
+    waits: Waits,
+    slow_acquire: Lasting,
+    long_running: Lasting,
+    /// When each place in the code was last reported.
+    leaks: HashMap<&'static Location<'static>, Instant>,
+}
+
+impl CallerReports {
+    pub(super) fn new(thresholds: Thresholds) -> Self {
+        Self {
+            thresholds,
+            watch: Watch::new(),
+            waits: Waits::default(),
+            slow_acquire: Lasting::new(Duration::ZERO, CALM),
+            long_running: Lasting::new(Duration::ZERO, CALM),
+            leaks: HashMap::new(),
+        }
+    }
+
+    /// The events that are due. `ended` are the leases that have ended since the last round, `waiters` the numbers of
+    /// the first waiter and of the next caller.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        reading: &Reading,
+        ended: Vec<(Operation, Duration)>,
+        waiters: (u64, u64),
+        holders: &[Holder],
+    ) -> Vec<MakeEvent> {
+        for (operation, duration) in ended {
+            self.watch.record(now, operation, duration);
+        }
+        let running = holders.iter().map(|holder| (holder.purpose.operation, ROUND * holder.rounds));
+        let findings = self.watch.tick(now, reading, running);
+        let mut made: Vec<MakeEvent> = findings.into_iter().map(of_finding).collect();
+        made.extend(self.slow_acquire(now, waiters));
+        made.extend(self.long_running(now, holders));
+        self.leaks(now, holders, &mut made);
+        made
+    }
+
+    fn slow_acquire(&mut self, now: Instant, waiters: (u64, u64)) -> Option<MakeEvent> {
+        let than = self.thresholds.slow_acquire;
+        let (count, longest) = self.waits.look(now, waiters, than);
+        let sign = if count > 0 { Sign::Yes } else { Sign::No };
+        self.slow_acquire.look(now, sign).map(|told| -> MakeEvent {
+            Box::new(move |status| match told {
+                Told::Lasts(lasting) => {
+                    EventKind::SlowAcquire { status: status.clone(), count, than, longest, lasting }
+                }
+                Told::Ended(lasted) => EventKind::SlowAcquireEnded { lasted },
+            })
+        })
+    }
+
+    fn long_running(&mut self, now: Instant, holders: &[Holder]) -> Option<MakeEvent> {
+        let than = self.thresholds.long;
+        let long = holders.iter().filter_map(|holder| Some((holder.purpose.operation, holder.running?)));
+        let long: Vec<(Operation, Duration)> = long.filter(|(_, running)| *running > than).collect();
+        let longest = long.iter().copied().max_by_key(|(_, running)| *running);
+        let (count, longest) = (long.len(), longest.filter(|_| long.len() > self.thresholds.long_running));
+        let sign = if longest.is_some() { Sign::Yes } else { Sign::No };
+        let told = self.long_running.look(now, sign)?;
+        Some(match (told, longest) {
+            (Told::Lasts(lasting), Some(longest)) => {
+                Box::new(move |_| EventKind::LongRunning { count, than, longest, lasting })
+            }
+            (Told::Lasts(lasted) | Told::Ended(lasted), _) => Box::new(move |_| EventKind::LongRunningEnded { lasted }),
+        })
+    }
+
+    /// Reports each place in the code at most every [`REPEAT`], however many connections it holds.
+    fn leaks(&mut self, now: Instant, holders: &[Holder], made: &mut Vec<MakeEvent>) {
+        let Some(threshold) = self.thresholds.leak else { return };
+        self.leaks.retain(|_, reported| now.saturating_duration_since(*reported) < REPEAT);
+        for holder in holders {
+            let (held, purpose) = (ROUND * holder.rounds, holder.purpose);
+            let is_known = self.leaks.contains_key(purpose.taken) || self.leaks.len() >= MOST_LEAKS;
+            if held < threshold || is_known {
+                continue;
+            }
+            self.leaks.insert(purpose.taken, now);
+            let backtrace = holder.backtrace.clone();
+            made.push(Box::new(move |_| EventKind::LeakSuspected {
+                operation: purpose.operation,
+                held,
+                taken: purpose.taken,
+                backtrace,
+            }));
+        }
+    }
+}
+
+fn of_finding(finding: Finding) -> MakeEvent {
+    Box::new(move |status| {
+        let status = status.clone();
+        match finding {
+            Finding::HoldsInflated { operation, from, to, lasting } => {
+                EventKind::HoldsInflated { operation, from, to, lasting }
+            }
+            Finding::HoldsNormal { operation, hold, lasted } => EventKind::HoldsNormal { operation, hold, lasted },
+            Finding::ExhaustionPredicted { within, over, lasting } => {
+                EventKind::ExhaustionPredicted { status, within, over, lasting }
+            }
+            Finding::PredictionEnded { lasted } => EventKind::PredictionEnded { status, lasted },
+            Finding::UtilizationHigh { lasting } => EventKind::UtilizationHigh { status, lasting },
+            Finding::UtilizationCritical { lasting } => EventKind::UtilizationCritical { status, lasting },
+            Finding::UtilizationNormal { lasted } => EventKind::UtilizationNormal { status, lasted },
+            Finding::Exhausted { lasting } => EventKind::Exhausted { status, lasting },
+            Finding::ExhaustionEnded { lasted } => EventKind::ExhaustionEnded { status, lasted },
+            Finding::Shedding { refused, lasting } => EventKind::Shedding { status, refused, lasting },
+            Finding::SheddingEnded { refused, lasted } => EventKind::SheddingEnded { status, refused, lasted },
+        }
+    })
+}
+
+/// The callers that were refused since the pool began. [`Refused`] is a snapshot of these counters.
+#[derive(Debug, Default)]
+pub(crate) struct RefusalCounters {
+    shed: PerReason<AtomicU64>,
+    timed_out: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl RefusalCounters {
+    pub(crate) fn on_shed(&self, reason: ShedReason) {
+        self.shed[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A caller waited until its time was up.
+    pub(crate) fn on_timed_out(&self) {
+        self.timed_out.fetch_add(1, Relaxed);
+    }
+
+    /// The open circuit rejected a caller.
+    pub(crate) fn on_rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Refused {
+        Refused {
+            shed: self.shed.each_ref().map(|count| count.load(Relaxed)),
+            timed_out: self.timed_out.load(Relaxed),
+            rejected: self.rejected.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The macro that describes a table of settings once: each line is a key, its kind, and the setter of the same name.
+
+use super::field::Field;
+
+/// Each setting of a table with its whole key.
+pub(super) type Fields<'a> = Vec<(&'static str, &'a mut dyn Field)>;
+
+/// Defines a public struct that has an optional field for each setting, the method `fields` that returns them with
+/// their keys, and the method `apply_to` that passes each given value to its setter.
+///
+/// `by_hand` lists the settings without a setter of the same name: `apply.rs` applies them. `setters` lists the others,
+/// and `tables` the tables within this table.
+macro_rules! table {
+    (
+        $(#[$about:meta])*
+        $table:ident of $target:ident, keys $prefix:literal;
+        $(by_hand { $($(#[$about_other:meta])* $other:ident: $other_kind:ty,)* })?
+        $(setters { $($key:ident: $kind:ty,)* })?
+        $(tables { $($inner:ident: $inner_table:ty,)* })?
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Default, PartialEq)]
+        #[non_exhaustive]
+        pub struct $table {
+            $($($(#[$about_other])* pub $other: Option<$other_kind>,)*)?
+            $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($key), "`]")] pub $key: Option<$kind>,)*)?
+            $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($inner), "`]")] pub $inner: $inner_table,)*)?
+        }
+
+        impl $table {
+            /// In the order of a file: the settings of a table stand together, after those outside of it.
+            fn fields(&mut self) -> $crate::settings::table::Fields<'_> {
+                let own: $crate::settings::table::Fields<'_> = vec![
+                    $($((concat!($prefix, stringify!($other)), &mut self.$other),)*)?
+                    $($((concat!($prefix, stringify!($key)), &mut self.$key),)*)?
+                ];
+                own.into_iter()$($(.chain(self.$inner.fields()))*)?.collect()
+            }
+
+            $(
+                fn apply_to(&self, target: $target) -> $target {
+                    $(let target = $crate::settings::apply::given(target, &self.$key, $target::$key);)*
+                    target
+                }
+            )?
+        }
+    };
+}
+
+pub(super) use table;
