@@ -144,6 +144,6 @@ impl Conn {
     /// Whether the connection can serve another caller.
     #[inline]
     pub(super) fn is_fit(&self) -> bool {
-        !self.object.is_closed() && !self.link.wire.is_sealed() && !self.has_wrong_role() && self.is_same_client()
+        self.link.wire.is_alive() && !self.has_wrong_role() && self.is_same_client()
     }
 }

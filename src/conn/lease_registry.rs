@@ -6,6 +6,7 @@
 use std::backtrace::Backtrace;
 use std::mem;
 use std::panic::Location;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -30,11 +31,11 @@ impl Purpose {
     /// Compares addresses, not texts: two that read alike may differ, which costs a store.
     fn is_identical(&self, other: &Self) -> bool {
         let is_same_operation = match (self.operation, other.operation) {
-            (Operation::Named(one), Operation::Named(other)) => std::ptr::eq(one, other),
-            (Operation::At(one), Operation::At(other)) => std::ptr::eq(one, other),
+            (Operation::Named(one), Operation::Named(other)) => ptr::eq(one, other),
+            (Operation::At(one), Operation::At(other)) => ptr::eq(one, other),
             (Operation::Named(_), Operation::At(_)) | (Operation::At(_), Operation::Named(_)) => false,
         };
-        is_same_operation && std::ptr::eq(self.taken, other.taken) && self.round == other.round
+        is_same_operation && ptr::eq(self.taken, other.taken) && self.round == other.round
     }
 }
 

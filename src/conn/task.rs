@@ -183,6 +183,7 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        self.wire.on_end();
         self.monitor.close_reason().write(Some(Lost::abandoned()));
         self.monitor.questions.end();
     }

@@ -220,7 +220,8 @@ impl<D: Dial> Slots<D> {
             if !self.hints.has_idle.load(Relaxed) {
                 return None;
             }
-            let life = self.begun.elapsed().as_millis();
+            // `elapsed` would also store the time, in a place that all threads share.
+            let life = CoarseInstant::now_without_cache_update().duration_since(self.begun).as_millis();
             let mut state = self.lock();
             let taken = state.core.take_untimed(life).or_else(|| state.core.take(now()));
             self.hints.has_idle.store(state.core.idle() > 0, Relaxed);

@@ -15,12 +15,14 @@ use super::traces::Traces;
 
 /// The bit of [`Wire::writes`] that forbids further writes.
 const SEALED: u64 = 1 << 63;
+/// The bit of [`Wire::writes`] that says that the connection has ended.
+const ENDED: u64 = 1 << 62;
 
 /// The facts about one connection. Counters count since start-up.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// The number of attempted writes, and whether more are allowed. One word holds both, so that they cannot contradict
-    /// each other.
+    /// The number of attempted writes, whether more are allowed, and whether the connection has ended. One word holds all
+    /// three, so that they cannot contradict each other.
     writes: AtomicU64,
     unanswered: AtomicUsize,
     in_flight: AtomicUsize,
@@ -65,7 +67,7 @@ impl Wire {
 
     /// The number of writes that were attempted, successful or not.
     pub(crate) fn attempts(&self) -> u64 {
-        self.writes.load(Acquire) & !SEALED
+        self.writes.load(Acquire) & !(SEALED | ENDED)
     }
 
     /// Forbids every further write, and returns the number of writes attempted before.
@@ -73,7 +75,18 @@ impl Wire {
     /// If that number is the same as before a request was given to the driver, the server has seen nothing of the request
     /// and never will.
     pub(crate) fn seal(&self) -> u64 {
-        self.writes.fetch_or(SEALED, AcqRel) & !SEALED
+        self.writes.fetch_or(SEALED, AcqRel) & !(SEALED | ENDED)
+    }
+
+    /// Records that the connection has ended. Called before the driver's client knows it.
+    pub(in crate::conn) fn on_end(&self) {
+        self.writes.fetch_or(ENDED, AcqRel);
+    }
+
+    /// Returns whether the connection has not ended and may be written to.
+    #[inline]
+    pub(crate) fn is_alive(&self) -> bool {
+        self.writes.load(Acquire) & (SEALED | ENDED) == 0
     }
 
     #[inline]
