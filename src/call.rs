@@ -30,6 +30,11 @@ use crate::telemetry::{Fault, Meter, Tracer};
 /// The place in the caller's code where a connection was taken.
 type Taken = &'static Location<'static>;
 
+/// The wait of a caller that got its answer at once.
+fn no_wait() -> Duration {
+    Duration::ZERO
+}
+
 /// What every handle of one pool shares. When the last is gone, the pool is closed.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -63,14 +68,13 @@ impl Shared {
         async move {
             let ticket = self.ask_breaker(&options)?;
             if let Some(lease) = self.slots.try_acquire() {
-                let ticket = ticket.map_or_else(|| self.admit(&options(self), Duration::ZERO), Ok)?;
+                let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
                 return Ok(Client::new(lease, options(self), ticket));
             }
             let asked = now();
             let wait_policy = wait_policy(self, asked);
             let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, wait_policy)).await;
-            let (timeout, waited) = (waiting.deadline().left(asked), now().saturating_duration_since(asked));
-            self.answer(answer, options(self), timeout, waited).map_err(|error| span.with(error))
+            self.answer(answer, options(self), asked, waiting.deadline()).map_err(|error| span.with(error))
         }
     }
 
@@ -79,7 +83,7 @@ impl Shared {
         let options = |shared: &Self| shared.options(taken);
         let ticket = self.ask_breaker(options)?;
         if let Some(lease) = self.slots.try_acquire() {
-            let ticket = ticket.map_or_else(|| self.admit(&options(self), Duration::ZERO), Ok)?;
+            let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
             return Ok(Client::new(lease, options(self), ticket));
         }
         if !self.slots.counts().is_open {
@@ -100,32 +104,33 @@ impl Shared {
         }
         match breaker.check(now) {
             Ok(()) => Ok(None),
-            Err(denied) => Err(self.in_vain(&options(self), Duration::ZERO, self.turned_away(denied))),
+            Err(denied) => Err(self.in_vain(&options(self), no_wait, self.turned_away(denied))),
         }
     }
 
-    /// What comes of a wait.
+    /// Ends a wait of a caller that asked at `asked`.
     fn answer(
         &self,
         answer: Result<Lease<Dialer>, Refusal<ConnectError>>,
         options: CallOptions,
-        timeout: Duration,
-        waited: Duration,
+        asked: Instant,
+        deadline: Deadline,
     ) -> Result<Client, Error> {
+        let waited = || now().saturating_duration_since(asked);
         match answer {
             Ok(lease) => {
                 self.meter().waited(waited);
                 let ticket = self.admit(&options, waited)?;
                 Ok(Client::new(lease, options, ticket))
             }
-            Err(refusal) => Err(self.in_vain(&options, waited, self.explain(refusal, timeout))),
+            Err(refusal) => Err(self.in_vain(&options, waited, self.explain(refusal, asked, deadline))),
         }
     }
 
-    /// What a connection was asked for is not done: an operation that failed.
-    fn in_vain(&self, options: &CallOptions, took: Duration, error: Error) -> Error {
-        if !options.is_part {
-            self.meter().operated(options.operation, took, Some(Fault::from(&error)));
+    /// Records that an operation failed, because it got no connection. Returns the error.
+    fn in_vain(&self, options: &CallOptions, took: impl FnOnce() -> Duration, error: Error) -> Error {
+        if !options.is_part && self.meter().is_recorded() {
+            self.meter().operated(options.operation, took(), Some(Fault::from(&error)));
         }
         error
     }
@@ -136,7 +141,7 @@ impl Shared {
 
     /// Asks the breaker for a ticket on behalf of a caller that has its connection: a waiter holds no probe. If the
     /// answer is no, the connection goes to the next waiter.
-    fn admit(&self, options: &CallOptions, waited: Duration) -> Result<Ticket, Error> {
+    fn admit(&self, options: &CallOptions, waited: impl FnOnce() -> Duration) -> Result<Ticket, Error> {
         let admitted = self.recorder.breaker().admit(now, |now| options.limit(now));
         admitted.map_err(|denied| self.in_vain(options, waited, self.turned_away(denied)))
     }
@@ -177,8 +182,8 @@ impl Shared {
         }
     }
 
-    /// What a caller is told who was willing to wait for `timeout`.
-    fn explain(&self, refusal: Refusal<ConnectError>, timeout: Duration) -> Error {
+    /// Makes the error of a caller that asked at `asked` and was willing to wait until `deadline`.
+    fn explain(&self, refusal: Refusal<ConnectError>, asked: Instant, deadline: Deadline) -> Error {
         let counts = &self.maintenance.reports.refusals;
         match refusal {
             Refusal::Closed => Error::Closed,
@@ -191,7 +196,7 @@ impl Shared {
             Refusal::TimedOut => {
                 counts.on_timed_out();
                 let (status, last_connect_error) = (Box::new(self.status()), self.slots.last_error());
-                Error::AcquireTimeout { timeout, status, last_connect_error }
+                Error::AcquireTimeout { timeout: deadline.left(asked), status, last_connect_error }
             }
         }
     }

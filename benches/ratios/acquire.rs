@@ -33,11 +33,11 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
         for tasks in [20, 200] {
             contended(server, tasks).await; // without a limit, for the eye
         }
-        contended(server, 2_000).await.at_most(report, "tasks-2000", 0.8);
+        contended(server, 2_000).await.at_most(report, "tasks-2000", 0.75);
     }
     if report.wants("refusal-us") {
         let pool = Pool::builder(server.config()).max_size(1).max_waiting(1);
-        report.at_most("refusal-us", refusal(pool, || ()).await, 1.0);
+        report.at_most("refusal-us", refusal(pool, || ()).await, 0.25);
     }
     if report.wants("refusal-recorded-us") {
         let recorder = failfast::metrics::prometheus().expect("good buckets").build_recorder();

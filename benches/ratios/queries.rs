@@ -14,7 +14,7 @@ const SQL: &str = "SELECT 1";
 
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     if report.wants("select-1") {
-        select_1(server).await.at_most(report, "select-1", 1.05);
+        select_1(server).await.at_most(report, "select-1", 1.04);
     }
     if report.wants("deref") {
         deref(server).await.at_most(report, "deref", 1.15);

@@ -82,6 +82,11 @@ impl Meter {
         handles.get()
     }
 
+    /// Returns whether anybody records what happens.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.handles().is_some()
+    }
+
     /// Something begins now.
     #[inline]
     pub(crate) fn start(&self) -> Stamp {
@@ -89,9 +94,9 @@ impl Meter {
     }
 
     /// A caller got a connection after a wait.
-    pub(crate) fn waited(&self, wait: Duration) {
+    pub(crate) fn waited(&self, wait: impl FnOnce() -> Duration) {
         if let Some(handles) = self.handles() {
-            handles.wait_time.record(wait);
+            handles.wait_time.record(wait());
         }
     }
 

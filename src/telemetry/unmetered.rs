@@ -31,7 +31,7 @@ impl Meter {
     }
 
     #[inline]
-    pub(crate) fn waited(&self, _: Duration) {}
+    pub(crate) fn waited(&self, _: impl FnOnce() -> Duration) {}
 
     #[inline]
     pub(crate) fn used(&self, _: Stamp) {}
@@ -47,6 +47,11 @@ impl Meter {
 
     #[inline]
     pub(crate) fn settle_failed(&self) {}
+
+    #[inline]
+    pub(crate) fn is_recorded(&self) -> bool {
+        false
+    }
 
     #[inline]
     pub(crate) fn operated(&self, _: Option<&'static str>, _: Duration, _: Option<Fault>) {}
