@@ -2,6 +2,7 @@
 //! the imports among the files form no circle.
 
 mod imports;
+mod query_methods;
 
 use std::fs;
 use std::path::{Path, PathBuf};
