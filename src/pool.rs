@@ -42,8 +42,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// - [`Error::Shed`] at once, if the caller could not be served in time, or [`max_waiting`](crate::PoolBuilder::max_waiting)
-    ///   callers wait already.
+    /// - [`Error::Shed`] at once, if the caller could not be served in time, or
+    ///   [`max_waiting`](crate::PoolBuilder::max_waiting) callers wait already.
     /// - [`Error::CircuitOpen`] at once, while the circuit breaker is open.
     /// - [`Error::Connect`] if nothing is connected and dials fail, with the reason and when to come back.
     /// - [`Error::AcquireTimeout`] when the time is up.
@@ -311,8 +311,8 @@ impl Pool {
 
     /// Returns whether this service should get traffic, for a readiness probe. Never waits: the answer is at most a
     /// quarter of a second old. The pool knows when the database last answered a caller or a dial. While readiness is
-    /// asked for, the pool also checks the database by itself. An overloaded pool is ready. A pool that is being drained
-    /// is not.
+    /// asked for, the pool also checks the database by itself. An overloaded pool is ready. A pool that is being
+    /// drained is not.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -327,8 +327,8 @@ impl Pool {
     /// # Errors
     ///
     /// [`NotReady`], if the pool is closed or draining, or the database has not answered yet. After
-    /// [`unready_after`](crate::PoolBuilder::unready_after) also if the database has stopped answering, or all connections
-    /// are held without a statement running.
+    /// [`unready_after`](crate::PoolBuilder::unready_after) also if the database has stopped answering, or all
+    /// connections are held without a statement running.
     pub fn ready(&self) -> Result<(), NotReady> {
         self.shared.maintenance.ready()
     }
@@ -385,15 +385,15 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// After `within`, [`Error::Connect`] if dials failed, otherwise [`Error::AcquireTimeout`]. [`Error::Closed`] if the
-    /// pool is closed.
+    /// After `within`, [`Error::Connect`] if dials failed, otherwise [`Error::AcquireTimeout`]. [`Error::Closed`] if
+    /// the pool is closed.
     pub async fn warm_up(&self, connections: usize, within: Duration) -> Result<(), Error> {
         self.shared.warm_up(connections, within).await
     }
 
-    /// Shuts the pool down gracefully. The pool refuses newcomers with [`Error::Closed`] and serves the callers that wait
-    /// already. It closes when every connection has been given back, or after `within`. Returns how many connections had
-    /// not been given back by then.
+    /// Shuts the pool down gracefully. The pool refuses newcomers with [`Error::Closed`] and serves the callers that
+    /// wait already. It closes when every connection has been given back, or after `within`. Returns how many
+    /// connections had not been given back by then.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -425,8 +425,8 @@ impl Pool {
         self.shared.status()
     }
 
-    /// Closes the pool. Every waiting and every later caller gets [`Error::Closed`]. The pool closes idle connections now,
-    /// and others when they are given back. Closing again does nothing.
+    /// Closes the pool. Every waiting and every later caller gets [`Error::Closed`]. The pool closes idle connections
+    /// now, and others when they are given back. Closing again does nothing.
     pub fn close(&self) {
         self.shared.slots.close();
     }

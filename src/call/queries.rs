@@ -7,9 +7,9 @@ use super::Call;
 use crate::conn::{Client, RowStream};
 use crate::error::Error;
 
-/// Each of these methods takes a connection as [`get`](Self::get) does, runs one statement as the method of the same name
-/// of [`Client`](crate::Client) does, and gives the connection back. If the statement is late, or the future is dropped,
-/// the pool stops the statement on the server and cleans the connection up, in the background.
+/// Each of these methods takes a connection as [`get`](Self::get) does, runs one statement as the method of the same
+/// name of [`Client`](crate::Client) does, and gives the connection back. If the statement is late, or the future is
+/// dropped, the pool stops the statement on the server and cleans the connection up, in the background.
 ///
 /// A call that failed may run again: see [`RetryConfig`](crate::RetryConfig) and [`idempotent`](Self::idempotent).
 ///
@@ -54,8 +54,8 @@ impl Call<'_> {
         call.attempts(self.span("query_raw"), begin).await
     }
 
-    /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on the
-    /// connection.
+    /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on
+    /// the connection.
     pub async fn query_typed(self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
         self.attempts(self.span("query_typed"), |client| async move { client.query_typed(sql, params).await }).await
     }

@@ -1,5 +1,4 @@
-//! A connection to a real server, seen from inside: what its wire hears, when its task finds it at rest, which close
-//! reason it records.
+//! A connection to a real server, seen from inside: what its wire has read, when it is at rest, and why it ended.
 
 #[path = "../../examples/support/mod.rs"]
 mod support;
@@ -26,7 +25,7 @@ use crate::telemetry::{Given, Meter, Tracer};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// For tests that do it no harm.
+/// A server for all tests that do it no harm.
 pub(super) async fn shared_server() -> &'static Throwaway {
     static SHARED: OnceCell<Throwaway> = OnceCell::const_new();
     SHARED.get_or_init(async || Throwaway::start().await.unwrap()).await
@@ -66,12 +65,12 @@ pub(super) fn dialer(
     Dialer::new(config, connect_timeout, Connector::none(), handling)
 }
 
-/// Whether it is at rest by itself within a moment.
+/// Returns whether the connection comes to rest by itself within 200 ms.
 async fn comes_to_rest(conn: &Conn) -> bool {
     timeout(Duration::from_millis(200), conn.link.monitor.quiet()).await.unwrap_or(false)
 }
 
-/// Lets a future begin, and no more.
+/// Polls a future once, which must not complete it.
 async fn begin<F: Future>(future: &mut std::pin::Pin<&mut F>) {
     poll_fn(|cx| {
         assert!(future.as_mut().poll(cx).is_pending(), "it should take a while");
@@ -85,7 +84,7 @@ fn known(wire: &Wire) -> (usize, TransactionStatus, Tag, u64) {
 }
 
 #[tokio::test]
-async fn what_an_answer_said_is_known_when_it_comes() {
+async fn the_wire_knows_an_answer_when_the_caller_gets_it() {
     let conn = shared().await;
     let (client, wire) = (&conn.object, &conn.link.wire);
     assert_eq!(known(wire), (0, TransactionStatus::Idle, Tag::Other, 0));
@@ -110,7 +109,7 @@ async fn what_an_answer_said_is_known_when_it_comes() {
 }
 
 #[tokio::test]
-async fn what_stays_in_a_session_is_seen() {
+async fn changes_of_a_session_are_seen() {
     let conn = shared().await;
     let touches = async |sql: &str| {
         conn.link.wire.begin_session();
@@ -148,7 +147,7 @@ async fn an_abandoned_query_is_at_rest_when_answered() {
     let conn = shared().await;
     for n in 0..20 {
         conn.object.query_one("SELECT pg_sleep(0.03)", &[]).now_or_never();
-        // Not before the request has left the driver's channel, though the wire knows of nothing yet.
+        // The request is still in the driver's channel, and the wire has not seen it.
         assert!(conn.link.monitor.quiet().await);
         assert_eq!(conn.link.wire.unanswered(), 0);
         let (one, two) = futures_util::future::join(conn.link.monitor.quiet(), conn.link.monitor.quiet()).await;
@@ -160,14 +159,14 @@ async fn an_abandoned_query_is_at_rest_when_answered() {
 }
 
 #[tokio::test]
-async fn rows_that_nobody_takes_keep_it_from_rest() {
+async fn unread_rows_keep_a_connection_from_rest() {
     let conn = shared().await;
     for count in [3, 100_000] {
         let query = format!("SELECT repeat('x', 100) FROM generate_series(1, {count})");
         let mut rows = Box::pin(conn.object.query_raw(&query, std::iter::empty::<i32>()).await.unwrap());
         rows.next().await.unwrap().unwrap();
         if count == 3 {
-            assert!(conn.link.monitor.quiet().await, "the driver is done with so few");
+            assert!(conn.link.monitor.quiet().await, "the driver has read so few rows to their end");
         } else {
             assert!(!comes_to_rest(&conn).await);
         }
@@ -175,7 +174,7 @@ async fn rows_that_nobody_takes_keep_it_from_rest() {
         assert!(conn.link.monitor.quiet().await);
         assert_eq!(conn.link.wire.unanswered(), 0);
     }
-    // Another's request behind rows that nobody takes: the wire may have seen every answer, but the driver has not.
+    // A later request behind unread rows: the wire may have seen every answer, but the driver has not.
     let rows = conn.object.query_raw("SELECT generate_series(1, 5000)", std::iter::empty::<i32>()).await.unwrap();
     let mut later = pin!(conn.object.simple_query("SELECT 1"));
     begin(&mut later).await;
@@ -185,20 +184,37 @@ async fn rows_that_nobody_takes_keep_it_from_rest() {
     assert!(conn.link.monitor.quiet().await);
 }
 
-/// The wire may have seen the end of an answer that the driver has not: it waits for somebody to take the rows.
+/// Blocks this thread, and with it the task of the connection, until the server has done a statement after `before`.
+fn block_until_answered(pid: i32, before: &str) {
+    let is_answered =
+        "SELECT state = 'idle' AND state_change > $2::text::timestamptz FROM pg_stat_activity WHERE pid = $1";
+    let wait = || {
+        Runtime::new().unwrap().block_on(timeout(LONG, async {
+            let admin = shared().await;
+            while !admin.object.query_one(is_answered, &[&pid, &before]).await.unwrap().get::<_, bool>(0) {}
+        }))
+    };
+    std::thread::scope(|scope| scope.spawn(wait).join().unwrap().unwrap());
+}
+
+/// The wire may have seen the end of an answer before the driver, which waits until somebody takes the rows.
 #[tokio::test]
-async fn what_the_driver_has_not_taken_in_keeps_it_from_rest() {
+async fn an_answer_that_the_driver_has_not_read_keeps_a_connection_from_rest() {
     let conn = shared().await;
     let noisy = "CREATE FUNCTION pg_temp.noisy(n int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''%'', n; RETURN n; END'";
     conn.object.batch_execute(noisy).await.unwrap();
     // A notice after each row makes the driver pass them on one by one.
     let statement = conn.object.prepare("SELECT pg_temp.noisy(n) FROM generate_series(1, 10) n").await.unwrap();
+    let (admin, pid) = (shared().await, conn.link.wire.process_id());
+    let state_change = "SELECT state_change::text FROM pg_stat_activity WHERE pid = $1";
     let mut wire_was_quiet = false;
-    for tries in 1..100 {
+    for _ in 0..100 {
+        let before: String = admin.object.query_one(state_change, &[&pid]).await.unwrap().get(0);
         let mut rows = pin!(conn.object.query_raw(&statement, std::iter::empty::<i32>()));
         begin(&mut rows).await;
         tokio::task::yield_now().await;
-        std::thread::sleep(Duration::from_millis(tries)); // often the whole answer comes, to be read at once
+        // Now the task reads the whole answer at once. Seldom the server is idle before its answer is here.
+        block_until_answered(pid, &before);
         let rows = rows.await.unwrap();
         assert!(!comes_to_rest(&conn).await);
         wire_was_quiet = conn.link.wire.is_quiet();
@@ -208,11 +224,11 @@ async fn what_the_driver_has_not_taken_in_keeps_it_from_rest() {
             break;
         }
     }
-    assert!(wire_was_quiet, "else this shows nothing");
+    assert!(wire_was_quiet, "the test needs a wire that is quiet before the driver is");
 }
 
 #[tokio::test]
-async fn a_statement_that_is_dropped_is_no_request_but_no_rest() {
+async fn the_close_of_a_statement_is_no_request_but_delays_rest() {
     let conn = shared().await;
     for _ in 0..50 {
         drop(conn.object.prepare("SELECT 1").await.unwrap());
@@ -220,7 +236,7 @@ async fn a_statement_that_is_dropped_is_no_request_but_no_rest() {
         assert!(conn.link.monitor.quiet().await);
     }
     let gone = conn.object.query_one("SELECT count(*) FROM pg_prepared_statements", &[]).await.unwrap();
-    assert_eq!(gone.get::<_, i64>(0), 1, "its own, and no more");
+    assert_eq!(gone.get::<_, i64>(0), 1, "only the statement of this query is prepared");
 }
 
 const COPY_SETUP: &str = "CREATE TEMPORARY TABLE copied (n int PRIMARY KEY);
@@ -242,7 +258,7 @@ async fn a_copy_is_one_request_until_its_end() {
     sink.finish().await.unwrap();
     assert!(conn.link.monitor.quiet().await);
     assert_eq!(wire.unanswered(), 0);
-    // So also when nobody waits for the server's word, or for the end.
+    // The same holds if nobody waits for the server's answer, or for the end of the copy.
     conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").now_or_never();
     drop(conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").await.unwrap());
     conn.object.batch_execute("SELECT 1").await.unwrap();
@@ -251,11 +267,11 @@ async fn a_copy_is_one_request_until_its_end() {
 }
 
 #[tokio::test]
-async fn a_failed_copy_leaves_a_doubt_that_the_next_answer_clears() {
+async fn after_a_failed_copy_only_the_next_answer_brings_rest() {
     let conn = shared().await;
     let wire = &conn.link.wire;
     conn.object.batch_execute(COPY_SETUP).await.unwrap();
-    // Kept, because dropping it would ask the server to close it, whose answer would do.
+    // Kept to the end, because dropping it sends a Close, whose answer would bring rest.
     let copy = conn.object.prepare("COPY copied FROM STDIN").await.unwrap();
     for lines in ["1\n1\n", "x\n", "1\ny\n2\n"] {
         let mut sink = pin!(conn.object.copy_in::<_, &[u8]>(&copy).await.unwrap());
@@ -264,14 +280,14 @@ async fn a_failed_copy_leaves_a_doubt_that_the_next_answer_clears() {
         assert!(!comes_to_rest(&conn).await);
         assert_eq!(wire.unanswered(), 1);
         conn.object.check_connection().await.unwrap();
-        assert_eq!(wire.unanswered(), 1, "a Sync alone says nothing");
+        assert_eq!(wire.unanswered(), 1, "the answer to a Sync does not show it");
         conn.object.batch_execute("SELECT 1").await.unwrap();
         assert!(conn.link.monitor.quiet().await);
         assert_eq!((wire.unanswered(), wire.status()), (0, TransactionStatus::Idle));
     }
 }
 
-/// On a pool of one connection: whether the next caller gets the same one.
+/// Returns whether a pool of one connection gives it to the next caller after this lease.
 async fn is_kept_after(lease: impl AsyncFnOnce(Client)) -> bool {
     let pool = crate::Pool::builder(shared_server().await.config()).max_size(1).acquire_timeout(LONG).build().unwrap();
     let client = pool.get().await.unwrap();
@@ -303,9 +319,9 @@ async fn a_failed_copy_costs_no_connection() {
     assert!(is_kept_after(untracked).await);
 }
 
-/// The driver is confused by two answers, so the connection must never be taken to be clean.
+/// Two answers confuse the driver, so the connection must never count as clean.
 #[tokio::test]
-async fn a_refused_copy_is_never_taken_to_be_at_rest() {
+async fn a_connection_with_a_refused_copy_never_comes_to_rest() {
     for sql in ["COPY viewed FROM STDIN", "COPY guarded FROM STDIN", "COPY nothing FROM STDIN"] {
         for at_once in [true, false] {
             let conn = shared().await;
@@ -344,18 +360,22 @@ async fn a_sealed_connection_sends_nothing_more() {
 }
 
 #[tokio::test]
-async fn the_role_is_watched() {
+async fn a_change_of_the_servers_role_is_noticed() {
     let conn = shared().await;
     assert_eq!(conn.link.monitor.is_read_only(), Some(false));
-    let told = async |sql: &str| {
+    let role_after = async |sql: &str| {
         conn.object.batch_execute(sql).await.unwrap();
         assert!(conn.link.monitor.quiet().await);
         conn.link.monitor.is_read_only()
     };
     let set = |value: &str| format!("SELECT set_config('default_transaction_read_only', '{value}', false)");
-    assert_eq!(told(&set("on")).await, Some(true), "as if the server had been told");
-    assert_eq!(told(&set("off")).await, Some(false));
-    assert_eq!(told("SET default_transaction_read_only = on").await, Some(false), "this session, and no other");
+    assert_eq!(role_after(&set("on")).await, Some(true), "as if the setting of the server had changed");
+    assert_eq!(role_after(&set("off")).await, Some(false));
+    assert_eq!(
+        role_after("SET default_transaction_read_only = on").await,
+        Some(false),
+        "the session was made read-only by a SET, and the server was not"
+    );
 }
 
 async fn last_words(conn: &Conn) -> (Option<SqlState>, String) {
@@ -364,7 +384,7 @@ async fn last_words(conn: &Conn) -> (Option<SqlState>, String) {
 }
 
 #[tokio::test]
-async fn a_terminated_session_is_told_from_the_rest() {
+async fn a_terminated_session_is_known_as_such() {
     let admin = shared().await;
     for is_busy in [false, true] {
         let conn = shared().await;
@@ -381,7 +401,10 @@ async fn a_terminated_session_is_told_from_the_rest() {
             assert_eq!(first.await.unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN));
             let second = second.await.unwrap_err();
             assert!(second.is_closed(), "{second}");
-            assert!(conn.link.monitor.close_reason().cause().is_some(), "who is told that it is closed finds why");
+            assert!(
+                conn.link.monitor.close_reason().cause().is_some(),
+                "the reason is known when the driver reports the end"
+            );
         }
         let told = "the server was shut down, or an administrator ended the connection \
             (57P01: terminating connection due to administrator command)";
@@ -412,7 +435,7 @@ async fn a_crash_and_a_shutdown_are_known_by_name() {
         ),
     ] {
         if std::env::var_os("DATABASE_URL").is_some() {
-            return; // not ours to hurt
+            return; // a server that is not the tests' own
         }
         let server = Throwaway::start().await.unwrap();
         let (admin, idle, busy) = (connect(&server).await, connect(&server).await, connect(&server).await);
@@ -435,7 +458,7 @@ async fn a_crash_and_a_shutdown_are_known_by_name() {
 }
 
 #[tokio::test]
-async fn a_goodbye_is_no_loss() {
+async fn a_graceful_close_is_no_loss() {
     let conn = shared().await;
     let monitor = Arc::clone(&conn.link.monitor);
     conn.close().await;
@@ -443,7 +466,7 @@ async fn a_goodbye_is_no_loss() {
 }
 
 #[test]
-fn a_runtime_that_ends_is_the_cause() {
+fn a_runtime_that_ends_is_the_close_reason() {
     let runtime = Runtime::new().unwrap();
     let conn = runtime.block_on(shared());
     runtime.shutdown_background();
@@ -455,7 +478,7 @@ fn a_runtime_that_ends_is_the_cause() {
     });
 }
 
-/// A lease is given to the next before the last of it is dropped.
+/// The next lease may begin before the last part of a lease is dropped.
 #[tokio::test]
 async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     let conn = connect_with(shared_server().await, BreakerConfig::default().permitted_probes(2)).await;
@@ -478,6 +501,6 @@ async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     assert_eq!(
         (breaker.own().snapshot().probes, breaker.own().state()),
         (0, State::HalfOpen),
-        "it has said nothing in time"
+        "a result after the end of the probe does not count"
     );
 }

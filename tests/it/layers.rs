@@ -2,6 +2,7 @@
 //! the imports among the files form no circle. `recipes` checks the lists of files in `docs/architecture.md`.
 
 mod imports;
+mod query_methods;
 mod recipes;
 
 use std::fs;

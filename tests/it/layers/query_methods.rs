@@ -1,0 +1,170 @@
+//! The query methods of a pool, of a call and of the guard, read from the source: all three offer the same methods.
+//!
+//! They are written three times. `docs/decisions/0060-why-query-methods-are-written-thrice.md` says why, and this test
+//! keeps them the same. It also checks the recipe in `docs/architecture.md` by which a method is added.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::code;
+
+const POOL: &str = "src/pool.rs";
+const CALL: &str = "src/call/queries.rs";
+const GUARD: &str = "src/conn/calls/queries.rs";
+const SPAWNED: &str = "tests/it/service.rs";
+const TYPES: &str = "tests/it/cases/types.rs";
+/// Whole pieces of work, which the guard does not have.
+const WORK: [&str; 2] = ["src/call/transactions.rs", "src/call/attempts.rs"];
+/// What these return belongs to one connection, so only the guard has them.
+const OF_ONE_CONNECTION: [&str; 5] = ["prepare", "prepare_typed", "prepare_cached", "copy_in", "copy_out"];
+
+/// Public methods: the signature of each, by its name.
+type Methods = BTreeMap<String, Signature>;
+
+/// A signature without what differs on purpose: the receiver, `async`, and the lifetime of a stream. The guard also
+/// takes prepared statements, whose type stands for `&str` here.
+#[derive(Debug, PartialEq, Eq)]
+struct Signature {
+    parameters: String,
+    output: String,
+    bounds: String,
+}
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file)
+}
+
+fn text(file: &str) -> String {
+    fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The public methods of a file, each with its name and what follows the name.
+fn heads(code: &str) -> Vec<(&str, &str)> {
+    let starts = ["\n    pub fn ", "\n    pub async fn "];
+    let mut heads: Vec<_> = starts
+        .iter()
+        .flat_map(|start| code.match_indices(start).map(|(at, _)| &code[at + start.len()..]))
+        .map(|rest| rest.split_at(rest.find(['(', '<']).unwrap()))
+        .collect();
+    heads.sort_unstable();
+    heads
+}
+
+fn methods(code: &str) -> Methods {
+    heads(code).into_iter().map(|(name, rest)| (name.to_owned(), signature(rest))).collect()
+}
+
+fn signature(rest: &str) -> Signature {
+    let head = rest.split('{').next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    let open = head.find('(').unwrap();
+    let close = closing(&head, open);
+    let (output, bounds) = head[close + 1..].split_once(" where ").unwrap_or((&head[close + 1..], ""));
+    let output = output.trim().trim_start_matches("-> ");
+    let future = output.strip_prefix("impl Future<Output = ").and_then(|output| output.strip_suffix('>'));
+    let parameters: Vec<_> = head[open + 1..close].split(", ").map(|part| part.trim().trim_end_matches(',')).collect();
+    let parameters: Vec<_> = parameters.into_iter().filter(|part| !["self", "&self", ""].contains(part)).collect();
+    Signature {
+        parameters: parameters.join(", ").replace("statement: &T", "sql: &str"),
+        output: future.unwrap_or(output).replace("'static", "'_"),
+        bounds: bounds
+            .trim()
+            .trim_end_matches(',')
+            .replace("T: ?Sized + AsStatement, ", "")
+            .replace("T: ?Sized + AsStatement", ""),
+    }
+}
+
+/// Where the parenthesis is closed that opens at `open`.
+fn closing(text: &str, open: usize) -> usize {
+    let mut depth = 0;
+    for (at, c) in text.char_indices().skip_while(|(at, _)| *at < open) {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        if depth == 0 {
+            return at;
+        }
+    }
+    panic!("not closed: {text}");
+}
+
+fn without_those_of_one_connection(mut methods: Methods) -> Methods {
+    for name in OF_ONE_CONNECTION {
+        assert!(methods.remove(name).is_some(), "the guard has no {name}");
+    }
+    methods
+}
+
+#[test]
+fn a_pool_a_call_and_the_guard_have_the_same_query_methods() {
+    let call = methods(&code(&text(CALL)));
+    assert!(call.len() >= 8, "the query methods were not found");
+    let guard = without_those_of_one_connection(methods(&code(&text(GUARD))));
+    assert_eq!(guard, call, "{GUARD} and {CALL} differ");
+
+    let mut of_a_call = call;
+    of_a_call.extend(WORK.iter().flat_map(|file| methods(&code(&text(file)))));
+    let pool = code(&text(POOL));
+    let delegates = |name: &str, rest: &str| {
+        let body = rest.split("\n    }\n").next().unwrap();
+        body.contains("self.call().").then(|| assert!(body.contains(&format!("self.call().{name}(")), "{name}"))
+    };
+    let of_the_pool: Methods = heads(&pool)
+        .into_iter()
+        .filter(|(name, rest)| delegates(name, rest).is_some())
+        .map(|(name, rest)| (name.to_owned(), signature(rest)))
+        .collect();
+    assert_eq!(of_the_pool, of_a_call, "{POOL} and the files of src/call differ");
+}
+
+#[test]
+fn the_recipe_for_a_query_method_names_what_has_to_change() {
+    let architecture = text("docs/architecture.md");
+    let recipe = architecture.split("\n### A query method\n").nth(1).expect("no recipe").split("\n#").next().unwrap();
+    let named: BTreeSet<_> = recipe.split('`').skip(1).step_by(2).filter(|name| name.contains('/')).collect();
+    for file in [POOL, CALL, GUARD, SPAWNED, TYPES] {
+        assert!(named.contains(file), "the recipe does not name {file}");
+    }
+    for file in named {
+        assert!(path(file).exists(), "the recipe names {file}, which does not exist");
+    }
+
+    let spawned = text(SPAWNED);
+    let types = text(TYPES);
+    for (name, signature) in methods(&code(&text(GUARD))) {
+        assert!(spawned.contains(&format!("client.{name}(")), "{SPAWNED} does not spawn {name} of the guard");
+        let is_shared = !OF_ONE_CONNECTION.contains(&name.as_str());
+        assert!(!is_shared || spawned.contains(&format!("p.{name}(")), "{SPAWNED} does not spawn {name} of the pool");
+        let returns_rows = ["Row,", "Row>", "RowStream"].iter().any(|row| signature.output.contains(row));
+        assert!(!returns_rows || types.contains(&format!(".{name}(")), "{TYPES} does not read the rows of {name}");
+    }
+}
+
+#[test]
+fn a_signature_is_read_without_what_differs_on_purpose() {
+    let pool = "
+    pub fn get<P, I>(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> impl Future<Output = Result<Rows<'static>, Error>>
+    where
+        P: Borrow,
+    {
+        self.call().get(sql, params)
+    }
+";
+    let guard = "
+    pub async fn get<T, P, I>(&self, statement: &T, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Rows<'_>, Error>
+    where
+        T: ?Sized + AsStatement,
+        P: Borrow,
+    {
+";
+    assert_eq!(methods(pool), methods(guard));
+    let other = guard.replace("params: &[", "params: [");
+    assert_ne!(methods(pool), methods(&other));
+}
