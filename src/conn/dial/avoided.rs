@@ -1,4 +1,5 @@
-//! Remembers the hosts and addresses that failed lately. A dial tries them last, so a dead one does not delay the others.
+//! Remembers the hosts and addresses that failed lately. A dial tries them last, so a dead one does not delay the
+//! others.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -342,8 +342,8 @@ fn an_answer_without_a_request_ends_the_connection() {
     }
 }
 
-/// The server answers each message of a group, and sends the answers at an error, or when there are many. At that time the
-/// end of the group may not be written yet.
+/// The server answers each message of a group, and sends the answers at an error, or when there are many. At that time
+/// the end of the group may not be written yet.
 #[test]
 fn a_request_that_is_written_in_part_may_have_answers() {
     let mut listener = started();

@@ -190,6 +190,24 @@ async fn what_the_pool_says() {
     }
 }
 
+/// The kinds as `meaning.rs` names them: `Self::Shed => "shed",`.
+fn kinds() -> Vec<(&'static str, &'static str)> {
+    let names = include_str!("../meaning.rs").lines().filter_map(|line| line.trim().strip_prefix("Self::"));
+    let names = names.filter_map(|line| line.strip_suffix("\",")?.split_once(" => \""));
+    names.collect()
+}
+
+#[test]
+fn each_kind_has_a_row_and_a_name_in_the_metrics() {
+    let kinds = kinds();
+    assert!(kinds.len() > 10, "the kinds were not found");
+    let (rows, metrics) = (rows("What the pool says"), include_str!("../../../docs/metrics.md"));
+    for (kind, name) in kinds {
+        assert!(rows.iter().any(|row| row[1] == format!("`{kind}`")), "docs/failure-semantics.md has no row of {kind}");
+        assert!(metrics.contains(&format!("`{name}`")), "docs/metrics.md does not have the error.type {name}");
+    }
+}
+
 /// The last column is for people, and no other test reads it.
 #[test]
 fn each_row_says_what_to_do() {

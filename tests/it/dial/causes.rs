@@ -1,4 +1,5 @@
-//! Real causes of failed dials. The error names each cause, and a cause in this process does not count against the server.
+//! Real causes of failed dials. The error names each cause, and a cause in this process does not count against the
+//! server.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

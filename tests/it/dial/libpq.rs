@@ -1,9 +1,9 @@
-//! Compares the pool with libpq: gives the same connection strings to psql and to the pool, without a connector and with
-//! each ready one.
+//! Compares the pool with libpq: gives the same connection strings to psql and to the pool, without a connector and
+//! with each ready one.
 //!
-//! Both connect, or both refuse and the pool's error names the option. A row in which they differ has the reason, and the
-//! guide has the same list. psql runs in the server's container, where files, socket and address have other names. So the
-//! rows have placeholders in braces for them.
+//! Both connect, or both refuse and the pool's error names the option. A row in which they differ has the reason, and
+//! the guide has the same list. psql runs in the server's container, where files, socket and address have other names.
+//! So the rows have placeholders in braces for them.
 
 mod rows;
 
@@ -243,7 +243,8 @@ fn the_guide_lists_each_difference() {
     }
 }
 
-/// A certificate may be renewed while the pool runs: the next dial uses the new one. A bad one does not open the circuit.
+/// A certificate may be renewed while the pool runs: the next dial uses the new one. A bad one does not open the
+/// circuit.
 #[tokio::test]
 async fn files_are_read_at_each_dial() {
     let server = start().await;

@@ -1,6 +1,6 @@
-//! Slow dials: the server, the network, the credentials provider, the TLS handshake or `after_connect` takes the time, at a
-//! cold start, after an outage or after a flush. The pool counts no slow dial as a failure, runs no more dials than it may,
-//! and ends none early.
+//! Slow dials: the server, the network, the credentials provider, the TLS handshake or `after_connect` takes the time,
+//! at a cold start, after an outage or after a flush. The pool counts no slow dial as a failure, runs no more dials
+//! than it may, and ends none early.
 
 use std::future::Future;
 use std::io;

@@ -1,5 +1,5 @@
-//! Dials with a lasting cause of failure have growing pauses, and callers get the error meanwhile. Somebody who removes the
-//! cause can end the pause.
+//! Dials with a lasting cause of failure have growing pauses, and callers get the error meanwhile. Somebody who removes
+//! the cause can end the pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

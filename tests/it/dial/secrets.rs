@@ -44,8 +44,8 @@ async fn check(what: &str, builder: PoolBuilder, kind: impl Fn(&ConnectErrorKind
     silent(what, &pool.status().to_string());
     let source = match error {
         failfast::Error::Connect { source, .. } => source,
-        // Beside a dial as slow as this one the pool begins another. So dials may open the circuit before a caller gets an
-        // error.
+        // Beside a dial as slow as this one the pool begins another. So dials may open the circuit before a caller gets
+        // an error.
         failfast::Error::CircuitOpen { last_connect_error: Some(source), .. } => source,
         other => panic!("{what}: {other:?}"),
     };

@@ -1,5 +1,5 @@
-//! A pool of one connection, and a name with two addresses. The first one accepts no connection and does not answer, as a
-//! dead IPv6 address does.
+//! A pool of one connection, and a name with two addresses. The first one accepts no connection and does not answer, as
+//! a dead IPv6 address does.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! A driver and a server take random turns. The ledger never overlooks an answer that is due, and in the end no answer is
-//! due.
+//! A driver and a server take random turns. The ledger never overlooks an answer that is due, and in the end no answer
+//! is due.
 
 use std::collections::VecDeque;
 
@@ -36,7 +36,8 @@ enum Fate {
 }
 
 impl Request {
-    /// What the driver writes, in pieces. Between two pieces the server may send anything, and the driver writes nothing else.
+    /// What the driver writes, in pieces. Between two pieces the server may send anything, and the driver writes
+    /// nothing else.
     fn pieces(self) -> Vec<&'static [u8]> {
         match self {
             Self::Query { .. } => vec![b"Q"],
