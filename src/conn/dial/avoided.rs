@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long after its latest failure a host or address is tried last.
+/// How long after its latest failure a host or address is tried last. The line of the event `AddressAvoided` names it.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(30);
 /// The largest number of remembered hosts and addresses: more than any connection string names.
 const MOST: usize = 64;
