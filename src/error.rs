@@ -65,7 +65,8 @@ use crate::status::Status;
 ///
 /// /// An idempotent call may run again in any case.
 /// fn may_run_again(error: &Error, idempotent: bool) -> bool {
-///     let is_transient = matches!(error.kind(), ErrorKind::Connect | ErrorKind::AcquireTimeout | ErrorKind::QueryTimeout);
+///     let is_transient =
+///         matches!(error.kind(), ErrorKind::Connect | ErrorKind::AcquireTimeout | ErrorKind::QueryTimeout);
 ///     is_transient && (idempotent || error.effect() == Effect::NotApplied)
 /// }
 ///
@@ -74,8 +75,8 @@ use crate::status::Status;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The pool refused the call at once, without waiting and without asking the database. The caller should back off or
-    /// degrade.
+    /// The pool refused the call at once, without waiting and without asking the database. The caller should back off
+    /// or degrade.
     #[error("refused at once: {reason}")]
     #[non_exhaustive]
     Shed {
@@ -134,8 +135,9 @@ pub enum Error {
         effect: Effect,
     },
 
-    /// The reader of a stream did not poll it for [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout), so the
-    /// pool ended the stream. The pool stops the statement, drops the unread rows, and takes the stream's connection back.
+    /// The reader of a stream did not poll it for [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout), so
+    /// the pool ended the stream. The pool stops the statement, drops the unread rows, and takes the stream's
+    /// connection back.
     #[error("{}nobody read the stream for {}, which is longer than stream_idle_timeout: the statement is stopped{}{}", subject(.operation), HumanDuration(*idle), process(.process_id), applied(.effect))]
     #[non_exhaustive]
     StreamIdle {
@@ -161,8 +163,8 @@ pub enum Error {
         process_id: Option<i32>,
     },
 
-    /// The transaction could not be committed and was rolled back. Nothing of it was applied, unless a statement in it was a
-    /// COMMIT or ROLLBACK of its own.
+    /// The transaction could not be committed and was rolled back. Nothing of it was applied, unless a statement in it
+    /// was a COMMIT or ROLLBACK of its own.
     #[error("rolled back instead of committed: {reason}")]
     #[non_exhaustive]
     TransactionAborted {
@@ -170,8 +172,8 @@ pub enum Error {
         reason: AbortReason,
     },
 
-    /// COMMIT was sent, and no answer came: the transaction may or may not have committed. The pool never runs it again.
-    /// Look in the database before you do.
+    /// COMMIT was sent, and no answer came: the transaction may or may not have committed. The pool never runs it
+    /// again. Look in the database before you do.
     #[error("the transaction may or may not have committed: {}", unanswered(.source, .lost))]
     #[non_exhaustive]
     CommitUnknown {
@@ -181,7 +183,8 @@ pub enum Error {
         lost: Option<Arc<Lost>>,
     },
 
-    /// The server answered with an error, the connection was lost, or the driver could not convert a parameter or a row.
+    /// The server answered with an error, the connection was lost, or the driver could not convert a parameter or a
+    /// row.
     #[error("{}", line(.source, .effect, .lost))]
     #[non_exhaustive]
     Postgres {
@@ -212,7 +215,8 @@ pub enum AbortReason {
     InUse,
     /// The server answered COMMIT with ROLLBACK.
     RolledBack,
-    /// A statement in it was a COMMIT or ROLLBACK of its own. The pool does not know what became of the statements before.
+    /// A statement in it was a COMMIT or ROLLBACK of its own. The pool does not know what became of the statements
+    /// before.
     EndedByHand,
 }
 
@@ -257,8 +261,8 @@ impl fmt::Display for AbortReason {
 }
 
 impl Error {
-    /// The error of a statement. `written`: whether any write was attempted since the call began. `lost`: why the connection
-    /// ended, if it did.
+    /// The error of a statement. `written`: whether any write was attempted since the call began. `lost`: why the
+    /// connection ended, if it did.
     pub(crate) fn of_statement(
         source: tokio_postgres::Error,
         written: bool,
@@ -293,8 +297,8 @@ impl Error {
     }
 }
 
-/// For the driver's own methods, which the guard derefs to. Only the error itself is known, so a call on a lost connection
-/// may have been applied.
+/// For the driver's own methods, which the guard derefs to. Only the error itself is known, so a call on a lost
+/// connection may have been applied.
 impl From<tokio_postgres::Error> for Error {
     fn from(source: tokio_postgres::Error) -> Self {
         Self::of_statement(source, true, StatementPhase::Autocommit, None)

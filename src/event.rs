@@ -1,8 +1,8 @@
 //! The events of a pool: rare occurrences that somebody on call wants to know.
 //!
-//! An event is data with one line for people. The detectors of `policy::watch` find conditions that last. The maintenance
-//! and the connections report occurrences. `telemetry` passes the events on. No event holds a password, a query parameter
-//! or SQL.
+//! An event is data with one line for people. The detectors of `policy::watch` find conditions that last. The
+//! maintenance and the connections report occurrences. `telemetry` passes the events on. No event holds a password, a
+//! query parameter or SQL.
 //!
 //! The pool repeats the event of a condition every 30 s while it lasts, and reports its end as another event.
 

@@ -1,7 +1,7 @@
 //! Makes one connection, under one deadline: asks for credentials, looks names up, and tries hosts in order.
 //!
-//! Read it from the top: `dial` (what a dial reports), `connect` (startup options), `try_hosts`, `dial_host` (the addresses
-//! of one host) and `dial_place` (one address).
+//! Read it from the top: `dial` (what a dial reports), `connect` (startup options), `try_hosts`, `dial_host` (the
+//! addresses of one host) and `dial_place` (one address).
 
 mod avoided;
 pub(super) mod credentials;
@@ -97,8 +97,8 @@ impl Dial for Dialer {
         self.late_after().map_or(self.connect_timeout, |late| late.min(self.connect_timeout))
     }
 
-    /// A refusal of credentials that a provider gave is not lasting: the next dial asks the provider again, and sends the
-    /// answer to the server only if it has changed.
+    /// A refusal of credentials that a provider gave is not lasting: the next dial asks the provider again, and sends
+    /// the answer to the server only if it has changed.
     fn trouble(&self, error: &ConnectError) -> Trouble {
         let may_change = self.handling.hooks.has_provider() && error.is_refusal();
         if error.is_lasting() && !may_change { Trouble::Lasting } else { Trouble::Passing }

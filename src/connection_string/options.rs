@@ -111,7 +111,8 @@ fn for_driver(driver_name: &str, name: &str, value: &str, wanted: &'static str) 
     }
 }
 
-/// The error for an unknown option. It shows a name that may be a part of a password only if an option has nearly that name.
+/// The error for an unknown option. It shows a name that may be a part of a password only if an option has nearly that
+/// name.
 fn unknown(name: &str, may_hold_a_secret: bool) -> ConfigError {
     let near = nearest(name, OPTIONS.iter().map(|(option, _)| *option));
     if may_hold_a_secret && near.is_none() {

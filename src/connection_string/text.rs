@@ -1,7 +1,7 @@
 //! Parses the text of a connection string into options: URLs and `key=value` pairs, by libpq's rules.
 //!
-//! It is stricter than libpq in one point: a URL has at most one `@` that is not percent-encoded, because a second one may
-//! belong to a password. Errors quote only the names of options.
+//! It is stricter than libpq in one point: a URL has at most one `@` that is not percent-encoded, because a second one
+//! may belong to a password. Errors quote only the names of options.
 
 use crate::error::ConfigError;
 

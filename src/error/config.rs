@@ -6,8 +6,8 @@ use std::fmt;
 /// The longest name, in characters, for which `nearest` searches: its time is quadratic in the length.
 const LONGEST: usize = 100;
 
-/// A setting that [`PoolBuilder::build`](crate::PoolBuilder::build) refuses. The error names the setting, its value and the
-/// values that work.
+/// A setting that [`PoolBuilder::build`](crate::PoolBuilder::build) refuses. The error names the setting, its value and
+/// the values that work.
 ///
 /// `Debug` prints the same sentence as `Display`, because a `main` that returns the error prints `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,7 +43,8 @@ impl ConfigError {
         }
     }
 
-    /// The same error, about a part of the value of `setting`. An error about the whole value takes the name of `setting`.
+    /// The same error, about a part of the value of `setting`. An error about the whole value takes the name of
+    /// `setting`.
     #[cfg(feature = "serde")]
     pub(crate) fn of_part_of(self, setting: &str) -> Self {
         let problem = if self.setting == Self::WHOLE_URL { self.problem.into_owned() } else { self.to_string() };
@@ -73,8 +74,8 @@ impl fmt::Debug for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Returns the known name with the fewest edits from `name`, if these are at most three, and at most a third of the letters
-/// after the last `.`. Case, `_`, `-` and `.` do not count.
+/// Returns the known name with the fewest edits from `name`, if these are at most three, and at most a third of the
+/// letters after the last `.`. Case, `_`, `-` and `.` do not count.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let own = letters(name.rsplit('.').next().unwrap_or_default());
     let name = letters(name);

@@ -14,7 +14,8 @@ use crate::human::HumanDuration;
 use crate::policy::{Failure, Occurrence, Retry, StatementPhase, Verdict};
 use crate::status::Status;
 
-/// Why a connection could not be made, and to which server. Cheap to clone: every caller that waited for the dial gets one.
+/// Why a connection could not be made, and to which server. Cheap to clone: every caller that waited for the dial gets
+/// one.
 ///
 /// If the dial tried several hosts, it returns the error that says most: an answer of a server says more than silence.
 #[derive(Clone)]
@@ -63,23 +64,24 @@ pub enum ConnectErrorKind {
     Resolve,
     /// The network or the server's machine refused or broke the connection.
     Io,
-    /// This process could not begin to connect: the path of the socket is too long, the process has no permission, or no
-    /// local address or port is free. The server is not at fault, and the circuit breaker does not count it.
+    /// This process could not begin to connect: the path of the socket is too long, the process has no permission, or
+    /// no local address or port is free. The server is not at fault, and the circuit breaker does not count it.
     Local,
-    /// This process has run out of file descriptors: raise its limit (`ulimit -n`) or find the leak. The server is not at fault.
+    /// This process has run out of file descriptors: raise its limit (`ulimit -n`) or find the leak. The server is not
+    /// at fault.
     TooManyOpenFiles,
     /// The connection was not ready within this time: the host's share of
-    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). It includes the look-up of the name, TLS, the login and the
-    /// `after_connect` hook.
+    /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). It includes the look-up of the name, TLS, the login
+    /// and the `after_connect` hook.
     Timeout(Duration),
     /// TLS failed: the server offers none, its certificate is not for this host or not of a known authority, the server
     /// rejects the pool's certificate, or a file of certificates cannot be read.
     Tls,
-    /// The server, or a pooler in front of it, answered with this SQLSTATE, such as wrong password (28P01), unknown database
-    /// (3D000), too many clients (53300), starting up or shutting down (57P03).
+    /// The server, or a pooler in front of it, answered with this SQLSTATE, such as wrong password (28P01), unknown
+    /// database (3D000), too many clients (53300), starting up or shutting down (57P03).
     Server(SqlState),
-    /// The server accepted the connection, but start-up failed: a password is missing, or the other side is not a PostgreSQL
-    /// server.
+    /// The server accepted the connection, but start-up failed: a password is missing, or the other side is not a
+    /// PostgreSQL server.
     Handshake,
     /// The server works, but it is read-only and `target_session_attrs` is `read-write`, or the other way round.
     #[non_exhaustive]
@@ -161,8 +163,8 @@ impl ConnectError {
         }
     }
 
-    /// The driver's error of start-up. `over_tls`: a TLS alert may arrive after the TLS handshake. With TLS 1.3, a server
-    /// rejects a client's certificate that way.
+    /// The driver's error of start-up. `over_tls`: a TLS alert may arrive after the TLS handshake. With TLS 1.3, a
+    /// server rejects a client's certificate that way.
     pub(crate) fn handshake(target: &str, error: tokio_postgres::Error, over_tls: bool) -> Self {
         if let Some(state) = error.code() {
             return Self::caused(ConnectErrorKind::Server(state.clone()), target, error);
@@ -184,8 +186,8 @@ impl ConnectError {
         Self::caused(ConnectErrorKind::AfterConnect, target, error)
     }
 
-    /// The same error, of a dial that sent startup options. If the server's answer is about them, the error names the setting
-    /// that sends them.
+    /// The same error, of a dial that sent startup options. If the server's answer is about them, the error names the
+    /// setting that sends them.
     pub(crate) fn with_options(self) -> Self {
         let is_about_options = db_message(&self).is_some_and(|message| {
             ["startup parameter", "options", "configuration parameter"].iter().any(|word| message.contains(word))
@@ -337,8 +339,8 @@ fn objected_setting(setting: Option<&str>) -> String {
     setting.map(|setting| format!("; the pool's {setting} are sent as startup options")).unwrap_or_default()
 }
 
-/// Prints the line of `Display` and the server. It does not print the causes: the error of a provider or a hook may hold a
-/// secret, and the length of a server's message is not bounded.
+/// Prints the line of `Display` and the server. It does not print the causes: the error of a provider or a hook may
+/// hold a secret, and the length of a server's message is not bounded.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ConnectError");

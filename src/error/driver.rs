@@ -72,7 +72,8 @@ pub(super) fn is_of_the_server(error: &Error, lost: Option<&Lost>) -> bool {
     !matches!(failure(error, true, StatementPhase::Autocommit, lost).event, Occurrence::Driver { .. })
 }
 
-/// Describes the error in one line, with the server's message and SQLSTATE. The driver's own `Display` says only "db error".
+/// Describes the error in one line, with the server's message and SQLSTATE. The driver's own `Display` says only "db
+/// error".
 ///
 /// The line leaves out the server's DETAIL, which quotes rows, and the cause of a failed conversion, which may quote a
 /// parameter.

@@ -44,8 +44,8 @@ impl Cause {
         }
     }
 
-    /// The cause of an error after the connection was accepted. An answer that the driver cannot parse counts as a broken
-    /// connection.
+    /// The cause of an error after the connection was accepted. An answer that the driver cannot parse counts as a
+    /// broken connection.
     pub(super) fn of_a_talk(error: &io::Error) -> Self {
         if is_of_the_network(error) { Self::of(error) } else { Self::Broken }
     }
@@ -84,7 +84,8 @@ impl ProtocolViolation {
     }
 }
 
-/// EMFILE and ENFILE have no `io::ErrorKind` of their own. Their numbers are the same on every Unix that tokio supports.
+/// EMFILE and ENFILE have no `io::ErrorKind` of their own. Their numbers are the same on every Unix that tokio
+/// supports.
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }

@@ -75,7 +75,8 @@ impl Lost {
         matches!(self.how, How::Sealed | How::Abandoned)
     }
 
-    /// The SQLSTATE, if the server gave a reason, such as 57P01 for a shutdown or a terminated session and 57P02 for a crash.
+    /// The SQLSTATE, if the server gave a reason, such as 57P01 for a shutdown or a terminated session and 57P02 for a
+    /// crash.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match &self.how {
             How::Announced(state, _) => Some(state),

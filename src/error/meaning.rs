@@ -1,5 +1,5 @@
-//! What an error means: which kind it is, whether the call may have changed anything, whether it may run again, and what
-//! an HTTP service answers.
+//! What an error means: which kind it is, whether the call may have changed anything, whether it may run again, and
+//! what an HTTP service answers.
 
 use std::fmt;
 use std::time::Duration;
@@ -153,8 +153,8 @@ impl Error {
     /// Returns whether the database gave no answer, so that an answer from elsewhere may do
     /// ([`Call::fallback`](crate::Call::fallback)).
     ///
-    /// That is so if the pool refused the call, the circuit is open, no connection came in time, the statement was too slow,
-    /// its connection was lost, or the server is shutting down or out of resources.
+    /// That is so if the pool refused the call, the circuit is open, no connection came in time, the statement was too
+    /// slow, its connection was lost, or the server is shutting down or out of resources.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Shed { .. }
@@ -172,12 +172,14 @@ impl Error {
         }
     }
 
-    /// Returns whether the pool is overloaded: callers ask for more than it can serve in time. An HTTP service answers 503.
+    /// Returns whether the pool is overloaded: callers ask for more than it can serve in time. An HTTP service answers
+    /// 503.
     pub fn is_overload(&self) -> bool {
         matches!(self, Self::Shed { .. } | Self::AcquireTimeout { .. })
     }
 
-    /// The HTTP status that a service should answer. With the feature `axum`, a handler that returns the error answers it.
+    /// The HTTP status that a service should answer. With the feature `axum`, a handler that returns the error answers
+    /// it.
     ///
     /// | error | status |
     /// |---|---|
@@ -212,8 +214,8 @@ impl Error {
         self.effect() == Effect::NotApplied && self.retry() != Retry::Never && !self.is_from_within()
     }
 
-    /// The value of `Retry-After` with a 503: in whole seconds, rounded up, at least 1. It is 1 if the pool has no estimate.
-    /// [`retry_after`](Self::retry_after) is exact.
+    /// The value of `Retry-After` with a 503: in whole seconds, rounded up, at least 1. It is 1 if the pool has no
+    /// estimate. [`retry_after`](Self::retry_after) is exact.
     pub fn http_retry_after(&self) -> Option<u64> {
         let seconds = |after: Duration| after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
         let after = self.retry_after().map_or(DEFAULT_RETRY_AFTER, |after| seconds(after).max(1));

@@ -1,7 +1,8 @@
 //! Makes text from outside of this process safe for one line of a log.
 //!
-//! A server repeats text of its users: the name of a table or a database, a `RAISE`. So a user of the service can choose a
-//! part of an error. A line break in it would forge a line in the log, and an escape code would rewrite a terminal.
+//! A server repeats text of its users: the name of a table or a database, a `RAISE`. So a user of the service can
+//! choose a part of an error. A line break in it would forge a line in the log, and an escape code would rewrite a
+//! terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -29,8 +30,8 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Returns whether the character controls a log or a terminal: a control character, a line separator, or a change of the
-/// direction of text.
+/// Returns whether the character controls a log or a terminal: a control character, a line separator, or a change of
+/// the direction of text.
 fn is_harmful(char: char) -> bool {
     let turns = ['\u{200e}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
     char.is_control() || char == '\u{61c}' || turns.iter().any(|range| range.contains(&char))

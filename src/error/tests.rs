@@ -12,7 +12,7 @@ use super::*;
 
 type DriverError = tokio_postgres::Error;
 
-/// The driver makes its errors only of bytes: this reads one from them.
+/// Lets the driver make an error, which it can only do from bytes.
 async fn read_by_the_driver(bytes: Vec<u8>) -> DriverError {
     let (near, mut far) = duplex(4_096);
     let send = async {
@@ -94,7 +94,7 @@ fn refusals_have_changed_nothing() {
 }
 
 #[test]
-fn a_failed_dial_says_where_and_when_to_come_back() {
+fn a_failed_dial_names_the_server_and_the_time_of_the_next_dial() {
     let source = ConnectError::io("db:5432", io::ErrorKind::ConnectionRefused.into());
     let error = Error::Connect { source, retry_after: Duration::from_secs(1) };
     check(&error, "connect", Effect::NotApplied, "not connected: db:5432: connection refused");
@@ -105,7 +105,7 @@ fn a_failed_dial_says_where_and_when_to_come_back() {
 }
 
 #[test]
-fn timeouts_name_the_process_on_the_server() {
+fn timeouts_name_the_servers_process() {
     let after = Duration::from_secs(5);
     let error = Error::QueryTimeout { operation: None, after, process_id: Some(4711), effect: Effect::Unknown };
     let line = "the statement had not finished when the deadline passed, 5 s after it began (server process 4711); it may or \
@@ -152,7 +152,7 @@ fn an_aborted_transaction_says_why() {
 }
 
 #[tokio::test]
-async fn a_commit_without_an_answer_is_not_known() {
+async fn a_commit_without_an_answer_has_an_unknown_effect() {
     let unknown = |what: &str| format!("the transaction may or may not have committed: {what}");
     let error = Error::CommitUnknown { source: None, lost: None };
     check(&error, "commit_unknown", Effect::Unknown, &unknown("no answer to COMMIT came in time"));
@@ -170,7 +170,7 @@ async fn a_commit_without_an_answer_is_not_known() {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_refused_or_never_sent_is_known() {
+async fn a_commit_that_was_refused_or_never_sent_has_no_effect() {
     let error = Error::of_statement(duplicate().await, true, StatementPhase::Commit, None);
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, Effect::NotApplied));
     let error = Error::of_statement(closed().await, false, StatementPhase::Commit, Some(lost().await));
@@ -244,7 +244,7 @@ async fn a_pooler_may_send_only_the_severity_for_people() {
 }
 
 #[tokio::test]
-async fn the_drivers_own_complaints_may_come_after_the_fact() {
+async fn an_error_of_the_driver_may_come_after_the_statement_was_applied() {
     let broken = || read_by_the_driver(b"E\0\0\0\x05\0".to_vec());
     let error = Error::from(broken().await);
     check(&error, "postgres", Effect::Unknown, "error parsing response from server");
@@ -254,7 +254,7 @@ async fn the_drivers_own_complaints_may_come_after_the_fact() {
 }
 
 #[test]
-fn an_error_fits_into_every_result() {
+fn an_error_is_small_and_shareable() {
     assert!(size_of::<Error>() <= 48, "{}", size_of::<Error>());
     fn is_shareable<T: Send + Sync + 'static>() {}
     is_shareable::<Error>();

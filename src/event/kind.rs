@@ -55,7 +55,8 @@ pub enum EventKind {
         /// The settings in effect, in one line, without credentials.
         settings: Arc<str>,
     },
-    /// `max_size` is larger than the number of connections that the server has left. The server will refuse the last ones.
+    /// `max_size` is larger than the number of connections that the server has left. The server will refuse the last
+    /// ones.
     #[non_exhaustive]
     TooLarge {
         /// The pool's maximum number of connections.
@@ -63,7 +64,8 @@ pub enum EventKind {
         /// How many connections the server had left.
         left: usize,
     },
-    /// Utilization has been above 80%, on average over 10 s. Repeated every 30 s while it lasts, unless a worse event is.
+    /// Utilization has been above 80%, on average over 10 s. Repeated every 30 s while it lasts, unless a worse event
+    /// is.
     #[non_exhaustive]
     UtilizationHigh {
         /// The state of the pool when the event was made.
@@ -88,7 +90,8 @@ pub enum EventKind {
         /// How long it lasted.
         lasted: Duration,
     },
-    /// All connections have been in use while callers waited, for 2 s or more. A busy pool without waiters is not exhausted.
+    /// All connections have been in use while callers waited, for 2 s or more. A busy pool without waiters is not
+    /// exhausted.
     #[non_exhaustive]
     Exhausted {
         /// The state of the pool when the event was made.
@@ -104,8 +107,9 @@ pub enum EventKind {
         /// How long it lasted.
         lasted: Duration,
     },
-    /// The pool will be exhausted soon if utilization keeps rising. A trend is extrapolated by a quarter of the time over
-    /// which it was observed: the event comes seconds before a surge, and up to half an hour before the peak of a day.
+    /// The pool will be exhausted soon if utilization keeps rising. A trend is extrapolated by a quarter of the time
+    /// over which it was observed: the event comes seconds before a surge, and up to half an hour before the peak of a
+    /// day.
     #[non_exhaustive]
     ExhaustionPredicted {
         /// The state of the pool when the event was made.
@@ -145,8 +149,8 @@ pub enum EventKind {
         /// How long it lasted.
         lasted: Duration,
     },
-    /// An operation holds its connections more than three times as long as it used to. It is the first suspect when a pool
-    /// runs out of connections.
+    /// An operation holds its connections more than three times as long as it used to. It is the first suspect when a
+    /// pool runs out of connections.
     #[non_exhaustive]
     HoldsInflated {
         /// The operation.
@@ -245,8 +249,8 @@ pub enum EventKind {
         /// How long ago the last of them was lost: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
-    /// The server sent a warning for a statement, as `RAISE WARNING` does. At most one event in 30 s. Each warning is also
-    /// logged through the `log` crate, with the level and the target that tokio-postgres uses.
+    /// The server sent a warning for a statement, as `RAISE WARNING` does. At most one event in 30 s. Each warning is
+    /// also logged through the `log` crate, with the level and the target that tokio-postgres uses.
     #[non_exhaustive]
     ServerWarning {
         /// The text of the latest warning, made safe for one line of a log.
@@ -264,8 +268,8 @@ pub enum EventKind {
         /// The server's announcement.
         lost: Arc<Lost>,
     },
-    /// Another server has become the primary. A service should drop its caches of the database: they may be newer than the
-    /// data of the new primary.
+    /// Another server has become the primary. A service should drop its caches of the database: they may be newer than
+    /// the data of the new primary.
     #[non_exhaustive]
     PrimaryChanged {
         /// Host and port of the primary before, if there was one.
@@ -273,8 +277,8 @@ pub enum EventKind {
         /// Host and port of the primary now. `None` if they are not known.
         to: Option<String>,
     },
-    /// A host, or one of its addresses, could not be used. For 30 s the pool tries others first. There is one such event
-    /// until the address works again.
+    /// A host, or one of its addresses, could not be used. For 30 s the pool tries others first. There is one such
+    /// event until the address works again.
     #[non_exhaustive]
     AddressAvoided {
         /// Host or address, and port.
@@ -394,8 +398,8 @@ impl EventKind {
         }
     }
 
-    /// The severity. The end of a condition has the severity of its beginning, so that a filter shows both or neither. See
-    /// [`is_end`](Self::is_end).
+    /// The severity. The end of a condition has the severity of its beginning, so that a filter shows both or neither.
+    /// See [`is_end`](Self::is_end).
     pub fn severity(&self) -> Severity {
         match self {
             Self::Exhausted { .. }
@@ -439,8 +443,8 @@ impl EventKind {
         }
     }
 
-    /// Returns whether the event reports the end of a condition that an earlier event reported. Nobody needs to be woken
-    /// for it, even if it is critical.
+    /// Returns whether the event reports the end of a condition that an earlier event reported. Nobody needs to be
+    /// woken for it, even if it is critical.
     pub fn is_end(&self) -> bool {
         match self {
             Self::UtilizationNormal { .. }

@@ -106,7 +106,7 @@ impl fmt::Display for EventKind {
             }
             Self::SettleFailed { count, ago } => {
                 let (closed, ago) = (Count(*count, "connection"), Ago(*count, *ago));
-                write!(f, "closed {closed}{ago}, because the clean-up failed")
+                write!(f, "closed {closed}{ago}: the clean-up failed")
             }
             Self::BreakerChanged { transition, lasting } => write!(f, "circuit {transition}{}", For(*lasting)),
             Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", By(by, Some(reason))),
@@ -162,8 +162,8 @@ impl fmt::Display for Since {
     }
 }
 
-/// How long ago the last of several occurrences was: ` 22 s ago` if there was one, `, the last 22 s ago` if there were more,
-/// nothing if it was less than a second ago.
+/// How long ago the last of several occurrences was: ` 22 s ago` if there was one, `, the last 22 s ago` if there were
+/// more, nothing if it was less than a second ago.
 struct Ago(u64, Duration);
 
 impl fmt::Display for Ago {

@@ -113,6 +113,14 @@ fn each_event_is_one_line_and_may_go_anywhere() {
     let (status, lasting, lasted) = (status(), SECOND, SECOND);
     let refused = Refused::default();
     let kinds = [
+        EventKind::UtilizationHigh { status: status.clone(), lasting },
+        EventKind::UtilizationCritical { status: status.clone(), lasting },
+        EventKind::ExhaustionPredicted { status: status.clone(), within: SECOND, over: SECOND, lasting },
+        EventKind::Shedding { status: status.clone(), refused, lasting },
+        EventKind::HoldsInflated { operation, from: SECOND, to: SECOND, lasting },
+        change(State::Closed, State::Open),
+        EventKind::Resized { from: 1, to: 2, by, reason: None },
+        EventKind::Flushed { by, reason: None },
         EventKind::Started { settings: "max_size 20".into() },
         EventKind::TooLarge { max_size: 20, left: 7 },
         EventKind::UtilizationNormal { status: status.clone(), lasted },
@@ -141,6 +149,12 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::Drained { left: 0, took: SECOND },
         EventKind::Drained { left: 2, took: SECOND },
     ];
+    // The names as `kind.rs` has them: `Self::Started { .. } => "started",`.
+    let names =
+        include_str!("kind.rs").lines().filter_map(|line| line.split_once(" { .. } => \"")?.1.strip_suffix("\","));
+    for name in names {
+        assert!(kinds.iter().any(|kind| kind.as_str() == name), "the list above lacks the event {name}");
+    }
     for kind in kinds {
         goes_anywhere(&kind);
         let shown = line(kind);

@@ -15,7 +15,8 @@ use crate::error::ConfigError;
 #[derive(Debug, Clone)]
 pub struct NativeTls(Reloaded<MakeTlsConnector>);
 
-/// The platform's TLS, with the authorities that the connection string names, or otherwise those that this machine trusts.
+/// The platform's TLS, with the authorities that the connection string names, or otherwise those that this machine
+/// trusts.
 ///
 /// # Errors
 ///

@@ -75,8 +75,8 @@ impl Source {
         Ok(Self { roots, verifies_name: options.verifies_name(), identity: options.identity().map(files) })
     }
 
-    /// Returns whether the pool can read everything when it is built. It reads the authorities of the machine only when TLS
-    /// is used, because with the default `sslmode=prefer` many pools connect without TLS.
+    /// Returns whether the pool can read everything when it is built. It reads the authorities of the machine only when
+    /// TLS is used, because with the default `sslmode=prefer` many pools connect without TLS.
     pub(super) fn is_at_hand(&self) -> bool {
         !matches!(self.roots, Roots::Machine) || self.identity.is_some()
     }

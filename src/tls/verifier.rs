@@ -1,8 +1,8 @@
 //! How rustls verifies a server: its own checks, arranged as OpenSSL arranges them for libpq.
 //!
 //! Two things differ from the verifier of rustls. It trusts a self-signed certificate that is itself among the
-//! authorities, although the certificate says that it is an authority and no server. And it verifies the host's name apart
-//! from the chain, or not at all with `sslmode=verify-ca`.
+//! authorities, although the certificate says that it is an authority and no server. And it verifies the host's name
+//! apart from the chain, or not at all with `sslmode=verify-ca`.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -120,7 +120,8 @@ fn verify_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), E
     Ok(())
 }
 
-/// Returns whether the certificate has no alternative names, and its common name is for this host. `*` stands for one label.
+/// Returns whether the certificate has no alternative names, and its common name is for this host. `*` stands for one
+/// label.
 fn common_name_is(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> bool {
     let (Some(parsed), ServerName::DnsName(host)) = (parse(certificate), host) else { return false };
     let certificate = parsed.tbs_certificate;

@@ -1,4 +1,4 @@
-//! How a connection is made: hosts, roles, TLS, what the owner has called, and what the errors say and do not say.
+//! Dials: hosts, roles, TLS, the owner's code, and what the errors show and do not show.
 
 mod causes;
 mod files;
@@ -19,10 +19,10 @@ use failfast::{ConnectError, Error, Pool};
 
 use crate::support::eventually;
 
-/// More than anything here takes, on however busy a machine.
+/// Longer than anything in these tests takes, even on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Why this pool cannot connect.
+/// Returns the error with which this pool cannot connect.
 async fn refusal(pool: &Pool) -> ConnectError {
     match pool.get_timeout(LONG).await {
         Err(Error::Connect { source, .. }) => source,
@@ -30,7 +30,7 @@ async fn refusal(pool: &Pool) -> ConnectError {
     }
 }
 
-/// A statement that timed out is stopped on the server, over a connection like that of the statement, which is kept.
+/// Asserts that the pool stops a statement that timed out, and keeps its connection.
 async fn stops_what_timed_out(pool: &Pool) {
     let watcher = pool.get_timeout(LONG).await.unwrap();
     let statement = pool.get_timeout(LONG).await.unwrap();
@@ -48,7 +48,7 @@ async fn stops_what_timed_out(pool: &Pool) {
     assert_eq!(again.process_id(), Some(pid));
 }
 
-/// The first column of the answer, on a connection of this pool.
+/// Returns the first column of the answer.
 async fn scalar(pool: &Pool, sql: &str) -> String {
     let client = pool.get_timeout(LONG).await.unwrap();
     client.query_one(sql, &[]).await.unwrap().get(0)

@@ -1,4 +1,4 @@
-//! What the server says unasked reaches the log where it would without a pool, and the pool's events.
+//! The server's notices reach the log, as without a pool, and its warnings the pool's events.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::server::Server;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// All that is logged in this process under the driver's target.
+/// Every line that this process logs under the driver's target.
 struct Lines(Mutex<Vec<(Level, String)>>);
 
 impl Log for Lines {
@@ -46,7 +46,7 @@ async fn a_notice_is_logged_as_without_a_pool() {
     let (lines, pool) = (lines(), pool("said_notice").await);
     let mut events = pool.events();
     pool.batch_execute("DO $$ BEGIN RAISE NOTICE E'said a\\rforged'; RAISE WARNING 'said b'; END $$").await.unwrap();
-    // Before the colon is the severity, in the language of the server.
+    // The severity before the colon is in the language of the server.
     let text = |(level, line): &(Level, String)| Some((*level, line.split_once(": ")?.1.to_owned()));
     let mut said: Vec<_> = lines.0.lock().unwrap().iter().filter_map(text).collect();
     said.retain(|(_, text)| text.starts_with("said "));
@@ -63,7 +63,7 @@ async fn a_notice_is_logged_as_without_a_pool() {
     assert_eq!(warned, ("said b".to_owned(), "01000".to_owned(), 1), "a notice is no warning");
 }
 
-/// A statement that warns for each row makes one event, and the circuit and the connection do not care.
+/// A statement that warns for each row makes one event, and harms neither the circuit nor the connection.
 #[tokio::test]
 async fn many_warnings_are_one_event() {
     let pool = pool("said_many").await;

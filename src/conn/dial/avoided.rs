@@ -1,4 +1,5 @@
-//! Remembers the hosts and addresses that failed lately. A dial tries them last, so a dead one does not delay the others.
+//! Remembers the hosts and addresses that failed lately. A dial tries them last, so a dead one does not delay the
+//! others.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long after its latest failure a host or address is tried last.
+/// How long after its latest failure a host or address is tried last. The line of the event `AddressAvoided` names it.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(30);
 /// The largest number of remembered hosts and addresses: more than any connection string names.
 const MOST: usize = 64;

@@ -1,9 +1,9 @@
 //! Makes a `deadpool_postgres::Object` of a connection that the pool has dialed.
 //!
-//! Only a deadpool pool can make an `Object`. So our pool dials, and then builds a deadpool pool of size one, which takes
-//! over the finished connection in one poll and is dropped at once. Deadpool never sees a dial that fails, hangs or is
-//! cancelled. It never decides who gets a connection. No caller can reach its pool through an object, and an object that
-//! is dropped is closed.
+//! Only a deadpool pool can make an `Object`. So our pool dials, and then builds a deadpool pool of size one, which
+//! takes over the finished connection in one poll and is dropped at once. Deadpool never sees a dial that fails, hangs
+//! or is cancelled. It never decides who gets a connection. No caller can reach its pool through an object, and an
+//! object that is dropped is closed.
 
 use std::future::{Future, ready};
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! The identity of a driver's client: the cancel request for its queries.
 //!
-//! The driver shows no identity of its clients. But each client can send a cancel request, which names the server process
-//! and a secret. This module lets the client send it to memory.
+//! The driver shows no identity of its clients. But each client can send a cancel request, which names the server
+//! process and a secret. This module lets the client send it to memory.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

@@ -1,8 +1,8 @@
 //! Looks up host names, each on a thread of its own.
 //!
-//! A look-up cannot be interrupted, and takes half a minute if the name service is silent. On a thread of the runtime, it
-//! would keep the runtime and the process from ending. All dials to one host share one thread, so there are never more
-//! threads than hosts.
+//! A look-up cannot be interrupted, and takes half a minute if the name service is silent. On a thread of the runtime,
+//! it would keep the runtime and the process from ending. All dials to one host share one thread, so there are never
+//! more threads than hosts.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,8 +1,8 @@
 //! Tries the addresses of one name almost together (RFC 8305, "Happy Eyeballs").
 //!
-//! The race begins the next address when the earlier ones have been silent for a moment, and uses the first that takes the
-//! connection. So a dead address costs a moment and not a timeout. While only silent addresses are left, the race tries
-//! those that failed again, because a server may be back before a dead address times out.
+//! The race begins the next address when the earlier ones have been silent for a moment, and uses the first that takes
+//! the connection. So a dead address costs a moment and not a timeout. While only silent addresses are left, the race
+//! tries those that failed again, because a server may be back before a dead address times out.
 
 use std::collections::VecDeque;
 use std::future::Future;

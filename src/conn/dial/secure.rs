@@ -97,7 +97,8 @@ impl Connector {
                 socket.write_all(&SSL_REQUEST).await?;
                 socket.read_u8().await
             });
-            // Reads one byte and no more: bytes that an attacker sends along with it must not count as the server's later.
+            // Reads one byte and no more: bytes that an attacker sends along with it must not count as the server's
+            // later.
             match (answer.await?, mode) {
                 (b'S', _) => {}
                 (b'N', SslMode::Require) => return Err("the server offers no TLS, and sslmode=require".into()),

@@ -1,20 +1,21 @@
 //! Timeouts that the server itself enforces. They end statements that no client can stop any more, because its process
 //! died or its network is gone.
 //!
-//! The pool sends them as startup options, so a reset of the session does not undo them. A server refuses options that it
-//! does not know. So the pool sends those of newer versions only after an earlier dial has learned the server's version.
+//! The pool sends them as startup options, so a reset of the session does not undo them. A server refuses options that
+//! it does not know. So the pool sends those of newer versions only after an earlier dial has learned the server's
+//! version.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How much longer the server's timeout is than the longest call. So the pool's own timeout, whose error says more, comes
-/// first.
+/// How much longer the server's timeout is than the longest call. So the pool's own timeout, whose error says more,
+/// comes first.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// Timeouts that the server enforces on each connection, as the last resort behind the pool's own.
 ///
-/// A pooler between the pool and the server may refuse startup options. Then dials fail, and the error names this setting.
-/// PgBouncer refuses them unless `ignore_startup_parameters` or `track_extra_parameters` names them.
+/// A pooler between the pool and the server may refuse startup options. Then dials fail, and the error names this
+/// setting. PgBouncer refuses them unless `ignore_startup_parameters` or `track_extra_parameters` names them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,8 +60,8 @@ impl ServerTimeouts {
     /// Default: the pool's [`query_timeout`](crate::PoolBuilder::query_timeout). Set it to the longest
     /// [`Call::timeout`](crate::Call::timeout) or [`deadline`](crate::Call::deadline) that you use.
     ///
-    /// The pool lifts `statement_timeout` for streams ([`query_raw`](crate::Client::query_raw)) and COPY, and bounds each
-    /// of their steps instead. It cleans the session up afterwards.
+    /// The pool lifts `statement_timeout` for streams ([`query_raw`](crate::Client::query_raw)) and COPY, and bounds
+    /// each of their steps instead. It cleans the session up afterwards.
     pub fn longest_call(mut self, longest_call: Duration) -> Self {
         self.longest_call = Some(longest_call);
         self
@@ -72,8 +73,8 @@ impl ServerTimeouts {
         self
     }
 
-    /// `idle_in_transaction_session_timeout`: how long a client may be silent within a transaction before the server ends
-    /// the session. Default 60 s.
+    /// `idle_in_transaction_session_timeout`: how long a client may be silent within a transaction before the server
+    /// ends the session. Default 60 s.
     pub fn idle_in_transaction(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.idle_in_transaction = idle.into();
         self
@@ -86,8 +87,8 @@ impl ServerTimeouts {
         self
     }
 
-    /// `transaction_timeout`: how long a transaction may take before the server ends the session. Default: not set. From
-    /// version 17 on.
+    /// `transaction_timeout`: how long a transaction may take before the server ends the session. Default: not set.
+    /// From version 17 on.
     pub fn transaction(mut self, transaction: impl Into<Option<Duration>>) -> Self {
         self.transaction = transaction.into();
         self

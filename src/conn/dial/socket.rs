@@ -42,11 +42,11 @@ impl fmt::Display for Place {
 
 /// A question to the socket: is anything unread, before the first write on a connection that has rested?
 ///
-/// A server that ends a session announces it, and the runtime may not have read that yet. A write would then be lost, and
-/// its caller would have to assume that it was applied. If the pool sees the announcement first, it does not write.
+/// A server that ends a session announces it, and the runtime may not have read that yet. A write would then be lost,
+/// and its caller would have to assume that it was applied. If the pool sees the announcement first, it does not write.
 ///
-/// The driver reads before it writes. So the stream asks before a write, and the socket, below TLS, answers when it finds
-/// nothing to read. Both run in one task.
+/// The driver reads before it writes. So the stream asks before a write, and the socket, below TLS, answers when it
+/// finds nothing to read. Both run in one task.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Peek(Arc<AtomicBool>);
 

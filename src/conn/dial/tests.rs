@@ -1,4 +1,4 @@
-//! A name with two addresses, of which one is dead; and whose time a dial takes.
+//! A name with two addresses of which one is dead, and dials in which the server or somebody else takes the time.
 
 mod outage;
 
@@ -20,10 +20,10 @@ use super::*;
 use crate::breaker::BreakerConfig;
 use crate::conn::tests::{dialer, shared_server};
 
-/// Longer than any dial may take before it is late, if those before it took no time.
+/// A dial this long is late, if the dials before it took no time.
 const SLOW: Duration = Duration::from_millis(1_200);
 
-/// How to log in, by this name.
+/// The settings to log in to the server under this name.
 async fn config_at(host: &str, port: u16) -> Config {
     let own = shared_server().await.config();
     let mut config = Config::new();
@@ -32,58 +32,56 @@ async fn config_at(host: &str, port: u16) -> Config {
     config
 }
 
-/// The dialer, the port of the server, and what is told of addresses.
+/// The dialer, the port of the server, and the events about addresses.
 async fn scene(connect_timeout: Duration, names: Names) -> (Dialer, u16, Arc<Mutex<Vec<String>>>) {
     let port = shared_server().await.config().get_ports()[0];
     let config = config_at("db", port).await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let teller = Arc::clone(&told);
-    let tell = move |event| match event {
-        ConnectionEvent::AddressAvoided { address, reason } => {
-            teller.lock().push(format!("{address} avoided: {reason}"))
-        }
-        ConnectionEvent::AddressRestored { address, .. } => teller.lock().push(format!("{address} restored")),
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&reported);
+    let report = move |event| match event {
+        ConnectionEvent::AddressAvoided { address, reason } => sink.lock().push(format!("{address} avoided: {reason}")),
+        ConnectionEvent::AddressRestored { address, .. } => sink.lock().push(format!("{address} restored")),
         _ => {}
     };
-    let mut dialer = dialer(config, connect_timeout, BreakerConfig::default(), Arc::new(tell));
+    let mut dialer = dialer(config, connect_timeout, BreakerConfig::default(), Arc::new(report));
     dialer.names = names;
-    (dialer, port, told)
+    (dialer, port, reported)
 }
 
-/// Ends in so much.
+/// The loopback address that ends in this number.
 fn address(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, last], port))
 }
 
 #[tokio::test]
-async fn an_address_that_refuses_is_tried_last_for_a_while_and_told_once() {
-    let (dialer, port, told) =
+async fn an_address_that_refuses_is_tried_last_for_a_while_and_reported_once() {
+    let (dialer, port, reported) =
         scene(Duration::from_secs(20), Names::with(|_, port| Ok(vec![address(3, port), address(1, port)]))).await;
     let alive = format!("127.0.0.1:{port}");
     for _ in 0..2 {
         assert_eq!(&*dialer.dial(|| {}).await.unwrap().address, alive);
     }
     let avoided = format!("127.0.0.3:{port} avoided: db:{port}: connection refused");
-    assert_eq!(told.lock().as_slice(), std::slice::from_ref(&avoided));
-    // The one that works was avoided, too, and is found to work.
+    assert_eq!(reported.lock().as_slice(), std::slice::from_ref(&avoided));
+    // The address that works was avoided as well, and the next dial finds that it works.
     dialer.avoid(alive.clone(), &"a test");
     assert_eq!(&*dialer.dial(|| {}).await.unwrap().address, alive);
-    assert_eq!(*told.lock(), [avoided, format!("{alive} avoided: a test"), format!("{alive} restored")]);
+    assert_eq!(*reported.lock(), [avoided, format!("{alive} avoided: a test"), format!("{alive} restored")]);
 }
 
-/// It takes connections and says nothing: what `connect_timeout` has ended is not tried first again.
+/// The address takes connections and does not answer. A later dial does not try it first again.
 #[tokio::test]
 async fn an_address_that_is_mute_costs_one_dial() {
-    let (dialer, port, told) =
+    let (dialer, port, reported) =
         scene(Duration::from_secs(1), Names::with(|_, port| Ok(vec![address(2, port), address(1, port)]))).await;
     let _mute = TcpListener::bind(("127.0.0.2", port)).unwrap();
     let error = dialer.dial(|| {}).await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), format!("db:{port}: not ready within 1 s: the server did not answer"));
-    assert_eq!(*told.lock(), [format!("127.0.0.2:{port} avoided: {error}")]);
+    assert_eq!(*reported.lock(), [format!("127.0.0.2:{port} avoided: {error}")]);
     assert_eq!(&*dialer.dial(|| {}).await.unwrap().address, format!("127.0.0.1:{port}"));
 }
 
-/// Nobody is let in here, and nobody refused: the place for those who wait to be accepted is taken.
+/// A socket that neither accepts nor refuses a connection, because its backlog is full.
 struct Dead {
     _listener: socket2::Socket,
     _first: TcpStream,
@@ -101,7 +99,7 @@ impl Dead {
 
 #[tokio::test]
 async fn an_address_that_is_silent_while_another_takes_the_connection_is_tried_last() {
-    let (dialer, port, told) =
+    let (dialer, port, reported) =
         scene(Duration::from_secs(20), Names::with(|_, port| Ok(vec![address(5, port), address(1, port)]))).await;
     let _dead = Dead::at(address(5, port));
     let took = async || {
@@ -111,12 +109,12 @@ async fn an_address_that_is_silent_while_another_takes_the_connection_is_tried_l
     };
     assert!(took().await >= race::HEAD_START);
     let avoided = format!("127.0.0.5:{port} avoided: no answer, while 127.0.0.1:{port} took the connection");
-    assert_eq!(*told.lock(), [avoided]);
+    assert_eq!(*reported.lock(), [avoided]);
     let quickest = [took().await, took().await, took().await].into_iter().min();
     assert!(quickest < Some(race::HEAD_START), "{quickest:?}");
 }
 
-/// As a server does that is about to be ready.
+/// A server that is about to be ready hangs up.
 #[tokio::test]
 async fn an_address_that_hangs_up_is_tried_again_while_the_other_is_silent() {
     let (mut dialer, server, _) =
@@ -137,7 +135,7 @@ async fn an_address_that_hangs_up_is_tried_again_while_the_other_is_silent() {
     }
 }
 
-/// The time that dials have been seen to take, and some; all of it as long as nothing is known.
+/// They have somewhat more than the time of recent dials, or `connect_timeout` if there is no recent dial.
 #[tokio::test]
 async fn looks_at_the_server_have_the_time_of_a_dial() {
     let (dialer, ..) = scene(Duration::from_secs(5), Names::default()).await;
@@ -148,7 +146,7 @@ async fn looks_at_the_server_have_the_time_of_a_dial() {
     }
 }
 
-/// Encrypts nothing, and takes its time.
+/// A TLS connector that encrypts nothing and is slow.
 #[derive(Clone)]
 struct Sluggish;
 
@@ -175,9 +173,9 @@ impl TlsConnect<Socket> for Sluggish {
     }
 }
 
-/// Neither is a dial quiet meanwhile, nor are the next expected to take as long.
+/// The dial is not quiet meanwhile, and later dials are not expected to take as long.
 #[tokio::test]
-async fn what_is_not_the_servers_time_makes_no_dial_late() {
+async fn time_that_is_not_the_servers_makes_no_dial_late() {
     let quick = || scene(Duration::from_secs(20), Names::with(|_, port| Ok(vec![address(1, port)])));
     let (mut look_up, ..) = quick().await;
     look_up.names = Names::with(|_, port| {
@@ -210,7 +208,7 @@ async fn what_is_not_the_servers_time_makes_no_dial_late() {
     .await;
 }
 
-/// That is no failure, as long as it has time.
+/// A late dial that still has time is no failure.
 #[tokio::test]
 async fn a_server_that_takes_far_longer_than_usual_makes_a_dial_quiet_and_no_failure() {
     let (dialer, port, _) = scene(SLOW * 2, Names::with(|_, port| Ok(vec![address(4, port)]))).await;
@@ -224,7 +222,7 @@ async fn a_server_that_takes_far_longer_than_usual_makes_a_dial_quiet_and_no_fai
     }
     let failures = || dialer.handling.recorder.breaker().own().snapshot().counts.failures;
     assert!((&mut dial).now_or_never().is_none());
-    assert_eq!(failures(), 0, "it has not ended");
+    assert_eq!(failures(), 0, "the dial has not ended");
     dial.await.map(drop).unwrap_err();
     assert_eq!(failures(), 1, "connect_timeout has ended it");
 }

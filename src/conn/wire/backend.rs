@@ -132,8 +132,8 @@ impl Heard {
                 }
                 ledger.answer_read();
             }
-            // The server reports a crash and an immediate shutdown by a warning. Notices, parameters and notifications come
-            // at any time and belong to no answer.
+            // The server reports a crash and an immediate shutdown by a warning. Notices, parameters and notifications
+            // come at any time and belong to no answer.
             b'N' => {
                 if field(body, b'C').is_some_and(|code| code.starts_with(b"57P")) {
                     self.on_last_words(body);

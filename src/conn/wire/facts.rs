@@ -72,8 +72,8 @@ impl Wire {
 
     /// Forbids every further write, and returns the number of writes attempted before.
     ///
-    /// If that number is the same as before a request was given to the driver, the server has seen nothing of the request
-    /// and never will.
+    /// If that number is the same as before a request was given to the driver, the server has seen nothing of the
+    /// request and never will.
     pub(crate) fn seal(&self) -> u64 {
         self.writes.fetch_or(SEALED, AcqRel) & !(SEALED | ENDED)
     }
@@ -158,8 +158,8 @@ impl Wire {
         self.last_error.store(0, Release);
     }
 
-    /// Returns whether, since [`begin_session`](Self::begin_session), a request may have left something in the session, or
-    /// a reported parameter has another value than then.
+    /// Returns whether, since [`begin_session`](Self::begin_session), a request may have left something in the session,
+    /// or a reported parameter has another value than then.
     pub(crate) fn has_touched_session(&self) -> bool {
         self.has_touched_session.load(Acquire) || self.has_changed_parameter.load(Acquire)
     }
@@ -202,8 +202,8 @@ impl Wire {
         self.has_read_all.store(false, Relaxed);
     }
 
-    /// Returns whether the driver has found nothing more to read since [`begin_reading`](Self::begin_reading). If it has
-    /// not, the driver waits for somebody to take what it has already read.
+    /// Returns whether the driver has found nothing more to read since [`begin_reading`](Self::begin_reading). If it
+    /// has not, the driver waits for somebody to take what it has already read.
     pub(in crate::conn) fn has_read_all(&self) -> bool {
         self.has_read_all.load(Relaxed)
     }

@@ -32,8 +32,8 @@ impl Frames {
         Self { kept, partial: Vec::new(), missing: 0, is_broken: false }
     }
 
-    /// Calls `seen` twice for each message: when its header is complete, and when all of it is. Stops for ever if `seen`
-    /// returns `false`.
+    /// Calls `seen` twice for each message: when its header is complete, and when all of it is. Stops for ever if
+    /// `seen` returns `false`.
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame<'_>) -> bool) {
         while !bytes.is_empty() && !self.is_broken {
             bytes = match whole(bytes) {

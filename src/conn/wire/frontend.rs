@@ -1,5 +1,5 @@
-//! Reads what the driver writes: where requests begin and end, which of them are a COMMIT, and what they may leave in the
-//! session.
+//! Reads what the driver writes: where requests begin and end, which of them are a COMMIT, and what they may leave in
+//! the session.
 
 use std::mem;
 
@@ -11,7 +11,8 @@ use super::traces::Traces;
 const KEPT: usize = 1 << 16;
 /// How many bytes of other messages are kept: enough for two names.
 const KEPT_OF_OTHERS: usize = 512;
-/// The largest number of remembered prepared statements. Only those are remembered that are a COMMIT or leave something.
+/// The largest number of remembered prepared statements. Only those are remembered that are a COMMIT or leave
+/// something.
 const MOST: usize = 256;
 
 #[derive(Debug)]
@@ -112,8 +113,8 @@ impl Matter {
     }
 }
 
-/// Returns how many bytes of a message are kept. A Query and a Parse have a text. The data of a COPY and parameters are not
-/// copied.
+/// Returns how many bytes of a message are kept. A Query and a Parse have a text. The data of a COPY and parameters are
+/// not copied.
 fn kept(kind: u8) -> usize {
     if matches!(kind, b'Q' | b'P') { KEPT } else { KEPT_OF_OTHERS }
 }

@@ -1,8 +1,8 @@
 //! Counts the requests that were written and are not yet answered.
 //!
-//! The server answers each Query and each Sync with one ReadyForQuery, in order. There is one exception: while a COPY FROM
-//! STDIN waits for data, the server ignores a Sync. The driver sends one Sync with the command and another at the end of
-//! the data, so usually one ReadyForQuery answers both.
+//! The server answers each Query and each Sync with one ReadyForQuery, in order. There is one exception: while a COPY
+//! FROM STDIN waits for data, the server ignores a Sync. The driver sends one Sync with the command and another at the
+//! end of the data, so usually one ReadyForQuery answers both.
 //!
 //! But the server may refuse a copy before it ignores the first Sync: without a CopyInResponse, or after one (a view, a
 //! trigger). Then each Sync has its own answer. Only the next messages show which of the two happened: nothing precedes
@@ -12,7 +12,8 @@
 use std::collections::VecDeque;
 use std::mem;
 
-/// The largest number of requests that are kept, at one byte each. Beyond it, the connection never counts as quiet again.
+/// The largest number of requests that are kept, at one byte each. Beyond it, the connection never counts as quiet
+/// again.
 const MOST: usize = 1 << 20;
 
 /// The kind of the messages since the last Sync.
@@ -119,8 +120,8 @@ impl Ledger {
 
     /// A part of an answer was read that is not its ReadyForQuery.
     pub(super) fn answer_read(&mut self) {
-        // The part belongs to neither of these. The copy and its end had one answer, and the other ReadyForQuery answered a
-        // barrier.
+        // The part belongs to neither of these. The copy and its end had one answer, and the other ReadyForQuery
+        // answered a barrier.
         while self.requests.len() > 1 && matches!(self.requests[0], Request::CopyEnd | Request::Barrier) {
             self.pop();
         }

@@ -1,8 +1,8 @@
 //! How much a server may send without a request. The pool closes the connection to a server that sends more.
 //!
 //! The driver keeps each message until it is complete, and each parameter of the session until the connection ends.
-//! PostgreSQL stays far below these limits. Rows and the data of a COPY have only the protocol's limits: a caller asked for
-//! them, and the time of its call bounds them.
+//! PostgreSQL stays far below these limits. Rows and the data of a COPY have only the protocol's limits: a caller asked
+//! for them, and the time of its call bounds them.
 
 use std::fmt;
 
@@ -34,8 +34,8 @@ pub(super) enum Excess {
 }
 
 impl Limits {
-    /// Returns whether the server may send this message. `in_flight`: how many requests may be due an answer; `None` during
-    /// start-up.
+    /// Returns whether the server may send this message. `in_flight`: how many requests may be due an answer; `None`
+    /// during start-up.
     pub(super) fn accepts(&mut self, kind: u8, length: usize, in_flight: Option<usize>) -> bool {
         let excess = match in_flight {
             None => {
@@ -49,8 +49,8 @@ impl Limits {
         self.excess.is_none()
     }
 
-    /// Returns whether the server may go on. `reports`: how many times it has reported parameters that are not among the
-    /// first 64.
+    /// Returns whether the server may go on. `reports`: how many times it has reported parameters that are not among
+    /// the first 64.
     pub(super) fn accepts_strangers(&mut self, reports: u64) -> bool {
         if reports > STRANGERS {
             self.excess = self.excess.or(Some(Excess::Parameters));
@@ -63,8 +63,8 @@ impl Limits {
     }
 }
 
-/// Returns whether the server may send such a message at any time: an error that ends the session, a notice, a parameter, a
-/// notification.
+/// Returns whether the server may send such a message at any time: an error that ends the session, a notice, a
+/// parameter, a notification.
 fn comes_unasked(kind: u8) -> bool {
     matches!(kind, b'E' | b'N' | b'S' | b'A')
 }

@@ -9,8 +9,8 @@ pub(super) enum Way {
     Read,
 }
 
-/// Feeds the pieces one by one to one listener, and to another with neighbours of the same way joined. Panics if the two
-/// listeners then differ.
+/// Feeds the pieces one by one to one listener, and to another with neighbours of the same way joined. Panics if the
+/// two listeners then differ.
 pub(super) fn check(pieces: &[(Way, &[u8])]) {
     let mut in_pieces = Listener::default();
     for (way, piece) in pieces {

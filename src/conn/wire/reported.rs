@@ -1,7 +1,8 @@
-//! The parameters of the session that the server reports: `TimeZone`, `application_name`, since version 18 `search_path`.
+//! The parameters of the session that the server reports: `TimeZone`, `application_name`, since version 18
+//! `search_path`.
 //!
-//! A parameter whose value is again that of the beginning does not count as changed: the end of a transaction undoes `SET
-//! LOCAL`.
+//! A parameter whose value is again that of the beginning does not count as changed: the end of a transaction undoes
+//! `SET LOCAL`.
 
 /// The largest number of parameters that are kept. PostgreSQL reports about 15.
 const MOST: usize = 64;

@@ -1,4 +1,4 @@
-//! Examples, message by message, and what holds for all streams. The server that plays in the latter is in `server`.
+//! Examples, message by message, and properties of all streams. `server` has the model of a server for them.
 
 mod server;
 
@@ -28,13 +28,13 @@ fn read(listener: &mut Listener, messages: &[(u8, &[u8])]) {
     listener.on_read(&bytes);
 }
 
-/// Messages without a body.
+/// Writes messages without a body.
 fn write(listener: &mut Listener, kinds: &[u8]) {
     let bytes: Vec<u8> = kinds.iter().flat_map(|kind| message(*kind, b"")).collect();
     listener.on_written(&bytes);
 }
 
-/// Unanswered, and with housekeeping.
+/// The numbers of unanswered requests: without housekeeping, and with it.
 fn due(listener: &Listener) -> (usize, usize) {
     let quiet = listener.wire.is_quiet();
     let in_flight = listener.ledger.in_flight();
@@ -72,7 +72,7 @@ fn a_query_and_a_sync_are_answered_in_order() {
 }
 
 #[test]
-fn housekeeping_is_not_what_a_caller_waits_for() {
+fn no_caller_waits_for_housekeeping() {
     let mut listener = started();
     write(&mut listener, b"CS");
     assert_eq!(due(&listener), (0, 1));
@@ -85,7 +85,7 @@ fn housekeeping_is_not_what_a_caller_waits_for() {
 }
 
 #[test]
-fn a_commit_is_one_however_it_is_written() {
+fn a_commit_is_recognized_in_every_form() {
     let mut listener = started();
     let mut committing = |messages: &[(u8, &[u8])]| {
         let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
@@ -123,7 +123,7 @@ fn one_answer_is_due_for_a_copy_and_its_end() {
 }
 
 #[test]
-fn a_copy_given_up_before_the_server_agreed_counts_once_it_has() {
+fn a_copy_that_ends_before_the_server_agreed_counts_once() {
     let mut listener = started();
     write(&mut listener, b"BESfS");
     assert_eq!(due(&listener), (2, 2));
@@ -144,7 +144,7 @@ fn a_refused_copy_has_two_answers() {
     assert_eq!(due(&listener), (0, 0));
 }
 
-/// As a view does: the server agrees, then fails before it has come to ignore the first Sync.
+/// A copy to a view: the server agrees, and then fails before it ignores the first Sync.
 #[test]
 fn a_copy_refused_late_owes_an_answer_to_its_end() {
     let mut listener = started();
@@ -197,7 +197,7 @@ fn touched(listener: &Listener) -> bool {
 }
 
 #[test]
-fn what_may_stay_in_the_session_is_heard() {
+fn leftovers_in_the_session_are_found_in_answers() {
     for tag in ["SET", "LISTEN", "DECLARE CURSOR", "RESET", "DISCARD ALL", "UNLISTEN", "LOAD", "DO", "CALL", "PREPARE"]
     {
         let mut listener = started();
@@ -211,7 +211,7 @@ fn what_may_stay_in_the_session_is_heard() {
 }
 
 #[test]
-fn what_may_stay_in_the_session_is_read_in_the_request() {
+fn leftovers_in_the_session_are_found_in_requests() {
     let mut listener = started();
     listener.on_written(&message(b'Q', b"SELECT set_config('a.b', 'c', false)\0"));
     assert!(touched(&listener) && !listener.wire.may_have_prepared());
@@ -223,11 +223,11 @@ fn what_may_stay_in_the_session_is_read_in_the_request() {
     assert!(touched(&listener), "a function call by number");
     listener.wire.begin_session();
     listener.on_written(&message(b'Q', format!("SELECT '{}'\0", "x".repeat(1 << 17)).as_bytes()));
-    assert!(touched(&listener), "too long to be looked through");
+    assert!(touched(&listener), "too long to be searched");
 }
 
 #[test]
-fn each_execution_of_a_prepared_statement_leaves_what_it_leaves() {
+fn each_execution_of_a_prepared_statement_counts() {
     let mut listener = started();
     listener.on_written(&message(b'P', b"s1\0SELECT pg_advisory_lock($1)\0\0\0"));
     listener.on_written(&message(b'P', b"s2\0SELECT 1\0\0\0"));
@@ -247,11 +247,11 @@ fn each_execution_of_a_prepared_statement_leaves_what_it_leaves() {
         listener.on_written(&message(b'P', format!("t{number}\0SELECT setseed(0)\0\0\0").as_bytes()));
     }
     listener.on_written(&message(b'B', b"\0t999\0"));
-    assert!(touched(&listener), "more than are known apart");
+    assert!(touched(&listener), "more than are remembered");
 }
 
 #[test]
-fn what_a_transaction_takes_back_is_no_change() {
+fn settings_of_a_transaction_are_no_change() {
     let mut listener = started();
     for (sql, tag) in [
         ("SET LOCAL TimeZone = 'UTC'", &b"SET\0"[..]),
@@ -263,7 +263,7 @@ fn what_a_transaction_takes_back_is_no_change() {
         read(&mut listener, &[(b'C', tag), (b'Z', b"T")]);
         assert!(!touched(&listener), "{sql}");
     }
-    // It excuses its own answer only.
+    // A harmless command excuses only its own answer.
     listener.on_written(&message(b'Q', b"SET LOCAL a.b = 1\0"));
     read(&mut listener, &[(b'E', b"SERROR\0C42704\0\0"), (b'Z', b"E")]);
     write(&mut listener, b"Q");
@@ -285,7 +285,7 @@ fn a_parameter_with_another_value_is_a_change() {
 }
 
 #[test]
-fn tags_are_told_apart() {
+fn tags_are_recognized() {
     for (tag, expected) in [
         (&b"COMMIT\0"[..], Tag::Commit),
         (b"SAVEPOINT\0", Tag::Savepoint),
@@ -303,7 +303,7 @@ fn tags_are_told_apart() {
 }
 
 #[test]
-fn the_servers_last_words_are_heard() {
+fn the_servers_last_words_are_kept() {
     let said = |kind, body| {
         let mut listener = started();
         read(&mut listener, &[(kind, body)]);
@@ -320,7 +320,7 @@ fn the_servers_last_words_are_heard() {
 }
 
 #[test]
-fn what_a_function_says_in_the_words_of_an_end_is_forgotten_when_the_session_goes_on() {
+fn last_words_are_dropped_when_the_session_goes_on() {
     let mut listener = started();
     write(&mut listener, b"Q");
     read(&mut listener, &[(b'N', b"SWARNING\0VWARNING\0C57P02\0Mcrash\0\0")]);
@@ -330,19 +330,20 @@ fn what_a_function_says_in_the_words_of_an_end_is_forgotten_when_the_session_goe
 }
 
 #[test]
-fn answers_nobody_asked_for_end_the_connection() {
+fn an_answer_without_a_request_ends_the_connection() {
     for kind in [b'G', b'C', b'Z', b'D', b'x'] {
         let mut listener = started();
         assert!(listener.before_read().is_ok());
-        // Its header says enough.
+        // The header of the message is enough.
         listener.on_read(&message(kind, b"I")[..5]);
         assert!(listener.before_read().unwrap_err().to_string().contains("answers no request"));
         write(&mut listener, b"Q");
-        assert_eq!(due(&listener), (1, 1), "it is never at rest again");
+        assert_eq!(due(&listener), (1, 1), "the connection is never quiet again");
     }
 }
 
-/// The server answers each message of a group, and sends the answers at an error, or when there are many. The end of the group may not be written then.
+/// The server answers each message of a group, and sends the answers at an error, or when there are many. At that time
+/// the end of the group may not be written yet.
 #[test]
 fn a_request_that_is_written_in_part_may_have_answers() {
     let mut listener = started();
@@ -354,7 +355,7 @@ fn a_request_that_is_written_in_part_may_have_answers() {
 }
 
 #[test]
-fn a_status_that_is_not_known_is_not_idle() {
+fn an_unknown_status_is_not_idle() {
     for status in [&b""[..], b"?", b"X"] {
         let mut listener = started();
         write(&mut listener, b"Q");
@@ -373,7 +374,7 @@ fn parameters_without_end_end_the_connection() {
 }
 
 #[test]
-fn what_cannot_be_read_is_never_quiet() {
+fn a_stream_that_cannot_be_parsed_is_never_quiet() {
     let mut listener = started();
     listener.on_read(b"Z\0\0\0\x03I");
     assert_eq!(due(&listener), (1, 1));
@@ -388,13 +389,13 @@ fn a_write_is_quiet_once_flushed() {
     listener.before_write().unwrap();
     assert!(!listener.wire.is_quiet());
     listener.on_write_pending();
-    assert!(!listener.wire.is_quiet(), "the driver still wants to");
+    assert!(!listener.wire.is_quiet(), "the driver still wants to write");
     listener.on_flushed();
     assert!(listener.wire.is_quiet());
 }
 
 #[test]
-fn a_sealed_wire_takes_nothing_more() {
+fn a_sealed_wire_allows_no_write() {
     let listener = started();
     listener.before_write().unwrap();
     listener.before_write().unwrap();
@@ -407,7 +408,7 @@ fn a_sealed_wire_takes_nothing_more() {
 }
 
 #[test]
-fn sealing_counts_every_write_that_was_let_through() {
+fn sealing_counts_every_write_that_was_allowed() {
     for _ in 0..200 {
         let listener = started();
         let wire = Arc::clone(listener.wire());
@@ -446,8 +447,8 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Cuts everything into pieces of the sizes given, over and over.
-fn tear<'a>(stream: &'a [(Way, Vec<u8>)], sizes: &[usize]) -> Vec<(Way, &'a [u8])> {
+/// Cuts the stream into pieces of these sizes, over and over.
+fn cut<'a>(stream: &'a [(Way, Vec<u8>)], sizes: &[usize]) -> Vec<(Way, &'a [u8])> {
     let mut sizes = sizes.iter().cycle();
     let mut pieces = Vec::new();
     for (way, bytes) in stream {
@@ -473,7 +474,7 @@ proptest! {
         if starts {
             stream.insert(0, (Way::Read, message(b'Z', b"I")));
         }
-        pieces::check(&tear(&stream, &sizes));
+        pieces::check(&cut(&stream, &sizes));
     }
 
     #[test]
@@ -484,7 +485,7 @@ proptest! {
         let way = |is_read| if is_read { Way::Read } else { Way::Written };
         let mut stream = vec![(Way::Read, message(b'Z', b"I"))];
         stream.extend(garbage.into_iter().map(|(is_read, bytes)| (way(is_read), bytes)));
-        pieces::check(&tear(&stream, &sizes));
+        pieces::check(&cut(&stream, &sizes));
         let mut listener = Listener::default();
         let mut written = 0;
         for (way, bytes) in &stream {

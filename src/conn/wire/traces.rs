@@ -1,8 +1,8 @@
 //! What the text of a request may leave in the session, beyond its transaction.
 //!
-//! The listener searches the text once, when the driver sends it. A wrong "yes" costs the next lease a reset. A wrong "no"
-//! lets one caller see what another has set. So text that the search does not understand counts as a trace. The search
-//! cannot see what a function does inside, as in `SELECT f()`, unless its name is one of [`FUNCTIONS`].
+//! The listener searches the text once, when the driver sends it. A wrong "yes" costs the next lease a reset. A wrong
+//! "no" lets one caller see what another has set. So text that the search does not understand counts as a trace. The
+//! search cannot see what a function does inside, as in `SELECT f()`, unless its name is one of [`FUNCTIONS`].
 
 /// Functions of PostgreSQL and its extensions that change the session. `pg_temp` is the schema of temporary objects.
 const FUNCTIONS: [&[u8]; 6] =
@@ -77,8 +77,8 @@ impl Traces {
     }
 }
 
-/// Returns whether the text names a function, also in quotes or within other words. `set_config` with `true` as its last
-/// argument does not count, because it is for the transaction only.
+/// Returns whether the text names a function, also in quotes or within other words. `set_config` with `true` as its
+/// last argument does not count, because it is for the transaction only.
 fn calls(sql: &[u8], name: &[u8]) -> bool {
     let mut rest = sql;
     while let Some(at) = rest.windows(name.len()).position(|part| part.eq_ignore_ascii_case(name)) {

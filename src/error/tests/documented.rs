@@ -1,4 +1,4 @@
-//! What `docs/failure-semantics.md` promises is what the library does: each row of its tables is read and tried.
+//! The library does what `docs/failure-semantics.md` promises: these tests read each row of its tables and try it.
 
 use super::*;
 use crate::policy::{Condition, Failure, Fate, Retry, Verdict};
@@ -6,7 +6,7 @@ use crate::policy::{Condition, Failure, Fate, Retry, Verdict};
 const DOCUMENT: &str = include_str!("../../../docs/failure-semantics.md");
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The rows of the table under a heading, each as its cells.
+/// The rows of the table under a heading, each as a list of cells.
 fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     let (_, section) = DOCUMENT.split_once(&format!("\n## {heading}\n")).expect("no such heading");
     let section = section.split("\n## ").next().unwrap();
@@ -15,7 +15,7 @@ fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     rows.collect()
 }
 
-/// The codes of a cell, and the message that tells two rows of one code apart.
+/// The codes of a cell, and the message that distinguishes two rows with the same code.
 fn states(cell: &str) -> (Vec<&str>, &str) {
     let codes: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
     assert!(!codes.is_empty() && codes.iter().all(|code| code.len() == 5), "{cell}");
@@ -57,7 +57,7 @@ fn counted(verdict: Verdict) -> &'static str {
 
 fn connection(fate: Fate) -> &'static str {
     match fate {
-        // Nothing remembers whether it was repeated.
+        // The failure alone does not show whether it was repeated.
         Fate::Keep | Fate::DiscardIfRepeated => "kept",
         Fate::Settle => "cleaned up",
         Fate::Discard => "closed",
@@ -123,7 +123,7 @@ fn what_the_server_says_to_a_dial() {
     assert!(seen > 5, "the table was not found");
 }
 
-/// What stands for a row of the first table. `None`: no error comes of it.
+/// An error for a row of the table of the pool's own errors. `None`: the row has no error.
 async fn example(what: &str) -> Option<Error> {
     let connect = |kind| Error::Connect { source: ConnectError::new(kind, "db:5432"), retry_after: SECOND };
     let late = |effect| Error::QueryTimeout { operation: None, after: SECOND, process_id: None, effect };
@@ -172,7 +172,7 @@ async fn example(what: &str) -> Option<Error> {
     })
 }
 
-/// What the breaker and the connection have of these is tested where it happens.
+/// The columns of breaker and connection are tested elsewhere, where the errors occur.
 #[tokio::test]
 async fn what_the_pool_says() {
     let rows = rows("What the pool says");
@@ -188,14 +188,32 @@ async fn what_the_pool_says() {
         let is_unavailable = yes(error.is_unavailable());
         let found = [variant.as_str(), applied(&error), &status_code, is_unavailable];
         assert_eq!(found, [kind, applies, status, fallback], "{what}: {error}");
-        // A transaction runs again by what it saw, not by the error: `tests/it/transactions.rs`.
+        // Whether a transaction runs again depends on its statements, not on the error: see `tests/it/transactions.rs`.
         if !what.contains("in a transaction,") {
             assert_eq!(again(error.retry()), runs_again, "{what}: {error}");
         }
     }
 }
 
-/// Its last column is for people, and nobody else reads it.
+/// The kinds as `meaning.rs` names them: `Self::Shed => "shed",`.
+fn kinds() -> Vec<(&'static str, &'static str)> {
+    let names = include_str!("../meaning.rs").lines().filter_map(|line| line.trim().strip_prefix("Self::"));
+    let names = names.filter_map(|line| line.strip_suffix("\",")?.split_once(" => \""));
+    names.collect()
+}
+
+#[test]
+fn each_kind_has_a_row_and_a_name_in_the_metrics() {
+    let kinds = kinds();
+    assert!(kinds.len() > 10, "the kinds were not found");
+    let (rows, metrics) = (rows("What the pool says"), include_str!("../../../docs/metrics.md"));
+    for (kind, name) in kinds {
+        assert!(rows.iter().any(|row| row[1] == format!("`{kind}`")), "docs/failure-semantics.md has no row of {kind}");
+        assert!(metrics.contains(&format!("`{name}`")), "docs/metrics.md does not have the error.type {name}");
+    }
+}
+
+/// The last column is for people, and no other test reads it.
 #[test]
 fn each_row_says_what_to_do() {
     for heading in ["What the pool says", "What the server says to a statement", "What the server says to a dial"] {

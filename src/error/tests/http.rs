@@ -12,7 +12,7 @@ fn shed(retry_after: Option<Duration>) -> Error {
     Error::Shed { reason: ShedReason::QueueFull, retry_after }
 }
 
-/// All that does not come from the driver, with what must not get out wherever there is room for it.
+/// The errors that do not come from the driver, each with a secret where one could be.
 fn ours() -> Vec<(Error, (u16, Option<u64>))> {
     let connect = || ConnectError::io("canary:5432", io::ErrorKind::ConnectionRefused.into());
     let status = Box::new(Status { name: "canary".into(), ..status() });
@@ -46,7 +46,7 @@ async fn of_the_server(severity: &str, state: &str, phase: StatementPhase) -> Er
     Error::of_statement(plain(severity, state, "canary").await, true, phase, None)
 }
 
-/// Severity, SQLSTATE, whether COMMIT was under way, and the status.
+/// Severity, SQLSTATE, phase and HTTP status.
 const ANSWERS: [(&str, &str, StatementPhase, u16); 20] = [
     ("ERROR", "40001", StatementPhase::Transaction, 503),
     ("ERROR", "40P01", StatementPhase::Autocommit, 503),
@@ -100,7 +100,7 @@ async fn a_lost_connection_is_unavailable_only_if_nothing_was_applied() {
             assert_eq!(error.http_status(), status, "written {written}, {phase:?}: {error:?}");
         }
     }
-    // Whoever knows nothing of the call cannot know that nothing was applied.
+    // Without the facts about the call, an error cannot say that nothing was applied.
     assert_eq!(Error::from(closed().await).http_status(), 500);
 }
 

@@ -1,5 +1,5 @@
-//! What stands in the way of a dial, each by its real cause: the error says which it is, and causes on this side do not
-//! count against the server.
+//! Real causes of failed dials. The error names each cause, and a cause in this process does not count against the
+//! server.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -33,13 +33,13 @@ async fn outcome(config: &str) -> (ConnectErrorKind, String, State) {
     }
 }
 
-async fn is_counted(config: &str, words: &str) {
+async fn assert_counted(config: &str, words: &str) {
     let (kind, said, state) = outcome(config).await;
     assert!(said.ends_with(words), "{config}: {said}");
     assert_eq!((kind, state), (ConnectErrorKind::Io, State::Open), "{config}: {said}");
 }
 
-async fn is_not_counted(config: &str, words: &str) {
+async fn assert_not_counted(config: &str, words: &str) {
     let (kind, said, state) = outcome(config).await;
     assert!(said.ends_with(words), "{config}: {said}");
     assert_eq!((kind, state), (ConnectErrorKind::Local, State::Closed), "{config}: {said}");
@@ -47,30 +47,30 @@ async fn is_not_counted(config: &str, words: &str) {
 
 #[tokio::test]
 async fn the_network_and_the_server_are_counted() {
-    is_counted(&format!("host=127.0.0.1 port={} user=u", free_port()), ": connection refused").await;
-    is_counted("host=/nowhere port=7 user=u", ": no such socket").await;
+    assert_counted(&format!("host=127.0.0.1 port={} user=u", free_port()), ": connection refused").await;
+    assert_counted("host=/nowhere port=7 user=u", ": no such socket").await;
     // A broadcast address has no route for a connection.
-    is_counted("host=255.255.255.255 user=u", ": the network is unreachable").await;
-    // Nobody has this address in the network of the containers.
+    assert_counted("host=255.255.255.255 user=u", ": the network is unreachable").await;
+    // No container has this address in the containers' network.
     let own = Server::shared().await.exec("hostname -i").await;
     let network = own.trim().rsplit_once('.').unwrap().0;
-    is_counted(&format!("host={network}.253 user=u"), ": no route to the host").await;
+    assert_counted(&format!("host={network}.253 user=u"), ": no route to the host").await;
 }
 
 #[tokio::test]
 async fn a_path_that_is_too_long_is_not_counted() {
     let words = ": the path of the socket is too long for this system";
-    is_not_counted(&format!("host=/{} user=u", "x".repeat(120)), words).await;
+    assert_not_counted(&format!("host=/{} user=u", "x".repeat(120)), words).await;
 }
 
 const FOLDER: &str = "FAILFAST_FORBIDDEN_FOLDER";
 
-/// Runs itself again without the privileges of root, to whom everything is permitted.
+/// Runs itself again without the privileges of root, because root may do everything.
 #[tokio::test]
 async fn a_socket_without_permission_is_not_counted() {
     if let Ok(folder) = std::env::var(FOLDER) {
         let words = ": this process has no permission to connect";
-        return is_not_counted(&format!("host={folder} port=7 user=u"), words).await;
+        return assert_not_counted(&format!("host={folder} port=7 user=u"), words).await;
     }
     let folder = std::env::temp_dir().join(format!("failfast-{:016x}", fastrand::u64(..)));
     fs::create_dir(&folder).unwrap();
@@ -96,7 +96,7 @@ async fn a_socket_without_permission_is_not_counted() {
 #[cfg(feature = "rustls")]
 const WITHOUT_AUTHORITIES: &str = "FAILFAST_WITHOUT_AUTHORITIES";
 
-/// Runs itself again on a machine that trusts nobody.
+/// Runs itself again in a process that finds no trusted authorities.
 #[cfg(feature = "rustls")]
 #[tokio::test]
 async fn without_authorities_only_a_dial_with_tls_fails() {
@@ -138,9 +138,9 @@ async fn without_authorities_only_a_dial_with_tls_fails() {
     assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
-/// A lasting cause is tried ever more seldom, until somebody removes it and says so.
+/// The pauses between dials grow while a lasting cause exists.
 #[tokio::test]
-async fn a_cause_on_this_side_is_lasting() {
+async fn a_cause_in_this_process_is_lasting() {
     let pool = pool(&format!("host=/{} user=u", "x".repeat(120)));
     let Err(Error::Connect { .. }) = pool.get().await else { panic!("nothing is there") };
     let Err(Error::Connect { retry_after, .. }) = pool.get().await else { panic!("nothing is there") };

@@ -1,4 +1,4 @@
-//! A process that is out of file descriptors says so, whether the network or a file of the resolver needs one.
+//! The error says that the process is out of file descriptors, whether a socket or a file of the resolver needs one.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use crate::support::{eventually, server::Server};
 
 const URL: &str = "FAILFAST_FEW_FILES";
 
-/// Runs itself again in a process that may open few files.
+/// Runs itself again in a process with a low limit of open files.
 #[tokio::test]
 async fn too_many_open_files() {
     if let Ok(url) = std::env::var(URL) {

@@ -1,4 +1,4 @@
-//! What the owner has called at each dial: the credentials provider and the `after_connect` hook.
+//! The owner's code at each dial: the credentials provider and the `after_connect` hook.
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -38,7 +38,7 @@ async fn credentials_are_asked_for_at_each_dial() {
     eventually("the new password is used", LONG, async || pool.get().await.is_ok()).await;
     assert_eq!(scalar(&pool, WHO).await, "rotating");
     held.batch_execute("SELECT 1").await.expect("connections made before live on");
-    // What was refused once is asked for again, but not tried.
+    // The pool asks the provider again, but does not send the refused password again.
     assert!(
         (3..=4).contains(&proxy.accepted()) && asked.load(SeqCst) as u64 >= proxy.accepted(),
         "{}",
@@ -46,7 +46,7 @@ async fn credentials_are_asked_for_at_each_dial() {
     );
 }
 
-/// With a connection in use, a failing dial is known by the caller that waited for it in vain.
+/// The error of a failing dial while another connection is in use, from a caller that waited in vain.
 async fn refused_dial(pool: &Pool) -> Option<SqlState> {
     let error = pool.get_timeout(Duration::from_secs(1)).await.unwrap_err();
     let failfast::Error::AcquireTimeout { last_connect_error, .. } = error else { panic!("{error:?}") };
@@ -65,7 +65,7 @@ async fn a_failing_provider_is_named() {
 }
 
 #[tokio::test]
-async fn a_provider_that_hangs_is_given_up() {
+async fn a_hanging_provider_has_only_connect_timeout() {
     let server = Server::shared().await;
     let pool = Pool::builder(server.config())
         .connect_timeout(Duration::from_millis(100))
@@ -79,12 +79,13 @@ async fn a_provider_that_hangs_is_given_up() {
     assert_eq!(error.source().unwrap().to_string(), "no answer within 100 ms");
 }
 
-/// The provider's time is a part of it.
+/// The provider takes a part of `connect_timeout`, and the error still names the whole.
 #[tokio::test]
-async fn a_dial_that_runs_out_of_time_says_how_long_it_had_as_a_whole() {
+async fn a_timeout_names_the_whole_connect_timeout() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     proxy.stall();
     let connect_timeout = Duration::from_millis(300);
+    // The sleep is the provider's work: no condition of the test waits for it.
     let provider = || async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         Ok(Credentials::password("secret"))
@@ -133,7 +134,7 @@ async fn a_failing_hook_is_named_and_leaves_no_connection() {
 }
 
 #[tokio::test]
-async fn a_hook_that_hangs_is_given_up() {
+async fn a_hanging_hook_has_only_connect_timeout() {
     let server = Server::shared().await;
     let pool = Pool::builder(server.config())
         .connect_timeout(Duration::from_millis(500))

@@ -1,4 +1,4 @@
-//! Several hosts: their order, their share of the time, their roles, and whose error is reported.
+//! Several hosts: their order, their shares of the time, their roles, and which of their errors the dial returns.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ async fn a_silent_host_leaves_time_for_the_others() {
 }
 
 #[tokio::test]
-async fn a_dead_host_is_told_once() {
+async fn a_dead_host_is_reported_once() {
     let server = Server::shared().await;
     let dead = free_port();
     let config = server.config_with(&ports(&[dead, server.addr().port()], ""));
@@ -70,14 +70,14 @@ async fn a_timeout_names_its_host_and_its_share() {
     let pool = Pool::builder(config).connect_timeout(connect_timeout).build().unwrap();
     let error = refusal(&pool).await;
     let ConnectErrorKind::Timeout(share) = *error.kind() else { panic!("{error}") };
-    // Of what was left when its turn came.
+    // The share is a part of the time that was left when the host's turn came.
     assert!(share <= connect_timeout / 2 && share > connect_timeout / 4, "{share:?}");
     let named = format!("127.0.0.1:{}: not ready within ", hole.addr().port());
     assert!(error.to_string().starts_with(&named), "{error}");
 }
 
 #[tokio::test]
-async fn what_a_server_answered_is_reported_over_what_another_did_not() {
+async fn an_answer_of_one_host_is_returned_rather_than_the_silence_of_another() {
     let server = Server::shared().await;
     let (refusing, answering) = (free_port(), server.addr().port());
     for order in [[refusing, answering], [answering, refusing]] {
@@ -144,7 +144,7 @@ async fn hosts_in_random_order_are_all_reached() {
     panic!("{} and {} of 50", one.accepted(), other.accepted());
 }
 
-/// Were it looked up, this name would lead nowhere.
+/// The name has no address, so the pool cannot have looked it up.
 #[tokio::test]
 async fn hostaddr_saves_the_look_up() {
     let server = Server::shared().await;

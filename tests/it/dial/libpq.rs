@@ -1,9 +1,9 @@
-//! libpq beside us: the same connection strings given to psql and to the pool, without a connector and with each ready
-//! one.
+//! Compares the pool with libpq: gives the same connection strings to psql and to the pool, without a connector and
+//! with each ready one.
 //!
-//! Both connect, or both refuse and the pool says why by name. Where they differ, the row has the reason; the guide has
-//! the same list. psql runs in the server's container; there, the files, the socket and the address have other names,
-//! which stand in braces.
+//! Both connect, or both refuse and the pool's error names the option. A row in which they differ has the reason, and
+//! the guide has the same list. psql runs in the server's container, where files, socket and address have other names.
+//! So the rows have placeholders in braces for them.
 
 mod rows;
 
@@ -37,7 +37,7 @@ cp client.key loose.key && chmod 600 *.key && chmod 644 loose.key &&
 chown postgres named.key common.key manual.key
 "#;
 
-/// What a client may need.
+/// The files that a client may need.
 const FILES: [&str; 9] = [
     "ca.crt",
     "other.crt",
@@ -50,7 +50,7 @@ const FILES: [&str; 9] = [
     "named.crt",
 ];
 
-/// No user comes in without showing something.
+/// Every user needs a password or a certificate.
 const ACCESS: &str = r#"
 printf '%s\n' 'local all all scram-sha-256' 'hostssl all certified all cert' 'host all all all scram-sha-256' \
     >"$PGDATA/pg_hba.conf"
@@ -63,7 +63,7 @@ const ROLES: [&str; 4] = [
     "CREATE ROLE certified LOGIN",
 ];
 
-/// Where a client finds everything.
+/// The values of the placeholders for one client.
 struct Place {
     files: String,
     sockets: String,
@@ -73,7 +73,10 @@ struct Place {
 
 impl Place {
     fn fill(&self, text: &str) -> String {
-        text.replace("{files}", &self.files)
+        text.replace("{url}", "postgres://failfast:secret@{at}/failfast")
+            .replace("{certified}", "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt")
+            .replace("{login}", "port={port} user=failfast password=secret dbname=failfast")
+            .replace("{files}", &self.files)
             .replace("{sockets%}", &self.sockets.replace('/', "%2F"))
             .replace("{sockets}", &self.sockets)
             .replace("{at}", &format!("{}:{}", self.ip, self.port))
@@ -82,7 +85,7 @@ impl Place {
     }
 }
 
-/// A folder that is removed with all its files.
+/// A temporary folder.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -110,7 +113,7 @@ async fn start() -> Server {
     server
 }
 
-/// From here on, the server shows this certificate.
+/// Lets the server use this certificate from now on.
 async fn show(server: &Server, certificate: Certificate) {
     let file = format!("/certificates/{}", certificate.name());
     for (name, value) in
@@ -134,7 +137,7 @@ async fn copy_files(server: &Server, folder: &Path) {
     }
 }
 
-/// The server's socket is in its container; this one leads there.
+/// Opens a Unix socket that leads to the server, because the server's own is in its container.
 fn relay(server: &Server, folder: &Path) {
     let addr = server.addr();
     let listener = UnixListener::bind(folder.join(format!(".s.PGSQL.{}", addr.port()))).unwrap();
@@ -148,7 +151,7 @@ fn relay(server: &Server, folder: &Path) {
     });
 }
 
-/// What psql says: nothing if it connects.
+/// The output of psql. `None` if it connects.
 async fn psql(server: &Server, text: &str) -> Option<String> {
     let quoted = text.replace('\'', r"'\''");
     let command = format!("PGCONNECT_TIMEOUT=10 psql -X -w -tAc 'SELECT 1' '{quoted}' 2>&1 || echo refused");
@@ -164,7 +167,7 @@ const BUILDS: [(&str, Build); 3] = [
     ("native-tls", |builder| builder.build_tls(failfast::tls::native_tls()?)),
 ];
 
-/// What the pool says: nothing if it connects.
+/// The error of the pool. `None` if it connects.
 async fn pool(text: &str, build: Build) -> Option<String> {
     let pool = match Pool::builder_by_url(text).map(|builder| builder.connect_timeout(LONG)).and_then(build) {
         Ok(pool) => pool,
@@ -174,7 +177,7 @@ async fn pool(text: &str, build: Build) -> Option<String> {
 }
 
 impl Row {
-    /// What is wrong with this row.
+    /// Tries the row, and returns everything that differs from it.
     async fn check(&self, server: &Server, inside: &Place, outside: &Place) -> Vec<String> {
         let mut wrong = Vec::new();
         let theirs = psql(server, &inside.fill(self.text)).await;
@@ -240,8 +243,8 @@ fn the_guide_lists_each_difference() {
     }
 }
 
-/// A certificate is renewed while the pool runs: the next dial shows the new one, and the circuit does not mind a bad
-/// one.
+/// A certificate may be renewed while the pool runs: the next dial uses the new one. A bad one does not open the
+/// circuit.
 #[tokio::test]
 async fn files_are_read_at_each_dial() {
     let server = start().await;

@@ -1,5 +1,6 @@
-//! Dials that take their time, whoever takes it: the server, the network, the credentials provider, the TLS handshake or `after_connect`; at a cold
-//! start, after an outage and after a flush. No healthy server is refused, no more dials are under way than there may be, and none is cut short.
+//! Slow dials: the server, the network, the credentials provider, the TLS handshake or `after_connect` takes the time,
+//! at a cold start, after an outage or after a flush. The pool counts no slow dial as a failure, runs no more dials
+//! than it may, and ends none early.
 
 use std::future::Future;
 use std::io;
@@ -27,7 +28,7 @@ use crate::support::{
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MAX_CONNECTING: usize = 4;
 
-/// Who takes the time.
+/// What takes the time of a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slow {
     Server,
@@ -44,7 +45,7 @@ enum When {
     Flush,
 }
 
-/// A server on which a password costs nothing, with a database in which a login takes as long as its table says.
+/// A server with cheap password checks, and a database in which a login takes as long as a table says.
 async fn server() -> &'static Server {
     static SLOW: OnceCell<Server> = OnceCell::const_new();
     let start = async || {
@@ -72,7 +73,7 @@ pub(crate) struct Scene {
     millis: Arc<AtomicU64>,
     pub(crate) proxy: Proxy,
     pub(crate) pool: Pool,
-    /// Connections that are not ready, the most seen for longer than a moment.
+    /// The largest number of connections that were not ready for longer than a moment.
     unready: Arc<AtomicUsize>,
 }
 
@@ -117,7 +118,7 @@ impl Scene {
         Self { name, slow, millis, proxy, pool: pool.unwrap(), unready: Arc::default() }
     }
 
-    /// From now on a dial takes as long.
+    /// Makes each dial take this long from now on.
     pub(crate) async fn dials_take(&self, time: Duration) {
         match self.slow {
             Slow::Server => {
@@ -137,7 +138,7 @@ impl Scene {
         self.pool.query_one("SELECT 1", &[]).await.map(drop)
     }
 
-    /// Down, until the circuit is open.
+    /// Stops the server until the circuit is open.
     pub(crate) async fn outage(&self) {
         self.proxy.refuse().await;
         self.proxy.cut(Close::Reset);
@@ -145,7 +146,7 @@ impl Scene {
             .await;
     }
 
-    /// Callers that ask every 100 ms, until one of them is served. How long that takes.
+    /// Runs callers every 100 ms, until one is served. Returns how long that took.
     pub(crate) async fn first_success(&self) -> Duration {
         let begun = Instant::now();
         let mut callers = JoinSet::new();
@@ -167,14 +168,14 @@ impl Scene {
         begun.elapsed()
     }
 
-    /// Connections that the proxy has and the pool does not count as ready. For ever.
+    /// Counts, for ever, the connections of the proxy that the pool does not count as ready.
     async fn watch(&self) {
         let mut before = 0;
         loop {
             let status = self.pool.status();
             let ready = status.idle + status.in_use + status.settling + status.closing;
             let unready = (self.proxy.open() as usize).saturating_sub(ready);
-            // One that has just been closed or finished is counted for a moment.
+            // A connection that was just closed or finished is counted for a moment.
             self.unready.fetch_max(unready.min(before).max(status.dialing), SeqCst);
             before = unready;
             sleep(20 * MILLISECOND).await;
@@ -184,7 +185,7 @@ impl Scene {
 
 type Pause = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// Encrypts nothing, and takes its time.
+/// A TLS connector that encrypts nothing and is slow.
 #[derive(Clone)]
 struct Sluggish(Pause);
 
@@ -211,7 +212,7 @@ impl TlsConnect<Socket> for Sluggish {
     }
 }
 
-/// How long it takes until a call succeeds.
+/// Returns how long it takes until a call succeeds.
 async fn goes_well(slow: Slow, take: Duration, when: When, size: usize) -> Duration {
     let name = format!("{slow:?} {take:?} {when:?} {size}");
     let scene = Scene::new(name.clone(), slow, size, BreakerConfig::default().volume_threshold(3)).await;
@@ -225,9 +226,9 @@ async fn goes_well(slow: Slow, take: Duration, when: When, size: usize) -> Durat
     let seen = scene.proxy.accepted();
     let calls = async {
         let first = match when {
-            // While the pool does not know that the server is back, callers are refused.
+            // The pool refuses callers until it knows that the server is back.
             When::Outage => {
-                // A look that began before dials became slow has been refused by then.
+                // By then the server has refused a look that began before dials became slow.
                 sleep(100 * MILLISECOND).await;
                 scene.proxy.accept().await;
                 scene.first_success().await
@@ -260,14 +261,14 @@ async fn goes_well(slow: Slow, take: Duration, when: When, size: usize) -> Durat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_dial_that_takes_its_time_is_taken_for_a_failure() {
+async fn no_slow_dial_counts_as_a_failure() {
     let kinds = [Slow::Server, Slow::Network, Slow::Credentials, Slow::Handshake, Slow::AfterConnect];
     let times = [10, 500, 1_200, 3_000, 8_000].map(Duration::from_millis);
     server().await;
     let of_all = [When::ColdStart, When::Outage, When::Flush].map(async |when| {
         let cases = kinds.iter().flat_map(|slow| times.iter().flat_map(|time| [(*slow, *time, 1), (*slow, *time, 10)]));
         let all = cases.map(async |(slow, take, size)| {
-            // And two round trips for the statement.
+            // The statement takes two round trips.
             let statement = if slow == Slow::Network { 2 * take / 3 } else { Duration::ZERO };
             goes_well(slow, take, when, size).await.saturating_sub(take + statement)
         });

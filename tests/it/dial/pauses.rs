@@ -1,4 +1,5 @@
-//! What another try in a second cannot cure is tried ever more seldom, and callers are told meanwhile; whoever removes the cause need not wait.
+//! Dials with a lasting cause of failure have growing pauses, and callers get the error meanwhile. Somebody who removes
+//! the cause can end the pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -18,8 +19,8 @@ async fn config_by(proxy: &Proxy, edit: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-/// Nobody asks but the pool itself, which wants one connection idle.
-async fn is_tried_seldom(builder: PoolBuilder, tries: impl Fn() -> u64) -> Pool {
+/// Only the pool itself dials, because it keeps one connection idle. Asserts that its pauses grow.
+async fn assert_tried_seldom(builder: PoolBuilder, tries: impl Fn() -> u64) -> Pool {
     let begun = Instant::now();
     let pool = builder.min_idle(1).build().unwrap();
     eventually("a third try", LONG, async || tries() >= 3).await;
@@ -30,10 +31,10 @@ async fn is_tried_seldom(builder: PoolBuilder, tries: impl Fn() -> u64) -> Pool 
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_tried_ever_more_seldom_until_somebody_flushes_or_warms_up() {
+async fn the_pauses_after_a_wrong_password_grow_until_somebody_flushes_or_warms_up() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     let config = config_by(&proxy, |config| _ = config.password("wrong")).await;
-    let pool = is_tried_seldom(Pool::builder(config).name("wrong_password"), || proxy.accepted()).await;
+    let pool = assert_tried_seldom(Pool::builder(config).name("wrong_password"), || proxy.accepted()).await;
     let (asked, tries) = (Instant::now(), proxy.accepted());
     pool.flush();
     eventually("another try", LONG, async || proxy.accepted() > tries && pool.status().dialing == 0).await;
@@ -45,20 +46,20 @@ async fn a_wrong_password_is_tried_ever_more_seldom_until_somebody_flushes_or_wa
 }
 
 #[tokio::test]
-async fn an_unknown_database_and_an_unknown_role_are_tried_ever_more_seldom() {
+async fn the_pauses_after_an_unknown_database_or_role_grow() {
     let (one, other) =
         (Proxy::start(Server::shared().await.addr()).await, Proxy::start(Server::shared().await.addr()).await);
     let unknown = config_by(&one, |config| _ = config.dbname("nowhere")).await;
     let refused = config_by(&other, |config| _ = config.password("wrong").user("nobody")).await;
     tokio::join!(
-        is_tried_seldom(Pool::builder(unknown).name("nowhere"), || one.accepted()),
-        is_tried_seldom(Pool::builder(refused).name("nobody"), || other.accepted()),
+        assert_tried_seldom(Pool::builder(unknown).name("nowhere"), || one.accepted()),
+        assert_tried_seldom(Pool::builder(refused).name("nobody"), || other.accepted()),
     );
 }
 
-/// A look at the server for a readiness probe is a try as well.
+/// The looks of a readiness probe dial as well.
 #[tokio::test]
-async fn looks_wait_as_well() {
+async fn looks_respect_the_pause() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     let config = config_by(&proxy, |config| _ = config.password("wrong")).await;
     let pool = Pool::builder(config).name("looks_wait").unready_after(Duration::from_millis(300)).build().unwrap();
@@ -72,17 +73,17 @@ async fn looks_wait_as_well() {
 }
 
 #[tokio::test]
-async fn a_provider_that_fails_is_asked_ever_more_seldom() {
+async fn the_pauses_after_a_failed_provider_grow() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
     let builder = Pool::builder(Server::shared().await.config()).name("vault").credentials(move || {
         counter.fetch_add(1, SeqCst);
         async { Err("the vault is sealed".into()) }
     });
-    is_tried_seldom(builder, || asked.load(SeqCst) as u64).await;
+    assert_tried_seldom(builder, || asked.load(SeqCst) as u64).await;
 }
 
-/// The provider is asked, the server is not: the same password would be refused again.
+/// The pool asks the provider, and dials the server only with another password.
 #[tokio::test]
 async fn a_new_answer_of_the_provider_is_tried_at_once() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
@@ -104,7 +105,7 @@ async fn a_new_answer_of_the_provider_is_tried_at_once() {
     assert_eq!(proxy.accepted(), tries + 1);
 }
 
-/// Somebody may have set that very password on the server.
+/// Somebody may have set the same password on the server.
 #[tokio::test]
 async fn after_a_flush_the_same_answer_of_the_provider_is_tried_at_once() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
@@ -116,7 +117,7 @@ async fn after_a_flush_the_same_answer_of_the_provider_is_tried_at_once() {
     });
     let pool = pool.build().unwrap();
     eventually("a third try", LONG, async || proxy.accepted() >= 3).await;
-    // The next is 4 s away, though the provider is asked meanwhile.
+    // The next dial is 4 s away, although the pool asks the provider meanwhile.
     let (before, tried) = (asked.load(SeqCst), Instant::now());
     eventually("asked again", LONG, async || asked.load(SeqCst) > before).await;
     assert_eq!(proxy.accepted(), 3);

@@ -1,4 +1,4 @@
-//! A canary: no password and no query parameter is in anything that is likely to be logged.
+//! Nothing that is likely to be logged shows a password or a query parameter. A canary stands for them.
 
 use std::error::Error as StdError;
 use std::fmt::Debug;
@@ -13,7 +13,7 @@ const CANARY: &str = "canary-7d1f";
 
 fn silent(what: &str, shown: &str) {
     assert!(!shown.contains(CANARY), "{what}: {shown}");
-    // As bytes, which is how a driver may keep it.
+    // A driver may keep it as bytes.
     let bytes = format!("{:?}", CANARY.as_bytes());
     assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "{what}: {shown}");
 }
@@ -31,7 +31,7 @@ fn silent_error(what: &str, error: &(dyn StdError + 'static)) {
     }
 }
 
-/// A pool that knows the canary twice and cannot connect.
+/// Checks a pool that has the canary twice and cannot connect.
 async fn check(what: &str, builder: PoolBuilder, kind: impl Fn(&ConnectErrorKind) -> bool) {
     let builder =
         builder.connect_timeout(Duration::from_secs(1)).credentials(|| async { Ok(Credentials::password(CANARY)) });
@@ -44,7 +44,8 @@ async fn check(what: &str, builder: PoolBuilder, kind: impl Fn(&ConnectErrorKind
     silent(what, &pool.status().to_string());
     let source = match error {
         failfast::Error::Connect { source, .. } => source,
-        // A dial that is as slow as this one has another beside it by then, so some may fail before anybody is told.
+        // Beside a dial as slow as this one the pool begins another. So dials may open the circuit before a caller gets
+        // an error.
         failfast::Error::CircuitOpen { last_connect_error: Some(source), .. } => source,
         other => panic!("{what}: {other:?}"),
     };
@@ -76,7 +77,7 @@ async fn no_password_is_shown() {
 }
 
 #[tokio::test]
-async fn what_a_provider_fails_with_is_in_the_source_only() {
+async fn the_error_of_a_provider_is_in_the_source_only() {
     let server = Server::shared().await;
     let builder = Pool::builder(server.config()).credentials(|| async { Err(CANARY.into()) });
     let error = refusal(&builder.build().unwrap()).await;

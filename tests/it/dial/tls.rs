@@ -1,4 +1,4 @@
-//! TLS with either connector, on a server with certificates of the test's own.
+//! TLS with each ready connector, on a server with certificates of this test.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::{eventually, server::Server};
 
 const ENCRYPTED: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
-/// An authority, a certificate of it for two names, and an authority that nobody trusts.
+/// An authority, its certificate for two names, and an authority that nobody trusts.
 const CERTIFICATES: &str = r#"
 mkdir /certificates && cd /certificates
 new() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "$@" 2>&1; }
@@ -75,7 +75,7 @@ fn assert_no_tls(error: &ConnectError) {
     assert!(error.to_string().contains(": no TLS: "), "{error}");
 }
 
-/// A driver's client that uses TLS is told from others as well; one that was only used is pooled.
+/// The pool recognizes a swapped driver's client also over TLS. It keeps one that was only used.
 #[tokio::test]
 async fn swapped_driver_clients_are_not_pooled() {
     let tls = Tls::shared().await;
@@ -92,7 +92,7 @@ async fn swapped_driver_clients_are_not_pooled() {
 }
 
 #[tokio::test]
-async fn tls_is_used_where_authority_and_host_are_right() {
+async fn tls_is_used_if_authority_and_host_are_right() {
     let tls = Tls::shared().await;
     for build in BUILDS {
         for (host, settings, encrypted) in [
@@ -122,7 +122,7 @@ async fn a_statement_that_timed_out_is_stopped_through_tls() {
     }
 }
 
-/// Not even `sslmode=prefer` goes on without TLS then: somebody may be listening.
+/// Not even `sslmode=prefer` connects without TLS then, because an attacker may be listening.
 #[tokio::test]
 async fn a_wrong_authority_is_refused() {
     let tls = Tls::shared().await;
@@ -155,7 +155,7 @@ async fn a_wrong_host_is_refused() {
 }
 
 #[tokio::test]
-async fn without_a_connector_nobody_asks_for_tls() {
+async fn without_a_connector_the_pool_does_not_ask_for_tls() {
     let tls = Tls::shared().await;
     let plain = tls.at("host=localhost", "sslmode=prefer").build().unwrap();
     assert_eq!(scalar(&plain, ENCRYPTED).await, "false");
@@ -178,16 +178,16 @@ async fn a_server_without_tls() {
     }
 }
 
-/// Whoever can write to the stream before it is encrypted must not be able to speak for the server.
+/// An attacker who writes to the stream before it is encrypted must not be able to speak for the server.
 #[tokio::test]
-async fn what_comes_along_with_the_answer_is_not_taken_for_the_server() {
+async fn bytes_after_the_answer_do_not_count_as_the_servers() {
     const LOGGED_IN: &[u8] = b"SR\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
     let error = answered(LOGGED_IN).await;
     assert_no_tls(&error);
 }
 
 #[tokio::test]
-async fn another_service_is_not_taken_for_a_server() {
+async fn another_service_is_not_a_server() {
     let error = answered(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     assert_no_tls(&error);
     assert!(error.to_string().ends_with("is not that of a PostgreSQL server"), "{error}");
@@ -195,7 +195,7 @@ async fn another_service_is_not_taken_for_a_server() {
     assert!(error.to_string().ends_with("with an error"), "{error}");
 }
 
-/// The error of a dial that gets `answer` to its request for TLS.
+/// Returns the error of a dial that gets `answer` to its request for TLS.
 async fn answered(answer: &'static [u8]) -> ConnectError {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -213,7 +213,7 @@ async fn answered(answer: &'static [u8]) -> ConnectError {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up() {
+async fn a_server_that_never_answers_has_only_connect_timeout() {
     let tls = Tls::shared().await;
     let proxy = Proxy::start(tls.server.addr()).await;
     proxy.stall();

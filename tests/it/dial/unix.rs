@@ -1,4 +1,4 @@
-//! Unix sockets, of a server that runs on this machine.
+//! Unix sockets of a server on this machine.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{refusal, scalar, stops_what_timed_out};
 use crate::throwaway::Throwaway;
 
 #[tokio::test]
-async fn a_folder_is_a_unix_socket() {
+async fn a_host_that_is_a_folder_is_a_unix_socket() {
     if std::env::var_os("DATABASE_URL").is_some() {
         return; // that server's sockets may be anywhere
     }

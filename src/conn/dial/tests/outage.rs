@@ -1,4 +1,5 @@
-//! A whole pool of one connection, by a name of whose two addresses the first takes no connection and says nothing, as a dead IPv6 address does.
+//! A pool of one connection, and a name with two addresses. The first one accepts no connection and does not answer, as
+//! a dead IPv6 address does.
 
 use std::net::SocketAddr;
 
@@ -13,7 +14,7 @@ use crate::breaker::State;
 const PACE: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(30);
 
-/// The way to the server by the other address. It can be shut: then connections are refused.
+/// The way to the server over the other address. While it is shut, it refuses connections.
 struct Way {
     at: SocketAddr,
     server: SocketAddr,
@@ -42,7 +43,7 @@ impl Way {
     }
 }
 
-/// Callers that ask every 100 ms, until `is_over` of an answer; how long that takes.
+/// Runs callers every 100 ms, until `is_over` returns `true` for an answer. Returns how long that took.
 async fn callers(pool: &Pool, mut is_over: impl FnMut(Result<(), crate::Error>) -> bool) -> Duration {
     let (begun, mut callers) = (Instant::now(), JoinSet::new());
     loop {
@@ -78,7 +79,7 @@ async fn a_pool_of_one_serves_within_three_seconds_though_one_address_is_dead() 
     for _ in 0..3 {
         way.shut().await;
         callers(&pool, |_| pool.breaker().state() == State::Open).await;
-        // A look at the server has gone as far as the dead address, and waits for it.
+        // The pool's look at the server has reached the dead address and waits for it.
         let mut waits = 0;
         let is_waiting = |_| {
             waits = if pool.status().dialing == 1 { waits + 1 } else { 0 };

@@ -1,4 +1,5 @@
-//! The driver and a server, in random turns: what is due is never overlooked, and in the end nothing is.
+//! A driver and a server take random turns. The ledger never overlooks an answer that is due, and in the end no answer
+//! is due.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,7 @@ enum Request {
     },
     Closes,
     Barrier,
-    /// With so many pieces of data.
+    /// A copy with this many pieces of data.
     CopyIn(Fate, u8),
     CopyByQuery,
 }
@@ -26,16 +27,17 @@ enum Request {
 enum Fate {
     Done,
     GivenUp,
-    /// The server does not like the data.
+    /// A copy whose data the server refuses.
     Bad,
-    /// Without a CopyInResponse.
+    /// A copy that the server refuses without a CopyInResponse.
     Refused,
-    /// After it, before a Sync was ignored.
+    /// A copy that the server refuses after a CopyInResponse, before it ignores a Sync.
     RefusedLate,
 }
 
 impl Request {
-    /// What the driver writes, in pieces between which anything may happen, but nothing else is written.
+    /// What the driver writes, in pieces. Between two pieces the server may send anything, and the driver writes
+    /// nothing else.
     fn pieces(self) -> Vec<&'static [u8]> {
         match self {
             Self::Query { .. } => vec![b"Q"],
@@ -53,7 +55,7 @@ impl Request {
     }
 }
 
-/// As far as it matters here, and no further: see "COPY Operations" and "Extended Query" in its manual.
+/// A model of PostgreSQL, as far as these tests need it. See "COPY Operations" and "Extended Query" in its manual.
 #[derive(Debug, Default, Clone)]
 struct ModelServer {
     mode: Mode,
@@ -66,7 +68,7 @@ enum Mode {
     #[default]
     Normal,
     Copying,
-    /// Until the next Sync.
+    /// Whether the server ignores messages until the next Sync.
     Skipping,
 }
 
@@ -120,7 +122,7 @@ impl ModelServer {
         self.output.extend(answers);
     }
 
-    /// How many ReadyForQuery are on their way, or will be without anything more from the driver.
+    /// How many ReadyForQuery the server has sent or will send, even if the driver writes nothing more.
     fn due(&self) -> usize {
         let mut later = self.clone();
         while !later.input.is_empty() {
@@ -178,7 +180,7 @@ proptest! {
             prop_assert!(!is_quiet || server.due() == 0, "{:?} {:?}", listener.ledger, server);
         }
         prop_assert!(listener.before_read().is_ok(), "{:?}", listener.ledger);
-        // The next answer clears all doubt.
+        // The next answer resolves every doubt.
         listener.on_written(&message(b'Q', b""));
         listener.on_read(&[message(b'C', b"SELECT 1"), message(b'Z', b"I")].concat());
         prop_assert_eq!(listener.ledger.in_flight(), 0);

@@ -1,16 +1,18 @@
-//! The table: connection strings, and what psql and the pool make of each.
+//! The table: connection strings, and what psql and the pool do with each.
+//!
+//! `Place::fill` in `libpq.rs` has the placeholders in braces.
 
 use self::Certificate::{Common, Manual, Named};
 use self::Verdict::{Connects, Says};
 
-/// What the server shows.
+/// The server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Certificate {
-    /// Of the authority, for `localhost` and `failfast.test`.
+    /// Signed by the authority, for `localhost` and `failfast.test`.
     Named,
-    /// The self-signed one of PostgreSQL's manual.
+    /// Self-signed, as in PostgreSQL's manual.
     Manual,
-    /// Of the authority, with a common name and no other.
+    /// Signed by the authority, with a common name and no alternative name.
     Common,
 }
 
@@ -29,7 +31,7 @@ impl Certificate {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Verdict {
     Connects,
-    /// It refuses, and says this among other words.
+    /// It refuses, and its error contains this text.
     Says(&'static str),
 }
 
@@ -50,22 +52,22 @@ impl Row {
     }
 }
 
-/// All connect.
+/// psql and every pool connect.
 const fn connects(text: &'static str) -> Row {
     Row { certificate: Named, text, psql: Connects, none: Connects, ready: Connects, differs_because: None }
 }
 
-/// All connect that have TLS.
+/// psql and the pools with TLS connect.
 const fn with_tls(text: &'static str) -> Row {
     Row { none: Says("needs a TLS connector"), ..connects(text) }
 }
 
-/// All refuse.
+/// psql and every pool refuse.
 const fn refused(text: &'static str, psql: &'static str, ours: &'static str) -> Row {
     Row { psql: Says(psql), none: Says(ours), ready: Says(ours), ..connects(text) }
 }
 
-/// All refuse; whoever has no TLS for that reason.
+/// psql and every pool refuse. The pool without a connector refuses because it has no TLS.
 const fn refused_with_tls(text: &'static str, psql: &'static str, ours: &'static str) -> Row {
     Row { none: Says("needs a TLS connector"), ..refused(text, psql, ours) }
 }
@@ -75,12 +77,12 @@ const fn stricter(text: &'static str, ours: &'static str, reason: &'static str) 
     Row { psql: Connects, differs_because: Some(reason), ..refused(text, "", ours) }
 }
 
-/// The same, where a connector is needed anyway.
+/// The same, for a string that needs a connector.
 const fn stricter_with_tls(text: &'static str, ours: &'static str, reason: &'static str) -> Row {
     Row { none: Says("needs a TLS connector"), ..stricter(text, ours, reason) }
 }
 
-// The reasons, as the guide has them.
+// The reasons for differences, in the words of the guide.
 const VERIFIED: &str = "With a ready connector, TLS is always verified.";
 const ALLOW: &str = "There is no `sslmode=allow`.";
 const FILES: &str = "A file that is named must exist.";
@@ -93,136 +95,94 @@ const ENCODING: &str = "The client's encoding is always UTF-8.";
 
 pub(super) const ROWS: [Row; 77] = [
     // Whether TLS is used, and what is verified.
-    Row {
-        ready: Says("no TLS: "),
-        differs_because: Some(VERIFIED),
-        ..connects("postgres://failfast:secret@{at}/failfast")
-    },
-    connects("postgres://failfast:secret@{at}/failfast?sslmode=disable"),
-    stricter(
-        "postgres://failfast:secret@{at}/failfast?sslmode=allow",
-        "sslmode = allow: must be disable, prefer",
-        ALLOW,
-    ),
-    stricter_with_tls("postgres://failfast:secret@{at}/failfast?sslmode=require", "no TLS: ", VERIFIED),
-    with_tls("postgres://failfast:secret@{at}/failfast?sslmode=require&sslrootcert={files}/ca.crt"),
-    with_tls("postgres://failfast:secret@{at}/failfast?ssl=true&sslrootcert={files}/ca.crt"),
-    with_tls("postgres://failfast:secret@{at}/failfast?sslrootcert={files}/ca.crt"),
-    with_tls("postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt"),
-    refused_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/other.crt",
-        "certificate verify failed",
-        "no TLS: ",
-    ),
-    refused_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/named.crt",
-        "certificate verify failed",
-        "no TLS: ",
-    ),
+    Row { ready: Says("no TLS: "), differs_because: Some(VERIFIED), ..connects("{url}") },
+    connects("{url}?sslmode=disable"),
+    stricter("{url}?sslmode=allow", "sslmode = allow: must be disable, prefer", ALLOW),
+    stricter_with_tls("{url}?sslmode=require", "no TLS: ", VERIFIED),
+    with_tls("{url}?sslmode=require&sslrootcert={files}/ca.crt"),
+    with_tls("{url}?ssl=true&sslrootcert={files}/ca.crt"),
+    with_tls("{url}?sslrootcert={files}/ca.crt"),
+    with_tls("{url}?sslmode=verify-ca&sslrootcert={files}/ca.crt"),
+    refused_with_tls("{url}?sslmode=verify-ca&sslrootcert={files}/other.crt", "certificate verify failed", "no TLS: "),
+    refused_with_tls("{url}?sslmode=verify-ca&sslrootcert={files}/named.crt", "certificate verify failed", "no TLS: "),
     with_tls(
-        "host=localhost hostaddr={ip} port={port} user=failfast password=secret dbname=failfast sslmode=verify-full \
+        "host=localhost hostaddr={ip} {login} sslmode=verify-full \
          sslrootcert={files}/ca.crt",
     ),
     with_tls(
-        "host=failfast.test hostaddr={ip} port={port} user=failfast password=secret dbname=failfast \
+        "host=failfast.test hostaddr={ip} {login} \
          sslmode=verify-full sslrootcert={files}/ca.crt",
     ),
     refused_with_tls(
-        "host=other.test hostaddr={ip} port={port} user=failfast password=secret dbname=failfast sslmode=verify-full \
+        "host=other.test hostaddr={ip} {login} sslmode=verify-full \
          sslrootcert={files}/ca.crt",
         "does not match host name",
         "no TLS: ",
     ),
-    refused_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-full&sslrootcert={files}/ca.crt",
-        "does not match host name",
-        "no TLS: ",
-    ),
-    refused_with_tls("postgres://failfast:secret@{at}/failfast?sslmode=verify-full", "does not exist", "no TLS: "),
-    refused_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-ca",
-        "does not exist",
-        "sslmode = verify-ca: needs sslrootcert=FILE",
-    ),
-    refused_with_tls("postgres://failfast:secret@{at}/failfast?sslrootcert=system", "verify failed", "no TLS: "),
+    refused_with_tls("{url}?sslmode=verify-full&sslrootcert={files}/ca.crt", "does not match host name", "no TLS: "),
+    refused_with_tls("{url}?sslmode=verify-full", "does not exist", "no TLS: "),
+    refused_with_tls("{url}?sslmode=verify-ca", "does not exist", "sslmode = verify-ca: needs sslrootcert=FILE"),
+    refused_with_tls("{url}?sslrootcert=system", "verify failed", "no TLS: "),
     refused(
-        "postgres://failfast:secret@{at}/failfast?sslrootcert=system&sslmode=require",
+        "{url}?sslrootcert=system&sslmode=require",
         "weak sslmode",
         "sslrootcert = system: goes with sslmode=verify-full only",
     ),
     refused_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/nothing.crt",
+        "{url}?sslmode=verify-ca&sslrootcert={files}/nothing.crt",
         "does not exist",
         "/nothing.crt: the file cannot be read",
     ),
     stricter_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=require&sslrootcert={files}/nothing.crt",
+        "{url}?sslmode=require&sslrootcert={files}/nothing.crt",
         "/nothing.crt: the file cannot be read",
         FILES,
     ),
     refused_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/client.key",
+        "{url}?sslmode=verify-ca&sslrootcert={files}/client.key",
         "could not read root certificate file",
         "/client.key: no certificate can be read",
     ),
     refused(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify",
+        "{url}?sslmode=verify",
         "invalid sslmode value",
         "sslmode = verify: must be disable, prefer, require, verify-ca or verify-full",
     ),
-    with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=require&sslnegotiation=direct&sslrootcert={files}/ca.crt",
-    ),
-    refused(
-        "postgres://failfast:secret@{at}/failfast?sslnegotiation=direct",
-        "weak sslmode",
-        "sslnegotiation = direct: goes with sslmode=require",
-    ),
-    with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=require&channel_binding=require&sslrootcert={files}/ca.crt",
-    ),
+    with_tls("{url}?sslmode=require&sslnegotiation=direct&sslrootcert={files}/ca.crt"),
+    refused("{url}?sslnegotiation=direct", "weak sslmode", "sslnegotiation = direct: goes with sslmode=require"),
+    with_tls("{url}?sslmode=require&channel_binding=require&sslrootcert={files}/ca.crt"),
     Row {
         none: Says("channel_binding = require: needs a TLS connector"),
         ..refused(
-            "postgres://failfast:secret@{at}/failfast?sslmode=disable&channel_binding=require",
+            "{url}?sslmode=disable&channel_binding=require",
             "channel binding required",
             "channel_binding = require: goes with sslmode=require",
         )
     },
-    stricter(
-        "postgres://failfast:secret@{at}/failfast?sslmode=disable&sslcrl={files}/nothing.crl",
-        "sslcrl: revocation lists are not read",
-        LISTS,
-    ),
+    stricter("{url}?sslmode=disable&sslcrl={files}/nothing.crl", "sslcrl: revocation lists are not read", LISTS),
     // Self-signed, and without alternative names.
-    with_tls("postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/manual.crt")
-        .showing(Manual),
-    with_tls("postgres://failfast:secret@{at}/failfast?sslmode=require&sslrootcert={files}/manual.crt").showing(Manual),
+    with_tls("{url}?sslmode=verify-ca&sslrootcert={files}/manual.crt").showing(Manual),
+    with_tls("{url}?sslmode=require&sslrootcert={files}/manual.crt").showing(Manual),
     with_tls(
-        "host=localhost hostaddr={ip} port={port} user=failfast password=secret dbname=failfast sslmode=verify-full \
+        "host=localhost hostaddr={ip} {login} sslmode=verify-full \
          sslrootcert={files}/manual.crt",
     )
     .showing(Manual),
     refused_with_tls(
-        "host=failfast.test hostaddr={ip} port={port} user=failfast password=secret dbname=failfast \
+        "host=failfast.test hostaddr={ip} {login} \
          sslmode=verify-full sslrootcert={files}/manual.crt",
         "does not match host name",
         "no TLS: ",
     )
     .showing(Manual),
-    refused_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt",
-        "verify failed",
-        "no TLS: ",
-    )
-    .showing(Manual),
+    refused_with_tls("{url}?sslmode=verify-ca&sslrootcert={files}/ca.crt", "verify failed", "no TLS: ").showing(Manual),
     with_tls(
-        "host=localhost hostaddr={ip} port={port} user=failfast password=secret dbname=failfast sslmode=verify-full \
+        "host=localhost hostaddr={ip} {login} sslmode=verify-full \
          sslrootcert={files}/ca.crt",
     )
     .showing(Common),
     refused_with_tls(
-        "host=failfast.test hostaddr={ip} port={port} user=failfast password=secret dbname=failfast \
+        "host=failfast.test hostaddr={ip} {login} \
          sslmode=verify-full sslrootcert={files}/ca.crt",
         "does not match host name",
         "no TLS: ",
@@ -230,52 +190,48 @@ pub(super) const ROWS: [Row; 77] = [
     .showing(Common),
     // Certificates of the client.
     with_tls(
-        "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt\
+        "{certified}&sslcert={files}/client.crt\
          &sslkey={files}/client.key",
     ),
+    refused_with_tls("{certified}", "FATAL: ", "(28000)"),
     refused_with_tls(
-        "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt",
-        "FATAL: ",
-        "(28000)",
-    ),
-    refused_with_tls(
-        "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/stranger.crt\
+        "{certified}&sslcert={files}/stranger.crt\
          &sslkey={files}/stranger.key",
         "alert",
         "alert",
     ),
     refused_with_tls(
-        "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt\
+        "{certified}&sslcert={files}/client.crt\
          &sslkey={files}/loose.key",
         "has group or world access",
         "/loose.key: others must not be able to read it",
     ),
     refused_with_tls(
-        "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt\
+        "{certified}&sslcert={files}/client.crt\
          &sslkey={files}/stranger.key",
         "mismatch",
         "cannot be used with the",
     ),
     refused_with_tls(
-        "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt\
+        "{certified}&sslcert={files}/client.crt\
          &sslkey={files}/nothing.key",
         "private key file",
         "/nothing.key: the file cannot be read",
     ),
     refused(
-        "postgres://certified@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&sslcert={files}/client.crt",
+        "{certified}&sslcert={files}/client.crt",
         "private key file",
         "sslkey = (none): must be given with sslcert",
     ),
     stricter_with_tls(
-        "postgres://failfast:secret@{at}/failfast?sslmode=verify-ca&sslrootcert={files}/ca.crt&\
+        "{url}?sslmode=verify-ca&sslrootcert={files}/ca.crt&\
          sslcert={files}/nothing.crt&sslkey={files}/client.key",
         "/nothing.crt: the file cannot be read",
         FILES,
     ),
     // Hosts and ports.
     connects("postgres://failfast:secret@{ip}:1,{at}/failfast?sslmode=disable"),
-    connects("host={ip},{ip} port={port} user=failfast password=secret dbname=failfast sslmode=disable"),
+    connects("host={ip},{ip} {login} sslmode=disable"),
     connects("postgres://failfast:secret@[{ip}]:{port}/failfast?sslmode=disable"),
     connects("postgres://failfast:secret@/failfast?host={ip}&port={port}&sslmode=disable"),
     refused(
@@ -295,7 +251,7 @@ pub(super) const ROWS: [Row; 77] = [
     refused("postgres://failfast:secret@{ip}:1/failfast", "refused", "connection refused"),
     stricter("postgres://failfast:secret@/failfast", "host = (none): a host or a hostaddr is needed", HOST),
     // Unix sockets.
-    connects("host={sockets} port={port} user=failfast password=secret dbname=failfast sslmode=disable"),
+    connects("host={sockets} {login} sslmode=disable"),
     connects("postgres://failfast:secret@{sockets%}:{port}/failfast?sslmode=disable"),
     refused("host=/nowhere user=failfast", "No such file", "no such socket"),
     refused(
@@ -306,11 +262,7 @@ pub(super) const ROWS: [Row; 77] = [
     ),
     Row {
         none: Says("needs a TLS connector"),
-        ..stricter(
-            "host={sockets} port={port} user=failfast password=secret dbname=failfast sslmode=require",
-            "sslmode = require: a Unix socket has no TLS",
-            SOCKETS,
-        )
+        ..stricter("host={sockets} {login} sslmode=require", "sslmode = require: a Unix socket has no TLS", SOCKETS)
     },
     // Passwords with odd characters, and quoting.
     connects("postgres://odd:p%40ss%2Fw%3Fr%23d%20%5B1%5D%3A%25@{at}/failfast?sslmode=disable"),
@@ -324,36 +276,24 @@ pub(super) const ROWS: [Row; 77] = [
     refused("postgres://failfast:100%@{at}/failfast", "invalid percent-encoded token", "a % must begin two"),
     refused("host={ip} user=failfast password='secret", "unterminated quoted string", "a quoted value has no end"),
     refused("host={ip} user=failfast password=my secret", "missing \"=\"", "an option has no ="),
-    stricter(
-        "postgres://failfast:secret@{at}/failfast?sslmode=disable&application_name=a@b",
-        "there is more than one @",
-        AT,
-    ),
+    stricter("{url}?sslmode=disable&application_name=a@b", "there is more than one @", AT),
     // Other options.
     connects(
-        "postgres://failfast:secret@{at}/failfast?sslmode=disable&options=-c%20geqo%3Doff&application_name=a%26b&\
+        "{url}?sslmode=disable&options=-c%20geqo%3Doff&application_name=a%26b&\
          connect_timeout=9&keepalives_count=3&gssencmode=disable&client_encoding=UTF8&load_balance_hosts=random&\
          target_session_attrs=read-write",
     ),
     stricter(
-        "postgres://failfast:secret@{at}/failfast?sslmode=disable&target_session_attrs=primary",
+        "{url}?sslmode=disable&target_session_attrs=primary",
         "target_session_attrs = primary: must be any, read-write or read-only",
         ROLES,
     ),
-    stricter(
-        "postgres://failfast:secret@{at}/failfast?sslmode=disable&client_encoding=LATIN1",
-        "client_encoding = LATIN1: must be UTF8",
-        ENCODING,
-    ),
+    stricter("{url}?sslmode=disable&client_encoding=LATIN1", "client_encoding = LATIN1: must be UTF8", ENCODING),
     refused(
-        "postgres://failfast:secret@{at}/failfast?connect_timeout=soon",
+        "{url}?connect_timeout=soon",
         "invalid integer value",
         "connect_timeout = soon: must be a whole number of seconds",
     ),
-    refused(
-        "postgres://failfast:secret@{at}/failfast?ssl_mode=require",
-        "invalid URI query",
-        "did you mean `sslmode`?",
-    ),
+    refused("{url}?ssl_mode=require", "invalid URI query", "did you mean `sslmode`?"),
     refused("service=nowhere", "not found", "service: service files are not read"),
 ];
