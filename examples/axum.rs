@@ -1,9 +1,9 @@
-//! A service as an on-call team wants it: the pool in its state, errors that say what they are, `/metrics` for
-//! Prometheus, `/readyz` and `/livez` for whoever runs it, and an end that cuts nobody off.
+//! A service with a pool: its errors are responses, `/metrics` is for Prometheus, `/readyz` and `/livez` are for the
+//! orchestrator, and a shutdown interrupts no request.
 //!
-//! `cargo run --release --example axum --features axum,prometheus`. Uses `DATABASE_URL`, or starts a throwaway server;
-//! listens on `LISTEN`, or on 127.0.0.1:3000. Try `curl -i localhost:3000/items/1`; with a database of your own, stop
-//! that and try again. `/readyz` follows after ten seconds without an answer.
+//! `cargo run --release --example axum --features axum,prometheus`. Uses `DATABASE_URL`, or starts a throwaway server.
+//! Listens on `LISTEN`, or on 127.0.0.1:3000. Try `curl -i localhost:3000/items/1`. If the database is your own, stop
+//! it and try again. `/readyz` fails after ten seconds without an answer of the database.
 
 mod support;
 
@@ -25,9 +25,9 @@ use tokio::net::TcpListener;
 use tokio::signal;
 use tokio::time::sleep;
 
-/// Before it takes no more connections, `/readyz` says so for as long as a load balancer needs to notice.
+/// At shutdown, `/readyz` fails for this long before the service closes its port, so that load balancers notice.
 const NOTICE: Duration = Duration::from_secs(1);
-/// Requests that have begun may take so long to end, and connections to come back.
+/// At shutdown, how long running requests may take to end, and connections to be returned.
 const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -87,7 +87,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// It may run again: it only reads.
+/// It only reads, so it is idempotent.
 async fn find_item(
     State(service): State<Service>,
     Path(id): Path<i64>,
@@ -100,7 +100,7 @@ async fn find_item(
     })
 }
 
-/// One statement, so all or nothing. It never runs again once it may have been applied.
+/// One statement is applied as a whole or not at all. The pool does not retry it if it may have been applied.
 async fn order_item(State(service): State<Service>, Path(id): Path<i64>) -> Result<StatusCode, failfast::Error> {
     const SQL: &str = "WITH taken AS (UPDATE items SET stock = stock - 1 WHERE id = $1 AND stock > 0 RETURNING id)
         INSERT INTO orders (item) SELECT id FROM taken";
@@ -108,7 +108,7 @@ async fn order_item(State(service): State<Service>, Path(id): Path<i64>) -> Resu
     Ok(if placed == 1 { StatusCode::CREATED } else { StatusCode::CONFLICT })
 }
 
-/// Whether requests should be sent here. Asks nobody: the pool knows when the database last answered.
+/// Whether this instance should get requests. It sends no query: the pool knows when the database last answered.
 async fn ready(State(service): State<Service>) -> Result<&'static str, (StatusCode, String)> {
     if service.is_leaving.load(Relaxed) {
         return Err((StatusCode::SERVICE_UNAVAILABLE, "about to stop\n".to_owned()));
@@ -119,7 +119,7 @@ async fn ready(State(service): State<Service>) -> Result<&'static str, (StatusCo
     }
 }
 
-/// Elsewhere this is a migration. A service begins without its database, too.
+/// A real service has migrations instead. The service starts even without its database.
 async fn prepare(pool: &Pool) {
     const SQL: &str = "CREATE TABLE IF NOT EXISTS items (id bigint PRIMARY KEY, name text NOT NULL, stock bigint NOT NULL);
         CREATE TABLE IF NOT EXISTS orders (id bigint GENERATED ALWAYS AS IDENTITY, item bigint NOT NULL REFERENCES items);
@@ -129,7 +129,7 @@ async fn prepare(pool: &Pool) {
     }
 }
 
-/// By Ctrl-C, or by whoever runs it.
+/// Waits for Ctrl-C, or for the signal of the orchestrator.
 async fn asked_to_stop() {
     let terminated = async {
         #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! The circuit breaker by itself: a service asks another one for the stock of a shop, which is down for a while and
-//! says when it will be back. Callers get the last figure instead, at once.
+//! The circuit breaker by itself: a service asks a shop for its stock. The shop is down for a while and says when it
+//! will be back. Meanwhile callers get the last known figure at once.
 //!
 //! `cargo run --example breaker`. Needs no database: the other service is simulated.
 
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the other service answers.
+/// A response of the shop.
 struct Response {
     status: u16,
     /// In seconds.
@@ -20,7 +20,7 @@ struct Response {
     stock: u32,
 }
 
-/// The other service, in place of an HTTP client.
+/// The simulated shop, in place of an HTTP client.
 struct Shop {
     begun: Instant,
 }
@@ -40,9 +40,9 @@ impl Shop {
     }
 }
 
-/// The stock of the shop, or what it was when it was last known.
+/// The present stock of the shop, or the last known one.
 async fn stock(breaker: &CircuitBreaker, shop: &Shop, last: &AtomicU32) -> u32 {
-    // A 503 is an `Ok` of the HTTP client, and a failure of the shop.
+    // For an HTTP client a 503 is `Ok`. For the breaker it is a failure of the shop.
     let judge = |result: Result<&Response, &CallError<std::io::Error>>| match result {
         Ok(response) if response.status >= 500 => Verdict::Failure,
         Ok(_) => Verdict::Success,

@@ -1,5 +1,5 @@
-//! An exchange rate that is shown on every page: better an old one than none. While the database cannot be asked, the
-//! service says so and goes on with what it knew last.
+//! A fallback: every page shows an exchange rate, and an old rate is better than none. While the database cannot
+//! answer, the service shows the last known rate and says that it is old.
 //!
 //! `cargo run --example degrade`. Uses `DATABASE_URL`, or starts a throwaway server.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use failfast::Pool;
 use support::Throwaway;
 
-/// The last rate seen, and when.
+/// The last known rate, and its time.
 type Cache = Mutex<Option<(f64, Instant)>>;
 
 async fn rate(pool: &Pool, cache: &Cache) -> Result<f64, failfast::Error> {

@@ -1,5 +1,5 @@
-//! The incidents this library is for, replayed: failfast beside other pools, on the same server, under the same
-//! arrivals.
+//! Replays the incidents that this library is made for, with failfast and other pools on the same server and with the
+//! same arrivals.
 //!
 //! `./dev demo --quick`, or `cargo run --release --package failfast-benches --example incident -- --help`. Uses
 //! `DATABASE_URL`, or starts a throwaway server.
@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Replays what was asked for, one scenario after the other. Whether a figure of failfast is short.
+/// Replays the chosen scenarios one after the other. Returns whether a figure of failfast is below its limit.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let mut world = World::start().await?;
     if !arguments.json {
@@ -71,7 +71,7 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     Ok(is_any_short)
 }
 
-/// Replays one and shows what came of it.
+/// Replays a scenario and prints its results.
 async fn show(scenario: &Scenario, arguments: &Arguments, world: &mut World) -> Result<(Vec<Figures>, bool)> {
     let traces = replay(scenario, arguments, world).await?;
     let figures: Vec<Figures> = traces.iter().map(Figures::of).collect();
@@ -85,7 +85,7 @@ async fn show(scenario: &Scenario, arguments: &Arguments, world: &mut World) -> 
     Ok((figures, checks.iter().any(Check::is_short)))
 }
 
-/// What a reader has to know of all that follows.
+/// Prints what all scenarios have in common.
 fn preface(arguments: &Arguments, world: &World) -> String {
     let order = if arguments.quick { "all pools at once" } else { "each pool alone, one after the other" };
     let mut text = format!(
@@ -102,7 +102,7 @@ fn preface(arguments: &Arguments, world: &World) -> String {
     text + table::LEGEND
 }
 
-/// Quick: all pools at once, which is fair because the server has little to do. Otherwise each alone.
+/// Quick: all pools at once, which is fair because the server has little to do. Otherwise one pool after the other.
 async fn replay(scenario: &Scenario, arguments: &Arguments, world: &mut World) -> Result<Vec<Trace>> {
     let groups: Vec<&[Peer]> =
         arguments.peers.chunks(if arguments.quick { arguments.peers.len() } else { 1 }).collect();

@@ -1,5 +1,5 @@
-//! What the pool does on a good day, and on a bad one: real queries from many tasks; then three times more than the
-//! server can do, with bare deadpool-postgres beside it on the same server.
+//! The pool on a good day, with queries of many tasks, and on a bad one, with three times the load that the server can
+//! serve. On the bad day bare deadpool-postgres runs beside it on the same server.
 //!
 //! `cargo run --release --example quickstart`. Uses `DATABASE_URL`, or starts a throwaway server.
 
@@ -16,14 +16,14 @@ use tokio::time::{self, MissedTickBehavior};
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const CONNECTIONS: usize = 10;
-/// How long each query of the overload keeps its connection.
+/// How long each query of the overload holds its connection.
 const HOLD: Duration = Duration::from_millis(20);
 const HOLD_SQL: &str = "SELECT pg_sleep(0.02)";
-/// Nobody waits longer for an answer.
+/// The deadline of each caller.
 const LIMIT: Duration = Duration::from_millis(250);
 const OVERLOAD: usize = 3;
 const LASTS: Duration = Duration::from_secs(3);
-/// How long the last answers are awaited.
+/// How long the example waits for the last answers.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -40,7 +40,7 @@ async fn main() -> Result<()> {
     overload(&pool, server.config()).await
 }
 
-/// Twice as many tasks as connections. Each waits its turn; nobody is refused while the queue has room.
+/// Twice as many tasks as connections. Each waits for its turn, and the pool refuses none.
 async fn many_tasks(small: &Pool) -> Result<()> {
     let client = small.get().await?;
     let version: String = client.query_one("SHOW server_version", &[]).await?.get(0);
@@ -114,7 +114,7 @@ async fn overload(pool: &Pool, config: Config) -> Result<()> {
     Ok(())
 }
 
-/// What became of the callers, and after how long.
+/// How many callers were served, refused or late, and after how long.
 #[derive(Default)]
 struct Tally {
     asked: usize,
@@ -129,7 +129,7 @@ impl Tally {
     }
 }
 
-/// Callers arrive at a steady rate, whether the earlier ones have been answered or not: that is how traffic comes.
+/// Callers arrive at a steady rate, whether or not the earlier ones have their answer, as real traffic does.
 async fn arrive<F>(rate: f64, call: impl Fn() -> F) -> Tally
 where
     F: Future<Output = Result<()>> + Send + 'static,

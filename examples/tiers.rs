@@ -1,9 +1,8 @@
-//! A pool for each class of traffic, from one configuration: when analytics is flooded, web, API and admin do not
-//! notice.
+//! A pool for each class of traffic, from one file of settings: a flood of analytics does not slow web, API and admin.
 //!
 //! `cargo run --release --features serde --example tiers`. Uses `DATABASE_URL`, or starts a throwaway server. Fails if
-//! another tier than analytics has a refusal, or if the flood costs it more than 200 ms at its 99th percentile. With
-//! `-- together` all callers share one pool of the same size: then it does fail.
+//! another tier than analytics has a refusal, or if the flood costs that tier more than 200 ms at the 99th percentile.
+//! With `-- together` all callers share one pool of the same size, and the example does fail.
 
 mod support;
 
@@ -18,8 +17,8 @@ use tokio::time::{self, MissedTickBehavior};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A twentieth of what a large service asked for: web 600, API 400, analytics 200, admin 50 and a reserve of 25, the
-/// last two rounded up. How long callers wait is as it was there.
+/// A twentieth of the connections of a large service: web 600, API 400, analytics 200, admin 50 and a reserve of 25,
+/// the last two rounded up. The timeouts are those of that service.
 const TIERS: &str = r#"
 # Kept free on the server: for a deploy, a migration, somebody with psql.
 reserve = 2
@@ -52,13 +51,13 @@ min_idle = 3
 acquire_timeout = "2s"
 "#;
 
-/// What the flood may cost the other tiers, at the 99th percentile.
+/// How much longer callers of the other tiers may take in the flood, at the 99th percentile.
 pub(crate) const BOUND: Duration = Duration::from_millis(200);
-/// How long it may take until a pool has all its connections: all pools together are as full as they can be.
+/// How long a pool may take to make all its connections while the others do the same.
 const WARM_UP: Duration = Duration::from_secs(30);
 const CALM: Duration = Duration::from_secs(3);
 const FLOOD: Duration = Duration::from_secs(5);
-/// How long the last answers are awaited: longer than any tier waits.
+/// How long the example waits for the last answers. No tier waits longer.
 const AFTERMATH: Duration = Duration::from_secs(40);
 
 #[tokio::main]
@@ -131,7 +130,7 @@ impl Tiers {
     }
 }
 
-/// What one tier is asked for, in calls a second.
+/// The load of one tier, in calls per second.
 #[derive(Debug, Clone, Copy)]
 struct Load {
     name: &'static str,
@@ -140,8 +139,8 @@ struct Load {
     flood: f64,
 }
 
-/// In the flood, analytics would need 120 connections for what it is asked: twelve times as many as it has, and twice
-/// as many as all have.
+/// In the flood, analytics would need 120 connections: twelve times as many as it has, and twice as many as all tiers
+/// have.
 const LOADS: [Load; 4] = [
     Load { name: "web", sql: "SELECT pg_sleep(0.005)", calm: 150.0, flood: 150.0 },
     Load { name: "api", sql: "SELECT pg_sleep(0.01)", calm: 60.0, flood: 60.0 },
@@ -159,7 +158,7 @@ async fn at_once(tiers: &[(Pool, Load)], lasts: Duration, rate: fn(&Load) -> f64
     Ok(tallies)
 }
 
-/// Callers arrive at a steady rate, whether the earlier ones have been answered or not.
+/// Callers arrive at a steady rate, whether or not the earlier ones have their answer.
 async fn arrive(pool: Pool, sql: &'static str, rate: f64, lasts: Duration) -> Tally {
     let mut tally = Tally::default();
     let mut callers = JoinSet::new();
@@ -187,11 +186,11 @@ async fn arrive(pool: Pool, sql: &'static str, rate: f64, lasts: Duration) -> Ta
     tally
 }
 
-/// What became of a tier's callers. Who was not served was refused.
+/// The results of a tier's callers. Each was served or refused.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) offered: usize,
-    /// After how long, the shortest first.
+    /// How long the served ones took, in ascending order.
     pub(crate) served: Vec<Duration>,
 }
 
@@ -213,7 +212,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// What is wrong, if more than `bound` is lost to the flood, or anybody was refused. Analytics is meant to suffer.
+    /// The failed expectation, if the flood costs more than `bound` or a caller was refused. Analytics may suffer.
     pub(crate) fn suffers(&self, bound: Duration) -> Option<String> {
         let (before, during) = (self.before.percentile(99), self.during.percentile(99));
         let refused = self.before.refused() + self.during.refused();
@@ -241,7 +240,7 @@ fn print(outcomes: &[Outcome]) {
     }
 }
 
-/// What the server takes, without what it keeps for superusers and roles of its own.
+/// The connections that the server accepts, without those that it reserves for superusers.
 pub(crate) async fn connections_of(config: &Config) -> Result<usize> {
     const SQL: &str = "SELECT current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8 \
          - coalesce(current_setting('reserved_connections', true)::int8, 0)";

@@ -1,4 +1,4 @@
-//! What is promised of failfast, beside what was measured.
+//! Compares the figures of failfast with their limits.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use super::measure::Figures;
 use super::peers::Peer;
 use super::scenarios::Scenario;
 
-/// Connections a second while every query times out: as many as are made at a time by default.
+/// The limit of new connections per second while every query times out: the default of `max_connecting`.
 const MADE_PER_SECOND: f64 = 4.0;
 
 /// One figure with a limit.
 #[derive(Debug)]
 pub(crate) struct Check {
     name: String,
-    /// `None`: there was nothing to measure, which is short of anything.
+    /// `None`: there was nothing to measure, which fails every limit.
     value: Option<f64>,
     limit: f64,
     is_ok: bool,
@@ -72,7 +72,7 @@ fn refusals_at_entry(figures: &Figures) -> Check {
     Check::at_most("p99 of refusals at entry in ms", p99, 1.0)
 }
 
-/// How deep a queue must be depends on the bursts. So failfast is judged beside a plain queue: tuned deadpool's, if it
+/// How deep a queue must be depends on the bursts. So the reference is a plain queue: that of tuned deadpool, if it
 /// took part.
 fn bursty(figures: &Figures, all: &[Figures]) -> Vec<Check> {
     let mut checks = Vec::new();

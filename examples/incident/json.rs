@@ -1,4 +1,4 @@
-//! The figures for machines: one object, times in milliseconds.
+//! The figures as JSON: one object, with times in milliseconds.
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! Callers that arrive whether the earlier ones have been answered or not: that is how traffic comes.
+//! Open-loop load: callers arrive whether or not the earlier ones have their answer, as real traffic does.
 
 use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use super::peers::{Answer, Pool};
 use super::scenarios::{Pattern, Scenario};
 use super::{HOLD, capacity};
 
-/// How long those who still wait at the end of a scenario are waited for: until then, callers do not give up.
+/// How long the lab waits for the last answers at the end of a scenario. Until then, no caller gives up.
 pub(crate) const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// One caller that was answered.
+/// One caller that got an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
-    /// The place among the arrivals: callers of a burst arrive at the same time.
+    /// The number of the arrival. Callers of a burst arrive at the same time, so the time is not unique.
     pub(crate) caller: usize,
     /// When it arrived and when it was answered, since the beginning.
     pub(crate) due: Duration,
@@ -27,7 +27,7 @@ pub(crate) struct Sample {
     pub(crate) answer: Answer,
 }
 
-/// When callers arrive, in order: the same for the same seed, on any machine.
+/// The arrivals in order. The same seed gives the same arrivals on any machine.
 pub(crate) fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
     let seed = scenario.name.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let mut random = fastrand::Rng::with_seed(seed);
@@ -50,7 +50,7 @@ fn at_random(rate: f64, begin: f64, end: f64, random: &mut fastrand::Rng) -> Vec
     iter::successors(Some(begin + gap()), |at| Some(at + gap())).take_while(|at| *at < end).collect()
 }
 
-/// A burst of a whole number of callers each period. What is left of a caller arrives with a later burst.
+/// A burst in each period. Fractions of a caller are carried over to a later burst.
 fn together(rate: f64, every: f64, begin: f64, end: f64) -> Vec<f64> {
     let callers_until = |burst: usize| (burst as f64 * every * rate).round() as usize;
     let bursts = ((end - begin) / every).round() as usize;
@@ -59,7 +59,7 @@ fn together(rate: f64, every: f64, begin: f64, end: f64) -> Vec<f64> {
     (0..bursts).flat_map(burst).collect()
 }
 
-/// All that came of asking `pool`.
+/// The results of all calls to `pool`.
 #[derive(Debug)]
 pub(crate) struct Answers {
     pub(crate) samples: Vec<Sample>,
@@ -67,7 +67,7 @@ pub(crate) struct Answers {
     pub(crate) lag: Duration,
 }
 
-/// Sends the callers. Those without an answer at the end are in none of the samples.
+/// Sends the callers. A caller without an answer at the end has no sample.
 pub(crate) async fn send(pool: Pool, scenario: Scenario, arrivals: Arc<[Duration]>, begun: Instant) -> Answers {
     let samples = Arc::new(Mutex::new(Vec::with_capacity(arrivals.len())));
     let mut callers = JoinSet::new();

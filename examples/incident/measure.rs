@@ -1,4 +1,4 @@
-//! What came of it: the figures of one pool in one scenario.
+//! The figures of one pool in one scenario.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::peers::{Answer, Peer};
 use super::play::Trace;
 use super::scenarios::Fault;
 
-/// Recovered is who serves this share of a second's callers in time, from then on.
+/// A pool has recovered when it serves this share of a second's callers in time, and goes on doing so.
 const GOES_ON: f64 = 0.95;
 const FOR: Duration = Duration::from_secs(1);
 
-/// Counted are the callers who came during the incident; if it was a fault of the server, those who came after it too.
+/// The figures count callers that came during the incident, and after it if it was a fault of the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
     pub(crate) scenario: &'static str,
@@ -26,34 +26,32 @@ pub(crate) struct Figures {
     pub(crate) late: usize,
     pub(crate) refused: usize,
     pub(crate) failed: usize,
-    /// Without an answer when the scenario was over.
+    /// Callers without an answer at the end of the scenario.
     pub(crate) unanswered: usize,
-    /// How long it took until answers, in time or late, and until refusals and errors.
+    /// The time until an answer, in time or late, and until a refusal or an error.
     pub(crate) served_in: Option<Spread>,
     pub(crate) refused_in: Option<Spread>,
-    /// Only of refusals before any wait.
+    /// Only refusals without a wait.
     pub(crate) refused_at_entry_in: Option<Spread>,
-    /// From the end of the incident to the first success after which successes go on. `None`: not within `watched`.
+    /// From the end of the incident to the first lasting success. `None`: there was none within `watched`.
     pub(crate) recovered: Option<Duration>,
     pub(crate) watched: Duration,
-    /// Errors, not refusals, of callers who came when the server accepted again.
+    /// Errors, without refusals, of callers that came when the server accepted connections again.
     pub(crate) failed_after: usize,
-    /// Callers who had no answer in time, of those who came when the incident had been over for as long as the
-    /// deadline.
+    /// Callers without an answer in time, of those that came later than a deadline after the incident.
     pub(crate) unserved_after: usize,
-    /// Connections made from the beginning on, but for the first ones; and how many that were in each second of the
-    /// incident.
+    /// Connections that the pool made, without the first ones; and how many per second during the incident.
     pub(crate) made: i64,
     pub(crate) made_per_second: f64,
     /// From the beginning of the incident.
     pub(crate) warned: Option<Duration>,
     pub(crate) warning: Option<String>,
     pub(crate) first_error: Option<Duration>,
-    /// How late the latest caller was sent.
+    /// The longest delay with which a caller was sent.
     pub(crate) lag: Duration,
 }
 
-/// The median, and what 99 of 100 do not exceed.
+/// The median and the 99th percentile.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) p50: Duration,
@@ -151,7 +149,7 @@ fn unserved_after(trace: &Trace) -> usize {
     all - trace.samples.iter().filter(|sample| came(sample.due) && sample.is_in_time()).count()
 }
 
-/// By those who came when the incident was over: the first who was served in time, and after whom nearly all were.
+/// Finds the first caller after the incident that was served in time, and after which nearly all were.
 fn recovered(trace: &Trace) -> Option<Duration> {
     let answers: HashMap<usize, &Sample> = trace.samples.iter().map(|sample| (sample.caller, sample)).collect();
     let came_after = trace.arrivals.iter().copied().enumerate().filter(|(_, due)| *due >= trace.back);
@@ -179,7 +177,7 @@ pub(crate) mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A caller every 10 ms, and what `answer` says came of it, if anything.
+    /// A trace with a caller every 10 ms, whose result `answer` returns.
     pub(crate) fn trace(name: &str, answer: impl Fn(u64) -> Option<(u64, Answer)>) -> Trace {
         let scenario = all(true).into_iter().find(|scenario| scenario.is(name)).unwrap();
         let arrivals: Vec<_> = (0..scenario.length().as_millis() as u64).step_by(10).collect();

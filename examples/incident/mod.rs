@@ -1,5 +1,6 @@
-//! The incident lab. In reading order: `scenarios` (what happens), `peers` (to whom), `play` (how), `measure` (what
-//! came of it), `checks` (what was promised); then `table`, `chart`, `svg` and `json`, which show it.
+//! The incident lab. In reading order: `scenarios` (the incidents), `peers` (the pools), `play` (runs a scenario),
+//! `measure` (its figures), `checks` (the limits of the figures); then `table`, `chart`, `svg` and `json`, which show
+//! them.
 
 pub(crate) mod arguments;
 pub(crate) mod chart;
@@ -21,14 +22,14 @@ use std::time::Duration;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Of each pool.
+/// The connections of each pool.
 pub(crate) const CONNECTIONS: usize = 10;
 /// How long a query usually holds its connection: `SELECT pg_sleep(0.04)`.
 pub(crate) const HOLD: Duration = Duration::from_millis(40);
 /// An answer after this is late. Callers wait for it all the same, if their pool lets them.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
 
-/// What a pool can do at most, in queries a second: what the server and the network need is not deducted.
+/// The most that a pool can do, in queries per second, without the time that the server and the network need.
 pub(crate) fn capacity(hold: Duration) -> f64 {
     CONNECTIONS as f64 / hold.as_secs_f64()
 }

@@ -1,4 +1,4 @@
-//! To whom it happens: the pools, their settings, and how each is asked for an answer.
+//! The pools: their settings, and how a caller asks each for an answer.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio_postgres::{Config, NoTls};
 
 use super::{CONNECTIONS, DEADLINE, HOLD, Result};
 
-/// For the first connections.
+/// The limit for making the first connections.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A pool to be shown.
@@ -24,7 +24,7 @@ pub(crate) enum Peer {
     Sqlx,
 }
 
-/// Whoever knows the deadline, and how long the work takes on a good day, waits for a connection no longer than this.
+/// How long a tuned pool lets a caller wait: the deadline without the usual time of the work.
 const TUNED: Duration = DEADLINE.saturating_sub(HOLD).saturating_sub(HOLD);
 
 impl Peer {
@@ -57,7 +57,7 @@ impl Peer {
         }
     }
 
-    /// A pool with all its connections made.
+    /// Creates a pool and makes all its connections.
     pub(crate) async fn connect(self, config: &Config) -> Result<Pool> {
         Ok(match self {
             Self::Failfast => {
@@ -150,16 +150,16 @@ pub(crate) enum Pool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Served,
-    /// No connection, and the caller was told so before it had waited.
+    /// A refusal without a wait.
     RefusedAtEntry,
-    /// No connection, after a wait.
+    /// A refusal after a wait.
     Refused,
-    /// A connection, and then an error.
+    /// An error on a connection.
     Failed,
 }
 
 impl Pool {
-    /// Asks as a service would: a connection, and a query on it.
+    /// Takes a connection and runs a query on it, as a service does.
     pub(crate) async fn ask(&self, sql: &str) -> Answer {
         match self {
             Self::Failfast(pool, _) => match pool.call().deadline(DEADLINE).batch_execute(sql).await {
@@ -187,7 +187,7 @@ impl Pool {
         }
     }
 
-    /// What the pool has warned of since `from`, if it is one that warns: when first, and what.
+    /// The first warning of the pool since `from`, with its time, if the pool reports warnings.
     pub(crate) fn first_warning(&self, from: Instant) -> Option<(Instant, String)> {
         match self {
             Self::Failfast(_, warnings) => warnings.first(from),
@@ -195,7 +195,7 @@ impl Pool {
         }
     }
 
-    /// Ends its connections, as far as nobody has them.
+    /// Closes the connections that no caller holds.
     pub(crate) async fn close(self) {
         match self {
             Self::Failfast(pool, _) => pool.close(),
@@ -212,7 +212,7 @@ fn served(is_ok: bool) -> Answer {
     if is_ok { Answer::Served } else { Answer::Failed }
 }
 
-/// The events of severity warning or more, as they came.
+/// The events of severity warning or higher, in order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Warnings(Arc<Mutex<Vec<(Instant, String)>>>);
 

@@ -1,4 +1,4 @@
-//! How it happens: the pools are connected, the callers sent, and the server hurt meanwhile.
+//! Runs a scenario: connects the pools, sends the callers, and damages the server meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,28 +12,28 @@ use super::scenarios::Scenario;
 use super::world::World;
 use super::{CONNECTIONS, HOLD, Result, capacity};
 
-/// What one pool did in one scenario. All times are since its beginning.
+/// The results of one pool in one scenario. All times are since its beginning.
 #[derive(Debug)]
 pub(crate) struct Trace {
     pub(crate) scenario: Scenario,
     pub(crate) peer: Peer,
     pub(crate) arrivals: Arc<[Duration]>,
-    /// In no order; those who were never answered are not among them.
+    /// In no order, and without callers that never got an answer.
     pub(crate) samples: Vec<Sample>,
-    /// When the incident had begun.
+    /// When the incident began.
     pub(crate) struck: Duration,
-    /// When it was over: the server accepts again.
+    /// When the incident ended: the server accepts connections again.
     pub(crate) back: Duration,
-    /// What the pool can do, in queries a second, at the usual hold and at that of the incident.
+    /// The capacity of the pool in queries per second, with the usual lease duration and with that of the incident.
     pub(crate) capacity: f64,
     pub(crate) capacity_during: f64,
-    /// What a query of the incident takes without load.
+    /// How long a query of the incident takes without load.
     pub(crate) service_during: Duration,
-    /// Connections made, but for the first ones.
+    /// Connections that the pool made, without the first ones.
     pub(crate) made: i64,
     /// The first, from `struck` on.
     pub(crate) warning: Option<(Duration, String)>,
-    /// How late the latest caller was sent.
+    /// The longest delay with which a caller was sent.
     pub(crate) lag: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What goes on, on stderr: one line that changes on a terminal, a plain line otherwise.
+//! The progress on stderr: one changing line on a terminal, otherwise a line for each step.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What happens: each scenario is a calm, an incident, and a calm again.
+//! The scenarios: each is a calm, an incident, and another calm.
 
 use std::time::Duration;
 
@@ -6,45 +6,45 @@ use super::{DEADLINE, HOLD};
 
 /// The load of a calm, as a share of the capacity.
 const USUAL: f64 = 0.7;
-/// The same where callers arrive together.
+/// The load of a calm in which callers arrive together.
 const USUAL_TOGETHER: f64 = 0.6;
 
 /// One incident.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// A line for the reader.
+    /// A description in one line.
     pub(crate) story: &'static str,
-    /// The calm before, the incident, the calm after.
+    /// The durations of the calm before, the incident, and the calm after.
     pub(crate) lasts: [Duration; 3],
-    /// Before and after the incident: what is asked for, as a share of the usual capacity.
+    /// The load before and after the incident, as a share of the usual capacity.
     pub(crate) usual_load: f64,
-    /// During the incident: what is asked for, as a share of the usual capacity.
+    /// The load during the incident, as a share of the usual capacity.
     pub(crate) load: f64,
     pub(crate) pattern: Pattern,
-    /// During the incident: how long a query holds its connection.
+    /// How long a query holds its connection during the incident.
     pub(crate) hold: Duration,
     pub(crate) fault: Fault,
 }
 
-/// How callers are spread over time.
+/// How arrivals are distributed over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// Alone and by chance: a Poisson process.
+    /// At random, one by one: a Poisson process.
     AtRandom,
-    /// All callers of a period at its beginning.
+    /// All callers of a period arrive at its beginning.
     Together { every: Duration },
 }
 
-/// What is done to the server during the incident.
+/// What happens to the server during the incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// It is stopped, and started.
+    /// The server is stopped and started.
     Outage,
-    /// It is paused, and resumed: nothing is closed, and nothing answers.
+    /// The server is paused and resumed. It closes nothing, and answers nothing.
     Freeze,
-    /// All connections of the pools are ended by the server.
+    /// The server ends all connections of the pools.
     Kill,
 }
 
@@ -132,7 +132,7 @@ impl Scenario {
         self.lasts[0]
     }
 
-    /// When the incident is over, or what is done to end it begins.
+    /// When the incident ends, or when the repair begins.
     pub(crate) fn ends(&self) -> Duration {
         self.lasts[0] + self.lasts[1]
     }
@@ -142,12 +142,12 @@ impl Scenario {
         [self.usual_load, self.load, self.usual_load]
     }
 
-    /// How long a query that is asked at this time holds its connection.
+    /// How long a query that begins at this time holds its connection.
     pub(crate) fn hold_at(&self, asked: Duration) -> Duration {
         if (self.begins()..self.ends()).contains(&asked) { self.hold } else { HOLD }
     }
 
-    /// Whether `wanted` is its name or the first word of it: `surge` is all four surges.
+    /// Whether `wanted` is the name or its first word: `surge` means all four surges.
     pub(crate) fn is(&self, wanted: &str) -> bool {
         self.name == wanted || self.name.split('-').next() == Some(wanted)
     }

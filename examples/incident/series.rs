@@ -1,4 +1,4 @@
-//! A trace over time, for charts: the same figures for each of so many equal parts of it.
+//! The figures over time, for charts: a trace is cut into equal parts.
 
 use std::time::Duration;
 

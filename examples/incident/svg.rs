@@ -1,4 +1,4 @@
-//! The chart of a scenario as a file: goodput and latency over time. Readable on light and on dark ground.
+//! The chart of a scenario as an SVG file: goodput and latency over time. It is readable on light and dark backgrounds.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -28,7 +28,7 @@ const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#444}.h{font-weigh
     .d{stroke:#888;stroke-dasharray:2 3}.l{fill:none;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}.i{fill:#8882}\
     @media(prefers-color-scheme:dark){text{fill:#ccc}}";
 
-/// Writes `NAME.svg` into the folder, which is made if it is not there.
+/// Writes `NAME.svg` into the folder, and creates the folder if necessary.
 pub(crate) fn write(folder: &Path, scenario: &Scenario, traces: &[Trace]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join(scenario.name).with_extension("svg"), draw(scenario, traces))
@@ -61,7 +61,7 @@ fn draw(scenario: &Scenario, traces: &[Trace]) -> String {
         LEFT - 6.0,
         deadline + 4.0
     );
-    // Solid lines under dashed ones, which would not be seen; failfast, the first, above all.
+    // Solid lines are drawn below dashed ones, which they would hide. failfast, the first pool, is drawn last.
     series.rotate_left(1);
     for (peer, bins) in &series {
         svg += &line(*peer, GOODPUT, bins, |bin| Some(bin.goodput));
@@ -79,7 +79,7 @@ fn draw(scenario: &Scenario, traces: &[Trace]) -> String {
     svg + "</svg>\n"
 }
 
-/// The ground of one plot: its title, its scale, and a shade where the incident is.
+/// The background of one plot: its title, its scale, and a shade during the incident.
 fn plot(top: f64, title: &str, scenario: &Scenario, ticks: &[(f64, &str)]) -> String {
     let (from, to) = (across(scenario.begins(), scenario.length()), across(scenario.ends(), scenario.length()));
     let mut svg = format!(
@@ -126,7 +126,7 @@ fn on_log_scale(seconds: f64) -> f64 {
     ((seconds.log10() - FASTEST) / (SLOWEST - FASTEST)).clamp(0.0, 1.0)
 }
 
-/// Colours that colour-blind people tell apart, of a lightness that is seen on both grounds; and dashes for those who
+/// Colours that colour-blind people can distinguish and that are visible on light and dark backgrounds, with dashes for
 /// print.
 fn pen(peer: Peer) -> &'static str {
     match peer {

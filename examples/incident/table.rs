@@ -1,4 +1,4 @@
-//! The figures of a scenario, a line for each pool.
+//! The figures of a scenario as a table with a row for each pool.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const HEADS: [&str; 12] = [
     "1st error",
 ];
 
-/// What the columns are.
+/// The headings of the columns.
 pub(crate) const LEGEND: &str = "\
 goodput: served in time, as a share of what is possible. waiting: without an answer when it was over.
 served in, refused in: the median, and what 99 of 100 do not exceed. made: connections made after the start.
@@ -28,7 +28,7 @@ after: callers without an answer in time who came later after the end of the inc
 warned, 1st error: from its beginning to the pool's first warning, and to the first refusal or error.
 ok, SHORT: what is promised of failfast, and whether this run kept it; on a busy machine it may not.";
 
-/// A machine that sends its callers later than this is too busy to be trusted.
+/// If callers are sent later than this, the machine is too busy and its figures are worthless.
 const LAG: Duration = Duration::from_millis(20);
 
 pub(crate) fn of(figures: &[Figures]) -> String {

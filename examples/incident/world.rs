@@ -1,4 +1,4 @@
-//! Where it happens: a server, a database for each pool, and what is done to them.
+//! The server with a database for each pool, and the faults that happen to it.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use super::scenarios::Fault;
 use super::{HOLD, Result};
 use crate::support::Throwaway;
 
-/// How often a query is timed, without load.
+/// How many queries without load are timed.
 const TIMED: usize = 15;
-/// For the sessions of a pool that was closed.
+/// The limit for the sessions of a closed pool to end.
 const UNTIL_GONE: Duration = Duration::from_secs(3);
 const LOOK_AFTER: Duration = Duration::from_millis(10);
 
-/// The server, and what is known of it.
+/// The server and its measured overhead.
 #[derive(Debug)]
 pub(crate) struct World {
     server: Throwaway,
-    /// What a query takes beyond its hold, without load.
+    /// How much longer than its sleep a query takes without load.
     overhead: Duration,
 }
 
@@ -45,7 +45,7 @@ impl World {
         Ok(world)
     }
 
-    /// Leaves nothing behind on a server that goes on.
+    /// Removes the databases from a server that goes on running.
     pub(crate) async fn end(self) -> Result<()> {
         let client = self.admin().await?;
         for peer in Peer::ALL {
@@ -58,19 +58,19 @@ impl World {
         self.server.is_ours()
     }
 
-    /// What a query takes that holds its connection for so long.
+    /// How long a query takes that sleeps for `hold`.
     pub(crate) fn service(&self, hold: Duration) -> Duration {
         hold + self.overhead
     }
 
-    /// How `peer` connects: each to a database of its own.
+    /// The connection settings of `peer`, which has a database of its own.
     pub(crate) fn config(&self, peer: Peer) -> Config {
         let mut config = self.server.config();
         config.dbname(database(peer)).application_name(peer.name());
         config
     }
 
-    /// The incident begins. Returns when it began.
+    /// Begins the incident, and returns when it began.
     pub(crate) async fn strike(&mut self, fault: Fault) -> Result<Instant> {
         let mut begun = Instant::now();
         match fault {
@@ -92,7 +92,7 @@ impl World {
         Ok(begun)
     }
 
-    /// The incident ends: returns when the server accepts connections again.
+    /// Ends the incident, and returns when the server accepts connections again.
     pub(crate) async fn lift(&mut self, fault: Fault) -> Result<()> {
         match fault {
             Fault::None | Fault::Kill => {}
@@ -102,8 +102,8 @@ impl World {
         Ok(())
     }
 
-    /// How many connections to the database of `peer` the server has ever counted. It counts them when they end, at the
-    /// latest: so their end is awaited.
+    /// How many connections to the database of `peer` the server has counted. The server may count a connection only
+    /// when it ends, so this waits for the ends.
     pub(crate) async fn sessions(&self, peer: Peer) -> Result<i64> {
         let client = self.admin().await?;
         let name = database(peer);

@@ -1,5 +1,4 @@
-//! What can be done to a throwaway server: stop and start it, pause and resume it. Not to one that somebody else has
-//! started.
+//! Faults of a throwaway server: stop and start it, pause and resume it. A server at `DATABASE_URL` is left alone.
 
 use std::time::Duration;
 
@@ -7,33 +6,33 @@ use tokio::time::{sleep, timeout};
 
 use super::throwaway::{NotStarted, Throwaway, await_ready};
 
-/// For one order: a server writes all it knows to the disk before it ends.
+/// The limit of one order. A server writes everything to its disk before it ends.
 const LIMIT: Duration = Duration::from_secs(20);
 const LOOK_AFTER: Duration = Duration::from_millis(5);
 
 impl Throwaway {
-    /// Whether it was started here, so that the methods below can be used.
+    /// Whether this process started the server. Only then can the methods below be used.
     pub(crate) fn is_ours(&self) -> bool {
         self.supervisor.is_some()
     }
 
-    /// Ends all sessions, and then the server: a fast shutdown.
+    /// Stops the server with a fast shutdown, which ends all sessions first.
     pub(crate) async fn stop(&mut self) -> Result<(), NotStarted> {
         self.order("stop").await
     }
 
-    /// Starts it after [`stop`](Self::stop), and waits until it answers.
+    /// Starts the server after [`stop`](Self::stop), and waits until it answers.
     pub(crate) async fn start_again(&mut self) -> Result<(), NotStarted> {
         self.order("start").await?;
         self.answers().await
     }
 
-    /// Freezes the server and all its sessions: they keep their sockets, and say nothing.
+    /// Freezes the server and all its sessions. They keep their sockets open and send nothing.
     pub(crate) async fn pause(&mut self) -> Result<(), NotStarted> {
         self.order("pause").await
     }
 
-    /// Ends [`pause`](Self::pause), and waits until it answers.
+    /// Ends [`pause`](Self::pause), and waits until the server answers.
     pub(crate) async fn resume(&mut self) -> Result<(), NotStarted> {
         self.order("resume").await?;
         self.answers().await

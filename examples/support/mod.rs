@@ -1,4 +1,4 @@
-//! What examples and benchmarks share. Examples say `mod support;`, benchmarks and tests point `#[path]` here.
+//! Code that examples, benchmarks and tests share. Examples use `mod support;`, the others a `#[path]` to this file.
 
 #[allow(dead_code, reason = "only some hurt their server")]
 mod faults;

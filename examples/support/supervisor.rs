@@ -1,8 +1,8 @@
-//! A shell that keeps something running for us and cleans up after us, whatever ends us.
+//! A shell that runs a server for this process, and cleans up however this process ends.
 //!
-//! It waits for orders at a pipe whose other end only we hold. When we return, panic, or die of Ctrl-C or `kill -9`,
-//! the kernel closes that end, `read` fails in the shell, and the rest of its script cleans up. It has a process group
-//! of its own, so Ctrl-C in a terminal does not reach it.
+//! The shell reads orders from a pipe whose other end only this process holds. When this process returns, panics, or
+//! dies of Ctrl-C or `kill -9`, the kernel closes that end. Then `read` fails in the shell, and the rest of its script
+//! cleans up. The shell has a process group of its own, so Ctrl-C in a terminal does not reach it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -65,25 +65,25 @@ impl Supervisor {
         self.port
     }
 
-    /// Has the script run one of its functions. It does so in the order of the orders.
+    /// Orders the script to run one of its functions. It carries out orders in sequence.
     pub(super) fn order(&mut self, function: &str) -> io::Result<()> {
         let mut pipe = self.shell.stdin.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         self.orders += 1;
         writeln!(pipe, "{function}")
     }
 
-    /// Whether all orders have been carried out: the script writes each that has been to the file `done`.
+    /// Whether the script has carried out all orders. It writes each of them to the file `done`.
     pub(super) fn is_obeyed(&self) -> bool {
         let done = fs::read_to_string(self.folder.join("done")).unwrap_or_default();
         done.lines().count() >= self.orders
     }
 
-    /// Whether the script has ended by itself, which it does when it could not start anything.
+    /// Whether the script has ended by itself, because it could not start the server.
     pub(super) fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.shell.try_wait()?.is_some())
     }
 
-    /// The last lines that the script and all it started have written.
+    /// The last lines of output of the script and of the processes that it started.
     pub(super) fn log_tail(&mut self) -> io::Result<String> {
         let mut bytes = Vec::new();
         self.log.read_to_end(&mut bytes)?;
@@ -104,7 +104,7 @@ impl Drop for Supervisor {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        // Gone already, unless only we may remove it: a temporary folder that is ours alone.
+        // The script has removed the folder, unless only this process may remove it.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -116,8 +116,8 @@ pub(super) fn random() -> io::Result<String> {
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
-/// A free port. On Linux a bound socket that does not listen keeps it from everybody but a server that also sets
-/// SO_REUSEADDR, as PostgreSQL and docker do; elsewhere it would keep the server away too.
+/// A free port. On Linux, a bound socket that does not listen reserves it. Only a server that also sets SO_REUSEADDR
+/// can use it, as PostgreSQL and docker do. Elsewhere such a socket would keep the server away, too.
 fn reserve_port() -> io::Result<(u16, Option<TcpSocket>)> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -126,7 +126,7 @@ fn reserve_port() -> io::Result<(u16, Option<TcpSocket>)> {
     Ok((port, cfg!(target_os = "linux").then_some(socket)))
 }
 
-/// The user and group to be instead of root.
+/// The user and group that replace root.
 fn unprivileged() -> io::Result<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd")?;
     let ids = |name: &str| {

@@ -1,8 +1,8 @@
-//! A PostgreSQL server for one example or benchmark, gone when it ends.
+//! A PostgreSQL server for one example or benchmark, which ends with it.
 //!
-//! `DATABASE_URL` is used as it is and nothing is started. Otherwise the PostgreSQL programs of this machine run a
-//! fresh cluster in a temporary folder; without them, a container does. If the server does not start, the error ends
-//! with the server's own log.
+//! If `DATABASE_URL` is set, that server is used and none is started. Otherwise the PostgreSQL programs of this machine
+//! run a fresh cluster in a temporary folder, or a container if there are none. If the server does not start, the error
+//! ends with the server's own log.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::supervisor::{Supervisor, random};
 
 /// Arguments: the folder, the port, the folder of the programs.
 ///
-/// At the end both signals are needed: as a job in the background, the server ignores QUIT until it has installed its
-/// handlers, but dies of TERM; after that, TERM would wait for its clients. Its children have process groups of their
-/// own: each is signalled.
+/// At the end both signals are needed. As a background job, the server ignores QUIT until it has installed its
+/// handlers, but dies of TERM. After that, TERM would wait for its clients. Its children have process groups of their
+/// own, so each child gets a signal.
 const LOCAL: &str = r#"
 start() {
     "$programs/postgres" -D data -k "$folder" -p "$port" -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 &
@@ -74,7 +74,7 @@ const DOCKER_TIMEOUT: Duration = Duration::from_secs(5);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
-/// A server that ends with this value, or with the process that holds it.
+/// A server that ends when this value is dropped, or with the process.
 #[derive(Debug)]
 pub(crate) struct Throwaway {
     config: Config,
@@ -82,7 +82,7 @@ pub(crate) struct Throwaway {
 }
 
 impl Throwaway {
-    /// A server that answers: within about two seconds where PostgreSQL is installed.
+    /// Starts a server and waits until it answers: about two seconds where PostgreSQL is installed.
     pub(crate) async fn start() -> Result<Throwaway, NotStarted> {
         if let Ok(url) = env::var("DATABASE_URL") {
             let config = url.parse().map_err(|e| NotStarted(format!("DATABASE_URL: {e}")))?;
@@ -102,14 +102,14 @@ impl Throwaway {
         Ok(Throwaway { config, supervisor: Some(supervisor) })
     }
 
-    /// How to connect: as superuser on 127.0.0.1, unless `DATABASE_URL` says otherwise.
+    /// The connection settings: as superuser on 127.0.0.1, or those of `DATABASE_URL`.
     pub(crate) fn config(&self) -> Config {
         self.config.clone()
     }
 }
 
-/// Why there is no server, or why it does not do as it was told. `main` prints errors with `Debug`, so that is as
-/// readable as `Display`.
+/// Why there is no server, or why an order failed. `main` prints errors with `Debug`, so `Debug` is as readable as
+/// `Display`.
 pub(crate) struct NotStarted(pub(super) String);
 
 impl fmt::Display for NotStarted {
@@ -150,7 +150,7 @@ pub(super) async fn await_ready(config: &Config, supervisor: &mut Supervisor) ->
     Err(NotStarted(format!("PostgreSQL does not start; its log ends:\n{}", supervisor.log_tail()?)))
 }
 
-/// The folder of `initdb` and `postgres`: where PATH leads, else the newest of Debian's.
+/// The folder of `initdb` and `postgres`: from PATH, otherwise the newest of Debian's.
 fn programs() -> Option<PathBuf> {
     let has_both = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
     let path = env::var_os("PATH").unwrap_or_default();
@@ -162,12 +162,12 @@ fn programs() -> Option<PathBuf> {
     })
 }
 
-/// Links lead away from the programs' folder; the server finds its libraries from there.
+/// Follows links to the programs' folder, from which the server finds its libraries.
 fn real_folder(program: &Path) -> Option<PathBuf> {
     Some(program.canonicalize().ok()?.parent()?.to_path_buf())
 }
 
-/// The image asked for, which docker may have to pull; else the first that is already here.
+/// The chosen image, which docker may have to pull; otherwise the first one that is present.
 async fn image() -> Option<String> {
     if let Ok(asked) = env::var("FAILFAST_TEST_IMAGE") {
         return Some(asked);
