@@ -143,7 +143,7 @@ impl Maintenance {
         asked.look = Some(tokio::spawn(async move {
             // A dial tells by itself how it ends.
             if let Look::Answers = slots.look().await {
-                recorder.server_answers();
+                recorder.on_server_answer();
             }
         }));
     }

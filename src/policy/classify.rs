@@ -31,8 +31,8 @@ pub(crate) enum StatementPhase {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Occurrence<'a> {
-    /// No connection came about. `refused`: the machine is there, the server is not.
-    Unreachable { refused: bool },
+    /// The server was not reached.
+    Unreachable,
     /// The connection ended without an answer.
     Lost {
         /// Whether any write was attempted since the call began.
@@ -68,9 +68,7 @@ pub(crate) enum ServerSeverity {
 /// The rows of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    Unreachable {
-        refused: bool,
-    },
+    Unreachable,
     Lost,
     /// The two sides, or a pooler between them, lost track of each other.
     Protocol,
@@ -122,7 +120,7 @@ impl<'a> Failure<'a> {
 
     fn meaning(&self) -> Meaning {
         match self.event {
-            Occurrence::Unreachable { refused } => Meaning::Unreachable { refused },
+            Occurrence::Unreachable => Meaning::Unreachable,
             Occurrence::Driver { .. } => Meaning::Driver,
             Occurrence::Answer(answer) => answer.meaning(self.phase),
             Occurrence::Lost { last_words, .. } => match last_words {
@@ -148,7 +146,7 @@ impl<'a> Failure<'a> {
 
     fn ends_session(&self) -> bool {
         match self.event {
-            Occurrence::Unreachable { .. } | Occurrence::Lost { .. } => true,
+            Occurrence::Unreachable | Occurrence::Lost { .. } => true,
             Occurrence::Answer(answer) => answer.ends_session(self.phase),
             Occurrence::Driver { .. } => false,
         }

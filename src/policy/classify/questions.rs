@@ -30,6 +30,16 @@ pub(crate) enum Retry {
 }
 
 impl Retry {
+    /// Returns on which condition the call may run again, wherever that is.
+    pub(crate) fn condition(self) -> Option<Condition> {
+        match self {
+            Self::Never => None,
+            Self::SameConnection(condition) | Self::NewConnection(condition) | Self::OtherHost(condition) => {
+                Some(condition)
+            }
+        }
+    }
+
     /// The same, of what may have been applied.
     pub(crate) fn if_idempotent(self) -> Self {
         match self {
@@ -48,7 +58,7 @@ pub(crate) enum Condition {
     /// Fewer times: what is missing may stay missing.
     Limited,
     /// Once, after [`Failure::reprepare`].
-    OnceHealed,
+    OnceReprepared,
     /// Only what may be applied twice.
     IfIdempotent,
 }
@@ -61,8 +71,8 @@ pub(crate) enum Verdict {
     Success,
     /// Counts where slow calls do.
     Slow,
-    /// One process was told to stop. Several in a window: the server was.
-    FailureIfSeveral,
+    /// The session was terminated. It is a failure if the server shuts down (see `Terminations`).
+    FailureIfShutdown,
     /// The server is well, but not the one that was wanted.
     WrongHost,
     /// Somebody has to change a setting; waiting does not help.
@@ -81,17 +91,6 @@ pub(crate) enum Fate {
     Discard,
 }
 
-/// What becomes of the idle connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flush {
-    No,
-    Now,
-    /// When it is the second within a window.
-    IfSecond,
-    /// Now, and the new ones must be of the right role.
-    NowAndConfirmRole,
-}
-
 /// What has to be forgotten before another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reprepare {
@@ -101,19 +100,11 @@ pub(crate) enum Reprepare {
     StatementEverywhere,
 }
 
-/// Whether the server may be about to change place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failover {
-    No,
-    Maybe,
-    Yes,
-}
-
 impl Failure<'_> {
     /// Whether it can have changed anything.
     pub(crate) fn effect(&self) -> Effect {
         let nothing = match self.event {
-            Occurrence::Unreachable { .. } => true,
+            Occurrence::Unreachable => true,
             // The transaction goes on after the driver's own complaint, and may be committed.
             Occurrence::Driver { written } => !written || self.phase == StatementPhase::Preparing,
             Occurrence::Lost { written, .. } => !written || self.is_before_commit(),
@@ -136,9 +127,9 @@ impl Failure<'_> {
 
     /// Whether it may run again.
     pub(crate) fn retry(&self) -> Retry {
-        use Condition::{IfIdempotent, Limited, OnceHealed, Scheduled};
+        use Condition::{IfIdempotent, Limited, OnceReprepared, Scheduled};
         let retry = match self.meaning() {
-            Meaning::Unreachable { .. }
+            Meaning::Unreachable
             | Meaning::Lost
             | Meaning::Protocol
             | Meaning::NotForwarded
@@ -148,7 +139,7 @@ impl Failure<'_> {
             | Meaning::Crash
             | Meaning::NotReady => Retry::NewConnection(Scheduled),
             Meaning::ReadOnly => Retry::OtherHost(Scheduled),
-            Meaning::StatementLost | Meaning::StalePlan => Retry::SameConnection(OnceHealed),
+            Meaning::StatementLost | Meaning::StalePlan => Retry::SameConnection(OnceReprepared),
             Meaning::Conflict => Retry::SameConnection(Scheduled),
             Meaning::Ambiguous => Retry::SameConnection(IfIdempotent),
             Meaning::OutOfResources | Meaning::InUse => Retry::SameConnection(Limited),
@@ -187,7 +178,7 @@ impl Failure<'_> {
         match self.meaning() {
             Meaning::System | Meaning::Internal if !self.ends_session() => Verdict::Success,
             Meaning::Protocol if !self.ends_session() => Verdict::Nothing,
-            Meaning::Unreachable { .. }
+            Meaning::Unreachable
             | Meaning::Lost
             | Meaning::Protocol
             | Meaning::NotForwarded
@@ -206,7 +197,7 @@ impl Failure<'_> {
             Meaning::KilledIdle | Meaning::Ambiguous | Meaning::Cancelled | Meaning::Driver => Verdict::Nothing,
             Meaning::ReadOnly => Verdict::WrongHost,
             Meaning::TransactionTimeout => Verdict::Slow,
-            Meaning::Shutdown => Verdict::FailureIfSeveral,
+            Meaning::Shutdown => Verdict::FailureIfShutdown,
             Meaning::Refused => Verdict::Config,
         }
     }
@@ -214,7 +205,7 @@ impl Failure<'_> {
     /// Whether the server was not reached, or gave no answer: it may be gone.
     pub(crate) fn is_unreachable(&self) -> bool {
         use Meaning::{Crash, Lost, NotReady, Shutdown, Unreachable};
-        matches!(self.meaning(), Unreachable { .. } | Lost | Crash | NotReady | Shutdown)
+        matches!(self.meaning(), Unreachable | Lost | Crash | NotReady | Shutdown)
     }
 
     /// What becomes of the connection.
@@ -225,36 +216,6 @@ impl Failure<'_> {
             Meaning::AlreadyFailed | Meaning::Cancelled | Meaning::Protocol => Fate::Settle,
             Meaning::StatementLost => Fate::DiscardIfRepeated,
             _ => Fate::Keep,
-        }
-    }
-
-    /// What becomes of the idle connections.
-    pub(crate) fn flush(&self) -> Flush {
-        match self.meaning() {
-            Meaning::Lost | Meaning::Shutdown => Flush::IfSecond,
-            Meaning::Unreachable { refused: true } | Meaning::Crash | Meaning::NotReady | Meaning::Refused => {
-                Flush::Now
-            }
-            Meaning::ReadOnly => Flush::NowAndConfirmRole,
-            _ => Flush::No,
-        }
-    }
-
-    /// Whether the server may be about to change place.
-    pub(crate) fn failover(&self) -> Failover {
-        match self.meaning() {
-            Meaning::Unreachable { .. } | Meaning::ReadOnly | Meaning::NotReady => Failover::Yes,
-            Meaning::Lost
-            | Meaning::Protocol
-            | Meaning::NotForwarded
-            | Meaning::Shutdown
-            | Meaning::Crash
-            | Meaning::System
-                if self.ends_session() =>
-            {
-                Failover::Maybe
-            }
-            _ => Failover::No,
         }
     }
 
