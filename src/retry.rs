@@ -1,7 +1,7 @@
 //! Retries: the settings, and the budget that all calls of a pool share.
 //!
-//! How a failed call comes to run again: `src/policy/classify.rs` says what the failure means, `src/policy/retry.rs` has
-//! the rules (may it, is there time, can the budget pay?), and `src/call/attempts.rs` is the loop.
+//! How a failed call comes to run again: `src/policy/classify.rs` says what the failure means, `src/policy/retry.rs`
+//! has the rules (may it, is there time, can the budget pay?), and `src/call/attempts.rs` is the loop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 ///
 /// - The database was not reached, was full (53300) or not ready (57P03).
 /// - The connection had been dead before anything was written.
-/// - Another transaction was in the way of a [transaction](crate::Pool::transaction) (40001, 40P01), which runs again as a whole.
+/// - Another transaction was in the way of a [transaction](crate::Pool::transaction) (40001, 40P01), which runs again
+///   as a whole.
 ///
 /// With [`Call::idempotent`](crate::Call::idempotent) it also retries calls that may have been applied, and single
 /// statements that lost a conflict or found something in use: a procedure may have committed before that. It never

@@ -1,8 +1,8 @@
 //! The loop of attempts: a failed call runs again if that is safe, if there is time, and if the budget can pay.
 //!
 //! The rules are in `src/policy/retry.rs`, the settings in `src/retry.rs`. Between attempts a call holds nothing: no
-//! connection, no ticket, no place in the queue. Each attempt passes the breaker and the queue like a new call, with the
-//! limits of the first. The time that all of them took decides only whether another one begins.
+//! connection, no ticket, no place in the queue. Each attempt passes the breaker and the queue like a new call, with
+//! the limits of the first. The time that all of them took decides only whether another one begins.
 //!
 //! The future of the work is boxed once there is a connection. So a call that waits in the queue, or is moved into a
 //! task, does not hold its memory.
@@ -182,8 +182,8 @@ impl<'a> Call<'a> {
         self.shared.tracer.call(self.operation, does)
     }
 
-    /// Runs `attempt` until it succeeds or may not run again. A failed attempt returns what it says about another one; the
-    /// loop never reads that from `E`.
+    /// Runs `attempt` until it succeeds or may not run again. A failed attempt returns what it says about another one;
+    /// the loop never reads that from `E`.
     pub(super) async fn again<T, E, Fut>(self, span: Span, attempt: impl Fn(Call<'a>, Span) -> Fut) -> Result<T, E>
     where
         Fut: Future<Output = Result<T, (E, Attempted)>>,
@@ -233,9 +233,10 @@ impl<'a> Call<'a> {
 
     /// Runs `work` with a connection of its own, for several statements on one lease.
     ///
-    /// **It may run several times**, on another connection each time: if the connection had been dead before anything was
-    /// written on it; and, if the call is [`idempotent`](Self::idempotent), whenever the last statement that failed may run
-    /// again. Statements that succeeded before stay applied. For all or nothing, use [`transaction`](Self::transaction).
+    /// **It may run several times**, on another connection each time: if the connection had been dead before anything
+    /// was written on it; and, if the call is [`idempotent`](Self::idempotent), whenever the last statement that failed
+    /// may run again. Statements that succeeded before stay applied. For all or nothing, use
+    /// [`transaction`](Self::transaction).
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {

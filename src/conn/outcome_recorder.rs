@@ -145,8 +145,8 @@ impl OutcomeRecorder {
     /// A statement was answered.
     pub(super) fn answered(&self, now: Instant, ticket: Ticket, took: Duration) {
         self.on_answer();
-        // Each answer moves the value by a step up or down, so in the long run it is about the median. A step that is lost
-        // between threads does no harm.
+        // Each answer moves the value by a step up or down, so in the long run it is about the median. A step that is
+        // lost between threads does no harm.
         let (typical, seen) = (self.typical.load(Relaxed), u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         let step = typical / 16 + 1;
         let next = if typical == 0 {

@@ -43,8 +43,8 @@ impl ServerRole {
         (shuts_down || cause.is_crash()) && known.act(now)
     }
 
-    /// The server refused a write on a session that was dialed with this role. Returns whether the pool has to replace all
-    /// connections, because that may lead to another server.
+    /// The server refused a write on a session that was dialed with this role. Returns whether the pool has to replace
+    /// all connections, because that may lead to another server.
     pub(super) fn on_write_refused(&self, now: Instant, dialed_as: Role) -> bool {
         let mut known = self.0.lock();
         let has_seen_primary = known.primary.is_some();

@@ -1,7 +1,8 @@
 //! What a failure means: the only file that knows SQLSTATEs.
 //!
-//! A table. [`Failure::meaning`] finds the row: the kind of failure, by what is known of it. The columns are the questions that one may
-//! ask, in `questions.rs`: was nothing applied, may it run again, does it count for the breaker, what becomes of the connection.
+//! A table. [`Failure::meaning`] finds the row: the kind of failure, by what is known of it. The columns are the
+//! questions that one may ask, in `questions.rs`: was nothing applied, may it run again, does it count for the breaker,
+//! what becomes of the connection.
 
 mod questions;
 
@@ -164,7 +165,8 @@ impl Answer<'_> {
         if self.ends_session(phase) { self.meaning_of_end(phase) } else { self.meaning_of_error(phase) }
     }
 
-    /// The session goes on, so the server is alive. Codes of sessions that end were raised by a function, or quoted from a foreign server.
+    /// The session goes on, so the server is alive. Codes of sessions that end were raised by a function, or quoted
+    /// from a foreign server.
     fn meaning_of_error(&self, phase: StatementPhase) -> Meaning {
         match (self.state, self.class()) {
             ("08P01", _) => Meaning::Protocol,
@@ -221,7 +223,8 @@ impl Answer<'_> {
         ["query_wait_timeout", "server login has been failing"].iter().any(|start| self.message.starts_with(start))
     }
 
-    /// The code says only "not supported". The server speaks any language, and names its functions in one. Whoever names none speaks English.
+    /// The code says only "not supported". The server speaks any language, and names its functions in one. Whoever
+    /// names none speaks English.
     fn is_stale_plan(&self) -> bool {
         const MESSAGE: &str = "cached plan must not change result type";
         self.routine.map_or(self.message == MESSAGE, |routine| routine == "RevalidateCachedQuery")

@@ -53,7 +53,8 @@ pub(crate) struct Failed {
     pub(crate) was_stale: bool,
     /// The call ran out of time.
     pub(crate) timed_out: bool,
-    /// Another transaction was in the way. That one has succeeded, so the failure says nothing about a server in trouble.
+    /// Another transaction was in the way. That one has succeeded, so the failure says nothing about a server in
+    /// trouble.
     pub(crate) is_free: bool,
     pub(crate) deadline: Deadline,
     /// How long another attempt is expected to take.
@@ -86,8 +87,8 @@ impl Failed {
         self.deadline.left(now) > pause.saturating_add(self.work)
     }
 
-    /// Returns whether the next attempt needs no pause and costs nothing. That is the first retry after a connection that
-    /// was dead already: the server has not seen the call yet.
+    /// Returns whether the next attempt needs no pause and costs nothing. That is the first retry after a connection
+    /// that was dead already: the server has not seen the call yet.
     pub(crate) fn is_immediate(&self) -> bool {
         self.was_stale && self.attempts == 1
     }
@@ -103,9 +104,9 @@ impl Failed {
 
 /// The retries that a pool can still make: a token bucket that successes fill.
 ///
-/// While calls succeed, the budget has retries for every caller. When most calls fail, it runs empty, and the server gets
-/// little more than one attempt for each call. One retry per second remains, so that a quiet service may retry at all. A
-/// budget that requests fill, as other libraries have it, would add its share for as long as the outage lasts.
+/// While calls succeed, the budget has retries for every caller. When most calls fail, it runs empty, and the server
+/// gets little more than one attempt for each call. One retry per second remains, so that a quiet service may retry at
+/// all. A budget that requests fill, as other libraries have it, would add its share for as long as the outage lasts.
 #[derive(Debug)]
 pub(crate) struct Budget {
     tokens: f64,

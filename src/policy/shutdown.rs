@@ -1,7 +1,8 @@
 //! Sessions that the server was told to end: one of them, or a server that shuts down?
 //!
 //! An administrator ends one session; a server that shuts down ends all of them at nearly the same time. So the second
-//! termination within a second means a shutdown. Why a second: `docs/decisions/0044-when-all-connections-are-replaced.md`.
+//! termination within a second means a shutdown. Why a second:
+//! `docs/decisions/0044-when-all-connections-are-replaced.md`.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ pub(crate) struct Terminations {
 }
 
 impl Terminations {
-    /// A session was terminated. Returns whether the server shuts down: another one was terminated at most a second ago.
+    /// A session was terminated. Returns whether the server shuts down: another one was terminated at most a second
+    /// ago.
     pub(crate) fn on_terminated(&mut self, now: Instant) -> bool {
         let before = self.latest;
         // Callers read the clock before they take a lock, so the times may be slightly out of order.

@@ -1,24 +1,26 @@
 //! The columns of the table: one function for each question about a failure.
 //!
-//! Three rules stand above the rows. What ends the session costs the connection, whatever its code, and nothing else does. An error that the
-//! session survives is a failure of the database only if it says that the server lacks something. And before COMMIT is sent nothing
-//! has been applied, while after it only an answer of severity ERROR says so. What no row can tell gets the answer that does no harm.
+//! Three rules stand above the rows. What ends the session costs the connection, whatever its code, and nothing else
+//! does. An error that the session survives is a failure of the database only if it says that the server lacks
+//! something. And before COMMIT is sent nothing has been applied, while after it only an answer of severity ERROR says
+//! so. What no row can tell gets the answer that does no harm.
 
 use super::{Failure, Meaning, Occurrence, ServerSeverity, StatementPhase};
 
-/// Whether a failed call can have changed anything in the database.
+/// Whether a failed call may have changed anything in the database.
 ///
-/// What a procedure committed by itself before it failed is not undone, and not meant here.
+/// This does not cover a procedure that committed by itself before it failed: that commit stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
-    /// Certainly nothing was applied: it may run again.
+    /// Certainly nothing was applied, so the call may run again.
     NotApplied,
-    /// It may have been applied, wholly; a batch with a COMMIT in it, in part. Only what may run twice may run again.
+    /// The call may have been applied as a whole; a batch with a COMMIT in it, in part. It may run again only if it may
+    /// be applied twice.
     Unknown,
 }
 
-/// Whether, and where, it may run again. In a transaction, the whole of it.
+/// Whether and where the call may run again. In a transaction, the whole transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Retry {
     #[default]
@@ -40,7 +42,7 @@ impl Retry {
         }
     }
 
-    /// The same, of what may have been applied.
+    /// Returns the same, for a call that may have been applied.
     pub(crate) fn if_idempotent(self) -> Self {
         match self {
             Self::Never => Self::Never,
@@ -55,27 +57,27 @@ impl Retry {
 pub(crate) enum Condition {
     /// As often as the schedule and the budget allow.
     Scheduled,
-    /// Fewer times: what is missing may stay missing.
+    /// Once: the resource that is missing may stay missing.
     Limited,
     /// Once, after [`Failure::reprepare`].
     OnceReprepared,
-    /// Only what may be applied twice.
+    /// Only if the call may be applied twice.
     IfIdempotent,
 }
 
-/// What the breaker makes of it.
+/// What a failure means to the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Failure,
-    /// The request was at fault, or another one in its way: the server is well.
+    /// The request was at fault, or another one was in its way. The server is well.
     Success,
-    /// Counts where slow calls do.
+    /// It counts as a slow call, if slow calls count.
     Slow,
     /// The session was terminated. It is a failure if the server shuts down (see `Terminations`).
     FailureIfShutdown,
-    /// The server is well, but not the one that was wanted.
+    /// The server is well, but has another role than the pool wants.
     WrongHost,
-    /// Somebody has to change a setting; waiting does not help.
+    /// Somebody has to change a setting. Waiting does not help.
     Config,
     Nothing,
 }
@@ -84,14 +86,14 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Keep,
-    /// Kept after it has been settled: something may still be under way on it.
+    /// The pool settles it first, because a statement may still be under way.
     Settle,
-    /// Kept, unless the same happens on it again.
+    /// The pool keeps it, unless the same failure happens on it again.
     DiscardIfRepeated,
     Discard,
 }
 
-/// What has to be forgotten before another try.
+/// What the pool has to prepare again before another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reprepare {
     /// The prepared statement, on this connection.
@@ -101,7 +103,7 @@ pub(crate) enum Reprepare {
 }
 
 impl Failure<'_> {
-    /// Whether it can have changed anything.
+    /// Returns whether the call may have changed anything.
     pub(crate) fn effect(&self) -> Effect {
         let nothing = match self.event {
             Occurrence::Unreachable => true,
@@ -125,7 +127,7 @@ impl Failure<'_> {
         if nothing { Effect::NotApplied } else { Effect::Unknown }
     }
 
-    /// Whether it may run again.
+    /// Returns whether and where the call may run again.
     pub(crate) fn retry(&self) -> Retry {
         use Condition::{IfIdempotent, Limited, OnceReprepared, Scheduled};
         let retry = match self.meaning() {
@@ -157,7 +159,8 @@ impl Failure<'_> {
             retry => retry,
         };
         match (self.effect(), retry) {
-            // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is known to be undone.
+            // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is
+            // known to be undone.
             (Effect::NotApplied, Retry::SameConnection(Scheduled | Limited))
                 if self.phase == StatementPhase::Autocommit =>
             {
@@ -172,8 +175,8 @@ impl Failure<'_> {
         }
     }
 
-    /// What the breaker makes of it. An error that the session survives shows that the server is alive: it counts as a failure only if it
-    /// says that the server itself lacks something.
+    /// What the breaker makes of it. An error that the session survives shows that the server is alive: it counts as a
+    /// failure only if it says that the server itself lacks something.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.meaning() {
             Meaning::System | Meaning::Internal if !self.ends_session() => Verdict::Success,
@@ -202,7 +205,7 @@ impl Failure<'_> {
         }
     }
 
-    /// Whether the server was not reached, or gave no answer: it may be gone.
+    /// Returns whether the server was not reached or gave no answer, so that it may be gone.
     pub(crate) fn is_unreachable(&self) -> bool {
         use Meaning::{Crash, Lost, NotReady, Shutdown, Unreachable};
         matches!(self.meaning(), Unreachable | Lost | Crash | NotReady | Shutdown)
@@ -229,8 +232,9 @@ impl Failure<'_> {
         }
     }
 
-    /// Whether a statement that was prepared earlier may fail so because a type or a function has been made anew since, or is another in this search path.
-    /// The server says so before it runs anything. Prepared anew, the statement may succeed.
+    /// Whether a statement that was prepared earlier may fail so because a type or a function has been made anew since,
+    /// or is another in this search path. The server says so before it runs anything. Prepared anew, the statement may
+    /// succeed.
     pub(crate) fn may_be_outdated(&self) -> bool {
         let Occurrence::Answer(answer) = self.event else { return false };
         // Internal errors are in English in every language.
@@ -238,39 +242,40 @@ impl Failure<'_> {
         !answer.is_from_within && (is_lookup || matches!(answer.state, "42804" | "42846" | "42883" | "42704" | "42P18"))
     }
 
-    /// Whether another transaction was in the way: this one, run again as a whole, may succeed.
+    /// Returns whether another transaction was in the way. Then this one may succeed if it runs again as a whole.
     pub(crate) fn is_conflict(&self) -> bool {
         self.meaning() == Meaning::Conflict
     }
 
-    /// Whether the server takes no more connections: to those that there are, it is as it was.
+    /// Returns whether the server accepts no more connections. It still serves the existing ones.
     pub(crate) fn is_full(&self) -> bool {
         self.meaning() == Meaning::TooManyClients
     }
 
-    /// Whether the server itself stopped the statement, for a cancel request or for a timeout. The message would say which, in the server's
-    /// language. A function may raise the same code.
+    /// Whether the server itself stopped the statement, for a cancel request or for a timeout. The message would say
+    /// which, in the server's language. A function may raise the same code.
     pub(crate) fn is_cancel(&self) -> bool {
         let Occurrence::Answer(answer) = self.event else { return false };
         self.meaning() == Meaning::Cancelled && answer.routine.is_none_or(|routine| routine == "ProcessInterrupts")
     }
 
-    /// Whether the server only reads, and nobody had asked for that.
+    /// Returns whether the server is read-only although the transaction is not.
     pub(crate) fn is_read_only(&self) -> bool {
         self.meaning() == Meaning::ReadOnly
     }
 
-    /// Whether the server, or this process of it, was told to stop.
+    /// Returns whether the server, or only this session, was told to end.
     pub(crate) fn is_shutdown(&self) -> bool {
         self.meaning() == Meaning::Shutdown
     }
 
-    /// Whether a process of the server crashed, which takes all of them along.
+    /// Returns whether a process of the server crashed. That ends all sessions.
     pub(crate) fn is_crash(&self) -> bool {
         self.meaning() == Meaning::Crash
     }
 
-    /// Whether the server's message may quote values of the statement. The others name things: tables, columns, constraints.
+    /// Returns whether the server's message may quote values of the statement. Other messages only name tables, columns
+    /// and constraints.
     pub(crate) fn may_quote_values(&self) -> bool {
         matches!(self.event, Occurrence::Answer(answer) if answer.class() == "22")
     }
