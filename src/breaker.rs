@@ -18,16 +18,16 @@
 //! # }
 //! ```
 //!
-//! By default the circuit opens when half of at least ten calls within ten seconds fail. After thirty seconds it lets one
-//! call through as a probe, and closes if that call succeeds. [`BreakerConfig`] has all settings. `examples/breaker.rs`
-//! has a service that goes through an outage.
+//! By default the circuit opens when half of at least ten calls within ten seconds fail. After thirty seconds it lets
+//! one call through as a probe, and closes if that call succeeds. [`BreakerConfig`] has all settings.
+//! `examples/breaker.rs` has a service that goes through an outage.
 //!
 //! # Three ways to call
 //!
 //! - [`call`](CircuitBreaker::call) awaits a future. Every error is a failure.
 //!   [`call_or_else`](CircuitBreaker::call_or_else) has a fallback.
-//! - [`call_judged`](CircuitBreaker::call_judged) asks a closure for a [`Verdict`]: an `Ok` may be a failure, an error or
-//!   a timeout may say nothing. [`call_with`](CircuitBreaker::call_with) only asks which errors are failures.
+//! - [`call_judged`](CircuitBreaker::call_judged) asks a closure for a [`Verdict`]: an `Ok` may be a failure, an error
+//!   or a timeout may say nothing. [`call_with`](CircuitBreaker::call_with) only asks which errors are failures.
 //! - [`try_acquire`](CircuitBreaker::try_acquire) returns a [`Permit`], for work that is no single future. The caller
 //!   records how the work ended.
 //!
@@ -48,9 +48,9 @@
 //!
 #![doc = include_str!("breaker/migrating.md")]
 // Where what is: the rules (when does the circuit open?) are in `policy/breaker.rs`, without a clock or a lock. In this
-// folder: `config` (settings), `call` (permits, verdicts, futures), `shared` (the rules under a lock), `fast_path` (what
-// most calls use instead of the lock), `timer` (changes that time causes), `hooks` (callbacks), `metered` (metrics),
-// `pool` (the breaker of a pool) and `failsafe` (that crate's policy and state machine).
+// folder: `config` (settings), `call` (permits, verdicts, futures), `shared` (the rules under a lock), `fast_path`
+// (what most calls use instead of the lock), `timer` (changes that time causes), `hooks` (callbacks), `metered`
+// (metrics), `pool` (the breaker of a pool) and `failsafe` (that crate's policy and state machine).
 
 mod call;
 mod config;
@@ -176,8 +176,8 @@ impl CircuitBreaker {
         self.order(Order::Reset, reason);
     }
 
-    /// Lets all calls through and counts nothing. The timeout and the capacity do not apply to calls that begin while the
-    /// breaker is disabled.
+    /// Lets all calls through and counts nothing. The timeout and the capacity do not apply to calls that begin while
+    /// the breaker is disabled.
     #[track_caller]
     pub fn disable(&self, reason: impl Into<Arc<str>>) {
         self.order(Order::Disable, reason);

@@ -1,8 +1,9 @@
-//! One call's way through, and the only place that knows the order of its steps.
+//! The path of one call. Only this file knows the order of its steps.
 //!
-//! A deadline is fixed; the circuit breaker is asked; an idle connection is taken, or else the caller waits in order, or is refused; the breaker is
-//! asked again, for a ticket; the query runs under what is left; the connection goes back, or is settled first. What failed and may run
-//! again goes the whole way again (`attempts`).
+//! The pool fixes a deadline and asks the circuit breaker. The call takes an idle connection, waits in the queue, or is
+//! refused. Then the pool asks the breaker again, for a ticket. The query runs within the time that is left. The
+//! connection returns to the pool, which settles it first if needed. A failed call that may run again takes the whole
+//! path again (`attempts`).
 
 mod attempts;
 mod fallback;
@@ -35,7 +36,7 @@ fn no_wait() -> Duration {
     Duration::ZERO
 }
 
-/// What every handle of one pool shares. When the last is gone, the pool is closed.
+/// The state that all handles of one pool share. Dropping the last handle closes the pool.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) acquire_timeout: Duration,
@@ -56,9 +57,9 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// Takes a connection, whoever asks: an idle one, or else the first that becomes free for the caller.
+    /// Takes an idle connection, or waits for the first that becomes free for the caller.
     ///
-    /// `options` and `wait_policy` are only called when they are needed, so that a waiter need not keep what they return.
+    /// It calls `options` and `wait_policy` only when it needs them, so that a waiter does not hold what they return.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
     pub(crate) fn acquire(
         &self,
@@ -78,7 +79,7 @@ impl Shared {
         }
     }
 
-    /// As [`acquire`](Self::acquire), for a caller that does not wait.
+    /// Like [`acquire`](Self::acquire), for a caller that does not wait.
     pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
         let options = |shared: &Self| shared.options(taken);
         let ticket = self.ask_breaker(options)?;
@@ -153,23 +154,23 @@ impl Shared {
         self.circuit_open(Some(denied))
     }
 
-    /// `None`: it has closed again in this very instant, and now is the time to come back.
+    /// `None`: the circuit has just closed again, so the caller may come back at once.
     fn circuit_open(&self, denied: Option<Denied>) -> Error {
         self.maintenance.reports.refusals.on_rejected();
         let retry_after = denied.map_or(Duration::ZERO, |denied| {
-            // The next look at the server may end it.
+            // The next check of the server may end the open state.
             if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
         });
         Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }
     }
 
-    /// How long a caller who has said nothing else waits.
+    /// Returns the wait policy of a caller without settings of its own.
     pub(crate) fn wait_policy(&self, asked: Instant, timeout: Duration) -> WaitPolicy {
         let deadline = Deadline::after(asked, timeout);
         WaitPolicy { deadline, includes_work: false, shedding: self.shedding }
     }
 
-    /// Of a caller who has said nothing else.
+    /// Returns the options of a caller without settings of its own.
     pub(crate) fn options(&self, taken: Taken) -> CallOptions {
         CallOptions {
             deadline: None,
@@ -246,14 +247,14 @@ pub struct Call<'a> {
     taken: Taken,
     is_cached: bool,
     is_idempotent: bool,
-    /// It is an attempt of a call that is measured as a whole.
+    /// It is one attempt of a call, and the metrics count the whole call.
     is_part: bool,
-    /// What it returns is a stream, whose end is the end of the operation.
+    /// It returns a stream, and the operation ends when the stream ends.
     is_stream: bool,
     options: TransactionOptions,
 }
 
-/// When a call has to be over: a [`Duration`] from now, or an instant.
+/// When a call has to end: a [`Duration`] from now, or an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until(Deadline);
 
@@ -293,55 +294,57 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// When the whole call has to be over, waiting and work together: a [`Duration`] from now, or an instant. Who could no longer
-    /// finish is refused, and no connection is spent on an answer that nobody waits for.
+    /// Sets when the whole call has to end, with wait and work: a [`Duration`] from now, or an instant. The pool
+    /// refuses a call that can no longer finish by then, so it spends no connection on an answer that nobody waits for.
     ///
-    /// Default: [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) for the wait, and
-    /// [`query_timeout`](crate::PoolBuilder::query_timeout) for each statement. With a deadline, that does not count unless
-    /// [`timeout`](Self::timeout) is set.
+    /// Default: no deadline. Then [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) limits the wait, and
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement. With a deadline these two do not apply; set
+    /// [`timeout`](Self::timeout) to limit single statements.
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {
         self.deadline = Some(until.into().0);
         self
     }
 
-    /// How long each statement of this call may take. Default: what is left until the [`deadline`](Self::deadline), or without one the
-    /// pool's [`query_timeout`](crate::PoolBuilder::query_timeout).
+    /// Sets how long each statement of this call may take. Default: the time until the [`deadline`](Self::deadline), or
+    /// without one the pool's [`query_timeout`](crate::PoolBuilder::query_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// What this call is, for people: `load_dashboard`. Errors and events name it. A constant, so that there are only so many names.
+    /// Names the operation, for example `load_dashboard`. Errors, events and metrics have the name. It is a constant,
+    /// so that the number of names is limited. Default: none.
     pub fn name(mut self, operation: &'static str) -> Self {
         self.operation = Some(operation);
         self
     }
 
-    /// Prepares nothing that stays: each statement goes to the server in one message group. For statements that differ each time, and for
-    /// poolers that give each group to another server. Default: statements are prepared and kept, as
-    /// [`statement_cache`](crate::PoolBuilder::statement_cache) says.
+    /// Keeps no prepared statement: each statement goes to the server in one message group. Use it for statements that
+    /// differ each time, and for poolers that give each group to another server. Default: the pool prepares statements
+    /// and keeps them, up to [`statement_cache`](crate::PoolBuilder::statement_cache).
     pub fn uncached(mut self) -> Self {
         self.is_cached = false;
         self
     }
 
-    /// This call may be applied twice, so it may run again although it may have been applied: when the connection is lost under way, and
-    /// when it runs out of its [`timeout`](Self::timeout) before its deadline. Default: only what was certainly not applied runs again.
+    /// Declares that the call may be applied twice. Then it also runs again after a failure that leaves open whether it
+    /// was applied: when the connection is lost, or when it runs out of its [`timeout`](Self::timeout) before its
+    /// deadline. Default: only a call that was certainly not applied runs again.
     ///
-    /// `UPDATE ... SET a = 1` is idempotent, `SET a = a + 1` is not; an `INSERT` with a key of your own and `ON CONFLICT DO NOTHING` is. So is a
-    /// `SELECT`, unless it calls functions that write.
+    /// `UPDATE ... SET a = 1` is idempotent; `SET a = a + 1` is not. An `INSERT` with a key of your own and
+    /// `ON CONFLICT DO NOTHING` is idempotent, and so is a `SELECT` that calls no function that writes.
     pub fn idempotent(mut self) -> Self {
         self.is_idempotent = true;
         self
     }
 
-    /// What [`transaction`](Self::transaction) begins with. Default: the server's.
+    /// Sets the options with which [`transaction`](Self::transaction) begins. Default: those of the server.
     pub fn options(mut self, options: TransactionOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Whether this call may be refused at once. Default: as the pool.
+    /// Sets which calls the pool refuses at once. Default: the pool's setting.
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
@@ -359,7 +362,7 @@ impl<'a> Call<'a> {
         WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding }
     }
 
-    /// A connection. Its [`time_left`](Client::time_left) is the call's.
+    /// Returns a connection. Its [`time_left`](Client::time_left) is that of the call.
     ///
     /// # Errors
     ///

@@ -26,6 +26,7 @@ pub(crate) use self::reports::{Reports, Thresholds};
 use self::server::ServerRole;
 pub(crate) use self::task::PACE;
 use crate::breaker::{State, Transition};
+use crate::clock::now;
 use crate::conn::{ConnectionEvent, Dialer, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::slots::Slots;
@@ -110,19 +111,19 @@ impl Maintenance {
         match event {
             ConnectionEvent::Dials => self.begin(Handle::try_current().ok()),
             ConnectionEvent::Lost { cause } => {
-                if self.server.stops(&cause, Instant::now()) {
+                if self.server.on_lost(&cause, now()) {
                     self.flush();
                     self.reports.telemetry.emit(EventKind::ServerShuttingDown { lost: cause });
                 }
                 self.next_round.notify_one();
             }
             ConnectionEvent::WrongHost { dialed_as } => {
-                if self.server.refuses_writes(Instant::now(), dialed_as) {
+                if self.server.on_write_refused(now(), dialed_as) {
                     self.flush();
                 }
             }
             ConnectionEvent::Dialed { address, is_read_only, .. } => {
-                if let Some((from, to)) = self.server.is_at(address, is_read_only) {
+                if let Some((from, to)) = self.server.on_dialed(address, is_read_only) {
                     self.reports.telemetry.emit(EventKind::PrimaryChanged { from, to: Some(to) });
                 }
             }

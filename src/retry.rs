@@ -1,4 +1,7 @@
-//! Retries: the settings, and the budget that all calls of a pool share. The rules are in `policy/retry` and `policy/budget`.
+//! Retries: the settings, and the budget that all calls of a pool share.
+//!
+//! How a failed call comes to run again: `src/policy/classify.rs` says what the failure means, `src/policy/retry.rs`
+//! has the rules (may it, is there time, can the budget pay?), and `src/call/attempts.rs` is the loop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +26,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 ///
 /// - The database was not reached, was full (53300) or not ready (57P03).
 /// - The connection had been dead before anything was written.
-/// - Another transaction was in the way of a [transaction](crate::Pool::transaction) (40001, 40P01), which runs again as a whole.
+/// - Another transaction was in the way of a [transaction](crate::Pool::transaction) (40001, 40P01), which runs again
+///   as a whole.
 ///
 /// With [`Call::idempotent`](crate::Call::idempotent) it also retries calls that may have been applied, and single
 /// statements that lost a conflict or found something in use: a procedure may have committed before that. It never
@@ -55,7 +59,7 @@ impl Default for RetryConfig {
 }
 
 impl RetryConfig {
-    /// No retries.
+    /// Returns settings without retries.
     pub fn off() -> Self {
         Self::default().max_attempts(1)
     }
@@ -120,7 +124,7 @@ impl RetryConfig {
         self
     }
 
-    /// For a pool of so many connections.
+    /// Checks the settings. `max_size` is that of the pool.
     pub(crate) fn finish(self, now: Instant, max_size: usize) -> Result<Retries, ConfigError> {
         let Schedule { initial, multiplier, max } = self.schedule;
         if !(1..=MOST_ATTEMPTS).contains(&self.max_attempts) {
@@ -155,10 +159,10 @@ impl RetryConfig {
     }
 }
 
-/// The next pause of one call; `None`: it does not run again.
+/// Returns the next pause of one call. `None`: it does not run again.
 type NextPause = dyn FnMut() -> Option<Duration> + Send;
 
-/// Makes somebody else's schedules.
+/// Makes schedules of the backoff crate.
 #[derive(Clone)]
 struct Foreign(Arc<dyn Fn() -> Box<NextPause> + Send + Sync>);
 
@@ -168,7 +172,7 @@ impl fmt::Debug for Foreign {
     }
 }
 
-/// The pauses of one call. `None`: by the pool's own schedule.
+/// The pauses of one call. `None`: the pool's own schedule.
 pub(crate) struct Pauses(Option<Box<NextPause>>);
 
 /// The retries of one pool.
@@ -178,31 +182,33 @@ pub(crate) struct Retries {
     schedule: Schedule,
     foreign: Option<Foreign>,
     budget: Mutex<Budget>,
-    /// A hint: then a success need not lock to bring nothing in.
+    /// A hint that the budget is full. Then a success adds nothing and takes no lock.
     is_full: AtomicBool,
 }
 
 impl Retries {
-    pub(crate) fn succeeded(&self, now: impl FnOnce() -> Instant) {
+    /// Adds what a success is worth to the budget.
+    pub(crate) fn on_success(&self, now: impl FnOnce() -> Instant) {
         if !self.is_full.load(Relaxed) {
             let mut budget = self.budget.lock();
-            // Under the lock: later, a retry may have been paid for in between.
+            // Under the lock, because a retry may pay in between.
             self.is_full.store(budget.deposit(now()), Relaxed);
         }
     }
 
-    /// Those of a call that begins.
+    /// Returns the pauses of a call that begins.
     pub(crate) fn pauses(&self) -> Pauses {
         Pauses(self.foreign.as_ref().map(|foreign| (foreign.0)()))
     }
 
-    /// Whether a call that does not run again was safe to, and such calls do.
-    pub(crate) fn are_exhausted(&self, failed: &Failed) -> bool {
+    /// Returns whether a failed call that does not run again would have been safe to, so that only attempts, time or
+    /// budget were missing.
+    pub(crate) fn lacks_means(&self, failed: &Failed) -> bool {
         self.max_attempts > 1 && failed.is_safe()
     }
 
-    /// The pause after which a call runs again; `None` if it does not.
-    pub(crate) fn pause(&self, now: Instant, failed: &Failed, pauses: &mut Pauses) -> Option<Duration> {
+    /// Returns the pause after which a failed call runs again, and pays for it. `None`: it does not run again.
+    pub(crate) fn next_pause(&self, now: Instant, failed: &Failed, pauses: &mut Pauses) -> Option<Duration> {
         if !failed.may_run_again(self.max_attempts) {
             return None;
         }
@@ -255,10 +261,10 @@ mod tests {
         let retries = RetryConfig::default().finish(Instant::now(), 50).unwrap();
         let now = Instant::now();
         let mut budget = retries.budget.lock();
-        assert_eq!((0..200).filter(|_| budget.withdraw(now)).count(), 100);
+        assert_eq!((0..200).filter(|_| failed(now, 1).pay(now, &mut budget)).count(), 100);
     }
 
-    /// So many pauses of a second and no more. Resetting one makes it whole.
+    /// A schedule of `whole` pauses of a second. A reset restores them.
     struct Few {
         left: u32,
         whole: u32,
@@ -279,7 +285,7 @@ mod tests {
         move || Few { left: 0, whole }
     }
 
-    /// What failed for the so many-th time, with a minute left.
+    /// A call that has failed for the `attempts`-th time, with a minute left.
     fn failed(now: Instant, attempts: u32) -> Failed {
         Failed {
             retry: Retry::NewConnection(Condition::Scheduled),
@@ -293,14 +299,14 @@ mod tests {
         }
     }
 
-    /// The pauses of one call that always fails.
+    /// Returns the pauses of one call that always fails.
     fn pauses(retries: &Retries, now: Instant) -> Vec<Duration> {
         let mut pauses = retries.pauses();
-        (1..).map_while(|attempts| retries.pause(now, &failed(now, attempts), &mut pauses)).collect()
+        (1..).map_while(|attempts| retries.next_pause(now, &failed(now, attempts), &mut pauses)).collect()
     }
 
     #[test]
-    fn a_foreign_schedule_is_made_and_reset_for_each_call_and_its_end_ends_the_retries() {
+    fn each_call_gets_a_foreign_schedule_that_is_reset_and_whose_end_ends_the_retries() {
         let now = Instant::now();
         let made = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&made);
@@ -334,14 +340,14 @@ mod tests {
         let now = Instant::now();
         let stale = Failed { was_stale: true, ..failed(now, 1) };
         let never = RetryConfig::default().backoff_with(|| Stop {}).finish(now, 10).unwrap();
-        assert_eq!(never.pause(now, &stale, &mut never.pauses()), None);
+        assert_eq!(never.next_pause(now, &stale, &mut never.pauses()), None);
         let some = RetryConfig::default().backoff_with(few(1)).finish(now, 10).unwrap();
         let mut pauses = some.pauses();
-        assert_eq!(some.pause(now, &stale, &mut pauses), Some(Duration::ZERO));
-        assert_eq!(some.pause(now, &failed(now, 2), &mut pauses), None);
+        assert_eq!(some.next_pause(now, &stale, &mut pauses), Some(Duration::ZERO));
+        assert_eq!(some.next_pause(now, &failed(now, 2), &mut pauses), None);
     }
 
-    /// Else successes would bring nothing in for as long as there are no retries.
+    /// With a wrong hint, successes would add nothing until the next retry.
     #[test]
     fn the_hint_that_the_budget_is_full_is_never_wrong_for_long() {
         let now = Instant::now();
@@ -351,7 +357,7 @@ mod tests {
             scope.spawn(|| {
                 for _ in 0..20_000 {
                     barrier.wait();
-                    let _ = retries.pause(now, &failed(now, 1), &mut Pauses(None));
+                    let _ = retries.next_pause(now, &failed(now, 1), &mut Pauses(None));
                     barrier.wait();
                 }
             });
@@ -359,7 +365,7 @@ mod tests {
                 while !retries.budget.lock().deposit(now) {}
                 retries.is_full.store(false, Relaxed);
                 barrier.wait();
-                retries.succeeded(|| now);
+                retries.on_success(|| now);
                 barrier.wait();
                 let is_full = retries.budget.lock().deposit(now);
                 assert!(is_full || !retries.is_full.load(Relaxed), "round {round}");

@@ -52,8 +52,8 @@ pub struct Rejected {
     pub name: Option<Arc<str>>,
     /// The state of the breaker.
     pub state: State,
-    /// How long to wait before the next try; an earlier one would be rejected again. While a probe is under way, this is
-    /// an estimate. More than 0.
+    /// How long to wait before the next try; an earlier one would be rejected again. While a probe is under way, this
+    /// is an estimate. More than 0.
     pub retry_after: Duration,
 }
 
@@ -212,8 +212,8 @@ impl CircuitBreaker {
         Rejected { name: self.shared.name().cloned(), state, retry_after }
     }
 
-    /// Awaits `future`, unless the circuit is open; then the future is dropped without a poll. Every error of the future
-    /// is a failure of the dependency.
+    /// Awaits `future`, unless the circuit is open; then the future is dropped without a poll. Every error of the
+    /// future is a failure of the dependency.
     ///
     /// **Cancel safety.** A call that is dropped records nothing. If it was a probe, another call may probe.
     ///

@@ -72,8 +72,8 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfig {
-    /// Returns the settings of opossum 10, the circuit breaker for Node.js, with its defaults: 50% of all calls in 10 s,
-    /// no minimum number of calls, a reset timeout of 30 s, one probe.
+    /// Returns the settings of opossum 10, the circuit breaker for Node.js, with its defaults: 50% of all calls in 10
+    /// s, no minimum number of calls, a reset timeout of 30 s, one probe.
     ///
     /// With them the breaker judges by other rules than with [`BreakerConfig::default`]:
     ///
@@ -85,12 +85,12 @@ impl BreakerConfig {
     /// - A close forgets nothing; only time does.
     /// - There is no jitter.
     ///
-    /// A test replays 100 random schedules that were recorded from opossum 10.0.0. The outcome of each call, the states,
-    /// the counts and the changes of state are the same. These differences are intended:
+    /// A test replays 100 random schedules that were recorded from opossum 10.0.0. The outcome of each call, the
+    /// states, the counts and the changes of state are the same. These differences are intended:
     ///
     /// - A probe that hangs without a timeout, or fails during the warm-up, leaves opossum half-open for ever. Here
-    ///   [`probe_timeout`](Self::probe_timeout) ends that state after 10 s, which is opossum's default timeout of a call.
-    ///   With a longer [`with_timeout`](super::CircuitBreaker::with_timeout), that one ends it.
+    ///   [`probe_timeout`](Self::probe_timeout) ends that state after 10 s, which is opossum's default timeout of a
+    ///   call. With a longer [`with_timeout`](super::CircuitBreaker::with_timeout), that one ends it.
     /// - There is no timeout by default: see [`with_timeout`](super::CircuitBreaker::with_timeout).
     /// - opossum asks its `errorFilter` about its own timeouts and refusals. Here
     ///   [`call_with`](super::CircuitBreaker::call_with) sees only errors of the dependency, and
@@ -264,8 +264,8 @@ impl BreakerConfig {
         self
     }
 
-    /// Like [`on_transition`](Self::on_transition), but runs before all other hooks, for all changes at once. So the others
-    /// cannot disturb it, even if one panics.
+    /// Like [`on_transition`](Self::on_transition), but runs before all other hooks, for all changes at once. So the
+    /// others cannot disturb it, even if one panics.
     pub(crate) fn on_transition_first(mut self, hook: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
         self.hooks.on_transition_first(hook);
         self

@@ -28,9 +28,10 @@ where
 
 /// The failure rate over a rolling window, as a policy for a [`failsafe::StateMachine`]. Feature `failsafe`.
 ///
-/// It opens the circuit at a failure, if at least [`error_threshold_percentage`](BreakerConfig::error_threshold_percentage)
-/// of at least [`volume_threshold`](BreakerConfig::volume_threshold) calls have failed. Until the circuit closes again,
-/// each failed probe opens it again.
+/// It opens the circuit at a failure, if at least
+/// [`error_threshold_percentage`](BreakerConfig::error_threshold_percentage) of at least
+/// [`volume_threshold`](BreakerConfig::volume_threshold) calls have failed. Until the circuit closes again, each failed
+/// probe opens it again.
 ///
 /// ```
 /// # fn main() -> Result<(), failfast::ConfigError> {
@@ -53,8 +54,8 @@ pub struct RollingWindow {
 }
 
 impl RollingWindow {
-    /// Makes an empty window. It uses the thresholds, the window with its buckets, and the reset timeout with its jitter
-    /// and growth. failsafe has no use for the other settings.
+    /// Makes an empty window. It uses the thresholds, the window with its buckets, and the reset timeout with its
+    /// jitter and growth. failsafe has no use for the other settings.
     ///
     /// # Errors
     ///

@@ -3,8 +3,8 @@
 //! In a closed circuit every call passes, so the pass holds the generation, and reading it admits the call.
 //!
 //! While the failure rate is below the threshold, a success only lowers it, until the current bucket ends. Until then
-//! each thread counts its successes in a shard. The thread that takes the lock *collects* them into the bucket first. If
-//! there is something to judge then, or another bucket has begun, it *disarms* the shards, and may arm them again.
+//! each thread counts its successes in a shard. The thread that takes the lock *collects* them into the bucket first.
+//! If there is something to judge then, or another bucket has begun, it *disarms* the shards, and may arm them again.
 //!
 //! Each arming has a number, which every shard holds beside its count. A compare-and-swap of both adds a success. So no
 //! success gets into another generation: the swap fails, and the thread takes the lock.

@@ -33,8 +33,8 @@ impl Timer {
         Self { breaker, rescheduled: Arc::default(), is_running: Arc::default() }
     }
 
-    /// Makes the task ask again when the next change is due. Starts the task if there is none. The caller holds no lock,
-    /// because this may wake a task.
+    /// Makes the task ask again when the next change is due. Starts the task if there is none. The caller holds no
+    /// lock, because this may wake a task.
     pub(super) fn reschedule(&self) {
         self.rescheduled.notify_one();
         if self.is_running.load(Ordering::Acquire) {

@@ -1,9 +1,11 @@
-//! Attempts: a call that failed runs again if that is safe, if there is time, and if the budget bears it.
+//! The loop of attempts: a failed call runs again if that is safe, if there is time, and if the budget can pay.
 //!
-//! Between attempts nothing is held: no connection, no ticket, no place in the queue. Each passes the breaker and the queue like a new call, and
-//! has the limits of the first. How long all of them have taken decides only whether another begins.
+//! The rules are in `src/policy/retry.rs`, the settings in `src/retry.rs`. Between attempts a call holds nothing: no
+//! connection, no ticket, no place in the queue. Each attempt passes the breaker and the queue like a new call, with
+//! the limits of the first. The time that all of them took decides only whether another one begins.
 //!
-//! The work on a connection is boxed once there is a connection: a future that waits in the queue, or is moved into a task, holds none of it.
+//! The future of the work is boxed once there is a connection. So a call that waits in the queue, or is moved into a
+//! task, does not hold its memory.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -18,35 +20,35 @@ use crate::policy::{Condition, Deadline, Failed, Retry};
 use crate::retry::Pauses;
 use crate::telemetry::{Fault, Span};
 
-/// What an attempt that failed says of another.
+/// What a failed attempt says about another one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attempted {
     pub(super) retry: Retry,
     pub(super) was_stale: bool,
     pub(super) timed_out: bool,
-    /// Another transaction was in the way, or a statement outdated: nothing that burdens a server in trouble.
+    /// Another transaction was in the way, or a statement was outdated. Another attempt is no burden for a server in
+    /// trouble.
     pub(super) is_free: bool,
-    /// How many statements it had begun.
+    /// How many statements the attempt began.
     pub(super) statements: u32,
     /// For the call's span and its metric.
     pub(super) fault: Fault,
 }
 
 impl Attempted {
-    /// The whole may succeed if it runs again.
+    /// The whole transaction may succeed if it runs again.
     pub(super) fn conflict() -> Self {
         Self { retry: Retry::NewConnection(Condition::Scheduled), is_free: true, ..Self::default() }
     }
 
-    /// After so many statements.
     pub(super) fn after(self, statements: u32) -> Self {
         Self { statements, ..self }
     }
 
-    /// What the connection shows of the work that was done on it, whatever error was made of it.
+    /// Reads from the trail of the connection how its work failed, whatever error the caller's closure returned.
     fn of_run(trail: &Trail) -> Self {
         let (was_stale, retry) = (trail.is_stale(), trail.retry());
-        // Other statements may have gone before: all of it is done again.
+        // Statements before the failed one may have been applied, and all of them would run again.
         let retry = match retry {
             retry if was_stale => retry,
             Retry::Never => Retry::Never,
@@ -56,7 +58,7 @@ impl Attempted {
         Self { retry, was_stale, timed_out, is_free: false, statements, fault: trail.fault() }
     }
 
-    /// Why it runs again, in a word.
+    /// Returns why the call runs again, in one word.
     fn reason(&self) -> &str {
         if self.was_stale {
             "stale"
@@ -67,27 +69,23 @@ impl Attempted {
         }
     }
 
-    /// Whether it may have been applied.
+    /// Returns whether the attempt may have been applied.
     fn is_doubtful(self) -> bool {
-        let (Retry::SameConnection(condition) | Retry::NewConnection(condition) | Retry::OtherHost(condition)) =
-            self.retry
-        else {
-            return false;
-        };
-        condition == Condition::IfIdempotent
+        self.retry.condition() == Some(Condition::IfIdempotent)
     }
 
-    /// The error, if what it stands for may have been applied.
+    /// Returns the error if the attempt may have been applied.
     fn doubt<E>(self, error: E) -> Option<E> {
         self.is_doubtful().then_some(error)
     }
 
-    /// Of the last error and an earlier one, the one that says what has become of the whole call: a refusal says nothing of what was sent before.
+    /// Returns the error that describes the whole call: the last one, or an earlier one after which the call may have
+    /// been applied. A refusal says nothing about what was sent before.
     fn last_word<E>(self, error: E, doubt: Option<E>) -> E {
         if self.is_doubtful() { error } else { doubt.unwrap_or(error) }
     }
 
-    /// What an error of ours says, beside the error.
+    /// Returns the error, and what it says about another attempt.
     pub(super) fn in_error<E: From<Error>>(error: Error) -> (E, Self) {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
         let (retry, was_stale, fault) = (error.retry(), error.was_stale(), Fault::from(&error));
@@ -112,8 +110,10 @@ impl<'a> Attempts<'a> {
         Self { call, made: 0, begun, latest: begun, pauses: call.shared.retries.pauses() }
     }
 
-    /// By when another attempt has to begin, and how long it is expected to take. With a deadline, as long as the latest one took. Without one,
-    /// the limits of its parts decide how long it takes; and another may begin while all have taken less than the limits of one attempt add up to.
+    /// Returns the deadline for another attempt, and how long that attempt is expected to take.
+    ///
+    /// A call with a deadline is expected to take as long as the latest attempt. A call without one has limits for its
+    /// parts. Another attempt may begin while all together have taken less than the sum of the limits of one.
     fn time(&self, now: Instant, statements: u32) -> (Deadline, Duration) {
         let shared = self.call.shared;
         match self.call.deadline {
@@ -126,19 +126,19 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// The next attempt.
+    /// Counts the next attempt.
     fn next(&mut self) -> Call<'a> {
         self.made += 1;
         self.call
     }
 
-    /// The latest attempt went well.
-    fn succeeded(&self) {
-        self.call.shared.retries.succeeded(now);
+    /// The latest attempt succeeded.
+    fn on_success(&self) {
+        self.call.shared.retries.on_success(now);
     }
 
-    /// Waits for the next attempt, if there is to be one.
-    async fn go_on(&mut self, seen: Attempted) -> bool {
+    /// Waits until the next attempt may begin. Returns whether there is one.
+    async fn wait_for_next(&mut self, seen: Attempted) -> bool {
         let (deadline, work) = self.time(now(), seen.statements);
         let failed = Failed {
             retry: seen.retry,
@@ -151,8 +151,8 @@ impl<'a> Attempts<'a> {
             work,
         };
         let (retries, meter) = (&self.call.shared.retries, self.call.shared.meter());
-        let Some(pause) = retries.pause(now(), &failed, &mut self.pauses) else {
-            if retries.are_exhausted(&failed) {
+        let Some(pause) = retries.next_pause(now(), &failed, &mut self.pauses) else {
+            if retries.lacks_means(&failed) {
                 meter.gave_up();
             }
             return false;
@@ -161,7 +161,7 @@ impl<'a> Attempts<'a> {
         if pause > Duration::ZERO {
             time::sleep(pause).await;
         } else {
-            // The others may be as dead, and about to find out.
+            // The other connections may be dead, too. Their tasks get the chance to notice it.
             task::yield_now().await;
         }
         self.latest = now();
@@ -169,19 +169,21 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Tells where the work is done. By value: a future would keep the room of a client that it has lent.
+/// Records in the span which server the client is connected to. Takes the client by value, because the caller's future
+/// would keep memory for a borrowed one.
 pub(super) fn located(client: Client, span: &Span) -> Client {
     span.set_server(client.server());
     client
 }
 
 impl<'a> Call<'a> {
-    /// Of the call as a whole. By value, for the same reason.
+    /// Returns the span of the whole call. Takes `self` by value for the same reason.
     pub(super) fn span(self, does: &'static str) -> Span {
         self.shared.tracer.call(self.operation, does)
     }
 
-    /// The loop. An attempt that fails tells what was seen, from which it is read whether there is another: never from `E`.
+    /// Runs `attempt` until it succeeds or may not run again. A failed attempt returns what it says about another one;
+    /// the loop never reads that from `E`.
     pub(super) async fn again<T, E, Fut>(self, span: Span, attempt: impl Fn(Call<'a>, Span) -> Fut) -> Result<T, E>
     where
         Fut: Future<Output = Result<T, (E, Attempted)>>,
@@ -191,7 +193,7 @@ impl<'a> Call<'a> {
         loop {
             let (error, seen) = match span.scope(attempt(attempts.next(), span.clone())).await {
                 Ok(value) => {
-                    attempts.succeeded();
+                    attempts.on_success();
                     if !self.is_stream {
                         self.shared.meter().operated_since(begun, self.operation, None);
                     }
@@ -203,7 +205,7 @@ impl<'a> Call<'a> {
             if seen.is_doubtful() || doubt.is_none() {
                 fault = seen.fault;
             }
-            if !attempts.go_on(seen).await {
+            if !attempts.wait_for_next(seen).await {
                 self.shared.meter().operated_since(begun, self.operation, Some(fault));
                 span.set_attempts(attempts.made);
                 span.failed(fault);
@@ -213,7 +215,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Runs `work` on a connection of its own, which it gives back; if it failed, perhaps again, on another.
+    /// Runs `work` on a connection of its own and returns the connection. After a failure it may run again, on another.
     pub(super) async fn attempts<T, Fut>(self, span: Span, work: impl Fn(Client) -> Fut) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
@@ -231,9 +233,10 @@ impl<'a> Call<'a> {
 
     /// Runs `work` with a connection of its own, for several statements on one lease.
     ///
-    /// **It may run several times**, on another connection each time: if the connection had been dead before anything was written on it, and, if
-    /// the call is [`idempotent`](Self::idempotent), whenever the last statement that failed may be tried again. What its statements
-    /// did before stays done: for all or nothing, use [`transaction`](Self::transaction).
+    /// **It may run several times**, on another connection each time: if the connection had been dead before anything
+    /// was written on it; and, if the call is [`idempotent`](Self::idempotent), whenever the last statement that failed
+    /// may run again. Statements that succeeded before stay applied. For all or nothing, use
+    /// [`transaction`](Self::transaction).
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -252,7 +255,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// What `work` returns; and as [`get`](Self::get).
+    /// The errors of `work`, and those of [`get`](Self::get).
     pub async fn run<T, E, F, Fut>(self, work: F) -> Result<T, E>
     where
         F: Fn(Client) -> Fut,

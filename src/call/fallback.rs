@@ -1,4 +1,4 @@
-//! Graceful degradation: another answer when the database gives none.
+//! The fallback of a call: another answer when the database gives none.
 
 use std::fmt;
 use std::future::Future;
@@ -7,7 +7,7 @@ use super::Call;
 use crate::conn::Client;
 use crate::error::Error;
 
-/// A call with another answer at hand. Made by [`Call::fallback`].
+/// A call with a fallback, from [`Call::fallback`].
 #[must_use = "a call does nothing until one of its methods is awaited"]
 pub struct Fallback<'a, G> {
     call: Call<'a>,
@@ -15,12 +15,13 @@ pub struct Fallback<'a, G> {
 }
 
 impl<'a> Call<'a> {
-    /// When the database gives no answer, the caller gets what `instead` returns: a value from a cache, a default, an older one. `None`
-    /// leaves the error as it is.
+    /// Sets a fallback. When the database gives no answer, the caller gets what `instead` returns: a value from a
+    /// cache, a default, an older value. If `instead` returns `None`, the caller gets the error.
     ///
-    /// It is asked once, after the last attempt, with the error, if that [says so](Error::is_unavailable): the call was refused, the circuit is
-    /// open, there was no connection in time, the statement was too slow, or its connection was lost. What the server answers is an answer:
-    /// a violated constraint is never hidden. For reads: a write that was too slow may have been applied.
+    /// The pool calls `instead` once, after the last attempt, if [`Error::is_unavailable`]: the call was refused, the
+    /// circuit is open, there was no connection in time, the statement was too slow, or its connection was lost. An
+    /// error that the server returned is an answer, so a fallback never hides a violated constraint. Use it for reads:
+    /// a write that was too slow may have been applied.
     ///
     /// ```no_run
     /// # use std::sync::{Arc, Mutex};
@@ -47,11 +48,11 @@ impl<'a> Call<'a> {
 }
 
 impl<G> Fallback<'_, G> {
-    /// [`Call::run`], or the other answer.
+    /// Like [`Call::run`], with the fallback.
     ///
     /// # Errors
     ///
-    /// As there, if there is no other answer.
+    /// As [`Call::run`], unless the fallback returns a value.
     pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
     where
         F: Fn(Client) -> Fut,

@@ -1,4 +1,4 @@
-//! Transactions as a whole: begun, run, committed; and run again when another one was in the way.
+//! Transactions: BEGIN, the caller's closure, COMMIT; and again as a whole if another transaction was in the way.
 
 use std::future::Future;
 
@@ -9,12 +9,13 @@ use crate::error::Error;
 use crate::telemetry::{Fault, Span};
 
 impl Call<'_> {
-    /// Runs `work` in a transaction. **It may run several times**, three by default (see [`RetryConfig`](crate::RetryConfig)): again as a whole, on a
-    /// fresh handle, when the server says that another transaction was in the way (40001, 40P01), when a prepared statement was
-    /// outdated, or when it could not be begun. Between attempts no connection is held.
-    /// [`transaction_once`](Self::transaction_once) never runs again.
+    /// Runs `work` in a transaction. **It may run several times**, by default at most three (see
+    /// [`RetryConfig`](crate::RetryConfig)). It runs again as a whole, with a new handle, if another transaction was in
+    /// the way (40001, 40P01), if a prepared statement was outdated, or if the transaction could not begin. Between
+    /// attempts the call holds no connection. [`transaction_once`](Self::transaction_once) runs `work` only once.
     ///
-    /// `Ok` commits, `Err` rolls back; so does dropping the future, in the background.
+    /// If `work` returns `Ok`, the pool commits; after `Err` it rolls back. If the future is dropped, the pool rolls
+    /// back in the background.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool, from: i64, to: i64, note: String) -> Result<(), failfast::Error> {
@@ -34,7 +35,8 @@ impl Call<'_> {
     ///
     /// # Errors
     ///
-    /// What `work` returns; as [`get`](Self::get); and as [`Transaction::commit`]. After [`Error::CommitUnknown`] it is never run again.
+    /// The errors of `work`, of [`get`](Self::get) and of [`Transaction::commit`]. After [`Error::CommitUnknown`] the
+    /// transaction never runs again.
     pub async fn transaction<T, E, F, Fut>(self, work: F) -> Result<T, E>
     where
         F: Fn(Transaction) -> Fut,
@@ -45,11 +47,11 @@ impl Call<'_> {
         self.again(self.span("transaction"), |call, span| call.attempt(span, work)).await
     }
 
-    /// [`transaction`](Self::transaction) that runs `work` once, whatever happens.
+    /// Like [`transaction`](Self::transaction), but runs `work` only once.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`transaction`](Self::transaction).
     pub async fn transaction_once<T, E, F, Fut>(self, work: F) -> Result<T, E>
     where
         F: FnOnce(Transaction) -> Fut,
@@ -67,7 +69,7 @@ impl Call<'_> {
         })
     }
 
-    /// An error comes with what the handle saw.
+    /// Makes one attempt. An error comes with what the handle knows about another attempt.
     async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Attempted)>
     where
         F: FnOnce(Transaction) -> Fut,

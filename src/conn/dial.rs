@@ -68,7 +68,7 @@ impl Dial for Dialer {
         let ticket = recorder.dials();
         let mut on_quiet = Some(on_quiet);
         let mut on_late = || {
-            recorder.server_is_late();
+            recorder.on_server_late();
             if let Some(on_quiet) = on_quiet.take() {
                 on_quiet();
             }

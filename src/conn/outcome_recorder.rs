@@ -1,8 +1,9 @@
-//! What the connections of a pool tell its circuit breaker: how statements and dials went, as far as it is the database's doing. And what they tell the
-//! pool's maintenance, of themselves.
+//! Records the results of statements and dials in the pool's circuit breaker, and passes what connections notice to the
+//! pool's maintenance.
 //!
-//! Our own refusals say nothing, nor does a caller that went away. A statement that ran out of time counts if it had the time that it
-//! was given for itself, or far more than the like of it take: a caller with a tight deadline says nothing of the server.
+//! Only results that say something about the database count. Refusals of the pool do not, nor do cancelled calls. A
+//! statement that ran out of time counts if it had its own timeout, or took far longer than statements usually take: a
+//! caller with a tight deadline says nothing about the server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,14 +18,12 @@ use super::lease_registry::LeaseRegistry;
 use crate::breaker::PoolBreaker;
 use crate::clock::now;
 use crate::error::{ConnectError, Error};
-use crate::policy::{Outcome, Ticket, Verdict};
+use crate::policy::{Outcome, Terminations, Ticket, Verdict};
 
-/// A statement that was given up after so many times as long as usual is a failure, whatever its deadline.
+/// A statement that was given up after this many times the usual duration is a failure, whatever its deadline.
 const FAR_MORE: u32 = 10;
-/// One process told to stop is an administrator's doing; two within this time are a server that shuts down.
-const SEVERAL_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the user has to say of an error; `None` is nothing.
+/// The user's closure that decides whether an error is a failure. `None`: the pool decides.
 #[derive(Clone)]
 pub(crate) struct IsFailure(Arc<Judge>);
 
@@ -46,9 +45,9 @@ pub(crate) struct OutcomeRecorder {
     breaker: PoolBreaker,
     is_failure: Option<IsFailure>,
     maintenance: Tell,
-    last_shutdown: Mutex<Option<Instant>>,
+    terminations: Mutex<Terminations>,
     has_answered: AtomicBool,
-    /// About the median of how long statements take, in nanoseconds; 0 before the first.
+    /// About the median duration of statements, in nanoseconds. 0 before the first.
     typical: AtomicU64,
 }
 
@@ -58,7 +57,7 @@ impl OutcomeRecorder {
             breaker,
             is_failure,
             maintenance,
-            last_shutdown: Mutex::new(None),
+            terminations: Mutex::default(),
             has_answered: AtomicBool::new(false),
             typical: AtomicU64::new(0),
         }
@@ -68,17 +67,17 @@ impl OutcomeRecorder {
         &self.breaker
     }
 
-    /// Tells the maintenance.
-    pub(super) fn tell(&self, news: ConnectionEvent) {
-        (self.maintenance)(news);
+    /// Passes an event to the maintenance.
+    pub(super) fn tell(&self, event: ConnectionEvent) {
+        (self.maintenance)(event);
     }
 
-    /// How long a statement usually takes: about the median.
+    /// Returns about the median duration of statements. 0 before the first.
     pub(crate) fn typical(&self) -> Duration {
         Duration::from_nanos(self.typical.load(Relaxed))
     }
 
-    /// A dial begins. While the circuit is closed, its end counts.
+    /// A dial begins. Returns a ticket while the circuit is closed; then the end of the dial counts.
     pub(super) fn dials(&self) -> Option<Ticket> {
         self.tell(ConnectionEvent::Dials);
         self.breaker.ticket_for_dial()
@@ -93,13 +92,13 @@ impl OutcomeRecorder {
         took: Duration,
         registry: &LeaseRegistry,
     ) {
-        // Not let in is not reached: the next connection shows whether that is over. But a server that is full serves those who are in.
+        // A server that is full still serves the connections that it has. Without any, the next dial shows more.
         let verdict = match result {
             Ok(()) => Verdict::Success,
             Err(error) if error.is_full() && registry.has_any() => Verdict::Nothing,
             Err(error) => error.verdict(),
         };
-        // One dialed in the place of another is no success: that other may have been lost by the failure that counts.
+        // A connection in the place of another is no success: that other may have been lost by the failure that counts.
         let counts = verdict != Verdict::Success || registry.has_grown();
         if let Some(ticket) = ticket.filter(|_| counts) {
             let (outcome, took) = self.outcome(now, verdict, true, took);
@@ -107,7 +106,7 @@ impl OutcomeRecorder {
         }
         match verdict {
             Verdict::Success => {
-                self.has_answered();
+                self.on_answer();
                 self.breaker.on_server_answer(now);
             }
             Verdict::Failure if ticket.is_none() => self.breaker.on_server_silent(now),
@@ -115,29 +114,29 @@ impl OutcomeRecorder {
         }
     }
 
-    /// The server answers a look at it.
-    pub(crate) fn server_answers(&self) {
-        self.has_answered();
+    /// The server has answered a check.
+    pub(crate) fn on_server_answer(&self) {
+        self.on_answer();
         self.breaker.on_server_answer(now());
     }
 
-    /// The server takes much longer than usual for a dial, or for a look at it: no failure, as long as it has time.
-    pub(crate) fn server_is_late(&self) {
+    /// The server takes much longer than usual for a dial or a check. That is no failure before its timeout.
+    pub(crate) fn on_server_late(&self) {
         self.breaker.on_server_late(now());
     }
 
-    /// The server does not answer a look at it, a dial, or what cleans up after a lease.
-    pub(crate) fn server_is_silent(&self) {
+    /// The server did not answer a dial, a check, or the clean-up after a lease.
+    pub(crate) fn on_server_silent(&self) {
         self.breaker.on_server_silent(now());
     }
 
-    /// Whether the database has answered anything since this was asked last.
-    pub(crate) fn was_answered(&self) -> bool {
+    /// Returns whether the database has answered since the last call of this method.
+    pub(crate) fn take_answered(&self) -> bool {
         self.has_answered.swap(false, Relaxed)
     }
 
-    fn has_answered(&self) {
-        // A store would take the cache line along.
+    fn on_answer(&self) {
+        // A store would take the cache line away from other threads.
         if !self.has_answered.load(Relaxed) {
             self.has_answered.store(true, Relaxed);
         }
@@ -145,8 +144,9 @@ impl OutcomeRecorder {
 
     /// A statement was answered.
     pub(super) fn answered(&self, now: Instant, ticket: Ticket, took: Duration) {
-        self.has_answered();
-        // A step towards it, up or down: about the median in the long run. Steps lost between threads do no harm.
+        self.on_answer();
+        // Each answer moves the value by a step up or down, so in the long run it is about the median. A step that is
+        // lost between threads does no harm.
         let (typical, seen) = (self.typical.load(Relaxed), u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         let step = typical / 16 + 1;
         let next = if typical == 0 {
@@ -160,7 +160,7 @@ impl OutcomeRecorder {
         self.breaker.record(now, ticket, Outcome::Success, took);
     }
 
-    /// A statement failed: the table's verdict, and whether the server was not reached.
+    /// A statement failed. The pair is the verdict of the table, and whether the server was not reached.
     pub(super) fn failed(
         &self,
         now: Instant,
@@ -170,13 +170,13 @@ impl OutcomeRecorder {
         took: Duration,
     ) {
         if verdict == Verdict::Success {
-            self.has_answered();
+            self.on_answer();
         }
         let (outcome, took) = self.outcome(now, verdict, is_unreachable, took);
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
     }
 
-    /// A statement was given up when its time was over.
+    /// The caller gave a statement up when its time was over.
     pub(super) fn timed_out(&self, now: Instant, ticket: Ticket, options: &CallOptions, error: &Error, took: Duration) {
         let typical = self.typical();
         let had_its_time = options.timeout.is_some_and(|timeout| took >= timeout);
@@ -185,13 +185,13 @@ impl OutcomeRecorder {
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
     }
 
-    /// A lease was used through the deref, and this is all that is known of it.
+    /// A lease was used through the deref. The pool knows only whether its connection was lost.
     pub(super) fn untracked(&self, now: Instant, ticket: Ticket, was_lost: bool) {
         let outcome = if was_lost { Outcome::Unreachable } else { Outcome::Success };
         self.breaker.record(now, ticket, outcome, Duration::ZERO);
     }
 
-    /// The user may know better.
+    /// Applies the user's closure, which has the last word.
     fn overruled(&self, error: &Error, outcome: Outcome) -> Outcome {
         match self.is_failure.as_ref().and_then(|is_failure| (is_failure.0)(error)) {
             None => outcome,
@@ -206,17 +206,12 @@ impl OutcomeRecorder {
         let outcome = match verdict {
             Verdict::Failure => failure,
             Verdict::Success => Outcome::Success,
-            // Whatever counts as slow: the server gave it up.
+            // The server gave the statement up, so it is slow by any threshold.
             Verdict::Slow => return (Outcome::Success, Duration::MAX),
-            Verdict::FailureIfSeveral if self.is_another_shutdown(now) => failure,
-            Verdict::FailureIfSeveral | Verdict::WrongHost | Verdict::Config | Verdict::Nothing => Outcome::Ignored,
+            Verdict::FailureIfShutdown if self.terminations.lock().on_terminated(now) => failure,
+            Verdict::FailureIfShutdown | Verdict::WrongHost | Verdict::Config | Verdict::Nothing => Outcome::Ignored,
         };
         (outcome, took)
-    }
-
-    fn is_another_shutdown(&self, now: Instant) -> bool {
-        let last = self.last_shutdown.lock().replace(now);
-        last.is_some_and(|last| now.saturating_duration_since(last) <= SEVERAL_WITHIN)
     }
 }
 

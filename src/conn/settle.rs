@@ -21,7 +21,7 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     let limit = conn.link.trips.settling();
     let cleaned = time::timeout(limit, clean(conn)).await;
     if cleaned.is_err() {
-        conn.handling.recorder.server_is_silent();
+        conn.handling.recorder.on_server_silent();
     }
     let is_settled = match cleaned {
         // After a reset, the session counts as changed until the hook has run.

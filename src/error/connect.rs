@@ -237,8 +237,7 @@ impl ConnectError {
         match &self.0.kind {
             ConnectErrorKind::Server(state) => Some(Failure::at_connect(state.code())),
             ConnectErrorKind::Resolve | ConnectErrorKind::Io | ConnectErrorKind::Timeout(_) => {
-                let refused = self.0.cause == Some(Cause::Refused);
-                Some(Failure { phase: StatementPhase::Connect, event: Occurrence::Unreachable { refused } })
+                Some(Failure { phase: StatementPhase::Connect, event: Occurrence::Unreachable })
             }
             ConnectErrorKind::TooManyOpenFiles
             | ConnectErrorKind::Local

@@ -144,7 +144,7 @@ impl Maintenance {
         asked.look = Some(tokio::spawn(async move {
             // A dial reports its end by itself.
             if let Look::Answers = slots.look().await {
-                recorder.server_answers();
+                recorder.on_server_answer();
             }
         }));
     }

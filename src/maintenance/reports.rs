@@ -78,7 +78,7 @@ impl Reports {
 
     /// Reports what one round has found: metrics first, then events.
     pub(super) fn look(&self, now: Instant, slots: &Slots<Dialer>, recorder: &OutcomeRecorder) {
-        if recorder.was_answered() {
+        if recorder.take_answered() {
             let after = now.saturating_duration_since(self.begun).as_millis();
             self.last_success.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Relaxed);
         }

@@ -1,19 +1,19 @@
-//! What is known of the server behind the pool's name: whether it is about to go, whether it has been replaced, and where it is.
+//! What the pool knows about the server behind its name: does it shut down, was it replaced, and where is it?
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::conn::Role;
 use crate::error::Lost;
+use crate::policy::Terminations;
 
-/// However many connections notice the same, it is acted upon once in so long.
-const SAME: Duration = Duration::from_secs(1);
-/// The pause doubles so often at most.
+/// The pool replaces all connections at most once in this time, however many of them notice the same.
+const AT_MOST_ONCE_IN: Duration = Duration::from_secs(1);
+/// How often that time doubles at most, while the pool finds no server that accepts writes.
 const MOST_IN_VAIN: u32 = 4;
-/// What was done in vain so long ago says nothing of now.
+/// After this time without a refused write, the time no longer doubles.
 const LONG_AGO: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -21,50 +21,48 @@ pub(super) struct ServerRole(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
+    /// When the pool last replaced all connections.
     acted: Option<Instant>,
-    /// When one of its processes was told to stop.
-    stopped: Option<Instant>,
-    /// Where the latest that takes writes is.
+    terminations: Terminations,
+    /// The address of the latest server that accepted writes.
     primary: Option<Arc<str>>,
-    /// That one takes no writes any more: the next that does may be another.
+    /// The primary has refused a write, so the next server that accepts writes may be another one.
     is_doubted: bool,
-    /// It was dialed since, and only read.
+    /// The primary was dialed since then, and was read-only.
     is_demoted: bool,
-    /// Looked for another so many times, and found none.
+    /// How often the pool has looked for another server and found none.
     in_vain: u32,
 }
 
 impl ServerRole {
-    /// Whether a connection lost like this means that the others are, or will be, and nobody has acted on that yet. One process told to stop is an
-    /// administrator's doing; two are a server that shuts down. One that crashes takes all of them along.
-    pub(super) fn stops(&self, cause: &Lost, now: Instant) -> bool {
+    /// A connection was lost. Returns whether the pool has to replace all connections, because the server shuts down or
+    /// has crashed. A process that crashes takes all sessions along.
+    pub(super) fn on_lost(&self, cause: &Lost, now: Instant) -> bool {
         let mut known = self.0.lock();
-        let is_stop = cause.is_shutdown();
-        let before = if is_stop { known.stopped.replace(now) } else { None };
-        let is_another = before.is_some_and(|before| now - before <= SAME);
-        (is_another || cause.is_crash()) && known.act(now)
+        let shuts_down = cause.is_shutdown() && known.terminations.on_terminated(now);
+        (shuts_down || cause.is_crash()) && known.act(now)
     }
 
-    /// The server refuses a write, on a session that was dialed as this. Whether all connections are to be made anew, because that may lead to
-    /// another server.
-    pub(super) fn refuses_writes(&self, now: Instant, dialed_as: Role) -> bool {
+    /// The server refused a write on a session that was dialed with this role. Returns whether the pool has to replace
+    /// all connections, because that may lead to another server.
+    pub(super) fn on_write_refused(&self, now: Instant, dialed_as: Role) -> bool {
         let mut known = self.0.lock();
         let has_seen_primary = known.primary.is_some();
-        // Somebody writes where one is meant to read.
+        // A caller writes in a session that a setting has made read-only.
         if dialed_as == Role::ReadOnly && !has_seen_primary {
             return false;
         }
         known.is_doubted = true;
-        let since = known.acted.map(|acted| now - acted);
+        let since = known.acted.map(|acted| now.saturating_duration_since(acted));
         if since.is_some_and(|since| since >= LONG_AGO) {
             known.in_vain = 0;
         }
-        // Where nothing else is found, that is no reason to dial for ever; least of all if none was ever known.
+        // If the pool finds no other server, it dials less and less often; least often if it never knew a primary.
         let doublings = match known.in_vain {
             1.. if dialed_as == Role::Standby && !has_seen_primary => MOST_IN_VAIN,
             in_vain => in_vain.min(MOST_IN_VAIN),
         };
-        let is_due = since.is_none_or(|since| since >= SAME * 2u32.pow(doublings));
+        let is_due = since.is_none_or(|since| since >= AT_MOST_ONCE_IN * 2u32.pow(doublings));
         if is_due {
             known.acted = Some(now);
             known.in_vain += 1;
@@ -72,15 +70,15 @@ impl ServerRole {
         is_due
     }
 
-    /// A connection was made. If it leads to another primary than before: where that was, and where this one is.
-    pub(super) fn is_at(&self, address: Arc<str>, is_read_only: Option<bool>) -> Option<(Option<String>, String)> {
+    /// A connection was made. If it leads to another primary than before, returns the addresses of both.
+    pub(super) fn on_dialed(&self, address: Arc<str>, is_read_only: Option<bool>) -> Option<(Option<String>, String)> {
         let mut known = self.0.lock();
         let is_there = known.primary.as_ref() == Some(&address);
         if is_read_only == Some(true) {
             known.is_demoted |= known.is_doubted && (is_there || known.primary.is_none());
             return None;
         }
-        // Where the role is hidden, one that only reads looks like one that writes.
+        // If a relay hides the role, a read-only server looks like a primary.
         if is_read_only.is_none() && known.is_doubted && is_there {
             return None;
         }
@@ -97,7 +95,7 @@ impl ServerRole {
 
 impl Known {
     fn act(&mut self, now: Instant) -> bool {
-        let is_due = self.acted.is_none_or(|acted| now - acted >= SAME);
+        let is_due = self.acted.is_none_or(|acted| now.saturating_duration_since(acted) >= AT_MOST_ONCE_IN);
         if is_due {
             self.acted = Some(now);
         }
@@ -109,86 +107,87 @@ impl Known {
 mod tests {
     use super::*;
 
-    /// One pool, whose server refuses writes from the second `from` until `until`, once a second: when all connections are made anew.
+    /// The server refuses a write each second from `from` until `until`. Returns in which seconds the pool replaces all
+    /// connections.
     fn acted(server: &ServerRole, begun: Instant, dialed_as: Role, from: u64, until: u64) -> Vec<u64> {
-        let due = |second: &u64| server.refuses_writes(begun + Duration::from_secs(*second), dialed_as);
+        let due = |second: &u64| server.on_write_refused(begun + Duration::from_secs(*second), dialed_as);
         (from..until).filter(due).collect()
     }
 
     #[test]
-    fn a_server_that_only_reads_is_left_ever_more_seldom_until_one_that_writes_is_found() {
+    fn a_pool_on_a_read_only_server_dials_less_and_less_often_until_it_finds_a_primary() {
         let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(acted(&server, begun, Role::Primary, 0, 60), [0, 2, 6, 14, 30, 46]);
-        assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(true)), None);
-        assert_eq!(server.is_at("10.0.0.2:5432".into(), Some(false)), Some((None, "10.0.0.2:5432".to_owned())));
-        assert_eq!(server.is_at("10.0.0.2:5432".into(), Some(false)), None, "told once");
+        assert_eq!(server.on_dialed("10.0.0.1:5432".into(), Some(true)), None);
+        assert_eq!(server.on_dialed("10.0.0.2:5432".into(), Some(false)), Some((None, "10.0.0.2:5432".to_owned())));
+        assert_eq!(server.on_dialed("10.0.0.2:5432".into(), Some(false)), None, "reported once");
         assert_eq!(acted(&server, begun, Role::Primary, 60, 64), [60, 62]);
     }
 
     #[test]
-    fn a_session_that_only_read_when_it_was_dialed_says_nothing_new() {
+    fn a_session_that_was_dialed_read_only_says_nothing_new() {
         let (server, begun) = (ServerRole::default(), Instant::now());
-        assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(true)), None);
-        assert_eq!(acted(&server, begun, Role::ReadOnly, 0, 60), [0; 0], "a setting says no");
-        assert_eq!(acted(&server, begun, Role::Standby, 0, 60), [0, 16, 32, 48], "but a name may lead elsewhere now");
+        assert_eq!(server.on_dialed("10.0.0.1:5432".into(), Some(true)), None);
+        assert_eq!(acted(&server, begun, Role::ReadOnly, 0, 60), [0; 0], "a setting makes it read-only");
+        assert_eq!(acted(&server, begun, Role::Standby, 0, 60), [0, 16, 32, 48], "but the name may lead elsewhere now");
     }
 
     #[test]
-    fn after_a_primary_was_lost_a_session_that_only_reads_is_a_reminder() {
+    fn after_a_primary_a_refused_write_on_a_standby_counts_fully() {
         let (server, begun) = (ServerRole::default(), Instant::now());
-        assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(false)), None);
-        assert_eq!(server.is_at("10.0.0.2:5432".into(), Some(true)), None);
+        assert_eq!(server.on_dialed("10.0.0.1:5432".into(), Some(false)), None);
+        assert_eq!(server.on_dialed("10.0.0.2:5432".into(), Some(true)), None);
         assert_eq!(acted(&server, begun, Role::Standby, 0, 20), [0, 2, 6, 14]);
     }
 
     #[test]
-    fn where_the_role_is_hidden_nothing_is_told_of_the_same_place() {
+    fn with_a_hidden_role_the_same_address_is_no_change() {
         let (server, begun) = (ServerRole::default(), Instant::now());
-        assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
+        assert_eq!(server.on_dialed("10.0.0.1:5432".into(), None), None);
         for second in 0..60 {
-            server.refuses_writes(begun + Duration::from_secs(second), Role::Primary);
-            assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
+            server.on_write_refused(begun + Duration::from_secs(second), Role::Primary);
+            assert_eq!(server.on_dialed("10.0.0.1:5432".into(), None), None);
         }
         assert_eq!(acted(&server, begun, Role::Primary, 60, 63), [62], "the pause goes on");
     }
 
     #[test]
-    fn where_the_role_is_hidden_another_place_is_told_though_the_same_was_seen_in_between() {
+    fn with_a_hidden_role_another_address_is_a_change() {
         let (server, begun) = (ServerRole::default(), Instant::now());
-        assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
-        assert!(server.refuses_writes(begun, Role::Primary));
-        assert_eq!(server.is_at("10.0.0.1:5432".into(), None), None);
+        assert_eq!(server.on_dialed("10.0.0.1:5432".into(), None), None);
+        assert!(server.on_write_refused(begun, Role::Primary));
+        assert_eq!(server.on_dialed("10.0.0.1:5432".into(), None), None);
         let (from, to) = (Some("10.0.0.1:5432".to_owned()), "10.0.0.2:5432".to_owned());
-        assert_eq!(server.is_at("10.0.0.2:5432".into(), None), Some((from, to)));
+        assert_eq!(server.on_dialed("10.0.0.2:5432".into(), None), Some((from, to)));
     }
 
-    /// Behind a relay that hides the role, somebody writes in a transaction that is to read only.
+    /// A caller writes in a read-only transaction behind a relay that hides the role.
     #[test]
-    fn a_primary_that_is_found_where_it_was_is_no_change_and_no_reason_for_haste() {
+    fn a_primary_at_the_same_address_is_no_change_and_the_pauses_grow() {
         let (server, begun) = (ServerRole::default(), Instant::now());
-        assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(false)), None);
+        assert_eq!(server.on_dialed("10.0.0.1:5432".into(), Some(false)), None);
         let due = |second: &u64| {
-            let is_due = server.refuses_writes(begun + Duration::from_secs(*second), Role::Primary);
-            assert_eq!(server.is_at("10.0.0.1:5432".into(), Some(false)), None);
+            let is_due = server.on_write_refused(begun + Duration::from_secs(*second), Role::Primary);
+            assert_eq!(server.on_dialed("10.0.0.1:5432".into(), Some(false)), None);
             is_due
         };
         assert_eq!((0..20).filter(due).collect::<Vec<_>>(), [0, 2, 6, 14]);
     }
 
     #[test]
-    fn one_that_was_demoted_and_takes_writes_again_has_changed() {
+    fn a_server_that_was_demoted_and_accepts_writes_again_has_changed() {
         let (server, begun) = (ServerRole::default(), Instant::now());
         let place = "10.0.0.1:5432";
-        assert_eq!(server.is_at(place.into(), Some(false)), None);
-        assert!(server.refuses_writes(begun, Role::Primary));
-        assert_eq!(server.is_at(place.into(), Some(true)), None);
+        assert_eq!(server.on_dialed(place.into(), Some(false)), None);
+        assert!(server.on_write_refused(begun, Role::Primary));
+        assert_eq!(server.on_dialed(place.into(), Some(true)), None);
         let (from, to) = (Some(place.to_owned()), place.to_owned());
-        assert_eq!(server.is_at(place.into(), Some(false)), Some((from, to)));
-        assert_eq!(server.is_at(place.into(), Some(false)), None, "told once");
+        assert_eq!(server.on_dialed(place.into(), Some(false)), Some((from, to)));
+        assert_eq!(server.on_dialed(place.into(), Some(false)), None, "reported once");
     }
 
     #[test]
-    fn what_was_in_vain_long_ago_says_nothing_of_now() {
+    fn the_pauses_begin_anew_after_a_minute() {
         let (server, begun) = (ServerRole::default(), Instant::now());
         assert_eq!(acted(&server, begun, Role::Primary, 0, 20), [0, 2, 6, 14]);
         assert_eq!(acted(&server, begun, Role::Primary, 100, 103), [100, 102]);

@@ -84,8 +84,8 @@ impl Maintenance {
             let begun = Instant::now();
             *self.next_look.lock() = Some(begun + PACE);
             match slots.look().await {
-                Look::Answers => recorder.server_answers(),
-                Look::Silent => recorder.server_is_late(),
+                Look::Answers => recorder.on_server_answer(),
+                Look::Silent => recorder.on_server_late(),
                 Look::Dials => {}
                 Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
             }

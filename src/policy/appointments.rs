@@ -1,8 +1,9 @@
 //! When are refused callers to come back?
 //!
-//! Each refusal is given a moment of its own. If all of them were told the same moment, they would come back together and most of them would be refused
-//! again. The moments are so far apart that those who obey take a quarter of what the pool can do; the rest is for newcomers. So once newcomers leave
-//! that quarter free, the obedient are served when they come, although everybody obeys. In a lasting overload the moments are far away, and true.
+//! Each refusal is given a moment of its own. If all of them were told the same moment, they would come back together
+//! and most of them would be refused again. The moments are so far apart that those who obey take a quarter of what the
+//! pool can do; the rest is for newcomers. So once newcomers leave that quarter free, the obedient are served when they
+//! come, although everybody obeys. In a lasting overload the moments are far away, and true.
 //!
 //! A caller that comes earlier, or not at all, costs nothing: a moment is advice and reserves no connection.
 
@@ -10,7 +11,8 @@ use super::Time;
 
 /// Those who come back take one in so many leases.
 const SHARE: f64 = 4.0;
-/// No caller is told to stay away for longer: nobody knows the load then. Later refusals begin again with the earliest moment.
+/// No caller is told to stay away for longer: nobody knows the load then. Later refusals begin again with the earliest
+/// moment.
 const LONGEST: f64 = 300.0;
 
 #[derive(Debug)]
@@ -23,8 +25,8 @@ impl Appointments {
         Self { last: Time::BEGIN }
     }
 
-    /// How long to stay away. `earliest`: the first moment at which the pool could serve this caller. `gap`: the mean time from one release to the next.
-    /// All in seconds.
+    /// How long to stay away. `earliest`: the first moment at which the pool could serve this caller. `gap`: the mean
+    /// time from one release to the next. All in seconds.
     pub(crate) fn make(&mut self, now: Time, earliest: f64, gap: f64) -> f64 {
         let after_the_last = self.last.after(gap * SHARE).since(now);
         let wait = if after_the_last > LONGEST.max(earliest) { earliest } else { earliest.max(after_the_last) };

@@ -9,9 +9,9 @@
 //!      └────────────────────────────────── probes pass ────────────────────────┘
 //! ```
 //!
-//! This file: the state machine. Below it: `settings` (thresholds), `ticket` (what a call gets and brings back), `window`
-//! and `counts` (what is counted), `latency` (percentiles), `probes` (half-open), `admin` (orders, export, import),
-//! `report` (the public types). `src/breaker.rs` puts it under a lock and reads the clock.
+//! This file: the state machine. Below it: `settings` (thresholds), `ticket` (what a call gets and brings back),
+//! `window` and `counts` (what is counted), `latency` (percentiles), `probes` (half-open), `admin` (orders, export,
+//! import), `report` (the public types). `src/breaker.rs` puts it under a lock and reads the clock.
 //!
 //! Each change of state begins a new generation. A ticket carries the generation in which its call was admitted. The
 //! result of a call of an earlier generation is stale: it says nothing about the dependency as it is now.
@@ -427,8 +427,8 @@ impl Breaker {
         }
     }
 
-    /// Enters a phase. Calls under way become stale, even if the state stays the same; the history then has no entry. By
-    /// opossum's rule they count whenever they end.
+    /// Enters a phase. Calls under way become stale, even if the state stays the same; the history then has no entry.
+    /// By opossum's rule they count whenever they end.
     fn change(&mut self, at: Instant, phase: Phase, cause: Cause, counts: Counts) {
         let (from, to) = (self.phase.state(), phase.state());
         self.phase = phase;

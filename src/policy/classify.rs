@@ -1,7 +1,8 @@
 //! What a failure means: the only file that knows SQLSTATEs.
 //!
-//! A table. [`Failure::meaning`] finds the row: the kind of failure, by what is known of it. The columns are the questions that one may
-//! ask, in `questions.rs`: was nothing applied, may it run again, does it count for the breaker, what becomes of the connection.
+//! A table. [`Failure::meaning`] finds the row: the kind of failure, by what is known of it. The columns are the
+//! questions that one may ask, in `questions.rs`: was nothing applied, may it run again, does it count for the breaker,
+//! what becomes of the connection.
 
 mod questions;
 
@@ -31,8 +32,8 @@ pub(crate) enum StatementPhase {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Occurrence<'a> {
-    /// No connection came about. `refused`: the machine is there, the server is not.
-    Unreachable { refused: bool },
+    /// The server was not reached.
+    Unreachable,
     /// The connection ended without an answer.
     Lost {
         /// Whether any write was attempted since the call began.
@@ -68,9 +69,7 @@ pub(crate) enum ServerSeverity {
 /// The rows of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    Unreachable {
-        refused: bool,
-    },
+    Unreachable,
     Lost,
     /// The two sides, or a pooler between them, lost track of each other.
     Protocol,
@@ -122,7 +121,7 @@ impl<'a> Failure<'a> {
 
     fn meaning(&self) -> Meaning {
         match self.event {
-            Occurrence::Unreachable { refused } => Meaning::Unreachable { refused },
+            Occurrence::Unreachable => Meaning::Unreachable,
             Occurrence::Driver { .. } => Meaning::Driver,
             Occurrence::Answer(answer) => answer.meaning(self.phase),
             Occurrence::Lost { last_words, .. } => match last_words {
@@ -148,7 +147,7 @@ impl<'a> Failure<'a> {
 
     fn ends_session(&self) -> bool {
         match self.event {
-            Occurrence::Unreachable { .. } | Occurrence::Lost { .. } => true,
+            Occurrence::Unreachable | Occurrence::Lost { .. } => true,
             Occurrence::Answer(answer) => answer.ends_session(self.phase),
             Occurrence::Driver { .. } => false,
         }
@@ -166,7 +165,8 @@ impl Answer<'_> {
         if self.ends_session(phase) { self.meaning_of_end(phase) } else { self.meaning_of_error(phase) }
     }
 
-    /// The session goes on, so the server is alive. Codes of sessions that end were raised by a function, or quoted from a foreign server.
+    /// The session goes on, so the server is alive. Codes of sessions that end were raised by a function, or quoted
+    /// from a foreign server.
     fn meaning_of_error(&self, phase: StatementPhase) -> Meaning {
         match (self.state, self.class()) {
             ("08P01", _) => Meaning::Protocol,
@@ -223,7 +223,8 @@ impl Answer<'_> {
         ["query_wait_timeout", "server login has been failing"].iter().any(|start| self.message.starts_with(start))
     }
 
-    /// The code says only "not supported". The server speaks any language, and names its functions in one. Whoever names none speaks English.
+    /// The code says only "not supported". The server speaks any language, and names its functions in one. Whoever
+    /// names none speaks English.
     fn is_stale_plan(&self) -> bool {
         const MESSAGE: &str = "cached plan must not change result type";
         self.routine.map_or(self.message == MESSAGE, |routine| routine == "RevalidateCachedQuery")

@@ -1,17 +1,17 @@
-//! One absolute instant that bounds everything a call does.
+//! The instant that bounds everything a call does.
 //!
-//! Budgets that are handed from phase to phase add up; an instant does not. It is fixed once, when the call begins.
+//! It is fixed once, when the call begins. Timeouts of single phases would add up; one instant does not.
 
 use std::time::{Duration, Instant};
 
-/// So far away that nobody waits for it, yet near enough that no platform's clock overflows.
+/// No call lasts that long, and no platform's clock overflows.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    /// `timeout` from `now`. One too long for the clock means thirty years.
+    /// Returns the deadline after `timeout`. A timeout of more than thirty years means thirty years.
     pub(crate) fn after(now: Instant, timeout: Duration) -> Self {
         Self(now.checked_add(timeout.min(FOREVER)).unwrap_or(now))
     }

@@ -1,12 +1,12 @@
-//! How long a server takes for a dial: when is one unusually late?
+//! How long the server takes for a dial, and when a dial is unusually late.
 
 use std::time::Duration;
 
-/// No dial is late before this, however fast the others were.
+/// No dial is late before this, even if all others were faster.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// A dial is late when it has taken so many times as long as the slowest of the recent ones.
+/// A dial is late when it has taken this many times as long as the slowest recent dial.
 const FAR_MORE: u32 = 3;
-/// So many are remembered.
+/// The number of dials that count as recent.
 const RECENT: usize = 16;
 
 /// The time that the server itself took for each of the recent dials that succeeded.
@@ -22,7 +22,7 @@ impl DialTimes {
         self.count += 1;
     }
 
-    /// A dial for which the server has taken longer than this is late. `None` before the first success: nobody knows.
+    /// Returns the time of the server after which a dial is late. `None` before the first success.
     pub(crate) fn late_after(&self) -> Option<Duration> {
         let slowest = self.recent.iter().take(self.count).max()?;
         Some(slowest.saturating_mul(FAR_MORE).max(SHORTEST))

@@ -1,9 +1,10 @@
 //! How long would a caller wait for a connection?
 //!
-//! By Little's law, `(callers ahead + 1) x lease duration / connections`. The lease duration is measured where it matters, while nothing is idle:
-//! connection-seconds of work, divided by releases. Two averages leak, one over the wait budget that callers have, one over four times that. The
-//! smaller one counts, so that a stall is forgiven and a lasting slowdown is not. Where all connections are given back at once, few releases happen
-//! while nothing is idle; the mean of the leases themselves is a second upper bound.
+//! By Little's law, `(callers ahead + 1) x lease duration / connections`. The lease duration is measured where it
+//! matters, while nothing is idle: connection-seconds of work, divided by releases. Two averages leak, one over the
+//! wait budget that callers have, one over four times that. The smaller one counts, so that a stall is forgiven and a
+//! lasting slowdown is not. Where all connections are given back at once, few releases happen while nothing is idle;
+//! the mean of the leases themselves is a second upper bound.
 //!
 //! The estimates leak away while the pool rests. The module predicts nothing before it has seen three releases.
 
@@ -133,7 +134,8 @@ impl Forecast {
         if self.working > 0 { now.since(self.busy_since) } else { 0.0 }
     }
 
-    /// A lease has ended, in whatever way; [`on_release`](Self::on_release) reports so itself. Reported before [`on_working`](Self::on_working).
+    /// A lease has ended, in whatever way; [`on_release`](Self::on_release) reports so itself. Reported before
+    /// [`on_working`](Self::on_working).
     pub(crate) fn on_end(&mut self, now: Time) {
         if self.working > 0 {
             self.count(now);
@@ -157,7 +159,8 @@ impl Forecast {
         wait.max(self.stall(now, gap))
     }
 
-    /// How long nothing has been given back, in seconds, if that is a stall: it is expected to last as long again. Else 0.
+    /// How long nothing has been given back, in seconds, if that is a stall: it is expected to last as long again. Else
+    /// 0.
     pub(crate) fn stall(&self, now: Time, gap: f64) -> f64 {
         let since = now.since(self.progress);
         let is_stalled = self.working > 0 && since > (gap * STALLED).max(self.wait_budget * STALLED_BUDGETS);
@@ -175,8 +178,8 @@ impl Forecast {
         Some(seconds / (leases * connections.max(1) as f64))
     }
 
-    /// By how much a predicted wait of so many gaps may be wrong, in gaps. All connections may be given back at once; and where leases differ, both
-    /// those ahead of a caller and those behind the estimate may be long ones.
+    /// By how much a predicted wait of so many gaps may be wrong, in gaps. All connections may be given back at once;
+    /// and where leases differ, both those ahead of a caller and those behind the estimate may be long ones.
     pub(crate) fn error(&self, gaps: f64, connections: usize) -> f64 {
         connections as f64 + DEVIATIONS * (2.0 * gaps.max(0.0) * self.long.dispersion()).sqrt()
     }

@@ -1,13 +1,14 @@
 //! How long is the next caller likely to keep its connection?
 //!
-//! As long as the median of the last few leases. Two more answers serve where that is not enough: the duration that nearly no lease exceeds, and the
-//! duration of the last two, which shows a slowdown before the median does.
+//! As long as the median of the last few leases. Two more answers serve where that is not enough: the duration that
+//! nearly no lease exceeds, and the duration of the last two, which shows a slowdown before the median does.
 
 use std::time::{Duration, Instant};
 
 /// Leases remembered: few, so that a pool of one connection notices a slowdown within two of them.
 const LEASES: usize = 7;
-/// A lease whose work was cancelled would have lasted longer by about this factor, if none of those remembered lasted for so long.
+/// A lease whose work was cancelled would have lasted longer by about this factor, if none of those remembered lasted
+/// for so long.
 const LOWER_BOUND: f64 = 1.25;
 /// Leases that end within this part of a typical one end together.
 const APART: u32 = 4;
@@ -34,7 +35,8 @@ impl LeaseDurations {
         connections < LEASES
     }
 
-    /// A lease has ended. Leases that end together were long for one reason, such as a stall of the whole process: they count as one.
+    /// A lease has ended. Leases that end together were long for one reason, such as a stall of the whole process: they
+    /// count as one.
     pub(crate) fn push(&mut self, now: Instant, seconds: f64) {
         if self.last.is_some_and(|last| now < last + self.apart) {
             return;
@@ -46,7 +48,8 @@ impl LeaseDurations {
         self.quantiles = None;
     }
 
-    /// For how many seconds a lease would have lasted whose work was cancelled after `seconds`: as long as the median of those that lasted longer.
+    /// For how many seconds a lease would have lasted whose work was cancelled after `seconds`: as long as the median
+    /// of those that lasted longer.
     pub(crate) fn uncancelled(&self, seconds: f64) -> f64 {
         let (mut longer, mut count) = ([0; LEASES], 0);
         for micros in &self.ring[..self.seen.min(LEASES)] {
@@ -65,8 +68,9 @@ impl LeaseDurations {
         seconds * LOWER_BOUND
     }
 
-    /// The likely duration of the next lease, in seconds: the median of the last few. With a few `connections`, the shorter of the last two if
-    /// that is longer: a slowdown shows there first. With many, two long leases in a row are chance. `None` before the first lease.
+    /// The likely duration of the next lease, in seconds: the median of the last few. With a few `connections`, the
+    /// shorter of the last two if that is longer: a slowdown shows there first. With many, two long leases in a row are
+    /// chance. `None` before the first lease.
     pub(crate) fn typical(&mut self, connections: usize) -> Option<f64> {
         let both = if Self::is_small(connections) { self.both_of_the_last() } else { 0 };
         let (median, _) = self.quantiles();

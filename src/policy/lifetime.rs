@@ -1,7 +1,8 @@
 //! How long each connection may live: a little less than the longest lifetime, and none as long as its neighbours.
 //!
-//! Connections made together would otherwise end together, and be dialed anew together. Chance alone leaves clusters; so lifetimes walk through
-//! the window in steps that visit each tenth of it once in ten, and each hundredth once in a hundred (van der Corput's sequence, base 10).
+//! Connections made together would otherwise end together, and be dialed anew together. Chance alone leaves clusters;
+//! so lifetimes walk through the window in steps that visit each tenth of it once in ten, and each hundredth once in a
+//! hundred (van der Corput's sequence, base 10).
 
 use std::time::Duration;
 

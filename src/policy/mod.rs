@@ -1,9 +1,7 @@
-//! Decisions, and nothing else: no clock, no lock, no runtime, no randomness, no I/O. Time is an argument.
+//! Pure decisions, without a clock, lock, runtime, randomness or I/O. Time and randomness are arguments.
 
 mod appointments;
 mod breaker;
-mod budget;
-#[cfg_attr(not(test), expect(dead_code, reason = "what keeps the pool healthy will ask the other questions"))]
 mod classify;
 mod deadline;
 mod dial_times;
@@ -14,6 +12,7 @@ mod pauses;
 mod refusals;
 mod retry;
 mod shadow;
+mod shutdown;
 mod time;
 mod wait_policy;
 mod watch;
@@ -25,7 +24,6 @@ pub(crate) use breaker::{
     Breaker, Denied, Growth, Order, Outcome, Prefix, Rule, Settings, SlowCall, TO_RECORD, Ticket,
 };
 pub use breaker::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
-pub(crate) use budget::Budget;
 pub use classify::Effect;
 pub(crate) use classify::{
     Answer, Condition, Failure, Fate, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
@@ -38,8 +36,9 @@ pub(crate) use lifetime::Lifetimes;
 pub(crate) use pauses::{Pauses, Trouble};
 pub(crate) use refusals::PerReason;
 pub use refusals::{Refused, ShedReason};
-pub(crate) use retry::{Failed, Schedule};
+pub(crate) use retry::{Budget, Failed, Schedule};
 pub(crate) use shadow::{Arrival, ShadowQueues};
+pub(crate) use shutdown::Terminations;
 pub(crate) use time::Time;
 pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;

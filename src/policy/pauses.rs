@@ -2,34 +2,34 @@
 
 use std::time::{Duration, Instant};
 
-/// Pause after the first failed dial. It doubles with every further failure.
+/// The pause after the first failed dial. It doubles with each further failure.
 const FIRST: Duration = Duration::from_millis(50);
-/// No pause is longer: a server that is back is found within about a second.
+/// The longest pause. The pool finds a server that is back within about a second.
 const LONGEST: Duration = Duration::from_secs(1);
-/// The same for trouble that lasts.
+/// The first and the longest pause if the trouble is lasting.
 const FIRST_OF_LASTING: Duration = Duration::from_secs(1);
 const LONGEST_OF_LASTING: Duration = Duration::from_secs(60);
 
-/// What kind of failure it was.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// It may be over in a moment.
+    /// The trouble may end by itself at any moment.
     Passing,
-    /// Somebody has to do something, and another try may do harm: a wrong password locks an account.
+    /// Somebody has to act, and another dial may do harm: a wrong password locks an account.
     Lasting,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
-    /// Since the last success; those of one burst count once.
+    /// Failures since the last success. Those during one pause count once.
     failures: u32,
-    /// Those of them that were lasting trouble.
+    /// How many of these failures were lasting trouble.
     lasting: u32,
     until: Option<(Instant, Trouble)>,
 }
 
 impl Pauses {
-    /// How long until the next dial may begin, if not at once.
+    /// Returns how long the pause still lasts. `None`: the next dial may begin at once.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
         let left = self.until?.0.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
@@ -39,7 +39,7 @@ impl Pauses {
         self.until.map(|(until, _)| until)
     }
 
-    /// Whether even a look at the server has to wait.
+    /// Returns whether even a check of the server has to wait.
     pub(crate) fn are_lasting(&self, now: Instant) -> bool {
         self.left(now).is_some() && matches!(self.until, Some((_, Trouble::Lasting)))
     }
@@ -48,7 +48,8 @@ impl Pauses {
         self.failures > 0
     }
 
-    /// `jitter`, from 0 to 1, shortens the pause: by up to half, or a tenth if the trouble lasts.
+    /// A dial failed. `jitter`, from 0 to 1, shortens the pause by up to a half; by up to a tenth if the trouble is
+    /// lasting.
     pub(crate) fn failed(&mut self, now: Instant, trouble: Trouble, jitter: f64) {
         let is_known = self.left(now).is_some() && (trouble == Trouble::Passing || self.are_lasting(now));
         if is_known {
@@ -70,7 +71,7 @@ impl Pauses {
         *self = Self::default();
     }
 
-    /// Somebody may have removed the cause: the next dial may begin now, and pauses begin with the first again.
+    /// Somebody may have removed the cause. The next dial may begin now, and the pauses begin with the first again.
     pub(crate) fn try_at_once(&mut self) {
         (self.until, self.lasting) = (None, 0);
     }

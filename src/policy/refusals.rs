@@ -56,7 +56,8 @@ impl fmt::Display for ShedReason {
     }
 }
 
-/// How many callers were refused, by reason: `refused[ShedReason::Hopeless]`. `Display`: `42 (40 hopeless, 2 with the queue full)`.
+/// How many callers were refused, by reason: `refused[ShedReason::Hopeless]`. `Display`: `42 (40 hopeless, 2 with the
+/// queue full)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {

@@ -1,23 +1,28 @@
 //! How many callers may wait in an overload?
 //!
-//! The pool follows *shadow queues*: it counts how queues of other depths would have fared with the same callers and the same leases.
+//! The pool follows *shadow queues*: it counts how queues of other depths would have fared with the same callers and
+//! the same leases.
 //!
-//! 1. The deepest of them is the *plain queue*, where everybody waits who can be served in time. As long as it turns nobody away, the pool refuses
-//!    nobody because of the depth of its own queue. When it has turned callers away for half a wait budget, the pool is overloaded.
-//! 2. In an overload, the pool's queue is as deep as the shallowest shadow queue that has lost no more than half a percent of the plain
-//!    queue's work.
-//! 3. A shadow queue loses work when it leaves connections idle while the plain queue has somebody to serve: a burst was too large for it. So
-//!    a pool whose callers come in bursts keeps the depth that the bursts need, and a pool whose callers come evenly answers fast.
-//! 4. A shadow queue has its depth from the first moment of an overload. The pool's own queue is deep then and takes most of a wait budget to become
-//!    shallow: until then the depth that the bursts need is known, and nothing has been lost to find it.
+//! 1. The deepest of them is the *plain queue*, where everybody waits who can be served in time. As long as it turns
+//!    nobody away, the pool refuses nobody because of the depth of its own queue. When it has turned callers away for
+//!    half a wait budget, the pool is overloaded.
+//! 2. In an overload, the pool's queue is as deep as the shallowest shadow queue that has lost no more than half a
+//!    percent of the plain queue's work.
+//! 3. A shadow queue loses work when it leaves connections idle while the plain queue has somebody to serve: a burst
+//!    was too large for it. So a pool whose callers come in bursts keeps the depth that the bursts need, and a pool
+//!    whose callers come evenly answers fast.
+//! 4. A shadow queue has its depth from the first moment of an overload. The pool's own queue is deep then and takes
+//!    most of a wait budget to become shallow: until then the depth that the bursts need is known, and nothing has been
+//!    lost to find it.
 //!
-//! When a long overload ends, the plain queue has callers for a while longer, and what the others lose by it is forgiven; after a short one it counts, for
-//! that was a burst.
+//! When a long overload ends, the plain queue has callers for a while longer, and what the others lose by it is
+//! forgiven; after a short one it counts, for that was a burst.
 //!
-//! What a shadow queue does follows from who arrives, how fast connections are given back, and how long they are idle. It does not follow from who was
-//! refused. So refusals cannot lead to more refusals.
+//! What a shadow queue does follows from who arrives, how fast connections are given back, and how long they are idle.
+//! It does not follow from who was refused. So refusals cannot lead to more refusals.
 //!
-//! Each shadow queue is kept as its difference from the pool's own queue. As long as nobody is refused there is none, and following them costs nothing.
+//! Each shadow queue is kept as its difference from the pool's own queue. As long as nobody is refused there is none,
+//! and following them costs nothing.
 
 use super::Time;
 
@@ -36,8 +41,8 @@ const ENDS: f64 = 0.5;
 const FEW: f64 = 4.0;
 /// A shadow queue that has lost more than this share of the plain queue's work is too shallow.
 const TOLERATED: f32 = 0.005;
-/// When the plain queue turns nobody away for a wait budget, it has worked off what was left of an overload. That shallower ones had less left is
-/// forgiven if the overload had lasted for so many wait budgets: it was no burst.
+/// When the plain queue turns nobody away for a wait budget, it has worked off what was left of an overload. That
+/// shallower ones had less left is forgiven if the overload had lasted for so many wait budgets: it was no burst.
 const LASTING: f64 = 32.0;
 /// So many lost calls are chance, and one for each connection.
 const CHANCE: f32 = 3.0;
@@ -149,7 +154,8 @@ impl ShadowQueues {
         !self.differ
     }
 
-    /// How many may wait in an overload. `gap`: the mean time from one release to the next, in seconds. `None` if depth is no reason to refuse.
+    /// How many may wait in an overload. `gap`: the mean time from one release to the next, in seconds. `None` if depth
+    /// is no reason to refuse.
     pub(crate) fn depth(&mut self, now: Time, wait_budget: f64, gap: f64, connections: usize) -> Option<usize> {
         if now.since(self.chosen) > STEP * wait_budget {
             (self.chosen, self.gap) = (now, gap);
@@ -176,7 +182,8 @@ impl ShadowQueues {
         }
         let were_limited = std::mem::replace(&mut self.are_limited, is_overloaded);
         if is_overloaded && !were_limited {
-            // Whoever waits beyond its depth since before the overload would have been refused by a queue that always had it.
+            // Whoever waits beyond its depth since before the overload would have been refused by a queue that always
+            // had it.
             for (more, depth) in self.more.iter_mut().zip(self.depths) {
                 *more = more.min(depth - waiting);
             }
@@ -193,7 +200,8 @@ impl ShadowQueues {
         self.differ = differ > 0.0;
     }
 
-    /// A caller was turned away by a plain queue, or would have been: it left at its deadline, or its turn came too late.
+    /// A caller was turned away by a plain queue, or would have been: it left at its deadline, or its turn came too
+    /// late.
     pub(crate) fn on_turned_away(&mut self, now: Time, wait_budget: f64) {
         let Some(turned) = &mut self.turned_away else {
             self.turned_away = Some(TurnedAway { first: now, last: now, pause: 0.0, full_since: now });
@@ -215,7 +223,8 @@ impl ShadowQueues {
         self.lost_till_then = self.lost;
     }
 
-    /// So many callers have left the pool's own queue without being served. They had waited longest: a shadow queue in which fewer wait has them no more.
+    /// So many callers have left the pool's own queue without being served. They had waited longest: a shadow queue in
+    /// which fewer wait has them no more.
     pub(crate) fn on_left(&mut self, callers: usize) {
         if !self.differ {
             return;
@@ -253,7 +262,8 @@ impl ShadowQueues {
             return;
         }
         let leases = lease().map_or(1.0, |lease| now.since(since) / lease) as f32;
-        // A deeper queue still has callers for the idle connections. A shallower one has had them idle before, and is alike from now on.
+        // A deeper queue still has callers for the idle connections. A shallower one has had them idle before, and is
+        // alike from now on.
         let served = |more: f32| if more < 0.0 { more } else { (more.min(idle) * leases).min(more) };
         let plain = served(self.more[PLAIN]);
         self.served_lately += plain.max(0.0);

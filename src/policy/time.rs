@@ -1,7 +1,7 @@
 //! Time as the rule of refusal counts it: seconds since the pool began.
 //!
-//! The difference of two of them is one instruction. That of two [`Instant`]s, as seconds, takes a hundred, which would be most of what the rule
-//! costs. The core converts once for each transition.
+//! The difference of two [`Time`]s is one instruction. That of two [`Instant`]s, as seconds, takes a hundred, which
+//! would be most of the cost of the rule. The core converts once for each transition.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ impl Time {
         Self(now.saturating_duration_since(begun).as_secs_f64())
     }
 
-    /// In seconds; 0 if `earlier` is later.
+    /// Returns the seconds since `earlier`. 0 if `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> f64 {
         (self.0 - earlier.0).max(0.0)
     }

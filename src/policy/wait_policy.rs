@@ -4,40 +4,44 @@ use std::time::Instant;
 
 use super::Deadline;
 
-/// Whom the pool refuses at once, rather than let wait.
+/// Which callers the pool refuses at once instead of letting them wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Shedding {
-    /// Refuses callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting), callers that could not be served in time, and, while more is asked
-    /// of the pool than it can do, callers beyond those who keep its connections busy. The default.
+    /// Refuses callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting) and callers that could not be served in
+    /// time. In an overload, it also refuses callers beyond those that keep the connections busy. The default.
     #[default]
     Predictive,
-    /// Refuses callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting). A call with a deadline for all of it
-    /// ([`Call::deadline`](crate::Call::deadline)) is also refused when its turn comes and it can no longer finish in time.
+    /// Refuses callers beyond [`max_waiting`](crate::PoolBuilder::max_waiting). A call with a deadline for the whole
+    /// call ([`Call::deadline`](crate::Call::deadline)) is also refused when its turn comes and it can no longer finish
+    /// in time.
     QueueOnly,
-    /// Refuses nobody: every caller waits until its deadline, and a connection is handed to a call that can no longer finish.
+    /// Refuses no caller. Every caller waits until its deadline, and a call that can no longer finish still gets a
+    /// connection.
     ///
-    /// In an overload this costs most of the useful work: callers are served when nearly all their time has passed, and what is done for them comes too
-    /// late. A queue of a million waiters is the end.
+    /// In an overload this costs most of the useful work: callers get a connection when nearly all their time has
+    /// passed, and their answers come too late. The queue is limited to a million waiters.
     Off,
 }
 
-/// How long a caller waits, and what must fit in.
+/// How long a caller waits, and whether its work has to end by then.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WaitPolicy {
     pub(crate) deadline: Deadline,
-    /// The deadline is for the whole call: work must fit in, not only the wait.
+    /// The deadline is for the whole call: wait and work.
     pub(crate) includes_work: bool,
     pub(crate) shedding: Shedding,
 }
 
 impl WaitPolicy {
-    /// Of the time that is left, what is for waiting. `work` returns how long the work takes, and is called only if it matters. All in seconds.
+    /// Returns the part of the time left that the caller can spend waiting, in seconds. `work` returns the duration of
+    /// the work in seconds; it is called only if it matters.
     pub(crate) fn wait_budget(&self, left: f64, work: impl FnOnce() -> Option<f64>) -> f64 {
         if self.includes_work { (left - work().unwrap_or_default()).max(0.0) } else { left }
     }
 
-    /// Whether a connection handed over now would come too late. With `Shedding::Off`, that is for the caller to decide.
+    /// Returns whether a connection that is handed over now comes too late. With `Shedding::Off` it never does: the
+    /// caller decides.
     pub(crate) fn is_too_late(&self, now: Instant, work: impl FnOnce() -> Option<f64>) -> bool {
         let must_finish = self.includes_work && self.shedding != Shedding::Off;
         must_finish && work().is_some_and(|work| self.deadline.left(now).as_secs_f64() < work)

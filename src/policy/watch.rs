@@ -1,10 +1,11 @@
 //! What the pool sees of itself, four times a second, and what of that somebody should be told.
 //!
-//! Each detector is a file of its own: `utilization`, `trend` (will it run out?), `inflation` (whose fault is it?), `shedding`. When to tell, when
-//! again and when no more is the same for all of them: `lasting`, which others may use for what they see themselves.
+//! Each detector is a file of its own: `utilization`, `trend` (will it run out?), `inflation` (whose fault is it?),
+//! `shedding`. When to tell, when again and when no more is the same for all of them: `lasting`, which others may use
+//! for what they see themselves.
 //!
-//! Findings are plain numbers; the maintenance makes events of them. In one look the cause comes before the effect: who holds too long, that the pool
-//! will run out, that it is full, that callers are refused.
+//! Findings are plain numbers; the maintenance makes events of them. In one look the cause comes before the effect: who
+//! holds too long, that the pool will run out, that it is full, that callers are refused.
 
 mod demand;
 mod finding;
@@ -54,12 +55,14 @@ impl Watch {
         }
     }
 
-    /// A connection that was held for `hold` has come back. Not all of them need be told, as long as each is as likely to be.
+    /// A connection that was held for `hold` has come back. Not all of them need be told, as long as each is as likely
+    /// to be.
     pub(crate) fn record(&mut self, now: Instant, operation: Operation, hold: Duration) {
         self.inflation.record(now, operation, hold);
     }
 
-    /// `running`: the connections in use, what for, and for how long so far. Without them, what became slow is found when it ends.
+    /// `running`: the connections in use, what for, and for how long so far. Without them, what became slow is found
+    /// when it ends.
     pub(crate) fn tick(
         &mut self,
         now: Instant,

@@ -116,8 +116,8 @@ async fn wait(clock: &mut MockClock, ms: u32) {
 /// - The probe that closes the circuit counts in failsafe's new window, but not in ours. Ours gets one more success.
 /// - failsafe has no probe timeout, so ours is 24 hours.
 /// - Our breaker also opens when nothing has succeeded for a while. There the comparison ends.
-/// - At the exact instant when the reset timeout is over, our breaker probes and failsafe does not. The timeout is no whole
-///   number of milliseconds, so no step ends there.
+/// - At the exact instant when the reset timeout is over, our breaker probes and failsafe does not. The timeout is no
+///   whole number of milliseconds, so no step ends there.
 async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[Step]) -> Vec<State> {
     let told = Told::default();
     let ours = CircuitBreaker::new(config.clone()).unwrap();

@@ -31,7 +31,8 @@ async fn with_metrics_only_both_limits_hold() {
     assert!(matches!(first.await, Err(CallError::Timeout { .. })));
 }
 
-/// A call that begins while the breaker is disabled never counts. One that began before keeps its place and its timeout.
+/// A call that begins while the breaker is disabled never counts. One that began before keeps its place and its
+/// timeout.
 #[tokio::test(start_paused = true)]
 async fn the_limits_of_a_call_are_fixed_when_it_begins() {
     let breaker = breaker().with_capacity(1).with_timeout(SECOND);

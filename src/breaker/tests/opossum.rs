@@ -1,18 +1,17 @@
 //! Beside opossum itself: 100 random schedules, and what opossum 10.0.0 did with each of them on a simulated clock.
 //!
-//! `opossum/schedules.txt` has the schedules. Each begins with a line
-//! `S id errorThresholdPercentage volumeThreshold rollingCountTimeout rollingCountBuckets resetTimeout timeout capacity
-//! allowWarmUp errorFilter filterAlsoSeesTimeouts - observed`, in milliseconds, where -1 means "not set", and ends with `.`.
-//! Between them are the steps:
+//! `opossum/schedules.txt` has the schedules. Each begins with a line `S id errorThresholdPercentage volumeThreshold
+//! rollingCountTimeout rollingCountBuckets resetTimeout timeout capacity allowWarmUp errorFilter filterAlsoSeesTimeouts
+//! - observed`, in milliseconds, where -1 means "not set", and ends with `.`. Between them are the steps:
 //!
 //! - `P ms`: time passes.
-//! - `C number kind ms`: a call begins. It ends after `ms` as its kind says: `o` succeeds, `f` fails, `x` fails with an error that
-//!   the filter forgives, if there is one (`errorFilter` 1), `h` never ends.
+//! - `C number kind ms`: a call begins. It ends after `ms` as its kind says: `o` succeeds, `f` fails, `x` fails with an
+//!   error that the filter forgives, if there is one (`errorFilter` 1), `h` never ends.
 //! - `c ...`: the same, and the next step follows before anything else happens.
 //!
-//! `opossum/observed.txt` has a line for each step that was looked at: the state, the counts of the window, the changes of state since
-//! the last look, and what became of which call: it began (`s`), returned (`ok`, `err`, `timeout`) or was refused (`open`, `busy`).
-//! Where `observed` is 0, state and counts (`-`) were looked at after the last step only.
+//! `opossum/observed.txt` has a line for each step that was looked at: the state, the counts of the window, the changes
+//! of state since the last look, and what became of which call: it began (`s`), returned (`ok`, `err`, `timeout`) or
+//! was refused (`open`, `busy`). Where `observed` is 0, state and counts (`-`) were looked at after the last step only.
 
 use std::collections::BTreeSet;
 use std::future::pending;

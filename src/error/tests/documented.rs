@@ -34,13 +34,10 @@ fn applied(error: &Error) -> &'static str {
 }
 
 fn again(retry: Retry) -> &'static str {
-    let (Retry::SameConnection(condition) | Retry::NewConnection(condition) | Retry::OtherHost(condition)) = retry
-    else {
-        return "no";
-    };
+    let Some(condition) = retry.condition() else { return "no" };
     match condition {
         Condition::Scheduled => "yes",
-        Condition::Limited | Condition::OnceHealed => "once",
+        Condition::Limited | Condition::OnceReprepared => "once",
         Condition::IfIdempotent => "if idempotent",
     }
 }
@@ -50,7 +47,7 @@ fn counted(verdict: Verdict) -> &'static str {
         Verdict::Failure => "failure",
         Verdict::Success => "success",
         Verdict::Slow => "slow call",
-        Verdict::FailureIfSeveral => "failure, if two within 10 s",
+        Verdict::FailureIfShutdown => "failure, if two within 1 s",
         Verdict::WrongHost | Verdict::Config | Verdict::Nothing => "nothing",
     }
 }

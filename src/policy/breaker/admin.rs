@@ -1,4 +1,5 @@
-//! What an owner does with a circuit breaker besides calls: orders, snapshots, and the move of its state to another one.
+//! What an owner does with a circuit breaker besides calls: orders, snapshots, and the move of its state to another
+//! one.
 
 use std::panic::Location;
 use std::sync::Arc;

@@ -44,8 +44,8 @@ impl Latency {
         Duration::try_from_secs_f64(seconds).unwrap_or(self.max)
     }
 
-    /// Returns the duration that `percent` of the calls did not exceed; 50 is the median. It is rounded up by at most an
-    /// eighth. 0 without calls. A `percent` below 0 means 0, above 100 means 100.
+    /// Returns the duration that `percent` of the calls did not exceed; 50 is the median. It is rounded up by at most
+    /// an eighth. 0 without calls. A `percent` below 0 means 0, above 100 means 100.
     pub fn percentile(&self, percent: f64) -> Duration {
         // The division comes last, because in floating point 7 / 100 * 100 is more than 7.
         let rank = (percent.clamp(0.0, 100.0) * self.count as f64 / 100.0).ceil().max(1.0) as u64;

@@ -1,4 +1,5 @@
-//! The public types that describe a circuit breaker: state, cause, transition, snapshot, and the export for another one.
+//! The public types that describe a circuit breaker: state, cause, transition, snapshot, and the export for another
+//! one.
 
 use std::fmt;
 use std::panic::Location;
@@ -79,8 +80,8 @@ impl fmt::Display for State {
 pub enum Cause {
     /// The failure rate of the window reached the threshold.
     FailureRate,
-    /// Nothing succeeded for the length of a bucket, while as many calls failed as the minimum volume. Earlier successes
-    /// may still outweigh these failures in the window.
+    /// Nothing succeeded for the length of a bucket, while as many calls failed as the minimum volume. Earlier
+    /// successes may still outweigh these failures in the window.
     #[non_exhaustive]
     NothingSucceeds {
         /// The number of failures since the last success.
@@ -267,8 +268,8 @@ pub struct Export {
     pub openings: u32,
     /// Whether it last opened because the server was not reached.
     pub unreachable: bool,
-    /// The counts of the window. After the import they count as calls of that instant, so the window forgets them a whole
-    /// window later.
+    /// The counts of the window. After the import they count as calls of that instant, so the window forgets them a
+    /// whole window later.
     pub counts: Counts,
     /// The whole time for which the circuit was opened, if [`open_for`](crate::CircuitBreaker::open_for) opened it. Of
     /// that time, `age` is over.

@@ -149,8 +149,8 @@ impl Settings {
         (is_enough && self.slow_call.is_some()).then(|| percent(counts.slow, counts.completed))
     }
 
-    /// Returns how long the circuit stays open. `openings` is the number of openings in a row, with this one. `random01`
-    /// is from 0 to 1.
+    /// Returns how long the circuit stays open. `openings` is the number of openings in a row, with this one.
+    /// `random01` is from 0 to 1.
     pub(crate) fn open_for(&self, openings: u32, random01: f64) -> Duration {
         let grown = self.growth.map_or(self.reset_timeout, |growth| {
             let exponent = i32::try_from(openings.saturating_sub(1)).unwrap_or(i32::MAX);

@@ -1,5 +1,5 @@
-//! The rules, by the tests of those who had them before us: `conformance_NN`, with the origin of each: O for opossum, R for resilience4j.
-//! Where our way differs on purpose, the other one is tested with the suffix `_as_opossum`.
+//! The rules, by the tests of those who had them before us: `conformance_NN`, with the origin of each: O for opossum, R
+//! for resilience4j. Where our way differs on purpose, the other one is tested with the suffix `_as_opossum`.
 
 mod admin;
 mod closed;
@@ -72,7 +72,8 @@ impl Scene {
         self.breaker.record(self.now, ticket, outcome, Duration::ZERO, || 0.0);
     }
 
-    /// One call after another: `S` succeeds, `F` fails, `U` finds nobody there, `I` is ignored; a small letter takes a minute.
+    /// One call after another: `S` succeeds, `F` fails, `U` finds nobody there, `I` is ignored; a small letter takes a
+    /// minute.
     fn calls(&mut self, outcomes: &str) -> State {
         for letter in outcomes.chars() {
             let ticket = self.admit();

@@ -2,7 +2,8 @@
 //!
 //! [`TimeWindow`] has buckets of equal length. It adds each call to the current bucket. When the time of that bucket is
 //! over, it forgets the oldest bucket and begins a new one. So it covers its length, less at most one bucket.
-//! [`CallWindow`] keeps the last calls, whatever their age. Both keep their sum up to date, so reading it costs nothing.
+//! [`CallWindow`] keeps the last calls, whatever their age. Both keep their sum up to date, so reading it costs
+//! nothing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,24 +1,26 @@
 //! The columns of the table: one function for each question about a failure.
 //!
-//! Three rules stand above the rows. What ends the session costs the connection, whatever its code, and nothing else does. An error that the
-//! session survives is a failure of the database only if it says that the server lacks something. And before COMMIT is sent nothing
-//! has been applied, while after it only an answer of severity ERROR says so. What no row can tell gets the answer that does no harm.
+//! Three rules stand above the rows. What ends the session costs the connection, whatever its code, and nothing else
+//! does. An error that the session survives is a failure of the database only if it says that the server lacks
+//! something. And before COMMIT is sent nothing has been applied, while after it only an answer of severity ERROR says
+//! so. What no row can tell gets the answer that does no harm.
 
 use super::{Failure, Meaning, Occurrence, ServerSeverity, StatementPhase};
 
-/// Whether a failed call can have changed anything in the database.
+/// Whether a failed call may have changed anything in the database.
 ///
-/// What a procedure committed by itself before it failed is not undone, and not meant here.
+/// This does not cover a procedure that committed by itself before it failed: that commit stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
-    /// Certainly nothing was applied: it may run again.
+    /// Certainly nothing was applied, so the call may run again.
     NotApplied,
-    /// It may have been applied, wholly; a batch with a COMMIT in it, in part. Only what may run twice may run again.
+    /// The call may have been applied as a whole; a batch with a COMMIT in it, in part. It may run again only if it may
+    /// be applied twice.
     Unknown,
 }
 
-/// Whether, and where, it may run again. In a transaction, the whole of it.
+/// Whether and where the call may run again. In a transaction, the whole transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Retry {
     #[default]
@@ -30,7 +32,17 @@ pub(crate) enum Retry {
 }
 
 impl Retry {
-    /// The same, of what may have been applied.
+    /// Returns on which condition the call may run again, wherever that is.
+    pub(crate) fn condition(self) -> Option<Condition> {
+        match self {
+            Self::Never => None,
+            Self::SameConnection(condition) | Self::NewConnection(condition) | Self::OtherHost(condition) => {
+                Some(condition)
+            }
+        }
+    }
+
+    /// Returns the same, for a call that may have been applied.
     pub(crate) fn if_idempotent(self) -> Self {
         match self {
             Self::Never => Self::Never,
@@ -45,27 +57,27 @@ impl Retry {
 pub(crate) enum Condition {
     /// As often as the schedule and the budget allow.
     Scheduled,
-    /// Fewer times: what is missing may stay missing.
+    /// Once: the resource that is missing may stay missing.
     Limited,
     /// Once, after [`Failure::reprepare`].
-    OnceHealed,
-    /// Only what may be applied twice.
+    OnceReprepared,
+    /// Only if the call may be applied twice.
     IfIdempotent,
 }
 
-/// What the breaker makes of it.
+/// What a failure means to the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Failure,
-    /// The request was at fault, or another one in its way: the server is well.
+    /// The request was at fault, or another one was in its way. The server is well.
     Success,
-    /// Counts where slow calls do.
+    /// It counts as a slow call, if slow calls count.
     Slow,
-    /// One process was told to stop. Several in a window: the server was.
-    FailureIfSeveral,
-    /// The server is well, but not the one that was wanted.
+    /// The session was terminated. It is a failure if the server shuts down (see `Terminations`).
+    FailureIfShutdown,
+    /// The server is well, but has another role than the pool wants.
     WrongHost,
-    /// Somebody has to change a setting; waiting does not help.
+    /// Somebody has to change a setting. Waiting does not help.
     Config,
     Nothing,
 }
@@ -74,25 +86,14 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Keep,
-    /// Kept after it has been settled: something may still be under way on it.
+    /// The pool settles it first, because a statement may still be under way.
     Settle,
-    /// Kept, unless the same happens on it again.
+    /// The pool keeps it, unless the same failure happens on it again.
     DiscardIfRepeated,
     Discard,
 }
 
-/// What becomes of the idle connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flush {
-    No,
-    Now,
-    /// When it is the second within a window.
-    IfSecond,
-    /// Now, and the new ones must be of the right role.
-    NowAndConfirmRole,
-}
-
-/// What has to be forgotten before another try.
+/// What the pool has to prepare again before another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reprepare {
     /// The prepared statement, on this connection.
@@ -101,19 +102,11 @@ pub(crate) enum Reprepare {
     StatementEverywhere,
 }
 
-/// Whether the server may be about to change place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failover {
-    No,
-    Maybe,
-    Yes,
-}
-
 impl Failure<'_> {
-    /// Whether it can have changed anything.
+    /// Returns whether the call may have changed anything.
     pub(crate) fn effect(&self) -> Effect {
         let nothing = match self.event {
-            Occurrence::Unreachable { .. } => true,
+            Occurrence::Unreachable => true,
             // The transaction goes on after the driver's own complaint, and may be committed.
             Occurrence::Driver { written } => !written || self.phase == StatementPhase::Preparing,
             Occurrence::Lost { written, .. } => !written || self.is_before_commit(),
@@ -134,11 +127,11 @@ impl Failure<'_> {
         if nothing { Effect::NotApplied } else { Effect::Unknown }
     }
 
-    /// Whether it may run again.
+    /// Returns whether and where the call may run again.
     pub(crate) fn retry(&self) -> Retry {
-        use Condition::{IfIdempotent, Limited, OnceHealed, Scheduled};
+        use Condition::{IfIdempotent, Limited, OnceReprepared, Scheduled};
         let retry = match self.meaning() {
-            Meaning::Unreachable { .. }
+            Meaning::Unreachable
             | Meaning::Lost
             | Meaning::Protocol
             | Meaning::NotForwarded
@@ -148,7 +141,7 @@ impl Failure<'_> {
             | Meaning::Crash
             | Meaning::NotReady => Retry::NewConnection(Scheduled),
             Meaning::ReadOnly => Retry::OtherHost(Scheduled),
-            Meaning::StatementLost | Meaning::StalePlan => Retry::SameConnection(OnceHealed),
+            Meaning::StatementLost | Meaning::StalePlan => Retry::SameConnection(OnceReprepared),
             Meaning::Conflict => Retry::SameConnection(Scheduled),
             Meaning::Ambiguous => Retry::SameConnection(IfIdempotent),
             Meaning::OutOfResources | Meaning::InUse => Retry::SameConnection(Limited),
@@ -166,7 +159,8 @@ impl Failure<'_> {
             retry => retry,
         };
         match (self.effect(), retry) {
-            // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is known to be undone.
+            // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is
+            // known to be undone.
             (Effect::NotApplied, Retry::SameConnection(Scheduled | Limited))
                 if self.phase == StatementPhase::Autocommit =>
             {
@@ -181,13 +175,13 @@ impl Failure<'_> {
         }
     }
 
-    /// What the breaker makes of it. An error that the session survives shows that the server is alive: it counts as a failure only if it
-    /// says that the server itself lacks something.
+    /// What the breaker makes of it. An error that the session survives shows that the server is alive: it counts as a
+    /// failure only if it says that the server itself lacks something.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.meaning() {
             Meaning::System | Meaning::Internal if !self.ends_session() => Verdict::Success,
             Meaning::Protocol if !self.ends_session() => Verdict::Nothing,
-            Meaning::Unreachable { .. }
+            Meaning::Unreachable
             | Meaning::Lost
             | Meaning::Protocol
             | Meaning::NotForwarded
@@ -206,15 +200,15 @@ impl Failure<'_> {
             Meaning::KilledIdle | Meaning::Ambiguous | Meaning::Cancelled | Meaning::Driver => Verdict::Nothing,
             Meaning::ReadOnly => Verdict::WrongHost,
             Meaning::TransactionTimeout => Verdict::Slow,
-            Meaning::Shutdown => Verdict::FailureIfSeveral,
+            Meaning::Shutdown => Verdict::FailureIfShutdown,
             Meaning::Refused => Verdict::Config,
         }
     }
 
-    /// Whether the server was not reached, or gave no answer: it may be gone.
+    /// Returns whether the server was not reached or gave no answer, so that it may be gone.
     pub(crate) fn is_unreachable(&self) -> bool {
         use Meaning::{Crash, Lost, NotReady, Shutdown, Unreachable};
-        matches!(self.meaning(), Unreachable { .. } | Lost | Crash | NotReady | Shutdown)
+        matches!(self.meaning(), Unreachable | Lost | Crash | NotReady | Shutdown)
     }
 
     /// What becomes of the connection.
@@ -228,36 +222,6 @@ impl Failure<'_> {
         }
     }
 
-    /// What becomes of the idle connections.
-    pub(crate) fn flush(&self) -> Flush {
-        match self.meaning() {
-            Meaning::Lost | Meaning::Shutdown => Flush::IfSecond,
-            Meaning::Unreachable { refused: true } | Meaning::Crash | Meaning::NotReady | Meaning::Refused => {
-                Flush::Now
-            }
-            Meaning::ReadOnly => Flush::NowAndConfirmRole,
-            _ => Flush::No,
-        }
-    }
-
-    /// Whether the server may be about to change place.
-    pub(crate) fn failover(&self) -> Failover {
-        match self.meaning() {
-            Meaning::Unreachable { .. } | Meaning::ReadOnly | Meaning::NotReady => Failover::Yes,
-            Meaning::Lost
-            | Meaning::Protocol
-            | Meaning::NotForwarded
-            | Meaning::Shutdown
-            | Meaning::Crash
-            | Meaning::System
-                if self.ends_session() =>
-            {
-                Failover::Maybe
-            }
-            _ => Failover::No,
-        }
-    }
-
     /// What has to be forgotten before another try. What a function or procedure has prepared is its own affair.
     pub(crate) fn reprepare(&self) -> Option<Reprepare> {
         match self.meaning() {
@@ -268,8 +232,9 @@ impl Failure<'_> {
         }
     }
 
-    /// Whether a statement that was prepared earlier may fail so because a type or a function has been made anew since, or is another in this search path.
-    /// The server says so before it runs anything. Prepared anew, the statement may succeed.
+    /// Whether a statement that was prepared earlier may fail so because a type or a function has been made anew since,
+    /// or is another in this search path. The server says so before it runs anything. Prepared anew, the statement may
+    /// succeed.
     pub(crate) fn may_be_outdated(&self) -> bool {
         let Occurrence::Answer(answer) = self.event else { return false };
         // Internal errors are in English in every language.
@@ -277,39 +242,40 @@ impl Failure<'_> {
         !answer.is_from_within && (is_lookup || matches!(answer.state, "42804" | "42846" | "42883" | "42704" | "42P18"))
     }
 
-    /// Whether another transaction was in the way: this one, run again as a whole, may succeed.
+    /// Returns whether another transaction was in the way. Then this one may succeed if it runs again as a whole.
     pub(crate) fn is_conflict(&self) -> bool {
         self.meaning() == Meaning::Conflict
     }
 
-    /// Whether the server takes no more connections: to those that there are, it is as it was.
+    /// Returns whether the server accepts no more connections. It still serves the existing ones.
     pub(crate) fn is_full(&self) -> bool {
         self.meaning() == Meaning::TooManyClients
     }
 
-    /// Whether the server itself stopped the statement, for a cancel request or for a timeout. The message would say which, in the server's
-    /// language. A function may raise the same code.
+    /// Whether the server itself stopped the statement, for a cancel request or for a timeout. The message would say
+    /// which, in the server's language. A function may raise the same code.
     pub(crate) fn is_cancel(&self) -> bool {
         let Occurrence::Answer(answer) = self.event else { return false };
         self.meaning() == Meaning::Cancelled && answer.routine.is_none_or(|routine| routine == "ProcessInterrupts")
     }
 
-    /// Whether the server only reads, and nobody had asked for that.
+    /// Returns whether the server is read-only although the transaction is not.
     pub(crate) fn is_read_only(&self) -> bool {
         self.meaning() == Meaning::ReadOnly
     }
 
-    /// Whether the server, or this process of it, was told to stop.
+    /// Returns whether the server, or only this session, was told to end.
     pub(crate) fn is_shutdown(&self) -> bool {
         self.meaning() == Meaning::Shutdown
     }
 
-    /// Whether a process of the server crashed, which takes all of them along.
+    /// Returns whether a process of the server crashed. That ends all sessions.
     pub(crate) fn is_crash(&self) -> bool {
         self.meaning() == Meaning::Crash
     }
 
-    /// Whether the server's message may quote values of the statement. The others name things: tables, columns, constraints.
+    /// Returns whether the server's message may quote values of the statement. Other messages only name tables, columns
+    /// and constraints.
     pub(crate) fn may_quote_values(&self) -> bool {
         matches!(self.event, Occurrence::Answer(answer) if answer.class() == "22")
     }

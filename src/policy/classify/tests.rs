@@ -1,7 +1,7 @@
-use super::questions::{Condition, Failover, Fate, Flush, Reprepare, Retry};
+use super::questions::{Condition, Fate, Reprepare, Retry};
 use super::*;
 
-use Condition::{IfIdempotent, Limited, OnceHealed, Scheduled};
+use Condition::{IfIdempotent, Limited, OnceReprepared, Scheduled};
 use Retry::{Never, NewConnection, OtherHost, SameConnection};
 
 /// What the table says of one failure.
@@ -12,8 +12,6 @@ struct Row {
     retry: [Retry; 3],
     verdict: Verdict,
     fate: Fate,
-    flush: Flush,
-    failover: Failover,
 }
 
 const ALWAYS: [bool; 3] = [true; 3];
@@ -28,16 +26,13 @@ fn row(event: Occurrence<'static>) -> Row {
     let first = failures[0];
     for failure in &failures[1..] {
         assert_eq!(failure.verdict(), first.verdict());
-        assert_eq!((failure.fate(), failure.flush()), (first.fate(), first.flush()));
-        assert_eq!((failure.failover(), failure.reprepare()), (first.failover(), first.reprepare()));
+        assert_eq!((failure.fate(), failure.reprepare()), (first.fate(), first.reprepare()));
     }
     Row {
         nothing: failures.map(|failure| failure.effect() == Effect::NotApplied),
         retry: failures.map(|failure| failure.retry()),
         verdict: first.verdict(),
         fate: first.fate(),
-        flush: first.flush(),
-        failover: first.failover(),
     }
 }
 
@@ -68,31 +63,16 @@ fn lost(written: bool, last_words: Option<&'static str>) -> Row {
 }
 
 /// An error of the request: everything is well otherwise.
-const REQUEST: Row = Row {
-    nothing: ALWAYS,
-    retry: [Never; 3],
-    verdict: Verdict::Success,
-    fate: Fate::Keep,
-    flush: Flush::No,
-    failover: Failover::No,
-};
+const REQUEST: Row = Row { nothing: ALWAYS, retry: [Never; 3], verdict: Verdict::Success, fate: Fate::Keep };
 
 /// A connection that ended, with the request on it.
-const LOST: Row = Row {
-    nothing: IN_TRANSACTION,
-    retry: NEW_IF_SAFE,
-    verdict: Verdict::Failure,
-    fate: Fate::Discard,
-    flush: Flush::IfSecond,
-    failover: Failover::Maybe,
-};
+const LOST: Row = Row { nothing: IN_TRANSACTION, retry: NEW_IF_SAFE, verdict: Verdict::Failure, fate: Fate::Discard };
 
 #[test]
 fn no_connection_came_about() {
-    let unreachable = row(Occurrence::Unreachable { refused: false });
-    let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::No, failover: Failover::Yes, ..LOST };
+    let unreachable = row(Occurrence::Unreachable);
+    let expected = Row { nothing: ALWAYS, retry: NEW, ..LOST };
     assert_eq!(unreachable, expected);
-    assert_eq!(row(Occurrence::Unreachable { refused: true }), Row { flush: Flush::Now, ..expected });
 }
 
 #[test]
@@ -117,11 +97,11 @@ fn lost_after_last_words() {
 
 #[test]
 fn class_08_fatal_and_08p01() {
-    let expected = Row { flush: Flush::No, ..LOST };
+    let expected = LOST;
     for state in ["08000", "08003", "08006", "08P01"] {
         assert_eq!(fatal(state), expected, "{state}");
     }
-    let survived = Row { verdict: Verdict::Nothing, fate: Fate::Settle, failover: Failover::No, ..expected };
+    let survived = Row { verdict: Verdict::Nothing, fate: Fate::Settle, ..expected };
     assert_eq!(
         error("08P01"),
         survived,
@@ -138,7 +118,7 @@ fn class_08_error_is_a_foreign_server() {
 
 #[test]
 fn a_pooler_had_no_server() {
-    let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::No, ..LOST };
+    let expected = Row { nothing: ALWAYS, retry: NEW, ..LOST };
     for message in ["query_wait_timeout", "server login has been failing, cached error: no (server_login_retry)"] {
         assert_eq!(row(said(ServerSeverity::Fatal, "08P01", message)), expected, "{message}");
     }
@@ -147,13 +127,7 @@ fn a_pooler_had_no_server() {
 
 #[test]
 fn read_only_25006() {
-    let expected = Row {
-        retry: [OtherHost(Scheduled); 3],
-        verdict: Verdict::WrongHost,
-        flush: Flush::NowAndConfirmRole,
-        failover: Failover::Yes,
-        ..REQUEST
-    };
+    let expected = Row { retry: [OtherHost(Scheduled); 3], verdict: Verdict::WrongHost, ..REQUEST };
     assert_eq!(error("25006"), expected);
     assert!(in_phase(StatementPhase::Transaction, ServerSeverity::Error, "25006").is_read_only());
 }
@@ -167,9 +141,9 @@ fn read_only_25006_where_one_had_asked_for_it() {
     assert!(!in_phase(StatementPhase::ReadOnlyTransaction, ServerSeverity::Error, "25006").is_read_only());
 }
 
-fn row_in(phase: StatementPhase, state: &'static str) -> (Effect, Retry, Verdict, Fate, Flush, Failover) {
+fn row_in(phase: StatementPhase, state: &'static str) -> (Effect, Retry, Verdict, Fate) {
     let failure = in_phase(phase, ServerSeverity::Error, state);
-    (failure.effect(), failure.retry(), failure.verdict(), failure.fate(), failure.flush(), failure.failover())
+    (failure.effect(), failure.retry(), failure.verdict(), failure.fate())
 }
 
 #[test]
@@ -192,7 +166,7 @@ fn transaction_timeout_25p04() {
 
 #[test]
 fn prepared_statement_lost_26000_42p05() {
-    let expected = Row { retry: [SameConnection(OnceHealed); 3], fate: Fate::DiscardIfRepeated, ..REQUEST };
+    let expected = Row { retry: [SameConnection(OnceReprepared); 3], fate: Fate::DiscardIfRepeated, ..REQUEST };
     for state in ["26000", "42P05"] {
         assert_eq!(error(state), expected, "{state}");
         assert_eq!(
@@ -209,7 +183,7 @@ fn stale_plan_0a000() {
     let routine = |routine| Answer { routine, ..answer(ServerSeverity::Error, "0A000", german) };
     let by_routine = Occurrence::Answer(routine(Some("RevalidateCachedQuery")));
     for event in [said(ServerSeverity::Error, "0A000", english), by_routine] {
-        assert_eq!(row(event), Row { retry: [SameConnection(OnceHealed); 3], ..REQUEST });
+        assert_eq!(row(event), Row { retry: [SameConnection(OnceReprepared); 3], ..REQUEST });
         let failure = Failure { phase: StatementPhase::Autocommit, event };
         assert_eq!(failure.reprepare(), Some(Reprepare::StatementEverywhere));
     }
@@ -298,23 +272,23 @@ fn cancelled_57014() {
 
 #[test]
 fn shutdown_57p01() {
-    assert_eq!(fatal("57P01"), Row { verdict: Verdict::FailureIfSeveral, ..LOST });
+    assert_eq!(fatal("57P01"), Row { verdict: Verdict::FailureIfShutdown, ..LOST });
 }
 
 #[test]
 fn crash_57p02() {
-    assert_eq!(fatal("57P02"), Row { flush: Flush::Now, ..LOST });
+    assert_eq!(fatal("57P02"), LOST);
 }
 
 #[test]
 fn starting_or_stopping_57p03() {
-    let expected = Row { nothing: ALWAYS, retry: NEW, flush: Flush::Now, failover: Failover::Yes, ..LOST };
+    let expected = Row { nothing: ALWAYS, retry: NEW, ..LOST };
     assert_eq!(fatal("57P03"), expected);
 }
 
 #[test]
 fn database_gone_57p04_3d000() {
-    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, flush: Flush::Now, ..REQUEST };
+    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("57P04"), expected);
     assert_eq!(fatal("3D000"), expected);
     assert_eq!(error("3D000"), REQUEST, "DROP DATABASE of another one");
@@ -326,7 +300,7 @@ fn system_and_config_file_58xxx_f0xxx() {
         assert_eq!(error(state), Row { retry: [SameConnection(IfIdempotent); 3], ..REQUEST }, "{state}");
     }
     let retry = [NewConnection(IfIdempotent), NewConnection(IfIdempotent), Never];
-    assert_eq!(fatal("58030"), Row { retry, flush: Flush::No, ..LOST });
+    assert_eq!(fatal("58030"), Row { retry, ..LOST });
 }
 
 #[test]
@@ -348,7 +322,7 @@ fn the_code_of_an_end_in_a_session_that_goes_on_is_the_requests() {
 
 #[test]
 fn authentication_28xxx() {
-    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, flush: Flush::Now, ..REQUEST };
+    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("28000"), expected);
     assert_eq!(fatal("28P01"), expected);
 }
@@ -358,7 +332,7 @@ fn whatever_else_refuses_a_dial_is_a_setting() {
     for state in ["28P01", "3D000", "42501", "42704", "22023"] {
         let failure = Failure::at_connect(state);
         assert_eq!((failure.verdict(), failure.retry()), (Verdict::Config, Never), "{state}");
-        assert_eq!((failure.effect(), failure.flush()), (Effect::NotApplied, Flush::Now), "{state}");
+        assert_eq!(failure.effect(), Effect::NotApplied, "{state}");
     }
     for state in ["53300", "57P03", "08006", "XX000"] {
         assert_eq!(Failure::at_connect(state).verdict(), Verdict::Failure, "{state}");

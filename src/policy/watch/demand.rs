@@ -1,7 +1,7 @@
 //! How many connections do callers ask for?
 //!
-//! By Little's law: arrivals in a second, those that were refused included, times how long a connection is held on average, which is the connection-seconds of use
-//! by those served. Both over the last ten seconds, leaking.
+//! By Little's law: arrivals in a second, those that were refused included, times how long a connection is held on
+//! average, which is the connection-seconds of use by those served. Both over the last ten seconds, leaking.
 
 use std::time::Instant;
 

@@ -1,12 +1,14 @@
 //! Which operation holds its connections much longer than it used to?
 //!
-//! An average of a few holds says little: where 3% take a hundred times as long as the others, three in ten by chance would do. So holds are told apart first: slow is
-//! what takes more than three times the usual average. How often that happens is known of each operation, and evidence adds up, one
-//! logarithm for each hold, that it is now half of them rather than as usual ("CUSUM", with a floor at zero). Chance reaches the alarm
-//! once in months; seven slow ones in a row do.
+//! An average of a few holds says little: where 3% take a hundred times as long as the others, three in ten by chance
+//! would do. So holds are told apart first: slow is what takes more than three times the usual average. How often that
+//! happens is known of each operation, and evidence adds up, one logarithm for each hold, that it is now half of them
+//! rather than as usual ("CUSUM", with a floor at zero). Chance reaches the alarm once in months; seven slow ones in a
+//! row do.
 //!
-//! What is suspect is kept apart from the usual until it is cleared, so that an operation that became slow does not become its own
-//! measure. A connection that is still held counts as soon as it is overdue: a statement that takes two seconds need not end first.
+//! What is suspect is kept apart from the usual until it is cleared, so that an operation that became slow does not
+//! become its own measure. A connection that is still held counts as soon as it is overdue: a statement that takes two
+//! seconds need not end first.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -34,11 +36,12 @@ const SELDOM: f64 = 0.02;
 /// What nobody has seen yet may still be so frequent: two in twenty, on top of what has been seen.
 const PRIOR_SLOW: f64 = 2.0;
 const PRIOR: f64 = 20.0;
-/// The evidence that it takes: once in e^16 seconds by chance. More than a little above that it does not grow, so that it is soon undone.
+/// The evidence that it takes: once in e^16 seconds by chance. More than a little above that it does not grow, so that
+/// it is soon undone.
 const ALARM: f64 = 16.0;
 const MARGIN: f64 = 4.0;
-/// Evidence must span this many seconds, less those that it took to know a hold to be slow; but at least half of them. A stall of the whole server is
-/// shorter, mostly.
+/// Evidence must span this many seconds, less those that it took to know a hold to be slow; but at least half of them.
+/// A stall of the whole server is shorter, mostly.
 const SPAN: f64 = 1.0;
 /// No longer slow for so long, and it is over.
 const CALM: Duration = Duration::from_secs(5);

@@ -1,7 +1,8 @@
 //! Something that lasts: when is it worth telling, when again, and when is it over?
 //!
-//! It is told once it has held for some time, said again every 30 s while it does, and its end is told when it has been over for some time. Whatever it
-//! does in between, neither is told twice within 30 s: what comes back too soon waits, and is told if it is still there by then.
+//! It is told once it has held for some time, said again every 30 s while it does, and its end is told when it has been
+//! over for some time. Whatever it does in between, neither is told twice within 30 s: what comes back too soon waits,
+//! and is told if it is still there by then.
 
 use std::time::{Duration, Instant};
 

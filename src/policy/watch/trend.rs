@@ -1,12 +1,15 @@
 //! Will the pool run out, if utilization goes on rising as it does?
 //!
-//! A line through what has been seen, and where it meets the limit: on each of ten scales at once, from buckets of a second up to some of nine minutes, 14 of each, so that
-//! the memory is small and the longest look back is two hours. A line is believed
+//! A line through what has been seen, and where it meets the limit: on each of ten scales at once, from buckets of a
+//! second up to some of nine minutes, 14 of each, so that the memory is small and the longest look back is two hours. A
+//! line is believed
 //!
-//! - if chance alone would not make it rise like that: callers come in clumps, the fewer connections and the longer they are held the worse;
+//! - if chance alone would not make it rise like that: callers come in clumps, the fewer connections and the longer
+//!   they are held the worse;
 //! - if a gradual rise explains what was seen no worse than a step does, which is a restart or a batch;
 //! - if the level now is clearly above what was usual before, as soon as there is a before;
-//! - and for a quarter of the time over which it was seen, half an hour at most: so a surge is told seconds before, and the flank of a day not at all.
+//! - and for a quarter of the time over which it was seen, half an hour at most: so a surge is told seconds before, and
+//!   the flank of a day not at all.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -38,7 +41,8 @@ const STEP_AT_MOST: f64 = 0.1;
 /// The last four buckets above what was usual, in the same.
 const UNUSUAL: f64 = 6.0;
 const RECENT: usize = 4;
-/// What was usual is an average of so many buckets that have aged out of the line; with fewer than the second it is not known.
+/// What was usual is an average of so many buckets that have aged out of the line; with fewer than the second it is not
+/// known.
 const USUAL: f64 = 16.0;
 const KNOWN: f64 = 4.0;
 /// Noise is learned from so many buckets; with fewer than the second, nothing is known but what chance does.
@@ -240,7 +244,8 @@ impl Line {
     }
 }
 
-/// What is left of the squares if there are two levels, wherever that explains most. The step falls into a bucket, which may be anything.
+/// What is left of the squares if there are two levels, wherever that explains most. The step falls into a bucket,
+/// which may be anything.
 fn best_step(buckets: &VecDeque<f64>) -> f64 {
     let steps = 1..buckets.len() - 1;
     steps
@@ -254,7 +259,8 @@ fn squares(buckets: &VecDeque<f64>, from: usize, to: usize) -> f64 {
     buckets.range(from..to).map(|bucket| (bucket - mean).powi(2)).sum()
 }
 
-/// What is left of the squares if there are two levels and so many buckets from one to the other, wherever that explains most.
+/// What is left of the squares if there are two levels and so many buckets from one to the other, wherever that
+/// explains most.
 fn misfit(buckets: &VecDeque<f64>, width: usize) -> f64 {
     let n = buckets.len() as f64;
     let mean = buckets.iter().sum::<f64>() / n;
@@ -278,7 +284,8 @@ fn misfit(buckets: &VecDeque<f64>, width: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// When, in seconds, something was predicted first, for a utilization by time in a pool of `limit` that has `rate` callers a second.
+    /// When, in seconds, something was predicted first, for a utilization by time in a pool of `limit` that has `rate`
+    /// callers a second.
     fn predicted(limit: usize, rate: f64, seconds: u64, utilization: impl Fn(f64) -> f64) -> Option<(f64, Prediction)> {
         let (begun, mut trend) = (Instant::now(), Trend::new());
         (0..seconds * 4).find_map(|tick| {

@@ -1,10 +1,11 @@
 //! Is the pool nearly full, or exhausted?
 //!
-//! One look says little: a pool that is 70% busy on average is full now and then. So a threshold is crossed when the average of the last 10 s is above
-//! it, and those of both halves of them at most a little below: what comes and goes within a few seconds is not told, and a surge costs no further delay.
+//! One look says little: a pool that is 70% busy on average is full now and then. So a threshold is crossed when the
+//! average of the last 10 s is above it, and those of both halves of them at most a little below: what comes and goes
+//! within a few seconds is not told, and a surge costs no further delay.
 //!
-//! Exhausted is another thing: all are in use *and* somebody waits, in each look for 2 s. A pool of one connection is all in use
-//! whenever it works, and nothing is wrong with that.
+//! Exhausted is another thing: all are in use *and* somebody waits, in each look for 2 s. A pool of one connection is
+//! all in use whenever it works, and nothing is wrong with that.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -120,7 +121,8 @@ fn exhausted(reading: &Reading) -> Sign {
 mod tests {
     use super::*;
 
-    /// What is found in a pool of 20, and after how many seconds, if each of these (in use, waiting) holds for so many seconds.
+    /// What is found in a pool of 20, and after how many seconds, if each of these (in use, waiting) holds for so many
+    /// seconds.
     fn play(phases: &[(usize, usize, u64)]) -> Vec<(u64, &'static str)> {
         let begun = Instant::now();
         let (mut utilization, mut at, mut all) = (Utilization::new(), Duration::ZERO, Vec::new());

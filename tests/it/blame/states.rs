@@ -1,6 +1,8 @@
 //! Whatever code a statement raises, only the end of a session costs the connection, and the breaker counts what `docs/failure-semantics.md` says.
 
-use failfast::{Pool, RetryConfig};
+use std::time::Duration;
+
+use failfast::{Client, Pool, RetryConfig};
 
 use super::{LONG, counting, shared};
 use crate::support::eventually;
@@ -82,4 +84,37 @@ async fn a_dial_in_the_place_of_a_lost_connection_is_no_success() {
     processes.sort_unstable();
     processes.dedup();
     assert_eq!((processes.len(), successes()), (6, before));
+}
+
+/// The circuit breaker and the replacement of all connections go by one rule.
+#[tokio::test]
+async fn two_terminations_are_a_shutdown_only_within_a_second() {
+    let pool = shared("terminations").await.max_size(3).breaker(counting()).retry(RetryConfig::off()).build().unwrap();
+    let failures = || pool.breaker().snapshot().counts.failures;
+    let lease = async || pool.get_timeout(LONG).await.unwrap();
+
+    let (one, other, bystander) = (lease().await, lease().await, lease().await);
+    let process = bystander.process_id();
+    drop(bystander);
+    end_session(one).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    end_session(other).await;
+    eventually("both are gone", LONG, async || {
+        let status = pool.status();
+        (status.idle, status.in_use, status.closing) == (1, 0, 0)
+    })
+    .await;
+    assert_eq!((failures(), lease().await.process_id()), (0, process), "further apart");
+
+    let (one, other, bystander) = (lease().await, lease().await, lease().await);
+    let process = bystander.process_id();
+    drop(bystander);
+    tokio::join!(end_session(one), end_session(other));
+    eventually("the bystander is replaced", LONG, async || lease().await.process_id() != process).await;
+    assert_eq!(failures(), 1, "the second one counts");
+}
+
+async fn end_session(client: Client) {
+    let error = client.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").await.unwrap_err();
+    assert_eq!(error.sqlstate().map(|code| code.code()), Some("57P01"), "{error}");
 }

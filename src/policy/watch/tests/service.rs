@@ -1,4 +1,5 @@
-//! A service in virtual time: callers come by chance, hold one of a few connections, wait in order for at most a second, or are refused.
+//! A service in virtual time: callers come by chance, hold one of a few connections, wait in order for at most a
+//! second, or are refused.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
