@@ -1,6 +1,7 @@
-//! The builder of a pool. `build` validates every setting, refuses a bad one by its name, and wires the parts of a pool
-//! together. It connects to nothing.
+//! The settings of a pool: each with its setter, its documentation and its default. `check` has their ranges, and
+//! `assemble` makes a pool of them.
 
+mod assemble;
 mod check;
 mod driver;
 mod tls;
@@ -15,22 +16,14 @@ use deadpool_postgres::Object;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-use crate::breaker::{BreakerConfig, Machine, PoolBreaker};
-use crate::call::Shared;
-use crate::clock::now;
-use crate::conn::{
-    Connector, Credentials, Dialer, Handling, Hooks, IsFailure, LeaseRegistry, Listeners, OutcomeRecorder,
-    ReadingLimits, Reset, ServerTimeouts, Socket,
-};
+use crate::breaker::{BreakerConfig, Machine};
+use crate::conn::{Connector, Credentials, Hooks, IsFailure, Reset, ServerTimeouts, Socket};
 use crate::connection_string::ConnectionString;
 use crate::error::{ConfigError, Error};
-use crate::event::EventKind;
-use crate::maintenance::{Maintenance, Reports, Thresholds};
-use crate::policy::{Lifetimes, Shedding};
+use crate::policy::Shedding;
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
-use crate::slots::{Ages, Limits, Slots};
-use crate::telemetry::{Given, Meter, Observer, Observers, Telemetry, Tracer};
+use crate::telemetry::{Given, Observer, Observers};
 
 /// The settings of a [`Pool`]. Every one has a finite default.
 #[derive(Debug, Clone)]
@@ -461,75 +454,6 @@ impl PoolBuilder {
         self.place.check()?; // before an error can show a part of a password
         let tls = tls::following(tls, &self.place.tls)?;
         self.finish(Connector::new(tls))
-    }
-
-    fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
-        self.check_values()?;
-        self.place.check()?;
-        driver::check(&self.place, !connector.is_none())?;
-        let limits = Limits {
-            max_size: self.max_size,
-            max_waiting: self.effective_max_waiting(),
-            max_connecting: self.max_connecting,
-            wait_budget: self.acquire_timeout,
-            ages: Ages {
-                lifetimes: Lifetimes::new(self.max_lifetime, fastrand::f64()),
-                min_idle: self.min_idle,
-                idle_timeout: self.idle_timeout,
-                check_after: self.health_check_after,
-            },
-        };
-        let settings = self.in_effect();
-        let mut config = self.place.driver;
-        if config.get_application_name().is_none() {
-            config.application_name(&self.name);
-        }
-        let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
-        let registry = Arc::new(LeaseRegistry::new(self.leak_backtraces));
-        let tracer = Tracer::new(&self.name, &config);
-        let mut observers = self.observers;
-        observers.extend(tracer.log());
-        let name: Arc<str> = self.name.as_str().into();
-        let meter = Meter::new(Arc::clone(&name), self.min_idle, self.recorder);
-        observers.extend(meter.observer());
-        let telemetry = Arc::new(Telemetry::new(name, observers));
-        let thresholds = Thresholds {
-            leak: self.leak_detection_threshold,
-            long_running: self.long_running.0,
-            long: self.long_running.1,
-            slow_acquire: self.acquire_timeout / 2,
-        };
-        let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&registry), thresholds, now());
-        let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
-        let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
-        let breaker = self.breaker.call_timeout(query_timeout);
-        let breaker = breaker.on_transition_first(move |change| follower.on_transition(change));
-        let breaker = PoolBreaker::new(breaker, self.machine)?;
-        let recorder = Arc::new(OutcomeRecorder::new(
-            breaker,
-            self.is_failure,
-            Arc::new(move |event| listener.on_connection_event(event)),
-        ));
-        let retries = self.retry.finish(now(), self.max_size)?;
-        let (hooks, statements) = (self.hooks, self.statement_cache);
-        let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
-        let limits_of_work = (self.connect_timeout, query_timeout);
-        let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout, query_timeout);
-        let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
-        let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
-        let slots = Slots::new(dialer, limits);
-        maintenance.attach(&slots, &recorder);
-        telemetry.emit(EventKind::Started { settings: settings.into() });
-        Ok(Pool::new(Shared {
-            acquire_timeout: self.acquire_timeout,
-            query_timeout: self.query_timeout,
-            shedding: self.shedding,
-            slots,
-            recorder,
-            maintenance,
-            retries,
-            tracer,
-        }))
     }
 }
 

@@ -24,12 +24,14 @@ use tokio::time::Instant;
 pub use self::readiness::NotReady;
 pub(crate) use self::reports::{Reports, Thresholds};
 use self::server::ServerRole;
-pub(crate) use self::task::PACE;
 use crate::breaker::{State, Transition};
 use crate::clock::now;
 use crate::conn::{ConnectionEvent, Dialer, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::slots::Slots;
+
+/// The pause between the beginnings of two looks at the server.
+pub(crate) const PACE: Duration = Duration::from_secs(1);
 
 /// The state of the background task. It holds no strong reference to the pool.
 #[derive(Debug)]

@@ -15,9 +15,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Maintenance;
 use super::reports::ROUND;
-use super::task::PACE;
+use super::{Maintenance, PACE};
 use crate::conn::{Dialer, Holder, OutcomeRecorder};
 use crate::slots::{Look, Slots};
 

@@ -18,17 +18,14 @@ use futures_util::future::select;
 use tokio::runtime::Handle;
 use tokio::time::{self, Instant};
 
-use super::Maintenance;
 use super::readiness::Asked;
 use super::reports::ROUND;
+use super::{Maintenance, PACE};
 use crate::breaker::State;
 use crate::conn::{Dialer, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::slots::{Look, Slots};
 use crate::telemetry::Telemetry;
-
-/// The pause between the beginnings of two looks at the server.
-pub(crate) const PACE: Duration = Duration::from_secs(1);
 
 /// The pause after a look that did not reach the server: every slot was taken, or a dial under way will answer as well.
 const NO_WAY: Duration = Duration::from_millis(50);

@@ -2,6 +2,7 @@
 //!
 //! The macro of `table.rs` passes each value that has a setter of the same name. This file has the exceptions.
 
+use super::table::given;
 use super::{BreakerSettings, ServerTimeoutSettings, Settings};
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
@@ -44,14 +45,6 @@ impl ServerTimeoutSettings {
     fn timeouts(&self) -> Option<ServerTimeouts> {
         let are_wanted = self.enabled.unwrap_or_else(|| *self != Self::default());
         are_wanted.then(|| self.apply_to(ServerTimeouts::new()))
-    }
-}
-
-/// Passes `value` to the setter `set` if it is given.
-pub(super) fn given<B, T: Clone>(builder: B, value: &Option<T>, set: impl FnOnce(B, T) -> B) -> B {
-    match value {
-        Some(value) => set(builder, value.clone()),
-        None => builder,
     }
 }
 

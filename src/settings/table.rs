@@ -39,7 +39,7 @@ macro_rules! table {
 
             $(
                 fn apply_to(&self, target: $target) -> $target {
-                    $(let target = $crate::settings::apply::given(target, &self.$key, $target::$key);)*
+                    $(let target = $crate::settings::table::given(target, &self.$key, $target::$key);)*
                     target
                 }
             )?
@@ -48,3 +48,11 @@ macro_rules! table {
 }
 
 pub(super) use table;
+
+/// Passes `value` to the setter `set` if it is given.
+pub(super) fn given<B, T: Clone>(builder: B, value: &Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+    match value {
+        Some(value) => set(builder, value.clone()),
+        None => builder,
+    }
+}

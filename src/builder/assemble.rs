@@ -1,0 +1,87 @@
+//! Makes a pool of validated settings: creates its parts and connects them with one another. It connects to no server.
+
+use std::sync::Arc;
+
+use super::{PoolBuilder, driver};
+use crate::breaker::PoolBreaker;
+use crate::call::Shared;
+use crate::clock::now;
+use crate::conn::{Connector, Dialer, Handling, LeaseRegistry, Listeners, OutcomeRecorder, ReadingLimits};
+use crate::error::ConfigError;
+use crate::event::EventKind;
+use crate::maintenance::{Maintenance, Reports, Thresholds};
+use crate::policy::Lifetimes;
+use crate::pool::Pool;
+use crate::slots::{Ages, Limits, Slots};
+use crate::telemetry::{Meter, Telemetry, Tracer};
+
+impl PoolBuilder {
+    pub(super) fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
+        self.check_values()?;
+        self.place.check()?;
+        driver::check(&self.place, !connector.is_none())?;
+        let limits = Limits {
+            max_size: self.max_size,
+            max_waiting: self.effective_max_waiting(),
+            max_connecting: self.max_connecting,
+            wait_budget: self.acquire_timeout,
+            ages: Ages {
+                lifetimes: Lifetimes::new(self.max_lifetime, fastrand::f64()),
+                min_idle: self.min_idle,
+                idle_timeout: self.idle_timeout,
+                check_after: self.health_check_after,
+            },
+        };
+        let settings = self.in_effect();
+        let mut config = self.place.driver;
+        if config.get_application_name().is_none() {
+            config.application_name(&self.name);
+        }
+        let (timeouts, query_timeout) = (self.server_timeouts, self.query_timeout);
+        let registry = Arc::new(LeaseRegistry::new(self.leak_backtraces));
+        let tracer = Tracer::new(&self.name, &config);
+        let mut observers = self.observers;
+        observers.extend(tracer.log());
+        let name: Arc<str> = self.name.as_str().into();
+        let meter = Meter::new(Arc::clone(&name), self.min_idle, self.recorder);
+        observers.extend(meter.observer());
+        let telemetry = Arc::new(Telemetry::new(name, observers));
+        let thresholds = Thresholds {
+            leak: self.leak_detection_threshold,
+            long_running: self.long_running.0,
+            long: self.long_running.1,
+            slow_acquire: self.acquire_timeout / 2,
+        };
+        let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&registry), thresholds, now());
+        let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
+        let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
+        let breaker = self.breaker.call_timeout(query_timeout);
+        let breaker = breaker.on_transition_first(move |change| follower.on_transition(change));
+        let breaker = PoolBreaker::new(breaker, self.machine)?;
+        let recorder = Arc::new(OutcomeRecorder::new(
+            breaker,
+            self.is_failure,
+            Arc::new(move |event| listener.on_connection_event(event)),
+        ));
+        let retries = self.retry.finish(now(), self.max_size)?;
+        let (hooks, statements) = (self.hooks, self.statement_cache);
+        let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
+        let limits_of_work = (self.connect_timeout, query_timeout);
+        let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout, query_timeout);
+        let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
+        let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
+        let slots = Slots::new(dialer, limits);
+        maintenance.attach(&slots, &recorder);
+        telemetry.emit(EventKind::Started { settings: settings.into() });
+        Ok(Pool::new(Shared {
+            acquire_timeout: self.acquire_timeout,
+            query_timeout: self.query_timeout,
+            shedding: self.shedding,
+            slots,
+            recorder,
+            maintenance,
+            retries,
+            tracer,
+        }))
+    }
+}
