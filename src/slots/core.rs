@@ -25,9 +25,9 @@ mod changes;
 mod endings;
 mod held;
 mod held_up;
+mod maintenance;
 mod outcomes;
 mod untimed;
-mod upkeep;
 mod view;
 
 use std::collections::HashMap;
@@ -111,8 +111,8 @@ pub(crate) struct Core<C, W> {
     generation: u32,
     /// By connection: until when a reader that is far behind holds it at least.
     held_up: HashMap<u64, Instant>,
-    /// So many connections are wanted even if nobody waits for them.
-    wanted: usize,
+    /// So many connections are wanted even if no caller waits for them.
+    target: usize,
     /// While the circuit is not closed: so many dials at once, at most; none also means that nobody waits.
     held_back: Option<usize>,
     /// Number of the change that said so.
@@ -150,7 +150,7 @@ impl<C, W> Core<C, W> {
             appointments: Appointments::new(),
             generation: 0,
             held_up: HashMap::new(),
-            wanted: 0,
+            target: 0,
             held_back: None,
             last_change: 0,
             phase: PoolPhase::Open,
@@ -346,7 +346,7 @@ impl<C, W> Core<C, W> {
     /// would close each as soon as it is there, and dial the next.
     fn missing(&self, now: Instant) -> usize {
         let (idle, in_use) = (self.idle.len(), self.in_use);
-        let wished = self.wanted.saturating_sub(idle + in_use);
+        let wished = self.target.saturating_sub(idle + in_use);
         let is_kept = self.phase == PoolPhase::Open && self.kept.may_dial(now);
         let kept = if is_kept { self.limits.ages.min_idle } else { 0 };
         self.queue.len().max(wished).max(kept.saturating_sub(idle + self.settling))

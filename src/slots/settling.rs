@@ -1,16 +1,20 @@
-//! The clean-up of connections between two leases, in the background: nobody waits for it but those who wait for any connection.
+//! The clean-up of a connection between two leases, in the background. The caller that gave it back does not wait.
 //!
-//! A connection being settled keeps its slot. If it cannot be settled, or the runtime of its clean-up ends, it is closed.
+//! A connection keeps its slot while it is being settled. The pool closes it if settling fails or if the runtime of the
+//! clean-up ends.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::Slots;
 use super::core::Held;
-use super::{Connection, Dial, Slots};
+use super::lease::Lender as _;
+use super::traits::{Connection, Dial};
 use crate::clock::now;
 
 impl<D: Dial> Slots<D> {
+    /// Settles the connection in a task. Without a runtime the pool closes the connection.
     pub(super) fn settle(self: &Arc<Self>, mut held: Held<D::Conn>) {
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         let Some(runtime) = runtime else { return self.retire(held) };
@@ -21,7 +25,7 @@ impl<D: Dial> Slots<D> {
     }
 }
 
-/// A connection in use by its clean-up.
+/// A connection that is being settled. Dropping the value retires the connection.
 struct Settling<D: Dial> {
     /// `None` once the clean-up has ended.
     held: Option<Held<D::Conn>>,

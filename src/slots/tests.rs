@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{self, Instant};
 
 use super::*;
-use crate::policy::{Deadline, ShedReason, Shedding, Trouble};
+use crate::policy::{Deadline, ShedReason, Shedding, Trouble, WaitPolicy};
 
 mod dead;
 mod deadlines;

@@ -6,9 +6,9 @@ use super::{Core, PoolPhase};
 use crate::slots::queue::WaiterId;
 
 impl<C, W> Core<C, W> {
-    /// While this is set, so many connections are dialed even if nobody waits for them.
-    pub(crate) fn want(&mut self, connections: usize) {
-        self.wanted = connections;
+    /// The pool dials until it has so many connections, even if no caller waits for them.
+    pub(crate) fn set_target(&mut self, connections: usize) {
+        self.target = connections;
     }
 
     /// From now on, `max_size` connections at most. Returns the idle ones beyond; leases beyond end when they are given back.

@@ -127,7 +127,7 @@ async fn the_memory_of_a_crowd_is_given_back() {
         drop(caller.as_mut().now_or_never().expect("served").unwrap());
     }
     let state = slots.lock();
-    assert!(state.clocks.iter().all(|clock| clock.deadlines.capacity() < 300));
+    assert!(state.clocks.capacity() < 300);
 }
 
 fn runtime() -> Runtime {

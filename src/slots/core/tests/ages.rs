@@ -10,9 +10,9 @@ fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     let mut now = Instant::now();
     let limits = Limits { max_size: 10, max_waiting: 10, max_connecting: 10, wait_budget: SECOND, ages };
     let mut core = Core::new(now, limits);
-    core.want(size);
+    core.set_target(size);
     let begin = core.begin_dials(now);
-    core.want(0);
+    core.set_target(0);
     for number in begin.dials {
         let conn = u32::try_from(number).unwrap();
         until(&mut core, now);

@@ -272,7 +272,7 @@ fn a_quiet_dial_is_joined_by_others_up_to_max_connecting() {
 #[test]
 fn a_quiet_dial_after_a_failure_is_joined_by_one() {
     let (mut core, now) = limited(Limits { max_size: 9, max_waiting: 9, max_connecting: 3, ..limits() });
-    core.want(9);
+    core.set_target(9);
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 3);
     dials.iter().for_each(|dial| drop(core.dial_failed(now, *dial, Trouble::Passing, 0.0)));
@@ -289,10 +289,10 @@ fn a_quiet_dial_after_a_failure_is_joined_by_one() {
 #[test]
 fn a_smaller_limit_drains_and_a_larger_one_dials() {
     let (mut core, now) = limited(Limits { max_size: 4, max_waiting: 9, max_connecting: 9, ..limits() });
-    core.want(4);
+    core.set_target(4);
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 4);
-    core.want(0);
+    core.set_target(0);
     for dial in dials {
         assert_eq!(core.dialed(now, dial, dial as u32).to, Place::Idle);
     }
@@ -324,7 +324,7 @@ fn a_flush_retires_all_that_is_older() {
     connect(&mut core, now, 2);
     let idle = take(&mut core, now, 2);
     assert_eq!(release(&mut core, now, idle).to, Place::Idle);
-    core.want(3);
+    core.set_target(3);
     let dial = begin(&mut core, now)[0];
     assert_eq!(core.flush(now), [2]);
     assert_eq!(release(&mut core, now, held).to, Place::Closing(1));

@@ -10,11 +10,11 @@ fn full(begun: Instant) -> Core<u32, ()> {
     let ages = Ages { lifetimes: Lifetimes::new(None, 0.0), min_idle: 0, idle_timeout: None, check_after: None };
     let limits = Limits { max_size: 2, max_waiting: 10, max_connecting: 2, wait_budget: 1_000 * MS, ages };
     let mut core = Core::new(begun, limits);
-    core.want(2);
+    core.set_target(2);
     for dial in core.begin_dials(begun).dials {
         core.dialed(begun, dial, dial as u32);
     }
-    core.want(0);
+    core.set_target(0);
     while core.take(begun).is_some() {}
     core
 }

@@ -159,11 +159,11 @@ impl Pool {
             next: None,
             served_me: None,
         };
-        pool.core.want(connections);
+        pool.core.set_target(connections);
         for dial in pool.core.begin_dials(now).dials {
             pool.core.dialed(now, dial, dial as u32);
         }
-        pool.core.want(0);
+        pool.core.set_target(0);
         for n in 1..=scene.connections {
             let held = pool.core.take(now).expect("idle");
             pool.hold(held, if scene.in_step { scene.hold } else { scene.gap() * n });

@@ -176,7 +176,7 @@ impl ReferenceModel {
                 self.closing += expected.len();
                 assert_eq!(self.core.flush(self.now), expected);
             }
-            Step::Want(connections) => self.core.want(*connections),
+            Step::Want(connections) => self.core.set_target(*connections),
             Step::Closed if self.closing > 0 => {
                 self.closing -= 1;
                 self.core.closed();

@@ -249,13 +249,13 @@ impl Queueing for Real {
     }
 
     fn connect(&mut self, connections: usize) {
-        self.core.want(connections);
+        self.core.set_target(connections);
         while self.core.counts().idle < connections {
             for dial in self.core.begin_dials(self.begun).dials {
                 self.core.dialed(self.begun, dial, dial as u32);
             }
         }
-        self.core.want(0);
+        self.core.set_target(0);
     }
 }
 
