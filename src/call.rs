@@ -1,8 +1,11 @@
-//! One call's way through, and the only place that knows the order of its steps.
+//! The path of one call. Only this file knows the order of the steps.
 //!
-//! A deadline is fixed; the circuit breaker is asked; an idle connection is taken, or else the caller waits in order, or is refused; the breaker is
-//! asked again, for a ticket; the query runs under what is left; the connection goes back, or is settled first. What failed and may run
-//! again goes the whole way again (`attempts`).
+//! 1. The call asks the circuit breaker.
+//! 2. It takes an idle connection, waits for one in order of arrival, or is refused.
+//! 3. It asks the breaker again, for a ticket.
+//! 4. The statement runs with the time that is left, and the connection goes back to the pool.
+//!
+//! A call that failed and may run again takes the whole path again (`attempts`).
 
 mod attempts;
 mod fallback;
@@ -30,7 +33,7 @@ use crate::telemetry::{Fault, Meter, Tracer};
 /// The place in the caller's code where a connection was taken.
 type Taken = &'static Location<'static>;
 
-/// What every handle of one pool shares. When the last is gone, the pool is closed.
+/// What all handles of one pool share. Dropping the last handle closes the pool.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) acquire_timeout: Duration,
@@ -51,9 +54,10 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// Takes a connection, whoever asks: an idle one, or else the first that becomes free for the caller.
+    /// Takes an idle connection, or waits for the first that becomes free for this caller.
     ///
-    /// `options` and `wait_policy` are only called when they are needed, so that a waiter need not keep what they return.
+    /// The method calls `options` and `wait_policy` only when it needs them, so that a waiter does not keep their
+    /// results.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
     pub(crate) fn acquire(
         &self,
@@ -100,11 +104,11 @@ impl Shared {
         }
         match breaker.check(now) {
             Ok(()) => Ok(None),
-            Err(denied) => Err(self.in_vain(&options(self), Duration::ZERO, self.turned_away(denied))),
+            Err(denied) => Err(self.failed(&options(self), Duration::ZERO, self.turned_away(denied))),
         }
     }
 
-    /// What comes of a wait.
+    /// Turns the result of a wait into the caller's result.
     fn answer(
         &self,
         answer: Result<Lease<Dialer>, Refusal<ConnectError>>,
@@ -118,12 +122,12 @@ impl Shared {
                 let ticket = self.admit(&options, waited)?;
                 Ok(Client::new(lease, options, ticket))
             }
-            Err(refusal) => Err(self.in_vain(&options, waited, self.explain(refusal, timeout))),
+            Err(refusal) => Err(self.failed(&options, waited, self.explain(refusal, timeout))),
         }
     }
 
-    /// What a connection was asked for is not done: an operation that failed.
-    fn in_vain(&self, options: &CallOptions, took: Duration, error: Error) -> Error {
+    /// Records an operation that failed because it got no connection. Returns the error.
+    fn failed(&self, options: &CallOptions, took: Duration, error: Error) -> Error {
         if !options.is_part {
             self.meter().operated(options.operation, took, Some(Fault::from(&error)));
         }
@@ -134,11 +138,11 @@ impl Shared {
         &self.maintenance.reports.meter
     }
 
-    /// Asks the breaker for a ticket on behalf of a caller that has its connection: a waiter holds no probe. If the
-    /// answer is no, the connection goes to the next waiter.
+    /// Asks the breaker for a ticket once the caller has its connection, so that a waiter holds no probe permit. If the
+    /// breaker refuses, the connection goes to the next waiter.
     fn admit(&self, options: &CallOptions, waited: Duration) -> Result<Ticket, Error> {
         let admitted = self.recorder.breaker().admit(now, |now| options.limit(now));
-        admitted.map_err(|denied| self.in_vain(options, waited, self.turned_away(denied)))
+        admitted.map_err(|denied| self.failed(options, waited, self.turned_away(denied)))
     }
 
     fn turned_away(&self, denied: Denied) -> Error {
@@ -148,23 +152,23 @@ impl Shared {
         self.circuit_open(Some(denied))
     }
 
-    /// `None`: it has closed again in this very instant, and now is the time to come back.
+    /// `denied` is `None` if the circuit has closed in this instant. Then the caller may come back at once.
     fn circuit_open(&self, denied: Option<Denied>) -> Error {
         self.maintenance.reports.refusals.on_rejected();
         let retry_after = denied.map_or(Duration::ZERO, |denied| {
-            // The next look at the server may end it.
+            // The next look at the server may close the circuit.
             if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
         });
         Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }
     }
 
-    /// How long a caller who has said nothing else waits.
+    /// How long a caller without settings of its own waits.
     pub(crate) fn wait_policy(&self, asked: Instant, timeout: Duration) -> WaitPolicy {
         let deadline = Deadline::after(asked, timeout);
         WaitPolicy { deadline, includes_work: false, shedding: self.shedding }
     }
 
-    /// Of a caller who has said nothing else.
+    /// The options of a caller without settings of its own.
     pub(crate) fn options(&self, taken: Taken) -> CallOptions {
         CallOptions {
             deadline: None,
@@ -177,12 +181,12 @@ impl Shared {
         }
     }
 
-    /// What a caller is told who was willing to wait for `timeout`.
+    /// Counts a refusal and turns it into an error. The caller was willing to wait for `timeout`.
     fn explain(&self, refusal: Refusal<ConnectError>, timeout: Duration) -> Error {
         let counts = &self.maintenance.reports.refusals;
         match refusal {
             Refusal::Closed => Error::Closed,
-            Refusal::HeldBack => self.circuit_open(self.recorder.breaker().check(now).err()),
+            Refusal::CircuitOpen => self.circuit_open(self.recorder.breaker().check(now).err()),
             Refusal::Shed(reason, retry_after) => {
                 counts.on_shed(reason);
                 Error::Shed { reason, retry_after: Some(retry_after) }
@@ -216,11 +220,11 @@ impl Shared {
     pub(crate) async fn drain(&self, within: Duration) -> usize {
         let begun = now();
         let left = self.slots.drain(Deadline::after(begun, within)).await;
-        self.tell(EventKind::Drained { left, took: now().saturating_duration_since(begun) });
+        self.emit(EventKind::Drained { left, took: now().saturating_duration_since(begun) });
         left
     }
 
-    pub(crate) fn tell(&self, event: EventKind) {
+    pub(crate) fn emit(&self, event: EventKind) {
         self.maintenance.reports.telemetry.emit(event);
     }
 
@@ -229,7 +233,14 @@ impl Shared {
     }
 }
 
-/// One call, with settings of its own. Made by [`Pool::call`](crate::Pool::call).
+/// One call with settings of its own. [`Pool::call`](crate::Pool::call) makes it.
+///
+/// Set what differs from the pool's settings, then await one of the methods that run something.
+///
+/// # Cancel safety
+///
+/// Each method of a call may be dropped at any await. A caller that waits leaves the queue. The pool cancels a running
+/// statement on the server and cleans up the connection in the background. The statement may have been applied.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a call does nothing until one of its methods is awaited"]
 pub struct Call<'a> {
@@ -241,14 +252,14 @@ pub struct Call<'a> {
     taken: Taken,
     is_cached: bool,
     is_idempotent: bool,
-    /// It is an attempt of a call that is measured as a whole.
+    /// Whether this is one attempt of a call that is measured as a whole.
     is_part: bool,
-    /// What it returns is a stream, whose end is the end of the operation.
+    /// Whether the call returns a stream. Then the operation ends with the stream.
     is_stream: bool,
     options: TransactionOptions,
 }
 
-/// When a call has to be over: a [`Duration`] from now, or an instant.
+/// The end of a call: a [`Duration`] from now, or an instant of `std` or tokio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until(Deadline);
 
@@ -288,55 +299,74 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// When the whole call has to be over, waiting and work together: a [`Duration`] from now, or an instant. Who could no longer
-    /// finish is refused, and no connection is spent on an answer that nobody waits for.
+    /// Sets when the whole call has to be over, with waiting, work and retries: a [`Duration`] from now, or an instant.
     ///
-    /// Default: [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) for the wait, and
-    /// [`query_timeout`](crate::PoolBuilder::query_timeout) for each statement. With a deadline, that does not count unless
-    /// [`timeout`](Self::timeout) is set.
+    /// The pool refuses a caller that could no longer finish in time, so that no connection works for an answer that
+    /// comes too late. With a deadline, the pool's timeouts do not apply to this call. Set [`timeout`](Self::timeout)
+    /// to limit each statement as well.
+    ///
+    /// Default: no deadline. Then [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) limits the wait, and
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement.
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {
         self.deadline = Some(until.into().0);
         self
     }
 
-    /// How long each statement of this call may take. Default: what is left until the [`deadline`](Self::deadline), or without one the
-    /// pool's [`query_timeout`](crate::PoolBuilder::query_timeout).
+    /// Sets how long each statement of this call may take.
+    ///
+    /// Default: the time left until the [`deadline`](Self::deadline), or, without a deadline, the pool's
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// What this call is, for people: `load_dashboard`. Errors and events name it. A constant, so that there are only so many names.
+    /// Names the operation, such as `load_dashboard`, for errors, events, metrics and spans.
+    ///
+    /// The name is `'static`, so that the number of names, and of time series, is bounded.
+    ///
+    /// Default: no name. Events show the place in the code instead.
     pub fn name(mut self, operation: &'static str) -> Self {
         self.operation = Some(operation);
         self
     }
 
-    /// Prepares nothing that stays: each statement goes to the server in one message group. For statements that differ each time, and for
-    /// poolers that give each group to another server. Default: statements are prepared and kept, as
-    /// [`statement_cache`](crate::PoolBuilder::statement_cache) says.
+    /// Runs each statement without keeping a prepared statement: it goes to the server in one group of messages.
+    ///
+    /// Use it for statements that differ each time, and behind a pooler that may give each group to another server.
+    ///
+    /// Default: the pool keeps prepared statements, as set by
+    /// [`statement_cache`](crate::PoolBuilder::statement_cache).
     pub fn uncached(mut self) -> Self {
         self.is_cached = false;
         self
     }
 
-    /// This call may be applied twice, so it may run again although it may have been applied: when the connection is lost under way, and
-    /// when it runs out of its [`timeout`](Self::timeout) before its deadline. Default: only what was certainly not applied runs again.
+    /// Declares that this call may be applied twice without harm.
     ///
-    /// `UPDATE ... SET a = 1` is idempotent, `SET a = a + 1` is not; an `INSERT` with a key of your own and `ON CONFLICT DO NOTHING` is. So is a
-    /// `SELECT`, unless it calls functions that write.
+    /// Then the pool may run the call again although it may have been applied: after the connection was lost during the
+    /// call, and after its [`timeout`](Self::timeout) has passed before its deadline.
+    ///
+    /// `UPDATE ... SET a = 1` is idempotent, `SET a = a + 1` is not. An `INSERT` with a key of your own and `ON
+    /// CONFLICT DO NOTHING` is idempotent. So is a `SELECT` that calls no function that writes.
+    ///
+    /// Default: the pool runs a call again only if it was certainly not applied.
     pub fn idempotent(mut self) -> Self {
         self.is_idempotent = true;
         self
     }
 
-    /// What [`transaction`](Self::transaction) begins with. Default: the server's.
+    /// Sets the options with which [`transaction`](Self::transaction) begins, such as the isolation level.
+    ///
+    /// Default: the server's defaults.
     pub fn options(mut self, options: TransactionOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Whether this call may be refused at once. Default: as the pool.
+    /// Sets when the pool may refuse this call at once.
+    ///
+    /// Default: [`PoolBuilder::shedding`](crate::PoolBuilder::shedding).
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
@@ -354,7 +384,9 @@ impl<'a> Call<'a> {
         WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding }
     }
 
-    /// A connection. Its [`time_left`](Client::time_left) is the call's.
+    /// Takes a connection for several statements. Its [`time_left`](Client::time_left) is the time left of this call.
+    ///
+    /// Callers are served in order of arrival. The pool does not repeat statements that you run on the connection.
     ///
     /// # Errors
     ///

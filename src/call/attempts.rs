@@ -1,9 +1,11 @@
-//! Attempts: a call that failed runs again if that is safe, if there is time, and if the budget bears it.
+//! Attempts: a failed call runs again if that is safe, if there is time, and if the retry budget allows it.
 //!
-//! Between attempts nothing is held: no connection, no ticket, no place in the queue. Each passes the breaker and the queue like a new call, and
-//! has the limits of the first. How long all of them have taken decides only whether another begins.
+//! Between attempts the call has no connection, no ticket and no place in the queue. Each attempt passes the breaker
+//! and the queue like a new call, and has the limits of the first. The time that all attempts have taken decides only
+//! whether another begins.
 //!
-//! The work on a connection is boxed once there is a connection: a future that waits in the queue, or is moved into a task, holds none of it.
+//! The work is boxed once there is a connection. So a future that waits in the queue, or moves into a task, stays
+//! small.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -18,35 +20,35 @@ use crate::policy::{Condition, Deadline, Failed, Retry};
 use crate::retry::Pauses;
 use crate::telemetry::{Fault, Span};
 
-/// What an attempt that failed says of another.
+/// What a failed attempt says about another one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attempted {
     pub(super) retry: Retry,
     pub(super) was_stale: bool,
     pub(super) timed_out: bool,
-    /// Another transaction was in the way, or a statement outdated: nothing that burdens a server in trouble.
+    /// The retry costs no budget: another transaction was in the way, or a statement was outdated.
     pub(super) is_free: bool,
-    /// How many statements it had begun.
+    /// The number of statements that the attempt began.
     pub(super) statements: u32,
     /// For the call's span and its metric.
     pub(super) fault: Fault,
 }
 
 impl Attempted {
-    /// The whole may succeed if it runs again.
+    /// A conflict with another transaction: the whole may succeed if it runs again.
     pub(super) fn conflict() -> Self {
         Self { retry: Retry::NewConnection(Condition::Scheduled), is_free: true, ..Self::default() }
     }
 
-    /// After so many statements.
+    /// Adds the number of statements that the attempt began.
     pub(super) fn after(self, statements: u32) -> Self {
         Self { statements, ..self }
     }
 
-    /// What the connection shows of the work that was done on it, whatever error was made of it.
+    /// Reads the outcome of the work from its connection, whatever error the caller made of it.
     fn of_run(trail: &Trail) -> Self {
         let (was_stale, retry) = (trail.is_stale(), trail.retry());
-        // Other statements may have gone before: all of it is done again.
+        // Earlier statements of the work may have been applied, and a retry runs all of them again.
         let retry = match retry {
             retry if was_stale => retry,
             Retry::Never => Retry::Never,
@@ -56,7 +58,7 @@ impl Attempted {
         Self { retry, was_stale, timed_out, is_free: false, statements, fault: trail.fault() }
     }
 
-    /// Why it runs again, in a word.
+    /// The reason for another attempt, as a label of the metric.
     fn reason(&self) -> &str {
         if self.was_stale {
             "stale"
@@ -67,7 +69,7 @@ impl Attempted {
         }
     }
 
-    /// Whether it may have been applied.
+    /// Returns whether the attempt may have been applied.
     fn is_doubtful(self) -> bool {
         let (Retry::SameConnection(condition) | Retry::NewConnection(condition) | Retry::OtherHost(condition)) =
             self.retry
@@ -77,17 +79,18 @@ impl Attempted {
         condition == Condition::IfIdempotent
     }
 
-    /// The error, if what it stands for may have been applied.
+    /// Returns the error if the attempt may have been applied.
     fn doubt<E>(self, error: E) -> Option<E> {
         self.is_doubtful().then_some(error)
     }
 
-    /// Of the last error and an earlier one, the one that says what has become of the whole call: a refusal says nothing of what was sent before.
+    /// Chooses between the last error and an earlier one. If an earlier attempt may have been applied, its error
+    /// counts: a refusal of the last attempt says nothing about that.
     fn last_word<E>(self, error: E, doubt: Option<E>) -> E {
         if self.is_doubtful() { error } else { doubt.unwrap_or(error) }
     }
 
-    /// What an error of ours says, beside the error.
+    /// Reads the outcome from an error of this crate, and returns both.
     pub(super) fn in_error<E: From<Error>>(error: Error) -> (E, Self) {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
         let (retry, was_stale, fault) = (error.retry(), error.was_stale(), Fault::from(&error));
@@ -96,7 +99,7 @@ impl Attempted {
     }
 }
 
-/// A call, attempt by attempt.
+/// The attempts of one call.
 struct Attempts<'a> {
     call: Call<'a>,
     made: u32,
@@ -112,8 +115,10 @@ impl<'a> Attempts<'a> {
         Self { call, made: 0, begun, latest: begun, pauses: call.shared.retries.pauses() }
     }
 
-    /// By when another attempt has to begin, and how long it is expected to take. With a deadline, as long as the latest one took. Without one,
-    /// the limits of its parts decide how long it takes; and another may begin while all have taken less than the limits of one attempt add up to.
+    /// By when another attempt has to begin, and how long it is expected to take.
+    ///
+    /// With a deadline, it is expected to take as long as the latest attempt. Without a deadline, another attempt may
+    /// begin until the limits of one attempt, added up, have passed since the first attempt began.
     fn time(&self, now: Instant, statements: u32) -> (Deadline, Duration) {
         let shared = self.call.shared;
         match self.call.deadline {
@@ -126,18 +131,18 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// The next attempt.
+    /// Begins the next attempt.
     fn next(&mut self) -> Call<'a> {
         self.made += 1;
         self.call
     }
 
-    /// The latest attempt went well.
+    /// The latest attempt succeeded: refills the retry budget.
     fn succeeded(&self) {
         self.call.shared.retries.succeeded(now);
     }
 
-    /// Waits for the next attempt, if there is to be one.
+    /// Waits for the next attempt. Returns `false` if there is none.
     async fn go_on(&mut self, seen: Attempted) -> bool {
         let (deadline, work) = self.time(now(), seen.statements);
         let failed = Failed {
@@ -161,7 +166,7 @@ impl<'a> Attempts<'a> {
         if pause > Duration::ZERO {
             time::sleep(pause).await;
         } else {
-            // The others may be as dead, and about to find out.
+            // Other idle connections may be dead as well, and their tasks find out now.
             task::yield_now().await;
         }
         self.latest = now();
@@ -169,19 +174,21 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Tells where the work is done. By value: a future would keep the room of a client that it has lent.
+/// Records the server in the span. Takes the client by value, because a future would keep space for a borrowed one.
 pub(super) fn located(client: Client, span: &Span) -> Client {
     span.set_server(client.server());
     client
 }
 
 impl<'a> Call<'a> {
-    /// Of the call as a whole. By value, for the same reason.
+    /// Begins the span of the whole call. Takes the call by value, because a future would keep space for a borrowed
+    /// one.
     pub(super) fn span(self, does: &'static str) -> Span {
         self.shared.tracer.call(self.operation, does)
     }
 
-    /// The loop. An attempt that fails tells what was seen, from which it is read whether there is another: never from `E`.
+    /// Runs attempts until one succeeds or no other may begin. [`Attempted`] decides that, never the caller's error
+    /// `E`.
     pub(super) async fn again<T, E, Fut>(self, span: Span, attempt: impl Fn(Call<'a>, Span) -> Fut) -> Result<T, E>
     where
         Fut: Future<Output = Result<T, (E, Attempted)>>,
@@ -213,7 +220,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Runs `work` on a connection of its own, which it gives back; if it failed, perhaps again, on another.
+    /// Runs `work` with a connection of its own. If it fails, may run it again with another connection.
     pub(super) async fn attempts<T, Fut>(self, span: Span, work: impl Fn(Client) -> Fut) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
@@ -231,9 +238,10 @@ impl<'a> Call<'a> {
 
     /// Runs `work` with a connection of its own, for several statements on one lease.
     ///
-    /// **It may run several times**, on another connection each time: if the connection had been dead before anything was written on it, and, if
-    /// the call is [`idempotent`](Self::idempotent), whenever the last statement that failed may be tried again. What its statements
-    /// did before stays done: for all or nothing, use [`transaction`](Self::transaction).
+    /// **The pool may run `work` several times**, each time with another connection: if the connection was dead before
+    /// anything was written on it, and, for an [`idempotent`](Self::idempotent) call, whenever the last failed
+    /// statement may run again. The effects of earlier statements remain. For all or nothing, use
+    /// [`transaction`](Self::transaction).
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -252,7 +260,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// What `work` returns; and as [`get`](Self::get).
+    /// Those that `work` returns, and those of [`get`](Self::get).
     pub async fn run<T, E, F, Fut>(self, work: F) -> Result<T, E>
     where
         F: Fn(Client) -> Fut,

@@ -25,8 +25,8 @@ impl<D: Dial> Slots<D> {
         self.close_all(idle);
     }
 
-    /// Refuses newcomers, serves the waiters, and closes the pool when all leases have ended or at the deadline. Returns
-    /// how many leases were left then.
+    /// Refuses newcomers, serves the waiters, and closes the pool when all leases have ended or at the deadline.
+    /// Returns how many leases were left then.
     pub(crate) async fn drain(self: &Arc<Self>, deadline: Deadline) -> usize {
         self.lock().core.drain();
         self.until(deadline, |counts| counts.in_use + counts.waiting == 0).await;
@@ -34,8 +34,8 @@ impl<D: Dial> Slots<D> {
         self.counts().in_use
     }
 
-    /// Resolves when so many connections are idle or in use, or as many as the limit allows, or at the deadline. Returns
-    /// whether they are.
+    /// Resolves when so many connections are idle or in use, or as many as the limit allows, or at the deadline.
+    /// Returns whether they are.
     pub(crate) async fn warm_up(self: &Arc<Self>, connections: usize, deadline: Deadline) -> bool {
         let target = Target::new(self, connections);
         self.dial_what_is_wanted();
@@ -45,8 +45,8 @@ impl<D: Dial> Slots<D> {
         is_warm && self.counts().is_open
     }
 
-    /// Begins a dial on behalf of a caller that does not wait, if there is a free slot and no dial under way. It serves a
-    /// later caller.
+    /// Begins a dial on behalf of a caller that does not wait, if there is a free slot and no dial under way. It serves
+    /// a later caller.
     pub(crate) fn dial_ahead(self: &Arc<Self>) {
         let counts = self.counts();
         if counts.dialing + counts.idle + counts.in_use + counts.closing < counts.limit {
@@ -57,14 +57,14 @@ impl<D: Dial> Slots<D> {
 
     /// Ends the pause after failed dials, because their cause may be gone.
     pub(crate) fn try_at_once(self: &Arc<Self>) {
-        self.dial.try_at_once();
+        self.dial.forget_refusals();
         self.lock().core.try_at_once();
         self.dial_what_is_wanted();
     }
 
     /// Notes until when at least a reader of a stream keeps this connection. `None` removes the note.
-    pub(crate) fn hold_up(&self, connection: u64, until: Option<Instant>) {
-        self.lock().core.hold_up(connection, until);
+    pub(crate) fn set_slow_reader(&self, connection: u64, until: Option<Instant>) {
+        self.lock().core.set_slow_reader(connection, until);
     }
 
     /// Changes the limit. Returns the limit before.
@@ -88,10 +88,10 @@ impl<D: Dial> Slots<D> {
 
     /// Limits the dials at once while the circuit is not closed. With a limit of 0 the pool refuses all waiters. `None`
     /// lifts the limit. Changes are numbered, and an older change that comes late has no effect.
-    pub(crate) fn hold_back(self: &Arc<Self>, change: u64, at_once: Option<usize>) {
+    pub(crate) fn limit_dials(self: &Arc<Self>, change: u64, at_once: Option<usize>) {
         let mut state = self.lock();
-        let waiters = state.core.hold_back(change, at_once);
-        self.refuse(state, waiters, &Refusal::HeldBack);
+        let waiters = state.core.limit_dials(change, at_once);
+        self.refuse(state, waiters, &Refusal::CircuitOpen);
         self.dial_what_is_wanted();
         self.notify_watchers();
     }

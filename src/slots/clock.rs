@@ -1,8 +1,8 @@
 //! One timer for all waiters of a runtime, instead of one timer for each waiter.
 //!
 //! A clock is a task on the waiters' own runtime. Several runtimes may share a pool, and each waiter depends on its own
-//! runtime only. The clock sleeps until the earliest deadline and wakes the waiters whose time is up. It ends when it has
-//! no waiter left. A waiter that enters with an earlier deadline rings the clock's bell.
+//! runtime only. The clock sleeps until the earliest deadline and wakes the waiters whose time is up. It ends when it
+//! has no waiter left. A waiter that enters with an earlier deadline rings the clock's bell.
 //!
 //! If a clock is lost with its runtime, all waiters enter again. Those that another runtime polls get a clock there.
 

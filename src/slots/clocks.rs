@@ -1,4 +1,5 @@
-//! Which clock watches whose deadline. There is one clock for each runtime that waiters come from; `clock` has its task.
+//! Which clock watches whose deadline. There is one clock for each runtime that waiters come from; `clock` has its
+//! task.
 
 use std::sync::Arc;
 

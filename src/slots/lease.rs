@@ -1,7 +1,7 @@
 //! A lease: a connection in use by one caller.
 //!
-//! Dropping a lease gives the connection back to its lender, the slots. The trait keeps this file below the slots, which
-//! answer their waiters with leases.
+//! Dropping a lease gives the connection back to its lender, the slots. The trait keeps this file below the slots,
+//! which answer their waiters with leases.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -68,7 +68,7 @@ impl<L: Lender> Lease<L> {
     }
 
     fn end(&mut self) -> Option<(Held<L::Conn>, Arc<L>)> {
-        self.lent.as_mut()?.0.conn.was_used();
+        self.lent.as_mut()?.0.conn.on_lease_end();
         self.lent.take()
     }
 }

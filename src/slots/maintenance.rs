@@ -31,14 +31,14 @@ impl<D: Dial> Slots<D> {
         if ended.is_empty() {
             return;
         }
-        state.core.mistrust();
+        state.core.check_all_soon();
         drop(state);
         self.close_all(ended);
     }
 
     /// Notifies the idle connections that they are idle.
     pub(crate) fn look_at_idle(&self) {
-        self.lock().core.each_idle(D::Conn::rests);
+        self.lock().core.each_idle(D::Conn::on_seen_idle);
     }
 
     /// How long the next caller would wait. `None` if a connection is idle, or if there is no estimate yet.
@@ -81,7 +81,7 @@ impl<D: Dial> Slots<D> {
     }
 
     fn checking(self: &Arc<Self>, mut check: Check<D::Conn>) -> Checking<D> {
-        check.held.conn.was_left();
+        check.held.conn.on_maintenance();
         Checking { check: Some(check), slots: Arc::clone(self) }
     }
 }
@@ -94,8 +94,8 @@ pub(crate) struct Checking<D: Dial> {
 }
 
 impl<D: Dial> Checking<D> {
-    /// Sends one round trip, bounded by [`Dial::answer_limit`]. Afterwards the connection is idle again, or the pool closes
-    /// it. Returns whether the server answered.
+    /// Sends one round trip, bounded by [`Dial::answer_limit`]. Afterwards the connection is idle again, or the pool
+    /// closes it. Returns whether the server answered.
     pub(crate) async fn run(mut self) -> bool {
         let Some(check) = &self.check else { return false };
         let (conn, within) = (&check.held.conn, self.slots.dial.answer_limit());
@@ -103,7 +103,7 @@ impl<D: Dial> Checking<D> {
         if let Some(check) = self.check.take_if(|_| answers) {
             let delivery = self.slots.place(|core| {
                 core.end_check();
-                core.checked(now(), check)
+                core.on_checked(now(), check)
             });
             Arc::clone(&self.slots).deliver(delivery);
         }
@@ -116,7 +116,7 @@ impl<D: Dial> Drop for Checking<D> {
         let Some(check) = self.check.take() else { return };
         let mut state = self.slots.lock();
         state.core.end_check();
-        let as_old = state.core.found_silent(now(), &check);
+        let as_old = state.core.on_silent(now(), &check);
         drop(state);
         self.slots.retire(check.held);
         self.slots.close_all(as_old);

@@ -104,7 +104,7 @@ impl<D: Dial> Slots<D> {
             // `elapsed` would also store the time, in a place that all threads share.
             let life = CoarseInstant::now_without_cache_update().duration_since(self.begun).as_millis();
             let mut state = self.lock();
-            let taken = state.core.take_untimed(life).or_else(|| state.core.take(now()));
+            let taken = state.core.take_fast(life).or_else(|| state.core.take(now()));
             self.hints.has_idle.store(state.core.idle() > 0, Relaxed);
             drop(state);
             let held = taken?;
@@ -121,7 +121,7 @@ impl<D: Dial> Slots<D> {
     pub(crate) fn borrow(self: &Arc<Self>) -> Option<Lease<D>> {
         let mut lease = self.try_acquire()?;
         self.lock().core.uncount();
-        lease.was_left();
+        lease.on_maintenance();
         Some(lease)
     }
 
@@ -201,16 +201,16 @@ impl<D: Dial> Lender for Slots<D> {
             return self.retire(held);
         }
         if held.conn.needs_settling() {
-            report_duration(&held, held.lasted(now()));
-            if held.conn.was_given_up() {
-                held.give_up();
+            report_duration(&held, held.lease_duration(now()));
+            if held.conn.has_abandoned_call() {
+                held.mark_cancelled();
             }
             return self.settle(held);
         }
-        let held = if held.is_untimed() { self.lock().core.release_untimed(held) } else { Some(held) };
+        let held = if held.is_untimed() { self.lock().core.release_fast(held) } else { Some(held) };
         let delivery = held.and_then(|held| {
             let now = now();
-            let lasted = held.lasted(now);
+            let lasted = held.lease_duration(now);
             report_duration(&held, lasted);
             self.place(|core| core.release(now, held, lasted))
         });
@@ -220,7 +220,7 @@ impl<D: Dial> Lender for Slots<D> {
     fn retire(self: &Arc<Self>, held: Held<D::Conn>) {
         self.lock().core.retire(now());
         if held.is_unproven() {
-            self.fail(D::failed_before_first_use(), |core| core.failed_before_first_use(now(), fastrand::f64()));
+            self.fail(D::failed_before_first_use(), |core| core.on_failed_before_first_use(now(), fastrand::f64()));
         }
         self.spawn_close(held.conn);
         self.dial_what_is_wanted();
@@ -240,7 +240,7 @@ impl<D: Dial> Lender for Slots<D> {
 
 fn report_duration<C: Connection>(held: &Held<C>, duration: Option<Duration>) {
     if let Some(duration) = duration {
-        held.conn.was_held(duration);
+        held.conn.on_lease_duration(duration);
     }
 }
 

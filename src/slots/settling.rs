@@ -19,7 +19,7 @@ impl<D: Dial> Slots<D> {
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         let Some(runtime) = runtime else { return self.retire(held) };
         self.lock().core.settle();
-        held.conn.was_left();
+        held.conn.on_maintenance();
         let settling = Settling { held: Some(held), slots: Arc::clone(self) };
         runtime.spawn(settling.run());
     }
@@ -40,9 +40,9 @@ impl<D: Dial> Settling<D> {
         };
         if let Some(held) = self.held.take_if(|_| is_settled) {
             let now = now();
-            let lasted = held.lasted(now);
+            let lasted = held.lease_duration(now);
             let delivery = self.slots.place(|core| {
-                core.settled();
+                core.on_settled();
                 core.release(now, held, lasted)
             });
             Arc::clone(&self.slots).deliver(delivery);
@@ -53,7 +53,7 @@ impl<D: Dial> Settling<D> {
 impl<D: Dial> Drop for Settling<D> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.slots.lock().core.settled();
+            self.slots.lock().core.on_settled();
             self.slots.retire(held);
         }
     }

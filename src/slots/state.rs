@@ -38,7 +38,8 @@ impl<D: Dial, W> State<D, W> {
         }
     }
 
-    /// The dials to begin now, and the runtime for them: the caller's own, if it has one. Usually there is none to begin.
+    /// The dials to begin now, and the runtime for them: the caller's own, if it has one. Usually there is none to
+    /// begin.
     pub(super) fn begin_dials(&mut self, now: Instant) -> Option<(Begin, Handle)> {
         if self.runtime.is_none() {
             self.remember_runtime();

@@ -50,7 +50,7 @@ impl<D: Dial> Slots<D> {
     }
 
     pub(super) fn spawn_close(self: &Arc<Self>, mut conn: D::Conn) {
-        conn.was_left();
+        conn.on_maintenance();
         let closing = Closing(Arc::clone(self));
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         // Without a runtime nothing can wait for the end: dropping the connection cuts it off and frees its slot.
@@ -78,21 +78,21 @@ impl<D: Dial> Slots<D> {
     }
 
     fn on_dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
-        let delivery = self.place(|core| core.dialed(now(), number, conn));
+        let delivery = self.place(|core| core.on_dialed(now(), number, conn));
         self.lock().dial_tasks.remove(&number);
         Arc::clone(self).deliver(delivery);
         self.dial_what_is_wanted();
     }
 
     fn on_dial_quiet(self: &Arc<Self>, number: u64) {
-        self.lock().core.dial_is_quiet(number);
+        self.lock().core.on_dial_quiet(number);
         self.dial_what_is_wanted();
     }
 
     fn on_dial_failed(self: &Arc<Self>, number: u64, error: D::Error) {
         self.lock().dial_tasks.remove(&number);
         let trouble = self.dial.trouble(&error);
-        self.fail(error, |core| core.dial_failed(now(), number, trouble, fastrand::f64()));
+        self.fail(error, |core| core.on_dial_failed(now(), number, trouble, fastrand::f64()));
         self.notify_watchers();
         self.dial_what_is_wanted();
     }
@@ -156,7 +156,7 @@ impl<D: Dial> Drop for Dialing<D> {
         let mut state = slots.lock();
         state.dial_tasks.remove(&self.number);
         let was_given_up = state.core.is_given_up(self.number);
-        state.core.dial_abandoned(self.number);
+        state.core.on_dial_abandoned(self.number);
         drop(state);
         if was_given_up {
             slots.dial_what_is_wanted();
@@ -171,7 +171,7 @@ struct Closing<D: Dial>(Arc<Slots<D>>);
 
 impl<D: Dial> Drop for Closing<D> {
     fn drop(&mut self) {
-        self.0.lock().core.closed();
+        self.0.lock().core.on_closed();
         self.0.notify_watchers();
         self.0.dial_what_is_wanted();
     }
@@ -188,7 +188,7 @@ impl<D: Dial> AskAgain<D> {
     async fn at(mut self, instant: Instant) {
         time::sleep_until(instant).await;
         if let Some(slots) = mem::take(&mut self.slots).upgrade() {
-            slots.lock().core.asking_again();
+            slots.lock().core.on_asked_again();
             slots.dial_what_is_wanted();
         }
     }
@@ -197,7 +197,7 @@ impl<D: Dial> AskAgain<D> {
 impl<D: Dial> Drop for AskAgain<D> {
     fn drop(&mut self) {
         if let Some(slots) = self.slots.upgrade() {
-            slots.lock().core.asking_again();
+            slots.lock().core.on_asked_again();
             slots.on_runtime_lost(self.runtime);
         }
     }

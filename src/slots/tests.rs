@@ -71,17 +71,17 @@ impl Connection for FakeConn {
         false
     }
 
-    fn was_used(&mut self) {}
+    fn on_lease_end(&mut self) {}
 
-    fn was_given_up(&self) -> bool {
+    fn has_abandoned_call(&self) -> bool {
         false
     }
 
-    fn was_held(&self, _: Duration) {}
+    fn on_lease_duration(&self, _: Duration) {}
 
-    fn rests(&self) {}
+    fn on_seen_idle(&self) {}
 
-    fn was_left(&mut self) {}
+    fn on_maintenance(&mut self) {}
 
     async fn settle(&mut self) -> bool {
         true
@@ -135,7 +135,7 @@ impl Dial for FakeDialer {
         if *error == "no such user" { Trouble::Lasting } else { Trouble::Passing }
     }
 
-    fn try_at_once(&self) {}
+    fn forget_refusals(&self) {}
 
     fn on_flush(&self) {}
 

@@ -14,27 +14,29 @@ pub(crate) trait Connection: Send + Sync + Sized + 'static {
     fn needs_settling(&self) -> bool;
 
     /// A lease of this connection ends.
-    fn was_used(&mut self);
+    fn on_lease_end(&mut self);
 
     /// A lease of this connection lasted for `duration`. The slots report only a fair sample of the leases.
-    fn was_held(&self, duration: Duration);
+    fn on_lease_duration(&self, duration: Duration);
 
     /// Maintenance saw the connection idle.
-    fn rests(&self);
+    fn on_seen_idle(&self);
 
     /// The pool itself takes the connection, to check, settle or close it. The last caller no longer holds it.
-    fn was_left(&mut self);
+    fn on_maintenance(&mut self);
 
     /// Returns whether a call on the connection was abandoned before its end.
-    fn was_given_up(&self) -> bool;
+    fn has_abandoned_call(&self) -> bool;
 
-    /// Cleans up after a lease. Returns whether the next caller may have the connection. The method bounds its own time.
+    /// Cleans up after a lease. Returns whether the next caller may have the connection. The method bounds its own
+    /// time.
     fn settle(&mut self) -> impl Future<Output = bool> + Send;
 
     /// Returns whether the server answers on the connection. The method does not bound its own time.
     fn ping(&self) -> impl Future<Output = bool> + Send;
 
-    /// Ends the connection. Resolves when the server can be assumed to know. Dropping the future cuts the connection off.
+    /// Ends the connection. Resolves when the server can be assumed to know. Dropping the future cuts the connection
+    /// off.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
@@ -53,8 +55,8 @@ pub(crate) trait Dial: Send + Sync + 'static {
     /// Returns whether another dial may succeed soon.
     fn trouble(&self, error: &Self::Error) -> Trouble;
 
-    /// The next dial may try at once whatever the server refused before.
-    fn try_at_once(&self);
+    /// Forgets what the server refused before, so that the next dial tries it again at once.
+    fn forget_refusals(&self);
 
     /// The pool retires all connections made until now. A connection in use is retired when its lease ends.
     fn on_flush(&self);

@@ -53,8 +53,8 @@ enum Entry<D: Dial> {
 }
 
 impl<D: Dial> Slots<D> {
-    /// Takes an idle connection, or the first one that is released or dialed for this caller. Waiters are served in order
-    /// of arrival.
+    /// Takes an idle connection, or the first one that is released or dialed for this caller. Waiters are served in
+    /// order of arrival.
     ///
     /// Dropping the future gives up the place in the queue. A connection that was just handed over goes to the next.
     pub(crate) fn acquire(self: &Arc<Self>, asked: Instant, wait_policy: WaitPolicy) -> Waiting<'_, D> {

@@ -1,5 +1,5 @@
-//! Everything at once, on several threads and runtimes: callers that leave at any moment, changes to the whole pool, looks at the server, runtimes
-//! that end. Afterwards all adds up and everybody is served.
+//! Everything at once, on several threads and runtimes: callers that leave at any moment, changes to the whole pool,
+//! looks at the server, runtimes that end. Afterwards all adds up and everybody is served.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -41,8 +41,8 @@ async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<Atomi
         let change = changes.fetch_add(1, SeqCst) as u64;
         match fastrand::u8(0..9) {
             0 => slots.flush(),
-            1 => slots.hold_back(change, Some(0)),
-            2 => slots.hold_back(change, Some(1)),
+            1 => slots.limit_dials(change, Some(0)),
+            2 => slots.limit_dials(change, Some(1)),
             3 => {
                 slots.resize(fastrand::usize(1..=SIZE));
             }
@@ -50,7 +50,7 @@ async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<Atomi
             5 => slots.sweep(),
             6 => drop(slots.begin_checks()),
             7 => _ = slots.look().await,
-            _ => slots.hold_back(change, None),
+            _ => slots.limit_dials(change, None),
         }
         time::sleep(Duration::from_micros(fastrand::u64(0..1_500))).await;
     }
@@ -95,7 +95,7 @@ fn on_several_threads_and_runtimes_nothing_is_lost_and_all_adds_up() {
         });
     });
     world.script.lock().unwrap().clear();
-    slots.hold_back(changes.load(SeqCst) as u64, None);
+    slots.limit_dials(changes.load(SeqCst) as u64, None);
     slots.resize(SIZE);
     runtime.block_on(async {
         until_nothing_is_left(&slots).await;

@@ -1,8 +1,8 @@
 //! The rule of refusal on many arrival processes, each beside a plain queue on the same trace.
 //!
-//! `families` makes the traces, all from seeds. For each one is measured: the work begun in time, as a share of the plain queue's; the median
-//! answer of the served; and how many are refused, below capacity or after an overload, whom the plain queue would have served. A part of them
-//! is tested here in each run; `./dev traces` tests and prints all.
+//! `families` makes the traces, all from seeds. For each one is measured: the work begun in time, as a share of the
+//! plain queue's; the median answer of the served; and how many are refused, below capacity or after an overload, whom
+//! the plain queue would have served. A part of them is tested here in each run; `./dev traces` tests and prints all.
 
 use std::collections::BTreeMap;
 
@@ -127,7 +127,8 @@ impl Score {
     }
 }
 
-/// Scores every `step`th trace of each family, on all processors; prints a row for each family, and returns what failed.
+/// Scores every `step`th trace of each family, on all processors; prints a row for each family, and returns what
+/// failed.
 fn judge(step: usize) -> Vec<String> {
     let families = families::all();
     let jobs: Vec<_> =
@@ -211,7 +212,8 @@ fn two_wait_budgets_after_the_onset_of_an_overload_answers_are_fast_again() {
     }
 }
 
-/// A connection is wasted on a caller whose lease ends at its deadline. Before the first of the longer leases has ended nobody knows of them.
+/// A connection is wasted on a caller whose lease ends at its deadline. Before the first of the longer leases has ended
+/// nobody knows of them.
 #[test]
 fn when_leases_become_longer_few_connections_are_wasted() {
     let (mut wasted, mut connections) = (0, 0);

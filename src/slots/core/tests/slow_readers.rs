@@ -12,7 +12,7 @@ fn full(begun: Instant) -> Core<u32, ()> {
     let mut core = Core::new(begun, limits);
     core.set_target(2);
     for dial in core.begin_dials(begun).dials {
-        core.dialed(begun, dial, dial as u32);
+        core.on_dialed(begun, dial, dial as u32);
     }
     core.set_target(0);
     while core.take(begun).is_some() {}
@@ -28,14 +28,14 @@ fn enter(core: &mut Core<u32, ()>, now: Instant, millis: u64, shedding: Shedding
 fn whoever_cannot_wait_for_the_first_of_the_readers_is_refused_at_once() {
     let now = Instant::now();
     let mut core = full(now);
-    core.hold_up(FIRST, Some(now + 5_000 * MS));
+    core.set_slow_reader(FIRST, Some(now + 5_000 * MS));
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()), "the other connection may come back");
-    core.hold_up(SECOND, Some(now + 3_000 * MS));
+    core.set_slow_reader(SECOND, Some(now + 3_000 * MS));
     let refused = Err(Refusal::Shed(ShedReason::Unread, 3_000 * MS));
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), refused);
     assert_eq!(enter(&mut core, now, 4_000, Shedding::Predictive), Ok(()), "the first reader is done by then");
     assert_eq!(enter(&mut core, now, 1_000, Shedding::QueueOnly), Ok(()), "nothing is predicted for it");
-    core.hold_up(FIRST, None);
+    core.set_slow_reader(FIRST, None);
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()));
 }
 
@@ -44,7 +44,7 @@ fn nobody_is_refused_while_a_connection_can_be_made() {
     let now = Instant::now();
     let mut core = full(now);
     for connection in [FIRST, SECOND] {
-        core.hold_up(connection, Some(now + 5_000 * MS));
+        core.set_slow_reader(connection, Some(now + 5_000 * MS));
     }
     core.resize(now, 3);
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()));
