@@ -6,10 +6,10 @@
 //!            begin_dials            place                 take, place
 //!   (free) ─────────────▶ dialing ─────────▶ idle ◀──────────────────────▶ in use
 //!      ▲                     │                 │                              │
-//!      │      on_dial_failed    │                 │ close, flush, resize  retire │
+//!      │    on_dial_failed   │                 │ close, flush, resize  retire │
 //!      ├─────────────────────┘                 ▼                              │
 //!      └────────────────────────────────── closing ◀──────────────────────────┘
-//!                   closed
+//!                  on_closed
 //! ```
 //!
 //! A connection that has to be settled after its lease stays in use until then, and is counted separately.

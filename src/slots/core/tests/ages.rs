@@ -76,7 +76,7 @@ fn one_that_is_too_old_is_not_used_again() {
 }
 
 #[test]
-fn too_old_ones_end_though_they_are_to_be_kept_idle() {
+fn connections_that_are_too_old_are_closed_in_spite_of_min_idle() {
     let ages = Ages { min_idle: 2, lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
     let (mut core, now) = rested(2, ages);
     assert_eq!(core.reap(now + 100 * SECOND), [0, 1]);
@@ -84,16 +84,20 @@ fn too_old_ones_end_though_they_are_to_be_kept_idle() {
 }
 
 #[test]
-fn whoever_looks_at_no_clock_gets_no_old_one_either() {
+fn the_fast_path_hands_out_no_connection_that_is_too_old() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
     let (mut core, now) = rested(4, ages);
     let held = core.take_fast(life(&core, now + 50 * SECOND)).unwrap();
     assert!(core.take_fast(life(&core, now + 100 * SECOND)).is_none());
-    assert_eq!(core.release_fast(held).map(|held| held.conn), Some(3), "so this one is looked at again");
+    assert_eq!(
+        core.release_fast(held).map(|held| held.conn),
+        Some(3),
+        "the fast path leaves this one to the slow path"
+    );
 }
 
 #[test]
-fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
+fn a_connection_that_was_idle_for_long_is_checked_and_keeps_its_age() {
     let ages = Ages { idle_timeout: after(100), check_after: after(30), ..Ages::default() };
     let (mut core, now) = rested(4, ages);
     until(&mut core, now + 18 * SECOND);
@@ -113,16 +117,16 @@ fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
         core.end_check();
         let _ = core.on_checked(now + 31 * SECOND, check);
     }
-    assert_eq!(core.reap(now + 99 * SECOND), [0, 1, 2], "a check is no use");
+    assert_eq!(core.reap(now + 99 * SECOND), [0, 1, 2], "a check does not make a connection younger");
     let last = core.begin_due_check(now + 99 * SECOND).unwrap();
     core.end_check();
     assert_eq!(core.on_checked(now + 99 * SECOND, last).to, Place::Idle);
-    assert_eq!(core.take(now + 99 * SECOND).unwrap().conn, 3, "the freshest");
+    assert_eq!(core.take(now + 99 * SECOND).unwrap().conn, 3, "the most recently used");
 }
 
-/// Upkeep has told no time meanwhile: the process was stopped.
+/// Maintenance did not run meanwhile: the process was stopped.
 #[test]
-fn one_that_is_overdue_at_hand_out_is_checked_while_its_caller_waits() {
+fn a_connection_overdue_at_hand_out_is_checked_while_its_caller_waits() {
     for ages in
         [Ages { check_after: after(30), ..Ages::default() }, Ages { idle_timeout: after(30), ..Ages::default() }]
     {
@@ -138,8 +142,8 @@ fn one_that_is_overdue_at_hand_out_is_checked_while_its_caller_waits() {
     }
 }
 
-/// A caller for whom a connection is checked is not asked by the rule of refusal. There are no more of these than
-/// connections: the shell begins a check for each.
+/// The rule of refusal does not apply to a caller for which a connection is checked. There are at most as many of them
+/// as connections, because the shell begins a check for each.
 #[test]
 fn while_overdue_connections_are_checked_the_queue_is_bounded() {
     for (max_waiting, longest) in [(0, 4), (2, 4), (10, 10)] {
@@ -160,7 +164,7 @@ fn while_overdue_connections_are_checked_the_queue_is_bounded() {
 }
 
 #[test]
-fn one_that_is_too_old_at_hand_out_is_no_longer_used() {
+fn a_connection_that_is_too_old_at_hand_out_is_not_used() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
     let (mut core, now) = rested(3, ages);
     let later = now + 100 * SECOND;
@@ -169,7 +173,7 @@ fn one_that_is_too_old_at_hand_out_is_no_longer_used() {
 }
 
 #[test]
-fn one_that_was_checked_lately_is_handed_out_before_an_overdue_one() {
+fn a_recently_checked_connection_is_handed_out_before_an_overdue_one() {
     let (mut core, now) = rested(4, Ages { check_after: after(30), ..Ages::default() });
     until(&mut core, now + 25 * SECOND);
     for check in core.begin_checks(now + 25 * SECOND) {
@@ -180,7 +184,7 @@ fn one_that_was_checked_lately_is_handed_out_before_an_overdue_one() {
 }
 
 #[test]
-fn a_check_is_for_whoever_waits_meanwhile() {
+fn a_checked_connection_goes_to_the_first_waiter() {
     let (mut core, now) = rested(1, Ages { check_after: after(30), ..Ages::default() });
     let now = now + 30 * SECOND;
     until(&mut core, now);
@@ -192,7 +196,7 @@ fn a_check_is_for_whoever_waits_meanwhile() {
 }
 
 #[test]
-fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_checked() {
+fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() {
     let (mut core, now) = rested(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 25 * SECOND;
     until(&mut core, now);

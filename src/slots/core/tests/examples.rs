@@ -31,7 +31,7 @@ fn wait(core: &mut TestCore, now: Instant, name: char) -> WaiterId {
     }
 }
 
-/// How many dials are begun now.
+/// Begins the wanted dials and returns their numbers.
 fn begin(core: &mut TestCore, now: Instant) -> Vec<u64> {
     core.begin_dials(now).dials.collect()
 }
@@ -51,7 +51,7 @@ fn take(core: &mut TestCore, now: Instant, expected: u32) -> Held<u32> {
     held
 }
 
-/// Who got which connection.
+/// Returns the waiter that gets the connection, and the connection.
 fn handed(placed: Placed<u32, char>) -> (char, Held<u32>) {
     match placed.to {
         Place::Waiter(_, name, held) => (name, held),
@@ -59,7 +59,7 @@ fn handed(placed: Placed<u32, char>) -> (char, Held<u32>) {
     }
 }
 
-/// Who was told something.
+/// The names of waiters.
 fn names(waiters: Vec<(WaiterId, char)>) -> Vec<char> {
     waiters.into_iter().map(|(_, name)| name).collect()
 }
@@ -81,7 +81,7 @@ fn the_freshest_idle_connection_is_taken_first() {
 }
 
 #[test]
-fn whichever_comes_first_serves_the_first_waiter() {
+fn the_first_connection_serves_the_first_waiter() {
     let (mut core, now) = core();
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
@@ -115,7 +115,7 @@ fn a_waiter_past_its_deadline_is_passed_over() {
 }
 
 #[test]
-fn no_connection_is_spent_on_a_call_that_could_not_finish() {
+fn a_waiter_that_could_not_finish_gets_no_connection() {
     let (mut core, now) = core();
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
@@ -131,7 +131,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
 }
 
 #[test]
-fn no_dial_is_begun_for_one_who_left() {
+fn no_dial_begins_for_a_caller_that_left() {
     let (mut core, now) = core();
     let id = wait(&mut core, now, 'a');
     assert_eq!(core.leave(id), Some('a'));
@@ -174,7 +174,7 @@ fn a_detached_connection_frees_its_slot_at_once() {
 }
 
 #[test]
-fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
+fn while_dials_fail_callers_are_refused_until_the_next_dial_is_due() {
     let (mut core, now) = core();
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
@@ -187,7 +187,7 @@ fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
     wait(&mut core, due, 'c');
     wait(&mut core, due, 'd');
     let dials = begin(&mut core, due);
-    assert_eq!(dials.len(), 1, "one at a time once they fail");
+    assert_eq!(dials.len(), 1, "one dial at a time after a failure");
     assert_eq!(handed(core.on_dialed(due, dials[0], 1)).0, 'c');
     assert_eq!(begin(&mut core, due).len(), 1);
 }
@@ -236,7 +236,7 @@ fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
 }
 
 #[test]
-fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
+fn the_core_requests_once_to_be_asked_again_after_a_pause() {
     let (mut core, now) = core();
     connect(&mut core, now, 1);
     core.on_asked_again();
@@ -259,14 +259,14 @@ fn a_quiet_dial_is_joined_by_others_up_to_max_connecting() {
     let (mut core, now) = limited(Limits { max_size: 9, max_connecting: 3, ..limits() });
     wait(&mut core, now, 'a');
     assert_eq!(begin(&mut core, now), [0]);
-    assert!(begin(&mut core, now + 60_000 * MS).is_empty(), "time alone says nothing");
+    assert!(begin(&mut core, now + 60_000 * MS).is_empty(), "time alone does not make a dial quiet");
     for quiet in 0..2 {
         core.on_dial_quiet(quiet);
         assert_eq!(begin(&mut core, now), [quiet + 1], "another beside it");
     }
     core.on_dial_quiet(2);
     assert!(begin(&mut core, now).is_empty(), "three are under way");
-    assert_eq!(core.begin_probe(now), None, "a look is no exception");
+    assert_eq!(core.begin_probe(now), None, "the limit counts for a look as well");
     assert_eq!(handed(core.on_dialed(now, 1, 7)).0, 'a');
     assert_eq!(core.counts().dialing, 2, "the others have their time");
     assert_eq!(core.on_dialed(now, 0, 8).to, Place::Idle);
@@ -321,7 +321,7 @@ fn wait_behind_everything(core: &mut TestCore, now: Instant, held: &mut Vec<Held
 }
 
 #[test]
-fn a_flush_retires_all_that_is_older() {
+fn a_flush_retires_all_older_connections() {
     let (mut core, now) = limited(Limits { max_size: 3, ..limits() });
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
@@ -332,14 +332,14 @@ fn a_flush_retires_all_that_is_older() {
     let dial = begin(&mut core, now)[0];
     assert_eq!(core.flush(now), [2]);
     assert_eq!(release(&mut core, now, held).to, Place::Closing(1));
-    assert_eq!(core.on_dialed(now, dial, 3).to, Place::Closing(3), "it was begun before");
+    assert_eq!(core.on_dialed(now, dial, 3).to, Place::Closing(3), "the dial began before the flush");
     core.on_closed();
     let dial = begin(&mut core, now)[0];
     assert_eq!(core.on_dialed(now, dial, 4).to, Place::Idle);
 }
 
 #[test]
-fn draining_serves_those_who_wait_already() {
+fn draining_serves_the_waiters() {
     let (mut core, now) = limited(Limits { max_size: 1, ..limits() });
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);

@@ -1,5 +1,5 @@
-//! `retry_after` is true. What is promised to one who was refused by a pool that has been at work for a while, as long
-//! as calls take what they took:
+//! `retry_after` is true. The promises of a pool that has worked for a while to a refused caller, as long as calls take
+//! as long as before:
 //!
 //! - `QueueFull`, `Hopeless`, `Overloaded`: a caller that comes back at that moment, when nobody else has come
 //!   meanwhile, may wait, and is served in time. Where all connections are given back at once rather than evenly, the
@@ -9,8 +9,7 @@
 //! - `Unreachable`: until then the answer is the same, less the time that has passed; at that moment a dial begins, and
 //!   one caller may wait for it.
 //!
-//! A promise is an estimate: 5%, and one release, is by how much it errs. That everybody may obey is tested in
-//! `traces`.
+//! A promise is an estimate, and may be wrong by 5% and one release. `traces` tests that all callers may obey.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -118,7 +117,7 @@ impl Scene {
 
 /// Found by chance: one release more was needed than the estimate allows for.
 #[test]
-fn a_full_queue_in_step_is_promised_what_holds() {
+fn the_promise_of_a_full_queue_in_step_is_true() {
     let crowd = Crowd::Waits { callers: 176, max_waiting: 176, my_budget: Duration::from_millis(1_364) };
     let scene = Scene { connections: 8, hold: 91 * MS, in_step: true, crowd, phase: 0.433_934_887_379_759_7 };
     assert_eq!(scene.my_budget(), Duration::from_millis(1_546));

@@ -1,4 +1,4 @@
-//! Readers that are far behind hold all connections: newcomers learn so at once, and nobody else does.
+//! When slow readers have all connections, the pool refuses newcomers at once, and only then.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn enter(core: &mut Core<u32, ()>, now: Instant, millis: u64, shedding: Shedding
 }
 
 #[test]
-fn whoever_cannot_wait_for_the_first_of_the_readers_is_refused_at_once() {
+fn a_caller_that_cannot_wait_for_the_first_reader_is_refused_at_once() {
     let now = Instant::now();
     let mut core = full(now);
     core.set_slow_reader(FIRST, Some(now + 5_000 * MS));
@@ -34,13 +34,13 @@ fn whoever_cannot_wait_for_the_first_of_the_readers_is_refused_at_once() {
     let refused = Err(Refusal::Shed(ShedReason::Unread, 3_000 * MS));
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), refused);
     assert_eq!(enter(&mut core, now, 4_000, Shedding::Predictive), Ok(()), "the first reader is done by then");
-    assert_eq!(enter(&mut core, now, 1_000, Shedding::QueueOnly), Ok(()), "nothing is predicted for it");
+    assert_eq!(enter(&mut core, now, 1_000, Shedding::QueueOnly), Ok(()), "the pool predicts nothing for this caller");
     core.set_slow_reader(FIRST, None);
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()));
 }
 
 #[test]
-fn nobody_is_refused_while_a_connection_can_be_made() {
+fn no_caller_is_refused_while_the_pool_can_dial() {
     let now = Instant::now();
     let mut core = full(now);
     for connection in [FIRST, SECOND] {

@@ -185,7 +185,7 @@ fn judge(step: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_batch_is_served_to_the_last() {
+fn all_callers_of_a_batch_are_served() {
     let world = World { includes_work: false, dial: 0.005, ..World::new(10, 0.050, 1.0) };
     let callers = vec![Caller::new(0.0, 0.050, 1.0); 100];
     let (callers, outcomes) = simulate(&world, &callers);
@@ -229,9 +229,9 @@ fn when_leases_become_longer_few_connections_are_wasted() {
     assert!(wasted * 10 <= connections * 4, "{wasted} wasted by {connections} connections");
 }
 
-/// In a lasting overload, those who come back when they were told are served at least as often as newcomers.
+/// In a lasting overload, callers that obey `retry_after` are served at least as often as newcomers.
 #[test]
-fn it_pays_to_come_back_when_told() {
+fn callers_that_obey_retry_after_are_served_as_often_as_newcomers() {
     for number in 0..8 {
         let trace = families::refused_come_back(number);
         let (callers, outcomes) = simulate(&trace.world, &trace.callers);
@@ -248,7 +248,7 @@ fn it_pays_to_come_back_when_told() {
     }
 }
 
-/// One in so many, unless all are asked for.
+/// A normal run tests one trace in so many.
 const FAST: usize = 13;
 
 #[test]
