@@ -1,9 +1,11 @@
-//! The path of one call. Only this file knows the order of its steps.
+//! The path of one call. Only this file knows the order of the steps.
 //!
-//! The pool fixes a deadline and asks the circuit breaker. The call takes an idle connection, waits in the queue, or is
-//! refused. Then the pool asks the breaker again, for a ticket. The query runs within the time that is left. The
-//! connection returns to the pool, which settles it first if needed. A failed call that may run again takes the whole
-//! path again (`attempts`).
+//! 1. The call asks the circuit breaker.
+//! 2. It takes an idle connection, waits for one in order of arrival, or is refused.
+//! 3. It asks the breaker again, for a ticket.
+//! 4. The statement runs with the time that is left, and the connection goes back to the pool.
+//!
+//! A call that failed and may run again takes the whole path again (`attempts`).
 
 mod attempts;
 mod fallback;
@@ -36,7 +38,7 @@ fn no_wait() -> Duration {
     Duration::ZERO
 }
 
-/// The state that all handles of one pool share. Dropping the last handle closes the pool.
+/// What all handles of one pool share. Dropping the last handle closes the pool.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) acquire_timeout: Duration,
@@ -57,9 +59,10 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// Takes an idle connection, or waits for the first that becomes free for the caller.
+    /// Takes an idle connection, or waits for the first that becomes free for this caller.
     ///
-    /// It calls `options` and `wait_policy` only when it needs them, so that a waiter does not hold what they return.
+    /// The method calls `options` and `wait_policy` only when it needs them, so that a waiter does not keep their
+    /// results.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
     pub(crate) fn acquire(
         &self,
@@ -105,11 +108,11 @@ impl Shared {
         }
         match breaker.check(now) {
             Ok(()) => Ok(None),
-            Err(denied) => Err(self.in_vain(&options(self), no_wait, self.turned_away(denied))),
+            Err(denied) => Err(self.failed(&options(self), no_wait, self.turned_away(denied))),
         }
     }
 
-    /// Ends a wait of a caller that asked at `asked`.
+    /// Turns the result of a wait into the result of a caller that asked at `asked`.
     fn answer(
         &self,
         answer: Result<Lease<Dialer>, Refusal<ConnectError>>,
@@ -124,12 +127,12 @@ impl Shared {
                 let ticket = self.admit(&options, waited)?;
                 Ok(Client::new(lease, options, ticket))
             }
-            Err(refusal) => Err(self.in_vain(&options, waited, self.explain(refusal, asked, deadline))),
+            Err(refusal) => Err(self.failed(&options, waited, self.explain(refusal, asked, deadline))),
         }
     }
 
     /// Records that an operation failed, because it got no connection. Returns the error.
-    fn in_vain(&self, options: &CallOptions, took: impl FnOnce() -> Duration, error: Error) -> Error {
+    fn failed(&self, options: &CallOptions, took: impl FnOnce() -> Duration, error: Error) -> Error {
         if !options.is_part && self.meter().is_recorded() {
             self.meter().operated(options.operation, took(), Some(Fault::from(&error)));
         }
@@ -140,11 +143,11 @@ impl Shared {
         &self.maintenance.reports.meter
     }
 
-    /// Asks the breaker for a ticket on behalf of a caller that has its connection: a waiter holds no probe. If the
-    /// answer is no, the connection goes to the next waiter.
+    /// Asks the breaker for a ticket once the caller has its connection, so that a waiter holds no probe permit. If the
+    /// breaker refuses, the connection goes to the next waiter.
     fn admit(&self, options: &CallOptions, waited: impl FnOnce() -> Duration) -> Result<Ticket, Error> {
         let admitted = self.recorder.breaker().admit(now, |now| options.limit(now));
-        admitted.map_err(|denied| self.in_vain(options, waited, self.turned_away(denied)))
+        admitted.map_err(|denied| self.failed(options, waited, self.turned_away(denied)))
     }
 
     fn turned_away(&self, denied: Denied) -> Error {
@@ -154,23 +157,23 @@ impl Shared {
         self.circuit_open(Some(denied))
     }
 
-    /// `None`: the circuit has just closed again, so the caller may come back at once.
+    /// `denied` is `None` if the circuit has closed in this instant. Then the caller may come back at once.
     fn circuit_open(&self, denied: Option<Denied>) -> Error {
         self.maintenance.reports.refusals.on_rejected();
         let retry_after = denied.map_or(Duration::ZERO, |denied| {
-            // The next check of the server may end the open state.
+            // The next look at the server may close the circuit.
             if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
         });
         Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }
     }
 
-    /// Returns the wait policy of a caller without settings of its own.
+    /// How long a caller without settings of its own waits.
     pub(crate) fn wait_policy(&self, asked: Instant, timeout: Duration) -> WaitPolicy {
         let deadline = Deadline::after(asked, timeout);
         WaitPolicy { deadline, includes_work: false, shedding: self.shedding }
     }
 
-    /// Returns the options of a caller without settings of its own.
+    /// The options of a caller without settings of its own.
     pub(crate) fn options(&self, taken: Taken) -> CallOptions {
         CallOptions {
             deadline: None,
@@ -183,12 +186,13 @@ impl Shared {
         }
     }
 
-    /// Makes the error of a caller that asked at `asked` and was willing to wait until `deadline`.
+    /// Counts a refusal and turns it into an error. The caller asked at `asked` and was willing to wait
+    /// until `deadline`.
     fn explain(&self, refusal: Refusal<ConnectError>, asked: Instant, deadline: Deadline) -> Error {
         let counts = &self.maintenance.reports.refusals;
         match refusal {
             Refusal::Closed => Error::Closed,
-            Refusal::HeldBack => self.circuit_open(self.recorder.breaker().check(now).err()),
+            Refusal::CircuitOpen => self.circuit_open(self.recorder.breaker().check(now).err()),
             Refusal::Shed(reason, retry_after) => {
                 counts.on_shed(reason);
                 Error::Shed { reason, retry_after: Some(retry_after) }
@@ -222,11 +226,11 @@ impl Shared {
     pub(crate) async fn drain(&self, within: Duration) -> usize {
         let begun = now();
         let left = self.slots.drain(Deadline::after(begun, within)).await;
-        self.tell(EventKind::Drained { left, took: now().saturating_duration_since(begun) });
+        self.emit(EventKind::Drained { left, took: now().saturating_duration_since(begun) });
         left
     }
 
-    pub(crate) fn tell(&self, event: EventKind) {
+    pub(crate) fn emit(&self, event: EventKind) {
         self.maintenance.reports.telemetry.emit(event);
     }
 
@@ -235,7 +239,14 @@ impl Shared {
     }
 }
 
-/// One call, with settings of its own. Made by [`Pool::call`](crate::Pool::call).
+/// One call with settings of its own. [`Pool::call`](crate::Pool::call) makes it.
+///
+/// Set what differs from the pool's settings, then await one of the methods that run something.
+///
+/// # Cancel safety
+///
+/// Each method of a call may be dropped at any await. A caller that waits leaves the queue. The pool cancels a running
+/// statement on the server and cleans up the connection in the background. The statement may have been applied.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a call does nothing until one of its methods is awaited"]
 pub struct Call<'a> {
@@ -247,14 +258,14 @@ pub struct Call<'a> {
     taken: Taken,
     is_cached: bool,
     is_idempotent: bool,
-    /// It is one attempt of a call, and the metrics count the whole call.
+    /// Whether this is one attempt of a call that is measured as a whole.
     is_part: bool,
-    /// It returns a stream, and the operation ends when the stream ends.
+    /// Whether the call returns a stream. Then the operation ends with the stream.
     is_stream: bool,
     options: TransactionOptions,
 }
 
-/// When a call has to end: a [`Duration`] from now, or an instant.
+/// The end of a call: a [`Duration`] from now, or an instant of `std` or tokio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until(Deadline);
 
@@ -294,57 +305,74 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Sets when the whole call has to end, with wait and work: a [`Duration`] from now, or an instant. The pool
-    /// refuses a call that can no longer finish by then, so it spends no connection on an answer that nobody waits for.
+    /// Sets when the whole call has to be over, with waiting, work and retries: a [`Duration`] from now, or an instant.
+    ///
+    /// The pool refuses a caller that could no longer finish in time, so that no connection works for an answer that
+    /// comes too late. With a deadline, the pool's timeouts do not apply to this call. Set [`timeout`](Self::timeout)
+    /// to limit each statement as well.
     ///
     /// Default: no deadline. Then [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) limits the wait, and
-    /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement. With a deadline these two do not apply; set
-    /// [`timeout`](Self::timeout) to limit single statements.
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement.
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {
         self.deadline = Some(until.into().0);
         self
     }
 
-    /// Sets how long each statement of this call may take. Default: the time until the [`deadline`](Self::deadline), or
-    /// without one the pool's [`query_timeout`](crate::PoolBuilder::query_timeout).
+    /// Sets how long each statement of this call may take.
+    ///
+    /// Default: the time left until the [`deadline`](Self::deadline), or, without a deadline, the pool's
+    /// [`query_timeout`](crate::PoolBuilder::query_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Names the operation, for example `load_dashboard`. Errors, events and metrics have the name. It is a constant,
-    /// so that the number of names is limited. Default: none.
+    /// Names the operation, such as `load_dashboard`, for errors, events, metrics and spans.
+    ///
+    /// The name is `'static`, so that the number of names, and of time series, is bounded.
+    ///
+    /// Default: no name. Events show the place in the code instead.
     pub fn name(mut self, operation: &'static str) -> Self {
         self.operation = Some(operation);
         self
     }
 
-    /// Keeps no prepared statement: each statement goes to the server in one message group. Use it for statements that
-    /// differ each time, and for poolers that give each group to another server. Default: the pool prepares statements
-    /// and keeps them, up to [`statement_cache`](crate::PoolBuilder::statement_cache).
+    /// Runs each statement without keeping a prepared statement: it goes to the server in one group of messages.
+    ///
+    /// Use it for statements that differ each time, and behind a pooler that may give each group to another server.
+    ///
+    /// Default: the pool keeps prepared statements, as set by
+    /// [`statement_cache`](crate::PoolBuilder::statement_cache).
     pub fn uncached(mut self) -> Self {
         self.is_cached = false;
         self
     }
 
-    /// Declares that the call may be applied twice. Then it also runs again after a failure that leaves open whether it
-    /// was applied: when the connection is lost, or when it runs out of its [`timeout`](Self::timeout) before its
-    /// deadline. Default: only a call that was certainly not applied runs again.
+    /// Declares that this call may be applied twice without harm.
     ///
-    /// `UPDATE ... SET a = 1` is idempotent; `SET a = a + 1` is not. An `INSERT` with a key of your own and
-    /// `ON CONFLICT DO NOTHING` is idempotent, and so is a `SELECT` that calls no function that writes.
+    /// Then the pool may run the call again although it may have been applied: after the connection was lost during the
+    /// call, and after its [`timeout`](Self::timeout) has passed before its deadline.
+    ///
+    /// `UPDATE ... SET a = 1` is idempotent, `SET a = a + 1` is not. An `INSERT` with a key of your own and `ON
+    /// CONFLICT DO NOTHING` is idempotent. So is a `SELECT` that calls no function that writes.
+    ///
+    /// Default: the pool runs a call again only if it was certainly not applied.
     pub fn idempotent(mut self) -> Self {
         self.is_idempotent = true;
         self
     }
 
-    /// Sets the options with which [`transaction`](Self::transaction) begins. Default: those of the server.
+    /// Sets the options with which [`transaction`](Self::transaction) begins, such as the isolation level.
+    ///
+    /// Default: the server's defaults.
     pub fn options(mut self, options: TransactionOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Sets which calls the pool refuses at once. Default: the pool's setting.
+    /// Sets when the pool may refuse this call at once.
+    ///
+    /// Default: [`PoolBuilder::shedding`](crate::PoolBuilder::shedding).
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
@@ -362,7 +390,9 @@ impl<'a> Call<'a> {
         WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding }
     }
 
-    /// Returns a connection. Its [`time_left`](Client::time_left) is that of the call.
+    /// Takes a connection for several statements. Its [`time_left`](Client::time_left) is the time left of this call.
+    ///
+    /// Callers are served in order of arrival. The pool does not repeat statements that you run on the connection.
     ///
     /// # Errors
     ///

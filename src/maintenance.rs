@@ -99,7 +99,7 @@ impl Maintenance {
             State::HalfOpen => Some(self.permitted_probes),
             State::Closed | State::Disabled | State::MetricsOnly => None,
         };
-        slots.hold_back(transition.number, at_once);
+        slots.limit_dials(transition.number, at_once);
         self.reports.on_transition(transition, slots.counts().is_open);
         if transition.to == State::Open {
             self.opened.notify_one();
@@ -137,7 +137,7 @@ impl Maintenance {
             }
             ConnectionEvent::HeldUp { connection, until } => {
                 if let Some((slots, _)) = self.pool() {
-                    slots.hold_up(connection, until);
+                    slots.set_slow_reader(connection, until);
                 }
             }
             ConnectionEvent::DialFailed | ConnectionEvent::SettleFailed | ConnectionEvent::Warned { .. } => {}

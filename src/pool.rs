@@ -456,7 +456,7 @@ impl<'a> PoolOrder<'a> {
         check_max_size(max_size)?;
         let (slots, by, reason) = (&self.pool.shared.slots, Location::caller(), self.reason);
         let from = slots.resize(max_size);
-        self.pool.shared.tell(EventKind::Resized { from, to: max_size, by, reason });
+        self.pool.shared.emit(EventKind::Resized { from, to: max_size, by, reason });
         Ok(())
     }
 
@@ -465,7 +465,7 @@ impl<'a> PoolOrder<'a> {
     pub fn flush(self) {
         self.pool.shared.slots.flush();
         self.pool.shared.slots.try_at_once();
-        self.pool.shared.tell(EventKind::Flushed { by: Location::caller(), reason: self.reason });
+        self.pool.shared.emit(EventKind::Flushed { by: Location::caller(), reason: self.reason });
     }
 
     /// As [`Pool::drain`].
@@ -473,7 +473,7 @@ impl<'a> PoolOrder<'a> {
     pub fn drain(self, within: Duration) -> impl Future<Output = usize> + use<'a> {
         let (shared, by) = (&self.pool.shared, Location::caller());
         async move {
-            shared.tell(EventKind::Draining { by, reason: self.reason });
+            shared.emit(EventKind::Draining { by, reason: self.reason });
             shared.drain(within).await
         }
     }

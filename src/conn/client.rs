@@ -18,16 +18,19 @@ use crate::policy::{Retry, Ticket};
 use crate::slots::Lease;
 use crate::telemetry::Fault;
 
-/// A connection on loan from a [`Pool`](crate::Pool), given back when dropped.
+/// A connection of a [`Pool`](crate::Pool). Dropping the client gives the connection back.
 ///
-/// Its own methods are tracked: each has a deadline, each is stopped on the server if it is given up, and a connection used only through them
-/// goes straight to the next caller. It also derefs to [`deadpool_postgres::Client`], so code written for that works on `&*client` and
-/// `&mut *client`; statements run that way have no timeout, and the pool makes sure that the connection is at rest before the
-/// next caller gets it. Either way, a session that a request may have changed is [reset](crate::Reset::WhenSeen).
+/// The methods of `Client` are tracked. Each has a timeout. If a caller drops the future of such a method, or the
+/// timeout passes, the pool cancels the statement on the server. A connection that was used only through these methods
+/// goes straight to the next caller.
 ///
-/// Dropping it never blocks and works outside a runtime: the connection goes to the caller that has waited longest, or to the idle
-/// ones; one with unfinished work or an open transaction is cleaned up first, in the background; one that has been closed by the server is
-/// replaced when it is next needed.
+/// `Client` also derefs to [`deadpool_postgres::Client`], so existing code works on `&*client` and `&mut *client`.
+/// Statements that run that way have no timeout. The pool makes sure that the connection is at rest before the next
+/// caller gets it. In both cases the pool [resets](crate::Reset::WhenSeen) a session that a request may have changed.
+///
+/// Dropping a client never blocks and works outside a runtime. The connection goes to the caller that has waited
+/// longest, or becomes idle. The pool first cleans up a connection with unfinished work or an open transaction, in the
+/// background. It replaces a connection that the server has closed.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -43,11 +46,11 @@ use crate::telemetry::Fault;
 pub struct Client {
     lease: Lease<Dialer>,
     options: CallOptions,
-    /// Dropped after the lease, which may still tell how it went.
+    /// Declared after the lease, so dropped after it: the end of the lease may still report a result.
     _probe: Option<Probe>,
 }
 
-/// What can be known of a lease after it has been given away.
+/// The record of what happened during a lease, readable after the client was given away.
 pub(crate) struct Trail {
     link: Arc<Link>,
     attempts: u64,
@@ -56,22 +59,22 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
-    /// It failed and nothing was written: the connection had ended before.
+    /// Returns whether the work failed before anything was written, because the connection had ended before.
     pub(crate) fn is_stale(&self) -> bool {
         self.retry() != Retry::Never && self.link.wire.attempts() == self.attempts
     }
 
-    /// What the last failure said of another try.
+    /// Whether the work may run again, by the last failure.
     pub(crate) fn retry(&self) -> Retry {
         self.link.calls.retry()
     }
 
-    /// What the last failure is called.
+    /// The name of the last failure.
     pub(crate) fn fault(&self) -> Fault {
         self.link.calls.fault()
     }
 
-    /// How many statements were begun.
+    /// The number of statements that began.
     pub(crate) fn statements(&self) -> u32 {
         u32::try_from(self.link.calls.begun() - self.begun).unwrap_or(u32::MAX)
     }
@@ -81,7 +84,7 @@ impl Trail {
     }
 }
 
-/// A lease that is a probe of the circuit breaker's.
+/// Ends the probe of the circuit breaker when the lease ends.
 struct Probe(Arc<Link>, u64);
 
 impl Drop for Probe {
@@ -102,38 +105,43 @@ impl Client {
         Self { lease, options, _probe: probe }
     }
 
-    /// What is left of the call's [`deadline`](crate::Call::deadline), if it has one.
+    /// The time left until the call's [`deadline`](crate::Call::deadline): zero once it has passed, `None` if the call
+    /// has no deadline.
     pub fn time_left(&self) -> Option<Duration> {
         self.options.deadline.map(|deadline| deadline.left(now()))
     }
 
-    /// The server's process, as in `pg_stat_activity.pid` and in the server's log; `None` if it has not told.
+    /// The id of the server's process, as in `pg_stat_activity.pid` and in the server's log. `None` if the server did
+    /// not report it.
     pub fn process_id(&self) -> Option<i32> {
         self.conn().link.process_id()
     }
 
-    /// Whether the connection is known to have ended.
+    /// Returns whether the connection is known to have ended.
     pub fn is_closed(&self) -> bool {
         self.conn().object.is_closed()
     }
 
-    /// What cancels this connection's statements from elsewhere. With care: it hits whatever runs when it arrives.
+    /// Returns a token that cancels this connection's running statement from elsewhere.
+    ///
+    /// Use it with care: the cancel hits whichever statement runs when it arrives, even that of a later caller.
     pub fn cancel_token(&self) -> CancelToken {
         self.driver().cancel_token()
     }
 
-    /// Closes the connection instead of giving it back: for one that you have reason to mistrust.
+    /// Closes the connection instead of giving it back. Use it when you have reason to mistrust the connection.
     pub fn discard(self) {
         self.lease.discard();
     }
 
-    /// Takes the connection out of the pool for good: it is yours, and its slot is free for another. It ends when you drop it.
+    /// Takes the connection out of the pool for good. It belongs to you, and ends when you drop it. Its slot is free at
+    /// once.
     #[must_use = "a connection that is detached and dropped is closed; to close one, discard it"]
     pub fn detach(self) -> deadpool_postgres::ClientWrapper {
         self.lease.detach().detach()
     }
 
-    /// What will be known of this lease when it is over.
+    /// Returns the record of this lease. It begins now.
     pub(crate) fn trail(&self) -> Trail {
         let link = &self.conn().link;
         link.calls.clear_failure();
@@ -154,7 +162,7 @@ impl Client {
         self.options
     }
 
-    /// From now on its statements belong to a [`Transaction`](super::Transaction).
+    /// The statements from now on belong to a [`Transaction`](super::Transaction).
     pub(super) fn set_transaction(&mut self) {
         self.options.is_transaction = true;
     }

@@ -73,7 +73,7 @@ impl Conn {
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let trips = RoundTrips::new(wire.round_trip(), opening);
         let link = Arc::new(Link::new(wire, task.monitor(), canceller, trips, statement_timeout, &handling));
-        handling.registry.enter(Arc::downgrade(&link) as Weak<dyn Leased>);
+        handling.registry.add(Arc::downgrade(&link) as Weak<dyn Leased>);
         let presence = Presence::of(&link.watcher);
         let cache = Arc::clone(&object.statement_cache);
         let statements = Statements::new(handling.statements, Arc::clone(&handling.epoch), Arc::clone(&cache));

@@ -104,7 +104,7 @@ impl Dial for Dialer {
         if error.is_lasting() && !may_change { Trouble::Lasting } else { Trouble::Passing }
     }
 
-    fn try_at_once(&self) {
+    fn forget_refusals(&self) {
         self.refused.forget();
     }
 

@@ -1,7 +1,8 @@
-//! Who has which connection, what for, and since when: for upkeep, which looks at them all a few times a second.
+//! Which caller has which connection, what for, and since when. Maintenance reads this a few times a second.
 //!
-//! Each connection has a [`LeaseInfo`]. Whoever takes the connection writes there what for, if that is not there already: most callers want what the one before them wanted,
-//! and leave the cache line alone. Time is upkeep's own, in rounds; a lease looks at no clock for this.
+//! Each connection has a [`LeaseInfo`]. A caller that takes the connection writes its purpose there. Most callers have
+//! the purpose of the caller before them, and then write nothing, so they leave the cache line alone. Time is counted
+//! in rounds of maintenance, so a lease reads no clock for this.
 
 use std::backtrace::Backtrace;
 use std::mem;
@@ -16,10 +17,10 @@ use parking_lot::Mutex;
 
 use crate::operation::Operation;
 
-/// So many holds are kept between two rounds: a fair sample.
-const MOST_HOLDS: usize = 256;
+/// The registry keeps so many lease durations between two rounds: a fair sample.
+const MOST_DURATIONS: usize = 256;
 
-/// What a connection was taken for, where, and in which round.
+/// What a connection was taken for, where in the code, and in which round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Purpose {
     pub(crate) operation: Operation,
@@ -28,7 +29,7 @@ pub(crate) struct Purpose {
 }
 
 impl Purpose {
-    /// Compares addresses, not texts: two that read alike may differ, which costs a store.
+    /// Compares addresses instead of texts. Equal texts at two addresses count as different, which only costs a store.
     fn is_identical(&self, other: &Self) -> bool {
         let is_same_operation = match (self.operation, other.operation) {
             (Operation::Named(one), Operation::Named(other)) => ptr::eq(one, other),
@@ -39,51 +40,51 @@ impl Purpose {
     }
 }
 
-/// A connection, as the registry sees it.
+/// What the registry needs to know of a connection.
 pub(super) trait Leased: Send + Sync {
     fn lease_info(&self) -> &LeaseInfo;
 
-    /// Since when statements have been running on it.
+    /// Since when statements have been running on the connection.
     fn running_since(&self) -> Option<Instant>;
 
-    /// Whether a statement is running, or the server owes an answer.
+    /// Returns whether a statement is running, or the server owes an answer.
     fn is_at_work(&self) -> bool;
 }
 
-/// On each connection.
+/// The record of one connection.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct LeaseInfo {
     registry: Arc<LeaseRegistry>,
     purpose: AtomicCell<Option<Purpose>>,
-    /// In this round it was seen idle.
+    /// The last round in which maintenance saw the connection idle.
     rested: AtomicU32,
     backtrace: Mutex<Option<Arc<Backtrace>>>,
 }
 
-/// Of a pool.
+/// The records of all connections of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseRegistry {
     round: AtomicU32,
     connections: Mutex<Vec<Weak<dyn Leased>>>,
-    /// So many connections there have been at once.
+    /// The most connections that there were at once.
     most: AtomicUsize,
-    /// Of the last connection.
+    /// The number of the next connection.
     number: AtomicU64,
     captures: bool,
     is_full: AtomicBool,
-    holds: Mutex<Vec<(Operation, Duration)>>,
+    durations: Mutex<Vec<(Operation, Duration)>>,
 }
 
-/// A connection in use.
+/// A caller that has a connection.
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) purpose: Purpose,
-    /// For so many rounds, at least, it has been held.
+    /// The caller has had the connection for at least so many rounds.
     pub(crate) rounds: u32,
-    /// How long a statement has been running on it.
+    /// How long a statement has been running on the connection.
     pub(crate) running: Option<Duration>,
-    /// The server owes it an answer.
+    /// Whether a statement is running, or the server owes an answer.
     pub(crate) is_at_work: bool,
     pub(crate) backtrace: Option<Arc<Backtrace>>,
 }
@@ -93,13 +94,14 @@ impl LeaseInfo {
         Self { registry, purpose: AtomicCell::new(None), rested: AtomicU32::new(0), backtrace: Mutex::new(None) }
     }
 
-    /// It is idle.
-    pub(super) fn rests(&self) {
+    /// Maintenance saw the connection idle.
+    pub(super) fn on_seen_idle(&self) {
         self.rested.store(self.registry.round.load(Relaxed), Relaxed);
     }
 }
 
-/// The owner's copy of the purpose in a [`LeaseInfo`], which nobody else writes. Comparing with it reads nothing shared.
+/// The owner's copy of the purpose in a [`LeaseInfo`], which nobody else writes. Comparing with it reads nothing
+/// shared.
 #[derive(Debug, Default)]
 pub(super) struct WrittenPurpose(Option<Purpose>);
 
@@ -118,67 +120,67 @@ impl WrittenPurpose {
         }
     }
 
-    /// Records that no caller holds the connection: maintenance has it, or it is being closed.
+    /// Records that no caller durations the connection: maintenance has it, or it is being closed.
     pub(super) fn erase(&mut self, lease_info: &LeaseInfo) {
         lease_info.purpose.store(None);
         self.0 = None;
     }
 
-    /// Records how long a lease lasted that has ended.
-    pub(super) fn lasted(&self, lease_info: &LeaseInfo, duration: Duration) {
+    /// Records the duration of a lease that has ended.
+    pub(super) fn record_duration(&self, lease_info: &LeaseInfo, duration: Duration) {
         let registry = &lease_info.registry;
         if registry.is_full.load(Relaxed) {
             return;
         }
         if let Some(purpose) = self.0 {
-            let mut holds = registry.holds.lock();
-            if holds.len() < MOST_HOLDS {
-                holds.push((purpose.operation, duration));
+            let mut durations = registry.durations.lock();
+            if durations.len() < MOST_DURATIONS {
+                durations.push((purpose.operation, duration));
             }
-            registry.is_full.store(holds.len() >= MOST_HOLDS, Relaxed);
+            registry.is_full.store(durations.len() >= MOST_DURATIONS, Relaxed);
         }
     }
 }
 
 impl LeaseRegistry {
-    /// Whether it is remembered how each connection was taken, which costs tens of microseconds.
+    /// If `captures` is set, the registry captures a backtrace at each lease, which costs tens of microseconds.
     pub(crate) fn new(captures: bool) -> Self {
         Self { captures, ..Self::default() }
     }
 
-    /// A number for a new connection, which no other of the pool has or had.
-    pub(super) fn number(&self) -> u64 {
+    /// A number for a new connection. No two connections of a pool have the same number.
+    pub(super) fn next_number(&self) -> u64 {
         self.number.fetch_add(1, Relaxed)
     }
 
-    pub(super) fn enter(&self, connection: Weak<dyn Leased>) {
+    pub(super) fn add(&self, connection: Weak<dyn Leased>) {
         self.connections.lock().push(connection);
     }
 
-    /// Whether there is any connection.
+    /// Returns whether there is any connection.
     pub(super) fn has_any(&self) -> bool {
         self.connections.lock().iter().any(|connection| connection.strong_count() > 0)
     }
 
-    /// Whether there are more connections than ever before. If not, the latest of them stands in the place of another.
+    /// Returns whether there are more connections than ever before. If not, the latest one replaces another.
     pub(super) fn has_grown(&self) -> bool {
         let live = self.connections.lock().iter().filter(|connection| connection.strong_count() > 0).count();
         live > self.most.fetch_max(live, Relaxed)
     }
 
-    /// A round begins. Next, the idle connections are to be told to [`rest`](LeaseInfo::rests).
+    /// Begins a round. Next, maintenance has to call [`LeaseInfo::on_seen_idle`] for each idle connection.
     pub(crate) fn begin_round(&self) {
         self.round.fetch_add(1, Relaxed);
     }
 
-    /// How long connections were held that have come back since this was asked last.
-    pub(crate) fn take_holds(&self) -> Vec<(Operation, Duration)> {
-        let holds = mem::take(&mut *self.holds.lock());
+    /// Takes the durations of the leases that have ended since the last call.
+    pub(crate) fn take_lease_durations(&self) -> Vec<(Operation, Duration)> {
+        let durations = mem::take(&mut *self.durations.lock());
         self.is_full.store(false, Relaxed);
-        holds
+        durations
     }
 
-    /// The connections in use: those that did not rest in this round.
+    /// The callers that have a connection: those whose connection was not idle in this round.
     pub(crate) fn holders(&self, now: Instant) -> Vec<Holder> {
         let round = self.round.load(Relaxed);
         let connections: Vec<_> = {
@@ -190,7 +192,7 @@ impl LeaseRegistry {
             let lease_info = connection.lease_info();
             let rested = lease_info.rested.load(Relaxed);
             let purpose = lease_info.purpose.load().filter(|_| rested != round)?;
-            // It may have been taken at the end of that round; or long ago, and rest no more because it is checked or closed.
+            // The lease may have begun at the end of that round, so the count is a lower bound.
             let rounds = round.saturating_sub(purpose.round.max(rested)).saturating_sub(1);
             let running = connection.running_since().map(|since| now.saturating_duration_since(since));
             let is_at_work = connection.is_at_work();

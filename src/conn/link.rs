@@ -61,7 +61,7 @@ impl Link {
             wire,
             monitor,
             calls: Calls::default(),
-            watcher: Watcher::new(handling.reading, handling.registry.number(), Arc::clone(&handling.recorder)),
+            watcher: Watcher::new(handling.reading, handling.registry.next_number(), Arc::clone(&handling.recorder)),
             canceller,
             trips,
             statement_timeout,

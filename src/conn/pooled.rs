@@ -1,5 +1,5 @@
-//! What the pool asks of a connection: is it fit for the next caller, and must it be settled first? Here it is also
-//! settled and closed.
+//! What the pool asks of a connection: is it fit for the next caller, and must the pool settle it first? This file also
+//! settles and closes connections.
 
 use std::mem;
 use std::time::Duration;
@@ -26,23 +26,23 @@ impl Connection for Box<Conn> {
     }
 
     #[inline]
-    fn was_used(&mut self) {
+    fn on_lease_end(&mut self) {
         self.handling.meter.used(mem::take(&mut self.since));
     }
 
-    fn was_held(&self, hold: Duration) {
-        self.purpose.lasted(&self.link.lease_info, hold);
+    fn on_lease_duration(&self, duration: Duration) {
+        self.purpose.record_duration(&self.link.lease_info, duration);
     }
 
-    fn rests(&self) {
-        self.link.lease_info.rests();
+    fn on_seen_idle(&self) {
+        self.link.lease_info.on_seen_idle();
     }
 
-    fn was_left(&mut self) {
+    fn on_maintenance(&mut self) {
         self.purpose.erase(&self.link.lease_info);
     }
 
-    fn was_given_up(&self) -> bool {
+    fn has_abandoned_call(&self) -> bool {
         self.link.calls.has_abandoned()
     }
 
@@ -60,7 +60,7 @@ impl Connection for Box<Conn> {
 }
 
 impl Conn {
-    /// Whether a lease has left something to clean up. Reports what was done through the deref.
+    /// Returns whether a lease has left something to clean up. Records what was done through the deref.
     fn is_unclean(&self) -> bool {
         let link = &self.link;
         link.record_untracked(false);

@@ -93,7 +93,7 @@ impl Reports {
             arrivals: counts.arrivals,
             refused: self.refusals.snapshot(),
         };
-        let (ended, waiters) = (self.registry.take_holds(), slots.waiters());
+        let (ended, waiters) = (self.registry.take_lease_durations(), slots.waiters());
         let of_callers = self.callers.lock().look(now, &reading, ended, waiters, &holders);
         let error = slots.last_error();
         let of_connections = self.connections.lock().look(now, error);

@@ -1,9 +1,10 @@
-//! One timer for all who wait on a runtime, instead of one for each.
+//! One timer for all waiters of a runtime, instead of one timer for each waiter.
 //!
-//! A clock is a task on the waiters' own runtime: several may share a pool, and each waiter depends on its own only. It sleeps until the
-//! earliest deadline, wakes those whose time is up, and ends when nobody is left. Whoever enters with an earlier deadline tells it.
+//! A clock is a task on the waiters' own runtime. Several runtimes may share a pool, and each waiter depends on its own
+//! runtime only. The clock sleeps until the earliest deadline and wakes the waiters whose time is up. It ends when it
+//! has no waiter left. A waiter that enters with an earlier deadline rings the clock's bell.
 //!
-//! A clock that is lost with its runtime makes everybody enter again, so that those polled elsewhere get one there.
+//! If a clock is lost with its runtime, all waiters enter again. Those that another runtime polls get a clock there.
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -13,56 +14,16 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::{self, Sleep};
 
-use super::deadlines::Deadlines;
+use super::Slots;
+use super::clocks::Alarm;
 use super::queue::WaiterId;
-use super::{Dial, Slots, State};
+use super::state::State;
+use super::traits::Dial;
 use crate::clock::now;
 use crate::policy::Deadline;
 
-/// What the slots know of a clock. Dropping it, outside the lock, ends the task.
-pub(super) struct Clock {
-    runtime: Id,
-    pub(super) deadlines: Deadlines,
-    wakes_at: Deadline,
-    bell: Arc<Notify>,
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        self.bell.notify_one();
-    }
-}
-
-/// What is to be done, after unlock, so that a deadline is kept.
-pub(super) enum Alarm {
-    Already,
-    /// Once this is rung.
-    Ring(Arc<Notify>),
-    /// There is no clock on that runtime.
-    NoClock,
-}
-
-impl<D: Dial> State<D> {
-    pub(super) fn keep(&mut self, runtime: Id, deadline: Deadline, id: WaiterId) -> Alarm {
-        let Some(clock) = self.clocks.iter_mut().find(|clock| clock.runtime == runtime) else { return Alarm::NoClock };
-        clock.deadlines.push(deadline, id);
-        let rings = (deadline < clock.wakes_at).then(|| Arc::clone(&clock.bell));
-        clock.wakes_at = clock.wakes_at.min(deadline);
-        self.tidy_clocks();
-        rings.map_or(Alarm::Already, Alarm::Ring)
-    }
-
-    /// To be called when waiters have gone.
-    pub(super) fn tidy_clocks(&mut self) {
-        let core = &self.core;
-        for clock in &mut self.clocks {
-            clock.deadlines.tidy(core.waiting(), |id| core.deadline_of(id));
-        }
-    }
-}
-
 impl<D: Dial> Slots<D> {
-    /// Begins a clock on the caller's runtime, and tells whether it runs: it does not on one that is shutting down.
+    /// Begins a clock on the caller's runtime. Returns whether it runs: it does not on a runtime that is shutting down.
     ///
     /// # Panics
     ///
@@ -72,8 +33,8 @@ impl<D: Dial> Slots<D> {
         let sleep = time::sleep_until(deadline.instant().into());
         let bell = Arc::new(Notify::new());
         let mut state = self.lock();
-        match state.keep(runtime.id(), deadline, id) {
-            Alarm::Already => return true,
+        match state.add_deadline(runtime.id(), deadline, id) {
+            Alarm::Set => return true,
             Alarm::Ring(bell) => {
                 drop(state);
                 bell.notify_one();
@@ -81,39 +42,25 @@ impl<D: Dial> Slots<D> {
             }
             Alarm::NoClock => {}
         }
-        let mut clock = Clock {
-            runtime: runtime.id(),
-            deadlines: Deadlines::default(),
-            wakes_at: deadline,
-            bell: Arc::clone(&bell),
-        };
-        clock.deadlines.push(deadline, id);
-        state.clocks.push(clock);
+        state.clocks.begin(runtime.id(), Arc::clone(&bell), deadline, id);
         drop(state);
         let task = Task { slots: Arc::downgrade(self), runtime: runtime.id(), bell: Arc::clone(&bell) };
         runtime.spawn(task.run(sleep));
-        self.lock().clocks.iter().any(|clock| Arc::ptr_eq(&clock.bell, &bell))
+        self.lock().clocks.contains(&bell)
     }
 
-    /// Wakes those whose time is up: out of the queue, without an answer, past their deadline. Tells when to come again.
+    /// Takes the waiters whose time is up out of the queue and wakes them. Returns when the clock has to look again.
     fn tick(&self, bell: &Arc<Notify>) -> Option<Deadline> {
         let now = now();
         let mut state = self.lock();
         let State { core, clocks, .. } = &mut *state;
-        let index = clocks.iter().position(|clock| Arc::ptr_eq(&clock.bell, bell))?;
-        let deadlines = &mut clocks[index].deadlines;
+        let deadlines = clocks.deadlines(bell)?;
         let mut late = Vec::new();
         while let Some(id) = deadlines.pop(now, |id| core.deadline_of(id)) {
             late.extend(core.leave(id));
         }
         let next = deadlines.first(|id| core.deadline_of(id));
-        let ended = match next {
-            Some(deadline) => {
-                clocks[index].wakes_at = deadline;
-                None
-            }
-            None => Some(clocks.swap_remove(index)),
-        };
+        let ended = clocks.set(bell, next);
         drop(state);
         drop(ended);
         for waiter in late {
@@ -145,9 +92,9 @@ impl<D: Dial> Task<D> {
 impl<D: Dial> Drop for Task<D> {
     fn drop(&mut self) {
         let Some(slots) = self.slots.upgrade() else { return };
-        let is_lost = slots.lock().clocks.iter().any(|clock| Arc::ptr_eq(&clock.bell, &self.bell));
+        let is_lost = slots.lock().clocks.contains(&self.bell);
         if is_lost {
-            slots.lose(self.runtime);
+            slots.on_runtime_lost(self.runtime);
         }
     }
 }

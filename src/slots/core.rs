@@ -1,4 +1,4 @@
-//! Who holds a connection: the rules, as a synchronous state machine.
+//! Who has a connection: the rules, as a synchronous state machine.
 //!
 //! A slot is the right to have one connection. It is in exactly one state:
 //!
@@ -6,28 +6,29 @@
 //!            begin_dials            place                 take, place
 //!   (free) ─────────────▶ dialing ─────────▶ idle ◀──────────────────────▶ in use
 //!      ▲                     │                 │                              │
-//!      │      dial_failed    │                 │ close, flush, resize  retire │
+//!      │    on_dial_failed   │                 │ close, flush, resize  retire │
 //!      ├─────────────────────┘                 ▼                              │
 //!      └────────────────────────────────── closing ◀──────────────────────────┘
-//!                   closed
+//!                  on_closed
 //! ```
 //!
-//! A connection whose lease has ended may have to be settled first: it stays in use, by its clean-up, and is counted apart.
+//! A connection that has to be settled after its lease stays in use until then, and is counted separately.
 //!
-//! Three rules hold after every transition, and a property test checks them against a plain model: no slot is taken beyond the limit;
-//! nobody waits while a connection is idle; waiters are served in order.
+//! Three rules are true after every transition: the slots never exceed the limit, no caller waits while a connection is
+//! idle, and waiters are served in order. A property test compares them with a reference model.
 //!
-//! A transition only moves things and returns what is to be done. The shell (`super`) sends, wakes, drops and spawns after unlock.
+//! A transition changes the state and returns what is left to do. The shell (`super`) does that after unlock: it
+//! answers, wakes, drops and spawns.
 
 mod admission;
 mod ages;
 mod changes;
 mod endings;
+mod fast_path;
 mod held;
-mod held_up;
+mod maintenance;
 mod outcomes;
-mod untimed;
-mod upkeep;
+mod slow_readers;
 mod view;
 
 use std::collections::HashMap;
@@ -43,16 +44,17 @@ use super::dials::{Dials, Wanted};
 use super::queue::{Queue, WaiterId};
 use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues, ShedReason, Time, Trouble, WaitPolicy};
 
-/// A queue without shedding is this long at most.
+/// The longest queue of a pool without shedding.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
 
-/// A bound on memory, not on time: some 250 bytes for each waiter, so 2.5 MB for the smallest pools. Half a second of a pool of 20 whose leases take
-/// 1 ms fits in; the rule of refusal keeps the queue far shorter where callers could not be served in time.
+/// A bound on memory, not on time. A waiter takes about 250 bytes, so the smallest pools need at most 2.5 MB. A pool of
+/// 20 with leases of 1 ms serves that many waiters in half a second. The rule of refusal keeps the queue much shorter
+/// when callers could not be served in time.
 pub(crate) fn default_max_waiting(max_size: usize) -> usize {
     max_size.saturating_mul(100).clamp(10_000, MOST_WAITING)
 }
 
-/// The bounds that a core keeps, and the time that callers are expected to have.
+/// The limits of a core, and the time that callers are expected to have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) max_size: usize,
@@ -62,7 +64,7 @@ pub(crate) struct Limits {
     pub(crate) ages: Ages,
 }
 
-/// How many slots are in each state, and how many callers wait.
+/// The number of slots in each state, and of callers that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) limit: usize,
@@ -74,16 +76,16 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     pub(crate) max_waiting: usize,
     pub(crate) is_open: bool,
-    /// All who asked, whatever became of them.
+    /// All callers that have ever asked for a connection.
     pub(crate) arrivals: u64,
-    /// Those of them who found a connection idle.
+    /// The arrivals that found an idle connection.
     pub(crate) at_once: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PoolPhase {
     Open,
-    /// Serves those who wait already.
+    /// Refuses newcomers and serves the waiters.
     Draining,
     Closed,
 }
@@ -92,13 +94,13 @@ enum PoolPhase {
 #[derive(Debug)]
 pub(crate) struct Core<C, W> {
     limits: Limits,
-    /// Freshest last.
+    /// The most recently used connection is the last.
     idle: Vec<Idle<C>>,
-    /// By callers, or by their clean-up.
+    /// Includes `settling` and `checking`.
     in_use: usize,
-    /// Those of them whose lease has ended.
+    /// Connections that are being cleaned up after a lease, or checked.
     settling: usize,
-    /// Those of them that were idle and are being checked.
+    /// Connections that were idle and are being checked.
     checking: usize,
     closing: usize,
     dials: Dials,
@@ -107,27 +109,28 @@ pub(crate) struct Core<C, W> {
     leases: LeaseDurations,
     shadows: ShadowQueues,
     appointments: Appointments,
-    /// Connections of an older one are not used again.
+    /// The pool does not use connections of an older generation again.
     generation: u32,
-    /// By connection: until when a reader that is far behind holds it at least.
-    held_up: HashMap<u64, Instant>,
-    /// So many connections are wanted even if nobody waits for them.
-    wanted: usize,
-    /// While the circuit is not closed: so many dials at once, at most; none also means that nobody waits.
-    held_back: Option<usize>,
-    /// Number of the change that said so.
+    /// For each connection with a slow reader: until when the reader keeps it at least.
+    slow_readers: HashMap<u64, Instant>,
+    /// The pool dials until it has so many connections, even if no caller waits for them.
+    target: usize,
+    /// The most dials at once while the circuit is not closed. At 0 no caller may wait.
+    dial_limit: Option<usize>,
+    /// The number of the latest change of `dial_limit`.
     last_change: u64,
     phase: PoolPhase,
-    /// Who found a connection idle.
+    /// Callers that found an idle connection.
     at_once: u64,
-    /// Of these, whom it did not serve.
+    /// Those of them for which the connection was of no use.
     not_served: u64,
-    /// Who would have waited for one.
+    /// Callers that found no idle connection at first.
     entered: u64,
-    /// Counts those taken without a look at the clock, round and round.
-    untimed: u8,
-    kept: RedialPause,
-    /// Its beginning, the moment of its life at which somebody last looked at a clock, and when the next begins.
+    /// Counts hand-outs on the fast path, modulo the sample rate of lease durations.
+    fast_takes: u8,
+    redial_pause: RedialPause,
+    /// When the core began. `moment` is the age of the core when it last read a clock, and `next_moment` when that
+    /// grows.
     begun: Instant,
     moment: u32,
     next_moment: Instant,
@@ -149,30 +152,30 @@ impl<C, W> Core<C, W> {
             shadows: ShadowQueues::new(),
             appointments: Appointments::new(),
             generation: 0,
-            held_up: HashMap::new(),
-            wanted: 0,
-            held_back: None,
+            slow_readers: HashMap::new(),
+            target: 0,
+            dial_limit: None,
             last_change: 0,
             phase: PoolPhase::Open,
             at_once: 0,
             not_served: 0,
             entered: 0,
-            untimed: 0,
-            kept: RedialPause::default(),
+            fast_takes: 0,
+            redial_pause: RedialPause::default(),
             begun: now,
             moment: 0,
             next_moment: now,
         }
     }
 
-    /// An idle connection, the freshest: it is the likeliest to be alive and to have warm caches.
+    /// Takes the most recently used idle connection: it is the likeliest to be alive and to have warm caches.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
         let taken = if self.phase == PoolPhase::Open { self.take_idle(now) } else { None };
         self.at_once += u64::from(taken.is_some());
         taken
     }
 
-    /// Takes an idle connection, or joins the queue, or is refused.
+    /// Gives a caller an idle connection, puts it into the queue, or refuses it.
     pub(crate) fn enter(
         &mut self,
         now: Instant,
@@ -186,18 +189,18 @@ impl<C, W> Core<C, W> {
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
         }
-        if self.is_shut() {
-            return Err(Refusal::HeldBack);
+        if self.is_circuit_open() {
+            return Err(Refusal::CircuitOpen);
         }
-        // One that is idle, but has to be checked first, is as good as free.
+        // A connection that is idle but overdue for a check counts as free.
         if self.idle.is_empty() {
             self.admit(now, &wait_policy)?;
         }
         Ok(Entered::Waits(self.queue.push(waiter(), wait_policy)))
     }
 
-    /// As [`enter`](Self::enter), for a waiter that was served with something of no use, or told to enter again: it waits in its old place,
-    /// whatever the rule of refusal says to newcomers.
+    /// As [`enter`](Self::enter), for a waiter that got an unusable connection or was dismissed. It waits in its old
+    /// place, and the rule of refusal does not apply to it.
     pub(crate) fn enter_again(
         &mut self,
         now: Instant,
@@ -211,35 +214,37 @@ impl<C, W> Core<C, W> {
         if let Some(held) = self.serve_at_once(now)? {
             return Ok(Entered::Took(held));
         }
-        if self.is_shut() {
-            return Err(Refusal::HeldBack);
+        if self.is_circuit_open() {
+            return Err(Refusal::CircuitOpen);
         }
         self.queue.put_back(place, waiter(), wait_policy);
         Ok(Entered::Waits(place))
     }
 
-    /// A waiter gives up. `None` if it has been served, or refused, meanwhile. This is no sign of an overload: while the server is frozen, all
-    /// waiters leave at their deadlines.
+    /// Removes a waiter that gives up. Returns `None` if it has been served or refused meanwhile.
+    ///
+    /// A waiter that leaves is no sign of an overload: while the server is frozen, all waiters leave at their
+    /// deadlines.
     pub(crate) fn leave(&mut self, id: WaiterId) -> Option<W> {
         let waiter = self.queue.remove(id)?;
         self.shadows.on_left(1);
         Some(waiter)
     }
 
-    /// A connection being closed has ended.
-    pub(crate) fn closed(&mut self) {
+    /// A closing connection has ended. Its slot is free.
+    pub(crate) fn on_closed(&mut self) {
         self.closing -= 1;
     }
 
-    /// How many dials are wanted, counted anew at each call so that none is made for nothing. They are under way from here on.
+    /// Begins the dials that are wanted now. Each call counts anew, so that no dial is made for nothing.
     pub(crate) fn begin_dials(&mut self, now: Instant) -> Begin {
         let wanted = match self.phase {
             PoolPhase::Closed => Wanted::default(),
-            PoolPhase::Open | PoolPhase::Draining if self.is_shut() => Wanted::default(),
+            PoolPhase::Open | PoolPhase::Draining if self.is_circuit_open() => Wanted::default(),
             PoolPhase::Open | PoolPhase::Draining => Wanted {
                 dials: self.missing(now),
                 room: self.limits.max_size.saturating_sub(self.taken()),
-                at_once: self.held_back.unwrap_or(self.limits.max_connecting),
+                at_once: self.dial_limit.unwrap_or(self.limits.max_connecting),
                 most: self.limits.max_connecting,
             },
         };
@@ -247,68 +252,74 @@ impl<C, W> Core<C, W> {
     }
 
     /// The instant named by [`Begin::ask_again`] has come.
-    pub(crate) fn asking_again(&mut self) {
-        self.dials.asking_again();
+    pub(crate) fn on_asked_again(&mut self) {
+        self.dials.on_asked_again();
     }
 
-    /// A dial has waited for the server for much longer than dials take: another may begin beside it.
-    pub(crate) fn dial_is_quiet(&mut self, dial: u64) {
-        self.dials.is_quiet(dial);
+    /// A dial has waited much longer for the server than dials usually take. Another may begin beside it.
+    pub(crate) fn on_dial_quiet(&mut self, dial: u64) {
+        self.dials.on_quiet(dial);
     }
 
-    /// A dial has succeeded.
-    pub(crate) fn dialed(&mut self, now: Instant, dial: u64, conn: C) -> Placed<C, W> {
-        let generation = self.dials.succeeded(dial);
+    /// A dial has succeeded. Places its connection.
+    pub(crate) fn on_dialed(&mut self, now: Instant, dial: u64, conn: C) -> Placed<C, W> {
+        let generation = self.dials.on_success(dial);
         let birth = self.birth(generation);
         let mut placed = self.place(now, self.time(now), conn, birth);
         match &mut placed.to {
             Place::Waiter(_, _, held) => held.is_unproven = true,
-            Place::Idle | Place::Closing(_) => self.dials.proved_good(),
+            Place::Idle | Place::Closing(_) => self.dials.on_proved(),
         }
         placed
     }
 
-    /// The connection is good. If it is the first after dials that failed, they are forgotten.
+    /// The connection works. If it is the first one after failed dials, the pause between dials ends.
     pub(crate) fn prove(&mut self, held: &mut Held<C>) {
         if held.is_unproven {
             held.is_unproven = false;
-            self.dials.proved_good();
+            self.dials.on_proved();
         }
     }
 
-    /// A dial has failed. `jitter`, from 0 to 1, shortens the pause. Returns those who wait for nothing now.
-    pub(crate) fn dial_failed(&mut self, now: Instant, dial: u64, trouble: Trouble, jitter: f64) -> Vec<(WaiterId, W)> {
-        self.dials.failed(now, dial, trouble, jitter);
-        self.give_up_hope(now)
+    /// A dial has failed. `jitter`, from 0 to 1, shortens the pause before the next. Returns the waiters to refuse.
+    pub(crate) fn on_dial_failed(
+        &mut self,
+        now: Instant,
+        dial: u64,
+        trouble: Trouble,
+        jitter: f64,
+    ) -> Vec<(WaiterId, W)> {
+        self.dials.on_failure(now, dial, trouble, jitter);
+        self.dismiss_if_unreachable(now)
     }
 
-    /// A connection was retired unproven. As [`dial_failed`](Self::dial_failed).
-    pub(crate) fn failed_before_first_use(&mut self, now: Instant, jitter: f64) -> Vec<(WaiterId, W)> {
+    /// A new connection was dead before its first use. It counts like a [failed dial](Self::on_dial_failed).
+    pub(crate) fn on_failed_before_first_use(&mut self, now: Instant, jitter: f64) -> Vec<(WaiterId, W)> {
         self.dials.back_off(now, Trouble::Passing, jitter);
-        self.give_up_hope(now)
+        self.dismiss_if_unreachable(now)
     }
 
-    /// Everybody who waits, to be told to enter again.
+    /// Takes all waiters out of the queue.
     pub(crate) fn dismiss(&mut self) -> Vec<(WaiterId, W)> {
         self.shadows.on_left(self.queue.len());
         self.queue.drain()
     }
 
-    /// A dial came to no end, through no fault of the server.
-    pub(crate) fn dial_abandoned(&mut self, dial: u64) {
-        self.dials.abandoned(dial);
+    /// A dial was cut short, through no fault of the server.
+    pub(crate) fn on_dial_abandoned(&mut self, dial: u64) {
+        self.dials.on_abandoned(dial);
     }
 
-    /// Something is connected, or may be soon.
+    /// Returns whether there is a connection, or a dial under way.
     fn is_alive(&self) -> bool {
         self.idle.len() + self.in_use + self.dials.len() > 0
     }
 
-    fn is_shut(&self) -> bool {
-        self.held_back == Some(0)
+    fn is_circuit_open(&self) -> bool {
+        self.dial_limit == Some(0)
     }
 
-    fn give_up_hope(&mut self, now: Instant) -> Vec<(WaiterId, W)> {
+    fn dismiss_if_unreachable(&mut self, now: Instant) -> Vec<(WaiterId, W)> {
         if self.unreachable_for(now).is_none() {
             return Vec::new();
         }
@@ -322,7 +333,7 @@ impl<C, W> Core<C, W> {
         self.unreachable_for(now).map_or(Ok(None), |wait| Err(Refusal::Unreachable((), wait)))
     }
 
-    /// The freshest that is not overdue; nearly always the last.
+    /// Takes the most recently used connection that is not overdue for a check: nearly always the last.
     fn freshest(&mut self) -> Option<Idle<C>> {
         if !self.is_overdue(self.idle.last()?) {
             return self.idle.pop();
@@ -332,37 +343,39 @@ impl<C, W> Core<C, W> {
     }
 
     fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
-        self.look_at_clock(now);
+        self.update_moment(now);
         let Idle { conn, birth, .. } = self.freshest()?;
         self.in_use += 1;
-        // As long as others are idle, nothing is counted.
+        // While other connections are idle, the estimates need no update.
         if self.idle.is_empty() || !self.shadows.are_alike() {
-            self.note_work(self.time(now));
+            self.record_work(self.time(now));
         }
         Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), birth) })
     }
 
-    /// How many dials are wanted: for those who wait, for whoever wishes for more, and so that some are idle. What is being drained keeps none: it
-    /// would close each as soon as it is there, and dial the next.
+    /// How many dials are wanted: for the waiters, for the target, and for `min_idle`. A draining pool keeps no
+    /// connection idle: it would close each new connection at once and dial the next.
     fn missing(&self, now: Instant) -> usize {
         let (idle, in_use) = (self.idle.len(), self.in_use);
-        let wished = self.wanted.saturating_sub(idle + in_use);
-        let is_kept = self.phase == PoolPhase::Open && self.kept.may_dial(now);
-        let kept = if is_kept { self.limits.ages.min_idle } else { 0 };
-        self.queue.len().max(wished).max(kept.saturating_sub(idle + self.settling))
+        let wished = self.target.saturating_sub(idle + in_use);
+        let may_dial = self.phase == PoolPhase::Open && self.redial_pause.may_dial(now);
+        let min_idle = if may_dial { self.limits.ages.min_idle } else { 0 };
+        self.queue.len().max(wished).max(min_idle.saturating_sub(idle + self.settling))
     }
 
-    /// Whether a connection that is placed now is one too many, or too old.
+    /// Returns whether the pool has to close a connection instead of placing it: it is beyond the limit, or too old.
     fn is_surplus(&self, birth: Birth) -> bool {
         let live = self.idle.len() + self.in_use + self.dials.len();
         live >= self.limits.max_size || self.is_old(birth) || self.phase == PoolPhase::Closed
     }
 
+    /// Gives a free connection to the first waiter that can still finish in time. Otherwise it becomes idle, or is
+    /// closed.
     fn place(&mut self, now: Instant, time: Time, conn: C, birth: Birth) -> Placed<C, W> {
         let mut refused = Vec::new();
         if self.is_surplus(birth) {
             self.closing += 1;
-            self.note_work(time);
+            self.record_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
         while let Some((id, waiter, wait_policy)) = self.queue.pop() {
@@ -378,22 +391,22 @@ impl<C, W> Core<C, W> {
             } else {
                 self.in_use += 1;
                 self.shadows.on_served(self.queue.len() + 1, self.in_use);
-                self.note_work(time);
+                self.record_work(time);
                 let held = Held::new(conn, Some(now), birth);
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }
         if self.phase == PoolPhase::Draining {
             self.closing += 1;
-            self.note_work(time);
+            self.record_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
-        // As long as others are idle, nothing is counted.
+        // While other connections are idle, the estimates need no update.
         let is_counted = self.idle.is_empty() || !self.shadows.are_alike();
-        self.rest(conn, birth);
+        self.push_idle(conn, birth);
         if is_counted {
             self.shadows.on_served(0, self.in_use + 1);
-            self.note_work(time);
+            self.record_work(time);
         }
         Placed { to: Place::Idle, refused }
     }
@@ -406,7 +419,7 @@ impl<C, W> Core<C, W> {
         Time::of(now, self.begun)
     }
 
-    fn note_work(&mut self, time: Time) {
+    fn record_work(&mut self, time: Time) {
         let idle = self.idle.len();
         self.forecast.on_working(time, if idle == 0 { self.in_use } else { 0 });
         self.shadows.on_idle(time, idle, || self.forecast.gap(time, 1));

@@ -1,11 +1,11 @@
-//! Who has to be answered by when, the earliest first.
+//! The deadlines of waiters, the earliest first.
 //!
-//! Most callers are willing to wait for as long as those before them, so most deadlines come in ascending order and make a plain list; the others
-//! are in a heap. Most waiters are served long before, so their entries are not looked up when they leave: one whose waiter is gone is dropped when
-//! its turn comes, and all such are swept out when they outnumber the others. Every operation is O(log n) or cheaper, amortized, and
-//! the memory held stays in proportion to the waiters.
+//! Most callers wait for equally long, so most deadlines come in ascending order and make a list. The others are in a
+//! heap. Most waiters leave long before their deadline. Their entries stay until their turn comes, or until they
+//! outnumber the others. Every operation is O(log n) or cheaper, amortized. The memory stays in proportion to the
+//! number of waiters.
 //!
-//! The queue knows each waiter's deadline, and is asked for it: `deadline_of` tells it of one who waits, and `None` of one who is gone.
+//! The queue knows each waiter's deadline: `deadline_of` returns it, or `None` if the waiter has gone.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -14,13 +14,13 @@ use std::time::Instant;
 use super::queue::WaiterId;
 use crate::policy::Deadline;
 
-/// Entries of those who are gone that are tolerated whatever the number of waiters.
+/// So many entries of waiters that have gone may always remain.
 const TOLERATED: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     ascending: VecDeque<WaiterId>,
-    /// The last of them.
+    /// The last entry of `ascending`.
     latest: Option<(Deadline, WaiterId)>,
     others: BinaryHeap<Reverse<(Deadline, WaiterId)>>,
 }
@@ -45,7 +45,7 @@ impl Deadlines {
         self.ascending.len() + self.others.len()
     }
 
-    /// A waiter whose time is up.
+    /// Removes a waiter whose time is up.
     pub(super) fn pop(&mut self, now: Instant, deadline_of: impl Fn(WaiterId) -> Option<Deadline>) -> Option<WaiterId> {
         let (_, id) = self.earliest(deadline_of).filter(|(deadline, _)| deadline.has_passed(now))?;
         if self.ascending.front() == Some(&id) {
@@ -56,12 +56,12 @@ impl Deadlines {
         Some(id)
     }
 
-    /// The earliest deadline of one who waits.
+    /// The earliest deadline of a waiter.
     pub(super) fn first(&mut self, deadline_of: impl Fn(WaiterId) -> Option<Deadline>) -> Option<Deadline> {
         self.earliest(deadline_of).map(|(deadline, _)| deadline)
     }
 
-    /// To be asked when waiters have come or gone. Of so many, at most, the deadlines are here.
+    /// To be called when waiters have come or gone. `waiting` is the length of the queue.
     pub(super) fn tidy(&mut self, waiting: usize, deadline_of: impl Fn(WaiterId) -> Option<Deadline>) {
         self.first_ascending(&deadline_of);
         if self.len() > 2 * waiting + TOLERATED {
@@ -87,7 +87,7 @@ impl Deadlines {
         self.first_ascending(&deadline_of).into_iter().chain(other).min()
     }
 
-    /// Those who are served in order are gone from the front.
+    /// The first entry of `ascending` whose waiter is still there. Removes the entries before it.
     fn first_ascending(&mut self, deadline_of: &impl Fn(WaiterId) -> Option<Deadline>) -> Option<(Deadline, WaiterId)> {
         while let Some(id) = self.ascending.front() {
             if let Some(deadline) = deadline_of(*id) {

@@ -1,8 +1,9 @@
 //! The dials under way, and when the next may begin.
 //!
-//! A few at once, as long as they succeed. After a failure one at a time, after a pause (`policy/pauses.rs`); a connection that
-//! dies before anybody has used it is a failure, too. A *quiet* dial has waited for the server for much longer than dials take (the shell notices that):
-//! another may begin beside it. Whatever happens, no more dials are under way than `max_connecting`, and only the end of the pool cuts one short.
+//! While dials succeed, several run at once. After a failure they run one at a time, with pauses (`policy/pauses.rs`).
+//! A connection that dies before its first use counts as a failure. A *quiet* dial has waited much longer for the
+//! server than dials usually take, and another may begin beside it. At most `max_connecting` dials are under way. Only
+//! the end of the pool cuts a dial short.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -18,10 +19,10 @@ struct Dial {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It may end at any moment.
-    Hopeful,
+    /// The dial may end at any moment.
+    Pending,
     Quiet,
-    /// The shell has been told to end it.
+    /// The pool was closed, and the shell aborts the dial.
     GivenUp,
 }
 
@@ -30,27 +31,28 @@ pub(super) struct Dials {
     /// Oldest first.
     under_way: Vec<Dial>,
     next: u64,
-    /// After failures, until a connection has proved good.
+    /// The pause after failures, until a connection has proved to work.
     pauses: Pauses,
-    /// When the shell will ask again.
+    /// When the shell asks again for dials.
     asks_again: Option<Instant>,
 }
 
-/// Dials to begin now, with these numbers; and when to ask again.
+/// The numbers of the dials to begin now, and when the shell has to ask again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Begin {
     pub(crate) dials: Range<u64>,
     pub(crate) ask_again: Option<Instant>,
 }
 
-/// What the core wants: so many dials, as far as there is room.
+/// How many dials the core wants, and its limits.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wanted {
     pub(super) dials: usize,
+    /// The number of free slots.
     pub(super) room: usize,
-    /// So many that are not quiet, at most.
+    /// The most dials at once that are not quiet.
     pub(super) at_once: usize,
-    /// So many in all, at most.
+    /// The most dials at once in all.
     pub(super) most: usize,
 }
 
@@ -67,16 +69,16 @@ impl Dials {
         self.pauses.are_failing()
     }
 
-    /// How long until the next dial may begin, if not at once.
+    /// How long until the next dial may begin. `None` if it may begin now.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
         self.pauses.left(now)
     }
 
     pub(super) fn begin(&mut self, now: Instant, generation: u32, wanted: Wanted) -> Begin {
-        let hopeful = self.hopeful();
-        let missing = wanted.dials.saturating_sub(hopeful).min(wanted.room);
+        let pending = self.pending();
+        let missing = wanted.dials.saturating_sub(pending).min(wanted.room);
         let at_once = if self.are_failing() { wanted.at_once.min(1) } else { wanted.at_once };
-        let allowed = at_once.saturating_sub(hopeful).min(wanted.most.saturating_sub(self.len()));
+        let allowed = at_once.saturating_sub(pending).min(wanted.most.saturating_sub(self.len()));
         let count = missing.min(allowed);
         let paused = count > 0 && self.pause(now).is_some();
         let first = self.next;
@@ -89,45 +91,47 @@ impl Dials {
         Begin { dials: first..self.next, ask_again }
     }
 
-    /// One more, if no other could still tell, and no more than `most` are under way then. Only lasting trouble makes it wait.
+    /// Begins one dial to look at the server. Returns `None` if another dial may still succeed, if `most` dials are
+    /// under way, or during a pause after a lasting failure.
     pub(super) fn begin_probe(&mut self, now: Instant, generation: u32, most: usize) -> Option<u64> {
-        let may = self.hopeful() == 0 && self.len() < most && !self.pauses.are_lasting(now);
+        let may = self.pending() == 0 && self.len() < most && !self.pauses.are_lasting(now);
         may.then(|| self.push(generation))
     }
 
-    /// The server has said nothing for much longer than usual. Notices it of a dial that is still hoped for.
-    pub(super) fn is_quiet(&mut self, number: u64) {
-        let dial = self.under_way.iter_mut().find(|dial| dial.number == number && dial.stage == Stage::Hopeful);
+    /// The server has not answered the dial for much longer than usual.
+    pub(super) fn on_quiet(&mut self, number: u64) {
+        let dial = self.under_way.iter_mut().find(|dial| dial.number == number && dial.stage == Stage::Pending);
         if let Some(dial) = dial {
             dial.stage = Stage::Quiet;
         }
     }
 
-    pub(super) fn asking_again(&mut self) {
+    pub(super) fn on_asked_again(&mut self) {
         self.asks_again = None;
     }
 
     /// Returns the dial's generation.
-    pub(super) fn succeeded(&mut self, number: u64) -> u32 {
+    pub(super) fn on_success(&mut self, number: u64) -> u32 {
         self.remove(number)
     }
 
-    /// What was dialed is good: the server is in order.
-    pub(super) fn proved_good(&mut self) {
+    /// A new connection works, so the pause ends.
+    pub(super) fn on_proved(&mut self) {
         self.pauses.succeeded();
     }
 
-    /// Whoever asks for that may have removed the cause of failures.
+    /// Ends the pause, because the cause of the failures may be gone.
     pub(super) fn try_at_once(&mut self) {
         self.pauses.try_at_once();
     }
 
-    /// Whether even a look at the server has to wait.
+    /// Returns whether the latest failure is a lasting one and its pause is not over. Then even a look at the server
+    /// waits.
     pub(super) fn are_held_off(&self, now: Instant) -> bool {
         self.pauses.are_lasting(now)
     }
 
-    /// Gives every dial up. Each keeps its slot until it has come to its end.
+    /// Gives up all dials and returns them. Each keeps its slot until it has ended.
     pub(super) fn give_all_up(&mut self) -> Vec<u64> {
         self.under_way.iter_mut().for_each(|dial| dial.stage = Stage::GivenUp);
         self.under_way.iter().map(|dial| dial.number).collect()
@@ -141,7 +145,7 @@ impl Dials {
         self.under_way.iter().any(|dial| dial.number == number && dial.stage == Stage::GivenUp)
     }
 
-    pub(super) fn failed(&mut self, now: Instant, number: u64, trouble: Trouble, jitter: f64) {
+    pub(super) fn on_failure(&mut self, now: Instant, number: u64, trouble: Trouble, jitter: f64) {
         self.remove(number);
         self.back_off(now, trouble, jitter);
     }
@@ -150,18 +154,18 @@ impl Dials {
         self.pauses.failed(now, trouble, jitter);
     }
 
-    pub(super) fn abandoned(&mut self, number: u64) {
+    pub(super) fn on_abandoned(&mut self, number: u64) {
         self.remove(number);
     }
 
-    fn hopeful(&self) -> usize {
-        self.under_way.iter().filter(|dial| dial.stage == Stage::Hopeful).count()
+    fn pending(&self) -> usize {
+        self.under_way.iter().filter(|dial| dial.stage == Stage::Pending).count()
     }
 
     fn push(&mut self, generation: u32) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.under_way.push(Dial { number, generation, stage: Stage::Hopeful });
+        self.under_way.push(Dial { number, generation, stage: Stage::Pending });
         number
     }
 

@@ -1,88 +1,101 @@
-//! A connection in use.
+//! A lease: a connection in use by one caller.
+//!
+//! Dropping a lease gives the connection back to its lender, the slots. The trait keeps this file below the slots,
+//! which answer their waiters with leases.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::core::Held;
-use super::{Connection, Dial, Slots};
-use crate::clock::now;
+use super::traits::Connection;
 
-/// A connection, and whom to give it back to.
-type Owned<D> = (Held<<D as Dial>::Conn>, Arc<Slots<D>>);
+/// Lends connections and takes them back.
+pub(crate) trait Lender {
+    type Conn: Connection;
 
-/// Dropping it gives the connection to the first waiter, or back to the idle ones; an unusable one is closed.
-pub(crate) struct Lease<D: Dial> {
-    held: Option<Owned<D>>,
+    /// A lease ends. The connection goes to the first waiter or to the idle stack, or is closed if it is unusable.
+    fn release(self: Arc<Self>, held: Held<Self::Conn>);
+
+    /// A lease ends, and the lender closes the connection.
+    fn retire(self: &Arc<Self>, held: Held<Self::Conn>);
+
+    /// A lease ends, and the connection leaves the pool. Its slot is free at once.
+    fn detach(self: &Arc<Self>);
+
+    /// The connection, if it is a new one, works.
+    fn prove(self: &Arc<Self>, held: &mut Held<Self::Conn>);
 }
 
-/// Why it is never `None`: it is taken where the lease itself ends, and nowhere else.
-const HELD: &str = "a lease holds its connection until it ends";
+/// A connection in use, and its lender. Dropping the lease gives the connection back.
+pub(crate) struct Lease<L: Lender> {
+    lent: Option<(Held<L::Conn>, Arc<L>)>,
+}
 
-impl<D: Dial> Lease<D> {
-    pub(super) fn new(slots: Arc<Slots<D>>, held: Held<D::Conn>) -> Self {
-        Self { held: Some((held, slots)) }
+/// Why `lent` is never `None`: only what ends the lease takes it.
+const LENT: &str = "a lease has its connection until it ends";
+
+impl<L: Lender> Lease<L> {
+    pub(super) fn new(lender: Arc<L>, held: Held<L::Conn>) -> Self {
+        Self { lent: Some((held, lender)) }
     }
 
-    /// Whether the connection is alive, what it was, and young enough.
+    /// Returns whether the connection is alive, still what was dialed, and young enough.
     pub(crate) fn is_usable(&self) -> bool {
-        let (held, _) = self.held.as_ref().expect(HELD);
+        let (held, _) = self.lent.as_ref().expect(LENT);
         !held.is_expired() && held.conn.is_usable()
     }
 
-    /// The connection is good.
+    /// Reports that the connection works.
     pub(super) fn prove(&mut self) {
-        let (held, slots) = self.held.as_mut().expect(HELD);
+        let (held, lender) = self.lent.as_mut().expect(LENT);
         if held.is_unproven() {
-            slots.lock().core.prove(held);
-            slots.dial_what_is_wanted();
+            lender.prove(held);
         }
     }
 
-    /// Ends the connection instead of giving it back.
+    /// Closes the connection instead of giving it back.
     pub(crate) fn discard(mut self) {
-        let (held, slots) = self.end().expect(HELD);
-        slots.retire(held);
+        let (held, lender) = self.end().expect(LENT);
+        lender.retire(held);
     }
 
-    /// Takes the connection out of the pool, whose slot is free at once.
-    pub(crate) fn detach(mut self) -> D::Conn {
-        let (held, slots) = self.end().expect(HELD);
-        slots.lock().core.detach(now());
-        slots.dial_what_is_wanted();
-        slots.notify_watchers();
+    /// Takes the connection out of the pool. Its slot is free at once.
+    pub(crate) fn detach(mut self) -> L::Conn {
+        let (held, lender) = self.end().expect(LENT);
+        lender.detach();
         held.conn
     }
 
-    fn end(&mut self) -> Option<Owned<D>> {
-        self.held.as_mut()?.0.conn.was_used();
-        self.held.take()
+    fn end(&mut self) -> Option<(Held<L::Conn>, Arc<L>)> {
+        self.lent.as_mut()?.0.conn.on_lease_end();
+        self.lent.take()
     }
 }
 
-impl<D: Dial> Deref for Lease<D> {
-    type Target = D::Conn;
+impl<L: Lender> Deref for Lease<L> {
+    type Target = L::Conn;
 
-    fn deref(&self) -> &D::Conn {
-        &self.held.as_ref().expect(HELD).0.conn
+    fn deref(&self) -> &L::Conn {
+        &self.lent.as_ref().expect(LENT).0.conn
     }
 }
 
-impl<D: Dial> DerefMut for Lease<D> {
-    fn deref_mut(&mut self) -> &mut D::Conn {
-        &mut self.held.as_mut().expect(HELD).0.conn
+impl<L: Lender> DerefMut for Lease<L> {
+    fn deref_mut(&mut self) -> &mut L::Conn {
+        &mut self.lent.as_mut().expect(LENT).0.conn
     }
 }
 
-impl<D: Dial> Drop for Lease<D> {
+impl<L: Lender> Drop for Lease<L> {
     fn drop(&mut self) {
-        if let Some((held, slots)) = self.end() {
-            slots.release(held);
+        if let Some((held, lender)) = self.end() {
+            lender.release(held);
         }
     }
 }
 
-impl<D: Dial> fmt::Debug for Lease<D> {
+impl<L: Lender> fmt::Debug for Lease<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").finish_non_exhaustive()
     }

@@ -1,47 +1,45 @@
-//! Where a waiter's answer lies until the waiter fetches it, and its waker until then.
+//! Where a waiter's answer lies until the waiter fetches it, and the waiter's waker until then.
 //!
-//! The queue keeps a waiter's mailbox, and so does the waiter. Whoever takes it out of the queue tells the waiter after unlock: gives it a lease, or
-//! refuses it, or sends it back to enter again. So neither telling nor fetching needs the lock that all fight for. One that leaves in
-//! between shuts its mailbox: what it is told then is dropped, and a lease goes to the next.
+//! The queue and the waiter share the mailbox. The thread that takes a waiter out of the queue puts the answer into the
+//! mailbox after it has unlocked the slots: a lease, a refusal, or the order to enter again. So neither putting nor
+//! fetching an answer needs the lock of the slots. A waiter that leaves in between shuts its mailbox. An answer that
+//! comes later is dropped, and a lease in it goes to the next waiter.
 //!
-//! Wakers are foreign code: none is cloned, woken or dropped under the mailbox's own lock. Neither is a lease.
+//! Wakers are foreign code: none is cloned, woken or dropped under the mailbox's own lock. No answer is dropped there
+//! either.
 
 use std::mem;
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use super::{Dial, Lease, Refusal};
+/// A mailbox for one answer of type `A`.
+pub(super) struct Mailbox<A>(Mutex<Mail<A>>);
 
-/// What a waiter is told.
-pub(super) type Answer<D> = Result<Lease<D>, Refusal<<D as Dial>::Error>>;
-
-pub(super) struct Mailbox<D: Dial>(Mutex<Mail<D>>);
-
-enum Mail<D: Dial> {
-    /// Nothing yet; this one is to be woken.
+enum Mail<A> {
+    /// There is no answer yet. An answer wakes this waker.
     Awaited(Waker),
-    Answer(Answer<D>),
-    /// It is to enter again, or its time is up.
+    Answer(A),
+    /// The waiter is to enter again, or its time is up.
     Dismissal,
-    /// Nobody will look.
+    /// The waiter no longer looks.
     Shut,
 }
 
 /// What a waiter finds when it looks.
-pub(super) enum Found<D: Dial> {
-    Answer(Answer<D>),
+pub(super) enum Found<A> {
+    Answer(A),
     Nothing,
-    /// It is no longer in the queue.
+    /// The waiter is no longer in the queue.
     Dismissal,
 }
 
-impl<D: Dial> Mailbox<D> {
+impl<A> Mailbox<A> {
     pub(super) fn new(waker: Waker) -> Self {
         Self(Mutex::new(Mail::Awaited(waker)))
     }
 
-    pub(super) fn tell(&self, answer: Answer<D>) {
+    pub(super) fn put_answer(&self, answer: A) {
         self.put(Mail::Answer(answer));
     }
 
@@ -49,7 +47,7 @@ impl<D: Dial> Mailbox<D> {
         self.put(Mail::Dismissal);
     }
 
-    fn put(&self, mail: Mail<D>) {
+    fn put(&self, mail: Mail<A>) {
         let mut place = self.0.lock();
         if let Mail::Awaited(_) = *place {
             let before = mem::replace(&mut *place, mail);
@@ -58,12 +56,12 @@ impl<D: Dial> Mailbox<D> {
                 waker.wake();
             }
         }
-        // Otherwise nobody will look: what it was told is dropped, after unlock.
+        // Otherwise the waiter no longer looks: the function drops `mail` after the lock.
     }
 
-    /// Fetches what there is. If there is nothing, `waker` is the one to be woken.
-    pub(super) fn look(&self, waker: &Waker) -> Found<D> {
-        let mut spare = None;
+    /// Fetches the answer. If there is none yet, the next one wakes `waker`.
+    pub(super) fn look(&self, waker: &Waker) -> Found<A> {
+        let mut clone = None;
         loop {
             let mut place = self.0.lock();
             let known = match &mut *place {
@@ -74,24 +72,24 @@ impl<D: Dial> Mailbox<D> {
             if known.will_wake(waker) {
                 return Found::Nothing;
             }
-            if let Some(new) = spare.take() {
+            if let Some(new) = clone.take() {
                 let old = mem::replace(known, new);
                 drop(place);
                 drop(old);
                 return Found::Nothing;
             }
             drop(place);
-            spare = Some(waker.clone());
+            clone = Some(waker.clone());
         }
     }
 
-    /// Fetches the answer if there is one. Nobody will look again.
-    pub(super) fn shut(&self) -> Option<Answer<D>> {
+    /// Fetches the answer if there is one. The mailbox accepts no other.
+    pub(super) fn shut(&self) -> Option<A> {
         let before = mem::replace(&mut *self.0.lock(), Mail::Shut);
         if let Mail::Answer(answer) = before { Some(answer) } else { None }
     }
 
-    fn found(mail: Mail<D>) -> Found<D> {
+    fn found(mail: Mail<A>) -> Found<A> {
         if let Mail::Answer(answer) = mail { Found::Answer(answer) } else { Found::Dismissal }
     }
 }

@@ -1,28 +1,31 @@
-//! A look at the server while callers are held back: does it answer?
+//! A look at the server while the circuit is open: does it answer?
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::time;
 
+use super::Slots;
 use super::core::Begin;
-use super::{Connection, Dial, Slots};
+use super::traits::{Connection, Dial};
 use crate::clock::now;
 
-/// What a look at the server has shown so far.
+/// The result of a look at the server.
 #[derive(Debug)]
 pub(crate) enum Look {
     Answers,
     Silent,
-    /// A dial was begun. Whoever dials reports how it ends.
+    /// A dial began. It reports by itself how it ends.
     Dials,
-    /// There was no way to look: a dial is under way that may still tell, or there is room for no other.
+    /// No look was possible: a dial is under way already, or no slot is free.
     Nothing,
 }
 
 impl<D: Dial> Slots<D> {
-    /// Asks on an idle connection; if there is none, begins a dial in a slot of its own. A connection that gives no answer for as long as a dial may
-    /// take is closed, and so are the other idle ones: they are as old.
+    /// Pings the server on an idle connection. If none is idle, begins a dial in a slot of its own.
+    ///
+    /// If the server does not answer within [`Dial::answer_limit`], the pool closes this connection and the other idle
+    /// ones, which are as old.
     pub(crate) async fn look(self: &Arc<Self>) -> Look {
         if let Some(lease) = self.borrow() {
             let answers = time::timeout(self.dial.answer_limit(), lease.ping()).await == Ok(true);

@@ -1,18 +1,18 @@
 //! The waiters, in order of arrival.
 //!
-//! Most waiters are served from the front; one that gives up leaves from anywhere. A leaver's entry is emptied at once, so that it
-//! no longer counts, and swept out when the empty entries outnumber the others: every operation is O(log n) or cheaper, amortized,
-//! and the memory held stays in proportion to the waiters: that of a crowd is given back when the crowd is gone.
+//! Most waiters are served from the front. A waiter that gives up may leave from anywhere. Its entry becomes empty at
+//! once and no longer counts. The queue removes the empty entries when they outnumber the others. Every operation is
+//! O(log n) or cheaper, amortized. The memory stays in proportion to the number of waiters, and shrinks after a crowd.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::policy::{Deadline, WaitPolicy};
 
-/// Empty entries that are tolerated whatever the number of waiters, so that a short queue is never swept.
+/// So many empty entries may always remain, so that a short queue needs no sweep.
 const TOLERATED: usize = 32;
 
-/// Names one stay in the queue, and the place in it. Never used again for another.
+/// Identifies one stay in the queue, and its place. No two stays have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(u64);
 
@@ -25,7 +25,7 @@ struct Entry<W> {
 
 #[derive(Debug)]
 pub(crate) struct Queue<W> {
-    /// Ascending by id. The first entry, if there is one, is never empty.
+    /// In ascending order of ids. The first entry is never empty.
     entries: VecDeque<Entry<W>>,
     live: usize,
     next: u64,
@@ -36,12 +36,12 @@ impl<W> Queue<W> {
         Self { entries: VecDeque::new(), live: 0, next: 0 }
     }
 
-    /// How many are waiting. Leavers no longer count.
+    /// The number of waiters. Those that have left do not count.
     pub(crate) fn len(&self) -> usize {
         self.live
     }
 
-    /// The numbers of the first in the queue and of the next to come; the same if nobody waits.
+    /// The number of the first waiter and of the next one to come. They are equal if the queue is empty.
     pub(crate) fn span(&self) -> (u64, u64) {
         (self.entries.front().map_or(self.next, |entry| entry.id.0), self.next)
     }
@@ -54,8 +54,9 @@ impl<W> Queue<W> {
         id
     }
 
-    /// A bound on a newcomer's wait, in seconds: those in front are gone at the deadline of one of them, and those behind that one are served, one each
-    /// `gap`. A few are tried, most of them near the end.
+    /// An upper bound of a newcomer's wait, in seconds. At the deadline of some waiter all waiters in front of it are
+    /// gone. Those behind it are served, one each `gap` seconds. The method tries a few waiters, most of them near the
+    /// end.
     pub(crate) fn wait_behind_leavers(&self, now: Instant, gap: f64) -> f64 {
         let (mut behind, mut least) = (0, f64::INFINITY);
         while behind < self.entries.len() {
@@ -66,25 +67,25 @@ impl<W> Queue<W> {
         least
     }
 
-    /// The deadline of the waiter behind so many others, about.
+    /// The deadline of the waiter behind so many others. Entries of leavers count, so this is approximate.
     pub(crate) fn deadline_behind(&self, others: usize) -> Option<Deadline> {
         self.entries.get(others).map(|entry| entry.wait_policy.deadline)
     }
 
-    /// The deadline of the first of so many at the end of the queue, about.
+    /// The deadline of the first of the last so many waiters. Entries of leavers count, so this is approximate.
     pub(crate) fn deadline_of_last(&self, waiters: usize) -> Option<Deadline> {
         let first = self.entries.len().checked_sub(waiters)?;
         self.entries.get(first).map(|entry| entry.wait_policy.deadline)
     }
 
-    /// One that was popped waits again, in its old place.
+    /// Puts a waiter that was popped back into its old place.
     pub(crate) fn put_back(&mut self, id: WaiterId, waiter: W, wait_policy: WaitPolicy) {
         let index = self.entries.partition_point(|entry| entry.id < id);
         self.live += 1;
         self.entries.insert(index, Entry { id, wait_policy, waiter: Some(waiter) });
     }
 
-    /// The one that has waited longest.
+    /// Removes the waiter that has waited longest.
     pub(crate) fn pop(&mut self) -> Option<(WaiterId, W, WaitPolicy)> {
         let entry = self.entries.pop_front()?;
         self.live -= 1;
@@ -92,13 +93,13 @@ impl<W> Queue<W> {
         entry.waiter.map(|waiter| (entry.id, waiter, entry.wait_policy))
     }
 
-    /// The deadline of one that is still in the queue.
+    /// The deadline of a waiter that is still in the queue.
     pub(crate) fn deadline_of(&self, id: WaiterId) -> Option<Deadline> {
         let entry = self.entries.get(self.find(id)?)?;
         entry.waiter.is_some().then_some(entry.wait_policy.deadline)
     }
 
-    /// A waiter gives up. `None` if it is no longer in the queue.
+    /// Removes a waiter that gives up. Returns `None` if it is no longer in the queue.
     pub(crate) fn remove(&mut self, id: WaiterId) -> Option<W> {
         let index = self.find(id)?;
         let waiter = self.entries[index].waiter.take()?;
@@ -107,7 +108,7 @@ impl<W> Queue<W> {
         Some(waiter)
     }
 
-    /// Everybody, in order.
+    /// Removes all waiters, in order.
     pub(crate) fn drain(&mut self) -> Vec<(WaiterId, W)> {
         self.live = 0;
         let entries = std::mem::take(&mut self.entries);
@@ -115,7 +116,8 @@ impl<W> Queue<W> {
     }
 
     fn find(&self, id: WaiterId) -> Option<usize> {
-        // Ids ascend by at least one, so this is where it is, or behind that: exactly there, as long as nothing was swept out.
+        // Ids ascend by at least one. So the entry is exactly here if no sweep has removed others, and otherwise before
+        // it.
         let beyond = id.0.checked_sub(self.entries.front()?.id.0)?;
         let last = usize::try_from(beyond).unwrap_or(usize::MAX).min(self.entries.len() - 1);
         if self.entries[last].id == id {

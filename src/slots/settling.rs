@@ -1,27 +1,31 @@
-//! The clean-up of connections between two leases, in the background: nobody waits for it but those who wait for any connection.
+//! The clean-up of a connection between two leases, in the background. The caller that gave it back does not wait.
 //!
-//! A connection being settled keeps its slot. If it cannot be settled, or the runtime of its clean-up ends, it is closed.
+//! A connection keeps its slot while it is being settled. The pool closes it if settling fails or if the runtime of the
+//! clean-up ends.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::Slots;
 use super::core::Held;
-use super::{Connection, Dial, Slots};
+use super::lease::Lender as _;
+use super::traits::{Connection, Dial};
 use crate::clock::now;
 
 impl<D: Dial> Slots<D> {
+    /// Settles the connection in a task. Without a runtime the pool closes the connection.
     pub(super) fn settle(self: &Arc<Self>, mut held: Held<D::Conn>) {
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         let Some(runtime) = runtime else { return self.retire(held) };
         self.lock().core.settle();
-        held.conn.was_left();
+        held.conn.on_maintenance();
         let settling = Settling { held: Some(held), slots: Arc::clone(self) };
         runtime.spawn(settling.run());
     }
 }
 
-/// A connection in use by its clean-up.
+/// A connection that is being settled. Dropping the value retires the connection.
 struct Settling<D: Dial> {
     /// `None` once the clean-up has ended.
     held: Option<Held<D::Conn>>,
@@ -36,9 +40,9 @@ impl<D: Dial> Settling<D> {
         };
         if let Some(held) = self.held.take_if(|_| is_settled) {
             let now = now();
-            let lasted = held.lasted(now);
+            let lasted = held.lease_duration(now);
             let delivery = self.slots.place(|core| {
-                core.settled();
+                core.on_settled();
                 core.release(now, held, lasted)
             });
             Arc::clone(&self.slots).deliver(delivery);
@@ -49,7 +53,7 @@ impl<D: Dial> Settling<D> {
 impl<D: Dial> Drop for Settling<D> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.slots.lock().core.settled();
+            self.slots.lock().core.on_settled();
             self.slots.retire(held);
         }
     }

@@ -1,7 +1,9 @@
-//! What the slots do in the background: dials, closes, and asking again. Each holds its slot by a value that gives it back.
+//! The background tasks of the slots: dials, closes, and asking the core again when a pause between dials is over.
 //!
-//! Dials run on the runtime of the latest caller that wanted one. Several runtimes may share a pool: when one ends, the work lost with it is
-//! begun anew by those who wait on the others.
+//! The slot of each task is a value that gives the slot back when it is dropped.
+//!
+//! Dials run on the runtime of the latest caller that wanted one. Several runtimes may share a pool. When one of them
+//! ends, the waiters on the others begin the lost work anew.
 
 use std::mem;
 use std::sync::{Arc, Weak};
@@ -12,22 +14,25 @@ use parking_lot::MutexGuard;
 use tokio::runtime::{Handle, Id};
 use tokio::time::{self, Instant};
 
-use super::core::Begin;
-use super::mailbox::Mailbox;
+use super::clocks::Clocks;
+use super::core::{Begin, Refusal};
 use super::queue::WaiterId;
-use super::{Connection, Dial, DialCore, Refusal, Slots, State};
+use super::state::State;
+use super::traits::{Connection, Dial};
+use super::{DialCore, Slots, Waiter};
 use crate::clock::now;
 
-/// A connection that is not gone after this long is cut off.
+/// The pool cuts off a connection that has not ended after this long.
 const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 
 impl<D: Dial> Slots<D> {
+    /// Begins the dials that the core wants now.
     pub(crate) fn dial_what_is_wanted(self: &Arc<Self>) {
         let begin = self.lock().begin_dials(now());
         self.dial(begin);
     }
 
-    /// Begins what [`State::begin_dials`] counted, without the lock.
+    /// Begins the dials that [`State::begin_dials`] returned. Must be called without the lock.
     pub(super) fn dial(self: &Arc<Self>, begin: Option<(Begin, Handle)>) {
         let Some((begin, runtime)) = begin else { return };
         for number in begin.dials {
@@ -39,16 +44,16 @@ impl<D: Dial> Slots<D> {
             }
         }
         if let Some(instant) = begin.ask_again {
-            let promise = AskAgain { slots: Arc::downgrade(self), runtime: runtime.id() };
-            runtime.spawn(promise.at(instant.into()));
+            let ask_again = AskAgain { slots: Arc::downgrade(self), runtime: runtime.id() };
+            runtime.spawn(ask_again.at(instant.into()));
         }
     }
 
     pub(super) fn spawn_close(self: &Arc<Self>, mut conn: D::Conn) {
-        conn.was_left();
+        conn.on_maintenance();
         let closing = Closing(Arc::clone(self));
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
-        // Without a runtime there is nobody who could wait: dropping the connection cuts it off, and frees its slot.
+        // Without a runtime nothing can wait for the end: dropping the connection cuts it off and frees its slot.
         if let Some(runtime) = runtime {
             runtime.spawn(async move {
                 let _ = time::timeout(LONGEST_CLOSE, conn.close()).await;
@@ -57,9 +62,9 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    /// Background work was lost with its runtime. Nothing more is spawned there, and whoever waits enters again, which dials from its own: those on
-    /// the runtime that ended are never polled again.
-    pub(super) fn lose(&self, runtime: Id) {
+    /// Background work was lost with its runtime. The pool spawns nothing more there. All waiters enter again, and each
+    /// dials from its own runtime. Nothing polls the waiters of the runtime that ended.
+    pub(super) fn on_runtime_lost(&self, runtime: Id) {
         let mut state = self.lock();
         let forgotten = state.runtime.take_if(|known| known.id() == runtime);
         let waiters = state.core.dismiss();
@@ -72,31 +77,31 @@ impl<D: Dial> Slots<D> {
         self.notify_watchers();
     }
 
-    fn dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
-        let delivery = self.place(|core| core.dialed(now(), number, conn));
+    fn on_dialed(self: &Arc<Self>, number: u64, conn: D::Conn) {
+        let delivery = self.place(|core| core.on_dialed(now(), number, conn));
         self.lock().dial_tasks.remove(&number);
         Arc::clone(self).deliver(delivery);
         self.dial_what_is_wanted();
     }
 
-    fn dial_is_quiet(self: &Arc<Self>, number: u64) {
-        self.lock().core.dial_is_quiet(number);
+    fn on_dial_quiet(self: &Arc<Self>, number: u64) {
+        self.lock().core.on_dial_quiet(number);
         self.dial_what_is_wanted();
     }
 
-    fn dial_failed(self: &Arc<Self>, number: u64, error: D::Error) {
+    fn on_dial_failed(self: &Arc<Self>, number: u64, error: D::Error) {
         self.lock().dial_tasks.remove(&number);
         let trouble = self.dial.trouble(&error);
-        self.fail(error, |core| core.dial_failed(now(), number, trouble, fastrand::f64()));
+        self.fail(error, |core| core.on_dial_failed(now(), number, trouble, fastrand::f64()));
         self.notify_watchers();
         self.dial_what_is_wanted();
     }
 
-    /// Makes a transition that leaves some waiters without hope, and tells them why.
+    /// Makes a transition after a failed dial, and refuses the waiters that it returns.
     pub(super) fn fail(
         &self,
         error: D::Error,
-        transition: impl FnOnce(&mut DialCore<D>) -> Vec<(WaiterId, Arc<Mailbox<D>>)>,
+        transition: impl FnOnce(&mut DialCore<D>) -> Vec<(WaiterId, Waiter<D>)>,
     ) {
         let mut state = self.lock();
         let former = state.last_error.replace(error.clone());
@@ -106,26 +111,26 @@ impl<D: Dial> Slots<D> {
         drop(former);
     }
 
-    /// Tells those who were taken out of the queue.
+    /// Unlocks the state and refuses these waiters, which are no longer in the queue.
     pub(super) fn refuse(
         &self,
-        mut state: MutexGuard<'_, State<D>>,
-        waiters: Vec<(WaiterId, Arc<Mailbox<D>>)>,
+        mut state: MutexGuard<'_, State<D, Waiter<D>>>,
+        waiters: Vec<(WaiterId, Waiter<D>)>,
         refusal: &Refusal<D::Error>,
     ) {
-        let clocks = if state.core.waiting() == 0 { mem::take(&mut state.clocks) } else { Vec::new() };
+        let clocks = if state.core.waiting() == 0 { mem::take(&mut state.clocks) } else { Clocks::default() };
         drop(state);
         drop(clocks);
         for (_, waiter) in waiters {
-            waiter.tell(Err(refusal.clone()));
+            waiter.put_answer(Err(refusal.clone()));
         }
     }
 }
 
-/// The slot of a dial under way on `runtime`.
+/// The slot of a dial that runs on `runtime`.
 struct Dialing<D: Dial> {
     number: u64,
-    /// `None` once the dial has come to an end.
+    /// `None` once the dial has ended.
     slots: Option<Arc<Slots<D>>>,
     runtime: Id,
 }
@@ -133,11 +138,11 @@ struct Dialing<D: Dial> {
 impl<D: Dial> Dialing<D> {
     async fn run(mut self) {
         let Some(slots) = self.slots.clone() else { return };
-        let result = slots.dial.dial(|| slots.dial_is_quiet(self.number)).await;
+        let result = slots.dial.dial(|| slots.on_dial_quiet(self.number)).await;
         self.slots = None;
         match result {
-            Ok(conn) => slots.dialed(self.number, conn),
-            Err(error) => slots.dial_failed(self.number, error),
+            Ok(conn) => slots.on_dialed(self.number, conn),
+            Err(error) => slots.on_dial_failed(self.number, error),
         }
     }
 }
@@ -146,17 +151,17 @@ impl<D: Dial> Drop for Dialing<D> {
     fn drop(&mut self) {
         let Some(slots) = self.slots.take() else { return };
         if thread::panicking() {
-            return slots.dial_failed(self.number, D::abandoned());
+            return slots.on_dial_failed(self.number, D::abandoned());
         }
         let mut state = slots.lock();
         state.dial_tasks.remove(&self.number);
         let was_given_up = state.core.is_given_up(self.number);
-        state.core.dial_abandoned(self.number);
+        state.core.on_dial_abandoned(self.number);
         drop(state);
         if was_given_up {
             slots.dial_what_is_wanted();
         } else {
-            slots.lose(self.runtime);
+            slots.on_runtime_lost(self.runtime);
         }
     }
 }
@@ -166,15 +171,15 @@ struct Closing<D: Dial>(Arc<Slots<D>>);
 
 impl<D: Dial> Drop for Closing<D> {
     fn drop(&mut self) {
-        self.0.lock().core.closed();
+        self.0.lock().core.on_closed();
         self.0.notify_watchers();
         self.0.dial_what_is_wanted();
     }
 }
 
-/// The promise to ask the core again for dials. Broken when its runtime ends.
+/// Asks the core again for dials at an instant. The task is lost if its runtime ends first.
 struct AskAgain<D: Dial> {
-    /// Of nothing, once kept.
+    /// Empty once the core was asked.
     slots: Weak<Slots<D>>,
     runtime: Id,
 }
@@ -183,7 +188,7 @@ impl<D: Dial> AskAgain<D> {
     async fn at(mut self, instant: Instant) {
         time::sleep_until(instant).await;
         if let Some(slots) = mem::take(&mut self.slots).upgrade() {
-            slots.lock().core.asking_again();
+            slots.lock().core.on_asked_again();
             slots.dial_what_is_wanted();
         }
     }
@@ -192,8 +197,8 @@ impl<D: Dial> AskAgain<D> {
 impl<D: Dial> Drop for AskAgain<D> {
     fn drop(&mut self) {
         if let Some(slots) = self.slots.upgrade() {
-            slots.lock().core.asking_again();
-            slots.lose(self.runtime);
+            slots.lock().core.on_asked_again();
+            slots.on_runtime_lost(self.runtime);
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{self, Instant};
 
 use super::*;
-use crate::policy::{Deadline, ShedReason, Shedding, Trouble};
+use crate::policy::{Deadline, ShedReason, Shedding, Trouble, WaitPolicy};
 
 mod dead;
 mod deadlines;
@@ -16,14 +16,14 @@ mod kept;
 mod runtimes;
 mod threads;
 
-/// A dial that has taken as long is quiet.
+/// A dial that has taken this long is quiet.
 const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     After(Duration),
     FailsAfter(Duration),
-    /// Fails at once, and so will the next.
+    /// Fails at once, for a reason that lasts.
     NoSuchUser,
     /// Succeeds, with a connection that dies at once.
     DiesAfter(Duration),
@@ -33,16 +33,16 @@ enum Outcome {
 
 #[derive(Debug, Default)]
 struct World {
-    /// What the next dials do; at once and well when there is nothing left.
+    /// What the next dials do. Once the script is empty, dials succeed at once.
     script: Mutex<VecDeque<Outcome>>,
     dials: AtomicUsize,
     open: AtomicUsize,
     closing_hangs: AtomicBool,
     /// How long an answer takes.
     ping: Mutex<Duration>,
-    /// How long one is waited for, if not as long as until a dial is quiet.
-    wait_policy: Mutex<Option<Duration>>,
-    /// Connections with a smaller number have died by themselves.
+    /// The answer limit. Default: `QUIET`.
+    answer_limit: Mutex<Option<Duration>>,
+    /// Connections with a smaller number have died.
     cut: AtomicUsize,
 }
 
@@ -71,17 +71,17 @@ impl Connection for FakeConn {
         false
     }
 
-    fn was_used(&mut self) {}
+    fn on_lease_end(&mut self) {}
 
-    fn was_given_up(&self) -> bool {
+    fn has_abandoned_call(&self) -> bool {
         false
     }
 
-    fn was_held(&self, _: Duration) {}
+    fn on_lease_duration(&self, _: Duration) {}
 
-    fn rests(&self) {}
+    fn on_seen_idle(&self) {}
 
-    fn was_left(&mut self) {}
+    fn on_maintenance(&mut self) {}
 
     async fn settle(&mut self) -> bool {
         true
@@ -107,7 +107,7 @@ impl Dial for FakeDialer {
     type Error = &'static str;
 
     fn answer_limit(&self) -> Duration {
-        self.0.wait_policy.lock().unwrap().unwrap_or(QUIET)
+        self.0.answer_limit.lock().unwrap().unwrap_or(QUIET)
     }
 
     async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<FakeConn, &'static str> {
@@ -135,7 +135,7 @@ impl Dial for FakeDialer {
         if *error == "no such user" { Trouble::Lasting } else { Trouble::Passing }
     }
 
-    fn try_at_once(&self) {}
+    fn forget_refusals(&self) {}
 
     fn on_flush(&self) {}
 
@@ -180,7 +180,7 @@ async fn caller(slots: &TestSlots, millis: u64) -> JoinHandle<Got> {
     task
 }
 
-/// Lets every task run until it waits for something. Time stands still.
+/// Lets every task run until it waits for something. The time does not advance.
 async fn settle() {
     for _ in 0..100 {
         yield_now().await;
@@ -199,7 +199,7 @@ async fn until_nothing_is_left(slots: &TestSlots) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_goes_round() {
+async fn a_returned_connection_serves_the_next_caller() {
     let (slots, world) = slots(limits(), &[]);
     for _ in 0..10 {
         let lease = slots.acquire(now(), within(100)).await.unwrap();
@@ -211,7 +211,7 @@ async fn a_connection_goes_round() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_past_its_deadline() {
+async fn no_caller_waits_past_its_deadline() {
     let (slots, _world) = slots(limits(), &[Outcome::Hangs, Outcome::Hangs]);
     let begun = Instant::now();
     assert_eq!(slots.acquire(now(), within(250)).await.unwrap_err(), Refusal::TimedOut);
@@ -263,13 +263,13 @@ async fn a_cancelled_caller_never_cancels_its_dial() {
     let begun = Instant::now();
     time::sleep(Duration::from_millis(20)).await;
     let lease = slots.acquire(now(), within(1_000)).await.unwrap();
-    assert_eq!(lease.number, 0, "the dial that was begun for the other");
+    assert_eq!(lease.number, 0, "the dial that began for the other caller");
     assert_eq!(begun.elapsed().as_millis() / 10, 5);
     assert_eq!(world.dials.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_handed_to_one_that_left_comes_back() {
+async fn a_connection_handed_to_a_caller_that_left_comes_back() {
     let (slots, world) = slots(Limits { max_size: 1, ..limits() }, &[]);
     let lease = slots.acquire(now(), within(100)).await.unwrap();
     let leaver = caller(&slots, 1_000).await;
@@ -284,7 +284,7 @@ async fn a_connection_handed_to_one_that_left_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_nothing_connects_everybody_learns_why_at_once() {
+async fn when_dials_fail_all_callers_get_the_error_at_once() {
     let quick = Duration::from_millis(3);
     let (slots, world) = slots(limits(), &[Outcome::FailsAfter(quick), Outcome::FailsAfter(quick)]);
     let callers = [caller(&slots, 1_000).await, caller(&slots, 1_000).await, caller(&slots, 1_000).await];
@@ -295,7 +295,7 @@ async fn when_nothing_connects_everybody_learns_why_at_once() {
     }
     assert!(begun.elapsed() < Duration::from_millis(10));
     let Refusal::Unreachable("refused", wait) = slots.acquire(now(), within(1_000)).await.unwrap_err() else {
-        panic!("the next caller is told without a dial");
+        panic!("the next caller gets the error without a dial");
     };
     assert_eq!(world.dials.load(SeqCst), 2);
     time::sleep(wait).await;
@@ -304,7 +304,7 @@ async fn when_nothing_connects_everybody_learns_why_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
+async fn a_dial_delayed_by_a_pause_begins_for_the_waiter_when_the_pause_ends() {
     let (slots, world) = slots(limits(), &[Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)]);
     let _lease = slots.acquire(now(), within(100)).await.unwrap();
     let begun = Instant::now();
@@ -314,7 +314,7 @@ async fn a_dial_held_up_by_the_backoff_is_made_for_the_waiter_when_it_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
+async fn a_caller_refused_for_a_full_queue_makes_the_pool_dial() {
     let limits = Limits { max_waiting: 0, ..limits() };
     let (slots, world) = slots(limits, &[Outcome::After(Duration::from_millis(5)); 3]);
     for _ in 0..3 {
@@ -329,7 +329,7 @@ async fn one_that_is_refused_for_want_of_a_queue_is_dialed_for_later() {
     let _second = slots.acquire(now(), within(100)).await.unwrap();
     slots.acquire(now(), within(100)).await.unwrap_err();
     settle().await;
-    assert_eq!((world.dials.load(SeqCst), slots.counts().dialing), (2, 0), "there is no room");
+    assert_eq!((world.dials.load(SeqCst), slots.counts().dialing), (2, 0), "no slot is free");
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,9 +360,9 @@ async fn a_dial_that_panics_gives_its_slot_back() {
     slots.acquire(now(), within(1_000)).await.unwrap();
 }
 
-/// Callers are dropped at every stage, thousands of times, in all mixes: slots add up, and nothing is lost.
+/// Callers are dropped at every stage, thousands of times, in all mixes. The slots add up afterwards.
 #[tokio::test(start_paused = true)]
-async fn cancelled_at_any_stage_the_slots_add_up() {
+async fn the_slots_add_up_after_callers_are_cancelled_at_any_stage() {
     fastrand::seed(7);
     let script: Vec<_> = (0..4_000)
         .map(|n| match n % 7 {
@@ -375,11 +375,11 @@ async fn cancelled_at_any_stage_the_slots_add_up() {
     let mut callers = Vec::new();
     for n in 0..20_000u64 {
         let asked = Arc::clone(&slots);
-        let wait_policy = fastrand::u64(0..40);
+        let budget = fastrand::u64(0..40);
         let hold = Duration::from_millis(fastrand::u64(0..6));
         let dies = fastrand::u8(0..20) == 0;
         callers.push(tokio::spawn(async move {
-            let Ok(mut lease) = asked.acquire(now(), within(wait_policy)).await else {
+            let Ok(mut lease) = asked.acquire(now(), within(budget)).await else {
                 return;
             };
             if !hold.is_zero() {

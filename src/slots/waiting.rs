@@ -1,7 +1,8 @@
 //! A caller that waits: the future of its answer.
 //!
-//! Its mailbox lies in the queue, and its waker in the mailbox. Who takes it out of there leaves an answer and wakes it; one that is dismissed enters again, in
-//! its old place, unless its time is up. So a wake-up cannot be lost, and an answer always arrives.
+//! The waiter's mailbox lies in the queue, and its waker in the mailbox. The thread that takes the mailbox out of the
+//! queue puts an answer into it and wakes the waiter. A waiter that is dismissed enters again, in its old place, unless
+//! its time is up. So no wake-up is lost, and an answer always arrives.
 //!
 //! Wakers are foreign code: none is cloned, woken or dropped under a lock.
 
@@ -14,18 +15,20 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::clock::Alarm;
-use super::core::Entered;
-use super::mailbox::{Answer, Found, Mailbox};
+use super::clocks::Alarm;
+use super::core::{Entered, Refusal};
+use super::mailbox::{Found, Mailbox};
 use super::queue::WaiterId;
-use super::{Dial, Lease, Refusal, Slots, State};
+use super::traits::Dial;
+use super::{Answer, Lease, Slots, Waiter};
 use crate::clock::now;
 use crate::policy::{Deadline, ShedReason, WaitPolicy};
 
-/// A runtime is shutting down if it has lost so many clocks in a row, each as soon as it was begun.
-const CLOCKS: usize = 8;
+/// A runtime that loses this many new clocks in a row is shutting down.
+const MOST_LOST_CLOCKS: usize = 8;
 
-/// Its place in the queue is given up when it is dropped. What was handed to it and not fetched goes to the next.
+/// The future of a waiter's answer. Dropping it gives up the place in the queue. A connection that was handed over and
+/// not fetched goes to the next waiter.
 #[must_use = "futures do nothing unless awaited"]
 pub(crate) struct Waiting<'a, D: Dial> {
     slots: &'a Arc<Slots<D>>,
@@ -34,51 +37,58 @@ pub(crate) struct Waiting<'a, D: Dial> {
 }
 
 enum Stage<D: Dial> {
+    /// The caller asked at this instant, and has not entered yet.
     Asked(Instant),
-    /// Is in the queue, or was.
-    Waits(WaiterId, Arc<Mailbox<D>>),
+    /// The caller is in the queue, or was.
+    Waits(WaiterId, Waiter<D>),
     Answered,
 }
 
-/// What becomes of one that enters.
+/// What becomes of a caller that enters.
 enum Entry<D: Dial> {
     Took(Lease<D>),
     Waits,
-    /// It is too late, or there is nobody to keep its deadline.
+    /// The deadline has passed, or no clock watches it.
     LooksAgain,
 }
 
-impl<'a, D: Dial> Waiting<'a, D> {
-    pub(super) fn new(slots: &'a Arc<Slots<D>>, asked: Instant, wait_policy: WaitPolicy) -> Self {
-        Self { slots, wait_policy, stage: Stage::Asked(asked) }
+impl<D: Dial> Slots<D> {
+    /// Takes an idle connection, or the first one that is released or dialed for this caller. Waiters are served in
+    /// order of arrival.
+    ///
+    /// Dropping the future gives up the place in the queue. A connection that was just handed over goes to the next.
+    pub(crate) fn acquire(self: &Arc<Self>, asked: Instant, wait_policy: WaitPolicy) -> Waiting<'_, D> {
+        Waiting { slots: self, wait_policy, stage: Stage::Asked(asked) }
     }
+}
 
+impl<D: Dial> Waiting<'_, D> {
     pub(crate) fn deadline(&self) -> Deadline {
         self.wait_policy.deadline
     }
 
-    fn advance(&mut self, waker: &Waker) -> Poll<Result<Lease<D>, Refusal<D::Error>>> {
-        let mut in_vain = 0;
+    fn advance(&mut self, waker: &Waker) -> Poll<Answer<D>> {
+        let mut lost_clocks = 0;
         loop {
             let found = if let Stage::Waits(_, mailbox) = &self.stage { Some(mailbox.look(waker)) } else { None };
             let mut lease = match found {
                 Some(Found::Answer(answer)) => answer?,
                 Some(Found::Nothing | Found::Dismissal) if self.wait_policy.deadline.has_passed(now()) => {
                     match self.leave() {
-                        // Handed over in the very instant in which the deadline passed: better served than refused.
+                        // The connection came in the instant in which the deadline passed: take it.
                         Some(answer) => answer?,
                         None => return Poll::Ready(Err(Refusal::TimedOut)),
                     }
                 }
                 Some(Found::Nothing) => return Poll::Pending,
-                Some(Found::Dismissal) if in_vain == CLOCKS => {
+                Some(Found::Dismissal) if lost_clocks == MOST_LOST_CLOCKS => {
                     return Poll::Ready(Err(Refusal::Unreachable(D::abandoned(), Duration::ZERO)));
                 }
                 Some(Found::Dismissal) | None => match self.enter(waker.clone())? {
                     Entry::Took(lease) => lease,
                     Entry::Waits => return Poll::Pending,
                     Entry::LooksAgain => {
-                        in_vain += 1;
+                        lost_clocks += 1;
                         continue;
                     }
                 },
@@ -87,13 +97,13 @@ impl<'a, D: Dial> Waiting<'a, D> {
                 lease.prove();
                 return Poll::Ready(Ok(lease));
             }
-            // Dropping an unusable one retires it; the next may be alive.
+            // Dropping an unusable lease retires its connection. The next one may be alive.
         }
     }
 
     fn enter(&mut self, waker: Waker) -> Result<Entry<D>, Refusal<D::Error>> {
         let (slots, wait_policy) = (self.slots, self.wait_policy);
-        // Not the handle, which all threads count: it would be dropped under the lock.
+        // The id, not the handle: all threads count its clones, and it would be dropped under the lock.
         let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
         let mailbox = Arc::new(Mailbox::new(waker));
         let now = if let Stage::Asked(asked) = self.stage { asked } else { now() };
@@ -109,26 +119,27 @@ impl<'a, D: Dial> Waiting<'a, D> {
             }
             Ok(Entered::Waits(id)) => {
                 self.stage = Stage::Waits(id, mailbox);
-                let kept = runtime.map_or(Alarm::NoClock, |runtime| state.keep(runtime, wait_policy.deadline, id));
+                let alarm =
+                    runtime.map_or(Alarm::NoClock, |runtime| state.add_deadline(runtime, wait_policy.deadline, id));
                 let check = state.core.begin_due_check(now);
                 let begin = state.begin_dials(now);
                 drop(state);
                 slots.spawn_check(check);
                 slots.dial(begin);
-                let is_kept = match kept {
-                    Alarm::Already => true,
+                let is_watched = match alarm {
+                    Alarm::Set => true,
                     Alarm::Ring(bell) => {
                         bell.notify_one();
                         true
                     }
                     Alarm::NoClock => slots.begin_clock(wait_policy.deadline, id),
                 };
-                Ok(if is_kept && !wait_policy.deadline.has_passed(now) { Entry::Waits } else { Entry::LooksAgain })
+                Ok(if is_watched && !wait_policy.deadline.has_passed(now) { Entry::Waits } else { Entry::LooksAgain })
             }
-            Err(why) => {
-                let refusal = state.explain(why);
+            Err(refusal) => {
+                let refusal = state.explain(refusal);
                 drop(state);
-                if let Refusal::Shed(ShedReason::QueueFull, _) = why {
+                if let Refusal::Shed(ShedReason::QueueFull, _) = refusal {
                     slots.dial_ahead();
                 }
                 Err(refusal)
@@ -136,7 +147,7 @@ impl<'a, D: Dial> Waiting<'a, D> {
         }
     }
 
-    /// Out of the queue, with the answer if there is one.
+    /// Leaves the queue. Returns the answer if there is one already.
     fn leave(&mut self) -> Option<Answer<D>> {
         let Stage::Waits(id, mailbox) = mem::replace(&mut self.stage, Stage::Answered) else { return None };
         let mut state = self.slots.lock();
@@ -149,7 +160,7 @@ impl<'a, D: Dial> Waiting<'a, D> {
 }
 
 impl<D: Dial> Future for Waiting<'_, D> {
-    type Output = Result<Lease<D>, Refusal<D::Error>>;
+    type Output = Answer<D>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -163,14 +174,7 @@ impl<D: Dial> Future for Waiting<'_, D> {
 
 impl<D: Dial> Drop for Waiting<'_, D> {
     fn drop(&mut self) {
-        // A lease goes to the next.
+        // Dropping a lease here gives its connection to the next waiter.
         drop(self.leave());
-    }
-}
-
-impl<D: Dial> State<D> {
-    /// The core's reason, with the error that belongs to it.
-    pub(super) fn explain(&self, why: Refusal) -> Refusal<D::Error> {
-        why.with_error(|| self.known_error().unwrap_or_else(D::abandoned))
     }
 }

@@ -1,43 +1,47 @@
 //! The rule of refusal: who may wait, and when to come back.
 //!
-//! 1. Whoever can be served in time may wait: by Little's law, with a margin for chance, or because those in front will have left by then.
-//! 2. When its turn comes, a caller that can no longer finish in time is refused, and the next one is served. An overload asks for a margin.
-//! 3. The pool is overloaded when a plain queue has turned callers away for half a wait budget. Until then there is no other reason to refuse.
-//! 4. In an overload only so many may wait as in the shallowest shadow queue that loses no work; the margin for chance is gone.
-//! 5. Shadow queues follow arrivals, leases and idle time, and nothing of them follows from refusals. So refusals cannot feed themselves.
+//! 1. A caller that can be served in time may wait: by Little's law with a margin for chance, or because the waiters in
+//!    front of it will have left.
+//! 2. A waiter that can no longer finish when its turn comes is refused. An overload asks for a margin.
+//! 3. The pool is overloaded once a plain queue has turned callers away for half a wait budget.
+//! 4. In an overload as many may wait as in the shallowest shadow queue that loses no work. The margin for chance is
+//!    gone.
+//! 5. Shadow queues follow arrivals, leases and idle time, but not refusals. So refusals cannot cause refusals.
 //!
-//! Nobody is refused while a connection is idle. So a prediction that is too long ends by itself: when all are refused, connections become idle, and
-//! whoever takes them shows how long leases are. `docs/decisions/0001-when-to-refuse.md` has the
-//! measurements and what was tried.
+//! No caller is refused while a connection is idle. So a wrong prediction corrects itself.
+//! `docs/decisions/0001-when-to-refuse.md` has the measurements and the alternatives.
 
 use std::time::{Duration, Instant};
 
 use super::{Core, MOST_WAITING, Refusal};
 use crate::policy::{Arrival, Deadline, LeaseDurations, ShedReason, Shedding, Time, WaitPolicy};
 
-/// In an overload a caller must have so many times the longest usual lease left at hand-over. Many have hardly more than one, and each that does
-/// not finish wastes all of it.
+/// In an overload a caller must have this many times the longest usual lease left at hand-over. A caller that does not
+/// finish wastes its whole lease.
 const MARGIN: f64 = 1.06;
 
-/// Whether a caller can be served in time, and by how many seconds its wait would be too long.
+/// Whether a caller can be served in time.
 struct Prediction {
+    /// The caller would be in time behind so many waiters.
     fits_behind: f64,
     is_in_time: bool,
-    /// Nothing is given back, so it says nothing of how much is asked.
+    /// No connection comes back for now, so the prediction says nothing about the load.
     is_stalled: bool,
+    /// By how many seconds the wait would be too long.
     too_long: f64,
 }
 
 impl<C, W> Core<C, W> {
-    /// Whether a caller may join the queue. Looks at all that is against it, so that whoever comes back is not refused for the next reason.
+    /// Decides whether a caller may join the queue. It weighs all reasons at once, so that a caller that comes back is
+    /// not refused for the next reason.
     pub(super) fn admit(&mut self, instant: Instant, wait_policy: &WaitPolicy) -> Result<(), Refusal> {
-        self.look_at_readers(instant, wait_policy)?;
+        self.check_slow_readers(instant, wait_policy)?;
         let now = self.time(instant);
         let left = wait_policy.deadline.left(instant).as_secs_f64();
         self.forecast.on_arrival(left);
         let waiting = self.queue.len();
         let longest = if wait_policy.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
-        // With nothing connected, what was seen before says nothing; and somebody has to wait, or nothing is ever dialed.
+        // Without a connection old estimates say nothing. And a caller has to wait, or the pool would never dial.
         let is_predictable = wait_policy.shedding == Shedding::Predictive && self.is_alive();
         let connections = self.connections();
         let gap = if is_predictable { self.forecast.gap(now, connections) } else { None };
@@ -79,11 +83,11 @@ impl<C, W> Core<C, W> {
         })
     }
 
-    /// The newcomer would wait for `wait` seconds, and can for `budget`.
+    /// Predicts for a newcomer that would wait for `wait` seconds and can wait for `budget` seconds.
     fn predict(&self, now: Instant, gap: f64, wait: f64, budget: f64, is_overloaded: bool) -> Prediction {
         let (waiting, connections) = (self.queue.len(), self.connections());
         let evenly = gap * (waiting + 1) as f64;
-        // In a stall nobody is served, whoever leaves, and no margin for chance helps.
+        // In a stall no caller is served, even if others leave, and no margin for chance helps.
         let is_stalled = wait > evenly;
         let error = if is_overloaded { 0.0 } else { gap * self.forecast.error(budget / gap, connections) };
         let is_in_time = if is_stalled {
@@ -93,7 +97,7 @@ impl<C, W> Core<C, W> {
                 || self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget
         };
         let too_long = (wait - budget).max(0.0);
-        // A stall says nothing of how many could be served.
+        // A stall says nothing about how many could be served.
         let fits_behind = waiting as f64 + (budget + error - wait.min(evenly)) / gap;
         Prediction {
             fits_behind: if is_in_time { fits_behind.max(waiting as f64) } else { fits_behind },
@@ -103,8 +107,9 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    /// When a refused caller is to come back: when so many have been served, the wait has become shorter by `too_long`, and one more connection was given
-    /// back, for estimates vary by as much; and not together with others that were refused.
+    /// When a refused caller may come back: once `served` callers were served, the wait is shorter by `too_long`
+    /// seconds, and one more connection came back, because estimates vary by that much. Refused callers get different
+    /// times.
     pub(super) fn retry_after(&mut self, now: Time, served: usize, too_long: f64) -> Duration {
         let seconds = match self.forecast.gap(now, self.in_use) {
             Some(gap) => {
@@ -116,7 +121,7 @@ impl<C, W> Core<C, W> {
         Duration::from_secs_f64(seconds)
     }
 
-    /// How long a newcomer would wait, in seconds. `None` as long as nobody knows.
+    /// How long a newcomer would wait, in seconds. `None` if there is no estimate yet.
     pub(super) fn predicted_seconds(&mut self, now: Time) -> Option<f64> {
         let gap = self.forecast.gap(now, self.connections())?;
         Some(self.expected_wait(now, gap))
@@ -131,11 +136,13 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    /// How much time a caller must have left when its turn comes: the time of a usual lease; or of a longer one, if others can use the connection.
+    /// How many seconds a caller must have left when its turn comes: those of a typical lease, or of a longer one if
+    /// other waiters can use the connection.
     ///
-    /// In an overload they can, and nearly any lease must fit in. In a small pool, a connection that is kept for the next caller is idle for a large part
-    /// of a lease, so it goes to whoever is likely to finish. Without an overload others can if as many as there are connections have so much time: those
-    /// behind the first waiters; or the last waiters, when the last two leases show that leases have become longer.
+    /// In an overload they can, and nearly any lease must fit. A small pool is an exception: there a connection that
+    /// waits for the next caller is idle for a large part of a lease. Without an overload they can if as many waiters
+    /// as there are connections have the time for a longer lease. These are the ones behind the first waiters, or, when
+    /// the last two leases show that leases have become longer, the last ones.
     pub(super) fn lease_to_fit(&mut self, now: Instant, time: Time) -> Option<f64> {
         let working = self.forecast.working();
         let long = self.leases.long(working)?;
@@ -155,7 +162,7 @@ impl<C, W> Core<C, W> {
         self.leases.typical(working)
     }
 
-    /// While connections can still be made, a queue is judged by what the pool is about to be.
+    /// The connections to reckon with: all that the limit allows while the pool can still dial, otherwise those in use.
     fn connections(&self) -> usize {
         if self.is_growing() { self.limits.max_size } else { self.in_use }
     }

@@ -1,20 +1,21 @@
-//! How connections age: what is remembered of an idle one, and when another may be dialed in its place.
+//! How connections age: what the core remembers of an idle one, and when the pool may dial another in its place.
 //!
-//! Ages are counted in moments. A connection is judged by the moment at which it is handed out, not by upkeep's last round:
-//! the process may have been stopped since. A caller that gives one back looks at no clock, so its idle time counts from
-//! upkeep's last moment, or from the last hand-out.
+//! Ages are counted in moments. The core judges the age of a connection when it hands it out, because the process may
+//! have been stopped since the last round of maintenance. Giving a connection back reads no clock. So its idle time
+//! begins at the last moment that maintenance or a hand-out has read.
 
 use std::time::{Duration, Instant};
 
 use super::held::{Birth, Held};
 use crate::policy::Lifetimes;
 
-/// A moment, in milliseconds. There are enough of them for 13 years.
+/// The length of a moment in milliseconds. A `u32` of moments lasts for 13 years.
 pub(super) const MOMENT: u64 = 100;
 pub(super) const NEVER: u32 = u32::MAX;
-/// A connection that ends within this time was hardly there.
+/// A connection that ends within this time counts as an early end.
 pub(super) const YOUNG: Duration = Duration::from_secs(1);
-/// Before the next are dialed that nobody waits for. It doubles.
+/// The first pause before the pool again dials connections for which no caller waits. Each further pause is twice as
+/// long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -22,25 +23,26 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ages {
     pub(crate) lifetimes: Lifetimes,
-    /// So many connections are kept idle.
+    /// How many connections the pool keeps idle.
     pub(crate) min_idle: usize,
-    /// Beyond those, one that has been idle for so long is closed.
+    /// The pool closes a connection beyond `min_idle` that was idle for this long.
     pub(crate) idle_timeout: Option<Duration>,
-    /// One that has been idle for three quarters of this is checked, and again after as long. None is handed out after all of it.
+    /// Maintenance checks a connection that was idle for three quarters of this time, and again after as long. The pool
+    /// hands out no connection that was idle and unchecked for all of it.
     pub(crate) check_after: Option<Duration>,
 }
 
-/// A connection that nobody has.
+/// An idle connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Idle<C> {
     pub(super) conn: C,
     pub(super) birth: Birth,
     pub(super) since: u32,
-    /// Given back, dialed or checked then.
+    /// The moment at which the connection was last dialed, given back or checked.
     pub(super) checked: u32,
 }
 
-/// An idle connection on its way to be checked: in use by upkeep, like one that is being settled.
+/// An idle connection that is being checked. It counts like one that is being settled.
 #[derive(Debug)]
 pub(crate) struct Check<C> {
     pub(crate) held: Held<C>,
@@ -53,7 +55,7 @@ impl<C> Check<C> {
     }
 }
 
-/// When connections that nobody waits for may be dialed: not at once, if those of before ended as soon as they were there.
+/// The pause before the pool dials connections for which no caller waits. It begins when new connections end early.
 #[derive(Debug, Default)]
 pub(super) struct RedialPause {
     paused_until: Option<Instant>,
@@ -65,8 +67,8 @@ impl RedialPause {
         self.paused_until.is_none_or(|until| until <= now)
     }
 
-    /// One has ended that was hardly there.
-    pub(super) fn died_young(&mut self, now: Instant) {
+    /// A connection has ended soon after it became idle.
+    pub(super) fn on_early_end(&mut self, now: Instant) {
         if !self.may_dial(now) {
             return;
         }

@@ -1,8 +1,8 @@
-//! How a lease ends, and what is learned of its duration.
+//! How a lease ends, and what the core learns from its duration.
 //!
-//! A connection that is given back serves the first waiter or becomes idle. One that is of no use is retired, and one that its caller keeps is detached.
-//! While others are idle nobody waits and no work is counted: then giving one back only notes how long the lease lasted, which is most of what a
-//! healthy pool does.
+//! A connection that comes back goes to the first waiter or becomes idle. The pool retires an unusable one. A caller
+//! may detach one. In a healthy pool other connections are usually idle, so no caller waits. Then the core only records
+//! the lease duration.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use super::{Core, Held, Place, Placed, PoolPhase};
 use crate::policy::{LeaseDurations, Time};
 
 impl<C, W> Core<C, W> {
-    /// A lease ends and its connection is fit for the next. `lasted`: [`Held::lasted`].
+    /// A lease ends, and its connection is fit for the next. `lasted` is its [duration](Held::lease_duration).
     pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>, lasted: Option<Duration>) -> Placed<C, W> {
         self.prove(&mut held);
         self.in_use -= 1;
-        let lasted = lasted.map(|lasted| self.note_lease(now, lasted, held.is_given_up));
+        let lasted = lasted.map(|lasted| self.record_lease(now, lasted, held.is_cancelled));
         if self.is_at_rest() && !self.is_surplus(held.birth) {
-            self.rest(held.conn, held.birth);
+            self.push_idle(held.conn, held.birth);
             return Placed { to: Place::Idle, refused: Vec::new() };
         }
         let time = self.time(now);
@@ -27,34 +27,34 @@ impl<C, W> Core<C, W> {
         self.place(now, time, held.conn, held.birth)
     }
 
-    /// A lease ends and its connection has to be cleaned up before anybody gets it: it stays in use until it is released or retired.
+    /// A lease ends, and its connection has to be settled. It stays in use until it is released or retired.
     pub(crate) fn settle(&mut self) {
         self.settling += 1;
     }
 
-    /// The clean-up has ended: the connection is released or retired next.
-    pub(crate) fn settled(&mut self) {
+    /// Settling has ended. The connection is released or retired next.
+    pub(crate) fn on_settled(&mut self) {
         self.settling -= 1;
     }
 
-    /// A lease ends and its connection is not fit for anybody: it is to be closed.
+    /// A lease ends, and its connection has to be closed.
     pub(crate) fn retire(&mut self, now: Instant) {
         self.in_use -= 1;
         self.closing += 1;
         let time = self.time(now);
         self.forecast.on_end(time);
-        self.note_work(time);
+        self.record_work(time);
     }
 
-    /// A lease ends and its connection is the caller's from now on: its slot is free.
+    /// A lease ends, and its connection belongs to the caller. Its slot is free.
     pub(crate) fn detach(&mut self, now: Instant) {
         self.in_use -= 1;
         let time = self.time(now);
         self.forecast.on_end(time);
-        self.note_work(time);
+        self.record_work(time);
     }
 
-    /// Others are idle, so nobody waits and no work is counted. Giving a connection back changes nothing else.
+    /// Returns whether other connections are idle, so that giving one back needs no update of the estimates.
     fn is_at_rest(&self) -> bool {
         self.forecast.is_at_rest()
             && !self.idle.is_empty()
@@ -63,15 +63,16 @@ impl<C, W> Core<C, W> {
             && self.shadows.are_alike()
     }
 
-    /// A lease of known duration has ended. Returns for how many seconds it would have lasted if its work had not been cancelled.
-    fn note_lease(&mut self, now: Instant, lasted: Duration, is_cancelled: bool) -> f64 {
+    /// Records a lease duration. Returns how many seconds the lease would have lasted if no call had been cancelled.
+    fn record_lease(&mut self, now: Instant, lasted: Duration, is_cancelled: bool) -> f64 {
         let lasted = lasted.as_secs_f64();
         let seconds = if is_cancelled { self.leases.uncancelled(lasted) } else { lasted };
         self.leases.push(now, seconds);
         seconds
     }
 
-    /// Of a lease that began while others were idle, at an unknown time: for how many seconds it lasted, if it is known to be longer than usual.
+    /// For a lease whose beginning is unknown: returns its least duration in seconds, if that is longer than usual. The
+    /// lease began while other connections were idle, so it has lasted at least since then.
     fn longer_than_usual(&mut self, now: Instant, time: Time) -> Option<f64> {
         let at_least = self.forecast.busy_for(time);
         let typical = self.leases.typical(self.forecast.working())?;

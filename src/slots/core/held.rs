@@ -2,39 +2,40 @@
 
 use std::time::{Duration, Instant};
 
-/// Fixed when a connection is dialed.
+/// What is fixed when a connection is dialed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Birth {
     pub(super) generation: u32,
-    /// The moment at which it is too old.
+    /// The moment at which the connection is too old.
     pub(super) expires: u32,
 }
 
-/// Since when, if that is known. To be given back.
+/// A connection in use. It has to be given back to the core.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held<C> {
     pub(crate) conn: C,
+    /// When the lease began. `None` if nobody read the clock then.
     pub(super) since: Option<Instant>,
     pub(super) birth: Birth,
-    /// Newly dialed, and nobody has looked at it yet.
+    /// The connection is new and was not used yet.
     pub(super) is_unproven: bool,
-    /// It was found to be too old when it was taken.
+    /// The connection was too old when it was taken.
     pub(super) is_expired: bool,
-    /// Its work was given up.
-    pub(super) is_given_up: bool,
+    /// A call on the connection was abandoned, so the lease would have lasted longer.
+    pub(super) is_cancelled: bool,
 }
 
 impl<C> Held<C> {
     pub(super) fn new(conn: C, since: Option<Instant>, birth: Birth) -> Self {
-        Self { conn, since, birth, is_unproven: false, is_expired: false, is_given_up: false }
+        Self { conn, since, birth, is_unproven: false, is_expired: false, is_cancelled: false }
     }
 
-    /// How long it has been held, if that is known.
-    pub(crate) fn lasted(&self, now: Instant) -> Option<Duration> {
+    /// How long the lease has lasted, if its beginning is known.
+    pub(crate) fn lease_duration(&self, now: Instant) -> Option<Duration> {
         self.since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// Since when it is held is not known.
+    /// Returns whether the beginning of the lease is unknown.
     pub(crate) fn is_untimed(&self) -> bool {
         self.since.is_none()
     }
@@ -47,8 +48,8 @@ impl<C> Held<C> {
         self.is_expired
     }
 
-    /// It did not come to the end of its work.
-    pub(crate) fn give_up(&mut self) {
-        self.is_given_up = true;
+    /// Notes that a call on the connection was abandoned.
+    pub(crate) fn mark_cancelled(&mut self) {
+        self.is_cancelled = true;
     }
 }

@@ -13,10 +13,10 @@ pub(crate) enum Refusal<E = ()> {
     /// The caller's deadline passed.
     TimedOut,
     /// The circuit is open.
-    HeldBack,
-    /// The pool refuses the caller for this reason; it may come back after this long.
+    CircuitOpen,
+    /// The pool refuses the caller for this reason. The caller may come back after this long.
     Shed(ShedReason, Duration),
-    /// Nothing is connected and the last dials failed; the next may begin after this long.
+    /// The pool has no connection and the last dials failed. The next dial may begin after this long.
     Unreachable(E, Duration),
 }
 
@@ -26,21 +26,21 @@ impl Refusal {
         match self {
             Self::Closed => Refusal::Closed,
             Self::TimedOut => Refusal::TimedOut,
-            Self::HeldBack => Refusal::HeldBack,
+            Self::CircuitOpen => Refusal::CircuitOpen,
             Self::Shed(reason, retry_after) => Refusal::Shed(reason, retry_after),
             Self::Unreachable((), wait) => Refusal::Unreachable(error(), wait),
         }
     }
 }
 
-/// What became of a caller that asked.
+/// What becomes of a caller that enters.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<C> {
     Took(Held<C>),
     Waits(WaiterId),
 }
 
-/// What became of a connection, and who was refused on the way.
+/// Where a connection goes, and which waiters were refused before.
 #[derive(Debug)]
 pub(crate) struct Placed<C, W> {
     pub(crate) to: Place<C, W>,
@@ -51,6 +51,6 @@ pub(crate) struct Placed<C, W> {
 pub(crate) enum Place<C, W> {
     Waiter(WaiterId, W, Held<C>),
     Idle,
-    /// To be closed; its slot is taken until [`Core::closed`].
+    /// The connection has to be closed. It keeps its slot until `Core::on_closed`.
     Closing(C),
 }

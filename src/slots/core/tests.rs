@@ -5,9 +5,9 @@ use crate::policy::{Deadline, Lifetimes, ShedReason, Shedding, Trouble};
 
 mod ages;
 mod examples;
-mod held_up;
 mod promises;
 mod reference_model;
+mod slow_readers;
 mod traces;
 mod world;
 
@@ -23,9 +23,9 @@ fn patient(now: Instant, millis: u64) -> WaitPolicy {
 
 /// As the shell does: without a look at the clock where that will do.
 fn release<W>(core: &mut Core<u32, W>, now: Instant, held: Held<u32>) -> Placed<u32, W> {
-    let held = if held.is_untimed() { core.release_untimed(held) } else { Some(held) };
+    let held = if held.is_untimed() { core.release_fast(held) } else { Some(held) };
     held.map_or(Placed { to: Place::Idle, refused: Vec::new() }, |held| {
-        let lasted = held.lasted(now);
+        let lasted = held.lease_duration(now);
         core.release(now, held, lasted)
     })
 }

@@ -1,4 +1,4 @@
-//! What can be seen of the core from outside.
+//! What the shell can read from the core.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::policy::Deadline;
 use crate::slots::queue::WaiterId;
 
 impl Counts {
-    /// Callers have every connection that there may be.
+    /// Returns whether callers have all connections that the limit allows.
     pub(crate) fn is_fully_leased(&self) -> bool {
         self.in_use >= self.limit
     }
@@ -30,17 +30,17 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    /// Who was counted last as having found a connection idle has none: it was dead, or the pool itself took it.
+    /// Takes back the last count of a caller served at once: the connection was dead, or the pool itself took it.
     pub(crate) fn uncount(&mut self) {
         self.not_served += 1;
     }
 
-    /// Set while nothing is connected, nothing is being dialed, and the next dial is not due yet.
+    /// How long until the next dial may begin. `None` if it may begin now, or if there is a connection or a dial.
     pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
         if self.is_alive() { None } else { self.dials.pause(now) }
     }
 
-    /// Whether a dial could begin at all.
+    /// Returns whether a slot is free.
     pub(crate) fn has_room(&self) -> bool {
         self.taken() < self.limits.max_size
     }
@@ -53,42 +53,42 @@ impl<C, W> Core<C, W> {
         self.idle.iter().for_each(|idle| look(&idle.conn));
     }
 
-    /// How long the next caller would wait, if nothing is idle and anybody knows.
+    /// How long the next caller would wait. `None` if a connection is idle, or if there is no estimate yet.
     pub(crate) fn predicted_wait(&mut self, now: Instant) -> Option<Duration> {
         if self.idle.is_empty() { self.predicted_seconds(self.time(now)).map(Duration::from_secs_f64) } else { None }
     }
 
-    /// The numbers of the one who has waited longest and of the next to come: those in between wait, or have left.
+    /// The number of the caller that has waited longest, and the number of the next caller to wait.
     pub(crate) fn waiters(&self) -> (u64, u64) {
         self.queue.span()
     }
 
-    /// How many wait.
+    /// The number of waiters.
     pub(crate) fn waiting(&self) -> usize {
         self.queue.len()
     }
 
-    /// The deadline of one that still waits.
+    /// The deadline of a waiter that is still in the queue.
     pub(crate) fn deadline_of(&self, id: WaiterId) -> Option<Deadline> {
         self.queue.deadline_of(id)
     }
 
-    /// Whether the latest dials failed.
+    /// Returns whether the latest dials failed.
     pub(crate) fn dials_are_failing(&self) -> bool {
         self.dials.are_failing()
     }
 
-    /// Whether the latest dials failed of something that lasts, and the next may not begin yet.
+    /// Returns whether the latest dial failed for a lasting reason, and the next may not begin yet.
     pub(crate) fn dials_are_held_off(&self, now: Instant) -> bool {
         self.dials.are_held_off(now)
     }
 
-    /// Whether the dial has not come to its end.
+    /// Returns whether the dial is still under way.
     pub(crate) fn is_dialing(&self, dial: u64) -> bool {
         self.dials.is_under_way(dial)
     }
 
-    /// Whether the dial was to be given up.
+    /// Returns whether the shell was asked to abort the dial.
     pub(crate) fn is_given_up(&self, dial: u64) -> bool {
         self.dials.is_given_up(dial)
     }

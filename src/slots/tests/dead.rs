@@ -29,26 +29,26 @@ async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
     assert_eq!(world.open.load(SeqCst), 1);
 }
 
-/// Who found a connection idle, by the count that becomes a metric.
+/// `at_once` becomes a metric.
 #[tokio::test(start_paused = true)]
-async fn only_callers_who_are_served_are_counted_as_served_at_once() {
+async fn only_served_callers_count_as_served_at_once() {
     let (slots, world) = slots(limits(), &[]);
     assert!(slots.warm_up(2, within(1_000).deadline).await);
     drop(slots.try_acquire().unwrap());
     assert_eq!(slots.counts().at_once, 1);
     assert!(matches!(slots.look().await, Look::Answers));
-    assert_eq!(slots.counts().at_once, 1, "the pool's own look is no caller");
+    assert_eq!(slots.counts().at_once, 1, "the pool itself is no caller");
     world.cut.store(1, SeqCst);
     assert_eq!(slots.try_acquire().unwrap().number, 1);
     assert_eq!(slots.counts().at_once, 2, "one caller, however many were dead");
     world.cut.store(2, SeqCst);
     assert!(slots.try_acquire().is_none());
-    assert_eq!(slots.counts().at_once, 2, "it found nothing");
+    assert_eq!(slots.counts().at_once, 2, "the caller found no connection");
 }
 
-/// A server that lets everybody in and then hangs up is no better than one that refuses.
+/// A server that accepts connections and ends them at once is as bad as one that refuses them.
 #[tokio::test(start_paused = true)]
-async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly() {
+async fn the_pause_grows_while_new_connections_die_before_their_first_use() {
     let ms = Duration::from_millis(1);
     let (slots, world) = slots(limits(), &[Outcome::DiesAfter(ms); 100]);
     let begun = Instant::now();
@@ -65,7 +65,7 @@ async fn connections_that_die_before_they_are_used_are_dialed_ever_more_slowly()
     assert_eq!(slots.last_error(), None);
 }
 
-/// The same while the pool has other connections: who waits goes on waiting.
+/// The same while the pool has other connections: the waiter goes on waiting.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_does_not_dial_in_a_loop() {
     let mut script = vec![Outcome::DiesAfter(Duration::ZERO); 100];
@@ -80,7 +80,7 @@ async fn a_waiter_does_not_dial_in_a_loop() {
     assert_eq!(waiting.await.unwrap().unwrap().number, 0);
 }
 
-/// It was the first in line, and it is not its fault that what it got had died on the way.
+/// The waiter was the first in the queue, and its connection died on the way.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
     let limits = Limits { max_size: 1, max_waiting: 1, ..limits() };
@@ -94,6 +94,6 @@ async fn a_waiter_handed_a_dead_connection_keeps_its_place() {
     assert!(second.as_mut().poll(&mut noop).is_pending());
     world.cut.store(1, SeqCst);
     let served = first.await.unwrap();
-    drop(served.expect("not refused for a full queue: it was in it"));
+    drop(served.expect("a waiter that enters again is not refused"));
     drop(second.await.unwrap());
 }

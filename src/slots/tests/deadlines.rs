@@ -1,4 +1,4 @@
-//! Deadlines: one clock for all who wait on a runtime.
+//! Deadlines: one clock for all waiters of a runtime.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -23,7 +23,7 @@ fn alive_tasks() -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadlines_in_any_order_are_each_kept_to_the_millisecond() {
+async fn waiters_leave_at_their_deadlines_whatever_the_order() {
     let (slots, _lease) = busy().await;
     let begun = Instant::now();
     let mut random = fastrand::Rng::with_seed(7);
@@ -47,7 +47,7 @@ async fn deadlines_in_any_order_are_each_kept_to_the_millisecond() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_earlier_deadline_that_comes_later_is_kept() {
+async fn a_waiter_with_an_earlier_deadline_that_comes_later_leaves_in_time() {
     let (slots, _lease) = busy().await;
     let patient = caller(&slots, 60_000).await;
     let begun = Instant::now();
@@ -61,16 +61,16 @@ async fn an_earlier_deadline_that_comes_later_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_without_any_time_is_refused_without_an_await() {
+async fn a_caller_without_any_time_is_refused_without_an_await() {
     let (slots, _lease) = busy().await;
     let refused = slots.acquire(now(), within(0)).now_or_never();
     assert_eq!(refused.expect("an answer at the first poll").unwrap_err(), Refusal::TimedOut);
     assert_eq!(slots.counts().waiting, 0);
 }
 
-/// A future that is polled late, or by hand, finds its time up though nobody woke it.
+/// A future that is polled late, or by hand, times out even if the clock did not wake it.
 #[tokio::test(start_paused = true)]
-async fn the_time_is_up_even_if_the_clock_has_not_said_so() {
+async fn a_waiter_times_out_even_if_the_clock_did_not_wake_it() {
     let (slots, _lease) = busy().await;
     let mut waiting = pin!(slots.acquire(now(), within(10)));
     assert!(waiting.as_mut().now_or_never().is_none());
@@ -94,7 +94,11 @@ async fn a_thousand_waiters_have_one_clock_and_it_ends_when_they_have_gone() {
     drop(callers);
     time::sleep(Duration::from_millis(1_001)).await;
     assert_eq!((slots.counts().waiting, alive_tasks()), (0, 0));
-    assert_eq!(slots.acquire(now(), within(10)).await.unwrap_err(), Refusal::TimedOut, "the next has one of its own");
+    assert_eq!(
+        slots.acquire(now(), within(10)).await.unwrap_err(),
+        Refusal::TimedOut,
+        "the next waiter gets a new clock"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +131,7 @@ async fn the_memory_of_a_crowd_is_given_back() {
         drop(caller.as_mut().now_or_never().expect("served").unwrap());
     }
     let state = slots.lock();
-    assert!(state.clocks.iter().all(|clock| clock.deadlines.capacity() < 300));
+    assert!(state.clocks.capacity() < 300);
 }
 
 fn runtime() -> Runtime {
@@ -136,7 +140,7 @@ fn runtime() -> Runtime {
 
 /// A caller may be polled on one runtime, then on another.
 #[test]
-fn a_deadline_is_kept_though_the_runtime_of_its_clock_ends() {
+fn a_waiter_times_out_though_the_runtime_of_its_clock_ends() {
     let (first, second) = (runtime(), runtime());
     let (slots, _lease) = second.block_on(busy());
     let mut ahead = pin!(slots.acquire(now(), within(60_000)));
@@ -146,11 +150,11 @@ fn a_deadline_is_kept_though_the_runtime_of_its_clock_ends() {
         assert!(waiting.as_mut().now_or_never().is_none());
     });
     drop(first);
-    assert_eq!(slots.counts().waiting, 0, "both are to enter again");
+    assert_eq!(slots.counts().waiting, 0, "both waiters have to enter again");
     second.block_on(async {
         assert_eq!(waiting.await.unwrap_err(), Refusal::TimedOut);
         assert!(ahead.as_mut().now_or_never().is_none());
-        assert_eq!(slots.counts().waiting, 1, "in its old place");
+        assert_eq!(slots.counts().waiting, 1, "the waiter has its old place");
     });
 }
 
@@ -193,7 +197,7 @@ fn a_runtime_that_has_ended_refuses_instead_of_waiting_for_ever() {
     assert_eq!(slots.counts().waiting, 0);
 }
 
-/// A waker is foreign code: this one asks the pool at every turn, which would hang if the lock were held.
+/// A waker is foreign code. This one calls into the pool each time, which would hang under the lock.
 struct Curious {
     slots: Weak<Slots<FakeDialer>>,
     woken: AtomicUsize,
@@ -229,7 +233,7 @@ async fn a_waker_may_call_into_the_pool() {
     let (slots, lease) = busy().await;
     let mut waiting = Box::pin(slots.acquire(now(), within(1_000)));
     for _ in 0..3 {
-        // The former one is dropped for good when it is replaced.
+        // The waker before it is dropped when it is replaced.
         let waker = Waker::from(curious(&slots));
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }

@@ -15,7 +15,7 @@ fn keeping(max_size: usize, min_idle: usize, longest: Option<Duration>) -> Limit
     Limits { max_size, ages, ..limits() }
 }
 
-/// What the maintenance does, for so long.
+/// Runs so many rounds of maintenance.
 async fn rounds(slots: &TestSlots, count: usize) {
     for _ in 0..count {
         slots.sweep();
@@ -26,7 +26,7 @@ async fn rounds(slots: &TestSlots, count: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_that_is_drained_keeps_nothing_ready() {
+async fn a_draining_pool_keeps_no_connection_idle() {
     let ms = Duration::from_millis(1);
     let (slots, world) = slots(keeping(4, 2, None), &[Outcome::After(ms); 4000]);
     let mut leases = Vec::new();
@@ -44,9 +44,9 @@ async fn a_pool_that_is_drained_keeps_nothing_ready() {
     assert_eq!(world.dials.load(SeqCst) - before, 0, "dials while draining");
 }
 
-/// As soon as they are there, as upkeep hears of it at once: a server that lets everybody in and then hangs up.
+/// The server accepts each connection and ends it at once.
 #[tokio::test(start_paused = true)]
-async fn kept_connections_that_die_at_once_are_no_storm() {
+async fn kept_connections_that_die_at_once_cause_no_storm_of_dials() {
     let ms = Duration::from_millis(1);
     let (slots, world) = slots(keeping(4, 2, None), &[Outcome::DiesAfter(ms); 30_000]);
     for _ in 0..10_000 {
@@ -60,7 +60,7 @@ async fn kept_connections_that_die_at_once_are_no_storm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn short_lives_are_no_storm() {
+async fn short_lifetimes_cause_no_storm_of_dials() {
     let ms = Duration::from_millis(1);
     let (slots, world) = slots(keeping(4, 2, Some(ms)), &[Outcome::After(ms); 10_000]);
     rounds(&slots, 4).await;
@@ -69,7 +69,7 @@ async fn short_lives_are_no_storm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fewer_than_are_kept_is_no_storm() {
+async fn a_limit_below_min_idle_causes_no_storm_of_dials() {
     let ms = Duration::from_millis(1);
     let (slots, world) = slots(keeping(8, 8, None), &[Outcome::After(ms); 1_000]);
     rounds(&slots, 4).await;
@@ -82,9 +82,9 @@ async fn fewer_than_are_kept_is_no_storm() {
     assert_eq!((world.dials.load(SeqCst), slots.counts().idle), (13, 8));
 }
 
-/// A look would be a try as well, be it beyond the limit.
+/// A look at the server is a dial as well, even beyond the limit.
 #[tokio::test(start_paused = true)]
-async fn while_lasting_trouble_is_left_alone_nobody_looks() {
+async fn during_a_pause_after_a_lasting_failure_the_pool_does_not_look_at_the_server() {
     let (slots, world) = slots(keeping(2, 0, None), &[Outcome::NoSuchUser]);
     let refusal = slots.acquire(now(), within(100)).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unreachable("no such user", _)), "{refusal:?}");
@@ -95,12 +95,12 @@ async fn while_lasting_trouble_is_left_alone_nobody_looks() {
     assert!(slots.dial_aside().await);
 }
 
-/// Far away, an answer takes as long as dials do.
+/// On a distant server an answer takes as long as a dial.
 #[tokio::test(start_paused = true)]
-async fn looks_and_checks_have_the_time_of_a_dial() {
+async fn looks_and_checks_may_take_as_long_as_the_answer_limit() {
     let (slots, world) = slots(keeping(2, 0, None), &[]);
     assert!(slots.warm_up(2, Deadline::after(now(), Duration::from_secs(1))).await);
-    *world.wait_policy.lock().unwrap() = Some(Duration::from_secs(6));
+    *world.answer_limit.lock().unwrap() = Some(Duration::from_secs(6));
     *world.ping.lock().unwrap() = Duration::from_secs(5);
     assert!(matches!(slots.look().await, Look::Answers));
     time::advance(Duration::from_millis(300)).await;
@@ -114,7 +114,7 @@ async fn looks_and_checks_have_the_time_of_a_dial() {
     assert!(matches!(slots.look().await, Look::Silent));
 }
 
-/// For each caller that waits beyond the bound of the queue, a connection is being checked.
+/// For each caller that waits beyond `max_waiting`, the pool checks a connection.
 #[tokio::test(start_paused = true)]
 async fn while_connections_are_checked_no_more_callers_wait_than_there_are_checks() {
     let (slots, world) = slots(Limits { max_waiting: 0, ..keeping(2, 0, None) }, &[]);
@@ -131,9 +131,9 @@ async fn while_connections_are_checked_no_more_callers_wait_than_there_are_check
     }
 }
 
-/// At any moment, and whatever happens to the pool meanwhile.
+/// The check is dropped at any moment, and the pool changes meanwhile.
 #[test]
-fn checks_that_are_dropped_leave_the_slots_as_they_were() {
+fn dropped_checks_free_their_slots() {
     for what in 0..6 {
         for polled in [false, true] {
             let (slots, world) = slots(keeping(8, 0, None), &[]);

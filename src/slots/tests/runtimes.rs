@@ -10,12 +10,12 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Waits in the queue on `runtime`, as the latest caller to have come; what it gets is dropped.
+/// Spawns a caller on `runtime` that waits in the queue and then drops its connection.
 fn waits_on(runtime: &Runtime, slots: &TestSlots) -> JoinHandle<Got> {
     runtime.block_on(caller(slots, 60_000))
 }
 
-/// The outcome of a task, before a test would seem to hang.
+/// The result of a task. Panics if the task takes too long.
 fn outcome<T>(runtime: &Runtime, task: JoinHandle<T>) -> T {
     let done = runtime.block_on(async { time::timeout(Duration::from_secs(20), task).await });
     done.expect("no wake-up is lost").unwrap()
@@ -46,13 +46,13 @@ fn a_pool_outlives_the_runtime_that_was_dialing_for_it() {
 
     let second = Runtime::new().unwrap();
     second.block_on(async {
-        // The dial that its runtime abandoned is nobody's fault: the next is due at once.
+        // A dial lost with its runtime is no failure of the server: the next may begin at once.
         drop(slots.acquire(now(), within(1_000)).await.unwrap());
     });
     assert_eq!(slots.counts().idle, 1);
 }
 
-/// The runtime that dials was that of the latest caller. When it ends, those who wait on another are dialed for there.
+/// The pool dials on the runtime of the latest caller. When that ends, waiters on another runtime dial there.
 #[test]
 fn a_waiter_is_served_though_the_runtime_that_dials_ends() {
     let (slots, _world) = slots(limits(), &[Outcome::After(Duration::ZERO), Outcome::Hangs]);
@@ -66,7 +66,7 @@ fn a_waiter_is_served_though_the_runtime_that_dials_ends() {
 }
 
 #[test]
-fn a_waiter_is_served_though_the_runtime_that_was_to_ask_again_ends() {
+fn a_waiter_is_served_though_the_runtime_that_asks_again_ends() {
     let script = [Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)];
     let (slots, _world) = slots(limits(), &script);
     let (other, mine) = (runtime(), runtime());
@@ -77,14 +77,14 @@ fn a_waiter_is_served_though_the_runtime_that_was_to_ask_again_ends() {
             time::sleep(Duration::from_millis(1)).await;
         }
     });
-    // The dial has failed, and `other` is to ask again.
+    // The dial has failed, and a task on `other` asks again.
     let waiting = waits_on(&mine, &slots);
     drop(other);
     outcome(&mine, waiting).unwrap();
 }
 
 #[test]
-fn a_runtime_that_ends_is_not_a_server_that_fails() {
+fn a_dial_lost_with_its_runtime_does_not_count_as_a_failure() {
     let (slots, _world) = slots(Limits { max_size: 1, ..limits() }, &[Outcome::Hangs]);
     let (other, mine) = (runtime(), runtime());
     let dialed_for = waits_on(&other, &slots);
@@ -107,9 +107,10 @@ fn a_pool_is_warmed_up_though_the_runtime_that_dials_ends() {
     assert!(outcome(&mine, warm));
 }
 
-/// Runtimes come and go in several threads over one pool: who waits on a living one is served, and slots add up.
+/// Runtimes begin and end in several threads over one pool. Waiters on a living runtime are served, and the slots add
+/// up.
 #[test]
-fn runtimes_that_come_and_go_lose_nobody() {
+fn no_waiter_is_lost_while_runtimes_begin_and_end() {
     let script: Vec<_> = (0..100_000).map(|n| Outcome::After(Duration::from_micros(n % 900))).collect();
     let (slots, world) = slots(Limits { max_size: 3, ..limits() }, &script);
     thread::scope(|threads| {

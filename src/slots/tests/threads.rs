@@ -1,5 +1,5 @@
-//! Everything at once, on several threads and runtimes: callers that leave at any moment, changes to the whole pool, looks at the server, runtimes
-//! that end. Afterwards all adds up and everybody is served.
+//! Everything at once, on several threads and runtimes: callers that leave at any moment, changes to the whole pool,
+//! looks at the server, runtimes that end. Afterwards the slots add up, and every caller is served.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,8 +13,8 @@ const SIZE: usize = 3;
 
 async fn calls(slots: TestSlots, count: usize) {
     for _ in 0..count {
-        let (wait_policy, asked) = (fastrand::u64(0..4), Instant::now());
-        let mut waiting = pin!(slots.acquire(now(), within(wait_policy)));
+        let (budget, asked) = (fastrand::u64(0..4), Instant::now());
+        let mut waiting = pin!(slots.acquire(now(), within(budget)));
         let got = match fastrand::u8(0..4) {
             0 => poll_fn(|cx| Poll::Ready(Some(waiting.as_mut().poll(cx)))).await.and_then(|poll| match poll {
                 Poll::Ready(got) => Some(got),
@@ -23,7 +23,7 @@ async fn calls(slots: TestSlots, count: usize) {
             1 => time::timeout(Duration::from_micros(fastrand::u64(0..2_000)), waiting).await.ok(),
             _ => Some(waiting.await),
         };
-        assert!(asked.elapsed() < Duration::from_secs(5), "a deadline was not kept");
+        assert!(asked.elapsed() < Duration::from_secs(5), "a caller waited past its deadline");
         if let Some(Ok(mut lease)) = got {
             if fastrand::bool() {
                 yield_now().await;
@@ -35,14 +35,14 @@ async fn calls(slots: TestSlots, count: usize) {
     }
 }
 
-/// What the maintenance and the owner do to a pool.
+/// What maintenance and the owner do to a pool.
 async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) {
     while !is_over.load(SeqCst) {
         let change = changes.fetch_add(1, SeqCst) as u64;
         match fastrand::u8(0..9) {
             0 => slots.flush(),
-            1 => slots.hold_back(change, Some(0)),
-            2 => slots.hold_back(change, Some(1)),
+            1 => slots.limit_dials(change, Some(0)),
+            2 => slots.limit_dials(change, Some(1)),
             3 => {
                 slots.resize(fastrand::usize(1..=SIZE));
             }
@@ -50,7 +50,7 @@ async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<Atomi
             5 => slots.sweep(),
             6 => drop(slots.begin_checks()),
             7 => _ = slots.look().await,
-            _ => slots.hold_back(change, None),
+            _ => slots.limit_dials(change, None),
         }
         time::sleep(Duration::from_micros(fastrand::u64(0..1_500))).await;
     }
@@ -70,7 +70,7 @@ fn short_lives(slots: &TestSlots, is_over: &AtomicBool) {
 }
 
 #[test]
-fn on_several_threads_and_runtimes_nothing_is_lost_and_all_adds_up() {
+fn on_several_threads_and_runtimes_the_slots_add_up_and_callers_are_served() {
     let script: Vec<_> = (0..3_000)
         .map(|n| match n % 9 {
             0 => Outcome::FailsAfter(Duration::ZERO),
@@ -95,7 +95,7 @@ fn on_several_threads_and_runtimes_nothing_is_lost_and_all_adds_up() {
         });
     });
     world.script.lock().unwrap().clear();
-    slots.hold_back(changes.load(SeqCst) as u64, None);
+    slots.limit_dials(changes.load(SeqCst) as u64, None);
     slots.resize(SIZE);
     runtime.block_on(async {
         until_nothing_is_left(&slots).await;

@@ -10,13 +10,13 @@ fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     let mut now = Instant::now();
     let limits = Limits { max_size: 10, max_waiting: 10, max_connecting: 10, wait_budget: SECOND, ages };
     let mut core = Core::new(now, limits);
-    core.want(size);
+    core.set_target(size);
     let begin = core.begin_dials(now);
-    core.want(0);
+    core.set_target(0);
     for number in begin.dials {
         let conn = u32::try_from(number).unwrap();
         until(&mut core, now);
-        assert_eq!(core.dialed(now, number, conn).to, Place::Idle);
+        assert_eq!(core.on_dialed(now, number, conn).to, Place::Idle);
         now += SECOND;
     }
     assert_eq!(core.counts().idle, size);
@@ -76,7 +76,7 @@ fn one_that_is_too_old_is_not_used_again() {
 }
 
 #[test]
-fn too_old_ones_end_though_they_are_to_be_kept_idle() {
+fn connections_that_are_too_old_are_closed_in_spite_of_min_idle() {
     let ages = Ages { min_idle: 2, lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
     let (mut core, now) = rested(2, ages);
     assert_eq!(core.reap(now + 100 * SECOND), [0, 1]);
@@ -84,16 +84,20 @@ fn too_old_ones_end_though_they_are_to_be_kept_idle() {
 }
 
 #[test]
-fn whoever_looks_at_no_clock_gets_no_old_one_either() {
+fn the_fast_path_hands_out_no_connection_that_is_too_old() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
     let (mut core, now) = rested(4, ages);
-    let held = core.take_untimed(life(&core, now + 50 * SECOND)).unwrap();
-    assert!(core.take_untimed(life(&core, now + 100 * SECOND)).is_none());
-    assert_eq!(core.release_untimed(held).map(|held| held.conn), Some(3), "so this one is looked at again");
+    let held = core.take_fast(life(&core, now + 50 * SECOND)).unwrap();
+    assert!(core.take_fast(life(&core, now + 100 * SECOND)).is_none());
+    assert_eq!(
+        core.release_fast(held).map(|held| held.conn),
+        Some(3),
+        "the fast path leaves this one to the slow path"
+    );
 }
 
 #[test]
-fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
+fn a_connection_that_was_idle_for_long_is_checked_and_keeps_its_age() {
     let ages = Ages { idle_timeout: after(100), check_after: after(30), ..Ages::default() };
     let (mut core, now) = rested(4, ages);
     until(&mut core, now + 18 * SECOND);
@@ -103,43 +107,43 @@ fn who_has_rested_for_long_is_checked_and_keeps_its_age() {
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1], "half of those idle");
     assert_eq!((core.counts().idle, core.counts().settling, core.counts().in_use), (2, 2, 0));
     core.end_check();
-    assert_eq!(core.checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
+    assert_eq!(core.on_checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
     core.end_check();
-    assert_eq!(core.checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
+    assert_eq!(core.on_checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
     until(&mut core, now + 31 * SECOND);
     let again = core.begin_checks(now + 31 * SECOND);
     assert_eq!(again.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [2, 3], "the others");
     for check in again {
         core.end_check();
-        let _ = core.checked(now + 31 * SECOND, check);
+        let _ = core.on_checked(now + 31 * SECOND, check);
     }
-    assert_eq!(core.reap(now + 99 * SECOND), [0, 1, 2], "a check is no use");
+    assert_eq!(core.reap(now + 99 * SECOND), [0, 1, 2], "a check does not make a connection younger");
     let last = core.begin_due_check(now + 99 * SECOND).unwrap();
     core.end_check();
-    assert_eq!(core.checked(now + 99 * SECOND, last).to, Place::Idle);
-    assert_eq!(core.take(now + 99 * SECOND).unwrap().conn, 3, "the freshest");
+    assert_eq!(core.on_checked(now + 99 * SECOND, last).to, Place::Idle);
+    assert_eq!(core.take(now + 99 * SECOND).unwrap().conn, 3, "the most recently used");
 }
 
-/// Upkeep has told no time meanwhile: the process was stopped.
+/// Maintenance did not run meanwhile: the process was stopped.
 #[test]
-fn one_that_is_overdue_at_hand_out_is_checked_while_its_caller_waits() {
+fn a_connection_overdue_at_hand_out_is_checked_while_its_caller_waits() {
     for ages in
         [Ages { check_after: after(30), ..Ages::default() }, Ages { idle_timeout: after(30), ..Ages::default() }]
     {
         let (mut core, now) = rested(2, ages);
         assert!(core.take(now + 29 * SECOND).is_some_and(|held| held.conn == 1), "not yet");
         let later = now + 60 * SECOND;
-        assert!(core.take_untimed(life(&core, later)).is_none() && core.take(later).is_none());
+        assert!(core.take_fast(life(&core, later)).is_none() && core.take(later).is_none());
         assert!(matches!(core.enter(later, patient(later, 100), || 7), Ok(Entered::Waits(_))));
         let check = core.begin_due_check(later).unwrap();
         assert_eq!((check.held.conn, core.counts().idle), (0, 0));
         core.end_check();
-        assert!(matches!(core.checked(later, check).to, Place::Waiter(_, 7, _)));
+        assert!(matches!(core.on_checked(later, check).to, Place::Waiter(_, 7, _)));
     }
 }
 
-/// A caller for whom a connection is checked is not asked by the rule of refusal. There are no more of these than connections: the shell begins a
-/// check for each.
+/// The rule of refusal does not apply to a caller for which a connection is checked. There are at most as many of them
+/// as connections, because the shell begins a check for each.
 #[test]
 fn while_overdue_connections_are_checked_the_queue_is_bounded() {
     for (max_waiting, longest) in [(0, 4), (2, 4), (10, 10)] {
@@ -160,27 +164,27 @@ fn while_overdue_connections_are_checked_the_queue_is_bounded() {
 }
 
 #[test]
-fn one_that_is_too_old_at_hand_out_is_no_longer_used() {
+fn a_connection_that_is_too_old_at_hand_out_is_not_used() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
     let (mut core, now) = rested(3, ages);
     let later = now + 100 * SECOND;
-    assert!(core.take_untimed(life(&core, later)).is_none());
+    assert!(core.take_fast(life(&core, later)).is_none());
     assert!(core.take(later).is_some_and(|held| held.is_expired()));
 }
 
 #[test]
-fn one_that_was_checked_lately_is_handed_out_before_an_overdue_one() {
+fn a_recently_checked_connection_is_handed_out_before_an_overdue_one() {
     let (mut core, now) = rested(4, Ages { check_after: after(30), ..Ages::default() });
     until(&mut core, now + 25 * SECOND);
     for check in core.begin_checks(now + 25 * SECOND) {
         core.end_check();
-        let _ = core.checked(now + 25 * SECOND, check);
+        let _ = core.on_checked(now + 25 * SECOND, check);
     }
     assert_eq!(core.take(now + 40 * SECOND).unwrap().conn, 1, "3 and 2 are fresher, and overdue");
 }
 
 #[test]
-fn a_check_is_for_whoever_waits_meanwhile() {
+fn a_checked_connection_goes_to_the_first_waiter() {
     let (mut core, now) = rested(1, Ages { check_after: after(30), ..Ages::default() });
     let now = now + 30 * SECOND;
     until(&mut core, now);
@@ -188,18 +192,18 @@ fn a_check_is_for_whoever_waits_meanwhile() {
     core.resize(now, 1);
     assert!(matches!(core.enter(now, patient(now, 100), || 7), Ok(Entered::Waits(_))));
     core.end_check();
-    assert!(matches!(core.checked(now, checks.remove(0)).to, Place::Waiter(_, 7, _)));
+    assert!(matches!(core.on_checked(now, checks.remove(0)).to, Place::Waiter(_, 7, _)));
 }
 
 #[test]
-fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_checked() {
+fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() {
     let (mut core, now) = rested(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 25 * SECOND;
     until(&mut core, now);
     let checks = core.begin_checks(now);
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1, 2, 3]);
     core.end_check();
-    assert_eq!(core.found_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
+    assert_eq!(core.on_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
     core.retire(now);
     assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
     let (mut core, now) = rested(9, Ages { check_after: after(40), ..Ages::default() });
@@ -211,7 +215,7 @@ fn those_that_rested_as_long_as_a_silent_one_end_with_it_and_the_others_are_chec
     let mut others = core.begin_checks(now + 3 * SECOND);
     let youngest = others.pop().unwrap();
     core.end_check();
-    let _ = core.checked(now, others.remove(0));
+    let _ = core.on_checked(now, others.remove(0));
     core.end_check();
-    assert_eq!(core.found_silent(now, &youngest), [1]);
+    assert_eq!(core.on_silent(now, &youngest), [1]);
 }

@@ -31,7 +31,7 @@ fn wait(core: &mut TestCore, now: Instant, name: char) -> WaiterId {
     }
 }
 
-/// How many dials are begun now.
+/// Begins the wanted dials and returns their numbers.
 fn begin(core: &mut TestCore, now: Instant) -> Vec<u64> {
     core.begin_dials(now).dials.collect()
 }
@@ -41,7 +41,7 @@ fn connect(core: &mut TestCore, now: Instant, conn: u32) {
     let id = wait(core, now, '-');
     let dial = begin(core, now)[0];
     core.leave(id);
-    assert_eq!(core.dialed(now, dial, conn).to, Place::Idle);
+    assert_eq!(core.on_dialed(now, dial, conn).to, Place::Idle);
 }
 
 /// Takes an idle connection.
@@ -51,7 +51,7 @@ fn take(core: &mut TestCore, now: Instant, expected: u32) -> Held<u32> {
     held
 }
 
-/// Who got which connection.
+/// Returns the waiter that gets the connection, and the connection.
 fn handed(placed: Placed<u32, char>) -> (char, Held<u32>) {
     match placed.to {
         Place::Waiter(_, name, held) => (name, held),
@@ -59,7 +59,7 @@ fn handed(placed: Placed<u32, char>) -> (char, Held<u32>) {
     }
 }
 
-/// Who was told something.
+/// The names of waiters.
 fn names(waiters: Vec<(WaiterId, char)>) -> Vec<char> {
     waiters.into_iter().map(|(_, name)| name).collect()
 }
@@ -70,8 +70,8 @@ fn the_freshest_idle_connection_is_taken_first() {
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
     let dials = begin(&mut core, now);
-    let (a, one) = handed(core.dialed(now, dials[0], 1));
-    let (b, two) = handed(core.dialed(now, dials[1], 2));
+    let (a, one) = handed(core.on_dialed(now, dials[0], 1));
+    let (b, two) = handed(core.on_dialed(now, dials[1], 2));
     assert_eq!((a, one.conn, b, two.conn), ('a', 1, 'b', 2));
     assert_eq!(release(&mut core, now, two).to, Place::Idle);
     assert_eq!(release(&mut core, now, one).to, Place::Idle);
@@ -81,7 +81,7 @@ fn the_freshest_idle_connection_is_taken_first() {
 }
 
 #[test]
-fn whichever_comes_first_serves_the_first_waiter() {
+fn the_first_connection_serves_the_first_waiter() {
     let (mut core, now) = core();
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
@@ -89,7 +89,7 @@ fn whichever_comes_first_serves_the_first_waiter() {
     let dial = begin(&mut core, now)[0];
     let (name, held) = handed(release(&mut core, now, held));
     assert_eq!((name, held.conn), ('a', 1));
-    assert_eq!(core.dialed(now, dial, 2).to, Place::Idle);
+    assert_eq!(core.on_dialed(now, dial, 2).to, Place::Idle);
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn a_waiter_past_its_deadline_is_passed_over() {
     assert!(core.enter(now, patient(now, 10), || 'a').is_ok());
     wait(&mut core, now, 'b');
     let dial = begin(&mut core, now)[0];
-    let placed = core.dialed(now + 10 * MS, dial, 1);
+    let placed = core.on_dialed(now + 10 * MS, dial, 1);
     assert!(matches!(placed.refused[..], [(_, 'a', Refusal::TimedOut)]), "{placed:?}");
     assert_eq!(handed(placed).0, 'b');
 }
 
 #[test]
-fn no_connection_is_spent_on_a_call_that_could_not_finish() {
+fn a_waiter_that_could_not_finish_gets_no_connection() {
     let (mut core, now) = core();
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
@@ -131,7 +131,7 @@ fn no_connection_is_spent_on_a_call_that_could_not_finish() {
 }
 
 #[test]
-fn no_dial_is_begun_for_one_who_left() {
+fn no_dial_begins_for_a_caller_that_left() {
     let (mut core, now) = core();
     let id = wait(&mut core, now, 'a');
     assert_eq!(core.leave(id), Some('a'));
@@ -147,7 +147,7 @@ fn at_most_max_connecting_dials_at_once() {
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 4);
     assert!(begin(&mut core, now).is_empty());
-    core.dialed(now, dials[2], 1);
+    core.on_dialed(now, dials[2], 1);
     assert_eq!(begin(&mut core, now).len(), 1);
 }
 
@@ -159,7 +159,7 @@ fn a_closing_connection_keeps_its_slot_until_it_has_ended() {
     wait(&mut core, now, 'a');
     core.retire(now);
     assert!(begin(&mut core, now).is_empty());
-    core.closed();
+    core.on_closed();
     assert_eq!(begin(&mut core, now).len(), 1);
 }
 
@@ -174,25 +174,26 @@ fn a_detached_connection_frees_its_slot_at_once() {
 }
 
 #[test]
-fn while_nothing_connects_callers_are_refused_until_the_next_dial_is_due() {
+fn while_dials_fail_callers_are_refused_until_the_next_dial_is_due() {
     let (mut core, now) = core();
     wait(&mut core, now, 'a');
     wait(&mut core, now, 'b');
     let dials = begin(&mut core, now);
-    assert!(core.dial_failed(now, dials[0], Trouble::Passing, 0.0).is_empty(), "the other dial may still succeed");
-    assert_eq!(names(core.dial_failed(now, dials[1], Trouble::Passing, 0.0)), ['a', 'b']);
+    assert!(core.on_dial_failed(now, dials[0], Trouble::Passing, 0.0).is_empty(), "the other dial may still succeed");
+    assert_eq!(names(core.on_dial_failed(now, dials[1], Trouble::Passing, 0.0)), ['a', 'b']);
     assert_eq!(core.enter(now, patient(now, 1_000), || 'c'), Err(Refusal::Unreachable((), 50 * MS)));
 
     let due = now + 50 * MS;
     wait(&mut core, due, 'c');
     wait(&mut core, due, 'd');
     let dials = begin(&mut core, due);
-    assert_eq!(dials.len(), 1, "one at a time once they fail");
-    assert_eq!(handed(core.dialed(due, dials[0], 1)).0, 'c');
+    assert_eq!(dials.len(), 1, "one dial at a time after a failure");
+    assert_eq!(handed(core.on_dialed(due, dials[0], 1)).0, 'c');
     assert_eq!(begin(&mut core, due).len(), 1);
 }
 
-/// All connections of a busy pool end at once, and dials fail: what it knows of its pace keeps nobody from the next dial.
+/// All connections of a busy pool end at once, and dials fail: what it knows of its pace keeps nobody from the next
+/// dial.
 #[test]
 fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
     let (mut core, begun) = limited(Limits { max_size: 1, ..limits() });
@@ -205,11 +206,11 @@ fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
     }
     let _lost = take(&mut core, now, 1);
     core.retire(now);
-    core.closed();
+    core.on_closed();
     wait(&mut core, now, 'a');
     let dial = begin(&mut core, now)[0];
     now += Duration::from_millis(900);
-    assert_eq!(names(core.dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
+    assert_eq!(names(core.on_dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
     now += Duration::from_millis(50);
     let predictive = WaitPolicy { shedding: Shedding::Predictive, ..patient(now, 200) };
     let entered = core.enter(now, predictive, || 'b');
@@ -223,7 +224,7 @@ fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
     for expected in [50, 100, 200, 400, 800, 1000, 1000] {
         wait(&mut core, now, 'a');
         let dial = begin(&mut core, now)[0];
-        assert_eq!(names(core.dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
+        assert_eq!(names(core.on_dial_failed(now, dial, Trouble::Passing, 0.0)), ['a']);
         let pause = Duration::from_millis(expected);
         assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refusal::Unreachable((), pause)));
         now += pause;
@@ -235,18 +236,21 @@ fn the_pause_doubles_up_to_a_second_and_a_success_ends_it() {
 }
 
 #[test]
-fn the_shell_is_told_once_to_ask_again_when_a_pause_holds_a_dial_up() {
+fn the_core_requests_once_to_be_asked_again_after_a_pause() {
     let (mut core, now) = core();
     connect(&mut core, now, 1);
-    core.asking_again();
+    core.on_asked_again();
     take(&mut core, now, 1);
     wait(&mut core, now, 'a');
     let dial = begin(&mut core, now)[0];
-    assert!(core.dial_failed(now, dial, Trouble::Passing, 0.0).is_empty(), "a connection is alive: waiting may help");
+    assert!(
+        core.on_dial_failed(now, dial, Trouble::Passing, 0.0).is_empty(),
+        "a connection is alive: waiting may help"
+    );
     let due = now + 50 * MS;
     assert_eq!(core.begin_dials(now).ask_again, Some(due));
     assert_eq!(core.begin_dials(now).ask_again, None);
-    core.asking_again();
+    core.on_asked_again();
     assert_eq!(begin(&mut core, due).len(), 1);
 }
 
@@ -255,46 +259,46 @@ fn a_quiet_dial_is_joined_by_others_up_to_max_connecting() {
     let (mut core, now) = limited(Limits { max_size: 9, max_connecting: 3, ..limits() });
     wait(&mut core, now, 'a');
     assert_eq!(begin(&mut core, now), [0]);
-    assert!(begin(&mut core, now + 60_000 * MS).is_empty(), "time alone says nothing");
+    assert!(begin(&mut core, now + 60_000 * MS).is_empty(), "time alone does not make a dial quiet");
     for quiet in 0..2 {
-        core.dial_is_quiet(quiet);
+        core.on_dial_quiet(quiet);
         assert_eq!(begin(&mut core, now), [quiet + 1], "another beside it");
     }
-    core.dial_is_quiet(2);
+    core.on_dial_quiet(2);
     assert!(begin(&mut core, now).is_empty(), "three are under way");
-    assert_eq!(core.begin_probe(now), None, "a look is no exception");
-    assert_eq!(handed(core.dialed(now, 1, 7)).0, 'a');
+    assert_eq!(core.begin_probe(now), None, "the limit counts for a look as well");
+    assert_eq!(handed(core.on_dialed(now, 1, 7)).0, 'a');
     assert_eq!(core.counts().dialing, 2, "the others have their time");
-    assert_eq!(core.dialed(now, 0, 8).to, Place::Idle);
+    assert_eq!(core.on_dialed(now, 0, 8).to, Place::Idle);
 }
 
 /// After a failure one dial at a time is made; a quiet one does not keep the next from its turn.
 #[test]
 fn a_quiet_dial_after_a_failure_is_joined_by_one() {
     let (mut core, now) = limited(Limits { max_size: 9, max_waiting: 9, max_connecting: 3, ..limits() });
-    core.want(9);
+    core.set_target(9);
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 3);
-    dials.iter().for_each(|dial| drop(core.dial_failed(now, *dial, Trouble::Passing, 0.0)));
+    dials.iter().for_each(|dial| drop(core.on_dial_failed(now, *dial, Trouble::Passing, 0.0)));
     let later = now + 50 * MS;
     assert_eq!(begin(&mut core, later), [3]);
-    core.dial_is_quiet(3);
+    core.on_dial_quiet(3);
     assert_eq!(begin(&mut core, later), [4]);
-    core.dial_is_quiet(4);
+    core.on_dial_quiet(4);
     assert_eq!(begin(&mut core, later), [5]);
-    core.dial_is_quiet(5);
+    core.on_dial_quiet(5);
     assert!(begin(&mut core, later).is_empty());
 }
 
 #[test]
 fn a_smaller_limit_drains_and_a_larger_one_dials() {
     let (mut core, now) = limited(Limits { max_size: 4, max_waiting: 9, max_connecting: 9, ..limits() });
-    core.want(4);
+    core.set_target(4);
     let dials = begin(&mut core, now);
     assert_eq!(dials.len(), 4);
-    core.want(0);
+    core.set_target(0);
     for dial in dials {
-        assert_eq!(core.dialed(now, dial, dial as u32).to, Place::Idle);
+        assert_eq!(core.on_dialed(now, dial, dial as u32).to, Place::Idle);
     }
     let mut held: Vec<_> = (0..3).map(|_| core.take(now).expect("idle")).collect();
     assert_eq!(core.resize(now, 2), [0], "idle ones beyond the limit end now");
@@ -317,25 +321,25 @@ fn wait_behind_everything(core: &mut TestCore, now: Instant, held: &mut Vec<Held
 }
 
 #[test]
-fn a_flush_retires_all_that_is_older() {
+fn a_flush_retires_all_older_connections() {
     let (mut core, now) = limited(Limits { max_size: 3, ..limits() });
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
     connect(&mut core, now, 2);
     let idle = take(&mut core, now, 2);
     assert_eq!(release(&mut core, now, idle).to, Place::Idle);
-    core.want(3);
+    core.set_target(3);
     let dial = begin(&mut core, now)[0];
     assert_eq!(core.flush(now), [2]);
     assert_eq!(release(&mut core, now, held).to, Place::Closing(1));
-    assert_eq!(core.dialed(now, dial, 3).to, Place::Closing(3), "it was begun before");
-    core.closed();
+    assert_eq!(core.on_dialed(now, dial, 3).to, Place::Closing(3), "the dial began before the flush");
+    core.on_closed();
     let dial = begin(&mut core, now)[0];
-    assert_eq!(core.dialed(now, dial, 4).to, Place::Idle);
+    assert_eq!(core.on_dialed(now, dial, 4).to, Place::Idle);
 }
 
 #[test]
-fn draining_serves_those_who_wait_already() {
+fn draining_serves_the_waiters() {
     let (mut core, now) = limited(Limits { max_size: 1, ..limits() });
     connect(&mut core, now, 1);
     let held = take(&mut core, now, 1);
@@ -360,8 +364,8 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
     assert_eq!(core.enter(now, patient(now, 1_000), || 'b'), Err(Refusal::Closed));
     assert_eq!(release(&mut core, now, one).to, Place::Closing(1));
     assert_eq!(release(&mut core, now, two).to, Place::Closing(2));
-    core.closed();
-    core.closed();
+    core.on_closed();
+    core.on_closed();
     assert!(begin(&mut core, now).is_empty());
     assert_eq!(core.counts().closing, 0);
 }
@@ -369,7 +373,7 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
 #[test]
 fn probes_dial_no_more_at_once_than_others() {
     let (mut core, now) = limited(Limits { max_size: 5, max_waiting: 5, ..limits() });
-    core.hold_back(1, Some(4));
+    core.limit_dials(1, Some(4));
     "abcd".chars().for_each(|name| _ = wait(&mut core, now, name));
     assert_eq!(begin(&mut core, now).len(), limits().max_connecting);
 }

@@ -1,11 +1,15 @@
-//! `retry_after` is true. What is promised to one who was refused by a pool that has been at work for a while, as long as calls take what they took:
+//! `retry_after` is true. The promises of a pool that has worked for a while to a refused caller, as long as calls take
+//! as long as before:
 //!
-//! - `QueueFull`, `Hopeless`, `Overloaded`: a caller that comes back at that moment, when nobody else has come meanwhile, may wait, and is served in time.
-//!   Where all connections are given back at once rather than evenly, the promise holds one lease and one release (and 5%) later, for callers whose budget is two leases.
-//! - When no other caller was refused, a caller that comes back more than a lease and two releases (and 5%) earlier is refused again.
-//! - `Unreachable`: until then the answer is the same, less the time that has passed; at that moment a dial begins, and one caller may wait for it.
+//! - `QueueFull`, `Hopeless`, `Overloaded`: a caller that comes back at that moment, when nobody else has come
+//!   meanwhile, may wait, and is served in time. Where all connections are given back at once rather than evenly, the
+//!   promise holds one lease and one release (and 5%) later, for callers whose budget is two leases.
+//! - When no other caller was refused, a caller that comes back more than a lease and two releases (and 5%) earlier is
+//!   refused again.
+//! - `Unreachable`: until then the answer is the same, less the time that has passed; at that moment a dial begins, and
+//!   one caller may wait for it.
 //!
-//! A promise is an estimate: 5%, and one release, is by how much it errs. That everybody may obey is tested in `traces`.
+//! A promise is an estimate, and may be wrong by 5% and one release. `traces` tests that all callers may obey.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -113,7 +117,7 @@ impl Scene {
 
 /// Found by chance: one release more was needed than the estimate allows for.
 #[test]
-fn a_full_queue_in_step_is_promised_what_holds() {
+fn the_promise_of_a_full_queue_in_step_is_true() {
     let crowd = Crowd::Waits { callers: 176, max_waiting: 176, my_budget: Duration::from_millis(1_364) };
     let scene = Scene { connections: 8, hold: 91 * MS, in_step: true, crowd, phase: 0.433_934_887_379_759_7 };
     assert_eq!(scene.my_budget(), Duration::from_millis(1_546));
@@ -159,11 +163,11 @@ impl Pool {
             next: None,
             served_me: None,
         };
-        pool.core.want(connections);
+        pool.core.set_target(connections);
         for dial in pool.core.begin_dials(now).dials {
-            pool.core.dialed(now, dial, dial as u32);
+            pool.core.on_dialed(now, dial, dial as u32);
         }
-        pool.core.want(0);
+        pool.core.set_target(0);
         for n in 1..=scene.connections {
             let held = pool.core.take(now).expect("idle");
             pool.hold(held, if scene.in_step { scene.hold } else { scene.gap() * n });
@@ -264,7 +268,7 @@ proptest! {
             let dials: Vec<_> = core.begin_dials(now).dials.collect();
             prop_assert!(!dials.is_empty(), "a dial begins");
             now += MS;
-            dials.into_iter().for_each(|dial| _ = core.dial_failed(now, dial, Trouble::Passing, jitter));
+            dials.into_iter().for_each(|dial| _ = core.on_dial_failed(now, dial, Trouble::Passing, jitter));
             let Err(Refusal::Unreachable((), wait)) = core.enter(now, patient(now, 1_000), || Who::Me) else {
                 panic!("nothing is connected");
             };

@@ -1,4 +1,5 @@
-//! The core against a model: whatever happens, in whatever order, both agree on who got what and on how many slots are in each state.
+//! The core against a model: whatever happens, in whatever order, both agree on who got what and on how many slots are
+//! in each state.
 
 use proptest::prelude::*;
 
@@ -119,14 +120,14 @@ impl ReferenceModel {
             Step::Settled(index) if !self.settling.is_empty() => {
                 let held = self.settling.remove(index % self.settling.len());
                 let generation = held.birth.generation;
-                self.core.settled();
+                self.core.on_settled();
                 let placed = release(&mut self.core, self.now, held);
                 self.placed(placed, generation);
             }
             Step::NotSettled(index) if !self.settling.is_empty() => {
                 self.settling.remove(index % self.settling.len());
                 self.closing += 1;
-                self.core.settled();
+                self.core.on_settled();
                 self.core.retire(self.now);
             }
             Step::Retire(index, jitter) if !self.in_use.is_empty() => {
@@ -134,7 +135,7 @@ impl ReferenceModel {
                 self.closing += 1;
                 self.core.retire(self.now);
                 if held.is_unproven() {
-                    let failed = self.core.failed_before_first_use(self.now, *jitter);
+                    let failed = self.core.on_failed_before_first_use(self.now, *jitter);
                     self.failed(failed);
                 }
             }
@@ -145,12 +146,12 @@ impl ReferenceModel {
             Step::Dialed(index) if !self.dials.is_empty() => {
                 let (number, generation) = self.dials.remove(index % self.dials.len());
                 self.named += 1;
-                let placed = self.core.dialed(self.now, number, self.named);
+                let placed = self.core.on_dialed(self.now, number, self.named);
                 self.placed(placed, generation);
             }
             Step::DialIsQuiet(index) if !self.dials.is_empty() => {
                 let (number, _) = self.dials[index % self.dials.len()];
-                self.core.dial_is_quiet(number);
+                self.core.on_dial_quiet(number);
             }
             Step::Look => {
                 let probe = self.core.begin_probe(self.now);
@@ -158,7 +159,7 @@ impl ReferenceModel {
             }
             Step::DialFailed(jitter) if !self.dials.is_empty() => {
                 let (number, _) = self.dials.remove(0);
-                let failed = self.core.dial_failed(self.now, number, Trouble::Passing, *jitter);
+                let failed = self.core.on_dial_failed(self.now, number, Trouble::Passing, *jitter);
                 self.failed(failed);
             }
             Step::Resize(max_size) => {
@@ -176,15 +177,15 @@ impl ReferenceModel {
                 self.closing += expected.len();
                 assert_eq!(self.core.flush(self.now), expected);
             }
-            Step::Want(connections) => self.core.want(*connections),
+            Step::Want(connections) => self.core.set_target(*connections),
             Step::Closed if self.closing > 0 => {
                 self.closing -= 1;
-                self.core.closed();
+                self.core.on_closed();
             }
             Step::Advance { ms } => self.now += Duration::from_millis(*ms),
             Step::AskAgain if self.will_ask => {
                 self.will_ask = false;
-                self.core.asking_again();
+                self.core.on_asked_again();
             }
             Step::Close => {
                 let (idle, failed, _) = self.core.close(self.now);
@@ -203,7 +204,7 @@ impl ReferenceModel {
         self.named += 1;
         let (name, deadline) = (self.named, Deadline::after(self.now, wait_policy));
         let wait_policy = WaitPolicy { deadline, ..patient(self.now, 0) };
-        let entered = match self.core.take_untimed(0) {
+        let entered = match self.core.take_fast(0) {
             Some(held) => Ok(Entered::Took(held)),
             None => self.core.enter(self.now, wait_policy, || name),
         };

@@ -1,8 +1,8 @@
 //! The rule of refusal on many arrival processes, each beside a plain queue on the same trace.
 //!
-//! `families` makes the traces, all from seeds. For each one is measured: the work begun in time, as a share of the plain queue's; the median
-//! answer of the served; and how many are refused, below capacity or after an overload, whom the plain queue would have served. A part of them
-//! is tested here in each run; `./dev traces` tests and prints all.
+//! `families` makes the traces, all from seeds. For each one is measured: the work begun in time, as a share of the
+//! plain queue's; the median answer of the served; and how many are refused, below capacity or after an overload, whom
+//! the plain queue would have served. A part of them is tested here in each run; `./dev traces` tests and prints all.
 
 use std::collections::BTreeMap;
 
@@ -127,7 +127,8 @@ impl Score {
     }
 }
 
-/// Scores every `step`th trace of each family, on all processors; prints a row for each family, and returns what failed.
+/// Scores every `step`th trace of each family, on all processors; prints a row for each family, and returns what
+/// failed.
 fn judge(step: usize) -> Vec<String> {
     let families = families::all();
     let jobs: Vec<_> =
@@ -184,7 +185,7 @@ fn judge(step: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_batch_is_served_to_the_last() {
+fn all_callers_of_a_batch_are_served() {
     let world = World { includes_work: false, dial: 0.005, ..World::new(10, 0.050, 1.0) };
     let callers = vec![Caller::new(0.0, 0.050, 1.0); 100];
     let (callers, outcomes) = simulate(&world, &callers);
@@ -211,7 +212,8 @@ fn two_wait_budgets_after_the_onset_of_an_overload_answers_are_fast_again() {
     }
 }
 
-/// A connection is wasted on a caller whose lease ends at its deadline. Before the first of the longer leases has ended nobody knows of them.
+/// A connection is wasted on a caller whose lease ends at its deadline. Before the first of the longer leases has ended
+/// nobody knows of them.
 #[test]
 fn when_leases_become_longer_few_connections_are_wasted() {
     let (mut wasted, mut connections) = (0, 0);
@@ -227,9 +229,9 @@ fn when_leases_become_longer_few_connections_are_wasted() {
     assert!(wasted * 10 <= connections * 4, "{wasted} wasted by {connections} connections");
 }
 
-/// In a lasting overload, those who come back when they were told are served at least as often as newcomers.
+/// In a lasting overload, callers that obey `retry_after` are served at least as often as newcomers.
 #[test]
-fn it_pays_to_come_back_when_told() {
+fn callers_that_obey_retry_after_are_served_as_often_as_newcomers() {
     for number in 0..8 {
         let trace = families::refused_come_back(number);
         let (callers, outcomes) = simulate(&trace.world, &trace.callers);
@@ -246,7 +248,7 @@ fn it_pays_to_come_back_when_told() {
     }
 }
 
-/// One in so many, unless all are asked for.
+/// A normal run tests one trace in so many.
 const FAST: usize = 13;
 
 #[test]

@@ -1,7 +1,7 @@
 //! A virtual clock over the real core, and over the plain queue that it is compared with.
 //!
-//! Both see the same callers, leases, dials and stalls. The plain queue serves in order of arrival and refuses nobody. Its callers know how long a
-//! lease takes on average: each leaves as soon as that no longer fits in.
+//! Both see the same callers, leases, dials and stalls. The plain queue serves in order of arrival and refuses nobody.
+//! Its callers know how long a lease takes on average: each leaves as soon as that no longer fits in.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -54,8 +54,8 @@ pub(super) struct World {
     pub(super) slowdown: f64,
     /// Whoever is refused comes back when it was told to.
     pub(super) returns: bool,
-    /// A lease ends at its caller's deadline, and its work is given up. The clean-up takes so long, in seconds. The callers of the plain queue know then
-    /// how long their own lease takes, so that none of them begins in vain.
+    /// A lease ends at its caller's deadline, and its work is given up. The clean-up takes so long, in seconds. The
+    /// callers of the plain queue know then how long their own lease takes, so that none of them begins in vain.
     pub(super) gives_up: Option<f64>,
 }
 
@@ -114,7 +114,7 @@ trait Queueing {
     fn release(&mut self, now: Nanos, conn: u32) -> Handed;
     /// The work was given up, and the connection has been cleaned up.
     fn given_up(&mut self, now: Nanos, conn: u32) -> Handed;
-    fn dialed(&mut self, now: Nanos, dial: u64) -> Handed;
+    fn on_dialed(&mut self, now: Nanos, dial: u64) -> Handed;
     fn begin_dials(&mut self, now: Nanos) -> Vec<u64>;
     /// When the caller, which waits, will leave.
     fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos;
@@ -190,7 +190,7 @@ impl Real {
 impl Queueing for Real {
     fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked {
         let now = self.at(now);
-        if let Some(held) = self.core.take_untimed(0) {
+        if let Some(held) = self.core.take_fast(0) {
             return Asked::Begins(self.hold(held));
         }
         let wait_policy = WaitPolicy {
@@ -220,15 +220,15 @@ impl Queueing for Real {
 
     fn given_up(&mut self, now: Nanos, conn: u32) -> Handed {
         let mut held = self.held[conn as usize].take().expect("held");
-        held.give_up();
+        held.mark_cancelled();
         let now = self.at(now);
-        let lasted = held.lasted(now);
+        let lasted = held.lease_duration(now);
         let placed = self.core.release(now, held, lasted);
         self.placed(placed)
     }
 
-    fn dialed(&mut self, now: Nanos, dial: u64) -> Handed {
-        let placed = self.core.dialed(self.at(now), dial, dial as u32);
+    fn on_dialed(&mut self, now: Nanos, dial: u64) -> Handed {
+        let placed = self.core.on_dialed(self.at(now), dial, dial as u32);
         self.placed(placed)
     }
 
@@ -249,13 +249,13 @@ impl Queueing for Real {
     }
 
     fn connect(&mut self, connections: usize) {
-        self.core.want(connections);
+        self.core.set_target(connections);
         while self.core.counts().idle < connections {
             for dial in self.core.begin_dials(self.begun).dials {
-                self.core.dialed(self.begun, dial, dial as u32);
+                self.core.on_dialed(self.begun, dial, dial as u32);
             }
         }
-        self.core.want(0);
+        self.core.set_target(0);
     }
 }
 
@@ -263,7 +263,7 @@ impl Queueing for Real {
 fn retry_after(why: &Refusal) -> Option<Duration> {
     match *why {
         Refusal::Shed(_, wait) | Refusal::Unreachable((), wait) => Some(wait),
-        Refusal::Closed | Refusal::TimedOut | Refusal::HeldBack => None,
+        Refusal::Closed | Refusal::TimedOut | Refusal::CircuitOpen => None,
     }
 }
 
@@ -302,7 +302,7 @@ impl Queueing for HumanDuration {
         self.place(conn)
     }
 
-    fn dialed(&mut self, _: Nanos, _: u64) -> Handed {
+    fn on_dialed(&mut self, _: Nanos, _: u64) -> Handed {
         self.dialing -= 1;
         self.dialed += 1;
         self.place(self.dialed)
@@ -413,7 +413,7 @@ impl<'a, Q: Queueing> Simulation<'a, Q> {
                 self.handed(handed);
             }
             Event::Dialed(dial) => {
-                let handed = self.pool.dialed(self.now, dial);
+                let handed = self.pool.on_dialed(self.now, dial);
                 self.handed(handed);
             }
             Event::Leaves(index) => {

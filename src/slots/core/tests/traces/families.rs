@@ -1,6 +1,7 @@
 //! The families of traces. Each trace is made from its number alone.
 //!
-//! Overloads last for 24 wait budgets or more and are counted without the first four, in which the pool sees them begin.
+//! Overloads last for 24 wait budgets or more and are counted without the first four, in which the pool sees them
+//! begin.
 
 use fastrand::Rng;
 
@@ -72,16 +73,17 @@ const SIZES: &str = "Poisson, sizes 1 to 200, leases 0.5 ms to 2 s";
 const POISSON_CALM: &str = "Poisson below capacity";
 const BIMODAL: &str = "a few leases of 500 ms, below capacity";
 const NINEFOLD: &str = "leases that become nine times longer";
-/// With the indices of dispersion that Mi, Casale, Cherkasova and Smirni give for measured bursts ("Injecting realistic burstiness to a traditional
-/// client-server benchmark", ICAC 2009).
+/// With the indices of dispersion that Mi, Casale, Cherkasova and Smirni give for measured bursts ("Injecting realistic
+/// burstiness to a traditional client-server benchmark", ICAC 2009).
 const MMPP: &str = "Markov-modulated Poisson, dispersion 4 to 400";
-/// A flash crowd as Bodik, Fox, Franklin, Jordan and Patterson describe it ("Characterizing, modeling, and generating workload spikes for
-/// stateful services", SoCC 2010): it rises within moments, peaks, and decays slowly.
+/// A flash crowd as Bodik, Fox, Franklin, Jordan and Patterson describe it ("Characterizing, modeling, and generating
+/// workload spikes for stateful services", SoCC 2010): it rises within moments, peaks, and decays slowly.
 const SPIKES: &str = "flash crowds";
-/// Gaps between arrivals as Feldmann measured them for TCP connections ("Characteristics of TCP connection arrivals", 2000): Weibull, with a shape
-/// below one.
+/// Gaps between arrivals as Feldmann measured them for TCP connections ("Characteristics of TCP connection arrivals",
+/// 2000): Weibull, with a shape below one.
 const WEIBULL: &str = "Weibull gaps, shape 0.3 to 0.8";
-/// Timers that fire together beside steady traffic, the largest regular share of what Shahrad et al. saw ("Serverless in the wild", ATC 2020).
+/// Timers that fire together beside steady traffic, the largest regular share of what Shahrad et al. saw ("Serverless
+/// in the wild", ATC 2020).
 const TIMERS: &str = "timers beside steady traffic";
 /// Each call causes others soon after it, as one page causes several queries (Hawkes, 1971).
 const HAWKES: &str = "self-exciting arrivals";

@@ -156,7 +156,8 @@ impl Scene {
         Trace { family, name, world: self.world, callers: self.callers, counted, calm, bounds }
     }
 
-    /// An overload of 24 budgets, then 0.6 for as long; `arrive` makes the calls from one moment to another at so many times the capacity.
+    /// An overload of 24 budgets, then 0.6 for as long; `arrive` makes the calls from one moment to another at so many
+    /// times the capacity.
     pub(super) fn overload(
         mut self,
         family: &'static str,
@@ -184,9 +185,12 @@ impl Scene {
 
 /// What is promised of most traces.
 pub(super) const ANY: Bounds = Bounds { goodput: 0.97, refused: 0.005, median: f64::INFINITY, slower: 1.02 };
-/// Where the load changes faster than the pool learns, each change costs at most the work of one wait budget; these traces are 24 to 100 budgets long.
+/// Where the load changes faster than the pool learns, each change costs at most the work of one wait budget; these
+/// traces are 24 to 100 budgets long.
 pub(super) const LEARNING: Bounds = Bounds { goodput: 0.89, ..ANY };
-/// Bursts as long as the wait budget: whether the last callers of a burst are served in time is decided by less than one lease.
+/// Bursts as long as the wait budget: whether the last callers of a burst are served in time is decided by less than
+/// one lease.
 pub(super) const EDGE: f64 = 0.04;
-/// One or two connections whose leases differ: the wait of a dozen leases cannot be known any better, and a trace has a few hundred callers.
+/// One or two connections whose leases differ: the wait of a dozen leases cannot be known any better, and a trace has a
+/// few hundred callers.
 pub(super) const FEW_CONNECTIONS: f64 = 0.07;

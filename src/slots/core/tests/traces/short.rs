@@ -33,7 +33,8 @@ pub(super) fn bursts(number: usize) -> Trace {
     scene.end(BURSTS, format!("each {period} s"), Window { from: begins, until: ends }, Some(calm), ANY)
 }
 
-/// A load that was half of what the pool can do is four to six times of it. Beside a plain queue whose callers know their own lease beforehand.
+/// A load that was half of what the pool can do is four to six times of it. Beside a plain queue whose callers know
+/// their own lease beforehand.
 pub(super) fn slow(number: usize) -> Trace {
     let mut scene = scene(number / 2, number);
     let load = [0.48, 0.7][number % 2];

@@ -1,4 +1,4 @@
-//! Changes to the pool as a whole: its size, its generation, its beginning and its end.
+//! Changes to the pool as a whole: its size, its generation, its beginning and its end. The rules: `core/changes.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,16 +6,18 @@ use std::time::Instant;
 
 use tokio::time;
 
-use super::{Counts, Dial, Refusal, Slots};
+use super::Slots;
+use super::core::{Counts, Refusal};
+use super::traits::Dial;
 use crate::clock::now;
 use crate::policy::Deadline;
 
 impl<D: Dial> Slots<D> {
-    /// Refuses everybody from now on, waiters included. Idle connections end now, leases when they are returned.
+    /// Refuses all callers from now on, waiters included. Idle connections end now, leased ones when their lease ends.
     pub(crate) fn close(self: &Arc<Self>) {
         let mut state = self.lock();
         let (idle, waiters, dials) = state.core.close(now());
-        let dials = state.abort_dials(&dials);
+        let dials = state.abort_handles(&dials);
         self.refuse(state, waiters, &Refusal::Closed);
         for dial in dials {
             dial.abort();
@@ -23,8 +25,8 @@ impl<D: Dial> Slots<D> {
         self.close_all(idle);
     }
 
-    /// Refuses newcomers, serves those who wait, and closes when all leases have ended, or at the deadline. Tells how many leases
-    /// were left then.
+    /// Refuses newcomers, serves the waiters, and closes the pool when all leases have ended or at the deadline.
+    /// Returns how many leases were left then.
     pub(crate) async fn drain(self: &Arc<Self>, deadline: Deadline) -> usize {
         self.lock().core.drain();
         self.until(deadline, |counts| counts.in_use + counts.waiting == 0).await;
@@ -32,38 +34,40 @@ impl<D: Dial> Slots<D> {
         self.counts().in_use
     }
 
-    /// Resolves when `connections` are idle or in use (as many as the limit allows), or at the deadline. Tells whether they are.
+    /// Resolves when so many connections are idle or in use, or as many as the limit allows, or at the deadline.
+    /// Returns whether they are.
     pub(crate) async fn warm_up(self: &Arc<Self>, connections: usize, deadline: Deadline) -> bool {
-        let wish = Wish::new(self, connections);
+        let target = Target::new(self, connections);
         self.dial_what_is_wanted();
         let enough = |counts: Counts| counts.idle + counts.in_use >= connections.min(counts.limit) || !counts.is_open;
         let is_warm = self.until(deadline, enough).await;
-        drop(wish);
+        drop(target);
         is_warm && self.counts().is_open
     }
 
-    /// For a caller that does not wait: begins a dial, if there is room and none is under way, so that one who comes later is served.
+    /// Begins a dial on behalf of a caller that does not wait, if there is a free slot and no dial under way. It serves
+    /// a later caller.
     pub(crate) fn dial_ahead(self: &Arc<Self>) {
         let counts = self.counts();
         if counts.dialing + counts.idle + counts.in_use + counts.closing < counts.limit {
-            let _wish = Wish::new(self, counts.idle + counts.in_use + 1);
+            let _target = Target::new(self, counts.idle + counts.in_use + 1);
             self.dial_what_is_wanted();
         }
     }
 
-    /// Whoever calls this may have removed the cause of failed dials: the next need not wait for its time.
+    /// Ends the pause after failed dials, because their cause may be gone.
     pub(crate) fn try_at_once(self: &Arc<Self>) {
-        self.dial.try_at_once();
+        self.dial.forget_refusals();
         self.lock().core.try_at_once();
         self.dial_what_is_wanted();
     }
 
-    /// Notes until when a reader holds this connection at least; `None` takes the note back.
-    pub(crate) fn hold_up(&self, connection: u64, until: Option<Instant>) {
-        self.lock().core.hold_up(connection, until);
+    /// Notes until when at least a reader of a stream keeps this connection. `None` removes the note.
+    pub(crate) fn set_slow_reader(&self, connection: u64, until: Option<Instant>) {
+        self.lock().core.set_slow_reader(connection, until);
     }
 
-    /// Returns the limit before.
+    /// Changes the limit. Returns the limit before.
     pub(crate) fn resize(self: &Arc<Self>, max_size: usize) -> usize {
         let mut state = self.lock();
         let before = state.core.counts().limit;
@@ -74,6 +78,7 @@ impl<D: Dial> Slots<D> {
         before
     }
 
+    /// Retires all connections made until now.
     pub(crate) fn flush(self: &Arc<Self>) {
         self.dial.on_flush();
         let idle = self.lock().core.flush(now());
@@ -81,12 +86,12 @@ impl<D: Dial> Slots<D> {
         self.dial_what_is_wanted();
     }
 
-    /// The circuit is not closed: so many dials at once, at most; with none, nobody waits. `None` ends it. Changes are numbered: who comes late
-    /// with an older one changes nothing.
-    pub(crate) fn hold_back(self: &Arc<Self>, change: u64, at_once: Option<usize>) {
+    /// Limits the dials at once while the circuit is not closed. With a limit of 0 the pool refuses all waiters. `None`
+    /// lifts the limit. Changes are numbered, and an older change that comes late has no effect.
+    pub(crate) fn limit_dials(self: &Arc<Self>, change: u64, at_once: Option<usize>) {
         let mut state = self.lock();
-        let waiters = state.core.hold_back(change, at_once);
-        self.refuse(state, waiters, &Refusal::HeldBack);
+        let waiters = state.core.limit_dials(change, at_once);
+        self.refuse(state, waiters, &Refusal::CircuitOpen);
         self.dial_what_is_wanted();
         self.notify_watchers();
     }
@@ -98,7 +103,7 @@ impl<D: Dial> Slots<D> {
         self.notify_watchers();
     }
 
-    /// Whether the condition came true before the deadline.
+    /// Waits for the condition. Returns whether it came true before the deadline.
     async fn until(self: &Arc<Self>, deadline: Deadline, condition: impl Fn(Counts) -> bool) -> bool {
         let _watcher = Watcher::new(self);
         let watching = async {
@@ -115,27 +120,28 @@ impl<D: Dial> Slots<D> {
     }
 }
 
-/// Connections wanted though nobody waits for them.
-struct Wish<'a, D: Dial> {
+/// How many connections a warm-up wants, though no caller waits for them.
+struct Target<'a, D: Dial> {
     slots: &'a Slots<D>,
     connections: usize,
 }
 
-impl<'a, D: Dial> Wish<'a, D> {
+impl<'a, D: Dial> Target<'a, D> {
     fn new(slots: &'a Slots<D>, connections: usize) -> Self {
         let mut state = slots.lock();
         state.remember_runtime();
-        state.wish(connections);
+        state.add_target(connections);
         Self { slots, connections }
     }
 }
 
-impl<D: Dial> Drop for Wish<'_, D> {
+impl<D: Dial> Drop for Target<'_, D> {
     fn drop(&mut self) {
-        self.slots.lock().wish_no_more(self.connections);
+        self.slots.lock().remove_target(self.connections);
     }
 }
 
+/// A task that waits for a change. See [`Slots::changed`].
 struct Watcher<'a, D: Dial>(&'a Slots<D>);
 
 impl<'a, D: Dial> Watcher<'a, D> {

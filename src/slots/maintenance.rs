@@ -1,5 +1,7 @@
-//! The rounds of upkeep: idle connections that are too old are closed, those that have ended are found, those that nobody has used for long are
-//! checked, and so many as are wanted are kept ready.
+//! What maintenance does with idle connections, round by round.
+//!
+//! It closes connections that are too old, finds those that have ended, and checks those that were idle for long. The
+//! rules: `core/maintenance.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +9,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time;
 
+use super::Slots;
 use super::core::Check;
-use super::{Connection, Dial, Slots};
+use super::lease::Lender as _;
+use super::traits::{Connection, Dial};
 use crate::clock::now;
 
 impl<D: Dial> Slots<D> {
@@ -20,33 +24,34 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    /// Closes the idle connections that have ended. When one has, the others are to be checked: they may be as dead.
+    /// Closes the idle connections that have ended. If one has ended, maintenance checks the others soon.
     pub(crate) fn sweep(self: &Arc<Self>) {
         let mut state = self.lock();
         let ended = state.core.sweep(now(), D::Conn::is_usable);
         if ended.is_empty() {
             return;
         }
-        state.core.mistrust();
+        state.core.check_all_soon();
         drop(state);
         self.close_all(ended);
     }
 
-    /// Tells the idle connections that they were seen.
+    /// Notifies the idle connections that they are idle.
     pub(crate) fn look_at_idle(&self) {
-        self.lock().core.each_idle(D::Conn::rests);
+        self.lock().core.each_idle(D::Conn::on_seen_idle);
     }
 
-    /// How long the next caller would wait, if nothing is idle and anybody knows.
+    /// How long the next caller would wait. `None` if a connection is idle, or if there is no estimate yet.
     pub(crate) fn predicted_wait(&self) -> Option<Duration> {
         self.lock().core.predicted_wait(now())
     }
 
+    /// The number of the caller that has waited longest, and the number of the next caller to wait.
     pub(crate) fn waiters(&self) -> (u64, u64) {
         self.lock().core.waiters()
     }
 
-    /// Whether the server takes a connection now: one beyond the limit, closed at once.
+    /// Dials one connection beyond the limit and closes it at once. Returns whether the server accepted it.
     pub(crate) async fn dial_aside(&self) -> bool {
         if self.lock().core.dials_are_held_off(now()) {
             return false;
@@ -60,13 +65,13 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    /// Those of the idle connections that are to be checked now. Meanwhile nobody gets them.
+    /// Takes the idle connections that are due for a check. Callers do not get them until the check has ended.
     pub(crate) fn begin_checks(self: &Arc<Self>) -> Vec<Checking<D>> {
         let checks = self.lock().core.begin_checks(now());
         checks.into_iter().map(|check| self.checking(check)).collect()
     }
 
-    /// Checks a connection for somebody who waits. Without a runtime it is closed.
+    /// Checks a connection on behalf of a waiter. Without a runtime the pool closes the connection.
     pub(super) fn spawn_check(self: &Arc<Self>, check: Option<Check<D::Conn>>) {
         let Some(check) = check else { return };
         let checking = self.checking(check);
@@ -76,12 +81,12 @@ impl<D: Dial> Slots<D> {
     }
 
     fn checking(self: &Arc<Self>, mut check: Check<D::Conn>) -> Checking<D> {
-        check.held.conn.was_left();
+        check.held.conn.on_maintenance();
         Checking { check: Some(check), slots: Arc::clone(self) }
     }
 }
 
-/// A connection that is being checked. Dropped, it is closed.
+/// A connection that is being checked. Dropping the value closes the connection.
 pub(crate) struct Checking<D: Dial> {
     /// `None` once the check has ended.
     check: Option<Check<D::Conn>>,
@@ -89,7 +94,8 @@ pub(crate) struct Checking<D: Dial> {
 }
 
 impl<D: Dial> Checking<D> {
-    /// One round trip, which has as long as a dial may take. Returns whether the server answered: the connection is idle again, or closed.
+    /// Sends one round trip, bounded by [`Dial::answer_limit`]. Afterwards the connection is idle again, or the pool
+    /// closes it. Returns whether the server answered.
     pub(crate) async fn run(mut self) -> bool {
         let Some(check) = &self.check else { return false };
         let (conn, within) = (&check.held.conn, self.slots.dial.answer_limit());
@@ -97,7 +103,7 @@ impl<D: Dial> Checking<D> {
         if let Some(check) = self.check.take_if(|_| answers) {
             let delivery = self.slots.place(|core| {
                 core.end_check();
-                core.checked(now(), check)
+                core.on_checked(now(), check)
             });
             Arc::clone(&self.slots).deliver(delivery);
         }
@@ -110,7 +116,7 @@ impl<D: Dial> Drop for Checking<D> {
         let Some(check) = self.check.take() else { return };
         let mut state = self.slots.lock();
         state.core.end_check();
-        let as_old = state.core.found_silent(now(), &check);
+        let as_old = state.core.on_silent(now(), &check);
         drop(state);
         self.slots.retire(check.held);
         self.slots.close_all(as_old);

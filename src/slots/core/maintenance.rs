@@ -1,7 +1,7 @@
-//! What upkeep does with idle connections: it closes old ones and checks those that have been idle for long.
+//! What maintenance does with idle connections: it closes old ones and checks those that have been idle for long.
 //!
-//! Upkeep checks early, so that a connection is overdue at hand-out only after the process was stopped. It is checked
-//! then, while its caller waits.
+//! Maintenance checks early. So a connection is overdue at hand-out only after the process was stopped. Then the pool
+//! checks it while its caller waits.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -11,31 +11,32 @@ use super::held::{Birth, Held};
 use super::outcomes::{Place, Placed};
 use super::{Core, PoolPhase};
 
-/// So many connections are checked at once, at most.
+/// The most connections that maintenance checks at once.
 const MOST_CHECKS: usize = 4;
 
 impl<C, W> Core<C, W> {
-    /// The connections that are too old, or have been idle for too long while enough others are. To be closed.
+    /// Takes out the idle connections that are too old, or beyond `min_idle` and idle for too long. To be closed.
     pub(crate) fn reap(&mut self, now: Instant) -> Vec<C> {
-        self.look_at_clock(now);
+        self.update_moment(now);
         let mut spare = self.idle.len().saturating_sub(self.limits.ages.min_idle);
         let (moment, timeout) = (self.moment, self.limits.ages.idle_timeout.map_or(NEVER, moments));
         self.end(now, |idle| {
-            let is_bored = moment.saturating_sub(idle.since) >= timeout;
-            let is_over = idle.birth.expires <= moment || (is_bored && spare > 0);
+            let is_idle_too_long = moment.saturating_sub(idle.since) >= timeout;
+            let is_over = idle.birth.expires <= moment || (is_idle_too_long && spare > 0);
             spare -= usize::from(is_over && spare > 0);
             is_over
         })
     }
 
-    pub(super) fn look_at_clock(&mut self, now: Instant) {
+    /// Updates the current moment from the exact clock.
+    pub(super) fn update_moment(&mut self, now: Instant) {
         if now >= self.next_moment {
             self.moment = self.moment.max(moments(now.saturating_duration_since(self.begun)));
             self.next_moment = self.begun + Duration::from_millis((u64::from(self.moment) + 1) * MOMENT);
         }
     }
 
-    /// Nobody knows whether it is alive: it has been idle for longer than any connection may be that was not checked.
+    /// Returns whether the connection was idle and unchecked for too long to be handed out.
     #[inline]
     pub(super) fn is_overdue(&self, idle: &Idle<C>) -> bool {
         idle.checked != self.moment && self.was_checked_long_ago(idle)
@@ -47,37 +48,37 @@ impl<C, W> Core<C, W> {
         self.moment.saturating_sub(idle.checked) >= longest
     }
 
-    /// An idle connection that is overdue, to be checked for somebody who waits; if all that are idle are.
+    /// Takes an idle connection to check it on behalf of a waiter. A caller waits only if all idle ones are overdue.
     pub(crate) fn begin_due_check(&mut self, now: Instant) -> Option<Check<C>> {
         let idle = self.idle.pop()?;
         self.checking += 1;
         self.settling += 1;
         self.in_use += 1;
-        self.note_work(self.time(now));
+        self.record_work(self.time(now));
         Some(Check::of(idle))
     }
 
-    /// A connection begins its life.
+    /// Fixes the age limit of a new connection.
     pub(super) fn birth(&mut self, generation: u32) -> Birth {
-        // A moment at least: one that is too old when it is made would only be dialed anew.
+        // At least one moment: the pool would only replace a connection that is too old from the start.
         let expiry = |life| self.moment.saturating_add(moments(life).max(1));
         let expires = self.limits.ages.lifetimes.next().map_or(NEVER, expiry);
         Birth { generation, expires }
     }
 
-    /// Whether it is too old, by its age or by its generation.
+    /// Returns whether a connection is too old, by its age or by its generation.
     #[inline]
     pub(super) fn is_old(&self, birth: Birth) -> bool {
         birth.generation != self.generation || birth.expires <= self.moment
     }
 
     #[inline]
-    pub(super) fn rest(&mut self, conn: C, birth: Birth) {
+    pub(super) fn push_idle(&mut self, conn: C, birth: Birth) {
         let (since, checked) = (self.moment, self.moment);
         self.idle.push(Idle { conn, birth, since, checked });
     }
 
-    /// The idle connections that are of no use. To be closed.
+    /// Takes out the idle connections that are unusable. To be closed.
     pub(crate) fn sweep(&mut self, now: Instant, is_usable: impl Fn(&C) -> bool) -> Vec<C> {
         let (young, mut died_young) = (self.moment.saturating_sub(moments(YOUNG)), false);
         let ended = self.end(now, |idle| {
@@ -86,28 +87,29 @@ impl<C, W> Core<C, W> {
             has_ended
         });
         if died_young {
-            self.kept.died_young(now);
+            self.redial_pause.on_early_end(now);
         }
         ended
     }
 
-    /// All that are idle are to be checked as soon as possible.
-    pub(crate) fn mistrust(&mut self) {
+    /// Marks all idle connections for a check as soon as possible.
+    pub(crate) fn check_all_soon(&mut self) {
         for idle in &mut self.idle {
             idle.checked = NEVER;
         }
     }
 
-    /// The connection that was checked is silent. So are those that have been idle for as long, as far as anybody knows: they are to be closed; and the
-    /// others are to be checked. After [`end_check`](Self::end_check), and before it is retired.
-    pub(crate) fn found_silent(&mut self, now: Instant, check: &Check<C>) -> Vec<C> {
+    /// The server did not answer the check. Returns the connections that were idle for as long, to be closed, and marks
+    /// the others for a check. To be called after [`end_check`](Self::end_check) and before the connection is retired.
+    pub(crate) fn on_silent(&mut self, now: Instant, check: &Check<C>) -> Vec<C> {
         let since = check.idle_since;
         let out = self.end(now, |idle| idle.since <= since);
-        self.mistrust();
+        self.check_all_soon();
         out
     }
 
-    /// The idle connections that are to be checked now: a few at once, and no more than half of those idle, for callers may come.
+    /// Takes the idle connections that are due for a check: a few at once, and at most half of the idle ones, because
+    /// callers may come.
     pub(crate) fn begin_checks(&mut self, now: Instant) -> Vec<Check<C>> {
         let Some(after) = self.limits.ages.check_after.filter(|_| self.phase == PoolPhase::Open) else {
             return Vec::new();
@@ -123,18 +125,19 @@ impl<C, W> Core<C, W> {
         self.in_use += due.len();
         self.settling += due.len();
         self.checking += due.len();
-        self.note_work(self.time(now));
+        self.record_work(self.time(now));
         due.into_iter().map(Check::of).collect()
     }
 
-    /// A check has ended; this, or the connection is retired next.
+    /// A check has ended. The connection is placed or retired next.
     pub(crate) fn end_check(&mut self) {
-        self.settled();
+        self.on_settled();
         self.checking -= 1;
     }
 
-    /// The connection that was checked is alive: it serves the first waiter, or is idle as it was. After [`end_check`](Self::end_check).
-    pub(crate) fn checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
+    /// The server has answered the check. The connection goes to the first waiter, or back to its place among the idle
+    /// ones. To be called after [`end_check`](Self::end_check).
+    pub(crate) fn on_checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
         self.in_use -= 1;
         if self.queue.len() > 0 || self.phase != PoolPhase::Open || self.is_surplus(held.birth) {
             return self.place(now, self.time(now), held.conn, held.birth);
@@ -142,14 +145,14 @@ impl<C, W> Core<C, W> {
         let Held { conn, birth, .. } = held;
         let place = self.idle.partition_point(|idle| idle.since <= idle_since);
         self.idle.insert(place, Idle { conn, birth, since: idle_since, checked: self.moment });
-        self.note_work(self.time(now));
+        self.record_work(self.time(now));
         Placed { to: Place::Idle, refused: Vec::new() }
     }
 
     fn end(&mut self, now: Instant, is_out: impl FnMut(&Idle<C>) -> bool) -> Vec<C> {
         let out = self.take_out(is_out);
         self.closing += out.len();
-        self.note_work(self.time(now));
+        self.record_work(self.time(now));
         out.into_iter().map(|idle| idle.conn).collect()
     }
 

@@ -1,4 +1,4 @@
-//! Readers that are far behind hold all connections: newcomers learn so at once, and nobody else does.
+//! When slow readers have all connections, the pool refuses newcomers at once, and only then.
 
 use super::*;
 
@@ -10,11 +10,11 @@ fn full(begun: Instant) -> Core<u32, ()> {
     let ages = Ages { lifetimes: Lifetimes::new(None, 0.0), min_idle: 0, idle_timeout: None, check_after: None };
     let limits = Limits { max_size: 2, max_waiting: 10, max_connecting: 2, wait_budget: 1_000 * MS, ages };
     let mut core = Core::new(begun, limits);
-    core.want(2);
+    core.set_target(2);
     for dial in core.begin_dials(begun).dials {
-        core.dialed(begun, dial, dial as u32);
+        core.on_dialed(begun, dial, dial as u32);
     }
-    core.want(0);
+    core.set_target(0);
     while core.take(begun).is_some() {}
     core
 }
@@ -25,26 +25,26 @@ fn enter(core: &mut Core<u32, ()>, now: Instant, millis: u64, shedding: Shedding
 }
 
 #[test]
-fn whoever_cannot_wait_for_the_first_of_the_readers_is_refused_at_once() {
+fn a_caller_that_cannot_wait_for_the_first_reader_is_refused_at_once() {
     let now = Instant::now();
     let mut core = full(now);
-    core.hold_up(FIRST, Some(now + 5_000 * MS));
+    core.set_slow_reader(FIRST, Some(now + 5_000 * MS));
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()), "the other connection may come back");
-    core.hold_up(SECOND, Some(now + 3_000 * MS));
+    core.set_slow_reader(SECOND, Some(now + 3_000 * MS));
     let refused = Err(Refusal::Shed(ShedReason::Unread, 3_000 * MS));
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), refused);
     assert_eq!(enter(&mut core, now, 4_000, Shedding::Predictive), Ok(()), "the first reader is done by then");
-    assert_eq!(enter(&mut core, now, 1_000, Shedding::QueueOnly), Ok(()), "nothing is predicted for it");
-    core.hold_up(FIRST, None);
+    assert_eq!(enter(&mut core, now, 1_000, Shedding::QueueOnly), Ok(()), "the pool predicts nothing for this caller");
+    core.set_slow_reader(FIRST, None);
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()));
 }
 
 #[test]
-fn nobody_is_refused_while_a_connection_can_be_made() {
+fn no_caller_is_refused_while_the_pool_can_dial() {
     let now = Instant::now();
     let mut core = full(now);
     for connection in [FIRST, SECOND] {
-        core.hold_up(connection, Some(now + 5_000 * MS));
+        core.set_slow_reader(connection, Some(now + 5_000 * MS));
     }
     core.resize(now, 3);
     assert_eq!(enter(&mut core, now, 1_000, Shedding::Predictive), Ok(()));
