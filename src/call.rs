@@ -356,6 +356,8 @@ impl<'a> Call<'a> {
     /// `UPDATE ... SET a = 1` is idempotent, `SET a = a + 1` is not. An `INSERT` with a key of your own and `ON
     /// CONFLICT DO NOTHING` is idempotent. So is a `SELECT` that calls no function that writes.
     ///
+    /// A transaction whose COMMIT has no answer never runs again, whatever this says.
+    ///
     /// Default: the pool runs a call again only if it was certainly not applied.
     pub fn idempotent(mut self) -> Self {
         self.is_idempotent = true;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::{AbortReason, Error, driver};
+use super::{AbortReason, BusyReason, Error, driver};
 use crate::policy::{Condition, Effect, Retry, StatementPhase, Verdict};
 
 /// The `Retry-After` of a refusal for which the pool knows no time, in seconds.
@@ -162,13 +162,16 @@ impl Error {
             | Self::AcquireTimeout { .. }
             | Self::Connect { .. }
             | Self::QueryTimeout { .. }
-            | Self::Busy { .. }
+            | Self::Busy { reason: BusyReason::Stopping, .. }
             | Self::Closed => true,
             Self::Postgres { source, lost, .. } => {
                 let failure = driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref());
                 failure.is_unreachable() || failure.verdict() == Verdict::Failure
             }
-            Self::StreamIdle { .. } | Self::TransactionAborted { .. } | Self::CommitUnknown { .. } => false,
+            Self::Busy { reason: BusyReason::CopyEnded, .. }
+            | Self::StreamIdle { .. }
+            | Self::TransactionAborted { .. }
+            | Self::CommitUnknown { .. } => false,
         }
     }
 
@@ -183,12 +186,12 @@ impl Error {
     ///
     /// | error | status |
     /// |---|---|
-    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy), [`Closed`](Self::Closed) | 503 |
+    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`Closed`](Self::Closed) | 503 |
     /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a lost connection, a server that shuts down, starts up, is read-only or out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
     /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
     /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or it may or may not have been applied. Also if a function or a procedure raised it, because a procedure may have committed before | 500 |
     /// | [`CommitUnknown`](Self::CommitUnknown): never 503, because clients repeat a request that got 503 | 500 |
-    /// | [`TransactionAborted`](Self::TransactionAborted) | 500 |
+    /// | [`TransactionAborted`](Self::TransactionAborted), [`Busy`](Self::Busy) for a `COPY` that has ended | 500 |
     ///
     /// The status is about this one call. If an earlier call of the same request has changed something, run both in one
     /// [transaction](crate::Pool::transaction): otherwise "nothing was applied" is not true of the request.
@@ -201,11 +204,14 @@ impl Error {
             | Self::CircuitOpen { .. }
             | Self::AcquireTimeout { .. }
             | Self::Connect { .. }
-            | Self::Busy { .. }
+            | Self::Busy { reason: BusyReason::Stopping, .. }
             | Self::Closed => 503,
             Self::Postgres { .. } if self.may_be_sent_again() => 503,
             Self::QueryTimeout { .. } | Self::StreamIdle { .. } => 504,
-            Self::Postgres { .. } | Self::CommitUnknown { .. } | Self::TransactionAborted { .. } => 500,
+            Self::Postgres { .. }
+            | Self::Busy { reason: BusyReason::CopyEnded, .. }
+            | Self::CommitUnknown { .. }
+            | Self::TransactionAborted { .. } => 500,
         }
     }
 
