@@ -394,7 +394,7 @@ impl<'a, Q: Queueing> Simulation<'a, Q> {
         (simulation.callers, outcomes)
     }
 
-    /// When a process that may be stopped handles an event that is due at `at`.
+    /// When the process handles an event that is due at `at`: at once, or at the end of a stall.
     fn awake(&self, at: Nanos) -> Nanos {
         self.world.stalls.iter().find(|(from, until)| (*from..*until).contains(&at)).map_or(at, |(_, until)| *until)
     }
