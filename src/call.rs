@@ -98,8 +98,8 @@ impl Shared {
         Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
     }
 
-    /// Asks the breaker before anything else, because nobody waits while the circuit is open. Returns a ticket if every
-    /// call gets one; otherwise a caller that has its connection asks for one.
+    /// Asks the breaker before anything else, because no caller waits while the circuit is open. Returns a ticket if
+    /// every call gets one; otherwise a caller that has its connection asks for one.
     #[inline]
     fn ask_breaker(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Ticket>, Error> {
         let breaker = self.recorder.breaker();
@@ -245,8 +245,9 @@ impl Shared {
 ///
 /// # Cancel safety
 ///
-/// Each method of a call may be dropped at any await. A caller that waits leaves the queue. The pool cancels a running
-/// statement on the server and cleans up the connection in the background. The statement may have been applied.
+/// The future of each method may be dropped at any await. A caller that waits leaves the queue. The pool cancels a
+/// running statement on the server, unless it is a COMMIT, and cleans up the connection in the background. The
+/// statement may have been applied.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a call does nothing until one of its methods is awaited"]
 pub struct Call<'a> {
@@ -309,7 +310,8 @@ impl<'a> Call<'a> {
     ///
     /// The pool refuses a caller that could no longer finish in time, so that no connection works for an answer that
     /// comes too late. With a deadline, the pool's timeouts do not apply to this call. Set [`timeout`](Self::timeout)
-    /// to limit each statement as well.
+    /// to limit each statement as well. A call that is too late fails with [`Error::AcquireTimeout`] while it waits,
+    /// and with [`Error::QueryTimeout`] while a statement runs.
     ///
     /// Default: no deadline. Then [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) limits the wait, and
     /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement.

@@ -100,7 +100,7 @@ impl LeaseInfo {
     }
 }
 
-/// The owner's copy of the purpose in a [`LeaseInfo`], which nobody else writes. Comparing with it reads nothing
+/// The owner's copy of the purpose in a [`LeaseInfo`], which only the owner writes. Comparing with it reads nothing
 /// shared.
 #[derive(Debug, Default)]
 pub(super) struct WrittenPurpose(Option<Purpose>);
@@ -120,7 +120,7 @@ impl WrittenPurpose {
         }
     }
 
-    /// Records that no caller durations the connection: maintenance has it, or it is being closed.
+    /// Records that no caller has the connection: maintenance has it, or it is being closed.
     pub(super) fn erase(&mut self, lease_info: &LeaseInfo) {
         lease_info.purpose.store(None);
         self.0 = None;

@@ -170,7 +170,7 @@ mod tests {
                     _ => {
                         now += Duration::from_millis(millis);
                         while let Some(id) = deadlines.pop(now, |id| queue.deadline_of(id)) {
-                            let (deadline, expected) = model.pop_first().expect("somebody waits");
+                            let (deadline, expected) = model.pop_first().expect("a waiter in the model");
                             prop_assert_eq!(id, expected);
                             prop_assert!(deadline.has_passed(now));
                             queue.remove(id);

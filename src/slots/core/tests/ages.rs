@@ -1,12 +1,12 @@
-//! What becomes of connections that nobody uses, or that have lived for long.
+//! Connections that were idle for long, or are too old.
 
 use super::*;
 use crate::policy::Lifetimes;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// With so many idle, given back a second after the other. Returns the moment of the last.
-fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
+/// A core with so many idle connections, given back one second apart. Returns the instant of the last.
+fn with_idle(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     let mut now = Instant::now();
     let limits = Limits { max_size: 10, max_waiting: 10, max_connecting: 10, wait_budget: SECOND, ages };
     let mut core = Core::new(now, limits);
@@ -23,7 +23,7 @@ fn rested(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     (core, now - SECOND)
 }
 
-/// Upkeep tells the time, and finds nothing to do.
+/// Maintenance reads the time and finds nothing to do.
 fn until(core: &mut Core<u32, u32>, now: Instant) {
     assert_eq!(core.reap(now), [] as [u32; 0]);
 }
@@ -38,8 +38,8 @@ fn life(core: &Core<u32, u32>, now: Instant) -> u64 {
 }
 
 #[test]
-fn idle_connections_end_after_their_timeout_but_for_those_that_are_kept() {
-    let (mut core, now) = rested(5, Ages { min_idle: 2, idle_timeout: after(60), ..Ages::default() });
+fn connections_beyond_min_idle_are_closed_after_the_idle_timeout() {
+    let (mut core, now) = with_idle(5, Ages { min_idle: 2, idle_timeout: after(60), ..Ages::default() });
     assert_eq!(core.reap(now + 55 * SECOND), [] as [u32; 0]);
     assert_eq!(core.reap(now + 57 * SECOND), [0, 1], "given back four and three seconds before the last");
     assert_eq!(core.reap(now + 90 * SECOND), [2], "two are kept");
@@ -47,20 +47,20 @@ fn idle_connections_end_after_their_timeout_but_for_those_that_are_kept() {
 }
 
 #[test]
-fn what_is_missing_of_those_kept_idle_is_dialed_within_the_limit() {
-    let (mut core, now) = rested(4, Ages { min_idle: 4, ..Ages::default() });
+fn the_pool_dials_up_to_min_idle_within_the_limit() {
+    let (mut core, now) = with_idle(4, Ages { min_idle: 4, ..Ages::default() });
     assert!(core.begin_dials(now).dials.is_empty());
     let held: Vec<_> = (0..3).map_while(|_| core.take(now)).collect();
     assert_eq!(core.begin_dials(now).dials.count(), 3, "those in use do not count");
     assert_eq!(held.len(), 3);
     assert_eq!(core.resize(now, 7), [] as [u32; 0]);
-    assert!(core.begin_dials(now).dials.is_empty(), "there is no room");
+    assert!(core.begin_dials(now).dials.is_empty(), "no slot is free");
 }
 
 #[test]
-fn one_that_is_too_old_is_not_used_again() {
+fn a_connection_that_is_too_old_is_not_used_again() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
-    let (mut core, now) = rested(2, ages);
+    let (mut core, now) = with_idle(2, ages);
     let begun = now - SECOND;
     // The first may live for 100 s, the second, a second younger, for 98.
     until(&mut core, begun + 98 * SECOND);
@@ -78,7 +78,7 @@ fn one_that_is_too_old_is_not_used_again() {
 #[test]
 fn connections_that_are_too_old_are_closed_in_spite_of_min_idle() {
     let ages = Ages { min_idle: 2, lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
-    let (mut core, now) = rested(2, ages);
+    let (mut core, now) = with_idle(2, ages);
     assert_eq!(core.reap(now + 100 * SECOND), [0, 1]);
     assert_eq!(core.begin_dials(now + 100 * SECOND).dials.count(), 2);
 }
@@ -86,7 +86,7 @@ fn connections_that_are_too_old_are_closed_in_spite_of_min_idle() {
 #[test]
 fn the_fast_path_hands_out_no_connection_that_is_too_old() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
-    let (mut core, now) = rested(4, ages);
+    let (mut core, now) = with_idle(4, ages);
     let held = core.take_fast(life(&core, now + 50 * SECOND)).unwrap();
     assert!(core.take_fast(life(&core, now + 100 * SECOND)).is_none());
     assert_eq!(
@@ -99,7 +99,7 @@ fn the_fast_path_hands_out_no_connection_that_is_too_old() {
 #[test]
 fn a_connection_that_was_idle_for_long_is_checked_and_keeps_its_age() {
     let ages = Ages { idle_timeout: after(100), check_after: after(30), ..Ages::default() };
-    let (mut core, now) = rested(4, ages);
+    let (mut core, now) = with_idle(4, ages);
     until(&mut core, now + 18 * SECOND);
     assert!(core.begin_checks(now + 18 * SECOND).is_empty(), "three quarters of 30 s, less 3 s");
     until(&mut core, now + 30 * SECOND);
@@ -130,7 +130,7 @@ fn a_connection_overdue_at_hand_out_is_checked_while_its_caller_waits() {
     for ages in
         [Ages { check_after: after(30), ..Ages::default() }, Ages { idle_timeout: after(30), ..Ages::default() }]
     {
-        let (mut core, now) = rested(2, ages);
+        let (mut core, now) = with_idle(2, ages);
         assert!(core.take(now + 29 * SECOND).is_some_and(|held| held.conn == 1), "not yet");
         let later = now + 60 * SECOND;
         assert!(core.take_fast(life(&core, later)).is_none() && core.take(later).is_none());
@@ -147,7 +147,7 @@ fn a_connection_overdue_at_hand_out_is_checked_while_its_caller_waits() {
 #[test]
 fn while_overdue_connections_are_checked_the_queue_is_bounded() {
     for (max_waiting, longest) in [(0, 4), (2, 4), (10, 10)] {
-        let (mut core, now) = rested(4, Ages { check_after: after(30), ..Ages::default() });
+        let (mut core, now) = with_idle(4, Ages { check_after: after(30), ..Ages::default() });
         core.limits.max_waiting = max_waiting;
         let later = now + 60 * SECOND;
         let mut checks = Vec::new();
@@ -166,7 +166,7 @@ fn while_overdue_connections_are_checked_the_queue_is_bounded() {
 #[test]
 fn a_connection_that_is_too_old_at_hand_out_is_not_used() {
     let ages = Ages { lifetimes: Lifetimes::new(after(100), 0.0), ..Ages::default() };
-    let (mut core, now) = rested(3, ages);
+    let (mut core, now) = with_idle(3, ages);
     let later = now + 100 * SECOND;
     assert!(core.take_fast(life(&core, later)).is_none());
     assert!(core.take(later).is_some_and(|held| held.is_expired()));
@@ -174,7 +174,7 @@ fn a_connection_that_is_too_old_at_hand_out_is_not_used() {
 
 #[test]
 fn a_recently_checked_connection_is_handed_out_before_an_overdue_one() {
-    let (mut core, now) = rested(4, Ages { check_after: after(30), ..Ages::default() });
+    let (mut core, now) = with_idle(4, Ages { check_after: after(30), ..Ages::default() });
     until(&mut core, now + 25 * SECOND);
     for check in core.begin_checks(now + 25 * SECOND) {
         core.end_check();
@@ -185,7 +185,7 @@ fn a_recently_checked_connection_is_handed_out_before_an_overdue_one() {
 
 #[test]
 fn a_checked_connection_goes_to_the_first_waiter() {
-    let (mut core, now) = rested(1, Ages { check_after: after(30), ..Ages::default() });
+    let (mut core, now) = with_idle(1, Ages { check_after: after(30), ..Ages::default() });
     let now = now + 30 * SECOND;
     until(&mut core, now);
     let mut checks = core.begin_checks(now);
@@ -197,7 +197,7 @@ fn a_checked_connection_goes_to_the_first_waiter() {
 
 #[test]
 fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() {
-    let (mut core, now) = rested(9, Ages { check_after: after(40), ..Ages::default() });
+    let (mut core, now) = with_idle(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 25 * SECOND;
     until(&mut core, now);
     let checks = core.begin_checks(now);
@@ -206,7 +206,7 @@ fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() 
     assert_eq!(core.on_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
     core.retire(now);
     assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
-    let (mut core, now) = rested(9, Ages { check_after: after(40), ..Ages::default() });
+    let (mut core, now) = with_idle(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 22 * SECOND;
     until(&mut core, now);
     let checks = core.begin_checks(now);

@@ -192,7 +192,7 @@ fn while_dials_fail_callers_are_refused_until_the_next_dial_is_due() {
     assert_eq!(begin(&mut core, due).len(), 1);
 }
 
-/// All connections of a busy pool end at once, and dials fail: what it knows of its pace keeps nobody from the next
+/// All connections of a busy pool end at once, and dials fail. The estimates from before must not prevent the next
 /// dial.
 #[test]
 fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {

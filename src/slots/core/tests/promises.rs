@@ -1,7 +1,7 @@
 //! `retry_after` is true. The promises of a pool that has worked for a while to a refused caller, as long as calls take
 //! as long as before:
 //!
-//! - `QueueFull`, `Hopeless`, `Overloaded`: a caller that comes back at that moment, when nobody else has come
+//! - `QueueFull`, `Hopeless`, `Overloaded`: a caller that comes back at that moment, when no other has come
 //!   meanwhile, may wait, and is served in time. Where all connections are given back at once rather than evenly, the
 //!   promise holds one lease and one release (and 5%) later, for callers whose budget is two leases.
 //! - When no other caller was refused, a caller that comes back more than a lease and two releases (and 5%) earlier is
@@ -133,7 +133,7 @@ struct Pool {
     held: HashMap<u32, Held<u32>>,
     /// So many are kept waiting, with so much room.
     kept: (usize, Duration),
-    /// The next of those who come one after another, and how often they do.
+    /// When the next single caller comes, and the time from one to the next.
     next: Option<(Instant, Duration)>,
     served_me: Option<Instant>,
 }

@@ -1,5 +1,5 @@
-//! The core against a model: whatever happens, in whatever order, both agree on who got what and on how many slots are
-//! in each state.
+//! The core against a model. After any steps in any order, both agree on which caller got which connection, and on the
+//! number of slots in each state.
 
 use proptest::prelude::*;
 
@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A pool as one would write it on a model: lists, and no cleverness.
+/// The simplest pool that follows the rules: lists only.
 struct ReferenceModel {
     core: Core<u32, u32>,
     limits: Limits,
@@ -214,7 +214,7 @@ impl ReferenceModel {
                 self.in_use.push(held);
             }
             Ok(Entered::Waits(id)) => {
-                assert!(self.idle.is_empty(), "nobody waits while a connection is idle");
+                assert!(self.idle.is_empty(), "a caller waits while a connection is idle");
                 self.waiters.push((name, id, deadline));
             }
             Err(Refusal::Shed(ShedReason::QueueFull, _)) => assert_eq!(self.waiters.len(), self.limits.max_waiting),
@@ -245,7 +245,7 @@ impl ReferenceModel {
         match placed.to {
             Place::Waiter(id, name, held) => {
                 let (first, place, deadline) = self.waiters.remove(0);
-                assert_eq!((id, name), (place, first), "nobody overtakes");
+                assert_eq!((id, name), (place, first), "a caller overtook another");
                 assert!(!deadline.has_passed(self.now) && !is_surplus);
                 self.in_use.push(held);
             }
@@ -267,7 +267,7 @@ impl ReferenceModel {
         self.will_ask |= begin.ask_again.is_some();
     }
 
-    /// By callers, or by their clean-up.
+    /// Connections in use, also those that are being settled or checked.
     fn held(&self) -> usize {
         self.in_use.len() + self.settling.len()
     }
@@ -304,7 +304,7 @@ impl ReferenceModel {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever happens in whatever order, the core agrees with the model, and in the end the slots add up.
+    /// After any steps in any order, the core agrees with the model. In the end the slots add up.
     #[test]
     fn agrees_with_the_reference_model(
         max_size in 1usize..6,

@@ -32,7 +32,7 @@ struct Trace {
     callers: Vec<Caller>,
     /// Work that begins here is counted.
     counted: Window,
-    /// Callers who come here are below the capacity: nobody is to be refused whom the plain queue would serve.
+    /// Here the load is below the capacity: the pool may refuse no caller that the plain queue would serve.
     calm: Option<Window>,
     /// What is promised.
     bounds: Bounds,
@@ -70,7 +70,7 @@ fn score(trace: &Trace) -> Score {
         Some(calm) => callers.iter().zip(&ours).filter(|(caller, _)| calm.contains(caller.arrives)).collect(),
         None => Vec::new(),
     };
-    // Where refused callers come back, the plain queue's trace is another one: all who are refused count.
+    // If refused callers come back, the plain queue sees another trace. So all refused callers count.
     let falsely = if world.returns {
         asked.iter().filter(|(caller, ours)| caller.is_return && !ours.is_in_time(world, caller)).count()
     } else {
@@ -212,8 +212,8 @@ fn two_wait_budgets_after_the_onset_of_an_overload_answers_are_fast_again() {
     }
 }
 
-/// A connection is wasted on a caller whose lease ends at its deadline. Before the first of the longer leases has ended
-/// nobody knows of them.
+/// A caller whose lease ends at its deadline wastes a connection. The pool cannot know of the longer leases before the
+/// first of them has ended.
 #[test]
 fn when_leases_become_longer_few_connections_are_wasted() {
     let (mut wasted, mut connections) = (0, 0);

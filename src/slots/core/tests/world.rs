@@ -1,7 +1,7 @@
 //! A virtual clock over the real core, and over the plain queue that it is compared with.
 //!
-//! Both see the same callers, leases, dials and stalls. The plain queue serves in order of arrival and refuses nobody.
-//! Its callers know how long a lease takes on average: each leaves as soon as that no longer fits in.
+//! Both see the same callers, leases, dials and stalls. The plain queue serves in order of arrival and refuses no
+//! caller. Its callers know how long a lease takes on average. Each leaves once its time left is shorter than that.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -25,7 +25,7 @@ pub(super) struct Caller {
     pub(super) arrives: Nanos,
     pub(super) lease: Nanos,
     pub(super) budget: Nanos,
-    /// It was refused before and has come back when it was told to.
+    /// The caller was refused before, and came back after `retry_after`.
     pub(super) is_return: bool,
 }
 
@@ -41,21 +41,21 @@ pub(super) struct World {
     pub(super) connections: usize,
     /// The acquire timeout, in seconds: what the pool expects callers to have until it has seen some.
     pub(super) budget: f64,
-    /// The budget of a caller is for its work, too: `call().deadline(...)`, not `get()`.
+    /// Whether the budget of a caller includes its work, as with `call().deadline(...)`, unlike `get()`.
     pub(super) includes_work: bool,
     pub(super) shedding: Shedding,
     /// How long a dial takes, in seconds; 0 if all connections are there from the beginning.
     pub(super) dial: f64,
-    /// While the process stands still, nothing happens: what would have, happens at the end.
+    /// When the process is stopped. All events of such a time happen at its end.
     pub(super) stalls: Vec<(Nanos, Nanos)>,
     /// The mean of the leases, in seconds.
     pub(super) lease: f64,
     /// A lease among busy ones takes longer: by this much of its length if all others are in use.
     pub(super) slowdown: f64,
-    /// Whoever is refused comes back when it was told to.
+    /// Whether each refused caller comes back after `retry_after`.
     pub(super) returns: bool,
-    /// A lease ends at its caller's deadline, and its work is given up. The clean-up takes so long, in seconds. The
-    /// callers of the plain queue know then how long their own lease takes, so that none of them begins in vain.
+    /// If set, a lease ends at its caller's deadline, and its work is cancelled. The clean-up takes so many seconds.
+    /// The callers of the plain queue then know how long their own lease takes, so that none of them begins in vain.
     pub(super) gives_up: Option<f64>,
 }
 
@@ -89,9 +89,9 @@ impl World {
 /// What became of a caller.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Outcome {
-    /// From when, and for how long.
+    /// When the lease begins, and how long it takes.
     Served { begins: Nanos, lease: Nanos },
-    /// When it knew.
+    /// When the caller knew.
     Refused { at: Nanos },
 }
 
@@ -112,24 +112,24 @@ struct Handed {
 trait Queueing {
     fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked;
     fn release(&mut self, now: Nanos, conn: u32) -> Handed;
-    /// The work was given up, and the connection has been cleaned up.
+    /// The work was cancelled, and the connection has been cleaned up.
     fn given_up(&mut self, now: Nanos, conn: u32) -> Handed;
     fn on_dialed(&mut self, now: Nanos, dial: u64) -> Handed;
     fn begin_dials(&mut self, now: Nanos) -> Vec<u64>;
-    /// When the caller, which waits, will leave.
+    /// When the waiting caller will leave.
     fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos;
-    /// Whether it still waited.
+    /// Removes a waiter. Returns whether it was still waiting.
     fn leave(&mut self, index: usize) -> bool;
-    /// All connections, before anybody comes.
+    /// Makes all connections before the first caller comes.
     fn connect(&mut self, connections: usize);
 }
 
-/// What the pool makes of it. Returns the callers, those who came back included, and the outcome of each.
+/// Runs a trace on the pool. Returns all callers, including those that came back, and the outcome of each.
 pub(super) fn simulate(world: &World, callers: &[Caller]) -> (Vec<Caller>, Vec<Outcome>) {
     Simulation::run(world, callers, Real::new(world))
 }
 
-/// What a plain queue makes of it. Nobody comes back, for nobody is refused.
+/// Runs a trace on a plain queue. No caller comes back, because none is refused.
 pub(super) fn plain_queue(world: &World, callers: &[Caller]) -> Vec<Outcome> {
     let plain =
         HumanDuration { world: world.clone(), dialed: 0, dialing: 0, idle: Vec::new(), waiting: VecDeque::new() };
@@ -259,7 +259,7 @@ impl Queueing for Real {
     }
 }
 
-/// When a refused caller is to come back, if that is known.
+/// When a refused caller may come back, if that is known.
 fn retry_after(why: &Refusal) -> Option<Duration> {
     match *why {
         Refusal::Shed(_, wait) | Refusal::Unreachable((), wait) => Some(wait),
@@ -316,7 +316,7 @@ impl Queueing for HumanDuration {
     }
 
     fn leaves(&self, now: Nanos, caller: &Caller) -> Nanos {
-        // Whoever waits is served among busy ones. One nanosecond later, so that who can just finish is served.
+        // A waiter's lease begins among busy connections. The extra nanosecond serves a caller that can just finish.
         let lease = match self.world.gives_up {
             Some(_) => caller.lease,
             None => nanos(self.world.lease * (1.0 + self.world.slowdown)),
@@ -389,11 +389,12 @@ impl<'a, Q: Queueing> Simulation<'a, Q> {
                 }
             }
         }
-        let outcomes = simulation.outcomes.into_iter().map(|outcome| outcome.expect("everybody is answered")).collect();
+        let outcomes =
+            simulation.outcomes.into_iter().map(|outcome| outcome.expect("every caller is answered")).collect();
         (simulation.callers, outcomes)
     }
 
-    /// When a process that may stand still gets to what is due then.
+    /// When the process handles an event that is due at `at`: at once, or at the end of a stall.
     fn awake(&self, at: Nanos) -> Nanos {
         self.world.stalls.iter().find(|(from, until)| (*from..*until).contains(&at)).map_or(at, |(_, until)| *until)
     }

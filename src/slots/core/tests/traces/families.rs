@@ -237,7 +237,7 @@ fn stalls(number: usize) -> Trace {
     }
     scene.steady(0.0, lasts, times);
     let counted = Window { from: 1.0, until: lasts };
-    // Those who asked during a stall are served as well, and late.
+    // Callers that ask during a stall are served as well, but late.
     scene.end(STALLS, format!("{times}x, {length:.3} s"), counted, None, Bounds { goodput: 0.95, slower: 2.5, ..ANY })
 }
 
@@ -270,7 +270,7 @@ fn cold_start(number: usize) -> Trace {
     )
 }
 
-/// All who were told that the server is down come as soon as it is up.
+/// All callers that were refused during an outage come as soon as the server is up.
 fn herd(number: usize) -> Trace {
     let mut scene = Scene::new(HERD, number);
     scene.world.dial = log_uniform(&mut scene.rng, 0.002, 0.100);
@@ -336,13 +336,13 @@ fn surges(number: usize) -> Trace {
     scene.end(SURGES, arrivals.to_owned(), counted, None, Bounds { slower, ..ANY })
 }
 
-/// Everybody who is refused comes back at the moment that it was told, again and again.
+/// Each refused caller comes back after `retry_after`, again and again.
 pub(super) fn refused_come_back(number: usize) -> Trace {
     let mut scene = Scene::new(RETURNS, number);
     scene.world.returns = true;
     let times = one(&mut scene.rng, &[1.5, 3.0, 5.0]);
     let ends = 24.0 * scene.budget;
-    // Long enough for the last of them: those who come back take a quarter of the capacity.
+    // Long enough for the last of them: callers that come back take a quarter of the capacity.
     let last = ends + (times - 1.0) * ends * 4.5;
     scene.steady(0.0, ends, times);
     scene.steady(ends, last, 0.6);
@@ -456,7 +456,7 @@ fn spikes(number: usize) -> Trace {
             }
     });
     let calm = Window { from: ends, until: last };
-    // What the plain queue still does for those who came before the overload was over is not counted.
+    // The work that the plain queue does after the overload for callers from before its end does not count.
     let counted = Window { from: 0.0, until: begins + rise + decay * (2.0 * peak).ln() };
     scene.end(SPIKES, format!("to {peak}x in {rise:.2} s, decay {decay:.2} s"), counted, Some(calm), LEARNING)
 }
