@@ -65,8 +65,8 @@ impl Pool {
     /// Begins a pool. `config` is the driver's: parse a URL or a connection string, or build one.
     ///
     /// Each setting of `config` is applied, or `build()` refuses it by name. The driver's default of `keepalives_idle`
-    /// is two hours. To notice a vanished server earlier, set `keepalives_idle=30` or, on Linux, `tcp_user_timeout=10`
-    /// (both in seconds).
+    /// is two hours. A health check notices a vanished server on idle connections. To notice it earlier on connections
+    /// that are used through the deref, set `keepalives_idle=30` or, on Linux, `tcp_user_timeout=10` (both in seconds).
     pub fn builder(config: Config) -> PoolBuilder {
         PoolBuilder::new(config.into())
     }

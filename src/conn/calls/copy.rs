@@ -1,4 +1,6 @@
 //! COPY in both directions. Each step has the limits of a call.
+//!
+//! The driver aborts a COPY when its sink is dropped: it sends a CopyFail without a text.
 
 use std::fmt;
 use std::marker::PhantomData;
