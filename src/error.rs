@@ -224,7 +224,8 @@ pub enum AbortReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BusyReason {
-    /// An earlier statement had timed out or was dropped, and was still being stopped when the time of this call was up.
+    /// An earlier statement had timed out or was dropped, and was still being stopped when the time of this call was
+    /// up.
     Stopping,
     /// The COPY had ended before this step of it: it was finished or aborted.
     CopyEnded,

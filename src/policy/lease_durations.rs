@@ -1,7 +1,7 @@
 //! How long is the next caller likely to keep its connection?
 //!
-//! The usual answer is the median of the last few leases. There are two more: the duration that nearly no lease exceeds,
-//! and the duration of the last two leases, which shows a slowdown before the median does.
+//! The usual answer is the median of the last few leases. There are two more: the duration that nearly no lease
+//! exceeds, and the duration of the last two leases, which shows a slowdown before the median does.
 
 use std::time::{Duration, Instant};
 
@@ -71,8 +71,8 @@ impl LeaseDurations {
     /// Returns the likely duration of the next lease, in seconds: the median of the last few. `None` before the first
     /// lease.
     ///
-    /// With few `connections`, it is the shorter of the last two leases if that is longer: a slowdown shows there first.
-    /// With many connections, two long leases in a row are chance.
+    /// With few `connections`, it is the shorter of the last two leases if that is longer: a slowdown shows there
+    /// first. With many connections, two long leases in a row are chance.
     pub(crate) fn typical(&mut self, connections: usize) -> Option<f64> {
         let both = if Self::is_small(connections) { self.both_of_the_last() } else { 0 };
         let (median, _) = self.quantiles();

@@ -1,8 +1,8 @@
 //! How long each connection may live: at most the longest lifetime, and each a little differently.
 //!
 //! Otherwise connections that were made together would end together, and the pool would dial them anew together. Random
-//! lifetimes would leave clusters. So lifetimes follow van der Corput's sequence in base 10: of ten lifetimes, one falls
-//! into each tenth of the window; of a hundred, one into each hundredth.
+//! lifetimes would leave clusters. So lifetimes follow van der Corput's sequence in base 10: of ten lifetimes, one
+//! falls into each tenth of the window; of a hundred, one into each hundredth.
 
 use std::time::Duration;
 

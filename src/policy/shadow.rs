@@ -3,8 +3,8 @@
 //! The pool follows *shadow queues*: it counts how queues of other depths would have served the same callers with the
 //! same leases.
 //!
-//! 1. The deepest is the *plain queue*, which refuses only a caller that it cannot serve in time. The pool is overloaded
-//!    when the plain queue has refused callers for half a wait budget.
+//! 1. The deepest is the *plain queue*, which refuses only a caller that it cannot serve in time. The pool is
+//!    overloaded when the plain queue has refused callers for half a wait budget.
 //! 2. In an overload, the pool's queue is as deep as the shallowest shadow queue that has lost at most half a percent
 //!    of the plain queue's work. Otherwise depth is no reason to refuse.
 //! 3. A shadow queue loses work when a burst is too large for it: its connections are idle while the plain queue still
@@ -27,8 +27,8 @@ const QUEUES: usize = 16;
 const DEPTHS: [f32; QUEUES] =
     [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 512.0, f32::INFINITY];
 const PLAIN: usize = QUEUES - 1;
-/// An overload begins when the plain queue has turned callers away for this many wait budgets. A single batch of callers
-/// is no overload.
+/// An overload begins when the plain queue has turned callers away for this many wait budgets. A single batch of
+/// callers is no overload.
 const BEGINS: f64 = 0.45;
 /// An overload has also lasted at least this many times the longest pause between two refusals.
 const PAUSES: f64 = 2.1;
@@ -259,8 +259,8 @@ impl ShadowQueues {
             return;
         }
         let leases = lease().map_or(1.0, |lease| now.since(since) / lease) as f32;
-        // A deeper queue still has callers for the idle connections. A shallower queue had them idle earlier, and equals
-        // the pool's own queue from now on.
+        // A deeper queue still has callers for the idle connections. A shallower queue had them idle earlier, and
+        // equals the pool's own queue from now on.
         let served = |more: f32| if more < 0.0 { more } else { (more.min(idle) * leases).min(more) };
         let plain = served(self.more[PLAIN]);
         self.served_lately += plain.max(0.0);

@@ -1,7 +1,7 @@
 //! Time for the rule of refusal: seconds since the pool began.
 //!
-//! To subtract two [`Time`]s takes one instruction. To subtract two [`Instant`]s and convert the result to seconds takes
-//! a hundred, which would be most of the cost of the rule. The core converts once for each transition.
+//! To subtract two [`Time`]s takes one instruction. To subtract two [`Instant`]s and convert the result to seconds
+//! takes a hundred, which would be most of the cost of the rule. The core converts once for each transition.
 
 use std::time::Instant;
 

@@ -21,8 +21,8 @@ const ENDED: u64 = 1 << 62;
 /// The facts about one connection. Counters count since start-up.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// The number of attempted writes, whether more are allowed, and whether the connection has ended. One word holds all
-    /// three, so that they cannot contradict each other.
+    /// The number of attempted writes, whether more are allowed, and whether the connection has ended. One word holds
+    /// all three, so that they cannot contradict each other.
     writes: AtomicU64,
     unanswered: AtomicUsize,
     in_flight: AtomicUsize,
