@@ -85,7 +85,7 @@ pub use crate::policy::{Cause, Counts, Export, Latency, Past, Snapshot, State, T
 
 /// A circuit breaker for any fallible call. Cloning is cheap; all clones are one breaker.
 ///
-/// A breaker has no task and no timer by default: it checks the time when somebody asks. It needs a Tokio runtime only
+/// A breaker has no task and no timer by default: each call or query checks the time. It needs a Tokio runtime only
 /// for [`with_timeout`](Self::with_timeout) and [`automatic_transitions`](BreakerConfig::automatic_transitions).
 #[derive(Debug, Clone)]
 pub struct CircuitBreaker {

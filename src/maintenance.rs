@@ -47,7 +47,7 @@ pub(crate) struct Maintenance {
     next_look: Mutex<Option<Instant>>,
     server: ServerRole,
     pub(crate) reports: Reports,
-    /// Somebody has asked since the last round whether the pool is ready.
+    /// Whether a probe has asked since the last round if the pool is ready.
     is_wanted_ready: AtomicBool,
     /// While callers held all connections, the server did not answer the pool's own connection.
     is_found_silent: Arc<AtomicBool>,

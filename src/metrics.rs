@@ -63,7 +63,7 @@ impl Metric {
 /// `db_client_operation_duration_seconds`. Feature `prometheus`.
 ///
 /// If you install the recorder without the exporter's own listener, call `PrometheusHandle::run_upkeep` every few
-/// seconds. Otherwise samples pile up until somebody renders them.
+/// seconds. Otherwise samples pile up until they are rendered.
 ///
 /// ```
 /// # fn example() -> Result<(), metrics_exporter_prometheus::BuildError> {

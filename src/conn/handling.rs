@@ -44,8 +44,8 @@ pub enum Reset {
     /// leaves. If these matter, choose [`Always`](Self::Always).
     #[default]
     WhenSeen,
-    /// The pool resets the session after every lease. For that round trip in the background, the connection serves
-    /// nobody.
+    /// The pool resets the session after every lease. During that round trip in the background, the connection serves
+    /// no caller.
     Always,
 }
 

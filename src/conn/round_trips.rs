@@ -1,15 +1,15 @@
 //! How far away the server is, as measured on its connection, and how long work in the background may therefore take.
 //!
 //! Each limit is a number of round trips and a floor. The floor is for the work of the server and of this process. The
-//! limits decide when the pool closes a connection that nobody uses. No caller waits for them.
+//! limits decide when the pool closes a connection that no caller uses. No caller waits for them.
 
 use std::time::Duration;
 
-/// For one answer, besides the time on the network.
+/// The time for one answer, besides the time on the network.
 const FLOOR: Duration = Duration::from_secs(1);
-/// For an abandoned statement to end by itself. Most are about to.
+/// The time for an abandoned statement to end by itself. Most are about to end.
 const GRACE: Duration = Duration::from_millis(2);
-/// For a cancel to take effect.
+/// The time for a cancel to take effect.
 const EFFECT: Duration = Duration::from_millis(250);
 
 /// Measured when the connection was made.

@@ -161,7 +161,7 @@ impl AsyncWrite for Stream {
                 }
                 self.listener.on_written(&buf[..*count]);
             }
-            Poll::Ready(Err(_)) => {} // nobody knows how far it got
+            Poll::Ready(Err(_)) => {} // some of the bytes may have been written
             Poll::Pending => self.listener.on_write_pending(),
         }
         written

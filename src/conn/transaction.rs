@@ -2,9 +2,10 @@
 //! server has committed.
 //!
 //! PostgreSQL answers the COMMIT of a failed transaction with success, and the driver passes that on. So the pool sends
-//! no COMMIT after an error of the server, which the wire counts whoever got it. The answer to a COMMIT is its command
-//! tag: the server sends it after it has committed, so a connection that is lost later does not matter. Without an
-//! answer, the error is [`Error::CommitUnknown`]. The pool never repeats or cancels a COMMIT.
+//! no COMMIT after an error of the server. The wire counts such errors, even if the caller's code ignores them. The
+//! answer to a COMMIT is its command tag: the server sends it after it has committed, so a connection that is lost
+//! later does not matter. Without an answer, the error is [`Error::CommitUnknown`]. The pool never repeats or cancels a
+//! COMMIT.
 
 use std::fmt::{self, Write};
 use std::ops::Deref;

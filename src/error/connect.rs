@@ -56,7 +56,7 @@ impl Stage {
     }
 }
 
-/// The stage at which a dial failed, and so who should act.
+/// The stage at which a dial failed. It shows where to look for the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
@@ -223,7 +223,7 @@ impl ConnectError {
         self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
     }
 
-    /// Returns whether another try cannot help, and may do harm, until somebody removes the cause.
+    /// Returns whether another try cannot help, and may do harm, until the cause is removed.
     pub(crate) fn is_lasting(&self) -> bool {
         match self.0.kind {
             ConnectErrorKind::Credentials | ConnectErrorKind::Tls | ConnectErrorKind::Handshake => true,

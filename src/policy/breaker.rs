@@ -342,7 +342,7 @@ impl Breaker {
             Phase::HalfOpen(probes) if probes.has_free() => return None,
             Phase::HalfOpen(probes) => probes.retry_after(now),
             Phase::Open { until, .. } => until.left(now),
-            // Nobody knows when the order ends. A caller that asks again that often does no harm.
+            // The end of the order is unknown. A caller that asks again this often does no harm.
             Phase::ForcedOpen | Phase::ShutDown => self.settings.reset_timeout,
         };
         let may_end_early = self.unreachable && matches!(self.phase, Phase::Open { .. });

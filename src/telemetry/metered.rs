@@ -49,7 +49,7 @@ struct Inner {
     min_idle: usize,
     handles: OnceLock<Handles>,
     operations: Operations,
-    /// What is recorded so far: refused callers, and callers that found a connection idle.
+    /// The counts at the last record: refused callers, and callers that found a connection idle.
     counted: Mutex<(Refused, u64)>,
     inflated: Mutex<HashMap<Operation, Gauge>>,
 }

@@ -77,7 +77,7 @@ pub(in crate::conn) struct Watcher {
     streams: Mutex<Streams>,
     /// Wakes the task early, for a new stream.
     bell: Notify,
-    /// Whether the pool was told that a reader holds the connection up.
+    /// Whether the watcher has reported that a reader holds the connection up.
     is_held_up: AtomicBool,
     /// Whether the connection was closed or detached.
     has_left: AtomicBool,
@@ -190,7 +190,7 @@ impl Watcher {
     }
 }
 
-/// The connection holds it. Its drop tells the watcher that the connection is closed or detached.
+/// The connection's part of the watcher. Dropping it reports that the connection was closed or detached.
 pub(in crate::conn) struct Presence(Arc<Watcher>);
 
 impl Presence {

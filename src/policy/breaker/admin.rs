@@ -29,7 +29,8 @@ pub(crate) enum Order {
 }
 
 impl Breaker {
-    /// Carries out an order, unless the breaker has been shut down. A change of state records `by`, who gave the order.
+    /// Carries out an order, unless the breaker has been shut down. A change of state records `by`, the place in the
+    /// code that gave the order.
     pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>, by: &'static Location<'static>) {
         self.advance(now);
         let before = self.generation;
