@@ -34,7 +34,7 @@ impl Event {
         Self { pool, at, kind }
     }
 
-    /// How much it matters.
+    /// Returns how much the event matters.
     pub fn severity(&self) -> Severity {
         self.kind.severity()
     }

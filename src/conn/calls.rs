@@ -68,22 +68,22 @@ impl Default for Progress {
 }
 
 impl Calls {
-    /// Whether no call is under way, and no abandoned one is left.
+    /// Returns whether no call is under way, and no abandoned one is left.
     pub(super) fn is_idle(&self) -> bool {
         self.lock().activity == Activity::Idle
     }
 
-    /// Whether a call was abandoned, and the connection is not known to be quiet.
+    /// Returns whether a call was abandoned, and the connection is not known to be quiet.
     pub(super) fn has_abandoned(&self) -> bool {
         self.lock().activity.has_abandoned()
     }
 
-    /// Whether any call is under way.
+    /// Returns whether any call is under way.
     pub(super) fn is_running(&self) -> bool {
         self.lock().activity.under_way() > 0
     }
 
-    /// Since when calls have been under way without a pause.
+    /// Returns since when calls have been under way without a pause.
     pub(super) fn running_since(&self) -> Option<Instant> {
         self.lock().activity.since()
     }
@@ -108,7 +108,7 @@ impl Calls {
         self.lock().progress = Progress::Executing { attempts };
     }
 
-    /// Whether a statement was found to be outdated or lost.
+    /// Returns whether a statement was found to be outdated or lost.
     pub(super) fn is_outdated(&self) -> bool {
         self.lock().is_outdated
     }
@@ -117,7 +117,7 @@ impl Calls {
         self.lock().is_outdated = is_outdated;
     }
 
-    /// Whether the whole call may run again, by the last failure since [`clear_failure`](Self::clear_failure).
+    /// Returns whether the whole call may run again, by the last failure since [`clear_failure`](Self::clear_failure).
     pub(super) fn retry(&self) -> Retry {
         self.lock().retry
     }
@@ -161,12 +161,12 @@ impl Calls {
         self.lock().leftovers.cancel = true;
     }
 
-    /// Whether a cancel could still hit the next statement.
+    /// Returns whether a cancel could still hit the next statement.
     pub(super) fn has_pending_cancel(&self) -> bool {
         self.lock().leftovers.cancel
     }
 
-    /// Whether an abandoned call may have begun a transaction.
+    /// Returns whether an abandoned call may have begun a transaction.
     pub(super) fn can_be_in_transaction(&self) -> bool {
         self.lock().leftovers.transaction
     }

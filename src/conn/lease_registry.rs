@@ -44,7 +44,7 @@ impl Purpose {
 pub(super) trait Leased: Send + Sync {
     fn lease_info(&self) -> &LeaseInfo;
 
-    /// Since when statements have been running on the connection.
+    /// Returns since when statements have been running on the connection.
     fn running_since(&self) -> Option<Instant>;
 
     /// Returns whether a statement is running, or the server owes an answer.

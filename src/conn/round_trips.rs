@@ -26,28 +26,28 @@ impl RoundTrips {
         Self { trip, opening }
     }
 
-    /// How long the server may take to answer a trivial request.
+    /// Returns how long the server may take to answer a trivial request.
     pub(super) fn answer(&self) -> Duration {
         FLOOR + 4 * self.trip
     }
 
-    /// How long an abandoned statement may take to end by itself.
+    /// Returns how long an abandoned statement may take to end by itself.
     pub(super) fn grace(&self) -> Duration {
         GRACE + self.trip
     }
 
-    /// How long a cancel may take to take effect, once the server has it.
+    /// Returns how long a cancel may take to take effect, once the server has it.
     pub(super) fn effect(&self) -> Duration {
         EFFECT + 2 * self.trip
     }
 
-    /// How long the server may take to accept a cancel, which is a connection of its own.
+    /// Returns how long the server may take to accept a cancel, which is a connection of its own.
     pub(super) fn cancel(&self) -> Duration {
         FLOOR + 2 * self.opening + 4 * self.trip
     }
 
-    /// How long it may take to settle a connection. That is a few cancels, which may wait for their turn, and a few
-    /// statements.
+    /// Returns how long it may take to settle a connection. That is a few cancels, which may wait for their turn, and a
+    /// few statements.
     pub(super) fn settling(&self) -> Duration {
         2 * FLOOR + 4 * self.opening + 32 * self.trip
     }

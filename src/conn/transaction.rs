@@ -184,8 +184,8 @@ impl Transaction {
         self.core.client.conn().link.calls.fault()
     }
 
-    /// Whether the whole transaction may run again, because another transaction was in the way, or a statement was
-    /// outdated.
+    /// Returns whether the whole transaction may run again, because another transaction was in the way, or a statement
+    /// was outdated.
     pub(crate) fn may_run_again(&self) -> bool {
         self.core.client.conn().link.may_run_again(self.core.commits)
     }

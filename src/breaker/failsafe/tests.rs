@@ -119,16 +119,16 @@ async fn wait(clock: &mut MockClock, ms: u32) {
 /// - At the exact instant when the reset timeout is over, our breaker probes and failsafe does not. The timeout is no
 ///   whole number of milliseconds, so no step ends there.
 async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[Step]) -> Vec<State> {
-    let last = LastState::default();
+    let their_state = LastState::default();
     let ours = CircuitBreaker::new(config.clone()).unwrap();
-    let theirs = StateMachine::new(RollingWindow::new(config.clone()).unwrap(), last.clone());
+    let theirs = StateMachine::new(RollingWindow::new(config.clone()).unwrap(), their_state.clone());
     let mut seen = Vec::new();
     for step in steps {
         wait(clock, step.pause).await;
         let permit = ours.try_acquire();
         assert_eq!(permit.is_ok(), theirs.is_call_permitted());
         let asked = ours.state();
-        assert_eq!(asked, last.state());
+        assert_eq!(asked, their_state.state());
         if let Ok(permit) = permit {
             wait(clock, step.takes).await;
             match step.ending {
@@ -152,8 +152,8 @@ async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[S
             (State::HalfOpen, Ending::Success, State::Closed) => ours.try_acquire().unwrap().success(),
             _ => {}
         }
-        assert_eq!(ours.state(), last.state());
-        seen.extend([asked, last.state()]);
+        assert_eq!(ours.state(), their_state.state());
+        seen.extend([asked, their_state.state()]);
     }
     seen
 }

@@ -314,7 +314,7 @@ impl<S> Open<S> {
         }
     }
 
-    /// Whether the reader has polled, and nothing has come since.
+    /// Returns whether the reader has polled, and nothing has come since.
     fn is_waiting(&self) -> bool {
         self.timer.is_some() && !self.signal.was_woken()
     }
@@ -417,7 +417,7 @@ impl Signal {
         self.reader.register(waker);
     }
 
-    /// Whether the reader was woken and has not waited since.
+    /// Returns whether the reader was woken and has not waited since.
     fn was_woken(&self) -> bool {
         self.was_woken.load(Relaxed)
     }

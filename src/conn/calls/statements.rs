@@ -264,8 +264,8 @@ impl Statements {
         true
     }
 
-    /// Whether the driver refused to send a parameter because of a type that it has learned, and that may have changed
-    /// since.
+    /// Returns whether the driver refused to send a parameter because of a type that it has learned, and that may have
+    /// changed since.
     fn may_have_wrong_types(&self, sql: &str, error: &Error) -> bool {
         if !error.source().is_some_and(|source| source.is::<WrongType>()) {
             return false;

@@ -54,7 +54,7 @@ pub(super) trait Watched: Send + Sync {
     /// than planned. So the process or the runtime stood still, and the reader could not read either.
     fn look(&self, now: Instant, is_late: bool) -> Option<Look>;
 
-    /// Whether the stream has unread rows, for which all other calls on the connection wait.
+    /// Returns whether the stream has unread rows, for which all other calls on the connection wait.
     fn is_unread(&self) -> bool;
 }
 
@@ -136,7 +136,7 @@ impl Watcher {
         }
     }
 
-    /// Whether calls on the connection may be late because of a reader.
+    /// Returns whether calls on the connection may be late because of a reader.
     pub(super) fn has_unread(&self) -> bool {
         let streams: Vec<_> = self.streams.lock().open.iter().map(|(stream, _)| Weak::clone(stream)).collect();
         streams.iter().filter_map(Weak::upgrade).any(|stream| stream.is_unread())

@@ -45,7 +45,7 @@ impl<'a> DialProgress<'a> {
         self.stage
     }
 
-    /// How long the server has taken at the latest address.
+    /// Returns how long the server has taken at the latest address.
     pub(super) fn server_took(&self) -> Duration {
         self.server
     }

@@ -59,8 +59,8 @@ impl Monitor {
         self.questions.task.wake();
     }
 
-    /// Whether the server takes no writes: it is a standby, or its settings make sessions read-only. `None` if the
-    /// server does not report its role. Servers before version 14 do not.
+    /// Returns whether the server takes no writes: it is a standby, or its settings make sessions read-only. `None` if
+    /// the server does not report its role. Servers before version 14 do not.
     pub(in crate::conn) fn is_read_only(&self) -> Option<bool> {
         ROLES[usize::from(self.role.load(Relaxed))]
     }

@@ -36,7 +36,7 @@ impl Source {
         Self { pool, given }
     }
 
-    /// Whether there is a recorder.
+    /// Returns whether there is a recorder.
     pub(super) fn is_there(&self) -> bool {
         self.given.0.is_some() || is_recorded()
     }
