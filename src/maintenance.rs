@@ -1,5 +1,5 @@
-//! What the pool does by itself, in one background task: it looks after idle connections, reports events and metrics,
-//! and asks the server whether it is back while the circuit is open.
+//! The work that the pool does by itself, in one background task: it looks after idle connections, reports events and
+//! metrics, and asks the server whether it is back while the circuit is open.
 //!
 //! The task starts when the pool is built within a runtime, otherwise with the first dial. If its runtime ends, the
 //! next dial starts it again. It holds no strong reference to the pool, and ends when the pool is dropped.

@@ -20,7 +20,7 @@ const LARGEST_GROWTH: RangeInclusive<f64> = 1.0..=100.0;
 const PERCENT: &str = "must be 1 to 100";
 /// A call takes three bytes.
 const MOST_CALLS: u32 = 10_000;
-/// The same as for the name of a pool.
+/// The longest name, in bytes. A pool's name has the same limit.
 const LONGEST_NAME: usize = 63;
 /// Why a pool refuses a setting.
 const NOT_OF_A_POOL: &str = "is for a breaker by itself; a pool has a name, metrics and events of its own";

@@ -29,7 +29,7 @@ pub(crate) struct PoolBreaker {
 }
 
 impl PoolBreaker {
-    /// With a `machine`, that one decides.
+    /// Returns the breaker of a pool. A `machine`, if there is one, decides.
     pub(crate) fn new(config: BreakerConfig, machine: Option<Arc<dyn Machine>>) -> Result<Self, ConfigError> {
         config.check_for_pool()?;
         let retry_after = config.retry_after();

@@ -25,7 +25,7 @@ use self::timer::ReusableTimer;
 use crate::policy::Retry;
 use crate::telemetry::Fault;
 
-/// What is known of the calls of one connection.
+/// The state of the calls of one connection.
 #[derive(Default)]
 pub(super) struct Calls {
     state: Mutex<CallsState>,

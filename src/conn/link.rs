@@ -1,4 +1,4 @@
-//! What a connection's owner, its calls and its clean-up share.
+//! The data that a connection's owner, its calls and its clean-up share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

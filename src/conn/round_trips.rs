@@ -17,7 +17,7 @@ const EFFECT: Duration = Duration::from_millis(250);
 pub(super) struct RoundTrips {
     /// The shortest time between a request and its answer.
     trip: Duration,
-    /// From the first packet until the stream was usable. With TLS, these are several round trips.
+    /// The time from the first packet until the stream was usable. With TLS, that is several round trips.
     opening: Duration,
 }
 

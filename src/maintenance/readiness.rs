@@ -20,7 +20,7 @@ use super::{Maintenance, PACE};
 use crate::conn::{Dialer, Holder, OutcomeRecorder};
 use crate::slots::{Look, Slots};
 
-/// For how long after a question the pool goes on looking at the server: probes ask at least once in this time.
+/// How long after a question the pool goes on looking at the server. Probes ask at least once in this time.
 const ASKED: Duration = Duration::from_secs(60);
 
 /// Why a pool cannot serve. Overload is no reason, because another instance would refuse the same callers.
@@ -63,7 +63,7 @@ fn because(error: &Option<String>) -> String {
     error.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
 }
 
-/// What callers do with the connections.
+/// How callers use the connections.
 enum Use {
     /// They hold some, or none.
     Partial,

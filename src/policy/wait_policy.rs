@@ -1,4 +1,4 @@
-//! What a caller is willing to wait for.
+//! How long a caller waits, and which callers the pool refuses instead.
 
 use std::time::Instant;
 

@@ -31,10 +31,10 @@ use std::mem;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-/// What the calls of one connection are doing. `since`: from then on, at least one call has been under way.
+/// The activity of the calls of one connection. Since `since`, at least one call has been under way.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activity {
-    /// No call is under way, and no abandoned one is left.
+    /// No call is under way, and no abandoned call is left.
     #[default]
     Idle,
     /// Calls are under way, and others may begin.
@@ -45,7 +45,7 @@ pub(super) enum Activity {
     Draining { count: NonZeroUsize, since: Instant },
     /// No call is under way, and at least one was abandoned.
     Abandoned,
-    /// No call is under way, and the pool is stopping the abandoned ones in the background.
+    /// No call is under way, and the pool is stopping the abandoned calls in the background.
     Stopping,
 }
 

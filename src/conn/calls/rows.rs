@@ -47,7 +47,7 @@ impl RowStream<'_> {
         Self { rows, rows_affected: None, statements: Some(statements), client: PhantomData }
     }
 
-    /// No longer borrows its client. Call [`owning`](Self::owning) next, with that client.
+    /// Returns a stream that no longer borrows its client. Call [`owning`](Self::owning) next, with that client.
     pub(crate) fn unbound(self) -> RowStream<'static> {
         let Self { rows, rows_affected, statements, .. } = self;
         RowStream { rows, rows_affected, statements, client: PhantomData }

@@ -72,7 +72,7 @@ mod sealed {
 /// How a statement is sent to the server.
 pub(crate) enum Form<'a> {
     Prepared(Statement),
-    /// In one message group, with the types of its parameters.
+    /// The pool sends it in one message group, with the types of its parameters.
     Typed(&'a str, Arc<[Type]>),
 }
 
@@ -116,7 +116,7 @@ pub(super) async fn preparing<T>(link: &Link, work: impl Future<Output = Result<
 /// take more memory, here and on the server, than all other statements.
 const LONGEST_KEPT: usize = 16 * 1_024;
 
-/// For how many statements the types of parameters are kept, if the statements themselves are not.
+/// The number of statements whose parameter types are kept, if the statements themselves are not.
 const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 
 impl Statements {

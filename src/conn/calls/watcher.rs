@@ -24,7 +24,7 @@ pub(super) const LOOKS: u32 = 8;
 /// The watcher looks at most this often, because a look costs a wake-up. That delays the end of a stream, and nothing
 /// else.
 const SHORTEST_PACE: Duration = Duration::from_millis(10);
-/// From this many streams on, those that are over are removed.
+/// From this many streams on, the watcher removes ended streams.
 const TIDY: usize = 8;
 
 /// How long a reader may pause, and how often the watcher looks.

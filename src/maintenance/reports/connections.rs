@@ -89,7 +89,7 @@ impl ConnectionReports {
 #[derive(Debug)]
 struct Limited<T> {
     reported: Option<Instant>,
-    /// Those that no event has reported.
+    /// The occurrences that no event has reported.
     count: u64,
     /// The latest of these, and when it was.
     latest: Option<(T, Instant)>,

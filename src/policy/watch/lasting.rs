@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The shortest time between two equal reports.
 pub(crate) const REPEAT: Duration = Duration::from_secs(30);
 
-/// What one look shows.
+/// The result of one look at a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sign {
     /// The condition holds.
@@ -19,7 +19,7 @@ pub(crate) enum Sign {
     No,
 }
 
-/// What should be reported.
+/// A report that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
     /// The condition holds, for the first time or still, and has held for this long.

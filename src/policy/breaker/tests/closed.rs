@@ -1,4 +1,4 @@
-//! What opens a closed circuit.
+//! The results that open a closed circuit.
 
 use super::*;
 

@@ -212,7 +212,7 @@ fn a_probe_has_the_time_of_its_call_and_a_little_to_record_the_result() {
 }
 
 #[test]
-fn a_probe_timeout_counts_from_its_own_end_even_if_it_is_noticed_later() {
+fn the_open_state_begins_when_the_probe_times_out_even_if_it_is_noticed_later() {
     let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..ours() });
     let _hung = scene.admit();
     scene.wait(6 * SECOND);
