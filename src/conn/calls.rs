@@ -1,7 +1,7 @@
 //! The calls on one connection: which are under way, whether one was abandoned, and what the last failure was.
 //!
-//! [`Activity`] decides which calls may begin. A call that ends without its answer (a timeout, a dropped future, a
-//! stream that was not read to its end) is stopped on the server as soon as the cancel can hit no other call.
+//! [`Activity`] decides which calls may begin. A call may end without its answer: by a timeout, a dropped future, or a
+//! stream that was not read to its end. The pool then stops it on the server, once the cancel can hit no other call.
 
 mod activity;
 pub(super) mod copy;

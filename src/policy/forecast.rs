@@ -4,10 +4,8 @@
 //! duration while no connection is idle: connection-seconds of work, divided by releases.
 //!
 //! Two averages decay, one over the callers' wait budget, the other over four times that. The smaller one counts. So a
-//! lasting slowdown raises the estimate, and a single stall does not.
-//!
-//! If all connections are given back at once, few releases happen while no connection is idle. So the mean of the
-//! leases themselves is a second upper bound.
+//! lasting slowdown raises the estimate, and a single stall does not. If all connections are given back at once, few
+//! releases happen while no connection is idle. So the mean of the leases themselves is a second upper bound.
 //!
 //! The averages decay while the pool is idle too. The module predicts nothing before it has seen three releases.
 

@@ -1,23 +1,15 @@
 //! How many callers may wait in an overload?
 //!
 //! The pool follows *shadow queues*: it counts how queues of other depths would have served the same callers with the
-//! same leases.
+//! same leases. The deepest is the *plain queue*, which refuses only a caller that it cannot serve in time.
 //!
-//! 1. The deepest is the *plain queue*, which refuses only a caller that it cannot serve in time. The pool is
-//!    overloaded when the plain queue has refused callers for half a wait budget.
-//! 2. In an overload, the pool's queue is as deep as the shallowest shadow queue that has lost at most half a percent
-//!    of the plain queue's work. Otherwise depth is no reason to refuse.
-//! 3. A shadow queue loses work when a burst is too large for it: its connections are idle while the plain queue still
-//!    has callers. So the pool keeps the depth that bursts need, and answers fast if callers arrive evenly.
-//! 4. A shadow queue has its depth from the start of an overload. The pool's own queue needs most of a wait budget to
-//!    become shallow. By then the pool knows the depth that bursts need, and has lost no work to find it.
-//! 5. When an overload ends, the plain queue has callers for longer than the others. The others' loss is forgiven after
-//!    a long overload. It counts after a short one, because that was a burst.
+//! The pool is overloaded when the plain queue has refused callers for half a wait budget. Then the pool's queue is as
+//! deep as the shallowest shadow queue that has lost at most half a percent of the plain queue's work. A shadow queue
+//! loses work when its connections are idle while the plain queue still has callers.
+//! `docs/decisions/0001-when-to-refuse.md` has the reasons.
 //!
-//! A shadow queue depends on arrivals, releases and idle time, not on refusals. So refusals cannot cause more refusals.
-//!
-//! Each shadow queue is stored as its difference from the pool's own queue. Without refusals there is no difference,
-//! and following the queues costs nothing.
+//! Each shadow queue is stored as its difference from the pool's own queue, so following them costs nothing until the
+//! pool refuses callers.
 
 use super::Time;
 

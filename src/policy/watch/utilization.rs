@@ -1,8 +1,8 @@
 //! Is the pool nearly full, or exhausted?
 //!
-//! One look says little: a pool that is 70% busy on average is full now and then. So a threshold is crossed when the
-//! average of the last 10 s is above it, and the averages of both halves of the 10 s are at most a little below. Peaks
-//! of a few seconds are not reported, and a surge costs no further delay.
+//! One look says little: a pool that is 70% busy on average is full now and then. So the average of the last 10 s has
+//! to be above a threshold. The averages of both halves of the 10 s may be at most a little below it, so that peaks of
+//! a few seconds are not reported.
 //!
 //! The pool is exhausted when each look for 2 s finds all connections in use *and* a caller that waits. A busy pool of
 //! one connection is always fully in use, and that alone is no fault.
