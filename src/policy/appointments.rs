@@ -13,8 +13,9 @@ use super::Time;
 
 /// Callers with an appointment take one in this many leases.
 const SHARE: f64 = 4.0;
-/// No appointment is further away, in seconds, because the load at that time is unknown. After the last appointment
-/// within this time, the next refused caller gets the earliest moment again.
+/// No appointment is further away, in seconds, because the load at that time is unknown. The exception is a caller that
+/// the pool can only serve later. When no moment within this time is left, the next refused caller gets its earliest
+/// moment.
 const LONGEST: f64 = 300.0;
 
 #[derive(Debug)]

@@ -136,7 +136,7 @@ impl Forecast {
         if self.working > 0 { now.since(self.busy_since) } else { 0.0 }
     }
 
-    /// A lease has ended without a known duration. The caller calls this before [`on_working`](Self::on_working).
+    /// A lease has ended without a release. The caller calls this before [`on_working`](Self::on_working).
     /// [`on_release`](Self::on_release) calls it too.
     pub(crate) fn on_end(&mut self, now: Time) {
         if self.working > 0 {
@@ -170,7 +170,7 @@ impl Forecast {
         if is_stalled { since } else { 0.0 }
     }
 
-    /// Returns the mean time from one release to the next, in seconds. `None` before three releases.
+    /// Returns the mean time from one release to the next, in seconds. `None` while too few releases are known.
     pub(crate) fn gap(&mut self, now: Time, connections: usize) -> Option<f64> {
         self.count(now);
         self.leak(now);
