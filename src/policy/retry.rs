@@ -1,10 +1,10 @@
-//! The rules of retries: may a failed call run again, after which pause, and can the server bear it?
+//! The rules of retries: may a failed call run again, after which pause, and can the server take another attempt?
 //!
 //! Three questions, in this order:
 //!
 //! 1. May the call run again? The failure decides, and whether the call may be applied twice.
 //! 2. Is there time? No attempt begins that could not end before the deadline.
-//! 3. Can the server bear it? The [`Budget`] decides. It comes last, because the attempt pays when it passes.
+//! 3. Can the server take another attempt? The [`Budget`] decides. It comes last, because an attempt that passes pays.
 //!
 //! Pauses grow by a factor up to a cap. Jitter takes a random part of each pause away ("full jitter"), so that callers
 //! that failed together do not return together. `src/retry.rs` has the settings, `src/call/attempts.rs` the loop.

@@ -82,7 +82,7 @@ impl Meter {
         handles.get()
     }
 
-    /// Returns whether anybody records what happens.
+    /// Returns whether there is a recorder.
     pub(crate) fn is_recorded(&self) -> bool {
         self.handles().is_some()
     }

@@ -129,7 +129,7 @@ impl Watcher {
         }
     }
 
-    /// A stream or another call has ended, so its reader does not hold up anybody any more.
+    /// A stream or another call has ended, so its reader no longer holds up other calls.
     pub(super) fn on_end(&self) {
         if self.is_held_up.load(SeqCst) {
             self.hold_up(None);
@@ -142,7 +142,7 @@ impl Watcher {
         streams.iter().filter_map(Weak::upgrade).any(|stream| stream.is_unread())
     }
 
-    /// The connection is closed or detached. Its streams do not hold up anybody any more.
+    /// The connection is closed or detached. Its streams no longer hold up other calls.
     fn leave(&self) {
         self.has_left.store(true, SeqCst);
         self.on_end();

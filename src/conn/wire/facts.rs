@@ -1,4 +1,4 @@
-//! The facts about one connection: the listener publishes them, and everybody else reads them without a lock.
+//! The facts about one connection: the listener publishes them, and all other code reads them without a lock.
 
 use std::io;
 use std::mem;
