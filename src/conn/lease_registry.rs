@@ -100,8 +100,8 @@ impl LeaseInfo {
     }
 }
 
-/// The owner's copy of the purpose in a [`LeaseInfo`], which only the owner writes. Comparing with it reads no shared
-/// memory.
+/// The owner's copy of the purpose in a [`LeaseInfo`], which only the owner writes. Comparing with it reads nothing
+/// shared.
 #[derive(Debug, Default)]
 pub(super) struct WrittenPurpose(Option<Purpose>);
 
