@@ -44,13 +44,20 @@
 //! | `failfast.circuit_breaker.transitions` | counter | `from`, `to` | changes of state |
 //!
 //! Without [`automatic_transitions`](BreakerConfig::automatic_transitions) the state is as of the latest call or
-//! question.
+//! query.
 //!
 #![doc = include_str!("breaker/migrating.md")]
-// Where what is: the rules (when does the circuit open?) are in `policy/breaker.rs`, without a clock or a lock. In this
-// folder: `config` (settings), `call` (permits, verdicts, futures), `shared` (the rules under a lock), `fast_path`
-// (what most calls use instead of the lock), `timer` (changes that time causes), `hooks` (callbacks), `metered`
-// (metrics), `pool` (the breaker of a pool) and `failsafe` (that crate's policy and state machine).
+// The rules (when does the circuit open?) are in `policy/breaker.rs`, without a clock or a lock. This folder has:
+//
+// - `config`: settings
+// - `call`: permits, verdicts, futures
+// - `shared`: the rules under a lock
+// - `fast_path`: a way around the lock for most calls
+// - `timer`: changes that time causes
+// - `hooks`: callbacks
+// - `metered`: metrics
+// - `pool`: the breaker of a pool
+// - `failsafe`: that crate's policy and state machine
 
 mod call;
 mod config;
@@ -85,7 +92,7 @@ pub use crate::policy::{Cause, Counts, Export, Latency, Past, Snapshot, State, T
 
 /// A circuit breaker for any fallible call. Cloning is cheap; all clones are one breaker.
 ///
-/// A breaker has no task and no timer by default: it checks the time when somebody asks. It needs a Tokio runtime only
+/// A breaker has no task and no timer by default: each call or query checks the time. It needs a Tokio runtime only
 /// for [`with_timeout`](Self::with_timeout) and [`automatic_transitions`](BreakerConfig::automatic_transitions).
 #[derive(Debug, Clone)]
 pub struct CircuitBreaker {

@@ -146,8 +146,8 @@ impl PoolBuilder {
     /// This setting bounds memory: each waiter takes about 250 bytes. Deadlines and [`shedding`](Self::shedding) bound
     /// how long callers wait.
     ///
-    /// With 0, nobody waits, not even for the first connection. A caller that finds no idle connection is refused, and
-    /// the pool makes a connection in the background for later callers, up to `max_size`.
+    /// With 0, no caller waits, not even for the first connection. A caller that finds no idle connection is refused,
+    /// and the pool makes a connection in the background for later callers, up to `max_size`.
     pub fn max_waiting(mut self, max_waiting: usize) -> Self {
         self.max_waiting = Some(max_waiting);
         self

@@ -224,7 +224,8 @@ pub enum AbortReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BusyReason {
-    /// An earlier statement had timed out or was dropped, and was still being stopped when the time of this call was up.
+    /// An earlier statement had timed out or was dropped, and was still being stopped when the time of this call was
+    /// up.
     Stopping,
     /// The COPY had ended before this step of it: it was finished or aborted.
     CopyEnded,
@@ -275,7 +276,7 @@ impl Error {
         }
     }
 
-    /// The same error, of a call that had committed something before it failed.
+    /// Returns this error for a call that had committed something before it failed.
     pub(crate) fn after_a_commit(mut self) -> Self {
         if let Self::Postgres { effect, .. } | Self::QueryTimeout { effect, .. } | Self::StreamIdle { effect, .. } =
             &mut self
@@ -285,7 +286,7 @@ impl Error {
         self
     }
 
-    /// The same error, of a BEGIN: nothing of the transaction can have been applied.
+    /// Returns this error for a BEGIN: nothing of the transaction can have been applied.
     pub(crate) fn of_begin(self) -> Self {
         match self {
             Self::QueryTimeout { operation, after, process_id, .. } => {

@@ -1,4 +1,4 @@
-//! The events of a pool: rare occurrences that somebody on call wants to know.
+//! The events of a pool: rare occurrences that the engineer on call needs to know.
 //!
 //! An event is data with one line for people. The detectors of `policy::watch` find conditions that last. The
 //! maintenance and the connections report occurrences. `telemetry` passes the events on. No event holds a password, a
@@ -34,7 +34,7 @@ impl Event {
         Self { pool, at, kind }
     }
 
-    /// How much it matters.
+    /// Returns how much the event matters.
     pub fn severity(&self) -> Severity {
         self.kind.severity()
     }

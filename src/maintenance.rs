@@ -1,5 +1,5 @@
-//! What the pool does by itself, in one background task: it looks after idle connections, reports events and metrics,
-//! and asks the server whether it is back while the circuit is open.
+//! The work that the pool does by itself, in one background task: it looks after idle connections, reports events and
+//! metrics, and asks the server whether it is back while the circuit is open.
 //!
 //! The task starts when the pool is built within a runtime, otherwise with the first dial. If its runtime ends, the
 //! next dial starts it again. It holds no strong reference to the pool, and ends when the pool is dropped.
@@ -47,7 +47,7 @@ pub(crate) struct Maintenance {
     next_look: Mutex<Option<Instant>>,
     server: ServerRole,
     pub(crate) reports: Reports,
-    /// Somebody has asked since the last round whether the pool is ready.
+    /// Whether a probe has asked since the last round if the pool is ready.
     is_wanted_ready: AtomicBool,
     /// While callers held all connections, the server did not answer the pool's own connection.
     is_found_silent: Arc<AtomicBool>,

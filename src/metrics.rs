@@ -40,7 +40,7 @@ pub const POOL: &str = "db.client.connection.pool.name";
 /// What a recorder learns about the code that registers a metric.
 pub(crate) const METADATA: Metadata<'static> = Metadata::new("failfast", Level::INFO, Some(module_path!()));
 
-/// Whether the process has installed a recorder. The placeholder for none has no size.
+/// Returns whether the process has installed a recorder. The placeholder for none has no size.
 pub(crate) fn is_recorded() -> bool {
     with_recorder(|recorder| size_of_val(recorder) > 0)
 }
@@ -63,7 +63,7 @@ impl Metric {
 /// `db_client_operation_duration_seconds`. Feature `prometheus`.
 ///
 /// If you install the recorder without the exporter's own listener, call `PrometheusHandle::run_upkeep` every few
-/// seconds. Otherwise samples pile up until somebody renders them.
+/// seconds. Otherwise samples pile up until they are rendered.
 ///
 /// ```
 /// # fn example() -> Result<(), metrics_exporter_prometheus::BuildError> {

@@ -236,7 +236,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// What `work` returns. As [`get`](Self::get), and as [`Transaction::commit`].
+    /// The errors of `work`, of [`get`](Self::get), and of [`Transaction::commit`].
     #[track_caller]
     pub fn transaction<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
@@ -267,7 +267,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// What `work` returns, and as [`get`](Self::get).
+    /// The errors of `work` and of [`get`](Self::get).
     #[track_caller]
     pub fn run<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where

@@ -251,7 +251,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Those of [`builder`](Self::builder), and [`ConfigError`] if there is no `url`.
+    /// The errors of [`builder`](Self::builder), and [`ConfigError`] if there is no `url`.
     pub fn builder_by_url(&self) -> Result<PoolBuilder, ConfigError> {
         match &self.url {
             Some(place) => self.apply(place.clone()),

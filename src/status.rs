@@ -31,7 +31,7 @@ pub struct Status {
     pub waiting: usize,
     /// The maximum number of callers that may wait.
     pub max_waiting: usize,
-    /// The pool was closed and serves nobody.
+    /// The pool was closed and serves no caller.
     pub closed: bool,
     /// The state of the circuit breaker.
     pub breaker: State,

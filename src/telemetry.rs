@@ -2,7 +2,7 @@
 //!
 //! The pool calls its observers at once, one after the other, where the event happens, and never under a lock. If one
 //! panics, the pool and the other observers go on. A stream lets a service handle events in a task of its own. It is
-//! bounded: if nobody reads it, it drops the oldest events.
+//! bounded: if the service does not read it, it drops the oldest events.
 
 mod events;
 mod fault;
@@ -99,7 +99,7 @@ impl Telemetry {
         Arc::clone(&self.pool)
     }
 
-    /// Whether there is an observer or a reader. If not, nobody needs to make an event.
+    /// Returns whether there is an observer or a reader. If not, events need not be made.
     pub(crate) fn is_heard(&self) -> bool {
         !self.observers.0.is_empty() || self.stream.get().is_some_and(|stream| stream.receiver_count() > 0)
     }

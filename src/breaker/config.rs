@@ -20,7 +20,7 @@ const LARGEST_GROWTH: RangeInclusive<f64> = 1.0..=100.0;
 const PERCENT: &str = "must be 1 to 100";
 /// A call takes three bytes.
 const MOST_CALLS: u32 = 10_000;
-/// The same as for the name of a pool.
+/// The longest name, in bytes. A pool's name has the same limit.
 const LONGEST_NAME: usize = 63;
 /// Why a pool refuses a setting.
 const NOT_OF_A_POOL: &str = "is for a breaker by itself; a pool has a name, metrics and events of its own";
@@ -229,9 +229,9 @@ impl BreakerConfig {
         self
     }
 
-    /// Changes the state when its time is up, by a timer: to half-open after the reset timeout, to open after the probe
-    /// timeout. Default: off. Then the next call or question makes the change, and a breaker that nobody asks notifies
-    /// nobody. Like resilience4j's `automaticTransitionFromOpenToHalfOpenEnabled`; opossum always has such a timer.
+    /// Changes the state by a timer when its time is up: to half-open after the reset timeout, to open after the probe
+    /// timeout. Default: off. Then the next call or query makes the change and runs the hooks. This is resilience4j's
+    /// `automaticTransitionFromOpenToHalfOpenEnabled`; opossum always has such a timer.
     ///
     /// It costs one task. The task starts in the Tokio runtime in which the circuit first opens, and ends with the
     /// breaker. If there is no runtime, or it has ended, the setting has no effect until the circuit opens within a

@@ -1,4 +1,4 @@
-//! What spares most calls the lock: the [`FreePass`] admits a call, the [`Tally`] counts its success.
+//! Lets most calls pass without the lock: the [`FreePass`] admits a call, the [`Tally`] counts its success.
 //!
 //! In a closed circuit every call passes, so the pass holds the generation, and reading it admits the call.
 //!
@@ -105,7 +105,7 @@ impl Tally {
         is_armed && self.shards.get(own_shard()).is_some_and(|shard| shard.try_add(armed))
     }
 
-    /// Takes the successes counted so far; counting goes on. The caller holds the lock.
+    /// Takes the counted successes; counting goes on. The caller holds the lock.
     pub(super) fn collect(&self) -> u64 {
         if self.armed.load(Ordering::Relaxed) == 0 {
             return 0;
@@ -113,8 +113,8 @@ impl Tally {
         self.shards.iter().map(|shard| shard.0.fetch_and(!COUNT, Ordering::Relaxed) & COUNT).sum()
     }
 
-    /// Ends the arming, so that the breaker judges every result, and takes the successes counted so far. The caller
-    /// holds the lock.
+    /// Ends the arming, so that the breaker judges every result, and takes the counted successes. The caller holds the
+    /// lock.
     pub(super) fn disarm(&self) -> u64 {
         if self.armed.swap(0, Ordering::Relaxed) == 0 {
             return 0;

@@ -1,9 +1,9 @@
 //! The breaker of a pool. The pool passes the time that it has read already, and holds tickets instead of permits.
 //!
 //! An owner may give the pool a breaker of another crate (a [`Machine`]). Then the machine decides and gets every
-//! result. Our own breaker is disabled, but what an owner orders still holds, because the pool asks both. The machine
-//! notifies nobody: callers that wait when it opens go on waiting, and are refused when they get their connection.
-//! Nobody checks the server meanwhile, and `retry_after` is only an estimate.
+//! result. Our own breaker is disabled, but an owner's orders still hold, because the pool asks both. The machine sends
+//! no notice when it opens: callers go on waiting, and are refused when they get their connection. The pool does not
+//! check the server meanwhile, and `retry_after` is only an estimate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
 pub(crate) struct PoolBreaker {
     own: CircuitBreaker,
     machine: Option<Arc<dyn Machine>>,
-    /// What the pool tells a caller whom the machine rejects: the machine does not say when it permits calls again.
+    /// The `retry_after` of a caller that the machine rejects. The machine does not say when it permits calls again.
     retry_after: Duration,
 }
 
 impl PoolBreaker {
-    /// With a `machine`, that one decides.
+    /// Returns the breaker of a pool. A `machine`, if there is one, decides.
     pub(crate) fn new(config: BreakerConfig, machine: Option<Arc<dyn Machine>>) -> Result<Self, ConfigError> {
         config.check_for_pool()?;
         let retry_after = config.retry_after();

@@ -1,7 +1,7 @@
 //! The breaker that all clones share: the rules of `src/policy/breaker.rs` under a lock.
 //!
-//! Most calls do not take the lock: `fast_path` admits them and counts their success. Whoever holds the lock first
-//! collects what was counted beside it. Hooks run after the lock is released.
+//! Most calls do not take the lock: `fast_path` admits them and counts their success. Each method that takes the lock
+//! collects these counts first. Hooks run after the lock is released.
 
 use std::mem;
 use std::sync::{Arc, Weak};

@@ -1,4 +1,4 @@
-//! The shell: calls, permits, hooks, threads; and the conformance cases that need them.
+//! The circuit breaker as its users see it: calls, permits, hooks and threads, with the conformance cases for them.
 
 mod by_hand;
 mod calls;

@@ -19,7 +19,7 @@ const MOST_CONNECTING: usize = 1_000;
 const MOST_STATEMENTS: usize = 100_000;
 /// A longer timeout is a mistake.
 pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// An owner who wants more than this wants `None`.
+/// An owner that wants a longer age should set `None`.
 const LONGEST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// `NAMEDATALEN - 1`: the server cuts a longer `application_name`.
 const LONGEST_NAME: usize = 63;

@@ -10,7 +10,7 @@ use crate::error::ConfigError;
 
 /// Linux refuses a longer keepalive time. A dial would fail without saying why.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
-/// The same for `tcp_user_timeout`: the kernel counts milliseconds in a signed `int`.
+/// The longest `tcp_user_timeout`: the kernel counts milliseconds in a signed `int`.
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Refuses the first setting that cannot be used. `with_tls`: the pool has a TLS connector.

@@ -20,7 +20,7 @@ use crate::policy::{Condition, Deadline, Failed, Retry};
 use crate::retry::Pauses;
 use crate::telemetry::{Fault, Span};
 
-/// What a failed attempt says about another one.
+/// The facts about a failed attempt that decide whether another one follows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attempted {
     pub(super) retry: Retry,
@@ -31,7 +31,7 @@ pub(super) struct Attempted {
     pub(super) is_free: bool,
     /// How many statements the attempt began.
     pub(super) statements: u32,
-    /// For the call's span and its metric.
+    /// The fault that the call's span and metric show.
     pub(super) fault: Fault,
 }
 
@@ -255,7 +255,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// The errors of `work`, and those of [`get`](Self::get).
+    /// The errors of `work` and of [`get`](Self::get).
     pub async fn run<T, E, F, Fut>(self, work: F) -> Result<T, E>
     where
         F: Fn(Client) -> Fut,

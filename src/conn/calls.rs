@@ -1,7 +1,7 @@
 //! The calls on one connection: which are under way, whether one was abandoned, and what the last failure was.
 //!
-//! [`Activity`] decides which calls may begin. A call that ends without its answer (a timeout, a dropped future, a
-//! stream that was not read to its end) is stopped on the server as soon as the cancel can hit no other call.
+//! [`Activity`] decides which calls may begin. A call may end without its answer: by a timeout, a dropped future, or a
+//! stream that was not read to its end. The pool then stops it on the server, once the cancel can hit no other call.
 
 mod activity;
 pub(super) mod copy;
@@ -25,7 +25,7 @@ use self::timer::ReusableTimer;
 use crate::policy::Retry;
 use crate::telemetry::Fault;
 
-/// What is known of the calls of one connection.
+/// The state of the calls of one connection.
 #[derive(Default)]
 pub(super) struct Calls {
     state: Mutex<CallsState>,
@@ -68,22 +68,22 @@ impl Default for Progress {
 }
 
 impl Calls {
-    /// Whether no call is under way, and no abandoned one is left.
+    /// Returns whether no call is under way, and no abandoned one is left.
     pub(super) fn is_idle(&self) -> bool {
         self.lock().activity == Activity::Idle
     }
 
-    /// Whether a call was abandoned, and the connection is not known to be quiet.
+    /// Returns whether a call was abandoned, and the connection is not known to be quiet.
     pub(super) fn has_abandoned(&self) -> bool {
         self.lock().activity.has_abandoned()
     }
 
-    /// Whether any call is under way.
+    /// Returns whether any call is under way.
     pub(super) fn is_running(&self) -> bool {
         self.lock().activity.under_way() > 0
     }
 
-    /// Since when calls have been under way without a pause.
+    /// Returns since when calls have been under way without a pause.
     pub(super) fn running_since(&self) -> Option<Instant> {
         self.lock().activity.since()
     }
@@ -108,7 +108,7 @@ impl Calls {
         self.lock().progress = Progress::Executing { attempts };
     }
 
-    /// Whether a statement was found to be outdated or lost.
+    /// Returns whether a statement was found to be outdated or lost.
     pub(super) fn is_outdated(&self) -> bool {
         self.lock().is_outdated
     }
@@ -117,7 +117,7 @@ impl Calls {
         self.lock().is_outdated = is_outdated;
     }
 
-    /// Whether the whole call may run again, by the last failure since [`clear_failure`](Self::clear_failure).
+    /// Returns whether the whole call may run again, by the last failure since [`clear_failure`](Self::clear_failure).
     pub(super) fn retry(&self) -> Retry {
         self.lock().retry
     }
@@ -161,12 +161,12 @@ impl Calls {
         self.lock().leftovers.cancel = true;
     }
 
-    /// Whether a cancel could still hit the next statement.
+    /// Returns whether a cancel could still hit the next statement.
     pub(super) fn has_pending_cancel(&self) -> bool {
         self.lock().leftovers.cancel
     }
 
-    /// Whether an abandoned call may have begun a transaction.
+    /// Returns whether an abandoned call may have begun a transaction.
     pub(super) fn can_be_in_transaction(&self) -> bool {
         self.lock().leftovers.transaction
     }

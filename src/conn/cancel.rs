@@ -32,8 +32,8 @@ impl Canceller {
 
     /// Cancels whatever the server process is running. Waits for its turn, and then at most `within`.
     ///
-    /// If the cancel does not end in time, or the future is dropped, nobody knows whether the signal was given. It
-    /// could hit any later statement, so `wire` is sealed.
+    /// If the cancel does not end in time, or the future is dropped, the server may still give the signal. It could hit
+    /// any later statement, so `wire` is sealed.
     pub(super) async fn cancel(&self, wire: &Wire, within: Duration) {
         let _turn = self.turns.acquire().await;
         let cancel = async {

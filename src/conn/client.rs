@@ -64,7 +64,7 @@ impl Trail {
         self.retry() != Retry::Never && self.link.wire.attempts() == self.attempts
     }
 
-    /// Whether the work may run again, by the last failure.
+    /// Returns whether the work may run again, by the last failure.
     pub(crate) fn retry(&self) -> Retry {
         self.link.calls.retry()
     }

@@ -119,7 +119,7 @@ impl Conn {
         Object::take(self.object)
     }
 
-    /// Whether the server is known to have another role than the one asked for.
+    /// Returns whether the server is known to have another role than the one asked for.
     #[inline]
     fn has_wrong_role(&self) -> bool {
         self.wanted_role.is_some_and(|read_only| self.link.monitor.is_read_only() == Some(!read_only))
@@ -133,7 +133,7 @@ impl Conn {
         }
     }
 
-    /// Whether the object, and the driver's client in it, are those that were dialed.
+    /// Returns whether the object, and the driver's client in it, are those that were dialed.
     #[inline]
     fn is_same_client(&self) -> bool {
         let is_untouched = !self.touched;
@@ -141,7 +141,7 @@ impl Conn {
             || (Arc::ptr_eq(&self.object.statement_cache, &self.cache) && Identity::of(&self.object) == self.client)
     }
 
-    /// Whether the connection can serve another caller.
+    /// Returns whether the connection can serve another caller.
     #[inline]
     pub(super) fn is_fit(&self) -> bool {
         self.link.wire.is_alive() && !self.has_wrong_role() && self.is_same_client()

@@ -1,4 +1,4 @@
-//! What a connection reports to the pool's maintenance.
+//! The events that a connection reports to the pool's maintenance.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What all connections of one pool share: how they are treated, and what they report to.
+//! The data that all connections of one pool share: how the pool treats them, and where they report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -44,12 +44,12 @@ pub enum Reset {
     /// leaves. If these matter, choose [`Always`](Self::Always).
     #[default]
     WhenSeen,
-    /// The pool resets the session after every lease. For that round trip in the background, the connection serves
-    /// nobody.
+    /// The pool resets the session after every lease. During that round trip in the background, the connection serves
+    /// no caller.
     Always,
 }
 
-/// What the connections of a pool report to.
+/// Where the connections of a pool report.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     pub(crate) recorder: Arc<OutcomeRecorder>,

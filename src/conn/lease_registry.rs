@@ -20,7 +20,7 @@ use crate::operation::Operation;
 /// The registry keeps so many lease durations between two rounds: a fair sample.
 const MOST_DURATIONS: usize = 256;
 
-/// What a connection was taken for, where in the code, and in which round.
+/// The operation for which a connection was taken, the place in the code, and the round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Purpose {
     pub(crate) operation: Operation,
@@ -40,11 +40,11 @@ impl Purpose {
     }
 }
 
-/// What the registry needs to know of a connection.
+/// The facts about a connection that the registry needs.
 pub(super) trait Leased: Send + Sync {
     fn lease_info(&self) -> &LeaseInfo;
 
-    /// Since when statements have been running on the connection.
+    /// Returns since when statements have been running on the connection.
     fn running_since(&self) -> Option<Instant>;
 
     /// Returns whether a statement is running, or the server owes an answer.

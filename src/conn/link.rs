@@ -1,4 +1,4 @@
-//! What a connection's owner, its calls and its clean-up share.
+//! The data that a connection's owner, its calls and its clean-up share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -158,9 +158,9 @@ impl Link {
         self.calls.set_outdated(false);
     }
 
-    /// Whether a transaction may succeed if it runs again as a whole, because another transaction was in the way, or a
-    /// statement was outdated or lost. `commits` is how many commits the wire had seen before the transaction. If it
-    /// has seen more, a part was committed by hand.
+    /// Returns whether a transaction may succeed if it runs again as a whole, because another transaction was in the
+    /// way, or a statement was outdated or lost. `commits` is how many commits the wire had seen before the
+    /// transaction. If it has seen more, a part was committed by hand.
     pub(super) fn may_run_again(&self, commits: u64) -> bool {
         let is_transient = |state: SqlState| {
             let failure = Failure::answered(state.code());

@@ -1,5 +1,5 @@
-//! What the pool asks of a connection: is it fit for the next caller, and must the pool settle it first? This file also
-//! settles and closes connections.
+//! The pool's questions to a connection: is it fit for the next caller, and must the pool settle it first? This file
+//! also settles and closes connections.
 
 use std::mem;
 use std::time::Duration;

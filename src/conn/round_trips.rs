@@ -1,15 +1,15 @@
 //! How far away the server is, as measured on its connection, and how long work in the background may therefore take.
 //!
 //! Each limit is a number of round trips and a floor. The floor is for the work of the server and of this process. The
-//! limits decide when the pool closes a connection that nobody uses. No caller waits for them.
+//! limits decide when the pool closes a connection that no caller uses. No caller waits for them.
 
 use std::time::Duration;
 
-/// For one answer, besides the time on the network.
+/// The time for one answer, besides the time on the network.
 const FLOOR: Duration = Duration::from_secs(1);
-/// For an abandoned statement to end by itself. Most are about to.
+/// The time for an abandoned statement to end by itself. Most are about to end.
 const GRACE: Duration = Duration::from_millis(2);
-/// For a cancel to take effect.
+/// The time for a cancel to take effect.
 const EFFECT: Duration = Duration::from_millis(250);
 
 /// Measured when the connection was made.
@@ -17,7 +17,7 @@ const EFFECT: Duration = Duration::from_millis(250);
 pub(super) struct RoundTrips {
     /// The shortest time between a request and its answer.
     trip: Duration,
-    /// From the first packet until the stream was usable. With TLS, these are several round trips.
+    /// The time from the first packet until the stream was usable. With TLS, that is several round trips.
     opening: Duration,
 }
 
@@ -26,28 +26,28 @@ impl RoundTrips {
         Self { trip, opening }
     }
 
-    /// How long the server may take to answer a trivial request.
+    /// Returns how long the server may take to answer a trivial request.
     pub(super) fn answer(&self) -> Duration {
         FLOOR + 4 * self.trip
     }
 
-    /// How long an abandoned statement may take to end by itself.
+    /// Returns how long an abandoned statement may take to end by itself.
     pub(super) fn grace(&self) -> Duration {
         GRACE + self.trip
     }
 
-    /// How long a cancel may take to take effect, once the server has it.
+    /// Returns how long a cancel may take to take effect, once the server has it.
     pub(super) fn effect(&self) -> Duration {
         EFFECT + 2 * self.trip
     }
 
-    /// How long the server may take to accept a cancel, which is a connection of its own.
+    /// Returns how long the server may take to accept a cancel, which is a connection of its own.
     pub(super) fn cancel(&self) -> Duration {
         FLOOR + 2 * self.opening + 4 * self.trip
     }
 
-    /// How long it may take to settle a connection. That is a few cancels, which may wait for their turn, and a few
-    /// statements.
+    /// Returns how long it may take to settle a connection. That is a few cancels, which may wait for their turn, and a
+    /// few statements.
     pub(super) fn settling(&self) -> Duration {
         2 * FLOOR + 4 * self.opening + 32 * self.trip
     }

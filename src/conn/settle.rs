@@ -80,7 +80,7 @@ async fn confirm_rest(conn: &Conn, quiet_at: u64) -> bool {
     is_clean
 }
 
-/// Removes what abandoned calls may have left: a cancel that could come late, and a transaction that nobody knows of.
+/// Removes what abandoned calls may have left: a cancel that could come late, and a transaction that no caller owns.
 /// Returns `false` if that failed, because the connection has ended.
 pub(super) async fn clear_up(link: &Link, client: &tokio_postgres::Client) -> bool {
     if link.calls.has_pending_cancel() && !fence(client).await {

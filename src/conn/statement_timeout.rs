@@ -31,7 +31,7 @@ impl StatementTimeout {
         self.is_lifted.load(Relaxed)
     }
 
-    /// Whether a statement that ended `after` so long can have been ended by this timeout.
+    /// Returns whether a statement that ended `after` so long can have been ended by this timeout.
     pub(super) fn is_reached(&self, after: Duration) -> bool {
         self.timeout.is_some_and(|timeout| after >= timeout)
     }

@@ -1,4 +1,4 @@
-//! What the driver reads and writes: a connected stream, with or without TLS, which the [`Wire`] observes.
+//! The driver's stream, connected with or without TLS, which the [`Wire`] observes.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -145,7 +145,7 @@ impl AsyncRead for Stream {
     }
 }
 
-/// Not vectored: the driver writes from one buffer.
+/// Writes are not vectored, because the driver writes from one buffer.
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.first() != Some(&GOODBYE) && self.hold_back(cx) {
@@ -161,7 +161,7 @@ impl AsyncWrite for Stream {
                 }
                 self.listener.on_written(&buf[..*count]);
             }
-            Poll::Ready(Err(_)) => {} // nobody knows how far it got
+            Poll::Ready(Err(_)) => {} // some of the bytes may have been written
             Poll::Pending => self.listener.on_write_pending(),
         }
         written

@@ -184,7 +184,7 @@ async fn unread_rows_keep_a_connection_from_rest() {
     assert!(conn.link.monitor.quiet().await);
 }
 
-/// The wire may have seen the end of an answer before the driver, which waits until somebody takes the rows.
+/// The wire may have seen the end of an answer before the driver, which waits until the caller takes the rows.
 #[tokio::test]
 async fn an_answer_that_the_driver_has_not_read_keeps_a_connection_from_rest() {
     let conn = shared().await;
@@ -242,7 +242,7 @@ async fn a_copy_is_one_request_until_its_end() {
     sink.finish().await.unwrap();
     assert!(conn.link.monitor.quiet().await);
     assert_eq!(wire.unanswered(), 0);
-    // The same holds if nobody waits for the server's answer, or for the end of the copy.
+    // The same holds if the caller does not wait for the server's answer, or for the end of the copy.
     conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").now_or_never();
     drop(conn.object.copy_in::<_, &[u8]>("COPY copied FROM STDIN").await.unwrap());
     conn.object.batch_execute("SELECT 1").await.unwrap();
@@ -390,9 +390,9 @@ async fn a_terminated_session_is_known_as_such() {
                 "the reason is known when the driver reports the end"
             );
         }
-        let told = "the server was shut down, or an administrator ended the connection \
+        let message = "the server was shut down, or an administrator ended the connection \
             (57P01: terminating connection due to administrator command)";
-        assert_eq!(last_words(&conn).await, (Some(SqlState::ADMIN_SHUTDOWN), told.to_owned()));
+        assert_eq!(last_words(&conn).await, (Some(SqlState::ADMIN_SHUTDOWN), message.to_owned()));
         assert!(!conn.link.monitor.quiet().await);
     }
 }
@@ -431,9 +431,9 @@ async fn a_crash_and_a_shutdown_are_known_by_name() {
         shell(&admin, &command.unwrap_or(kill)).await;
         query.await.unwrap_err();
         for conn in [&idle, &busy] {
-            let (told, said) = last_words(conn).await;
-            assert_eq!(told.as_ref(), Some(&state), "{said}");
-            assert!(said.starts_with(line), "{said}");
+            let (code, message) = last_words(conn).await;
+            assert_eq!(code.as_ref(), Some(&state), "{message}");
+            assert!(message.starts_with(line), "{message}");
         }
         if is_crash {
             assert_eq!(last_words(&victim).await, (None, "the server closed the connection".to_owned()));

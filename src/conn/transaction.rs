@@ -2,9 +2,10 @@
 //! server has committed.
 //!
 //! PostgreSQL answers the COMMIT of a failed transaction with success, and the driver passes that on. So the pool sends
-//! no COMMIT after an error of the server, which the wire counts whoever got it. The answer to a COMMIT is its command
-//! tag: the server sends it after it has committed, so a connection that is lost later does not matter. Without an
-//! answer, the error is [`Error::CommitUnknown`]. The pool never repeats or cancels a COMMIT.
+//! no COMMIT after an error of the server. The wire counts such errors, even if the caller's code ignores them. The
+//! answer to a COMMIT is its command tag: the server sends it after it has committed, so a connection that is lost
+//! later does not matter. Without an answer, the error is [`Error::CommitUnknown`]. The pool never repeats or cancels a
+//! COMMIT.
 
 use std::fmt::{self, Write};
 use std::ops::Deref;
@@ -183,8 +184,8 @@ impl Transaction {
         self.core.client.conn().link.calls.fault()
     }
 
-    /// Whether the whole transaction may run again, because another transaction was in the way, or a statement was
-    /// outdated.
+    /// Returns whether the whole transaction may run again, because another transaction was in the way, or a statement
+    /// was outdated.
     pub(crate) fn may_run_again(&self) -> bool {
         self.core.client.conn().link.may_run_again(self.core.commits)
     }

@@ -43,7 +43,7 @@ impl ConfigError {
         }
     }
 
-    /// The same error, about a part of the value of `setting`. An error about the whole value takes the name of
+    /// Returns this error, about a part of the value of `setting`. An error about the whole value takes the name of
     /// `setting`.
     #[cfg(feature = "serde")]
     pub(crate) fn of_part_of(self, setting: &str) -> Self {

@@ -56,7 +56,7 @@ impl Stage {
     }
 }
 
-/// The stage at which a dial failed, and so who should act.
+/// The stage at which a dial failed. It shows where to look for the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
@@ -186,8 +186,8 @@ impl ConnectError {
         Self::caused(ConnectErrorKind::AfterConnect, target, error)
     }
 
-    /// The same error, of a dial that sent startup options. If the server's answer is about them, the error names the
-    /// setting that sends them.
+    /// Returns this error for a dial that sent startup options. If the server's answer is about them, the error names
+    /// the setting that sends them.
     pub(crate) fn with_options(self) -> Self {
         let is_about_options = db_message(&self).is_some_and(|message| {
             ["startup parameter", "options", "configuration parameter"].iter().any(|word| message.contains(word))
@@ -223,7 +223,7 @@ impl ConnectError {
         self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
     }
 
-    /// Returns whether another try cannot help, and may do harm, until somebody removes the cause.
+    /// Returns whether another try cannot help, and may do harm, until the cause is removed.
     pub(crate) fn is_lasting(&self) -> bool {
         match self.0.kind {
             ConnectErrorKind::Credentials | ConnectErrorKind::Tls | ConnectErrorKind::Handshake => true,
@@ -358,7 +358,7 @@ pub(super) fn trailer(last: &Option<ConnectError>) -> String {
     last.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
 }
 
-/// The same, unless the status says it already.
+/// Returns the [`trailer`], unless the status shows the error already.
 pub(super) fn trailer_after(status: &Status, last: &Option<ConnectError>) -> String {
     if status.last_connect_error.is_some() { String::new() } else { trailer(last) }
 }

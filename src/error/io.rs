@@ -1,4 +1,4 @@
-//! What an I/O error of a dial means: who is at fault, whether it lasts, and the words for it.
+//! The causes of I/O errors of a dial: where the fault is, whether it lasts, and its message.
 
 use std::error::Error as StdError;
 use std::io;
@@ -50,7 +50,7 @@ impl Cause {
         if is_of_the_network(error) { Self::of(error) } else { Self::Broken }
     }
 
-    /// Returns whether somebody has to remove the cause before another try can help.
+    /// Returns whether another try can only help once the cause is removed.
     pub(super) fn is_lasting(self) -> bool {
         matches!(self, Self::PathTooLong | Self::PermissionDenied)
     }

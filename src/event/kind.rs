@@ -19,9 +19,9 @@ use crate::status::Status;
 pub enum Severity {
     /// Useful to know afterwards.
     Info,
-    /// Somebody should look today.
+    /// Look at it today.
     Warning,
-    /// The pool refuses callers, or soon will, or no longer does. Somebody should look now, unless the event
+    /// The pool refuses callers, or soon will, or no longer does. Look at it now, unless the event
     /// [is an end](EventKind::is_end).
     Critical,
 }
@@ -70,7 +70,7 @@ pub enum EventKind {
     UtilizationHigh {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// Utilization has been above 90%, on average over 10 s. Its end is [`UtilizationHigh`](Self::UtilizationHigh) or
@@ -79,7 +79,7 @@ pub enum EventKind {
     UtilizationCritical {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// The end of [`UtilizationHigh`](Self::UtilizationHigh).
@@ -87,7 +87,7 @@ pub enum EventKind {
     UtilizationNormal {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// All connections have been in use while callers waited, for 2 s or more. A busy pool without waiters is not
@@ -96,7 +96,7 @@ pub enum EventKind {
     Exhausted {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// The end of [`Exhausted`](Self::Exhausted).
@@ -104,7 +104,7 @@ pub enum EventKind {
     ExhaustionEnded {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// The pool will be exhausted soon if utilization keeps rising. A trend is extrapolated by a quarter of the time
@@ -118,7 +118,7 @@ pub enum EventKind {
         within: Duration,
         /// The time over which the trend was observed.
         over: Duration,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// The end of [`ExhaustionPredicted`](Self::ExhaustionPredicted): utilization no longer rises.
@@ -126,7 +126,7 @@ pub enum EventKind {
     PredictionEnded {
         /// The state of the pool when the event was made.
         status: Status,
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// The pool refuses callers that it could not serve in time.
@@ -136,17 +136,17 @@ pub enum EventKind {
         status: Status,
         /// How many callers were refused since the beginning, by reason.
         refused: Refused,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
-    /// The end of [`Shedding`](Self::Shedding): nobody has been refused for 5 s.
+    /// The end of [`Shedding`](Self::Shedding): no caller has been refused for 5 s.
     #[non_exhaustive]
     SheddingEnded {
         /// The state of the pool when the event was made.
         status: Status,
         /// How many callers were refused, by reason.
         refused: Refused,
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// An operation holds its connections more than three times as long as it used to. It is the first suspect when a
@@ -159,7 +159,7 @@ pub enum EventKind {
         from: Duration,
         /// The mean lease duration now; a lower bound while the first slow leases have not ended.
         to: Duration,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// The end of [`HoldsInflated`](Self::HoldsInflated): its leases are as short as before, or have been long
@@ -170,7 +170,7 @@ pub enum EventKind {
         operation: Operation,
         /// The mean lease duration now.
         hold: Duration,
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// A connection has been held for longer than the [threshold](crate::PoolBuilder::leak_detection_threshold).
@@ -194,13 +194,13 @@ pub enum EventKind {
         than: Duration,
         /// The operation of the longest of them, and how long it has been running.
         longest: (Operation, Duration),
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// The end of [`LongRunning`](Self::LongRunning).
     #[non_exhaustive]
     LongRunningEnded {
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// Callers wait longer for a connection than half of [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
@@ -214,13 +214,13 @@ pub enum EventKind {
         than: Duration,
         /// The longest of these waits.
         longest: Duration,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// The end of [`SlowAcquire`](Self::SlowAcquire).
     #[non_exhaustive]
     SlowAcquireEnded {
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// No connection could be made.
@@ -230,13 +230,13 @@ pub enum EventKind {
         error: ConnectError,
         /// How many dials failed, since the last such event.
         count: u64,
-        /// How long it has lasted so far.
+        /// How long the condition has lasted.
         lasting: Duration,
     },
     /// The end of [`ConnectFailed`](Self::ConnectFailed): a connection was made.
     #[non_exhaustive]
     ConnectRecovered {
-        /// How long it lasted.
+        /// How long the condition lasted.
         lasted: Duration,
     },
     /// Connections were lost: the server, the network or an administrator ended them.
@@ -310,7 +310,7 @@ pub enum EventKind {
         /// How long the new state has lasted. The event is repeated every 30 s while the circuit is open.
         lasting: Duration,
     },
-    /// Somebody forced the circuit breaker into a state.
+    /// A caller forced the circuit breaker into a state.
     #[non_exhaustive]
     Forced {
         /// The new state of the circuit.
@@ -320,7 +320,7 @@ pub enum EventKind {
         /// The reason that the caller gave.
         reason: Arc<str>,
     },
-    /// Somebody changed the size of the pool.
+    /// A caller changed the size of the pool.
     #[non_exhaustive]
     Resized {
         /// `max_size` before.
@@ -332,7 +332,7 @@ pub enum EventKind {
         /// The reason that the caller gave.
         reason: Option<Arc<str>>,
     },
-    /// Somebody flushed the pool: it replaces all connections.
+    /// A caller flushed the pool: it replaces all connections.
     #[non_exhaustive]
     Flushed {
         /// The place in the code that gave the order.
@@ -340,7 +340,7 @@ pub enum EventKind {
         /// The reason that the caller gave.
         reason: Option<Arc<str>>,
     },
-    /// Somebody drains the pool. It serves the callers that wait, and then closes.
+    /// A caller drains the pool. It serves the callers that wait, and then closes.
     #[non_exhaustive]
     Draining {
         /// The place in the code that gave the order.
@@ -443,8 +443,8 @@ impl EventKind {
         }
     }
 
-    /// Returns whether the event reports the end of a condition that an earlier event reported. Nobody needs to be
-    /// woken for it, even if it is critical.
+    /// Returns whether the event reports the end of a condition that an earlier event reported. Such an event needs no
+    /// page, even if it is critical.
     pub fn is_end(&self) -> bool {
         match self {
             Self::UtilizationNormal { .. }

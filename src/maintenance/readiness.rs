@@ -1,7 +1,7 @@
 //! Whether a service that needs this pool should get traffic: the answer for readiness probes.
 //!
-//! The answer comes from what is known already: it waits for nothing, and does not depend on the queue. While somebody
-//! asks, the pool looks at the server by itself if no caller has had an answer lately.
+//! The answer comes from known facts: it waits for nothing, and does not depend on the queue. While probes ask, the
+//! pool looks at the server by itself if no caller has had an answer lately.
 //!
 //! If callers hold all connections, the pool is busy while a statement runs on any of them. If the server has been
 //! silent for long, the pool looks at it on a connection of its own, one beyond the limit. If no statement runs, the
@@ -20,7 +20,7 @@ use super::{Maintenance, PACE};
 use crate::conn::{Dialer, Holder, OutcomeRecorder};
 use crate::slots::{Look, Slots};
 
-/// For how long after a question the pool goes on looking at the server: probes ask at least once in this time.
+/// How long after a question the pool goes on looking at the server. Probes ask at least once in this time.
 const ASKED: Duration = Duration::from_secs(60);
 
 /// Why a pool cannot serve. Overload is no reason, because another instance would refuse the same callers.
@@ -63,7 +63,7 @@ fn because(error: &Option<String>) -> String {
     error.as_ref().map(|error| format!("; last dial failed: {error}")).unwrap_or_default()
 }
 
-/// What callers do with the connections.
+/// How callers use the connections.
 enum Use {
     /// They hold some, or none.
     Partial,
@@ -112,7 +112,7 @@ impl Maintenance {
         if held >= slots.counts().limit && holders.iter().all(is_stuck) { Use::Stuck { held } } else { Use::Busy }
     }
 
-    /// Looks at the server if somebody asks for readiness and no caller has had an answer lately.
+    /// Looks at the server if a probe asks for readiness and no caller has had an answer lately.
     pub(super) fn look_if_asked(&self, asked: &mut Asked, slots: &Arc<Slots<Dialer>>, recorder: &Arc<OutcomeRecorder>) {
         let now = Instant::now();
         if self.is_wanted_ready.swap(false, Relaxed) {

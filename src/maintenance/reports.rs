@@ -138,7 +138,7 @@ impl Reports {
         });
     }
 
-    /// How long ago the database last answered.
+    /// Returns how long ago the database last answered.
     pub(crate) fn last_success(&self, now: Instant) -> Option<Duration> {
         let after = self.last_success.load(Relaxed).checked_sub(1)?;
         Some(now.saturating_duration_since(self.begun).saturating_sub(Duration::from_millis(after)))

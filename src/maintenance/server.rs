@@ -1,4 +1,4 @@
-//! What the pool knows about the server behind its name: does it shut down, was it replaced, and where is it?
+//! The server behind the pool's host name: does it shut down, was it replaced, and where is it?
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,17 +1,20 @@
-//! When are refused callers to come back?
+//! When should refused callers come back?
 //!
-//! Each refusal is given a moment of its own. If all of them were told the same moment, they would come back together
-//! and most of them would be refused again. The moments are so far apart that those who obey take a quarter of what the
-//! pool can do; the rest is for newcomers. So once newcomers leave that quarter free, the obedient are served when they
-//! come, although everybody obeys. In a lasting overload the moments are far away, and true.
+//! Each refused caller gets an appointment of its own. With one moment for all, they would come back together, and the
+//! pool would refuse most of them again.
 //!
-//! A caller that comes earlier, or not at all, costs nothing: a moment is advice and reserves no connection.
+//! Appointments are so far apart that callers with one take a quarter of what the pool can do. Once other callers leave
+//! that quarter free, the pool serves every caller that keeps its appointment. In a lasting overload the appointments
+//! are far away, and still true.
+//!
+//! An appointment is advice and reserves no connection. A caller may come earlier or not at all.
 
 use super::Time;
 
-/// Those who come back take one in so many leases.
+/// Callers with an appointment take one in this many leases.
 const SHARE: f64 = 4.0;
-/// No caller is told to stay away for longer: nobody knows the load then. Later refusals begin again with the earliest
+/// No appointment is further away, in seconds, because the load at that time is unknown. The exception is a caller that
+/// the pool can only serve later. When no moment within this time is left, the next refused caller gets its earliest
 /// moment.
 const LONGEST: f64 = 300.0;
 
@@ -25,8 +28,8 @@ impl Appointments {
         Self { last: Time::BEGIN }
     }
 
-    /// How long to stay away. `earliest`: the first moment at which the pool could serve this caller. `gap`: the mean
-    /// time from one release to the next. All in seconds.
+    /// Returns after how long the caller should come back. `earliest` is how soon the pool could serve this caller.
+    /// `gap` is the mean time from one release to the next. All three are in seconds.
     pub(crate) fn make(&mut self, now: Time, earliest: f64, gap: f64) -> f64 {
         let after_the_last = self.last.after(gap * SHARE).since(now);
         let wait = if after_the_last > LONGEST.max(earliest) { earliest } else { earliest.max(after_the_last) };
@@ -46,18 +49,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_comes_as_early_as_it_can_and_the_others_after_it() {
+    fn the_first_appointment_is_the_earliest_and_the_others_follow() {
         let now = Time::BEGIN;
         let mut appointments = Appointments::new();
         near(appointments.make(now, 30.0 * MS, MS), 30.0 * MS);
         near(appointments.make(now, 30.0 * MS, MS), 34.0 * MS);
         near(appointments.make(now.after(2.0 * MS), 30.0 * MS, MS), 36.0 * MS);
-        // Not before it can be served.
+        // No appointment is before the pool can serve the caller.
         near(appointments.make(now.after(2.0 * MS), 90.0 * MS, MS), 90.0 * MS);
     }
 
     #[test]
-    fn a_moment_that_has_passed_holds_nobody_up() {
+    fn a_past_appointment_delays_no_later_one() {
         let now = Time::BEGIN;
         let mut appointments = Appointments::new();
         (0..100).for_each(|_| _ = appointments.make(now, MS, MS));
@@ -65,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_stay_away_for_longer_than_five_minutes() {
+    fn no_appointment_is_more_than_five_minutes_away() {
         let now = Time::BEGIN;
         let mut appointments = Appointments::new();
         let longest = (0..100_000).map(|_| appointments.make(now, MS, MS)).fold(0.0, f64::max);
         assert!(longest <= LONGEST, "{longest}");
-        // Unless it cannot be served earlier.
+        // The exception: the pool cannot serve the caller earlier.
         near(appointments.make(now, 2.0 * LONGEST, MS), 2.0 * LONGEST);
     }
 }

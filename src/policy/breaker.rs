@@ -1,4 +1,4 @@
-//! The circuit breaker's rules: may a call pass, and what does its result change? Pure: time is an argument.
+//! The circuit breaker's rules: may a call pass, and what does its result change? Time is an argument.
 //!
 //! ```text
 //!              too many failures                reset timeout,
@@ -51,7 +51,7 @@ const REMEMBERED: usize = 16;
 #[derive(Debug)]
 enum Phase {
     Closed,
-    /// `was_ordered`: an owner named the time.
+    /// `was_ordered` is whether an owner named the time.
     Open {
         until: Deadline,
         was_ordered: bool,
@@ -101,7 +101,7 @@ pub(crate) struct Breaker {
     random01: f64,
     /// Oldest first.
     history: VecDeque<Transition>,
-    /// Those that no hook has seen yet.
+    /// The changes that no hook has seen yet.
     changes: Vec<Transition>,
 }
 
@@ -177,8 +177,8 @@ impl Breaker {
         if matches!(self.phase, Phase::Disabled) { Ticket::uncounted() } else { Ticket::regular(self.generation) }
     }
 
-    /// Returns the generation whose successes cannot change the state, because they only lower the rates; and until
-    /// when, if that has an end. The caller may count such successes elsewhere. It passes them to
+    /// Returns the generation whose successes cannot change the state, because they only lower the rates. Also returns
+    /// when that ends, if it does. The caller may count such successes elsewhere. It passes them to
     /// [`count_successes`](Self::count_successes) before it calls any other method.
     pub(crate) fn calm(&self) -> Option<(u64, Option<Instant>)> {
         let sum = self.window.last_sum();
@@ -271,7 +271,7 @@ impl Breaker {
     }
 
     /// The server was not reached or did not answer, and no call records that. A closed circuit counts one more failure
-    /// in a row. A half-open one opens. Of an open one, the server's next answer lets calls probe. `random01` is as for
+    /// in a row. A half-open one opens. An open one lets calls probe at the server's next answer. `random01` is as for
     /// [`record`](Self::record).
     pub(crate) fn on_server_silent(&mut self, now: Instant, random01: impl FnOnce() -> f64) {
         self.advance(now);
@@ -342,7 +342,7 @@ impl Breaker {
             Phase::HalfOpen(probes) if probes.has_free() => return None,
             Phase::HalfOpen(probes) => probes.retry_after(now),
             Phase::Open { until, .. } => until.left(now),
-            // Nobody knows when the order ends. A caller that asks again that often does no harm.
+            // The end of the order is unknown. A caller that asks again this often does no harm.
             Phase::ForcedOpen | Phase::ShutDown => self.settings.reset_timeout,
         };
         let may_end_early = self.unreachable && matches!(self.phase, Phase::Open { .. });
@@ -428,7 +428,7 @@ impl Breaker {
     }
 
     /// Enters a phase. Calls under way become stale, even if the state stays the same; the history then has no entry.
-    /// By opossum's rule they count whenever they end.
+    /// By opossum's rule, calls under way count whenever they end.
     fn change(&mut self, at: Instant, phase: Phase, cause: Cause, counts: Counts) {
         let (from, to) = (self.phase.state(), phase.state());
         self.phase = phase;

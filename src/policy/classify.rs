@@ -1,15 +1,15 @@
 //! What a failure means: the only file that knows SQLSTATEs.
 //!
-//! A table. [`Failure::meaning`] finds the row: the kind of failure, by what is known of it. The columns are the
-//! questions that one may ask, in `questions.rs`: was nothing applied, may it run again, does it count for the breaker,
-//! what becomes of the connection.
+//! This is a table. [`Failure::meaning`] finds the row, which is the kind of the failure. The columns are the questions
+//! in `questions.rs`: was anything applied, may the call run again, does it count for the breaker, does the pool keep
+//! the connection.
 
 mod questions;
 
 pub use self::questions::Effect;
 pub(crate) use self::questions::{Condition, Fate, Reprepare, Retry, Verdict};
 
-/// One failure, and what was being done.
+/// One failure, and the phase of the call in which it happened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure<'a> {
     pub(crate) phase: StatementPhase,
@@ -21,11 +21,11 @@ pub(crate) enum StatementPhase {
     Connect,
     /// A statement outside an explicit transaction.
     Autocommit,
-    /// The same, and nothing was sent that can have changed anything.
+    /// Outside an explicit transaction, before anything was sent that can change data.
     Preparing,
-    /// Inside an explicit transaction, COMMIT not yet sent.
+    /// Inside an explicit transaction, before COMMIT was sent.
     Transaction,
-    /// The same, in one that was begun READ ONLY.
+    /// Inside a transaction that was begun READ ONLY, before COMMIT was sent.
     ReadOnlyTransaction,
     Commit,
 }
@@ -38,24 +38,24 @@ pub(crate) enum Occurrence<'a> {
     Lost {
         /// Whether any write was attempted since the call began.
         written: bool,
-        /// The SQLSTATE of the last notice or error that was nobody's answer.
+        /// The SQLSTATE of the last notice or error that answered no request.
         last_words: Option<&'a str>,
     },
     /// The server answered with an error.
     Answer(Answer<'a>),
-    /// The driver could not encode a parameter, decode a row, or make sense of what came.
+    /// The driver could not encode a parameter, decode a row, or understand the server's message.
     Driver { written: bool },
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer<'a> {
-    /// `None`: neither of the three, in any language we know.
+    /// `None` if the severity is none of these three in any known language.
     pub(crate) severity: Option<ServerSeverity>,
     pub(crate) state: &'a str,
     pub(crate) message: &'a str,
-    /// The function of the server that raised it.
+    /// The name of the server's own function that raised the error.
     pub(crate) routine: Option<&'a str>,
-    /// It was raised within a function or procedure, and the latter may have committed before.
+    /// Whether a function or procedure raised the error. A procedure may have committed before.
     pub(crate) is_from_within: bool,
 }
 
@@ -73,7 +73,7 @@ enum Meaning {
     Lost,
     /// The two sides, or a pooler between them, lost track of each other.
     Protocol,
-    /// A pooler had no server to give it to.
+    /// A pooler had no server for the request.
     NotForwarded,
     ReadOnly,
     AlreadyFailed,
@@ -90,31 +90,31 @@ enum Meaning {
     Shutdown,
     Crash,
     NotReady,
-    /// Who one is, or the database: refused, or gone.
+    /// The user or the database is refused or gone.
     Refused,
     System,
     Internal,
-    /// Data, constraints, syntax, limits, and whatever else the request itself is the reason of.
+    /// The request itself is at fault: data, constraints, syntax, limits.
     Request,
     Driver,
 }
 
 impl<'a> Failure<'a> {
-    /// A statement in a transaction failed, by its SQLSTATE alone.
+    /// Returns the failure of a statement in a transaction, of which only the SQLSTATE is known.
     pub(crate) fn answered(state: &'a str) -> Self {
         let answer =
             Answer { severity: Some(ServerSeverity::Error), state, message: "", routine: None, is_from_within: false };
         Self { phase: StatementPhase::Transaction, event: Occurrence::Answer(answer) }
     }
 
-    /// The server, or a pooler, did not let us in.
+    /// Returns the failure of a dial that the server or a pooler refused.
     pub(crate) fn at_connect(state: &'a str) -> Self {
         let answer =
             Answer { severity: Some(ServerSeverity::Fatal), state, message: "", routine: None, is_from_within: false };
         Self { phase: StatementPhase::Connect, event: Occurrence::Answer(answer) }
     }
 
-    /// A connection ended, and this was the last that was said on it.
+    /// Returns the failure of a connection that ended after this SQLSTATE.
     pub(crate) fn after_last_words(state: &'a str) -> Self {
         Self { phase: StatementPhase::Autocommit, event: Occurrence::Lost { written: true, last_words: Some(state) } }
     }
@@ -153,20 +153,20 @@ impl<'a> Failure<'a> {
         }
     }
 
-    /// Whether it was raised within a function or procedure, and the latter may have committed before.
+    /// Returns whether a function or procedure raised the error. A procedure may have committed before.
     pub(crate) fn is_from_within(&self) -> bool {
         matches!(self.event, Occurrence::Answer(answer) if answer.is_from_within)
     }
 }
 
 impl Answer<'_> {
-    /// ServerSeverity decides before the code does: the same code means something else in a session that goes on.
+    /// The severity decides before the SQLSTATE, which means something else if the session goes on.
     fn meaning(&self, phase: StatementPhase) -> Meaning {
         if self.ends_session(phase) { self.meaning_of_end(phase) } else { self.meaning_of_error(phase) }
     }
 
-    /// The session goes on, so the server is alive. Codes of sessions that end were raised by a function, or quoted
-    /// from a foreign server.
+    /// The session goes on, so the server is alive. If the SQLSTATE is one that ends a session, a function raised it or
+    /// quoted it from a foreign server.
     fn meaning_of_error(&self, phase: StatementPhase) -> Meaning {
         match (self.state, self.class()) {
             ("08P01", _) => Meaning::Protocol,
@@ -186,7 +186,7 @@ impl Answer<'_> {
         }
     }
 
-    /// The session is over, or never came about.
+    /// The session has ended or was never established.
     fn meaning_of_end(&self, phase: StatementPhase) -> Meaning {
         match (self.state, self.class()) {
             ("08P01", _) if self.is_never_forwarded() => Meaning::NotForwarded,
@@ -213,18 +213,18 @@ impl Answer<'_> {
         self.state.get(..2).unwrap_or_default()
     }
 
-    /// A pooler may refuse a connection in other words than the server.
+    /// Any answer to a dial ends the session, because a pooler may refuse with another severity than the server.
     fn ends_session(&self, phase: StatementPhase) -> bool {
         self.severity != Some(ServerSeverity::Error) || phase == StatementPhase::Connect
     }
 
-    /// PgBouncer has one code for everything. It speaks English only.
+    /// PgBouncer uses one SQLSTATE for everything. Its messages are always English.
     fn is_never_forwarded(&self) -> bool {
         ["query_wait_timeout", "server login has been failing"].iter().any(|start| self.message.starts_with(start))
     }
 
-    /// The code says only "not supported". The server speaks any language, and names its functions in one. Whoever
-    /// names none speaks English.
+    /// The SQLSTATE only means "not supported". The message may be in any language, but the name of the routine is not
+    /// translated. An answer without a routine has an English message.
     fn is_stale_plan(&self) -> bool {
         const MESSAGE: &str = "cached plan must not change result type";
         self.routine.map_or(self.message == MESSAGE, |routine| routine == "RevalidateCachedQuery")

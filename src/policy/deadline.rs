@@ -1,10 +1,10 @@
 //! The instant that bounds everything a call does.
 //!
-//! It is fixed once, when the call begins. Timeouts of single phases would add up; one instant does not.
+//! The pool fixes it once, when the call begins. Timeouts of single phases would add up; one instant does not.
 
 use std::time::{Duration, Instant};
 
-/// No call lasts that long, and no platform's clock overflows.
+/// Thirty years. No call lasts that long, and no platform's clock overflows.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ const FAR_MORE: u32 = 3;
 /// The number of dials that count as recent.
 const RECENT: usize = 16;
 
-/// The time that the server itself took for each of the recent dials that succeeded.
+/// How long the server itself took for each recent dial that succeeded.
 #[derive(Debug, Default)]
 pub(crate) struct DialTimes {
     recent: [Duration; RECENT],
@@ -22,7 +22,7 @@ impl DialTimes {
         self.count += 1;
     }
 
-    /// Returns the time of the server after which a dial is late. `None` before the first success.
+    /// Returns how long the server may take before a dial is late. `None` before the first success.
     pub(crate) fn late_after(&self) -> Option<Duration> {
         let slowest = self.recent.iter().take(self.count).max()?;
         Some(slowest.saturating_mul(FAR_MORE).max(SHORTEST))
@@ -38,13 +38,13 @@ mod tests {
     #[test]
     fn the_slowest_of_the_recent_dials_counts() {
         let mut times = DialTimes::default();
-        assert_eq!(times.late_after(), None, "nothing is known");
+        assert_eq!(times.late_after(), None, "no dial has succeeded yet");
         times.succeeded(10 * MS);
         assert_eq!(times.late_after(), Some(SHORTEST));
         times.succeeded(1_200 * MS);
         times.succeeded(10 * MS);
         assert_eq!(times.late_after(), Some(3_600 * MS));
         (0..RECENT).for_each(|_| times.succeeded(MS));
-        assert_eq!(times.late_after(), Some(SHORTEST), "what is long ago is forgotten");
+        assert_eq!(times.late_after(), Some(SHORTEST), "the slow dial is no longer recent");
     }
 }

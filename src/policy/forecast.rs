@@ -1,12 +1,13 @@
 //! How long would a caller wait for a connection?
 //!
-//! By Little's law, `(callers ahead + 1) x lease duration / connections`. The lease duration is measured where it
-//! matters, while nothing is idle: connection-seconds of work, divided by releases. Two averages leak, one over the
-//! wait budget that callers have, one over four times that. The smaller one counts, so that a stall is forgiven and a
-//! lasting slowdown is not. Where all connections are given back at once, few releases happen while nothing is idle;
-//! the mean of the leases themselves is a second upper bound.
+//! By Little's law, the wait is `(callers ahead + 1) x lease duration / connections`. The pool measures the lease
+//! duration while no connection is idle: connection-seconds of work, divided by releases.
 //!
-//! The estimates leak away while the pool rests. The module predicts nothing before it has seen three releases.
+//! Two averages decay, one over the callers' wait budget, the other over four times that. The smaller one counts. So a
+//! lasting slowdown raises the estimate, and a single stall does not. If all connections are given back at once, few
+//! releases happen while no connection is idle. So the mean of the leases themselves is a second upper bound.
+//!
+//! The averages decay while the pool is idle too. The module predicts nothing before it has seen three releases.
 
 use std::time::Duration;
 
@@ -14,40 +15,41 @@ use super::Time;
 
 /// Fewer releases than this are no estimate.
 const ENOUGH: f64 = 3.0;
-/// The longer average covers so many wait budgets.
+/// The longer average covers this many wait budgets.
 const LONG: f64 = 4.0;
-/// When nothing was released for so many times the usual gap, the pool is stalled.
+/// The pool is stalled after this many times the usual gap without a release.
 const STALLED: f64 = 3.0;
-/// And for so many wait budgets: where leases differ much, a long one is no stall.
+/// A stall also lasts at least this many wait budgets. If leases differ much, one long lease is no stall.
 const STALLED_BUDGETS: f64 = 1.0;
 /// The weight of one caller in the average wait budget.
 const WEIGHT: f64 = 1.0 / 16.0;
-/// Averages leak in steps of this part of the wait budget: seldom enough to cost nothing.
+/// Averages decay in steps of this part of the wait budget, so that they cost little.
 const STEP: f64 = 1.0 / 32.0;
-/// A prediction may be wrong by so many standard deviations.
+/// A prediction may be wrong by this many standard deviations.
 const DEVIATIONS: f64 = 2.0;
 const SHORTEST_BUDGET: f64 = 0.001;
 
 #[derive(Debug)]
 pub(crate) struct Forecast {
-    /// The time that callers have for waiting, on average, in seconds.
+    /// The callers' average wait budget, in seconds.
     wait_budget: f64,
     short: Flow,
     long: Flow,
-    /// Up to here the averages have leaked, and up to here work has been counted.
+    /// When the averages last decayed.
     aged: Time,
+    /// The end of the time whose work has been counted.
     counted: Time,
-    /// When the averages leak next.
+    /// When the averages decay next.
     ages_at: Time,
-    /// Connections at work while nothing is idle; 0 while something is.
+    /// Connections in use while none is idle; 0 while one is idle.
     working: usize,
-    /// The later of the last release and the moment since which nothing is idle.
+    /// The later of the last release and `busy_since`.
     progress: Time,
-    /// The moment since which nothing is idle.
+    /// When the last idle connection was taken.
     busy_since: Time,
 }
 
-/// Work and releases while nothing was idle, and the leases among them whose length is known. Leaking.
+/// Work, releases and leases of known length while no connection was idle. All sums decay.
 #[derive(Debug, Default)]
 struct Flow {
     connection_seconds: f64,
@@ -72,13 +74,13 @@ impl Flow {
         self.lease_squares += seconds * seconds;
     }
 
-    /// How much leases differ: their variance, divided by the square of their mean.
+    /// Returns how much leases differ: their variance, divided by the square of their mean.
     fn dispersion(&self) -> f64 {
         let squares = self.lease_squares * self.leases / (self.lease_seconds * self.lease_seconds);
         if squares.is_finite() { (squares - 1.0).max(0.0) } else { 0.0 }
     }
 
-    /// The lease time as a quotient of seconds by leases.
+    /// Returns the lease duration as the two parts of a quotient: seconds and leases.
     fn lease(&self) -> Option<(f64, f64)> {
         let by_work = (self.releases >= ENOUGH).then_some((self.connection_seconds, self.releases))?;
         Some(if self.leases >= ENOUGH { smaller(by_work, (self.lease_seconds, self.leases)) } else { by_work })
@@ -86,7 +88,7 @@ impl Flow {
 }
 
 impl Forecast {
-    /// `wait_budget`: the time that callers are expected to have, until they show it.
+    /// `wait_budget` is the expected wait budget until callers have shown theirs.
     pub(crate) fn new(wait_budget: Duration) -> Self {
         Self {
             wait_budget: wait_budget.as_secs_f64().max(SHORTEST_BUDGET),
@@ -101,7 +103,7 @@ impl Forecast {
         }
     }
 
-    /// From now on, nothing is idle and `working` connections are at work; or something is idle (0).
+    /// From now on `working` connections are in use and none is idle. 0 if a connection is idle.
     pub(crate) fn on_working(&mut self, now: Time, working: usize) {
         self.count(now);
         if self.working == 0 && working > 0 {
@@ -110,17 +112,17 @@ impl Forecast {
         self.working = working;
     }
 
-    /// Whether something is idle, so that no work is counted.
+    /// Returns whether a connection is idle, so that no work is counted.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.working == 0
     }
 
-    /// Connections at work while nothing is idle; 0 while something is.
+    /// Returns the connections in use while none is idle; 0 while one is idle.
     pub(crate) fn working(&self) -> usize {
         self.working
     }
 
-    /// A lease of this duration has ended. Reported before [`on_working`](Self::on_working).
+    /// A lease of this duration has ended. The caller calls this before [`on_working`](Self::on_working).
     pub(crate) fn on_release(&mut self, now: Time, seconds: f64) {
         if self.working > 0 {
             self.short.on_lease(seconds);
@@ -129,13 +131,13 @@ impl Forecast {
         self.on_end(now);
     }
 
-    /// For how many seconds nothing has been idle; 0 while something is.
+    /// Returns for how many seconds no connection has been idle; 0 while one is idle.
     pub(crate) fn busy_for(&self, now: Time) -> f64 {
         if self.working > 0 { now.since(self.busy_since) } else { 0.0 }
     }
 
-    /// A lease has ended, in whatever way; [`on_release`](Self::on_release) reports so itself. Reported before
-    /// [`on_working`](Self::on_working).
+    /// A lease has ended without a release. The caller calls this before [`on_working`](Self::on_working).
+    /// [`on_release`](Self::on_release) calls it too.
     pub(crate) fn on_end(&mut self, now: Time) {
         if self.working > 0 {
             self.count(now);
@@ -145,29 +147,30 @@ impl Forecast {
         }
     }
 
-    /// A caller with this wait budget asks while nothing is idle.
+    /// A caller with this wait budget arrived while no connection was idle.
     pub(crate) fn on_arrival(&mut self, wait_budget: f64) {
         self.wait_budget += (wait_budget - self.wait_budget) * WEIGHT;
         self.wait_budget = self.wait_budget.max(SHORTEST_BUDGET);
     }
 
-    /// How long a caller behind `ahead` others would wait, with so long a [`gap`](Self::gap).
-    /// In seconds, so that callers who contend for the lock do not wait for conversions.
+    /// Returns how long a caller behind `ahead` others would wait, in seconds. `gap` is [`gap`](Self::gap).
+    ///
+    /// A `Duration` would cost a conversion while other callers contend for the lock.
     pub(crate) fn wait(&self, now: Time, ahead: usize, gap: f64) -> f64 {
         let since = now.since(self.progress);
         let wait = gap * (ahead + 1) as f64 - since.min(gap);
         wait.max(self.stall(now, gap))
     }
 
-    /// How long nothing has been given back, in seconds, if that is a stall: it is expected to last as long again. Else
-    /// 0.
+    /// Returns for how many seconds the pool has been stalled; 0 if it is not. A stall is expected to last as long
+    /// again.
     pub(crate) fn stall(&self, now: Time, gap: f64) -> f64 {
         let since = now.since(self.progress);
         let is_stalled = self.working > 0 && since > (gap * STALLED).max(self.wait_budget * STALLED_BUDGETS);
         if is_stalled { since } else { 0.0 }
     }
 
-    /// The mean time from one release to the next, in seconds. `None` as long as nobody knows.
+    /// Returns the mean time from one release to the next, in seconds. `None` while too few releases are known.
     pub(crate) fn gap(&mut self, now: Time, connections: usize) -> Option<f64> {
         self.count(now);
         self.leak(now);
@@ -178,13 +181,13 @@ impl Forecast {
         Some(seconds / (leases * connections.max(1) as f64))
     }
 
-    /// By how much a predicted wait of so many gaps may be wrong, in gaps. All connections may be given back at once;
-    /// and where leases differ, both those ahead of a caller and those behind the estimate may be long ones.
+    /// Returns by how many gaps a predicted wait of `gaps` gaps may be wrong. All connections may be given back at
+    /// once. If leases differ, the leases ahead of the caller may be long, and so may the leases of the estimate.
     pub(crate) fn error(&self, gaps: f64, connections: usize) -> f64 {
         connections as f64 + DEVIATIONS * (2.0 * gaps.max(0.0) * self.long.dispersion()).sqrt()
     }
 
-    /// The time that callers have for waiting, on average, in seconds.
+    /// Returns the callers' average wait budget, in seconds.
     pub(crate) fn wait_budget(&self) -> f64 {
         self.wait_budget
     }
@@ -212,7 +215,7 @@ impl Forecast {
     }
 }
 
-/// The smaller of two quotients.
+/// Returns the smaller of two quotients.
 fn smaller(one: (f64, f64), other: (f64, f64)) -> (f64, f64) {
     if one.0 * other.1 <= other.0 * one.1 { one } else { other }
 }

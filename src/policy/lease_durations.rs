@@ -1,16 +1,15 @@
 //! How long is the next caller likely to keep its connection?
 //!
-//! As long as the median of the last few leases. Two more answers serve where that is not enough: the duration that
-//! nearly no lease exceeds, and the duration of the last two, which shows a slowdown before the median does.
+//! The usual answer is the median of the last few leases. There are two more: the duration that nearly no lease
+//! exceeds, and the duration of the last two leases, which shows a slowdown before the median does.
 
 use std::time::{Duration, Instant};
 
-/// Leases remembered: few, so that a pool of one connection notices a slowdown within two of them.
+/// The number of leases remembered. They are few, so that a pool of one connection notices a slowdown within two.
 const LEASES: usize = 7;
-/// A lease whose work was cancelled would have lasted longer by about this factor, if none of those remembered lasted
-/// for so long.
+/// A cancelled lease is assumed to have lasted this many times as long, if it was longer than every remembered lease.
 const LOWER_BOUND: f64 = 1.25;
-/// Leases that end within this part of a typical one end together.
+/// Two leases end together if they end within a typical duration divided by this.
 const APART: u32 = 4;
 
 /// The last leases, in microseconds.
@@ -18,10 +17,11 @@ const APART: u32 = 4;
 pub(crate) struct LeaseDurations {
     ring: [u32; LEASES],
     seen: usize,
-    /// When the last of them ended, and for how long after it others end together with it.
+    /// When the last lease ended.
     last: Option<Instant>,
+    /// A lease that ends this soon after the last one ends together with it.
     apart: Duration,
-    /// The median, and what all but the longest do not exceed; `None` until somebody asks.
+    /// The median and the second longest duration. `None` until they are computed.
     quantiles: Option<(u32, u32)>,
 }
 
@@ -30,26 +30,26 @@ impl LeaseDurations {
         Self { ring: [0; LEASES], seen: 0, last: None, apart: Duration::ZERO, quantiles: None }
     }
 
-    /// Whether all leases of so many connections fit in: several of each are remembered.
+    /// Returns whether the memory holds more leases than there are connections.
     pub(crate) fn is_small(connections: usize) -> bool {
         connections < LEASES
     }
 
-    /// A lease has ended. Leases that end together were long for one reason, such as a stall of the whole process: they
-    /// count as one.
+    /// A lease has ended. Leases that end together count as one, because they were long for one reason, such as a stall
+    /// of the whole process.
     pub(crate) fn push(&mut self, now: Instant, seconds: f64) {
         if self.last.is_some_and(|last| now < last + self.apart) {
             return;
         }
         self.last = Some(now);
-        // Too long a lease saturates.
+        // The cast saturates if the lease was too long.
         self.ring[self.seen % LEASES] = (seconds * 1e6 + 0.5) as u32;
         self.seen += 1;
         self.quantiles = None;
     }
 
-    /// For how many seconds a lease would have lasted whose work was cancelled after `seconds`: as long as the median
-    /// of those that lasted longer.
+    /// Returns how many seconds a lease would have lasted if its work had not been cancelled after `seconds`. That is
+    /// the median of the leases that lasted longer.
     pub(crate) fn uncancelled(&self, seconds: f64) -> f64 {
         let (mut longer, mut count) = ([0; LEASES], 0);
         for micros in &self.ring[..self.seen.min(LEASES)] {
@@ -63,27 +63,29 @@ impl LeaseDurations {
         longer.get(count / 2).map_or_else(|| Self::longer_than(seconds), |micros| f64::from(*micros) / 1e6)
     }
 
-    /// For how many seconds a lease is assumed to last of which only a lower bound is known.
+    /// Returns the assumed duration of a lease in seconds, if `seconds` is only a lower bound.
     pub(crate) fn longer_than(seconds: f64) -> f64 {
         seconds * LOWER_BOUND
     }
 
-    /// The likely duration of the next lease, in seconds: the median of the last few. With a few `connections`, the
-    /// shorter of the last two if that is longer: a slowdown shows there first. With many, two long leases in a row are
-    /// chance. `None` before the first lease.
+    /// Returns the likely duration of the next lease, in seconds: the median of the last few. `None` before the first
+    /// lease.
+    ///
+    /// With few `connections`, it is the shorter of the last two leases if that is longer: a slowdown shows there
+    /// first. With many connections, two long leases in a row are chance.
     pub(crate) fn typical(&mut self, connections: usize) -> Option<f64> {
         let both = if Self::is_small(connections) { self.both_of_the_last() } else { 0 };
         let (median, _) = self.quantiles();
         self.known(median.max(both))
     }
 
-    /// The likely duration of the next lease, in seconds, if the last two show a slowdown and are no chance.
+    /// Returns the likely duration of the next lease, in seconds, assuming that the last two leases are no chance.
     pub(crate) fn recent(&mut self, connections: usize) -> Option<f64> {
         let both = self.known(self.both_of_the_last())?;
         Some(self.typical(connections)?.max(both))
     }
 
-    /// The duration that nearly no lease exceeds, in seconds.
+    /// Returns the duration that nearly no lease exceeds, in seconds.
     pub(crate) fn long(&mut self, connections: usize) -> Option<f64> {
         let (_, long) = self.quantiles();
         let long = self.known(long)?;

@@ -1,21 +1,21 @@
-//! How long each connection may live: a little less than the longest lifetime, and none as long as its neighbours.
+//! How long each connection may live: at most the longest lifetime, and each a little differently.
 //!
-//! Connections made together would otherwise end together, and be dialed anew together. Chance alone leaves clusters;
-//! so lifetimes walk through the window in steps that visit each tenth of it once in ten, and each hundredth once in a
-//! hundred (van der Corput's sequence, base 10).
+//! Otherwise connections that were made together would end together, and the pool would dial them anew together. Random
+//! lifetimes would leave clusters. So lifetimes follow van der Corput's sequence in base 10: of ten lifetimes, one
+//! falls into each tenth of the window; of a hundred, one into each hundredth.
 
 use std::time::Duration;
 
-/// Lifetimes are shortened by up to so much.
+/// The largest share by which a lifetime is shortened.
 const WINDOW: f64 = 0.2;
-/// The walk begins anew after so many.
+/// The sequence begins anew after this many lifetimes.
 const STEPS: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Lifetimes {
-    /// `None`: for ever.
+    /// `None` if connections live for ever.
     longest: Option<Duration>,
-    /// Where in the window this pool begins, from 0 to 1: others began at the same time.
+    /// Where in the window this pool begins, from 0 to 1. Pools that began at the same time have different offsets.
     offset: f64,
     next: u32,
 }
@@ -25,7 +25,7 @@ impl Lifetimes {
         Self { longest, offset, next: 0 }
     }
 
-    /// Of the next connection.
+    /// Returns the lifetime of the next connection. `None` if it lives for ever.
     pub(crate) fn next(&mut self) -> Option<Duration> {
         let position = (self.offset + radical_inverse(self.next)).fract();
         self.next = (self.next + 1) % STEPS;
@@ -33,7 +33,7 @@ impl Lifetimes {
     }
 }
 
-/// The decimal digits, mirrored at the point: 1 is 0.1, 12 is 0.21.
+/// Mirrors the decimal digits at the point: 1 becomes 0.1, 12 becomes 0.21.
 fn radical_inverse(mut number: u32) -> f64 {
     let (mut digits, mut place) = (0.0, 0.1);
     while number > 0 {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_one_age_end_all_over_the_window() {
+    fn connections_of_one_age_end_at_times_spread_over_the_window() {
         for (first, offset) in [(0, 0.0), (0, 0.123), (137, 0.5), (9_950, 0.999)] {
             let longest = Duration::from_secs(1_800);
             let mut lifetimes = Lifetimes { next: first, ..Lifetimes::new(Some(longest), offset) };
@@ -58,7 +58,7 @@ mod tests {
             let tenth = longest.as_secs_f64() * WINDOW / 10.0;
             for end in &ends {
                 assert!((shortest..=longest.as_secs_f64()).contains(end));
-                // Wherever the tenth of the window begins; half a second is what rounding and the seam make of it.
+                // This holds for a tenth that begins anywhere. Half a second covers rounding and the window's edge.
                 let near = ends.iter().filter(|other| (*end..*end + tenth - 0.5).contains(*other)).count();
                 assert!(near <= 20, "{near} of 200 within a tenth of the window, from {end}");
             }
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_longest_they_live_for_ever() {
+    fn connections_without_a_longest_lifetime_live_for_ever() {
         assert_eq!(Lifetimes::default().next(), None);
     }
 }

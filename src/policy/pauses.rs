@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 /// The pause after the first failed dial. It doubles with each further failure.
 const FIRST: Duration = Duration::from_millis(50);
-/// The longest pause. The pool finds a server that is back within about a second.
+/// The longest pause. The pool finds a recovered server within about a second.
 const LONGEST: Duration = Duration::from_secs(1);
-/// The first and the longest pause if the trouble is lasting.
+/// The first pause if the trouble is lasting.
 const FIRST_OF_LASTING: Duration = Duration::from_secs(1);
+/// The longest pause if the trouble is lasting.
 const LONGEST_OF_LASTING: Duration = Duration::from_secs(60);
 
 /// The kind of a failure.
@@ -15,13 +16,13 @@ const LONGEST_OF_LASTING: Duration = Duration::from_secs(60);
 pub(crate) enum Trouble {
     /// The trouble may end by itself at any moment.
     Passing,
-    /// Somebody has to act, and another dial may do harm: a wrong password locks an account.
+    /// Only an operator can end the trouble. Another dial may do harm: a wrong password may lock an account.
     Lasting,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
-    /// Failures since the last success. Those during one pause count once.
+    /// Failures since the last success. Failures during one pause count once.
     failures: u32,
     /// How many of these failures were lasting trouble.
     lasting: u32,
@@ -29,7 +30,7 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// Returns how long the pause still lasts. `None`: the next dial may begin at once.
+    /// Returns how long the pause still lasts. `None` if the next dial may begin at once.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
         let left = self.until?.0.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
@@ -48,7 +49,7 @@ impl Pauses {
         self.failures > 0
     }
 
-    /// A dial failed. `jitter`, from 0 to 1, shortens the pause by up to a half; by up to a tenth if the trouble is
+    /// A dial failed. `jitter`, from 0 to 1, shortens the pause by up to a half, or by up to a tenth if the trouble is
     /// lasting.
     pub(crate) fn failed(&mut self, now: Instant, trouble: Trouble, jitter: f64) {
         let is_known = self.left(now).is_some() && (trouble == Trouble::Passing || self.are_lasting(now));
@@ -71,7 +72,8 @@ impl Pauses {
         *self = Self::default();
     }
 
-    /// Somebody may have removed the cause. The next dial may begin now, and the pauses begin with the first again.
+    /// The cause may have been removed. The next dial may begin now, and lasting trouble begins with its first pause
+    /// again.
     pub(crate) fn try_at_once(&mut self) {
         (self.until, self.lasting) = (None, 0);
     }
@@ -85,7 +87,7 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    /// When so many dials begin, each as soon as it may, in milliseconds.
+    /// Returns when each of `count` failing dials begins, in milliseconds, if each begins as soon as it may.
     fn attempts(pauses: &mut Pauses, trouble: Trouble, count: usize) -> Vec<u128> {
         let begun = Instant::now();
         let mut now = begun;
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn lasting_trouble_is_left_alone_for_ever_longer() {
+    fn pauses_of_lasting_trouble_grow_longer_than_others() {
         let mut pauses = Pauses::default();
         let seconds = [0, 1, 3, 7, 15, 31, 63, 123, 183];
         assert_eq!(attempts(&mut pauses, Trouble::Lasting, 9), seconds.map(|second| second * 1_000));
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_one_burst_count_once_and_the_lasting_one_counts_more() {
+    fn failures_of_one_burst_count_once_and_lasting_trouble_decides() {
         let (mut pauses, now) = (Pauses::default(), Instant::now());
         pauses.failed(now, Trouble::Passing, 0.0);
         assert!(!pauses.are_lasting(now));

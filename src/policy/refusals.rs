@@ -16,9 +16,9 @@ pub enum ShedReason {
     Hopeless,
     /// The caller waited, and its turn came too late for its work to be done in time: the only reason after a wait.
     TooLate,
-    /// More is asked of the pool than it can do, and enough callers wait to keep it busy.
+    /// Callers ask for more than the pool can do, and enough callers wait to keep it busy.
     Overloaded,
-    /// Streams hold all connections, and their readers are so far behind that none is given back in time. See
+    /// Streams hold all connections, and their readers are too slow to give one back in time. See
     /// [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout).
     Unread,
     /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
@@ -30,7 +30,7 @@ impl ShedReason {
     pub(crate) const ALL: PerReason<Self> =
         [Self::QueueFull, Self::Hopeless, Self::TooLate, Self::Overloaded, Self::Unread, Self::NoneIdle];
 
-    /// A word in snake case that never changes: a label for metrics.
+    /// Returns a word in snake case that never changes, as a label for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -70,7 +70,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// All callers that were shed, but those of [`ShedReason::NoneIdle`], who would not have waited.
+    /// Returns all callers that were shed, except those of [`ShedReason::NoneIdle`], which would not have waited.
     pub fn total(&self) -> u64 {
         self.shed.iter().sum::<u64>() - self[ShedReason::NoneIdle]
     }

@@ -1,10 +1,10 @@
-//! The rules of retries: may a failed call run again, after which pause, and can the server bear it?
+//! The rules of retries: may a failed call run again, after which pause, and can the server take another attempt?
 //!
 //! Three questions, in this order:
 //!
 //! 1. May the call run again? The failure decides, and whether the call may be applied twice.
 //! 2. Is there time? No attempt begins that could not end before the deadline.
-//! 3. Can the server bear it? The [`Budget`] decides. It comes last, because the attempt pays when it passes.
+//! 3. Can the server take another attempt? The [`Budget`] decides. It comes last, because an attempt that passes pays.
 //!
 //! Pauses grow by a factor up to a cap. Jitter takes a random part of each pause away ("full jitter"), so that callers
 //! that failed together do not return together. `src/retry.rs` has the settings, `src/call/attempts.rs` the loop.
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use super::{Condition, Deadline, Retry};
 
-/// What a retry costs.
+/// The cost of a retry.
 const RETRY: f64 = 1.0;
-/// What a retry after a timeout costs: the server may still be at work on the attempt before.
+/// The cost of a retry after a timeout. The server may still be at work on the attempt before.
 const AFTER_TIMEOUT: f64 = 2.0;
-/// What a success adds.
+/// The amount that a success adds.
 const SUCCESS: f64 = 0.2;
-/// What each second adds.
+/// The amount that each second adds.
 const SECOND: f64 = 1.0;
 
 /// How long the pauses are.
@@ -47,13 +47,13 @@ pub(crate) struct Failed {
     pub(crate) retry: Retry,
     /// The number of attempts made.
     pub(crate) attempts: u32,
-    /// The caller says that the call may be applied twice.
+    /// Whether the caller allows the call to be applied twice.
     pub(crate) is_idempotent: bool,
-    /// The connection had been dead before the call began.
+    /// Whether the connection had been dead before the call began.
     pub(crate) was_stale: bool,
-    /// The call ran out of time.
+    /// Whether the call ran out of time.
     pub(crate) timed_out: bool,
-    /// Another transaction was in the way. That one has succeeded, so the failure says nothing about a server in
+    /// Whether another transaction was in the way. That transaction has succeeded, so the failure shows no server in
     /// trouble.
     pub(crate) is_free: bool,
     pub(crate) deadline: Deadline,
@@ -67,7 +67,7 @@ impl Failed {
         self.attempts < self.allowed(max_attempts)
     }
 
-    /// Returns whether another attempt would be safe, whatever the number of attempts made.
+    /// Returns whether another attempt would be safe, for any number of attempts made.
     pub(crate) fn is_safe(&self) -> bool {
         self.allowed(u32::MAX) > 1
     }
@@ -93,7 +93,7 @@ impl Failed {
         self.was_stale && self.attempts == 1
     }
 
-    /// Pays for another attempt. Returns whether the budget could.
+    /// Pays for another attempt. Returns whether the budget had enough.
     pub(crate) fn pay(&self, now: Instant, budget: &mut Budget) -> bool {
         if self.is_free || self.is_immediate() {
             return true;

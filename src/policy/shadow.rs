@@ -1,83 +1,74 @@
 //! How many callers may wait in an overload?
 //!
-//! The pool follows *shadow queues*: it counts how queues of other depths would have fared with the same callers and
-//! the same leases.
+//! The pool follows *shadow queues*: it counts how queues of other depths would have served the same callers with the
+//! same leases. The deepest is the *plain queue*, which refuses only a caller that it cannot serve in time.
 //!
-//! 1. The deepest of them is the *plain queue*, where everybody waits who can be served in time. As long as it turns
-//!    nobody away, the pool refuses nobody because of the depth of its own queue. When it has turned callers away for
-//!    half a wait budget, the pool is overloaded.
-//! 2. In an overload, the pool's queue is as deep as the shallowest shadow queue that has lost no more than half a
-//!    percent of the plain queue's work.
-//! 3. A shadow queue loses work when it leaves connections idle while the plain queue has somebody to serve: a burst
-//!    was too large for it. So a pool whose callers come in bursts keeps the depth that the bursts need, and a pool
-//!    whose callers come evenly answers fast.
-//! 4. A shadow queue has its depth from the first moment of an overload. The pool's own queue is deep then and takes
-//!    most of a wait budget to become shallow: until then the depth that the bursts need is known, and nothing has been
-//!    lost to find it.
+//! The pool is overloaded when the plain queue has refused callers for half a wait budget. Then the pool's queue is as
+//! deep as the shallowest shadow queue that has lost at most half a percent of the plain queue's work. A shadow queue
+//! loses work when its connections are idle while the plain queue still has callers.
+//! `docs/decisions/0001-when-to-refuse.md` has the reasons.
 //!
-//! When a long overload ends, the plain queue has callers for a while longer, and what the others lose by it is
-//! forgiven; after a short one it counts, for that was a burst.
-//!
-//! What a shadow queue does follows from who arrives, how fast connections are given back, and how long they are idle.
-//! It does not follow from who was refused. So refusals cannot lead to more refusals.
-//!
-//! Each shadow queue is kept as its difference from the pool's own queue. As long as nobody is refused there is none,
-//! and following them costs nothing.
+//! Each shadow queue is stored as its difference from the pool's own queue, so following them costs nothing until the
+//! pool refuses callers.
 
 use super::Time;
 
 const QUEUES: usize = 16;
-/// How many may wait in each, in connections. Half as many keep the connections busy until the next callers come.
+/// The depth of each queue, as a multiple of the number of connections. Half as many waiters as connections keep the
+/// connections busy until the next callers arrive.
 const DEPTHS: [f32; QUEUES] =
     [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 512.0, f32::INFINITY];
 const PLAIN: usize = QUEUES - 1;
-/// An overload begins when callers have been turned away for so many wait budgets. A single batch is no overload.
+/// An overload begins when the plain queue has turned callers away for this many wait budgets. A single batch of
+/// callers is no overload.
 const BEGINS: f64 = 0.45;
-/// And for so many times the longest pause between.
+/// An overload has also lasted at least this many times the longest pause between two refusals.
 const PAUSES: f64 = 2.1;
-/// It ends after a pause of so many wait budgets.
+/// An overload ends after a pause of this many wait budgets.
 const ENDS: f64 = 0.5;
 /// A pause of fewer releases than this is chance.
 const FEW: f64 = 4.0;
 /// A shadow queue that has lost more than this share of the plain queue's work is too shallow.
 const TOLERATED: f32 = 0.005;
-/// When the plain queue turns nobody away for a wait budget, it has worked off what was left of an overload. That
-/// shallower ones had less left is forgiven if the overload had lasted for so many wait budgets: it was no burst.
+/// An overload of at least this many wait budgets was no burst. Then the shallower queues' losses since its end are
+/// forgiven: the plain queue only served the callers that were left in it.
 const LASTING: f64 = 32.0;
-/// So many lost calls are chance, and one for each connection.
+/// This many lost calls are chance. So is one lost call for each connection, if that is more.
 const CHANCE: f32 = 3.0;
-/// Losses are forgotten over the work of so many wait budgets.
+/// Losses decay over the work of this many wait budgets.
 const MEMORY: f64 = 64.0;
-/// A choice holds for this part of a wait budget.
+/// The pool chooses a depth anew after this part of a wait budget.
 const STEP: f64 = 1.0 / 32.0;
-/// Less than this part of a call is no difference.
+/// A difference of less than this part of a call is rounding.
 const NOTHING: f32 = 0.01;
 
 #[derive(Debug)]
 pub(crate) struct ShadowQueues {
-    /// How many more wait there than in the pool's own queue. An idle connection counts as a caller less.
+    /// How many more callers wait in each queue than in the pool's own. An idle connection counts as minus one caller.
     more: [f32; QUEUES],
-    /// Calls that the plain queue has served and this one has not, leaking.
+    /// Calls that the plain queue has served and this queue has not. Decays.
     lost: [f32; QUEUES],
-    /// The same when the plain queue last turned a caller away: the overload may have ended there.
+    /// `lost` when the plain queue last turned a caller away: the overload may have ended there.
     lost_till_then: [f32; QUEUES],
-    /// How many may wait in each, with so many connections.
+    /// How many callers may wait in each queue, with `connections` connections.
     depths: [f32; QUEUES],
     connections: usize,
-    /// Whether each has its depth: in an overload.
+    /// Whether the depths apply: they do in an overload.
     are_limited: bool,
-    /// Whether any of them differs from the pool's own queue.
+    /// Whether any queue differs from the pool's own.
     differ: bool,
-    /// Calls that the plain queue has served, leaking; and those since the last choice.
+    /// Calls that the plain queue has served. Decays.
     served: f32,
+    /// Calls that the plain queue has served since the last choice.
     served_lately: f32,
-    /// When callers were first and last turned away, without a pause between.
     turned_away: Option<TurnedAway>,
-    /// The shallowest queue that loses nothing, since when, and the gap between two releases at that time, in seconds.
+    /// The shallowest queue that loses nothing.
     best: usize,
+    /// When `best` was chosen.
     chosen: Time,
+    /// The mean time from one release to the next at that time, in seconds.
     gap: f64,
-    /// So many of the pool's connections are idle. Counted up to here.
+    /// The pool's idle connections since `counted`.
     idle: usize,
     counted: Time,
 }
@@ -87,9 +78,9 @@ pub(crate) struct ShadowQueues {
 struct TurnedAway {
     first: Time,
     last: Time,
-    /// The longest pause, in seconds.
+    /// The longest pause between two refusals, in seconds.
     pause: f64,
-    /// Since when the plain queue has always had callers left.
+    /// The start of the time in which the plain queue has never been empty.
     full_since: Time,
 }
 
@@ -103,15 +94,14 @@ impl TurnedAway {
     }
 }
 
-/// A caller that asks while nothing is idle, and what became of it.
+/// A caller that arrived while no connection was idle, and what the pool did with it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
-    /// How many wait in the pool's own queue.
+    /// How many callers wait in the pool's own queue.
     pub(crate) waiting: usize,
-    /// Behind how many others the caller could be served in time.
+    /// The largest number of callers ahead with which this caller can still be served in time.
     pub(crate) fits_behind: f64,
     pub(crate) is_admitted: bool,
-    /// Whether the pool is overloaded.
     pub(crate) is_overloaded: bool,
     pub(crate) connections: usize,
     /// The wait budget of callers, on average, in seconds.
@@ -139,7 +129,7 @@ impl ShadowQueues {
         }
     }
 
-    /// Whether a plain queue would have turned callers away for a while, and lately.
+    /// Returns whether the plain queue has turned callers away for some time, the last of them recently.
     pub(crate) fn is_overloaded(&self, now: Time, wait_budget: f64) -> bool {
         let few = FEW * self.gap;
         self.turned_away.is_some_and(|turned| {
@@ -149,13 +139,13 @@ impl ShadowQueues {
         })
     }
 
-    /// Whether none differs from the pool's own queue.
+    /// Returns whether every shadow queue equals the pool's own queue.
     pub(crate) fn are_alike(&self) -> bool {
         !self.differ
     }
 
-    /// How many may wait in an overload. `gap`: the mean time from one release to the next, in seconds. `None` if depth
-    /// is no reason to refuse.
+    /// Returns how many callers may wait in an overload. `None` if depth is no reason to refuse. `gap` is the mean time
+    /// from one release to the next, in seconds.
     pub(crate) fn depth(&mut self, now: Time, wait_budget: f64, gap: f64, connections: usize) -> Option<usize> {
         if now.since(self.chosen) > STEP * wait_budget {
             (self.chosen, self.gap) = (now, gap);
@@ -174,7 +164,7 @@ impl ShadowQueues {
             self.connections = connections;
             self.depths = DEPTHS.map(|depth| (depth * connections as f32).floor().max(1.0));
         }
-        // Nothing is idle.
+        // A caller arrives here only while no connection is idle.
         (self.idle, self.counted) = (0, now);
         let (waiting, fits_behind) = (waiting as f32, fits_behind as f32);
         if waiting + self.more[PLAIN] > fits_behind {
@@ -182,8 +172,7 @@ impl ShadowQueues {
         }
         let were_limited = std::mem::replace(&mut self.are_limited, is_overloaded);
         if is_overloaded && !were_limited {
-            // Whoever waits beyond its depth since before the overload would have been refused by a queue that always
-            // had it.
+            // A queue that always had its depth would have refused the callers that wait beyond it.
             for (more, depth) in self.more.iter_mut().zip(self.depths) {
                 *more = more.min(depth - waiting);
             }
@@ -200,8 +189,8 @@ impl ShadowQueues {
         self.differ = differ > 0.0;
     }
 
-    /// A caller was turned away by a plain queue, or would have been: it left at its deadline, or its turn came too
-    /// late.
+    /// The plain queue turned a caller away. A caller that leaves at its deadline, or whose turn comes too late, counts
+    /// as turned away too.
     pub(crate) fn on_turned_away(&mut self, now: Time, wait_budget: f64) {
         let Some(turned) = &mut self.turned_away else {
             self.turned_away = Some(TurnedAway { first: now, last: now, pause: 0.0, full_since: now });
@@ -223,8 +212,8 @@ impl ShadowQueues {
         self.lost_till_then = self.lost;
     }
 
-    /// So many callers have left the pool's own queue without being served. They had waited longest: a shadow queue in
-    /// which fewer wait has them no more.
+    /// This many callers left the pool's own queue without being served. They had waited longest, so a shorter shadow
+    /// queue did not hold them any more.
     pub(crate) fn on_left(&mut self, callers: usize) {
         if !self.differ {
             return;
@@ -234,14 +223,14 @@ impl ShadowQueues {
         }
     }
 
-    /// A connection was given back, or made, while so many waited.
+    /// A connection was given back or made while `waiting` callers waited.
     pub(crate) fn on_served(&mut self, waiting: usize, connections: usize) {
         self.served_lately += 1.0;
-        // The shallowest has the fewest callers. As long as it has one, all use the connection.
+        // The shallowest queue has the fewest callers. As long as it has one, all queues use the connection.
         if !self.differ || waiting as f32 + self.more[0] >= 0.0 {
             return;
         }
-        // The connection that was given back may be one of those that are idle there.
+        // In a shadow queue with idle connections, the connection that was given back may be one of them.
         let unused = |more: f32| (-(waiting as f32 + more) / connections as f32).clamp(0.0, 1.0);
         let plain = unused(self.more[PLAIN]);
         for (more, lost) in self.more.iter_mut().zip(&mut self.lost) {
@@ -251,7 +240,7 @@ impl ShadowQueues {
         }
     }
 
-    /// From now on so many connections are idle. `lease`: how long a lease lasts, in seconds.
+    /// From now on `idle` connections are idle. `lease` returns how long a lease lasts, in seconds.
     pub(crate) fn on_idle(&mut self, now: Time, idle: usize, lease: impl FnOnce() -> Option<f64>) {
         if !self.differ {
             return;
@@ -262,8 +251,8 @@ impl ShadowQueues {
             return;
         }
         let leases = lease().map_or(1.0, |lease| now.since(since) / lease) as f32;
-        // A deeper queue still has callers for the idle connections. A shallower one has had them idle before, and is
-        // alike from now on.
+        // A deeper queue still has callers for the idle connections. A shallower queue had them idle earlier, and
+        // equals the pool's own queue from now on.
         let served = |more: f32| if more < 0.0 { more } else { (more.min(idle) * leases).min(more) };
         let plain = served(self.more[PLAIN]);
         self.served_lately += plain.max(0.0);
@@ -279,7 +268,7 @@ impl ShadowQueues {
         }
     }
 
-    /// Forgets what is long ago, and chooses. `budget`: how many calls are served within a wait budget.
+    /// Lets the counts decay and chooses the best queue. `budget` is how many calls are served within a wait budget.
     fn choose(&mut self, budget: f64, connections: f32) {
         let kept = (-f64::from(self.served_lately) / (budget * MEMORY)).exp() as f32;
         self.served = self.served * kept + self.served_lately;

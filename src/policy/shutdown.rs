@@ -1,4 +1,4 @@
-//! Sessions that the server was told to end: one of them, or a server that shuts down?
+//! Does a terminated session mean that the server shuts down?
 //!
 //! An administrator ends one session; a server that shuts down ends all of them at nearly the same time. So the second
 //! termination within a second means a shutdown. Why a second:
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// Two terminations at most this far apart belong to one shutdown.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// The terminations that one observer has seen. The breaker and the maintenance observe different ones (statements that
-/// failed, connections that were lost), so that neither counts one session twice.
+/// The terminations that one observer has seen. The breaker observes failed statements, the maintenance lost
+/// connections, so that neither counts one session twice.
 #[derive(Debug, Default)]
 pub(crate) struct Terminations {
     latest: Option<Instant>,

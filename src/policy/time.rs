@@ -1,7 +1,7 @@
-//! Time as the rule of refusal counts it: seconds since the pool began.
+//! Time for the rule of refusal: seconds since the pool began.
 //!
-//! The difference of two [`Time`]s is one instruction. That of two [`Instant`]s, as seconds, takes a hundred, which
-//! would be most of the cost of the rule. The core converts once for each transition.
+//! To subtract two [`Time`]s takes one instruction. To subtract two [`Instant`]s and convert the result to seconds
+//! takes a hundred, which would be most of the cost of the rule. The core converts once for each transition.
 
 use std::time::Instant;
 
@@ -22,7 +22,6 @@ impl Time {
         Self(self.0 + seconds)
     }
 
-    /// When the pool begins.
     pub(crate) const BEGIN: Self = Self(0.0);
 }
 

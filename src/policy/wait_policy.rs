@@ -1,4 +1,4 @@
-//! What a caller is willing to wait for.
+//! How long a caller waits, and which callers the pool refuses instead.
 
 use std::time::Instant;
 
@@ -24,11 +24,11 @@ pub enum Shedding {
     Off,
 }
 
-/// How long a caller waits, and whether its work has to end by then.
+/// How long a caller waits, and whether its work has to end by its deadline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WaitPolicy {
     pub(crate) deadline: Deadline,
-    /// The deadline is for the whole call: wait and work.
+    /// Whether the deadline is for the whole call, wait and work.
     pub(crate) includes_work: bool,
     pub(crate) shedding: Shedding,
 }
@@ -40,8 +40,8 @@ impl WaitPolicy {
         if self.includes_work { (left - work().unwrap_or_default()).max(0.0) } else { left }
     }
 
-    /// Returns whether a connection that is handed over now comes too late. With `Shedding::Off` it never does: the
-    /// caller decides.
+    /// Returns whether the caller gets its connection too late to finish its work. Always `false` with `Shedding::Off`,
+    /// where every caller gets a connection.
     pub(crate) fn is_too_late(&self, now: Instant, work: impl FnOnce() -> Option<f64>) -> bool {
         let must_finish = self.includes_work && self.shedding != Shedding::Off;
         must_finish && work().is_some_and(|work| self.deadline.left(now).as_secs_f64() < work)

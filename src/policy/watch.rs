@@ -1,11 +1,11 @@
-//! What the pool sees of itself, four times a second, and what of that somebody should be told.
+//! Looks at the pool four times a second and finds what its owner should know.
 //!
-//! Each detector is a file of its own: `utilization`, `trend` (will it run out?), `inflation` (whose fault is it?),
-//! `shedding`. When to tell, when again and when no more is the same for all of them: `lasting`, which others may use
-//! for what they see themselves.
+//! Each detector has its own file: `inflation` (which operation became slow?), `trend` (will the pool run out?),
+//! `utilization` (is it full?) and `shedding` (are callers refused?). `lasting` decides for all of them when a finding
+//! is reported, when it is repeated, and when its end is reported.
 //!
-//! Findings are plain numbers; the maintenance makes events of them. In one look the cause comes before the effect: who
-//! holds too long, that the pool will run out, that it is full, that callers are refused.
+//! Findings are plain numbers; the maintenance turns them into events. One look returns causes before effects: an
+//! operation that became slow, the coming exhaustion, a full pool, refused callers.
 
 mod demand;
 mod finding;
@@ -28,7 +28,7 @@ use self::trend::{Prediction, Trend};
 use self::utilization::Utilization;
 use crate::operation::Operation;
 
-/// For so long nothing must point to the end, before that is told.
+/// A prediction ends after this time without any sign of exhaustion.
 const REASSURED: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -55,14 +55,14 @@ impl Watch {
         }
     }
 
-    /// A connection that was held for `hold` has come back. Not all of them need be told, as long as each is as likely
-    /// to be.
+    /// A connection came back after it was held for `hold`. The caller may pass only a sample of the connections, if
+    /// each is equally likely to be in it.
     pub(crate) fn record(&mut self, now: Instant, operation: Operation, hold: Duration) {
         self.inflation.record(now, operation, hold);
     }
 
-    /// `running`: the connections in use, what for, and for how long so far. Without them, what became slow is found
-    /// when it ends.
+    /// Looks at the pool and returns the findings. `running` has the operation and the age of each lease. Without it,
+    /// the watch finds a slow operation only when its leases end.
     pub(crate) fn tick(
         &mut self,
         now: Instant,
@@ -78,17 +78,17 @@ impl Watch {
         findings
     }
 
-    /// How many connections callers ask for.
+    /// Returns how many connections callers ask for. `None` if too few callers were served.
     pub(crate) fn demand(&self) -> Option<f64> {
         self.demand.connections()
     }
 
-    /// If utilization goes on rising as it does.
+    /// Returns when the pool runs out of connections, if utilization keeps rising at its present rate.
     pub(crate) fn time_to_exhaustion(&self) -> Option<Duration> {
         self.prediction.map(|prediction| prediction.within)
     }
 
-    /// Once the end has come, it need not be predicted again.
+    /// Does not repeat a prediction once the pool is exhausted.
     fn predict(&mut self, now: Instant, prediction: Option<Prediction>) -> Option<Finding> {
         let sign = match prediction {
             None => Sign::No,

@@ -24,7 +24,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Those of [`from_env`](Self::from_env).
+    /// The errors of [`from_env`](Self::from_env).
     pub fn from_vars(prefix: &str, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         read(prefix, vars.into_iter().map(|(name, value)| (name.into(), value.into())))
     }

@@ -37,7 +37,7 @@ pub(super) fn keys() -> Vec<&'static str> {
     Settings::default().fields().into_iter().map(|(key, _)| key).collect()
 }
 
-/// Whether there are keys below `name`.
+/// Returns whether there are keys below `name`.
 pub(super) fn is_table(name: &str) -> bool {
     keys().iter().any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }

@@ -5,8 +5,8 @@ use super::field::Field;
 /// Each setting of a table with its whole key.
 pub(super) type Fields<'a> = Vec<(&'static str, &'a mut dyn Field)>;
 
-/// Defines a public struct that has an optional field for each setting, the method `fields` that returns them with
-/// their keys, and the method `apply_to` that passes each given value to its setter.
+/// Defines a public struct with an optional field for each setting. Its method `fields` returns the fields with their
+/// keys. Its method `apply_to` passes each given value to its setter.
 ///
 /// `by_hand` lists the settings without a setter of the same name: `apply.rs` applies them. `setters` lists the others,
 /// and `tables` the tables within this table.

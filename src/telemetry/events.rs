@@ -43,7 +43,7 @@ impl Events {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// The number of events that were lost so far because this stream was not read in time.
+    /// Returns the number of events that were lost because this stream was not read in time.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -20,7 +20,7 @@ impl Fault {
     /// OpenTelemetry's word for an error that has none.
     const OTHER: &'static str = "_OTHER";
 
-    /// The same fault without the SQLSTATE, of which a server can send any number.
+    /// Returns this fault without the SQLSTATE, because a server can send any number of different ones.
     #[cfg(feature = "metrics")]
     pub(super) fn without_state(self) -> Self {
         Self { state: None, ..self }

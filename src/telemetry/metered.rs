@@ -49,7 +49,7 @@ struct Inner {
     min_idle: usize,
     handles: OnceLock<Handles>,
     operations: Operations,
-    /// What is recorded so far: refused callers, and callers that found a connection idle.
+    /// The counts at the last record: refused callers, and callers that found a connection idle.
     counted: Mutex<(Refused, u64)>,
     inflated: Mutex<HashMap<Operation, Gauge>>,
 }
@@ -82,7 +82,7 @@ impl Meter {
         handles.get()
     }
 
-    /// Returns whether anybody records what happens.
+    /// Returns whether there is a recorder.
     pub(crate) fn is_recorded(&self) -> bool {
         self.handles().is_some()
     }

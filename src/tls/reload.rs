@@ -30,7 +30,7 @@ impl<T: Clone> Reloaded<T> {
         Ok(reloaded)
     }
 
-    /// The same connector, as the connection string asks for it.
+    /// Returns this connector with the options of the connection string.
     pub(super) fn following(&self, options: &TlsOptions) -> Result<Self, ConfigError> {
         if options.is_disabled() {
             return Ok(self.clone());

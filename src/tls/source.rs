@@ -51,7 +51,7 @@ impl Source {
         Self { roots: Roots::Given(authorities.into()), ..Self::machine() }
     }
 
-    /// The same source, as the connection string asks for it.
+    /// Returns this source with the options of the connection string.
     pub(super) fn following(&self, options: &TlsOptions) -> Result<Self, ConfigError> {
         let roots = match (&self.roots, options.root()) {
             (Roots::Given(_), Some(root)) => {

@@ -55,9 +55,9 @@ fn a_bad_setting_is_refused_by_name() {
 
 /// The state that a failsafe machine has reported last.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Option<State>>>);
+struct LastState(Arc<Mutex<Option<State>>>);
 
-impl Told {
+impl LastState {
     fn state(&self) -> State {
         self.0.lock().unwrap()
     }
@@ -67,7 +67,7 @@ impl Told {
     }
 }
 
-impl Instrument for Told {
+impl Instrument for LastState {
     fn on_call_rejected(&self) {}
 
     fn on_open(&self) {
@@ -91,13 +91,13 @@ enum Ending {
     Ignored,
 }
 
-/// One call. Each begins after the one before has ended: in failsafe a result belongs to no permission, so it has no
-/// others.
+/// One call. Each begins after the one before has ended, because failsafe does not connect a result with the permission
+/// of its call.
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    /// In milliseconds, before the call.
+    /// The time before the call, in milliseconds.
     pause: u32,
-    /// In milliseconds. A slow call may outlast the window.
+    /// The duration of the call, in milliseconds. A slow call may outlast the window.
     takes: u32,
     ending: Ending,
 }
@@ -119,16 +119,16 @@ async fn wait(clock: &mut MockClock, ms: u32) {
 /// - At the exact instant when the reset timeout is over, our breaker probes and failsafe does not. The timeout is no
 ///   whole number of milliseconds, so no step ends there.
 async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[Step]) -> Vec<State> {
-    let told = Told::default();
+    let their_state = LastState::default();
     let ours = CircuitBreaker::new(config.clone()).unwrap();
-    let theirs = StateMachine::new(RollingWindow::new(config.clone()).unwrap(), told.clone());
+    let theirs = StateMachine::new(RollingWindow::new(config.clone()).unwrap(), their_state.clone());
     let mut seen = Vec::new();
     for step in steps {
         wait(clock, step.pause).await;
         let permit = ours.try_acquire();
         assert_eq!(permit.is_ok(), theirs.is_call_permitted());
         let asked = ours.state();
-        assert_eq!(asked, told.state());
+        assert_eq!(asked, their_state.state());
         if let Ok(permit) = permit {
             wait(clock, step.takes).await;
             match step.ending {
@@ -152,8 +152,8 @@ async fn stay_together(clock: &mut MockClock, config: &BreakerConfig, steps: &[S
             (State::HalfOpen, Ending::Success, State::Closed) => ours.try_acquire().unwrap().success(),
             _ => {}
         }
-        assert_eq!(ours.state(), told.state());
-        seen.extend([asked, told.state()]);
+        assert_eq!(ours.state(), their_state.state());
+        seen.extend([asked, their_state.state()]);
     }
     seen
 }

@@ -1,8 +1,8 @@
-//! Orders, as calls notice them.
+//! The effects of orders on calls.
 
 use super::*;
 
-/// In opossum, too, there is neither `Busy` nor `Timeout` while the breaker is disabled.
+/// A disabled breaker of opossum returns neither `Busy` nor `Timeout` either.
 #[tokio::test(start_paused = true)]
 async fn a_disabled_breaker_limits_neither_number_nor_time() {
     for config in [config(), BreakerConfig::opossum()] {
@@ -22,7 +22,7 @@ async fn a_disabled_breaker_limits_neither_number_nor_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_metrics_only_both_limits_hold() {
+async fn a_breaker_with_metrics_only_limits_number_and_time() {
     let breaker = breaker().with_capacity(1).with_timeout(SECOND / 2);
     breaker.metrics_only("a test");
     let mut first = Box::pin(breaker.call(takes(SECOND)));
@@ -31,8 +31,7 @@ async fn with_metrics_only_both_limits_hold() {
     assert!(matches!(first.await, Err(CallError::Timeout { .. })));
 }
 
-/// A call that begins while the breaker is disabled never counts. One that began before keeps its place and its
-/// timeout.
+/// A call that begins while the breaker is disabled never counts. An earlier call keeps its place and its timeout.
 #[tokio::test(start_paused = true)]
 async fn the_limits_of_a_call_are_fixed_when_it_begins() {
     let breaker = breaker().with_capacity(1).with_timeout(SECOND);
@@ -45,7 +44,7 @@ async fn the_limits_of_a_call_are_fixed_when_it_begins() {
     assert!(matches!(breaker.call(succeed()).await, Err(CallError::Busy { .. })));
     assert!(matches!(before.await, Err(CallError::Timeout { .. })));
     assert_eq!(meanwhile.await, Ok(7));
-    assert_eq!(breaker.snapshot().counts.completed, 0, "both began in another state");
+    assert_eq!(breaker.snapshot().counts.completed, 0, "both calls began in another state");
 }
 
 /// A service opens the circuit for a time after a 503 with `Retry-After`.
@@ -62,9 +61,9 @@ async fn after_open_for_a_probe_closes_the_circuit() {
     assert!(history[0].transition.by.unwrap().file().ends_with("by_hand.rs"));
 }
 
-/// The time may come from a header, so it may be anything.
+/// The time may come from a header, so it may have any value.
 #[tokio::test(start_paused = true)]
-async fn open_for_takes_any_time() {
+async fn open_for_accepts_any_time() {
     let breaker = breaker();
     breaker.open_for(Duration::MAX, "Retry-After: 99999999999");
     let day = 24 * 3600 * SECOND;

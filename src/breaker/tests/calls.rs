@@ -21,7 +21,7 @@ async fn conformance_01_a_rejected_call_is_not_begun() {
 
 // O
 #[tokio::test(start_paused = true)]
-async fn conformance_14_later_a_success_passes() {
+async fn conformance_14_a_success_after_the_reset_timeout_closes() {
     let breaker = breaker();
     let _ = breaker.call(fail()).await;
     tokio::time::advance(5 * SECOND).await;
@@ -43,7 +43,7 @@ async fn conformance_17_a_filtered_error_on_the_probe_closes() {
 
 // O
 #[tokio::test(start_paused = true)]
-async fn conformance_37_a_filtered_error_is_the_callers_and_counts_as_a_success() {
+async fn conformance_37_the_caller_gets_a_filtered_error_which_counts_as_a_success() {
     for breaker in [breaker(), opossum()] {
         let answer = breaker.call_with(|_| false, fail()).await;
         assert_eq!(answer, Err(CallError::Failed("broken")));
@@ -54,7 +54,7 @@ async fn conformance_37_a_filtered_error_is_the_callers_and_counts_as_a_success(
 
 // O
 #[tokio::test(start_paused = true)]
-async fn conformance_38_a_timeout_is_a_failure_says_how_long_and_gives_the_place_back() {
+async fn conformance_38_a_timeout_is_a_failure_with_its_duration_and_frees_the_place() {
     for breaker in [breaker(), opossum()] {
         let breaker = breaker.with_timeout(SECOND).with_capacity(1);
         let begun = now();
@@ -68,9 +68,9 @@ async fn conformance_38_a_timeout_is_a_failure_says_how_long_and_gives_the_place
     }
 }
 
-// O: refused and counted once. By our rule it says nothing about the dependency.
+// O: the call is refused and counted once. In our rule a refusal says nothing about the dependency.
 #[tokio::test(start_paused = true)]
-async fn conformance_39_when_all_places_are_taken_a_call_is_refused_and_counted_once() {
+async fn conformance_39_a_call_without_a_place_is_refused_and_counted_once() {
     let breaker = breaker().with_capacity(1);
     let mut first = Box::pin(breaker.call(std::future::pending::<Result<u32, &str>>()));
     assert!(first.as_mut().now_or_never().is_none());
@@ -82,7 +82,7 @@ async fn conformance_39_when_all_places_are_taken_a_call_is_refused_and_counted_
 
 // O
 #[tokio::test(start_paused = true)]
-async fn conformance_39_when_all_places_are_taken_it_is_a_failure_as_opossum() {
+async fn conformance_39_a_call_without_a_place_is_a_failure_as_opossum() {
     let breaker =
         CircuitBreaker::new(BreakerConfig::opossum().error_threshold_percentage(60)).unwrap().with_capacity(1);
     let mut first = Box::pin(breaker.call(std::future::pending::<Result<u32, &str>>()));
@@ -100,7 +100,7 @@ fn counts(set: impl FnOnce(&mut Counts)) -> Counts {
 
 // R
 #[tokio::test(start_paused = true)]
-async fn conformance_42_a_call_that_is_dropped_records_nothing_and_gives_everything_back() {
+async fn conformance_42_a_dropped_call_records_nothing_and_frees_its_place_and_permit() {
     let breaker = breaker().with_capacity(1);
     let _ = breaker.call(fail()).await;
     tokio::time::advance(5 * SECOND).await;

@@ -7,7 +7,7 @@ fn breaker(calls: u32, volume: u64) -> CircuitBreaker {
     CircuitBreaker::new(config().count_window(calls).volume_threshold(volume)).unwrap()
 }
 
-/// `S` succeeds, `F` fails, one an hour.
+/// Makes one call an hour: `S` succeeds, `F` fails.
 async fn hourly(breaker: &CircuitBreaker, calls: &str) -> State {
     for letter in calls.chars() {
         tokio::time::advance(3_600 * SECOND).await;
@@ -21,12 +21,12 @@ async fn hourly(breaker: &CircuitBreaker, calls: &str) -> State {
 #[tokio::test(start_paused = true)]
 async fn rare_calls_are_remembered() {
     let breaker = breaker(10, 10);
-    assert_eq!(hourly(&breaker, "SFSFSFSFS").await, State::Closed, "too few");
+    assert_eq!(hourly(&breaker, "SFSFSFSFS").await, State::Closed, "nine calls are too few");
     assert_eq!(hourly(&breaker, "F").await, State::Open);
     assert_eq!(breaker.snapshot().failure_rate, Some(50.0));
 }
 
-/// A window of ten seconds never has more than one of them.
+/// A window of ten seconds never has more than one call an hour.
 #[tokio::test(start_paused = true)]
 async fn a_window_of_time_forgets_rare_calls() {
     let by_time = CircuitBreaker::new(config().volume_threshold(10)).unwrap();
@@ -36,8 +36,8 @@ async fn a_window_of_time_forgets_rare_calls() {
 #[tokio::test(start_paused = true)]
 async fn a_new_call_replaces_the_oldest() {
     let breaker = breaker(4, 4);
-    assert_eq!(hourly(&breaker, "FSSSFSSSF").await, State::Closed, "one of four, always");
-    assert_eq!(hourly(&breaker, "F").await, State::Open, "two of four");
+    assert_eq!(hourly(&breaker, "FSSSFSSSF").await, State::Closed, "at most one of four calls failed");
+    assert_eq!(hourly(&breaker, "F").await, State::Open, "two of four calls failed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +54,7 @@ async fn successes_need_no_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_clears_it_and_an_import_fills_it() {
+async fn a_close_clears_the_window_and_an_import_fills_it() {
     let one = breaker(4, 4);
     hourly(&one, "FFFF").await;
     tokio::time::advance(5 * SECOND).await;
@@ -63,5 +63,5 @@ async fn a_close_clears_it_and_an_import_fills_it() {
     hourly(&one, "FSS").await;
     let other = breaker(4, 4);
     other.import(&one.export());
-    assert_eq!(hourly(&other, "F").await, State::Open, "two of four");
+    assert_eq!(hourly(&other, "F").await, State::Open, "two of four calls failed");
 }

@@ -1,23 +1,24 @@
-//! The hooks of a breaker, its name in every line, and the durations in its snapshot.
+//! The hooks of a breaker, its name in every message, and the durations in its snapshot.
 
 use super::*;
 
-type Told = Arc<Mutex<Vec<(Option<String>, CallOutcome, Duration)>>>;
+/// The runs of the hook: name, outcome and duration of each call.
+type Runs = Arc<Mutex<Vec<(Option<String>, CallOutcome, Duration)>>>;
 
-fn told_by(config: BreakerConfig) -> (CircuitBreaker, Told) {
-    let told: Told = Arc::default();
+fn with_hook(config: BreakerConfig) -> (CircuitBreaker, Runs) {
+    let runs: Runs = Arc::default();
     let hook = {
-        let told = Arc::clone(&told);
-        move |event: &CallEvent<'_>| told.lock().push((event.name.map(str::to_owned), event.outcome, event.took))
+        let runs = Arc::clone(&runs);
+        move |event: &CallEvent<'_>| runs.lock().push((event.name.map(str::to_owned), event.outcome, event.took))
     };
-    (CircuitBreaker::new(config.on_call(hook)).unwrap(), told)
+    (CircuitBreaker::new(config.on_call(hook)).unwrap(), runs)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_hook_runs_once_for_each_call_with_its_outcome_and_duration() {
     for config in [config(), BreakerConfig::opossum()] {
         let config = config.name("stock").error_threshold_percentage(100).volume_threshold(100);
-        let (breaker, told) = told_by(config);
+        let (breaker, runs) = with_hook(config);
         let breaker = breaker.with_timeout(5 * SECOND).with_capacity(1);
         breaker.call(takes(SECOND)).await.unwrap();
         breaker.call(fail()).await.unwrap_err();
@@ -46,20 +47,20 @@ async fn the_hook_runs_once_for_each_call_with_its_outcome_and_duration() {
             (CallOutcome::Rejected, 0),
         ];
         let expected = expected.map(|(outcome, seconds)| (Some("stock".to_owned()), outcome, seconds * SECOND));
-        assert_eq!(*told.lock(), expected);
+        assert_eq!(*runs.lock(), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_hook_runs_for_permits_but_not_while_the_breaker_is_disabled() {
-    let (breaker, told) = told_by(config());
+    let (breaker, runs) = with_hook(config());
     breaker.try_acquire().unwrap().success();
     breaker.try_acquire().unwrap().ignore();
     breaker.disable("a test");
     breaker.try_acquire().unwrap().failure();
     breaker.call(fail()).await.unwrap_err();
-    let told = told.lock().iter().map(|(name, outcome, _)| (name.clone(), *outcome)).collect::<Vec<_>>();
-    assert_eq!(told, [(None, CallOutcome::Success), (None, CallOutcome::Ignored)]);
+    let runs = runs.lock().iter().map(|(name, outcome, _)| (name.clone(), *outcome)).collect::<Vec<_>>();
+    assert_eq!(runs, [(None, CallOutcome::Success), (None, CallOutcome::Ignored)]);
 }
 
 #[test]
@@ -78,9 +79,9 @@ fn a_hook_may_ask_the_breaker_and_may_panic() {
     assert_eq!(*seen.lock(), [State::Open, State::Open]);
 }
 
-/// A log may have the lines of ten breakers.
+/// A log may have messages of ten breakers.
 #[tokio::test(start_paused = true)]
-async fn every_line_begins_with_the_name() {
+async fn every_message_begins_with_the_name() {
     let breaker = CircuitBreaker::new(config().name("stock")).unwrap().with_timeout(SECOND).with_capacity(1);
     assert_eq!(breaker.name(), Some("stock"));
     let late = breaker.call(takes(2 * SECOND)).await.unwrap_err();
@@ -104,7 +105,7 @@ async fn every_line_begins_with_the_name() {
     assert_eq!(shut_down.to_string(), "stock: the circuit breaker was shut down");
 }
 
-/// A call that was not begun, or that does not count, has no duration.
+/// A rejected call and an ignored call have no duration.
 #[tokio::test(start_paused = true)]
 async fn the_snapshot_has_durations_if_the_setting_is_on() {
     let config = config().volume_threshold(100);
@@ -125,7 +126,7 @@ async fn the_snapshot_has_durations_if_the_setting_is_on() {
 }
 
 #[test]
-fn a_hook_for_changes_may_ask_the_breaker() {
+fn a_transition_hook_may_ask_the_breaker() {
     let own: Arc<Mutex<Option<CircuitBreaker>>> = Arc::default();
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let hook = {

@@ -1,4 +1,4 @@
-//! Threads that share a breaker: what the fast path counts is what the rules count under the lock.
+//! Threads that share a breaker, and that the fast path counts the same as the rules count under the lock.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ fn conformance_46_parallel_recorders_are_counted_exactly() {
 }
 
 #[test]
-fn never_more_probes_than_permitted_whoever_asks() {
+fn concurrent_callers_get_no_more_probes_than_permitted() {
     const THREADS: usize = 8;
     let config = config().permitted_probes(3).error_threshold_percentage(100);
     let breaker = CircuitBreaker::new(config).unwrap();
@@ -65,7 +65,7 @@ fn never_more_probes_than_permitted_whoever_asks() {
 }
 
 #[test]
-fn a_free_pass_ends_with_its_state() {
+fn a_pass_without_a_lock_ends_with_its_state() {
     let breaker = breaker();
     let order: [fn(&CircuitBreaker); 4] =
         [|b| b.force_open("a"), |b| b.record_health_check(false), |b| b.import(&half_open()), |b| b.shutdown()];
@@ -78,7 +78,7 @@ fn a_free_pass_ends_with_its_state() {
     assert!(opossum().shared.pass().is_none(), "opossum counts the calls that ask");
 }
 
-/// Compares the breaker with the rules alone, which take every result under the lock.
+/// Compares the breaker with the rules alone, which record every result under the lock.
 fn assert_same_as_the_rules(count_window: bool, steps: &[(u8, u64)]) {
     let by_time = || config().volume_threshold(4).slow_call(SECOND, 60);
     let config = || if count_window { by_time().count_window(12) } else { by_time() };
@@ -105,7 +105,7 @@ fn assert_same_as_the_rules(count_window: bool, steps: &[(u8, u64)]) {
 
 proptest! {
     #[test]
-    fn successes_beside_the_lock_count_as_those_under_it(
+    fn successes_without_the_lock_count_like_those_under_it(
         count_window: bool,
         steps in prop::collection::vec((0u8..10, prop_oneof![3 => Just(0), 2 => 0u64..300, 1 => 0u64..3_000]), 1..150),
     ) {

@@ -8,7 +8,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use super::*;
 use crate::metrics::{BREAKER, BREAKER_METRICS};
 
-/// Returns each series as `name{labels}` with its value; of a histogram, the number of its values.
+/// Returns each series as `name{labels}` with its value. The value of a histogram is the number of its samples.
 fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let series = snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
         let (_, key) = key.into_parts();
@@ -28,7 +28,7 @@ fn of(series: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
     series.get(&key).copied().unwrap_or_else(|| panic!("no {key} in {series:?}"))
 }
 
-/// Makes one call of each outcome.
+/// Makes one call with each outcome.
 fn use_it(breaker: &CircuitBreaker) {
     breaker.try_acquire().unwrap().success();
     breaker.try_acquire().unwrap().ignore();
@@ -84,7 +84,7 @@ fn without_a_name_nothing_is_recorded() {
     with_local_recorder(&recorder, || {
         let breaker = breaker();
         use_it(&breaker);
-        assert!(!breaker.shared.needs_durations(), "no clock is read for it");
+        assert!(!breaker.shared.needs_durations(), "the breaker reads no clock without a name");
     });
     assert_eq!(recorded(&snapshotter), BTreeMap::new());
 }

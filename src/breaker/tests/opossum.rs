@@ -1,17 +1,17 @@
-//! Beside opossum itself: 100 random schedules, and what opossum 10.0.0 did with each of them on a simulated clock.
+//! Comparison with opossum itself: 100 random schedules, and what opossum 10.0.0 did on a simulated clock.
 //!
 //! `opossum/schedules.txt` has the schedules. Each begins with a line `S id errorThresholdPercentage volumeThreshold
 //! rollingCountTimeout rollingCountBuckets resetTimeout timeout capacity allowWarmUp errorFilter filterAlsoSeesTimeouts
 //! - observed`, in milliseconds, where -1 means "not set", and ends with `.`. Between them are the steps:
 //!
 //! - `P ms`: time passes.
-//! - `C number kind ms`: a call begins. It ends after `ms` as its kind says: `o` succeeds, `f` fails, `x` fails with an
-//!   error that the filter forgives, if there is one (`errorFilter` 1), `h` never ends.
-//! - `c ...`: the same, and the next step follows before anything else happens.
+//! - `C number kind ms`: a call begins and ends after `ms`. Of the kinds, `o` succeeds, `f` fails, `x` fails with an
+//!   error that the filter, if there is one (`errorFilter` 1), counts as a success, and `h` never ends.
+//! - `c ...`: as `C`, but the next step follows before anything else happens.
 //!
-//! `opossum/observed.txt` has a line for each step that was looked at: the state, the counts of the window, the changes
-//! of state since the last look, and what became of which call: it began (`s`), returned (`ok`, `err`, `timeout`) or
-//! was refused (`open`, `busy`). Where `observed` is 0, state and counts (`-`) were looked at after the last step only.
+//! `opossum/observed.txt` has a line for each observed step: the state, the counts of the window, the changes of state
+//! since the last line, and the events of calls. A call began (`s`), returned (`ok`, `err`, `timeout`) or was refused
+//! (`open`, `busy`). If `observed` is 0, the line has state and counts after the last step only, and `-` before.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -56,8 +56,8 @@ struct Replay {
     filters: bool,
     transitions: Arc<Mutex<Vec<&'static str>>>,
     calls: FuturesUnordered<LocalBoxFuture<'static, String>>,
-    /// What became of calls since the last look.
-    told: BTreeSet<String>,
+    /// The results of calls since the last look.
+    results: BTreeSet<String>,
     /// The calls that have begun since the last look.
     begun: Rc<Cell<Vec<String>>>,
 }
@@ -70,7 +70,7 @@ impl Replay {
             panic!("unknown settings: {settings:?}")
         };
         let transitions: Arc<Mutex<Vec<_>>> = Arc::default();
-        let told = Arc::clone(&transitions);
+        let states = Arc::clone(&transitions);
         let config = BreakerConfig::opossum()
             .error_threshold_percentage(threshold.try_into().unwrap())
             .volume_threshold(volume.try_into().unwrap())
@@ -79,7 +79,7 @@ impl Replay {
             .reset_timeout(ms(reset_timeout))
             .probe_timeout(FOR_EVER)
             .warm_up(warm_up == 1)
-            .on_transition(move |transition| told.lock().push(transition.to.as_str()));
+            .on_transition(move |transition| states.lock().push(transition.to.as_str()));
         let mut breaker = CircuitBreaker::new(config).unwrap();
         if timeout >= 0 {
             breaker = breaker.with_timeout(ms(timeout));
@@ -87,17 +87,17 @@ impl Replay {
         if let Ok(capacity) = capacity.try_into() {
             breaker = breaker.with_capacity(capacity);
         }
-        let (calls, told, begun) = Default::default();
-        Self { breaker, filters: filters == 1, transitions, calls, told, begun }
+        let (calls, results, begun) = Default::default();
+        Self { breaker, filters: filters == 1, transitions, calls, results, begun }
     }
 
-    /// Returns whether it may be looked at after this step.
+    /// Takes one step. Returns whether the breaker may be observed after it.
     async fn take(&mut self, step: &str) -> bool {
         match step.split(' ').collect::<Vec<_>>()[..] {
             ["P", time] => {
                 let calls = async {
                     while let Some(what) = self.calls.next().await {
-                        self.told.insert(what);
+                        self.results.insert(what);
                     }
                     pending().await
                 };
@@ -107,7 +107,7 @@ impl Replay {
             [letter @ ("C" | "c"), number, kind, time] => {
                 let mut call = self.call(number.to_owned(), kind.to_owned(), ms(time.parse().unwrap()));
                 match (&mut call).now_or_never() {
-                    Some(what) => drop(self.told.insert(what)),
+                    Some(what) => drop(self.results.insert(what)),
                     None => self.calls.push(call),
                 }
                 letter == "C"
@@ -134,17 +134,17 @@ impl Replay {
                 Err(CallError::Open { .. }) => "open",
                 Err(CallError::Busy { .. }) => "busy",
                 Err(CallError::Timeout { .. }) => "timeout",
-                Err(CallError::ShutDown { .. }) => panic!("nobody shut it down"),
+                Err(CallError::ShutDown { .. }) => panic!("no step shuts the breaker down"),
             };
             format!("{number}{what}")
         })
     }
 
     fn look(&mut self, looks: bool) -> String {
-        self.told.extend(self.begun.take());
-        let told: Vec<_> = mem::take(&mut self.told).into_iter().collect();
+        self.results.extend(self.begun.take());
+        let results: Vec<_> = mem::take(&mut self.results).into_iter().collect();
         let seen = if looks { self.seen() } else { "-".to_owned() };
-        format!("{seen} ev={}", told.join(","))
+        format!("{seen} ev={}", results.join(","))
     }
 
     fn seen(&self) -> String {

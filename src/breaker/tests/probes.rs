@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// The timeout of calls is longer than the probe timeout, so the breaker notices a dependency that is back but slow.
+/// A call timeout longer than the probe timeout applies to probes too, so a slow but working dependency closes the
+/// circuit.
 #[tokio::test(start_paused = true)]
 async fn a_slow_probe_within_its_own_timeout_closes() {
     for config in [config(), BreakerConfig::opossum()] {

@@ -1,4 +1,4 @@
-//! Which settings a breaker refuses, and why.
+//! The settings that a breaker refuses, and the messages.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The verdict of the caller on a call.
+//! The caller's verdict on a call.
 
 use super::*;
 
@@ -32,16 +32,16 @@ async fn each_verdict_counts_whatever_the_call_returns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_judge_gets_the_result_that_the_caller_gets() {
+async fn the_judging_closure_gets_the_result_that_the_caller_gets() {
     let breaker = breaker();
-    let judge = |result: Result<&u32, &CallError<&str>>| {
+    let verdict_of = |result: Result<&u32, &CallError<&str>>| {
         assert_eq!(result, Ok(&7));
         Verdict::Failure
     };
-    assert_eq!(breaker.call_judged(judge, succeed()).await, Ok(7));
+    assert_eq!(breaker.call_judged(verdict_of, succeed()).await, Ok(7));
     assert_eq!(breaker.state(), State::Open);
-    let judge = |_: Result<&u32, &CallError<&str>>| panic!("nothing was called");
-    assert!(matches!(breaker.call_judged(judge, succeed()).await, Err(CallError::Open { .. })));
+    let verdict_of = |_: Result<&u32, &CallError<&str>>| panic!("a rejected call has no result");
+    assert!(matches!(breaker.call_judged(verdict_of, succeed()).await, Err(CallError::Open { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,14 +54,14 @@ async fn after_an_ignored_probe_another_call_may_probe() {
     assert_eq!(breaker.state(), State::Closed);
 }
 
-/// A panic of the judge is a bug of the service, and says nothing about the dependency.
+/// A panic of the judging closure is a bug of the service and says nothing about the dependency.
 #[tokio::test(start_paused = true)]
-async fn after_a_panic_of_the_judge_another_call_may_probe() {
+async fn after_a_panic_of_the_judging_closure_another_call_may_probe() {
     let breaker = breaker().with_capacity(1);
     breaker.import(&half_open());
-    let judge = |_: Result<&u32, &CallError<&str>>| panic!("a test");
+    let verdict_of = |_: Result<&u32, &CallError<&str>>| panic!("a test");
     let clone = breaker.clone();
-    tokio::spawn(async move { clone.call_judged(judge, succeed()).await }).await.unwrap_err();
+    tokio::spawn(async move { clone.call_judged(verdict_of, succeed()).await }).await.unwrap_err();
     assert_eq!((breaker.state(), breaker.snapshot().probes), (State::HalfOpen, 0));
     assert_eq!(breaker.call(succeed()).await, Ok(7));
 }

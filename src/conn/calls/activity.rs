@@ -31,10 +31,10 @@ use std::mem;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-/// What the calls of one connection are doing. `since`: from then on, at least one call has been under way.
+/// The activity of the calls of one connection. Since `since`, at least one call has been under way.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activity {
-    /// No call is under way, and no abandoned one is left.
+    /// No call is under way, and no abandoned call is left.
     #[default]
     Idle,
     /// Calls are under way, and others may begin.
@@ -45,7 +45,7 @@ pub(super) enum Activity {
     Draining { count: NonZeroUsize, since: Instant },
     /// No call is under way, and at least one was abandoned.
     Abandoned,
-    /// No call is under way, and the pool is stopping the abandoned ones in the background.
+    /// No call is under way, and the pool is stopping the abandoned calls in the background.
     Stopping,
 }
 
@@ -117,12 +117,12 @@ impl Activity {
         }
     }
 
-    /// Whether one call, or the background stop, has the connection to itself.
+    /// Returns whether one call, or the background stop, has the connection to itself.
     pub(super) fn is_reserved(&self) -> bool {
         matches!(self, Self::Exclusive { .. } | Self::Stopping)
     }
 
-    /// Whether a call was abandoned, and the connection is not known to be quiet.
+    /// Returns whether a call was abandoned, and the connection is not known to be quiet.
     pub(super) fn has_abandoned(&self) -> bool {
         match self {
             Self::Draining { .. } | Self::Abandoned | Self::Stopping => true,
@@ -131,7 +131,7 @@ impl Activity {
         }
     }
 
-    /// How many calls are under way.
+    /// Returns how many calls are under way.
     pub(super) fn under_way(&self) -> usize {
         match self {
             Self::Running { count, .. } | Self::Draining { count, .. } => count.get(),
@@ -140,7 +140,7 @@ impl Activity {
         }
     }
 
-    /// Since when calls have been under way without a pause.
+    /// Returns since when calls have been under way without a pause.
     pub(super) fn since(&self) -> Option<Instant> {
         match self {
             Self::Running { since, .. } | Self::Exclusive { since, .. } | Self::Draining { since, .. } => Some(*since),

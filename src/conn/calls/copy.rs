@@ -26,7 +26,7 @@ use crate::error::{BusyReason, Error};
 /// The sink for the data of a `COPY ... FROM STDIN`, from [`Client::copy_in`].
 ///
 /// Dropping it before [`finish`](Self::finish) has returned aborts the copy. So does a step that fails, and a step
-/// whose future is dropped. At the call's deadline the pool aborts the copy, even if nobody sends anything.
+/// whose future is dropped. At the call's deadline the pool aborts the copy, even if no step is under way.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {

@@ -107,8 +107,8 @@ impl InFlightCall {
         }
     }
 
-    /// Whether nothing of the call is applied before the pool's own COMMIT. A transaction that was begun by hand may be
-    /// committed by hand at any time.
+    /// Returns whether nothing of the call is applied before the pool's own COMMIT. A transaction that was begun by
+    /// hand may be committed by hand at any time.
     fn awaits_commit(&self) -> bool {
         self.before.was_open && self.options.is_transaction
     }

@@ -124,7 +124,7 @@ impl InFlightCall {
         }
     }
 
-    /// Whether no other call has been under way on the connection since this one began.
+    /// Returns whether no other call has been under way on the connection since this one began.
     pub(super) fn is_alone(&self) -> bool {
         self.number == Some(self.link.calls.begun())
     }
@@ -134,8 +134,8 @@ impl InFlightCall {
         self.link.calls.mark_executing(self.link.wire.attempts());
     }
 
-    /// Whether nothing was sent that can have changed data. If other calls are or were under way at the same time, what
-    /// any of them sent counts.
+    /// Returns whether nothing was sent that can have changed data. If other calls are or were under way at the same
+    /// time, what any of them sent counts.
     pub(super) fn has_changed_nothing(&self) -> bool {
         let progress = self.link.calls.lock().progress;
         let before = match progress {

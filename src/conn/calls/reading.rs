@@ -6,8 +6,8 @@
 //! without a poll.
 //!
 //! The reader registers its waker under the lock of its stream, because another lock would double the cost of a row.
-//! Only the reader and the watcher take that lock. The watcher holds no other lock then, and wakes nobody before it
-//! unlocks.
+//! Only the reader and the watcher take that lock. The watcher holds no other lock then, and wakes the reader only
+//! after it unlocks.
 //!
 //! The end of a stream drops three things in this order: the driver's stream, because its unread rows block the
 //! connection; the call, which stops the statement on the server; the lease, which settles the connection.
@@ -221,7 +221,7 @@ where
             End::Complete => ended.complete(),
             end => StreamState::Over(ended.end(end)),
         };
-        // If the reader has dropped its end meanwhile, nobody asks for the error.
+        // If the reader has dropped its end meanwhile, the error is dropped too.
         *self.lock() = over;
         signal.wake();
         None
@@ -298,8 +298,8 @@ impl<S> Open<S> {
         }
     }
 
-    /// Returns how the stream ended, if the reader has all items and has not read the end. While other calls have rows
-    /// on the connection, nobody knows.
+    /// Returns how the stream ended, if the reader has all items and has not read the end. `None` while other calls
+    /// have rows on the connection, because the end is unknown then.
     fn unread_end(&mut self) -> Option<End>
     where
         S: TryStream<Error = tokio_postgres::Error>,
@@ -314,7 +314,7 @@ impl<S> Open<S> {
         }
     }
 
-    /// Whether the reader has polled, and nothing has come since.
+    /// Returns whether the reader has polled, and nothing has come since.
     fn is_waiting(&self) -> bool {
         self.timer.is_some() && !self.signal.was_woken()
     }
@@ -346,7 +346,7 @@ impl<S> Open<S> {
             return Err(End::TimedOut);
         }
         let seen = self.seen;
-        // If the reader was waiting at the last look, nobody knows when an item came after that.
+        // If the reader was waiting at the last look, the time of the next item is unknown.
         let has_moved = is_late || is_waiting || seen.was_waiting || self.progress != seen.progress;
         let since = if has_moved { now } else { seen.since };
         let idle = now.saturating_duration_since(since);
@@ -377,7 +377,7 @@ impl<S> Open<S> {
             return None;
         }
         let (begun, items) = self.paces.pop_front()?;
-        // Nobody knows which of the unread rows belong to other calls on the connection.
+        // The unread rows may belong to other calls on the connection.
         if !self.call.is_alone() {
             return None;
         }
@@ -417,7 +417,7 @@ impl Signal {
         self.reader.register(waker);
     }
 
-    /// Whether the reader was woken and has not waited since.
+    /// Returns whether the reader was woken and has not waited since.
     fn was_woken(&self) -> bool {
         self.was_woken.load(Relaxed)
     }

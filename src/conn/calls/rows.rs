@@ -21,9 +21,9 @@ use crate::telemetry::Stamp;
 ///
 /// It has three limits. The query timeout bounds each wait for the server. The call's deadline, if it has one, bounds
 /// the whole stream. [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout) bounds each pause of the reader.
-/// The last two also hold if nobody polls the stream. The pool then stops the statement, drops the rows that were not
-/// read, and takes back the connection that the stream owns. The next poll returns [`Error::QueryTimeout`] or
-/// [`Error::StreamIdle`], and later polls `None`.
+/// The last two also hold if the reader does not poll the stream. The pool then stops the statement, drops the rows
+/// that were not read, and takes back the connection that the stream owns. The next poll returns
+/// [`Error::QueryTimeout`] or [`Error::StreamIdle`], and later polls `None`.
 ///
 /// Dropping a stream before its end stops its statement on the server.
 ///
@@ -47,7 +47,7 @@ impl RowStream<'_> {
         Self { rows, rows_affected: None, statements: Some(statements), client: PhantomData }
     }
 
-    /// No longer borrows its client. Call [`owning`](Self::owning) next, with that client.
+    /// Returns a stream that no longer borrows its client. Call [`owning`](Self::owning) next, with that client.
     pub(crate) fn unbound(self) -> RowStream<'static> {
         let Self { rows, rows_affected, statements, .. } = self;
         RowStream { rows, rows_affected, statements, client: PhantomData }

@@ -72,7 +72,7 @@ mod sealed {
 /// How a statement is sent to the server.
 pub(crate) enum Form<'a> {
     Prepared(Statement),
-    /// In one message group, with the types of its parameters.
+    /// The pool sends it in one message group, with the types of its parameters.
     Typed(&'a str, Arc<[Type]>),
 }
 
@@ -116,7 +116,7 @@ pub(super) async fn preparing<T>(link: &Link, work: impl Future<Output = Result<
 /// take more memory, here and on the server, than all other statements.
 const LONGEST_KEPT: usize = 16 * 1_024;
 
-/// For how many statements the types of parameters are kept, if the statements themselves are not.
+/// The number of statements whose parameter types are kept, if the statements themselves are not.
 const TYPES: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 
 impl Statements {
@@ -264,8 +264,8 @@ impl Statements {
         true
     }
 
-    /// Whether the driver refused to send a parameter because of a type that it has learned, and that may have changed
-    /// since.
+    /// Returns whether the driver refused to send a parameter because of a type that it has learned, and that may have
+    /// changed since.
     fn may_have_wrong_types(&self, sql: &str, error: &Error) -> bool {
         if !error.source().is_some_and(|source| source.is::<WrongType>()) {
             return false;

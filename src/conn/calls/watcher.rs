@@ -24,7 +24,7 @@ pub(super) const LOOKS: u32 = 8;
 /// The watcher looks at most this often, because a look costs a wake-up. That delays the end of a stream, and nothing
 /// else.
 const SHORTEST_PACE: Duration = Duration::from_millis(10);
-/// From this many streams on, those that are over are removed.
+/// From this many streams on, the watcher removes ended streams.
 const TIDY: usize = 8;
 
 /// How long a reader may pause, and how often the watcher looks.
@@ -54,7 +54,7 @@ pub(super) trait Watched: Send + Sync {
     /// than planned. So the process or the runtime stood still, and the reader could not read either.
     fn look(&self, now: Instant, is_late: bool) -> Option<Look>;
 
-    /// Whether the stream has unread rows, for which all other calls on the connection wait.
+    /// Returns whether the stream has unread rows, for which all other calls on the connection wait.
     fn is_unread(&self) -> bool;
 }
 
@@ -77,7 +77,7 @@ pub(in crate::conn) struct Watcher {
     streams: Mutex<Streams>,
     /// Wakes the task early, for a new stream.
     bell: Notify,
-    /// Whether the pool was told that a reader holds the connection up.
+    /// Whether the watcher has reported that a reader holds the connection up.
     is_held_up: AtomicBool,
     /// Whether the connection was closed or detached.
     has_left: AtomicBool,
@@ -129,20 +129,20 @@ impl Watcher {
         }
     }
 
-    /// A stream or another call has ended, so its reader does not hold up anybody any more.
+    /// A stream or another call has ended, so its reader no longer holds up other calls.
     pub(super) fn on_end(&self) {
         if self.is_held_up.load(SeqCst) {
             self.hold_up(None);
         }
     }
 
-    /// Whether calls on the connection may be late because of a reader.
+    /// Returns whether calls on the connection may be late because of a reader.
     pub(super) fn has_unread(&self) -> bool {
         let streams: Vec<_> = self.streams.lock().open.iter().map(|(stream, _)| Weak::clone(stream)).collect();
         streams.iter().filter_map(Weak::upgrade).any(|stream| stream.is_unread())
     }
 
-    /// The connection is closed or detached. Its streams do not hold up anybody any more.
+    /// The connection is closed or detached. Its streams no longer hold up other calls.
     fn leave(&self) {
         self.has_left.store(true, SeqCst);
         self.on_end();
@@ -190,7 +190,7 @@ impl Watcher {
     }
 }
 
-/// The connection holds it. Its drop tells the watcher that the connection is closed or detached.
+/// The connection's part of the watcher. Dropping it reports that the connection was closed or detached.
 pub(in crate::conn) struct Presence(Arc<Watcher>);
 
 impl Presence {

@@ -1,4 +1,4 @@
-//! What a dial is waiting for, and how long the server itself has taken so far.
+//! The progress of a dial: what it waits for, and how long the server itself has taken.
 
 use std::future::Future;
 use std::pin::pin;
@@ -25,7 +25,7 @@ impl<'a> DialProgress<'a> {
         Self { stage: Stage::LookUp, address: None, server: Duration::ZERO, late_after, on_late: Some(on_late) }
     }
 
-    /// For a stream whose progress nobody reads, such as that of a cancel.
+    /// Returns the progress for a stream that is no dial, such as that of a cancel. It is never read.
     pub(crate) fn unwatched() -> Self {
         Self { stage: Stage::Server, address: None, server: Duration::ZERO, late_after: None, on_late: None }
     }
@@ -45,7 +45,7 @@ impl<'a> DialProgress<'a> {
         self.stage
     }
 
-    /// How long the server has taken at the latest address.
+    /// Returns how long the server has taken at the latest address.
     pub(super) fn server_took(&self) -> Duration {
         self.server
     }

@@ -1,4 +1,4 @@
-//! A name with two addresses of which one is dead, and dials in which the server or somebody else takes the time.
+//! A name with two addresses, one of them dead, and dials that are slow because of the server or another cause.
 
 mod outage;
 
@@ -214,11 +214,11 @@ async fn a_server_that_takes_far_longer_than_usual_makes_a_dial_quiet_and_no_fai
     let (dialer, port, _) = scene(SLOW * 2, Names::with(|_, port| Ok(vec![address(4, port)]))).await;
     let _mute = TcpListener::bind(("127.0.0.4", port)).unwrap();
     dialer.times.lock().succeeded(Duration::from_millis(10));
-    let (tell, told) = oneshot::channel();
-    let mut dial = pin!(dialer.dial(|| tell.send(()).unwrap()));
+    let (on_late, is_late) = oneshot::channel();
+    let mut dial = pin!(dialer.dial(|| on_late.send(()).unwrap()));
     tokio::select! {
-        _ = &mut dial => panic!("nobody answers"),
-        told = told => told.unwrap(),
+        _ = &mut dial => panic!("the server does not answer"),
+        is_late = is_late => is_late.unwrap(),
     }
     let failures = || dialer.handling.recorder.breaker().own().snapshot().counts.failures;
     assert!((&mut dial).now_or_never().is_none());

@@ -1,5 +1,5 @@
-//! What the task that drives a connection has found out, for everybody who asks: whether the connection is at rest,
-//! which role the server has, and why the connection ended.
+//! The findings of the task that drives a connection: whether the connection is at rest, which role the server has, and
+//! why the connection ended.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -48,8 +48,8 @@ impl Monitor {
     /// Waits until nothing is left to be written, read or answered. Returns `false` if the connection has ended.
     ///
     /// The answer is newer than the question: the task has polled the driver since, no request waits in the driver, and
-    /// the driver waits for nobody to take rows from it. If the connection is at rest already, the answer comes at once
-    /// and without a packet. Dropping the future withdraws the question.
+    /// the driver does not wait for a caller to take rows from it. If the connection is at rest already, the answer
+    /// comes at once and without a packet. Dropping the future withdraws the question.
     pub(in crate::conn) async fn quiet(&self) -> bool {
         self.questions.ask().await
     }
@@ -59,8 +59,8 @@ impl Monitor {
         self.questions.task.wake();
     }
 
-    /// Whether the server takes no writes: it is a standby, or its settings make sessions read-only. `None` if the
-    /// server does not report its role. Servers before version 14 do not.
+    /// Returns whether the server takes no writes: it is a standby, or its settings make sessions read-only. `None` if
+    /// the server does not report its role. Servers before version 14 do not.
     pub(in crate::conn) fn is_read_only(&self) -> Option<bool> {
         ROLES[usize::from(self.role.load(Relaxed))]
     }

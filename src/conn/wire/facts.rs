@@ -1,4 +1,4 @@
-//! The facts about one connection: the listener publishes them, and everybody else reads them without a lock.
+//! The facts about one connection: the listener publishes them, and all other code reads them without a lock.
 
 use std::io;
 use std::mem;
@@ -21,8 +21,8 @@ const ENDED: u64 = 1 << 62;
 /// The facts about one connection. Counters count since start-up.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// The number of attempted writes, whether more are allowed, and whether the connection has ended. One word holds all
-    /// three, so that they cannot contradict each other.
+    /// The number of attempted writes, whether more are allowed, and whether the connection has ended. One word holds
+    /// all three, so that they cannot contradict each other.
     writes: AtomicU64,
     unanswered: AtomicUsize,
     in_flight: AtomicUsize,
@@ -51,7 +51,7 @@ pub(crate) struct Wire {
     round_trip: AtomicU64,
 }
 
-/// What the pool reads and orders.
+/// The facts that the pool reads, and its orders.
 impl Wire {
     /// The shortest time between a write of start-up and the answer to it. Zero before the first answer.
     pub(in crate::conn) fn round_trip(&self) -> Duration {
@@ -203,13 +203,13 @@ impl Wire {
     }
 
     /// Returns whether the driver has found nothing more to read since [`begin_reading`](Self::begin_reading). If it
-    /// has not, the driver waits for somebody to take what it has already read.
+    /// has not, the driver waits for a caller to take what it has already read.
     pub(in crate::conn) fn has_read_all(&self) -> bool {
         self.has_read_all.load(Relaxed)
     }
 }
 
-/// What the listener publishes.
+/// The facts that the listener publishes.
 impl Wire {
     /// Counts a write before it is attempted. Fails if the wire is sealed.
     pub(super) fn announce_write(&self) -> io::Result<()> {

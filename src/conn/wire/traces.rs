@@ -1,4 +1,4 @@
-//! What the text of a request may leave in the session, beyond its transaction.
+//! Finds in the text of a request what it may leave in the session, beyond its transaction.
 //!
 //! The listener searches the text once, when the driver sends it. A wrong "yes" costs the next lease a reset. A wrong
 //! "no" lets one caller see what another has set. So text that the search does not understand counts as a trace. The

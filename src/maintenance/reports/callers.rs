@@ -24,12 +24,12 @@ const MOST_LEAKS: usize = 256;
 /// The durations and numbers above which the pool reports an event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Thresholds {
-    /// Of a lease; `None` reports no leaks.
+    /// The lease duration from which on a leak is suspected. `None` reports no leaks.
     pub(crate) leak: Option<Duration>,
     /// The pool reports more statements than `long_running` that have been running for longer than `long`.
     pub(crate) long_running: usize,
     pub(crate) long: Duration,
-    /// Of a wait for a connection.
+    /// The wait for a connection from which on it is slow.
     pub(crate) slow_acquire: Duration,
 }
 

@@ -66,7 +66,7 @@ impl ConnectionReports {
     }
 
     fn dials(&mut self, now: Instant, error: Option<ConnectError>) -> Option<EventKind> {
-        // Without a dial since the last event, nobody knows whether dials still fail.
+        // Without a dial since the last event, it is unknown whether dials still fail.
         let sign = match &error {
             None => Sign::No,
             Some(_) if self.connecting.is_told() && self.failed_dials == 0 => Sign::Near,
@@ -89,7 +89,7 @@ impl ConnectionReports {
 #[derive(Debug)]
 struct Limited<T> {
     reported: Option<Instant>,
-    /// Those that no event has reported.
+    /// The occurrences that no event has reported.
     count: u64,
     /// The latest of these, and when it was.
     latest: Option<(T, Instant)>,
@@ -168,10 +168,10 @@ mod tests {
             events.into_iter().map(count).collect::<Vec<_>>()
         };
         assert_eq!(look(0, 1, true), [Some(1)]);
-        assert_eq!(look(40, 0, true), [], "nobody has dialed since");
+        assert_eq!(look(40, 0, true), [], "no dial has begun since");
         assert_eq!(look(41, 3, true), [Some(3)]);
         assert_eq!(look(50, 20, true), []);
-        assert_eq!(look(60, 0, false), [None], "it is over");
-        assert_eq!(look(100, 1, true), [Some(1)], "of this outage");
+        assert_eq!(look(60, 0, false), [None], "the outage has ended");
+        assert_eq!(look(100, 1, true), [Some(1)], "the count is of this outage");
     }
 }

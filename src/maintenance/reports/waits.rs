@@ -1,4 +1,4 @@
-//! How long the queued callers have waited so far. The background task counts them; no caller reads a clock for this.
+//! How long the queued callers have waited. The background task measures this, so that no caller reads a clock for it.
 //!
 //! Callers are numbered in order of arrival. Each look remembers the number of the next caller to come. A caller with a
 //! smaller number was there at that look, so it has waited since then at least.
@@ -47,7 +47,7 @@ mod tests {
             let (count, longest) = waits.look(now, (first, next), than);
             (count, longest.as_millis())
         };
-        assert_eq!(look(0, 7, 7), (0, 0), "nobody waits");
+        assert_eq!(look(0, 7, 7), (0, 0), "no caller waits");
         assert_eq!(look(250, 7, 10), (0, 0));
         assert_eq!(look(500, 8, 12), (0, 250));
         assert_eq!(look(1_000, 8, 15), (2, 750), "8 and 9");

@@ -1,5 +1,4 @@
-//! What an owner does with a circuit breaker besides calls: orders, snapshots, and the move of its state to another
-//! one.
+//! Orders to a circuit breaker, snapshots of it, and the move of its state to another breaker.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -8,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::counts::Counts;
 use super::{Breaker, Cause, Deadline, Export, Past, Phase, Probes, Snapshot, State, Transition};
 
-/// An import takes no larger count from another breaker: one window never has that many calls.
+/// The largest count that an import takes from another breaker. One window never has that many calls.
 const MOST_CALLS: u64 = 1 << 50;
 
-/// What an owner can order.
+/// The orders that an owner can give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     ForceOpen,
@@ -21,7 +20,7 @@ pub(crate) enum Order {
     /// stays, and calls under way count.
     Reset,
     Disable,
-    /// Ends what was ordered. A circuit that opened by itself stays open.
+    /// Ends an earlier order. A circuit that opened by itself stays open.
     Enable,
     MetricsOnly,
     /// Final: every later order is ignored.
@@ -29,7 +28,8 @@ pub(crate) enum Order {
 }
 
 impl Breaker {
-    /// Carries out an order, unless the breaker has been shut down. A change of state records `by`, who gave the order.
+    /// Carries out an order, unless the breaker has been shut down. A change of state records `by`, the place in the
+    /// code that gave the order.
     pub(crate) fn obey(&mut self, now: Instant, order: Order, reason: Arc<str>, by: &'static Location<'static>) {
         self.advance(now);
         let before = self.generation;

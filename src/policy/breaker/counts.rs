@@ -1,4 +1,4 @@
-//! What a circuit breaker counts: the calls by how they ended ([`Counts`]), and the failures in a row ([`Streak`]).
+//! The counts of a circuit breaker: calls by how they ended ([`Counts`]), and failures in a row ([`Streak`]).
 //!
 //! A window of ten seconds is slow to notice that every call fails. The successes before the outage outweigh the
 //! failures until the window forgets them, and the busier the service was, the longer that takes. So the circuit also

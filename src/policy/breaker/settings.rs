@@ -1,6 +1,6 @@
 //! The thresholds and times of a circuit breaker, and the questions that they answer.
 //!
-//! `BreakerConfig` (`src/breaker/config.rs`) has checked the values: no number is zero that must not be.
+//! `BreakerConfig` (`src/breaker/config.rs`) has checked the values, so no number is 0 where that is forbidden.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::window::Window;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) rule: Rule,
-    /// In percent.
+    /// The failure rate that opens the circuit, in percent.
     pub(crate) error_threshold: u8,
     pub(crate) volume_threshold: u64,
     pub(crate) window: Duration,
@@ -20,18 +20,18 @@ pub(crate) struct Settings {
     /// The window holds this many calls, whatever their age.
     pub(crate) count_window: Option<u32>,
     pub(crate) reset_timeout: Duration,
-    /// In percent of the reset timeout.
+    /// The jitter, in percent of the reset timeout.
     pub(crate) jitter: u8,
     pub(crate) growth: Option<Growth>,
     pub(crate) permitted_probes: u32,
     pub(crate) probe_timeout: Duration,
     pub(crate) slow_call: Option<SlowCall>,
     pub(crate) warm_up: bool,
-    /// The breaker records how long calls take.
+    /// Whether the breaker records how long calls take.
     pub(crate) latency: bool,
 }
 
-/// By whose rule the breaker judges.
+/// The rule by which the breaker judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// Opens at the threshold or above it, as a share of the completed calls, after any of them. Results of calls of an
@@ -53,7 +53,7 @@ pub(crate) struct Growth {
 pub(crate) struct SlowCall {
     /// A call that takes longer is slow.
     pub(crate) longer_than: Duration,
-    /// In percent.
+    /// The rate of slow calls that opens the circuit, in percent.
     pub(crate) threshold: u8,
 }
 

@@ -1,5 +1,6 @@
-//! The rules, by the tests of those who had them before us: `conformance_NN`, with the origin of each: O for opossum, R
-//! for resilience4j. Where our way differs on purpose, the other one is tested with the suffix `_as_opossum`.
+//! The rules of the breaker. Tests named `conformance_NN` come from opossum (O) or resilience4j (R), as the comment
+//! above each says. The suffix `_as_opossum` marks tests of opossum's rule where this breaker's own rule differs on
+//! purpose.
 
 mod admin;
 mod closed;
@@ -11,7 +12,7 @@ use super::*;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// Opens at 50% of at least one call, for 5 s, without jitter.
+/// This breaker's own rule. The circuit opens at 50% of at least one call, for 5 s, without jitter.
 fn ours() -> Settings {
     Settings {
         rule: Rule::Ours,
@@ -31,7 +32,7 @@ fn ours() -> Settings {
     }
 }
 
-/// The same by opossum's rule.
+/// The same settings with opossum's rule.
 fn opossum() -> Settings {
     Settings { rule: Rule::Opossum, volume_threshold: 0, ..ours() }
 }
@@ -48,7 +49,7 @@ impl Scene {
         Self { breaker: Breaker::new(now, settings, 0.0), now }
     }
 
-    /// Whatever it takes to be half-open, with nothing in the window.
+    /// Returns a half-open breaker with an empty window.
     fn half_open(settings: Settings) -> Self {
         let mut scene = Self::new(settings);
         scene.breaker.import(scene.now, &Export { state: State::HalfOpen, ..Export::default() });
@@ -72,8 +73,8 @@ impl Scene {
         self.breaker.record(self.now, ticket, outcome, Duration::ZERO, || 0.0);
     }
 
-    /// One call after another: `S` succeeds, `F` fails, `U` finds nobody there, `I` is ignored; a small letter takes a
-    /// minute.
+    /// Makes one call after another. `S` succeeds, `F` fails, `U` does not reach the server, `I` is ignored. A call
+    /// with a lower-case letter takes a minute.
     fn calls(&mut self, outcomes: &str) -> State {
         for letter in outcomes.chars() {
             let ticket = self.admit();
@@ -97,7 +98,7 @@ impl Scene {
         self.breaker.snapshot(self.now).counts
     }
 
-    /// The states it has come to since last asked.
+    /// Returns the states that the breaker has entered since the last call.
     fn changes(&mut self) -> Vec<State> {
         self.breaker.take_changes().iter().map(|transition| transition.to).collect()
     }

@@ -1,4 +1,4 @@
-//! What a call gets from a circuit breaker and what it brings back: a [`Ticket`] or [`Denied`], and an [`Outcome`].
+//! The answers of a circuit breaker to a call, [`Ticket`] and [`Denied`], and the [`Outcome`] that the call returns.
 
 use std::time::Duration;
 

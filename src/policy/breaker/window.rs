@@ -1,4 +1,4 @@
-//! The recent calls that a circuit breaker judges by: those of the last seconds, or a number of the last calls.
+//! The recent calls that a circuit breaker judges by: the calls of the last seconds, or a number of the last calls.
 //!
 //! [`TimeWindow`] has buckets of equal length. It adds each call to the current bucket. When the time of that bucket is
 //! over, it forgets the oldest bucket and begins a new one. So it covers its length, less at most one bucket.
@@ -118,7 +118,7 @@ impl TimeWindow {
         self.sum = Counts::default();
     }
 
-    /// Small, so that it is inlined: each result asks this, and few find that the bucket has ended.
+    /// This is small, so that it is inlined. Each result calls it, and few find that the bucket has ended.
     fn rotate(&mut self, now: Instant) {
         if now >= self.end {
             self.begin_bucket(now);
@@ -127,7 +127,7 @@ impl TimeWindow {
 
     fn begin_bucket(&mut self, now: Instant) {
         let (late, bucket) = ((now - self.end).as_nanos(), self.bucket.as_nanos());
-        // However long the pause was, each bucket is cleared only once.
+        // After a long pause, each bucket is cleared only once.
         for _ in (0..=late / bucket).take(self.past.len() + 1) {
             self.past.push_back(self.current);
             self.current = Counts::default();
@@ -146,7 +146,8 @@ pub(crate) struct CallWindow {
     most: u64,
     /// Oldest first.
     calls: VecDeque<EndedCall>,
-    /// The sum of those calls; and what does not come from ended calls (fires, rejected, busy) since the last `clear`.
+    /// The sum of `calls`. The counts that do not come from ended calls (fires, rejected, busy) are since the last
+    /// `clear`.
     sum: Counts,
 }
 
@@ -171,8 +172,8 @@ impl CallWindow {
         Self { most: most.into(), calls: VecDeque::new(), sum: Counts::default() }
     }
 
-    /// Adds one call, or several whose order is unknown. Of several, the window takes failed and slow calls to be the
-    /// oldest. If there are more than it can hold, it keeps the shares of failed and slow calls.
+    /// Adds one call, or several calls of unknown order. Then failed and slow calls count as the oldest. If there are
+    /// more calls than the window can hold, it keeps the shares of failed and slow calls.
     fn add(&mut self, counts: Counts) {
         let Counts { fires, completed, failures, unreachable, slow, rejected, busy } = counts;
         self.sum += Counts { fires, rejected, busy, ..Counts::default() };

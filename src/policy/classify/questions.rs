@@ -1,9 +1,12 @@
 //! The columns of the table: one function for each question about a failure.
 //!
-//! Three rules stand above the rows. What ends the session costs the connection, whatever its code, and nothing else
-//! does. An error that the session survives is a failure of the database only if it says that the server lacks
-//! something. And before COMMIT is sent nothing has been applied, while after it only an answer of severity ERROR says
-//! so. What no row can tell gets the answer that does no harm.
+//! Three rules stand above the rows:
+//!
+//! - The pool discards the connection if the failure ended the session, whatever the SQLSTATE.
+//! - An error that the session survives is a failure of the database only if the server lacks a resource.
+//! - Before COMMIT is sent, nothing has been applied. After it, only an answer of severity ERROR proves that.
+//!
+//! If the answer is unknown, the function returns the one that does no harm.
 
 use super::{Failure, Meaning, Occurrence, ServerSeverity, StatementPhase};
 
@@ -15,12 +18,12 @@ use super::{Failure, Meaning, Occurrence, ServerSeverity, StatementPhase};
 pub enum Effect {
     /// Certainly nothing was applied, so the call may run again.
     NotApplied,
-    /// The call may have been applied as a whole; a batch with a COMMIT in it, in part. It may run again only if it may
-    /// be applied twice.
+    /// The call may have been applied as a whole. A batch with a COMMIT in it may have been applied in part. Run the
+    /// call again only if applying it twice is harmless.
     Unknown,
 }
 
-/// Whether and where the call may run again. In a transaction, the whole transaction.
+/// Whether and where the call may run again. Inside a transaction, this means the whole transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Retry {
     #[default]
@@ -32,7 +35,7 @@ pub(crate) enum Retry {
 }
 
 impl Retry {
-    /// Returns on which condition the call may run again, wherever that is.
+    /// Returns on which condition the call may run again, on any connection.
     pub(crate) fn condition(self) -> Option<Condition> {
         match self {
             Self::Never => None,
@@ -42,7 +45,7 @@ impl Retry {
         }
     }
 
-    /// Returns the same, for a call that may have been applied.
+    /// Restricts the retry to idempotent calls, because the call may have been applied.
     pub(crate) fn if_idempotent(self) -> Self {
         match self {
             Self::Never => Self::Never,
@@ -57,7 +60,7 @@ impl Retry {
 pub(crate) enum Condition {
     /// As often as the schedule and the budget allow.
     Scheduled,
-    /// Once: the resource that is missing may stay missing.
+    /// Once, because a missing resource may stay missing.
     Limited,
     /// Once, after [`Failure::reprepare`].
     OnceReprepared,
@@ -69,20 +72,20 @@ pub(crate) enum Condition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Failure,
-    /// The request was at fault, or another one was in its way. The server is well.
+    /// The request was at fault, or another request was in its way. The server is well.
     Success,
-    /// It counts as a slow call, if slow calls count.
+    /// The failure counts as a slow call, if slow calls count.
     Slow,
-    /// The session was terminated. It is a failure if the server shuts down (see `Terminations`).
+    /// The session was terminated. This is a failure if the server shuts down (see `Terminations`).
     FailureIfShutdown,
     /// The server is well, but has another role than the pool wants.
     WrongHost,
-    /// Somebody has to change a setting. Waiting does not help.
+    /// A setting has to be changed. Waiting does not help.
     Config,
     Nothing,
 }
 
-/// What becomes of the connection.
+/// What the pool does with the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Keep,
@@ -107,14 +110,15 @@ impl Failure<'_> {
     pub(crate) fn effect(&self) -> Effect {
         let nothing = match self.event {
             Occurrence::Unreachable => true,
-            // The transaction goes on after the driver's own complaint, and may be committed.
+            // After an error of the driver the transaction goes on, and may be committed.
             Occurrence::Driver { written } => !written || self.phase == StatementPhase::Preparing,
             Occurrence::Lost { written, .. } => !written || self.is_before_commit(),
             Occurrence::Answer(_) if self.is_before_commit() => true,
             Occurrence::Answer(answer) => match self.meaning() {
-                // Ambiguous by definition; or a pooler cut a running query off.
+                // The first is ambiguous by definition. With the second, a pooler may have cut off a running query.
                 Meaning::Ambiguous | Meaning::Protocol => false,
-                // Of severity FATAL, but never while it runs; or, a conflict with recovery, never where one can write.
+                // FATAL, but the server never sends these while a statement runs. A conflict with recovery only happens
+                // on a standby, which applies nothing.
                 Meaning::KilledIdle
                 | Meaning::NotForwarded
                 | Meaning::TooManyClients
@@ -159,8 +163,8 @@ impl Failure<'_> {
             retry => retry,
         };
         match (self.effect(), retry) {
-            // A procedure may have committed before it failed, and nobody sees that: only a transaction of ours is
-            // known to be undone.
+            // A procedure may have committed before it failed, and the client cannot see that. Only an explicit
+            // transaction is known to be rolled back.
             (Effect::NotApplied, Retry::SameConnection(Scheduled | Limited))
                 if self.phase == StatementPhase::Autocommit =>
             {
@@ -175,8 +179,8 @@ impl Failure<'_> {
         }
     }
 
-    /// What the breaker makes of it. An error that the session survives shows that the server is alive: it counts as a
-    /// failure only if it says that the server itself lacks something.
+    /// Returns what the failure means to the breaker. An error that the session survives shows that the server is
+    /// alive. It counts as a failure only if the server lacks a resource.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.meaning() {
             Meaning::System | Meaning::Internal if !self.ends_session() => Verdict::Success,
@@ -211,18 +215,19 @@ impl Failure<'_> {
         matches!(self.meaning(), Unreachable | Lost | Crash | NotReady | Shutdown)
     }
 
-    /// What becomes of the connection.
+    /// Returns what the pool does with the connection.
     pub(crate) fn fate(&self) -> Fate {
         match self.meaning() {
             _ if self.ends_session() => Fate::Discard,
-            // Its transaction is still open; a second signal may be on its way; or a pooler is about to hang up.
+            // The transaction is still open, a second cancel may be under way, or a pooler is about to hang up.
             Meaning::AlreadyFailed | Meaning::Cancelled | Meaning::Protocol => Fate::Settle,
             Meaning::StatementLost => Fate::DiscardIfRepeated,
             _ => Fate::Keep,
         }
     }
 
-    /// What has to be forgotten before another try. What a function or procedure has prepared is its own affair.
+    /// Returns what the pool has to prepare again before another try. Statements that a function or procedure has
+    /// prepared are outside the pool's control.
     pub(crate) fn reprepare(&self) -> Option<Reprepare> {
         match self.meaning() {
             _ if self.is_from_within() => None,
@@ -232,12 +237,12 @@ impl Failure<'_> {
         }
     }
 
-    /// Whether a statement that was prepared earlier may fail so because a type or a function has been made anew since,
-    /// or is another in this search path. The server says so before it runs anything. Prepared anew, the statement may
-    /// succeed.
+    /// Returns whether the prepared statement may be outdated. A type or function may have been replaced since it was
+    /// prepared, or may be another one in this search path. The server reports this before it runs anything, and the
+    /// statement may succeed once it is prepared again.
     pub(crate) fn may_be_outdated(&self) -> bool {
         let Occurrence::Answer(answer) = self.event else { return false };
-        // Internal errors are in English in every language.
+        // The server does not translate internal errors.
         let is_lookup = answer.state == "XX000" && answer.message.starts_with("cache lookup failed");
         !answer.is_from_within && (is_lookup || matches!(answer.state, "42804" | "42846" | "42883" | "42704" | "42P18"))
     }
@@ -252,8 +257,8 @@ impl Failure<'_> {
         self.meaning() == Meaning::TooManyClients
     }
 
-    /// Whether the server itself stopped the statement, for a cancel request or for a timeout. The message would say
-    /// which, in the server's language. A function may raise the same code.
+    /// Returns whether the server itself stopped the statement, for a cancel request or a timeout. Only the message, in
+    /// the server's language, says which. A function may raise the same SQLSTATE.
     pub(crate) fn is_cancel(&self) -> bool {
         let Occurrence::Answer(answer) = self.event else { return false };
         self.meaning() == Meaning::Cancelled && answer.routine.is_none_or(|routine| routine == "ProcessInterrupts")
@@ -264,7 +269,7 @@ impl Failure<'_> {
         self.meaning() == Meaning::ReadOnly
     }
 
-    /// Returns whether the server, or only this session, was told to end.
+    /// Returns whether an administrator ended the server or this session.
     pub(crate) fn is_shutdown(&self) -> bool {
         self.meaning() == Meaning::Shutdown
     }

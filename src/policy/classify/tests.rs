@@ -4,10 +4,10 @@ use super::*;
 use Condition::{IfIdempotent, Limited, OnceReprepared, Scheduled};
 use Retry::{Never, NewConnection, OtherHost, SameConnection};
 
-/// What the table says of one failure.
+/// The row of one failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
-    /// Outside a transaction, inside one, and at its COMMIT: certainly nothing was applied.
+    /// Whether certainly nothing was applied: outside a transaction, inside one, and at its COMMIT.
     nothing: [bool; 3],
     retry: [Retry; 3],
     verdict: Verdict,
@@ -15,7 +15,7 @@ struct Row {
 }
 
 const ALWAYS: [bool; 3] = [true; 3];
-/// Only a rollback undoes it.
+/// Nothing was applied only if a rollback undid it.
 const IN_TRANSACTION: [bool; 3] = [false, true, false];
 const NEW: [Retry; 3] = [NewConnection(Scheduled); 3];
 const NEW_IF_SAFE: [Retry; 3] = [NewConnection(IfIdempotent), NewConnection(Scheduled), Never];
@@ -50,7 +50,7 @@ fn error(state: &'static str) -> Row {
 
 fn fatal(state: &'static str) -> Row {
     let fatal = row(said(ServerSeverity::Fatal, state, ""));
-    assert_eq!(row(said(ServerSeverity::Panic, state, "")), fatal, "PANIC is as FATAL");
+    assert_eq!(row(said(ServerSeverity::Panic, state, "")), fatal, "PANIC counts like FATAL");
     fatal
 }
 
@@ -62,14 +62,14 @@ fn lost(written: bool, last_words: Option<&'static str>) -> Row {
     row(Occurrence::Lost { written, last_words })
 }
 
-/// An error of the request: everything is well otherwise.
+/// An error of the request. The server and the session are well.
 const REQUEST: Row = Row { nothing: ALWAYS, retry: [Never; 3], verdict: Verdict::Success, fate: Fate::Keep };
 
-/// A connection that ended, with the request on it.
+/// A connection that ended during a request.
 const LOST: Row = Row { nothing: IN_TRANSACTION, retry: NEW_IF_SAFE, verdict: Verdict::Failure, fate: Fate::Discard };
 
 #[test]
-fn no_connection_came_about() {
+fn the_server_was_not_reached() {
     let unreachable = row(Occurrence::Unreachable);
     let expected = Row { nothing: ALWAYS, retry: NEW, ..LOST };
     assert_eq!(unreachable, expected);
@@ -102,11 +102,7 @@ fn class_08_fatal_and_08p01() {
         assert_eq!(fatal(state), expected, "{state}");
     }
     let survived = Row { verdict: Verdict::Nothing, fate: Fate::Settle, ..expected };
-    assert_eq!(
-        error("08P01"),
-        survived,
-        "a pooler that says ERROR and hangs up is noticed by the end of the connection"
-    );
+    assert_eq!(error("08P01"), survived, "the end of the connection shows that a pooler hung up");
 }
 
 #[test]
@@ -133,7 +129,7 @@ fn read_only_25006() {
 }
 
 #[test]
-fn read_only_25006_where_one_had_asked_for_it() {
+fn read_only_25006_in_a_read_only_transaction() {
     assert_eq!(
         row_in(StatementPhase::ReadOnlyTransaction, "25006"),
         row_in(StatementPhase::ReadOnlyTransaction, "42601")
@@ -210,7 +206,7 @@ fn conflict_40001_40p01() {
         assert!(in_phase(StatementPhase::Transaction, ServerSeverity::Error, state).is_conflict());
     }
     let recovery = Row { retry: NEW, fate: Fate::Discard, ..REQUEST };
-    assert_eq!(fatal("40001"), recovery, "a standby's conflict with recovery");
+    assert_eq!(fatal("40001"), recovery, "a conflict with recovery on a standby");
 }
 
 #[test]
@@ -291,7 +287,7 @@ fn database_gone_57p04_3d000() {
     let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("57P04"), expected);
     assert_eq!(fatal("3D000"), expected);
-    assert_eq!(error("3D000"), REQUEST, "DROP DATABASE of another one");
+    assert_eq!(error("3D000"), REQUEST, "DROP DATABASE of another database");
 }
 
 #[test]
@@ -306,15 +302,15 @@ fn system_and_config_file_58xxx_f0xxx() {
 #[test]
 fn internal_xx000_xx001_xx002() {
     for state in ["XX000", "XX001", "XX002"] {
-        assert_eq!(error(state), REQUEST, "{state}: the server lives");
+        assert_eq!(error(state), REQUEST, "{state}: the server is alive");
         let ended = Row { verdict: Verdict::Failure, fate: Fate::Discard, nothing: IN_TRANSACTION, ..REQUEST };
         assert_eq!(fatal(state), ended, "{state}");
     }
 }
 
-/// A function may raise any code. What would end a session that the server ends says nothing of one that goes on.
+/// A function may raise any SQLSTATE, so one that ends sessions means nothing while the session goes on.
 #[test]
-fn the_code_of_an_end_in_a_session_that_goes_on_is_the_requests() {
+fn a_state_that_ends_sessions_is_the_requests_if_the_session_goes_on() {
     for state in ["25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05", "28P01", "3D000", "08006"] {
         assert_eq!(error(state), REQUEST, "{state}");
     }
@@ -328,7 +324,7 @@ fn authentication_28xxx() {
 }
 
 #[test]
-fn whatever_else_refuses_a_dial_is_a_setting() {
+fn any_other_refusal_of_a_dial_is_a_setting() {
     for state in ["28P01", "3D000", "42501", "42704", "22023"] {
         let failure = Failure::at_connect(state);
         assert_eq!((failure.verdict(), failure.retry()), (Verdict::Config, Never), "{state}");
@@ -340,23 +336,23 @@ fn whatever_else_refuses_a_dial_is_a_setting() {
 }
 
 #[test]
-fn data_constraint_syntax_and_whatever_else_is_the_requests() {
+fn every_other_error_is_the_requests() {
     for state in ["22012", "23505", "42601", "42501", "P0001", "44000", "", "é", "2"] {
         assert_eq!(error(state), REQUEST, "{state}");
     }
 }
 
 #[test]
-fn what_ends_the_session_costs_the_connection_whatever_its_code() {
+fn the_pool_discards_a_connection_whose_session_ended() {
     for state in ["22012", "23505", "42P01", "ZZZZZ", ""] {
         assert_eq!(fatal(state), LOST, "{state}");
         let foreign = Occurrence::Answer(Answer { severity: None, ..answer(ServerSeverity::Fatal, state, "") });
-        assert_eq!(row(foreign), LOST, "{state}, of a severity that is not known");
+        assert_eq!(row(foreign), LOST, "{state}, with an unknown severity");
     }
 }
 
 #[test]
-fn what_a_procedure_raises_tells_nothing_of_what_it_has_committed() {
+fn an_error_in_a_procedure_does_not_show_what_it_has_committed() {
     for state in ["26000", "42P05", "25006", "53300", "58030", "55P03"] {
         let event = Occurrence::Answer(Answer { is_from_within: true, ..answer(ServerSeverity::Error, state, "") });
         let [autocommit, transaction, _] = row(event).retry;
@@ -364,13 +360,13 @@ fn what_a_procedure_raises_tells_nothing_of_what_it_has_committed() {
             autocommit,
             SameConnection(IfIdempotent) | NewConnection(IfIdempotent) | OtherHost(IfIdempotent)
         ));
-        assert_eq!(transaction, error(state).retry[1], "{state}: all of it is undone");
+        assert_eq!(transaction, error(state).retry[1], "{state}: the whole transaction is undone");
         assert_eq!(Failure { phase: StatementPhase::Autocommit, event }.reprepare(), None, "{state}");
     }
 }
 
 #[test]
-fn the_drivers_own() {
+fn errors_of_the_driver() {
     let expected = Row { nothing: [false; 3], verdict: Verdict::Nothing, ..REQUEST };
     assert_eq!(row(Occurrence::Driver { written: true }), expected);
     assert_eq!(row(Occurrence::Driver { written: false }), Row { nothing: ALWAYS, ..expected });

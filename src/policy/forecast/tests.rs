@@ -2,7 +2,7 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// `count` releases, one each `gap`, from `connections` busy all the time.
+/// Makes `count` releases, one each `gap`, while `connections` connections are always busy.
 fn work(forecast: &mut Forecast, mut now: Time, count: u32, gap: Duration, connections: usize) -> Time {
     forecast.on_working(now, connections);
     for _ in 0..count {
@@ -12,7 +12,6 @@ fn work(forecast: &mut Forecast, mut now: Time, count: u32, gap: Duration, conne
     now
 }
 
-/// With so many connections.
 fn wait(forecast: &mut Forecast, now: Time, ahead: usize, connections: usize) -> Option<f64> {
     let gap = forecast.gap(now, connections)?;
     Some(forecast.wait(now, ahead, gap))
@@ -25,7 +24,7 @@ fn near(actual: Option<f64>, expected: Duration) {
 }
 
 #[test]
-fn says_nothing_before_it_has_seen_enough() {
+fn predicts_nothing_before_three_releases() {
     let now = Time::BEGIN;
     let mut forecast = Forecast::new(1_000 * MS);
     assert_eq!(wait(&mut forecast, now, 0, 10), None);
@@ -34,7 +33,7 @@ fn says_nothing_before_it_has_seen_enough() {
 }
 
 #[test]
-fn by_little_s_law() {
+fn predicts_by_littles_law() {
     let now = Time::BEGIN;
     let mut forecast = Forecast::new(1_000 * MS);
     let now = work(&mut forecast, now, 400, 2 * MS, 10);
@@ -60,7 +59,7 @@ fn a_stall_of_a_wait_budget_is_expected_to_last_as_long_again() {
     let now = Time::BEGIN;
     let mut forecast = Forecast::new(250 * MS);
     let now = work(&mut forecast, now, 1_000, MS, 20);
-    assert_eq!(wait(&mut forecast, now + 250 * MS, 0, 20), Some(0.0), "one is about to be given back");
+    assert_eq!(wait(&mut forecast, now + 250 * MS, 0, 20), Some(0.0), "a connection is about to be given back");
     near(wait(&mut forecast, now + 300 * MS, 0, 20), 300 * MS);
 }
 
@@ -87,8 +86,8 @@ fn a_prediction_may_be_wrong_by_more_where_leases_differ() {
         same.on_release(now, (10 * MS).as_secs_f64());
         differ.on_release(now, (if n % 2 == 0 { 20 * MS } else { Duration::ZERO }).as_secs_f64());
     }
-    assert!((10.0..10.1).contains(&same.error(100.0, 10)), "all at once: {}", same.error(100.0, 10));
-    // Their standard deviation is their mean.
+    assert!((10.0..10.1).contains(&same.error(100.0, 10)), "all connections at once: {}", same.error(100.0, 10));
+    // The standard deviation of these leases is their mean.
     let error = differ.error(100.0, 10);
     assert!((37.0..39.5).contains(&error), "{error}");
 }

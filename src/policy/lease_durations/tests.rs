@@ -6,7 +6,7 @@ fn seconds(duration: Duration) -> Option<f64> {
     Some(duration.as_secs_f64())
 }
 
-/// Leases that end one after the other.
+/// Leases that end one after another.
 struct Ended {
     leases: LeaseDurations,
     now: Instant,
@@ -41,7 +41,7 @@ fn a_few_long_leases_are_not_typical_and_two_in_a_row_are_a_slowdown() {
     let mut ended = Ended::new();
     (0..100).for_each(|n| ended.push(2 * MS, if n % 3 == 0 { 500 * MS } else { 2 * MS }));
     assert_eq!(ended.leases.typical(1), seconds(2 * MS));
-    assert_eq!(ended.leases.long(1), seconds(500 * MS), "three of seven");
+    assert_eq!(ended.leases.long(1), seconds(500 * MS), "three of seven leases were long");
     ended.push(400 * MS, 400 * MS);
     assert_eq!(ended.leases.typical(1), seconds(400 * MS));
 }
@@ -57,7 +57,7 @@ fn with_many_connections_two_long_leases_in_a_row_are_chance() {
     assert_eq!(ended.leases.recent(20), seconds(20 * MS));
 }
 
-/// A stall of the whole process makes all of them long.
+/// A stall of the whole process makes all leases long.
 #[test]
 fn leases_that_end_together_count_as_one() {
     let mut ended = Ended::new();
@@ -69,20 +69,20 @@ fn leases_that_end_together_count_as_one() {
 }
 
 #[test]
-fn a_lease_whose_work_was_cancelled_would_have_lasted_longer() {
+fn a_cancelled_lease_counts_as_longer_than_it_was() {
     let mut ended = Ended::new();
     (0..7).for_each(|_| ended.push(360 * MS, 360 * MS));
     (0..7).for_each(|_| ended.cancel(360 * MS, 100 * MS));
-    assert_eq!(ended.leases.typical(1), seconds(360 * MS), "no less than is known");
+    assert_eq!(ended.leases.typical(1), seconds(360 * MS), "a cancelled lease does not shorten the estimate");
     (0..2).for_each(|_| ended.cancel(360 * MS, 400 * MS));
     assert_eq!(ended.leases.typical(1), seconds(500 * MS));
 }
 
 #[test]
-fn a_lease_whose_work_was_cancelled_would_have_lasted_as_long_as_those_that_did() {
+fn a_cancelled_lease_counts_as_long_as_the_longer_ones() {
     let mut ended = Ended::new();
     (0..7).for_each(|_| ended.push(50 * MS, 40 * MS));
     (0..2).for_each(|_| ended.push(50 * MS, 360 * MS));
     (0..2).for_each(|_| ended.cancel(50 * MS, 100 * MS));
-    assert_eq!(ended.leases.typical(10), seconds(360 * MS), "two have, and two would have");
+    assert_eq!(ended.leases.typical(10), seconds(360 * MS), "two leases lasted that long, and two more would have");
 }

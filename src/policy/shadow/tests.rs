@@ -4,18 +4,20 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 const CONNECTIONS: usize = 10;
-/// So many are served within a wait budget of a second, one each millisecond.
+/// The wait budget, in seconds.
 const BUDGET: f64 = 1.0;
+/// The time from one release to the next, in seconds.
 const GAP: f64 = 0.001;
+/// How many callers are served within one wait budget.
 const FITS: f64 = 1_000.0;
 
-/// A pool that refuses whom it has to, one release each millisecond while somebody waits.
+/// A pool that applies the rule, with one release each millisecond while callers wait.
 struct Pool {
     shadows: ShadowQueues,
     now: Time,
     waiting: usize,
     idle: usize,
-    /// It refuses whoever comes while so many wait, whatever the rule says.
+    /// With this many waiters the pool refuses every caller, whatever the rule says.
     limit: usize,
 }
 
@@ -52,7 +54,7 @@ impl Pool {
         }
     }
 
-    /// For so many milliseconds, with so many callers in each.
+    /// Runs for `millis` milliseconds, with `callers` callers in each.
     fn run(&mut self, millis: usize, callers: usize) {
         for _ in 0..millis {
             self.now += MS;
@@ -61,7 +63,6 @@ impl Pool {
         }
     }
 
-    /// So many callers give up.
     fn leave(&mut self, callers: usize) {
         self.waiting -= callers;
         self.shadows.on_left(callers);
@@ -80,7 +81,7 @@ impl Pool {
 }
 
 #[test]
-fn while_a_plain_queue_serves_everybody_depth_is_no_reason_to_refuse() {
+fn depth_is_no_reason_to_refuse_while_the_plain_queue_serves_everybody() {
     let mut pool = Pool::new();
     for _ in 0..20 {
         pool.arrive(900);
@@ -93,7 +94,7 @@ fn while_a_plain_queue_serves_everybody_depth_is_no_reason_to_refuse() {
 fn a_batch_is_no_overload() {
     let mut pool = Pool::new();
     pool.arrive(5_000);
-    assert_eq!(pool.waiting, 1_001, "those who are served in time");
+    assert_eq!(pool.waiting, 1_001, "the pool admits the callers that it can serve in time");
     for _ in 0..200 {
         assert_eq!(pool.depth(), None);
         pool.run(10, 0);
@@ -108,7 +109,7 @@ fn callers_that_come_evenly_get_the_shallowest_queue_within_half_a_wait_budget()
     pool.run(451, 3);
     assert_eq!(pool.depth(), Some(5));
     pool.run(1_000, 3);
-    assert_eq!(pool.waiting, 4, "one has just been served");
+    assert_eq!(pool.waiting, 4, "the pool has just served one of five");
 }
 
 #[test]
@@ -122,18 +123,18 @@ fn callers_that_come_in_bursts_get_the_depth_that_their_bursts_need() {
 }
 
 #[test]
-fn the_depth_that_bursts_need_is_known_while_the_queue_of_before_is_served() {
+fn the_depth_for_bursts_is_known_before_the_old_queue_is_served() {
     let mut pool = Pool::new();
     for _ in 0..13 {
         pool.arrive(300);
         pool.run(100, 0);
     }
     assert!(pool.waiting > 600, "{}", pool.waiting);
-    assert_eq!(pool.depth(), Some(120), "as after many bursts");
+    assert_eq!(pool.depth(), Some(120), "the same depth as after many bursts");
 }
 
 #[test]
-fn callers_who_leave_a_deep_queue_have_not_been_in_a_shallow_one() {
+fn callers_that_leave_a_deep_queue_were_not_in_a_shallow_one() {
     let mut pool = Pool::new();
     pool.run(960, 3);
     pool.leave(900);
@@ -142,20 +143,20 @@ fn callers_who_leave_a_deep_queue_have_not_been_in_a_shallow_one() {
 }
 
 #[test]
-fn what_was_lost_is_forgotten_over_the_work_of_many_wait_budgets() {
+fn losses_decay_over_the_work_of_many_wait_budgets() {
     let mut pool = Pool::new();
     for _ in 0..100 {
         pool.arrive(300);
         pool.run(100, 0);
     }
     pool.run(20_000, 3);
-    assert_ne!(pool.depth(), Some(5), "20 wait budgets");
+    assert_ne!(pool.depth(), Some(5), "20 wait budgets are too few");
     pool.run(400_000, 3);
     assert_eq!(pool.depth(), Some(5));
 }
 
 #[test]
-fn an_overload_ends_half_a_wait_budget_after_the_plain_queue_has_turned_somebody_away() {
+fn an_overload_ends_half_a_wait_budget_after_the_last_refusal_of_the_plain_queue() {
     let mut pool = Pool::new();
     pool.run(2_000, 3);
     assert!(pool.depth().is_some());
@@ -165,9 +166,9 @@ fn an_overload_ends_half_a_wait_budget_after_the_plain_queue_has_turned_somebody
     assert_eq!(pool.depth(), None);
 }
 
-/// The same callers come to a pool that goes by the rule and to one that refuses nearly all of them.
+/// The same callers come to a pool that applies the rule and to a pool that refuses nearly all of them.
 #[test]
-fn nothing_follows_from_refusals() {
+fn refusals_do_not_change_the_shadow_queues() {
     let (mut rule, mut strict) = (Pool::new(), Pool { limit: 2, ..Pool::new() });
     for _ in 0..200 {
         for pool in [&mut rule, &mut strict] {

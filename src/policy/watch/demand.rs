@@ -1,15 +1,16 @@
 //! How many connections do callers ask for?
 //!
-//! By Little's law: arrivals in a second, those that were refused included, times how long a connection is held on
-//! average, which is the connection-seconds of use by those served. Both over the last ten seconds, leaking.
+//! By Little's law, that is arrivals per second times the mean lease duration. Arrivals include refused callers. The
+//! mean lease duration is connection-seconds of use, divided by the callers served. Both averages decay over ten
+//! seconds.
 
 use std::time::Instant;
 
 use super::reading::Reading;
 
-/// In seconds.
+/// The time constant of the averages, in seconds.
 const MEMORY: f64 = 10.0;
-/// Fewer callers than this are no average.
+/// Fewer served callers than this give no average.
 const ENOUGH: f64 = 3.0;
 
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ impl Demand {
         let arrivals = reading.arrivals.saturating_sub(before.arrivals) as f64;
         let refused = reading.refused - before.refused;
         let left = (refused.total() + refused.timed_out) as f64;
-        // Those who wait are not served yet.
+        // Callers that wait are not served yet.
         let served = arrivals - left - (reading.waiting as f64 - before.waiting as f64);
         let stays = (-seconds / MEMORY).exp();
         self.seconds = self.seconds * stays + seconds;
@@ -37,7 +38,7 @@ impl Demand {
         self.used = self.used * stays + seconds * (before.in_use + reading.in_use) as f64 / 2.0;
     }
 
-    /// In connections.
+    /// Returns the demand in connections. `None` if too few callers were served.
     pub(super) fn connections(&self) -> Option<f64> {
         if self.served < ENOUGH {
             return None;
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
     use crate::policy::{Refused, ShedReason};
 
-    /// So many arrive each second, and as many are served as 10 connections can with holds of 100 ms.
+    /// Returns the demand of `rate` callers a second in a pool of 10 connections, with holds of 100 ms.
     fn demand(rate: u64, seconds: u64) -> Option<f64> {
         let (begun, mut demand) = (Instant::now(), Demand::default());
         for tick in 0..seconds * 4 {
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_callers_ask_for_and_not_what_they_get() {
+    fn demand_counts_refused_callers_too() {
         let about = |rate, expected: f64| {
             let demand = demand(rate, 60).unwrap();
             assert!((demand - expected).abs() < 0.05 * expected, "{rate} a second: {demand} connections");
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_knows_before_a_few_were_served() {
+    fn demand_is_unknown_before_a_few_callers_were_served() {
         assert_eq!(demand(0, 60), None);
         assert_eq!(demand(1, 2), None);
     }

@@ -1,11 +1,11 @@
-//! What a detector finds.
+//! The findings of the detectors.
 
 use std::time::Duration;
 
 use crate::operation::Operation;
 use crate::policy::refusals::Refused;
 
-/// Something that somebody should be told. `lasting` and `lasted` as in [`Told`].
+/// Something that the pool's owner should know. `lasting` and `lasted` are the durations in [`Told`](super::Told).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
     HoldsInflated { operation: Operation, from: Duration, to: Duration, lasting: Duration },

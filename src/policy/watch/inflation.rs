@@ -1,14 +1,12 @@
 //! Which operation holds its connections much longer than it used to?
 //!
-//! An average of a few holds says little: where 3% take a hundred times as long as the others, three in ten by chance
-//! would do. So holds are told apart first: slow is what takes more than three times the usual average. How often that
-//! happens is known of each operation, and evidence adds up, one logarithm for each hold, that it is now half of them
-//! rather than as usual ("CUSUM", with a floor at zero). Chance reaches the alarm once in months; seven slow ones in a
-//! row do.
+//! An average of a few holds is no measure: if 3% of them take a hundred times as long, three in ten may be chance. So
+//! each hold is slow or not; a slow hold takes more than three times the usual average. The detector knows the usual
+//! share of slow holds. Each hold adds evidence (one logarithm) that half of the holds are slow now. The sum never
+//! falls below zero (CUSUM). Chance alone raises the alarm once in months; seven slow holds in a row raise it too.
 //!
-//! What is suspect is kept apart from the usual until it is cleared, so that an operation that became slow does not
-//! become its own measure. A connection that is still held counts as soon as it is overdue: a statement that takes two
-//! seconds need not end first.
+//! Suspect holds are kept apart from the usual ones, so that a slow operation does not become its own measure. A
+//! connection still in use counts as soon as it is overdue, so a slow statement need not end first.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -19,33 +17,38 @@ use super::finding::Finding;
 use super::lasting::{Lasting, Sign, Told};
 use crate::operation::Operation;
 
-/// Operations remembered: the one not seen for longest goes.
+/// The number of operations remembered. The least recently seen one is forgotten first.
 const OPERATIONS: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
-/// So many are told at a time. If more are slow, it is the server.
+/// The largest number of operations reported at a time. If more are slow, the server is the cause.
 const TOLD: usize = 3;
-/// Slow is more than so many times the average, and more than so many seconds: less hurts nobody.
+/// A slow hold takes more than this many times the usual average.
 const SLOW: f64 = 3.0;
+/// A slow hold also takes more than this many seconds. Shorter ones do no harm.
 const NOTICEABLE: f64 = 0.002;
-/// The usual is known after so many holds and seconds, and leaks over this many seconds.
+/// The usual average is known after this many holds.
 const ENOUGH: f64 = 30.0;
+/// The usual average is known after this many seconds.
 const OLD: f64 = 10.0;
+/// The time constant of the usual average, in seconds.
 const LEAK: f64 = 3_600.0;
-/// If an operation is inflated, so many of its holds are slow; and usually at least this many of them.
+/// The share of slow holds of an inflated operation.
 const INFLATED: f64 = 0.5;
+/// The lowest share of slow holds that counts as usual.
 const SELDOM: f64 = 0.02;
-/// What nobody has seen yet may still be so frequent: two in twenty, on top of what has been seen.
+/// The prior of the usual share: this many slow holds among `PRIOR`, in addition to those that were seen.
 const PRIOR_SLOW: f64 = 2.0;
 const PRIOR: f64 = 20.0;
-/// The evidence that it takes: once in e^16 seconds by chance. More than a little above that it does not grow, so that
-/// it is soon undone.
+/// The evidence that raises the alarm. Chance alone reaches it once in e^16 seconds.
 const ALARM: f64 = 16.0;
+/// Evidence grows at most this far beyond the alarm, so that normal holds soon undo it.
 const MARGIN: f64 = 4.0;
-/// Evidence must span this many seconds, less those that it took to know a hold to be slow; but at least half of them.
-/// A stall of the whole server is shorter, mostly.
+/// The least span of the evidence, in seconds. The time after which a hold is slow is subtracted, but at least half of
+/// the span remains. Most stalls of the whole server are shorter.
 const SPAN: f64 = 1.0;
-/// No longer slow for so long, and it is over.
+/// The inflation ends after this time without it.
 const CALM: Duration = Duration::from_secs(5);
-/// Slow for as long as it was usual before, it is usual; between these.
+/// An inflation becomes usual when it has lasted as long as the operation was known before it, within these bounds in
+/// seconds.
 const USUAL: (f64, f64) = (300.0, 3_600.0);
 
 #[derive(Debug)]
@@ -53,25 +56,27 @@ pub(super) struct Inflation {
     operations: LruCache<Operation, Holds>,
 }
 
-/// Of one operation.
+/// The holds of one operation.
 #[derive(Debug)]
 struct Holds {
+    /// When the last hold ended.
     seen: Instant,
-    /// How long ago the first was, in seconds.
+    /// The time from the first hold to the last, in seconds.
     age: f64,
     usual: Sum,
-    /// Since there is evidence: not yet usual.
+    /// The holds since the first evidence.
     suspect: Sum,
+    /// When the first evidence came.
     suspected: Option<Instant>,
     evidence: f64,
-    /// Those overdue that are held still: as evidence they have been counted.
+    /// The overdue connections still in use. They have been counted as evidence.
     overdue: usize,
-    /// Of those, at the last look.
+    /// The ages of the overdue connections at the last look.
     held: Sum,
     lasting: Lasting,
 }
 
-/// Holds, in seconds.
+/// A sum of holds.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
     count: f64,
@@ -84,12 +89,12 @@ impl Inflation {
         Self { operations: LruCache::new(OPERATIONS) }
     }
 
-    /// A connection that was held for `hold` has come back.
+    /// A connection came back after it was held for `hold`.
     pub(super) fn record(&mut self, now: Instant, operation: Operation, hold: Duration) {
         self.operations.get_or_insert_mut(operation, || Holds::new(now)).record(now, hold.as_secs_f64());
     }
 
-    /// `running`: every connection in use now, what for, and for how long so far. The guiltiest first.
+    /// Returns the findings, the most expensive operation first. `running` has the operation and the age of each lease.
     pub(super) fn tick(
         &mut self,
         now: Instant,
@@ -113,7 +118,7 @@ impl Inflation {
         findings.into_iter().map(|(_, finding)| finding).collect()
     }
 
-    /// Those that cost the pool the most connections, first.
+    /// Returns the inflated operations that cost the pool the most connections, the most expensive first.
     fn guiltiest(&self, now: Instant) -> Vec<Operation> {
         let inflated = self.operations.iter().filter(|(_, holds)| holds.is_inflated(now));
         let mut guilty: Vec<_> = inflated.map(|(operation, holds)| (holds.cost(), *operation)).collect();
@@ -143,7 +148,7 @@ impl Holds {
         let sum = if self.suspected.is_some() { &mut self.suspect } else { &mut self.usual };
         let hold = Sum { count: 1.0, slow: f64::from(u8::from(slow)), seconds: hold };
         if slow && self.overdue > 0 {
-            // Known already.
+            // This hold was counted as evidence when it became overdue.
             self.overdue -= 1;
             sum.add(hold);
         } else if slow {
@@ -155,7 +160,7 @@ impl Holds {
         }
     }
 
-    /// A connection that is held still.
+    /// Adds a connection still in use, if it is overdue.
     fn look_at(&mut self, held: f64) {
         if self.slow().is_some_and(|slow| held > slow) {
             self.held.add(Sum { count: 1.0, slow: 1.0, seconds: held });
@@ -179,24 +184,24 @@ impl Holds {
         }
     }
 
-    /// What takes longer is slow. `None` while too little is known.
+    /// Returns the seconds after which a hold is slow. `None` while too little is known.
     fn slow(&self) -> Option<f64> {
         let is_known = self.usual.count >= ENOUGH && self.age >= OLD;
         is_known.then(|| (self.usual.mean() * SLOW).max(NOTICEABLE))
     }
 
-    /// How many are usually slow.
+    /// Returns the usual share of slow holds.
     fn share(&self) -> f64 {
         ((self.usual.slow + PRIOR_SLOW) / (self.usual.count + PRIOR)).clamp(SELDOM, INFLATED)
     }
 
-    /// One was slow.
+    /// Adds the evidence of one slow hold.
     fn suspect(&mut self, now: Instant) {
         self.suspected.get_or_insert(now);
         self.evidence = (self.evidence + (INFLATED / self.share()).ln()).min(self.alarm() + MARGIN);
     }
 
-    /// One was not.
+    /// Subtracts the evidence of one normal hold.
     fn clear(&mut self) {
         self.evidence += ((1.0 - INFLATED) / (1.0 - self.share())).ln();
         if self.evidence > 0.0 {
@@ -209,12 +214,12 @@ impl Holds {
         self.suspect = Sum::default();
     }
 
-    /// Of an operation that is seen often, chance has more tries in the same time.
+    /// Returns the evidence that raises the alarm. A frequent operation needs more, because chance has more tries.
     fn alarm(&self) -> f64 {
         ALARM + self.rate().ln_1p()
     }
 
-    /// Holds a second.
+    /// Returns the holds per second.
     fn rate(&self) -> f64 {
         self.usual.count / self.age.clamp(1.0, LEAK)
     }
@@ -225,14 +230,14 @@ impl Holds {
         self.evidence >= self.alarm() && span >= (SPAN - slow).max(SPAN / 2.0) && self.now() > slow
     }
 
-    /// How long it holds a connection now: those that have come back since it is suspect, and those overdue.
+    /// Returns how long the operation holds a connection now: the mean of the suspect holds and the overdue ones.
     fn now(&self) -> f64 {
         let mut sum = self.suspect;
         sum.add(self.held);
         sum.mean()
     }
 
-    /// Connections that it takes now and did not take before.
+    /// Returns how many more connections the operation takes than usual.
     fn cost(&self) -> f64 {
         self.rate() * (self.now() - self.usual.mean())
     }

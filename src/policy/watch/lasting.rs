@@ -1,30 +1,30 @@
-//! Something that lasts: when is it worth telling, when again, and when is it over?
+//! When is a condition that lasts reported, when again, and when is it over?
 //!
-//! It is told once it has held for some time, said again every 30 s while it does, and its end is told when it has been
-//! over for some time. Whatever it does in between, neither is told twice within 30 s: what comes back too soon waits,
-//! and is told if it is still there by then.
+//! A condition is reported once it has held for some time, and again every 30 s while it holds. Its end is reported
+//! when it has been absent for some time. Neither is reported twice within 30 s. A condition that comes back sooner is
+//! reported after the 30 s, if it still holds.
 
 use std::time::{Duration, Instant};
 
-/// Between two tellings of the same.
+/// The shortest time between two equal reports.
 pub(crate) const REPEAT: Duration = Duration::from_secs(30);
 
-/// What one look shows.
+/// The result of one look at a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// It is so.
+    /// The condition holds.
     Yes,
-    /// Not quite: what goes on goes on, and nothing is told.
+    /// The condition nearly holds: a lasting one goes on, and nothing is reported.
     Near,
     No,
 }
 
-/// What somebody should be told.
+/// A report that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// It is so, for the first time or still, and has been for so long.
+    /// The condition holds, for the first time or still, and has held for this long.
     Lasts(Duration),
-    /// It is over, and had been so for so long.
+    /// The condition has ended, after it had held for this long.
     Ended(Duration),
 }
 
@@ -32,25 +32,28 @@ pub(crate) enum Told {
 pub(crate) struct Lasting {
     held: Duration,
     calm: Duration,
-    /// Since when it has been so, or nearly.
+    /// When the condition began to hold, fully or nearly.
     since: Option<Instant>,
-    /// The last look that showed it, and since when none has.
+    /// The last look that showed the condition, fully or nearly.
     seen: Option<Instant>,
+    /// The first look since then that did not show it.
     calm_since: Option<Instant>,
+    /// Whether the condition has been reported and its end has not.
     is_told: bool,
-    /// When it, and when its end was last told, this time or before.
+    /// When a condition was last reported, this one or an earlier one.
     told: Option<Instant>,
+    /// When an end was last reported.
     ended: Option<Instant>,
 }
 
 impl Lasting {
-    /// Told when it has `held` for so long, and over when there has been `calm` for so long.
+    /// `held` is how long the condition holds before it is reported, `calm` how long it is absent before it has ended.
     pub(crate) fn new(held: Duration, calm: Duration) -> Self {
         let (since, seen, calm_since, told, ended) = (None, None, None, None, None);
         Self { held, calm, since, seen, calm_since, is_told: false, told, ended }
     }
 
-    /// Whether it has been told, and its end has not.
+    /// Returns whether the condition has been reported and its end has not.
     pub(crate) fn is_told(&self) -> bool {
         self.is_told
     }
@@ -100,7 +103,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// What is told, and after how many seconds, of signs that each hold for so many seconds.
+    /// Returns what is reported and after how many seconds. Each sign lasts for the number of seconds beside it.
     fn play(lasting: &mut Lasting, signs: &[(Sign, u64)]) -> Vec<(u64, Told)> {
         let begun = Instant::now();
         let (mut at, mut all) = (Duration::ZERO, Vec::new());
@@ -114,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once_it_has_held_and_again_every_30_s() {
+    fn a_condition_is_reported_once_it_has_held_and_again_every_30_s() {
         let told = play(&mut Lasting::new(seconds(10), seconds(5)), &[(Sign::Yes, 9), (Sign::No, 1), (Sign::Yes, 71)]);
         let lasts = |at, lasting| (at, Told::Lasts(seconds(lasting)));
         assert_eq!(told, [lasts(20, 10), lasts(50, 40), lasts(80, 70)]);
     }
 
     #[test]
-    fn its_end_is_told_once_it_has_been_calm() {
+    fn an_end_is_reported_once_the_condition_has_been_absent() {
         let mut lasting = Lasting::new(seconds(0), seconds(5));
         let told = play(&mut lasting, &[(Sign::Yes, 8), (Sign::No, 4), (Sign::Yes, 2), (Sign::No, 20)]);
         let lasted = seconds(14) - TICK;
@@ -130,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn nearly_so_keeps_what_is_and_tells_nothing() {
+    fn a_near_sign_keeps_the_condition_and_reports_nothing() {
         let signs = [(Sign::Near, 20), (Sign::Yes, 1), (Sign::Near, 60), (Sign::Yes, 1)];
         let told = play(&mut Lasting::new(seconds(10), seconds(5)), &signs);
         assert_eq!(told, [(20, Told::Lasts(seconds(20))), (81, Told::Lasts(seconds(81)))]);
     }
 
     #[test]
-    fn what_comes_back_too_soon_waits() {
+    fn a_condition_that_comes_back_too_soon_is_reported_later() {
         let mut lasting = Lasting::new(seconds(0), seconds(2));
         let told = play(&mut lasting, &[(Sign::Yes, 1), (Sign::No, 9), (Sign::Yes, 40)]);
         let at: Vec<u64> = told.iter().map(|(at, _)| *at).collect();
@@ -146,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_was_told_of_has_no_end() {
+    fn a_condition_that_was_not_reported_has_no_end() {
         let told = play(&mut Lasting::new(seconds(10), seconds(2)), &[(Sign::Yes, 9), (Sign::No, 30)]);
         assert_eq!(told, []);
     }
 
     proptest! {
         #[test]
-        fn nothing_is_told_twice_within_30_s_and_ends_follow_beginnings(
+        fn nothing_is_reported_twice_within_30_s_and_ends_follow_beginnings(
             signs in proptest::collection::vec((0..3u8, 1..40u64), 1..40), held in 0..15u64, calm in 0..15u64,
         ) {
             let signs: Vec<_> = signs

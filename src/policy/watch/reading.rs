@@ -1,16 +1,16 @@
-//! What a detector reads of the pool: connections in use, callers, and how many were refused.
+//! The input of the detectors: connections in use, callers, and refusals.
 
 use crate::policy::refusals::Refused;
 
-/// One look at the pool. To be taken every 250 ms, or thereabouts.
+/// One look at the pool. The maintenance takes one about every 250 ms.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Reading {
     pub(crate) in_use: usize,
     pub(crate) limit: usize,
     pub(crate) waiting: usize,
-    /// All who asked for a connection, whatever became of them, since the pool began.
+    /// Callers that asked for a connection since the pool began, served or not.
     pub(crate) arrivals: u64,
-    /// Since the pool began.
+    /// Refusals since the pool began.
     pub(crate) refused: Refused,
 }
 

@@ -1,6 +1,7 @@
 //! Are callers refused, and how many?
 //!
-//! Told a second after the first refusal: by then the counts say something. Over when nobody has been refused for 5 s.
+//! The finding is made a second after the first refusal, because the counts of a second say more than one refusal. It
+//! ends when no caller has been refused for 5 s.
 
 use std::time::{Duration, Instant};
 
@@ -8,28 +9,28 @@ use super::finding::Finding;
 use super::lasting::{Lasting, Sign, Told};
 use crate::policy::refusals::Refused;
 
-/// The counts of a second say more than the first refusal.
 const HELD: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Shedding {
     lasting: Lasting,
-    /// As counted when it began, and at the last look.
+    /// The counts when the shedding began.
     before: Refused,
+    /// The counts at the last look.
     last: Refused,
-    /// When somebody was last seen to have been refused.
+    /// When the detector last saw a refusal.
     refused: Option<Instant>,
 }
 
 impl Shedding {
     pub(super) fn new() -> Self {
-        // A refusal is seen for half of that time, and then it has to be calm for the other.
+        // A refusal is a sign for half of `CALM`. Then the other half has to pass without a sign.
         let lasting = Lasting::new(HELD, CALM / 2);
         Self { lasting, before: Refused::default(), last: Refused::default(), refused: None }
     }
 
-    /// `counted`: since the pool began.
+    /// `counted` counts from the start of the pool.
     pub(super) fn tick(&mut self, now: Instant, counted: Refused) -> Option<Finding> {
         let before = std::mem::replace(&mut self.last, counted);
         if counted.total() > before.total() {
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
     use crate::policy::ShedReason;
 
-    /// What is told, and when, if so many are refused in each of these seconds.
+    /// Returns what is reported and when. `seconds` has the number of refusals in each second.
     fn play(seconds: impl IntoIterator<Item = u64>) -> Vec<(f64, Finding)> {
         let begun = Instant::now();
         let (mut shedding, mut counted, mut all) = (Shedding::new(), Refused::default(), Vec::new());
@@ -80,26 +81,26 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_with_counts_is_said_again_and_ends() {
+    fn shedding_is_reported_with_counts_is_repeated_and_ends() {
         let told = play((0..100).map(|second| if (10..=50).contains(&second) { 3 } else { 0 }));
         assert_eq!(counts(&told), [(11, 6), (41, 96), (55, 123)]);
         assert!(matches!(told[2].1, Finding::SheddingEnded { lasted, .. } if lasted.as_secs() == 42), "{told:?}");
     }
 
     #[test]
-    fn a_lone_refusal_is_told_too() {
+    fn a_single_refusal_is_reported_too() {
         let told = play((0..20).map(|second| u64::from(second == 5)));
         assert_eq!(counts(&told), [(6, 1), (10, 1)]);
     }
 
     #[test]
-    fn each_time_counts_anew() {
+    fn each_shedding_counts_anew() {
         let told = play((0..120).map(|second| u64::from(second == 5 || second == 60) * 7));
         assert_eq!(counts(&told), [(6, 7), (10, 7), (61, 7), (65, 7)]);
     }
 
     #[test]
-    fn what_is_refused_all_the_time_but_seldom_is_told_every_30_s_at_most() {
+    fn rare_but_regular_refusals_are_reported_every_30_s_at_most() {
         let told = play((0..600).map(|second| u64::from(second % 7 == 0)));
         let begins: Vec<f64> =
             told.iter().filter(|told| matches!(told.1, Finding::Shedding { .. })).map(|t| t.0).collect();

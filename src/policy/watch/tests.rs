@@ -1,4 +1,4 @@
-//! The incidents, and what is no incident, in virtual time.
+//! Incidents, and loads that are no incident, in virtual time.
 
 mod service;
 
@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use self::service::{Found, Service, about, first};
 use super::*;
 
-/// Of 600 surges some two or three look like a step, by chance, and are predicted late or not at all: seed 4 has one.
+/// Of 600 random surges, two or three look like a step. They are predicted late or not at all.
 const SEEDS: std::ops::Range<u64> = 1..6;
 
 const NAMES: [&str; 5] = ["list", "load", "save", "search", "count"];
 
-/// Nothing is told twice within 30 s.
+/// Returns whether no finding is repeated within 30 s.
 fn is_seldom(found: &Found) -> bool {
     let mut last: HashMap<(std::mem::Discriminant<Finding>, Option<Operation>), f64> = HashMap::new();
     found.iter().all(|(at, finding)| {
@@ -24,15 +24,15 @@ fn is_seldom(found: &Found) -> bool {
     })
 }
 
-/// Incident A: from 0.6 to 3 times the capacity of 50 connections within a minute.
+/// Incident A: the load rises from 0.6 to 3 times the capacity of 50 connections within a minute.
 fn surge(hold: f64, steady: f64, seed: u64) -> Found {
     let load = |now: f64| (0.6 + 0.04 * (now - steady).max(0.0)) * 50.0 / hold;
     let one = move |_: f64, random: &mut fastrand::Rng| (Operation::Named("list"), about(hold, random));
-    Service { limit: 50, load, hold: one, tells_running: true }.run(seed, steady + 40.0)
+    Service { limit: 50, load, hold: one, shows_running: true }.run(seed, steady + 40.0)
 }
 
 #[test]
-fn a_surge_is_told_and_predicted_before_anybody_is_refused() {
+fn a_surge_is_reported_and_predicted_before_any_caller_is_refused() {
     for (hold, steady) in [(0.02, 0.0), (0.05, 0.0), (0.2, 0.0), (0.02, 120.0), (0.2, 120.0), (0.2, 25.0)] {
         for seed in SEEDS {
             let found = surge(hold, steady, seed);
@@ -50,7 +50,7 @@ fn a_surge_is_told_and_predicted_before_anybody_is_refused() {
 }
 
 /// Incident B: one of five operations becomes nine times slower after `fast` seconds.
-fn slow_query(limit: usize, load: f64, shares: [f64; 5], tells_running: bool, fast: f64, seed: u64) -> Found {
+fn slow_query(limit: usize, load: f64, shares: [f64; 5], shows_running: bool, fast: f64, seed: u64) -> Found {
     let rate = load * limit as f64 / 0.2;
     let pick = move |now: f64, random: &mut fastrand::Rng| {
         let mut place = random.f64() * shares.iter().sum::<f64>();
@@ -62,15 +62,15 @@ fn slow_query(limit: usize, load: f64, shares: [f64; 5], tells_running: bool, fa
         let factor = if index == 1 && now >= fast { 9.0 } else { 1.0 };
         (Operation::Named(NAMES[index]), 0.2 * factor * (0.8 + 0.4 * random.f64()))
     };
-    Service { limit, load: |_| rate, hold: pick, tells_running }.run(seed, fast + 45.0)
+    Service { limit, load: |_| rate, hold: pick, shows_running }.run(seed, fast + 45.0)
 }
 
 #[test]
-fn the_first_that_is_told_of_a_slow_query_is_its_name() {
+fn the_first_finding_of_a_slow_query_is_its_name() {
     for (limit, load) in [(50, 0.5), (50, 0.7), (20, 0.5), (20, 0.7), (10, 0.5), (200, 0.6)] {
         for seed in SEEDS {
             let found = slow_query(limit, load, [1.0; 5], true, 60.0, seed);
-            let (at, finding) = found.iter().find(|(at, _)| *at >= 60.0).expect("something is told");
+            let (at, finding) = found.iter().find(|(at, _)| *at >= 60.0).expect("a finding");
             let case = format!("{limit} connections, load {load}, seed {seed}: {at} {finding:?}");
             assert!(matches!(finding, Finding::HoldsInflated { operation: Operation::Named("load"), .. }), "{case}");
             assert!(*at < 64.0, "{case}");
@@ -82,10 +82,10 @@ fn the_first_that_is_told_of_a_slow_query_is_its_name() {
 
 #[test]
 fn an_operation_of_a_few_calls_a_second_is_named_within_seconds() {
-    for tells_running in [true, false] {
+    for shows_running in [true, false] {
         for seed in SEEDS {
-            // 50 calls a second, 2 of them slow.
-            let found = slow_query(50, 0.2, [12.0, 2.0, 12.0, 12.0, 12.0], tells_running, 60.0, seed);
+            // 50 calls a second, 2 of them of the slow operation.
+            let found = slow_query(50, 0.2, [12.0, 2.0, 12.0, 12.0, 12.0], shows_running, 60.0, seed);
             let named = first(&found, |finding| {
                 matches!(finding, Finding::HoldsInflated { operation: Operation::Named("load"), .. })
             });
@@ -95,7 +95,7 @@ fn an_operation_of_a_few_calls_a_second_is_named_within_seconds() {
 }
 
 #[test]
-fn below_capacity_nothing_is_told_but_that_it_is_busy() {
+fn below_capacity_nothing_but_high_utilization_is_reported() {
     for (limit, load, share, slow, fast) in [
         (10, 0.6, 0.03, 0.5, 0.005),
         (50, 0.7, 0.03, 0.5, 0.005),
@@ -109,7 +109,7 @@ fn below_capacity_nothing_is_told_but_that_it_is_busy() {
             (Operation::Named(NAMES[random.usize(..5)]), hold)
         };
         for seed in 0..2 {
-            let found = Service { limit, load: |_| rate, hold, tells_running: seed > 0 }.run(seed, 600.0);
+            let found = Service { limit, load: |_| rate, hold, shows_running: seed > 0 }.run(seed, 600.0);
             let is_false = |finding: &Finding| {
                 matches!(finding, Finding::HoldsInflated { .. } | Finding::ExhaustionPredicted { .. })
             };
@@ -119,7 +119,7 @@ fn below_capacity_nothing_is_told_but_that_it_is_busy() {
     }
 }
 
-/// A day, with its peak in the middle: how many are in use at each look, without a queue.
+/// Simulates a day with its peak in the middle. Connections in use are drawn at each look, without a queue.
 fn day(limit: usize, hold: f64, peak: f64, seed: u64) -> Found {
     let (mut random, begun, mut watch) = (fastrand::Rng::with_seed(seed), Instant::now(), Watch::new());
     let (mut in_use, mut arrivals, mut found) = (0.0_f64, 0.0, Found::new());
@@ -128,7 +128,7 @@ fn day(limit: usize, hold: f64, peak: f64, seed: u64) -> Found {
         let at = f64::from(tick) / 4.0;
         let load = peak * (0.55 - 0.45 * (at / 86_400.0 * std::f64::consts::TAU).cos()) * limit as f64;
         arrivals += load / hold * 0.25;
-        // Those who are still there, and those who have come: both by chance, nearly normal.
+        // The leases that go on and the new ones. Both are random, with a nearly normal distribution.
         let mean = in_use * stays + load * (1.0 - stays);
         let variance = in_use * stays * (1.0 - stays) + load * (1.0 - stays);
         let chance = ((0..4).map(|_| random.f64()).sum::<f64>() - 2.0) * 3.0_f64.sqrt();
@@ -151,7 +151,7 @@ fn is_prediction(finding: &Finding) -> bool {
 }
 
 #[test]
-fn a_day_with_a_peak_of_70_percent_tells_little() {
+fn a_day_with_a_peak_of_70_percent_reports_little() {
     for (limit, hold) in [(50, 0.02), (10, 0.05), (5, 0.5)] {
         let found = day(limit, hold, 0.7, 1);
         assert_eq!(first(&found, is_prediction), None, "{limit}, {hold}");
@@ -171,12 +171,12 @@ fn a_day_with_a_peak_of_85_percent_predicts_nothing_and_repeats_nothing_too_soon
 }
 
 #[test]
-fn a_step_is_no_trend_even_if_callers_come_by_chance() {
+fn a_step_is_no_trend_even_if_callers_arrive_at_random() {
     for (from, to) in [(0.4, 0.7), (0.3, 0.9), (0.001, 0.85), (0.001, 0.7)] {
         let load = |now: f64| if now < 60.0 { from } else { to } * 50.0 / 0.05;
         let hold = |_: f64, random: &mut fastrand::Rng| (Operation::Named("list"), about(0.05, random));
         for seed in SEEDS {
-            let found = Service { limit: 50, load, hold, tells_running: true }.run(seed, 120.0);
+            let found = Service { limit: 50, load, hold, shows_running: true }.run(seed, 120.0);
             assert_eq!(first(&found, is_prediction), None, "{from} to {to}, seed {seed}: {found:?}");
         }
     }

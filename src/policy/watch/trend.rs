@@ -1,64 +1,69 @@
-//! Will the pool run out, if utilization goes on rising as it does?
+//! Will the pool run out of connections if utilization keeps rising at its present rate?
 //!
-//! A line through what has been seen, and where it meets the limit: on each of ten scales at once, from buckets of a
-//! second up to some of nine minutes, 14 of each, so that the memory is small and the longest look back is two hours. A
-//! line is believed
+//! The detector draws a straight line through past utilization and finds where the line meets the limit. It does so on
+//! ten scales, with 14 buckets each. Buckets last from one second to nine minutes, so the longest line covers two
+//! hours. The detector believes a line if all of these hold:
 //!
-//! - if chance alone would not make it rise like that: callers come in clumps, the fewer connections and the longer
-//!   they are held the worse;
-//! - if a gradual rise explains what was seen no worse than a step does, which is a restart or a batch;
-//! - if the level now is clearly above what was usual before, as soon as there is a before;
-//! - and for a quarter of the time over which it was seen, half an hour at most: so a surge is told seconds before, and
-//!   the flank of a day not at all.
+//! - Chance alone would not make it rise so steeply. Callers arrive in clumps. Clumps matter more with fewer
+//!   connections and longer leases.
+//! - A gradual rise explains the buckets no worse than a step does. A step is a restart or a batch.
+//! - The present level is clearly above the usual one, once that is known.
+//! - It meets the limit within a quarter of the time that it covers, half an hour at most. So a surge is predicted
+//!   seconds before its end, and the slow rise of a day is not predicted at all.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::reading::Reading;
 
-/// Between two looks, in seconds.
+/// The time between two looks, in seconds.
 const LOOK: f64 = 0.25;
-/// The shortest bucket, and each scale's is twice as long as the one before.
+/// The shortest bucket. The buckets of each further scale are twice as long.
 const BUCKET: Duration = Duration::from_secs(1);
 const SCALES: usize = 10;
-/// Buckets of each scale; with fewer than the second there is no line.
+/// The number of buckets of each scale.
 const BUCKETS: usize = 14;
+/// With fewer buckets than this there is no line.
 const ENOUGH: usize = 8;
-/// A trend is believed for this share of the time over which it was seen.
+/// A line is believed for this share of the time that it covers.
 const BELIEVED: f64 = 1.0 / 4.0;
-/// It must still rise, by this share of the slope, or be full already.
+/// The last quarter must still rise by this share of the line's rise, unless the pool is full already.
 const STILL: f64 = 0.25;
+/// From this utilization on, the pool is full.
 const FULL: f64 = 0.97;
-/// Below that there is nothing to be warned of.
+/// Below this utilization no prediction is made.
 const LOWEST: f64 = 0.7;
-/// The slope, in standard errors of what chance does to it.
+/// The least slope, in standard errors of the slope that chance makes.
 const RISES: f64 = 4.0;
-/// A step explains more than a line only if more than chance does, in variances of a bucket.
+/// A step must explain the buckets this much better than a rise does, in variances of a bucket. Less is chance.
 const STEP: f64 = 4.0;
+/// The same, once the pool is full.
 const STEP_UP_TO_FULL: f64 = 8.0;
-/// And by no more than this share of all squares, however much chance might do.
+/// The upper bound of that difference, as a share of all squares.
 const STEP_AT_MOST: f64 = 0.1;
-/// The last four buckets above what was usual, in the same.
+/// The least rise of the recent buckets above the usual level, in standard errors.
 const UNUSUAL: f64 = 6.0;
+/// The number of recent buckets.
 const RECENT: usize = 4;
-/// What was usual is an average of so many buckets that have aged out of the line; with fewer than the second it is not
-/// known.
+/// The usual level is the average of this many buckets that have aged out of the line.
 const USUAL: f64 = 16.0;
+/// With fewer aged buckets than this, the usual level is unknown.
 const KNOWN: f64 = 4.0;
-/// Noise is learned from so many buckets; with fewer than the second, nothing is known but what chance does.
+/// The noise is the average over this many buckets.
 const LEARNED: f64 = 64.0;
+/// With fewer buckets than this, only the noise that chance makes is known.
 const TAUGHT: f64 = 20.0;
-/// The time constant of the mean hold, in seconds.
+/// The time constant of the mean lease duration, in seconds.
 const HOLDS: f64 = 60.0;
-/// After a gap like this nothing connects what was with what is.
+/// After a gap this long the detector begins anew.
 const GAP: Duration = Duration::from_secs(10);
 
-/// The limit is near.
+/// When the pool will run out of connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Prediction {
-    /// Until nothing is left.
+    /// The time until no connection is left.
     pub(super) within: Duration,
-    /// The line was seen over so long.
+    /// The time that the line covers.
     pub(super) over: Duration,
 }
 
@@ -67,10 +72,11 @@ pub(super) struct Trend {
     limit: usize,
     last: Option<Instant>,
     arrivals: u64,
-    /// Connection-seconds and arrivals, leaking: by Little's law, one by the other is the mean hold.
+    /// Connection-seconds of use. Divided by `asked`, they give the mean lease duration, by Little's law. Decays.
     work: f64,
+    /// Callers that arrived. Decays.
     asked: f64,
-    /// The bucket that is being filled.
+    /// When the current bucket ends.
     ends: Option<Instant>,
     sum: f64,
     count: u32,
@@ -81,13 +87,15 @@ pub(super) struct Trend {
 struct Scale {
     /// Mean utilization, oldest first.
     buckets: VecDeque<f64>,
-    /// Of buckets that have aged out.
+    /// The average of the buckets that have aged out.
     usual: f64,
+    /// How many of them there were, up to `USUAL`.
     aged: f64,
-    /// The variance of one bucket, by its neighbours.
+    /// The variance of one bucket, estimated from its neighbours.
     noise: f64,
+    /// How many buckets the noise is known from, up to `LEARNED`.
     learned: f64,
-    /// Waits for its other half, to be one bucket of the next scale.
+    /// The first half of the next scale's bucket.
     half: Option<f64>,
     prediction: Option<Prediction>,
 }
@@ -107,7 +115,7 @@ impl Trend {
         }
     }
 
-    /// The soonest end that any scale sees.
+    /// Returns the soonest prediction of all scales.
     pub(super) fn tick(&mut self, now: Instant, reading: &Reading) -> Option<Prediction> {
         let gap = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         if reading.limit != self.limit || gap > GAP {
@@ -125,7 +133,7 @@ impl Trend {
         self.count += 1;
         let soonest =
             self.scales.iter().filter_map(|scale| scale.prediction).min_by_key(|prediction| prediction.within);
-        // Workers, as many as connections, fill a pool and exhaust nothing.
+        // A service with as many workers as connections fills the pool, and no caller waits.
         let is_only_busy = reading.utilization() >= FULL && reading.waiting == 0;
         soonest
             .filter(|_| !is_only_busy)
@@ -145,7 +153,7 @@ impl Trend {
         let (mut bucket, mut length) = (mean, BUCKET);
         for scale in &mut self.scales {
             scale.push(bucket);
-            // Clumps that come by chance last for a hold, and between two looks nothing is seen.
+            // A clump of callers lasts for one lease. The detector sees nothing between two looks.
             let correlated = ((2.0 * hold).hypot(LOOK) / length.as_secs_f64()).min(1.0);
             let chance = correlated / self.limit.max(1) as f64;
             scale.prediction = scale.predict(chance, length);
@@ -163,7 +171,7 @@ impl Trend {
 impl Scale {
     fn push(&mut self, bucket: f64) {
         if let [.., before, last] = *self.buckets.make_contiguous() {
-            // In a straight line this is zero, however steep.
+            // On a straight line the bend is zero, however steep the line is.
             let bend = bucket - 2.0 * last + before;
             self.learned = (self.learned + 1.0).min(LEARNED);
             self.noise += (bend * bend / 6.0 - self.noise) / self.learned;
@@ -177,7 +185,7 @@ impl Scale {
         }
     }
 
-    /// `chance`: the variance of one bucket that is in the nature of callers, at full utilization.
+    /// `chance` is the variance of one bucket at full utilization, if callers arrive independently.
     fn predict(&self, chance: f64, length: Duration) -> Option<Prediction> {
         let count = self.buckets.len();
         if count < ENOUGH {
@@ -191,7 +199,7 @@ impl Scale {
         let quarter = count / 4;
         let (last, before) = (self.mean(0, quarter), self.mean(quarter, quarter));
         let rise = line.slope * quarter as f64;
-        // Where there is no room left to rise, a rise looks like a step.
+        // A full pool cannot rise further, so a rise looks like a step.
         let slack = if last < FULL { STEP } else { STEP_UP_TO_FULL } * variance;
         let slack = slack.min(squares(&self.buckets, 0, count) * STEP_AT_MOST);
         let ramp = f64::min(misfit(&self.buckets, count / 2), misfit(&self.buckets, count - 1));
@@ -200,7 +208,7 @@ impl Scale {
         if line.slope < RISES * error || is_step || !still_rises || !self.is_unusual(variance) {
             return None;
         }
-        // Where the line ends, or lower: what rose first and then no more is not at the line's end.
+        // The end of the line, or lower: if the rise has stopped, utilization is below the line.
         let level = (line.mean + line.slope * n / 2.0).min(last + rise / 2.0);
         let left = (1.0 - level).max(0.0) / line.slope;
         let within = length.mul_f64(left.min(n));
@@ -217,16 +225,16 @@ impl Scale {
         self.mean(0, RECENT)
     }
 
-    /// Of so many buckets, without the last few.
+    /// Returns the mean of `count` buckets, not counting the last `without`.
     fn mean(&self, without: usize, count: usize) -> f64 {
         self.buckets.iter().rev().skip(without).take(count).sum::<f64>() / count as f64
     }
 }
 
-/// A straight line, by least squares.
+/// A straight line through the buckets, by least squares.
 struct Line {
     mean: f64,
-    /// By bucket.
+    /// The rise from one bucket to the next.
     slope: f64,
 }
 
@@ -244,8 +252,8 @@ impl Line {
     }
 }
 
-/// What is left of the squares if there are two levels, wherever that explains most. The step falls into a bucket,
-/// which may be anything.
+/// Returns the squares that the best step between two levels leaves unexplained. The bucket with the step is ignored,
+/// because it may have any value.
 fn best_step(buckets: &VecDeque<f64>) -> f64 {
     let steps = 1..buckets.len() - 1;
     steps
@@ -253,19 +261,18 @@ fn best_step(buckets: &VecDeque<f64>) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-/// The squares about the mean of some of the buckets.
+/// Returns the sum of squares of a range of buckets about their mean.
 fn squares(buckets: &VecDeque<f64>, from: usize, to: usize) -> f64 {
     let mean = buckets.range(from..to).sum::<f64>() / (to - from) as f64;
     buckets.range(from..to).map(|bucket| (bucket - mean).powi(2)).sum()
 }
 
-/// What is left of the squares if there are two levels and so many buckets from one to the other, wherever that
-/// explains most.
+/// Returns the squares that the best ramp between two levels leaves unexplained. The ramp takes `width` buckets.
 fn misfit(buckets: &VecDeque<f64>, width: usize) -> f64 {
     let n = buckets.len() as f64;
     let mean = buckets.iter().sum::<f64>() / n;
     let mut best = f64::INFINITY;
-    // At least half of the buckets must show it, or all of a shorter one.
+    // At least half of the buckets must show the ramp, or all of a shorter ramp.
     let shown = width.min(buckets.len() / 2);
     for end in shown..=buckets.len() - 1 + width - shown {
         let share = |index: usize| ((index + width) as f64 - end as f64).clamp(0.0, width as f64) / width as f64;
@@ -284,8 +291,8 @@ fn misfit(buckets: &VecDeque<f64>, width: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// When, in seconds, something was predicted first, for a utilization by time in a pool of `limit` that has `rate`
-    /// callers a second.
+    /// Returns the first prediction and when it was made, in seconds. The pool has `limit` connections and `rate`
+    /// callers a second. `utilization` is a function of the time in seconds.
     fn predicted(limit: usize, rate: f64, seconds: u64, utilization: impl Fn(f64) -> f64) -> Option<(f64, Prediction)> {
         let (begun, mut trend) = (Instant::now(), Trend::new());
         (0..seconds * 4).find_map(|tick| {
@@ -298,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_surge_is_seen_after_some_seconds_of_it() {
+    fn a_surge_is_predicted_within_some_seconds() {
         let cold = predicted(50, 200.0, 60, |at| 0.6 + 0.04 * at).expect("a prediction");
         assert!((8.0..10.5).contains(&cold.0), "{cold:?}");
         let warm = predicted(50, 200.0, 700, |at| 0.6 + 0.04 * (at - 600.0).max(0.0)).expect("a prediction");
@@ -306,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_growth_is_seen_half_an_hour_ahead() {
+    fn slow_growth_is_predicted_half_an_hour_ahead() {
         let (at, prediction) = predicted(400, 4_000.0, 8 * 3600, |at| 0.5 + at / 36_000.0).expect("a prediction");
         let ends = at + prediction.within.as_secs_f64();
         assert!((17_000.0..19_000.0).contains(&ends), "{at} {prediction:?}");
@@ -325,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_rise_that_leaves_room_is_no_trend() {
+    fn a_short_rise_that_ends_below_the_limit_is_no_trend() {
         let bump = |at: f64| 0.4 + 0.35 * (1.0 - (at - 1_000.0).abs() / 15.0).max(0.0);
         assert_eq!(predicted(50, 200.0, 2_000, bump), None);
     }
@@ -335,14 +342,14 @@ mod tests {
         assert_eq!(predicted(50, 200.0, 3_600, |at| 0.95 - at / 7_200.0), None);
         assert_eq!(predicted(1, 10.0, 600, |_| 1.0), None);
         assert_eq!(predicted(50, 0.0, 600, |_| 0.0), None);
-        // Workers, as many as connections.
+        // As many workers as connections.
         for begins in 0..20 {
             assert_eq!(predicted(10, 5.0, 60, |at| if at < f64::from(begins) { 0.0 } else { 1.0 }), None, "{begins}");
         }
     }
 
     #[test]
-    fn a_resize_begins_anew() {
+    fn the_detector_begins_anew_after_a_resize() {
         let (begun, mut trend) = (Instant::now(), Trend::new());
         for tick in 0..400_u32 {
             let limit = 100 - 5 * (tick as usize / 40);
@@ -352,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn its_memory_is_bounded() {
+    fn the_memory_of_the_detector_is_bounded() {
         let (begun, mut trend) = (Instant::now(), Trend::new());
         for tick in 0..100_000_u32 {
             let reading = Reading { in_use: 5, limit: 10, arrivals: u64::from(tick), ..Reading::default() };

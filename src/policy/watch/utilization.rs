@@ -1,11 +1,11 @@
 //! Is the pool nearly full, or exhausted?
 //!
-//! One look says little: a pool that is 70% busy on average is full now and then. So a threshold is crossed when the
-//! average of the last 10 s is above it, and those of both halves of them at most a little below: what comes and goes
-//! within a few seconds is not told, and a surge costs no further delay.
+//! One look says little: a pool that is 70% busy on average is full now and then. So the average of the last 10 s has
+//! to be above a threshold. The averages of both halves of the 10 s may be at most a little below it, so that peaks of
+//! a few seconds are not reported.
 //!
-//! Exhausted is another thing: all are in use *and* somebody waits, in each look for 2 s. A pool of one connection is
-//! all in use whenever it works, and nothing is wrong with that.
+//! The pool is exhausted when each look for 2 s finds all connections in use *and* a caller that waits. A busy pool of
+//! one connection is always fully in use, and that alone is no fault.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,14 +16,15 @@ use super::reading::Reading;
 
 const HIGH: f64 = 0.8;
 const CRITICAL: f64 = 0.9;
-/// So far below a threshold half of the time may be, and all of it has to be for an end.
+/// How far below a threshold the average of one half may be. The whole average has to be as far below for an end.
 const SLACK: f64 = 0.05;
-/// The time that averages are of; and for so long a threshold is not crossed any more before that is told.
+/// The time that averages cover, and the time below a threshold before the end is reported.
 const HELD: Duration = Duration::from_secs(10);
-/// As many looks within that time, at most.
+/// The largest number of looks within that time.
 const LOOKS: usize = 100;
-/// All in use and somebody waiting for so long; and nobody any more.
+/// How long all connections are in use, with a caller waiting, before the pool is exhausted.
 const EXHAUSTED: Duration = Duration::from_secs(2);
+/// How long no caller waits before the exhaustion has ended.
 const RELIEVED: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) struct Utilization {
     exhausted: Lasting,
 }
 
-/// Averages of the last 10 s, and of the halves of them.
+/// The average of the last 10 s, and the lower of the averages of their two halves.
 struct Averages {
     all: f64,
     lower_half: f64,
@@ -49,7 +50,7 @@ impl Utilization {
         Self { begun: None, looks: VecDeque::new(), high, critical, exhausted }
     }
 
-    /// All are in use, and somebody has been waiting for some time.
+    /// Returns whether exhaustion has been reported and its end has not.
     pub(super) fn is_exhausted(&self) -> bool {
         self.exhausted.is_told()
     }
@@ -57,7 +58,7 @@ impl Utilization {
     pub(super) fn tick(&mut self, now: Instant, reading: &Reading) -> Vec<Finding> {
         let averages = self.average(now, reading.utilization());
         let exhausted = self.exhausted.look(now, exhausted(reading));
-        // What is worse speaks for what is less bad, but for the first time.
+        // A worse level is reported instead of a milder one, except for the milder one's first report.
         let critical = sign(&self.critical, &averages, CRITICAL, self.exhausted.is_told());
         let critical = self.critical.look(now, critical);
         let high = sign(&self.high, &averages, HIGH, self.critical.is_told() || self.exhausted.is_told());
@@ -77,7 +78,7 @@ impl Utilization {
         [high, critical, exhausted].into_iter().flatten().collect()
     }
 
-    /// `None` before there have been 10 s to look at.
+    /// Adds a look and returns the averages. `None` in the first 10 s.
     fn average(&mut self, now: Instant, utilization: f64) -> Option<Averages> {
         let age = |then: Instant| now.saturating_duration_since(then);
         let begun = *self.begun.get_or_insert(now);
@@ -108,7 +109,7 @@ fn sign(level: &Lasting, averages: &Option<Averages>, threshold: f64, is_spoken_
     }
 }
 
-/// Somebody may wait for another reason: a connection is made, or cleaned up.
+/// A caller may also wait while the pool makes or cleans up a connection, so waiting alone is only a near sign.
 fn exhausted(reading: &Reading) -> Sign {
     match (reading.waiting > 0, reading.in_use >= reading.limit) {
         (false, _) => Sign::No,
@@ -121,8 +122,8 @@ fn exhausted(reading: &Reading) -> Sign {
 mod tests {
     use super::*;
 
-    /// What is found in a pool of 20, and after how many seconds, if each of these (in use, waiting) holds for so many
-    /// seconds.
+    /// Returns what is found in a pool of 20 connections and after how many seconds. Each phase has the connections in
+    /// use, the waiters, and its length in seconds.
     fn play(phases: &[(usize, usize, u64)]) -> Vec<(u64, &'static str)> {
         let begun = Instant::now();
         let (mut utilization, mut at, mut all) = (Utilization::new(), Duration::ZERO, Vec::new());
@@ -150,25 +151,25 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_is_told_after_10_s_and_the_worse_one_speaks_for_both() {
+    fn a_threshold_is_reported_after_10_s_and_only_the_worse_one_is_repeated() {
         assert_eq!(play(&[(17, 0, 50)]), [(10, "high"), (40, "high")]);
         assert_eq!(play(&[(19, 0, 50)]), [(10, "high"), (10, "critical"), (40, "critical")]);
         assert_eq!(play(&[(15, 0, 100)]), []);
     }
 
     #[test]
-    fn a_peak_of_a_few_seconds_is_not_told() {
+    fn a_peak_of_a_few_seconds_is_not_reported() {
         assert_eq!(play(&[(10, 0, 20), (20, 0, 5), (10, 0, 20), (20, 0, 5), (10, 0, 20)]), []);
     }
 
     #[test]
-    fn it_is_normal_again_only_well_below() {
+    fn utilization_is_normal_again_only_well_below_the_threshold() {
         let told = play(&[(17, 0, 30), (15, 0, 60), (12, 0, 30)]);
         assert_eq!(told, [(10, "high"), (100, "normal")]);
     }
 
     #[test]
-    fn full_and_nobody_waiting_is_not_exhausted() {
+    fn a_full_pool_without_waiters_is_not_exhausted() {
         let told = play(&[(20, 0, 30)]);
         assert!(told.iter().all(|(_, name)| *name != "exhausted"), "{told:?}");
         let told = play(&[(10, 0, 5), (20, 3, 1), (20, 0, 1), (20, 3, 1)]);

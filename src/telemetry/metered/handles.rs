@@ -36,7 +36,7 @@ impl Source {
         Self { pool, given }
     }
 
-    /// Whether there is a recorder.
+    /// Returns whether there is a recorder.
     pub(super) fn is_there(&self) -> bool {
         self.given.0.is_some() || is_recorded()
     }
@@ -91,7 +91,7 @@ pub(super) struct Handles {
     pub(super) connections_lost: Counter,
     pub(super) settle_failures: Counter,
     pub(super) retry_exhausted: Counter,
-    /// For idle, used, settling, dialing and closing connections.
+    /// The gauges of idle, used, settling, dialing and closing connections.
     connections: [Gauge; 5],
     max: Gauge,
     idle_min: Gauge,
@@ -104,7 +104,7 @@ pub(super) struct Handles {
     breaker: [(State, Gauge); 7],
     timeouts: Counter,
     rejected: Counter,
-    /// For each [`ShedReason`], in the order of `ShedReason::ALL`.
+    /// The counters of each [`ShedReason`], in the order of `ShedReason::ALL`.
     shed: PerReason<Counter>,
 }
 

@@ -102,7 +102,7 @@ fn gauges_show_the_pool_and_become_0_when_it_ends() {
 fn a_late_recorder_is_found_and_gets_the_earlier_refusals() {
     let meter = Meter::new("orders".into(), 0, Given::default());
     assert_eq!(format!("{:?} {meter:?}", Given::default()), "the global recorder Meter { is_recorded: false, .. }");
-    assert!(meter.start().0.is_none(), "nobody looks at the clock for nobody");
+    assert!(meter.start().0.is_none(), "without a recorder the meter reads no clock");
     meter.operated(None, SECOND, None);
     meter.look(&Status::of_19_in_20(), || (counted(), 1_000_000_000));
     let recorder = DebuggingRecorder::new();

@@ -9,7 +9,7 @@ use std::error::Error;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Kind, Type};
 
-/// Whether a value in the row shows that its type has changed. A NULL shows nothing.
+/// Returns whether a value in the row shows that its type has changed. A NULL shows nothing.
 pub(super) fn have_changed(row: &Row) -> bool {
     row.columns().iter().enumerate().any(|(at, column)| {
         has_attributes(column.type_())

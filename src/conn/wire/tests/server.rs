@@ -122,7 +122,7 @@ impl ModelServer {
         self.output.extend(answers);
     }
 
-    /// How many ReadyForQuery the server has sent or will send, even if the driver writes nothing more.
+    /// Returns how many ReadyForQuery the server has sent or will send, even if the driver writes nothing more.
     fn due(&self) -> usize {
         let mut later = self.clone();
         while !later.input.is_empty() {

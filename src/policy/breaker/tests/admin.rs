@@ -1,4 +1,4 @@
-//! What somebody orders, and what goes from one breaker to another.
+//! Orders of an operator, and the export of one breaker to another.
 
 use super::*;
 
@@ -94,7 +94,7 @@ fn conformance_36_the_same_state_again_is_no_event() {
 }
 
 #[test]
-fn enabling_does_not_end_what_the_circuit_does_by_itself() {
+fn enabling_does_not_close_a_circuit_that_opened_by_itself() {
     let mut scene = Scene::new(ours());
     scene.calls("F");
     assert_eq!(scene.order(Order::Enable), State::Open);
@@ -136,7 +136,7 @@ fn conformance_43_a_failing_health_check_opens() {
 
 // O
 #[test]
-fn conformance_44_shut_down_it_rejects_for_good() {
+fn conformance_44_after_a_shutdown_every_call_is_rejected() {
     let mut scene = Scene::new(ours());
     scene.order(Order::ShutDown);
     for order in [Order::Enable, Order::Reset, Order::Disable, Order::MetricsOnly] {
@@ -149,7 +149,7 @@ fn conformance_44_shut_down_it_rejects_for_good() {
 
 // O
 #[test]
-fn conformance_44_an_export_goes_on_elsewhere() {
+fn conformance_44_another_breaker_goes_on_from_an_export() {
     let growth = Some(Growth { factor: 2.0, cap: 60 * SECOND });
     let mut scene = Scene::new(Settings { growth, ..ours() });
     scene.calls("U");
@@ -187,7 +187,7 @@ fn every_state_can_be_imported() {
 }
 
 #[test]
-fn nonsense_can_be_imported() {
+fn contradictory_numbers_can_be_imported() {
     let counts = Counts { fires: u64::MAX, completed: 3, failures: u64::MAX, slow: u64::MAX, ..Counts::default() };
     let export = Export {
         state: State::Open,
@@ -206,7 +206,8 @@ fn nonsense_can_be_imported() {
     }
 }
 
-/// A share of nothing is no share: what is counted of a call is counted of it whole, or not at all.
+/// A failure of a call that was never counted would be a share of nothing. So the breaker counts the whole call or none
+/// of it.
 #[test]
 fn calls_under_way_are_not_judged_alone_after_a_reset_or_an_import() {
     for settings in [ours(), opossum()] {
@@ -224,7 +225,7 @@ fn calls_under_way_are_not_judged_alone_after_a_reset_or_an_import() {
     }
 }
 
-// O: its `close()`.
+// O: `close()` of opossum keeps the counts.
 #[test]
 fn a_reset_forgets_nothing_as_opossum() {
     let mut scene = Scene::new(opossum());
@@ -239,26 +240,26 @@ fn a_reset_forgets_nothing_as_opossum() {
     assert_eq!(scene.state(), State::Open);
 }
 
-/// Whoever counts all that asked has more calls than those that ended.
+/// A breaker that counts all calls that asked has more calls than one that counts only ended calls.
 #[test]
-fn what_another_rule_counted_is_imported_as_a_share_of_something() {
+fn counts_of_another_rule_are_imported_as_a_share() {
     let mut counted = Scene::new(Settings { volume_threshold: 10, ..ours() });
     counted.calls("SSSF");
     let export = counted.breaker.export(counted.now);
     let mut scene = Scene::new(opossum());
     scene.breaker.import(scene.now, &export);
     assert_eq!((scene.counts().fires, scene.counts().failures), (4, 1));
-    assert_eq!(scene.calls("F"), State::Closed, "two of five");
-    assert_eq!(scene.calls("F"), State::Closed, "three of six");
-    assert_eq!(scene.calls("F"), State::Open, "four of seven");
+    assert_eq!(scene.calls("F"), State::Closed, "two of five calls failed");
+    assert_eq!(scene.calls("F"), State::Closed, "three of six calls failed");
+    assert_eq!(scene.calls("F"), State::Open, "four of seven calls failed");
     let export = scene.breaker.export(scene.now);
     let mut other = Scene::new(ours());
     other.breaker.import(other.now, &export);
-    assert_eq!((other.counts().fires, other.counts().completed), (0, 7), "it does not count who asks");
+    assert_eq!((other.counts().fires, other.counts().completed), (0, 7), "this rule does not count the calls that ask");
 }
 
 #[test]
-fn opened_for_a_time_it_recovers_by_itself() {
+fn a_circuit_opened_for_a_time_recovers_by_itself() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(settings);
         let late = scene.admit();
@@ -269,7 +270,7 @@ fn opened_for_a_time_it_recovers_by_itself() {
         scene.wait(SECOND);
         assert_eq!(scene.state(), State::HalfOpen);
         assert_eq!(scene.calls("F"), State::Open);
-        assert_eq!(scene.denied().retry_after, 5 * SECOND, "its own time again");
+        assert_eq!(scene.denied().retry_after, 5 * SECOND, "the reset timeout applies again");
         scene.wait(5 * SECOND);
         assert_eq!(scene.calls("S"), State::Closed);
         let history = scene.breaker.snapshot(scene.now).history;
@@ -297,7 +298,7 @@ fn an_earlier_end_never_replaces_a_later_one() {
 }
 
 #[test]
-fn opened_for_a_time_the_servers_answer_does_not_end_it() {
+fn an_answer_does_not_end_an_opening_for_a_time() {
     let mut scene = Scene::new(ours());
     scene.calls("U");
     scene.order(Order::OpenFor(60 * SECOND));
@@ -306,7 +307,7 @@ fn opened_for_a_time_the_servers_answer_does_not_end_it() {
 }
 
 #[test]
-fn other_orders_come_before_an_opening_for_a_time() {
+fn other_orders_override_an_opening_for_a_time() {
     let before = [Order::ForceOpen, Order::Disable, Order::MetricsOnly, Order::ShutDown];
     for order in before {
         let mut scene = Scene::new(ours());
@@ -321,7 +322,7 @@ fn other_orders_come_before_an_opening_for_a_time() {
 }
 
 #[test]
-fn an_opening_for_a_time_is_handed_over() {
+fn an_export_has_the_rest_of_an_opening_for_a_time() {
     let mut scene = Scene::new(ours());
     scene.order(Order::OpenFor(60 * SECOND));
     scene.wait(20 * SECOND);

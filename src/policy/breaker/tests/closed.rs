@@ -1,4 +1,4 @@
-//! What opens a closed circuit.
+//! The results that open a closed circuit.
 
 use super::*;
 
@@ -31,13 +31,13 @@ fn conformance_03_below_the_minimum_failures_do_not_open() {
     }
 }
 
-// R: at least
+// R: the circuit opens at the threshold.
 #[test]
 fn conformance_04_half_of_the_calls_failing_opens_at_50() {
     assert_eq!(Scene::new(Settings { volume_threshold: 2, ..ours() }).calls("SF"), State::Open);
 }
 
-// O: exceeds
+// O: the circuit opens above the threshold.
 #[test]
 fn conformance_04_half_of_the_calls_failing_stays_closed_as_opossum() {
     assert_eq!(Scene::new(opossum()).calls("SF"), State::Closed);
@@ -52,7 +52,7 @@ fn conformance_05_opens_on_the_success_that_completes_the_minimum() {
     assert_eq!(scene.calls("S"), State::Open);
 }
 
-// O: judged only on a failure
+// O: opossum judges only after a failure.
 #[test]
 fn conformance_05_stays_closed_until_the_next_failure_as_opossum() {
     let mut scene = Scene::new(Settings { volume_threshold: 5, ..opossum() });
@@ -87,7 +87,7 @@ fn conformance_07_three_of_five_slow_opens_at_50() {
 }
 
 #[test]
-fn slow_calls_do_not_matter_unless_asked_for() {
+fn slow_calls_do_not_count_without_the_setting() {
     assert_eq!(Scene::new(ours()).calls("ssssssssss"), State::Closed);
 }
 
@@ -105,13 +105,13 @@ fn conformance_08_below_the_minimum_there_is_no_rate() {
 
 // O
 #[test]
-fn conformance_11_a_success_that_lands_after_the_opening_changes_nothing() {
+fn conformance_11_a_success_after_the_opening_changes_nothing() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(settings);
         let (first, second) = (scene.admit(), scene.admit());
         scene.breaker.record(scene.now, first, Outcome::Failure, SECOND, || 0.0);
         if scene.state() == State::Closed {
-            // opossum counts the one under way: 1 of 2 is not above 50%.
+            // opossum counts the call under way too: 1 of 2 is not above 50%.
             scene.calls("F");
         }
         scene.end(second, Outcome::Success);
@@ -150,7 +150,7 @@ fn conformance_13_a_failure_while_warming_up_does_not_open() {
 
 // O
 #[test]
-fn conformance_40_what_is_counted() {
+fn conformance_40_calls_failures_and_rejections_are_counted() {
     let mut scene = Scene::new(Settings { volume_threshold: 4, error_threshold: 25, ..ours() });
     scene.calls("SSSF");
     scene.denied();
@@ -161,7 +161,7 @@ fn conformance_40_what_is_counted() {
 
 // O
 #[test]
-fn conformance_40_what_is_counted_as_opossum() {
+fn conformance_40_calls_failures_and_rejections_are_counted_as_opossum() {
     let mut scene = Scene::new(Settings { error_threshold: 1, ..opossum() });
     scene.calls("SSSF");
     scene.denied();
@@ -171,7 +171,7 @@ fn conformance_40_what_is_counted_as_opossum() {
 
 // R
 #[test]
-fn conformance_42_of_a_cancelled_call_nothing_is_recorded() {
+fn conformance_42_nothing_is_recorded_of_a_cancelled_call() {
     let mut scene = Scene::new(ours());
     let ticket = scene.admit();
     scene.breaker.release(scene.now, ticket);
@@ -179,7 +179,7 @@ fn conformance_42_of_a_cancelled_call_nothing_is_recorded() {
     assert_eq!(scene.counts(), Counts::default());
 }
 
-// O: the failure rate is a share of all that asked; ours of those that completed.
+// O: opossum's failure rate is a share of all calls that asked. Ours is a share of the calls that completed.
 #[test]
 fn calls_under_way_do_not_hide_a_failure() {
     let both = [(ours(), State::Open), (opossum(), State::Closed)];
@@ -190,7 +190,7 @@ fn calls_under_way_do_not_hide_a_failure() {
     }
 }
 
-// O: by its arithmetic, one failure of no calls is more than any threshold.
+// O: by opossum's arithmetic, one failure of no calls is above any threshold.
 #[test]
 fn a_call_older_than_the_window_opens_when_it_fails() {
     for settings in [ours(), opossum()] {
@@ -203,7 +203,7 @@ fn a_call_older_than_the_window_opens_when_it_fails() {
 }
 
 #[test]
-fn a_circuit_opens_when_nothing_succeeds_any_more_however_much_did_before() {
+fn a_circuit_opens_when_nothing_succeeds_any_more_after_many_successes() {
     let mut scene = Scene::new(Settings { volume_threshold: 10, ..ours() });
     assert_eq!(scene.calls(&"S".repeat(1_000)), State::Closed);
     assert_eq!(scene.calls(&"F".repeat(50)), State::Closed);
@@ -211,7 +211,7 @@ fn a_circuit_opens_when_nothing_succeeds_any_more_however_much_did_before() {
     assert_eq!(scene.calls("S"), State::Closed);
     assert_eq!(scene.calls(&"F".repeat(9)), State::Closed);
     scene.wait(SECOND - Duration::from_nanos(1));
-    assert_eq!(scene.calls("F"), State::Closed, "not for long enough");
+    assert_eq!(scene.calls("F"), State::Closed, "the blackout has not lasted a second");
     scene.wait(Duration::from_nanos(1));
     assert_eq!(scene.calls("F"), State::Open);
     let transition = &scene.breaker.take_changes()[0];

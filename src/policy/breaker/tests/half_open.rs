@@ -1,4 +1,4 @@
-//! What probes may do, and what comes of them.
+//! Which probes are admitted, and what their results decide.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn conformance_14_a_while_after_the_reset_timeout_a_success_closes() {
 
 // O
 #[test]
-fn conformance_15_while_a_slow_probe_is_out_others_are_rejected_and_when_it_fails_too() {
+fn conformance_15_other_calls_are_rejected_during_a_slow_probe_and_after_it_fails() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(settings);
         scene.calls("F");
@@ -49,9 +49,9 @@ fn conformance_16_opens_again_and_closes_at_last() {
     }
 }
 
-// O: a filtered error is a success; that the caller gets it is tested with the calls.
+// O: a filtered error is a success. The tests of calls check that the caller gets the error.
 #[test]
-fn conformance_17_a_probe_whose_error_is_none_of_the_dependency_closes() {
+fn conformance_17_a_probe_with_a_filtered_error_closes() {
     for settings in [ours(), opossum()] {
         assert_eq!(Scene::half_open(settings).calls("S"), State::Closed);
     }
@@ -108,7 +108,7 @@ fn conformance_23_four_permits_and_no_fifth_in_each_cycle() {
 
 // R
 #[test]
-fn conformance_24_when_one_is_released_one_more_is_admitted() {
+fn conformance_24_another_call_is_admitted_for_a_released_permit() {
     let mut scene = Scene::half_open(four_probes());
     let probes = [scene.admit(), scene.admit(), scene.admit(), scene.admit()];
     scene.breaker.release(scene.now, probes[2]);
@@ -117,7 +117,7 @@ fn conformance_24_when_one_is_released_one_more_is_admitted() {
 }
 
 #[test]
-fn a_dropped_probe_lets_another_one_out() {
+fn another_call_may_probe_after_a_dropped_probe() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::half_open(settings);
         let probe = scene.admit();
@@ -153,7 +153,7 @@ fn conformance_27_one_of_four_failing_closes_and_clears() {
     assert_eq!(scene.counts(), Counts::default());
 }
 
-// O: closing forgets nothing
+// O: closing clears no counts.
 #[test]
 fn conformance_27_counts_stay_when_the_circuit_closes_as_opossum() {
     let mut scene = Scene::half_open(opossum());
@@ -180,7 +180,7 @@ fn conformance_29_four_ignored_and_four_successes_close() {
 
 // R
 #[test]
-fn conformance_30_without_a_verdict_in_time_it_opens_again() {
+fn conformance_30_a_probe_without_a_result_in_time_opens_again() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..settings });
         let hung = scene.admit();
@@ -194,9 +194,9 @@ fn conformance_30_without_a_verdict_in_time_it_opens_again() {
     }
 }
 
-/// However short the probe timeout is.
+/// The limit of the call counts if it is longer than the probe timeout. A little time is added to record the result.
 #[test]
-fn a_probe_has_the_time_that_it_has_for_itself_and_some_to_say_how_it_went() {
+fn a_probe_has_the_time_of_its_call_and_a_little_to_record_the_result() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..settings });
         let probe = scene.admit();
@@ -205,14 +205,14 @@ fn a_probe_has_the_time_that_it_has_for_itself_and_some_to_say_how_it_went() {
         scene.wait(20 * SECOND);
         assert_eq!(scene.state(), State::HalfOpen);
         scene.wait(SECOND);
-        assert_eq!(scene.state(), State::Open, "it has hung");
+        assert_eq!(scene.state(), State::Open, "the probe has hung");
         scene.breaker.limit_call(probe, Deadline::after(scene.now, 20 * SECOND));
-        assert_eq!(scene.state(), State::Open, "it is a probe no longer");
+        assert_eq!(scene.state(), State::Open, "the call is no longer a probe");
     }
 }
 
 #[test]
-fn the_time_of_a_hung_probe_counts_even_if_nobody_looks() {
+fn the_open_state_begins_when_the_probe_times_out_even_if_it_is_noticed_later() {
     let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..ours() });
     let _hung = scene.admit();
     scene.wait(6 * SECOND);
@@ -222,7 +222,7 @@ fn the_time_of_a_hung_probe_counts_even_if_nobody_looks() {
 }
 
 #[test]
-fn nobody_probing_is_no_verdict() {
+fn no_probe_under_way_is_no_failure() {
     let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..ours() });
     let probe = scene.admit();
     scene.breaker.release(scene.now, probe);

@@ -1,4 +1,4 @@
-//! Random schedules of calls and time, beside a plain model that keeps every result in a list.
+//! Compares the breaker with a reference model that keeps every result in a list, over random calls and times.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ const MS: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Admit,
-    /// The so many-th call under way, from the oldest, round and round.
+    /// Ends the call with this index, modulo the number of calls under way. The oldest call has index 0.
     End {
         call: usize,
         fails: bool,
@@ -32,17 +32,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Times in milliseconds since the start.
+/// The reference model. Times are in milliseconds since the start.
 #[derive(Debug)]
 struct Model {
     settings: Settings,
     now: u64,
     mode: Mode,
-    /// Counts up with each change of mode.
+    /// The number of changes of mode.
     epoch: u64,
-    /// When results came, and whether they were failures.
+    /// The time of each result, and whether it was a failure.
     results: Vec<(u64, bool)>,
-    /// When calls failed, in this mode, since one succeeded.
+    /// The times of the failures in this mode since the last success.
     streak: Vec<u64>,
 }
 
@@ -78,7 +78,7 @@ impl Model {
         }
     }
 
-    /// The epoch in which the call was admitted.
+    /// Returns the epoch in which the call was admitted. `None` if it was denied.
     fn admit(&mut self) -> Option<u64> {
         self.pass_time();
         let now = self.now;
@@ -138,7 +138,7 @@ impl Model {
         }
     }
 
-    /// Results and failures in the last ten seconds, by whole seconds.
+    /// Returns the number of results and of failures in the last ten seconds, by whole seconds.
     fn window(&self) -> (usize, usize) {
         let oldest = (self.now / 1_000).saturating_sub(9) * 1_000;
         let recent = self.results.iter().filter(|(at, _)| *at >= oldest);
@@ -162,7 +162,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn does_what_a_plain_model_does(
+    fn agrees_with_the_reference_model(
         permitted_probes in 1u32..4,
         volume_threshold in 1u64..6,
         steps in prop::collection::vec(step(), 1..120),

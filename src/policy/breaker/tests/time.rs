@@ -1,4 +1,4 @@
-//! How long the circuit is open, and what ends that early.
+//! How long the circuit stays open, and which events end that early.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn jitter_only_adds_and_is_drawn_for_each_opening() {
 }
 
 #[test]
-fn chance_is_asked_only_when_the_circuit_opens() {
+fn jitter_is_drawn_only_when_the_circuit_opens() {
     let mut scene = Scene::new(Settings { volume_threshold: 3, ..ours() });
     for outcome in [Outcome::Failure, Outcome::Success, Outcome::Ignored] {
         let ticket = scene.admit();
@@ -73,22 +73,23 @@ fn a_server_that_answers_again_is_probed_at_once() {
 }
 
 #[test]
-fn a_server_that_answered_all_the_time_is_not() {
+fn a_server_that_never_stopped_answering_is_not_probed_early() {
     let slow_call = Some(SlowCall { longer_than: SECOND, threshold: 50 });
-    // The failures were answers; the calls were slow; nobody has called.
+    // In the first case most failures were answers. In the second, most calls were slow.
     for calls in ["UUFFF", "SssUs"] {
         let mut scene = Scene::new(Settings { volume_threshold: 5, slow_call, ..ours() });
         assert_eq!(scene.calls(calls), State::Open);
         scene.breaker.on_server_answer(scene.now);
         assert_eq!(scene.state(), State::Open);
     }
+    // An answer does not change a closed circuit.
     let mut closed = Scene::new(ours());
     closed.breaker.on_server_answer(closed.now);
     assert_eq!(closed.state(), State::Closed);
 }
 
 #[test]
-fn what_the_last_probe_met_decides_whether_an_answer_helps() {
+fn an_answer_helps_only_if_the_last_probe_did_not_reach_the_server() {
     for (probe, expected) in [("U", State::HalfOpen), ("F", State::Open)] {
         let mut scene = Scene::new(ours());
         scene.calls("U");
@@ -100,7 +101,7 @@ fn what_the_last_probe_met_decides_whether_an_answer_helps() {
 }
 
 #[test]
-fn a_probe_that_hangs_shows_nothing_new_of_what_opened_the_circuit() {
+fn a_hanging_probe_does_not_change_whether_an_answer_helps() {
     for (call, expected) in [("U", State::HalfOpen), ("F", State::Open)] {
         let mut scene = Scene::new(ours());
         scene.calls(call);
@@ -114,7 +115,7 @@ fn a_probe_that_hangs_shows_nothing_new_of_what_opened_the_circuit() {
 }
 
 #[test]
-fn history_keeps_the_last_sixteen_with_their_age_and_reason() {
+fn history_keeps_the_last_sixteen_transitions_with_age_and_cause() {
     let mut scene = Scene::new(ours());
     for _ in 0..10 {
         scene.calls("F");

@@ -1,4 +1,4 @@
-//! Both windows, by examples and beside a plain list.
+//! Both windows, by examples and compared with a plain list.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ const MS: Duration = Duration::from_millis(1);
 const SUCCESS: Counts = Counts { fires: 0, completed: 1, failures: 0, unreachable: 0, slow: 0, rejected: 0, busy: 0 };
 const FAILURE: Counts = Counts { failures: 1, ..SUCCESS };
 
-// O: a bucket's counts are gone once the window has passed over it.
+// O: the window forgets the counts of a bucket once it has moved past it.
 #[test]
 fn conformance_09_after_300_ms_a_window_of_200_ms_is_empty() {
     let start = Instant::now();
@@ -18,7 +18,7 @@ fn conformance_09_after_300_ms_a_window_of_200_ms_is_empty() {
     assert_eq!(*window.sum(start + 300 * MS), Counts::default());
 }
 
-// O: what does not rotate stays; what rotates moves out.
+// O: counts stay until the window rotates past their bucket.
 #[test]
 fn conformance_10_counts_stay_until_their_bucket_moves_out() {
     let start = Instant::now();
@@ -73,7 +73,7 @@ fn a_rejected_or_busy_call_displaces_no_ended_call() {
 
 /// An import adds the counts of another breaker at once.
 #[test]
-fn of_more_calls_than_the_window_holds_the_shares_are_kept() {
+fn an_import_of_too_many_calls_keeps_their_shares() {
     for most in [8, 10_000] {
         let (mut window, many) = (CallWindow::new(most), 1 << 50);
         window.add(Counts { completed: many, failures: many / 2, unreachable: many / 4, slow: many, ..SUCCESS });

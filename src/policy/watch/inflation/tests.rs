@@ -2,7 +2,7 @@ use super::*;
 
 const LOAD: Operation = Operation::Named("load_dashboard");
 
-/// One operation, whose holds come in an even rhythm.
+/// One operation whose holds end in an even rhythm.
 struct Rhythm {
     begun: Instant,
     at: f64,
@@ -16,7 +16,7 @@ impl Rhythm {
         Self { begun: Instant::now(), at: 0.0, ticks: 0.25, inflation: Inflation::new(), found: Vec::new() }
     }
 
-    /// `count` holds, so many a second, of so many seconds each.
+    /// Records `count` holds, `rate` a second. `hold` returns the seconds of each.
     fn play(&mut self, count: usize, rate: f64, mut hold: impl FnMut(usize) -> f64) {
         for index in 0..count {
             self.at += 1.0 / rate;
@@ -44,7 +44,7 @@ impl Rhythm {
 }
 
 #[test]
-fn it_says_from_what_to_what() {
+fn a_finding_has_the_duration_before_and_after() {
     let mut rhythm = Rhythm::new();
     rhythm.play(1_000, 20.0, |_| 0.2);
     rhythm.play(40, 20.0, |_| 1.8);
@@ -62,7 +62,7 @@ fn twice_as_long_is_not_inflated() {
 }
 
 #[test]
-fn one_slow_statement_is_nothing_and_so_are_some_in_a_row() {
+fn a_few_slow_statements_are_not_inflated() {
     let mut rhythm = Rhythm::new();
     rhythm.play(1_000, 20.0, |_| 0.02);
     rhythm.play(1_000, 20.0, |index| if index % 500 == 0 { 60.0 } else { 0.02 });
@@ -71,7 +71,7 @@ fn one_slow_statement_is_nothing_and_so_are_some_in_a_row() {
 }
 
 #[test]
-fn a_stall_of_half_a_second_is_nothing() {
+fn a_stall_of_half_a_second_is_not_inflated() {
     let mut rhythm = Rhythm::new();
     rhythm.play(3_000, 100.0, |_| 0.02);
     rhythm.play(50, 5_000.0, |_| 0.5);
@@ -80,7 +80,7 @@ fn a_stall_of_half_a_second_is_nothing() {
 }
 
 #[test]
-fn nothing_is_said_before_the_usual_is_known() {
+fn nothing_is_found_before_the_usual_average_is_known() {
     let mut rhythm = Rhythm::new();
     rhythm.play(29, 20.0, |_| 0.005);
     rhythm.play(170, 20.0, |_| 0.5);
@@ -88,7 +88,7 @@ fn nothing_is_said_before_the_usual_is_known() {
 }
 
 #[test]
-fn it_is_said_again_while_it_lasts_and_its_end_when_it_is_fast_again() {
+fn an_inflation_is_repeated_while_it_lasts_and_then_ends() {
     let mut rhythm = Rhythm::new();
     rhythm.play(1_000, 20.0, |_| 0.2);
     rhythm.play(1_800, 20.0, |_| 1.8);
@@ -104,7 +104,7 @@ fn it_is_said_again_while_it_lasts_and_its_end_when_it_is_fast_again() {
 }
 
 #[test]
-fn what_is_slow_for_long_is_usual() {
+fn an_operation_that_stays_slow_becomes_usual() {
     let mut rhythm = Rhythm::new();
     rhythm.play(1_000, 20.0, |_| 0.2);
     rhythm.play(20_000, 20.0, |_| 1.8);
@@ -116,7 +116,7 @@ fn what_is_slow_for_long_is_usual() {
 }
 
 #[test]
-fn what_is_held_still_counts_once() {
+fn a_connection_still_in_use_counts_once() {
     let mut rhythm = Rhythm::new();
     rhythm.play(1_000, 20.0, |_| 0.2);
     let held = |count: usize| (0..count).map(|_| (LOAD, Duration::from_secs(2)));
@@ -133,7 +133,7 @@ fn what_is_held_still_counts_once() {
 }
 
 #[test]
-fn it_remembers_256_operations_and_names_three() {
+fn the_detector_remembers_256_operations_and_names_three() {
     let (mut inflation, begun) = (Inflation::new(), Instant::now());
     let names: Vec<&'static str> = (0..300).map(|n| &*Box::leak(format!("operation {n}").into_boxed_str())).collect();
     for second in 0..60 {

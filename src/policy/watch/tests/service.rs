@@ -1,5 +1,5 @@
-//! A service in virtual time: callers come by chance, hold one of a few connections, wait in order for at most a
-//! second, or are refused.
+//! A service in virtual time. Callers arrive at random, wait in order for at most a second, and hold one of a few
+//! connections. The service refuses callers that would wait longer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use super::super::{Finding, Reading, Watch};
 use crate::operation::Operation;
 use crate::policy::ShedReason;
 
-/// Nobody waits longer, in seconds.
+/// The longest wait, in seconds.
 const LIMIT: f64 = 1.0;
 
 pub(super) struct Service<Load, Hold> {
     pub(super) limit: usize,
-    /// Callers a second, by time.
+    /// The callers per second as a function of time.
     pub(super) load: Load,
-    /// Which operation, and how long it holds its connection: by time, and by chance.
+    /// Returns the operation of a caller and how long it holds its connection, in seconds.
     pub(super) hold: Hold,
-    /// Whether the watch is told of connections that are held still.
-    pub(super) tells_running: bool,
+    /// Whether the watch sees the connections in use.
+    pub(super) shows_running: bool,
 }
 
-/// What was found, and when, in seconds.
+/// What was found and when, in seconds.
 pub(super) type Found = Vec<(f64, Finding)>;
 
 /// A connection in use.
@@ -71,7 +71,7 @@ where
                     reading.refused.timed_out += 1;
                 }
                 (reading.in_use, reading.waiting) = (leases.len(), queue.len());
-                let running = leases.iter().filter(|_| self.tells_running);
+                let running = leases.iter().filter(|_| self.shows_running);
                 let running = running.map(|lease| (lease.operation, Duration::from_secs_f64(now - lease.begun)));
                 found.extend(watch.tick(instant, &reading, running).into_iter().map(|finding| (now, finding)));
             }
@@ -83,7 +83,7 @@ where
     }
 }
 
-/// Exponential, with this mean.
+/// Returns a random duration with an exponential distribution of this mean.
 pub(super) fn about(mean: f64, random: &mut fastrand::Rng) -> f64 {
     -(1.0 - random.f64()).ln() * mean
 }
