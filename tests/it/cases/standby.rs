@@ -1,4 +1,4 @@
-//! On a standby that reads only: the primary's clean-up gets in the way.
+//! Recovery conflicts on a standby: the primary's clean-up ends sessions and statements there.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -27,7 +27,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     let primary = Server::own(&[]).await;
     primary.execute("CREATE TABLE case_20 (id int); INSERT INTO case_20 VALUES (0)").await;
     let standby = Server::standby(&primary, &[("max_standby_streaming_delay", "0")]).await;
-    // Rows that the standby's readers may still see are removed for good.
+    // Removes rows that the standby's readers may still see.
     let clean_up = async || {
         primary.execute("DELETE FROM case_20").await;
         primary.execute("VACUUM case_20").await;
@@ -47,9 +47,9 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     let read = read.unwrap_err();
     assert_eq!((read.sqlstate(), read.effect()), (CONFLICTS, Effect::NotApplied), "{read}");
     let second = pid(&pool.get().await.unwrap());
-    assert_ne!(first, second, "a new connection");
+    assert_ne!(first, second, "the pool kept the old connection");
 
-    // Idle in its transaction, it is told when it asks next.
+    // A session that is idle in its transaction gets the error with its next statement.
     eventually("replayed", LONG, has_row).await;
     let options = TransactionOptions::new().isolation(IsolationLevel::RepeatableRead);
     let tx = pool.get().await.unwrap().transaction_with(options).await.unwrap();
@@ -62,7 +62,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     drop(tx);
     assert_eq!(pool.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
 
-    // A transaction that may run again does so, on a new connection.
+    // A transaction that may run again does so on a new connection.
     eventually("replayed", LONG, has_row).await;
     let runs = AtomicU32::new(0);
     let again = pool.transaction(|tx| {
