@@ -1,4 +1,5 @@
-//! A real PgBouncer in transaction mode between the pool and the server: each transaction may run on another server connection.
+//! A real PgBouncer in transaction mode between the pool and the server. Each transaction may run on another server
+//! connection.
 
 use std::time::Duration;
 
