@@ -1,6 +1,6 @@
-//! The pools to compare, each connected and with the same bounds: failfast, deadpool (with a timeout for waiting, or
-//! for everything), bb8 and sqlx (both without their check at each checkout). Also a crowd of tasks that contends for
-//! one pool, and another crate's circuit breaker.
+//! The pools to compare, each connected and with the same bounds: failfast, deadpool, bb8 and sqlx. deadpool has a
+//! timeout for waiting, or for everything. bb8 and sqlx do not check connections at checkout. Also here: a crowd of
+//! tasks that contends for one pool, and another crate's circuit breaker.
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -66,7 +66,7 @@ async fn failsafe_half_open_lets_all_callers_through_and_failfast_one() {
     let theirs = shared("foreign-half-open").await.breaker_with(machine.clone()).build().unwrap();
     theirs.warm_up(10, LONG).await.unwrap();
     machine.on_error();
-    eventually("half-open", LONG, async || machine.is_call_permitted()).await;
+    eventually("the machine is half-open", LONG, async || machine.is_call_permitted()).await;
     assert!(format!("{machine:?}").contains("half_open"));
     assert_eq!(let_through(&theirs).await, 10);
 

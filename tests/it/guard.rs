@@ -38,7 +38,7 @@ async fn a_call_after_one_that_cannot_be_stopped_is_busy() {
         _ => panic!("{busy:?}"),
     }
     proxy.resume();
-    eventually("served again", LONG, async || one(&client).await.is_ok()).await;
+    eventually("the connection serves again", LONG, async || one(&client).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn copies_end_in_time() {
     let late = sink.finish().await;
     assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
     drop(sink);
-    eventually("stopped", LONG, async || one(&client).await.is_ok()).await;
+    eventually("the copy has stopped", LONG, async || one(&client).await.is_ok()).await;
 
     let slow = "COPY (SELECT repeat('x', 100000) UNION ALL SELECT pg_sleep(60)::text) TO STDOUT";
     let mut data = client.copy_out(slow).await.unwrap();
@@ -160,7 +160,7 @@ async fn copies_end_in_time() {
     let late = data.try_next().await;
     assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
     drop(data);
-    eventually("stopped", LONG, async || one(&client).await.is_ok()).await;
+    eventually("the copy has stopped", LONG, async || one(&client).await.is_ok()).await;
 
     let (holder, sleeping) =
         (Server::shared().await.admin().await, "application_name = 'slow_copies' AND state = 'active'");
@@ -170,8 +170,8 @@ async fn copies_end_in_time() {
     drop(late);
     drop(client);
     let running = format!("SELECT count(*) FROM pg_stat_activity WHERE {sleeping}");
-    eventually("stopped", LONG, async || Server::shared().await.scalar(&running).await == "0").await;
-    eventually("served again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+    eventually("the copy has stopped", LONG, async || Server::shared().await.scalar(&running).await == "0").await;
+    eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The layout's rules, read from the source: what the pure layers may not name, that imports point down only, and that
-//! the imports among the files form no circle. `recipes` checks the lists of files in `docs/architecture.md`.
+//! Reads the rules of the layout from the source. Pure layers do not use certain names, imports point down only, and
+//! imports among files form no circle. `recipes` checks the lists of files in `docs/architecture.md`.
 
 mod imports;
 mod query_methods;

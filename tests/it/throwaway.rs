@@ -22,7 +22,7 @@ const A_MOMENT: Duration = Duration::from_millis(200);
 const OWNER: &str = "FAILFAST_THROWAWAY_OWNER";
 
 #[tokio::test]
-async fn it_answers_until_it_is_dropped() -> Result<(), Box<dyn Error>> {
+async fn the_server_answers_until_it_is_dropped() -> Result<(), Box<dyn Error>> {
     let server = Throwaway::start().await?;
     let (port, folder) = whereabouts(&server).await?;
     drop(server);
@@ -34,7 +34,7 @@ async fn it_answers_until_it_is_dropped() -> Result<(), Box<dyn Error>> {
 
 /// Runs itself again as the owner of a server, and kills that process before it can clean up.
 #[tokio::test]
-async fn it_ends_with_its_owner() -> Result<(), Box<dyn Error>> {
+async fn the_server_ends_with_its_owner() -> Result<(), Box<dyn Error>> {
     if std::env::var_os(OWNER).is_some() {
         let server = Throwaway::start().await?;
         let (port, folder) = whereabouts(&server).await?;
@@ -43,7 +43,7 @@ async fn it_ends_with_its_owner() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mut owner = Command::new(std::env::current_exe()?);
-    owner.args(["--exact", "throwaway::it_ends_with_its_owner", "--nocapture"]);
+    owner.args(["--exact", "throwaway::the_server_ends_with_its_owner", "--nocapture"]);
     owner.env(OWNER, "").env_remove("DATABASE_URL").stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut owner = owner.spawn()?;
     let mut lines = BufReader::new(owner.stderr.take().ok_or("no pipe")?).lines();
@@ -61,7 +61,7 @@ async fn it_ends_with_its_owner() -> Result<(), Box<dyn Error>> {
 }
 
 #[tokio::test]
-async fn it_can_be_paused_stopped_and_started_again() -> Result<(), Box<dyn Error>> {
+async fn the_server_can_be_paused_stopped_and_started_again() -> Result<(), Box<dyn Error>> {
     let mut server = Throwaway::start().await?;
     if !server.is_ours() {
         return Ok(());

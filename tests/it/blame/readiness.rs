@@ -17,7 +17,7 @@ async fn a_pool_whose_guards_are_all_leaked_is_not_ready() {
         std::mem::forget(client.unwrap());
     }
     eventually("ready at first", LONG, async || pool.ready().is_ok()).await;
-    eventually("stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
+    eventually("the pool is stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
     let line = pool.ready().unwrap_err().to_string();
     assert!(line.starts_with("all 2 connections have been held for "), "{line}");
 }
@@ -29,7 +29,7 @@ async fn abandoned_transactions_make_the_pool_not_ready_until_one_ends() {
     for _ in 0..2 {
         open.push(pool.get_timeout(LONG).await.unwrap().transaction().await.unwrap());
     }
-    eventually("stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
+    eventually("the pool is stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
     drop(open.pop());
     eventually("ready again", LONG, async || pool.ready().is_ok()).await;
 }
@@ -49,7 +49,7 @@ async fn a_busy_pool_of_a_silent_server_is_not_ready() {
             tokio::join!(statement(), statement())
         })
     };
-    eventually("busy", LONG, async || pool.status().in_use == 2).await;
+    eventually("both connections are in use", LONG, async || pool.status().in_use == 2).await;
     // This takes twice `unready_after`.
     for _ in 0..20 {
         tokio::time::sleep(LIMIT / 10).await;

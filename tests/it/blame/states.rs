@@ -69,7 +69,7 @@ async fn internal_errors_among_healthy_calls_open_no_circuit() {
     assert_eq!(pool.breaker().state(), failfast::breaker::State::Closed);
     assert_eq!(pool.breaker().snapshot().counts.failures, 0);
     // The connection that ran the last DO is reset first.
-    eventually("all are idle", LONG, async || pool.status().idle == 20).await;
+    eventually("all connections are idle", LONG, async || pool.status().idle == 20).await;
 }
 
 /// The dial only replaces a connection that a failure has cost.

@@ -21,7 +21,7 @@ async fn late(pool: &Pool) -> Result<u64, Error> {
     pool.call().timeout(20 * MILLISECOND).execute(SLOW, &[]).await
 }
 
-/// The server answers every Sync, but no query in time. A successful probe by the pool itself must not close the
+/// The server answers every Sync, but no query in time. The pool's own successful look at the server must not close the
 /// circuit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_dead_server_is_probed_once_per_reset_timeout() {

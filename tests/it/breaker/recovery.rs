@@ -1,5 +1,5 @@
-//! Outages of five seconds under load. While the server is down, the pool answers callers at once and probes the server
-//! at most once a second. After the repair calls succeed soon, and no call fails after that.
+//! Outages of five seconds under load. While the server is down, the pool answers callers at once and looks at the
+//! server at most once a second. After the repair calls succeed soon, and no call fails after that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -147,15 +147,15 @@ async fn a_hook_that_panics_does_not_keep_the_pool_closed() {
     })
     .await;
     proxy.accept().await;
-    // The pool's own probe succeeds, and the hook panics in the dial of the first connection.
+    // The pool's own look at the server succeeds, and the hook panics in the dial of the first connection.
     eventually("the hook panics", LONG, async || has_panicked.load(SeqCst)).await;
     eventually("a call succeeds", LONG, async || ask(&pool).await.is_ok()).await;
     comes_to(&pool, State::Closed).await;
 }
 
-/// A silent dial holds the only slot for the whole `connect_timeout`. The next probe follows at once.
+/// A silent dial holds the only slot for the whole `connect_timeout`. The next look at the server begins when it ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_of_one_probes_at_the_end_of_each_dial() {
+async fn a_pool_of_one_looks_at_the_server_at_the_end_of_each_dial() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("one_looks").max_size(1);
@@ -163,13 +163,13 @@ async fn a_pool_of_one_probes_at_the_end_of_each_dial() {
     proxy.stall();
     let begun = Instant::now();
     pool.breaker().record_health_check(false);
-    eventually("a fifth probe", LONG, async || proxy.accepted() >= 5).await;
+    eventually("a fifth look at the server", LONG, async || proxy.accepted() >= 5).await;
     let took = begun.elapsed();
-    println!("five probes in {took:.1?}");
+    println!("five looks at the server in {took:.1?}");
     assert!(took >= Duration::from_millis(3_900) && took < Duration::from_millis(6_000), "{took:?}");
 }
 
-/// Dials without an answer use up the limit of concurrent dials. The pool probes the server in addition to them.
+/// Dials without an answer use up the limit of concurrent dials. The pool looks at the server beside them.
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_dials_do_not_hide_a_server_that_is_back() {
     let server = Server::shared().await;

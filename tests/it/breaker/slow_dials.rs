@@ -20,8 +20,8 @@ async fn a_server_with_slow_dials_serves_within_three_seconds_after_an_outage() 
             let breaker = BreakerConfig::default().volume_threshold(3);
             let scene = Scene::new(format!("back {slow:?} {size}"), slow, size, breaker).await;
             scene.ask().await.unwrap();
-            // Dials become slow before the outage, so a probe that begins at the end of the outage is as slow as any
-            // other.
+            // Dials become slow before the outage, so a look at the server that begins at the end of the outage is slow
+            // too.
             scene.dials_take(1_200 * MILLISECOND).await;
             scene.outage().await;
             scene.proxy.accept().await;
@@ -54,7 +54,7 @@ async fn a_hanging_credentials_provider_opens_no_circuit() {
 async fn a_hanging_after_connect_hook_opens_no_circuit() {
     let pool = Pool::builder(Server::shared().await.config()).name("hangs_in_hook").connect_timeout(300 * MILLISECOND);
     let pool = pool.after_connect(|_| Box::pin(pending())).build().unwrap();
-    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("it hangs") };
+    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("the call did not fail with its dial") };
     assert!(source.to_string().ends_with("not ready within 300 ms: the after_connect hook did not end"), "{source}");
     assert_eq!(pool.breaker().snapshot().counts.failures, 0);
 }
@@ -71,7 +71,7 @@ async fn a_silent_server_counts_when_connect_timeout_ends_a_dial() {
     let pool = pool.connect_timeout(1_500 * MILLISECOND).acquire_timeout(LONG).breaker(breaker);
     let pool = pool.retry(RetryConfig::off()).build().unwrap();
     let begun = Instant::now();
-    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("nobody answers") };
+    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("the call did not fail with its dial") };
     assert!(source.to_string().ends_with("not ready within 1.5 s: the server did not answer"), "{source}");
     assert!(begun.elapsed() >= 1_500 * MILLISECOND);
     assert_eq!(

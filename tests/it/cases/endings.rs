@@ -155,7 +155,7 @@ async fn the_error_names_a_shutdown_when_the_driver_says_closed() {
 
     let terminate = format!("SELECT pg_terminate_backend({})", told.process_id().unwrap());
     let (answered, ()) = tokio::join!(told.query("SELECT pg_sleep(60)", &[]), async {
-        eventually("it runs", LONG, async || running(&server).await == "1").await;
+        eventually("the statement runs", LONG, async || running(&server).await == "1").await;
         server.execute(&terminate).await;
     });
     let error = answered.unwrap_err();
@@ -163,7 +163,7 @@ async fn the_error_names_a_shutdown_when_the_driver_says_closed() {
     assert!(error.to_string().contains("(57P01)"), "{error}");
 
     let (cut, ()) = tokio::join!(busy.query("SELECT pg_sleep(60)", &[]), async {
-        eventually("it runs", LONG, async || running(&server).await == "1").await;
+        eventually("the statement runs", LONG, async || running(&server).await == "1").await;
         server.exec("kill -QUIT 1").await; // an immediate shutdown
     });
     let error = cut.unwrap_err();

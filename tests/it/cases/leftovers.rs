@@ -46,7 +46,7 @@ async fn case_06_a_dropped_future_delays_no_caller() {
 async fn given_up(statement: impl Future, name: &str) {
     tokio::select! {
         _ = statement => panic!("{name}: the statement ended"),
-        () = eventually("it runs", LONG, async || running(name).await == "1") => {}
+        () = eventually("the statement runs", LONG, async || running(name).await == "1") => {}
     }
 }
 

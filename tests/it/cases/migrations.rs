@@ -15,7 +15,7 @@ use crate::support::server::Server;
 const ALL: &str = "SELECT * FROM case_21";
 
 #[tokio::test]
-async fn case_21_an_outdated_statement_is_prepared_anew() {
+async fn case_21_an_outdated_statement_is_prepared_again() {
     let server = Server::shared().await;
     server.execute("CREATE TABLE case_21 (a int); INSERT INTO case_21 VALUES (1)").await;
     let pool = shared("case_21").await.max_size(2).build().unwrap();

@@ -131,6 +131,6 @@ async fn case_25_pgbouncer_that_tracks_prepared_statements() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_25_pgbouncer_that_does_not_track_them() {
+async fn case_25_pgbouncer_that_does_not_track_prepared_statements() {
     run("case_25_untracked", 0, 0).await;
 }

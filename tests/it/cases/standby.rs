@@ -36,12 +36,12 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     let has_row = async || standby.scalar("SELECT count(*) FROM case_20").await == "1";
     let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     let get_in_the_way = async || {
-        eventually("it reads", LONG, async || standby.scalar(sleepers).await == "1").await;
+        eventually("the standby runs the reader", LONG, async || standby.scalar(sleepers).await == "1").await;
         clean_up().await;
     };
     let pool = Pool::builder(standby.config()).name("case_20").max_size(1).query_timeout(4 * LONG).build().unwrap();
 
-    eventually("replayed", LONG, has_row).await;
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let first = pid(&pool.get().await.unwrap());
     let (read, ()) = tokio::join!(pool.transaction_once(read_in_savepoint), get_in_the_way());
     let read = read.unwrap_err();
@@ -50,7 +50,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     assert_ne!(first, second, "the pool kept the old connection");
 
     // A session that is idle in its transaction gets the error with its next statement.
-    eventually("replayed", LONG, has_row).await;
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let options = TransactionOptions::new().isolation(IsolationLevel::RepeatableRead);
     let tx = pool.get().await.unwrap().transaction_with(options).await.unwrap();
     tx.query("SELECT * FROM case_20", &[]).await.unwrap();
@@ -63,7 +63,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     assert_eq!(pool.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
 
     // A transaction that may run again does so on a new connection.
-    eventually("replayed", LONG, has_row).await;
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let runs = AtomicU32::new(0);
     let again = pool.transaction(|tx| {
         let is_first = runs.fetch_add(1, SeqCst) == 0;
@@ -73,7 +73,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     again.unwrap();
     assert_eq!(runs.into_inner(), 2);
 
-    eventually("replayed", LONG, has_row).await;
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let bare = bare(standby.config(), "case_20", 1);
     let mut client = bare.get().await.unwrap();
     let bare_read = async {

@@ -279,7 +279,7 @@ async fn a_migration_under_load_costs_at_most_one_call_per_connection() {
     let all = async {
         let settled = async || {
             let enough = done.load(SeqCst) + 20 * u32::try_from(CALLERS).unwrap();
-            eventually("calls", LONG, async || done.load(SeqCst) >= enough).await;
+            eventually("the callers have made enough calls", LONG, async || done.load(SeqCst) >= enough).await;
         };
         settled().await;
         for migration in migrations {

@@ -134,7 +134,7 @@ async fn case_17_a_write_in_flight_at_an_immediate_stop_is_not_run_again() {
     server.stop().await;
     server.start().await;
     let served = async || pool.call().deadline(LONG).query_one("SELECT count(*) FROM case_17", &[]).await;
-    eventually("served again", LONG, async || served().await.is_ok()).await;
+    eventually("the pool serves again", LONG, async || served().await.is_ok()).await;
     assert_eq!(served().await.unwrap().get::<_, i64>(0), 0);
 }
 

@@ -296,7 +296,7 @@ async fn rows_of_another_statement_do_not_count_as_unread() {
         timeout(100 * MILLISECOND, pool.get()).await.ok().map(|got| got.map(drop).map_err(|error| error.to_string()))
     };
     let ((), newcomer) = future::join(reader, newcomers).await;
-    assert_eq!(newcomer, None, "it waits");
+    assert_eq!(newcomer, None, "the newcomer did not wait");
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn a_probe_that_is_an_unread_stream_frees_its_permit() {
     while pool.breaker().state() == State::Closed {
         let _ = pool.query("SELECT pg_sleep(60)", &[]).await;
     }
-    eventually("half-open", LONG, async || pool.breaker().state() == State::HalfOpen).await;
+    eventually("the circuit is half-open", LONG, async || pool.breaker().state() == State::HalfOpen).await;
     let rows = pool.query_raw(ROWS, NONE).await.unwrap();
     assert!(pool.get().await.is_err(), "the breaker let a second probe through");
     sleep(600 * MILLISECOND).await;

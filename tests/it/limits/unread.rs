@@ -31,7 +31,7 @@ async fn next(pool: &Pool) -> (i32, std::time::Duration) {
 async fn last_words(rows: RowStream<'_>) -> Error {
     let mut rows = pin!(rows);
     let error = rows.next().await.unwrap().unwrap_err();
-    assert!(rows.next().await.is_none(), "told once");
+    assert!(rows.next().await.is_none(), "the stream went on after its error");
     error
 }
 

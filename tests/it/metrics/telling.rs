@@ -45,7 +45,7 @@ async fn a_failure_in_the_callers_closure_has_the_type_of_its_error() {
 }
 
 #[tokio::test]
-async fn a_refused_call_has_not_the_type_of_an_earlier_failure() {
+async fn a_refused_call_does_not_get_the_type_of_an_earlier_failure() {
     let builder = shared("metrics_refused").await;
     let (builder, scraper) = recorded(builder.credentials(|| async { Ok(failfast::Credentials::password("wrong")) }));
     let pool = builder.build().unwrap();
@@ -75,7 +75,7 @@ async fn a_commit_without_an_answer_has_the_type_commit_unknown() {
     let insert = |tx: Transaction| async move { tx.execute("INSERT INTO lingering VALUES (1)", &[]).await };
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE application_name = 'metrics_commit' AND state = 'active' AND query = 'COMMIT'";
-    let kill = async { eventually("it is killed", LONG, async || server.scalar(kill).await == "1").await };
+    let kill = async { eventually("the session is killed", LONG, async || server.scalar(kill).await == "1").await };
     let (result, ()) = tokio::join!(pool.transaction(insert), kill);
     let error = result.unwrap_err();
     assert!(matches!(&error, Error::CommitUnknown { .. }), "{error:?}");

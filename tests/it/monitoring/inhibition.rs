@@ -36,7 +36,8 @@ impl Alertmanager {
         command.arg(format!("--web.listen-address=127.0.0.1:{port}")).current_dir(path).stderr(Stdio::null());
         let process = command.spawn().unwrap_or_else(|error| panic!("{PROGRAM}: {error}; `./dev setup` installs it"));
         let started = Self { process, url: format!("--alertmanager.url=http://127.0.0.1:{port}"), storage };
-        eventually("it listens", SOON, async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()).await;
+        eventually("Alertmanager listens", SOON, async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
+            .await;
         started
     }
 

@@ -72,14 +72,14 @@ fn blocks(language: &str) -> Vec<String> {
 
 /// Each line of a block is one expression.
 #[test]
-fn its_expressions_are_valid() {
+fn the_expressions_of_the_runbook_are_valid() {
     let blocks = blocks("promql").join("\n");
     let lines = blocks.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     check_expressions("runbook", &lines.map(str::to_owned).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn a_server_answers_its_queries() {
+async fn a_server_answers_the_queries_of_the_runbook() {
     let server = Server::shared().await;
     for sql in blocks("sql") {
         server.execute(&sql).await;
@@ -88,7 +88,7 @@ async fn a_server_answers_its_queries() {
 
 /// The tests of the library contain the same lines.
 #[test]
-fn its_log_lines_are_real_events() {
+fn the_log_lines_of_the_runbook_are_real_events() {
     let told = read("src/event/tests.rs");
     for line in blocks("text").iter().flat_map(|block| block.lines()) {
         assert!(told.contains(line), "no event reads like this: {line}");

@@ -131,7 +131,7 @@ async fn a_session_ended_in_mid_stream_is_reported() {
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event = 'PgSleep'"
             );
             let server = Server::shared().await;
-            crate::support::eventually("it runs", LONG, async || server.scalar(&running).await == "1").await;
+            crate::support::eventually("the statement runs", LONG, async || server.scalar(&running).await == "1").await;
             end().await;
         };
         let call = scene.pool.call().timeout(LONG).execute("SELECT pg_sleep(60)", &[]);

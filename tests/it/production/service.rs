@@ -87,11 +87,12 @@ async fn exchange(mut stream: TcpStream, method: &str, path: &str) -> io::Result
 impl Process {
     /// Stops the process as a scheduler does. The future resolves to whether the process succeeded, and to its output.
     pub(super) fn stop(self) -> impl Future<Output = (bool, String)> {
-        let pid = self.0.id().expect("it runs").to_string();
+        let pid = self.0.id().expect("the process runs").to_string();
         let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status();
         assert!(killed.unwrap().success());
         async {
-            let output = tokio::time::timeout(LONG, self.0.wait_with_output()).await.expect("it ends").unwrap();
+            let output =
+                tokio::time::timeout(LONG, self.0.wait_with_output()).await.expect("the process did not end").unwrap();
             (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
         }
     }

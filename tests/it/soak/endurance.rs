@@ -1,5 +1,5 @@
 //! A service goes through every kind of incident, in random order, round after round. After each round, the slots add
-//! up, the server has as many connections as the pool, no write is lost or duplicated, and the sum of money is
+//! up, and the server has as many connections as the pool. No write is lost or duplicated, and the sum of money is
 //! unchanged.
 //!
 //! `./dev soak [MINUTES]` runs it for that long. Without it, each incident happens once. `FAILFAST_SOAK_SEED` repeats

@@ -239,7 +239,7 @@ async fn readiness_follows_the_database_and_not_the_load() {
         let pool = pool.clone();
         async move { pool.drain(LONG).await }
     });
-    eventually("draining", LONG, async || pool.ready() == Err(NotReady::Closed)).await;
+    eventually("the pool is draining", LONG, async || pool.ready() == Err(NotReady::Closed)).await;
     drop(held);
     assert_eq!(draining.await.unwrap(), 0);
 }
@@ -291,7 +291,7 @@ async fn a_connection_that_does_not_answer_maintenance_is_no_leak() {
         let pool = pool.build().unwrap();
         pool.query_one("SELECT 1", &[]).await.unwrap();
         if is_asked {
-            eventually("ready", LONG, async || pool.ready().is_ok()).await;
+            eventually("the pool is ready", LONG, async || pool.ready().is_ok()).await;
         }
         sleep(Duration::from_millis(1_500)).await;
         proxy.stall_existing();

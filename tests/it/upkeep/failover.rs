@@ -18,12 +18,12 @@ async fn pair(table: &str) -> (Server, Server) {
     primary.execute(&format!("CREATE TABLE {table} (id int)")).await;
     let standby = Server::standby(&primary, &[]).await;
     let count = format!("SELECT count(*) FROM pg_class WHERE relname = '{table}'");
-    eventually("replayed", LONG, async || standby.scalar(&count).await == "1").await;
+    eventually("the standby has replayed the table", LONG, async || standby.scalar(&count).await == "1").await;
     (primary, standby)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_18_a_primary_that_returns_as_a_standby_is_left() {
+async fn case_18_the_pool_leaves_a_primary_that_returns_as_a_standby() {
     let (primary, standby) = pair("case_18").await;
     let proxy = Proxy::start(standby.addr()).await;
     let pool = Pool::builder(primary.config_at(proxy.addr())).name("case_18").max_size(4).build().unwrap();
@@ -82,7 +82,7 @@ async fn a_write_in_a_read_only_session_flushes_nothing() {
         let error = client.execute("CREATE TABLE never (id int)", &[]).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION));
         drop((client, other));
-        eventually("reset", LONG, async || pool.status().idle == 2).await;
+        eventually("the pool has reset both connections", LONG, async || pool.status().idle == 2).await;
         let (client, other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
         let mut pids_after = [client.process_id(), other.process_id()];
         pids.sort();
@@ -108,7 +108,7 @@ async fn case_19_a_standby_that_is_promoted_is_written_to_without_reconnecting()
     let pid = both.get().await.unwrap().process_id();
     let refused = both.call().uncached().execute("INSERT INTO case_19 VALUES (0)", &[]).await.unwrap_err();
     assert_eq!(refused.effect(), Effect::NotApplied, "{refused}");
-    eventually("connected anew", LONG, async || both.get().await.is_ok()).await;
+    eventually("the pool has a new connection", LONG, async || both.get().await.is_ok()).await;
     let pid_before = both.get().await.unwrap().process_id();
     assert_ne!(pid, pid_before, "the pool kept the connection, although it might lead to another host");
 
@@ -138,7 +138,7 @@ async fn writes_succeed_as_soon_as_the_name_leads_to_the_new_primary() {
     let write = async |id: i32| pool.execute("INSERT INTO failover VALUES ($1)", &[&id]).await;
     write(0).await.unwrap();
     let replayed = async || standby.scalar("SELECT count(*) FROM failover").await == "1";
-    eventually("replayed", LONG, replayed).await;
+    eventually("the standby has replayed the row", LONG, replayed).await;
     let held = pool.get().await.unwrap();
 
     // The old primary keeps running and refuses writes. It reports this to its sessions.
@@ -155,7 +155,7 @@ async fn writes_succeed_as_soon_as_the_name_leads_to_the_new_primary() {
 
     proxy.switch(standby.addr());
     let switched = Instant::now();
-    eventually("written", LONG, async || write(100).await.is_ok()).await;
+    eventually("a write succeeds", LONG, async || write(100).await.is_ok()).await;
     let after = switched.elapsed();
     println!("failover: first write {after:.0?} after the switch");
     assert!(after <= WRITTEN_AGAIN, "{after:?}");

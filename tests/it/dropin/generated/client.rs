@@ -99,6 +99,6 @@ impl Stmt {
         if self.prepared.is_none() {
             self.prepared = Some(client.prepare(self.sql).await?);
         }
-        Ok(self.prepared.as_ref().expect("it was just prepared"))
+        Ok(self.prepared.as_ref().expect("the statement was just prepared"))
     }
 }
