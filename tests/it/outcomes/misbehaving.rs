@@ -141,8 +141,8 @@ const IN_CALL: &[(&str, Part)] = &[
     ("an empty error", |s| says(s, b'E', b"")),
     ("a notice without fields", |s| says(s, b'N', b"")),
     ("a parameter without a value", |s| says(s, b'S', b"a")),
-    ("a type that nobody knows", |s| says(s, b'!', b"abc")),
-    ("a ready that does not say for what", |s| says(s, b'Z', b"")),
+    ("an unknown type", |s| says(s, b'!', b"abc")),
+    ("a ReadyForQuery without a status", |s| says(s, b'Z', b"")),
     ("a row of a negative length", |s| asked(s, |mut s| Box::pin(async move { s.raw(b"D\xff\xff\xff\xff").await }))),
     ("a row of length 0", |s| asked(s, |mut s| Box::pin(async move { s.raw(b"D\0\0\0\0").await }))),
     ("a row of length 3", |s| asked(s, |mut s| Box::pin(async move { s.raw(b"D\0\0\0\x03").await }))),
@@ -184,7 +184,7 @@ const ANSWERED: &[(&str, Part)] = &[
 
 /// During a call. The call succeeds, because the extra message is not its answer.
 const HARMLESS: &[(&str, Part)] = &[
-    ("a status that nobody knows", |s| {
+    ("an unknown status", |s| {
         asked(s, |mut s| {
             Box::pin(async move {
                 s.row().await?;
@@ -205,7 +205,7 @@ const HARMLESS: &[(&str, Part)] = &[
 
 /// After the answer, while the connection is idle. The pool closes the connection.
 const AT_REST: &[(&str, Part)] = &[
-    ("a row that nobody asked for", |s| {
+    ("an unrequested row", |s| {
         answered(s, |mut s| {
             Box::pin(async move {
                 s.announce(b'D', (1 << 30) - 4).await?;
@@ -213,7 +213,7 @@ const AT_REST: &[(&str, Part)] = &[
             })
         })
     }),
-    ("an answer that nobody asked for", |s| {
+    ("an unrequested answer", |s| {
         answered(s, |mut s| {
             Box::pin(async move {
                 s.row().await?;
