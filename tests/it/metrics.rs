@@ -145,7 +145,7 @@ async fn retries_are_counted_by_the_reason_of_the_failure() {
     assert_eq!(
         scraper.value("failfast_retry_exhausted_total", &[]),
         Some(1.0),
-        "only the conflict used up its attempts, because 23505 may not run again"
+        "only the call with 55P03 used up its attempts, because 23505 may not run again"
     );
     assert_eq!(
         scraper.value(OPERATIONS, &[("error_type", "55P03")]),

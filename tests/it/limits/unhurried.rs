@@ -74,8 +74,7 @@ async fn copies_in_both_directions_go_on() {
     has_it_again(&pool).await;
 }
 
-/// The server's timeout ends a call that has one bound as a whole. The owner's own timeout in the connection string
-/// stays.
+/// A timeout for a whole call ends the call. The owner's `statement_timeout` in the connection string ends it too.
 #[tokio::test]
 async fn server_timeouts_end_calls_that_take_longer_as_a_whole() {
     let whole = pool("hurried", Reset::WhenSeen).await;
