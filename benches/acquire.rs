@@ -1,7 +1,9 @@
-//! Getting a connection and giving it back, beside the other pools: with all idle, with more tasks than connections, and refused.
-//! `./dev bench [FILTER]`.
+//! Times getting a connection and giving it back, beside other pools: idle, with more tasks than connections, and
+//! refused.
+//!
+//! `./dev bench [FILTER]` runs it.
 
-#[allow(dead_code, reason = "some of it is for other figures")]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
 mod peers;
 #[path = "../examples/support/mod.rs"]
 mod support;
@@ -18,7 +20,7 @@ use tokio_postgres::Config;
 
 const CONNECTIONS: usize = 10;
 
-/// All of them, on one server.
+/// All pools, on one server.
 struct Pools {
     failfast: failfast::Pool,
     deadpool: [(&'static str, deadpool_postgres::Pool); 3],
@@ -96,7 +98,7 @@ fn contended(criterion: &mut Criterion, runtime: &Runtime, pools: &Pools, tasks:
     group.finish();
 }
 
-/// Deadpool's queue has no bound: what comes nearest is not to wait at all.
+/// Deadpool's queue has no bound. Its closest counterpart of a refusal is a `get` that does not wait.
 fn refused(criterion: &mut Criterion, runtime: &Runtime, config: Config) {
     let mut group = criterion.benchmark_group("refused");
     let builder = failfast::Pool::builder(config.clone()).max_size(1).max_waiting(1);

@@ -1,12 +1,12 @@
-//! Counts the instructions of the hot paths with valgrind: ours, deadpool's and failsafe's.
+//! Counts the instructions of the hot paths with valgrind: those of failfast, deadpool and failsafe.
 //!
 //! `ratios/instructions.rs` runs this program, sets `DATABASE_URL` and compares the counts. Each benchmark is a process
-//! of its own with one thread. Its count has what the process does in user space, the driver included. The server and
-//! the kernel are not in it.
+//! of its own with one thread. A count covers what the process does in user space, the driver included. It does not
+//! cover the server and the kernel.
 
-#![allow(missing_docs, unused_qualifications, reason = "in what the macros of the harness write")]
+#![allow(missing_docs, unused_qualifications, reason = "the macros of the harness generate such code")]
 
-#[allow(dead_code, reason = "some of it is for other figures")]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
 mod peers;
 
 use std::env;
@@ -96,7 +96,7 @@ main!(
     library_benchmark_groups = hot_paths
 );
 
-/// Work that does `turn` with what `prepare` returns. It has been done once, so caches are warm.
+/// Returns work that does `turn` with the result of `prepare`. One turn has already run, so caches are warm.
 fn work<P: 'static>(prepare: impl Future<Output = P>, turn: impl AsyncFn(&P) + 'static) -> Work {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let prepared = runtime.block_on(prepare);
@@ -137,7 +137,7 @@ async fn full() -> (failfast::Pool, failfast::Client) {
     (pool, held)
 }
 
-/// A pool that refuses each caller, because none is willing to wait.
+/// A pool that refuses each caller, because its callers do not wait.
 async fn full_deadpool() -> (deadpool_postgres::Pool, deadpool_postgres::Object) {
     let timeouts = Timeouts { wait: Some(Duration::ZERO), ..NO_TIMEOUT };
     let pool = peers::deadpool(config(), 1, timeouts).await;

@@ -1,8 +1,8 @@
-//! What a waiter costs in memory: its future, and all that was allocated for it.
+//! Measures the memory of a waiter: its future, and everything that was allocated for it.
 //!
-//! A program of its own: to count what is allocated slows all that allocates, so it would make every other figure wrong.
+//! This is a program of its own, because counting allocations slows them down and would distort every other figure.
 
-#[allow(dead_code, reason = "some of it is for other figures")]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
 mod report;
 #[path = "../examples/support/mod.rs"]
 mod support;
@@ -24,7 +24,7 @@ static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const WAITERS: usize = 10_000;
 
-/// In bytes, for a waiter of `pool.get()` and for one of `pool.query()`.
+/// The limits in bytes: for a waiter of `pool.get()`, and for a waiter of `pool.query()`.
 const LIMITS: [(&str, f64); 2] = [("bytes-per-waiter", 256.0), ("bytes-per-query", 2_500.0)];
 
 #[tokio::main]

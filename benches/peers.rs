@@ -1,5 +1,6 @@
-//! The pools side by side, each connected and with the same bounds: failfast, deadpool (with a timeout for waiting, or for everything), bb8 and
-//! sqlx (both without their check at each checkout); a crowd that contends for one; and another crate's circuit breaker.
+//! The pools to compare, each connected and with the same bounds: failfast, deadpool, bb8 and sqlx. deadpool has a
+//! timeout for waiting, or for everything. bb8 and sqlx do not check connections at checkout. Also here: a crowd of
+//! tasks that contends for one pool, and another crate's circuit breaker.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use tokio_postgres::{Config, NoTls};
 
 pub(crate) type Bb8 = bb8::Pool<bb8_postgres::PostgresConnectionManager<NoTls>>;
 
-/// The same for all: long enough that nobody gives up.
+/// The timeout of every pool, long enough that no caller gives up.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) const NO_TIMEOUT: Timeouts = Timeouts { wait: None, create: None, recycle: None };
@@ -22,7 +23,7 @@ pub(crate) async fn failfast(config: Config, size: usize) -> failfast::Pool {
     filled(builder(config, size), size).await
 }
 
-/// Everything is on, also that somebody listens; nobody records.
+/// A pool with everything on, and with an observer of events. It has no recorder of metrics.
 pub(crate) fn builder(config: Config, size: usize) -> failfast::PoolBuilder {
     let builder =
         failfast::Pool::builder(config).max_size(size).min_idle(size).max_waiting(10_000).acquire_timeout(LIMIT);
@@ -46,7 +47,7 @@ pub(crate) async fn deadpool(config: Config, size: usize, timeouts: Timeouts) ->
     pool
 }
 
-/// failsafe's circuit breaker with its success-rate policy, as it comes.
+/// failsafe's circuit breaker with its success-rate policy and its defaults.
 pub(crate) fn failsafe() -> StateMachine<impl FailurePolicy, ()> {
     let backoff = backoff::equal_jittered(Duration::from_secs(10), Duration::from_secs(300));
     StateMachine::new(failure_policy::success_rate_over_time_window(0.5, 10, Duration::from_secs(10), backoff), ())
@@ -70,7 +71,8 @@ pub(crate) async fn sqlx(config: &Config, size: usize) -> sqlx::PgPool {
     builder.connect_with(options).await.expect("connections")
 }
 
-/// How long it takes until each task has had a connection ten times, and has let others run while it had it. Nobody may be refused.
+/// Returns how long it takes until each task has had a connection ten times. Each task yields while it has one. Panics
+/// if a pool refuses a task.
 pub(crate) async fn crowd<P, C, F>(tasks: u32, pool: &P, get: impl Fn(P) -> F + Copy + Send + 'static) -> Duration
 where
     P: Clone + Send + 'static,

@@ -1,16 +1,16 @@
-//! Figures that have a limit, a line for each: `name value limit ok|SHORT|NOISY`.
+//! Prints figures that have a limit, one in each line: `name value limit ok|SHORT|NOISY`.
 
 use std::env;
 use std::process::ExitCode;
 
-/// Collects the figures that were asked for.
+/// Collects the figures that the command line asks for.
 pub(crate) struct Report {
     wanted: Vec<String>,
     is_short: bool,
 }
 
 impl Report {
-    /// Of the figures named on the command line; without any, of all.
+    /// Collects the figures named on the command line, or all figures if there are no names.
     pub(crate) fn from_arguments() -> Self {
         let wanted = env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
         Self { wanted, is_short: false }
@@ -24,17 +24,17 @@ impl Report {
         self.wanted.is_empty() || self.wanted.iter().any(|want| name.starts_with(want))
     }
 
-    /// A figure that may be as high as its limit.
+    /// Reports a figure that must not exceed its limit.
     pub(crate) fn at_most(&mut self, name: &str, value: f64, limit: f64) {
         self.line(name, value, limit, value <= limit);
     }
 
-    /// A figure that may be as low as its limit.
+    /// Reports a figure that must not be below its limit.
     pub(crate) fn at_least(&mut self, name: &str, value: f64, limit: f64) {
         self.line(name, value, limit, value >= limit);
     }
 
-    /// A figure that cannot be judged, because the machine was too noisy. It does not fail the run.
+    /// Reports a figure that cannot be judged, because the machine was too noisy. It does not fail the run.
     pub(crate) fn too_noisy(&self, name: &str, value: f64, limit: f64) {
         println!("{name} {value:.3} {limit} NOISY");
     }

@@ -1,4 +1,4 @@
-//! Getting a connection, without a query: idle, contended, refused; and how fair the queue is.
+//! Measures getting a connection without a query: idle, contended and refused. Also measures the fairness of the queue.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -25,13 +25,13 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
         let handle = recorder.handle();
         let builder = peers::builder(server.config(), CONNECTIONS).recorder(recorder);
         let ours = peers::filled(builder, CONNECTIONS).await;
-        // In a service, a task of its own does that.
+        // A service does this in a task of its own.
         let ratio = get_idle(server, &ours, || handle.run_upkeep()).await;
         ratio.at_most(report, "get-idle-recorded", 0.75);
     }
     if report.wants("tasks-2000") {
         for tasks in [20, 200] {
-            contended(server, tasks).await; // without a limit, for the eye
+            contended(server, tasks).await; // printed, without a limit
         }
         contended(server, 2_000).await.at_most(report, "tasks-2000", 0.75);
     }
@@ -50,7 +50,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     }
 }
 
-/// `get` and drop on an idle pool, beside bare deadpool.
+/// Times `get` and drop on an idle pool, beside bare deadpool.
 async fn get_idle(server: &Throwaway, ours: &Pool, between: impl Fn()) -> Ratio {
     let plan = Plan { sets: 3, rounds: 66 };
     let prepare = async || peers::deadpool(server.config(), CONNECTIONS, peers::NO_TIMEOUT).await;
@@ -75,7 +75,8 @@ async fn get_idle(server: &Throwaway, ours: &Pool, between: impl Fn()) -> Ratio 
     .await
 }
 
-/// So many tasks, each taking a connection many times over, beside deadpool with the same acquire timeout. The others are for the eye.
+/// Times tasks that each take a connection many times, beside deadpool with the same acquire timeout. Prints the times
+/// of the other pools.
 async fn contended(server: &Throwaway, tasks: u32) -> Ratio {
     let config = server.config();
     let prepare = async || {
@@ -91,7 +92,8 @@ async fn contended(server: &Throwaway, tasks: u32) -> Ratio {
     .await;
     let three = peers::deadpool(config.clone(), CONNECTIONS, peers::THREE_TIMEOUTS).await;
     let (bb8, sqlx) = (peers::bb8(config.clone(), CONNECTIONS).await, peers::sqlx(&config, CONNECTIONS).await);
-    // Not in between: who comes after a slow one finds its memory given back and its caches cold.
+    // The other pools do not run in between, because a pool that follows a slow one finds its memory returned and its
+    // caches cold.
     let mut times: [Vec<Duration>; 3] = Default::default();
     for _ in 0..11 {
         times[0].push(crowd(tasks, &three, |pool| async move { pool.get().await.ok() }).await);
@@ -99,11 +101,11 @@ async fn contended(server: &Throwaway, tasks: u32) -> Ratio {
         times[2].push(crowd(tasks, &sqlx, |pool| async move { pool.acquire().await.ok() }).await);
     }
     let [three, bb8, sqlx] = times.map(median);
-    println!("# the same: deadpool with three timeouts {three:.1?}, bb8 {bb8:.1?}, sqlx {sqlx:.1?}");
+    println!("# other pools: deadpool with three timeouts {three:.1?}, bb8 {bb8:.1?}, sqlx {sqlx:.1?}");
     ratio
 }
 
-/// From call to answer, in microseconds, when the queue is full.
+/// Returns the time of a refusal by a full queue, in microseconds.
 async fn refusal(builder: PoolBuilder, between: impl Fn()) -> f64 {
     let pool = builder.build().expect("good settings");
     let held = pool.get_timeout(LIMIT).await.expect("a connection");
@@ -127,7 +129,7 @@ async fn refusal(builder: PoolBuilder, between: impl Fn()) -> f64 {
     median(times).as_secs_f64() * 1e6 / f64::from(BATCH)
 }
 
-/// A thousand tasks on fifty connections for five seconds: the slowest wait, in medians.
+/// Runs a thousand tasks on fifty connections for five seconds. Returns the slowest wait as a multiple of the median.
 async fn fairness(server: &Throwaway) -> f64 {
     let pool = peers::failfast(server.config(), 50).await;
     let end = Instant::now() + Duration::from_secs(5);

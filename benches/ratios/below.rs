@@ -1,7 +1,8 @@
-//! Below capacity nobody is refused whom a plain queue would have served in time: the same callers come to our pool and to deadpool, whose queue
-//! is first come, first served, with the same acquire timeout; both at once, so that whatever slows the machine slows both.
+//! Below capacity the pool should refuse no caller that a plain queue would have served in time. The same callers come
+//! to failfast and to deadpool, whose queue is first come, first served, with the same acquire timeout. Both run at
+//! once, so that a noisy machine slows both.
 //!
-//! Open loop, by a seeded Poisson process. Each caller keeps its connection for as long as the server sleeps for it.
+//! The load is open loop, a seeded Poisson process. Each caller keeps its connection while the server sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ const CONNECTIONS: usize = 10;
 const LIMIT: Duration = Duration::from_secs(1);
 const WARM: Duration = Duration::from_secs(20);
 const LASTS: Duration = Duration::from_secs(15);
-/// Of the capacity.
+/// The loads, as shares of the capacity.
 const LOADS: [f64; 2] = [0.7, 0.8];
 
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
@@ -39,7 +40,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     }
 }
 
-/// How long callers keep their connections, in seconds, and the share that keeps it long.
+/// How long callers keep their connections, in seconds, and the share of callers with the long time.
 #[derive(Debug, Clone, Copy)]
 struct Holds {
     short: f64,
@@ -57,13 +58,13 @@ impl Holds {
     }
 }
 
-/// How long a caller waited, if it was served.
+/// How long a caller waited, if the pool served it.
 type Answer = Option<Duration>;
 
 struct Pools {
     ours: Pool,
     plain: Deadpool,
-    /// What the machine adds to each hold, without load.
+    /// The time that the machine adds to each hold, without load.
     overhead: Duration,
 }
 
@@ -83,7 +84,7 @@ impl Pools {
         Self { ours, plain, overhead: median(times).saturating_sub(Duration::from_millis(5)) }
     }
 
-    /// The share of callers that we refused and the plain queue served, in percent.
+    /// Returns the share of callers that failfast refused and the plain queue served, in percent.
     async fn compare(&self, holds: Holds, load: f64) -> f64 {
         let rate = load * CONNECTIONS as f64 / (holds.mean() + self.overhead.as_secs_f64());
         let mut rng = Rng::with_seed(7);
@@ -102,7 +103,7 @@ impl Pools {
         let (ours, plain): (Vec<_>, Vec<_>) = callers.join_all().await.into_iter().unzip();
         let falsely = ours.iter().zip(&plain).filter(|(ours, plain)| ours.is_none() && plain.is_some()).count();
         println!("# {holds:?}, {:.1?} added, load {load}: {} callers", self.overhead, ours.len());
-        for (name, answers) in [("we", &ours), ("the plain queue", &plain)] {
+        for (name, answers) in [("failfast", &ours), ("the plain queue", &plain)] {
             let refused = answers.iter().filter(|answer| answer.is_none()).count();
             let slowest = answers.iter().flatten().max();
             println!("# {name} refused {refused}; slowest wait {:.0?}", slowest.copied().unwrap_or_default());

@@ -1,4 +1,5 @@
-//! Asking the circuit breaker and telling it of a success, beside failsafe's state machine with its success-rate policy, as it comes.
+//! Times one permission and one recorded success of the circuit breaker, beside failsafe's state machine with its
+//! success-rate policy and its defaults.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -28,7 +29,7 @@ async fn ask_and_record(threads: usize) -> Ratio {
         let ours = CircuitBreaker::new(BreakerConfig::default()).expect("good settings");
         (ours, peers::failsafe())
     };
-    let what = format!("{CALLS} times ask and record on {threads} threads");
+    let what = format!("{CALLS} times permission and success on {threads} threads");
     turns::measure(&what, PLAN, prepare, async |(ours, theirs), side| match side {
         Side::Ours => together(threads, || black_box(ours).try_acquire().expect("a closed circuit").success()),
         Side::Theirs => together(threads, || {
@@ -39,7 +40,7 @@ async fn ask_and_record(threads: usize) -> Ratio {
     .await
 }
 
-/// How long the slowest of so many threads takes for its calls, all at once.
+/// Runs the calls on all threads at once, and returns the time of the slowest thread.
 fn together(threads: usize, call: impl Fn() + Sync) -> Duration {
     let start = Barrier::new(threads);
     let work = || {

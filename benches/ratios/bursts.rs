@@ -1,5 +1,5 @@
-//! Three times as much as the server can do is asked of it, in bursts, and then less than it can do: how much is
-//! served in time, how fast, how fast the others are refused, and whether anybody is refused afterwards.
+//! Callers ask for three times the capacity, in bursts, and then for less than the capacity. The benchmark measures how
+//! much is served in time, how fast, how fast the others are refused, and whether any caller is refused afterwards.
 //!
 //! Three pools get the same arrivals in turns of some seconds, in rotating order, so that a noisy machine slows all of
 //! them. Only one pool is under load at a time, because they share the server's processors.
@@ -24,14 +24,14 @@ use super::support::Throwaway;
 const CONNECTIONS: usize = 20;
 const HOLD: Duration = Duration::from_millis(20);
 const DEADLINE: Duration = Duration::from_millis(250);
-/// As shares of the capacity.
+/// The loads, as shares of the capacity.
 const SURGE: f64 = 3.0;
 const CALM: f64 = 0.6;
 
-/// A turn: the surge, of which this much is counted ...
+/// A turn begins with the surge, of which this part is counted.
 const SURGE_LASTS: Duration = Duration::from_millis(10_250);
 const COUNTED: Range<Duration> = Duration::from_millis(1_000)..Duration::from_millis(10_000);
-/// ... and the calm, of which those are counted who arrive when everybody from the surge has had an answer.
+/// Then comes the calm. It counts the callers that arrive after every caller of the surge has an answer.
 const CALM_LASTS: Duration = Duration::from_millis(1_000);
 const QUARTER: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_millis(100);
@@ -40,11 +40,11 @@ const ROUNDS: usize = 3;
 struct Scenario {
     name: &'static str,
     pattern: Pattern,
-    /// Beside another process that keeps all processors busy.
+    /// Whether another process keeps all processors busy.
     is_pressed: bool,
-    /// As a share of what tuned deadpool serves.
+    /// The limit of the goodput, as a share of tuned deadpool's.
     goodput: f64,
-    /// The median answer, as a share of tuned deadpool's.
+    /// The limit of the median answer, as a share of tuned deadpool's.
     answer: f64,
 }
 
@@ -57,11 +57,11 @@ fn scenarios() -> [Scenario; 7] {
         scenario("bursts-20ms", together(20)),
         scenario("bursts-50ms", together(50)),
         scenario("bursts-100ms", together(100)),
-        // As far apart as the deadline is long: every pool that serves as many has the same queue, and the same
+        // The bursts are one deadline apart. Every pool with the same goodput then has the same queue, and the same
         // median answer.
         Scenario { answer: 1.1, ..scenario("bursts-250ms", together(250)) },
-        // All are off for 33 ms on average, and 30% of the time: a queue that loses no more than half a percent by it lasts
-        // for 135 ms, and 20 ms of work follow.
+        // All sources are off 30% of the time, for 33 ms on average. A queue that loses at most half a percent by it
+        // lasts for 135 ms, and 20 ms of work follow.
         Scenario { answer: 1.0, ..scenario("bursts-on-off", on_off) },
         pressed("pressure-at-random", Pattern::AtRandom),
         pressed("pressure-100ms", together(100)),
@@ -96,7 +96,7 @@ impl Scenario {
         let name = self.name;
         for (kind, turns) in Kind::ALL.iter().zip(turns) {
             println!("# {name}: {}: {}", kind.name(), run.line(turns));
-            println!("# {name}: {}: median answers, ms, each quarter of a second: {}", kind.name(), over_time(turns));
+            println!("# {name}: {}: median answers in ms per quarter of a second: {}", kind.name(), over_time(turns));
         }
         let [ours, tuned, fifo] = turns;
         let answer = |turns: &[Tally]| percentile(&all(turns, |turn| &turn.served), 50);
@@ -108,7 +108,8 @@ impl Scenario {
     }
 }
 
-/// Every round begins with another pool, and every other round goes backwards: no pool always follows the same one.
+/// Every round begins with another pool, and every other round goes backwards, so that no pool always follows the same
+/// one.
 fn order(round: usize) -> [usize; 3] {
     let order = [round % 3, (round + 1) % 3, (round + 2) % 3];
     if round % 2 == 0 { order } else { [order[0], order[2], order[1]] }
@@ -117,9 +118,9 @@ fn order(round: usize) -> [usize; 3] {
 struct Run {
     pools: Vec<Pool>,
     sql: String,
-    /// One call, without load.
+    /// The time of one call without load.
     service: Duration,
-    /// Calls per second: connections by service time.
+    /// Calls per second: the connections divided by the service time.
     capacity: f64,
 }
 
@@ -168,7 +169,7 @@ impl Run {
         tally
     }
 
-    /// What one pool did in all its turns, for a reader.
+    /// Describes what one pool did in all its turns.
     fn line(&self, turns: &[Tally]) -> String {
         let possible = self.capacity * (COUNTED.end - COUNTED.start).as_secs_f64();
         let share = |turn: &Tally| format!("{:.0}", 100.0 * turn.served.len() as f64 / possible);
@@ -188,7 +189,7 @@ impl Run {
     }
 }
 
-/// One caller. Times are since the turn began.
+/// One caller. `due` and `answered` are times since the turn began.
 struct Call {
     due: Duration,
     answered: Duration,
@@ -200,18 +201,18 @@ struct Call {
 /// What one pool did in one turn.
 #[derive(Default)]
 struct Tally {
-    /// Calls whose work began while the surge was counted, and how long each took.
+    /// The durations of the calls whose work began in the counted part of the surge.
     served: Vec<Duration>,
-    /// All calls that were served: when they were answered, and how long each took.
+    /// All served calls: when each was answered, and how long it took.
     answers: Vec<(Duration, Duration)>,
-    /// Refusals at entry of callers who came while the surge was counted, and how long each took.
+    /// The durations of the refusals at entry of callers from the counted part of the surge.
     refused: Vec<Duration>,
-    /// Callers who came while the surge was counted and had an error after a wait.
+    /// The number of callers from the counted part of the surge that got an error after a wait.
     late: usize,
-    /// Callers who came when the surge was over, and those of them who were not served.
+    /// The number of callers after the surge, and how many of them were not served.
     after: usize,
     refused_after: usize,
-    /// How late the latest caller was sent.
+    /// The largest delay between the due time of a caller and its start.
     lag: Duration,
 }
 
@@ -242,7 +243,8 @@ fn sum(turns: &[Tally], count: fn(&Tally) -> usize) -> usize {
     turns.iter().map(count).sum()
 }
 
-/// Beginning with the surge. The first quarters of the calm show how long a pool needs to get over the surge.
+/// Returns the medians in order of time, beginning with the surge. The first quarters of the calm show how long a pool
+/// needs to recover.
 fn over_time(turns: &[Tally]) -> String {
     let median = |from: u32| {
         let quarter = QUARTER * from..QUARTER * (from + 1);
@@ -253,8 +255,8 @@ fn over_time(turns: &[Tally]) -> String {
     (0..quarters).map(median).collect::<Vec<_>>().join(" ")
 }
 
-/// The median, over the rounds, of what one pool served as a share of what the other served: a round in which the
-/// machine did something else does not decide.
+/// Returns the median over the rounds of one pool's served calls divided by the other's. So a single disturbed round
+/// does not decide.
 fn goodput(one: &[Tally], other: &[Tally]) -> f64 {
     let share = |(one, other): (&Tally, &Tally)| one.served.len() as f64 / other.served.len() as f64;
     let mut shares: Vec<f64> = one.iter().zip(other).map(share).collect();
@@ -266,8 +268,8 @@ fn refused_after(turns: &[Tally]) -> f64 {
     100.0 * sum(turns, |turn| turn.refused_after) as f64 / sum(turns, |turn| turn.after) as f64
 }
 
-/// In milliseconds, what so many percent of these times do not exceed. Of none, it is not a number, which is short of
-/// any limit.
+/// Returns the percentile of these times in milliseconds. Without times it is not a number, which is short of any
+/// limit.
 fn percentile(times: &[Duration], percent: usize) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort();

@@ -38,12 +38,12 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     let counts = count(server).await;
     for Figure { name, ours, theirs, limit } in wanted {
         let (ours, theirs) = (counts[*ours], counts[*theirs]);
-        println!("# {name}: {ours} beside {theirs} for 1,000 turns");
+        println!("# {name}: {ours} beside {theirs} instructions for 1,000 turns");
         report.at_most(name, ours as f64 / theirs as f64, *limit);
     }
 }
 
-/// The instructions of each benchmark, by its name.
+/// Returns the instructions of each benchmark by its name.
 async fn count(server: &Throwaway) -> HashMap<String, u64> {
     let mut cargo = Command::new("cargo");
     cargo.args(["bench", "--quiet", "--package", "failfast-benches", "--bench", "instructions"]);
@@ -65,7 +65,7 @@ fn url(server: &Throwaway) -> String {
 fn read(summary: &str) -> (String, u64) {
     let summary: Value = serde_json::from_str(summary).expect("a summary");
     let instructions = &summary["profiles"][0]["summaries"]["total"]["summary"]["Callgrind"]["Ir"]["metrics"];
-    // `Both` is the new count and that of the run before.
+    // `Both` has the new count and the count of the previous run.
     let new = instructions.get("Left").unwrap_or(&instructions["Both"][0]);
     let id = summary["id"].as_str().expect("each benchmark has an id");
     (id.to_owned(), new["Int"].as_u64().expect("a count of instructions"))

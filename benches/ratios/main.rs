@@ -1,5 +1,5 @@
-//! Measures the figures that have a limit, each beside its reference. Instructions are counted (`instructions`), which
-//! noise does not move. Times of both sides are taken in turns (`turns`).
+//! Measures the figures that have a limit, each beside its reference. `instructions` counts instructions, which noise
+//! does not change. `turns` times two sides in turns.
 //!
 //! `./dev ratios [NAME...]` prints one line per figure, `name value limit ok|SHORT|NOISY`, and fails if one is short.
 //! `NOISY` is a timed ratio that could not be judged, because the machine was too noisy. Lines that begin with `#` say

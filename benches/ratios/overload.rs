@@ -1,6 +1,7 @@
-//! More is asked of the server than it can do: how much is served in time, how fast, and how fast the others are refused.
+//! Callers ask for more than the server can do. The benchmark measures how much is served in time, how fast, and how
+//! fast the others are refused.
 //!
-//! Open loop: callers arrive whether the earlier ones have been answered or not. A refusal is every caller not served.
+//! The load is open loop: callers arrive whether or not earlier ones have an answer.
 
 use std::time::{Duration, Instant};
 
@@ -39,9 +40,9 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
 struct Run {
     pool: Pool,
     sql: String,
-    /// One call, without load.
+    /// The time of one call without load.
     service: Duration,
-    /// Calls per second: connections by service time.
+    /// Calls per second: the connections divided by the service time.
     capacity: f64,
 }
 
@@ -100,9 +101,9 @@ impl Run {
 struct Tally {
     asked: usize,
     served: Vec<Duration>,
-    /// At entry.
+    /// The durations of the refusals at entry.
     refused: Vec<Duration>,
-    /// Refused at hand-over, or not finished in time.
+    /// Calls refused at hand-over, or not finished in time.
     late: usize,
 }
 
@@ -124,7 +125,7 @@ impl Tally {
         median(self.served.clone()).as_secs_f64() / service.as_secs_f64()
     }
 
-    /// In milliseconds, of which 99% are not slower.
+    /// Returns the 99th percentile of the refusals, in milliseconds.
     fn slowest_refusals(&self) -> f64 {
         let mut refused = self.refused.clone();
         refused.sort();

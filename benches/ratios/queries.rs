@@ -1,5 +1,5 @@
-//! One statement through everything, beside deadpool with a cached statement; and through the deref, beside a tracked call. The sides take turns,
-//! call by call.
+//! Times one statement through the whole pool beside deadpool with a cached statement, and one through the deref beside
+//! a tracked call. The sides take turns, call by call.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     }
 }
 
-/// A get and a query on a pool.
+/// Gets a connection from a pool and runs a query.
 trait Peer {
     async fn call(&self);
 }
@@ -44,7 +44,7 @@ impl Peer for Bare {
     }
 }
 
-/// Ours through the deref: verified before the next use.
+/// failfast through the deref. The pool verifies the connection before its next use.
 struct Derefed(Pool);
 
 impl Peer for Derefed {
@@ -74,7 +74,7 @@ async fn select_1(server: &Throwaway) -> Ratio {
     in_turns(&format!("{SQL} through the pool"), prepare).await
 }
 
-/// What a use through the deref costs, until the connection is there again.
+/// Times a use through the deref, until the connection is available again.
 async fn deref(server: &Throwaway) -> Ratio {
     let prepare = async || (Derefed(ours(server)), Ours(ours(server)));
     in_turns(&format!("{SQL} through the deref"), prepare).await

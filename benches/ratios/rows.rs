@@ -1,4 +1,4 @@
-//! Many rows through a connection on which we listen, beside the plain driver.
+//! Times many rows through a connection of the pool, which reads the server's messages, beside the plain driver.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::turns::{self, Plan, Ratio, Side};
 
 const PLAN: Plan = Plan { sets: 12, rounds: 6 };
 const ROWS: usize = 100_000;
-/// Like those of a table: a number, a text, a time.
+/// Rows like those of a table: a number, a text, a time.
 const SQL: &str = "SELECT n, 'customer number ' || n, now() FROM generate_series(1, 100000) n";
 
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::Report;
 
-/// The spread below which a ratio is judged.
+/// A ratio is judged only if its spread is below this.
 const SPREAD: f64 = 0.02;
-/// How many times as many sets are measured at most, until the spread is below that.
+/// While the spread is larger, up to this many times as many sets are measured.
 const REPEATS: usize = 4;
-/// Each of the three comes after each of the others equally often.
+/// Each of the three comes equally often after each of the others.
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1], [2, 0, 1], [1, 0, 2]];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Side {
 
 const SIDES: [Side; 3] = [Side::Ours, Side::Theirs, Side::Theirs];
 
-/// How much is measured. Each set has both sides made anew, because it matters where in memory they happen to lie.
+/// The size of a measurement. Each set makes both sides anew, because their places in memory affect the times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) sets: usize,
@@ -46,7 +46,7 @@ impl Ratio {
     }
 }
 
-/// Times both sides of what `prepare` makes, until the spread is small or all sets have been measured.
+/// Times both sides of what `prepare` makes, until the spread is small or the most sets have been measured.
 pub(super) async fn measure<P>(
     what: &str,
     plan: Plan,
@@ -72,7 +72,7 @@ pub(super) async fn measure<P>(
     Ratio { value, spread }
 }
 
-/// Each time is compared with its neighbour of the same round, because the machine changes between rounds.
+/// Compares each time with its neighbour of the same round, because the machine changes between rounds.
 fn median_ratio(ours: &[Duration], theirs: &[Duration]) -> f64 {
     let mut ratios: Vec<_> = ours.iter().zip(theirs).map(|(ours, theirs)| ours.div_duration_f64(*theirs)).collect();
     ratios.sort_by(f64::total_cmp);

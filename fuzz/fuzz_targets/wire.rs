@@ -1,4 +1,5 @@
-//! Bytes in both directions, torn anyhow: they are always understood alike, and nothing panics.
+//! Splits bytes in both directions at arbitrary places. The result must not depend on the places, and nothing may
+//! panic.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Handlers that return the pool's errors as they are: what comes out of the service.
+//! Handlers that return the pool's errors unchanged: what the client of the service gets.
 
 use axum::Router;
 use axum::extract::State;
@@ -23,7 +23,7 @@ async fn right(State(pool): State<Pool>) -> Result<String, Error> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_may_return_the_error() {
+async fn a_handler_may_return_a_pool_error() {
     let builder = shared("answers").await.max_size(1).max_waiting(0).min_idle(1);
     let pool = builder.query_timeout(LONG / 40).build().unwrap();
     let routes = Router::new().route("/slow", get(slow)).route("/wrong", get(wrong)).route("/right", get(right));
@@ -31,7 +31,8 @@ async fn a_handler_may_return_the_error() {
     let service = listener.local_addr().unwrap().to_string();
     let serving = tokio::spawn(axum::serve(listener, routes.with_state(pool.clone())).into_future());
     let ask = async |path: &str| {
-        // One connection and no queue: whoever finds it in use, or still being cleaned up, is refused.
+        // The pool has one connection and no queue. It refuses a call while the connection is in use or being cleaned
+        // up.
         pool.warm_up(1, LONG).await.unwrap();
         let (head, body) = exchange(&service, "GET", path, "").await;
         let head = head.to_lowercase();

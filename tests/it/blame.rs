@@ -1,4 +1,4 @@
-//! No single answer condemns the server, and a cure has a brake.
+//! The pool blames the server only for evidence of its own, and limits what it does about it.
 
 mod cancels;
 mod read_only;
@@ -11,7 +11,7 @@ use failfast::breaker::BreakerConfig;
 
 use crate::pool::{LONG, shared};
 
-/// One that forgets nothing and never opens.
+/// A breaker that counts for an hour and never opens.
 fn counting() -> BreakerConfig {
     BreakerConfig::default().rolling_window(Duration::from_secs(3_600)).volume_threshold(10_000)
 }

@@ -1,4 +1,5 @@
-//! The circuit breaker of a pool: when it opens and when not, how long it keeps callers from a server in trouble, and how soon it lets them back.
+//! The circuit breaker of a pool: when it opens, which callers it refuses while the server is in trouble, and how soon
+//! it closes again.
 
 mod opening;
 mod recovery;
@@ -12,7 +13,7 @@ use failfast::{Error, Pool};
 use crate::pool::LONG;
 use crate::support::eventually;
 
-/// The call that a healthy server answers at once.
+/// Makes a call that a healthy server answers at once.
 async fn ask(pool: &Pool) -> Result<(), Error> {
     pool.query_one("SELECT 1", &[]).await.map(drop)
 }

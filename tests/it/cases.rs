@@ -1,5 +1,5 @@
-//! The nastiest things that happen to a connection, each made for real, by the numbers of `docs/failure-cases.md`. Bare deadpool-postgres
-//! goes through the same, and its result is printed beside ours.
+//! The nastiest faults of connections, each produced for real. The numbers are those of `docs/failure-cases.md`. Bare
+//! deadpool-postgres runs through the same faults, and each test prints both results.
 
 mod black_holes;
 mod cancels;

@@ -1,5 +1,5 @@
-//! What was written for deadpool-postgres runs on the guard: query modules of code generators, migrations, built queries, and deadpool's own
-//! examples and tests with a few lines changed.
+//! Code written for deadpool-postgres runs on the guard: query modules of code generators, migrations, and built
+//! queries. Deadpool's own examples and tests run with a few lines changed.
 
 mod built;
 mod generated;

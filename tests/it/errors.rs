@@ -1,4 +1,4 @@
-//! What callers are told when the server says no: who should act, whether anything was applied, and nobody's data.
+//! Errors of the server as callers see them: who should act, whether anything was applied, and no data of users.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn failing(pool: &Pool, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Erro
     error
 }
 
-/// What somebody would see who prints it, in any way but by its sources.
+/// Returns everything that printing the error shows, without its sources.
 fn shown(error: &Error) -> String {
     format!("{error} {error:?} {error:#?}")
 }
@@ -78,9 +78,9 @@ async fn a_statement_that_the_server_stopped_was_not_applied() {
     assert_eq!((error.sqlstate(), error.effect()), (Some(&SqlState::QUERY_CANCELED), Effect::NotApplied));
 }
 
-/// In whatever language the server speaks: by the name of its function.
+/// The server's messages are translated, so the pool recognizes the error by the name of the server's function.
 #[tokio::test]
-async fn a_stale_plan_is_told_by_the_servers_function() {
+async fn a_stale_plan_is_recognized_by_the_servers_function() {
     let pool = pool("stale_plan").await;
     let client = pool.get().await.unwrap();
     client.batch_execute("CREATE TABLE stale_plan (a int)").await.unwrap();
@@ -93,10 +93,10 @@ async fn a_stale_plan_is_told_by_the_servers_function() {
     assert_eq!(Error::from(error).effect(), Effect::NotApplied);
 }
 
-/// Chosen by a user of the service.
+/// A name that a user of the service chose.
 const FORGED: &str = "bob\r2026-01-01 ERROR root logged in\u{1b}[2J\u{1b}[31m";
 
-/// Prints as one line that a terminal takes for text.
+/// Asserts that the text prints as one line without control characters.
 fn assert_harmless(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
     assert!(text.chars().count() < 1_000, "{} characters", text.chars().count());

@@ -1,5 +1,5 @@
-//! What `docs/failure-semantics.md` says of the breaker and of the connection, where the pool itself has to say what happened: tried on a real server.
-//! The rest of its tables is tested in `src/error/tests/documented.rs`.
+//! Checks `docs/failure-semantics.md` on a real server: what the breaker counts and what happens to the connection,
+//! where the pool itself detects the failure. `src/error/tests/documented.rs` tests the rest of its tables.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::support::server::Server;
 
 const SOON: Duration = Duration::from_millis(200);
 const LONGER: Duration = Duration::from_secs(3_600);
-/// More than anything else here takes.
+/// Longer than anything else in these tests takes.
 const SLEEP: &str = "SELECT pg_sleep(60)";
 
-/// The breaker and the connection, as the row that begins so has them.
+/// Returns the breaker and connection cells of the row that begins with `what`.
 fn documented(what: &str) -> (&'static str, &'static str) {
     let text = include_str!("../../docs/failure-semantics.md");
     let row = text.lines().find(|line| line.strip_prefix("| ").is_some_and(|line| line.starts_with(what)));
@@ -24,7 +24,7 @@ fn documented(what: &str) -> (&'static str, &'static str) {
     (first(cells[4]), first(cells[5]))
 }
 
-/// A pool of one connection, which forgets nothing and tries nothing again.
+/// A pool of one connection. Its breaker forgets nothing, and no call runs again.
 async fn pool(name: &str) -> Pool {
     let breaker = BreakerConfig::default().rolling_window(LONGER).volume_threshold(1_000);
     shared(name).await.max_size(1).breaker(breaker).retry(RetryConfig::off()).build().unwrap()
@@ -34,7 +34,7 @@ async fn process(pool: &Pool) -> Option<i32> {
     pool.get_timeout(crate::pool::LONG).await.unwrap().process_id()
 }
 
-/// Compares the last thing that the breaker was told, and the connection before and after.
+/// Runs the work. Compares what the breaker counted and whether the connection stayed with the document.
 async fn check(what: &str, pool: &Pool, kind: Option<ErrorKind>, work: impl Future<Output = Option<Error>>) {
     let before = process(pool).await;
     let counts = || pool.breaker().snapshot().counts;
@@ -54,7 +54,7 @@ async fn check(what: &str, pool: &Pool, kind: Option<ErrorKind>, work: impl Futu
 }
 
 #[tokio::test]
-async fn of_late_statements() {
+async fn late_statements_count_as_documented() {
     let pool = pool("semantics_late").await;
     let late = async { pool.call().timeout(SOON).batch_execute(SLEEP).await.err() };
     check("a statement is late", &pool, Some(ErrorKind::QueryTimeout), late).await;
@@ -73,7 +73,7 @@ async fn of_late_statements() {
 }
 
 #[tokio::test]
-async fn of_transactions() {
+async fn failed_transactions_count_as_documented() {
     let pool = pool("semantics_tx").await;
     let swallowed = pool.transaction(|tx| async move {
         let _ = tx.batch_execute("SELECT 1 / 0").await;
@@ -86,7 +86,7 @@ async fn of_transactions() {
 }
 
 #[tokio::test]
-async fn of_mistakes_and_of_ended_sessions() {
+async fn mistakes_and_ended_sessions_count_as_documented() {
     let pool = pool("semantics_other").await;
     let mistake = async { pool.query("SELECT $1::int4", &[&"text"]).await.err() };
     check("a parameter or a row", &pool, Some(ErrorKind::Postgres), mistake).await;
@@ -105,5 +105,9 @@ async fn of_mistakes_and_of_ended_sessions() {
     let error = terminated.await.unwrap();
     assert_eq!(error.sqlstate().map(|state| state.code()), Some("57P01"), "{error}");
     assert_ne!(process(&pool).await, before);
-    assert_eq!(pool.breaker().snapshot().counts.failures, counted, "one alone is an administrator's doing");
+    assert_eq!(
+        pool.breaker().snapshot().counts.failures,
+        counted,
+        "a single ended session counted, although an administrator ends single sessions"
+    );
 }

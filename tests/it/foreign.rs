@@ -1,4 +1,4 @@
-//! Pools that go by other crates: a circuit breaker of failsafe, retry schedules of backoff.
+//! Pools with parts of other crates: a circuit breaker of failsafe, and retry schedules of backoff.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::support::{
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
-async fn a_failsafe_machine_with_our_window_decides() {
+async fn a_failsafe_machine_with_the_pools_window_decides() {
     let config = BreakerConfig::default().volume_threshold(4).reset_timeout(HOUR).reset_timeout_jitter(0);
     let machine = StateMachine::new(RollingWindow::new(config.clone()).unwrap(), ());
     let builder = shared("foreign-window").await.breaker(config).breaker_with(machine.clone());
-    // What is the caller's fault by rights is to be the database's here.
+    // In this test, errors that are the caller's fault count as failures of the database.
     let pool = builder.is_failure(|error| error.sqlstate().map(|_| true)).build().unwrap();
     assert_eq!(pool.breaker().state(), State::Disabled);
     let history = pool.breaker().snapshot().history;
@@ -59,14 +59,14 @@ async fn a_server_that_cannot_be_reached_opens_a_failsafe_machine() {
     eventually("a connection", LONG, async || pool.execute("SELECT 1", &[]).await.is_ok()).await;
 }
 
-/// Both are half-open; ten callers come before the first of them knows how it went.
+/// Both breakers are half-open. Ten callers arrive before the first of them has a result.
 #[tokio::test]
-async fn half_open_failsafe_lets_everybody_through_where_ours_lets_one() {
+async fn failsafe_half_open_lets_all_callers_through_and_failfast_one() {
     let machine = StateMachine::new(failure_policy::consecutive_failures(1, constant(Duration::ZERO)), ());
     let theirs = shared("foreign-half-open").await.breaker_with(machine.clone()).build().unwrap();
     theirs.warm_up(10, LONG).await.unwrap();
     machine.on_error();
-    eventually("half-open", LONG, async || machine.is_call_permitted()).await;
+    eventually("the machine is half-open", LONG, async || machine.is_call_permitted()).await;
     assert!(format!("{machine:?}").contains("half_open"));
     assert_eq!(let_through(&theirs).await, 10);
 
@@ -89,7 +89,7 @@ async fn let_through(pool: &Pool) -> usize {
     clients.len()
 }
 
-/// So many pauses, of no time.
+/// A schedule of this many pauses of zero length.
 struct Few(u32);
 
 impl Backoff for Few {
@@ -99,7 +99,7 @@ impl Backoff for Few {
     }
 }
 
-/// How often a transaction runs that always loses a conflict.
+/// Returns how often a transaction runs that conflicts every time.
 async fn attempts(pool: &Pool) -> u32 {
     let attempts = AtomicU32::new(0);
     let lost = pool.transaction(|tx| {
@@ -111,7 +111,7 @@ async fn attempts(pool: &Pool) -> u32 {
 }
 
 #[tokio::test]
-async fn pauses_come_from_a_schedule_of_backoff_a_fresh_one_for_each_call() {
+async fn each_call_gets_its_own_backoff_schedule() {
     let retry = RetryConfig::default().max_attempts(9).backoff_with(|| Few(3));
     let pool = shared("foreign-backoff").await.retry(retry).build().unwrap();
     assert_eq!(attempts(&pool).await, 4);

@@ -1,4 +1,4 @@
-//! Several calls on one lease, when one of them does not end.
+//! Several calls on one lease, of which one does not end.
 
 use std::io::Cursor;
 use std::pin::pin;
@@ -38,21 +38,21 @@ async fn a_call_after_one_that_cannot_be_stopped_is_busy() {
         _ => panic!("{busy:?}"),
     }
     proxy.resume();
-    eventually("served again", LONG, async || one(&client).await.is_ok()).await;
+    eventually("the connection serves again", LONG, async || one(&client).await.is_ok()).await;
 }
 
 #[tokio::test]
-async fn a_call_given_up_does_not_stop_another() {
+async fn a_dropped_call_does_not_stop_another() {
     let pool = shared("joined").await.max_size(1).build().unwrap();
     let client = pool.get().await.unwrap();
     assert_eq!(one(&client).await.unwrap(), 1);
     let slow = client.simple_query("SELECT 7 FROM pg_sleep(0.5)");
     let (slow, waiting) = tokio::join!(slow, timeout(Duration::from_millis(100), one(&client)));
-    assert!(waiting.is_err(), "it waits for the other");
+    assert!(waiting.is_err(), "the second call did not wait for the first");
     assert!(slow.is_ok(), "{slow:?}");
     assert_eq!(one(&client).await.unwrap(), 1);
 
-    // The first is given up: it is not stopped, because by then the second may be running.
+    // The pool does not cancel the dropped first call, because the second one may already be running.
     let slow = timeout(Duration::from_millis(100), client.batch_execute("SELECT pg_sleep(0.5)"));
     let (slow, waiting) = tokio::join!(slow, one(&client));
     assert!(slow.is_err());
@@ -60,9 +60,9 @@ async fn a_call_given_up_does_not_stop_another() {
     assert_eq!(one(&client).await.unwrap(), 1);
 }
 
-/// The driver gives up after two rows, and the server would go on.
+/// The driver gives up after two rows, but the server would go on.
 #[tokio::test]
-async fn too_many_rows_keep_nobody_waiting() {
+async fn too_many_rows_do_not_delay_the_next_call() {
     let pool = shared("rows").await.max_size(1).build().unwrap();
     let client = pool.get().await.unwrap();
     let many = client.query_one("SELECT generate_series(1, 2000000000)", &[]).await;
@@ -73,7 +73,7 @@ async fn too_many_rows_keep_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn a_begin_given_up_leaves_no_transaction_open() {
+async fn a_dropped_begin_leaves_no_transaction_open() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("begin").max_size(1).build().unwrap();
@@ -87,16 +87,16 @@ async fn a_begin_given_up_leaves_no_transaction_open() {
     assert_eq!(server.scalar("SELECT count(*) FROM given_up").await, "1");
 }
 
-/// What was begun by hand may be committed by hand, whatever happened before.
+/// A caller who begins a transaction by hand may commit it by hand, even after a failure.
 #[tokio::test]
-async fn a_transaction_by_hand_promises_nothing() {
+async fn a_transaction_by_hand_may_be_committed_after_a_failure() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("by_hand").max_size(1).build().unwrap();
     pool.batch_execute("CREATE TABLE hand (n int)").await.unwrap();
     let client = pool.call().timeout(Duration::from_secs(2)).get().await.unwrap();
     client.batch_execute("BEGIN").await.unwrap();
-    // Cancels do not reach the server, so the statement ends well, once it gets the lock.
+    // No cancel reaches the server, so the statement succeeds once it gets the lock.
     proxy.arm(Cut::at_cancel().times(100));
     let blocker = server.admin().await;
     blocker.batch_execute("SELECT pg_advisory_lock(815)").await.unwrap();
@@ -152,7 +152,7 @@ async fn copies_end_in_time() {
     let late = sink.finish().await;
     assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
     drop(sink);
-    eventually("stopped", LONG, async || one(&client).await.is_ok()).await;
+    eventually("the copy has stopped", LONG, async || one(&client).await.is_ok()).await;
 
     let slow = "COPY (SELECT repeat('x', 100000) UNION ALL SELECT pg_sleep(60)::text) TO STDOUT";
     let mut data = client.copy_out(slow).await.unwrap();
@@ -160,7 +160,7 @@ async fn copies_end_in_time() {
     let late = data.try_next().await;
     assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
     drop(data);
-    eventually("stopped", LONG, async || one(&client).await.is_ok()).await;
+    eventually("the copy has stopped", LONG, async || one(&client).await.is_ok()).await;
 
     let (holder, sleeping) =
         (Server::shared().await.admin().await, "application_name = 'slow_copies' AND state = 'active'");
@@ -170,12 +170,12 @@ async fn copies_end_in_time() {
     drop(late);
     drop(client);
     let running = format!("SELECT count(*) FROM pg_stat_activity WHERE {sleeping}");
-    eventually("stopped", LONG, async || Server::shared().await.scalar(&running).await == "0").await;
-    eventually("served again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+    eventually("the copy has stopped", LONG, async || Server::shared().await.scalar(&running).await == "0").await;
+    eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
 }
 
 #[tokio::test]
-async fn a_refused_copy_says_why_and_the_pool_serves_on() {
+async fn a_refused_copy_has_the_servers_error_and_the_pool_serves_on() {
     let pool = shared("refused_copy").await.max_size(1).build().unwrap();
     let view = "CREATE TABLE refused_copy (n int); CREATE VIEW refused_copies AS SELECT * FROM refused_copy";
     pool.batch_execute(view).await.unwrap();
@@ -192,7 +192,8 @@ async fn a_refused_copy_says_why_and_the_pool_serves_on() {
         };
         let refused = refused.await.unwrap_err();
         assert_eq!((refused.sqlstate(), refused.effect()), (Some(&state), Effect::NotApplied), "{sql}: {refused}");
-        // Unless the server refuses it before it begins, the driver then loses count, and the connection is replaced.
+        // The driver loses track of the protocol, unless the server refuses the statement early. The pool then replaces
+        // the connection.
         let next = one(&client).await;
         assert!(next.is_err() || matches!(next, Ok(1)), "{next:?}");
         assert!(next.is_ok() || state != SqlState::SYNTAX_ERROR, "{next:?}");

@@ -1,5 +1,5 @@
-//! The layout's rules, read from the source: what the pure layers may not name, that imports point down only, and that
-//! the imports among the files form no circle. `recipes` checks the lists of files in `docs/architecture.md`.
+//! Reads the rules of the layout from the source. Pure layers do not use certain names, imports point down only, and
+//! imports among files form no circle. `recipes` checks the lists of files in `docs/architecture.md`.
 
 mod imports;
 mod query_methods;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use self::imports::Imports;
 
-/// Bottom first. A module may use those below it, and its own parts.
+/// The layers, from the bottom. A module may use the layers below it, and its own parts.
 const LAYERS: [&str; 21] = [
     "clock",
     "human",
@@ -35,7 +35,7 @@ const LAYERS: [&str; 21] = [
     "settings",
 ];
 
-/// What neither `policy/` nor `slots/core` nor `conn/calls/activity` may name: clocks, locks, runtimes, randomness, I/O.
+/// Names that `policy/`, `slots/core` and `conn/calls/activity` must not use: clocks, locks, runtimes, randomness, I/O.
 const IMPURE: [&str; 10] =
     ["Instant::now", "SystemTime", "Mutex", "RwLock", "atomic", "tokio", "fastrand", "rand::", "std::io", "std::net"];
 
@@ -58,7 +58,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     sources
 }
 
-/// Without comments, and without what is only for unit tests.
+/// Returns the code without comments and unit tests.
 fn code(text: &str) -> String {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut test = None;
@@ -79,7 +79,7 @@ fn is_test(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
-/// The layer that a file belongs to: its top-level module.
+/// Returns the layer of the file's top-level module.
 fn layer(path: &Path) -> Option<usize> {
     let first = path.components().next()?.as_os_str().to_str()?;
     let module = first.trim_end_matches(".rs");
@@ -158,9 +158,9 @@ fn files_stay_short() {
     }
 }
 
-/// Whoever adds one says whose it is.
+/// The table explains each limit of time to an operator.
 #[test]
-fn every_limit_of_time_is_in_the_table() {
+fn every_duration_constant_is_in_the_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md");
     let text = fs::read_to_string(root).unwrap();
     let section = text.split("## Limits of time").nth(1).unwrap().split("\n## ").next().unwrap();

@@ -1,5 +1,5 @@
-//! Money is moved while the network and the server fail in every way there is: what was acknowledged is there once, what was denied is not,
-//! and the sum never changes. Only where the pool says that it does not know may it be either.
+//! Tellers move money while the network and the server fail in every way. An acknowledged write is applied once, a
+//! denied write is not applied, and the sum of money never changes. Only a write with an unknown outcome may be either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -20,14 +20,14 @@ const TELLERS: u64 = 12;
 const ACCOUNTS: i32 = 8;
 const SUM: i64 = 1_000 * ACCOUNTS as i64;
 
-/// Without a unique key: one that is applied twice is to be seen.
+/// The tables have no unique keys, so a write that was applied twice is visible.
 const TABLES: &str = "CREATE TABLE accounts (id int PRIMARY KEY, cents bigint);
     INSERT INTO accounts SELECT i, 1000 FROM generate_series(1, 8) i;
     CREATE TABLE transfers (key text);
     CREATE TABLE notes (key text)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_is_there_once() {
+async fn acknowledged_writes_are_applied_exactly_once() {
     let seed = seed();
     let mut server = Server::own(&[]).await;
     server.execute(TABLES).await;
@@ -52,18 +52,18 @@ async fn what_was_acknowledged_is_there_once() {
 
     drop(proxy);
     pool.close();
-    // What was on its way has arrived by then, or never will.
-    eventually("nothing of ours is left", LONG, async || server.connection_count(NAME).await == 0).await;
+    // All requests under way have arrived by then, or are lost.
+    eventually("all connections of the pool are closed", LONG, async || server.connection_count(NAME).await == 0).await;
     let sum = server.scalar("SELECT sum(cents) FROM accounts").await;
-    assert_eq!(sum, SUM.to_string(), "money was made or lost; seed {seed}");
+    assert_eq!(sum, SUM.to_string(), "the sum of money changed; seed {seed}");
     let transfers = transfers.check(&Truth::of(&server, "SELECT key FROM transfers").await);
     let notes = notes.check(&Truth::of(&server, "SELECT key FROM notes").await);
     println!("ledger: {faults}; transactions: {transfers}; single: {notes}");
-    assert!(transfers.applied > 0 && notes.applied > 0, "nothing was done");
-    assert!(transfers.not_applied > 0 && notes.not_applied + notes.unknown > 0, "nothing was inject");
+    assert!(transfers.applied > 0 && notes.applied > 0, "no write succeeded");
+    assert!(transfers.not_applied > 0 && notes.not_applied + notes.unknown > 0, "no write failed");
 }
 
-/// Fault after fault, each repaired after a while, until the time is up; each kind once at least. Tells what was done.
+/// Causes one fault after another until the time is up, each kind at least once, and repairs it. Returns what it did.
 async fn inject(pool: &Pool, server: &mut Server, proxy: &Proxy, mut rng: Rng) -> String {
     const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ledger' ORDER BY random() LIMIT 3";
     let (end, mut count) = (Instant::now() + duration(), 0);
@@ -121,7 +121,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// What it was told of its transfers, and of its single statements.
+    /// Works until the test ends. Returns the results of the transfers, and of the single statements.
     async fn work_until(mut self, is_over: Arc<AtomicBool>) -> (Record, Record) {
         let (mut transfers, mut notes) = (Record::default(), Record::default());
         for turn in 0.. {
@@ -129,7 +129,7 @@ impl Teller {
                 break;
             }
             let key = format!("{}-{turn}", self.number);
-            // Some callers go away.
+            // Some callers leave early.
             let limit = if self.rng.u8(..8) == 0 { Duration::from_millis(self.rng.u64(1..20)) } else { LONG };
             if self.rng.bool() {
                 let told = timeout(limit, self.pool.execute("INSERT INTO notes VALUES ($1)", &[&key])).await.ok();
@@ -147,7 +147,7 @@ impl Teller {
 
 async fn transfer(pool: &Pool, key: &str, from: i32, to: i32, cents: i64) -> Result<(), Error> {
     pool.transaction(|tx| async move {
-        // In this order, whatever it is: deadlocks are welcome.
+        // The accounts are not locked in a fixed order, because deadlocks are part of the test.
         tx.execute("UPDATE accounts SET cents = cents - $2 WHERE id = $1", &[&from, &cents]).await?;
         tx.execute("UPDATE accounts SET cents = cents + $2 WHERE id = $1", &[&to, &cents]).await?;
         tx.execute("INSERT INTO transfers VALUES ($1)", &[&key]).await?;

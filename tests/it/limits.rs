@@ -1,4 +1,4 @@
-//! A limit that the owner set, or its documented default, is the only one that ends work.
+//! Only a limit that the owner set, or its documented default, ends work.
 
 mod ages;
 mod attempts;

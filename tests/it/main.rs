@@ -1,4 +1,4 @@
-//! Tests against a real server: one binary, so that all of them share one container.
+//! Tests with a real server. They are one binary, so that all of them share one container.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 

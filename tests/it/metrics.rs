@@ -1,4 +1,4 @@
-//! The metrics as an exporter renders them: which there are, and whether they are true.
+//! The metrics as an exporter renders them. The tests compare their names and values with what the pool did.
 
 mod scrape;
 mod telling;
@@ -24,14 +24,14 @@ async fn pool(name: &str) -> (Pool, Scraper) {
     (builder.max_size(2).build().unwrap(), scraper)
 }
 
-/// What is told once a round is awaited.
+/// Waits until the metric has this value. The pool sets its gauges at intervals, so this may take one interval.
 async fn comes_to(scraper: &Scraper, name: &str, labels: &[(&str, &str)], value: f64) {
     let what = format!("{name} {labels:?} is {value}");
     eventually(&what, LONG, async || scraper.value(name, labels) == Some(value)).await;
 }
 
 #[tokio::test]
-async fn each_lease_is_counted_once_with_its_wait_and_its_use() {
+async fn each_lease_counts_once_with_its_wait_and_its_duration() {
     let (pool, scraper) = pool("metrics_leases").await;
     for _ in 0..5 {
         drop(pool.get().await.unwrap());
@@ -51,14 +51,14 @@ async fn each_lease_is_counted_once_with_its_wait_and_its_use() {
     assert_eq!(scraper.value("db_client_connection_create_time_seconds_count", &[]), Some(2.0));
     let waited = scraper.value("db_client_connection_wait_time_seconds_sum", &[]).unwrap();
     let used = scraper.value("db_client_connection_use_time_seconds_sum", &[]).unwrap();
-    assert!(waited > 0.1 && used > 0.2, "a round or two: {waited}, {used}");
+    assert!(waited > 0.1 && used > 0.2, "the two leases lasted for about one interval each: {waited}, {used}");
     let at_once = scraper.value("db_client_connection_wait_time_seconds_bucket", &[("le", "0.0001")]).unwrap();
-    assert!(at_once >= 4.0, "who found one idle has waited for nothing: {at_once}");
-    assert_eq!(scraper.value(OPERATIONS, &[]), None, "a lease is no operation");
+    assert!(at_once >= 4.0, "a call with an idle connection waited: {at_once}");
+    assert_eq!(scraper.value(OPERATIONS, &[]), None, "a lease counted as an operation");
 }
 
 #[tokio::test]
-async fn operations_are_counted_by_name_and_outcome_and_a_call_as_a_whole() {
+async fn operations_are_counted_by_name_and_outcome() {
     let (pool, scraper) = pool("metrics_operations").await;
     let named = |name| [("failfast_operation", name)];
     pool.call().name("whole").query_one("SELECT 1", &[]).await.unwrap();
@@ -80,7 +80,7 @@ async fn operations_are_counted_by_name_and_outcome_and_a_call_as_a_whole() {
     client.query("SELECT 1", &[]).await.unwrap();
     client.query("SELECT 2", &[]).await.unwrap();
     drop(client);
-    assert_eq!(scraper.value(OPERATIONS, &named("single")), Some(2.0), "each statement on a guard");
+    assert_eq!(scraper.value(OPERATIONS, &named("single")), Some(2.0), "each statement on a guard counts");
 
     pool.call().name("broken").execute("SELECT nowhere", &[]).await.unwrap_err();
     let late = pool.call().name("late").timeout(20 * MILLISECOND).execute("SELECT pg_sleep(5)", &[]).await.unwrap_err();
@@ -97,11 +97,11 @@ async fn operations_are_counted_by_name_and_outcome_and_a_call_as_a_whole() {
 
     let dropped = pool.call().name("dropped").execute("SELECT pg_sleep(5)", &[]);
     tokio::time::timeout(20 * MILLISECOND, dropped).await.unwrap_err();
-    assert_eq!(scraper.value(OPERATIONS, &named("dropped")), None, "a caller that went away says nothing");
+    assert_eq!(scraper.value(OPERATIONS, &named("dropped")), None, "a dropped call counted as an operation");
 }
 
 #[tokio::test]
-async fn who_gets_no_connection_is_counted_by_reason_and_as_a_failed_operation() {
+async fn refusals_are_counted_by_reason_and_as_failed_operations() {
     let (builder, scraper) = recorded(shared("metrics_refusals").await.max_size(1).max_waiting(1));
     let pool = builder.build().unwrap();
     let held = pool.get().await.unwrap();
@@ -132,18 +132,26 @@ async fn who_gets_no_connection_is_counted_by_reason_and_as_a_failed_operation()
         assert_eq!(scraper.value(OPERATIONS, &[("error_type", error)]), Some(count), "{error}");
     }
     let crowd = [("failfast_operation", "crowd"), ("error_type", "shed")];
-    assert_eq!(scraper.value(OPERATIONS, &crowd), Some(1.0), "once, not for the lease and for the call");
+    assert_eq!(scraper.value(OPERATIONS, &crowd), Some(1.0), "the call counts once, not for its lease too");
 }
 
 #[tokio::test]
-async fn attempts_after_the_first_are_counted_by_what_had_failed() {
+async fn retries_are_counted_by_the_reason_of_the_failure() {
     let (pool, scraper) = pool("metrics_retries").await;
     let fail = |state: &str| format!("DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'; END $$");
     pool.call().idempotent().batch_execute(&fail("55P03")).await.unwrap_err();
     pool.batch_execute(&fail("23505")).await.unwrap_err();
     assert_eq!(scraper.value("failfast_retries_total", &[("reason", "55P03")]), Some(2.0));
-    assert_eq!(scraper.value("failfast_retry_exhausted_total", &[]), Some(1.0), "23505 may not run again");
-    assert_eq!(scraper.value(OPERATIONS, &[("error_type", "55P03")]), Some(1.0), "a call is one operation");
+    assert_eq!(
+        scraper.value("failfast_retry_exhausted_total", &[]),
+        Some(1.0),
+        "only the call with 55P03 used up its attempts, because 23505 may not run again"
+    );
+    assert_eq!(
+        scraper.value(OPERATIONS, &[("error_type", "55P03")]),
+        Some(1.0),
+        "a call of several attempts is one operation"
+    );
     pool.call()
         .transaction(|tx| {
             let fail = fail("40001");
@@ -155,7 +163,7 @@ async fn attempts_after_the_first_are_counted_by_what_had_failed() {
 }
 
 #[tokio::test]
-async fn a_pool_that_is_gone_leaves_nothing_standing() {
+async fn the_gauges_of_a_dropped_pool_become_zero() {
     let (pool, scraper) = pool("metrics_gone").await;
     drop(pool.get().await.unwrap());
     comes_to(&scraper, "db_client_connection_count", &[("db_client_connection_state", "idle")], 1.0).await;
@@ -166,22 +174,22 @@ async fn a_pool_that_is_gone_leaves_nothing_standing() {
     comes_to(&scraper, "failfast_breaker_state", &[("state", "closed")], 0.0).await;
 }
 
-/// On a runtime of one thread, whose recorder is installed only once the pool works.
+/// The test installs the recorder when the pool already works. The runtime has one thread.
 #[tokio::test]
-async fn a_recorder_that_is_installed_late_is_found() {
+async fn a_recorder_installed_late_is_found() {
     let pool = shared("metrics_late").await.max_size(1).build().unwrap();
     drop(pool.get().await.unwrap());
     let recorder = failfast::metrics::prometheus().unwrap().build_recorder();
     let _installed = set_default_local_recorder(&recorder);
     let is_there = || recorder.handle().render().contains("db_client_connection_max{");
-    eventually("it is found", LONG, async || is_there()).await;
+    eventually("the pool finds the recorder", LONG, async || is_there()).await;
     pool.query_one("SELECT 1", &[]).await.unwrap();
     assert!(recorder.handle().render().contains("db_client_operation_duration_seconds_count"));
 }
 
-/// Everything that a pool can tell is provoked; what is rendered then is compared with the table, both ways.
+/// Provokes every metric, and compares the rendered metrics with the table in both directions.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_is_what_an_exporter_renders() {
+async fn an_exporter_renders_exactly_the_table() {
     const SLOW_FROM: Duration = Duration::from_secs(11);
     let (pool, scraper) = pool("metrics_table").await;
     let began = Instant::now();
@@ -196,7 +204,7 @@ async fn the_table_is_what_an_exporter_renders() {
         pool.call().name("inflated").execute("SELECT pg_sleep($1)", &[&hold]).await.unwrap();
         scraper.value("failfast_hold_inflation_ratio", &inflated).is_some_and(|ratio| ratio > 3.0)
     };
-    eventually("holds are inflated", 2 * LONG, is_inflated).await;
+    eventually("the pool reports longer leases", 2 * LONG, is_inflated).await;
     pool.breaker().force_open("a test");
 
     let scrape = scraper.scrape();
@@ -229,14 +237,14 @@ async fn the_table_is_what_an_exporter_renders() {
     assert_eq!(buckets.count(), failfast::metrics::POOL_BUCKETS.len() + 1, "and +Inf");
 }
 
-/// A dial that fails, a connection that is lost.
+/// A lost connection, and a failed dial.
 #[tokio::test]
-async fn connections_that_fail_are_counted() {
+async fn lost_connections_and_failed_dials_are_counted() {
     let (pool, scraper) = pool("metrics_lost").await;
     let client = pool.get().await.unwrap();
     let kill = format!("SELECT pg_terminate_backend({})", client.process_id().unwrap());
     Server::shared().await.execute(&kill).await;
-    eventually("it is noticed", LONG, async || client.is_closed()).await;
+    eventually("the pool notices the lost connection", LONG, async || client.is_closed()).await;
     drop(client);
     comes_to(&scraper, "failfast_connections_lost_total", &[], 1.0).await;
     let event = [("event", "connection_lost"), ("severity", "warning")];

@@ -1,4 +1,5 @@
-//! What operators get: rules, routes, dashboard, run-book and the table of metrics. Each is valid by its own tool, and they know of each other.
+//! The files for operators: rules, routes, dashboard, run-book and the table of metrics. Each is valid by its own tool,
+//! and their names agree.
 
 mod alerts;
 mod dashboard;
@@ -23,12 +24,12 @@ fn folder() -> PathBuf {
     root().join("docs/monitoring")
 }
 
-/// A file of the repository.
+/// Reads a file of the repository.
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What a tool says, who must be content. It runs where the monitoring files are.
+/// Runs a tool in the folder of the monitoring files, asserts its success, and returns its output.
 fn run(tool: &str, arguments: &[&str]) -> String {
     let output = Command::new(tool).args(arguments).current_dir(folder()).output();
     let output = output.unwrap_or_else(|error| panic!("{tool}: {error}; `./dev setup` installs it"));
@@ -37,7 +38,8 @@ fn run(tool: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// PromQL has no checker of its own: each expression becomes a rule. `name` tells the file of one test from another's.
+/// Checks PromQL expressions as recording rules, because no tool checks bare expressions. `name` keeps the files of
+/// different tests apart.
 fn check_expressions(name: &str, expressions: &[String]) {
     assert!(!expressions.is_empty(), "{name}: no expressions were found");
     let rules: Vec<_> =
@@ -48,7 +50,7 @@ fn check_expressions(name: &str, expressions: &[String]) {
     fs::remove_file(path).unwrap();
 }
 
-/// What follows `key` in its lines.
+/// Returns the rest of each line that begins with `key`.
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(key)).map(str::trim).collect()
 }

@@ -1,4 +1,4 @@
-//! What a caller is told of a call, and what is true: of calls that are cut, of streams that break, and of servers that misbehave.
+//! Compares what a caller learns of a call with what happened: cut calls, broken streams, and servers that misbehave.
 
 #[cfg(all(feature = "native-tls", feature = "rustls"))]
 mod cuts;

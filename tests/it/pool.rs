@@ -1,4 +1,4 @@
-//! The pool on a real server: what callers get, when, and what is left afterwards.
+//! Tests of the pool on a real server: which callers it serves, when, and what remains on the server afterwards.
 
 mod faults;
 mod recovery;
@@ -10,10 +10,10 @@ use failfast::{Pool, PoolBuilder};
 
 use crate::support::server::Server;
 
-/// A builder for the shared server, under a name that only one test uses.
+/// A builder for the shared server. Only one test uses each name.
 pub(crate) async fn shared(name: &str) -> PoolBuilder {
     Pool::builder(Server::shared().await.config()).name(name)
 }
 
-/// More than anything here takes, on however busy a machine.
+/// Longer than anything in these tests takes, even on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(20);

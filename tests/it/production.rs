@@ -1,5 +1,5 @@
-//! `examples/axum.rs` in production: the real binary under load, its database stopped and started, watched by a real Prometheus with the rules and the dashboard
-//! that are recommended.
+//! `examples/axum.rs` in production. The test runs the real binary under load, stops and starts its database, and
+//! watches it with a real Prometheus that has the recommended rules and dashboard.
 
 mod prometheus;
 mod service;
@@ -17,12 +17,12 @@ use crate::pool::LONG;
 use crate::support::eventually;
 use crate::support::server::Server;
 
-/// Holds are known to be usual after ten seconds.
+/// The pool knows the usual duration of leases after ten seconds.
 const USUAL: Duration = Duration::from_secs(12);
-/// From a request to the next.
+/// The time between two requests.
 const PACE: Duration = Duration::from_millis(25);
 
-/// Requests at a steady pace, whatever becomes of them, until they are to stop.
+/// Makes requests at a steady pace until it is stopped, whatever their results.
 #[derive(Clone, Default)]
 struct Load {
     is_over: Arc<AtomicBool>,
@@ -50,7 +50,7 @@ impl Load {
         requests.join_all().await;
     }
 
-    /// What was answered to those who asked between then and now.
+    /// Returns the answers to the requests made between `then` and now.
     fn since(&self, then: Instant) -> Vec<Answer> {
         let answers = self.answers.lock().unwrap();
         answers.iter().filter(|(asked, _)| *asked >= then).map(|(_, answer)| answer.clone()).collect()
@@ -68,7 +68,7 @@ async fn the_service_is_watched_through_an_outage() {
     let (service, process) = Service::start(&server.url()).await;
     let prometheus = Prometheus::start(service.address()).await;
     assert_eq!(service.ask("GET", "/livez").await.status, 200);
-    eventually("it is ready", LONG, async || service.ask("GET", "/readyz").await.status == 200).await;
+    eventually("the service is ready", LONG, async || service.ask("GET", "/readyz").await.status == 200).await;
     assert_eq!(service.ask("GET", "/items/4711").await.status, 404);
 
     let load = Load::default();
@@ -79,41 +79,42 @@ async fn the_service_is_watched_through_an_outage() {
     assert!(usual.len() > 100 && usual.iter().all(|answer| answer.status < 300), "{usual:?}");
     assert_eq!(prometheus.firing().await, Vec::<String>::new());
 
-    // Somebody locks a table, and one connection is killed.
+    // An administrator locks a table, and one connection is killed.
     let admin = server.admin().await;
     admin.batch_execute("BEGIN; LOCK TABLE items").await.unwrap();
-    eventually("the guilty is named", LONG, async || {
+    eventually("an event names the slow operation", LONG, async || {
         prometheus.value("max(failfast_hold_inflation_ratio)").await.is_some_and(|ratio| ratio > 3.0)
     })
     .await;
     admin.batch_execute("COMMIT").await.unwrap();
-    load.is_answered("it serves again", 200).await;
+    load.is_answered("the service serves again", 200).await;
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'items'";
     let retried = async || {
         admin.batch_execute(kill).await.unwrap();
         prometheus.value("sum(failfast_retries_total)").await.is_some_and(|retries| retries > 0.0)
     };
-    eventually("calls ran again on other connections", LONG, retried).await;
+    eventually("failed calls ran again on other connections", LONG, retried).await;
     drop(admin);
 
     server.stop().await;
-    load.is_answered("it says so", 503).await;
+    load.is_answered("the service answers 503", 503).await;
     prometheus.comes_to_fire("FailfastCircuitOpen", true).await;
     let outage = load.since(Instant::now() - Duration::from_secs(2));
     assert!(outage.len() > 20, "{outage:?}");
     for answer in &outage {
         assert_eq!(answer.status, 503, "{answer:?}");
-        let retry_after: u64 = answer.header("retry-after").expect("when to come back").parse().unwrap();
+        let retry_after: u64 =
+            answer.header("retry-after").expect("the answer says when to try again").parse().unwrap();
         assert!((1..=60).contains(&retry_after), "{answer:?}");
         assert!(answer.took < Duration::from_millis(500), "{answer:?}");
         assert!(!answer.body.contains("connect") && !answer.body.contains("items"), "{answer:?}");
     }
-    eventually("it is not ready", 2 * LONG, async || service.ask("GET", "/readyz").await.status == 503).await;
-    assert_eq!(service.ask("GET", "/livez").await.status, 200, "nobody restarts it for that");
+    eventually("the service is not ready", 2 * LONG, async || service.ask("GET", "/readyz").await.status == 503).await;
+    assert_eq!(service.ask("GET", "/livez").await.status, 200, "an outage of the database must not cause a restart");
 
     server.start().await;
-    load.is_answered("it serves again", 200).await;
-    eventually("it is ready", LONG, async || service.ask("GET", "/readyz").await.status == 200).await;
+    load.is_answered("the service serves again", 200).await;
+    eventually("the service is ready", LONG, async || service.ask("GET", "/readyz").await.status == 200).await;
     prometheus.comes_to_fire("FailfastCircuitOpen", false).await;
 
     let without = prometheus.panels_without_data().await;
@@ -121,11 +122,12 @@ async fn the_service_is_watched_through_an_outage() {
 
     let asked_to_stop = Instant::now();
     let ended = process.stop();
-    eventually("it says that it goes", LONG, async || service.ask("GET", "/readyz").await.status == 503).await;
+    eventually("the stopping service is not ready", LONG, async || service.ask("GET", "/readyz").await.status == 503)
+        .await;
     load.is_over.store(true, Relaxed);
     loading.await.unwrap();
     let (is_success, said) = ended.await;
     assert!(is_success && said.contains("0 connections had not come back"), "{said}");
     let cut_off = load.since(asked_to_stop).into_iter().filter(|answer| answer.status == 0 && answer.has_begun).count();
-    assert_eq!(cut_off, 0, "nobody is cut off");
+    assert_eq!(cut_off, 0, "the shutdown cut requests off");
 }

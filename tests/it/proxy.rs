@@ -1,12 +1,12 @@
-//! The faults of [`crate::support::proxy`] do what they promise.
+//! Tests the faults of [`crate::support::proxy`].
 
 mod bytes;
 mod messages;
 
 use std::time::Duration;
 
-/// What is expected to happen happens within this time.
+/// An expected event happens within this time.
 const SOON: Duration = Duration::from_secs(10);
 
-/// What is expected not to happen is awaited for this long.
+/// A test waits this long to see that nothing happens.
 const QUIET: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! What is tried again and what is not, by what the server saw: sequences count attempts, for they are never rolled back.
+//! Which calls run again. Sequences on the server count the attempts, because they are never rolled back.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn quick() -> RetryConfig {
     RetryConfig::default().initial_backoff(MILLISECOND)
 }
 
-/// Counts calls on the server, under a name that only one test uses.
+/// Counts calls on the server. Only one test uses each name.
 struct Counter(&'static str);
 
 impl Counter {
@@ -32,7 +32,7 @@ impl Counter {
         Self(name)
     }
 
-    /// Counts, then fails with this SQLSTATE.
+    /// Returns SQL that counts and then fails with this SQLSTATE.
     fn failing(&self, state: &str) -> String {
         format!("DO $$ BEGIN PERFORM nextval('{}'); RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'; END $$", self.0)
     }
@@ -50,7 +50,7 @@ async fn through_a_proxy(name: &str) -> (Proxy, PoolBuilder) {
 }
 
 #[tokio::test]
-async fn what_the_server_says_decides() {
+async fn the_sqlstate_decides_whether_a_call_runs_again() {
     let pool = shared("says").await.retry(quick()).build().unwrap();
     let counter = Counter::new("says").await;
     let mut seen = 0;
@@ -67,11 +67,11 @@ async fn what_the_server_says_decides() {
     let counter = Counter::new("says_in_transaction").await;
     let failing = &counter.failing("40001");
     pool.transaction(|tx| async move { tx.batch_execute(failing).await }).await.unwrap_err();
-    assert_eq!(counter.seen().await, 3, "undone as a whole");
+    assert_eq!(counter.seen().await, 3, "the whole transaction ran three times");
 }
 
 #[tokio::test]
-async fn a_conflict_that_ends_is_not_seen_by_the_caller() {
+async fn a_temporary_conflict_is_hidden_from_the_caller() {
     let pool = shared("ends").await.retry(quick()).build().unwrap();
     let counter = Counter::new("ends").await;
     let sql =
@@ -80,9 +80,9 @@ async fn a_conflict_that_ends_is_not_seen_by_the_caller() {
     assert_eq!(counter.seen().await, 3);
 }
 
-/// The statement is applied; the answer is lost.
+/// The server applies the statement, and its answer is lost.
 #[tokio::test]
-async fn a_statement_lost_in_flight_is_repeated_only_if_it_may_be() {
+async fn a_statement_lost_in_flight_runs_again_only_if_idempotent() {
     let (proxy, builder) = through_a_proxy("in_flight").await;
     let pool = builder.max_size(1).build().unwrap();
     let counter = Counter::new("in_flight").await;
@@ -92,7 +92,7 @@ async fn a_statement_lost_in_flight_is_repeated_only_if_it_may_be() {
     proxy.arm(Cut::at_text(select).answer_lost());
     let error = ask().query_one(select, &[]).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Postgres, failfast::Effect::Unknown));
-    assert_eq!(counter.seen().await, 2, "once, and no second time");
+    assert_eq!(counter.seen().await, 2, "the call ran again, although it is not idempotent");
 
     ask().query_one(select, &[]).await.unwrap();
     proxy.arm(Cut::at_text(select).answer_lost());
@@ -100,9 +100,9 @@ async fn a_statement_lost_in_flight_is_repeated_only_if_it_may_be() {
     assert_eq!(counter.seen().await, 5, "twice, as allowed");
 }
 
-/// Connections that died while idle are the pool's own matter, for reads and writes.
+/// Connections that died while idle are the pool's own concern, for reads and writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_had_died_while_idle_costs_nobody_an_error() {
+async fn connections_that_died_while_idle_cause_no_errors() {
     const SIZE: usize = 5;
     let pool = shared("stale").await.max_size(SIZE).build().unwrap();
     let counter = Counter::new("stale_calls").await;
@@ -110,8 +110,8 @@ async fn a_connection_that_had_died_while_idle_costs_nobody_an_error() {
     for round in 0..20 {
         pool.warm_up(SIZE, LONG).await.unwrap();
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stale'").await;
-        // Told to end is not yet ended: in between, nobody can know what became of a statement.
-        eventually("they have ended", LONG, async || server.connection_count("stale").await == 0).await;
+        // `pg_terminate_backend` returns before the session has ended. A statement in between may be applied or not.
+        eventually("all sessions have ended", LONG, async || server.connection_count("stale").await == 0).await;
         let calls = (0..SIZE).map(|_| pool.query_one("SELECT nextval('stale_calls')", &[]));
         for answer in join_all(calls).await {
             answer.unwrap_or_else(|error| panic!("round {round}: {error}"));
@@ -120,9 +120,9 @@ async fn a_connection_that_had_died_while_idle_costs_nobody_an_error() {
     assert_eq!(counter.seen().await, 20 * SIZE as u64, "each once");
 }
 
-/// A dial that fails, and a server that is there again a moment later.
+/// The dial fails, and the server is back a moment later.
 #[tokio::test]
-async fn a_server_that_is_back_in_a_moment_is_not_missed() {
+async fn a_call_survives_a_short_outage() {
     let (proxy, builder) = through_a_proxy("moment").await;
     let retry = RetryConfig::default().max_attempts(20).initial_backoff(50 * MILLISECOND).max_backoff(50 * MILLISECOND);
     let pool = builder.retry(retry).build().unwrap();
@@ -136,12 +136,12 @@ async fn a_server_that_is_back_in_a_moment_is_not_missed() {
     call.await.unwrap().unwrap();
 }
 
-/// Everything fails: what reaches the server is little more than what was asked.
+/// Every call fails. The server gets only few attempts more than calls.
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_are_no_storm() {
+async fn retries_stay_within_their_budget() {
     const CALLS: u64 = 3_000;
     let pool = shared("retry_storm").await.retry(quick()).build().unwrap();
-    pool.breaker().disable("it would end the storm");
+    pool.breaker().disable("an open circuit would end the storm");
     let counter = Counter::new("retry_storm").await;
     let failing = counter.failing("55P03");
     let begun = Instant::now();
@@ -158,20 +158,20 @@ async fn retries_are_no_storm() {
 }
 
 #[tokio::test]
-async fn no_attempt_begins_that_could_not_end_in_time() {
+async fn an_attempt_that_cannot_end_in_time_does_not_begin() {
     let pool =
         shared("no_time").await.retry(RetryConfig::default().initial_backoff(LONG).max_backoff(LONG)).build().unwrap();
     let counter = Counter::new("no_time").await;
     let begun = Instant::now();
     let call = pool.call().idempotent().deadline(Duration::from_millis(500));
     call.batch_execute(&counter.failing("40001")).await.unwrap_err();
-    // Up to 20 s, by chance: one in forty is short enough.
+    // The pauses are random, up to 20 s. One in forty is short enough for another attempt.
     assert!(begun.elapsed() < Duration::from_millis(700));
     assert!(counter.seen().await <= 3);
 }
 
 #[tokio::test]
-async fn off_is_off_and_an_open_circuit_is_not_tried_again() {
+async fn without_retries_or_with_an_open_circuit_no_call_runs_again() {
     let pool = shared("off").await.retry(RetryConfig::off()).build().unwrap();
     let counter = Counter::new("off").await;
     pool.call().idempotent().batch_execute(&counter.failing("40001")).await.unwrap_err();
@@ -186,9 +186,9 @@ async fn off_is_off_and_an_open_circuit_is_not_tried_again() {
     assert_eq!((counts.rejected, pool.breaker().state()), (1, State::ForcedOpen));
 }
 
-/// Several statements on one lease: again only if the caller says that all of it may be done twice.
+/// Several statements on one lease run again only if the caller declares all of them idempotent.
 #[tokio::test]
-async fn a_run_is_done_again_as_a_whole() {
+async fn an_idempotent_run_is_repeated_as_a_whole() {
     let pool = shared("run").await.retry(quick()).build().unwrap();
     for (name, is_idempotent, attempts) in [("run_once", false, 1), ("run_again", true, 3)] {
         let counter = Counter::new(name).await;
@@ -210,10 +210,10 @@ async fn a_run_is_done_again_as_a_whole() {
         Err::<(), _>(Box::<dyn std::error::Error + Send + Sync>::from("the caller's own"))
     });
     own.await.unwrap_err();
-    assert_eq!(counter.seen().await, 1, "an error of the caller's own");
+    assert_eq!(counter.seen().await, 1, "an error of the caller's own does not run again");
 }
 
-/// What the database could not answer comes from elsewhere; what it did answer does not.
+/// The fallback replaces a missing answer of the database, but not an error that the database returned.
 #[tokio::test]
 async fn a_fallback_answers_when_the_database_does_not() {
     let pool = shared("fallback").await.retry(RetryConfig::off()).build().unwrap();
@@ -226,16 +226,21 @@ async fn a_fallback_answers_when_the_database_does_not() {
     let ask = async |sql| ask_within(LONG, sql).await;
     assert_eq!(ask("SELECT 1").await.unwrap(), 1);
     assert_eq!(ask("SELECT 1/0").await.unwrap_err().kind(), ErrorKind::Postgres);
-    assert_eq!(asked.load(SeqCst), 0, "an answer is an answer");
+    assert_eq!(asked.load(SeqCst), 0, "the fallback replaced an error that the database returned");
     assert_eq!(ask_within(100 * MILLISECOND, "SELECT 1 FROM pg_sleep(60)").await.unwrap(), 7);
     pool.breaker().force_open("a test");
-    assert_eq!(ask("SELECT 1").await.unwrap_err().kind(), ErrorKind::CircuitOpen, "nothing was at hand");
+    assert_eq!(
+        ask("SELECT 1").await.unwrap_err().kind(),
+        ErrorKind::CircuitOpen,
+        "a fallback without a value keeps the error"
+    );
     assert_eq!(asked.load(SeqCst), 2);
 }
 
-/// What comes after a COMMIT fails. The rest has been applied, and runs again only if it may.
+/// The statement after a COMMIT fails. The committed part was applied, so the batch runs again only if it is
+/// idempotent.
 #[tokio::test]
-async fn a_batch_that_has_committed_is_not_done_again() {
+async fn a_batch_that_has_committed_does_not_run_again() {
     let pool = shared("committed").await.retry(quick()).build().unwrap();
     let counter = Counter::new("committed_part").await;
     let server = Server::shared().await;
@@ -247,17 +252,21 @@ async fn a_batch_that_has_committed_is_not_done_again() {
         let error = pool.call().simple_query(&sql).await.unwrap_err();
         assert_eq!(error.sqlstate().unwrap().code(), state);
     }
-    assert_eq!(server.scalar("SELECT count(*) FROM committed").await, "6", "each once");
+    assert_eq!(server.scalar("SELECT count(*) FROM committed").await, "6", "each batch runs once");
 
     let sql = format!("INSERT INTO committed VALUES (2); COMMIT; {}", counter.failing("40001"));
     pool.call().idempotent().batch_execute(&sql).await.unwrap_err();
-    assert_eq!(server.scalar("SELECT count(*) FROM committed WHERE n = 2").await, "3", "as allowed");
+    assert_eq!(
+        server.scalar("SELECT count(*) FROM committed WHERE n = 2").await,
+        "3",
+        "the idempotent batch runs three times"
+    );
     let sql = format!("BEGIN; INSERT INTO committed VALUES (3); ROLLBACK; {}", counter.failing("40001"));
     assert_eq!(pool.batch_execute(&sql).await.unwrap_err().effect(), failfast::Effect::NotApplied);
 }
 
 #[tokio::test]
-async fn a_transaction_that_was_committed_by_hand_is_not_run_again() {
+async fn a_transaction_committed_by_hand_does_not_run_again() {
     let pool = shared("hand_committed").await.retry(quick()).build().unwrap();
     let counter = Counter::new("hand_committed_part").await;
     let server = Server::shared().await;
@@ -274,9 +283,10 @@ async fn a_transaction_that_was_committed_by_hand_is_not_run_again() {
     assert_eq!(server.scalar("SELECT count(*) FROM hand_committed").await, "1");
 }
 
-/// What a procedure has committed before it fails shows nowhere. These codes say elsewhere that nothing has begun.
+/// No error shows whether a procedure has committed before it failed. In other calls these codes mean that nothing has
+/// begun.
 #[tokio::test]
-async fn a_procedure_that_may_have_committed_is_not_called_again() {
+async fn a_procedure_that_may_have_committed_does_not_run_again() {
     const STATES: [&str; 7] = ["26000", "42P05", "25006", "25P03", "57P05", "53300", "57P03"];
     let pool = shared("procedure").await.retry(quick()).build().unwrap();
     pool.breaker().disable("a test");
@@ -289,7 +299,7 @@ async fn a_procedure_that_may_have_committed_is_not_called_again() {
         let sql = failing(state, &format!("RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'"));
         let error = pool.execute(&sql, &[]).await.unwrap_err();
         assert_eq!(error.sqlstate().unwrap().code(), state);
-        assert_eq!(error.http_status(), 500, "whoever gets a 503 calls it again: {error:?}");
+        assert_eq!(error.http_status(), 500, "a client would repeat a call with status 503: {error:?}");
         pool.call().uncached().execute(&sql, &[]).await.unwrap_err();
         pool.batch_execute(&sql).await.unwrap_err();
     }
@@ -308,16 +318,16 @@ async fn a_procedure_that_may_have_committed_is_not_called_again() {
     }
 }
 
-/// The first attempt may have been applied; that the second was refused does not change that.
+/// The first attempt may have been applied. A refusal of the second does not change that.
 #[tokio::test]
-async fn a_refusal_does_not_hide_what_may_have_been_applied() {
+async fn a_refused_second_attempt_keeps_the_unknown_effect_of_the_first() {
     let (proxy, builder) = through_a_proxy("doubt").await;
     let retry = RetryConfig::default().initial_backoff(300 * MILLISECOND).max_backoff(300 * MILLISECOND);
     let pool = builder.max_size(1).retry(retry).build().unwrap();
     let (counter, mut refused) = (Counter::new("doubt_calls").await, 0);
     let sql = "SELECT nextval('doubt_calls')";
     let own = pool.clone();
-    // By chance a pause may be over before the circuit is open.
+    // A random pause may end before the circuit is open.
     for _ in 0..20 {
         proxy.arm(Cut::at_text(sql).answer_lost());
         let before = counter.seen().await;
@@ -325,7 +335,7 @@ async fn a_refusal_does_not_hide_what_may_have_been_applied() {
             let pool = own.clone();
             async move { pool.call().uncached().idempotent().query_one(sql, &[]).await.map(drop) }
         });
-        eventually("it was applied", LONG, async || counter.seen().await > before).await;
+        eventually("the server has applied the statement", LONG, async || counter.seen().await > before).await;
         pool.breaker().force_open("a test");
         if let Err(error) = call.await.unwrap() {
             refused += 1;

@@ -1,4 +1,4 @@
-//! The server's notices reach the log, as without a pool, and its warnings the pool's events.
+//! The server's notices reach the log, as they do without a pool. Its warnings also become events of the pool.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -60,10 +60,10 @@ async fn a_notice_is_logged_as_without_a_pool() {
         }
     };
     let warned = timeout(LONG, warned).await.unwrap();
-    assert_eq!(warned, ("said b".to_owned(), "01000".to_owned(), 1), "a notice is no warning");
+    assert_eq!(warned, ("said b".to_owned(), "01000".to_owned(), 1), "a notice became a warning event");
 }
 
-/// A statement that warns for each row makes one event, and harms neither the circuit nor the connection.
+/// A statement that warns for each row causes one event. The circuit and the connection stay as they are.
 #[tokio::test]
 async fn many_warnings_are_one_event() {
     let pool = pool("said_many").await;

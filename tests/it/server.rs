@@ -1,4 +1,4 @@
-//! The servers of [`crate::support::server`] do what they promise.
+//! Tests the servers of [`crate::support::server`].
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use crate::support::{eventually, server::Server};
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn the_shared_server_is_one() {
+async fn all_tests_share_one_server() {
     let (one, other) = tokio::join!(Server::shared(), Server::shared());
     assert_eq!(one.id(), other.id());
     assert_eq!(one.scalar("SHOW max_connections").await, "200");
 }
 
-/// `./dev german`.
+/// `./dev german` sets another language.
 #[tokio::test]
-async fn servers_speak_the_language_that_is_asked_for() {
+async fn servers_use_the_configured_language() {
     let client = Server::shared().await.admin().await;
     let error = client.simple_query("SELECT 1 / 0").await.unwrap_err();
     let message = error.as_db_error().unwrap().message();
@@ -51,7 +51,7 @@ async fn an_own_server_has_its_settings() {
 }
 
 #[tokio::test]
-async fn the_address_and_the_data_outlive_stop_and_kill() {
+async fn the_address_and_the_data_survive_stop_and_kill() {
     let mut server = Server::own(&[]).await;
     server.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)").await;
     let addr = server.addr();
@@ -70,7 +70,7 @@ async fn the_address_and_the_data_outlive_stop_and_kill() {
 }
 
 #[tokio::test]
-async fn a_killed_backend_is_survived() {
+async fn the_server_survives_a_killed_backend() {
     let mut server = Server::own(&[]).await;
     let victim = server.admin().await;
     let pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);

@@ -1,4 +1,4 @@
-//! The first page of a service: handlers as they are written, errors as they are mapped, and every future where a service needs it.
+//! A small service: its handlers, the mapping of its errors, and every future in a task of its own.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -18,7 +18,7 @@ use tokio_postgres::types::Type;
 
 use crate::pool::{LONG, shared};
 
-/// What the service answers when it cannot do what was asked.
+/// The answer of the service when a request fails.
 #[derive(Debug)]
 enum Refusal {
     NotFound,
@@ -62,13 +62,13 @@ async fn add(State(pool): State<Pool>, Path(name): Path<String>, email: String) 
     .await
 }
 
-/// The status and the body of the answer.
+/// Returns the status and the body of the answer.
 async fn request(service: &str, method: &str, path: &str, body: &str) -> (u16, String) {
     let (head, body) = exchange(service, method, path, body).await;
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
 }
 
-/// The head and the body of the answer.
+/// Returns the head and the body of the answer.
 pub(crate) async fn exchange(service: &str, method: &str, path: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(service).await.unwrap();
     let length = body.len();
@@ -97,13 +97,13 @@ async fn a_service_answers() {
     assert_eq!(request(&service, "GET", "/users/ada", "").await, (200, "ada@example.com".to_owned()));
     assert_eq!(request(&service, "PUT", "/users/somebody-with-a-long-name", "x").await.0, 422);
     let log: i64 = pool.query_one("SELECT count(*) FROM service_log", &[]).await.unwrap().get(0);
-    assert_eq!(log, 1, "what was refused was rolled back");
+    assert_eq!(log, 1, "the refused request was not rolled back");
     pool.close();
     assert_eq!(request(&service, "GET", "/users/ada", "").await.0, 500);
     serving.abort();
 }
 
-/// Runs on another task, where the future has to be `Send` and to own what it uses.
+/// Runs the future on another task, so it must be `Send` and own its values.
 async fn spawned<T: Send + 'static>(future: impl Future<Output = Result<T, Error>> + Send + 'static) -> T {
     tokio::spawn(future).await.unwrap().unwrap()
 }
@@ -179,7 +179,7 @@ async fn every_call_of_a_client_can_be_spawned() {
         assert_eq!(sink.finish().await?, 2);
         let data = client.copy_out("COPY spawned TO STDOUT").await?;
         assert_eq!(data.count().await, 2);
-        // As code written for deadpool does.
+        // Code written for deadpool does this.
         let old = deadpool_postgres::ClientWrapper::transaction(&mut client).await?;
         old.commit().await?;
         let tx = client.transaction().await?;
@@ -197,14 +197,14 @@ async fn transactions_can_be_spawned_whatever_they_capture() {
     let pool = shared("spawned_transactions").await.max_size(1).build().unwrap();
     let tally = spawned(async move {
         let (text, numbers) = ("seven".to_owned(), vec![1i32, 2, 3]);
-        // By reference: what the closure borrows lives longer than the call.
+        // The closure borrows a value that outlives the call.
         let borrowed: String = pool
             .transaction(|tx| {
                 let text = &text;
                 async move { Ok::<_, Error>(tx.query_one("SELECT $1::text", &[text]).await?.get(0)) }
             })
             .await?;
-        // A clone for each attempt.
+        // Each attempt gets a clone.
         let cloned: i64 = pool
             .transaction(|tx| {
                 let numbers = numbers.clone();
@@ -213,7 +213,7 @@ async fn transactions_can_be_spawned_whatever_they_capture() {
                 }
             })
             .await?;
-        // Moved in, because it runs once.
+        // The value moves in, because the closure runs once.
         let moved = numbers;
         let once: i32 = pool
             .transaction_once(|tx| async move {

@@ -1,4 +1,4 @@
-//! The state of a session, from its begin to the next caller.
+//! The state of a session, from its beginning to the next caller.
 
 mod reset;
 mod server_timeouts;

@@ -1,4 +1,4 @@
-//! Settings from a file and from the environment: the pool that is built has them, on a real server.
+//! Settings from a file and from the environment. The test builds a pool from them on a real server.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn a_pool_from_a_file_has_the_files_settings() {
     let pool = settings.builder_by_url().unwrap().build().unwrap();
     let status = pool.status();
     assert_eq!((&*status.name, status.max_size, status.max_waiting), ("from_a_file", 2, 7));
-    eventually("two are kept idle", LONG, async || pool.status().idle == 2).await;
+    eventually("the pool keeps two idle connections", LONG, async || pool.status().idle == 2).await;
 
     let clients = [pool.get().await.unwrap(), pool.get().await.unwrap()];
     let error = pool.get().await.unwrap_err();
@@ -64,7 +64,7 @@ async fn a_pool_from_a_file_has_the_files_settings() {
     }
     drop(clients);
 
-    pool.breaker().reset("what came before does not count");
+    pool.breaker().reset("the earlier failures are not part of this check");
     for _ in 0..3 {
         let error = pool.query("SELECT pg_sleep(20)", &[]).await.unwrap_err();
         let Error::QueryTimeout { after, .. } = error else { panic!("{error:?}") };
@@ -75,7 +75,7 @@ async fn a_pool_from_a_file_has_the_files_settings() {
     assert!((Duration::from_secs(31)..=Duration::from_secs(50)).contains(&retry_after), "{retry_after:?}");
 }
 
-/// Runs itself again with other variables: those of this process belong to all tests in it.
+/// Runs itself again with other variables, because those of this process belong to all its tests.
 #[tokio::test]
 async fn a_pool_from_the_environment_has_its_settings() {
     const PREFIX: &str = "FAILFAST_SETTINGS";

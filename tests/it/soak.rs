@@ -1,8 +1,8 @@
-//! Everything at once: 64 callers do at random whatever callers do, good manners or not, on one pool of eight connections, while connections
-//! are killed on the server. No caller may ever notice another.
+//! 64 callers make random calls on one pool of eight connections, while an administrator kills connections. Some
+//! callers drop futures, leave transactions open, or use the driver directly. No caller may ever notice another.
 //!
-//! `FAILFAST_SOAK_SECONDS` says how long (default 5); 30 and more are worth the wait. `FAILFAST_SOAK_SEED` repeats the choices of a run,
-//! which prints its seed; what the callers do is the same then, when they do it is not.
+//! `FAILFAST_SOAK_SECONDS` sets the duration (default 5). Runs of 30 and more are worth the wait. `FAILFAST_SOAK_SEED`
+//! repeats the choices of a run, which prints its seed. Their timing still differs.
 
 mod caller;
 mod endurance;
@@ -29,24 +29,24 @@ const NAME: &str = "soak";
 const CALLERS: u64 = 64;
 const CONNECTIONS: usize = 8;
 
-/// A trivial statement that takes longer waits behind another's: those take a minute.
+/// A trivial statement that takes longer waits behind the statement of another caller, which takes a minute.
 const PROMPT: Duration = Duration::from_secs(10);
 
 const TABLES: &str = "CREATE TABLE soak_applied (token text); CREATE TABLE soak_open (token text);
     CREATE TABLE soak_copied (token text, row int)";
 
-/// From the environment, or `default`.
+/// Returns the environment variable of this name, or `default`.
 fn setting<T: FromStr<Err: Display>>(name: &str, default: T) -> T {
     let Ok(text) = env::var(name) else { return default };
     text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}"))
 }
 
-/// How long.
+/// The duration of the run.
 pub(crate) fn duration() -> Duration {
     Duration::from_secs(setting("FAILFAST_SOAK_SECONDS", 5))
 }
 
-/// The seed, which is printed for whoever wants to see the same again.
+/// The seed of the run. The test prints it, so a later run can repeat the choices.
 pub(crate) fn seed() -> u64 {
     let seed = setting("FAILFAST_SOAK_SEED", fastrand::u64(..));
     println!("FAILFAST_SOAK_SEED={seed}");
@@ -70,19 +70,19 @@ async fn no_caller_ever_notices_another() {
     let killed = kill_at_random(&server, Rng::with_seed(seed), end).await;
     let mut seen = Tally::default();
     for caller in join_all(callers).await {
-        seen.add(caller.unwrap_or_else(|_| panic!("a caller has noticed another; see above; seed {seed}")));
+        seen.add(caller.unwrap_or_else(|_| panic!("a caller noticed another caller (see above); seed {seed}")));
     }
 
-    eventually("slots add up", LONG, async || {
+    eventually("the slots add up", LONG, async || {
         let status = pool.status();
         status.in_use + status.settling + status.dialing + status.closing + status.waiting == 0
     })
     .await;
     let running =
         format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{NAME}' AND state <> 'idle'");
-    eventually("nothing of ours runs on", LONG, async || server.scalar(&running).await == "0").await;
+    eventually("no statement of the pool runs", LONG, async || server.scalar(&running).await == "0").await;
     eventually("every slot can be used, and the server has as many connections", LONG, async || {
-        // Those that were killed while idle are noticed when they are taken.
+        // A killed idle connection may be noticed only when a caller takes it.
         let all = join_all((0..CONNECTIONS).map(|_| pool.get())).await;
         let are_there = all.iter().all(Result::is_ok);
         drop(all);
@@ -90,13 +90,17 @@ async fn no_caller_ever_notices_another() {
         are_there && server.connection_count(NAME).await == connections && pool.status().idle == CONNECTIONS
     })
     .await;
-    assert_eq!(server.scalar("SELECT count(*) FROM soak_open").await, "0", "nobody has committed these");
+    assert_eq!(
+        server.scalar("SELECT count(*) FROM soak_open").await,
+        "0",
+        "a transaction that no caller committed was committed"
+    );
     let truth = Truth::of(&server, "SELECT token FROM soak_applied").await;
     println!("soak: {seen}, {killed} connections killed; {}", seen.record.check(&truth));
     assert!(seen.turns > 0 && killed > 0);
 }
 
-/// Ends one connection of ours after the other, whatever it is doing.
+/// Kills one connection of the pool after another, whether it is idle or not.
 async fn kill_at_random(server: &Server, mut rng: Rng, end: Instant) -> u64 {
     let admin = server.admin().await;
     let kill =

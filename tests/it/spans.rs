@@ -1,4 +1,4 @@
-//! What `tracing` is told of calls: which spans, in which, with which attributes; and what it is never told.
+//! The `tracing` spans of calls: their names, parents and attributes, and the values that they must never contain.
 
 mod notes;
 
@@ -15,7 +15,7 @@ use self::notes::Notes;
 use crate::pool::{LONG, shared};
 use crate::support::server::Server;
 
-/// With one connection, which is idle.
+/// A pool with one connection, which is idle.
 async fn pool(name: &str) -> Pool {
     let pool = shared(name).await.max_size(1).retry(RetryConfig::default().initial_backoff(Duration::from_millis(1)));
     let pool = pool.build().unwrap();
@@ -23,13 +23,13 @@ async fn pool(name: &str) -> Pool {
     pool
 }
 
-/// Polls once what is not ready.
+/// Polls the future once, and asserts that it is not ready.
 async fn begin(future: &mut (impl Future + Unpin)) {
     assert!(timeout(Duration::ZERO, future).await.is_err());
 }
 
 #[tokio::test]
-async fn a_call_is_a_span_with_its_statement_in_it() {
+async fn the_span_of_a_call_contains_its_statement() {
     let (pool, notes) = (pool("span_of_call").await, Notes::begin());
     pool.query_one("SELECT $1::text", &[&"hello"]).await.unwrap();
     pool.call().name("load_dashboard").execute("SELECT 1", &[]).await.unwrap();
@@ -64,10 +64,10 @@ async fn a_call_is_a_span_with_its_statement_in_it() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_connection_has_a_span_of_that() {
+async fn a_wait_for_a_connection_is_a_span() {
     let (pool, notes) = (pool("span_of_wait").await, Notes::begin());
     let held = pool.get().await.unwrap();
-    assert_eq!(notes.tree(), "", "it did not wait");
+    assert_eq!(notes.tree(), "", "a call without a wait has a span of a wait");
     let mut waits = Box::pin(pool.call().name("waits").batch_execute("SELECT 1"));
     begin(&mut waits).await;
     drop(held);
@@ -88,7 +88,7 @@ async fn who_waits_for_a_connection_has_a_span_of_that() {
 }
 
 #[tokio::test]
-async fn a_transaction_has_its_statements_in_it_and_the_callers_own_spans() {
+async fn the_span_of_a_transaction_contains_its_statements_and_the_callers_spans() {
     let (pool, notes) = (pool("span_of_transaction").await, Notes::begin());
     let work = |tx: Transaction| async move {
         tx.query("SELECT 1", &[]).await?;
@@ -101,7 +101,7 @@ async fn a_transaction_has_its_statements_in_it_and_the_callers_own_spans() {
     assert_eq!(notes.operations(), [&["transaction"], &inside[..]].concat());
     assert_eq!(notes.spans()[0].get("failfast.attempts"), Some("1"));
 
-    // The caller's own error rolls back, and has no word.
+    // The caller's own error rolls back. It has no well-known error type.
     let notes = Notes::begin();
     #[derive(Debug)]
     struct Own;
@@ -114,7 +114,7 @@ async fn a_transaction_has_its_statements_in_it_and_the_callers_own_spans() {
     assert_eq!(notes.operations(), ["transaction", "  BEGIN", "  ROLLBACK"]);
     assert_eq!(notes.spans()[0].get("error.type"), Some("_OTHER"));
 
-    // One that cannot be committed.
+    // This transaction cannot be committed.
     let notes = Notes::begin();
     let swallows = |tx: Transaction| async move {
         _ = tx.batch_execute("SELECT 1/0").await;
@@ -157,7 +157,7 @@ async fn every_end_of_a_call_ends_its_spans() {
     let types: Vec<_> = notes.spans().iter().map(|span| span.get("error.type").map(str::to_owned)).collect();
     assert_eq!(types, [Some("query_timeout".to_owned()), Some("query_timeout".to_owned())]);
 
-    // The connection is being cleaned up; this one waits for it.
+    // The pool is still cleaning up the connection, so this call waits for it.
     let notes = Notes::begin();
     let mut dropped = Box::pin(pool.query("SELECT pg_sleep(60)", &[]));
     let begins = async {
@@ -182,7 +182,7 @@ async fn the_span_of_a_stream_ends_with_it() {
     let (pool, notes) = (pool("span_of_stream").await, Notes::begin());
     let rows = pool.query_raw("SELECT * FROM generate_series(1, 3)", Vec::<i32>::new()).await.unwrap();
     assert_eq!(notes.names(), ["call query_raw", "  statement query_raw"]);
-    // A span is over for its subscriber when those in it are.
+    // A subscriber sees the end of a span only after the ends of the spans in it.
     assert!(notes.spans().iter().all(|span| !span.is_over), "{}", notes.tree());
     assert_eq!(rows.count().await, 3);
     assert!(notes.spans().iter().all(|span| span.is_over), "{}", notes.tree());
@@ -190,9 +190,9 @@ async fn the_span_of_a_stream_ends_with_it() {
 
 const CANARY: &str = "canary-93ab";
 
-/// Everything that is wrong is said by a value.
+/// Every error of this test quotes the canary.
 #[tokio::test]
-async fn no_value_no_statement_and_no_password_is_told() {
+async fn spans_contain_no_value_no_statement_and_no_password() {
     let notes = Notes::begin();
     let pool = pool("span_of_canary").await;
     let quoting = format!("SELECT '{CANARY}'::int");

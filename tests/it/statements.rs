@@ -1,4 +1,4 @@
-//! What is prepared on a connection, and what stays there.
+//! Prepared statements: which statements a connection prepares, and which it keeps.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use crate::support::{
     server::Server,
 };
 
-/// By a statement that is not prepared itself.
+/// Asks by a simple query, which is not prepared itself.
 async fn prepared(client: &Client) -> String {
     let names = "SELECT coalesce(string_agg(statement, ',' ORDER BY statement), '') FROM pg_prepared_statements";
     let messages = client.simple_query(names).await.unwrap();
@@ -35,7 +35,7 @@ async fn ask(client: &Client, n: i32) {
 }
 
 #[tokio::test]
-async fn the_statements_used_last_stay_prepared() {
+async fn the_most_recently_used_statements_stay_prepared() {
     let pool = shared("lru").await.max_size(1).statement_cache(2).build().unwrap();
     let client = pool.get().await.unwrap();
     for n in [1, 2, 1, 3] {
@@ -44,14 +44,14 @@ async fn the_statements_used_last_stay_prepared() {
     assert_eq!(prepared(&client).await, "SELECT 1,SELECT 3");
     drop(client);
     let client = pool.get().await.unwrap();
-    assert_eq!(prepared(&client).await, "SELECT 1,SELECT 3", "they outlive the lease");
+    assert_eq!(prepared(&client).await, "SELECT 1,SELECT 3", "the statements were closed with the lease");
     for n in 4..100 {
         ask(&client, n).await;
     }
     assert_eq!(prepared(&client).await, "SELECT 98,SELECT 99");
 }
 
-/// Text made by a program is long, and another each time.
+/// Generated text is long, and different each time.
 #[tokio::test]
 async fn a_long_statement_is_not_kept() {
     for size in [0, 256] {
@@ -65,7 +65,7 @@ async fn a_long_statement_is_not_kept() {
         assert_eq!(prepared(&client).await, "");
         let short = format!("SELECT 1 -- {}", "x".repeat(16_000));
         client.query_one(&short, &[]).await.unwrap();
-        assert_eq!(prepared(&client).await == short, size > 0, "a shorter one is");
+        assert_eq!(prepared(&client).await == short, size > 0, "a shorter statement is kept");
     }
 }
 
@@ -105,9 +105,9 @@ async fn leaves_nothing_in(client: &Client) {
     assert_eq!(prepared(client).await, "");
 }
 
-/// The types of its parameters are learned in a transaction, which must not stay open.
+/// The driver learns the types of the parameters in a transaction, which must not stay open.
 #[tokio::test]
-async fn an_uncached_call_given_up_leaves_no_transaction_open() {
+async fn a_dropped_uncached_call_leaves_no_transaction_open() {
     let server = Server::shared().await;
     server.execute("CREATE TABLE learning (n int)").await;
     let proxy = Proxy::start(server.addr()).await;
@@ -124,9 +124,9 @@ async fn an_uncached_call_given_up_leaves_no_transaction_open() {
     assert_eq!(server.scalar("SELECT count(*) FROM learning WHERE n > 1000").await, "20");
 }
 
-/// The types of a statement are asked for in a transaction that is rolled back. Nothing else is to be in it.
+/// The driver learns the types of a statement in a transaction that it rolls back. No other statement may be in it.
 #[tokio::test]
-async fn what_runs_beside_a_statement_whose_types_are_asked_for_is_not_rolled_back() {
+async fn a_write_beside_a_look_up_of_types_is_not_rolled_back() {
     let server = Server::shared().await;
     server.execute("DROP TABLE IF EXISTS beside; CREATE TABLE beside (n int)").await;
     let pool = shared("beside").await.build().unwrap();
@@ -148,7 +148,7 @@ async fn what_runs_beside_a_statement_whose_types_are_asked_for_is_not_rolled_ba
     assert_eq!(server.scalar("SELECT count(*) FROM beside").await, "61");
 }
 
-/// Of an enum, which the driver has to look up in the catalog.
+/// A value of an enum, which the driver has to look up in the catalog.
 #[derive(Debug)]
 struct Calm;
 
@@ -165,7 +165,7 @@ impl ToSql for Calm {
     to_sql_checked!();
 }
 
-/// Lets a call come so far: to so many polls. Tells whether it is over by then.
+/// Polls the call at most `polls` times, and returns whether it has ended.
 async fn is_over_after<T>(mut polls: u32, mut call: Pin<&mut impl Future<Output = T>>) -> bool {
     poll_fn(|cx| {
         let is_over = call.as_mut().poll(cx).is_ready();
@@ -175,7 +175,7 @@ async fn is_over_after<T>(mut polls: u32, mut call: Pin<&mut impl Future<Output 
     .await
 }
 
-/// Inserts when a new statement has come so far. `false`: it was over by then.
+/// Polls a new statement `moment` times, then inserts beside it. Returns `false` if the statement had already ended.
 async fn insert_at(moment: u32, client: &Client) -> bool {
     let insert = "INSERT INTO whenever VALUES ($1)";
     client.execute(insert, &[&0_i64]).await.unwrap();
@@ -190,9 +190,9 @@ async fn insert_at(moment: u32, client: &Client) -> bool {
     true
 }
 
-/// The same at each moment: every answer that the driver waits for is one.
+/// Repeats the test above at each moment. Each answer that the driver waits for is one moment.
 #[tokio::test]
-async fn whenever_it_begins_what_runs_beside_is_not_rolled_back() {
+async fn a_write_at_any_moment_of_a_look_up_of_types_is_not_rolled_back() {
     let server = Server::shared().await;
     server.execute("CREATE TABLE whenever (moment int8)").await;
     let pool = shared("whenever").await.max_size(1).build().unwrap();
@@ -201,19 +201,22 @@ async fn whenever_it_begins_what_runs_beside_is_not_rolled_back() {
         server.execute(&format!("CREATE TYPE mood_{moment} AS ENUM ('calm')")).await;
         let client = pool.call().uncached().get().await.unwrap();
         if !insert_at(moment, &client).await {
-            assert!(moment > 6, "BEGIN, Parse, two questions about the type, ROLLBACK, the statement: {moment}");
+            assert!(
+                moment > 6,
+                "fewer moments than BEGIN, Parse, two type queries, ROLLBACK and the statement: {moment}"
+            );
             break;
         }
-        client.discard(); // a new one has to look everything up
+        client.discard(); // a new connection has to look up all types
         kept.push(moment.to_string());
     }
     let inserted = "SELECT string_agg(moment::text, ',' ORDER BY moment) FROM whenever WHERE moment > 0";
     assert_eq!(server.scalar(inserted).await, kept.join(","));
 }
 
-/// Used through the deref, a connection tells nothing of what is under way on it.
+/// The pool does not see statements that use the connection through the deref.
 #[tokio::test]
-async fn what_runs_untracked_beside_it_is_not_rolled_back() {
+async fn an_untracked_write_beside_a_look_up_of_types_is_not_rolled_back() {
     let server = Server::shared().await;
     server.execute("CREATE TABLE untracked_beside (n int)").await;
     let pool = shared("untracked_beside").await.build().unwrap();
@@ -228,9 +231,9 @@ async fn what_runs_untracked_beside_it_is_not_rolled_back() {
     assert_eq!(server.scalar("SELECT count(*) FROM untracked_beside").await, "3");
 }
 
-/// A lease that several threads share. Whatever is given up at whatever moment, a write that was acknowledged is there.
+/// Several threads share one lease. Each acknowledged write is applied, whatever call is dropped at whatever moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_statement_given_up_while_its_types_are_asked_for_takes_nothing_along() {
+async fn a_statement_dropped_during_a_look_up_of_types_undoes_no_write() {
     const LASTS: Duration = Duration::from_secs(2);
     let server = Server::shared().await;
     server.execute("CREATE TABLE shared_lease (n int)").await;

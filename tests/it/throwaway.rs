@@ -1,4 +1,4 @@
-//! The server of the examples and benchmarks: it answers, and nothing of it is left behind.
+//! The server of the examples and benchmarks. It answers, and nothing remains of it afterwards.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, TcpStream};
@@ -17,12 +17,12 @@ mod support;
 pub(crate) use support::Throwaway;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// A query takes less.
+/// Longer than a query takes.
 const A_MOMENT: Duration = Duration::from_millis(200);
 const OWNER: &str = "FAILFAST_THROWAWAY_OWNER";
 
 #[tokio::test]
-async fn answers_until_dropped() -> Result<(), Box<dyn Error>> {
+async fn the_server_answers_until_it_is_dropped() -> Result<(), Box<dyn Error>> {
     let server = Throwaway::start().await?;
     let (port, folder) = whereabouts(&server).await?;
     drop(server);
@@ -32,9 +32,9 @@ async fn answers_until_dropped() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Runs itself again as the owner, which is killed before it can clean up.
+/// Runs itself again as the owner of a server, and kills that process before it can clean up.
 #[tokio::test]
-async fn ends_with_its_owner() -> Result<(), Box<dyn Error>> {
+async fn the_server_ends_with_its_owner() -> Result<(), Box<dyn Error>> {
     if std::env::var_os(OWNER).is_some() {
         let server = Throwaway::start().await?;
         let (port, folder) = whereabouts(&server).await?;
@@ -43,7 +43,7 @@ async fn ends_with_its_owner() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mut owner = Command::new(std::env::current_exe()?);
-    owner.args(["--exact", "throwaway::ends_with_its_owner", "--nocapture"]);
+    owner.args(["--exact", "throwaway::the_server_ends_with_its_owner", "--nocapture"]);
     owner.env(OWNER, "").env_remove("DATABASE_URL").stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut owner = owner.spawn()?;
     let mut lines = BufReader::new(owner.stderr.take().ok_or("no pipe")?).lines();
@@ -61,7 +61,7 @@ async fn ends_with_its_owner() -> Result<(), Box<dyn Error>> {
 }
 
 #[tokio::test]
-async fn does_as_it_is_told() -> Result<(), Box<dyn Error>> {
+async fn the_server_can_be_paused_stopped_and_started_again() -> Result<(), Box<dyn Error>> {
     let mut server = Throwaway::start().await?;
     if !server.is_ours() {
         return Ok(());
@@ -72,15 +72,15 @@ async fn does_as_it_is_told() -> Result<(), Box<dyn Error>> {
     server.pause().await?;
     let query = client.simple_query("SELECT 1");
     tokio::pin!(query);
-    assert!(timeout(A_MOMENT, &mut query).await.is_err(), "it is frozen, with its sessions");
+    assert!(timeout(A_MOMENT, &mut query).await.is_err(), "a paused server answered");
     server.resume().await?;
     timeout(LIMIT, query).await??;
 
     server.stop().await?;
-    assert!(server.config().connect(NoTls).await.is_err(), "it has stopped");
+    assert!(server.config().connect(NoTls).await.is_err(), "a stopped server answered");
     server.start_again().await?;
-    assert!(server.config().connect(NoTls).await.is_ok(), "it answers again");
-    assert!(client.is_closed(), "its sessions have ended");
+    assert!(server.config().connect(NoTls).await.is_ok(), "the restarted server does not answer");
+    assert!(client.is_closed(), "a session survived the restart");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The example of separate pools: what it shows is so, and with one pool for all it would not be.
+//! The example of separate pools. Its claims hold, and they would not hold with one pool for all tiers.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use example::{Outcome, Tiers, connections_of};
 
 use crate::support::server::Server;
 
-#[allow(clippy::duplicate_mod, dead_code, reason = "main, and what only it needs: a throwaway server")]
+#[allow(clippy::duplicate_mod, dead_code, reason = "unused here: main and its throwaway server")]
 #[path = "../../examples/tiers.rs"]
 mod example;
 
-/// On a machine that does much else: more than the example allows, and less than one pool for all costs.
+/// The bound for a busy machine: more than the example allows, and less than the effect of one pool for all tiers.
 const BOUND: Duration = Duration::from_secs(1);
 
 fn of<'a>(outcomes: &'a [Outcome], name: &str) -> &'a Outcome {
@@ -20,7 +20,7 @@ fn of<'a>(outcomes: &'a [Outcome], name: &str) -> &'a Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_one_tier_is_not_felt_in_the_others() {
+async fn a_flood_of_one_tier_does_not_slow_the_others() {
     let server = Server::own(&[]).await;
     let tiers = Tiers::example().unwrap();
     assert!(tiers.budget(connections_of(&server.config()).await.unwrap()).is_ok());
@@ -28,24 +28,24 @@ async fn a_flood_of_one_tier_is_not_felt_in_the_others() {
     let suffering: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.suffers(BOUND)).collect();
     assert!(suffering.is_empty(), "{suffering:?}");
     let analytics = of(&outcomes, "analytics");
-    assert_eq!(analytics.before.refused(), 0, "in the calm, analytics has what it needs");
-    // Ten connections, 400 ms each, for 5 s and what still waits then.
+    assert_eq!(analytics.before.refused(), 0, "analytics had refusals before the flood");
+    // Ten connections with 400 ms for each call, for 5 s and for the calls that still wait then.
     let during = &analytics.during;
     assert!((60..=150).contains(&during.served.len()), "{} of {} were served", during.served.len(), during.offered);
     assert!(during.percentile(99) < Duration::from_secs(3), "{:?}", during.percentile(99));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_one_pool_for_all_it_is_felt() {
+async fn with_one_pool_for_all_a_flood_slows_every_tier() {
     let server = Server::own(&[]).await;
     let outcomes = Tiers::example().unwrap().run(&server.config(), true).await.unwrap();
     for name in ["web", "api", "admin"] {
-        assert!(of(&outcomes, name).suffers(BOUND).is_some(), "{name} did not notice");
+        assert!(of(&outcomes, name).suffers(BOUND).is_some(), "{name} did not suffer");
     }
 }
 
 #[test]
-fn the_waits_and_the_budget() {
+fn the_example_has_the_documented_waits_and_budget() {
     let tiers = Tiers::example().unwrap();
     let waits = [&tiers.web, &tiers.api, &tiers.analytics, &tiers.admin].map(|tier| tier.acquire_timeout.unwrap());
     assert_eq!(waits, [5, 8, 30, 2].map(Duration::from_secs));

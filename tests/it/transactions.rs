@@ -1,4 +1,4 @@
-//! Transactions: their options, savepoints, how often they run, and what a handle is worth that is used otherwise than it should be.
+//! Transactions: their options, savepoints, repeated runs, and handles that are misused.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use crate::pool::{LONG, shared};
 use crate::support::{eventually, server::Server};
 
-/// A pool, and a table of its own with one row.
+/// Creates a pool, and a table of its own with one row.
 async fn table(name: &str) -> Pool {
     let table = format!("CREATE TABLE {name} (id int PRIMARY KEY, n int); INSERT INTO {name} VALUES (1, 0)");
     Server::shared().await.execute(&table).await;
@@ -35,7 +35,7 @@ async fn fail(tx: &Transaction) -> Error {
 }
 
 #[tokio::test]
-async fn a_transaction_begins_as_it_is_told() {
+async fn a_transaction_begins_with_its_options() {
     let pool = shared("options").await.build().unwrap();
     let show = async |options: TransactionOptions| {
         let show = |tx: Transaction| async move {
@@ -62,7 +62,7 @@ async fn a_transaction_begins_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn savepoints_nest_and_only_what_failed_is_undone() {
+async fn savepoints_nest_and_undo_only_their_failures() {
     let pool = table("nested").await;
     let work = async |tx: Transaction| {
         tx.batch_execute("INSERT INTO nested VALUES (2)").await?;
@@ -92,7 +92,7 @@ async fn savepoints_nest_and_only_what_failed_is_undone() {
 }
 
 #[tokio::test]
-async fn a_savepoint_forgives_only_what_failed_within_it() {
+async fn a_savepoint_does_not_undo_an_earlier_failure() {
     let pool = table("forgiven").await;
     let work = async |tx: Transaction| {
         tx.batch_execute("INSERT INTO forgiven VALUES (2)").await?;
@@ -119,7 +119,7 @@ async fn a_statement_that_timed_out_in_a_savepoint_is_undone_with_it() {
 }
 
 #[tokio::test]
-async fn a_savepoint_given_up_costs_the_transaction() {
+async fn a_dropped_savepoint_aborts_the_transaction() {
     let pool = table("pieces").await;
     let work = async |tx: Transaction| {
         let savepoint = tx.savepoint(async |tx| {
@@ -133,9 +133,9 @@ async fn a_savepoint_given_up_costs_the_transaction() {
     assert_eq!(ids("pieces").await, "1");
 }
 
-/// As documented: to the server, all that comes while a savepoint is open is in it.
+/// As documented: for the server, every statement that arrives while a savepoint is open belongs to it.
 #[tokio::test]
-async fn what_runs_beside_a_savepoint_is_undone_with_it() {
+async fn a_statement_beside_a_savepoint_is_undone_with_it() {
     let pool = table("beside_savepoint").await;
     let work = async |tx: Transaction| {
         let savepoint = tx.savepoint(async |tx| {
@@ -152,7 +152,7 @@ async fn what_runs_beside_a_savepoint_is_undone_with_it() {
 }
 
 #[tokio::test]
-async fn a_handle_that_escapes_is_worth_nothing() {
+async fn a_handle_that_escapes_cannot_write() {
     let pool = table("escaped").await;
     let escaped = Mutex::new(None);
     let work = async |tx: Transaction| {
@@ -163,7 +163,7 @@ async fn a_handle_that_escapes_is_worth_nothing() {
     let committed: Result<(), Error> = pool.transaction_once(work).await;
     assert_eq!(committed.as_ref().unwrap_err().effect(), Effect::NotApplied);
     assert!(matches!(aborted(committed), AbortReason::InUse));
-    // Its locks are gone while it still lives.
+    // The transaction's locks are free, although the handle still exists.
     let update = "SET lock_timeout = '10s'; UPDATE escaped SET n = 2";
     Server::shared().await.execute(update).await;
     let escaped = escaped.into_inner().unwrap().unwrap();
@@ -171,11 +171,11 @@ async fn a_handle_that_escapes_is_worth_nothing() {
     assert!((*escaped).batch_execute("UPDATE escaped SET n = 3").await.is_err());
     assert_eq!(escaped.commit().await.unwrap_err().effect(), Effect::NotApplied);
     assert_eq!(Server::shared().await.scalar("SELECT n FROM escaped").await, "2");
-    eventually("its slot is free", LONG, async || pool.status().in_use == 0).await;
+    eventually("the slot is free", LONG, async || pool.status().in_use == 0).await;
 }
 
 #[tokio::test]
-async fn a_transaction_ended_by_hand_is_not_called_committed() {
+async fn a_transaction_ended_by_hand_is_not_reported_as_committed() {
     let pool = table("by_hand").await;
     for end in ["COMMIT", "ROLLBACK"] {
         let ended: Result<(), Error> = pool.transaction_once(async |tx| tx.batch_execute(end).await).await;
@@ -184,7 +184,7 @@ async fn a_transaction_ended_by_hand_is_not_called_committed() {
     }
 }
 
-/// Another transaction changes the row after `tx` has seen it.
+/// Fails with a conflict: another transaction changes the row after `tx` has read it.
 async fn conflict(tx: &Transaction) -> Result<(), Error> {
     tx.query("SELECT n FROM conflicts", &[]).await?;
     Server::shared().await.execute("UPDATE conflicts SET n = n + 1").await;
@@ -192,7 +192,7 @@ async fn conflict(tx: &Transaction) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn a_conflict_is_run_again_as_a_whole() {
+async fn a_transaction_with_a_conflict_runs_again_as_a_whole() {
     let pool = table("conflicts").await;
     let call = pool.call().options(TransactionOptions::new().isolation(IsolationLevel::RepeatableRead));
     let runs = AtomicU32::new(0);
@@ -215,7 +215,7 @@ async fn a_conflict_is_run_again_as_a_whole() {
     assert_eq!(always.await.unwrap_err().sqlstate(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
     assert_eq!((runs.swap(0, SeqCst), n().await.as_str()), (3, "4"));
 
-    // Whatever the closure makes of the error.
+    // The pool runs the transaction again, even if the closure swallows the error.
     let swallowed = call.transaction(|tx| {
         let is_first = runs.fetch_add(1, SeqCst) == 0;
         async move {
@@ -229,7 +229,7 @@ async fn a_conflict_is_run_again_as_a_whole() {
     swallowed.await.unwrap();
     assert_eq!((runs.swap(0, SeqCst), n().await.as_str()), (2, "105"));
 
-    // Undone in a savepoint, it is no reason to run again what fails for another.
+    // The savepoint undid the conflict. The other error that follows is no reason to run again.
     let business = call.transaction(|tx| {
         runs.fetch_add(1, SeqCst);
         async move {
@@ -242,7 +242,7 @@ async fn a_conflict_is_run_again_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_deadlock_is_run_again() {
+async fn a_transaction_with_a_deadlock_runs_again() {
     let pool = table("deadlock").await;
     Server::shared().await.execute("INSERT INTO deadlock VALUES (2, 0)").await;
     let (runs, both) = (AtomicU32::new(0), Barrier::new(2));
@@ -268,9 +268,9 @@ async fn a_deadlock_is_run_again() {
     assert_eq!(Server::shared().await.scalar("SELECT sum(n) FROM deadlock").await, "4");
 }
 
-/// Two that do not touch the same rows, but would not have run as they did one after the other.
+/// Two transactions that do not touch the same rows, but whose result no serial order would give.
 #[tokio::test]
-async fn a_conflict_found_at_commit_is_run_again() {
+async fn a_transaction_with_a_conflict_at_commit_runs_again() {
     let pool = table("skew").await;
     let call = pool.call().options(TransactionOptions::new().isolation(IsolationLevel::Serializable));
     let (runs, both) = (AtomicU32::new(0), Barrier::new(2));

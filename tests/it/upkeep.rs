@@ -1,4 +1,5 @@
-//! What the pool does by itself: connections that ended while nobody looked, a server that was replaced, connections kept, checked and closed.
+//! Maintenance of the pool: it notices ended connections and replaced servers, and keeps, checks and closes idle
+//! connections.
 
 mod ages;
 mod events;

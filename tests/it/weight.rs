@@ -1,11 +1,11 @@
-//! How large the futures of calls are. Each caller that waits in the queue holds one, and each spawn copies it.
+//! The sizes of the futures of calls. Each queued caller holds one, and each spawn copies one.
 
 use std::mem::size_of_val;
 
 use failfast::{Error, Pool};
 use tokio_postgres::types::Type;
 
-/// In bytes.
+/// The limits in bytes.
 const ONE_SHOT: usize = 2_048;
 const TRANSACTION: usize = 2_560;
 
@@ -33,7 +33,7 @@ async fn futures_of_calls_stay_small() {
         ("ready", size_of_val(&pool.ready()), ONE_SHOT),
     ];
     for (name, size, limit) in sizes {
-        println!("{name}: {size} bytes, at most {limit}");
+        println!("{name}: {size} bytes, limit {limit}");
     }
     for (name, size, limit) in sizes {
         assert!(size <= limit, "{name}: {size} bytes, more than {limit}");

@@ -1,4 +1,4 @@
-//! When callers arrive: open loop, the same for the same seed.
+//! The arrival times of callers: open loop, and equal for equal seeds.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use fastrand::Rng;
 /// How callers are spread over time.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pattern {
-    /// Alone and by chance: a Poisson process.
+    /// Callers arrive independently at random: a Poisson process.
     AtRandom,
-    /// All callers of a period at its beginning.
+    /// All callers of a period arrive at its beginning.
     Together { every: Duration },
-    /// From sources that are on and off by turns, each time for an exponentially distributed while, and that send evenly
-    /// while they are on.
+    /// Callers come from sources that are on and off in turns, each time for an exponentially distributed while. They
+    /// send evenly while they are on.
     OnOff { sources: u32, on: Duration, off: Duration },
 }
 
 impl Pattern {
-    /// The arrivals in the next `lasts`, sorted: on average `rate` a second.
+    /// Returns the arrivals in the next `lasts`, sorted. There are `rate` per second on average.
     pub(super) fn arrivals(self, rate: f64, lasts: Duration, rng: &mut Rng) -> Vec<Duration> {
         let end = lasts.as_secs_f64();
         let mut seconds = match self {
@@ -44,7 +44,7 @@ fn at_random(rate: f64, end: f64, rng: &mut Rng) -> Vec<f64> {
     arrivals
 }
 
-/// What is left of a caller in one period comes in a later one, so that the rate is met.
+/// A fraction of a caller in one period is carried over to a later one, so that the rate is met.
 fn together(rate: f64, every: f64, end: f64) -> Vec<f64> {
     let periods = (end / every).ceil() as usize;
     let until = |period: usize| (period as f64 * every * rate).round() as usize;
@@ -52,12 +52,12 @@ fn together(rate: f64, every: f64, end: f64) -> Vec<f64> {
     (0..periods).flat_map(period).collect()
 }
 
-/// One source. It is on at the beginning as often as at any other time.
+/// Returns the arrivals of one source, which is on at the beginning as often as at any other time.
 fn source(rate: f64, on: f64, off: f64, end: f64, rng: &mut Rng) -> Vec<f64> {
     let mut arrivals = Vec::new();
     let mut is_on = rng.f64() < on / (on + off);
     let mut begins = 0.0;
-    // A phase of its own, or the sources would send in step.
+    // Each source has a phase of its own, so that the sources do not send in step.
     let mut due = rng.f64() / rate;
     while begins < end {
         let ends = begins + exponential(if is_on { on } else { off }, rng);

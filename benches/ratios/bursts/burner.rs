@@ -1,9 +1,9 @@
 //! A second process that keeps every processor busy, so that the pools are measured beside a neighbour that competes
 //! for the processors.
 //!
-//! It is this program, started with a hidden argument. Its main thread reads from a pipe whose other end only the parent
-//! holds. However the parent ends, the kernel closes that end and the read returns; then the process ends with all its
-//! threads.
+//! It is this program, started with a hidden argument. Its main thread reads from a pipe whose other end only the
+//! parent holds. However the parent ends, the kernel closes that end. Then the read returns, and the process ends with
+//! all its threads.
 
 use std::hint::spin_loop;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use std::{env, thread};
 
 const ARGUMENT: &str = "--burn-until-standard-input-ends";
 
-/// Whether this process was started to burn.
+/// Returns whether this process was started to burn.
 pub(crate) fn is_asked_for() -> bool {
     env::args().any(|argument| argument == ARGUMENT)
 }
@@ -26,7 +26,7 @@ pub(crate) fn burn() -> ExitCode {
             }
         });
     }
-    // The end of the input and an error mean the same: nobody holds the other end.
+    // The end of the input and an error mean the same: the parent has ended.
     let _ = io::stdin().read_to_end(&mut Vec::new());
     ExitCode::SUCCESS
 }
@@ -35,7 +35,7 @@ fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The process. It ends when this value is dropped, or with the process that holds it.
+/// The second process. It ends when this value is dropped, or with the parent.
 #[derive(Debug)]
 pub(super) struct Burner(Child);
 

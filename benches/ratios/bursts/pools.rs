@@ -1,4 +1,4 @@
-//! The three pools, each with connections of its own, and how each is asked for an answer within the deadline.
+//! The three pools, each with connections of its own. Each call has to end within the deadline.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use super::super::support::Throwaway;
 use super::{CONNECTIONS, DEADLINE, HOLD};
 
 const WARM: Duration = Duration::from_secs(20);
-/// More than ever wait here: the plain queue has no bound.
+/// More callers than ever wait in these benchmarks, because the plain queue has no bound.
 const NO_BOUND: usize = 100_000;
 
-/// A pool to be measured.
+/// A pool to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// failfast with its defaults.
     Ours,
-    /// deadpool by somebody who knows the deadline and how long the work takes.
+    /// deadpool as tuned by somebody who knows the deadline and the duration of the work.
     Tuned,
-    /// failfast as a queue without bound that refuses nobody at entry, and at hand-over those who can no longer finish.
+    /// failfast as an unbounded queue. It refuses no caller at entry, and at hand-over those that can no longer finish.
     Fifo,
 }
 
@@ -55,7 +55,7 @@ async fn warm(builder: failfast::PoolBuilder) -> failfast::Pool {
     pool
 }
 
-/// What a caller got.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Served,
@@ -65,7 +65,7 @@ pub(super) enum Answer {
     TooLate,
 }
 
-/// A pool in use. Clones are the same pool.
+/// A pool in use. Clones are handles of the same pool.
 #[derive(Debug, Clone)]
 pub(super) enum Pool {
     Failfast(failfast::Pool),
@@ -73,7 +73,7 @@ pub(super) enum Pool {
 }
 
 impl Pool {
-    /// One call, from its beginning to its answer.
+    /// Makes one call. Returns its outcome, and the time from its beginning to its end.
     pub(super) async fn ask(&self, sql: &str) -> (Answer, Duration) {
         let asked = Instant::now();
         let answer = match self {
@@ -99,12 +99,13 @@ impl Pool {
         (if answer == Answer::Served && after > DEADLINE { Answer::TooLate } else { answer }, after)
     }
 
-    /// How long a call takes without load: the fastest of some, because other processes may slow any of them.
+    /// Returns how long a call takes without load. It is the fastest of several, because other processes may slow any
+    /// of them.
     pub(super) async fn service(&self, sql: &str) -> Duration {
         let mut fastest = DEADLINE;
         for _ in 0..21 {
             let (answer, after) = self.ask(sql).await;
-            assert_eq!(answer, Answer::Served, "an idle pool serves");
+            assert_eq!(answer, Answer::Served, "an idle pool refused a call");
             fastest = fastest.min(after);
         }
         fastest

@@ -1,4 +1,4 @@
-//! 57014 says that a statement was stopped. Who stopped it, the server says in its own language only.
+//! SQLSTATE 57014 says that a statement was stopped. Only the message says by whom, and the server translates it.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn cancelled(pool: &Pool, server: &Server) -> Error {
 }
 
 #[tokio::test]
-async fn statements_that_an_administrator_cancels_open_nothing() {
+async fn statements_cancelled_by_an_administrator_open_no_circuit() {
     let server = Server::own(&[]).await;
     let pool = Pool::builder(server.config()).name("cancelled").max_size(2).build().unwrap();
     for _ in 0..12 {
@@ -31,9 +31,9 @@ async fn statements_that_an_administrator_cancels_open_nothing() {
     assert_eq!((snapshot.state, snapshot.counts.failures), (failfast::breaker::State::Closed, 0));
 }
 
-/// A limit that the session has by itself is not the pool's.
+/// The session's own `statement_timeout` is not the pool's.
 #[tokio::test]
-async fn only_the_pools_own_timeout_counts_against_the_server() {
+async fn only_the_pools_own_timeout_is_a_failure_of_the_server() {
     let timeouts = ServerTimeouts::new().longest_call(Duration::from_millis(1));
     let pool = shared("own_timeout").await.max_size(1).breaker(counting()).server_timeouts(timeouts).build().unwrap();
     let failures = || pool.breaker().snapshot().counts.failures;
@@ -41,7 +41,7 @@ async fn only_the_pools_own_timeout_counts_against_the_server() {
     client.batch_execute("SET statement_timeout = 20").await.unwrap();
     let error = client.batch_execute("SELECT pg_sleep(60)").await.unwrap_err();
     assert_eq!((error.kind(), failures()), (ErrorKind::Postgres, 0), "{error}");
-    // A function that raises the same code after as long a time.
+    // A function that raises the same code after an equally long time.
     let raise = "DO $$ BEGIN PERFORM pg_sleep(1.1); RAISE query_canceled; END $$";
     client.batch_execute("SET statement_timeout = 0").await.unwrap();
     let error = client.batch_execute(raise).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! Writes that are refused: once they mean a failover, and ever after that somebody writes where one is meant to read.
+//! Refused writes. The first ones may mean a failover. When they go on, they only mean that a caller writes to a server
+//! that is read-only by design.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::support::server::Server;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const LASTS: Duration = Duration::from_secs(3);
 
-/// 20 readers, and one who writes every 20 ms; how many sessions served them beyond the first five, and how often a new primary was told of.
+/// Runs 20 readers, and a writer that writes every 20 ms. Returns the number of sessions beyond the first five, and how
+/// often the pool reported a new primary.
 async fn stray_writer(name: &str, server: &Server, settings: &str) -> (usize, u64) {
     let at = format!("host={} port={} {settings}", server.addr().ip(), server.addr().port());
     let changes = Arc::new(AtomicU64::new(0));
@@ -56,21 +58,21 @@ async fn stray_writer(name: &str, server: &Server, settings: &str) -> (usize, u6
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_stray_writer_in_a_role_that_only_reads_costs_its_readers_nothing() {
+async fn one_stray_writer_in_a_read_only_role_costs_its_readers_nothing() {
     let server = Server::own(&[]).await;
     server.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on").await;
     assert_eq!(stray_writer("stray_role", &server, "").await, (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_stray_writer_on_a_standby_has_its_name_looked_up_once() {
+async fn one_stray_writer_on_a_standby_causes_one_look_up_of_the_name() {
     let primary = Server::own(&[]).await;
     let standby = Server::standby(&primary, &[]).await;
     assert_eq!(stray_writer("stray_standby", &standby, "").await, (5, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_stray_writer_among_those_who_asked_for_a_standby_has_its_name_looked_up_once() {
+async fn one_stray_writer_in_a_pool_for_standbys_causes_one_look_up_of_the_name() {
     let primary = Server::own(&[]).await;
     let standby = Server::standby(&primary, &[]).await;
     assert_eq!(stray_writer("stray_wanted", &standby, "target_session_attrs=read-only").await, (5, 0));

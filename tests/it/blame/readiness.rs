@@ -1,4 +1,4 @@
-//! A pool whose connections are all held is busy, or stuck.
+//! When every connection of the pool is in use, it is either busy or stuck.
 
 use std::time::Duration;
 
@@ -17,31 +17,31 @@ async fn a_pool_whose_guards_are_all_leaked_is_not_ready() {
         std::mem::forget(client.unwrap());
     }
     eventually("ready at first", LONG, async || pool.ready().is_ok()).await;
-    eventually("stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
+    eventually("the pool is stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
     let line = pool.ready().unwrap_err().to_string();
     assert!(line.starts_with("all 2 connections have been held for "), "{line}");
 }
 
 #[tokio::test]
-async fn transactions_that_nobody_goes_on_with_are_stuck_until_one_ends() {
+async fn abandoned_transactions_make_the_pool_not_ready_until_one_ends() {
     let pool = shared("stuck_transactions").await.max_size(2).unready_after(LIMIT).build().unwrap();
     let mut open = Vec::new();
     for _ in 0..2 {
         open.push(pool.get_timeout(LONG).await.unwrap().transaction().await.unwrap());
     }
-    eventually("stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
+    eventually("the pool is stuck", LONG, async || matches!(pool.ready(), Err(NotReady::Stuck { held: 2, .. }))).await;
     drop(open.pop());
     eventually("ready again", LONG, async || pool.ready().is_ok()).await;
 }
 
-/// No connection is left to look by, but one beyond the limit.
+/// The pool has no free connection for a health check, so it dials one beyond its limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn statements_on_all_connections_of_a_server_that_is_gone_are_no_excuse() {
+async fn a_busy_pool_of_a_silent_server_is_not_ready() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let builder = Pool::builder(server.config_at(proxy.addr())).name("gone_while_busy").max_size(2);
     let pool = builder.unready_after(LIMIT).connect_timeout(LIMIT).build().unwrap();
-    eventually("ready, though nobody called", LONG, async || pool.ready().is_ok()).await;
+    eventually("ready without a call", LONG, async || pool.ready().is_ok()).await;
     let busy = {
         let pool = pool.clone();
         tokio::spawn(async move {
@@ -49,14 +49,15 @@ async fn statements_on_all_connections_of_a_server_that_is_gone_are_no_excuse() 
             tokio::join!(statement(), statement())
         })
     };
-    eventually("busy", LONG, async || pool.status().in_use == 2).await;
-    // For twice as long as `unready_after`.
+    eventually("both connections are in use", LONG, async || pool.status().in_use == 2).await;
+    // This takes twice `unready_after`.
     for _ in 0..20 {
         tokio::time::sleep(LIMIT / 10).await;
-        assert_eq!(pool.ready(), Ok(()), "busy is ready");
+        assert_eq!(pool.ready(), Ok(()), "a busy pool is ready");
     }
     proxy.stall();
-    eventually("gone", LONG, async || matches!(pool.ready(), Err(NotReady::Silent { .. }))).await;
-    assert_eq!(pool.status().in_use, 2, "it was still busy");
+    eventually("the server is reported as silent", LONG, async || matches!(pool.ready(), Err(NotReady::Silent { .. })))
+        .await;
+    assert_eq!(pool.status().in_use, 2, "the statements ended too early");
     busy.abort();
 }

@@ -1,4 +1,4 @@
-//! What opens the circuit, what does not, and what becomes of those who wait.
+//! What opens the circuit, what does not, and what happens to queued callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -14,16 +14,17 @@ use crate::pool::{LONG, shared};
 use crate::support::eventually;
 use crate::support::server::Server;
 
-/// Every statement with this is late.
+/// A statement that always ends late.
 const SLOW: &str = "SELECT pg_sleep(60)";
 
 async fn late(pool: &Pool) -> Result<u64, Error> {
     pool.call().timeout(20 * MILLISECOND).execute(SLOW, &[]).await
 }
 
-/// The server answers every Sync and no query in time: that is not over when it answers a look.
+/// The server answers every Sync, but no query in time. The pool's own successful look at the server must not close the
+/// circuit.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_answers_and_fails_its_callers_is_probed_once_per_reset_timeout() {
+async fn a_half_dead_server_is_probed_once_per_reset_timeout() {
     const RESET: Duration = Duration::from_millis(1_500);
     let halves = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&halves);
@@ -38,9 +39,12 @@ async fn a_server_that_answers_and_fails_its_callers_is_probed_once_per_reset_ti
         sleep(MILLISECOND).await;
     }
     let halves = halves.load(SeqCst);
-    println!("half dead: {halves} times half-open in {:.1?}, {late_calls} statements", begun.elapsed());
+    println!("half dead: half-open {halves} times in {:.1?}, {late_calls} statements", begun.elapsed());
     assert!((3..=5).contains(&halves), "{halves}");
-    assert!((halves..=10 + halves).contains(&late_calls), "to open, and one for each half-open: {late_calls}");
+    assert!(
+        (halves..=10 + halves).contains(&late_calls),
+        "more than the calls that open the circuit and one per half-open state: {late_calls}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +57,7 @@ async fn case_23_of_500_callers_at_half_open_one_reaches_the_server() {
     while pool.breaker().state() != State::Open {
         let _ = late(&pool).await;
     }
-    eventually("as good as new", LONG, async || pool.status().idle == 10).await;
+    eventually("all ten connections are idle", LONG, async || pool.status().idle == 10).await;
     comes_to(&pool, State::HalfOpen).await;
     let all = (0..500).map(|_| {
         let pool = pool.clone();
@@ -70,7 +74,7 @@ async fn case_23_of_500_callers_at_half_open_one_reaches_the_server() {
 }
 
 #[tokio::test]
-async fn those_who_wait_are_told_when_it_opens() {
+async fn queued_callers_get_an_error_when_the_circuit_opens() {
     let pool = shared("drained").await.max_size(1).acquire_timeout(LONG).build().unwrap();
     let held = pool.get().await.unwrap();
     let waiting: Vec<_> = (0..50)
@@ -79,7 +83,7 @@ async fn those_who_wait_are_told_when_it_opens() {
             tokio::spawn(async move { pool.get().await.map(drop) })
         })
         .collect();
-    eventually("they wait", LONG, async || pool.status().waiting == 50).await;
+    eventually("all 50 callers wait", LONG, async || pool.status().waiting == 50).await;
     pool.breaker().force_open("a test");
     for told in join_all(waiting).await {
         let error = told.unwrap().unwrap_err();
@@ -95,9 +99,9 @@ async fn those_who_wait_are_told_when_it_opens() {
     println!("{history}");
 }
 
-/// Ten times as much as it can do, by callers in a hurry: that is no fault of the server.
+/// Callers with short deadlines bring ten times the load that the pool can serve. The server is not at fault.
 #[tokio::test(flavor = "multi_thread")]
-async fn overload_alone_never_opens() {
+async fn overload_alone_does_not_open_the_circuit() {
     const CONNECTIONS: usize = 5;
     const HOLD: Duration = Duration::from_millis(20);
     let pool = shared("overload").await.max_size(CONNECTIONS).build().unwrap();
@@ -125,7 +129,7 @@ async fn overload_alone_never_opens() {
 }
 
 #[tokio::test]
-async fn what_a_request_did_wrong_does_not_open_unless_the_user_says_so() {
+async fn errors_of_a_request_do_not_open_the_circuit_by_default() {
     let plain = shared("wrong").await.max_size(1).build().unwrap();
     let strict = shared("strict").await.max_size(1).is_failure(|error| {
         let is_syntax = error.sqlstate().is_some_and(|state| state.code() == "42601");
@@ -140,9 +144,9 @@ async fn what_a_request_did_wrong_does_not_open_unless_the_user_says_so() {
     assert_eq!(strict.breaker().state(), State::Open);
 }
 
-/// A probe that comes to nothing lets the next one out.
+/// A probe without a result frees its permit for the next caller.
 #[tokio::test]
-async fn a_lease_that_is_a_probe_and_does_nothing_blocks_nobody() {
+async fn a_probe_lease_without_a_call_frees_its_permit() {
     let config = BreakerConfig::default().reset_timeout(MILLISECOND).reset_timeout_jitter(0);
     let pool = shared("idle_probe").await.max_size(2).breaker(config).build().unwrap();
     while pool.breaker().state() == State::Closed {
@@ -173,9 +177,9 @@ async fn eventually_get(pool: &Pool) -> failfast::Client {
     timeout(LONG, got).await.unwrap()
 }
 
-/// As when a synchronous standby is gone: statements are well, and no COMMIT is answered.
+/// Without its synchronous standby, a server answers statements but no COMMIT.
 #[tokio::test]
-async fn a_commit_that_is_not_answered_in_time_counts() {
+async fn a_late_commit_counts_as_a_failure() {
     Server::shared()
         .await
         .execute(

@@ -1,5 +1,5 @@
-//! Outages of five seconds under load. While the server is down, callers are answered at once, and it is left in peace but for a look once a second; when it
-//! is back, so are they, and nothing more fails.
+//! Outages of five seconds under load. While the server is down, the pool answers callers at once and looks at the
+//! server at most once a second. After the repair calls succeed soon, and no call fails after that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -20,7 +20,7 @@ use crate::support::{
 
 const CALLERS: usize = 20;
 const OUTAGE: Duration = Duration::from_secs(5);
-/// By then the circuit is open, and what was under way has been given up.
+/// After this time the circuit is open, and the calls that were under way have ended.
 const SETTLED: Duration = Duration::from_millis(3_500);
 
 struct Answer {
@@ -78,19 +78,19 @@ async fn survives<T>(what: &str, proxy: &Proxy, server: T, inject: impl AsyncFn(
     let share = quick as f64 / down.len() as f64;
     let failed_after = answers.iter().filter(|answer| answer.asked > closed && answer.result.is_err()).count();
     println!(
-        "{what}: {} calls while down, {:.2}% answered within 1 ms, {contacts} contacts in {watched:.1?}, first success {recovered:.1?} after it was back, then {failed_after} failures",
+        "{what}: {} calls while down, {:.2}% answered within 1 ms, {contacts} dials in {watched:.1?}, first success {recovered:.1?} after the repair, then {failed_after} failures",
         down.len(),
         100.0 * share
     );
     assert!(share >= 0.99, "{what}: {share}");
-    assert!(contacts as f64 <= watched.as_secs_f64() + 1.0, "{what}: {contacts} contacts in {watched:?}");
+    assert!(contacts as f64 <= watched.as_secs_f64() + 1.0, "{what}: {contacts} dials in {watched:?}");
     assert!(recovered <= Duration::from_millis(1_500), "{what}: {recovered:?}");
     assert_eq!(failed_after, 0, "{what}");
 }
 
 async fn pool(proxy: &Proxy) -> Pool {
     let config = format!("postgresql://failfast:secret@{}/failfast", proxy.addr());
-    // While nothing is connected, few dials are tried: fewer failures than usual are to be enough.
+    // While nothing is connected, the pool dials seldom. So the circuit opens after fewer failures than usual.
     let breaker = BreakerConfig::default().volume_threshold(5);
     let pool = Pool::builder(config.parse().unwrap()).name("outage").max_size(10).breaker(breaker);
     let pool =
@@ -129,7 +129,7 @@ async fn the_network_is_a_black_hole() {
     survives("black hole", &proxy, (), stall, end).await;
 }
 
-/// The pool hears of every change, whatever else listens.
+/// The pool learns of every change of state, even if the owner's hook panics.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_panics_does_not_keep_the_pool_closed() {
     let server = Server::shared().await;
@@ -147,15 +147,15 @@ async fn a_hook_that_panics_does_not_keep_the_pool_closed() {
     })
     .await;
     proxy.accept().await;
-    // By its own look at the server: the dial panics that would have been the first connection.
+    // The pool's own look at the server succeeds, and the hook panics in the dial of the first connection.
     eventually("the hook panics", LONG, async || has_panicked.load(SeqCst)).await;
     eventually("a call succeeds", LONG, async || ask(&pool).await.is_ok()).await;
     comes_to(&pool, State::Closed).await;
 }
 
-/// A dial that says nothing holds the only slot. It has all of `connect_timeout`, and the next look comes no later than that.
+/// A silent dial holds the only slot for the whole `connect_timeout`. The next look at the server begins when it ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_of_one_looks_as_often_as_its_dials_end() {
+async fn a_pool_of_one_looks_at_the_server_at_the_end_of_each_dial() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("one_looks").max_size(1);
@@ -163,15 +163,15 @@ async fn a_pool_of_one_looks_as_often_as_its_dials_end() {
     proxy.stall();
     let begun = Instant::now();
     pool.breaker().record_health_check(false);
-    eventually("a fifth look", LONG, async || proxy.accepted() >= 5).await;
+    eventually("a fifth look at the server", LONG, async || proxy.accepted() >= 5).await;
     let took = begun.elapsed();
-    println!("five looks in {took:.1?}");
+    println!("five looks at the server in {took:.1?}");
     assert!(took >= Duration::from_millis(3_900) && took < Duration::from_millis(6_000), "{took:?}");
 }
 
-/// Dials that nobody will ever answer hold places among those under way. A look is taken beside them.
+/// Dials without an answer use up the limit of concurrent dials. The pool looks at the server beside them.
 #[tokio::test(flavor = "multi_thread")]
-async fn dials_that_hang_do_not_hide_a_server_that_is_back() {
+async fn hanging_dials_do_not_hide_a_server_that_is_back() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("hidden").max_size(3).connect_timeout(LONG);
@@ -186,6 +186,6 @@ async fn dials_that_hang_do_not_hide_a_server_that_is_back() {
     proxy.stall_existing();
     eventually("a call succeeds", LONG, async || ask(&pool).await.is_ok()).await;
     let took = begun.elapsed();
-    println!("back after {took:.1?}");
+    println!("first success after {took:.1?}");
     assert!(took < Duration::from_secs(4), "{took:?}");
 }

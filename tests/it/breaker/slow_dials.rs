@@ -1,4 +1,4 @@
-//! Dials that take their time are no failures, and a server on which they do is found as soon as any other.
+//! Slow dials are not failures. The pool finds a server with slow dials as soon as any other.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -12,15 +12,16 @@ use crate::dial::matrix::{Scene, Slow};
 use crate::pool::LONG;
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
-/// Those before the outage took no time. Whatever the size, the first call succeeds within 3 s.
+/// Dials before the outage were fast. Whatever the size of the pool, the first call succeeds within 3 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_a_server_whose_dials_take_longer_serves_within_three_seconds() {
+async fn a_server_with_slow_dials_serves_within_three_seconds_after_an_outage() {
     let scenes = [Slow::Credentials, Slow::Network, Slow::Server].into_iter().flat_map(|slow| {
         [1, 5, 50].into_iter().map(move |size| async move {
             let breaker = BreakerConfig::default().volume_threshold(3);
             let scene = Scene::new(format!("back {slow:?} {size}"), slow, size, breaker).await;
             scene.ask().await.unwrap();
-            // Before the outage: a look that begins at its very end takes as long as any.
+            // Dials become slow before the outage, so a look at the server that begins at the end of the outage is slow
+            // too.
             scene.dials_take(1_200 * MILLISECOND).await;
             scene.outage().await;
             scene.proxy.accept().await;
@@ -33,9 +34,9 @@ async fn after_an_outage_a_server_whose_dials_take_longer_serves_within_three_se
     }
 }
 
-/// Nobody but the provider is to blame, and everybody is told so.
+/// Only the provider is to blame, and every caller's error names it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credentials_provider_that_hangs_opens_no_circuit() {
+async fn a_hanging_credentials_provider_opens_no_circuit() {
     let server = Server::shared().await;
     let pool = Pool::builder(server.config()).name("sealed").credentials(pending).max_size(10);
     let breaker = BreakerConfig::default().volume_threshold(2);
@@ -48,17 +49,18 @@ async fn a_credentials_provider_that_hangs_opens_no_circuit() {
     assert_eq!(pool.breaker().snapshot().counts.failures, 0);
 }
 
-/// As with the credentials: the hook is the owner's.
+/// The hook is the owner's code, like the credentials provider.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_after_connect_hook_that_hangs_is_no_failure_of_the_server() {
+async fn a_hanging_after_connect_hook_opens_no_circuit() {
     let pool = Pool::builder(Server::shared().await.config()).name("hangs_in_hook").connect_timeout(300 * MILLISECOND);
     let pool = pool.after_connect(|_| Box::pin(pending())).build().unwrap();
-    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("it hangs") };
+    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("the call did not fail with its dial") };
     assert!(source.to_string().ends_with("not ready within 300 ms: the after_connect hook did not end"), "{source}");
     assert_eq!(pool.breaker().snapshot().counts.failures, 0);
 }
 
-/// A pool that never connected knows nothing: only `connect_timeout` speaks, and then it counts, once for each dial.
+/// A pool that never connected has no times to compare with. Only `connect_timeout` ends its dials, and each such end
+/// counts once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_server_counts_when_connect_timeout_ends_a_dial() {
     let server = Server::shared().await;
@@ -69,10 +71,14 @@ async fn a_silent_server_counts_when_connect_timeout_ends_a_dial() {
     let pool = pool.connect_timeout(1_500 * MILLISECOND).acquire_timeout(LONG).breaker(breaker);
     let pool = pool.retry(RetryConfig::off()).build().unwrap();
     let begun = Instant::now();
-    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("nobody answers") };
+    let Err(Error::Connect { source, .. }) = ask(&pool).await else { panic!("the call did not fail with its dial") };
     assert!(source.to_string().ends_with("not ready within 1.5 s: the server did not answer"), "{source}");
     assert!(begun.elapsed() >= 1_500 * MILLISECOND);
-    assert_eq!((proxy.accepted(), pool.breaker().snapshot().counts.failures), (1, 1), "one dial, alone all the time");
+    assert_eq!(
+        (proxy.accepted(), pool.breaker().snapshot().counts.failures),
+        (1, 1),
+        "one dial, without another beside it"
+    );
     comes_to(&pool, State::Closed).await;
     eventually("the circuit opens", LONG, async || {
         let _ = ask(&pool).await;
@@ -81,7 +87,7 @@ async fn a_silent_server_counts_when_connect_timeout_ends_a_dial() {
     .await;
 }
 
-/// Half-open, the dial that the probe waits for has its time as well.
+/// In the half-open state, the dial that the probe waits for has the whole `connect_timeout`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_open_circuit_waits_for_a_slow_dial() {
     let breaker = BreakerConfig::default().volume_threshold(3).reset_timeout(300 * MILLISECOND).reset_timeout_jitter(0);

@@ -1,4 +1,4 @@
-//! A peer that is silent: each caller pays its own deadline, once, and every slot comes back.
+//! A silent peer. Each caller pays its own deadline once, and every slot comes back.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use super::LONG;
 use super::deadpool::{Outcome, bare, call};
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
-/// What callers have.
+/// The deadline of each call.
 const LIMIT: Duration = Duration::from_millis(200);
-/// What a busy machine may add to it.
+/// The delay that a busy machine may add.
 const SLACK: Duration = Duration::from_millis(800);
 
 async fn shared_behind_proxy() -> (Proxy, tokio_postgres::Config) {
@@ -26,7 +26,7 @@ async fn shared_behind_proxy() -> (Proxy, tokio_postgres::Config) {
 
 async fn idle(pool: &Pool, connections: usize) {
     pool.warm_up(connections, LONG).await.unwrap();
-    eventually("they are idle", LONG, async || pool.status().idle == connections).await;
+    eventually("all connections are idle", LONG, async || pool.status().idle == connections).await;
 }
 
 fn is_at_rest(status: &Status) -> bool {
@@ -72,11 +72,11 @@ async fn case_12_idle_connections_into_a_black_hole_cost_one_deadline() {
     }
     assert!((LIMIT..LIMIT + SLACK).contains(&took), "{took:?}");
     let asked = Instant::now();
-    pool.call().deadline(LONG).query("SELECT 1", &[]).await.expect("nobody gets a silent connection again");
+    pool.call().deadline(LONG).query("SELECT 1", &[]).await.expect("a caller got a silent connection again");
     let again = asked.elapsed();
 
     let outcome = call(&deadpool, "SELECT 1").await;
-    println!("case 12: failfast fails after {took:?}, and is back {again:?} later; deadpool: {outcome}");
+    println!("case 12: failfast fails after {took:?}, and serves again {again:?} later; deadpool: {outcome}");
     assert_eq!(outcome, Outcome::Hangs);
 }
 
@@ -110,7 +110,7 @@ async fn case_13_a_black_hole_in_mid_query_gives_the_slot_back() {
     assert_eq!((outcome, next), (Outcome::Hangs, Outcome::Hangs));
 }
 
-/// Connections are reset after their sessions were changed, which is when the network is silent, and callers give up meanwhile.
+/// The network is silent while the pool resets connections with changed sessions. Callers give up meanwhile.
 #[tokio::test]
 async fn case_14_acquire_timeouts_while_validating_leave_the_counts_exact() {
     const SIZE: usize = 3;
@@ -132,13 +132,16 @@ async fn case_14_acquire_timeouts_while_validating_leave_the_counts_exact() {
         assert_eq!((status.settling + status.closing + status.dialing, status.waiting), (SIZE, 0), "{status}");
         proxy.resume();
         eventually("the slots are free", LONG, async || is_at_rest(&pool.status())).await;
-        assert_eq!(pool.status().idle, SIZE, "round {round}: they were good");
+        assert_eq!(pool.status().idle, SIZE, "round {round}: the pool closed good connections");
     }
     let all = join_all((0..SIZE).map(|_| pool.get_timeout(LONG))).await;
     assert!(all.iter().all(Result::is_ok) && pool.try_get().is_err());
     drop(all);
     let server = Server::shared().await;
-    eventually("the server agrees", LONG, async || server.connection_count("case_14").await == SIZE as u64).await;
+    eventually("the server has as many connections as the pool", LONG, async || {
+        server.connection_count("case_14").await == SIZE as u64
+    })
+    .await;
 
     let mut config = config;
     config.application_name("case_14_deadpool");

@@ -1,4 +1,4 @@
-//! Cancels that race the end of the statement they are meant for.
+//! Cancels that race the end of the statement for which they are meant.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,10 +17,10 @@ use crate::support::{proxy::Proxy, server::Server};
 const CANCELS: u64 = 1_000;
 const CONNECTIONS: usize = 8;
 const SLEEP: &str = "SELECT pg_sleep($1)";
-/// What the caller has.
+/// The deadline of each statement.
 const LIMIT: Duration = Duration::from_millis(3);
 
-/// How long a statement takes, in seconds, that ends by itself about when its cancel comes.
+/// Returns how long a statement takes, in seconds, if it should end at about the moment at which its cancel arrives.
 fn about(milliseconds: Range<f64>) -> f64 {
     (milliseconds.start + fastrand::f64() * (milliseconds.end - milliseconds.start)) / 1e3
 }
@@ -33,7 +33,7 @@ async fn case_08_no_cancel_hits_another_statement() {
     let builder = Pool::builder(config).name("case_08").max_size(CONNECTIONS).acquire_timeout(LONG).query_timeout(LONG);
     let pool = builder.build().unwrap();
     pool.warm_up(CONNECTIONS, LONG).await.unwrap();
-    pool.breaker().disable("these timeouts are wanted");
+    pool.breaker().disable("the test causes these timeouts on purpose");
     let (dials, lost) = (proxy.accepted(), AtomicU64::new(0));
     let cancels = || proxy.accepted() - dials;
 
@@ -43,12 +43,13 @@ async fn case_08_no_cancel_hits_another_statement() {
             let mut n = 0;
             while cancels() < CANCELS {
                 n += 1;
-                // Late, on a connection that is given back; or dropped, on one that is kept.
+                // Half of the callers time out and give the connection back. The other half drop the future and keep
+                // the connection.
                 let next = if caller % 2 == 0 {
                     let late = pool.call().timeout(LIMIT).query(SLEEP, &[&about(4.0..11.0)]).await;
                     assert!(matches!(late, Ok(_) | Err(Error::QueryTimeout { .. })), "{late:?}");
                     let next = pool.query_one("SELECT $1::int", &[&n]).await;
-                    Ok(next.expect("served, whatever became of a connection"))
+                    Ok(next.expect("the pool serves the call, even if a connection was lost"))
                 } else {
                     let client = pool.get().await.unwrap();
                     let _ = timeout(LIMIT, client.query(SLEEP, &[&about(4.0..11.0)])).await;
@@ -56,7 +57,7 @@ async fn case_08_no_cancel_hits_another_statement() {
                 };
                 match next {
                     Ok(row) => assert_eq!(row.get::<_, i32>(0), n),
-                    // A cancel that hung for a second has cost the connection, as it may on a busy machine.
+                    // A cancel that hangs for a second costs the connection. This may happen on a busy machine.
                     Err(next) => {
                         assert!(next.sqlstate().is_none() && next.effect() == Effect::NotApplied, "{next:?}");
                         lost.fetch_add(1, Relaxed);
@@ -77,5 +78,7 @@ async fn case_08_no_cancel_hits_another_statement() {
         hit += u32::from(next.is_err_and(|error| error.code() == Some(&SqlState::QUERY_CANCELED)));
     }
     let cancels = cancels();
-    println!("case 08: failfast: 0 hit by {cancels} cancels; deadpool, with the driver's own cancel: {hit} by 100");
+    println!(
+        "case 08: failfast: {cancels} cancels hit 0 statements; deadpool, with the driver's own cancel: 100 hit {hit}"
+    );
 }

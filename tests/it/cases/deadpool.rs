@@ -1,4 +1,4 @@
-//! Bare deadpool-postgres in the same case: as it comes, but for a bound where it would hang.
+//! Bare deadpool-postgres in the same cases. It has its defaults, and a timeout where it would hang.
 
 use std::error::Error;
 use std::fmt;
@@ -8,10 +8,10 @@ use deadpool_postgres::{Manager, Object, Pool};
 use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls};
 
-/// Who has no answer by then gets none, where nothing has to be dialed.
+/// A call without an answer after this time counts as hanging. No call here has to dial.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
@@ -34,12 +34,12 @@ pub(crate) fn bare(mut config: Config, name: &str, max_size: usize) -> Pool {
     Pool::builder(Manager::new(config, NoTls)).max_size(max_size).build().unwrap()
 }
 
-/// The only client of a pool of its own.
+/// Returns the only client of a pool of its own.
 pub(super) async fn client(config: Config, name: &str) -> Object {
     bare(config, name, 1).get().await.unwrap()
 }
 
-/// What a caller would see of a result, and of its causes.
+/// Returns a result and its causes as a caller would see them.
 pub(super) fn said<T, E: Error + 'static>(result: &Result<T, E>) -> String {
     match result {
         Ok(_) => "Ok".to_owned(),
@@ -47,7 +47,7 @@ pub(super) fn said<T, E: Error + 'static>(result: &Result<T, E>) -> String {
     }
 }
 
-/// One statement on a connection of its own, as our one-shots.
+/// Runs one statement on a connection of its own, like a one-shot call of failfast.
 pub(super) async fn call(pool: &Pool, sql: &str) -> Outcome {
     call_within(BOUND, pool, sql).await
 }
@@ -64,7 +64,7 @@ pub(super) async fn call_within(bound: Duration, pool: &Pool, sql: &str) -> Outc
     }
 }
 
-/// An error with its causes, each once: some print their cause with themselves.
+/// Joins an error with its causes, each once, because some errors print their cause themselves.
 pub(super) fn chain(mut error: &dyn Error) -> String {
     let mut line = error.to_string();
     while let Some(cause) = error.source() {

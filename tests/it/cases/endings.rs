@@ -1,4 +1,4 @@
-//! Connections that the server ends: known by what it said last, and never handed out again.
+//! The server ends connections. The pool keeps the server's last message and never hands such a connection out again.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn a_moment() {
 }
 
 #[tokio::test]
-async fn case_15_idle_connections_terminated_reach_nobody() {
+async fn case_15_terminated_idle_connections_reach_no_caller() {
     const IDLE: usize = 8;
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
@@ -34,7 +34,7 @@ async fn case_15_idle_connections_terminated_reach_nobody() {
     for _ in 0..3 {
         pool.warm_up(IDLE, LONG).await.unwrap();
         terminate("case_15").await;
-        eventually("all are told", LONG, async || proxy.open() == 0).await;
+        eventually("the server has ended all connections", LONG, async || proxy.open() == 0).await;
         a_moment().await;
         let answers = join_all((0..IDLE).map(|_| pool.call().deadline(LONG).query("SELECT 1", &[]))).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -43,16 +43,16 @@ async fn case_15_idle_connections_terminated_reach_nobody() {
     let deadpool = bare(config, "case_15", IDLE);
     drop(join_all((0..IDLE).map(|_| deadpool.get())).await);
     terminate("case_15_deadpool").await;
-    eventually("all are told", LONG, async || proxy.open() <= IDLE as u64).await;
+    eventually("the server has ended deadpool's connections", LONG, async || proxy.open() <= IDLE as u64).await;
     a_moment().await;
     let outcomes = join_all((0..IDLE).map(|_| call_within(LONG, &deadpool, "SELECT 1"))).await;
     let failed = outcomes.iter().filter(|outcome| **outcome != Outcome::Done).count();
-    println!("case 15, known to be dead: failfast 0 of {IDLE} fail; deadpool: {failed} of {IDLE} fail");
+    println!("case 15, after the pools noticed: failfast 0 of {IDLE} fail; deadpool: {failed} of {IDLE} fail");
 }
 
-/// Nothing is known yet, or the caller was faster: what it is told is at least true.
+/// A caller may be faster than the news of the end. The error that it gets is still true.
 #[tokio::test(flavor = "multi_thread")]
-async fn case_15_a_death_not_yet_known_is_told_as_it_is() {
+async fn case_15_a_termination_that_races_a_call_gets_a_true_error() {
     const IDLE: usize = 8;
     let server = Server::shared().await;
     let pool = shared("case_15_unknown").await.max_size(IDLE).build().unwrap();
@@ -91,7 +91,7 @@ async fn case_15_a_death_not_yet_known_is_told_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_16_a_crash_is_known_by_its_notice() {
+async fn case_16_a_crash_is_recognized_by_its_notice() {
     let mut server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
     let config = server.config_at(proxy.addr());
@@ -115,10 +115,10 @@ async fn case_16_a_crash_is_known_by_its_notice() {
     assert_eq!(error.sqlstate(), Some(&SqlState::CRASH_SHUTDOWN), "{error}");
     assert_eq!(error.effect(), Effect::Unknown);
     assert!(error.to_string().starts_with("connection lost: the server crashed (57P02: "), "{error}");
-    eventually("the idle one is known to be dead", LONG, async || idle.is_closed()).await;
+    eventually("the pool notices that the idle connection was lost", LONG, async || idle.is_closed()).await;
     let error = idle.query("SELECT 1", &[]).await.unwrap_err();
     assert!(error.to_string().starts_with("connection lost: the server crashed (57P02: "), "{error}");
-    assert_eq!(error.effect(), Effect::NotApplied, "nothing was written");
+    assert_eq!(error.effect(), Effect::NotApplied, "the statement was never written");
     drop((victim, busy));
 
     let before = proxy.accepted();
@@ -137,16 +137,17 @@ async fn case_16_a_crash_is_known_by_its_notice() {
     server.accepting().await;
 }
 
-/// In flight the server's last words are an answer; on an idle connection, and when it is in a hurry, the driver knows nothing of them.
+/// During a call, the driver returns the server's last message as the answer. On an idle connection, and at an
+/// immediate shutdown, the driver only says "closed".
 #[tokio::test]
-async fn a_shutdown_is_told_where_the_driver_says_closed() {
+async fn the_error_names_a_shutdown_when_the_driver_says_closed() {
     const TOLD: &str = "connection lost: the server was shut down, or an administrator ended the connection (57P01: ";
     let server = Server::own(&[]).await;
     let pool = Pool::builder(server.config()).name("shutdown").build().unwrap();
     let (idle, told, busy) = (pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap());
     let terminate = format!("SELECT pg_terminate_backend({})", idle.process_id().unwrap());
     server.execute(&terminate).await;
-    eventually("it is known to be dead", LONG, async || idle.is_closed()).await;
+    eventually("the pool notices that the connection was lost", LONG, async || idle.is_closed()).await;
     let error = idle.query("SELECT 1", &[]).await.unwrap_err();
     assert!(error.to_string().starts_with(TOLD), "{error}");
     assert!(source(&error).is_closed());
@@ -154,7 +155,7 @@ async fn a_shutdown_is_told_where_the_driver_says_closed() {
 
     let terminate = format!("SELECT pg_terminate_backend({})", told.process_id().unwrap());
     let (answered, ()) = tokio::join!(told.query("SELECT pg_sleep(60)", &[]), async {
-        eventually("it runs", LONG, async || running(&server).await == "1").await;
+        eventually("the statement runs", LONG, async || running(&server).await == "1").await;
         server.execute(&terminate).await;
     });
     let error = answered.unwrap_err();
@@ -162,7 +163,7 @@ async fn a_shutdown_is_told_where_the_driver_says_closed() {
     assert!(error.to_string().contains("(57P01)"), "{error}");
 
     let (cut, ()) = tokio::join!(busy.query("SELECT pg_sleep(60)", &[]), async {
-        eventually("it runs", LONG, async || running(&server).await == "1").await;
+        eventually("the statement runs", LONG, async || running(&server).await == "1").await;
         server.exec("kill -QUIT 1").await; // an immediate shutdown
     });
     let error = cut.unwrap_err();

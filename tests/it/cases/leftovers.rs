@@ -15,7 +15,7 @@ async fn running(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn case_06_dropped_future_keeps_nobody_waiting() {
+async fn case_06_a_dropped_future_delays_no_caller() {
     let pool = shared("case_06").await.max_size(1).build().unwrap();
     for way in 0..3 {
         let client = pool.get_timeout(LONG).await.unwrap();
@@ -42,11 +42,11 @@ async fn case_06_dropped_future_keeps_nobody_waiting() {
     terminate("case_06_deadpool").await;
 }
 
-/// Drops the future once its statement runs, for a caller of this name.
+/// Drops the future once its statement runs. `name` is the caller's application name.
 async fn given_up(statement: impl Future, name: &str) {
     tokio::select! {
-        _ = statement => panic!("{name}: it is done"),
-        () = eventually("it runs", LONG, async || running(name).await == "1") => {}
+        _ = statement => panic!("{name}: the statement ended"),
+        () = eventually("the statement runs", LONG, async || running(name).await == "1") => {}
     }
 }
 
@@ -68,7 +68,7 @@ async fn case_07_timed_out_query_is_gone_from_the_server() {
     eventually("the statement is gone", Duration::from_secs(2), async || running("case_07").await == "0").await;
     assert_eq!(server.scalar(LOCKED).await, "0");
     let again = pool.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
-    assert_eq!(first, again, "the connection was settled, not thrown away");
+    assert_eq!(first, again, "the pool closed the connection instead of settling it");
 
     let deadpool = bare(server.config(), "case_07", 1);
     given_up(call_within(LONG, &deadpool, SLOW), "case_07_deadpool").await;

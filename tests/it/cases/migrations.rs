@@ -1,4 +1,4 @@
-//! The schema changes under statements that connections have prepared.
+//! Schema changes while connections have prepared statements.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -15,7 +15,7 @@ use crate::support::server::Server;
 const ALL: &str = "SELECT * FROM case_21";
 
 #[tokio::test]
-async fn case_21_an_outdated_statement_is_prepared_anew() {
+async fn case_21_an_outdated_statement_is_prepared_again() {
     let server = Server::shared().await;
     server.execute("CREATE TABLE case_21 (a int); INSERT INTO case_21 VALUES (1)").await;
     let pool = shared("case_21").await.max_size(2).build().unwrap();
@@ -46,7 +46,7 @@ async fn case_21_an_outdated_statement_is_prepared_anew() {
         async move { tx.query_one(ALL, &[]).await }
     };
     assert_eq!(pool.transaction(run).await.unwrap().len(), 4);
-    assert_eq!(runs.load(SeqCst), 2, "all of it");
+    assert_eq!(runs.load(SeqCst), 2, "the whole transaction runs again");
     migrate("e").await;
     let once: Result<_, Error> = pool.transaction_once(run).await;
     assert_eq!(once.unwrap_err().sqlstate(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
@@ -60,9 +60,9 @@ async fn case_21_an_outdated_statement_is_prepared_anew() {
     assert!(outdated.is_err() && again.is_err());
 }
 
-/// The ways of a migration with an enum, while connections have statements prepared that use it.
+/// Common migrations of an enum while connections have prepared statements that use it.
 #[tokio::test]
-async fn an_enum_made_anew_is_learned_anew() {
+async fn a_recreated_enum_is_learned_again() {
     let server = Server::shared().await;
     server.execute("CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE moods (m mood)").await;
     let anew = "ALTER TABLE moods ALTER m TYPE text; DROP TYPE mood; CREATE TYPE mood AS ENUM ('sad', 'glad');
@@ -94,7 +94,7 @@ async fn an_enum_made_anew_is_learned_anew() {
     }
 }
 
-/// Of any enum.
+/// A label of any enum.
 #[derive(Debug)]
 struct Label(&'static str);
 
@@ -111,7 +111,7 @@ impl ToSql for Label {
     to_sql_checked!();
 }
 
-/// Two tenants, each with a type of its own by the same name, and one text.
+/// Two tenants with equal statements. Each has its own type by the same name.
 #[tokio::test]
 async fn each_search_path_has_its_own_types() {
     let server = Server::shared().await;

@@ -1,4 +1,5 @@
-//! A real PgBouncer in transaction mode between the pool and the server: each transaction may run on another server connection.
+//! A real PgBouncer in transaction mode between the pool and the server. Each transaction may run on another server
+//! connection.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ async fn start(prepared: u32) -> Option<PgBouncer> {
     started
 }
 
-/// PgBouncer keeps a client's time zone apart from that of others, because the server tells of its changes.
+/// Each client has its own time zone. PgBouncer keeps them apart, because the server reports their changes.
 async fn pool(bouncer: &PgBouncer, name: &str, statements: usize, zone: &'static str) -> Pool {
     let config = Server::shared().await.config_at(bouncer.addr());
     Pool::builder(config)
@@ -38,7 +39,7 @@ async fn pool(bouncer: &PgBouncer, name: &str, statements: usize, zone: &'static
         .unwrap()
 }
 
-/// One-shots, streams and transactions, on eight connections to PgBouncer, which has two to the server.
+/// Runs one-shots, streams and transactions on eight connections to PgBouncer, which has two to the server.
 async fn work(pool: &Pool, table: &str, first: i32, zone: &str) -> Result<(), Error> {
     let working = (0..CALLERS).map(|caller| async move {
         for n in 0..ROUNDS {
@@ -59,14 +60,14 @@ async fn work(pool: &Pool, table: &str, first: i32, zone: &str) -> Result<(), Er
             assert_eq!(pool.query_one(&different, &[&1]).await?.get::<_, i32>(0), n % 5 + 1);
             assert_eq!(pool.query_one(ZONE, &[]).await?.get::<_, &str>(0), zone);
             let memory = pool.query_one("SELECT current_setting('work_mem')", &[]).await?;
-            assert_eq!(memory.get::<_, &str>(0), "4MB", "SET LOCAL ended with its transaction");
+            assert_eq!(memory.get::<_, &str>(0), "4MB", "SET LOCAL outlived its transaction");
         }
         Ok(())
     });
     join_all(working).await.into_iter().collect()
 }
 
-/// Whatever a caller leaves behind is cleaned up through PgBouncer as well.
+/// The pool also cleans up through PgBouncer.
 async fn leave_things_behind(pool: &Pool, table: &str, zone: &str) {
     let client = pool.get().await.unwrap();
     client.batch_execute(&format!("BEGIN; INSERT INTO {table} VALUES (-1)")).await.unwrap();
@@ -82,7 +83,7 @@ async fn leave_things_behind(pool: &Pool, table: &str, zone: &str) {
     let server = Server::shared().await;
     let left = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND application_name = ";
     let left = format!("{left}'{}'", pool.status().name);
-    eventually("it is cancelled through PgBouncer", LONG, async || server.scalar(&left).await == "0").await;
+    eventually("the statement is cancelled through PgBouncer", LONG, async || server.scalar(&left).await == "0").await;
     for _ in 0..3 * CALLERS {
         assert_eq!(pool.query_one(ZONE, &[]).await.unwrap().get::<_, &str>(0), zone);
     }
@@ -130,6 +131,6 @@ async fn case_25_pgbouncer_that_tracks_prepared_statements() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_25_pgbouncer_that_does_not_track_them() {
+async fn case_25_pgbouncer_that_does_not_track_prepared_statements() {
     run("case_25_untracked", 0, 0).await;
 }

@@ -1,4 +1,4 @@
-//! On a standby that reads only: the primary's clean-up gets in the way.
+//! Recovery conflicts on a standby: the primary's clean-up ends sessions and statements there.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -27,7 +27,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     let primary = Server::own(&[]).await;
     primary.execute("CREATE TABLE case_20 (id int); INSERT INTO case_20 VALUES (0)").await;
     let standby = Server::standby(&primary, &[("max_standby_streaming_delay", "0")]).await;
-    // Rows that the standby's readers may still see are removed for good.
+    // Removes rows that the standby's readers may still see.
     let clean_up = async || {
         primary.execute("DELETE FROM case_20").await;
         primary.execute("VACUUM case_20").await;
@@ -36,21 +36,21 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     let has_row = async || standby.scalar("SELECT count(*) FROM case_20").await == "1";
     let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     let get_in_the_way = async || {
-        eventually("it reads", LONG, async || standby.scalar(sleepers).await == "1").await;
+        eventually("the standby runs the reader", LONG, async || standby.scalar(sleepers).await == "1").await;
         clean_up().await;
     };
     let pool = Pool::builder(standby.config()).name("case_20").max_size(1).query_timeout(4 * LONG).build().unwrap();
 
-    eventually("replayed", LONG, has_row).await;
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let first = pid(&pool.get().await.unwrap());
     let (read, ()) = tokio::join!(pool.transaction_once(read_in_savepoint), get_in_the_way());
     let read = read.unwrap_err();
     assert_eq!((read.sqlstate(), read.effect()), (CONFLICTS, Effect::NotApplied), "{read}");
     let second = pid(&pool.get().await.unwrap());
-    assert_ne!(first, second, "a new connection");
+    assert_ne!(first, second, "the pool kept the old connection");
 
-    // Idle in its transaction, it is told when it asks next.
-    eventually("replayed", LONG, has_row).await;
+    // A session that is idle in its transaction gets the error with its next statement.
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let options = TransactionOptions::new().isolation(IsolationLevel::RepeatableRead);
     let tx = pool.get().await.unwrap().transaction_with(options).await.unwrap();
     tx.query("SELECT * FROM case_20", &[]).await.unwrap();
@@ -62,8 +62,8 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     drop(tx);
     assert_eq!(pool.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
 
-    // A transaction that may run again does so, on a new connection.
-    eventually("replayed", LONG, has_row).await;
+    // A transaction that may run again does so on a new connection.
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let runs = AtomicU32::new(0);
     let again = pool.transaction(|tx| {
         let is_first = runs.fetch_add(1, SeqCst) == 0;
@@ -73,7 +73,7 @@ async fn case_20_a_session_ended_by_a_recovery_conflict_is_replaced() {
     again.unwrap();
     assert_eq!(runs.into_inner(), 2);
 
-    eventually("replayed", LONG, has_row).await;
+    eventually("the standby has replayed the row", LONG, has_row).await;
     let bare = bare(standby.config(), "case_20", 1);
     let mut client = bare.get().await.unwrap();
     let bare_read = async {

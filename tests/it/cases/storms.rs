@@ -1,4 +1,4 @@
-//! A server that takes no more connections, or takes them again: it is asked a few at a time.
+//! A server that has no connections left, or accepts them again. The pool dials a few at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -16,7 +16,7 @@ use super::deadpool::{Outcome, bare, call_within};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::{eventually, server::Server};
 
-/// Everybody else on the server, until it takes no more.
+/// Opens connections until the server accepts no more.
 async fn crowd(config: &Config) -> Vec<Client> {
     let mut crowd = Vec::new();
     loop {
@@ -71,14 +71,14 @@ async fn case_22_too_many_clients_cause_no_storm_and_no_flush() {
     for caller in callers {
         for answer in caller.await.unwrap() {
             served += 1;
-            seen.push(answer.expect("those there are serve everybody"));
+            seen.push(answer.expect("the existing connections serve every call"));
         }
     }
     seen.sort_unstable();
     seen.dedup();
     let mut pids = pids;
     pids.sort_unstable();
-    assert_eq!(seen, pids, "none was flushed, and no other could be made");
+    assert_eq!(seen, pids, "the pool lost or made a connection");
     assert!((1..=12).contains(&dials), "{dials}");
 
     drop(others);
@@ -88,7 +88,7 @@ async fn case_22_too_many_clients_cause_no_storm_and_no_flush() {
     let grown = asked.elapsed();
     drop(held);
     pool.close();
-    eventually("all are gone", LONG, async || proxy.open() == 0).await;
+    eventually("all connections are closed", LONG, async || proxy.open() == 0).await;
 
     let deadpool = bare(config, "case_22", 8);
     drop(join_all((0..OWN).map(|_| deadpool.get())).await);
@@ -104,12 +104,12 @@ async fn case_22_too_many_clients_cause_no_storm_and_no_flush() {
     }));
     let failed: usize = asking.await.into_iter().sum();
     println!(
-        "case 22: failfast 0 of {served} failed, {dials} dials in 1 s, grown after {grown:?}; deadpool: {failed} failed, {} dials in 1 s",
+        "case 22: failfast 0 of {served} failed, {dials} dials in 1 s, the pool has grown after {grown:?}; deadpool: {failed} failed, {} dials in 1 s",
         proxy.accepted() - theirs
     );
 }
 
-/// Those who are in are served, so the circuit stays closed, however few answers there are beside the dials that fail.
+/// The existing connections serve their callers, so the circuit stays closed, even if most results are failed dials.
 #[tokio::test(flavor = "multi_thread")]
 async fn case_22_a_full_server_opens_no_circuit_while_any_connection_works() {
     let server = Server::own(&[("max_connections", "6"), ("superuser_reserved_connections", "0")]).await;
@@ -130,17 +130,17 @@ async fn case_22_a_full_server_opens_no_circuit_while_any_connection_works() {
     drop(held);
     waiting.await.unwrap().unwrap();
 
-    // With none, it is as good as not there.
+    // Without any connection, a full server is as bad as none.
     drop(pool.get().await.unwrap().detach());
-    eventually("none is left", LONG, async || proxy.open() == 0).await;
+    eventually("no connection is left", LONG, async || proxy.open() == 0).await;
     let refused = async || matches!(pool.get().await, Err(Error::CircuitOpen { .. }));
     let _others_too = crowd(&server.config()).await;
     eventually("the circuit opens", LONG, refused).await;
 }
 
-/// Each dial takes at least 60 ms here, so whatever is open before that is a dial.
+/// Each dial takes at least 60 ms here, so any younger connection is a dial.
 #[tokio::test]
-async fn case_23_a_server_that_is_back_is_not_stormed() {
+async fn case_23_a_recovered_server_gets_no_storm_of_dials() {
     const CALLERS: usize = 500;
     const SIZE: usize = 20;
     const AT_ONCE: usize = 4;
@@ -149,7 +149,7 @@ async fn case_23_a_server_that_is_back_is_not_stormed() {
     for way in [Way::ToServer, Way::ToClient] {
         proxy.delay(way, Duration::from_millis(10));
     }
-    // Whose password costs no time: many dials are made in this process.
+    // This role's password is cheap to check, because this process makes many dials.
     let quick = "CREATE ROLE case_23 LOGIN PASSWORD 'secret'";
     server.execute(&format!("SET scram_iterations = 1; DROP ROLE IF EXISTS case_23; {quick}")).await;
     let mut config = server.config_at(proxy.addr());
@@ -161,7 +161,7 @@ async fn case_23_a_server_that_is_back_is_not_stormed() {
             let pool = pool.clone();
             tokio::spawn(async move {
                 while let Err(error) = pool.call().deadline(LONG).query("SELECT 1", &[]).await {
-                    sleep(error.retry_after().expect("when to come back")).await;
+                    sleep(error.retry_after().expect("the error says when to try again")).await;
                 }
             })
         })
@@ -182,11 +182,11 @@ async fn case_23_a_server_that_is_back_is_not_stormed() {
         sleep(Duration::from_millis(1)).await;
     }
     let served = back.elapsed();
-    assert!(before <= 1, "one at a time until the server is known to be back: {before}");
+    assert!(before <= 1, "more than one dial before the server was known to be back: {before}");
     assert!((1..=AT_ONCE).contains(&most), "{most} at once");
     assert!(proxy.accepted() <= SIZE as u64);
     drop(pool);
-    eventually("all are gone", LONG, async || proxy.open() == 0).await;
+    eventually("all connections are closed", LONG, async || proxy.open() == 0).await;
 
     proxy.refuse().await;
     let deadpool = bare(config, "case_23", SIZE);

@@ -1,4 +1,4 @@
-//! Committed is said only when it is so.
+//! The pool reports a commit only if the server committed.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn is_aborted(result: &Result<(), Error>) -> bool {
     matches!(result, Err(Error::TransactionAborted { reason: AbortReason::Failed { .. }, .. }))
 }
 
-/// Five ways to swallow an error. Only in the last has it been undone.
+/// Swallows an error in one of five ways. Only in the last was the error undone by a rollback to a savepoint.
 async fn swallow(tx: Transaction, way: usize) -> Result<(), Error> {
     tx.execute("INSERT INTO case_01 VALUES ($1)", &[&(way as i32)]).await?;
     match way {
@@ -41,7 +41,7 @@ async fn swallow(tx: Transaction, way: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// As if it had not failed.
+/// Fails, and returns success.
 async fn fail_in_savepoint(tx: Transaction) -> Result<(), Error> {
     tx.execute("INSERT INTO case_01 VALUES (-1)", &[]).await?;
     assert!(raw(&tx).execute("SELECT 1/0", &[]).await.is_err());
@@ -142,7 +142,7 @@ async fn case_03_a_copy_that_breaks_a_deferred_constraint_fails() {
     assert_eq!(Server::shared().await.scalar("SELECT count(*) FROM case_03").await, "1");
 }
 
-/// An insert, and another in a savepoint.
+/// Makes one insert, and another in a savepoint.
 async fn write_twice(pool: &Pool) -> Result<(), Error> {
     let write = |tx: Transaction| async move {
         tx.batch_execute("INSERT INTO case_10 VALUES (0)").await?;
@@ -152,14 +152,14 @@ async fn write_twice(pool: &Pool) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn case_10_a_transaction_given_up_at_any_moment_is_not_passed_on() {
+async fn case_10_an_abandoned_transaction_does_not_reach_the_next_caller() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let config = server.config_at(proxy.addr());
     let pool = Pool::builder(config.clone()).name("case_10").max_size(1).acquire_timeout(LONG).build().unwrap();
     pool.batch_execute("CREATE TABLE case_10 (id int)").await.unwrap();
     proxy.delay(Way::ToClient, Duration::from_millis(4));
-    // BEGIN, INSERT, SAVEPOINT, INSERT, RELEASE, COMMIT: about 24 ms.
+    // These take about 24 ms: BEGIN, INSERT, SAVEPOINT, INSERT, RELEASE, COMMIT.
     for round in 1..=20 {
         let _ = timeout(Duration::from_micros(1_300) * round, write_twice(&pool)).await;
         let client = pool.get().await.unwrap();
@@ -168,7 +168,11 @@ async fn case_10_a_transaction_given_up_at_any_moment_is_not_passed_on() {
         client.batch_execute("INSERT INTO case_10 VALUES (1)").await.unwrap();
     }
     assert_eq!(server.scalar("SELECT count(*) FROM case_10 WHERE id = 1").await, "20");
-    assert_eq!(server.scalar("SELECT count(*) % 2 FROM case_10 WHERE id = 0").await, "0", "all or nothing");
+    assert_eq!(
+        server.scalar("SELECT count(*) % 2 FROM case_10 WHERE id = 0").await,
+        "0",
+        "a transaction was applied in part"
+    );
 
     let bare = bare(config, "case_01", 1);
     let client = bare.get().await.unwrap();
@@ -205,7 +209,7 @@ async fn a_transaction_commits() {
     assert_eq!(Server::shared().await.scalar("SELECT string_agg(id::text, ',' ORDER BY id) FROM commits").await, "1,3");
 }
 
-/// What code written for deadpool takes.
+/// Returns the type that code written for deadpool takes.
 fn raw(client: &deadpool_postgres::Client) -> &deadpool_postgres::Client {
     client
 }

@@ -1,4 +1,4 @@
-//! The types under statements that connections have prepared are altered.
+//! Changes of types while connections have prepared statements that use them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -15,7 +15,7 @@ use super::{LONG, shared};
 use crate::support::eventually;
 use crate::support::server::Server;
 
-/// How many attributes a row's first column has, as the driver has learned it.
+/// Returns how many attributes the type of a row's first column has, as the driver learned it.
 fn attributes(row: &Row) -> usize {
     fn of(ty: &Type) -> usize {
         match ty.kind() {
@@ -31,7 +31,7 @@ async fn pool(name: &str, statement_cache: usize) -> Pool {
     shared(name).await.max_size(1).statement_cache(statement_cache).build().unwrap()
 }
 
-/// A type of two attributes, a table of its values, one array of them and a domain.
+/// Creates a type of two attributes, a table of its values, an array of them and a domain.
 async fn made(name: &str) -> &'static Server {
     let server = Server::shared().await;
     let made = format!(
@@ -58,7 +58,7 @@ async fn first(client: &Client, sql: &str, way: &str) -> Row {
 }
 
 #[tokio::test]
-async fn an_attribute_that_others_add_is_learned_with_the_first_row_that_has_it() {
+async fn an_attribute_added_by_others_is_learned_with_its_first_row() {
     for (at, way) in ["query", "query_one", "query_opt", "query_raw", "query_typed"].into_iter().enumerate() {
         for size in [0, 256] {
             let name = format!("added_{at}_{size}");
@@ -79,7 +79,7 @@ async fn an_attribute_that_others_add_is_learned_with_the_first_row_that_has_it(
 }
 
 #[tokio::test]
-async fn an_attribute_that_the_pool_adds_is_known_to_all_its_connections_at_once() {
+async fn an_attribute_added_by_the_pool_is_known_to_all_its_connections() {
     let sql = |name: &str| format!("SELECT p FROM {name}s");
     for size in [0, 256] {
         let name = format!("own_{size}");
@@ -114,7 +114,7 @@ async fn an_attribute_that_the_pool_adds_is_known_to_all_its_connections_at_once
 }
 
 #[tokio::test]
-async fn a_parameter_that_the_driver_refuses_for_an_old_type_is_sent_once_that_is_learned() {
+async fn a_parameter_refused_for_an_old_type_is_sent_after_learning_the_new_one() {
     for size in [0, 256] {
         let name = format!("sent_{size}");
         let server = made(&name).await;
@@ -132,13 +132,13 @@ async fn a_parameter_that_the_driver_refuses_for_an_old_type_is_sent_once_that_i
             tx.batch_execute("SELECT 1").await?;
             tx.execute(&insert, &[&Values(&[1, 2, 3])]).await
         });
-        assert_eq!(inside.await.unwrap(), 1, "{size}: nothing had been sent");
-        assert!(execute(&[1]).await.is_err(), "{size}: wrong by itself");
+        assert_eq!(inside.await.unwrap(), 1, "{size}: the driver refused the value before it sent anything");
+        assert!(execute(&[1]).await.is_err(), "{size}: the value does not fit the new type either");
         assert_eq!(pool.breaker().snapshot().counts.failures, 0);
     }
 }
 
-/// Of any composite type of as many integers.
+/// A value of any composite type with this many integers.
 #[derive(Debug)]
 struct Values(&'static [i32]);
 
@@ -165,7 +165,7 @@ impl ToSql for Values {
 }
 
 #[tokio::test]
-async fn values_that_fit_are_no_reason_to_learn_anything_anew() {
+async fn values_that_fit_do_not_make_the_driver_learn_again() {
     let name = "fits";
     let server = made(name).await;
     server.execute("ALTER TYPE fits ADD ATTRIBUTE c int[], ADD ATTRIBUTE d numeric, DROP ATTRIBUTE b CASCADE").await;
@@ -201,9 +201,9 @@ async fn values_that_fit_are_no_reason_to_learn_anything_anew() {
     assert_eq!(prepared().await, before);
 }
 
-/// Nothing shows a new name but the catalog.
+/// Only the catalog shows a new name.
 #[tokio::test]
-async fn a_flush_makes_connections_in_use_learn_types_anew() {
+async fn a_flush_makes_connections_in_use_learn_types_again() {
     let server = made("flushed").await;
     let pool = pool("flushed", 256).await;
     let client = pool.get().await.unwrap();
@@ -223,9 +223,9 @@ const CALLERS: usize = 20;
 const CONNECTIONS: u32 = 5;
 const SWITCHED: &str = "ALTER ROLE loader SET search_path = moved, loads";
 
-/// Each migration costs each connection one call at most.
+/// Each migration costs each connection at most one call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_under_load_costs_one_call_for_each_connection() {
+async fn a_migration_under_load_costs_at_most_one_call_per_connection() {
     let server = Server::shared().await;
     let made = "CREATE TYPE kind AS ENUM ('a'); CREATE TYPE pair AS (a int, b int);
         CREATE TABLE loaded (k kind, p pair, n int); INSERT INTO loaded VALUES ('a', ROW(1, 2), 1);
@@ -279,13 +279,13 @@ async fn a_migration_under_load_costs_one_call_for_each_connection() {
     let all = async {
         let settled = async || {
             let enough = done.load(SeqCst) + 20 * u32::try_from(CALLERS).unwrap();
-            eventually("calls", LONG, async || done.load(SeqCst) >= enough).await;
+            eventually("the callers have made enough calls", LONG, async || done.load(SeqCst) >= enough).await;
         };
         settled().await;
         for migration in migrations {
             migrate(migration).await;
             if migration == SWITCHED {
-                // It holds for new sessions.
+                // The setting applies to new sessions.
                 pool.flush();
             }
             settled().await;

@@ -1,4 +1,5 @@
-//! A COMMIT, or a write that commits itself, whose answer never comes: nobody is told that it failed, and nothing is run twice.
+//! The answer to a COMMIT, or to a write without a transaction, never comes. No caller learns that the write failed,
+//! and the pool never runs it twice.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::support::{
     server::Server,
 };
 
-/// Before COMMIT reaches the server, or after.
+/// Cuts before COMMIT reaches the server, and after.
 fn cuts() -> [Cut; 2] {
     [Cut::at_text("COMMIT"), Cut::at_text("COMMIT").answer_lost()]
 }
@@ -49,9 +50,9 @@ async fn case_04_a_commit_cut_off_is_unknown() {
     }
 }
 
-/// By hand, and not as text.
+/// The caller commits by a prepared COMMIT, not by its text.
 #[tokio::test]
-async fn case_04_a_commit_by_hand_is_unknown_as_well() {
+async fn case_04_a_prepared_commit_cut_off_is_unknown() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("case_04_by_hand").build().unwrap();
@@ -63,11 +64,11 @@ async fn case_04_a_commit_by_hand_is_unknown_as_well() {
     let lost = tx.execute(&commit, &[]).await.unwrap_err();
     assert_eq!(lost.effect(), Effect::Unknown, "{lost}");
     let is_there = async || server.scalar("SELECT count(*) FROM case_04_by_hand").await == "1";
-    eventually("it was committed", LONG, is_there).await;
+    eventually("the server has committed the transaction", LONG, is_there).await;
 }
 
 #[tokio::test]
-async fn case_05_a_key_makes_the_second_try_harmless() {
+async fn case_05_an_idempotency_key_makes_the_second_attempt_harmless() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let config = server.config_at(proxy.addr());
@@ -124,7 +125,7 @@ async fn case_17_a_write_in_flight_at_an_immediate_stop_is_not_run_again() {
         Instant::now()
     };
     let ((ours, bares), stopped) = timeout(5 * LONG, async { tokio::join!(calls, stop) }).await.unwrap();
-    assert!(stopped.elapsed() < LONG, "nobody waits for another try");
+    assert!(stopped.elapsed() < LONG, "the call waited for another attempt");
     let ours = ours.unwrap_err();
     println!("case 17: failfast: {ours}; deadpool: {}", said(&bares));
     assert_eq!((ours.sqlstate(), ours.effect()), (Some(&SqlState::ADMIN_SHUTDOWN), Effect::Unknown), "{ours}");
@@ -133,7 +134,7 @@ async fn case_17_a_write_in_flight_at_an_immediate_stop_is_not_run_again() {
     server.stop().await;
     server.start().await;
     let served = async || pool.call().deadline(LONG).query_one("SELECT count(*) FROM case_17", &[]).await;
-    eventually("served again", LONG, async || served().await.is_ok()).await;
+    eventually("the pool serves again", LONG, async || served().await.is_ok()).await;
     assert_eq!(served().await.unwrap().get::<_, i64>(0), 0);
 }
 
@@ -153,7 +154,7 @@ async fn case_24_a_commit_that_waits_for_a_standby_is_never_cancelled() {
         .await;
     assert!(matches!(committed, Err(Error::CommitUnknown { .. })), "{committed:?}");
     assert_eq!(runs.into_inner(), 1);
-    // The pool has a connection again, and the COMMIT still waits.
+    // The pool serves another call while the COMMIT still waits.
     let row = pool.call().deadline(LONG).query_one("SELECT count(*) FROM case_24", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";

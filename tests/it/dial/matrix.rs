@@ -228,7 +228,7 @@ async fn goes_well(slow: Slow, take: Duration, when: When, size: usize) -> Durat
         let first = match when {
             // The pool refuses callers until it knows that the server is back.
             When::Outage => {
-                // By then the server has refused a look that began before dials became slow.
+                // By then the server has refused a look of the pool that began before dials became slow.
                 sleep(100 * MILLISECOND).await;
                 scene.proxy.accept().await;
                 scene.first_success().await

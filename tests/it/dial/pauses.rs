@@ -57,9 +57,9 @@ async fn the_pauses_after_an_unknown_database_or_role_grow() {
     );
 }
 
-/// The looks of a readiness probe dial as well.
+/// A readiness probe makes the pool look at the server. Such a look may be a dial.
 #[tokio::test]
-async fn looks_respect_the_pause() {
+async fn the_pools_looks_at_the_server_respect_the_pause() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     let config = config_by(&proxy, |config| _ = config.password("wrong")).await;
     let pool = Pool::builder(config).name("looks_wait").unready_after(Duration::from_millis(300)).build().unwrap();

@@ -1,4 +1,4 @@
-//! Queries built by sea-query, by its binder for this driver.
+//! Queries that sea-query builds and its binder for this driver binds.
 
 use failfast::Error;
 use sea_query::{Expr, ExprTrait, Order, PostgresQueryBuilder, Query};

@@ -1,5 +1,5 @@
-//! A query module in the shape in which Cornucopia and Clorinde write them: generic over a trait of their own, which deadpool's client and its
-//! transaction implement. `&*client` is the one, `&**tx` the other.
+//! A query module in the style of Cornucopia and Clorinde. It is generic over a trait of its own, which deadpool's
+//! client and transaction implement. `&*client` is the client, and `&**tx` the transaction.
 
 mod client;
 mod items;
@@ -11,7 +11,7 @@ use self::client::Params;
 use self::items::{InsertItemParams, insert_item, item_by_name, items};
 use crate::pool::shared;
 
-/// All tests have the same table, each a name of its own.
+/// All tests share one table, and each uses names of its own.
 async fn pool(name: &str) -> Pool {
     let pool = shared(name).await.max_size(1).build().unwrap();
     let table =
@@ -51,7 +51,7 @@ async fn generated_queries_run_on_the_guard() {
     assert_eq!(names, all.iter().map(|item| item.id).collect::<Vec<_>>());
 }
 
-/// Deadpool's, which borrows the guard.
+/// Deadpool's transaction, which borrows the guard.
 #[tokio::test]
 async fn generated_queries_run_in_deadpools_transaction() {
     let pool = pool("generated_theirs").await;
@@ -67,7 +67,8 @@ async fn generated_queries_run_in_deadpools_transaction() {
     assert_eq!((stock(&pool, "quince").await, stock(&pool, "medlar").await), (Some(1), None));
 }
 
-/// Ours, which is run again if another one was in the way. Statements belong to a connection, so they are made within.
+/// The pool's transaction, which runs again after a conflict. A statement belongs to one connection, so the closure
+/// makes it.
 #[tokio::test]
 async fn generated_queries_run_in_a_transaction_of_the_pool() {
     let pool = pool("generated_ours").await;

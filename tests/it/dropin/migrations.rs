@@ -1,4 +1,4 @@
-//! Migrations by refinery: it takes the driver's own client, which is three derefs away.
+//! Migrations by refinery. It needs the driver's own client, which the guard reaches by three derefs.
 
 use failfast::Client;
 
@@ -9,7 +9,7 @@ mod embedded {
     refinery::embed_migrations!("it/dropin/migrations");
 }
 
-/// Other tests use the same database.
+/// Other tests use the same database, so this runner has a table of its own.
 fn runner() -> refinery::Runner {
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name("dropin_history");
@@ -41,8 +41,12 @@ async fn refinery_migrates_on_the_guard_and_leaves_it_clean() {
     drop(client);
 
     let next = pool.get().await.unwrap();
-    assert_eq!(next.process_id(), process_id, "the connection is kept");
+    assert_eq!(next.process_id(), process_id, "the pool closed the connection");
     next.execute("INSERT INTO dropin_items (name, cents) VALUES ('apple', 50)", &[]).await.unwrap();
-    assert_eq!(server.scalar("SELECT cents FROM dropin_items").await, "50", "no transaction was left open");
+    assert_eq!(
+        server.scalar("SELECT cents FROM dropin_items").await,
+        "50",
+        "the failed migration left a transaction open"
+    );
     assert_eq!(server.scalar("SELECT to_regclass('dropin_half') IS NULL").await, "t");
 }

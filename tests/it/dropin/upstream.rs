@@ -1,7 +1,8 @@
-//! Deadpool-postgres's own examples and tests, on this pool: at most ten lines of each are changed.
+//! Deadpool-postgres's own examples and tests run on this pool with at most ten changed lines each.
 //!
-//! `theirs/` is from deadpool-postgres 0.14.2 (MIT or Apache-2.0), by word: its README and its `tests/postgres.rs`, those of the tests that are about
-//! connections. `ours/` is what becomes of them. They are included as text, so that they keep their form.
+//! `theirs/` has files of deadpool-postgres 0.14.2 (MIT or Apache-2.0), verbatim: its README, and the tests about
+//! connections of its `tests/postgres.rs`. `ours/` has the changed files. The test includes them as text, so that they
+//! keep their form.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ const README: [(&str, &str, &str); 3] = [
 
 const TESTS: (&str, &str) = (include_str!("upstream/theirs/tests.rs"), include_str!("upstream/ours/tests.rs"));
 
-/// What a migration may cost.
+/// The most lines that a migration may change.
 const MOST: usize = 10;
 
 mod tests {
@@ -25,7 +26,7 @@ mod tests {
 
     include!("upstream/ours/tests.rs");
 
-    /// Theirs is no future, and reads the environment.
+    /// Deadpool's example reads the environment, and its function is not async.
     fn config() -> tokio_postgres::Config {
         let starting = || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -35,7 +36,7 @@ mod tests {
     }
 }
 
-/// The lines to change, as a reader of the diff counts them: one that is replaced is one.
+/// Returns the number of changed lines. A replaced line counts once, as for a reader of the diff.
 fn changed(theirs: &str, ours: &str) -> usize {
     let (theirs, ours) = (significant(theirs), significant(ours));
     let mut same = vec![vec![0; ours.len() + 1]; theirs.len() + 1];
@@ -62,7 +63,7 @@ fn significant(text: &str) -> Vec<&str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
 }
 
-/// The functions of a file by name, each with its attribute.
+/// Returns the functions of a file by name, each with its attribute.
 fn functions(text: &str) -> BTreeMap<&str, &str> {
     let functions = text.split_inclusive("\n}\n").map(|function| {
         let name = function.split("fn ").nth(1).and_then(|rest| rest.split('(').next());
@@ -72,7 +73,7 @@ fn functions(text: &str) -> BTreeMap<&str, &str> {
 }
 
 #[test]
-fn changes_are_counted_as_a_reader_of_the_diff_would() {
+fn changes_are_counted_as_in_a_diff() {
     assert_eq!(changed("a\nb\nc", "a\nb\nc"), 0);
     assert_eq!(changed("a\nb\nc", "a\nx\nc"), 1);
     assert_eq!(changed("a\nb\nc", "a\nx\ny\nc"), 2);
@@ -89,7 +90,7 @@ fn at_most_ten_lines_of_each_example_are_changed() {
     }
 }
 
-/// Far fewer, in each test: the pool is made elsewhere.
+/// The tests need far fewer changes, because one function makes their pool.
 #[test]
 fn at_most_two_lines_of_each_test_are_changed() {
     let (theirs, ours) = (functions(TESTS.0), functions(TESTS.1));
@@ -100,7 +101,7 @@ fn at_most_two_lines_of_each_test_are_changed() {
         assert!(changed <= 2, "{name}: {changed} lines");
     }
     let whole = changed(TESTS.0, TESTS.1);
-    assert!(whole <= 15, "all of them: {whole} lines");
+    assert!(whole <= 15, "all tests together change {whole} lines");
 }
 
 /// `docs/migrating.md` shows the first example as a diff.
@@ -118,15 +119,15 @@ fn the_documented_diff_is_the_real_one() {
     assert_eq!((marked('-'), marked('+')), (8, 3));
 }
 
-/// Else it would be easy to change little.
+/// If `theirs/` were edited, few changes would prove nothing.
 #[test]
-fn theirs_are_theirs() {
+fn the_originals_are_unchanged() {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).unwrap_or_default();
     let sources = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
     let Some(package) = sources.map(|source| source.path().join("deadpool-postgres-0.14.2")).find(|path| path.exists())
     else {
-        return; // the packages are kept elsewhere
+        return; // the packages are in another folder
     };
     let readme = fs::read_to_string(package.join("README.md")).unwrap();
     for (name, theirs, _) in README {
@@ -138,7 +139,7 @@ fn theirs_are_theirs() {
     }
 }
 
-/// Each in a process of its own, in the environment that it expects.
+/// Each example runs in a process of its own, in the environment that it expects.
 #[cfg(feature = "serde")]
 #[tokio::test]
 async fn the_examples_run() {

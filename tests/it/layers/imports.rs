@@ -1,4 +1,4 @@
-//! Which source file imports which, and where the imports form a circle.
+//! Finds which source file imports which, and where the imports form a circle.
 //!
 //! An import is any path that begins with `crate::`, `self::`, `super::` or a child module, in a `use` or in an
 //! expression. The file that defines the item counts, whatever re-exports lie between. A re-export of a name that the
@@ -135,7 +135,7 @@ fn module(path: &Path) -> Module {
     parts
 }
 
-/// What is left of the code without its `use` items.
+/// Returns the code without its `use` items.
 fn without_imports(code: &str) -> String {
     let mut is_import = false;
     let other = code.lines().filter(|line| {

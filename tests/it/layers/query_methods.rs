@@ -14,7 +14,7 @@ const CALL: &str = "src/call/queries.rs";
 const GUARD: &str = "src/conn/calls/queries.rs";
 const SPAWNED: &str = "tests/it/service.rs";
 const TYPES: &str = "tests/it/cases/types.rs";
-/// Whole pieces of work, which the guard does not have.
+/// Methods that run a whole piece of work. The guard does not have them.
 const WORK: [&str; 2] = ["src/call/transactions.rs", "src/call/attempts.rs"];
 /// What these return belongs to one connection, so only the guard has them.
 const OF_ONE_CONNECTION: [&str; 5] = ["prepare", "prepare_typed", "prepare_cached", "copy_in", "copy_out"];
@@ -75,7 +75,7 @@ fn signature(rest: &str) -> Signature {
     }
 }
 
-/// Where the parenthesis is closed that opens at `open`.
+/// Returns the position of the parenthesis that closes the one at `open`.
 fn closing(text: &str, open: usize) -> usize {
     let mut depth = 0;
     for (at, c) in text.char_indices().skip_while(|(at, _)| *at < open) {

@@ -1,7 +1,7 @@
-//! Ages are judged at hand-out: whatever became of the pool's own task meanwhile.
+//! The pool checks the age of a connection when it hands it out, even if its maintenance task has not run.
 //!
-//! These tests block the only thread of their runtime, as a process that is stopped blocks all of its threads: the clock goes on, and upkeep does
-//! nothing. The first thing that runs after that is a caller.
+//! These tests block the only thread of their runtime, as a stopped process blocks all of its threads. The clock goes
+//! on, and maintenance does nothing. Afterwards a caller runs first.
 
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::{proxy::Proxy, server::Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A process that is stopped, whose connections the network forgets meanwhile: the calls that come next do not meet them.
+/// Stops the process while the network forgets its connections. The next calls must not get those connections.
 async fn forgotten_meanwhile(name: &str, rules: impl Fn(PoolBuilder) -> PoolBuilder) {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     let config = Server::shared().await.config_at(proxy.addr());
@@ -29,18 +29,18 @@ async fn forgotten_meanwhile(name: &str, rules: impl Fn(PoolBuilder) -> PoolBuil
 }
 
 #[tokio::test]
-async fn after_a_stop_no_connection_is_handed_out_that_was_due_for_a_check() {
+async fn after_a_stop_a_connection_due_for_a_check_is_not_handed_out() {
     forgotten_meanwhile("due_for_a_check", |builder| builder.health_check_after(SECOND)).await;
 }
 
 #[tokio::test]
-async fn after_a_stop_no_connection_is_handed_out_that_was_idle_for_too_long() {
+async fn after_a_stop_a_connection_idle_for_too_long_is_not_handed_out() {
     let rules = |builder: PoolBuilder| builder.health_check_after(3_600 * SECOND).idle_timeout(SECOND).min_idle(3);
     forgotten_meanwhile("idle_for_too_long", rules).await;
 }
 
 #[tokio::test]
-async fn after_a_stop_no_connection_is_handed_out_that_is_too_old() {
+async fn after_a_stop_a_connection_that_is_too_old_is_not_handed_out() {
     let pool = shared("too_old").await.max_size(2).max_lifetime(SECOND).build().unwrap();
     pool.warm_up(2, LONG).await.unwrap();
     let processes = async || {
@@ -53,9 +53,9 @@ async fn after_a_stop_no_connection_is_handed_out_that_is_too_old() {
     assert!(after.iter().all(|process| !before.contains(process)), "{before:?}, {after:?}");
 }
 
-/// A check costs one round trip, and no connection.
+/// A check costs one round trip and keeps the connection.
 #[tokio::test]
-async fn after_a_stop_connections_that_are_alive_serve_again() {
+async fn after_a_stop_live_connections_serve_again() {
     let pool = shared("alive_after_a_stop").await.max_size(3).health_check_after(SECOND).build().unwrap();
     pool.warm_up(3, LONG).await.unwrap();
     let processes = async || {

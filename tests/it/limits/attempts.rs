@@ -1,4 +1,4 @@
-//! From the second attempt on a call has exactly the limits of the first.
+//! Each further attempt of a call has the same limits as the first.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use super::{LONG, MILLISECOND, shared};
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
-/// A statement may take 800 ms; waiting and one statement together, a second.
+/// A statement may take 800 ms. Waiting and one statement together may take one second.
 async fn pool(name: &str) -> Pool {
     let builder = shared(name).await.max_size(1).retry(RetryConfig::default().initial_backoff(MILLISECOND));
     let pool = builder.acquire_timeout(200 * MILLISECOND).query_timeout(800 * MILLISECOND).build().unwrap();
@@ -17,14 +17,14 @@ async fn pool(name: &str) -> Pool {
     pool
 }
 
-/// Fails as one that another transaction was in the way of, while it is called for the first time.
+/// A statement that fails on its first run with a conflict between transactions.
 fn conflict(run: u32) -> String {
     let raise = if run == 1 { "RAISE serialization_failure;" } else { "" };
     format!("DO $$ BEGIN {raise} END $$")
 }
 
 #[tokio::test]
-async fn a_stream_whose_first_dial_was_refused_goes_on_as_long_as_its_rows_are_in_time() {
+async fn a_stream_after_a_refused_dial_goes_on_while_its_rows_are_in_time() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     proxy.refuse().await;
@@ -35,18 +35,18 @@ async fn a_stream_whose_first_dial_was_refused_goes_on_as_long_as_its_rows_are_i
         eventually("refused", LONG, async || pool.status().last_connect_error.is_some()).await;
         proxy.accept().await;
     };
-    // Rows so long that the server sends each of them at once.
+    // The rows are long, so the server sends each of them at once.
     let sql = "SELECT pg_sleep(0.3), repeat('x', 20000) FROM generate_series(1, 6)";
     let rows = async {
         let rows = pool.query_raw(sql, Vec::<i32>::new()).await?;
         pin!(rows).try_collect::<Vec<_>>().await
     };
     let (rows, ()) = tokio::join!(rows, again);
-    assert_eq!(rows.unwrap().len(), 6, "1.8 s in all");
+    assert_eq!(rows.unwrap().len(), 6, "the rows took 1.8 s in all");
 }
 
 #[tokio::test]
-async fn a_transaction_that_took_longer_than_one_statement_may_runs_again_after_a_conflict() {
+async fn a_transaction_longer_than_the_query_timeout_runs_again_after_a_conflict() {
     let pool = pool("long_conflict").await;
     let runs = AtomicU32::new(0);
     let work = pool.transaction(async |tx| {
@@ -61,7 +61,7 @@ async fn a_transaction_that_took_longer_than_one_statement_may_runs_again_after_
 }
 
 #[tokio::test]
-async fn the_commit_of_a_second_run_has_the_time_of_a_first() {
+async fn the_commit_of_a_second_run_has_its_full_time() {
     let server = Server::shared().await;
     server
         .execute(
@@ -78,13 +78,13 @@ async fn the_commit_of_a_second_run_has_the_time_of_a_first() {
         tx.batch_execute(&conflict(run)).await?;
         tx.execute("INSERT INTO slow_commit VALUES (1)", &[]).await
     });
-    assert_eq!(work.await.unwrap(), 1, "1.8 s in all");
+    assert_eq!(work.await.unwrap(), 1, "both runs took 1.8 s in all");
     assert_eq!((runs.load(Relaxed), server.scalar("SELECT count(*) FROM slow_commit").await.as_str()), (2, "1"));
 }
 
-/// A statement, then a copy: each in time, and both together longer than waiting and one statement may take.
+/// A statement and a copy. Each is in time, and both together take longer than waiting and one statement may.
 #[tokio::test]
-async fn a_run_that_is_done_again_has_the_time_of_the_first() {
+async fn a_second_run_has_its_full_time() {
     Server::shared().await.execute("DROP TABLE IF EXISTS copied_again; CREATE TABLE copied_again (id int)").await;
     let pool = pool("copied_again").await;
     let runs = AtomicU32::new(0);
@@ -99,12 +99,12 @@ async fn a_run_that_is_done_again_has_the_time_of_the_first() {
         }
         copy.finish().await
     });
-    assert_eq!(work.await.unwrap(), 2, "2 s in all");
+    assert_eq!(work.await.unwrap(), 2, "both runs took 2 s in all");
 }
 
-/// The whole of it took 600 ms, though none of its statements took half of that.
+/// The work took 600 ms, although none of its statements took half as long.
 #[tokio::test]
-async fn what_would_not_be_done_by_its_deadline_is_not_begun_again() {
+async fn a_run_that_cannot_end_by_its_deadline_is_not_begun_again() {
     let pool = pool("no_time").await;
     let runs = AtomicU32::new(0);
     let work = pool.call().deadline(1_000 * MILLISECOND).transaction(async |tx| {

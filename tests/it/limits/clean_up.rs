@@ -1,4 +1,4 @@
-//! Clean-up is counted in round trips, not in seconds: a server far away loses no connection by it.
+//! The pool measures clean-up in round trips, not in seconds, so a distant server loses no connection by it.
 
 use failfast::{ErrorKind, Pool, PoolBuilder};
 
@@ -6,7 +6,7 @@ use super::{LONG, MILLISECOND, shared};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::{eventually, server::Server};
 
-/// A pool of one connection to a server that is 600 ms away.
+/// A pool of one connection to a server with a round trip of 600 ms.
 async fn far_away(name: &str) -> (Proxy, PoolBuilder) {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
@@ -21,7 +21,7 @@ async fn process(pool: &Pool) -> Option<i32> {
     pool.get_timeout(LONG).await.unwrap().process_id()
 }
 
-/// A statement is given up; the connection is fit for the next caller, and nothing runs on.
+/// Gives a statement up. The statement stops on the server, and the next caller gets the same connection.
 async fn gives_up(pool: &Pool, name: &str) {
     let before = process(pool).await;
     let late = pool.call().timeout(100 * MILLISECOND).batch_execute("SELECT pg_sleep(60)").await.unwrap_err();
@@ -29,8 +29,8 @@ async fn gives_up(pool: &Pool, name: &str) {
     let running =
         format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND state = 'active'");
     let stopped = async || Server::shared().await.scalar(&running).await == "0";
-    eventually("the statement is stopped", LONG, stopped).await;
-    assert_eq!(process(pool).await, before, "the connection is kept");
+    eventually("the statement stops", LONG, stopped).await;
+    assert_eq!(process(pool).await, before, "the pool lost the connection");
 }
 
 #[tokio::test]
@@ -39,21 +39,22 @@ async fn a_cancel_at_600_ms_a_round_trip_stops_the_statement_and_keeps_the_conne
     gives_up(&builder.build().unwrap(), "far_plain").await;
 }
 
-/// Its answer is on its way: to wait for that costs less than a cancel.
+/// The answer is on its way, so waiting for it costs less than a cancel.
 #[tokio::test]
-async fn a_statement_given_up_far_away_that_has_ended_already_is_not_cancelled() {
+async fn an_ended_statement_of_a_distant_server_is_not_cancelled() {
     let (proxy, builder) = far_away("far_ended").await;
     let pool = builder.build().unwrap();
     let before = process(&pool).await;
     let late = pool.call().timeout(100 * MILLISECOND).batch_execute("SELECT 1").await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::QueryTimeout, "{late}");
-    assert_eq!(process(&pool).await, before, "the connection is kept");
-    assert_eq!(proxy.accepted(), 1, "nothing but the connection itself");
+    assert_eq!(process(&pool).await, before, "the pool lost the connection");
+    assert_eq!(proxy.accepted(), 1, "the pool opened more than its one connection");
 }
 
-/// ROLLBACK, the reset and the owner's hook: three round trips of 600 ms, and one to know that all is at rest.
+/// ROLLBACK, the reset and the owner's hook take three round trips of 600 ms. A fourth shows that the connection is
+/// quiet.
 #[tokio::test]
-async fn a_transaction_and_a_session_left_behind_far_away_cost_no_connection() {
+async fn a_transaction_and_a_session_left_behind_on_a_distant_server_cost_no_connection() {
     let (_proxy, builder) = far_away("far_leftovers").await;
     let hook = "SET work_mem = '5MB'";
     let pool = builder.after_connect(|client| Box::pin(client.batch_execute(hook))).build().unwrap();

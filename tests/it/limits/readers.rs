@@ -1,4 +1,4 @@
-//! Readers of all kinds: in bursts, on other runtimes, with other statements on the same connection.
+//! Streams and their readers: in bursts, on other runtimes, and beside other statements on the same connection.
 
 use std::mem;
 use std::pin::pin;
@@ -16,21 +16,21 @@ use crate::support::eventually;
 use crate::support::server::Server;
 
 const NONE: [i32; 0] = [];
-/// More than fits in all buffers.
+/// More than fits into all buffers.
 const ROWS: &str = "SELECT repeat('x', 1000) FROM generate_series(1, 100000)";
 
 async fn one(name: &str) -> PoolBuilder {
     shared(name).await.max_size(1)
 }
 
-/// How long the next caller waits.
+/// Returns how long the next caller waits.
 async fn next(pool: &Pool) -> Duration {
     let begun = Instant::now();
     drop(pool.get().await.unwrap());
     begun.elapsed()
 }
 
-/// How many callers were refused because of unread streams, though the connection came back within the time that they had.
+/// Returns when callers were refused because of unread streams, although the connection came back within their time.
 async fn wrongly_refused(pool: &Pool, reader: impl Future<Output = ()>) -> Vec<Duration> {
     let begun = Instant::now();
     let reader = async {
@@ -54,7 +54,7 @@ async fn wrongly_refused(pool: &Pool, reader: impl Future<Output = ()>) -> Vec<D
 }
 
 #[tokio::test]
-async fn a_reader_that_comes_late_for_a_few_rows_is_no_reason_to_refuse() {
+async fn a_late_reader_of_a_few_rows_refuses_no_caller() {
     let pool = one("readers_late").await.build().unwrap();
     next(&pool).await;
     let reader = async {
@@ -67,7 +67,7 @@ async fn a_reader_that_comes_late_for_a_few_rows_is_no_reason_to_refuse() {
 }
 
 #[tokio::test]
-async fn a_reader_that_reads_in_batches_is_no_reason_to_refuse() {
+async fn a_reader_in_batches_refuses_no_caller() {
     let pool = one("readers_batches").await.build().unwrap();
     next(&pool).await;
     let reader = async {
@@ -85,7 +85,7 @@ async fn a_reader_that_reads_in_batches_is_no_reason_to_refuse() {
 }
 
 #[tokio::test]
-async fn a_wait_that_was_given_up_ends_soon_whatever_the_other_limits_are() {
+async fn an_abandoned_wait_ends_soon_under_any_other_limits() {
     let pool = one("readers_waiting").await.acquire_timeout(LONG).query_timeout(300 * MILLISECOND).build().unwrap();
     let sql = "SELECT pg_sleep(CASE i WHEN 1 THEN 0 ELSE 60 END), repeat('x', 20000) FROM generate_series(1, 2) i";
     let mut rows = pool.query_raw(sql, NONE).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_wait_that_was_given_up_ends_soon_whatever_the_other_limits_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_whose_runtime_has_ended_is_ended_by_another() {
+async fn a_stream_whose_runtime_has_ended_is_ended_by_another_runtime() {
     let pool = one("readers_runtime").await.acquire_timeout(5_000 * MILLISECOND).build().unwrap();
     next(&pool).await;
     let other = pool.clone();
@@ -110,9 +110,9 @@ async fn a_stream_whose_runtime_has_ended_is_ended_by_another() {
     assert!(took.is_ok());
 }
 
-/// As a program that calls from threads without a runtime does.
+/// A program that calls from threads without a runtime behaves like this.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_whose_runtime_stands_still_is_ended_by_another() {
+async fn a_stream_whose_runtime_is_blocked_is_ended_by_another_runtime() {
     let pool = one("readers_still").await.acquire_timeout(5_000 * MILLISECOND).build().unwrap();
     next(&pool).await;
     let other = pool.clone();
@@ -128,7 +128,7 @@ async fn a_stream_whose_runtime_stands_still_is_ended_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_waited_on_a_runtime_that_ended_goes_on_elsewhere() {
+async fn a_stream_goes_on_after_the_end_of_the_runtime_that_it_waited_on() {
     let pool = one("readers_moved").await.build().unwrap();
     next(&pool).await;
     let other = pool.clone();
@@ -150,7 +150,7 @@ async fn a_stream_that_waited_on_a_runtime_that_ended_goes_on_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_prompt_reader_is_never_idle_however_short_the_limit() {
+async fn a_prompt_reader_is_not_idle_under_a_short_limit() {
     let pool = one("readers_prompt").await.stream_idle_timeout(MILLISECOND).build().unwrap();
     for _ in 0..4 {
         let sql = "SELECT pg_sleep(0.0103), repeat('x', 20000) FROM generate_series(1, 60)";
@@ -162,9 +162,9 @@ async fn a_prompt_reader_is_never_idle_however_short_the_limit() {
     }
 }
 
-/// A reader that was woken has all of the limit to come.
+/// A reader has the whole limit from the moment at which it was woken.
 #[tokio::test]
-async fn a_pause_counts_from_when_there_was_something_to_read() {
+async fn a_pause_begins_when_a_row_is_there_to_read() {
     let pool = one("readers_since").await.acquire_timeout(LONG).stream_idle_timeout(800 * MILLISECOND).build().unwrap();
     let sql = "SELECT pg_sleep(CASE i WHEN 2 THEN 0.29 ELSE 0 END), repeat('x', 20000) FROM generate_series(1, 3) i";
     let mut rows = pin!(pool.query_raw(sql, NONE).await.unwrap());
@@ -179,7 +179,7 @@ async fn a_pause_counts_from_when_there_was_something_to_read() {
 }
 
 #[tokio::test]
-async fn a_statement_that_waits_behind_an_unread_stream_says_nothing_of_the_server() {
+async fn a_statement_behind_an_unread_stream_does_not_count_against_the_server() {
     let pool = one("readers_behind").await.query_timeout(300 * MILLISECOND).build().unwrap();
     let client = pool.get().await.unwrap();
     let rows = client.query_raw(ROWS, NONE).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_statement_that_waits_behind_an_unread_stream_says_nothing_of_the_serv
 }
 
 #[tokio::test]
-async fn a_stream_that_waits_behind_an_unread_stream_says_nothing_of_the_server() {
+async fn a_stream_behind_an_unread_stream_does_not_count_against_the_server() {
     let pool = one("readers_two").await.query_timeout(300 * MILLISECOND).build().unwrap();
     let client = pool.get().await.unwrap();
     let rows = client.query_raw(ROWS, NONE).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_stream_that_waits_behind_an_unread_stream_says_nothing_of_the_server(
 }
 
 #[tokio::test]
-async fn a_stream_on_a_closed_connection_holds_nobody_up() {
+async fn a_stream_on_a_closed_connection_delays_no_caller() {
     let pool = one("readers_closed").await.build().unwrap();
     let client = pool.get().await.unwrap();
     let mut rows = client.query_raw("SELECT repeat('x', 1000) FROM generate_series(1, 100000)", NONE).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_stream_on_a_closed_connection_holds_nobody_up() {
     mem::forget(rows);
     assert!(matches!(pool.get().await.err(), Some(Error::Shed { reason: ShedReason::Unread, .. })));
     client.discard();
-    // The connection has a second to end.
+    // The connection has one second to end.
     sleep(1_500 * MILLISECOND).await;
     let held = pool.get().await.unwrap();
     let waits = async { pool.get().await.map(drop).map_err(|error| error.to_string()) };
@@ -225,7 +225,7 @@ async fn a_stream_on_a_closed_connection_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_stream_on_a_detached_connection_holds_nobody_up() {
+async fn a_stream_on_a_detached_connection_delays_no_caller() {
     let pool = one("readers_detached").await.build().unwrap();
     let client = pool.get().await.unwrap();
     let mut rows = client.query_raw("SELECT repeat('x', 1000) FROM generate_series(1, 100000)", NONE).await.unwrap();
@@ -256,15 +256,15 @@ async fn a_stream_read_to_its_last_row_fails_no_transaction() {
             rows.next().await.unwrap()?;
         }
         sleep(500 * MILLISECOND).await;
-        assert!(rows.next().await.is_none_or(|row| row.is_ok()), "all rows were read");
+        assert!(rows.next().await.is_none_or(|row| row.is_ok()), "an error came after the last row");
         Ok::<_, Error>(())
     });
     outcome.await.unwrap();
 }
 
-/// As it was before the pool looked after streams.
+/// Streams behaved like this before the pool watched them.
 #[tokio::test]
-async fn a_stream_read_to_its_last_row_and_dropped_early() {
+async fn a_stream_read_to_its_last_row_may_be_dropped_before_its_end() {
     let pool = one("readers_drop").await.build().unwrap();
     let outcome = pool.transaction_once(async |tx| {
         let mut rows = tx.query_raw("SELECT i FROM generate_series(1, 3) i", NONE).await?;
@@ -278,14 +278,14 @@ async fn a_stream_read_to_its_last_row_and_dropped_early() {
 }
 
 #[tokio::test]
-async fn rows_of_another_statement_are_not_unread() {
+async fn rows_of_another_statement_do_not_count_as_unread() {
     let pool = one("readers_other").await.build().unwrap();
     let client = pool.get().await.unwrap();
     let mut first = pin!(client.query_raw("SELECT i FROM generate_series(1, 12) i", NONE).await.unwrap());
     first.next().await.unwrap().unwrap();
     let second = client.query_raw("SELECT i FROM generate_series(1, 300) i", NONE).await.unwrap();
     let reader = async {
-        // In time for everybody: half a second.
+        // The reader is within every limit: half a second.
         while first.try_next().await.unwrap().is_some() {
             sleep(50 * MILLISECOND).await;
         }
@@ -296,7 +296,7 @@ async fn rows_of_another_statement_are_not_unread() {
         timeout(100 * MILLISECOND, pool.get()).await.ok().map(|got| got.map(drop).map_err(|error| error.to_string()))
     };
     let ((), newcomer) = future::join(reader, newcomers).await;
-    assert_eq!(newcomer, None, "it waits");
+    assert_eq!(newcomer, None, "the newcomer did not wait");
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn a_reader_gets_the_servers_own_error() {
 }
 
 #[tokio::test]
-async fn a_stream_of_a_backend_that_was_killed_ends_with_that() {
+async fn a_stream_of_a_killed_backend_ends_with_its_error() {
     let pool =
         one("readers_killed").await.acquire_timeout(LONG).stream_idle_timeout(1_000 * MILLISECOND).build().unwrap();
     let backend = pool.get().await.unwrap().process_id().unwrap();
@@ -334,16 +334,16 @@ async fn a_stream_of_a_backend_that_was_killed_ends_with_that() {
 }
 
 #[tokio::test]
-async fn a_probe_that_is_an_unread_stream_lets_another_go() {
+async fn a_probe_that_is_an_unread_stream_frees_its_permit() {
     let breaker = BreakerConfig::default().reset_timeout(200 * MILLISECOND).reset_timeout_jitter(0);
     let builder = shared("readers_probe").await.max_size(2).breaker(breaker).retry(RetryConfig::off());
     let pool = builder.query_timeout(50 * MILLISECOND).stream_idle_timeout(400 * MILLISECOND).build().unwrap();
     while pool.breaker().state() == State::Closed {
         let _ = pool.query("SELECT pg_sleep(60)", &[]).await;
     }
-    eventually("half-open", LONG, async || pool.breaker().state() == State::HalfOpen).await;
+    eventually("the circuit is half-open", LONG, async || pool.breaker().state() == State::HalfOpen).await;
     let rows = pool.query_raw(ROWS, NONE).await.unwrap();
-    assert!(pool.get().await.is_err(), "one probe at a time");
+    assert!(pool.get().await.is_err(), "the breaker let a second probe through");
     sleep(600 * MILLISECOND).await;
     pool.query_one("SELECT 1", &[]).await.unwrap();
     eventually("closed", LONG, async || pool.breaker().state() == State::Closed).await;
@@ -351,7 +351,7 @@ async fn a_probe_that_is_an_unread_stream_lets_another_go() {
 }
 
 #[tokio::test]
-async fn while_half_of_the_connections_are_unread_nobody_is_refused() {
+async fn unread_streams_on_half_of_the_connections_refuse_no_caller() {
     let pool = shared("readers_half").await.max_size(2).build().unwrap();
     let _rows = pool.query_raw(ROWS, NONE).await.unwrap();
     sleep(500 * MILLISECOND).await;
@@ -366,9 +366,10 @@ async fn while_half_of_the_connections_are_unread_nobody_is_refused() {
     }
 }
 
-/// A race between all who can end a stream: the watcher, a reader, a caller's own timeout of the same length.
+/// A race between everything that can end a stream: the watcher, a reader, and a caller's own timeout of the same
+/// length.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_ends_a_stream_the_connection_stays() {
+async fn any_end_of_a_stream_keeps_the_connection() {
     let pool = shared("readers_race").await.max_size(4).acquire_timeout(LONG).build().unwrap();
     pool.warm_up(4, LONG).await.unwrap();
     let one = async |pool: Pool| {
@@ -399,7 +400,7 @@ async fn whoever_ends_a_stream_the_connection_stays() {
     }
     let snapshot = pool.status();
     println!("race: {snapshot:?}");
-    eventually("all idle", LONG, async || pool.status().idle == 4).await;
+    eventually("all connections are idle", LONG, async || pool.status().idle == 4).await;
     let opened = Server::shared()
         .await
         .scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%readers_race%'")
@@ -414,14 +415,14 @@ async fn an_error_after_the_last_row_is_kept_for_the_reader() {
     rows.next().await.unwrap().unwrap();
     rows.next().await.unwrap().unwrap();
     sleep(300 * MILLISECOND).await;
-    assert_eq!(pool.status().idle, 1, "the connection is back");
+    assert_eq!(pool.status().idle, 1, "the connection did not come back");
     let error = rows.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Postgres, "{error}");
     assert!(rows.next().await.is_none());
 }
 
 #[tokio::test]
-async fn the_rows_affected_are_told_after_an_end_that_came_unpolled() {
+async fn rows_affected_are_known_after_an_end_that_came_unpolled() {
     let pool = one("readers_affected").await.build().unwrap();
     let mut rows = pin!(pool.query_raw("SELECT i FROM generate_series(1, 3) i", NONE).await.unwrap());
     for _ in 0..3 {
@@ -433,7 +434,7 @@ async fn the_rows_affected_are_told_after_an_end_that_came_unpolled() {
 }
 
 #[tokio::test]
-async fn a_long_deadline_that_passes_unread_says_nothing_of_the_server() {
+async fn a_deadline_that_passes_unread_does_not_count_against_the_server() {
     let pool = one("readers_blame").await.query_timeout(200 * MILLISECOND).acquire_timeout(LONG).build().unwrap();
     next(&pool).await;
     let call = pool.call().timeout(200 * MILLISECOND).deadline(600 * MILLISECOND);
@@ -444,9 +445,9 @@ async fn a_long_deadline_that_passes_unread_says_nothing_of_the_server() {
     assert_eq!(pool.breaker().snapshot().counts.failures, 0);
 }
 
-/// Its pace was the server's.
+/// Until the burst, the server alone limited the reader's pace.
 #[tokio::test]
-async fn a_reader_that_kept_up_until_a_burst_came_is_no_reason_to_refuse() {
+async fn a_reader_that_kept_up_until_a_burst_refuses_no_caller() {
     let pool = one("readers_burst").await.build().unwrap();
     next(&pool).await;
     let reader = async {

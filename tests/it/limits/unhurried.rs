@@ -1,4 +1,4 @@
-//! The server's own timeouts never end what the pool lets go on.
+//! The server's own timeouts never end work that the pool allows.
 
 use std::pin::pin;
 
@@ -8,17 +8,17 @@ use tokio::time::sleep;
 
 use super::{LONG, MILLISECOND, shared};
 
-/// Statements may take 200 ms here, and 1,200 ms by the server's clock.
+/// A statement may take 200 ms in this pool, and 1,200 ms by the server's clock.
 async fn pool(name: &str, reset: Reset) -> Pool {
     let builder = shared(name).await.max_size(1).query_timeout(800 * MILLISECOND).reset(reset);
     let timeouts = ServerTimeouts::new().longest_call(200 * MILLISECOND);
     builder.server_timeouts(timeouts).acquire_timeout(LONG).build().unwrap()
 }
 
-/// Eight rows, each as long as a packet or more, in 2.4 s.
+/// Eight rows in 2.4 s. Each row is at least as long as a packet.
 const SLOW_ROWS: &str = "SELECT pg_sleep(0.3), repeat('x', 20000) FROM generate_series(1, 8)";
 
-/// The next caller has the timeout again, and nothing counted against the server.
+/// Asserts that the next caller has the server's timeout again, and that nothing counted against the server.
 async fn has_it_again(pool: &Pool) {
     let timeout: String = pool.query_one("SHOW statement_timeout", &[]).await.unwrap().get(0);
     assert_eq!(timeout, "1200ms");
@@ -26,7 +26,7 @@ async fn has_it_again(pool: &Pool) {
 }
 
 #[tokio::test]
-async fn a_stream_whose_every_row_is_in_time() {
+async fn a_stream_goes_on_while_every_row_is_in_time() {
     for reset in [Reset::WhenSeen, Reset::Never] {
         let pool = pool("unhurried_stream", reset).await;
         let rows = pin!(pool.query_raw(SLOW_ROWS, Vec::<i32>::new()).await.unwrap());
@@ -36,7 +36,7 @@ async fn a_stream_whose_every_row_is_in_time() {
 }
 
 #[tokio::test]
-async fn a_stream_in_a_transaction() {
+async fn a_stream_in_a_transaction_goes_on() {
     let pool = pool("unhurried_in_tx", Reset::WhenSeen).await;
     let rows = pool.transaction(async |tx| {
         let rows = pin!(tx.query_raw(SLOW_ROWS, Vec::<i32>::new()).await?);
@@ -47,7 +47,7 @@ async fn a_stream_in_a_transaction() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_takes_its_time() {
+async fn a_slow_consumer_reads_all_rows() {
     let pool = pool("unhurried_consumer", Reset::WhenSeen).await;
     let sql = "SELECT repeat('x', 100000) FROM generate_series(1, 500)";
     let mut rows = pin!(pool.query_raw(sql, Vec::<i32>::new()).await.unwrap());
@@ -58,7 +58,7 @@ async fn a_consumer_that_takes_its_time() {
 }
 
 #[tokio::test]
-async fn copies_in_both_directions() {
+async fn copies_in_both_directions_go_on() {
     let pool = pool("unhurried_copies", Reset::WhenSeen).await;
     let client = pool.get().await.unwrap();
     client.batch_execute("CREATE TEMP TABLE copied (line text)").await.unwrap();
@@ -74,9 +74,9 @@ async fn copies_in_both_directions() {
     has_it_again(&pool).await;
 }
 
-/// What the owner set by the connection string, or bounds as a whole, is kept.
+/// A timeout for a whole call ends the call. The owner's `statement_timeout` in the connection string ends it too.
 #[tokio::test]
-async fn but_they_end_what_takes_longer_as_a_whole_than_it_may() {
+async fn server_timeouts_end_calls_that_take_longer_as_a_whole() {
     let whole = pool("hurried", Reset::WhenSeen).await;
     let late = whole.call().timeout(LONG).query(SLOW_ROWS, &[]).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::QueryTimeout, "{late}");
@@ -88,5 +88,5 @@ async fn but_they_end_what_takes_longer_as_a_whole_than_it_may() {
     let rows = pin!(owners.query_raw(SLOW_ROWS, Vec::<i32>::new()).await.unwrap());
     let late: Error = rows.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(late.sqlstate().map(|state| state.code()), Some("57014"), "{late}");
-    assert_eq!(owners.breaker().snapshot().counts.failures, 0, "the owner's limit says nothing of the server");
+    assert_eq!(owners.breaker().snapshot().counts.failures, 0, "the owner's limit counted against the server");
 }

@@ -1,4 +1,5 @@
-//! Streams whose readers pause, stop, or never come: every limit holds, whoever sleeps, and the connection is kept.
+//! Streams whose readers pause, stop, or never come. Every limit holds even if no task polls, and the pool keeps the
+//! connection.
 
 use std::mem;
 use std::pin::pin;
@@ -12,34 +13,34 @@ use super::{LONG, MILLISECOND, shared};
 use crate::support::eventually;
 
 const NONE: [i32; 0] = [];
-/// More than fits in all buffers.
+/// More than fits into all buffers.
 const ROWS: &str = "SELECT repeat('x', 1000) FROM generate_series(1, 100000)";
 
 async fn one(name: &str) -> PoolBuilder {
     shared(name).await.max_size(1).acquire_timeout(LONG)
 }
 
-/// The backend that serves the next caller, and how long that took.
+/// Returns the backend that serves the next caller, and how long that took.
 async fn next(pool: &Pool) -> (i32, std::time::Duration) {
     let begun = Instant::now();
     let client = pool.get().await.unwrap();
     (client.process_id().unwrap(), begun.elapsed())
 }
 
-/// The error that a stream ended with, after which it is over.
+/// Returns the error at the end of the stream, and asserts that nothing follows it.
 async fn last_words(rows: RowStream<'_>) -> Error {
     let mut rows = pin!(rows);
     let error = rows.next().await.unwrap().unwrap_err();
-    assert!(rows.next().await.is_none(), "told once");
+    assert!(rows.next().await.is_none(), "the stream went on after its error");
     error
 }
 
 fn nothing_counted(pool: &Pool) {
-    assert_eq!(pool.breaker().snapshot().counts.failures, 0, "the reader's pause says nothing of the server");
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0, "the reader's pause counted against the server");
 }
 
 #[tokio::test]
-async fn the_deadline_holds_though_nobody_polls() {
+async fn the_deadline_holds_although_no_task_polls() {
     let pool = one("unread_deadline").await.build().unwrap();
     let (backend, _) = next(&pool).await;
     let mut rows = pool.call().name("export").deadline(500 * MILLISECOND).query_raw(ROWS, NONE).await.unwrap();
@@ -53,7 +54,7 @@ async fn the_deadline_holds_though_nobody_polls() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_forgotten_gives_its_connection_back() {
+async fn a_forgotten_stream_gives_its_connection_back() {
     let pool = one("unread_forgotten").await.stream_idle_timeout(200 * MILLISECOND).build().unwrap();
     let (backend, _) = next(&pool).await;
     for by_deadline in [true, false] {
@@ -65,7 +66,7 @@ async fn a_stream_that_was_forgotten_gives_its_connection_back() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_while_the_server_works_is_not_waited_for() {
+async fn a_reader_that_leaves_while_the_server_works_delays_no_caller() {
     let builder = one("unread_waiting").await.query_timeout(300 * MILLISECOND);
     let pool = builder.stream_idle_timeout(800 * MILLISECOND).build().unwrap();
     let sql = "SELECT pg_sleep(CASE i WHEN 1 THEN 0 ELSE 60 END), repeat('x', 20000) FROM generate_series(1, 2) i";
@@ -75,7 +76,7 @@ async fn a_reader_that_goes_away_while_the_server_works_is_not_waited_for() {
     let (_, took) = next(&pool).await;
     assert!(took < 1_500 * MILLISECOND, "{took:?}");
     assert_eq!(last_words(rows).await.kind(), ErrorKind::QueryTimeout);
-    assert_eq!(pool.breaker().snapshot().counts.failures, 1, "the server sent nothing");
+    assert_eq!(pool.breaker().snapshot().counts.failures, 1, "the silence of the server did not count");
 }
 
 #[tokio::test]
@@ -94,9 +95,9 @@ async fn a_pause_beyond_stream_idle_timeout_ends_the_stream() {
     nothing_counted(&pool);
 }
 
-/// A reader that waits is not one that pauses.
+/// A reader that waits for the server does not pause.
 #[tokio::test]
-async fn waiting_for_the_server_is_no_pause_and_neither_are_short_ones() {
+async fn waits_for_the_server_and_short_pauses_do_not_end_a_stream() {
     let pool = one("unread_not").await.stream_idle_timeout(200 * MILLISECOND).build().unwrap();
     let slow = "SELECT pg_sleep(0.5), repeat('x', 20000) FROM generate_series(1, 3)";
     let rows = pin!(pool.query_raw(slow, NONE).await.unwrap());
@@ -112,14 +113,14 @@ async fn waiting_for_the_server_is_no_pause_and_neither_are_short_ones() {
 }
 
 #[tokio::test]
-async fn on_a_guard_the_next_statement_runs() {
+async fn the_next_statement_on_the_guard_of_an_unread_stream_runs() {
     let pool = one("unread_guard").await.stream_idle_timeout(200 * MILLISECOND).build().unwrap();
     let client = pool.get().await.unwrap();
     let backend = client.process_id();
     let mut rows = client.query_raw(ROWS, NONE).await.unwrap();
     rows.next().await.unwrap().unwrap();
     sleep(400 * MILLISECOND).await;
-    // Before the stream has been asked again.
+    // The stream has not been polled since.
     assert_eq!(client.query_one("SELECT 7", &[]).await.unwrap().get::<_, i32>(0), 7);
     assert_eq!(last_words(rows).await.kind(), ErrorKind::StreamIdle);
     drop(client);
@@ -140,7 +141,7 @@ async fn a_transaction_whose_stream_was_cut_is_not_committed() {
 }
 
 #[tokio::test]
-async fn copies_are_bounded_as_well() {
+async fn pauses_of_copies_are_bounded() {
     let pool = one("unread_copy").await.stream_idle_timeout(300 * MILLISECOND).build().unwrap();
     pool.batch_execute("CREATE TABLE IF NOT EXISTS unread_copy (line text)").await.unwrap();
     let client = pool.get().await.unwrap();
@@ -151,13 +152,13 @@ async fn copies_are_bounded_as_well() {
     drop(out);
     drop(client);
 
-    // A call that had to wait would be refused: the lease before was longer than its deadline.
+    // The pool would refuse a call that had to wait, because the previous lease was longer than its deadline.
     eventually("the connection is settled", LONG, async || pool.status().idle == 1).await;
     let client = pool.call().deadline(400 * MILLISECOND).get().await.unwrap();
     let backend = client.process_id().unwrap();
     let mut copy = client.copy_in("COPY unread_copy FROM STDIN").await.unwrap();
     copy.send(&b"x\n"[..]).await.unwrap();
-    // The table is free again though the caller still holds both.
+    // The table is free again, although the caller still holds the copy and the connection.
     let locked = async || {
         let (server, sql) = (crate::support::server::Server::shared().await, "SELECT count(*) FROM pg_locks l");
         server.scalar(&format!("{sql} WHERE l.pid = {backend} AND l.mode = 'RowExclusiveLock'")).await != "0"
@@ -172,7 +173,7 @@ async fn copies_are_bounded_as_well() {
 
 /// Ten downloads at two kilobytes a second.
 #[tokio::test]
-async fn while_slow_readers_hold_all_connections_newcomers_learn_so_at_once() {
+async fn slow_readers_on_all_connections_refuse_newcomers_at_once() {
     let builder = shared("unread_full").await.max_size(3).acquire_timeout(1_000 * MILLISECOND);
     let pool = builder.build().unwrap();
     let sql = "SELECT repeat('x', 100) FROM generate_series(1, 1000000)";
@@ -196,19 +197,19 @@ async fn while_slow_readers_hold_all_connections_newcomers_learn_so_at_once() {
         };
         eventually("newcomers are refused", LONG, is_refused).await;
         for _ in 0..20 {
-            assert!(is_refused().await, "as long as nothing changes");
+            assert!(is_refused().await, "the pool queued a newcomer although nothing had changed");
             sleep(20 * MILLISECOND).await;
         }
     };
     future::select(pin!(readers), pin!(newcomers)).await;
-    // Once they are gone, everybody is served.
+    // Without the slow readers, the pool serves every caller.
     next(&pool).await;
     nothing_counted(&pool);
 }
 
-/// Streams whose readers keep up say nothing of when they end.
+/// The progress of a stream whose reader keeps up does not show when the stream ends.
 #[tokio::test]
-async fn readers_that_keep_up_are_no_reason_to_refuse() {
+async fn readers_that_keep_up_refuse_no_caller() {
     let builder = shared("unread_fast").await.max_size(2).acquire_timeout(800 * MILLISECOND);
     let pool = builder.build().unwrap();
     let sql = "SELECT pg_sleep(0.05), repeat('x', 20000) FROM generate_series(1, 30)";

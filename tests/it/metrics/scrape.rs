@@ -1,4 +1,4 @@
-//! What a Prometheus server would read of a pool.
+//! Reads the metrics of a pool as a Prometheus server would.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use failfast::PoolBuilder;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-/// Renders what one pool has recorded.
+/// Renders the metrics of one pool.
 pub(crate) struct Scraper(PrometheusHandle);
 
-/// One look: the type of each metric, and the value of each series.
+/// The type of each metric and the value of each series, at one moment.
 pub(crate) struct Scrape {
     pub(crate) types: BTreeMap<String, String>,
     pub(crate) helps: BTreeMap<String, String>,
@@ -52,7 +52,7 @@ impl Scraper {
         Scrape { types, helps, series }
     }
 
-    /// The value of the one series of this name that has these labels.
+    /// Returns the value of the only series of this name that has these labels.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let scrape = self.scrape();
         let has = |series: &&Series| labels.iter().all(|(label, value)| series.label(label) == Some(value));
@@ -65,7 +65,7 @@ impl Scraper {
 }
 
 impl Series {
-    /// No label here has a comma or a quote in it.
+    /// Reads one line. No label in these tests has a comma or a quote in it.
     fn read(line: &str) -> Self {
         let (series, value) = line.rsplit_once(' ').unwrap();
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));

@@ -1,4 +1,4 @@
-//! What failed operations are called, and what is told by a pool that ends, or to a recorder that panics.
+//! The error types of failed operations, the last values of a dropped pool, and recorders that panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,9 +17,10 @@ async fn taken_in(tx: Transaction) -> Result<(), Error> {
     tx.batch_execute(TAKEN).await
 }
 
-/// Else a name that is taken would page somebody wherever it is inserted in a transaction.
+/// An expected unique violation in a transaction must not count as an unknown failure, because that would page
+/// somebody.
 #[tokio::test]
-async fn what_fails_in_the_callers_own_work_is_called_by_its_error() {
+async fn a_failure_in_the_callers_closure_has_the_type_of_its_error() {
     let (pool, scraper) = pool("metrics_within").await;
     let call = |name| pool.call().name(name);
     call("whole").transaction(taken_in).await.unwrap_err();
@@ -27,7 +28,7 @@ async fn what_fails_in_the_callers_own_work_is_called_by_its_error() {
     let nested = |tx: Transaction| async move { tx.savepoint(taken_in).await };
     call("nested").transaction(nested).await.unwrap_err();
     call("several").run(|client: Client| async move { client.batch_execute(TAKEN).await }).await.unwrap_err();
-    // The caller's own reason, on the same connection.
+    // The closure returns an error of its own.
     call("own").transaction(|_| async { Err::<(), _>(Error::Closed) }).await.unwrap_err();
     call("alone").run(|_| async { Err::<(), _>(Error::Closed) }).await.unwrap_err();
     for (name, error) in [
@@ -44,7 +45,7 @@ async fn what_fails_in_the_callers_own_work_is_called_by_its_error() {
 }
 
 #[tokio::test]
-async fn an_error_is_not_called_by_the_state_of_another_call() {
+async fn a_refused_call_does_not_get_the_type_of_an_earlier_failure() {
     let builder = shared("metrics_refused").await;
     let (builder, scraper) = recorded(builder.credentials(|| async { Ok(failfast::Credentials::password("wrong")) }));
     let pool = builder.build().unwrap();
@@ -54,13 +55,13 @@ async fn an_error_is_not_called_by_the_state_of_another_call() {
     pool.breaker().force_open("a test");
     let refused = pool.get().await.unwrap_err();
     assert!(matches!(&refused, Error::CircuitOpen { .. }), "{refused:?}");
-    assert!(refused.sqlstate().is_some(), "what the dial had met");
+    assert!(refused.sqlstate().is_some(), "the error has no SQLSTATE of the failed dial");
     assert_eq!(scraper.value(OPERATIONS, &[("error_type", "circuit_open")]), Some(1.0));
 }
 
-/// The one that somebody has to look after, whatever the server said when it went away.
+/// `commit_unknown` needs an operator, so it takes precedence over the SQLSTATE of the lost connection.
 #[tokio::test]
-async fn a_commit_without_an_answer_is_called_so() {
+async fn a_commit_without_an_answer_has_the_type_commit_unknown() {
     let (pool, scraper) = pool("metrics_commit").await;
     let server = Server::shared().await;
     server
@@ -74,7 +75,7 @@ async fn a_commit_without_an_answer_is_called_so() {
     let insert = |tx: Transaction| async move { tx.execute("INSERT INTO lingering VALUES (1)", &[]).await };
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE application_name = 'metrics_commit' AND state = 'active' AND query = 'COMMIT'";
-    let kill = async { eventually("it is killed", LONG, async || server.scalar(kill).await == "1").await };
+    let kill = async { eventually("the session is killed", LONG, async || server.scalar(kill).await == "1").await };
     let (result, ()) = tokio::join!(pool.transaction(insert), kill);
     let error = result.unwrap_err();
     assert!(matches!(&error, Error::CommitUnknown { .. }), "{error:?}");
@@ -82,9 +83,9 @@ async fn a_commit_without_an_answer_is_called_so() {
     assert_eq!(scraper.value(OPERATIONS, &[("error_type", "commit_unknown")]), Some(1.0));
 }
 
-/// It lived for less than a round.
+/// The pool lived for less than one interval of the metrics.
 #[tokio::test]
-async fn a_pool_that_ends_tells_what_it_has_counted() {
+async fn a_dropped_pool_reports_its_last_counts() {
     let (builder, scraper) = recorded(shared("metrics_short").await.max_size(1));
     let pool = builder.build().unwrap();
     let held = pool.get().await.unwrap();
@@ -96,9 +97,9 @@ async fn a_pool_that_ends_tells_what_it_has_counted() {
     assert_eq!(scraper.value("db_client_connection_wait_time_seconds_count", &[]), Some(2.0));
 }
 
-/// Else an alert on an open circuit would never end.
+/// Otherwise an alert on an open circuit would never end.
 #[tokio::test]
-async fn what_a_lease_does_to_the_breaker_of_a_pool_that_is_gone_is_not_its_state() {
+async fn the_breaker_of_a_dropped_pool_reports_no_state() {
     let (pool, scraper) = pool("metrics_after").await;
     let (client, breaker) = (pool.get().await.unwrap(), pool.breaker().clone());
     comes_to(&scraper, "failfast_breaker_state", &[("state", "closed")], 1.0).await;
@@ -110,7 +111,7 @@ async fn what_a_lease_does_to_the_breaker_of_a_pool_that_is_gone_is_not_its_stat
     drop(client);
 }
 
-/// Cannot take a value.
+/// A histogram that panics.
 struct Panics;
 
 impl HistogramFn for Panics {
@@ -145,6 +146,6 @@ async fn a_recorder_that_panics_costs_no_connection() {
     for _ in 0..3 {
         let client = pool.get().await.unwrap();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
-        assert_eq!(pool.status().in_use, 0, "it has come back");
+        assert_eq!(pool.status().in_use, 0, "the connection did not come back");
     }
 }

@@ -1,4 +1,4 @@
-//! The rules, by promtool: they parse, and each alert fires where it should and nowhere else.
+//! Tests the rules with promtool. They parse, and each alert fires only when it should.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn the_alerts_fire_when_they_should() {
 }
 
 #[test]
-fn every_alert_is_seen_to_fire_in_each_severity_and_to_stay_silent() {
+fn the_rule_tests_cover_every_alert_firing_and_silent() {
     let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
     let mut alert = String::new();
     for line in read("docs/monitoring/alerts_test.yml").lines().map(str::trim) {
@@ -39,21 +39,21 @@ fn every_alert_is_seen_to_fire_in_each_severity_and_to_stay_silent() {
     assert_eq!(fires, defined);
 }
 
-/// The labels that tell rules of one name apart.
+/// Returns the labels that distinguish rules of the same name.
 fn told_apart<'a>(labels: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let of_rules = |label: &&str| label.starts_with("severity: ") || label.starts_with("escalation: ");
     labels.filter(of_rules).map(|label| label.replace('"', "")).collect()
 }
 
 #[test]
-fn every_alert_says_what_where_and_what_to_do() {
+fn every_alert_has_a_summary_a_description_and_a_run_book() {
     let rules = read("docs/monitoring/alerts.yml");
     let alerts = values(&rules, "alert:").len();
     let summaries = values(&rules, "summary:");
     let descriptions = values(&rules, "description:");
     assert_eq!((summaries.len(), descriptions.len(), values(&rules, "runbook_url:").len()), (alerts, alerts, alerts));
     for text in summaries.iter().chain(&descriptions) {
-        assert!(text.contains("$labels.db_client_connection_pool_name"), "which pool? {text}");
+        assert!(text.contains("$labels.db_client_connection_pool_name"), "the text does not name the pool: {text}");
     }
     let severities = values(&rules, "severity:");
     assert_eq!(severities.len(), alerts);

@@ -1,4 +1,4 @@
-//! The dashboard: imported as it is, and each panel asks what can be answered.
+//! Grafana can import the dashboard without changes, and the expression of each panel is valid.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// All of them, those folded away in rows too.
+/// Returns all panels, including those in folded rows.
 fn panels(dashboard: &Value) -> Vec<&Value> {
     let panels = list(dashboard, "panels");
     panels.iter().chain(panels.iter().flat_map(|panel| list(panel, "panels"))).collect()
@@ -24,7 +24,7 @@ fn with_data(dashboard: &Value) -> impl Iterator<Item = &Value> {
     panels(dashboard).into_iter().filter(|panel| panel["type"] != "row")
 }
 
-/// What the panels ask, with what Grafana would put in place of its variables.
+/// Returns the expressions of the panels, with values in place of Grafana's variables.
 pub(super) fn expressions() -> Vec<String> {
     let dashboard = dashboard();
     let targets = with_data(&dashboard).flat_map(|panel| list(panel, "targets"));
@@ -35,40 +35,43 @@ pub(super) fn expressions() -> Vec<String> {
 #[test]
 fn each_expression_is_valid() {
     let expressions = expressions();
-    assert!(expressions.iter().all(|expr| !expr.contains('$')), "a variable that this test does not know");
+    assert!(
+        expressions.iter().all(|expr| !expr.contains('$')),
+        "an expression has a variable that this test does not know"
+    );
     check_expressions("dashboard", &expressions);
 }
 
 #[test]
-fn panels_are_told_apart_and_do_not_overlap() {
+fn panels_have_unique_ids_and_do_not_overlap() {
     let dashboard = dashboard();
     let mut ids = BTreeSet::new();
     let mut taken = BTreeSet::new();
     for panel in panels(&dashboard) {
         let title = panel["title"].as_str().unwrap();
-        assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of {title} is there twice");
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of {title} is not unique");
         let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
         for x in place("x")..place("x") + place("w") {
             for y in place("y")..place("y") + place("h") {
-                assert!(x < 24 && taken.insert((x, y)), "{title} is where another is, or outside");
+                assert!(x < 24 && taken.insert((x, y)), "{title} overlaps another panel or the edge");
             }
         }
     }
 }
 
 #[test]
-fn it_is_imported_without_hand_work() {
+fn the_dashboard_can_be_imported_without_changes() {
     let dashboard = dashboard();
-    assert!(dashboard["id"].is_null() && dashboard["__inputs"].is_null(), "made for one Grafana only");
+    assert!(dashboard["id"].is_null() && dashboard["__inputs"].is_null(), "the dashboard belongs to one Grafana");
     let variables: BTreeSet<_> =
         list(&dashboard["templating"], "list").iter().map(|variable| variable["name"].as_str().unwrap()).collect();
     assert_eq!(variables, BTreeSet::from(["datasource", "pool"]));
     for panel in with_data(&dashboard) {
         let title = panel["title"].as_str().unwrap();
-        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{title}: what does it tell?");
+        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{title} has no description");
         for target in list(panel, "targets") {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
-            assert!(target["expr"].as_str().unwrap().contains(r#"=~"$pool""#), "{title}: of which pool?");
+            assert!(target["expr"].as_str().unwrap().contains(r#"=~"$pool""#), "{title} does not select the pool");
         }
     }
 }

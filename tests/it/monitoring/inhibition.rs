@@ -1,4 +1,4 @@
-//! What is held back beside what, and what a silence ends: a real Alertmanager with the sample's settings.
+//! Runs a real Alertmanager with the sample's settings: which alerts inhibit which, and what a silence covers.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,10 +13,10 @@ use crate::support::{eventually, free_port};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Its name in Debian.
+/// The program's name in Debian.
 const PROGRAM: &str = "prometheus-alertmanager";
 
-/// An Alertmanager of the test's own, which has the keys to nobody's pager.
+/// An Alertmanager of the test's own, which notifies nobody.
 struct Alertmanager {
     process: Child,
     url: String,
@@ -36,7 +36,8 @@ impl Alertmanager {
         command.arg(format!("--web.listen-address=127.0.0.1:{port}")).current_dir(path).stderr(Stdio::null());
         let process = command.spawn().unwrap_or_else(|error| panic!("{PROGRAM}: {error}; `./dev setup` installs it"));
         let started = Self { process, url: format!("--alertmanager.url=http://127.0.0.1:{port}"), storage };
-        eventually("it listens", SOON, async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()).await;
+        eventually("Alertmanager listens", SOON, async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
+            .await;
         started
     }
 
@@ -49,7 +50,7 @@ impl Alertmanager {
         self.ask(&["alert", "add", alert, "job=shop", &pool, &severity]);
     }
 
-    /// The alerts that are in this state, as pool, name and severity, in order.
+    /// Returns the alerts in this state, sorted, as pool, name and severity.
     fn alerts(&self, state: &str) -> Vec<String> {
         let listed: Value = serde_json::from_str(&self.ask(&["alert", "query", state, "-o", "json"])).unwrap();
         let label = |alert: &Value, name: &str| alert["labels"][name].as_str().unwrap().to_owned();
@@ -70,18 +71,19 @@ impl Drop for Alertmanager {
 }
 
 #[tokio::test]
-async fn one_trouble_is_one_page_and_a_silence_ends_all_of_it() {
+async fn one_incident_pages_once_and_one_silence_covers_it() {
     let manager = Alertmanager::start().await;
-    // Full: neither said to become so nor that it is nearly full. Whose fault it is, is said.
+    // A full pool inhibits the alerts for a nearly full one and for a prediction. The alert that names the slow
+    // operation still fires.
     manager.fire("orders", "FailfastUtilization", "critical");
     manager.fire("orders", "FailfastUtilization", "warning");
     manager.fire("orders", "FailfastExhaustionPredicted", "warning");
     manager.fire("orders", "FailfastHoldsInflated", "warning");
     manager.fire("orders", "FailfastErrors", "critical");
     manager.fire("orders", "FailfastEscalation", "critical");
-    // Only nearly full: another pool's trouble holds nothing back.
+    // This pool is only nearly full. An alert of another pool inhibits nothing here.
     manager.fire("billing", "FailfastUtilization", "warning");
-    // Open, and what comes of it.
+    // An open circuit, and its consequences.
     manager.fire("search", "FailfastCircuitOpen", "critical");
     manager.fire("search", "FailfastErrors", "critical");
     manager.fire("search", "FailfastTraffic", "warning");
@@ -93,7 +95,7 @@ async fn one_trouble_is_one_page_and_a_silence_ends_all_of_it() {
         "search FailfastErrors critical",
         "search FailfastTraffic warning",
     ];
-    eventually("what follows is held back", SOON, async || manager.alerts("--inhibited") == held_back).await;
+    eventually("the consequences are inhibited", SOON, async || manager.alerts("--inhibited") == held_back).await;
     assert_eq!(
         manager.alerts("--active"),
         [
@@ -111,5 +113,5 @@ async fn one_trouble_is_one_page_and_a_silence_ends_all_of_it() {
     manager.ask(&[&silence[..], &["--comment=looking"]].concat());
     let others =
         ["billing FailfastUtilization warning", "search FailfastCircuitOpen critical", "search FailfastLeak warning"];
-    eventually("the pool is silent", SOON, async || manager.alerts("--active") == others).await;
+    eventually("the alerts of the pool are silenced", SOON, async || manager.alerts("--active") == others).await;
 }

@@ -1,4 +1,4 @@
-//! The table of metrics is the only source of names: what is written elsewhere is in it, and what is in it is used.
+//! The table of metrics is the only source of their names. Every name elsewhere is in it, and every name in it is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use failfast::metrics::{Kind, METRICS};
 use super::words::{is_ours, is_recorded, selectors, words};
 use super::{dashboard, read, values};
 
-/// Where the names are used.
+/// The files that use the names.
 const FILES: [&str; 8] = [
     "docs/metrics.md",
     "docs/runbook.md",
@@ -19,15 +19,16 @@ const FILES: [&str; 8] = [
     "docs/monitoring/dashboard.json",
 ];
 
-/// Neither in the rules nor in the dashboard, on purpose: settings, which an operator reads in the pool's first line.
+/// These metrics are in neither the rules nor the dashboard, on purpose. They are settings, which the pool's first
+/// event reports.
 const NOT_SHOWN: [&str; 2] = ["db.client.connection.idle.max", "db.client.connection.idle.min"];
 
-/// What Prometheus adds to every series, or a histogram to its own.
+/// Labels that Prometheus adds to every series or histogram.
 const OTHER_LABELS: [&str; 3] = ["job", "instance", "le"];
 
 const POOL: &str = "db.client.connection.pool.name";
 
-/// One metric, and what it may have besides the pool's name.
+/// A metric, and its labels other than the pool's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Metric {
     name: String,
@@ -36,7 +37,7 @@ struct Metric {
     labels: Vec<String>,
 }
 
-/// Every metric there is.
+/// Returns every metric of the library.
 fn metrics() -> Vec<Metric> {
     let ours = METRICS.iter().map(|metric| Metric {
         name: metric.name.to_owned(),
@@ -63,7 +64,7 @@ fn documented() -> Vec<Metric> {
 }
 
 impl Metric {
-    /// The series that Prometheus makes of it.
+    /// Returns the names of the metric's series in Prometheus.
     fn series(&self) -> Vec<String> {
         let endings: &[&str] = if self.is_histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
         endings.iter().map(|ending| format!("{}{ending}", self.prometheus)).collect()
@@ -78,7 +79,7 @@ fn underscored(name: &str) -> String {
 fn the_documentation_has_every_metric_and_no_other() {
     let sorted = |metrics: Vec<Metric>| metrics.into_iter().collect::<BTreeSet<_>>();
     assert_eq!(sorted(documented()), sorted(metrics()));
-    assert_eq!(documented().len(), sorted(metrics()).len(), "one is there twice");
+    assert_eq!(documented().len(), sorted(metrics()).len(), "the documentation has a metric twice");
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn every_name_is_in_the_table() {
 }
 
 #[test]
-fn every_label_is_one_of_its_metric() {
+fn every_selected_label_belongs_to_its_metric() {
     let labels: BTreeMap<String, Vec<String>> = metrics()
         .iter()
         .flat_map(|metric| {
@@ -112,7 +113,7 @@ fn every_label_is_one_of_its_metric() {
         let text = read(file).replace("\\\"", "\"");
         for (series, selected) in selectors(&text) {
             seen += 1;
-            let known = labels.get(series).unwrap_or_else(|| panic!("{file} selects {series}, which is no series"));
+            let known = labels.get(series).unwrap_or_else(|| panic!("{file} selects {series}, which does not exist"));
             for label in selected {
                 let is_known = OTHER_LABELS.contains(&label) || label == underscored(POOL);
                 assert!(is_known || known.iter().any(|known| known == label), "{file}: {series} has no label {label}");
@@ -135,7 +136,7 @@ fn every_metric_is_in_the_rules_or_in_the_dashboard() {
 }
 
 #[test]
-fn what_is_recorded_is_used_and_the_other_way_round() {
+fn recorded_series_are_used_and_used_series_are_recorded() {
     let rules = read("docs/monitoring/alerts.yml");
     let recorded: BTreeSet<_> = values(&rules, "record:").into_iter().collect();
     for file in FILES {
@@ -145,11 +146,11 @@ fn what_is_recorded_is_used_and_the_other_way_round() {
     }
     for name in recorded {
         let times = words(&rules).filter(|word| *word == name).count();
-        assert!(times > 1, "{name} is recorded, and not used");
+        assert!(times > 1, "{name} is recorded, but not used");
     }
 }
 
-/// `leak_suspected` of `LeakSuspected`, as the source has it.
+/// Event names are variants of the source in snake case: `leak_suspected` is `LeakSuspected`.
 #[test]
 fn every_event_exists() {
     let source = read("src/event/kind.rs");

@@ -1,4 +1,4 @@
-//! The routes, by amtool: who is told of what.
+//! Tests with amtool which receivers get which alerts.
 
 use super::words::{is_alert, words};
 use super::{alert_names, read, run};
@@ -9,7 +9,7 @@ fn the_routes_are_valid() {
 }
 
 #[test]
-fn each_is_told_what_concerns_them() {
+fn each_alert_reaches_its_receivers() {
     let cases: [(&[&str], &str); 5] = [
         (&["severity=warning"], "team-channel"),
         (&["severity=critical"], "incident-channel,pager-first"),

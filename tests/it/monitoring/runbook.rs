@@ -1,4 +1,4 @@
-//! The run-book: each alert leads to its section, each section is of an alert, and what is to be typed can be typed.
+//! The run-book: each alert has a section, each section belongs to an alert, and its queries and commands are valid.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ fn headings(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
 }
 
-/// As GitHub makes it.
+/// Returns the anchor that GitHub makes of the heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
@@ -34,7 +34,7 @@ fn every_alert_leads_to_its_section() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_has_a_target() {
     for (folder, file) in [("docs", "metrics.md"), ("docs", "runbook.md"), ("docs/monitoring", "README.md")] {
         let text = read(&format!("{folder}/{file}"));
         for rest in text.split("](").skip(1) {
@@ -61,7 +61,7 @@ fn only_alerts_that_exist_are_named() {
     }
 }
 
-/// What is in the blocks of this language.
+/// Returns the code blocks of this language.
 fn blocks(language: &str) -> Vec<String> {
     let (text, begin) = (read("docs/runbook.md"), format!("```{language}\n"));
     let blocks = text.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -70,25 +70,25 @@ fn blocks(language: &str) -> Vec<String> {
     blocks
 }
 
-/// An expression in each line.
+/// Each line of a block is one expression.
 #[test]
-fn its_expressions_are_valid() {
+fn the_expressions_of_the_runbook_are_valid() {
     let blocks = blocks("promql").join("\n");
     let lines = blocks.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     check_expressions("runbook", &lines.map(str::to_owned).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn its_questions_are_answered_by_a_server() {
+async fn a_server_answers_the_queries_of_the_runbook() {
     let server = Server::shared().await;
     for sql in blocks("sql") {
         server.execute(&sql).await;
     }
 }
 
-/// They are those of the library's own tests.
+/// The tests of the library contain the same lines.
 #[test]
-fn its_log_lines_are_what_the_pool_says() {
+fn the_log_lines_of_the_runbook_are_real_events() {
     let told = read("src/event/tests.rs");
     for line in blocks("text").iter().flat_map(|block| block.lines()) {
         assert!(told.contains(line), "no event reads like this: {line}");
@@ -96,7 +96,7 @@ fn its_log_lines_are_what_the_pool_says() {
 }
 
 #[test]
-fn the_autoscaler_asks_what_can_be_answered() {
+fn the_expressions_of_the_autoscaler_are_valid() {
     let queries = read("docs/monitoring/autoscaler.yml");
     check_expressions("autoscaler", &values(&queries, "query:").into_iter().map(str::to_owned).collect::<Vec<_>>());
 }

@@ -1,34 +1,35 @@
-//! The words of a text that may be names of metrics, labels or alerts.
+//! Finds the words of a text that may be names of metrics, labels or alerts.
 
-/// A word as Prometheus and OpenTelemetry would write a name, without the full stop of a sentence.
+/// Returns the words of the text, without the full stop at the end of a sentence. A word has the characters of metric
+/// names.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_:.".contains(c);
     text.split(move |c| !is_part(c)).map(|word| word.trim_end_matches(['.', ':'])).filter(|word| !word.is_empty())
 }
 
-/// Names and labels of a pool's metrics: `failfast_shed_total`, `db.client.connection.max`.
+/// Returns whether the word is a metric or label of a pool: `failfast_shed_total`, `db.client.connection.max`.
 pub(super) fn is_ours(word: &str) -> bool {
     const BEGINNINGS: [&str; 6] = ["db.client.", "db.system.", "failfast.", "db_client_", "db_system_", "failfast_"];
     BEGINNINGS.iter().any(|beginning| word.len() > beginning.len() && word.starts_with(beginning))
 }
 
-/// What a rule records: `failfast:operations:rate5m`. A path of Rust has two colons.
+/// Returns whether the word is a recorded series: `failfast:operations:rate5m`. A Rust path has two colons.
 pub(super) fn is_recorded(word: &str) -> bool {
     word.starts_with("failfast:") && !word.contains("::")
 }
 
-/// `FailfastUtilization`
+/// Returns whether the word is an alert: `FailfastUtilization`.
 pub(super) fn is_alert(word: &str) -> bool {
     word.strip_prefix("Failfast").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
 }
 
-/// Each metric that is selected from, with the labels that it is selected by: `failfast_shed_total{reason!="none_idle"}`.
+/// Returns each selected metric with the labels of its selector: `failfast_shed_total{reason!="none_idle"}`.
 pub(super) fn selectors(text: &str) -> Vec<(&str, Vec<&str>)> {
     let mut found = Vec::new();
     for (open, _) in text.match_indices('{') {
         let name = text[..open].rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
         let Some(matchers) = text[open + 1..].split('}').next().filter(|_| is_ours(name)) else { continue };
-        // Every second part is between quotes.
+        // Every second part is in quotes.
         let outside = matchers.split('"').step_by(2).flat_map(|part| part.split(','));
         let labels =
             outside.map(|part| part.trim().trim_end_matches(['=', '!', '~'])).filter(|label| !label.is_empty());

@@ -1,7 +1,9 @@
-//! One call, cut after each of its bytes, in both directions: nothing is told that is not true, and nothing is called unknown that could be known.
+//! One call, cut after each of its bytes in both directions. No result is false, and no result is unknown if the bytes
+//! show it.
 //!
-//! What could be known follows from the bytes that passed. Up to the request that may apply something (`before`), nothing was applied. From the
-//! byte on that tells the outcome (`told`), it was. Between the two, nobody knows but the server.
+//! The bytes that passed show what could be known. Before the request that may apply something (`before`), nothing was
+//! applied. From the byte that carries the outcome (`told`), the call was applied. Between the two, only the server
+//! knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,27 +16,27 @@ use crate::pool::LONG;
 use crate::support::proxy::{Close, Cut, Proxy, Way};
 use crate::support::{eventually, server::Server};
 
-/// Without `FAILFAST_CUTS=all`, one byte in so many is tried. Those where what is known changes always are.
+/// Without `FAILFAST_CUTS=all`, the test cuts at every 13th byte, and at each byte where the knowledge changes.
 const STEP: u64 = 13;
 const AT_ONCE: usize = 6;
-/// The driver numbers its statements, for all tests of the process: so much longer may be what names one.
+/// The driver numbers its statements across all tests of the process. A statement's name may grow by this many bytes.
 const DIGITS: u64 = 9;
 /// COMMIT as a Query, and its answer: CommandComplete and ReadyForQuery.
 const COMMIT: Size = [12, 18];
 /// CommandComplete for COMMIT.
 const TAG: u64 = 12;
-/// What TLS adds to each.
+/// TLS adds this many bytes to each.
 const RECORD: u64 = 22;
 const TABLES: &str = "CREATE TABLE cuts (key text); CREATE TABLE cuts_keyed (key text PRIMARY KEY)";
 const INSERT: &str = "INSERT INTO cuts VALUES ($1)";
 const WAYS: [Way; 2] = [Way::ToServer, Way::ToClient];
 
-/// What is cut.
+/// The call that is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A statement that the connection has not prepared yet.
     New,
-    /// One that it has.
+    /// A statement that the connection has prepared.
     Prepared,
     Batch,
     Idempotent,
@@ -43,7 +45,7 @@ enum Kind {
 
 const KINDS: [Kind; 5] = [Kind::New, Kind::Prepared, Kind::Batch, Kind::Idempotent, Kind::Transaction];
 
-/// How it is sent.
+/// How the call is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
     Plain,
@@ -52,7 +54,7 @@ enum Means {
     Uncached,
 }
 
-/// What could be known after a cut.
+/// What the caller could know after a cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     NotApplied,
@@ -62,7 +64,7 @@ enum Known {
     Nobody,
 }
 
-/// Bytes each way.
+/// Bytes in each direction.
 type Size = [u64; 2];
 
 /// A call, and how many bytes it takes.
@@ -88,21 +90,21 @@ struct Trial {
 type Truth = BTreeMap<String, u64>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_untrue_is_told_of_a_call_that_is_cut() {
+async fn a_cut_call_gets_a_true_result() {
     let server = Server::own(&[]).await;
     server.execute(TABLES).await;
     cut_all(&server, "outcomes_plain", Means::Plain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_untrue_is_told_of_a_call_that_is_cut_under_tls() {
+async fn a_call_cut_under_tls_gets_a_true_result() {
     let tls = Tls::shared().await;
     tls.server.execute(TABLES).await;
     cut_all(&tls.server, "outcomes_tls", Means::Tls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_untrue_is_told_of_a_call_that_is_cut_without_a_statement_cache() {
+async fn a_call_cut_without_a_statement_cache_gets_a_true_result() {
     let server = Server::own(&[]).await;
     server.execute(TABLES).await;
     cut_all(&server, "outcomes_uncached", Means::Uncached).await;
@@ -127,7 +129,7 @@ async fn cut_all(server: &Server, name: &str, means: Means) {
         (trial, key, told)
     });
     let told: Vec<_> = cut.buffer_unordered(AT_ONCE).collect().await;
-    eventually("what was on its way has arrived, or never will", LONG, async || {
+    eventually("the requests under way have arrived or are lost", LONG, async || {
         server.connection_count(name).await == 0
     })
     .await;
@@ -136,7 +138,7 @@ async fn cut_all(server: &Server, name: &str, means: Means) {
     let wrong: Vec<_> = told.iter().filter_map(|(trial, key, told)| trial.check(told, applied(key))).collect();
     let is_unknown = |told: &Result<(), Error>| told.as_ref().is_err_and(|error| error.effect() == Effect::Unknown);
     let unknown = told.iter().filter(|(_, _, told)| is_unknown(told)).count();
-    println!("{means:?}: {count} calls were cut; of {unknown} nobody could know");
+    println!("{means:?}: {count} calls were cut, {unknown} of them with an unknown outcome");
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong[..wrong.len().min(30)].join("\n"));
     assert!(unknown > 0 && unknown < count);
 }
@@ -150,7 +152,7 @@ async fn truth(server: &Server) -> Truth {
     truth
 }
 
-/// A pool with one connection, at rest.
+/// A pool with one quiet connection.
 async fn pool(server: &Server, name: &str, means: Means, retries: bool) -> (Proxy, Pool) {
     let proxy = Proxy::start(server.addr()).await;
     let config = match means {
@@ -175,7 +177,7 @@ async fn pool(server: &Server, name: &str, means: Means, retries: bool) -> (Prox
     (proxy, pool)
 }
 
-/// Without the end of the data nothing is applied, whatever was sent of them.
+/// Without the end of the data the server applies nothing, however much data it got.
 #[tokio::test]
 async fn a_copy_that_is_cut_before_its_end_is_not_applied() {
     let server = Server::shared().await;
@@ -184,7 +186,7 @@ async fn a_copy_that_is_cut_before_its_end_is_not_applied() {
     let sql = "COPY cut_copies FROM STDIN";
     proxy.arm(Cut::at_text("COPY"));
     let lost = pool.get().await.unwrap().copy_in::<_, Bytes>(sql).await.unwrap_err();
-    assert_eq!(lost.effect(), Effect::NotApplied, "in its Parse: {lost}");
+    assert_eq!(lost.effect(), Effect::NotApplied, "cut in its Parse: {lost}");
 
     let rows = || Bytes::from("a\n".repeat(10_000));
     let mut lost = Vec::new();
@@ -203,13 +205,13 @@ async fn a_copy_that_is_cut_before_its_end_is_not_applied() {
         }
     }
     let effects: Vec<_> = lost.iter().map(Error::effect).collect();
-    assert_eq!(effects, [Effect::NotApplied, Effect::Unknown], "in the data, and at their end: {lost:?}");
+    assert_eq!(effects, [Effect::NotApplied, Effect::Unknown], "cut in the data, and at their end: {lost:?}");
     pool.close();
     eventually("all sessions have ended", LONG, async || server.connection_count("outcomes_copy").await == 0).await;
     assert_eq!(server.scalar("SELECT count(*) FROM cut_copies").await, "0");
 }
 
-/// The first statement of each connection is prepared there: that of a call that may run again runs again.
+/// The first statement of each connection is prepared there. If the call may run again, the statement runs again.
 #[tokio::test]
 async fn a_call_that_is_cut_while_it_prepares_runs_again() {
     let server = Server::shared().await;
@@ -253,9 +255,12 @@ impl Plan {
         let run = async || {
             let from = passed();
             kind.run(&pool, "measur").await.unwrap();
-            // The proxy counts what it has delivered a little later.
+            // The proxy counts bytes shortly after it has delivered them.
             let mut to = from;
-            eventually("all is counted", LONG, async || std::mem::replace(&mut to, passed()) == to && to != from).await;
+            eventually("the proxy has counted all bytes", LONG, async || {
+                std::mem::replace(&mut to, passed()) == to && to != from
+            })
+            .await;
             [to[0] - from[0], to[1] - from[1]]
         };
         let first = run().await;
@@ -266,7 +271,7 @@ impl Plan {
             }
             Kind::Batch => ([0; 2], first),
             Kind::Prepared => ([0; 2], run().await),
-            // What the second run does not need came before the statement.
+            // The second run leaves out the bytes that prepare the statement. They come before it.
             Kind::New | Kind::Idempotent => {
                 let again = run().await;
                 ([0, 1].map(|way| first[way] - again[way]), first)
@@ -275,11 +280,11 @@ impl Plan {
         Self { means, kind, before, whole }
     }
 
-    /// After how many bytes delivered to the client the outcome is told.
+    /// Returns after how many bytes to the client the outcome is known.
     fn told(&self) -> u64 {
         let [_, before] = self.before;
         let [_, whole] = self.whole;
-        // A record of TLS is read as a whole.
+        // The client reads a TLS record only as a whole.
         if self.kind == Kind::Transaction && self.means != Means::Tls { before + TAG } else { whole }
     }
 
@@ -321,7 +326,7 @@ impl Trial {
         told
     }
 
-    /// What is wrong, if anything is.
+    /// Returns what is wrong, if anything is.
     fn check(&self, told: &Result<(), Error>, applied: u64) -> Option<String> {
         let effect = told.as_ref().map_err(Error::effect);
         let is_true = match effect {

@@ -1,4 +1,5 @@
-//! What a server says is untrusted: whatever it is, it costs a call its time at most, never memory without a bound, a panic, a hang or a forged line.
+//! The pool trusts no message of a server. A bad message costs a call its time at most. It never costs unbounded
+//! memory, and it never causes a panic, a hang or a forged line.
 
 use std::io;
 use std::pin::Pin;
@@ -19,11 +20,11 @@ use crate::support::eventually;
 const CHILD: &str = "FAILFAST_MISBEHAVING";
 const SECOND: Duration = Duration::from_secs(1);
 const MEGABYTE: usize = 1 << 20;
-/// All of a process that meets every case, four at a time.
+/// The limit of memory for a process that meets every case, four at a time.
 const MOST_MEMORY: usize = 350 * MEGABYTE;
-/// No line that tells of an error is longer, in characters.
+/// The length limit of each error or event line, in characters.
 const LONGEST_LINE: usize = 1_000;
-/// What tries to forge a line, and to rewrite what a terminal shows.
+/// Text that tries to forge a line, and to rewrite what a terminal shows.
 const EVIL: &str = "x\r\nERROR forged line\x1b[2J\x1b]0;owned\x07\u{9b}31m\u{202e}";
 
 type Doing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -33,7 +34,7 @@ fn failure(message: &str) -> Vec<u8> {
     [fields.join("\0").as_bytes(), b"\0\0"].concat()
 }
 
-/// Where every field that may say anything says so.
+/// An error or notice that has this text in every field.
 fn evil(severity: &str) -> Vec<u8> {
     let severity = format!("S{EVIL}\0V{severity}");
     let fields = [&severity, &format!("C{EVIL}"), &format!("M{EVIL}"), &format!("W{EVIL}"), &format!("R{EVIL}")];
@@ -48,11 +49,11 @@ fn notice(_: usize) -> Vec<u8> {
     failure(&"x".repeat(20_000))
 }
 
-/// Of those at start-up: the error says that it was too much.
+/// For these cases at start-up, the error says that the server sent too much.
 const TOO_MUCH_AT_START: [&str; 4] =
     ["parameters without end", "notices without end", "a challenge without end", "a long message"];
 
-/// At start-up. Nobody gets a connection.
+/// At start-up. No caller gets a connection.
 const AT_START: &[(&str, Part)] = &[
     ("says nothing", |mut s| -> Doing { Box::pin(async move { s.rest().await }) }),
     ("parameters without end", |mut s| -> Doing {
@@ -108,7 +109,7 @@ const AT_START: &[(&str, Part)] = &[
     }),
 ];
 
-/// The call fails.
+/// During a call. The call fails.
 const IN_CALL: &[(&str, Part)] = &[
     ("silence", |s| asked(s, |mut s| Box::pin(async move { s.rest().await }))),
     ("a row that trickles", |s| {
@@ -140,8 +141,8 @@ const IN_CALL: &[(&str, Part)] = &[
     ("an empty error", |s| says(s, b'E', b"")),
     ("a notice without fields", |s| says(s, b'N', b"")),
     ("a parameter without a value", |s| says(s, b'S', b"a")),
-    ("a type that nobody knows", |s| says(s, b'!', b"abc")),
-    ("a ready that does not say for what", |s| says(s, b'Z', b"")),
+    ("an unknown type", |s| says(s, b'!', b"abc")),
+    ("a ReadyForQuery without a status", |s| says(s, b'Z', b"")),
     ("a row of a negative length", |s| asked(s, |mut s| Box::pin(async move { s.raw(b"D\xff\xff\xff\xff").await }))),
     ("a row of length 0", |s| asked(s, |mut s| Box::pin(async move { s.raw(b"D\0\0\0\0").await }))),
     ("a row of length 3", |s| asked(s, |mut s| Box::pin(async move { s.raw(b"D\0\0\0\x03").await }))),
@@ -149,7 +150,7 @@ const IN_CALL: &[(&str, Part)] = &[
     ("an evil end", |s| asked(s, |mut s| Box::pin(async move { s.say(b'E', &evil("FATAL")).await }))),
 ];
 
-/// The call fails, and the connection is as good as before.
+/// During a call. The call fails, and the connection stays usable.
 const ANSWERED: &[(&str, Part)] = &[
     ("a row of other columns than announced", |s| {
         asked(s, |mut s| {
@@ -181,9 +182,9 @@ const ANSWERED: &[(&str, Part)] = &[
     }),
 ];
 
-/// The call is answered, for what the server says beside is no answer.
+/// During a call. The call succeeds, because the extra message is not its answer.
 const HARMLESS: &[(&str, Part)] = &[
-    ("a status that nobody knows", |s| {
+    ("an unknown status", |s| {
         asked(s, |mut s| {
             Box::pin(async move {
                 s.row().await?;
@@ -202,9 +203,9 @@ const HARMLESS: &[(&str, Part)] = &[
     ("a notice of 10 MB", |s| says_and_answers(s, b'N', &failure(&"x".repeat(10 * MEGABYTE)))),
 ];
 
-/// After a call was answered, with no other under way: the connection is closed.
+/// After the answer, while the connection is idle. The pool closes the connection.
 const AT_REST: &[(&str, Part)] = &[
-    ("a row that nobody asked for", |s| {
+    ("an unrequested row", |s| {
         answered(s, |mut s| {
             Box::pin(async move {
                 s.announce(b'D', (1 << 30) - 4).await?;
@@ -212,7 +213,7 @@ const AT_REST: &[(&str, Part)] = &[
             })
         })
     }),
-    ("an answer that nobody asked for", |s| {
+    ("an unrequested answer", |s| {
         answered(s, |mut s| {
             Box::pin(async move {
                 s.row().await?;
@@ -278,7 +279,7 @@ fn says_and_answers(mut s: Session, kind: u8, body: &[u8]) -> Doing {
     })
 }
 
-/// Runs itself again, in a process whose memory is nobody else's.
+/// Runs itself again in a process of its own, whose memory no other test uses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_misbehaves_costs_a_call_its_time_and_nothing_else() {
     if std::env::var_os(CHILD).is_some() {
@@ -316,7 +317,7 @@ async fn meet_all() {
     assert!(used < MOST_MEMORY, "{} MB", used / MEGABYTE);
 }
 
-/// `serves`: whether the call is answered. `ends`: whether the pool closes the connection by itself.
+/// `serves`: whether the call succeeds. `ends`: whether the pool closes the connection by itself.
 async fn meet(name: &'static str, part: Part, serves: bool, ends: bool) {
     let actor = Actor::start(part).await;
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -346,7 +347,7 @@ async fn meet(name: &'static str, part: Part, serves: bool, ends: bool) {
     let status = pool.status().to_string();
     drop(pool);
     eventually(&format!("nothing is left: {name}"), LONG, async || actor.open() == 0).await;
-    // Until then, the tasks of the pool may still report how it ends.
+    // The tasks of the pool may still report how the connection ends.
     eventually(&format!("nothing more is reported: {name}"), LONG, async || Arc::strong_count(&lines) == 1).await;
     let said = std::mem::take(&mut *lines.lock().unwrap());
     for line in said.into_iter().chain(ready).chain([status]) {
@@ -367,7 +368,7 @@ fn most_memory() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// All that is logged in this process.
+/// Collects everything that this process logs.
 struct Lines(Mutex<Vec<String>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -380,7 +381,7 @@ impl Log for Lines {
     fn log(&self, record: &Record<'_>) {
         let line = record.args().to_string();
         let mut lines = self.0.lock().unwrap();
-        // Notices without end: some will do.
+        // Of an endless series of notices, a part is enough.
         if lines.len() < 10_000 {
             lines.push(line);
         }

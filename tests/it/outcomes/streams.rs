@@ -1,4 +1,5 @@
-//! The outcome of a stream is that of its end: one that breaks after its first row is a failed operation, and leaves a trace.
+//! The outcome of a stream is the outcome of its end. A stream that breaks after its first row is a failed operation
+//! and is reported.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -44,7 +45,7 @@ impl Scene {
         Self { proxy, pool, scraper, events }
     }
 
-    /// Reads so many items, calls `then`, and reads on.
+    /// Reads this many items, calls `then`, and reads on.
     async fn read(&self, source: Source, items: usize, then: impl AsyncFn()) -> Result<usize, Error> {
         let call = self.pool.call().name("read");
         match source {
@@ -60,7 +61,7 @@ impl Scene {
         }
     }
 
-    /// Operations that are done, and that failed.
+    /// Returns how many operations have ended, and how many failed.
     fn operations(&self) -> (f64, f64) {
         let scrape = self.scraper.scrape();
         let of_all = scrape.series.iter().filter(|series| series.name == OPERATIONS);
@@ -78,7 +79,7 @@ impl Scene {
                 }
             }
         };
-        timeout(LONG, lost).await.expect("an event of the loss")
+        timeout(LONG, lost).await.expect("no event reported the loss")
     }
 }
 
@@ -108,9 +109,10 @@ async fn a_stream_that_breaks_after_its_first_row_is_a_failed_operation() {
     }
 }
 
-/// The server says why, as the answer to the call. The pool closes the connection then, and it is the server that has ended it all the same.
+/// The server answers the call with the reason. The pool then closes the connection, and the event still names the
+/// server as the cause.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_is_ended_in_mid_stream_leaves_a_trace() {
+async fn a_session_ended_in_mid_stream_is_reported() {
     for source in SOURCES {
         let mut scene = Scene::new(&format!("ended_{source:?}").to_lowercase()).await;
         let name = scene.pool.status().name.to_string();
@@ -121,7 +123,7 @@ async fn a_session_that_is_ended_in_mid_stream_leaves_a_trace() {
         scene.read(source, 3, end).await.unwrap_err();
         assert_eq!(scene.operations(), (0.0, 1.0), "{source:?}");
         scene.lost().await;
-        // So does one that had nothing to send when it was ended.
+        // A stream without rows to send when its session ended is reported too.
         let mut events = scene.pool.events();
         std::mem::swap(&mut events, &mut scene.events);
         let sleeping = async {
@@ -129,7 +131,7 @@ async fn a_session_that_is_ended_in_mid_stream_leaves_a_trace() {
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event = 'PgSleep'"
             );
             let server = Server::shared().await;
-            crate::support::eventually("it runs", LONG, async || server.scalar(&running).await == "1").await;
+            crate::support::eventually("the statement runs", LONG, async || server.scalar(&running).await == "1").await;
             end().await;
         };
         let call = scene.pool.call().timeout(LONG).execute("SELECT pg_sleep(60)", &[]);
@@ -139,7 +141,7 @@ async fn a_session_that_is_ended_in_mid_stream_leaves_a_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_complete_or_dropped_stream_is_done_and_a_late_one_failed() {
+async fn a_complete_or_dropped_stream_succeeds_and_a_late_one_fails() {
     for source in SOURCES {
         let scene = Scene::new(&format!("whole_{source:?}").to_lowercase()).await;
         scene.read(source, 3, async || ()).await.unwrap();

@@ -1,4 +1,5 @@
-//! A server that is hurt: everybody is answered in time, with an error that says what it was, and the pool recovers by itself.
+//! Faults of the server and the network. Every caller gets an answer in time, the error names the cause, and the pool
+//! recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,13 @@ fn connect_error(error: Error) -> failfast::ConnectError {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn a_refused_dial_fails_at_once() {
     let mut config = Server::shared().await.config_at(([127, 0, 0, 1], free_port()).into());
     config.password("hunter2");
     let pool = Pool::builder(config).build().unwrap();
     let asked = Instant::now();
     let error = pool.get_timeout(LONG).await.unwrap_err();
-    assert!(asked.elapsed() < LONG / 2, "at once, not at the deadline");
+    assert!(asked.elapsed() < LONG / 2, "the error came at the deadline, not at once");
     assert_eq!(error.retry_after().map(|wait| wait <= Duration::from_secs(1)), Some(true));
     assert!(error.to_string().ends_with(": connection refused"), "{error}");
     assert!(!format!("{error:?}").contains("hunter2"));
@@ -30,14 +31,14 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn an_unknown_name() {
+async fn an_unknown_host_name_is_reported() {
     let pool = Pool::builder("host=nowhere.invalid user=u".parse().unwrap()).build().unwrap();
     let error = connect_error(pool.get_timeout(LONG).await.unwrap_err());
     assert_eq!(*error.kind(), ConnectErrorKind::Resolve);
 }
 
 #[tokio::test]
-async fn a_wrong_password() {
+async fn a_wrong_password_is_reported() {
     let mut config = Server::shared().await.config();
     config.password("hunter2");
     let pool = Pool::builder(config).build().unwrap();
@@ -47,7 +48,7 @@ async fn a_wrong_password() {
 }
 
 #[tokio::test]
-async fn an_unknown_database() {
+async fn an_unknown_database_is_reported() {
     let mut config = Server::shared().await.config();
     config.dbname("nosuch");
     let pool = Pool::builder(config).build().unwrap();
@@ -66,7 +67,7 @@ async fn a_black_hole_costs_the_callers_timeout_and_no_more() {
         assert!(matches!(error, Error::AcquireTimeout { .. }), "{error:?}");
         assert!(asked.elapsed() < Duration::from_secs(2));
     }
-    assert!(proxy.accepted() <= 3, "no dial is made for one who gave up");
+    assert!(proxy.accepted() <= 3, "the pool dialed for a caller that had given up");
     proxy.resume();
     drop(pool.get_timeout(LONG).await.unwrap());
 }
@@ -95,7 +96,7 @@ async fn the_second_host_serves_when_the_first_refuses() {
 }
 
 #[tokio::test]
-async fn connections_cut_while_idle_reach_nobody() {
+async fn connections_cut_while_idle_reach_no_caller() {
     let proxy = Proxy::start(Server::shared().await.addr()).await;
     let config = Server::shared().await.config_at(proxy.addr());
     let pool = Pool::builder(config).name("cut").max_size(3).build().unwrap();
@@ -103,7 +104,7 @@ async fn connections_cut_while_idle_reach_nobody() {
     all.into_iter().for_each(|client| drop(client.unwrap()));
     assert_eq!(pool.status().idle, 3);
     proxy.cut(Close::Reset);
-    eventually("the old ones are noticed", LONG, async || {
+    eventually("the pool notices the lost connections", LONG, async || {
         let client = pool.get_timeout(LONG).await.unwrap();
         client.batch_execute("SELECT 1").await.is_ok() && proxy.accepted() > 3
     })
@@ -126,7 +127,7 @@ async fn a_server_stopped_and_started_is_found_again() {
 }
 
 #[tokio::test]
-async fn too_many_clients() {
+async fn too_many_clients_are_reported() {
     let server = Server::own(&[("max_connections", "5"), ("superuser_reserved_connections", "0")]).await;
     let pool = Pool::builder(server.config()).name("crowd").max_size(20).build().unwrap();
     let mut held = Vec::new();
@@ -145,13 +146,13 @@ async fn too_many_clients() {
     assert!(error.to_string().contains("(53300)"), "{error}");
     assert!((2..=5).contains(&held.len()), "{}", held.len());
     held.pop();
-    pool.breaker().reset("the dials that failed are no matter of this test");
+    pool.breaker().reset("this test is not about the failed dials");
     drop(pool.get_timeout(LONG).await.unwrap());
 }
 
-/// Callers are dropped wherever they are, and the server agrees with the pool about what is left.
+/// Callers are cancelled at every stage. Afterwards the server and the pool agree on the number of connections.
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_cancelled_anywhere_leave_nothing_behind() {
+async fn cancelled_callers_leave_nothing_behind() {
     let pool = shared("cancelled").await.max_size(5).max_waiting(2_000).build().unwrap();
     fastrand::seed(7);
     let mut callers = Vec::new();
@@ -171,12 +172,15 @@ async fn callers_cancelled_anywhere_leave_nothing_behind() {
     for caller in callers {
         caller.await.unwrap();
     }
-    eventually("slots add up", LONG, async || {
+    eventually("the slots add up", LONG, async || {
         let status = pool.status();
         status.in_use + status.dialing + status.closing + status.waiting == 0
     })
     .await;
     let server = Server::shared().await;
     let idle = pool.status().idle as u64;
-    eventually("the server agrees", LONG, async || server.connection_count("cancelled").await == idle).await;
+    eventually("the server has as many connections as the pool", LONG, async || {
+        server.connection_count("cancelled").await == idle
+    })
+    .await;
 }

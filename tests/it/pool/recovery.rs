@@ -1,6 +1,7 @@
-//! Outages under load, and the way back: everybody is answered within its deadline, dials stay bounded, and calls succeed soon after
-//! the server is back. Where the server says what is wrong, everybody is told. Bare deadpool goes through the same, and its result is
-//! printed beside ours.
+//! Outages under load, and the recovery. Every caller gets an answer within its deadline, dials stay bounded, and calls
+//! succeed soon after the repair. When the server reports the cause, every caller gets it.
+//!
+//! The tests run bare deadpool through the same outages and print both results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -19,18 +20,18 @@ use crate::support::{
     server::Server,
 };
 
-/// What callers have.
+/// The deadline of each call.
 const LIMIT: Duration = Duration::from_millis(300);
-/// What a busy machine may add to it.
+/// The delay that a busy machine may add.
 const SLACK: Duration = Duration::from_millis(700);
 const OUTAGE: Duration = Duration::from_secs(3);
 const CALLERS: usize = 5;
 
-/// Either pool, asked for one statement.
+/// One of the two pools. Each runs the same statement.
 #[derive(Clone)]
 enum Peer {
     Failfast(Pool),
-    /// As it comes, but for a bound on each call, without which it might wait for ever.
+    /// deadpool with its defaults. Each call has a timeout here, because it could otherwise wait for ever.
     Deadpool(deadpool_postgres::Pool),
 }
 
@@ -43,7 +44,7 @@ impl Peer {
         [Peer::Failfast(failfast), Peer::Deadpool(deadpool)]
     }
 
-    /// A failure comes with what the server said, as far as the caller is told.
+    /// Returns a failure with the server's SQLSTATE, if the caller gets it.
     async fn call(&self) -> Result<(), Option<SqlState>> {
         match self {
             Peer::Failfast(pool) => {
@@ -65,26 +66,26 @@ impl Peer {
     }
 }
 
-/// What one caller got.
+/// The result of one call.
 struct Answer {
     asked: Instant,
     after: Duration,
     result: Result<(), Option<SqlState>>,
 }
 
-/// What the callers of one pool saw.
+/// The results of all callers of one pool.
 #[derive(Debug)]
 struct Seen {
     slowest_answer: Duration,
     failed: usize,
-    /// Were not told what the server says, though somebody had been told before they asked.
+    /// Callers that did not get the server's SQLSTATE, although an earlier caller had got it.
     unreported: usize,
-    /// As far as anybody accepted them.
+    /// Counts only the dials that the proxy accepted.
     dials_per_second: f64,
     recovered_after: Duration,
 }
 
-/// What goes wrong, and what the server says while it does.
+/// A fault, and the SQLSTATE that the server reports meanwhile.
 struct Fault<'a> {
     name: &'static str,
     proxy: &'a Proxy,
@@ -92,7 +93,7 @@ struct Fault<'a> {
 }
 
 impl Fault<'_> {
-    /// Both pools go through it, one after the other: the target is inject, and repaired.
+    /// Runs both pools through the fault, one after the other. `inject` and `repair` change the target.
     async fn run<T>(
         &self,
         both: [Peer; 2],
@@ -134,7 +135,7 @@ impl Fault<'_> {
         let Some(says) = &self.says else { return 0 };
         let is_told = |answer: &&Answer| answer.result == Err(Some(says.clone()));
         let known = answers.iter().filter(is_told).map(|answer| answer.asked + answer.after).min();
-        let known = known.expect("somebody was told");
+        let known = known.expect("no caller got the server's error");
         let in_the_outage = answers.iter().filter(|answer| answer.asked > known && answer.asked + answer.after < ended);
         in_the_outage.filter(|answer| !is_told(answer)).count()
     }
@@ -148,13 +149,13 @@ impl Fault<'_> {
         println!("{name}: failfast {seen:.1?}");
         assert!(seen.slowest_answer <= LIMIT + SLACK, "{name}: {seen:?}");
         assert!(seen.recovered_after <= Duration::from_millis(1_500), "{name}: {seen:?}");
-        assert!(seen.failed > 0, "{name}: there was an outage");
+        assert!(seen.failed > 0, "{name}: no call failed, so there was no outage");
         assert_eq!(seen.unreported, 0, "{name}: {seen:?}");
         assert!(seen.dials_per_second <= 7.0, "{name}: {seen:?}");
     }
 }
 
-/// A caller that asks all the time.
+/// Calls the pool without a pause until the outage is over.
 async fn asks(peer: Peer, is_over: Arc<AtomicBool>) -> Vec<Answer> {
     let mut answers = Vec::new();
     while !is_over.load(SeqCst) {
@@ -167,7 +168,7 @@ async fn asks(peer: Peer, is_over: Arc<AtomicBool>) -> Vec<Answer> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_listens_for_a_while() {
+async fn recovers_after_refused_dials() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let inject = async |_: &mut ()| {
@@ -180,7 +181,7 @@ async fn nobody_listens_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_network_swallows_everything_for_a_while() {
+async fn recovers_after_a_black_hole() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let (inject, repair) = (async |_: &mut ()| proxy.stall(), async |_: &mut ()| proxy.resume());
@@ -189,7 +190,7 @@ async fn the_network_swallows_everything_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_is_frozen_for_a_while() {
+async fn recovers_after_a_frozen_server() {
     let mut server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
     let both = Peer::both(&server, &proxy);
@@ -200,7 +201,7 @@ async fn the_server_is_frozen_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_is_restarted() {
+async fn recovers_after_a_restart() {
     let mut server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
     let both = Peer::both(&server, &proxy);
@@ -211,14 +212,14 @@ async fn the_server_is_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_has_too_many_clients_for_a_while() {
+async fn recovers_after_too_many_clients() {
     const MOST: usize = 20;
     let most = MOST.to_string();
     let server = Server::own(&[("max_connections", &most), ("superuser_reserved_connections", "0")]).await;
     let proxy = Proxy::start(server.addr()).await;
     let fill = async |others: &mut Vec<Client>| {
         proxy.cut(Close::Reset);
-        eventually("the server is full", LONG, async || {
+        eventually("the server has no connections left", LONG, async || {
             match server.config().connect(NoTls).await {
                 Ok((client, connection)) => {
                     tokio::spawn(connection);
@@ -237,7 +238,7 @@ async fn the_server_has_too_many_clients_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_password_is_another_for_a_while() {
+async fn recovers_after_a_wrong_password() {
     let server = Server::own(&[]).await;
     let proxy = Proxy::start(server.addr()).await;
     let config = server.config();
@@ -251,7 +252,7 @@ async fn the_password_is_another_for_a_while() {
         proxy.cut(Close::Reset);
     };
     let both = Peer::both(&server, &proxy);
-    let Peer::Failfast(pool) = both[0].clone() else { panic!("the first is ours") };
+    let Peer::Failfast(pool) = both[0].clone() else { panic!("the first pool is failfast's") };
     let repair = async |admin: &mut Client| {
         change(admin, &password).await;
         pool.flush(); // or else the next try may be seconds away

@@ -1,4 +1,4 @@
-//! A healthy server: leases, refusals, order, and the count of connections on the server.
+//! A healthy server: leases, refusals, order, and the number of connections on the server.
 
 use std::time::{Duration, Instant};
 
@@ -47,9 +47,10 @@ async fn never_more_connections_than_the_limit() {
     assert_eq!((status.in_use, status.waiting), (0, 0));
 }
 
-/// A batch comes all at once and is soon over: it is no overload, and nobody may be refused; neither cold nor when the pool knows its pace.
+/// A batch arrives all at once and ends soon, which is no overload. The pool refuses none of its callers, whether it is
+/// cold or already knows its pace.
 #[tokio::test]
-async fn a_batch_ten_times_the_pool_is_served_to_the_last() {
+async fn a_batch_of_ten_times_the_pool_is_served_completely() {
     let pool = shared("batch").await.max_size(10).acquire_timeout(Duration::from_secs(5)).build().unwrap();
     for batch in ["first", "second"] {
         let tasks = (0..100).map(|_| {
@@ -79,14 +80,14 @@ async fn a_full_queue_refuses_within_a_millisecond() {
         assert!(refused.is_overload());
     }
     answers.sort();
-    // The very slowest belong to whoever else uses this machine.
+    // Other processes on this machine may delay the very slowest.
     assert!(answers[989] < Duration::from_millis(1), "99% within {:?}", answers[989]);
     drop(held);
     drop(waiting.await.unwrap().unwrap());
 }
 
 #[tokio::test]
-async fn a_timeout_tells_what_the_pool_was_doing() {
+async fn a_timeout_error_names_the_state_of_the_pool() {
     let pool = shared("busy").await.max_size(1).build().unwrap();
     let _held = pool.get_timeout(LONG).await.unwrap();
     let timeout = Duration::from_millis(100);
@@ -98,7 +99,7 @@ async fn a_timeout_tells_what_the_pool_was_doing() {
 }
 
 #[tokio::test]
-async fn the_longest_timeout_is_taken_as_it_is_meant() {
+async fn the_longest_timeout_does_not_overflow() {
     let pool = shared("patient").await.build().unwrap();
     drop(pool.get_timeout(Duration::MAX).await.unwrap());
 }
@@ -108,7 +109,7 @@ async fn try_get_never_waits() {
     let pool = shared("try").await.max_size(1).build().unwrap();
     let refused = pool.try_get().unwrap_err();
     assert!(matches!(refused, Error::Shed { reason: ShedReason::NoneIdle, .. }), "{refused:?}");
-    eventually("one is made for those who come later", LONG, async || pool.status().idle == 1).await;
+    eventually("the pool makes a connection for later callers", LONG, async || pool.status().idle == 1).await;
     let client = pool.try_get().unwrap();
     assert!(pool.try_get().is_err());
     drop(client);
@@ -147,7 +148,7 @@ async fn dropping_the_pool_ends_every_connection_on_the_server() {
     eventually("no connection is left", LONG, async || server.connection_count("dropped").await == 0).await;
 }
 
-/// `mem::swap` on two guards exchanges their connections: neither pool may take the other's for its own.
+/// `mem::swap` on two guards exchanges their connections. Neither pool may keep the other's connection.
 #[tokio::test]
 async fn swapped_connections_are_not_pooled() {
     let pool = shared("swap_a").await.max_size(1).build().unwrap();
@@ -161,7 +162,7 @@ async fn swapped_connections_are_not_pooled() {
     assert_eq!((&*a, &*b), ("swap_a", "swap_b"));
 }
 
-/// The same one level deeper, where the statement cache stays behind.
+/// Swaps the driver's clients inside the guards, so that the statement caches stay behind.
 #[tokio::test]
 async fn swapped_driver_clients_are_not_pooled() {
     let pool = shared("deep_a").await.max_size(1).build().unwrap();
@@ -175,7 +176,7 @@ async fn swapped_driver_clients_are_not_pooled() {
     assert_eq!(a, "deep_a");
 }
 
-/// An object knows the deadpool pool that made it: one could close that, or ask it for connections.
+/// An object knows the deadpool pool that made it. A caller could close that pool or ask it for connections.
 #[tokio::test]
 async fn no_deadpool_pool_is_behind_a_guard() {
     let pool = shared("behind").await.build().unwrap();
@@ -183,9 +184,9 @@ async fn no_deadpool_pool_is_behind_a_guard() {
     assert!(deadpool_postgres::Object::pool(&client).is_none());
 }
 
-/// Objects that were taken out of their guards and kept hold nobody up, and end on the server when they are dropped.
+/// Objects that callers took out of their guards and kept use no slot. They end on the server when they are dropped.
 #[tokio::test]
-async fn objects_kept_use_nothing_up() {
+async fn objects_taken_from_guards_use_no_slot() {
     let pool = shared("kept").await.max_size(1).build().unwrap();
     let other = shared("maintenance").await.max_size(2).build().unwrap();
     let mut client = pool.get_timeout(LONG).await.unwrap();
@@ -195,7 +196,8 @@ async fn objects_kept_use_nothing_up() {
     drop(pool.get_timeout(LONG).await.unwrap());
     drop(kept);
     let server = Server::shared().await;
-    eventually("only the pool's own is left", LONG, async || server.connection_count("kept").await == 1).await;
+    eventually("only the pool's own connection is left", LONG, async || server.connection_count("kept").await == 1)
+        .await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A Prometheus that scrapes the service, with the recommended rules. Time runs twenty times as fast for it, so that what takes minutes takes seconds.
+//! A Prometheus that scrapes the service, with the recommended rules. The rules have all times divided by 20, so that
+//! minutes pass in seconds.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use crate::support::{eventually, free_port};
 
 const FASTER: u64 = 20;
 
-/// Dropped, it is killed, and leaves nothing.
+/// A Prometheus process. Dropping it kills the process and deletes its files.
 pub(super) struct Prometheus {
     address: SocketAddr,
     folder: PathBuf,
@@ -48,7 +49,7 @@ impl Prometheus {
         serde_json::from_str(&answer.body).unwrap_or(Value::Null)
     }
 
-    /// What the expression comes to now: for each series, a value.
+    /// Returns the current value of each series of the expression.
     async fn query(&self, expression: &str) -> Vec<f64> {
         let answer = self.get(&format!("/api/v1/query?query={}", encoded(expression))).await;
         let series = answer["data"]["result"].as_array().cloned().unwrap_or_default();
@@ -59,7 +60,7 @@ impl Prometheus {
         self.query(expression).await.first().copied()
     }
 
-    /// The names of the alerts that fire.
+    /// Returns the names of the firing alerts.
     pub(super) async fn firing(&self) -> Vec<String> {
         let answer = self.get("/api/v1/alerts").await;
         let alerts = answer["data"]["alerts"].as_array().cloned().expect("alerts");
@@ -72,8 +73,8 @@ impl Prometheus {
         eventually(&what, 3 * LONG, async || self.firing().await.iter().any(|name| name == alert) == fires).await;
     }
 
-    /// The queries of the dashboard that come to nothing, now that everything has happened that it shows. What it hides while nothing is wrong is looked for
-    /// without the condition.
+    /// Returns the queries of the dashboard without data, after everything that it shows has happened. Conditions that
+    /// hide healthy series are left out.
     pub(super) async fn panels_without_data(&self) -> Vec<String> {
         let dashboard: Value = serde_json::from_str(&documented("dashboard.json")).unwrap();
         let (mut without, mut queries) = (Vec::new(), 0);
@@ -91,7 +92,7 @@ impl Prometheus {
                 }
             }
         }
-        assert!(queries > 20, "the queries were not found");
+        assert!(queries > 20, "the queries of the dashboard were not found");
         without
     }
 }
@@ -106,7 +107,7 @@ fn documented(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/monitoring").join(file)).unwrap()
 }
 
-/// The rules with every time divided: `for: 2m`, `[1m]`, `offset 23h30m`, `interval: 1m`.
+/// Divides every time in the rules: `for: 2m`, `[1m]`, `offset 23h30m`, `interval: 1m`.
 fn faster(rules: &str) -> String {
     let (mut done, mut rest) = (String::new(), rules);
     let before = ["[", "for: ", "interval: ", "offset "];
@@ -122,7 +123,7 @@ fn faster(rules: &str) -> String {
     done + rest
 }
 
-/// What a text begins with, in milliseconds, and the rest of it.
+/// Returns the duration at the beginning of the text, in milliseconds, and the rest of the text.
 fn duration(text: &str) -> (u64, &str) {
     let number = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let seconds = match text[number..].chars().next() {

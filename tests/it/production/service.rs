@@ -1,4 +1,4 @@
-//! The service: a process, and whoever asks it.
+//! The process of the service, and requests to it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,22 +16,22 @@ use crate::support::{eventually, free_port};
 #[derive(Debug, Clone)]
 pub(super) struct Service(SocketAddr);
 
-/// Dropped, it is killed.
+/// The process. Dropping it kills it.
 pub(super) struct Process(Child);
 
-/// Of status 0 if there was none.
+/// An answer to a request. The status is 0 if there was none.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
     headers: BTreeMap<String, String>,
     pub(super) body: String,
     pub(super) took: Duration,
-    /// The service had taken the connection.
+    /// Whether the service had accepted the connection.
     pub(super) has_begun: bool,
 }
 
 impl Answer {
-    /// By its name in lower case.
+    /// Returns a header. `name` is in lower case.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
@@ -57,7 +57,7 @@ impl Service {
     }
 }
 
-/// One request on a connection of its own.
+/// Makes one request on a connection of its own.
 pub(super) async fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
     let asked = Instant::now();
     let Ok(stream) = TcpStream::connect(address).await else { return Answer::default() };
@@ -76,7 +76,7 @@ pub(super) async fn ask(address: SocketAddr, method: &str, path: &str) -> Answer
 }
 
 async fn exchange(mut stream: TcpStream, method: &str, path: &str) -> io::Result<String> {
-    // Of HTTP 1.0, so that the body comes in one piece and ends with the connection.
+    // HTTP 1.0 sends the body in one piece and ends it with the connection.
     let head = format!("{method} {path} HTTP/1.0\r\nHost: here\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     let mut answer = String::new();
@@ -85,13 +85,14 @@ async fn exchange(mut stream: TcpStream, method: &str, path: &str) -> io::Result
 }
 
 impl Process {
-    /// As a scheduler does. Resolves, when it has ended, to whether it ended well and what it has said.
+    /// Stops the process as a scheduler does. The future resolves to whether the process succeeded, and to its output.
     pub(super) fn stop(self) -> impl Future<Output = (bool, String)> {
-        let pid = self.0.id().expect("it runs").to_string();
+        let pid = self.0.id().expect("the process runs").to_string();
         let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status();
         assert!(killed.unwrap().success());
         async {
-            let output = tokio::time::timeout(LONG, self.0.wait_with_output()).await.expect("it ends").unwrap();
+            let output =
+                tokio::time::timeout(LONG, self.0.wait_with_output()).await.expect("the process did not end").unwrap();
             (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
         }
     }

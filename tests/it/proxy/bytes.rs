@@ -1,4 +1,4 @@
-//! Faults that need no protocol, shown against an echo.
+//! Faults that need no protocol, tested with an echo server.
 
 use std::{
     io::ErrorKind,
@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn pass_both_ways_and_are_counted() {
+async fn bytes_pass_both_ways_and_are_counted() {
     let proxy = Proxy::start(echo().await).await;
     let mut client = connect(&proxy).await;
     ask(&mut client, b"hello").await;
@@ -28,7 +28,7 @@ async fn pass_both_ways_and_are_counted() {
 }
 
 #[tokio::test]
-async fn pass_in_bulk_under_delay() {
+async fn bytes_pass_in_bulk_under_delay() {
     let proxy = Proxy::start(echo().await).await;
     proxy.delay(Way::ToServer, Duration::from_millis(20));
     let client = connect(&proxy).await;
@@ -38,11 +38,11 @@ async fn pass_in_bulk_under_delay() {
     let (written, read) = tokio::join!(to.write_all(&sent), timeout(SOON, from.read_exact(&mut received)));
     written.unwrap();
     read.unwrap().unwrap();
-    assert!(sent == received, "every byte in order");
+    assert!(sent == received, "bytes were lost or reordered");
 }
 
 #[tokio::test]
-async fn a_closed_half_is_passed_on() {
+async fn a_half_close_is_passed_on() {
     let proxy = Proxy::start(echo().await).await;
     let mut client = connect(&proxy).await;
     client.write_all(b"last words").await.unwrap();
@@ -50,11 +50,11 @@ async fn a_closed_half_is_passed_on() {
     let mut answer = Vec::new();
     timeout(SOON, client.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert_eq!(answer, b"last words");
-    eventually("the connection is over", SOON, async || proxy.open() == 0).await;
+    eventually("the connection has ended", SOON, async || proxy.open() == 0).await;
 }
 
 #[tokio::test]
-async fn are_delayed_each_way() {
+async fn bytes_are_delayed_each_way() {
     let proxy = Proxy::start(echo().await).await;
     let mut client = connect(&proxy).await;
     proxy.delay(Way::ToServer, Duration::from_millis(30));
@@ -65,7 +65,7 @@ async fn are_delayed_each_way() {
 }
 
 #[tokio::test]
-async fn stall_and_resume_on_open_and_new_connections() {
+async fn open_and_new_connections_stall_and_resume() {
     let proxy = Proxy::start(echo().await).await;
     let mut open = connect(&proxy).await;
     ask(&mut open, b"hello").await;
@@ -81,12 +81,12 @@ async fn stall_and_resume_on_open_and_new_connections() {
 }
 
 #[tokio::test]
-async fn stall_in_one_way_only() {
+async fn one_direction_can_stall_alone() {
     let proxy = Proxy::start(echo().await).await;
     let mut client = connect(&proxy).await;
     proxy.stall_way(Way::ToClient);
     client.write_all(b"heard").await.unwrap();
-    eventually("the server hears", SOON, async || proxy.bytes(Way::ToServer) == 5).await;
+    eventually("the server receives the bytes", SOON, async || proxy.bytes(Way::ToServer) == 5).await;
     assert_quiet(&mut client).await;
     assert_eq!(proxy.bytes(Way::ToClient), 0);
     proxy.pass();
@@ -94,7 +94,7 @@ async fn stall_in_one_way_only() {
 }
 
 #[tokio::test]
-async fn stall_on_open_connections_only() {
+async fn open_connections_can_stall_alone() {
     let proxy = Proxy::start(echo().await).await;
     let mut open = connect(&proxy).await;
     ask(&mut open, b"hello").await;
@@ -105,7 +105,7 @@ async fn stall_on_open_connections_only() {
 }
 
 #[tokio::test]
-async fn stall_on_new_connections_only() {
+async fn new_connections_can_stall_alone() {
     let proxy = Proxy::start(echo().await).await;
     let mut open = connect(&proxy).await;
     ask(&mut open, b"hello").await;
@@ -126,11 +126,11 @@ async fn a_stall_hides_that_the_client_left() {
     tokio::time::sleep(QUIET).await;
     assert_eq!(proxy.open(), 1);
     proxy.resume();
-    eventually("the connection is over", SOON, async || proxy.open() == 0).await;
+    eventually("the connection has ended", SOON, async || proxy.open() == 0).await;
 }
 
 #[tokio::test]
-async fn cut_by_fin_and_by_reset() {
+async fn connections_are_cut_by_fin_and_by_reset() {
     let proxy = Proxy::start(echo().await).await;
     for close in [Close::Fin, Close::Reset] {
         let mut client = connect(&proxy).await;
@@ -143,7 +143,7 @@ async fn cut_by_fin_and_by_reset() {
 }
 
 #[tokio::test]
-async fn cut_while_stalled() {
+async fn stalled_connections_can_be_cut() {
     let proxy = Proxy::start(echo().await).await;
     proxy.stall();
     let mut client = connect(&proxy).await;
@@ -153,7 +153,7 @@ async fn cut_while_stalled() {
 }
 
 #[tokio::test]
-async fn refused_and_accepted_again_on_the_same_port() {
+async fn connections_are_refused_and_accepted_again_on_the_same_port() {
     let proxy = Proxy::start(echo().await).await;
     let mut open = connect(&proxy).await;
     ask(&mut open, b"hello").await;
@@ -166,7 +166,7 @@ async fn refused_and_accepted_again_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn switched_to_another_server() {
+async fn new_connections_switch_to_another_server() {
     let proxy = Proxy::start(echo().await).await;
     let mut open = connect(&proxy).await;
     ask(&mut open, b"hello").await;
@@ -180,14 +180,14 @@ async fn switched_to_another_server() {
 }
 
 #[tokio::test]
-async fn nobody_behind_the_proxy_is_a_reset() {
+async fn a_proxy_without_a_server_resets_connections() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let proxy = Proxy::start(gone).await;
     assert_closed(&mut connect(&proxy).await, Close::Reset).await;
 }
 
 #[tokio::test]
-async fn cut_after_so_many_each_way() {
+async fn connections_are_cut_after_a_number_of_bytes_each_way() {
     for way in [Way::ToServer, Way::ToClient] {
         let proxy = Proxy::start(echo().await).await;
         let mut client = connect(&proxy).await;
@@ -205,7 +205,7 @@ async fn cut_after_so_many_each_way() {
 }
 
 #[tokio::test]
-async fn cut_at_the_first_one_as_often_as_told() {
+async fn a_cut_at_the_first_byte_fires_as_often_as_armed() {
     let proxy = Proxy::start(echo().await).await;
     proxy.arm(Cut::after_bytes(Way::ToClient, 0).times(2));
     for _ in 0..2 {
@@ -218,7 +218,7 @@ async fn cut_at_the_first_one_as_often_as_told() {
 }
 
 #[tokio::test]
-async fn end_with_the_proxy() {
+async fn connections_end_with_the_proxy() {
     let proxy = Proxy::start(echo().await).await;
     let addr = proxy.addr();
     let mut client = connect(&proxy).await;

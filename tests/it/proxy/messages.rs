@@ -1,4 +1,4 @@
-//! Faults at certain messages, shown against Postgres.
+//! Faults at certain messages, tested with PostgreSQL.
 
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ async fn a_prepared_query_is_cut_off_at_its_text() {
 }
 
 #[tokio::test]
-async fn a_commit_is_done_and_its_answer_lost() {
+async fn the_answer_to_a_commit_is_lost() {
     for close in [Close::Fin, Close::Reset] {
         let (proxy, client) = through_proxy().await;
         let table = table(&format!("committed_{close:?}")).await;
@@ -61,7 +61,7 @@ async fn a_commit_is_done_and_its_answer_lost() {
 }
 
 #[tokio::test]
-async fn a_bound_statement_is_done_and_its_answer_lost() {
+async fn the_answer_to_a_bound_statement_is_lost() {
     let (proxy, client) = through_proxy().await;
     let table = table("bound").await;
     let insert = client.prepare(&format!("INSERT INTO {table} VALUES ($1)")).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_bound_statement_is_done_and_its_answer_lost() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_is_lost_all_the_same() {
+async fn a_cut_for_a_lost_answer_fires_without_an_answer() {
     let (proxy, client) = through_proxy().await;
     proxy.arm(Cut::at_text("pg_sleep").answer_lost());
     let begin = Instant::now();
@@ -91,7 +91,7 @@ async fn a_cancel_request_is_lost() {
         let server = Server::shared().await;
         eventually("the query runs", SOON, async || server.scalar(running).await == "1").await;
         let _ = cancel.cancel_query(NoTls).await;
-        eventually("the request is lost", SOON, async || proxy.fired() == 1).await;
+        eventually("the cancel request is lost", SOON, async || proxy.fired() == 1).await;
         cancel.cancel_query(NoTls).await.unwrap();
     };
     let (cancelled, ()) = timeout(SOON, async { tokio::join!(query, cancelling) }).await.unwrap();

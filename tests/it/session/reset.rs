@@ -1,4 +1,4 @@
-//! What one tenant sets never reaches the next; and a session that nobody has changed costs nothing.
+//! Whatever one tenant sets never reaches the next. A session without changes costs nothing.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{LONG, shared};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::{eventually, server::Server};
 
-/// Leaves one of each, and says how to look for it. What is looked for is 0 in a session as it begins.
+/// Each row names a state, the SQL that leaves it, and the query that finds it. The query returns 0 in a new session.
 const STATE: [(&str, &str, &str); 17] = [
     ("a setting", "SET work_mem = '77kB'", "SELECT (current_setting('work_mem') = '77kB')::int"),
     ("a role", "SET ROLE pg_monitor", "SELECT (current_user = 'pg_monitor')::int"),
@@ -38,7 +38,7 @@ const STATE: [(&str, &str, &str); 17] = [
     ("one prepared in DO", "DO $$ BEGIN EXECUTE 'PREPARE tenant AS SELECT 1'; END $$", PREPARED),
 ];
 
-/// What only [`Reset::Always`] undoes: a function does it, whose name says nothing.
+/// Only [`Reset::Always`] undoes these, because they are the work of functions whose names show nothing.
 const UNSEEN: [(&str, &str, &str); 3] = [
     ("a lock in a function", "SELECT reset_tests_lock()", LOCKS),
     ("a setting in a function", "SELECT reset_tests_tenant()", TENANT),
@@ -51,7 +51,7 @@ const LOCKS: &str = "SELECT count(*)::int FROM pg_locks WHERE locktype = 'adviso
 const TENANT: &str = "SELECT (coalesce(current_setting('app.tenant', true), '') = 'a')::int";
 const PREPARED: &str = "SELECT count(*)::int FROM pg_prepared_statements WHERE name = 'tenant'";
 
-/// The procedure and the functions that those call.
+/// Creates the procedure and the functions for those rows.
 async fn define() {
     static ONCE: OnceCell<()> = OnceCell::const_new();
     let functions = "
@@ -72,12 +72,12 @@ async fn get(pool: &Pool) -> Client {
     pool.get_timeout(LONG).await.unwrap()
 }
 
-/// By a tracked call, which changes nothing itself.
+/// Finds the state by a tracked call that changes nothing itself.
 async fn look(client: &Client, how: &str) -> i32 {
     client.query_one(how, &[]).await.unwrap().get(0)
 }
 
-/// Runs `leave` as one tenant, and looks as the next. On the same connection.
+/// Runs `leave` as one tenant, and `how` as the next, on the same connection.
 async fn what_is_left(pool: &Pool, is_tracked: bool, (what, leave, how): (&str, &str, &str)) -> i32 {
     let tenant = get(pool).await;
     let pid = tenant.process_id();
@@ -89,12 +89,12 @@ async fn what_is_left(pool: &Pool, is_tracked: bool, (what, leave, how): (&str, 
     }
     drop(tenant);
     let next = get(pool).await;
-    assert_eq!(next.process_id(), pid, "{what}: the connection was kept");
+    assert_eq!(next.process_id(), pid, "{what}: the pool closed the connection");
     look(&next, how).await
 }
 
 #[tokio::test]
-async fn what_was_seen_reaches_nobody() {
+async fn a_seen_change_does_not_reach_the_next_caller() {
     let pool = pool("when_seen", Reset::WhenSeen).await;
     for state in STATE {
         assert_eq!(what_is_left(&pool, true, state).await, 0, "{}", state.0);
@@ -102,7 +102,7 @@ async fn what_was_seen_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn what_was_seen_through_the_deref_reaches_nobody() {
+async fn a_change_through_the_deref_does_not_reach_the_next_caller() {
     let pool = pool("through_the_deref", Reset::WhenSeen).await;
     for state in STATE {
         assert_eq!(what_is_left(&pool, false, state).await, 0, "{}", state.0);
@@ -110,7 +110,7 @@ async fn what_was_seen_through_the_deref_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn always_undoes_what_functions_did() {
+async fn always_undoes_the_work_of_functions() {
     let pool = pool("always", Reset::Always).await;
     for state in STATE.into_iter().chain(UNSEEN) {
         assert_eq!(what_is_left(&pool, true, state).await, 0, "{}", state.0);
@@ -118,18 +118,18 @@ async fn always_undoes_what_functions_did() {
     }
 }
 
-/// As documented: it is for services that never change a session.
+/// As documented: `Never` is for services that never change a session.
 #[tokio::test]
-async fn never_keeps_it_all() {
+async fn never_keeps_every_change() {
     let pool = pool("never", Reset::Never).await;
     for state in [STATE[0], STATE[2], STATE[4], STATE[9], STATE[15], UNSEEN[1]] {
         assert_eq!(what_is_left(&pool, true, state).await, 1, "{}", state.0);
     }
 }
 
-/// As documented: what functions do by themselves is not seen.
+/// As documented: `WhenSeen` does not notice the work of functions.
 #[tokio::test]
-async fn when_seen_does_not_see_into_functions() {
+async fn when_seen_does_not_notice_the_work_of_functions() {
     for (number, state) in UNSEEN.into_iter().enumerate() {
         for is_tracked in [true, false] {
             let pool = pool(&format!("not_seen_{number}_{is_tracked}"), Reset::WhenSeen).await;
@@ -138,9 +138,9 @@ async fn when_seen_does_not_see_into_functions() {
     }
 }
 
-/// A tenant for each transaction, as row level security is done: the connection goes straight to the next.
+/// Row-level security with one tenant per transaction. The connection goes straight to the next caller.
 #[tokio::test]
-async fn what_a_transaction_takes_back_costs_nothing() {
+async fn changes_that_end_with_their_transaction_cost_nothing() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("taken_back").max_size(1).build().unwrap();
@@ -152,11 +152,11 @@ async fn what_a_transaction_takes_back_costs_nothing() {
             tx.batch_execute(sql).await.unwrap();
         }
         tx.commit().await.unwrap();
-        assert_eq!((pool.status().idle, pool.status().settling), (1, 0), "{statements:?}: at once");
-        // A Query is its text and six bytes.
+        assert_eq!((pool.status().idle, pool.status().settling), (1, 0), "{statements:?}: not at once");
+        // A Query message has six bytes beside its text.
         let written: usize = statements.iter().chain(&["BEGIN", "COMMIT"]).map(|sql| sql.len() + 6).sum();
         let get_all = async || proxy.bytes(Way::ToServer) - before == written as u64;
-        eventually("only what was asked for is sent", LONG, get_all).await;
+        eventually("the pool sends only the caller's statements", LONG, get_all).await;
     };
     sent_by(&["SELECT 1"]).await;
     for sql in [
@@ -175,11 +175,11 @@ async fn what_a_transaction_takes_back_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_can_be_prepared_again_by_the_next() {
+async fn the_next_caller_can_prepare_the_same_name() {
     for reset in [Reset::WhenSeen, Reset::Always] {
         let pool = pool(&format!("prepared_{reset:?}"), reset).await;
         let kept = get(&pool).await;
-        // Ours stay.
+        // The pool's own statements stay.
         kept.query_one("SELECT 40 + $1::int", &[&2]).await.unwrap();
         drop(kept);
         for _ in 0..3 {
@@ -195,9 +195,9 @@ async fn a_name_can_be_prepared_again_by_the_next() {
     }
 }
 
-/// A request that its caller dropped before the driver took it is found, though the wire had not seen it yet.
+/// The driver never took the dropped request, so the wire had not seen it yet. The pool still finds it.
 #[tokio::test]
-async fn what_was_dropped_before_it_was_sent_reaches_nobody() {
+async fn a_request_dropped_before_it_was_sent_does_not_reach_the_next_caller() {
     let pool = pool("dropped_unsent", Reset::WhenSeen).await;
     for _ in 0..200 {
         let client = get(&pool).await;
@@ -213,7 +213,7 @@ async fn what_was_dropped_before_it_was_sent_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn a_setting_is_seen_wherever_it_is_made() {
+async fn every_way_to_change_a_setting_is_seen() {
     const SET: &str = "SET TIME ZONE 'Asia/Tokyo'";
     let pool = pool("wherever", Reset::WhenSeen).await;
     for way in 0..4 {
@@ -232,9 +232,9 @@ async fn a_setting_is_seen_wherever_it_is_made() {
     }
 }
 
-/// Also where the next tenant would have less than it should, and the server tells of no change.
+/// The next tenant must not have less than the hook gives it, even if the server does not report the change.
 #[tokio::test]
-async fn what_the_hook_sets_survives() {
+async fn settings_of_the_hook_survive_a_reset() {
     let hook = "SET work_mem = '99kB'; LISTEN owner";
     let left = "SELECT current_setting('work_mem'), (SELECT count(*) FROM pg_listening_channels())";
     for (reset, is_tracked) in [(Reset::WhenSeen, true), (Reset::WhenSeen, false), (Reset::Always, true)] {
@@ -258,7 +258,7 @@ async fn what_the_hook_sets_survives() {
 }
 
 #[tokio::test]
-async fn a_clean_connection_goes_straight_back_at_no_cost() {
+async fn a_clean_connection_goes_back_at_no_cost() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let builder = Pool::builder(server.config_at(proxy.addr())).name("no_cost").max_size(1);
@@ -271,8 +271,8 @@ async fn a_clean_connection_goes_straight_back_at_no_cost() {
             2 => assert!(client.query("SELECT 1/0", &[]).await.is_err()),
             _ => {}
         }
-        // What the driver says by itself, when a statement is dropped, is under way.
-        eventually("nothing is sent", LONG, async || {
+        // The driver sends a message of its own when a statement is dropped. It may still be under way.
+        eventually("nothing is being sent", LONG, async || {
             let sent = proxy.bytes(Way::ToServer);
             tokio::time::sleep(Duration::from_millis(20)).await;
             sent == proxy.bytes(Way::ToServer)
@@ -280,8 +280,8 @@ async fn a_clean_connection_goes_straight_back_at_no_cost() {
         .await;
         let sent = proxy.bytes(Way::ToServer);
         drop(client);
-        assert_eq!((pool.status().idle, pool.status().settling), (1, 0), "way {way}: at once");
+        assert_eq!((pool.status().idle, pool.status().settling), (1, 0), "way {way}: not at once");
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(proxy.bytes(Way::ToServer), sent, "way {way}: not a byte");
+        assert_eq!(proxy.bytes(Way::ToServer), sent, "way {way}: the pool sent something");
     }
 }

@@ -1,4 +1,4 @@
-//! Timeouts that the server keeps by itself: on every session, the first one too, and as far as it knows them.
+//! Timeouts of the server, set on every session of the pool including the first, as far as the server knows them.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn all() -> ServerTimeouts {
     timeouts.idle_in_transaction(seconds(50)).connection_check(seconds(6)).transaction(seconds(70))
 }
 
-/// In milliseconds; of those that the server does not know, nothing.
+/// Returns the timeouts of a session in milliseconds, without those that the server does not know.
 async fn told(client: &failfast::Client) -> Vec<String> {
     const SETTING: &str = "SELECT coalesce((SELECT setting FROM pg_settings WHERE name = $1), '')";
     let mut told = Vec::new();
@@ -34,7 +34,7 @@ async fn told(client: &failfast::Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_session_has_them_all() {
+async fn every_session_has_all_timeouts() {
     let pool = shared("all_timeouts").await.max_size(2).server_timeouts(all()).build().unwrap();
     let first = pool.get_timeout(LONG).await.unwrap();
     assert_eq!(told(&first).await, VALUES, "the first session");
@@ -50,9 +50,9 @@ async fn every_session_has_them_all() {
     }
 }
 
-/// The connection string's own options are kept, and count more.
+/// The pool keeps the connection string's own options, which take precedence.
 #[tokio::test]
-async fn the_connection_strings_options_count_more() {
+async fn options_of_the_connection_string_take_precedence() {
     let mut config = Server::shared().await.config();
     config.options("-c lock_timeout=1234 -c geqo=off");
     let pool = Pool::builder(config).name("own_options").server_timeouts(all()).build().unwrap();
@@ -76,9 +76,9 @@ async fn a_statement_stopped_by_the_server_is_a_timeout() {
     pool.query("SELECT 1", &[]).await.unwrap();
 }
 
-/// The local server is of whatever version this machine has.
+/// The local server has whatever version is installed on this machine.
 #[tokio::test]
-async fn an_older_server_gets_those_that_it_knows() {
+async fn an_older_server_gets_the_timeouts_that_it_knows() {
     let server = Throwaway::start().await.unwrap();
     let pool = Pool::builder(server.config()).name("older").max_size(2).server_timeouts(all()).build().unwrap();
     let clients = [pool.get_timeout(LONG).await.unwrap(), pool.get_timeout(LONG).await.unwrap()];
@@ -93,7 +93,7 @@ async fn an_older_server_gets_those_that_it_knows() {
 }
 
 #[tokio::test]
-async fn a_pooler_that_refuses_them_is_told_apart() {
+async fn the_error_names_the_timeouts_when_a_pooler_refuses_them() {
     let server = Server::shared().await;
     let Some(bouncer) = PgBouncer::start(server, &[]).await else {
         println!("no PgBouncer here; scripts/postgres-image makes an image that has it");

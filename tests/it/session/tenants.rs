@@ -1,4 +1,5 @@
-//! Two tenants on one pool, at random: whatever a session leaves, by whatever way, the next one begins as a new one does.
+//! Two tenants on one pool act at random. Whatever a session leaves, and in whatever way, the next one begins like a
+//! new session.
 
 use failfast::{Client, Pool, Reset};
 use fastrand::Rng;
@@ -7,7 +8,7 @@ use futures_util::future::join_all;
 use super::{LONG, shared};
 use crate::support::server::Server;
 
-/// What is left of anybody, as names.
+/// Returns the names of what an earlier tenant left.
 const LEFT: &str = "SELECT array_remove(ARRAY[
     CASE WHEN coalesce(current_setting('app.tenant', true), '') <> '' THEN 'setting' END,
     CASE WHEN current_user <> session_user THEN 'role' END,
@@ -19,7 +20,7 @@ const LEFT: &str = "SELECT array_remove(ARRAY[
     CASE WHEN EXISTS (SELECT FROM pg_prepared_statements WHERE from_sql) THEN 'prepared statement' END
 ], NULL)::text[]";
 
-/// What a tenant does. `$` stands for its name, `#` for a number.
+/// Actions of a tenant. `$` stands for its name, `#` for a number.
 const ACTIONS: [&str; 16] = [
     "SET app.tenant = '$'",
     "SET LOCAL app.tenant = '$'",
@@ -39,7 +40,7 @@ const ACTIONS: [&str; 16] = [
     "CALL tenants_set('$')",
 ];
 
-/// How.
+/// How an action is run.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Tracked,
@@ -55,7 +56,7 @@ enum Way {
 const WAYS: [Way; 8] =
     [Way::Tracked, Way::Cached, Way::Deref, Way::Do, Way::Committed, Way::RolledBack, Way::Dropped, Way::Unfinished];
 
-/// Some of it fails, which is part of the test.
+/// Some actions fail, which is part of the test.
 async fn act(client: Client, way: Way, sql: &str) -> Option<Client> {
     match way {
         Way::Tracked => drop(client.batch_execute(sql).await),
@@ -87,7 +88,7 @@ async fn live(pool: &Pool, seed: u64, sessions: u64) {
         let mut rng = Rng::with_seed(seed);
         let mut client = Some(pool.get_timeout(LONG).await.unwrap());
         let left: Vec<String> = client.as_ref().unwrap().query_one(LEFT, &[]).await.unwrap().get(0);
-        assert!(left.is_empty(), "session {seed}: {left:?} is left of the one before");
+        assert!(left.is_empty(), "session {seed}: {left:?} is left of an earlier session");
         for _ in 0..rng.u32(1..4) {
             let (action, way) = (ACTIONS[rng.usize(..ACTIONS.len())], WAYS[rng.usize(..WAYS.len())]);
             let tenant = if rng.bool() { "ann" } else { "bob" };
@@ -101,7 +102,7 @@ async fn live(pool: &Pool, seed: u64, sessions: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_tenant_leaves_no_other_finds() {
+async fn no_tenant_finds_the_state_of_another() {
     let procedure = "CREATE PROCEDURE tenants_set(tenant text) LANGUAGE plpgsql AS
         $$ BEGIN PERFORM set_config('app.tenant', tenant, false); END $$";
     Server::shared().await.execute(procedure).await;

@@ -1,4 +1,4 @@
-//! One caller of the soak: what it does next is a matter of chance, what it sees is not.
+//! One caller of the soak test. Its actions are random, and each result is checked.
 
 mod turns;
 
@@ -17,7 +17,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{PROMPT, Record};
 
-/// What the next caller must find: no transaction that it did not begin, and a session as new.
+/// Finds what an earlier caller left: an open transaction, or a changed session.
 const LEFT_BEHIND: &str = "concat_ws(', ',
     CASE WHEN now() <> statement_timestamp() THEN 'an open transaction' END,
     CASE WHEN pg_current_xact_id_if_assigned() IS NOT NULL THEN 'writes' END,
@@ -28,7 +28,7 @@ const LEFT_BEHIND: &str = "concat_ws(', ',
     'the table ' || to_regclass('pg_temp.soak_temporary')::text,
     (SELECT 'an advisory lock' FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() LIMIT 1))";
 
-/// What callers saw.
+/// The results of the callers.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) turns: u64,
@@ -60,9 +60,9 @@ pub(super) struct Caller {
     rng: Rng,
     number: u64,
     seen: Tally,
-    /// In this turn a statement was late or its future dropped: it is cancelled, and that is the caller's own doing.
+    /// In this turn the caller timed out or dropped a future. It caused the cancel of that statement itself.
     has_given_up: bool,
-    /// In this turn the driver was used directly: nobody protects the caller from its own cancels then.
+    /// In this turn the caller used the driver directly, so nothing protects it from its own cancels.
     is_direct: bool,
 }
 
@@ -83,13 +83,14 @@ impl Caller {
         self.seen
     }
 
-    /// What may befall one: the connection was killed, its own timeout. Everything else is somebody else's.
+    /// Accepts the errors that a caller may get: its connection was killed, or its own timeout. Any other error is due
+    /// to another caller.
     fn check(&mut self, error: &Error) {
         let lost = matches!(error, Error::Postgres { lost: Some(_), .. });
         let state = error.sqlstate().map(SqlState::code);
         let is_own = match error.kind() {
             ErrorKind::QueryTimeout | ErrorKind::Busy => self.has_given_up,
-            // Killed after its last statement, and heard before COMMIT was sent.
+            // The connection was killed after the last statement, and the caller heard of it before it sent COMMIT.
             ErrorKind::TransactionAborted => self.has_given_up || state == Some("57P01"),
             ErrorKind::CommitUnknown => true,
             ErrorKind::AcquireTimeout | ErrorKind::Shed => true,
@@ -97,17 +98,17 @@ impl Caller {
                 Some("57P01") => true,
                 Some("57014") => self.has_given_up && self.is_direct,
                 Some("25P02") => self.has_given_up,
-                // What the driver has left of a connection that was killed.
+                // The driver's error on a connection that was killed.
                 _ => lost || is_closed(error),
             },
             _ => false,
         };
-        assert!(is_own, "{}: {error}, after its own giving up: {}", self.token(), self.has_given_up);
+        assert!(is_own, "{}: {error}; gave a statement up in this turn: {}", self.token(), self.has_given_up);
         let state = state.map(|state| format!(" {state}")).unwrap_or_default();
         *self.seen.errors.entry(format!("{}{state}", error.kind())).or_default() += 1;
     }
 
-    /// No two statements share one.
+    /// Returns a token that is unique to each turn.
     fn token(&self) -> String {
         format!("{}-{}", self.number, self.seen.turns)
     }
@@ -116,7 +117,7 @@ impl Caller {
         Duration::from_millis(self.rng.u64(1..30))
     }
 
-    /// Gives the future up at a moment, or after so many polls, unless it is done before.
+    /// Drops the future after a random time or number of polls, unless it ends before.
     async fn perhaps<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         let (moment, polls) = (self.moment(), if self.rng.bool() { self.rng.u32(..6) } else { u32::MAX });
         let done = timeout(moment, polled(future, polls)).await.ok().flatten();
@@ -125,7 +126,7 @@ impl Caller {
         done
     }
 
-    /// A connection, and nothing of those who had it before.
+    /// Returns a connection, after a check that earlier callers left nothing on it.
     async fn fresh(&mut self) -> Result<Client, Error> {
         let client = self.pool.get().await?;
         self.check_fresh(&client).await?;
@@ -137,12 +138,12 @@ impl Caller {
         let messages = client.simple_query(&self.what_is_left()).await?;
         let took = asked.elapsed();
         self.check_nothing_is_left(&messages);
-        assert!(took < PROMPT, "{}: behind another's statement for {took:?}", self.token());
+        assert!(took < PROMPT, "{}: waited behind another statement for {took:?}", self.token());
         self.seen.slowest = self.seen.slowest.max(took);
         Ok(())
     }
 
-    /// As text: it is the whole transaction then, and begins when that does.
+    /// Returns the query as text, because a simple query is a transaction of its own.
     fn what_is_left(&self) -> String {
         format!("SELECT '{}', {LEFT_BEHIND}", self.token())
     }
@@ -152,14 +153,18 @@ impl Caller {
             SimpleQueryMessage::Row(row) => Some((row.get(0), row.get(1))),
             _ => None,
         });
-        assert_eq!(row, Some((Some(&*self.token()), Some(""))), "another's answer, or left behind by another");
+        assert_eq!(
+            row,
+            Some((Some(&*self.token()), Some(""))),
+            "the answer to another query, or the leftovers of another caller"
+        );
     }
 
-    /// The answer to a question of its own, on a connection that may be in use.
+    /// Asks for a token of its own, on a connection that may be in use.
     async fn echo(&self, client: &Client, sleep: f64) -> Result<(), Error> {
         let token = format!("{}-{sleep}", self.token());
         let row = client.query_one("SELECT $1::text FROM pg_sleep($2)", &[&token, &sleep]).await?;
-        assert_eq!(row.get::<_, String>(0), token, "the answer to another's question");
+        assert_eq!(row.get::<_, String>(0), token, "the answer to another query");
         Ok(())
     }
 }
@@ -168,7 +173,7 @@ fn is_closed(error: &Error) -> bool {
     matches!(error, Error::Postgres { source, .. } if source.is_closed())
 }
 
-/// The future, polled so often at most.
+/// Polls the future at most `most` times.
 async fn polled<F: Future>(future: F, most: u32) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = most;

@@ -1,7 +1,9 @@
-//! A service that goes through every incident there is, in random order, round after round: after each, slots add up, the server has as many connections as
-//! the pool, no write is lost, none is there twice, and money is neither made nor lost.
+//! A service goes through every kind of incident, in random order, round after round. After each round, the slots add
+//! up, and the server has as many connections as the pool. No write is lost or duplicated, and the sum of money is
+//! unchanged.
 //!
-//! `./dev soak [MINUTES]`; without it, each incident once. `FAILFAST_SOAK_SEED` repeats the order.
+//! `./dev soak [MINUTES]` runs it for that long. Without it, each incident happens once. `FAILFAST_SOAK_SEED` repeats
+//! the order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,30 +23,30 @@ use crate::support::server::Server;
 const NAME: &str = "endurance";
 const CONNECTIONS: usize = 10;
 const SECOND: Duration = Duration::from_secs(1);
-/// After the server is back, callers are served within this.
+/// The pool serves callers within this time after the repair.
 const RECOVERED: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
 enum Incident {
     /// Ten times the usual traffic.
     Surge,
-    /// Holds nine times as long as usual.
+    /// Leases last nine times as long as usual.
     Slow,
-    /// Everything takes longer than it may.
+    /// Every statement exceeds its timeout.
     Storm,
-    /// The server is stopped, and started.
+    /// The server is stopped and started again.
     Outage,
-    /// It is killed.
+    /// The server process is killed and started again.
     Crash,
-    /// It is paused.
+    /// The server is paused.
     Freeze,
-    /// All connections are ended while nobody uses them.
+    /// An administrator ends all connections while none is in use.
     Stale,
-    /// The network cuts all connections off.
+    /// The network cuts all connections.
     Cut,
-    /// The network swallows what is sent.
+    /// The network drops all bytes without an error.
     Stall,
-    /// Some connections are ended while they are used.
+    /// An administrator ends some connections while they are in use.
     Kills,
 }
 
@@ -69,7 +71,7 @@ struct World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_outlives_every_incident() {
+async fn a_service_survives_every_incident() {
     let (seed, minutes) = (seed(), setting("FAILFAST_SOAK_MINUTES", 0));
     let mut rng = Rng::with_seed(seed);
     let server = Server::own(&[]).await;
@@ -77,7 +79,7 @@ async fn a_service_outlives_every_incident() {
     let proxy = Proxy::start(server.addr()).await;
     let builder = Pool::builder(server.config_at(proxy.addr())).name(NAME).max_size(CONNECTIONS).min_idle(2);
     let builder = builder.acquire_timeout(SECOND / 2).query_timeout(SECOND / 2).connect_timeout(2 * SECOND);
-    // Slow and failing queries open it, too: soon it lets callers back, so that rounds are short.
+    // Slow and failing queries open the circuit too. A short reset timeout keeps the rounds short.
     let pool = builder.breaker(BreakerConfig::default().reset_timeout(2 * SECOND)).build().unwrap();
     let load = Arc::new(Load::new(pool.clone()));
     let mut world = World { server, proxy, pool, load };
@@ -94,7 +96,7 @@ async fn a_service_outlives_every_incident() {
     }
 }
 
-/// What a round came to.
+/// The results of a round.
 struct Round {
     incident: Incident,
     served: Served,
@@ -125,7 +127,7 @@ impl World {
         Round { incident, served, recovered, writes }
     }
 
-    /// Until it is over, and repaired.
+    /// Causes the incident, waits until it ends, and repairs what it broke.
     async fn inject(&mut self, incident: Incident, lasting: Duration) {
         const END_ALL: &str =
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'endurance'";
@@ -150,7 +152,7 @@ impl World {
             }
             Incident::Stale => {
                 self.load.pause();
-                eventually("nobody uses any", LONG, async || self.pool.status().in_use == 0).await;
+                eventually("no connection is in use", LONG, async || self.pool.status().in_use == 0).await;
                 self.server.execute(END_ALL).await;
                 self.load.go_on();
             }
@@ -170,10 +172,10 @@ impl World {
         }
     }
 
-    /// Everything adds up, and what was told of writes is true.
+    /// Checks the slots, the connections, the money, and each reported write.
     async fn settle_accounts(&self, round: u64, transfers: &Record, notes: &Record) -> String {
         let status = || self.pool.status();
-        eventually("slots add up", LONG, async || {
+        eventually("the slots add up", LONG, async || {
             let status = status();
             status.in_use + status.settling + status.dialing + status.closing + status.waiting == 0
         })
@@ -183,7 +185,7 @@ impl World {
         })
         .await;
         let total = self.server.scalar("SELECT sum(cents) FROM accounts").await;
-        assert_eq!(total, TOTAL.to_string(), "money was made or lost");
+        assert_eq!(total, TOTAL.to_string(), "the sum of money changed");
         let truth = async |table| {
             let sql = format!("SELECT key FROM {table} WHERE key LIKE '{round}-%'");
             Truth::of(&self.server, &sql).await

@@ -1,4 +1,4 @@
-//! What callers were told of their writes, held against what the server has.
+//! Compares the results that callers got for their writes with the contents of the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -7,7 +7,7 @@ use failfast::{Effect, Error};
 
 use crate::support::server::Server;
 
-/// Each write has a token of its own.
+/// The result of each write, by its unique token.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     told: HashMap<String, Option<Effect>>,
@@ -15,7 +15,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// `None`: whoever asked was gone before the answer came.
+    /// Records a result. `None` means that the caller left before the answer came.
     pub(crate) fn note<T>(&mut self, token: String, told: Option<&Result<T, Error>>) {
         if let Some(Err(error)) = told {
             *self.errors.entry(error.kind().as_str()).or_default() += 1;
@@ -25,7 +25,7 @@ impl Record {
             Some(Err(error)) => Some(error.effect()),
             Some(Ok(_)) => None,
         };
-        assert!(self.told.insert(token, told).is_none(), "tokens are used once");
+        assert!(self.told.insert(token, told).is_none(), "a token was used twice");
     }
 
     pub(crate) fn add(&mut self, other: Record) {
@@ -33,7 +33,7 @@ impl Record {
         other.errors.into_iter().for_each(|(kind, count)| *self.errors.entry(kind).or_default() += count);
     }
 
-    /// Panics if the server has what was denied, has not what was acknowledged, or has something twice.
+    /// Panics if the server has a denied write, lacks an acknowledged write, or has a write twice.
     pub(crate) fn check(&self, truth: &Truth) -> Verdict {
         let mut verdict = Verdict { errors: self.errors.clone(), ..Verdict::default() };
         for (token, told) in &self.told {
@@ -44,7 +44,7 @@ impl Record {
                     verdict.applied += 1;
                 }
                 Some(Effect::NotApplied) => {
-                    assert_eq!(times, 0, "{token} was said not to be applied");
+                    assert_eq!(times, 0, "{token} was reported as not applied");
                     verdict.not_applied += 1;
                 }
                 Some(_) => {
@@ -55,20 +55,20 @@ impl Record {
             }
         }
         for token in truth.tokens.keys() {
-            assert!(self.told.contains_key(token), "{token}: nobody has written that");
+            assert!(self.told.contains_key(token), "{token}: no caller wrote this");
         }
         verdict
     }
 }
 
-/// What the server has: how often each token.
+/// How often each token is on the server.
 #[derive(Debug)]
 pub(crate) struct Truth {
     tokens: HashMap<String, u64>,
 }
 
 impl Truth {
-    /// `sql` selects the tokens.
+    /// Reads the tokens that `sql` selects.
     pub(crate) async fn of(server: &Server, sql: &str) -> Truth {
         let mut tokens = HashMap::new();
         for row in server.admin().await.query(sql, &[]).await.unwrap() {
@@ -93,7 +93,7 @@ pub(crate) struct Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "writes: {} acknowledged and there once, {} denied and not there, ", self.applied, self.not_applied)?;
-        write!(f, "{} unknown ({} of them there), {:?}", self.unknown, self.unknown_but_applied, self.errors)
+        write!(f, "writes: {} acknowledged and found once, {} denied and not found, ", self.applied, self.not_applied)?;
+        write!(f, "{} unknown ({} of them found), {:?}", self.unknown, self.unknown_but_applied, self.errors)
     }
 }

@@ -1,4 +1,5 @@
-//! What a service asks of its pool: requests that come whether or not others are answered, reads and writes, some of whose callers go away.
+//! The load of a service: reads and writes at a steady rate, whether or not earlier calls were answered. Some callers
+//! leave early.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,17 +18,18 @@ use crate::pool::LONG;
 const ACCOUNTS: i32 = 20;
 pub(super) const TOTAL: i64 = 1_000 * ACCOUNTS as i64;
 
-/// Without unique keys: what is applied twice is to be seen.
+/// The tables have no unique keys, so a write that was applied twice is visible.
 pub(super) const TABLES: &str = "CREATE TABLE accounts (id int PRIMARY KEY, cents bigint);
     INSERT INTO accounts SELECT i, 1000 FROM generate_series(1, 20) i;
     CREATE TABLE transfers (key text);
     CREATE TABLE notes (key text)";
 
-/// Between two requests, and how long one holds its connection, on a good day: a fifth of what ten connections can do.
+/// The usual time between two calls, and the usual duration of a lease in seconds. Together they use a fifth of ten
+/// connections.
 const PACE: Duration = Duration::from_millis(5);
 const HOLD: f64 = 0.01;
 
-/// What callers were told in one round.
+/// The results of all callers in one round.
 #[derive(Debug, Default)]
 pub(super) struct Served {
     served: u64,
@@ -52,7 +54,7 @@ struct Told {
 #[derive(Debug)]
 pub(super) struct Load {
     pool: Pool,
-    /// So many times as many as usual, each so many times as long.
+    /// The factor for the number of calls; `slowness` is the factor for their duration.
     crowd: AtomicU32,
     slowness: AtomicU32,
     is_paused: AtomicBool,
@@ -89,7 +91,8 @@ impl Load {
         self.is_over.store(true, Relaxed);
     }
 
-    /// Until it is stopped and everybody has an answer. What was told, in all and of each kind of write.
+    /// Makes calls until `stop`, and waits for every answer. Returns the results of all calls, and of each kind of
+    /// write.
     pub(super) async fn run(self: Arc<Self>, round: u64, mut rng: Rng) -> (Served, Record, Record) {
         let (told, mut callers) = (Arc::new(Mutex::new(Told::default())), JoinSet::new());
         for turn in 0_u64.. {
@@ -141,7 +144,7 @@ impl Load {
         call.query_opt("SELECT cents, pg_sleep($1) FROM accounts WHERE id = 7", &[&hold]).await.map(drop)
     }
 
-    /// Two statements on a connection.
+    /// Runs two statements on one connection.
     async fn look_around(&self, hold: f64) -> Result<(), Error> {
         let client = self.pool.get().await?;
         client.query("SELECT pg_sleep($1)", &[&hold]).await?;
@@ -156,7 +159,7 @@ impl Load {
     async fn transfer(&self, key: &str, (from, to, cents): (i32, i32, i64), hold: f64) -> Result<(), Error> {
         let call = self.pool.call().name("transfer").deadline(Duration::from_millis(800));
         call.transaction(|tx| async move {
-            // In this order, whatever it is: deadlocks are welcome.
+            // The accounts are not locked in a fixed order, because deadlocks are part of the test.
             tx.execute("UPDATE accounts SET cents = cents - $2 WHERE id = $1", &[&from, &cents]).await?;
             tx.query("SELECT pg_sleep($1)", &[&(hold / 2.0)]).await?;
             tx.execute("UPDATE accounts SET cents = cents + $2 WHERE id = $1", &[&to, &cents]).await?;

@@ -1,5 +1,5 @@
-//! A storm of timeouts: every statement is late. Its connection is stopped and cleaned up, not thrown away, so that a server in trouble is
-//! not asked for new ones on top.
+//! A storm of timeouts: every statement is late. The pool stops each statement and keeps its connection, so that a
+//! server in trouble gets no additional dials.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,7 +26,7 @@ async fn a_storm_of_timeouts_costs_no_connections() {
     });
     let pool = pool.build().unwrap();
     pool.warm_up(CONNECTIONS, LONG).await.unwrap();
-    pool.breaker().disable("it would end the storm");
+    pool.breaker().disable("an open circuit would end the storm");
     let (before, begun) = (dials.load(Relaxed), Instant::now());
 
     let callers = (0..2 * CONNECTIONS).map(|_| {
@@ -44,11 +44,11 @@ async fn a_storm_of_timeouts_costs_no_connections() {
     let late: Vec<u64> = join_all(callers).await.into_iter().map(Result::unwrap).collect();
     let (late, dialed) = (late.iter().sum::<u64>(), dials.load(Relaxed) - before);
     let seconds = begun.elapsed().as_secs_f64();
-    println!("storm: {late} statements late in {seconds:.1} s, {dialed} connections dialed");
+    println!("storm: {late} late statements in {seconds:.1} s, {dialed} dials");
     assert!(late > CONNECTIONS as u64);
     assert!((dialed as f64) < 2.0 * MAX_CONNECTING as f64 * seconds, "{dialed} dials in {seconds:.1} s");
 
     let running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm' AND state <> 'idle'";
-    eventually("nothing runs on", LONG, async || Server::shared().await.scalar(running).await == "0").await;
+    eventually("no statement runs any more", LONG, async || Server::shared().await.scalar(running).await == "0").await;
     pool.query_one("SELECT 1", &[]).await.unwrap();
 }

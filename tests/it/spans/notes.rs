@@ -1,4 +1,4 @@
-//! A subscriber that writes everything down, on this thread only.
+//! A `tracing` subscriber that keeps all spans and events of this thread.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// What has been told since it was begun, by those polled on this thread.
+/// The spans and events of the futures polled on this thread since `begin`.
 pub(super) struct Notes {
     book: Book,
     _guard: DefaultGuard,
@@ -70,13 +70,13 @@ impl Notes {
         self.spans().pop().unwrap()
     }
 
-    /// The first of this operation.
+    /// Returns the first span of this operation.
     pub(super) fn find(&self, operation: &str) -> Span {
         let found = self.spans().into_iter().find(|span| span.get("db.operation.name") == Some(operation));
         found.unwrap_or_else(|| panic!("no {operation}:\n{}", self.tree()))
     }
 
-    /// Each on a line of its own, as deep as it lies, in the order in which they began.
+    /// Returns a line for each span in the order of their beginnings, indented by depth.
     fn lines(&self, line: impl Fn(&Span) -> String) -> Vec<String> {
         let spans = self.spans();
         let depth = |span: &Span| std::iter::successors(span.parent, |parent| spans[*parent].parent).count();
@@ -89,7 +89,7 @@ impl Notes {
         self.lines(name).into_iter().map(|line| line + "\n").collect()
     }
 
-    /// As the tree, without the database.
+    /// Returns the lines of the tree without the database.
     pub(super) fn names(&self) -> Vec<String> {
         let database = |span: &Span| format!(" {}", span.get("db.namespace").unwrap_or_default());
         self.lines(|span| {

@@ -1,4 +1,5 @@
-//! A server that speaks PostgreSQL's start-up, and then whatever a test has it say: for what a real one never does.
+//! A server that speaks PostgreSQL's start-up and then does what a test wants. It is for messages that a real server
+//! never sends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,10 +14,10 @@ use tokio::task::JoinHandle;
 const SSL_REQUEST: u32 = 80_877_103;
 const CANCEL_REQUEST: u32 = 80_877_102;
 
-/// What a session of the server does. Its end, or an error, closes the connection.
+/// The part that a session of the server plays. Its end, or an error, closes the connection.
 pub(crate) type Part = fn(Session) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// The server. It ends when this is dropped.
+/// The server. It ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Actor {
     addr: SocketAddr,
@@ -24,7 +25,7 @@ pub(crate) struct Actor {
     accepting: JoinHandle<()>,
 }
 
-/// One connection, of which the client's first message was read.
+/// One connection. The client's first message was already read.
 pub(crate) struct Session {
     stream: TcpStream,
     open: Arc<AtomicUsize>,
@@ -49,7 +50,7 @@ impl Actor {
         format!("postgres://user:secret@{}/db", self.addr)
     }
 
-    /// How many connections are open.
+    /// Returns how many connections are open.
     pub(crate) fn open(&self) -> usize {
         self.open.load(SeqCst)
     }
@@ -76,7 +77,7 @@ impl Session {
         }
     }
 
-    /// Lets the client in, as PostgreSQL does.
+    /// Logs the client in, as PostgreSQL does.
     pub(crate) async fn welcome(&mut self) -> io::Result<()> {
         self.say(b'R', &[0; 4]).await?;
         self.say(b'S', b"server_version\x0017.2\0").await?;
@@ -84,7 +85,7 @@ impl Session {
         self.say(b'Z', b"I").await
     }
 
-    /// The type of the client's next message.
+    /// Returns the type of the client's next message.
     pub(crate) async fn hear(&mut self) -> io::Result<u8> {
         let kind = self.stream.read_u8().await?;
         let length = self.stream.read_u32().await?;
@@ -106,14 +107,14 @@ impl Session {
         self.done().await
     }
 
-    /// A row of one column, with its description.
+    /// Sends a row of one column, with its description.
     pub(crate) async fn row(&mut self) -> io::Result<()> {
         let column = b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0";
         self.say(b'T', column).await?;
         self.say(b'D', b"\0\x01\0\0\0\x011").await
     }
 
-    /// The end of an answer.
+    /// Sends the end of an answer.
     pub(crate) async fn done(&mut self) -> io::Result<()> {
         self.say(b'C', b"SELECT 1\0").await?;
         self.say(b'Z', b"I").await
@@ -124,7 +125,7 @@ impl Session {
         self.raw(body).await
     }
 
-    /// The header of a message.
+    /// Sends the header of a message.
     pub(crate) async fn announce(&mut self, kind: u8, length: usize) -> io::Result<()> {
         let length = u32::try_from(length + 4).unwrap();
         self.raw(&[&[kind][..], &length.to_be_bytes()].concat()).await
@@ -134,7 +135,7 @@ impl Session {
         self.stream.write_all(bytes).await
     }
 
-    /// Says something for ever, another thing each time.
+    /// Sends messages for ever, each with a different body.
     pub(crate) async fn say_for_ever(&mut self, kind: u8, body: impl Fn(usize) -> Vec<u8>) -> io::Result<()> {
         for number in 0.. {
             self.say(kind, &body(number)).await?;
@@ -149,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Says nothing more, until the client hangs up.
+    /// Sends nothing more, and waits until the client closes the connection.
     pub(crate) async fn rest(&mut self) -> io::Result<()> {
         while self.stream.read(&mut [0; 1024]).await? > 0 {}
         Ok(())

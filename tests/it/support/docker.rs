@@ -1,8 +1,9 @@
-//! Containers for [`super::server`]: which image they come from, and that none is left behind.
+//! Containers for [`super::server`]: their image, and their removal.
 //!
-//! Containers outlive the runtime of any one test, so all talk with the engine happens on a runtime of this module's
-//! own. A container goes when its owner is dropped. What is never dropped (statics; everything when the process is
-//! interrupted or killed) is swept by a child process that waits for this process to end, in whatever way.
+//! Containers outlive the runtime of any one test, so all requests to the engine run on a runtime of this module.
+//!
+//! Dropping the owner removes a container. Statics are never dropped, and neither is anything of a killed process. A
+//! child process waits for the end of this process and removes those containers.
 
 use std::{
     fmt,
@@ -31,17 +32,17 @@ use tokio::{
     time::timeout,
 };
 
-/// No request to the engine takes longer, other than a pull.
+/// The limit for each request to the engine except a pull.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// A pull is given up when the registry says nothing for so long.
+/// A pull ends when the registry sends nothing for this long.
 const PULL_PATIENCE: Duration = Duration::from_secs(15);
 
 const OFFICIAL: &str = "postgres:17";
 const BUILT_HERE: &str = "failfast-postgres:17";
 
-/// Waits for the end of its input, that is of this process, and removes the containers with the given labels. It looks
-/// again after a while, for one that was just being created.
+/// Waits for the end of its input, which is the end of this process, and removes the containers with the given labels.
+/// It looks again after a while, because a container may just have been in creation.
 const REAPER: &str = r#"trap '' INT TERM HUP
 cat
 for pause in 1 3 0; do
@@ -51,11 +52,11 @@ done"#;
 
 type Running = ContainerAsync<GenericImage>;
 
-/// A container; removed on drop.
+/// A container. Dropping it removes the container.
 pub(super) struct Container(Option<Arc<Running>>);
 
 impl Container {
-    /// Creates and starts one, marked as belonging to this process. Does not wait for what runs in it.
+    /// Creates and starts a container with this process's labels. Does not wait until its program is ready.
     pub(super) async fn start(request: ContainerRequest<GenericImage>) -> Result<Container, String> {
         let labels = [("failfast".into(), "test".into()), LABELS.pid(), LABELS.run()];
         on_own_runtime(async move {
@@ -69,7 +70,7 @@ impl Container {
         self.running().id()
     }
 
-    /// Does something with the container, and panics if it fails.
+    /// Runs an action on the container, and panics if it fails.
     pub(super) async fn run<T, E, F>(&self, what: &str, action: impl FnOnce(Arc<Running>) -> F) -> T
     where
         T: Send + 'static,
@@ -79,7 +80,7 @@ impl Container {
         on_own_runtime(action(self.running().clone())).await.unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
-    /// Runs a shell command in the container as root; returns its exit code and what it printed, errors included.
+    /// Runs a shell command in the container as root. Returns its exit code and its output, with the errors.
     pub(super) async fn exec(&self, command: &str) -> (Option<i64>, String) {
         let options = CreateExecOptions {
             cmd: Some(["sh", "-c", command].map(str::to_owned).into()),
@@ -109,7 +110,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Removing blocks on the runtime, which is not possible from within another one.
+        // The removal blocks on the runtime, which is not possible inside another runtime.
         let running = self.0.take();
         let removing = thread::spawn(move || RUNTIME.block_on(async move { drop(running) }));
         let _ = removing.join();
@@ -122,7 +123,7 @@ impl fmt::Debug for Container {
     }
 }
 
-/// The image to start servers from: the one asked for, the official one, or the one built here.
+/// Returns the image for servers: the configured one, the official one, or the one built here.
 pub(super) async fn image() -> GenericImage {
     static NAME: OnceCell<Option<String>> = OnceCell::const_new();
     let name = NAME.get_or_init(|| on_own_runtime(find_image())).await;
@@ -133,7 +134,7 @@ pub(super) async fn image() -> GenericImage {
     }
 }
 
-/// The image built here, which has PgBouncer, if it is there.
+/// Returns the image built here, which has PgBouncer, if it exists.
 pub(super) async fn image_with_pgbouncer() -> Option<GenericImage> {
     let found = on_own_runtime(async { engine().await.inspect_image(BUILT_HERE).await }).await;
     found.ok().and(BUILT_HERE.split_once(':')).map(|(name, tag)| GenericImage::new(name, tag))
@@ -163,12 +164,12 @@ async fn pull(docker: &Docker, name: &str) -> bool {
     }
 }
 
-/// The engine itself, for what [`Container::run`] does not reach; to be used on this module's runtime.
+/// The engine itself, for requests beyond [`Container::run`]. Use it on this module's runtime.
 pub(super) async fn engine() -> Docker {
     docker_client_instance().await.unwrap_or_else(|error| panic!("no container engine: {}", chain(&error)))
 }
 
-/// Runs on the runtime that outlives every test.
+/// Runs the future on the runtime that outlives every test.
 pub(super) async fn on_own_runtime<F>(future: F) -> F::Output
 where
     F: Future<Output: Send + 'static> + Send + 'static,
@@ -186,7 +187,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     builder.worker_threads(2).thread_name("containers").enable_all().build().expect("a runtime")
 });
 
-/// What marks this process's containers; made together with the child that sweeps them.
+/// The labels of this process's containers, and the child that removes them.
 static LABELS: LazyLock<Labels> = LazyLock::new(|| {
     let pid = std::process::id();
     let run = std::env::var("FAILFAST_RUN").unwrap_or_else(|_| format!("{pid}-{:08x}", fastrand::u32(..)));
@@ -198,7 +199,7 @@ static LABELS: LazyLock<Labels> = LazyLock::new(|| {
 struct Labels {
     pid: u32,
     run: String,
-    /// Holds the other end of its input open.
+    /// This process holds the other end of the child's input open.
     _reaper: Option<Child>,
 }
 
@@ -211,7 +212,7 @@ impl Labels {
         ("failfast.run".to_owned(), self.run.clone())
     }
 
-    /// In a process group of its own, so that Ctrl-C does not reach it.
+    /// Starts the child in a process group of its own, so that Ctrl-C does not reach it.
     fn reaper(&self) -> Child {
         let filters = [self.pid(), self.run()].map(|(name, value)| format!("{name}={value}"));
         let mut command = Command::new("sh");
@@ -221,7 +222,7 @@ impl Labels {
     }
 }
 
-/// An error with its causes, which the engine's own message is among.
+/// Returns an error with its causes, because the engine's own message is one of them.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,5 +1,5 @@
-//! What the tests stand on: a real server in a container ([`server`]), a pooler in
-//! front of it ([`pgbouncer`]) and a network that fails on command ([`proxy`]).
+//! What the tests need: a real server in a container ([`server`]), a pooler in front of it ([`pgbouncer`]) and a
+//! network that fails on command ([`proxy`]).
 
 pub(crate) mod actor;
 mod docker;
@@ -30,10 +30,10 @@ pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, within: Dura
     }
 }
 
-/// A TCP port that is free on every address, and that nobody is given by chance; never the same twice.
+/// Returns a TCP port that is free on every address, and a different one each time.
 ///
-/// It lies below the range of ephemeral ports: while its owner is down for a while (a stopped server, a refusing
-/// proxy), no outgoing connection and no bind to port 0 takes it.
+/// It lies below the range of ephemeral ports, so no outgoing connection and no bind to port 0 takes it. Its owner may
+/// be down for a while, like a stopped server or a refusing proxy.
 pub(crate) fn free_port() -> u16 {
     const PORTS: u32 = 12_000;
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(fastrand::u32(..PORTS)));

@@ -11,10 +11,10 @@ use super::{
     server::{PASSWORD, Server, USER},
 };
 
-/// How long it may take until it serves.
+/// The limit for its start.
 const START: Duration = Duration::from_secs(60);
 
-/// A PgBouncer; its container is removed on drop.
+/// A PgBouncer. Dropping it removes its container.
 #[derive(Debug)]
 pub(crate) struct PgBouncer {
     container: Container,
@@ -22,8 +22,8 @@ pub(crate) struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// With two connections to the server, and these settings (`name = value` ...). `None` where there is no image with the program:
-    /// `scripts/postgres-image` makes it.
+    /// Starts one with two connections to the server and these settings (`name = value`). Returns `None` if no image
+    /// has the program; `scripts/postgres-image` makes one.
     pub(crate) async fn start(server: &Server, settings: &[&str]) -> Option<PgBouncer> {
         let image = docker::image_with_pgbouncer().await?;
         let upstream = server.inner_addr().await;
@@ -56,19 +56,19 @@ exec postgres-entrypoint pgbouncer /tmp/pgbouncer.ini"#,
         Some(PgBouncer { container, addr })
     }
 
-    /// Stops it; connections are closed.
+    /// Stops it, which closes its connections.
     pub(crate) async fn stop(&mut self) {
         self.container.run("stop", async |container| container.stop_with_timeout(Some(2)).await).await;
     }
 
-    /// Starts it after [`stop`](Self::stop), and waits until it serves.
+    /// Starts it again after [`stop`](Self::stop), and waits until it serves.
     pub(crate) async fn start_again(&mut self, server: &Server) {
         self.container.run("start", async |container| container.start().await).await;
         let config = server.config_at(self.addr);
         eventually("PgBouncer serves", START, async || config.connect(NoTls).await.is_ok()).await;
     }
 
-    /// Where it listens, from here.
+    /// Returns its address on this machine.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }

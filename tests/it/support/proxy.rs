@@ -1,9 +1,11 @@
-//! A TCP proxy between client and server that fails on command: slow, mute, cut, refused, or cut at the worst moment.
+//! A TCP proxy between client and server that fails on command: it delays, swallows, refuses or cuts at an exact byte
+//! or message.
 //!
-//! Faults hold for open and for new connections alike, unless they say otherwise, and can be changed at any time. A
-//! connection counts from the moment the proxy accepted it ([`Proxy::accepted`]), which may be after the client's
-//! connect returned: await it before acting on connections without a PostgreSQL handshake. Dropping the proxy resets
-//! everything.
+//! Faults apply to open and new connections, unless they say otherwise, and can change at any time.
+//!
+//! A connection counts from the moment at which the proxy accepted it ([`Proxy::accepted`]). This may be after the
+//! client's connect returned, so a test without a PostgreSQL handshake must wait for it. Dropping the proxy resets all
+//! connections.
 
 mod cut;
 mod framing;
@@ -25,21 +27,21 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 pub(crate) use self::cut::Cut;
 use self::{cut::Armed, link::Link};
 
-/// The direction in which bytes go.
+/// The direction of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     ToServer,
     ToClient,
 }
 
-/// How a connection is closed: in order, or as after a crash.
+/// How a connection is closed: properly, or as after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Close {
     Fin,
     Reset,
 }
 
-/// The proxy; see the module.
+/// The proxy (see the module).
 pub(crate) struct Proxy {
     addr: SocketAddr,
     control: Arc<Control>,
@@ -47,7 +49,7 @@ pub(crate) struct Proxy {
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the proxy and its connections share.
+/// State that the proxy and its connections share.
 struct Control {
     upstream: Mutex<SocketAddr>,
     flows: watch::Sender<[Flow; 2]>,
@@ -58,16 +60,16 @@ struct Control {
     bytes: [AtomicU64; 2],
 }
 
-/// The state of one way.
+/// The state of one direction.
 #[derive(Clone, Default)]
 struct Flow {
     delay: Duration,
-    /// The numbers of the connections that move nothing.
+    /// The numbers of the stalled connections.
     stalled: Range<u64>,
 }
 
 impl Proxy {
-    /// Listens on a free port of the loopback interface and passes everything on to `upstream`.
+    /// Listens on a free port of the loopback interface, and forwards all connections to `upstream`.
     pub(crate) async fn start(upstream: SocketAddr) -> Proxy {
         let control = Control {
             upstream: Mutex::new(upstream),
@@ -88,44 +90,45 @@ impl Proxy {
         proxy
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Ends delays, stalls and a cut still waiting for its moment.
+    /// Ends delays and stalls, and disarms a cut.
     pub(crate) fn pass(&self) {
         self.control.flows.send_replace(Default::default());
         self.disarm();
     }
 
-    /// Delivers everything later by `delay`; the bandwidth stays.
+    /// Delivers all bytes later by `delay`. The bandwidth stays the same.
     pub(crate) fn delay(&self, way: Way, delay: Duration) {
         self.control.flows.send_modify(|flows| flows[way as usize].delay = delay);
     }
 
-    /// A black hole: connections are accepted, but no byte moves, and neither side hears that the other closed.
+    /// Causes a black hole: the proxy accepts connections, but no byte moves, and neither side learns that the other
+    /// closed.
     pub(crate) fn stall(&self) {
         self.stall_way(Way::ToServer);
         self.stall_way(Way::ToClient);
     }
 
-    /// A black hole in one direction.
+    /// Causes a black hole in one direction.
     pub(crate) fn stall_way(&self, way: Way) {
         self.stall_numbers(&[way], 0..u64::MAX);
     }
 
-    /// A black hole for the connections accepted so far: the peer is gone, without a word.
+    /// Causes a black hole for the connections accepted so far, as if the peer had vanished.
     pub(crate) fn stall_existing(&self) {
         self.stall_numbers(&[Way::ToServer, Way::ToClient], 0..self.accepted());
     }
 
-    /// A black hole for the connections accepted from now on.
+    /// Causes a black hole for the connections accepted from now on.
     pub(crate) fn stall_new(&self) {
         self.stall_numbers(&[Way::ToServer, Way::ToClient], self.accepted()..u64::MAX);
     }
 
-    /// Ends every stall; what was held back is delivered.
+    /// Ends every stall, and delivers the held bytes.
     pub(crate) fn resume(&self) {
         self.stall_numbers(&[Way::ToServer, Way::ToClient], 0..0);
     }
@@ -135,7 +138,7 @@ impl Proxy {
         self.cut.send_replace(close);
     }
 
-    /// Cuts a connection at the moment that `cut` describes. Replaces the one armed before.
+    /// Cuts a connection at the moment that `cut` describes. Replaces an earlier cut.
     pub(crate) fn arm(&self, cut: Cut) {
         *lock(&self.control.armed) = Some(Arc::new(Armed::from(cut)));
     }
@@ -145,7 +148,7 @@ impl Proxy {
         *lock(&self.control.armed) = None;
     }
 
-    /// Closes the listener: new connections are refused, open ones live on.
+    /// Closes the listener. New connections are refused, and open ones stay.
     pub(crate) async fn refuse(&self) {
         let accepting = lock(&self.accepting).take();
         if let Some(task) = accepting {
@@ -154,7 +157,7 @@ impl Proxy {
         }
     }
 
-    /// Listens (again), on the same port.
+    /// Listens on the same port again.
     pub(crate) async fn accept(&self) {
         self.refuse().await;
         let listener = TcpListener::bind(self.addr).await.expect("the proxy's port is its own");
@@ -167,22 +170,22 @@ impl Proxy {
         *lock(&self.control.upstream) = upstream;
     }
 
-    /// How many connections were accepted so far.
+    /// Returns how many connections the proxy has accepted.
     pub(crate) fn accepted(&self) -> u64 {
         self.control.accepted.load(SeqCst)
     }
 
-    /// How many connections are open.
+    /// Returns how many connections are open.
     pub(crate) fn open(&self) -> u64 {
         self.control.open.load(SeqCst)
     }
 
-    /// How many connections the armed cuts have cut.
+    /// Returns how many connections the armed cuts have cut.
     pub(crate) fn fired(&self) -> u64 {
         self.control.fired.load(SeqCst)
     }
 
-    /// How many bytes were delivered.
+    /// Returns how many bytes were delivered.
     pub(crate) fn bytes(&self, way: Way) -> u64 {
         self.control.bytes[way as usize].load(SeqCst)
     }

@@ -1,7 +1,8 @@
-//! A real Postgres server in a container, and what may happen to one: stopped, killed, frozen, a process shot.
+//! A real PostgreSQL server in a container, and its faults: stopped, killed, frozen, or with a killed process.
 //!
-//! [`Server::shared`] is for tests that only use it. A test that hurts its server starts one of its own; the faults
-//! take `&mut self`, so nobody hurts the shared one by accident. The address stays the same over stop and start.
+//! [`Server::shared`] is for tests without faults of the server. A test that hurts its server starts one of its own.
+//! The faults take `&mut self`, so no test can hurt the shared one by accident. The address stays the same after a stop
+//! and a start.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,16 +26,16 @@ pub(super) const USER: &str = "failfast";
 pub(super) const PASSWORD: &str = "secret";
 const DATABASE: &str = "failfast";
 
-/// How long a server may take until it accepts connections, also after a crash.
+/// The limit until a server accepts connections, also after a crash.
 const START: Duration = Duration::from_secs(60);
 
-/// How long a stop may take before the container is killed, in seconds.
+/// The limit for a stop in seconds. Then the container is killed.
 const STOP: i32 = 30;
 
-/// How long a statement of [`Server::execute`] may take.
+/// The limit for a statement of [`Server::execute`].
 const STATEMENT: Duration = Duration::from_secs(30);
 
-/// A server; its container is removed on drop.
+/// A server. Dropping it removes its container.
 #[derive(Debug)]
 pub(crate) struct Server {
     container: Container,
@@ -42,18 +43,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server that all tests of this process share.
+    /// Returns the server that all tests of this process share.
     pub(crate) async fn shared() -> &'static Server {
         static SHARED: OnceCell<Server> = OnceCell::const_new();
         SHARED.get_or_init(|| Server::own(&[("max_connections", "200")])).await
     }
 
-    /// A server for one test, with these settings.
+    /// Starts a server for one test, with these settings.
     pub(crate) async fn own(settings: &[(&str, &str)]) -> Server {
         Server::start_any(settings, &[]).await
     }
 
-    /// A streaming standby of `primary`, with these settings: it reads only.
+    /// Starts a streaming standby of `primary` with these settings. It is read-only.
     pub(crate) async fn standby(primary: &Server, settings: &[(&str, &str)]) -> Server {
         let host = primary.exec("hostname -i").await;
         let host = host.trim();
@@ -80,7 +81,7 @@ impl Server {
     }
 
     async fn create(port: u16, settings: &[(&str, &str)], command: &[&str]) -> Result<Server, String> {
-        // In another language than English: `./dev german`.
+        // `./dev german` sets another language than English.
         let messages = std::env::var("FAILFAST_TEST_MESSAGES").ok();
         let messages = messages.as_deref().map(|locale| ("lc_messages", locale));
         let defaults = [("fsync", "off")];
@@ -105,44 +106,44 @@ impl Server {
         Ok(server)
     }
 
-    /// The identity of the container.
+    /// Returns the identity of the container.
     pub(crate) fn id(&self) -> &str {
         self.container.id()
     }
 
-    /// Where the server listens, from here.
+    /// Returns the server's address on this machine.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Where other containers reach it.
+    /// Returns the server's address for other containers.
     pub(super) async fn inner_addr(&self) -> SocketAddr {
         let ip: IpAddr = self.exec("hostname -i").await.trim().parse().expect("one address");
         (ip, 5432).into()
     }
 
-    /// How to connect as the superuser.
+    /// Returns a URL for the superuser.
     pub(crate) fn url(&self) -> String {
         url(self.addr)
     }
 
-    /// How to connect as the superuser.
+    /// Returns settings for the superuser.
     pub(crate) fn config(&self) -> Config {
         self.config_at(self.addr)
     }
 
-    /// As [`Server::config`], by way of another address, as that of a proxy.
+    /// Returns [`Server::config`] with another address, such as that of a proxy.
     pub(crate) fn config_at(&self, addr: SocketAddr) -> Config {
         url(addr).parse().expect("our own URL")
     }
 
-    /// As [`Server::config`], with everything else as `settings` say: hosts, ports, `sslmode` ...
+    /// Returns [`Server::config`] with further settings: hosts, ports, `sslmode` and others.
     pub(crate) fn config_with(&self, settings: &str) -> Config {
         let all = format!("user={USER} password={PASSWORD} dbname={DATABASE} {settings}");
         all.parse().unwrap_or_else(|error| panic!("{}: {settings}", chain(&error)))
     }
 
-    /// A connection that does not depend on the caller's runtime.
+    /// Opens a connection that does not depend on the caller's runtime.
     pub(crate) async fn admin(&self) -> Client {
         let connecting = connect(self.config());
         on_own_runtime(connecting).await.unwrap_or_else(|error| panic!("admin connection: {}", chain(&error)))
@@ -153,8 +154,8 @@ impl Server {
         self.query(sql).await;
     }
 
-    /// Runs SQL on a connection of its own, and returns the first column of the first row as text; empty if there is
-    /// none.
+    /// Runs SQL on a connection of its own. Returns the first column of the first row as text, or an empty text without
+    /// a row.
     pub(crate) async fn scalar(&self, sql: &str) -> String {
         let messages = self.query(sql).await;
         let row = messages.iter().find_map(|message| match message {
@@ -164,21 +165,21 @@ impl Server {
         row.unwrap_or_default().to_owned()
     }
 
-    /// How many connections with this application name the server has.
+    /// Returns how many connections with this application name the server has.
     pub(crate) async fn connection_count(&self, application_name: &str) -> u64 {
         let name = application_name.replace('\'', "''");
         let count = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
         self.scalar(&count).await.parse().expect("a count")
     }
 
-    /// Runs a shell command in the container as root, and returns what it printed; panics if it fails.
+    /// Runs a shell command in the container as root, and returns its output. Panics if the command fails.
     pub(crate) async fn exec(&self, command: &str) -> String {
         let (code, printed) = self.container.exec(command).await;
         assert_eq!(code, Some(0), "{command}: {printed}");
         printed
     }
 
-    /// Shuts the server down in order: open connections are told, and closed.
+    /// Shuts the server down properly: it reports the shutdown to open connections and closes them.
     pub(crate) async fn stop(&mut self) {
         self.container.run("stop", async |container| container.stop_with_timeout(Some(STOP)).await).await;
     }
@@ -195,7 +196,7 @@ impl Server {
         self.accepting().await;
     }
 
-    /// Freezes everything in the container: the kernel still accepts connections, nobody answers.
+    /// Freezes everything in the container. The kernel still accepts connections, and no process answers.
     pub(crate) async fn pause(&mut self) {
         self.container.run("pause", async |container| container.pause().await).await;
     }
@@ -205,7 +206,7 @@ impl Server {
         self.container.run("unpause", async |container| container.unpause().await).await;
     }
 
-    /// Kills one server process by its id, which makes the server throw out everybody and recover.
+    /// Kills one server process by its id. The server then ends all sessions and recovers.
     pub(crate) async fn kill_backend(&mut self, pid: i32) {
         self.exec(&format!("kill -9 {pid}")).await;
     }

@@ -1,4 +1,4 @@
-//! What the pool tells of itself.
+//! Events of the pool.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::{LONG, shared};
 use crate::support::{eventually, proxy::Proxy, server::Server};
 
-/// An observer that remembers.
+/// An observer that keeps every event.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<Event>>>);
 
@@ -24,7 +24,7 @@ impl Log {
         self.0.lock().unwrap().iter().map(Event::to_string).collect()
     }
 
-    /// The lines with this in them.
+    /// Returns how many lines have this text in them.
     fn count(&self, part: &str) -> usize {
         self.lines().iter().filter(|line| line.contains(part)).count()
     }
@@ -35,7 +35,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn it_tells_how_it_begins_and_what_is_ordered_by_whom_and_why() {
+async fn the_start_and_every_order_are_reported_with_place_and_reason() {
     let log = Log::default();
     let pool = log.observes(shared("ordered").await.max_size(3)).build().unwrap();
     assert!(log.lines()[0].starts_with("pool ordered: started: max_size 3, min_idle 0,"), "{:?}", log.lines());
@@ -64,7 +64,7 @@ async fn it_tells_how_it_begins_and_what_is_ordered_by_whom_and_why() {
 }
 
 #[tokio::test]
-async fn an_outage_is_told_from_its_beginning_to_its_end() {
+async fn the_beginning_and_the_end_of_an_outage_are_reported() {
     let mut server = Server::own(&[]).await;
     let log = Log::default();
     let builder = Pool::builder(server.config()).name("outage").max_size(4).min_idle(4);
@@ -74,12 +74,18 @@ async fn an_outage_is_told_from_its_beginning_to_its_end() {
     log.tells("connection").await;
     log.tells("57P01").await;
     eventually("dials fail", LONG, async || pool.status().last_connect_error.is_some()).await;
-    // Refused, or told that it shuts down: whichever came first.
+    // The dial is refused, or the server says that it shuts down.
     let is_told = |is: fn(&EventKind) -> bool| log.0.lock().unwrap().iter().any(|event| is(&event.kind));
-    eventually("that is told", LONG, async || is_told(|kind| matches!(kind, EventKind::ConnectFailed { .. }))).await;
+    eventually("the failure is reported", LONG, async || {
+        is_told(|kind| matches!(kind, EventKind::ConnectFailed { .. }))
+    })
+    .await;
     server.start().await;
-    eventually("all is well", LONG, async || pool.status().idle == 4).await;
-    eventually("and told", LONG, async || is_told(|kind| matches!(kind, EventKind::ConnectRecovered { .. }))).await;
+    eventually("all connections are idle", LONG, async || pool.status().idle == 4).await;
+    eventually("the recovery is reported", LONG, async || {
+        is_told(|kind| matches!(kind, EventKind::ConnectRecovered { .. }))
+    })
+    .await;
     let told = |is: fn(&EventKind) -> bool| log.0.lock().unwrap().iter().filter(|event| is(&event.kind)).count();
     assert_eq!(told(|kind| matches!(kind, EventKind::ServerShuttingDown { .. })), 1, "{:?}", log.lines());
     assert_eq!(told(|kind| matches!(kind, EventKind::ConnectionLost { .. })), 1, "{:?}", log.lines());
@@ -87,7 +93,7 @@ async fn an_outage_is_told_from_its_beginning_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_leak_is_told_with_the_place_that_took_the_connection() {
+async fn a_leak_is_reported_with_the_place_that_took_the_connection() {
     let log = Log::default();
     let builder = shared("leak").await.max_size(3).leak_detection_threshold(Duration::from_millis(600));
     let pool = log.observes(builder.leak_backtraces(true)).build().unwrap();
@@ -96,19 +102,19 @@ async fn a_leak_is_told_with_the_place_that_took_the_connection() {
     let named = pool.call().name("load_dashboard").get().await.unwrap();
     log.tells("load_dashboard").await;
     log.tells(&format!("events.rs:{line}")).await;
-    assert_eq!(log.count("leaked?"), 2, "once for each place: {:?}", log.lines());
+    assert_eq!(log.count("leaked?"), 2, "once for each caller's place: {:?}", log.lines());
     let backtraces = |event: &Event| match &event.kind {
         EventKind::LeakSuspected { backtrace, .. } => backtrace.as_ref().map(|backtrace| backtrace.to_string()),
         _ => None,
     };
     let traces: Vec<_> = log.0.lock().unwrap().iter().filter_map(backtraces).collect();
     assert_eq!(traces.len(), 2);
-    assert!(traces.iter().all(|trace| trace.contains("a_leak_is_told")), "{}", traces[0]);
+    assert!(traces.iter().all(|trace| trace.contains("a_leak_is_reported")), "{}", traces[0]);
     drop((leaked, named));
 }
 
 #[tokio::test]
-async fn many_statements_that_run_for_long_are_told_of_together() {
+async fn many_long_running_statements_are_reported_together() {
     let log = Log::default();
     let builder = shared("long").await.max_size(5).long_running(2, Duration::from_millis(700));
     let pool = log.observes(builder).build().unwrap();
@@ -120,7 +126,7 @@ async fn many_statements_that_run_for_long_are_told_of_together() {
 }
 
 #[tokio::test]
-async fn slow_acquires_and_a_full_pool_are_told() {
+async fn slow_acquires_and_a_full_pool_are_reported() {
     let log = Log::default();
     let builder = shared("full").await.max_size(1).acquire_timeout(Duration::from_secs(5));
     let pool = log.observes(builder).build().unwrap();
@@ -136,9 +142,9 @@ async fn slow_acquires_and_a_full_pool_are_told() {
     waiting.await.unwrap().unwrap();
 }
 
-/// An observer that panics harms nobody; one that uses the pool hangs nothing.
+/// An observer that panics does no harm. An observer that uses the pool does not hang it.
 #[tokio::test]
-async fn observers_may_do_what_they_like() {
+async fn observers_may_panic_and_may_use_the_pool() {
     let log = Log::default();
     let held: Arc<Mutex<Option<Pool>>> = Arc::default();
     let uses = Arc::clone(&held);
@@ -159,7 +165,7 @@ async fn observers_may_do_what_they_like() {
 }
 
 #[tokio::test]
-async fn a_pool_that_may_open_more_than_the_server_has_left_says_so() {
+async fn a_max_size_beyond_the_servers_limit_is_reported() {
     let server = Server::own(&[("max_connections", "10"), ("superuser_reserved_connections", "2")]).await;
     let log = Log::default();
     let pool = log.observes(Pool::builder(server.config()).name("large").max_size(50)).build().unwrap();
@@ -168,14 +174,14 @@ async fn a_pool_that_may_open_more_than_the_server_has_left_says_so() {
 }
 
 #[tokio::test]
-async fn the_status_line_says_how_the_pool_is() {
+async fn the_status_line_describes_the_pool() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let pool = Pool::builder(server.config_at(proxy.addr())).name("status").max_size(2).build().unwrap();
     for _ in 0..40 {
         pool.query_one("SELECT 1", &[]).await.unwrap();
     }
-    eventually("demand is known", LONG, async || {
+    eventually("the pool has measured its demand", LONG, async || {
         let _ = pool.query_one("SELECT 1", &[]).await;
         pool.status().demand.is_some()
     })
@@ -199,9 +205,9 @@ async fn readiness_follows_the_database_and_not_the_load() {
     let pool =
         builder.unready_after(Duration::from_secs(1)).acquire_timeout(Duration::from_millis(50)).build().unwrap();
     assert!(matches!(pool.ready(), Err(NotReady::Starting { .. })));
-    eventually("ready, though nobody called", LONG, async || pool.ready().is_ok()).await;
+    eventually("ready without a call", LONG, async || pool.ready().is_ok()).await;
 
-    // Ten times as many as it can serve.
+    // Ten times as many calls as the pool can serve.
     let calls = (0..200).map(|_| async {
         for _ in 0..20 {
             let _ = pool.call().deadline(Duration::from_millis(50)).query_one("SELECT pg_sleep(0.02)", &[]).await;
@@ -210,7 +216,7 @@ async fn readiness_follows_the_database_and_not_the_load() {
     });
     join_all(calls).await;
 
-    // All at work for longer than that.
+    // All connections are busy for longer than `unready_after`.
     let sleeping = join_all((0..2).map(|_| pool.call().deadline(LONG).query_one("SELECT pg_sleep(2.5)", &[])));
     let watching = async {
         for _ in 0..20 {
@@ -222,21 +228,24 @@ async fn readiness_follows_the_database_and_not_the_load() {
     assert!(slept.iter().all(Result::is_ok), "{slept:?}");
 
     proxy.stall();
-    eventually("the database is gone", LONG, async || matches!(pool.ready(), Err(NotReady::Silent { .. }))).await;
+    eventually("the pool reports the silent database", LONG, async || {
+        matches!(pool.ready(), Err(NotReady::Silent { .. }))
+    })
+    .await;
     proxy.resume();
-    eventually("it is back, though nobody called", LONG, async || pool.ready().is_ok()).await;
+    eventually("ready again without a call", LONG, async || pool.ready().is_ok()).await;
     let held = pool.get_timeout(LONG).await.unwrap();
     let draining = tokio::spawn({
         let pool = pool.clone();
         async move { pool.drain(LONG).await }
     });
-    eventually("draining", LONG, async || pool.ready() == Err(NotReady::Closed)).await;
+    eventually("the pool is draining", LONG, async || pool.ready() == Err(NotReady::Closed)).await;
     drop(held);
     assert_eq!(draining.await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_promotion_behind_the_name_is_told_once() {
+async fn a_promotion_behind_the_name_is_reported_once() {
     let primary = Server::own(&[]).await;
     let standby = Server::standby(&primary, &[]).await;
     let proxy = Proxy::start(standby.addr()).await;
@@ -252,9 +261,9 @@ async fn a_promotion_behind_the_name_is_told_once() {
     assert_eq!(log.0.lock().unwrap().iter().filter(changed).count(), 1, "{:?}", log.lines());
 }
 
-/// One that rested for long and is then checked, or closed, was held by nobody.
+/// The connections are idle for long, and the pool then checks or closes them. No caller holds them.
 #[tokio::test]
-async fn what_rests_is_no_leak_even_while_it_is_checked_or_closed() {
+async fn an_idle_connection_is_no_leak_while_it_is_checked_or_closed() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let log = Log::default();
@@ -264,14 +273,14 @@ async fn what_rests_is_no_leak_even_while_it_is_checked_or_closed() {
     pool.warm_up(4, LONG).await.unwrap();
     drop(join_all((0..4).map(|_| pool.get())).await);
     proxy.stall_existing();
-    // Checked after three seconds, in vain; then closed, which takes another.
-    eventually("all are gone", LONG, async || pool.status().idle + pool.status().closing == 0).await;
+    // The check after three seconds fails, and closing takes one more second.
+    eventually("all connections are closed", LONG, async || pool.status().idle + pool.status().closing == 0).await;
     assert_eq!(log.count("leaked?"), 0, "{:?}", log.lines());
 }
 
-/// It is upkeep that has it, and it was given back long ago.
+/// Maintenance has the connection. The caller gave it back long ago.
 #[tokio::test]
-async fn a_connection_that_does_not_answer_upkeep_is_no_leak() {
+async fn a_connection_that_does_not_answer_maintenance_is_no_leak() {
     let server = Server::shared().await;
     for is_asked in [false, true] {
         let proxy = Proxy::start(server.addr()).await;
@@ -282,18 +291,19 @@ async fn a_connection_that_does_not_answer_upkeep_is_no_leak() {
         let pool = pool.build().unwrap();
         pool.query_one("SELECT 1", &[]).await.unwrap();
         if is_asked {
-            eventually("ready", LONG, async || pool.ready().is_ok()).await;
+            eventually("the pool is ready", LONG, async || pool.ready().is_ok()).await;
         }
         sleep(Duration::from_millis(1_500)).await;
         proxy.stall_existing();
-        eventually("it is found silent", LONG, async || pool.status().idle == 0).await;
-        eventually("and closed", LONG, async || pool.status().settling + pool.status().closing == 0).await;
+        eventually("maintenance finds the silent connection", LONG, async || pool.status().idle == 0).await;
+        eventually("the connection is closed", LONG, async || pool.status().settling + pool.status().closing == 0)
+            .await;
         assert_eq!(log.count("leaked?"), 0, "{:?}", log.lines());
     }
 }
 
 #[tokio::test]
-async fn who_asks_whether_it_is_ready_makes_few_dials() {
+async fn readiness_probes_cause_few_dials() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.addr()).await;
     let (host, port) = (proxy.addr().ip(), proxy.addr().port());

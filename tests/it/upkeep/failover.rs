@@ -1,4 +1,4 @@
-//! Failover behind one name: the name leads elsewhere, and the sessions of before are worthless or worse.
+//! Failover behind one name. The name leads to another server, and the earlier sessions become useless or harmful.
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,18 @@ use crate::support::{eventually, proxy::Proxy, server::Server};
 
 const WRITTEN_AGAIN: Duration = Duration::from_millis(1_500);
 
-/// A primary with a table, and its standby.
+/// Starts a primary with a table, and its standby.
 async fn pair(table: &str) -> (Server, Server) {
     let primary = Server::own(&[]).await;
     primary.execute(&format!("CREATE TABLE {table} (id int)")).await;
     let standby = Server::standby(&primary, &[]).await;
     let count = format!("SELECT count(*) FROM pg_class WHERE relname = '{table}'");
-    eventually("replayed", LONG, async || standby.scalar(&count).await == "1").await;
+    eventually("the standby has replayed the table", LONG, async || standby.scalar(&count).await == "1").await;
     (primary, standby)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_18_a_primary_that_returns_as_a_standby_is_left_for_good() {
+async fn case_18_the_pool_leaves_a_primary_that_returns_as_a_standby() {
     let (primary, standby) = pair("case_18").await;
     let proxy = Proxy::start(standby.addr()).await;
     let pool = Pool::builder(primary.config_at(proxy.addr())).name("case_18").max_size(4).build().unwrap();
@@ -50,15 +50,15 @@ async fn case_18_a_primary_that_returns_as_a_standby_is_left_for_good() {
         begun.elapsed(),
         bare_18.await
     );
-    eventually("idle ones are gone", LONG, async || standby.connection_count("case_18").await == 1).await;
+    eventually("the idle connections are closed", LONG, async || standby.connection_count("case_18").await == 1).await;
     drop(held);
-    eventually("so is the lease", LONG, async || standby.connection_count("case_18").await == 0).await;
+    eventually("the lease is closed", LONG, async || standby.connection_count("case_18").await == 0).await;
     assert_eq!(primary.scalar("SELECT count(*) FROM case_18").await, "1");
 }
 
-/// Who only wanted to read is no sign of a failover.
+/// The caller only wanted to read, so its error is no sign of a failover.
 #[tokio::test]
-async fn a_write_in_a_transaction_that_is_to_read_only_flushes_nothing() {
+async fn a_write_in_a_read_only_transaction_flushes_nothing() {
     let pool = super::shared("reads").await.max_size(1).build().unwrap();
     let client = pool.get().await.unwrap();
     let pid = client.process_id();
@@ -70,9 +70,9 @@ async fn a_write_in_a_transaction_that_is_to_read_only_flushes_nothing() {
     assert_eq!(pool.get().await.unwrap().process_id(), pid);
 }
 
-/// Nor is who made a session so.
+/// The caller set its session to read-only, so its error is no sign of a failover.
 #[tokio::test]
-async fn a_session_that_is_set_to_read_only_flushes_nothing() {
+async fn a_write_in_a_read_only_session_flushes_nothing() {
     let pool = super::shared("reads_only").await.max_size(2).build().unwrap();
     pool.warm_up(2, LONG).await.unwrap();
     for sql in ["SET default_transaction_read_only = on", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"] {
@@ -82,7 +82,7 @@ async fn a_session_that_is_set_to_read_only_flushes_nothing() {
         let error = client.execute("CREATE TABLE never (id int)", &[]).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION));
         drop((client, other));
-        eventually("reset", LONG, async || pool.status().idle == 2).await;
+        eventually("the pool has reset both connections", LONG, async || pool.status().idle == 2).await;
         let (client, other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
         let mut pids_after = [client.process_id(), other.process_id()];
         pids.sort();
@@ -101,16 +101,16 @@ async fn case_19_a_standby_that_is_promoted_is_written_to_without_reconnecting()
         standby.addr().ip(),
         standby.addr().port()
     ));
-    // One who rests is told of it with the next answer, be it to a check.
+    // An idle session learns of the promotion with its next answer, even the answer to a health check.
     let builder = Pool::builder(readers).name("case_19_readers").max_size(2);
     let readers = builder.health_check_after(Duration::from_millis(200)).build().unwrap();
     readers.warm_up(2, LONG).await.unwrap();
     let pid = both.get().await.unwrap().process_id();
     let refused = both.call().uncached().execute("INSERT INTO case_19 VALUES (0)", &[]).await.unwrap_err();
     assert_eq!(refused.effect(), Effect::NotApplied, "{refused}");
-    eventually("connected anew", LONG, async || both.get().await.is_ok()).await;
+    eventually("the pool has a new connection", LONG, async || both.get().await.is_ok()).await;
     let pid_before = both.get().await.unwrap().process_id();
-    assert_ne!(pid, pid_before, "it might have been another host by now");
+    assert_ne!(pid, pid_before, "the pool kept the connection, although it might lead to another host");
 
     let deadpool = bare(standby.config(), "case_19", 1);
     drop(deadpool.get().await.unwrap());
@@ -121,11 +121,11 @@ async fn case_19_a_standby_that_is_promoted_is_written_to_without_reconnecting()
     both.execute("INSERT INTO case_19 VALUES (1)", &[]).await.unwrap();
     assert_eq!(both.get().await.unwrap().process_id(), pid_before);
     let is_left = async || standby.connection_count("case_19_readers").await == 0;
-    eventually("those who want a standby leave", LONG, is_left).await;
+    eventually("the pool for standbys leaves the new primary", LONG, is_left).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_is_over_as_soon_as_the_name_leads_to_the_new_primary() {
+async fn writes_succeed_as_soon_as_the_name_leads_to_the_new_primary() {
     let (primary, standby) = pair("failover").await;
     let proxy = Proxy::start(primary.addr()).await;
     let config = primary.config_with(&format!(
@@ -138,10 +138,10 @@ async fn a_failover_is_over_as_soon_as_the_name_leads_to_the_new_primary() {
     let write = async |id: i32| pool.execute("INSERT INTO failover VALUES ($1)", &[&id]).await;
     write(0).await.unwrap();
     let replayed = async || standby.scalar("SELECT count(*) FROM failover").await == "1";
-    eventually("replayed", LONG, replayed).await;
+    eventually("the standby has replayed the row", LONG, replayed).await;
     let held = pool.get().await.unwrap();
 
-    // The old one lives on, and takes no more writes; its sessions are told.
+    // The old primary keeps running and refuses writes. It reports this to its sessions.
     primary.execute("ALTER SYSTEM SET default_transaction_read_only = on").await;
     primary.execute("SELECT pg_reload_conf()").await;
     standby.execute("SELECT pg_promote()").await;
@@ -150,26 +150,26 @@ async fn a_failover_is_over_as_soon_as_the_name_leads_to_the_new_primary() {
         failed.extend(write(id).await.err());
         sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(failed.len(), 20, "nobody takes writes");
+    assert_eq!(failed.len(), 20, "a write succeeded without a primary");
     assert!(failed.iter().all(|error| error.effect() == Effect::NotApplied), "{failed:?}");
 
     proxy.switch(standby.addr());
     let switched = Instant::now();
-    eventually("written", LONG, async || write(100).await.is_ok()).await;
+    eventually("a write succeeds", LONG, async || write(100).await.is_ok()).await;
     let after = switched.elapsed();
-    println!("failover: written {after:.0?} after the switch");
+    println!("failover: first write {after:.0?} after the switch");
     assert!(after <= WRITTEN_AGAIN, "{after:?}");
     for id in 101..200 {
         write(id).await.unwrap();
     }
     drop(held);
     let is_left = async || primary.connection_count("failover").await == 0;
-    eventually("the old one is left", LONG, is_left).await;
-    assert_eq!(primary.scalar("SELECT count(*) FROM failover").await, "1", "nothing was written to the old one");
+    eventually("the pool leaves the old primary", LONG, is_left).await;
+    assert_eq!(primary.scalar("SELECT count(*) FROM failover").await, "1", "the old primary got a write");
     assert_eq!(standby.scalar("SELECT count(*) FROM failover").await, "101");
 }
 
-/// Hosts that refuse are tried last.
+/// The pool tries hosts that refuse last.
 #[tokio::test]
 async fn a_host_that_refuses_costs_the_next_dials_nothing() {
     let server = Server::shared().await;
@@ -183,7 +183,7 @@ async fn a_host_that_refuses_costs_the_next_dials_nothing() {
     silent.accept().await;
     let before = silent.accepted();
     pool.warm_up(8, LONG).await.unwrap();
-    assert_eq!(silent.accepted(), before, "the others go to the one that is known to serve");
+    assert_eq!(silent.accepted(), before, "a dial did not go to the host that is known to serve");
     let gone: Result<_, Error> = pool.query_one("SELECT 1", &[]).await;
     gone.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The incidents that the pool should have seen coming, replayed on a real server: what is told before anybody is refused?
+//! Replays incidents on a real server. The pool must report each one before it refuses the first caller.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -14,10 +14,10 @@ use crate::support::server::Server;
 
 const SEED: u64 = 7;
 const CONNECTIONS: usize = 50;
-/// How long each holds its connection, in seconds: long, so that the server has little to do.
+/// How long each call holds its connection, in seconds. Long holds keep the load of the server low.
 const HOLD: f64 = 0.2;
 
-/// What was told, and when.
+/// The events, each with its time.
 type Told = Arc<Mutex<Vec<(Instant, Event)>>>;
 
 fn watched(server: &Server, name: &str) -> (PoolBuilder, Told) {
@@ -27,7 +27,7 @@ fn watched(server: &Server, name: &str) -> (PoolBuilder, Told) {
     (builder.observer(move |event: &Event| log.lock().unwrap().push((Instant::now(), event.clone()))), told)
 }
 
-/// Callers that come by chance, at a rate that changes, whatever becomes of them.
+/// Makes calls at random times, at a rate that changes. It does not wait for their results.
 async fn arrivals(begun: Instant, length: Duration, rate: impl Fn(f64) -> f64, mut call: impl FnMut(f64)) {
     let (mut random, mut at) = (Rng::with_seed(SEED), 0.0);
     while at < length.as_secs_f64() {
@@ -42,9 +42,9 @@ fn when(told: &Told, begun: Instant, is: impl Fn(&EventKind) -> bool) -> Option<
     told.iter().find(|(_, event)| is(&event.kind)).map(|(at, _)| (*at - begun).as_secs_f64())
 }
 
-/// From 0.6 times what the pool can do to 3 times, within a minute.
+/// The load grows from 0.6 times what the pool can serve to 3 times within a minute.
 #[tokio::test(flavor = "multi_thread")]
-async fn incident_a_is_told_before_the_first_is_refused() {
+async fn incident_a_is_reported_before_the_first_refusal() {
     let server = Server::own(&[("max_connections", "100")]).await;
     let (builder, told) = watched(&server, "incident_a");
     let pool = builder.build().unwrap();
@@ -65,7 +65,7 @@ async fn incident_a_is_told_before_the_first_is_refused() {
     .await;
     calls.join_all().await;
     let refused = first_refusal.load(SeqCst) as f64 / 1e3;
-    assert!(refused > 0.0, "somebody is refused");
+    assert!(refused > 0.0, "the pool refused no caller");
     let high = when(&told, begun, |kind| matches!(kind, EventKind::UtilizationHigh { .. }));
     let predicted = when(&told, begun, |kind| matches!(kind, EventKind::ExhaustionPredicted { .. }));
     let lines: Vec<_> = told.lock().unwrap().iter().map(|(_, event)| event.to_string()).collect();
@@ -79,7 +79,7 @@ async fn incident_a_is_told_before_the_first_is_refused() {
 
 /// One of five operations becomes nine times slower.
 #[tokio::test(flavor = "multi_thread")]
-async fn incident_b_names_the_guilty_first() {
+async fn incident_b_first_names_the_slow_operation() {
     const NAMES: [&str; 5] = ["load_dashboard", "find_order", "list_items", "save_cart", "sign_in"];
     const DEPLOYED: f64 = 15.0;
     let server = Server::own(&[("max_connections", "100")]).await;
@@ -107,7 +107,7 @@ async fn incident_b_names_the_guilty_first() {
     let told = told.lock().unwrap();
     let told: Vec<_> = told.iter().filter(|(at, _)| (*at - begun).as_secs_f64() >= DEPLOYED).collect();
     let lines: Vec<_> = told.iter().map(|(_, event)| event.to_string()).collect();
-    let (at, first) = told.first().expect("something is told");
+    let (at, first) = told.first().expect("the pool reported nothing");
     let after = (*at - begun).as_secs_f64() - DEPLOYED;
     println!("incident B, seed {SEED}: after {after:.1} s: {first}");
     let is_it = matches!(first.kind, EventKind::HoldsInflated { operation: Operation::Named("list_items"), .. });

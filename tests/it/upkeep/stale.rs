@@ -1,4 +1,4 @@
-//! Connections that end while they are idle: nobody is told of it, for nobody had begun anything.
+//! Connections that end while they are idle. No caller may get an error, because none had begun a call.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,31 +12,34 @@ use tokio::time::sleep;
 use super::{LONG, shared};
 use crate::support::{eventually, pgbouncer::PgBouncer, server::Server};
 
-/// The pool is as it was so long after the server is back.
+/// The pool has all its connections again within this time after the server is back.
 const WHOLE_AGAIN: Duration = Duration::from_millis(1_500);
 
-/// Ends every session of this name, and waits until they are gone.
+/// Ends every session of this application name, and waits until they are gone.
 async fn end_all(server: &Server, name: &str) {
     let named = format!("FROM pg_stat_activity WHERE application_name = '{name}'");
     let pids = server.scalar(&format!("SELECT string_agg(pid::text, ',') {named}")).await;
     server.execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid IN ({pids})")).await;
     let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid IN ({pids})");
-    eventually("all are gone", LONG, async || server.scalar(&left).await == "0").await;
+    eventually("all sessions are gone", LONG, async || server.scalar(&left).await == "0").await;
 }
 
-/// The same while this thread stands still: nothing is read meanwhile.
+/// Does the same while this thread is blocked, so the pool reads nothing meanwhile.
 fn end_all_while_nobody_reads(server: &Server, name: &str) {
     thread::scope(|scope| {
         scope.spawn(|| {
             Runtime::new().unwrap().block_on(async {
                 end_all(server, name).await;
-                eventually("it has arrived here", LONG, async || !is_connected_to(server)).await;
+                eventually("the end of the connections has arrived at this machine", LONG, async || {
+                    !is_connected_to(server)
+                })
+                .await;
             });
         });
     });
 }
 
-/// Whether anybody on this machine has a connection to it of which the other side has not been closed, as the kernel sees it.
+/// Returns whether this machine has an established connection to the server, according to the kernel.
 fn is_connected_to(server: &Server) -> bool {
     let port = format!(":{:04X}", server.addr().port());
     let is_open = |line: &str| {
@@ -47,7 +50,7 @@ fn is_connected_to(server: &Server) -> bool {
 }
 
 #[tokio::test]
-async fn what_the_server_said_is_read_before_anything_is_written() {
+async fn the_servers_last_message_is_read_before_a_statement_is_written() {
     const ROUNDS: i64 = 30;
     let server = Server::own(&[]).await;
     server.execute("CREATE TABLE unread (id bigint)").await;
@@ -55,7 +58,7 @@ async fn what_the_server_said_is_read_before_anything_is_written() {
     for round in 0..ROUNDS {
         pool.warm_up(4, LONG).await.unwrap();
         end_all_while_nobody_reads(&server, "unread");
-        // Not idempotent: it must not run twice, and it is not asked to.
+        // The statement is not idempotent, so the pool must not run it twice.
         let inserted = pool.execute("INSERT INTO unread VALUES ($1)", &[&round]).await;
         assert_eq!(inserted.expect("a live connection"), 1);
         let client = pool.get().await.unwrap();
@@ -64,25 +67,26 @@ async fn what_the_server_said_is_read_before_anything_is_written() {
     assert_eq!(server.scalar("SELECT count(*) FROM unread").await, ROUNDS.to_string());
 }
 
-/// Nobody asks, and the others are kept: one session that ends is no server that shuts down.
+/// No caller asks. The pool keeps the other connections, because one ended session does not mean that the server shuts
+/// down.
 #[tokio::test]
-async fn one_session_that_ends_is_noticed_alone() {
+async fn one_ended_session_closes_only_its_connection() {
     let server = Server::shared().await;
     let pool = shared("one_of_three").await.max_size(3).build().unwrap();
     pool.warm_up(3, LONG).await.unwrap();
     let held = [pool.get().await.unwrap(), pool.get().await.unwrap()];
-    // The pool itself may have had the third, to ask what the server has left.
-    eventually("the third rests", LONG, async || pool.status().idle == 1).await;
+    // The pool itself may use the third connection to ask how many connections the server has left.
+    eventually("the third connection is idle", LONG, async || pool.status().idle == 1).await;
     let busy = held.each_ref().map(|client| client.process_id().unwrap());
     let rests = format!("application_name = 'one_of_three' AND NOT pid = ANY (ARRAY{busy:?})");
     server.execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {rests}")).await;
-    eventually("it is noticed", LONG, async || pool.status().idle == 0).await;
+    eventually("the pool notices the ended session", LONG, async || pool.status().idle == 0).await;
     drop(held);
-    eventually("the others are kept", LONG, async || pool.status().idle == 2).await;
+    eventually("the pool keeps the other connections", LONG, async || pool.status().idle == 2).await;
     assert_eq!(server.connection_count("one_of_three").await, 2);
 }
 
-/// Callers that come one after the other. While the gate is held, none has anything under way.
+/// Callers that make one call after another. While a test holds the gate, none of them has a call under way.
 struct Callers {
     gate: Arc<RwLock<()>>,
     tasks: Vec<tokio::task::JoinHandle<Vec<Error>>>,
@@ -121,13 +125,14 @@ impl Callers {
 
 async fn is_whole(pool: &Pool) {
     let begun = Instant::now();
-    eventually("whole again", LONG, async || pool.status().idle + pool.status().in_use == 20).await;
+    eventually("the pool has all connections again", LONG, async || pool.status().idle + pool.status().in_use == 20)
+        .await;
     let after = begun.elapsed();
-    println!("whole after {after:.0?}");
+    println!("all connections again after {after:.0?}");
     assert!(after <= WHOLE_AGAIN, "{after:?}");
 }
 
-/// The errors of callers who had a connection. The others had none while nothing could be connected.
+/// Returns the errors of callers that had a connection. The other callers had none, because no dial could succeed.
 fn of_stale_connections(errors: Vec<Error>) -> Vec<Error> {
     use Error::{AcquireTimeout, CircuitOpen, Connect, Shed};
     let had_one =
@@ -147,7 +152,7 @@ async fn sessions_ended_by_an_administrator_reach_no_caller_and_are_replaced() {
         end_all(&server, "stale").await;
         drop(gate);
         let begun = Instant::now();
-        eventually("as many as are kept", LONG, async || pool.status().idle >= 16).await;
+        eventually("the pool has min_idle connections again", LONG, async || pool.status().idle >= 16).await;
         assert!(begun.elapsed() <= WHOLE_AGAIN, "{:?}", begun.elapsed());
     }
     let errors = callers.errors().await;
@@ -155,7 +160,7 @@ async fn sessions_ended_by_an_administrator_reach_no_caller_and_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_restarted_leaves_no_dead_connection_behind() {
+async fn a_restarted_server_leaves_no_dead_connection_behind() {
     let mut server = Server::own(&[]).await;
     server.execute("CREATE TABLE stale (id int)").await;
     let builder = Pool::builder(server.config()).name("restarted").max_size(20).min_idle(20);
@@ -174,7 +179,7 @@ async fn a_server_that_is_restarted_leaves_no_dead_connection_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_through_a_pooler_that_is_restarted() {
+async fn a_restarted_pooler_leaves_no_dead_connection_behind() {
     let server = Server::own(&[]).await;
     server.execute("CREATE TABLE stale (id int)").await;
     let Some(mut pooler) = PgBouncer::start(&server, &["max_prepared_statements = 100"]).await else {

@@ -1,5 +1,5 @@
-//! What a generator writes once: its own trait for whatever runs statements, implemented for deadpool's client and transaction. Its users never
-//! see it, and cannot implement it for other types.
+//! What a generator writes once: its own trait for whatever runs statements, with implementations for deadpool's client
+//! and transaction. Its users cannot implement it for other types.
 
 use std::future::Future;
 
@@ -84,7 +84,7 @@ pub(super) trait Params<'c, 'a, 's, P, O, C> {
     fn params(&'s mut self, client: &'c C, params: &'a P) -> O;
 }
 
-/// A statement, prepared where it is first used.
+/// A statement that is prepared at its first use.
 pub(super) struct Stmt {
     sql: &'static str,
     prepared: Option<Statement>,
@@ -99,6 +99,6 @@ impl Stmt {
         if self.prepared.is_none() {
             self.prepared = Some(client.prepare(self.sql).await?);
         }
-        Ok(self.prepared.as_ref().expect("it was just prepared"))
+        Ok(self.prepared.as_ref().expect("the statement was just prepared"))
     }
 }

@@ -1,5 +1,5 @@
-//! What a generator writes for each file of queries: a struct for each set of parameters and for each row, owned and borrowed; a statement for each
-//! query; and a query that is bound, mapped and run.
+//! What a generator writes for each file of queries. It writes owned and borrowed structs for parameters and rows, and
+//! a statement for each query. It also writes a query that is bound, mapped and run.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,6 +1,6 @@
-//! The examples of deadpool-postgres, each as `ours/` has it: the argument says which. They are written and formatted as theirs are.
+//! Runs the example of `ours/` that the argument names. The code has the style and the format of the originals.
 
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "that is how the originals are written")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "the originals are written like this")]
 
 mod driver {
     include!("ours/driver.rs");

@@ -1,4 +1,4 @@
-//! What a caller may do in one turn: each with good manners, and without.
+//! The actions of a caller in one turn. Some use the pool properly, and some carelessly.
 
 use failfast::{Error, Transaction};
 use futures_util::StreamExt;
@@ -35,7 +35,7 @@ impl Caller {
             self.check_nothing_is_left(&answer);
         } else {
             let row = self.pool.query_one("SELECT $1::text", &[&self.token()]).await?;
-            assert_eq!(row.get::<_, String>(0), self.token(), "the answer to another's question");
+            assert_eq!(row.get::<_, String>(0), self.token(), "the answer to another query");
         }
         Ok(())
     }
@@ -54,7 +54,7 @@ impl Caller {
         told.transpose().map(drop)
     }
 
-    /// Goes on with the connection after a statement was late.
+    /// Uses the connection further after a statement was late.
     async fn lease_with_a_timeout(&mut self) -> Result<(), Error> {
         self.has_given_up = true;
         let (pool, moment) = (self.pool.clone(), self.moment());
@@ -68,7 +68,7 @@ impl Caller {
         Ok(())
     }
 
-    /// Goes on with the connection after a future was dropped.
+    /// Uses the connection further after a future was dropped.
     async fn dropped_on_a_lease(&mut self) -> Result<(), Error> {
         let client = self.fresh().await?;
         for _ in 0..self.rng.u8(1..4) {
@@ -86,7 +86,7 @@ impl Caller {
         Ok(())
     }
 
-    /// One of two statements on the connection is given up; the other must not be hit.
+    /// Drops one of two concurrent statements on the connection. The other must not be cancelled.
     async fn two_at_once(&mut self) -> Result<(), Error> {
         let client = self.fresh().await?;
         let (one, other) = (self.short(), self.short());
@@ -97,7 +97,7 @@ impl Caller {
         kept
     }
 
-    /// As code written for deadpool does, carelessly.
+    /// Uses the driver directly and carelessly, as code written for deadpool may.
     async fn directly(&mut self) -> Result<(), Error> {
         let mut client = self.fresh().await?;
         self.is_direct = true;
@@ -111,7 +111,7 @@ impl Caller {
             2 => {
                 let transaction = (*client).transaction().await?;
                 transaction.execute("INSERT INTO soak_open VALUES ($1)", &[&token]).await?;
-                // Dropped.
+                // The transaction is dropped.
             }
             3 => {
                 (*client).batch_execute(&format!("SET soak.token = '{token}'; SET work_mem = '5MB'")).await?;
@@ -122,11 +122,11 @@ impl Caller {
                 let sleep = self.short();
                 let asked = async { (*client).query_one(&statement, &[&token, &sleep]).await };
                 if let Some(row) = self.perhaps(asked).await.transpose()? {
-                    assert_eq!(row.get::<_, String>(0), token, "the answer to another's question");
+                    assert_eq!(row.get::<_, String>(0), token, "the answer to another query");
                 }
             }
         }
-        // Once detached, what runs on it is the caller's own affair.
+        // After `detach`, statements on the connection are the caller's own affair.
         if !self.has_given_up && self.rng.u8(..8) == 0 {
             drop(client.detach());
         }
@@ -153,7 +153,7 @@ impl Caller {
     async fn read(&self, rows: &mut failfast::RowStream<'_>, wanted: usize) -> Result<(), Error> {
         for _ in 0..wanted {
             let row = rows.next().await.expect("more rows")?;
-            assert_eq!(row.get::<_, String>(0), self.token(), "the answer to another's question");
+            assert_eq!(row.get::<_, String>(0), self.token(), "the answer to another query");
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ impl Caller {
         };
         let told = self.perhaps(work).await;
         match &told {
-            Some(Ok(false)) => {} // rolled back, and not noted: nobody has written that
+            Some(Ok(false)) => {} // rolled back, so the record must not contain it
             told => self.seen.record.note(token, told.as_ref()),
         }
         told.transpose().map(drop)
@@ -243,20 +243,20 @@ impl Caller {
                 }
                 tx.query("SELECT pg_sleep($1)", &[&sleep]).await?;
                 let own = tx.query_one("SELECT current_setting('soak.token', true)", &[]).await?;
-                assert_eq!(own.get::<_, String>(0), token, "the transaction is another's");
+                assert_eq!(own.get::<_, String>(0), token, "the transaction belongs to another caller");
                 if is_kept { Ok(()) } else { Err(Error::Closed) }
             }
         });
         let told = if self.rng.bool() { Some(work.await) } else { self.perhaps(work).await };
         self.seen.record.note(token, told.as_ref());
         match told {
-            Some(Err(Error::Closed)) => Ok(()), // its own
+            Some(Err(Error::Closed)) => Ok(()), // the closure's own error
             told => told.transpose().map(drop),
         }
     }
 }
 
-/// The begin of a transaction: nothing is in it yet. Then something is.
+/// Asserts that the transaction has just begun, and inserts into it.
 async fn write(tx: &Transaction, token: &str) -> Result<(), Error> {
     let is_nested = token == "undone";
     let row = tx
@@ -266,7 +266,7 @@ async fn write(tx: &Transaction, token: &str) -> Result<(), Error> {
         )
         .await?;
     let begun: (bool, String) = (row.get(0), row.get(1));
-    assert!(is_nested || begun == (true, String::new()), "{token}: in another's transaction: {begun:?}");
+    assert!(is_nested || begun == (true, String::new()), "{token}: inside another transaction: {begun:?}");
     tx.execute("SELECT set_config('soak.token', $1, true)", &[&token]).await?;
     tx.execute("INSERT INTO soak_applied VALUES ($1)", &[&token]).await?;
     Ok(())

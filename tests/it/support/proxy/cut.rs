@@ -1,4 +1,4 @@
-//! Cuts that wait for their moment: after so many bytes, or when the client sends a certain message.
+//! Cuts at an exact moment: after a number of bytes, or when the client sends a certain message.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -7,8 +7,7 @@ use super::{
     framing::{Frame, Kind},
 };
 
-/// Which connection to cut when, and how. Fires once unless told otherwise, by a reset, and keeps the message to
-/// itself.
+/// Which connection to cut, when, and how. The default is one cut by a reset that withholds the message.
 #[derive(Clone, Debug)]
 pub(crate) struct Cut {
     trigger: Trigger,
@@ -25,39 +24,40 @@ enum Trigger {
 }
 
 impl Cut {
-    /// Once a connection has delivered this many bytes, counted from here on, or from its start. With 0 the first bytes
-    /// that arrive are withheld and the connection is cut.
+    /// Cuts when a connection has delivered this many bytes since now or since its start. With 0, the proxy withholds
+    /// the first bytes that arrive and cuts.
     pub(crate) fn after_bytes(way: Way, count: u64) -> Cut {
         Cut::at(Trigger::Bytes(way, count))
     }
 
-    /// At a message with this type byte from the client: `b'Q'` Query, `b'P'` Parse, `b'B'` Bind, `b'S'` Sync.
+    /// Cuts at a message with this type byte from the client: `b'Q'` Query, `b'P'` Parse, `b'B'` Bind, `b'S'` Sync.
     pub(crate) fn at_message(kind: u8) -> Cut {
         Cut::at(Trigger::Frame(Kind::Message(kind)))
     }
 
-    /// At a Query or Parse whose text contains `text`. A statement prepared before is not sent again and never matches.
+    /// Cuts at a Query or Parse whose text contains `text`. A statement prepared before is not sent again and never
+    /// matches.
     pub(crate) fn at_text(text: &str) -> Cut {
         Cut::at(Trigger::Text(text.to_owned()))
     }
 
-    /// At a request to cancel a query, which has a connection of its own.
+    /// Cuts at a request to cancel a query, which has a connection of its own.
     pub(crate) fn at_cancel() -> Cut {
         Cut::at(Trigger::Frame(Kind::Cancel))
     }
 
-    /// The message, and what follows it, still reaches the server; its answer is lost. The client is cut off when the
-    /// server has answered (ReadyForQuery), so that by then it has done what it was told; at the latest after 5 s.
+    /// Delivers the message and what follows it, and loses the answer. The cut comes when the server has answered
+    /// (ReadyForQuery), so the server has done its work by then. It comes after 5 s at the latest.
     pub(crate) fn answer_lost(self) -> Cut {
         Cut { answer_lost: true, ..self }
     }
 
-    /// Closes in this way instead of by a reset.
+    /// Closes the connection in this way instead of by a reset.
     pub(crate) fn by(self, close: Close) -> Cut {
         Cut { close, ..self }
     }
 
-    /// Fires up to so many times.
+    /// Fires up to this many times.
     pub(crate) fn times(self, times: u64) -> Cut {
         Cut { times, ..self }
     }
@@ -67,7 +67,7 @@ impl Cut {
     }
 }
 
-/// A [`Cut`] in force.
+/// A [`Cut`] that is armed.
 #[derive(Debug)]
 pub(super) struct Armed {
     pub(super) cut: Cut,
@@ -81,7 +81,7 @@ impl From<Cut> for Armed {
 }
 
 impl Armed {
-    /// Whether this message is the moment; counts as fired then.
+    /// Returns whether the cut fires at this message, and counts it.
     pub(super) fn at(&self, frame: &Frame) -> bool {
         let due = match &self.cut.trigger {
             Trigger::Bytes(..) => false,
@@ -94,7 +94,7 @@ impl Armed {
         due && self.fire()
     }
 
-    /// How many bytes may still pass this way, if that is limited.
+    /// Returns how many bytes may still pass in this direction, if there is a limit.
     pub(super) fn limit(&self, way: Way) -> Option<u64> {
         match self.cut.trigger {
             Trigger::Bytes(limited, count) if limited == way && self.left.load(SeqCst) > 0 => Some(count),
@@ -102,7 +102,7 @@ impl Armed {
         }
     }
 
-    /// Uses up one of the times; false if none is left.
+    /// Uses up one of the times. Returns `false` if none is left.
     pub(super) fn fire(&self) -> bool {
         self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
     }

@@ -1,8 +1,8 @@
-//! Cuts what a client sends into PostgreSQL's messages, however the reads happened to split them.
+//! Splits what a client sends into PostgreSQL's messages, whatever the boundaries of the reads.
 //!
-//! A connection opens with packets without a type byte (a request for encryption, a cancel request, the startup
-//! packet); after that every message is a type byte, a length and a body. What does not look like that (TLS, another
-//! protocol) is passed on as it is: [`Kind::Opaque`].
+//! A connection begins with packets without a type byte: a request for encryption, a cancel request, the startup
+//! packet. After that, every message is a type byte, a length and a body. The proxy passes anything else, such as TLS,
+//! on unchanged as [`Kind::Opaque`].
 
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
@@ -12,7 +12,7 @@ const GSS: u32 = 80_877_104;
 const STARTUP_MAX: usize = 10_000;
 const MESSAGE_MAX: usize = 0x3fff_ffff;
 
-/// What one [`Frame`] is.
+/// The kind of a [`Frame`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// SSLRequest or GSSENCRequest.
@@ -21,9 +21,9 @@ pub(crate) enum Kind {
     Cancel,
     /// The startup packet.
     Startup,
-    /// A message with this type byte, as `b'Q'` for Query.
+    /// A message with this type byte, such as `b'Q'` for Query.
     Message(u8),
-    /// Bytes that cannot be told apart.
+    /// Bytes without known messages.
     Opaque,
 }
 
@@ -50,12 +50,12 @@ enum Stage {
 }
 
 impl Framer {
-    /// Adds what was read.
+    /// Adds bytes that were read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message, if there is one.
+    /// Returns the next whole message, if there is one.
     pub(crate) fn next(&mut self) -> Option<Frame> {
         let (kind, end) = match self.stage {
             Stage::Startup => self.startup()?,
@@ -67,7 +67,7 @@ impl Framer {
         Some(Frame { kind, bytes })
     }
 
-    /// What is left of a message that was never completed.
+    /// Returns the bytes of an incomplete message.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
     }

@@ -1,5 +1,5 @@
-//! One connection through the proxy: both ways are read, held up as told, and delivered, until somebody closes or a cut
-//! is due.
+//! One connection through the proxy. It reads both directions, delays or holds the bytes, and delivers them, until a
+//! side closes or a cut is due.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -20,10 +20,10 @@ use tokio::{
 
 use super::{Close, Control, Way, cut::Armed, framing::Framer, lock};
 
-/// How long a lost answer, or the other side's last word, is awaited.
+/// The limit of the wait for an answer that is to be lost, or for the other side's last bytes.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// How much is read at once, and how many such chunks may be under way.
+/// The size of one read, and the number of chunks that may be under way.
 const CHUNK: usize = 16 * 1024;
 const UNDER_WAY: usize = 64;
 
@@ -34,16 +34,16 @@ type Chunk = (Instant, Vec<u8>);
 pub(super) struct Link {
     number: u64,
     control: Arc<Control>,
-    /// How to close once the server has answered: from now on its answers are lost.
+    /// How to close once the server has answered. If set, its answers are lost.
     losing: watch::Sender<Option<Close>>,
 }
 
-/// Where one way ends, and what it has delivered.
+/// The end of one direction, and what it has delivered.
 struct Outlet<'a> {
     way: Way,
     to: WriteHalf<'a>,
     delivered: u64,
-    /// The armed cut last seen, and what had been delivered then.
+    /// The armed cut last seen, and what had been delivered at that time.
     since: Option<(Arc<Armed>, u64)>,
 }
 
@@ -52,7 +52,7 @@ impl Link {
         Link { number, control, losing: watch::Sender::default() }
     }
 
-    /// Carries the connection to its end.
+    /// Carries the connection until its end.
     pub(super) async fn serve(self, mut client: TcpStream, mut cut: watch::Receiver<Close>) {
         let dialed = tokio::select! {
             dialed = self.dial() => dialed,
@@ -101,7 +101,7 @@ impl Link {
         Ok(())
     }
 
-    /// Reads to the end of the stream, and hands over what came with the time it is due.
+    /// Reads the stream to its end, and hands over each chunk with the time at which it is due.
     async fn read(&self, way: Way, mut from: ReadHalf<'_>, queue: mpsc::Sender<Chunk>) -> Result<(), Close> {
         loop {
             self.flowing(way).await;
@@ -122,7 +122,7 @@ impl Link {
         }
     }
 
-    /// The next chunk, when it is due and nothing holds it up.
+    /// Returns the next chunk, when it is due and nothing holds it up.
     async fn next(&self, way: Way, queue: &mut mpsc::Receiver<Chunk>) -> Option<Vec<u8>> {
         let chunk = queue.recv().await;
         if let Some((due, _)) = chunk {
@@ -175,7 +175,7 @@ impl Link {
         }
     }
 
-    /// Ends when the server has not answered in time what is to be lost.
+    /// Returns when the server has not sent the answer that is to be lost in time.
     async fn answer_overdue(&self) -> Close {
         let mut losing = self.losing.subscribe();
         let close = losing.wait_for(Option::is_some).await.ok().and_then(|close| *close);
@@ -183,7 +183,7 @@ impl Link {
         close.unwrap_or(Close::Reset)
     }
 
-    /// Ends when bytes may move this way.
+    /// Returns when bytes may move in this direction.
     async fn flowing(&self, way: Way) {
         let mut flows = self.control.flows.subscribe();
         let _ = flows.wait_for(|flows| !flows[way as usize].stalled.contains(&self.number)).await;
@@ -195,7 +195,7 @@ impl<'a> Outlet<'a> {
         Outlet { way, to, delivered: 0, since: None }
     }
 
-    /// Delivers, up to the armed limit.
+    /// Delivers bytes up to the armed limit.
     async fn put(&mut self, control: &Control, bytes: &[u8]) -> Result<(), Close> {
         let mut allowed = bytes;
         let mut end = Ok(());
@@ -212,7 +212,7 @@ impl<'a> Outlet<'a> {
         end
     }
 
-    /// The armed cut that limits this way, and how much it still lets pass.
+    /// Returns the armed cut that limits this direction, and how many bytes it still lets pass.
     fn limit(&mut self, control: &Control) -> Option<(Arc<Armed>, u64)> {
         let armed = lock(&control.armed).clone()?;
         let count = armed.limit(self.way)?;
@@ -229,12 +229,12 @@ impl<'a> Outlet<'a> {
     }
 }
 
-/// Whether the server has said all it had to say: the last it sends before it waits is ReadyForQuery.
+/// Returns whether the server's bytes end with ReadyForQuery, the last message before it waits.
 fn ends_with_ready(bytes: &[u8]) -> bool {
     bytes.len() >= 6 && bytes[bytes.len() - 6..].starts_with(&[b'Z', 0, 0, 0, 5])
 }
 
-/// Ends when the test cuts all connections, or drops the proxy.
+/// Returns when the test cuts all connections or drops the proxy.
 async fn ordered(cut: &mut watch::Receiver<Close>) -> Close {
     match cut.changed().await {
         Ok(()) => *cut.borrow(),
@@ -242,7 +242,8 @@ async fn ordered(cut: &mut watch::Receiver<Close>) -> Close {
     }
 }
 
-/// Closes in the given way. For a FIN, reads on until the other side closes: closing with unread bytes would reset.
+/// Closes in the given way. Before a FIN it reads until the other side closes, because closing with unread bytes sends
+/// a reset.
 async fn finish(mut stream: TcpStream, close: Close) {
     match close {
         Close::Reset => {
