@@ -113,7 +113,8 @@ async fn two_terminations_are_a_shutdown_only_within_a_second() {
     drop(bystander);
     tokio::join!(end_session(one), end_session(other));
     eventually("the bystander is replaced", LONG, async || lease().await.process_id() != process).await;
-    assert_eq!(failures(), 1, "the second termination counts");
+    // The first of the two counts as well, if it came within a second after the one before.
+    assert!(matches!(failures(), 1 | 2), "the second termination counts: {}", failures());
 }
 
 async fn end_session(client: Client) {
