@@ -1,6 +1,7 @@
 //! The methods with which a [`Client`] runs statements. `tracked.rs` has what they have in common.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Buf;
@@ -40,7 +41,9 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.span("query"), self.run(statement, run)).await.inspect(|rows| self.look_at(rows.first()))
+        self.tracked(self.span("query"), pin!(self.run(statement, run)))
+            .await
+            .inspect(|rows| self.look_at(rows.first()))
     }
 
     /// Runs a statement and returns its only row. No row, or more than one, is an error.
@@ -55,7 +58,9 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed_one(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.span("query_one"), self.run(statement, run)).await.inspect(|row| self.look_at(Some(row)))
+        self.tracked(self.span("query_one"), pin!(self.run(statement, run)))
+            .await
+            .inspect(|row| self.look_at(Some(row)))
     }
 
     /// Runs a statement and returns its row, or `None` without one. More than one row is an error.
@@ -70,7 +75,9 @@ impl Client {
                 Form::Typed(sql, types) => driver.query_typed_opt(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.span("query_opt"), self.run(statement, run)).await.inspect(|row| self.look_at(row.as_ref()))
+        self.tracked(self.span("query_opt"), pin!(self.run(statement, run)))
+            .await
+            .inspect(|row| self.look_at(row.as_ref()))
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -85,7 +92,7 @@ impl Client {
                 Form::Typed(sql, types) => driver.execute_typed(sql, &typed(params, &types)).await,
             }
         };
-        self.tracked(self.span("execute"), self.run(statement, run)).await
+        self.tracked(self.span("execute"), pin!(self.run(statement, run))).await
     }
 
     /// Runs a statement and streams its rows. The query timeout bounds each wait for a row, and the deadline, if there
@@ -122,14 +129,14 @@ impl Client {
             }
         };
         let work = self.without_statement_timeout(self.run(statement, run));
-        let (rows, call) = self.begun(self.span("query_raw"), work).await?;
+        let (rows, call) = self.begun(self.span("query_raw"), pin!(work)).await?;
         Ok(RowStream::new(rows, call, Arc::clone(&self.conn().statements)))
     }
 
     /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on
     /// the connection.
     pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
-        self.tracked(self.span("query_typed"), self.driver().query_typed(sql, params))
+        self.tracked(self.span("query_typed"), pin!(self.driver().query_typed(sql, params)))
             .await
             .inspect(|rows| self.look_at(rows.first()))
     }
@@ -142,25 +149,25 @@ impl Client {
 
     /// [`batch_execute`](Self::batch_execute) that returns the rows, with their values as text.
     pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        self.tracked(self.span("simple_query"), self.driver().simple_query(sql)).await
+        self.tracked(self.span("simple_query"), pin!(self.driver().simple_query(sql))).await
     }
 
     /// Prepares a statement for this connection. When the statement is dropped, the server forgets it.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, Error> {
-        self.tracked(self.span("prepare"), preparing(&self.conn().link, self.driver().prepare(sql))).await
+        self.tracked(self.span("prepare"), pin!(preparing(&self.conn().link, self.driver().prepare(sql)))).await
     }
 
     /// Prepares a statement with the given types of its first parameters. The server infers the other types.
     pub async fn prepare_typed(&self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
         let work = preparing(&self.conn().link, self.driver().prepare_typed(sql, types));
-        self.tracked(self.span("prepare_typed"), work).await
+        self.tracked(self.span("prepare_typed"), pin!(work)).await
     }
 
     /// Prepares a statement and keeps it in the connection's cache, or returns the one that is there. The other methods
     /// do the same with SQL.
     pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
         let work = preparing(&self.conn().link, self.conn().statements.prepare(self.driver(), sql));
-        self.tracked(self.span("prepare"), work).await
+        self.tracked(self.span("prepare"), pin!(work)).await
     }
 
     /// Begins a `COPY ... FROM STDIN`. Dropping the sink before [`finish`](CopyIn::finish) has returned aborts the
@@ -185,7 +192,7 @@ impl Client {
             link.calls.mark_preparing();
             Ok(sink)
         };
-        let (sink, call) = self.begun(self.span("copy_in"), self.without_statement_timeout(begin)).await?;
+        let (sink, call) = self.begun(self.span("copy_in"), pin!(self.without_statement_timeout(begin))).await?;
         Ok(CopyIn::new(sink, call, self.options()))
     }
 
@@ -202,7 +209,7 @@ impl Client {
             }
         };
         let work = self.without_statement_timeout(self.run(statement, run));
-        let (data, call) = self.begun(self.span("copy_out"), work).await?;
+        let (data, call) = self.begun(self.span("copy_out"), pin!(work)).await?;
         Ok(CopyOut::new(data, call))
     }
 }

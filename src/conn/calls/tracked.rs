@@ -4,6 +4,7 @@
 //! call between its begin and its end.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 
 use tokio::time;
 
@@ -16,10 +17,13 @@ use crate::telemetry::{Fault, Server, Span, Stamp};
 
 impl Client {
     /// Runs a call from its begin to its answer.
+    ///
+    /// `work` is pinned where it was made, because a future of the driver is large: passed by value, each of the
+    /// functions on its way would copy it.
     pub(crate) async fn tracked<T>(
         &self,
         span: Span,
-        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        work: Pin<&mut impl Future<Output = Result<T, tokio_postgres::Error>>>,
     ) -> Result<T, Error> {
         let (value, call) = self.begun(span, work).await?;
         call.answered();
@@ -30,7 +34,7 @@ impl Client {
     pub(super) async fn begun<T>(
         &self,
         span: Span,
-        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        work: Pin<&mut impl Future<Output = Result<T, tokio_postgres::Error>>>,
     ) -> Result<(T, InFlightCall), Error> {
         let limit = self.options().limit(now());
         let call = self.begin(limit, span).await?;
@@ -68,7 +72,7 @@ impl Client {
 
     /// [`batch_execute`](Self::batch_execute), which spans show as `name`.
     pub(crate) async fn batch(&self, name: &'static str, sql: &str) -> Result<(), Error> {
-        self.tracked(self.span(name), self.driver().batch_execute(sql)).await
+        self.tracked(self.span(name), pin!(self.driver().batch_execute(sql))).await
     }
 
     /// Does `work`, which begins a stream or a COPY, without the session's `statement_timeout`.
