@@ -34,7 +34,8 @@ pub enum Reset {
     /// - temporary tables, views and sequences, and the schema `pg_temp`;
     /// - `DO` and `CALL`, because the pool does not see what they run;
     /// - the functions `set_config`, `pg_advisory_lock`, `pg_try_advisory_lock`, `dblink_connect` and `setseed`;
-    /// - a text of more than 64 KB, and a text in which the pool cannot match the quotes.
+    /// - a text of more than 64 KB, a text with a backslash in quotes, and a text in which the pool cannot match the
+    ///   quotes.
     ///
     /// The server reports some parameters, such as `TimeZone`. The pool sees these wherever they were set. The end of a
     /// transaction undoes some changes, which therefore do not count: `SET LOCAL`, `SET TRANSACTION`, `SET
