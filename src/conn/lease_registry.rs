@@ -201,3 +201,26 @@ impl LeaseRegistry {
         connections.iter().filter_map(holder).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lease_replaces_the_purpose_of_the_one_before() {
+        let lease_info = LeaseInfo::new(Arc::default());
+        let mut written = WrittenPurpose::default();
+        let shown = || lease_info.purpose.load().map(|purpose| purpose.operation);
+        let place = Location::caller();
+        for operation in
+            [Operation::Named("report"), Operation::At(place), Operation::At(place), Operation::Named("login")]
+        {
+            written.write(&lease_info, operation, place);
+            assert_eq!(shown(), Some(operation));
+        }
+        written.erase(&lease_info);
+        assert_eq!(shown(), None);
+        written.write(&lease_info, Operation::Named("login"), place);
+        assert_eq!(shown(), Some(Operation::Named("login")), "what was erased is written again");
+    }
+}

@@ -464,6 +464,15 @@ fn a_runtime_that_ends_is_the_close_reason() {
 
 /// The next lease may begin before the last part of a lease is dropped.
 #[tokio::test]
+async fn a_connection_that_has_ended_is_not_fit() {
+    let conn = shared().await;
+    assert!(conn.is_fit());
+    conn.object.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").await.unwrap_err();
+    conn.link.monitor.close_reason().last_cause().await;
+    assert!(!conn.link.wire.is_sealed() && !conn.is_fit());
+}
+
+#[tokio::test]
 async fn a_probe_that_ends_late_leaves_the_ticket_of_the_next_alone() {
     let conn = connect_with(shared_server().await, BreakerConfig::default().permitted_probes(2)).await;
     let (link, breaker) = (&conn.link, conn.handling.recorder.breaker());
