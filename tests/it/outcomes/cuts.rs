@@ -23,6 +23,8 @@ const AT_ONCE: usize = 6;
 const DIGITS: u64 = 9;
 /// COMMIT as a Query, and its answer: CommandComplete and ReadyForQuery.
 const COMMIT: Size = [12, 18];
+/// ReadyForQuery. The driver sends the next request as soon as it has the answer before this message.
+const READY: u64 = 6;
 /// CommandComplete for COMMIT.
 const TAG: u64 = 12;
 /// TLS adds this many bytes to each.
@@ -294,9 +296,9 @@ impl Plan {
             Way::ToServer if before > 0 && after <= before => Known::NotApplied,
             Way::ToServer if before > 0 && after <= before + DIGITS => Known::NotAppliedOrNobody,
             Way::ToServer => Known::Nobody,
-            Way::ToClient if after < before => Known::NotApplied,
+            Way::ToClient if after + READY < before => Known::NotApplied,
             Way::ToClient if after >= self.told() => Known::Applied,
-            Way::ToClient if after == before && before > 0 => Known::NotAppliedOrNobody,
+            Way::ToClient if after <= before && before > 0 => Known::NotAppliedOrNobody,
             Way::ToClient => Known::Nobody,
         }
     }
