@@ -225,7 +225,7 @@ impl Pool {
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
-    /// pool.transaction(|tx| async move {
+    /// pool.transaction(async |tx| {
     ///     tx.execute("UPDATE items SET stock = stock - 1 WHERE id = 1", &[]).await?;
     ///     tx.execute("INSERT INTO orders (item) VALUES (1)", &[]).await
     /// })

@@ -33,7 +33,7 @@ impl<'a> Call<'a> {
     ///         eprintln!("the rate is from the cache: {error}");
     ///         *cache.lock().unwrap()
     ///     })
-    ///     .run(|client| async move { Ok(client.query_one("SELECT rate FROM rates", &[]).await?.get::<_, f64>(0)) })
+    ///     .run(async |client| Ok(client.query_one("SELECT rate FROM rates", &[]).await?.get::<_, f64>(0)))
     ///     .await?;
     /// *cache.lock().unwrap() = Some(rate);
     /// # Ok(())
