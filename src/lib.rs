@@ -26,6 +26,8 @@
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
 //! - `tracing`: spans and log lines, see below.
+//! - `testing`, for the tests of a service: `Pool::pretend` brings calls to a chosen outcome, and `TestDatabase` gives
+//!   each test a database of its own. See the module `testing`. Enable it in `dev-dependencies` only.
 //! - `failsafe`, for services that use this crate already: `PoolBuilder::breaker_with` runs a pool on any
 //!   `failsafe::StateMachine`. `breaker::RollingWindow` is our window as a policy for such a machine.
 //! - `backoff`, for services that use this crate already: `RetryConfig::backoff_with` takes any
@@ -62,12 +64,16 @@ pub mod metrics;
 mod operation;
 mod policy;
 mod pool;
+#[cfg(feature = "testing")]
+mod pretend;
 mod retry;
 #[cfg(feature = "serde")]
 pub mod settings;
 mod slots;
 mod status;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
 pub mod tls;
 
@@ -107,6 +113,6 @@ struct Readme;
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
 
-#[cfg(all(doctest, feature = "rustls", feature = "serde"))]
+#[cfg(all(doctest, feature = "rustls", feature = "serde", feature = "testing"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;

@@ -38,6 +38,11 @@ impl Pool {
         Self { shared: Arc::new(shared) }
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Takes a connection. Waits at most [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
     ///
     /// # Errors

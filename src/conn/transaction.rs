@@ -198,6 +198,8 @@ impl Transaction {
         if let Some(reason) = core.abort_reason() {
             return Err(call.answered_with(aborted(reason)));
         }
+        #[cfg(feature = "testing")]
+        let call = Box::pin(client.pretended_commit(call)).await?;
         let wire = &client.conn().link.wire;
         let completed = wire.completed();
         let answer = time::timeout_at(limit.instant().into(), client.driver().batch_execute("COMMIT")).await;

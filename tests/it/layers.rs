@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 23] = [
     "clock",
     "human",
     "metrics",
@@ -26,6 +26,7 @@ const LAYERS: [&str; 21] = [
     "event",
     "telemetry",
     "retry",
+    "pretend",
     "slots",
     "conn",
     "maintenance",
@@ -33,6 +34,7 @@ const LAYERS: [&str; 21] = [
     "pool",
     "builder",
     "settings",
+    "testing",
 ];
 
 /// Names that `policy/`, `slots/core` and `conn/calls/activity` must not use: clocks, locks, runtimes, randomness, I/O.

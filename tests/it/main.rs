@@ -22,6 +22,8 @@ mod metrics;
 mod monitoring;
 mod outcomes;
 mod pool;
+#[cfg(feature = "testing")]
+mod pretend;
 #[cfg(all(feature = "axum", feature = "prometheus"))]
 mod production;
 mod proxy;
@@ -37,6 +39,8 @@ mod soak;
 mod spans;
 mod statements;
 mod support;
+#[cfg(feature = "testing")]
+mod test_database;
 mod throwaway;
 #[cfg(feature = "serde")]
 mod tiers;
