@@ -22,7 +22,8 @@
 //!   other connector without them.
 //! - `axum`: [`Error`] is the response of an axum handler, with [`Error::http_status`]: 503 with `Retry-After` if the
 //!   same request may succeed later, 504 for a statement that was too slow, 500 for the rest. Its body shows nothing of
-//!   the database.
+//!   the database. The module `axum` has deadlines from a header, extractors for calls and for one transaction in each
+//!   request, and a handler for readiness probes.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
 //! - `tracing`: spans and log lines, see below.
@@ -48,7 +49,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
-mod axum;
+pub mod axum;
 pub mod breaker;
 mod builder;
 mod call;

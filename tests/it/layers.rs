@@ -19,7 +19,6 @@ const LAYERS: [&str; 23] = [
     "policy",
     "status",
     "error",
-    "axum",
     "connection_string",
     "tls",
     "breaker",
@@ -33,6 +32,7 @@ const LAYERS: [&str; 23] = [
     "call",
     "pool",
     "builder",
+    "axum",
     "settings",
     "testing",
 ];

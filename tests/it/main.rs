@@ -10,6 +10,10 @@ mod cases;
 mod dial;
 mod dropin;
 mod errors;
+#[cfg(all(feature = "axum", feature = "prometheus", feature = "testing"))]
+mod example_axum;
+#[cfg(feature = "axum")]
+mod extractors;
 mod failure_semantics;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
