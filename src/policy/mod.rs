@@ -26,7 +26,7 @@ pub(crate) use breaker::{
 pub use breaker::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 pub use classify::Effect;
 pub(crate) use classify::{
-    Answer, Condition, Failure, Fate, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
+    Answer, Condition, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
 };
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
