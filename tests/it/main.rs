@@ -11,6 +11,7 @@ mod dial;
 mod dropin;
 mod errors;
 mod failure_semantics;
+mod fallbacks;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
 mod guard;
