@@ -42,4 +42,4 @@ pub(crate) use shutdown::Terminations;
 pub(crate) use time::Time;
 pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;
-pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};
+pub(crate) use watch::{DueReport, Finding, Lasting, REPEAT, Reading, Sign, Watch};
