@@ -1,5 +1,7 @@
-//! The error of a call: its kinds, and the line of each for a log. What each kind means is in `meaning`.
+//! The error of a call: its kinds, and the line of each for a log. What each kind means is in `meaning`; what a service
+//! reads from the server's answer is in `answer`.
 
+mod answer;
 mod config;
 mod connect;
 pub(crate) mod driver;
@@ -39,14 +41,13 @@ use crate::status::Status;
 ///
 /// ```
 /// use failfast::Error;
-/// use failfast::tokio_postgres::error::SqlState;
 ///
 /// /// The HTTP status, and Retry-After in seconds.
 /// fn answer(error: &Error) -> (u16, Option<u64>) {
-///     let status = match error.sqlstate() {
-///         Some(&SqlState::UNIQUE_VIOLATION) => 409,
-///         Some(&SqlState::FOREIGN_KEY_VIOLATION | &SqlState::CHECK_VIOLATION) => 422,
-///         _ => error.http_status(),
+///     let status = match error {
+///         error if error.is_unique_violation() => 409,
+///         error if error.is_foreign_key_violation() || error.is_check_violation() => 422,
+///         error => error.http_status(),
 ///     };
 ///     (status, error.http_retry_after())
 /// }

@@ -18,7 +18,7 @@ use crate::conn::{Client, Trail};
 use crate::error::Error;
 use crate::policy::{Condition, Deadline, Failed, Retry};
 use crate::retry::Pauses;
-use crate::telemetry::{Fault, Span};
+use crate::telemetry::{Fault, Span, Stamp};
 
 /// The facts about a failed attempt that decide whether another one follows.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,6 +33,8 @@ pub(super) struct Attempted {
     pub(super) statements: u32,
     /// The fault that the call's span and metric show.
     pub(super) fault: Fault,
+    /// The database gave no answer, so a fallback may answer.
+    pub(super) is_unavailable: bool,
 }
 
 impl Attempted {
@@ -55,7 +57,8 @@ impl Attempted {
             _ => Retry::NewConnection(Condition::IfIdempotent),
         };
         let (timed_out, statements) = (trail.has_timed_out(), trail.statements());
-        Self { retry, was_stale, timed_out, is_free: false, statements, fault: trail.fault() }
+        let (fault, is_unavailable) = (trail.fault(), trail.is_unavailable());
+        Self { retry, was_stale, timed_out, is_free: false, statements, fault, is_unavailable }
     }
 
     /// Returns why the call runs again, in one word.
@@ -89,7 +92,8 @@ impl Attempted {
     pub(super) fn in_error<E: From<Error>>(error: Error) -> (E, Self) {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
         let (retry, was_stale, fault) = (error.retry(), error.was_stale(), Fault::from(&error));
-        let seen = Self { retry, was_stale, timed_out, is_free: false, statements: 1, fault };
+        let is_unavailable = error.is_unavailable();
+        let seen = Self { retry, was_stale, timed_out, is_free: false, statements: 1, fault, is_unavailable };
         (error.into(), seen)
     }
 }
@@ -169,6 +173,11 @@ impl<'a> Attempts<'a> {
     }
 }
 
+/// The fallback of a call without one.
+pub(super) fn no_fallback<T, E>(_: &E) -> Option<T> {
+    None
+}
+
 /// Records in the span which server the client is connected to. Takes the client by value, because the caller's future
 /// would keep memory for a borrowed one.
 pub(super) fn located(client: Client, span: &Span) -> Client {
@@ -183,13 +192,18 @@ impl<'a> Call<'a> {
     }
 
     /// Runs `attempt` until it succeeds or may not run again. A failed attempt returns what it says about another one;
-    /// the loop never reads that from `E`.
-    pub(super) async fn again<T, E, Fut>(self, span: Span, attempt: impl Fn(Call<'a>, Span) -> Fut) -> Result<T, E>
+    /// the loop never reads that from `E`. After the last attempt, `instead` may answer.
+    pub(super) async fn again<T, E, Fut>(
+        self,
+        span: Span,
+        attempt: impl Fn(Call<'a>, Span) -> Fut,
+        instead: impl FnOnce(&E) -> Option<T>,
+    ) -> Result<T, E>
     where
         Fut: Future<Output = Result<T, (E, Attempted)>>,
     {
         let begun = self.shared.meter().start();
-        let (mut attempts, mut doubt, mut fault) = (Attempts::of(self), None, Fault::default());
+        let (mut attempts, mut doubt, mut shown) = (Attempts::of(self), None, Attempted::default());
         loop {
             let (error, seen) = match span.scope(attempt(attempts.next(), span.clone())).await {
                 Ok(value) => {
@@ -203,20 +217,60 @@ impl<'a> Call<'a> {
                 Err(failed) => failed,
             };
             if seen.is_doubtful() || doubt.is_none() {
-                fault = seen.fault;
+                shown = seen;
             }
             if !attempts.wait_for_next(seen).await {
-                self.shared.meter().operated_since(begun, self.operation, Some(fault));
                 span.set_attempts(attempts.made);
-                span.failed(fault);
-                return Err(seen.last_word(error, doubt));
+                return self.conclude(begun, &span, seen.last_word(error, doubt), shown, instead);
             }
             doubt = seen.doubt(error).or(doubt);
         }
     }
 
+    /// The call has failed. Returns the answer of `instead`, if the database gave none.
+    pub(super) fn conclude<T, E>(
+        self,
+        begun: Stamp,
+        span: &Span,
+        error: E,
+        seen: Attempted,
+        instead: impl FnOnce(&E) -> Option<T>,
+    ) -> Result<T, E> {
+        let answer = if seen.is_unavailable { instead(&error) } else { None };
+        let meter = self.shared.meter();
+        match answer {
+            Some(value) => {
+                meter.fell_back(begun, self.operation, seen.fault);
+                span.fell_back(seen.fault);
+                Ok(value)
+            }
+            None => {
+                meter.operated_since(begun, self.operation, Some(seen.fault));
+                span.failed(seen.fault);
+                Err(error)
+            }
+        }
+    }
+
     /// Runs `work` on a connection of its own and returns the connection. After a failure it may run again, on another.
-    pub(super) async fn attempts<T, Fut>(self, span: Span, work: impl Fn(Client) -> Fut) -> Result<T, Error>
+    pub(super) fn attempts<T, Fut>(
+        self,
+        span: Span,
+        work: impl Fn(Client) -> Fut,
+    ) -> impl Future<Output = Result<T, Error>>
+    where
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        self.attempts_or(span, work, no_fallback)
+    }
+
+    /// [`attempts`](Self::attempts) with a fallback.
+    pub(super) async fn attempts_or<T, Fut>(
+        self,
+        span: Span,
+        work: impl Fn(Client) -> Fut,
+        instead: impl FnOnce(&Error) -> Option<T>,
+    ) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
     {
@@ -228,7 +282,7 @@ impl<'a> Call<'a> {
             };
             result.map_err(Attempted::in_error)
         };
-        self.again(span, attempt).await
+        self.again(span, attempt, instead).await
     }
 
     /// Runs `work` with a connection of its own, for several statements on one lease.
@@ -256,7 +310,17 @@ impl<'a> Call<'a> {
     /// # Errors
     ///
     /// The errors of `work` and of [`get`](Self::get).
-    pub async fn run<T, E, F, Fut>(self, work: F) -> Result<T, E>
+    pub fn run<T, E, F, Fut>(self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.run_or(work, no_fallback)
+    }
+
+    /// [`run`](Self::run) with a fallback.
+    pub(super) async fn run_or<T, E, F, Fut>(self, work: F, instead: impl FnOnce(&E) -> Option<T>) -> Result<T, E>
     where
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -269,6 +333,6 @@ impl<'a> Call<'a> {
             let trail = client.trail();
             Box::pin(work(client)).await.map_err(|error| (error, Attempted::of_run(&trail)))
         };
-        self.again(self.span("run"), attempt).await
+        self.again(self.span("run"), attempt, instead).await
     }
 }

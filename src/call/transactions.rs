@@ -7,7 +7,7 @@
 use std::future::Future;
 
 use super::Call;
-use super::attempts::{Attempted, located};
+use super::attempts::{Attempted, located, no_fallback};
 use crate::conn::{Client, Transaction};
 use crate::error::Error;
 use crate::telemetry::{Fault, Span};
@@ -41,14 +41,28 @@ impl Call<'_> {
     ///
     /// The errors of `work`, of [`get`](Self::get) and of [`Transaction::commit`]. After [`Error::CommitUnknown`] the
     /// transaction never runs again.
-    pub async fn transaction<T, E, F, Fut>(self, work: F) -> Result<T, E>
+    pub fn transaction<T, E, F, Fut>(self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.transaction_or(work, no_fallback)
+    }
+
+    /// [`transaction`](Self::transaction) with a fallback.
+    pub(super) async fn transaction_or<T, E, F, Fut>(
+        self,
+        work: F,
+        instead: impl FnOnce(&E) -> Option<T>,
+    ) -> Result<T, E>
     where
         F: Fn(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
         let work = &work;
-        self.again(self.span("transaction"), |call, span| call.attempt(span, work)).await
+        self.again(self.span("transaction"), |call, span| call.attempt(span, work), instead).await
     }
 
     /// Like [`transaction`](Self::transaction), but runs `work` only once. So `work` may move and change what it uses:
@@ -57,7 +71,21 @@ impl Call<'_> {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction).
-    pub async fn transaction_once<T, E, F, Fut>(self, work: F) -> Result<T, E>
+    pub fn transaction_once<T, E, F, Fut>(self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: FnOnce(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.transaction_once_or(work, no_fallback)
+    }
+
+    /// [`transaction_once`](Self::transaction_once) with a fallback.
+    pub(super) async fn transaction_once_or<T, E, F, Fut>(
+        self,
+        work: F,
+        instead: impl FnOnce(&E) -> Option<T>,
+    ) -> Result<T, E>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -66,12 +94,13 @@ impl Call<'_> {
         let (span, meter) = (self.span("transaction"), self.shared.meter());
         let begun = meter.start();
         let whole = Self { is_part: true, ..self };
-        let result = span.scope(whole.attempt(span.clone(), work)).await;
-        meter.operated_since(begun, self.operation, result.as_ref().err().map(|(_, seen)| seen.fault));
-        result.map_err(|(error, seen)| {
-            span.failed(seen.fault);
-            error
-        })
+        match span.scope(whole.attempt(span.clone(), work)).await {
+            Ok(value) => {
+                meter.operated_since(begun, self.operation, None);
+                Ok(value)
+            }
+            Err((error, seen)) => self.conclude(begun, &span, error, seen, instead),
+        }
     }
 
     /// Takes a connection and begins a transaction on it, which the caller ends.
@@ -99,21 +128,22 @@ impl Call<'_> {
     {
         let trail = client.trail();
         let transaction = client.transaction_with(self.options).await.map_err(Attempted::in_error)?;
-        let (error, fault, may_run_again) = match work(transaction.clone()).await {
+        let (error, (fault, is_unavailable), may_run_again) = match work(transaction.clone()).await {
             Ok(value) => match transaction.commit_or_not().await {
                 (Ok(()), _) => return Ok(value),
                 (Err(error), may_run_again) => {
-                    let fault = Fault::from(&error);
-                    (error.into(), fault, may_run_again)
+                    let seen = (Fault::from(&error), error.is_unavailable());
+                    (error.into(), seen, may_run_again)
                 }
             },
             Err(error) => {
-                let (fault, may_run_again) = (transaction.fault(), transaction.may_run_again());
+                let seen = (transaction.fault(), trail.is_unavailable());
+                let may_run_again = transaction.may_run_again();
                 transaction.rollback().await;
-                (error, fault, may_run_again)
+                (error, seen, may_run_again)
             }
         };
         let seen = if may_run_again { Attempted::conflict() } else { Attempted::default() };
-        Err((error, Attempted { fault, ..seen.after(trail.statements()) }))
+        Err((error, Attempted { fault, is_unavailable, ..seen.after(trail.statements()) }))
     }
 }

@@ -54,6 +54,8 @@ struct CallsState {
     retry: Retry,
     /// How metrics name the last failure.
     fault: Fault,
+    /// How many calls had begun when one last failed because the database gave no answer. 0 if none has.
+    unanswered_at: u64,
 }
 
 /// How far a call is.
@@ -135,8 +137,17 @@ impl Calls {
         self.lock().retry = retry;
     }
 
-    fn set_fault(&self, fault: Fault) {
-        self.lock().fault = fault;
+    /// A call has failed. `is_unavailable`: the database gave no answer.
+    fn on_failure(&self, fault: Fault, is_unavailable: bool) {
+        let mut state = self.lock();
+        state.fault = fault;
+        state.unanswered_at = if is_unavailable { state.begun } else { 0 };
+    }
+
+    /// Returns whether the database gave no answer to the last call, since [`clear_failure`](Self::clear_failure).
+    pub(super) fn is_unavailable(&self) -> bool {
+        let state = self.lock();
+        state.unanswered_at > 0 && state.unanswered_at == state.begun
     }
 
     /// Records that a call is abandoned because its time is up.
@@ -148,11 +159,11 @@ impl Calls {
 
     pub(super) fn clear_failure(&self) {
         let mut state = self.lock();
-        (state.retry, state.fault) = (Retry::Never, Fault::default());
+        (state.retry, state.fault, state.unanswered_at) = (Retry::Never, Fault::default(), 0);
     }
 
     pub(super) fn clear_fault(&self) {
-        self.set_fault(Fault::default());
+        self.on_failure(Fault::default(), false);
     }
 
     /// The connection is quiet: no abandoned statement runs any more.

@@ -74,6 +74,12 @@ impl Trail {
         self.link.calls.fault()
     }
 
+    /// Returns whether the database gave no answer to the last statement, or the connection was lost through the deref.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        let was_lost = || self.link.is_untracked() && self.link.monitor.close_reason().cause().is_some();
+        self.link.calls.is_unavailable() || was_lost()
+    }
+
     /// The number of statements that began.
     pub(crate) fn statements(&self) -> u32 {
         u32::try_from(self.link.calls.begun() - self.begun).unwrap_or(u32::MAX)

@@ -63,4 +63,4 @@ pub(crate) enum Role {
 }
 
 /// The receiver of the events. Many threads call it at once, never under a lock. It returns at once.
-pub(crate) type Tell = Arc<dyn Fn(ConnectionEvent) + Send + Sync>;
+pub(crate) type EventReceiver = Arc<dyn Fn(ConnectionEvent) + Send + Sync>;

@@ -82,7 +82,7 @@ impl Dial for Dialer {
         let took = now - begun;
         let dialed = result.as_ref().map(|_| ());
         recorder.dialed(now.into_std(), ticket, dialed, took, &self.handling.registry);
-        recorder.tell(match &result {
+        recorder.pass_on(match &result {
             Ok(conn) => ConnectionEvent::Dialed {
                 took,
                 address: Arc::clone(&conn.address),
@@ -325,14 +325,14 @@ impl Dialer {
     /// Makes later dials try this host or address last. Reports an event the first time.
     fn avoid(&self, address: String, reason: &dyn fmt::Display) {
         if self.avoided.on_failed(address.clone()) {
-            self.handling.recorder.tell(ConnectionEvent::AddressAvoided { address, reason: reason.to_string() });
+            self.handling.recorder.pass_on(ConnectionEvent::AddressAvoided { address, reason: reason.to_string() });
         }
     }
 
     /// A host or an address has taken a connection.
     fn on_used(&self, address: &str) {
         if let Some(lasted) = self.avoided.on_used(address) {
-            self.handling.recorder.tell(ConnectionEvent::AddressRestored { address: address.to_owned(), lasted });
+            self.handling.recorder.pass_on(ConnectionEvent::AddressRestored { address: address.to_owned(), lasted });
         }
     }
 }

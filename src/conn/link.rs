@@ -109,7 +109,7 @@ impl Link {
     }
 
     pub(super) fn notify_maintenance(&self, event: ConnectionEvent) {
-        self.recorder.tell(event);
+        self.recorder.pass_on(event);
     }
 
     /// Takes the ticket out. Returns `false` if it is another or was taken out.

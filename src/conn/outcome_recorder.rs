@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::call_options::CallOptions;
-use super::connection_event::{ConnectionEvent, Tell};
+use super::connection_event::{ConnectionEvent, EventReceiver};
 use super::lease_registry::LeaseRegistry;
 use crate::breaker::PoolBreaker;
 use crate::clock::now;
@@ -44,7 +44,7 @@ impl fmt::Debug for IsFailure {
 pub(crate) struct OutcomeRecorder {
     breaker: PoolBreaker,
     is_failure: Option<IsFailure>,
-    maintenance: Tell,
+    maintenance: EventReceiver,
     terminations: Mutex<Terminations>,
     has_answered: AtomicBool,
     /// About the median duration of statements, in nanoseconds. 0 before the first.
@@ -52,7 +52,7 @@ pub(crate) struct OutcomeRecorder {
 }
 
 impl OutcomeRecorder {
-    pub(crate) fn new(breaker: PoolBreaker, is_failure: Option<IsFailure>, maintenance: Tell) -> Self {
+    pub(crate) fn new(breaker: PoolBreaker, is_failure: Option<IsFailure>, maintenance: EventReceiver) -> Self {
         Self {
             breaker,
             is_failure,
@@ -68,7 +68,7 @@ impl OutcomeRecorder {
     }
 
     /// Passes an event to the maintenance.
-    pub(super) fn tell(&self, event: ConnectionEvent) {
+    pub(super) fn pass_on(&self, event: ConnectionEvent) {
         (self.maintenance)(event);
     }
 
@@ -79,7 +79,7 @@ impl OutcomeRecorder {
 
     /// A dial begins. Returns a ticket while the circuit is closed; then the end of the dial counts.
     pub(super) fn dials(&self) -> Option<Ticket> {
-        self.tell(ConnectionEvent::Dials);
+        self.pass_on(ConnectionEvent::Dials);
         self.breaker.ticket_for_dial()
     }
 

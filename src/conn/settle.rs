@@ -30,7 +30,7 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     };
     if !is_settled {
         if !conn.object.is_closed() {
-            conn.handling.recorder.tell(ConnectionEvent::SettleFailed);
+            conn.handling.recorder.pass_on(ConnectionEvent::SettleFailed);
         }
         conn.link.wire.seal();
     }

@@ -133,7 +133,7 @@ impl Future for Drive {
                 this.parameters = parameters;
                 monitor.update_role(&this.connection, was_set_here);
                 if monitor.is_read_only() == Some(true) && this.is_read_only == Some(false) {
-                    this.close_notifier.recorder.tell(ConnectionEvent::WrongHost { dialed_as: monitor.dialed_as() });
+                    this.close_notifier.recorder.pass_on(ConnectionEvent::WrongHost { dialed_as: monitor.dialed_as() });
                 }
                 this.is_read_only = monitor.is_read_only();
             }
@@ -161,7 +161,7 @@ fn pass_on(message: &AsyncMessage, recorder: &OutcomeRecorder) {
         None => notice.severity() == "WARNING",
     };
     if is_warning && !notice.code().code().starts_with(ENDS) {
-        recorder.tell(ConnectionEvent::Warned { message: text.into_owned(), sqlstate: notice.code().clone() });
+        recorder.pass_on(ConnectionEvent::Warned { message: text.into_owned(), sqlstate: notice.code().clone() });
     }
 }
 
@@ -198,7 +198,7 @@ struct CloseNotifier {
 impl Drop for CloseNotifier {
     fn drop(&mut self) {
         if let Some(cause) = self.monitor.close_reason().cause().filter(|cause| !cause.is_our_doing()) {
-            self.recorder.tell(ConnectionEvent::Lost { cause });
+            self.recorder.pass_on(ConnectionEvent::Lost { cause });
         }
     }
 }

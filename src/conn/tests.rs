@@ -47,9 +47,9 @@ pub(super) fn dialer(
     config: tokio_postgres::Config,
     connect_timeout: Duration,
     breaker: BreakerConfig,
-    tell: connection_event::Tell,
+    receiver: connection_event::EventReceiver,
 ) -> Dialer {
-    let recorder = Arc::new(OutcomeRecorder::new(PoolBreaker::new(breaker, None).unwrap(), None, tell));
+    let recorder = Arc::new(OutcomeRecorder::new(PoolBreaker::new(breaker, None).unwrap(), None, receiver));
     let tracer = Tracer::new("tests", &config);
     let meter = Meter::new("tests".into(), 0, Given::default());
     let listeners = Listeners { recorder, registry: Arc::default(), tracer, meter };

@@ -196,8 +196,8 @@ impl Error {
     /// The status is about this one call. If an earlier call of the same request has changed something, run both in one
     /// [transaction](crate::Pool::transaction): otherwise "nothing was applied" is not true of the request.
     ///
-    /// Only the service knows what a request was at fault for: a duplicate key (23505) may be a 409. See
-    /// [`sqlstate`](Self::sqlstate).
+    /// Only the service knows what a request was at fault for: a duplicate key may be a 409. See
+    /// [`is_unique_violation`](Self::is_unique_violation) and the methods beside it.
     pub fn http_status(&self) -> u16 {
         match self {
             Self::Shed { .. }

@@ -259,3 +259,61 @@ fn an_error_is_small_and_shareable() {
     fn is_shareable<T: Send + Sync + 'static>() {}
     is_shareable::<Error>();
 }
+
+#[tokio::test]
+async fn names_of_the_database_are_readable_and_only_an_answer_is_an_objection() {
+    let error = Error::from(
+        answer(&[
+            (b'S', "FEHLER"),
+            (b'V', "ERROR"),
+            (b'C', "23502"),
+            (b'M', "NULL-Wert in Spalte verletzt Not-Null-Constraint"),
+            (b's', "public"),
+            (b't', "users"),
+            (b'c', "email"),
+        ])
+        .await,
+    );
+    assert!(error.is_not_null_violation() && !error.is_unique_violation() && error.is_worth_logging());
+    assert_eq!((error.table(), error.column(), error.constraint()), (Some("users"), Some("email"), None));
+
+    // A role without CONNECT on the database is a setting of the service, and no fault of a request.
+    let source = ConnectError::new(ConnectErrorKind::Server(SqlState::INSUFFICIENT_PRIVILEGE), "db:5432");
+    let error = Error::Connect { source, retry_after: Duration::ZERO };
+    assert_eq!(error.sqlstate(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    assert!(!error.is_insufficient_privilege() && !error.is_worth_logging());
+
+    // The closure of the transaction ignored the error: a bug of the service.
+    let reason = AbortReason::Failed { sqlstate: Some(SqlState::UNIQUE_VIOLATION) };
+    let error = Error::TransactionAborted { reason };
+    assert!(!error.is_unique_violation() && error.is_worth_logging());
+
+    let error = Error::from(closed().await);
+    assert!(!error.is_unique_violation() && error.constraint().is_none() && error.is_worth_logging());
+}
+
+#[test]
+fn refusals_are_not_worth_logging() {
+    let after = Duration::from_millis(20);
+    for error in [
+        Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after) },
+        Error::CircuitOpen { retry_after: after, last_connect_error: None },
+        Error::AcquireTimeout { timeout: after, status: Box::new(status()), last_connect_error: None },
+        Error::Connect {
+            source: ConnectError::io("db:5432", io::ErrorKind::ConnectionRefused.into()),
+            retry_after: after,
+        },
+        Error::Closed,
+    ] {
+        assert!(!error.is_worth_logging(), "{error}");
+    }
+    let effect = Effect::Unknown;
+    for error in [
+        Error::QueryTimeout { operation: None, after, process_id: None, effect },
+        Error::StreamIdle { operation: None, idle: after, process_id: None, effect },
+        Error::Busy { reason: BusyReason::Stopping, waited: after, process_id: None },
+        Error::CommitUnknown { source: None, lost: None },
+    ] {
+        assert!(error.is_worth_logging(), "{error}");
+    }
+}

@@ -20,7 +20,7 @@ use self::callers::{CallerReports, RefusalCounters};
 use self::connections::ConnectionReports;
 use crate::conn::{ConnectionEvent, Dialer, LeaseRegistry, OutcomeRecorder};
 use crate::event::EventKind;
-use crate::policy::{Cause, Lasting, REPEAT, Reading, Sign, State, Told, Transition};
+use crate::policy::{Cause, DueReport, Lasting, REPEAT, Reading, Sign, State, Transition};
 use crate::slots::Slots;
 use crate::status::Status;
 use crate::telemetry::{Meter, Telemetry};
@@ -50,7 +50,7 @@ struct Circuit {
 impl Circuit {
     fn look(&mut self, now: Instant) -> Option<EventKind> {
         let sign = if self.opened.is_some() { Sign::Yes } else { Sign::No };
-        let Some(Told::Lasts(lasting)) = self.open.look(now, sign) else { return None };
+        let Some(DueReport::Lasts(lasting)) = self.open.look(now, sign) else { return None };
         Some(EventKind::BreakerChanged { transition: self.opened.clone()?, lasting })
     }
 }

@@ -24,6 +24,13 @@ pub(crate) const OPERATION_DURATION: Metric = Metric::new(
     &[SYSTEM, OPERATION, ERROR],
     "Time of an operation with all its attempts and waits; error.type if it failed",
 );
+pub(crate) const FALLBACKS: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.fallbacks",
+    &[OPERATION, ERROR],
+    "Operations that a fallback answered, by the error for which it did",
+);
 pub(crate) const CREATE_TIME: Metric = Metric::new(
     Histogram,
     Seconds,
@@ -161,6 +168,7 @@ pub(crate) const EVENTS: Metric = Metric::new(
 /// Every metric that a pool records. A test compares this list with what a pool records.
 pub const METRICS: &[Metric] = &[
     OPERATION_DURATION,
+    FALLBACKS,
     CREATE_TIME,
     WAIT_TIME,
     USE_TIME,

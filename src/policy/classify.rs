@@ -4,8 +4,10 @@
 //! in `questions.rs`: was anything applied, may the call run again, does it count for the breaker, does the pool keep
 //! the connection.
 
+mod objection;
 mod questions;
 
+pub(crate) use self::objection::Objection;
 pub use self::questions::Effect;
 pub(crate) use self::questions::{Condition, Fate, Reprepare, Retry, Verdict};
 

@@ -26,7 +26,7 @@ pub(crate) use breaker::{
 pub use breaker::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 pub use classify::Effect;
 pub(crate) use classify::{
-    Answer, Condition, Failure, Fate, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
+    Answer, Condition, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
 };
 #[cfg(feature = "testing")]
 pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
@@ -44,4 +44,4 @@ pub(crate) use shutdown::Terminations;
 pub(crate) use time::Time;
 pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;
-pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};
+pub(crate) use watch::{DueReport, Finding, Lasting, REPEAT, Reading, Sign, Watch};

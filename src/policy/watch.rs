@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use self::demand::Demand;
 pub(crate) use self::finding::Finding;
 use self::inflation::Inflation;
-pub(crate) use self::lasting::{Lasting, REPEAT, Sign, Told};
+pub(crate) use self::lasting::{DueReport, Lasting, REPEAT, Sign};
 pub(crate) use self::reading::Reading;
 use self::shedding::Shedding;
 use self::trend::{Prediction, Trend};
@@ -92,13 +92,13 @@ impl Watch {
     fn predict(&mut self, now: Instant, prediction: Option<Prediction>) -> Option<Finding> {
         let sign = match prediction {
             None => Sign::No,
-            Some(_) if self.predicted.is_told() && self.utilization.is_exhausted() => Sign::Near,
+            Some(_) if self.predicted.is_reported() && self.utilization.is_exhausted() => Sign::Near,
             Some(_) => Sign::Yes,
         };
         let Prediction { within, over } = prediction.unwrap_or_default();
         self.predicted.look(now, sign).map(|told| match told {
-            Told::Lasts(lasting) => Finding::ExhaustionPredicted { within, over, lasting },
-            Told::Ended(lasted) => Finding::PredictionEnded { lasted },
+            DueReport::Lasts(lasting) => Finding::ExhaustionPredicted { within, over, lasting },
+            DueReport::Ended(lasted) => Finding::PredictionEnded { lasted },
         })
     }
 }

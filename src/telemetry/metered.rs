@@ -152,6 +152,14 @@ impl Meter {
         }
     }
 
+    /// A fallback has answered an operation that began at `since`. `fault` is why the database gave no answer.
+    pub(crate) fn fell_back(&self, since: Stamp, name: Option<&'static str>, fault: Fault) {
+        self.operated_since(since, name, None);
+        if self.handles().is_some() {
+            self.0.operations.count_fallback(&self.0.source, name, fault);
+        }
+    }
+
     /// A call runs again.
     pub(crate) fn retried(&self, reason: &str) {
         if self.handles().is_some() {

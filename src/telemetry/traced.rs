@@ -66,6 +66,7 @@ impl Tracer {
             failfast.pool = &*self.pool,
             failfast.operation = operation,
             failfast.attempts = Empty,
+            failfast.fallback = Empty,
         ))
     }
 
@@ -175,6 +176,13 @@ impl Span {
         let Some(span) = &self.0 else { return };
         span.record("otel.status_code", "ERROR").record("db.response.status_code", fault.state());
         span.record("error.type", fault.error_type());
+    }
+
+    /// Records that a fallback has answered, because of `fault`.
+    pub(crate) fn fell_back(&self, fault: Fault) {
+        if let Some(span) = &self.0 {
+            span.record("failfast.fallback", fault.error_type());
+        }
     }
 
     /// Records a failure, and returns the error.

@@ -60,6 +60,9 @@ impl Meter {
     pub(crate) fn operated_since(&self, _: Stamp, _: Option<&'static str>, _: Option<Fault>) {}
 
     #[inline]
+    pub(crate) fn fell_back(&self, _: Stamp, _: Option<&'static str>, _: Fault) {}
+
+    #[inline]
     pub(crate) fn retried(&self, _: &str) {}
 
     #[inline]

@@ -72,6 +72,9 @@ impl Span {
     pub(crate) fn failed(&self, _: Fault) {}
 
     #[inline]
+    pub(crate) fn fell_back(&self, _: Fault) {}
+
+    #[inline]
     pub(crate) fn with(&self, error: Error) -> Error {
         error
     }

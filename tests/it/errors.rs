@@ -1,5 +1,7 @@
 //! Errors of the server as callers see them: who should act, whether anything was applied, and no data of users.
 
+mod objections;
+
 use std::error::Error as _;
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ mod example_axum;
 #[cfg(feature = "axum")]
 mod extractors;
 mod failure_semantics;
+mod fallbacks;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
 mod guard;

@@ -206,6 +206,7 @@ async fn an_exporter_renders_exactly_the_table() {
     };
     eventually("the pool reports longer leases", 2 * LONG, is_inflated).await;
     pool.breaker().force_open("a test");
+    pool.call().name("cached").fallback(|_| Some(())).batch_execute("SELECT 1").await.unwrap();
 
     let scrape = scraper.scrape();
     let (mut named, mut seen) = (BTreeSet::new(), BTreeSet::new());

@@ -213,30 +213,6 @@ async fn an_idempotent_run_is_repeated_as_a_whole() {
     assert_eq!(counter.seen().await, 1, "an error of the caller's own does not run again");
 }
 
-/// The fallback replaces a missing answer of the database, but not an error that the database returned.
-#[tokio::test]
-async fn a_fallback_answers_when_the_database_does_not() {
-    let pool = shared("fallback").await.retry(RetryConfig::off()).build().unwrap();
-    let asked = AtomicU64::new(0);
-    let ask_within = async |timeout, sql: &'static str| {
-        let instead = |_: &Error| (asked.fetch_add(1, SeqCst) < 1).then_some(7);
-        let call = pool.call().timeout(timeout).fallback(instead);
-        call.run(|client| async move { Ok(client.query_one(sql, &[]).await?.get::<_, i32>(0)) }).await
-    };
-    let ask = async |sql| ask_within(LONG, sql).await;
-    assert_eq!(ask("SELECT 1").await.unwrap(), 1);
-    assert_eq!(ask("SELECT 1/0").await.unwrap_err().kind(), ErrorKind::Postgres);
-    assert_eq!(asked.load(SeqCst), 0, "the fallback replaced an error that the database returned");
-    assert_eq!(ask_within(100 * MILLISECOND, "SELECT 1 FROM pg_sleep(60)").await.unwrap(), 7);
-    pool.breaker().force_open("a test");
-    assert_eq!(
-        ask("SELECT 1").await.unwrap_err().kind(),
-        ErrorKind::CircuitOpen,
-        "a fallback without a value keeps the error"
-    );
-    assert_eq!(asked.load(SeqCst), 2);
-}
-
 /// The statement after a COMMIT fails. The committed part was applied, so the batch runs again only if it is
 /// idempotent.
 #[tokio::test]

@@ -68,7 +68,7 @@ impl InFlightCall {
     fn failed(&self, took: Duration, error: Error) -> Error {
         let fault = Fault::from(&error);
         self.measure(took, Some(fault));
-        self.link.calls.set_fault(fault);
+        self.link.calls.on_failure(fault, error.is_unavailable());
         self.span.with(error)
     }
 

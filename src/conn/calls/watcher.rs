@@ -162,7 +162,7 @@ impl Watcher {
     }
 
     fn report(&self, until: Option<Instant>) {
-        self.recorder.tell(ConnectionEvent::HeldUp { connection: self.number, until });
+        self.recorder.pass_on(ConnectionEvent::HeldUp { connection: self.number, until });
     }
 
     /// Looks at the streams that are due. Returns when the next look is due.

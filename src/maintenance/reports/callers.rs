@@ -10,7 +10,7 @@ use super::waits::Waits;
 use crate::conn::Holder;
 use crate::event::EventKind;
 use crate::operation::Operation;
-use crate::policy::{Finding, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Told, Watch};
+use crate::policy::{DueReport, Finding, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch};
 use crate::status::Status;
 
 /// The pause between two rounds of the maintenance.
@@ -87,10 +87,10 @@ impl CallerReports {
         let sign = if count > 0 { Sign::Yes } else { Sign::No };
         self.slow_acquire.look(now, sign).map(|told| -> MakeEvent {
             Box::new(move |status| match told {
-                Told::Lasts(lasting) => {
+                DueReport::Lasts(lasting) => {
                     EventKind::SlowAcquire { status: status.clone(), count, than, longest, lasting }
                 }
-                Told::Ended(lasted) => EventKind::SlowAcquireEnded { lasted },
+                DueReport::Ended(lasted) => EventKind::SlowAcquireEnded { lasted },
             })
         })
     }
@@ -104,10 +104,12 @@ impl CallerReports {
         let sign = if longest.is_some() { Sign::Yes } else { Sign::No };
         let told = self.long_running.look(now, sign)?;
         Some(match (told, longest) {
-            (Told::Lasts(lasting), Some(longest)) => {
+            (DueReport::Lasts(lasting), Some(longest)) => {
                 Box::new(move |_| EventKind::LongRunning { count, than, longest, lasting })
             }
-            (Told::Lasts(lasted) | Told::Ended(lasted), _) => Box::new(move |_| EventKind::LongRunningEnded { lasted }),
+            (DueReport::Lasts(lasted) | DueReport::Ended(lasted), _) => {
+                Box::new(move |_| EventKind::LongRunningEnded { lasted })
+            }
         })
     }
 

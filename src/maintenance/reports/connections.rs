@@ -13,7 +13,7 @@ use crate::clock;
 use crate::conn::ConnectionEvent;
 use crate::error::{ConnectError, Lost};
 use crate::event::EventKind;
-use crate::policy::{Lasting, REPEAT, Sign, Told};
+use crate::policy::{DueReport, Lasting, REPEAT, Sign};
 
 #[derive(Debug)]
 pub(super) struct ConnectionReports {
@@ -69,14 +69,14 @@ impl ConnectionReports {
         // Without a dial since the last event, it is unknown whether dials still fail.
         let sign = match &error {
             None => Sign::No,
-            Some(_) if self.connecting.is_told() && self.failed_dials == 0 => Sign::Near,
+            Some(_) if self.connecting.is_reported() && self.failed_dials == 0 => Sign::Near,
             Some(_) => Sign::Yes,
         };
         match (self.connecting.look(now, sign), error) {
-            (Some(Told::Lasts(lasting)), Some(error)) => {
+            (Some(DueReport::Lasts(lasting)), Some(error)) => {
                 Some(EventKind::ConnectFailed { error, count: mem::take(&mut self.failed_dials), lasting })
             }
-            (Some(Told::Ended(lasted)), _) => {
+            (Some(DueReport::Ended(lasted)), _) => {
                 self.failed_dials = 0;
                 Some(EventKind::ConnectRecovered { lasted })
             }

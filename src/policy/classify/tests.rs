@@ -377,3 +377,28 @@ fn only_class_22_quotes_values() {
     assert!(in_phase(StatementPhase::Autocommit, ServerSeverity::Error, "22P02").may_quote_values());
     assert!(!in_phase(StatementPhase::Autocommit, ServerSeverity::Error, "23505").may_quote_values());
 }
+
+#[test]
+fn services_tell_some_objections_apart() {
+    for (states, objection) in [
+        (&["23505"][..], Objection::Unique),
+        (&["23503", "23001"], Objection::ForeignKey),
+        (&["23514"], Objection::Check),
+        (&["23502"], Objection::NotNull),
+        (&["23P01"], Objection::Exclusion),
+        (&["22001"], Objection::TooLong),
+        (&["22003", "22008"], Objection::OutOfRange),
+        (&["22P02", "22007", "22021", "22P05"], Objection::InvalidText),
+        (&["42501"], Objection::Privilege),
+        (&["55P03"], Objection::LockTaken),
+        (&["40001"], Objection::Serialization),
+        (&["40P01"], Objection::Deadlock),
+    ] {
+        for state in states {
+            assert_eq!(Objection::of(state), Some(objection), "{state}");
+        }
+    }
+    for state in ["23000", "22012", "42601", "P0001", "57014", "44000", "", "2350", "235050", "é"] {
+        assert_eq!(Objection::of(state), None, "{state}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::operation::Operation;
 use crate::policy::refusals::Refused;
 
-/// Something that the pool's owner should know. `lasting` and `lasted` are the durations in [`Told`](super::Told).
+/// Something that the pool's owner should know. `lasting` and `lasted` are the durations in [`DueReport`](super::DueReport).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
     HoldsInflated { operation: Operation, from: Duration, to: Duration, lasting: Duration },

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use super::finding::Finding;
-use super::lasting::{Lasting, Sign, Told};
+use super::lasting::{DueReport, Lasting, Sign};
 use crate::operation::Operation;
 
 /// The number of operations remembered. The least recently seen one is forgotten first.
@@ -111,7 +111,7 @@ impl Inflation {
         let mut findings: Vec<(usize, Finding)> = Vec::new();
         for (operation, holds) in &mut self.operations {
             let place = guilty.iter().position(|guilty| guilty == operation);
-            let finding = holds.tell(now, *operation, place.is_some());
+            let finding = holds.finding(now, *operation, place.is_some());
             findings.extend(finding.map(|finding| (place.unwrap_or(TOLD), finding)));
         }
         findings.sort_by_key(|(place, _)| *place);
@@ -208,7 +208,7 @@ impl Holds {
             return;
         }
         self.evidence = 0.0;
-        if self.suspected.take().is_some() && !self.lasting.is_told() {
+        if self.suspected.take().is_some() && !self.lasting.is_reported() {
             self.usual.add(self.suspect);
         }
         self.suspect = Sum::default();
@@ -242,7 +242,7 @@ impl Holds {
         self.rate() * (self.now() - self.usual.mean())
     }
 
-    fn tell(&mut self, now: Instant, operation: Operation, is_guilty: bool) -> Option<Finding> {
+    fn finding(&mut self, now: Instant, operation: Operation, is_guilty: bool) -> Option<Finding> {
         let sign = match self.suspected {
             _ if is_guilty => Sign::Yes,
             Some(_) => Sign::Near,
@@ -250,14 +250,14 @@ impl Holds {
         };
         let (from, to) = (seconds(self.usual.mean()), seconds(self.now()));
         match self.lasting.look(now, sign)? {
-            Told::Lasts(lasting) => {
+            DueReport::Lasts(lasting) => {
                 if lasting.as_secs_f64() > (self.age - lasting.as_secs_f64()).clamp(USUAL.0, USUAL.1) {
                     (self.usual, self.suspect) = (self.suspect, Sum::default());
                     (self.suspected, self.evidence) = (None, 0.0);
                 }
                 Some(Finding::HoldsInflated { operation, from, to, lasting })
             }
-            Told::Ended(lasted) => Some(Finding::HoldsNormal { operation, hold: from, lasted }),
+            DueReport::Ended(lasted) => Some(Finding::HoldsNormal { operation, hold: from, lasted }),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Sign {
 
 /// A report that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum DueReport {
     /// The condition holds, for the first time or still, and has held for this long.
     Lasts(Duration),
     /// The condition has ended, after it had held for this long.
@@ -39,9 +39,9 @@ pub(crate) struct Lasting {
     /// The first look since then that did not show it.
     calm_since: Option<Instant>,
     /// Whether the condition has been reported and its end has not.
-    is_told: bool,
+    is_reported: bool,
     /// When a condition was last reported, this one or an earlier one.
-    told: Option<Instant>,
+    last_report: Option<Instant>,
     /// When an end was last reported.
     ended: Option<Instant>,
 }
@@ -49,40 +49,40 @@ pub(crate) struct Lasting {
 impl Lasting {
     /// `held` is how long the condition holds before it is reported, `calm` how long it is absent before it has ended.
     pub(crate) fn new(held: Duration, calm: Duration) -> Self {
-        let (since, seen, calm_since, told, ended) = (None, None, None, None, None);
-        Self { held, calm, since, seen, calm_since, is_told: false, told, ended }
+        let (since, seen, calm_since, last_report, ended) = (None, None, None, None, None);
+        Self { held, calm, since, seen, calm_since, is_reported: false, last_report, ended }
     }
 
     /// Returns whether the condition has been reported and its end has not.
-    pub(crate) fn is_told(&self) -> bool {
-        self.is_told
+    pub(crate) fn is_reported(&self) -> bool {
+        self.is_reported
     }
 
-    pub(crate) fn look(&mut self, now: Instant, sign: Sign) -> Option<Told> {
+    pub(crate) fn look(&mut self, now: Instant, sign: Sign) -> Option<DueReport> {
         if sign == Sign::No {
             return self.calm_down(now);
         }
         self.calm_since = None;
         self.seen = Some(now);
         let lasting = now.saturating_duration_since(*self.since.get_or_insert(now));
-        let is_due = sign == Sign::Yes && lasting >= self.held && has_passed(now, self.told, REPEAT);
+        let is_due = sign == Sign::Yes && lasting >= self.held && has_passed(now, self.last_report, REPEAT);
         is_due.then(|| {
-            (self.is_told, self.told) = (true, Some(now));
-            Told::Lasts(lasting)
+            (self.is_reported, self.last_report) = (true, Some(now));
+            DueReport::Lasts(lasting)
         })
     }
 
-    fn calm_down(&mut self, now: Instant) -> Option<Told> {
+    fn calm_down(&mut self, now: Instant) -> Option<DueReport> {
         let calm_since = *self.calm_since.get_or_insert(now);
-        let is_over = !self.is_told || has_passed(now, Some(calm_since), self.calm);
-        if !is_over || (self.is_told && !has_passed(now, self.ended, REPEAT)) {
+        let is_over = !self.is_reported || has_passed(now, Some(calm_since), self.calm);
+        if !is_over || (self.is_reported && !has_passed(now, self.ended, REPEAT)) {
             return None;
         }
         let (since, seen) = (self.since.take()?, self.seen.unwrap_or(now));
-        let was_told = std::mem::take(&mut self.is_told);
-        was_told.then(|| {
+        let was_reported = std::mem::take(&mut self.is_reported);
+        was_reported.then(|| {
             self.ended = Some(now);
-            Told::Ended(seen.saturating_duration_since(since))
+            DueReport::Ended(seen.saturating_duration_since(since))
         })
     }
 }
@@ -104,12 +104,12 @@ mod tests {
     }
 
     /// Returns what is reported and after how many seconds. Each sign lasts for the number of seconds beside it.
-    fn play(lasting: &mut Lasting, signs: &[(Sign, u64)]) -> Vec<(u64, Told)> {
+    fn play(lasting: &mut Lasting, signs: &[(Sign, u64)]) -> Vec<(u64, DueReport)> {
         let begun = Instant::now();
         let (mut at, mut all) = (Duration::ZERO, Vec::new());
         for (sign, length) in signs {
             for _ in 0..length * 4 {
-                all.extend(lasting.look(begun + at, *sign).map(|told| (at.as_secs(), told)));
+                all.extend(lasting.look(begun + at, *sign).map(|reported| (at.as_secs(), reported)));
                 at += TICK;
             }
         }
@@ -118,40 +118,41 @@ mod tests {
 
     #[test]
     fn a_condition_is_reported_once_it_has_held_and_again_every_30_s() {
-        let told = play(&mut Lasting::new(seconds(10), seconds(5)), &[(Sign::Yes, 9), (Sign::No, 1), (Sign::Yes, 71)]);
-        let lasts = |at, lasting| (at, Told::Lasts(seconds(lasting)));
-        assert_eq!(told, [lasts(20, 10), lasts(50, 40), lasts(80, 70)]);
+        let reported =
+            play(&mut Lasting::new(seconds(10), seconds(5)), &[(Sign::Yes, 9), (Sign::No, 1), (Sign::Yes, 71)]);
+        let lasts = |at, lasting| (at, DueReport::Lasts(seconds(lasting)));
+        assert_eq!(reported, [lasts(20, 10), lasts(50, 40), lasts(80, 70)]);
     }
 
     #[test]
     fn an_end_is_reported_once_the_condition_has_been_absent() {
         let mut lasting = Lasting::new(seconds(0), seconds(5));
-        let told = play(&mut lasting, &[(Sign::Yes, 8), (Sign::No, 4), (Sign::Yes, 2), (Sign::No, 20)]);
+        let reported = play(&mut lasting, &[(Sign::Yes, 8), (Sign::No, 4), (Sign::Yes, 2), (Sign::No, 20)]);
         let lasted = seconds(14) - TICK;
-        assert_eq!(told, [(0, Told::Lasts(seconds(0))), (19, Told::Ended(lasted))]);
-        assert!(!lasting.is_told());
+        assert_eq!(reported, [(0, DueReport::Lasts(seconds(0))), (19, DueReport::Ended(lasted))]);
+        assert!(!lasting.is_reported());
     }
 
     #[test]
     fn a_near_sign_keeps_the_condition_and_reports_nothing() {
         let signs = [(Sign::Near, 20), (Sign::Yes, 1), (Sign::Near, 60), (Sign::Yes, 1)];
-        let told = play(&mut Lasting::new(seconds(10), seconds(5)), &signs);
-        assert_eq!(told, [(20, Told::Lasts(seconds(20))), (81, Told::Lasts(seconds(81)))]);
+        let reported = play(&mut Lasting::new(seconds(10), seconds(5)), &signs);
+        assert_eq!(reported, [(20, DueReport::Lasts(seconds(20))), (81, DueReport::Lasts(seconds(81)))]);
     }
 
     #[test]
     fn a_condition_that_comes_back_too_soon_is_reported_later() {
         let mut lasting = Lasting::new(seconds(0), seconds(2));
-        let told = play(&mut lasting, &[(Sign::Yes, 1), (Sign::No, 9), (Sign::Yes, 40)]);
-        let at: Vec<u64> = told.iter().map(|(at, _)| *at).collect();
+        let reported = play(&mut lasting, &[(Sign::Yes, 1), (Sign::No, 9), (Sign::Yes, 40)]);
+        let at: Vec<u64> = reported.iter().map(|(at, _)| *at).collect();
         assert_eq!(at, [0, 3, 30]);
-        assert_eq!(told[2].1, Told::Lasts(seconds(20)));
+        assert_eq!(reported[2].1, DueReport::Lasts(seconds(20)));
     }
 
     #[test]
     fn a_condition_that_was_not_reported_has_no_end() {
-        let told = play(&mut Lasting::new(seconds(10), seconds(2)), &[(Sign::Yes, 9), (Sign::No, 30)]);
-        assert_eq!(told, []);
+        let reported = play(&mut Lasting::new(seconds(10), seconds(2)), &[(Sign::Yes, 9), (Sign::No, 30)]);
+        assert_eq!(reported, []);
     }
 
     proptest! {
@@ -163,14 +164,14 @@ mod tests {
                 .into_iter()
                 .map(|(sign, length)| ([Sign::Yes, Sign::Near, Sign::No][usize::from(sign)], length))
                 .collect();
-            let told = play(&mut Lasting::new(seconds(held), seconds(calm)), &signs);
-            let is_end = |told: &Told| matches!(told, Told::Ended(_));
+            let reported = play(&mut Lasting::new(seconds(held), seconds(calm)), &signs);
+            let is_end = |reported: &DueReport| matches!(reported, DueReport::Ended(_));
             for ends in [false, true] {
-                let at: Vec<u64> = told.iter().filter(|(_, told)| is_end(told) == ends).map(|(at, _)| *at).collect();
-                prop_assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= 29), "{told:?}");
+                let at: Vec<u64> = reported.iter().filter(|(_, reported)| is_end(reported) == ends).map(|(at, _)| *at).collect();
+                prop_assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= 29), "{reported:?}");
             }
-            prop_assert!(told.first().is_none_or(|(_, told)| !is_end(told)));
-            prop_assert!(told.windows(2).all(|pair| !(is_end(&pair[0].1) && is_end(&pair[1].1))), "{told:?}");
+            prop_assert!(reported.first().is_none_or(|(_, reported)| !is_end(reported)));
+            prop_assert!(reported.windows(2).all(|pair| !(is_end(&pair[0].1) && is_end(&pair[1].1))), "{reported:?}");
         }
     }
 }

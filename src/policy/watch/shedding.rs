@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::finding::Finding;
-use super::lasting::{Lasting, Sign, Told};
+use super::lasting::{DueReport, Lasting, Sign};
 use crate::policy::refusals::Refused;
 
 const HELD: Duration = Duration::from_secs(1);
@@ -41,13 +41,13 @@ impl Shedding {
         }
         let is_recent = self.refused.is_some_and(|refused| now.saturating_duration_since(refused) < CALM / 2);
         let told = self.lasting.look(now, if is_recent { Sign::Yes } else { Sign::No });
-        if !is_recent && !self.lasting.is_told() {
+        if !is_recent && !self.lasting.is_reported() {
             self.refused = None;
         }
         let refused = counted - self.before;
         told.map(|told| match told {
-            Told::Lasts(lasting) => Finding::Shedding { refused, lasting },
-            Told::Ended(lasted) => Finding::SheddingEnded { refused, lasted },
+            DueReport::Lasts(lasting) => Finding::Shedding { refused, lasting },
+            DueReport::Ended(lasted) => Finding::SheddingEnded { refused, lasted },
         })
     }
 }

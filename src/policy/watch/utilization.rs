@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::finding::Finding;
-use super::lasting::{Lasting, Sign, Told};
+use super::lasting::{DueReport, Lasting, Sign};
 use super::reading::Reading;
 
 const HIGH: f64 = 0.8;
@@ -52,28 +52,28 @@ impl Utilization {
 
     /// Returns whether exhaustion has been reported and its end has not.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.exhausted.is_told()
+        self.exhausted.is_reported()
     }
 
     pub(super) fn tick(&mut self, now: Instant, reading: &Reading) -> Vec<Finding> {
         let averages = self.average(now, reading.utilization());
         let exhausted = self.exhausted.look(now, exhausted(reading));
         // A worse level is reported instead of a milder one, except for the milder one's first report.
-        let critical = sign(&self.critical, &averages, CRITICAL, self.exhausted.is_told());
+        let critical = sign(&self.critical, &averages, CRITICAL, self.exhausted.is_reported());
         let critical = self.critical.look(now, critical);
-        let high = sign(&self.high, &averages, HIGH, self.critical.is_told() || self.exhausted.is_told());
+        let high = sign(&self.high, &averages, HIGH, self.critical.is_reported() || self.exhausted.is_reported());
         let high = self.high.look(now, high);
-        let high = high.map(|told| match told {
-            Told::Lasts(lasting) => Finding::UtilizationHigh { lasting: lasting + HELD },
-            Told::Ended(lasted) => Finding::UtilizationNormal { lasted },
+        let high = high.map(|reported| match reported {
+            DueReport::Lasts(lasting) => Finding::UtilizationHigh { lasting: lasting + HELD },
+            DueReport::Ended(lasted) => Finding::UtilizationNormal { lasted },
         });
-        let critical = critical.and_then(|told| match told {
-            Told::Lasts(lasting) => Some(Finding::UtilizationCritical { lasting: lasting + HELD }),
-            Told::Ended(_) => None,
+        let critical = critical.and_then(|reported| match reported {
+            DueReport::Lasts(lasting) => Some(Finding::UtilizationCritical { lasting: lasting + HELD }),
+            DueReport::Ended(_) => None,
         });
-        let exhausted = exhausted.map(|told| match told {
-            Told::Lasts(lasting) => Finding::Exhausted { lasting },
-            Told::Ended(lasted) => Finding::ExhaustionEnded { lasted },
+        let exhausted = exhausted.map(|reported| match reported {
+            DueReport::Lasts(lasting) => Finding::Exhausted { lasting },
+            DueReport::Ended(lasted) => Finding::ExhaustionEnded { lasted },
         });
         [high, critical, exhausted].into_iter().flatten().collect()
     }
@@ -102,7 +102,7 @@ fn sign(level: &Lasting, averages: &Option<Averages>, threshold: f64, is_spoken_
     let has_held = averages.all >= threshold && averages.lower_half >= threshold - SLACK;
     if averages.all < threshold - SLACK {
         Sign::No
-    } else if !has_held || (is_spoken_for && level.is_told()) {
+    } else if !has_held || (is_spoken_for && level.is_reported()) {
         Sign::Near
     } else {
         Sign::Yes
@@ -164,16 +164,16 @@ mod tests {
 
     #[test]
     fn utilization_is_normal_again_only_well_below_the_threshold() {
-        let told = play(&[(17, 0, 30), (15, 0, 60), (12, 0, 30)]);
-        assert_eq!(told, [(10, "high"), (100, "normal")]);
+        let reported = play(&[(17, 0, 30), (15, 0, 60), (12, 0, 30)]);
+        assert_eq!(reported, [(10, "high"), (100, "normal")]);
     }
 
     #[test]
     fn a_full_pool_without_waiters_is_not_exhausted() {
-        let told = play(&[(20, 0, 30)]);
-        assert!(told.iter().all(|(_, name)| *name != "exhausted"), "{told:?}");
-        let told = play(&[(10, 0, 5), (20, 3, 1), (20, 0, 1), (20, 3, 1)]);
-        assert_eq!(told, []);
+        let reported = play(&[(20, 0, 30)]);
+        assert!(reported.iter().all(|(_, name)| *name != "exhausted"), "{reported:?}");
+        let reported = play(&[(10, 0, 5), (20, 3, 1), (20, 0, 1), (20, 3, 1)]);
+        assert_eq!(reported, []);
         assert_eq!(play(&[(10, 0, 5), (20, 3, 3), (10, 0, 9)]), [(7, "exhausted"), (13, "relieved")]);
     }
 }

@@ -41,10 +41,10 @@ impl Source {
         self.given.0.is_some() || is_recorded()
     }
 
-    pub(super) fn counter<const N: usize>(
+    pub(super) fn counter(
         &self,
         metric: &Metric,
-        labels: [(&'static str, SharedString); N],
+        labels: impl IntoIterator<Item = (&'static str, SharedString)>,
     ) -> Counter {
         let key = self.key(metric, labels);
         self.with(|recorder| recorder.register_counter(&key, &METADATA))

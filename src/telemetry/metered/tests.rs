@@ -141,6 +141,23 @@ fn operations_are_recorded_by_name_and_error_up_to_a_bound() {
 }
 
 #[test]
+fn answers_of_fallbacks_are_counted_by_name_and_error_up_to_a_bound() {
+    let (meter, snapshotter) = metered();
+    let (fault, names) = (Fault::from(&SHED), (0..100).map(|n| &*format!("operation_{n}").leak()));
+    for name in names {
+        meter.fell_back(meter.start(), Some(name), fault);
+    }
+    meter.fell_back(meter.start(), None, fault);
+    meter.fell_back(meter.start(), None, fault);
+    let recorded = recorded(&snapshotter);
+    assert_eq!(recorded["failfast.fallbacks{failfast.operation=operation_0,error.type=shed}"], 1.0);
+    assert_eq!(recorded["failfast.fallbacks{failfast.operation=_OTHER,error.type=shed}"], 36.0);
+    assert_eq!(recorded["failfast.fallbacks{error.type=shed}"], 2.0);
+    let operations: Vec<_> = recorded.keys().filter(|series| series.starts_with("db.client.operation")).collect();
+    assert!(!operations.iter().any(|series| series.contains("error.type")), "{operations:?}");
+}
+
+#[test]
 fn errors_beyond_the_bound_are_recorded_by_kind() {
     let (meter, snapshotter) = metered();
     for n in 0..100 {

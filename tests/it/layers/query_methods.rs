@@ -1,6 +1,7 @@
-//! The query methods of a pool, of a call and of the guard, read from the source: all three offer the same methods.
+//! The query methods of a pool, of a call, of a call with a fallback and of the guard, read from the source: all of them
+//! offer the same methods.
 //!
-//! They are written three times. `docs/decisions/0060-why-query-methods-are-written-thrice.md` says why, and this test
+//! They are written four times. `docs/decisions/0060-why-query-methods-are-written-thrice.md` says why, and this test
 //! keeps them the same. It also checks the recipe in `docs/architecture.md` by which a method is added.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use super::code;
 
 const POOL: &str = "src/pool.rs";
 const CALL: &str = "src/call/queries.rs";
+const FALLBACK: &str = "src/call/fallback.rs";
 const GUARD: &str = "src/conn/calls/queries.rs";
 const SPAWNED: &str = "tests/it/service.rs";
 const TYPES: &str = "tests/it/cases/types.rs";
@@ -19,11 +21,14 @@ const WORK: [&str; 2] = ["src/call/transactions.rs", "src/call/attempts.rs"];
 /// What these return belongs to one connection, so only the guard has them.
 const OF_ONE_CONNECTION: [&str; 5] = ["prepare", "prepare_typed", "prepare_cached", "copy_in", "copy_out"];
 
+/// What these return only a server can make, so they have no fallback.
+const STREAMS: [&str; 1] = ["query_raw"];
+
 /// Public methods: the signature of each, by its name.
 type Methods = BTreeMap<String, Signature>;
 
-/// A signature without what differs on purpose: the receiver, `async`, and the lifetime of a stream. The guard also
-/// takes prepared statements, whose type stands for `&str` here.
+/// A signature without what differs on purpose: the receiver, `async`, the lifetime of a stream, and the bound of a
+/// fallback. The guard also takes prepared statements, whose type stands for `&str` here.
 #[derive(Debug, PartialEq, Eq)]
 struct Signature {
     parameters: String,
@@ -71,7 +76,11 @@ fn signature(rest: &str) -> Signature {
             .trim()
             .trim_end_matches(',')
             .replace("T: ?Sized + AsStatement, ", "")
-            .replace("T: ?Sized + AsStatement", ""),
+            .replace("T: ?Sized + AsStatement", "")
+            .split(", ")
+            .filter(|bound| !bound.starts_with("G: FnOnce("))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 
@@ -99,7 +108,7 @@ fn without_those_of_one_connection(mut methods: Methods) -> Methods {
 }
 
 #[test]
-fn a_pool_a_call_and_the_guard_have_the_same_query_methods() {
+fn a_pool_a_call_a_fallback_and_the_guard_have_the_same_query_methods() {
     let call = methods(&code(&text(CALL)));
     assert!(call.len() >= 8, "the query methods were not found");
     let guard = without_those_of_one_connection(methods(&code(&text(GUARD))));
@@ -118,6 +127,11 @@ fn a_pool_a_call_and_the_guard_have_the_same_query_methods() {
         .map(|(name, rest)| (name.to_owned(), signature(rest)))
         .collect();
     assert_eq!(of_the_pool, of_a_call, "{POOL} and the files of src/call differ");
+
+    let mut with_a_fallback = methods(&code(&text(FALLBACK)));
+    assert!(with_a_fallback.remove("fallback").is_some(), "{FALLBACK} has no `fallback`");
+    of_a_call.retain(|name, _| !STREAMS.contains(&name.as_str()));
+    assert_eq!(with_a_fallback, of_a_call, "{FALLBACK} and the other files of src/call differ");
 }
 
 #[test]
@@ -125,7 +139,7 @@ fn the_recipe_for_a_query_method_names_what_has_to_change() {
     let architecture = text("docs/architecture.md");
     let recipe = architecture.split("\n### A query method\n").nth(1).expect("no recipe").split("\n#").next().unwrap();
     let named: BTreeSet<_> = recipe.split('`').skip(1).step_by(2).filter(|name| name.contains('/')).collect();
-    for file in [POOL, CALL, GUARD, SPAWNED, TYPES] {
+    for file in [POOL, CALL, FALLBACK, GUARD, SPAWNED, TYPES] {
         assert!(named.contains(file), "the recipe does not name {file}");
     }
     for file in named {
