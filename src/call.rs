@@ -9,6 +9,8 @@
 
 mod attempts;
 mod fallback;
+#[cfg(feature = "testing")]
+mod pretended;
 mod queries;
 mod transactions;
 
@@ -25,6 +27,8 @@ use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
 use crate::maintenance::{Maintenance, PACE};
 use crate::policy::{Deadline, Denied, ShedReason, Shedding, Ticket, WaitPolicy};
+#[cfg(feature = "testing")]
+use crate::pretend::Pretences;
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
@@ -49,6 +53,9 @@ pub(crate) struct Shared {
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) retries: Retries,
     pub(crate) tracer: Tracer,
+    /// What calls come to in a test.
+    #[cfg(feature = "testing")]
+    pub(crate) pretences: Arc<Pretences>,
 }
 
 impl Drop for Shared {
@@ -70,6 +77,8 @@ impl Shared {
         wait_policy: impl Fn(&Self, Instant) -> WaitPolicy + Send,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
+            #[cfg(feature = "testing")]
+            self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
             if let Some(lease) = self.slots.try_acquire() {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
@@ -85,6 +94,8 @@ impl Shared {
     /// Like [`acquire`](Self::acquire), for a caller that does not wait.
     pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
         let options = |shared: &Self| shared.options(taken);
+        #[cfg(feature = "testing")]
+        self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
         if let Some(lease) = self.slots.try_acquire() {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;

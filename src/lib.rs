@@ -22,10 +22,13 @@
 //!   other connector without them.
 //! - `axum`: [`Error`] is the response of an axum handler, with [`Error::http_status`]: 503 with `Retry-After` if the
 //!   same request may succeed later, 504 for a statement that was too slow, 500 for the rest. Its body shows nothing of
-//!   the database.
+//!   the database. The module `axum` has deadlines from a header, extractors for calls and for one transaction in each
+//!   request, and a handler for readiness probes.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
 //! - `tracing`: spans and log lines, see below.
+//! - `testing`, for the tests of a service: `Pool::pretend` brings calls to a chosen outcome, and `TestDatabase` gives
+//!   each test a database of its own. See the module `testing`. Enable it in `dev-dependencies` only.
 //! - `failsafe`, for services that use this crate already: `PoolBuilder::breaker_with` runs a pool on any
 //!   `failsafe::StateMachine`. `breaker::RollingWindow` is our window as a policy for such a machine.
 //! - `backoff`, for services that use this crate already: `RetryConfig::backoff_with` takes any
@@ -46,7 +49,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
-mod axum;
+pub mod axum;
 pub mod breaker;
 mod builder;
 mod call;
@@ -62,12 +65,16 @@ pub mod metrics;
 mod operation;
 mod policy;
 mod pool;
+#[cfg(feature = "testing")]
+mod pretend;
 mod retry;
 #[cfg(feature = "serde")]
 pub mod settings;
 mod slots;
 mod status;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
 pub mod tls;
 
@@ -107,6 +114,6 @@ struct Readme;
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
 
-#[cfg(all(doctest, feature = "rustls", feature = "serde"))]
+#[cfg(all(doctest, feature = "rustls", feature = "serde", feature = "testing"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;

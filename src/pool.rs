@@ -38,6 +38,11 @@ impl Pool {
         Self { shared: Arc::new(shared) }
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Takes a connection. Waits at most [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
     ///
     /// # Errors
@@ -225,7 +230,7 @@ impl Pool {
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
-    /// pool.transaction(|tx| async move {
+    /// pool.transaction(async |tx| {
     ///     tx.execute("UPDATE items SET stock = stock - 1 WHERE id = 1", &[]).await?;
     ///     tx.execute("INSERT INTO orders (item) VALUES (1)", &[]).await
     /// })

@@ -7,6 +7,8 @@ mod activity;
 pub(super) mod copy;
 mod endings;
 mod in_flight;
+#[cfg(feature = "testing")]
+mod pretended;
 pub(super) mod queries;
 mod reading;
 pub(super) mod rows;
@@ -21,6 +23,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use self::activity::{Activity, Leftovers};
+#[cfg(feature = "testing")]
+pub(super) use self::in_flight::InFlightCall;
 use self::timer::ReusableTimer;
 use crate::policy::Retry;
 use crate::telemetry::Fault;

@@ -12,6 +12,8 @@ mod lease_registry;
 mod link;
 mod outcome_recorder;
 mod pooled;
+#[cfg(feature = "testing")]
+mod pretended;
 mod round_trips;
 mod settle;
 mod statement_timeout;

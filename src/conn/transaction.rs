@@ -99,7 +99,7 @@ impl TransactionOptions {
 /// let tx = pool.get().await?.transaction().await?;
 /// tx.execute("INSERT INTO orders (item) VALUES (1)", &[]).await?;
 /// // This may fail alone:
-/// let noted = tx.savepoint(|tx| async move { tx.execute("INSERT INTO journal (n) VALUES (1)", &[]).await }).await;
+/// let noted = tx.savepoint(async |tx| tx.execute("INSERT INTO journal (n) VALUES (1)", &[]).await).await;
 /// tx.commit().await?;
 /// println!("in the journal, too: {}", noted.is_ok());
 /// # Ok(())
@@ -198,6 +198,8 @@ impl Transaction {
         if let Some(reason) = core.abort_reason() {
             return Err(call.answered_with(aborted(reason)));
         }
+        #[cfg(feature = "testing")]
+        let call = Box::pin(client.pretended_commit(call)).await?;
         let wire = &client.conn().link.wire;
         let completed = wire.completed();
         let answer = time::timeout_at(limit.instant().into(), client.driver().batch_execute("COMMIT")).await;

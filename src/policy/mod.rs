@@ -28,6 +28,8 @@ pub use classify::Effect;
 pub(crate) use classify::{
     Answer, Condition, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
 };
+#[cfg(feature = "testing")]
+pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 23] = [
     "clock",
     "human",
     "metrics",
@@ -19,20 +19,22 @@ const LAYERS: [&str; 21] = [
     "policy",
     "status",
     "error",
-    "axum",
     "connection_string",
     "tls",
     "breaker",
     "event",
     "telemetry",
     "retry",
+    "pretend",
     "slots",
     "conn",
     "maintenance",
     "call",
     "pool",
     "builder",
+    "axum",
     "settings",
+    "testing",
 ];
 
 /// Names that `policy/`, `slots/core` and `conn/calls/activity` must not use: clocks, locks, runtimes, randomness, I/O.

@@ -10,6 +10,10 @@ mod cases;
 mod dial;
 mod dropin;
 mod errors;
+#[cfg(all(feature = "axum", feature = "prometheus", feature = "testing"))]
+mod example_axum;
+#[cfg(feature = "axum")]
+mod extractors;
 mod failure_semantics;
 mod fallbacks;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
@@ -23,6 +27,8 @@ mod metrics;
 mod monitoring;
 mod outcomes;
 mod pool;
+#[cfg(feature = "testing")]
+mod pretend;
 #[cfg(all(feature = "axum", feature = "prometheus"))]
 mod production;
 mod proxy;
@@ -38,6 +44,8 @@ mod soak;
 mod spans;
 mod statements;
 mod support;
+#[cfg(feature = "testing")]
+mod test_database;
 mod throwaway;
 #[cfg(feature = "serde")]
 mod tiers;

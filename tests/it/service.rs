@@ -51,13 +51,10 @@ async fn show(State(pool): State<Pool>, Path(name): Path<String>) -> Result<Stri
 }
 
 async fn add(State(pool): State<Pool>, Path(name): Path<String>, email: String) -> Result<StatusCode, Refusal> {
-    pool.transaction(|tx| {
-        let (name, email) = (name.clone(), email.clone());
-        async move {
-            tx.execute("INSERT INTO service_users VALUES ($1, $2)", &[&name, &email]).await?;
-            tx.execute("INSERT INTO service_log VALUES ($1)", &[&name]).await?;
-            if name.len() > 20 { Err(Refusal::TooLong) } else { Ok(StatusCode::CREATED) }
-        }
+    pool.transaction(async |tx| {
+        tx.execute("INSERT INTO service_users VALUES ($1, $2)", &[&name, &email]).await?;
+        tx.execute("INSERT INTO service_log VALUES ($1)", &[&name]).await?;
+        if name.len() > 20 { Err(Refusal::TooLong) } else { Ok(StatusCode::CREATED) }
     })
     .await
 }
@@ -226,4 +223,36 @@ async fn transactions_can_be_spawned_whatever_they_capture() {
     })
     .await;
     assert_eq!(tally, ("seven".to_owned(), 6, 10));
+}
+
+/// Async closures borrow what they use, in a task of their own as well.
+#[tokio::test]
+async fn async_closures_that_borrow_can_be_spawned() {
+    let pool = shared("spawned_closures").await.max_size(1).build().unwrap();
+    let answers = spawned(async move {
+        let (text, numbers) = ("seven".to_owned(), vec![1i32, 2, 3]);
+        let echo: String = pool
+            .transaction(async |tx| {
+                let inner = async |tx: Transaction| tx.query_one("SELECT $1::text", &[&text]).await;
+                Ok::<_, Error>(tx.savepoint(inner).await?.get(0))
+            })
+            .await?;
+        let sum = async |client: failfast::Client| {
+            let row = client.query_one("SELECT sum(n) FROM unnest($1::int4[]) n", &[&numbers]).await?;
+            Ok::<i64, Error>(row.get(0))
+        };
+        let sums = (pool.run(sum).await?, pool.call().fallback(|_| None).run(sum).await?);
+        // What runs once may change and consume what it captures.
+        let mut runs = 0;
+        let once = pool
+            .transaction_once(async |tx| {
+                runs += 1;
+                let text = text;
+                Ok::<String, Error>(tx.query_one("SELECT $1::text", &[&text]).await?.get(0))
+            })
+            .await?;
+        Ok((echo, sums, once, runs))
+    })
+    .await;
+    assert_eq!(answers, ("seven".to_owned(), (6, 6), "seven".to_owned(), 1));
 }

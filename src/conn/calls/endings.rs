@@ -95,7 +95,7 @@ impl InFlightCall {
         self.conclude(phase, error, lost)
     }
 
-    fn phase(&self) -> StatementPhase {
+    pub(super) fn phase(&self) -> StatementPhase {
         if self.link.wire.is_committing() {
             StatementPhase::Commit
         } else if self.awaits_commit() {
@@ -113,7 +113,12 @@ impl InFlightCall {
         self.before.was_open && self.options.is_transaction
     }
 
-    fn conclude(mut self, phase: StatementPhase, error: tokio_postgres::Error, lost: Option<Arc<Lost>>) -> Error {
+    pub(super) fn conclude(
+        mut self,
+        phase: StatementPhase,
+        error: tokio_postgres::Error,
+        lost: Option<Arc<Lost>>,
+    ) -> Error {
         let link = &self.link;
         // After one row too many, only the driver gives up. The server continues.
         let is_an_end = error.as_db_error().is_some() || error.is_closed();

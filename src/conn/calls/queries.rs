@@ -130,7 +130,12 @@ impl Client {
         };
         let work = self.without_statement_timeout(self.run(statement, run));
         let (rows, call) = self.begun(self.span("query_raw"), pin!(work)).await?;
-        Ok(RowStream::new(rows, call, Arc::clone(&self.conn().statements)))
+        let stream = RowStream::new(rows, call, Arc::clone(&self.conn().statements));
+        #[cfg(feature = "testing")]
+        if self.pretends_idle_reader() {
+            stream.end_as_idle();
+        }
+        Ok(stream)
     }
 
     /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on
@@ -144,7 +149,7 @@ impl Client {
     /// Runs statements without parameters in one round trip. They are one transaction unless they contain transaction
     /// commands.
     pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
-        self.batch("batch_execute", sql).await
+        self.tracked(self.span("batch_execute"), pin!(self.driver().batch_execute(sql))).await
     }
 
     /// [`batch_execute`](Self::batch_execute) that returns the rows, with their values as text.
