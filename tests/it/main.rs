@@ -18,6 +18,7 @@ mod guard;
 mod layers;
 mod ledger;
 mod limits;
+mod listen;
 #[cfg(feature = "prometheus")]
 mod metrics;
 mod monitoring;
