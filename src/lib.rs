@@ -59,6 +59,7 @@ mod connection_string;
 mod error;
 mod event;
 mod human;
+mod listen;
 mod maintenance;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -82,12 +83,13 @@ pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
 pub use call::{Call, Fallback, Until};
 pub use conn::{
-    AsStatement, Client, CopyIn, CopyOut, Credentials, Reset, RowStream, ServerTimeouts, Socket, Transaction,
-    TransactionOptions,
+    AsStatement, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset, RowStream, ServerTimeouts,
+    Socket, Transaction, TransactionOptions,
 };
 pub use connection_string::ConnectionString;
 pub use error::{AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
 pub use event::{Event, EventKind, Severity};
+pub use listen::Notifications;
 pub use maintenance::NotReady;
 pub use operation::Operation;
 pub use policy::{Effect, Refused, ShedReason, Shedding};

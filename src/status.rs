@@ -27,6 +27,8 @@ pub struct Status {
     pub dialing: usize,
     /// Connections being closed. Each keeps its slot until it has ended, at most a second.
     pub closing: usize,
+    /// Connections of [`listen`](crate::Pool::listen). They are not part of `max_size`.
+    pub listening: usize,
     /// Callers waiting for a connection.
     pub waiting: usize,
     /// The maximum number of callers that may wait.
@@ -61,7 +63,8 @@ impl fmt::Display for Status {
         write!(f, "pool {}: {percent:.0}% in use ({}/{})", self.name, self.in_use, self.max_size)?;
         let others =
             [(self.settling, "settling"), (self.idle, "idle"), (self.dialing, "dialing"), (self.closing, "closing")];
-        for (count, state) in others {
+        let listening = (self.listening, "listening");
+        for (count, state) in others.into_iter().chain([listening]) {
             if count > 0 {
                 write!(f, ", {count} {state}")?;
             }
@@ -94,6 +97,7 @@ impl Status {
             idle: 1,
             dialing: 0,
             closing: 0,
+            listening: 0,
             waiting: 127,
             max_waiting: 1_000,
             closed: false,
@@ -118,6 +122,8 @@ mod tests {
         (status.in_use, status.idle, status.dialing, status.closing, status.waiting) = (0, 0, 2, 1, 0);
         status.closed = true;
         assert_eq!(status.to_string(), "pool orders: 0% in use (0/20), 2 dialing, 1 closing, 0 waiting, closed");
+        status.listening = 3;
+        assert!(status.to_string().contains(", 2 dialing, 1 closing, 3 listening, 0 waiting, closed"), "{status}");
         (status.demand, status.predicted_wait) = (Some(21.46), Some(Duration::from_millis(40)));
         (status.breaker, status.last_connect_error) = (State::Open, Some("refused".to_owned()));
         let line = status.to_string();

@@ -79,6 +79,7 @@ impl PoolBuilder {
             acquire_timeout: self.acquire_timeout,
             query_timeout: self.query_timeout,
             shedding: self.shedding,
+            health_check_after: self.health_check_after,
             slots,
             recorder,
             maintenance,

@@ -9,6 +9,7 @@ pub(super) mod factory;
 pub(super) mod hooks;
 mod hosts;
 pub(super) mod identity;
+pub(super) mod listen_control;
 mod names;
 mod progress;
 mod race;
@@ -34,6 +35,7 @@ use tokio_postgres::config::Host;
 use self::avoided::AvoidedAddresses;
 use self::credentials::RefusedCredentials;
 use self::hosts::{Target, in_order_of, targets};
+use self::listen_control::ListenControl;
 use self::names::Names;
 use self::progress::DialProgress;
 use self::race::race;
@@ -57,6 +59,7 @@ pub(crate) struct Dialer {
     refused: RefusedCredentials,
     names: Names,
     times: Mutex<DialTimes>,
+    listen_control: ListenControl,
 }
 
 impl Dial for Dialer {
@@ -110,6 +113,11 @@ impl Dial for Dialer {
 
     fn on_flush(&self) {
         self.handling.begin_epoch();
+        self.listen_control.on_flush();
+    }
+
+    fn on_close(&self) {
+        self.listen_control.on_close();
     }
 
     fn abandoned() -> ConnectError {
@@ -132,7 +140,16 @@ impl Dialer {
             refused: RefusedCredentials::default(),
             names: Names::default(),
             times: Mutex::default(),
+            listen_control: ListenControl::default(),
         }
+    }
+
+    pub(crate) fn listen_control(&self) -> &ListenControl {
+        &self.listen_control
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
     }
 
     fn late_after(&self) -> Option<Duration> {

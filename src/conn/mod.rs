@@ -8,8 +8,10 @@ mod connection;
 mod connection_event;
 mod dial;
 mod handling;
+mod inbox;
 mod lease_registry;
 mod link;
+mod listening;
 mod outcome_recorder;
 mod pooled;
 #[cfg(feature = "testing")]
@@ -36,12 +38,16 @@ pub(crate) use self::connection_event::{ConnectionEvent, Role};
 pub(crate) use self::dial::Dialer;
 pub use self::dial::credentials::Credentials;
 pub(crate) use self::dial::hooks::Hooks;
+pub(crate) use self::dial::listen_control::Orders;
 pub(crate) use self::dial::secure::Connector;
 pub use self::dial::server_timeouts::ServerTimeouts;
 pub use self::dial::socket::Socket;
 pub use self::handling::Reset;
 pub(crate) use self::handling::{Handling, Listeners};
+pub(crate) use self::inbox::Inbox;
+pub use self::inbox::{Gap, Notification, Received};
 pub(crate) use self::lease_registry::{Holder, LeaseRegistry};
+pub(crate) use self::listening::{Channels, Listening};
 pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]

@@ -1,7 +1,7 @@
 //! The task that drives one connection, and the handle of it that the connection holds.
 //!
 //! The task polls the driver until the connection ends. It keeps the [`Monitor`] up to date, passes the server's
-//! notices on, and reports a lost connection to the pool.
+//! notices and notifications on, and reports a lost connection to the pool.
 
 mod monitor;
 
@@ -114,6 +114,9 @@ impl Future for Drive {
             wire.begin_reading();
             match this.connection.poll_message(cx) {
                 Poll::Pending => break,
+                Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => {
+                    monitor.on_notification(notification);
+                }
                 Poll::Ready(Some(Ok(message))) => pass_on(&message, &this.close_notifier.recorder),
                 Poll::Ready(Some(Err(error))) => {
                     this.ending.lost(error);

@@ -249,6 +249,19 @@ pub enum EventKind {
         /// How long ago the last of them was lost: up to 30 s, because there is at most one such event in 30 s.
         ago: Duration,
     },
+    /// A listener lost its connection, or the server no longer answered on it. The pool dials again, and notifications
+    /// may be missed until then.
+    #[non_exhaustive]
+    ListenInterrupted {
+        /// Why.
+        reason: String,
+    },
+    /// The end of [`ListenInterrupted`](Self::ListenInterrupted): the listener listens again.
+    #[non_exhaustive]
+    ListenResumed {
+        /// How long the listener did not listen.
+        lasted: Duration,
+    },
     /// The server sent a warning for a statement, as `RAISE WARNING` does. At most one event in 30 s. Each warning is
     /// also logged through the `log` crate, with the level and the target that tokio-postgres uses.
     #[non_exhaustive]
@@ -383,6 +396,8 @@ impl EventKind {
             Self::ConnectFailed { .. } => "connect_failed",
             Self::ConnectRecovered { .. } => "connect_recovered",
             Self::ConnectionLost { .. } => "connection_lost",
+            Self::ListenInterrupted { .. } => "listen_interrupted",
+            Self::ListenResumed { .. } => "listen_resumed",
             Self::ServerShuttingDown { .. } => "server_shutting_down",
             Self::ServerWarning { .. } => "server_warning",
             Self::PrimaryChanged { .. } => "primary_changed",
@@ -427,6 +442,8 @@ impl EventKind {
             | Self::SlowAcquire { .. }
             | Self::SlowAcquireEnded { .. }
             | Self::ConnectionLost { .. }
+            | Self::ListenInterrupted { .. }
+            | Self::ListenResumed { .. }
             | Self::ServerShuttingDown { .. }
             | Self::ServerWarning { .. }
             | Self::PrimaryChanged { .. }
@@ -455,6 +472,7 @@ impl EventKind {
             | Self::LongRunningEnded { .. }
             | Self::SlowAcquireEnded { .. }
             | Self::ConnectRecovered { .. }
+            | Self::ListenResumed { .. }
             | Self::AddressRestored { .. }
             | Self::Forced { to: State::Closed, .. } => true,
             Self::BreakerChanged { transition, .. } => transition.to == State::Closed,

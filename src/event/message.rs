@@ -89,6 +89,8 @@ impl fmt::Display for EventKind {
             Self::ConnectionLost { lost, count, ago } => {
                 write!(f, "lost {}{}: {lost}", Count(*count, "connection"), Ago(*count, *ago))
             }
+            Self::ListenInterrupted { reason } => write!(f, "a listener may miss notifications: {reason}"),
+            Self::ListenResumed { lasted } => write!(f, "the listener listens again, after {}", HumanDuration(*lasted)),
             Self::ServerShuttingDown { lost } => write!(f, "the server shuts down: {lost}"),
             Self::ServerWarning { message, sqlstate, count, ago } => {
                 let (warnings, ago) = (Count(*count, "warning"), Ago(*count, *ago));

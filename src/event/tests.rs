@@ -138,6 +138,8 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::ConnectRecovered { lasted },
         EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 1, ago: lasted },
         EventKind::ConnectionLost { lost: Arc::clone(&lost), count: 2, ago: lasted },
+        EventKind::ListenInterrupted { reason: lost.to_string() },
+        EventKind::ListenResumed { lasted },
         EventKind::ServerShuttingDown { lost },
         EventKind::ServerWarning { message: "low".to_owned(), sqlstate: SqlState::WARNING, count: 2, ago: lasted },
         EventKind::PrimaryChanged { from: Some("a:5432".to_owned()), to: None },

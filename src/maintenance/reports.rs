@@ -158,6 +158,7 @@ impl Reports {
             idle: counts.idle,
             dialing: counts.dialing,
             closing: counts.closing,
+            listening: slots.dialer().listen_control().connections(),
             waiting: counts.waiting,
             max_waiting: counts.max_waiting,
             closed: !counts.is_open,

@@ -19,6 +19,7 @@ impl<D: Dial> Slots<D> {
         let (idle, waiters, dials) = state.core.close(now());
         let dials = state.abort_handles(&dials);
         self.refuse(state, waiters, &Refusal::Closed);
+        self.dial.on_close();
         for dial in dials {
             dial.abort();
         }

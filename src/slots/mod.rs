@@ -94,6 +94,11 @@ impl<D: Dial> Slots<D> {
         })
     }
 
+    /// Makes the connections of this pool.
+    pub(crate) fn dialer(&self) -> &D {
+        &self.dial
+    }
+
     /// Takes an idle connection if there is one. Never waits, and needs no runtime while the connection is alive.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Lease<D>> {
         loop {

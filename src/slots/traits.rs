@@ -61,6 +61,9 @@ pub(crate) trait Dial: Send + Sync + 'static {
     /// The pool retires all connections made until now. A connection in use is retired when its lease ends.
     fn on_flush(&self);
 
+    /// The pool serves no caller any more.
+    fn on_close(&self) {}
+
     /// The error of a dial that did not end by itself: it panicked, or its runtime was shut down.
     fn abandoned() -> Self::Error;
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
     "clock",
     "human",
     "metrics",
@@ -31,6 +31,7 @@ const LAYERS: [&str; 23] = [
     "maintenance",
     "call",
     "pool",
+    "listen",
     "builder",
     "axum",
     "settings",

@@ -22,6 +22,7 @@ mod guard;
 mod layers;
 mod ledger;
 mod limits;
+mod listen;
 #[cfg(feature = "prometheus")]
 mod metrics;
 mod monitoring;

@@ -148,8 +148,9 @@ async fn retries_and_fallbacks_follow_as_after_a_real_outcome() {
     assert!(error.sqlstate().is_none(), "the first error tells more than that of the retry: {error}");
 
     let _slow = pool.pretend(Outcome::QueryTimeout);
-    let read = async |client: failfast::Client| Ok(client.query_one("SELECT 1", &[]).await?.get::<_, i32>(0));
-    assert_eq!(pool.call().fallback(|_| Some(7)).run(read).await.unwrap(), 7);
+    let read =
+        async |client: failfast::Client| Ok::<_, Error>(client.query_one("SELECT 1", &[]).await?.get::<_, i32>(0));
+    assert_eq!(pool.call().fallback(|_: &Error| Some(7)).run(read).await.unwrap(), 7);
 }
 
 #[tokio::test]

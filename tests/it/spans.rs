@@ -178,6 +178,16 @@ async fn every_end_of_a_call_ends_its_spans() {
 }
 
 #[tokio::test]
+async fn an_answer_of_a_fallback_is_no_error_of_the_call() {
+    let (pool, notes) = (pool("span_of_fallback").await, Notes::begin());
+    let call = pool.call().timeout(Duration::from_millis(50)).fallback(|_| Some(Vec::new()));
+    call.query("SELECT pg_sleep(60)", &[]).await.unwrap();
+    let call = &notes.spans()[0];
+    assert_eq!((call.get("failfast.fallback"), call.get("error.type")), (Some("query_timeout"), None));
+    assert_eq!((call.get("otel.status_code"), call.get("failfast.attempts")), (None, Some("1")));
+}
+
+#[tokio::test]
 async fn the_span_of_a_stream_ends_with_it() {
     let (pool, notes) = (pool("span_of_stream").await, Notes::begin());
     let rows = pool.query_raw("SELECT * FROM generate_series(1, 3)", Vec::<i32>::new()).await.unwrap();

@@ -1,16 +1,17 @@
 //! The findings of the task that drives a connection: whether the connection is at rest, which role the server has, and
 //! why the connection ended.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Notify, watch};
-use tokio_postgres::Connection;
+use tokio_postgres::{Connection, Notification};
 
 use crate::conn::Role;
+use crate::conn::inbox::{Inbox, Source};
 use crate::conn::stream::Stream;
 use crate::error::Lost;
 
@@ -20,6 +21,8 @@ pub(in crate::conn) struct Monitor {
     role: AtomicU8,
     dialed_as: Role,
     close_reason: CloseReason,
+    /// Where notifications go, and the number of this connection there.
+    inbox: OnceLock<(Arc<Inbox>, Source)>,
 }
 
 const ROLES: [Option<bool>; 3] = [None, Some(false), Some(true)];
@@ -33,7 +36,8 @@ impl Monitor {
             READ_ONLY => Role::ReadOnly,
             _ => Role::Primary,
         };
-        Self { questions: Questions::default(), role: role.into(), dialed_as, close_reason: CloseReason::default() }
+        let (questions, close_reason) = (Questions::default(), CloseReason::default());
+        Self { questions, role: role.into(), dialed_as, close_reason, inbox: OnceLock::new() }
     }
 
     /// The role of the server when the session began.
@@ -43,6 +47,18 @@ impl Monitor {
 
     pub(in crate::conn) fn close_reason(&self) -> &CloseReason {
         &self.close_reason
+    }
+
+    /// Passes notifications on to this inbox from now on. Only the first inbox counts.
+    pub(in crate::conn) fn notify(&self, inbox: Arc<Inbox>, source: Source) {
+        let _ = self.inbox.set((inbox, source));
+    }
+
+    /// The server has sent a notification. Without an inbox, a caller's LISTEN is the cause, and nobody reads it.
+    pub(super) fn on_notification(&self, notification: Notification) {
+        if let Some((inbox, source)) = self.inbox.get() {
+            inbox.put(*source, notification.into());
+        }
     }
 
     /// Waits until nothing is left to be written, read or answered. Returns `false` if the connection has ended.

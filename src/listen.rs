@@ -1,0 +1,175 @@
+//! LISTEN: a stream of notifications, on a connection of its own.
+//!
+//! [`Pool::listen`] makes the first connection. From then on a task looks after it (`keeper`): it checks whether the
+//! server answers, dials again, and says where notifications may be missing. The stream reads what the task of the
+//! connection has put into the inbox (`conn/inbox`).
+
+mod keeper;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use tokio::sync::oneshot;
+
+use self::keeper::Keeper;
+use crate::conn::{Channels, Inbox, Received};
+use crate::error::{ConfigError, Error, one_line};
+use crate::pool::Pool;
+
+/// PostgreSQL's limit for a name, in bytes.
+const LONGEST_NAME: usize = 63;
+
+impl Pool {
+    /// Listens on channels, and returns a stream of their notifications.
+    ///
+    /// The stream has a connection of its own, beside the `max_size` of the pool; [`Status::listening`](crate::Status)
+    /// counts it. It is dialed as all others, with the pool's hosts, TLS, credentials and settings. When it is lost, or
+    /// the server does not answer a health check, the pool dials again, with the pauses of its other dials, for as long
+    /// as it takes. The stream then yields [`Received::Gap`], because notifications may have been missed.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), Box<dyn std::error::Error>> {
+    /// use failfast::Received;
+    ///
+    /// let mut notifications = pool.listen(["orders", "prices"])?.await?;
+    /// // Read the present state here: everything that changes from now on is announced.
+    /// while let Some(received) = notifications.next().await {
+    ///     match received {
+    ///         Received::Notification(one) => println!("{}: {}", one.channel, one.payload),
+    ///         Received::Gap(_) => println!("read the state again"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// // The pool is closed.
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A name is used exactly as it is: `NOTIFY Orders` notifies the channel `orders`, and `NOTIFY "Orders"` the channel
+    /// `Orders`. Dropping the future ends the dial, and dropping the stream ends the connection.
+    ///
+    /// Listening needs a session of its own, so it does not work behind PgBouncer in transaction or statement mode:
+    /// `LISTEN` succeeds there, and no notification comes. Give the listener a pool that leads to the server itself. A
+    /// standby does not accept `LISTEN`: with several hosts, set `target_session_attrs=read-write`.
+    ///
+    /// # Errors
+    ///
+    /// At once, [`ConfigError`] if there is no channel, or if a name is empty, contains NUL or is longer than 63 bytes.
+    /// When awaited, [`Error::Closed`] if the pool is closed, [`Error::Connect`] if the first dial fails, and
+    /// [`Error::Postgres`] or [`Error::QueryTimeout`] if the server does not accept the `LISTEN`. The first dial is not
+    /// repeated, so that a service learns of a wrong setting when it starts.
+    ///
+    /// # Panics
+    ///
+    /// When awaited outside a Tokio runtime with timers and I/O enabled.
+    pub fn listen<I>(
+        &self,
+        channels: I,
+    ) -> Result<impl Future<Output = Result<Notifications, Error>> + Send + use<I>, ConfigError>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let channels = check(channels)?;
+        let mut keeper = Keeper::new(&self.shared, channels);
+        Ok(async move {
+            let (inbox, first) = keeper.begin().await?;
+            let (alive, gone) = oneshot::channel();
+            tokio::spawn(keeper.run(first, gone));
+            Ok(Notifications { inbox, _alive: alive })
+        })
+    }
+}
+
+/// Returns the LISTEN for these channels.
+fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, ConfigError> {
+    let names: BTreeSet<String> = channels.into_iter().map(|channel| channel.as_ref().to_owned()).collect();
+    if names.is_empty() {
+        return Err(ConfigError::new("channels", "[]", "must have at least one"));
+    }
+    let mut statement = String::new();
+    for name in &names {
+        let problem = match name.len() {
+            0 => Some("must not be empty"),
+            1..=LONGEST_NAME => name.contains('\0').then_some("must not contain NUL"),
+            _ => Some("must not be longer than 63 bytes, which is the server's limit"),
+        };
+        if let Some(problem) = problem {
+            return Err(ConfigError::new("channel", format_args!("\"{}\"", one_line(name)), problem));
+        }
+        statement += &format!("LISTEN \"{}\";", name.replace('"', "\"\""));
+    }
+    Ok(Channels { statement, count: names.len() })
+}
+
+/// The notifications of some channels, in the order in which the server sent them. From
+/// [`Pool::listen`](crate::Pool::listen). Read it as a [`Stream`], or with [`next`](Self::next).
+///
+/// It keeps up to 16 MiB of unread notifications, whether it is polled or not. If the reader is slower than that, it
+/// finds a [`Gap`](crate::Gap), and the notifications after the reader has come to it.
+///
+/// Each notification comes once and in order. Two things may be repeated after a [gap](Received::Gap): a notification
+/// that came before it, and the gap itself.
+///
+/// The stream ends when the pool is closed, or the runtime that called [`listen`](crate::Pool::listen) has ended. While
+/// the pool is drained, it goes on.
+#[must_use = "dropping it ends the connection that listens"]
+pub struct Notifications {
+    inbox: Arc<Inbox>,
+    /// The task ends when this is dropped.
+    _alive: oneshot::Sender<()>,
+}
+
+impl Notifications {
+    /// Waits for the next notification or gap. Returns `None` when the pool is closed. Cancel safe: a dropped future
+    /// loses nothing.
+    pub async fn next(&mut self) -> Option<Received> {
+        poll_fn(|cx| self.inbox.poll_next(cx)).await
+    }
+}
+
+impl Stream for Notifications {
+    type Item = Received;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+        self.inbox.poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Notifications {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notifications").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_and_each_is_listened_to_once() {
+        let listen = |names: &[&str]| {
+            let channels = check(names).unwrap();
+            (channels.statement, channels.count)
+        };
+        assert_eq!(listen(&["orders", "orders"]), ("LISTEN \"orders\";".to_owned(), 1));
+        let expected = "LISTEN \"Mixed Case\";LISTEN \"a\"\"b\";LISTEN \"a'; DROP TABLE users; --\";LISTEN \"ä-ö\";";
+        assert_eq!(listen(&["Mixed Case", "ä-ö", "a\"b", "a'; DROP TABLE users; --"]), (expected.to_owned(), 4));
+        assert!(check(["x".repeat(63)]).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_the_server_cannot_have_is_refused() {
+        let line = |name: &str| check([name]).unwrap_err().to_string();
+        assert_eq!(line(""), "channel = \"\": must not be empty");
+        assert_eq!(line("a\0b"), "channel = \"a\\u{0}b\": must not contain NUL");
+        let long = "ä".repeat(32);
+        let expected = format!("channel = \"{long}\": must not be longer than 63 bytes, which is the server's limit");
+        assert_eq!(line(&long), expected);
+        assert_eq!(check([""; 0]).unwrap_err().to_string(), "channels = []: must have at least one");
+    }
+}
