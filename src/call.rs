@@ -8,6 +8,7 @@
 //! A call that failed and may run again takes the whole path again (`attempts`).
 
 mod attempts;
+mod bulk;
 mod fallback;
 #[cfg(feature = "testing")]
 mod pretended;
@@ -273,7 +274,7 @@ pub struct Call<'a> {
     is_idempotent: bool,
     /// Whether this is one attempt of a call that is measured as a whole.
     is_part: bool,
-    /// Whether the call returns a stream. Then the operation ends with the stream.
+    /// Whether the call returns a stream or a copy. Then the operation ends with it.
     is_stream: bool,
     options: TransactionOptions,
 }
@@ -392,6 +393,11 @@ impl<'a> Call<'a> {
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
+    }
+
+    /// The call returns a stream or a copy.
+    fn streaming(self) -> Self {
+        Self { is_stream: true, ..self }
     }
 
     fn call_options(&self) -> CallOptions {

@@ -186,7 +186,7 @@ pub enum Error {
 
     /// The server answered with an error, the connection was lost, or the driver could not convert a parameter or a
     /// row.
-    #[error("{}", line(.source, .effect, .lost))]
+    #[error("{}{}", of_row(.row), line(.source, .effect, .lost))]
     #[non_exhaustive]
     Postgres {
         /// The driver's error.
@@ -195,6 +195,8 @@ pub enum Error {
         effect: Effect,
         /// Why the connection was lost, if it was.
         lost: Option<Arc<Lost>>,
+        /// Which of the given rows caused the error, counted from 0. See [`Error::row`].
+        row: Option<u64>,
     },
 
     /// [`Pool::close`](crate::Pool::close) has closed the pool.
@@ -209,7 +211,8 @@ pub enum AbortReason {
     /// A statement in it had failed, and the caller's closure did not return the error.
     #[non_exhaustive]
     Failed {
-        /// The SQLSTATE of that error. `None` if the statement had timed out.
+        /// The SQLSTATE of that error. `None` if the statement had timed out, or if
+        /// [`execute_many`](crate::Client::execute_many) could not send one of its rows.
         sqlstate: Option<SqlState>,
     },
     /// A clone of its handle, or a stream of its rows, still existed.
@@ -230,6 +233,9 @@ pub enum BusyReason {
     Stopping,
     /// The COPY had ended before this step of it: it was finished or aborted.
     CopyEnded,
+    /// [`Client::execute_many`](crate::Client::execute_many) begins a transaction, and other statements were under way
+    /// on the connection.
+    InUse,
 }
 
 impl fmt::Display for BusyReason {
@@ -239,6 +245,10 @@ impl fmt::Display for BusyReason {
             Self::CopyEnded => {
                 "the COPY has ended, because it was finished, or a step of it failed or was dropped; begin another COPY \
                  with copy_in"
+            }
+            Self::InUse => {
+                "execute_many begins a transaction, and other statements are under way on the connection; await them \
+                 first, or take another connection"
             }
         })
     }
@@ -251,7 +261,7 @@ impl fmt::Display for AbortReason {
                 write!(f, "a statement in it had failed ({}), and the error was not passed on", one_line(state.code()))
             }
             Self::Failed { sqlstate: None } => {
-                f.write_str("a statement in it had timed out, and the error was not passed on")
+                f.write_str("a statement in it had timed out or was done in part, and the error was not passed on")
             }
             Self::InUse => f.write_str("a clone of its handle or a stream of its rows still existed"),
             Self::EndedByHand => {
@@ -273,8 +283,16 @@ impl Error {
     ) -> Self {
         match driver::failure(&source, written, phase, lost.as_deref()).effect() {
             Effect::Unknown if phase == StatementPhase::Commit => Self::CommitUnknown { source: Some(source), lost },
-            effect => Self::Postgres { source, effect, lost },
+            effect => Self::Postgres { source, effect, lost, row: None },
         }
+    }
+
+    /// Returns this error with the row that caused it, unless the connection was lost.
+    pub(crate) fn at_row(mut self, index: u64) -> Self {
+        if let Self::Postgres { lost: None, row, .. } = &mut self {
+            *row = Some(index);
+        }
+        self
     }
 
     /// Returns this error for a call that had committed something before it failed.
@@ -287,13 +305,15 @@ impl Error {
         self
     }
 
-    /// Returns this error for a BEGIN: nothing of the transaction can have been applied.
-    pub(crate) fn of_begin(self) -> Self {
+    /// Returns this error for a statement of a transaction that will not be committed: nothing can have been applied.
+    pub(crate) fn before_commit(self) -> Self {
         match self {
             Self::QueryTimeout { operation, after, process_id, .. } => {
                 Self::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied }
             }
-            Self::Postgres { source, lost, .. } => Self::Postgres { source, effect: Effect::NotApplied, lost },
+            Self::Postgres { source, lost, row, .. } => {
+                Self::Postgres { source, effect: Effect::NotApplied, lost, row }
+            }
             other => other,
         }
     }
@@ -323,12 +343,16 @@ fn process(id: &Option<i32>) -> String {
 fn busy(reason: BusyReason, waited: Duration) -> String {
     match reason {
         BusyReason::Stopping => format!("not begun within {}: {reason}", HumanDuration(waited)),
-        BusyReason::CopyEnded => format!("not sent: {reason}"),
+        BusyReason::CopyEnded | BusyReason::InUse => format!("not sent: {reason}"),
     }
 }
 
 fn subject(operation: &Option<&'static str>) -> String {
     operation.map(|name| format!("{name}: ")).unwrap_or_default()
+}
+
+fn of_row(row: &Option<u64>) -> String {
+    row.map(|row| format!("row {row}, counted from 0: ")).unwrap_or_default()
 }
 
 fn applied(effect: &Effect) -> &'static str {

@@ -83,8 +83,8 @@ pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
 pub use call::{Call, Fallback, Until};
 pub use conn::{
-    AsStatement, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset, RowStream, ServerTimeouts,
-    Socket, Transaction, TransactionOptions,
+    AsStatement, BinaryCopyIn, BinaryCopyOut, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset,
+    RowStream, ServerTimeouts, Socket, Transaction, TransactionOptions,
 };
 pub use connection_string::ConnectionString;
 pub use error::{AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};

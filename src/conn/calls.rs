@@ -4,9 +4,11 @@
 //! stream that was not read to its end. The pool then stops it on the server, once the cancel can hit no other call.
 
 mod activity;
+mod bulk;
 pub(super) mod copy;
 mod endings;
-mod in_flight;
+pub(super) mod in_flight;
+mod many;
 #[cfg(feature = "testing")]
 mod pretended;
 pub(super) mod queries;
@@ -44,6 +46,8 @@ struct CallsState {
     leftovers: Leftovers,
     /// Calls that timed out since the connection was dialed.
     timeouts: u64,
+    /// Calls that failed after they had done a part of their work in the caller's transaction.
+    done_in_part: u64,
     /// Calls that have begun since the connection was dialed.
     begun: u64,
     /// How far the latest call is.
@@ -97,6 +101,15 @@ impl Calls {
     /// Calls that timed out since the connection was dialed.
     pub(super) fn timeouts(&self) -> u64 {
         self.lock().timeouts
+    }
+
+    /// Calls that failed after they had done a part of their work, since the connection was dialed.
+    pub(super) fn done_in_part(&self) -> u64 {
+        self.lock().done_in_part
+    }
+
+    fn on_done_in_part(&self) {
+        self.lock().done_in_part += 1;
     }
 
     /// Calls that have begun since the connection was dialed.

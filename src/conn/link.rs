@@ -170,9 +170,9 @@ impl Link {
         is_whole && (self.calls.is_outdated() || self.wire.last_error().is_some_and(is_transient))
     }
 
-    /// Errors of the server and statements that timed out, since the connection was dialed.
+    /// Errors of the server, and calls that timed out or were done in part, since the connection was dialed.
     pub(super) fn failures(&self) -> u64 {
-        self.wire.errors() + self.calls.timeouts()
+        self.wire.errors() + self.calls.timeouts() + self.calls.done_in_part()
     }
 
     /// Forbids every further write, which ends the connection. The server rolls back an open transaction.

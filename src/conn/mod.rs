@@ -27,7 +27,9 @@ mod transaction;
 mod wire;
 
 pub(crate) use self::call_options::CallOptions;
-pub use self::calls::copy::{CopyIn, CopyOut};
+pub use self::calls::copy::CopyIn;
+pub use self::calls::copy::binary::{BinaryCopyIn, BinaryCopyOut};
+pub use self::calls::copy::out::CopyOut;
 pub use self::calls::rows::RowStream;
 pub use self::calls::statements::AsStatement;
 pub(crate) use self::calls::watcher::ReadingLimits;

@@ -139,7 +139,10 @@ fn an_aborted_transaction_says_why() {
             AbortReason::Failed { sqlstate: Some(SqlState::UNIQUE_VIOLATION) },
             "a statement in it had failed (23505), and the error was not passed on",
         ),
-        (AbortReason::Failed { sqlstate: None }, "a statement in it had timed out, and the error was not passed on"),
+        (
+            AbortReason::Failed { sqlstate: None },
+            "a statement in it had timed out or was done in part, and the error was not passed on",
+        ),
         (AbortReason::InUse, "a clone of its handle or a stream of its rows still existed"),
         (AbortReason::RolledBack, "the server answered COMMIT with ROLLBACK"),
     ] {
@@ -251,6 +254,19 @@ async fn an_error_of_the_driver_may_come_after_the_statement_was_applied() {
     assert_eq!(error.sqlstate(), None);
     let error = Error::of_statement(broken().await, false, StatementPhase::Autocommit, None);
     assert_eq!(error.effect(), Effect::NotApplied);
+}
+
+#[tokio::test]
+async fn an_error_names_the_row_that_caused_it() {
+    let error = answer(&[(b'S', "ERROR"), (b'C', "23505"), (b'M', "duplicate key")]).await;
+    let error = Error::from(error).at_row(17);
+    check(&error, "postgres", Effect::NotApplied, "row 17, counted from 0: ERROR: duplicate key (23505)");
+    assert_eq!(error.row(), Some(17));
+    // A lost connection is not the fault of a row.
+    let lost = Some(lost().await);
+    let error = Error::of_statement(closed().await, true, StatementPhase::Preparing, lost).at_row(17);
+    assert_eq!(error.row(), None);
+    assert_eq!(Error::Closed.at_row(1).row(), None);
 }
 
 #[test]

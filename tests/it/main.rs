@@ -6,6 +6,7 @@
 mod answers;
 mod blame;
 mod breaker;
+mod bulk;
 mod cases;
 mod dial;
 mod dropin;

@@ -149,6 +149,14 @@ async fn example(what: &str) -> Option<Error> {
         "a step of a `COPY` that has ended" => {
             Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None }
         }
+        "other statements are under way on the guard when `execute_many` would begin a transaction" => {
+            Error::Busy { reason: BusyReason::InUse, waited: Duration::ZERO, process_id: None }
+        }
+        "`execute_many` is late before its COMMIT" => late(Effect::NotApplied),
+        "a row of `copy_in_rows` or `execute_many` does not fit its types" => {
+            let garbled = read_by_the_driver(b"Z\0\0\0\x04".to_vec()).await;
+            Error::of_statement(garbled, true, StatementPhase::Preparing, None).at_row(7)
+        }
         "the connection was lost before anything was written" => lost(false, StatementPhase::Autocommit).await,
         "the connection was lost while the statement was only being prepared" => {
             lost(true, StatementPhase::Preparing).await
