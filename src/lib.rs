@@ -55,6 +55,7 @@ mod conn;
 mod connection_string;
 mod error;
 mod event;
+mod holder;
 mod human;
 mod maintenance;
 #[cfg(feature = "metrics")]
@@ -81,6 +82,7 @@ pub use conn::{
 pub use connection_string::ConnectionString;
 pub use error::{AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
 pub use event::{Event, EventKind, Severity};
+pub use holder::{Holder, HolderState, LongestHeld};
 pub use maintenance::NotReady;
 pub use operation::Operation;
 pub use policy::{Effect, Refused, ShedReason, Shedding};

@@ -39,7 +39,7 @@ pub use self::dial::server_timeouts::ServerTimeouts;
 pub use self::dial::socket::Socket;
 pub use self::handling::Reset;
 pub(crate) use self::handling::{Handling, Listeners};
-pub(crate) use self::lease_registry::{Holder, LeaseRegistry};
+pub(crate) use self::lease_registry::LeaseRegistry;
 pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 22] = [
     "clock",
     "human",
     "metrics",
     "operation",
+    "holder",
     "policy",
     "status",
     "error",

@@ -14,6 +14,7 @@ mod failure_semantics;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
 mod guard;
+mod holders;
 mod layers;
 mod ledger;
 mod limits;

@@ -21,6 +21,7 @@ use super::watcher::{Look, Watched};
 use crate::clock::now;
 use crate::conn::Client;
 use crate::conn::call_options::CallOptions;
+use crate::conn::link::Link;
 use crate::error::{BusyReason, Error};
 
 /// The sink for the data of a `COPY ... FROM STDIN`, from [`Client::copy_in`].
@@ -50,6 +51,7 @@ struct Handle<T>(Arc<Copying<T>>);
 
 /// A copy between two steps, which the connection's watcher can end.
 struct Copying<T> {
+    link: Arc<Link>,
     next: Mutex<Step<T>>,
     /// The deadline of the call.
     deadline: Option<Instant>,
@@ -76,8 +78,8 @@ where
     pub(crate) fn new(sink: CopyInSink<T>, call: InFlightCall, options: CallOptions) -> Self {
         let link = Arc::clone(&call.link);
         let deadline = options.deadline.map(|deadline| deadline.instant());
-        let next = Mutex::new(Step::Open((Box::pin(sink), call)));
-        let copy = Arc::new(Copying { next, deadline });
+        let copy = Arc::new(Copying { link: Arc::clone(&link), next: Mutex::new(Step::Closed), deadline });
+        copy.replace(Step::Open((Box::pin(sink), call)));
         if deadline.is_some() {
             let copy = Arc::downgrade(&copy);
             link.watcher.watch(copy, now(), deadline);
@@ -135,7 +137,9 @@ impl<T> Copying<T> {
     }
 
     fn replace(&self, next: Step<T>) -> Step<T> {
-        mem::replace(&mut *self.next.lock(), next)
+        let mut step = self.next.lock();
+        self.link.calls.set_awaits_copy_data(matches!(next, Step::Open(_)));
+        mem::replace(&mut *step, next)
     }
 }
 
@@ -149,11 +153,9 @@ where
         if now < deadline {
             return Some(Look { again: deadline, held_until: None });
         }
-        let mut next = self.next.lock();
-        let Step::Open((sink, call)) = mem::replace(&mut *next, Step::Closed) else {
+        let Step::Open((sink, call)) = self.replace(Step::Closed) else {
             return Some(Look { again: now + SECOND, held_until: None });
         };
-        drop(next);
         drop(sink);
         let error = call.caller_timed_out();
         self.replace(Step::TimedOut(error));
