@@ -31,7 +31,7 @@ use crate::telemetry::Events;
 /// caller.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Pool {

@@ -23,6 +23,8 @@ use self::holders::SharedList;
 use crate::conn::{ConnectionEvent, Dialer, LeaseRegistry, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::holder::{Holder, HolderState, LongestHeld};
+#[cfg(feature = "admin")]
+use crate::policy::{Baseline, Refused};
 use crate::policy::{Cause, Lasting, REPEAT, Reading, Sign, State, Told, Transition};
 use crate::slots::Slots;
 use crate::status::Status;
@@ -151,6 +153,18 @@ impl Reports {
             }
             _ => EventKind::BreakerChanged { transition, lasting: Duration::ZERO },
         });
+    }
+
+    /// Returns how long each operation usually holds a connection.
+    #[cfg(feature = "admin")]
+    pub(crate) fn baselines(&self, now: Instant) -> Vec<Baseline> {
+        self.callers.lock().watch.baselines(now)
+    }
+
+    /// Returns the callers that were refused since the pool began.
+    #[cfg(feature = "admin")]
+    pub(crate) fn refused(&self) -> Refused {
+        self.refusals.snapshot()
     }
 
     /// Returns how long ago the database last answered.

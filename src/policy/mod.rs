@@ -42,4 +42,6 @@ pub(crate) use shutdown::Terminations;
 pub(crate) use time::Time;
 pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;
+#[cfg(feature = "admin")]
+pub use watch::Baseline;
 pub(crate) use watch::{Finding, Lasting, REPEAT, Reading, Sign, Told, Watch};

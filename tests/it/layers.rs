@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "clock",
     "human",
     "metrics",
@@ -32,6 +32,7 @@ const LAYERS: [&str; 22] = [
     "maintenance",
     "call",
     "pool",
+    "admin",
     "builder",
     "settings",
 ];
