@@ -24,6 +24,7 @@ pub(crate) use self::io::{ProtocolViolation, is_out_of_files};
 pub use self::lost::Lost;
 pub use self::meaning::ErrorKind;
 pub(crate) use self::outside::one_line;
+use crate::holder::LongestHeld;
 use crate::human::HumanDuration;
 use crate::policy::{Effect, ShedReason, StatementPhase};
 use crate::status::Status;
@@ -78,13 +79,15 @@ use crate::status::Status;
 pub enum Error {
     /// The pool refused the call at once, without waiting and without asking the database. The caller should back off
     /// or degrade.
-    #[error("refused at once: {reason}")]
+    #[error("refused at once: {reason}{longest_held}")]
     #[non_exhaustive]
     Shed {
         /// Why the pool did not let the caller wait.
         reason: ShedReason,
         /// When to ask again, as the pool estimates from its recent leases.
         retry_after: Option<Duration>,
+        /// Who has held connections longest.
+        longest_held: LongestHeld,
     },
 
     /// The circuit breaker is open, because too many calls failed lately. The database was not asked. See
@@ -99,8 +102,9 @@ pub enum Error {
     },
 
     /// No connection became free in time. `status` shows which of the usual causes it was: all connections are in use
-    /// (leases are too long, or the pool is too small), or dials fail or hang.
-    #[error("no connection within {}: {status}{}", HumanDuration(*timeout), connect::trailer_after(.status, .last_connect_error))]
+    /// (leases are too long, or the pool is too small), or dials fail or hang. `longest_held` names the operations that
+    /// hold the connections.
+    #[error("no connection within {}: {status}{}{longest_held}", HumanDuration(*timeout), connect::trailer_after(.status, .last_connect_error))]
     #[non_exhaustive]
     AcquireTimeout {
         /// How long the caller was willing to wait.
@@ -109,6 +113,8 @@ pub enum Error {
         status: Box<Status>,
         /// Why the latest dial failed, if none has succeeded since.
         last_connect_error: Option<ConnectError>,
+        /// Who has held connections longest.
+        longest_held: LongestHeld,
     },
 
     /// The pool has no connection, and the latest dial failed: the server cannot be reached, or refuses the pool.

@@ -19,6 +19,7 @@ mod timer;
 mod tracked;
 pub(super) mod watcher;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -38,6 +39,8 @@ pub(super) struct Calls {
     /// Notified when the connection is no longer [reserved](Activity::is_reserved).
     released: Notify,
     timer: ReusableTimer,
+    /// A COPY to the server is between two steps.
+    awaits_copy_data: AtomicBool,
 }
 
 #[derive(Default)]
@@ -96,6 +99,15 @@ impl Calls {
     /// Returns since when calls have been under way without a pause.
     pub(super) fn running_since(&self) -> Option<Instant> {
         self.lock().activity.since()
+    }
+
+    /// Returns whether a COPY waits for its caller to send the next piece of data, or to finish.
+    pub(super) fn awaits_copy_data(&self) -> bool {
+        self.awaits_copy_data.load(Relaxed)
+    }
+
+    fn set_awaits_copy_data(&self, awaits: bool) {
+        self.awaits_copy_data.store(awaits, Relaxed);
     }
 
     /// Calls that timed out since the connection was dialed.

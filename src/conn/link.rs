@@ -17,7 +17,7 @@ use super::outcome_recorder::OutcomeRecorder;
 use super::round_trips::RoundTrips;
 use super::statement_timeout::StatementTimeout;
 use super::task::Monitor;
-use super::wire::Wire;
+use super::wire::{TransactionStatus, Wire};
 use crate::clock::now;
 use crate::policy::{Failure, Ticket};
 use crate::telemetry::Meter;
@@ -207,11 +207,20 @@ impl Leased for Link {
         &self.lease_info
     }
 
+    fn process_id(&self) -> Option<i32> {
+        self.process_id()
+    }
+
     fn running_since(&self) -> Option<Instant> {
         self.calls.running_since()
     }
 
-    fn is_at_work(&self) -> bool {
-        self.calls.is_running() || self.wire.unanswered() > 0
+    fn is_waiting_for_server(&self) -> bool {
+        let is_at_work = self.wire.unanswered() > 0 || self.calls.is_running();
+        is_at_work && !self.calls.awaits_copy_data() && !self.watcher.has_unread()
+    }
+
+    fn is_in_transaction(&self) -> bool {
+        self.wire.status() != TransactionStatus::Idle
     }
 }

@@ -48,7 +48,7 @@ pub use self::handling::Reset;
 pub(crate) use self::handling::{Handling, Listeners};
 pub(crate) use self::inbox::Inbox;
 pub use self::inbox::{Gap, Notification, Received};
-pub(crate) use self::lease_registry::{Holder, LeaseRegistry};
+pub(crate) use self::lease_registry::LeaseRegistry;
 pub(crate) use self::listening::{Channels, Listening};
 pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
 pub use self::transaction::{Transaction, TransactionOptions};

@@ -81,11 +81,17 @@ fn check(error: &Error, kind: &str, effect: Effect, line: &str) {
 #[test]
 fn refusals_have_changed_nothing() {
     let after = Duration::from_millis(20);
-    let shed = Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after) };
+    let longest_held = LongestHeld::NONE;
+    let shed = Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after), longest_held };
     check(&shed, "shed", Effect::NotApplied, "refused at once: the queue for connections is full");
     assert!(shed.is_overload() && shed.retry_after() == Some(after));
 
-    let timeout = Error::AcquireTimeout { timeout: after, status: Box::new(status()), last_connect_error: None };
+    let timeout = Error::AcquireTimeout {
+        timeout: after,
+        status: Box::new(status()),
+        last_connect_error: None,
+        longest_held: LongestHeld::NONE,
+    };
     let line = "no connection within 20 ms: pool orders: 100% in use (20/20), 3 waiting";
     check(&timeout, "acquire_timeout", Effect::NotApplied, line);
     assert!(timeout.is_overload());
@@ -312,9 +318,14 @@ async fn names_of_the_database_are_readable_and_only_an_answer_is_an_objection()
 fn refusals_are_not_worth_logging() {
     let after = Duration::from_millis(20);
     for error in [
-        Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after) },
+        Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after), longest_held: LongestHeld::NONE },
         Error::CircuitOpen { retry_after: after, last_connect_error: None },
-        Error::AcquireTimeout { timeout: after, status: Box::new(status()), last_connect_error: None },
+        Error::AcquireTimeout {
+            timeout: after,
+            status: Box::new(status()),
+            last_connect_error: None,
+            longest_held: LongestHeld::NONE,
+        },
         Error::Connect {
             source: ConnectError::io("db:5432", io::ErrorKind::ConnectionRefused.into()),
             retry_after: after,

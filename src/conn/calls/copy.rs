@@ -125,6 +125,7 @@ where
         let open = Open { sink: Box::pin(sink), call, lease: None, ending, wait: None, timer: None };
         let (state, errors) = (Mutex::new(State::Open(Box::new(open))), link.wire.errors());
         let copy = Arc::new(Copying { state, deadline, link: Arc::clone(&link), errors });
+        link.calls.set_awaits_copy_data(true);
         if deadline.is_some() {
             let copy = Arc::downgrade(&copy);
             link.watcher.watch(copy, now(), deadline);
@@ -315,7 +316,10 @@ where
 
 impl<T> Copying<T> {
     fn replace(&self, next: State<T>) -> State<T> {
-        mem::replace(&mut *self.state.lock(), next)
+        let mut state = self.state.lock();
+        let awaits_data = matches!(&next, State::Open(open) if open.wait.is_none());
+        self.link.calls.set_awaits_copy_data(awaits_data);
+        mem::replace(&mut *state, next)
     }
 
     /// Takes the copy out, for a step or for its end.
@@ -435,6 +439,7 @@ where
             }
         };
         drop(state);
+        self.link.calls.set_awaits_copy_data(false);
         let waker = open.wait.as_ref().map(|(_, waker)| waker.clone());
         // If a step waits, the server takes no data. Otherwise the caller sends none.
         let end = if waker.is_some() { InFlightCall::timed_out } else { InFlightCall::caller_timed_out };

@@ -132,10 +132,15 @@ async fn example(what: &str) -> Option<Error> {
         "refused at once" if what.contains("circuit") => {
             Error::CircuitOpen { retry_after: SECOND, last_connect_error: None }
         }
-        "refused at once" => Error::Shed { reason: ShedReason::Hopeless, retry_after: None },
-        "no connection within `acquire_timeout`" => {
-            Error::AcquireTimeout { timeout: SECOND, status: Box::new(status()), last_connect_error: None }
+        "refused at once" => {
+            Error::Shed { reason: ShedReason::Hopeless, retry_after: None, longest_held: LongestHeld::NONE }
         }
+        "no connection within `acquire_timeout`" => Error::AcquireTimeout {
+            timeout: SECOND,
+            status: Box::new(status()),
+            last_connect_error: None,
+            longest_held: LongestHeld::NONE,
+        },
         "dials fail" => connect(ConnectErrorKind::Io),
         "dials fail on this side" => connect(ConnectErrorKind::Tls),
         "a statement is late" => late(Effect::Unknown),
