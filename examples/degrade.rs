@@ -22,8 +22,7 @@ async fn rate(pool: &Pool, cache: &Cache) -> Result<f64, failfast::Error> {
         Some(rate)
     };
     let fresh = pool.call().name("exchange_rate").deadline(Duration::from_millis(250)).idempotent().fallback(cached);
-    let rate =
-        fresh.run(|client| async move { Ok(client.query_one("SELECT 1.08::float8", &[]).await?.get(0)) }).await?;
+    let rate = fresh.run(async |client| Ok(client.query_one("SELECT 1.08::float8", &[]).await?.get(0))).await?;
     if let Ok(mut cache) = cache.lock() {
         *cache = Some((rate, Instant::now()));
     }

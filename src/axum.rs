@@ -1,62 +1,56 @@
-//! [`Error`] as the response of an axum handler. Feature `axum`.
+//! The pool in a service with axum. Feature `axum`.
+//!
+//! - [`Error`](crate::Error) is the response of a handler: 503 with `Retry-After`, 504 or 500, by
+//!   [`http_status`](crate::Error::http_status).
+//! - [`DeadlineLayer`] gives each request a deadline, from a header or by default.
+//! - [`Conn`] makes calls that end by this deadline.
+//! - [`TxLayer`] and [`Tx`] give a request one transaction, which is committed if the response is a success.
+//! - [`ready`] answers the orchestrator.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use axum::Router;
+//! use axum::http::StatusCode;
+//! use axum::routing::{get, post};
+//! use failfast::axum::{Conn, DeadlineLayer, Tx, TxLayer};
+//! use failfast::{Error, Pool};
+//!
+//! async fn stock(conn: Conn) -> Result<String, Error> {
+//!     let row = conn.call().name("stock").idempotent().query_one("SELECT sum(stock) FROM items", &[]).await?;
+//!     Ok(row.get::<_, i64>(0).to_string())
+//! }
+//!
+//! async fn order(tx: Tx) -> Result<StatusCode, Error> {
+//!     let tx = tx.begin().await?;
+//!     tx.execute("UPDATE items SET stock = stock - 1 WHERE id = 1", &[]).await?;
+//!     tx.execute("INSERT INTO orders (item) VALUES (1)", &[]).await?;
+//!     Ok(StatusCode::CREATED) // committed before the client gets it
+//! }
+//!
+//! fn routes(pool: Pool) -> Router {
+//!     Router::new()
+//!         .route("/stock", get(stock))
+//!         .route("/orders", post(order))
+//!         .layer(TxLayer::new())
+//!         .layer(DeadlineLayer::new(Duration::from_secs(2)))
+//!         .route("/readyz", get(failfast::axum::ready))
+//!         .with_state(pool)
+//! }
+//! ```
+//!
+//! The pool is the state of the router, or a part of it (`FromRef`).
+//!
+//! The crate depends on axum-core, http and tower's traits only, not on axum itself.
 
-use std::sync::Arc;
+mod conn;
+mod deadline;
+mod header;
+mod readiness;
+mod response;
+mod tx;
 
-use axum_core::body::Body;
-use axum_core::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-
-use crate::error::Error;
-use crate::policy::Effect;
-
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-
-// By RFC 9457, a problem of the type about:blank has the title of its status. The details speak of the request, never
-// of the database.
-const BUSY: &str = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The service cannot do this at the moment. Please try again later."}"#;
-const LATE: &str =
-    r#"{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"This took longer than it may."}"#;
-const UNKNOWN: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"Whether this was done is not known."}"#;
-const FAILED: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500}"#;
-
-/// The status is that of [`http_status`](Error::http_status), and `Retry-After` that of
-/// [`http_retry_after`](Error::http_retry_after). The body is a fixed text for each status, as
-/// `application/problem+json`. It shows nothing of the database: no message, no SQL, no parameter, no address.
-///
-/// The error itself is in the response's extensions, as `Arc<failfast::Error>`, for a layer that logs it.
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = match status {
-            StatusCode::SERVICE_UNAVAILABLE => BUSY,
-            StatusCode::GATEWAY_TIMEOUT => LATE,
-            _ if self.effect() == Effect::Unknown => UNKNOWN,
-            _ => FAILED,
-        };
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
-        if let Some(seconds) = self.http_retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-        response.extensions_mut().insert(Arc::new(self));
-        response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_has_the_status_and_the_title_of_the_status() {
-        for (body, status) in [(BUSY, 503), (LATE, 504), (UNKNOWN, 500), (FAILED, 500)] {
-            let title = StatusCode::from_u16(status).unwrap().canonical_reason().unwrap();
-            let begin = format!(r#"{{"type":"about:blank","title":"{title}","status":{status}"#);
-            let rest = body.strip_prefix(&begin).unwrap();
-            let detail = rest.strip_prefix(r#","detail":""#).and_then(|rest| rest.strip_suffix(r#""}"#));
-            assert!(rest == "}" || detail.is_some_and(|text| !text.contains(['"', '\\'])), "{body}");
-        }
-    }
-}
+pub use self::conn::Conn;
+pub use self::deadline::{DeadlineLayer, DeadlineService, RequestDeadline};
+pub use self::readiness::ready;
+pub use self::tx::{Tx, TxLayer, TxService};

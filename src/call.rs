@@ -8,7 +8,10 @@
 //! A call that failed and may run again takes the whole path again (`attempts`).
 
 mod attempts;
+mod bulk;
 mod fallback;
+#[cfg(feature = "testing")]
+mod pretended;
 mod queries;
 mod transactions;
 
@@ -23,8 +26,11 @@ use crate::clock::now;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
+use crate::holder::{Holder, LongestHeld};
 use crate::maintenance::{Maintenance, PACE};
 use crate::policy::{Deadline, Denied, ShedReason, Shedding, Ticket, WaitPolicy};
+#[cfg(feature = "testing")]
+use crate::pretend::Pretences;
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
@@ -50,6 +56,9 @@ pub(crate) struct Shared {
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) retries: Retries,
     pub(crate) tracer: Tracer,
+    /// What calls come to in a test.
+    #[cfg(feature = "testing")]
+    pub(crate) pretences: Arc<Pretences>,
 }
 
 impl Drop for Shared {
@@ -71,6 +80,8 @@ impl Shared {
         wait_policy: impl Fn(&Self, Instant) -> WaitPolicy + Send,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         async move {
+            #[cfg(feature = "testing")]
+            self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
             if let Some(lease) = self.slots.try_acquire() {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
@@ -86,6 +97,8 @@ impl Shared {
     /// Like [`acquire`](Self::acquire), for a caller that does not wait.
     pub(crate) fn try_acquire(&self, taken: Taken) -> Result<Client, Error> {
         let options = |shared: &Self| shared.options(taken);
+        #[cfg(feature = "testing")]
+        self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
         if let Some(lease) = self.slots.try_acquire() {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
@@ -96,7 +109,8 @@ impl Shared {
         }
         self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle);
         self.slots.dial_ahead();
-        Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
+        let longest_held = self.longest_held(now());
+        Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None, longest_held })
     }
 
     /// Asks the breaker before anything else, because no caller waits while the circuit is open. Returns a ticket if
@@ -196,13 +210,14 @@ impl Shared {
             Refusal::CircuitOpen => self.circuit_open(self.recorder.breaker().check(now).err()),
             Refusal::Shed(reason, retry_after) => {
                 counts.on_shed(reason);
-                Error::Shed { reason, retry_after: Some(retry_after) }
+                // Only this reason is given after a wait. The others spare a look at the clock.
+                let now = if reason == ShedReason::TooLate { now() } else { asked };
+                Error::Shed { reason, retry_after: Some(retry_after), longest_held: self.longest_held(now) }
             }
             Refusal::Unreachable(source, retry_after) => Error::Connect { source, retry_after },
             Refusal::TimedOut => {
                 counts.on_timed_out();
-                let (status, last_connect_error) = (Box::new(self.status()), self.slots.last_error());
-                Error::AcquireTimeout { timeout: deadline.left(asked), status, last_connect_error }
+                self.timed_out(deadline.left(asked))
             }
         }
     }
@@ -216,12 +231,22 @@ impl Shared {
         match self.slots.last_error() {
             _ if !self.slots.counts().is_open => Err(Error::Closed),
             Some(source) => Err(Error::Connect { source, retry_after: self.slots.next_dial_in() }),
-            None => Err(Error::AcquireTimeout {
-                timeout: within,
-                status: Box::new(self.status()),
-                last_connect_error: None,
-            }),
+            None => Err(self.timed_out(within)),
         }
+    }
+
+    fn timed_out(&self, timeout: Duration) -> Error {
+        let (status, last_connect_error) = (Box::new(self.status()), self.slots.last_error());
+        Error::AcquireTimeout { timeout, status, last_connect_error, longest_held: self.longest_held(now()) }
+    }
+
+    /// Who holds a connection in this instant.
+    pub(crate) fn holders(&self) -> Vec<Holder> {
+        self.maintenance.reports.holders(now(), &self.slots)
+    }
+
+    fn longest_held(&self, now: Instant) -> LongestHeld {
+        self.maintenance.reports.longest_held(now, &self.slots)
     }
 
     pub(crate) async fn drain(&self, within: Duration) -> usize {
@@ -262,7 +287,7 @@ pub struct Call<'a> {
     is_idempotent: bool,
     /// Whether this is one attempt of a call that is measured as a whole.
     is_part: bool,
-    /// Whether the call returns a stream. Then the operation ends with the stream.
+    /// Whether the call returns a stream or a copy. Then the operation ends with it.
     is_stream: bool,
     options: TransactionOptions,
 }
@@ -381,6 +406,11 @@ impl<'a> Call<'a> {
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
+    }
+
+    /// The call returns a stream or a copy.
+    fn streaming(self) -> Self {
+        Self { is_stream: true, ..self }
     }
 
     fn call_options(&self) -> CallOptions {

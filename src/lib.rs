@@ -20,12 +20,17 @@
 //! - `prometheus`: an exporter that knows the buckets of these metrics.
 //! - `rustls` and `native-tls`: a ready TLS connector each, in the module `tls`. [`PoolBuilder::build_tls`] takes any
 //!   other connector without them.
+//! - `admin`: what an operator sees of a pool, as JSON: `Pool::report`. With `axum`, also a handler. See the module
+//!   `admin`.
 //! - `axum`: [`Error`] is the response of an axum handler, with [`Error::http_status`]: 503 with `Retry-After` if the
 //!   same request may succeed later, 504 for a statement that was too slow, 500 for the rest. Its body shows nothing of
-//!   the database.
+//!   the database. The module `axum` has deadlines from a header, extractors for calls and for one transaction in each
+//!   request, and a handler for readiness probes.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
 //! - `tracing`: spans and log lines, see below.
+//! - `testing`, for the tests of a service: `Pool::pretend` brings calls to a chosen outcome, and `TestDatabase` gives
+//!   each test a database of its own. See the module `testing`. Enable it in `dev-dependencies` only.
 //! - `failsafe`, for services that use this crate already: `PoolBuilder::breaker_with` runs a pool on any
 //!   `failsafe::StateMachine`. `breaker::RollingWindow` is our window as a policy for such a machine.
 //! - `backoff`, for services that use this crate already: `RetryConfig::backoff_with` takes any
@@ -45,8 +50,10 @@
 //! events, with the events that end them, and drops the spans.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "admin")]
+pub mod admin;
 #[cfg(feature = "axum")]
-mod axum;
+pub mod axum;
 pub mod breaker;
 mod builder;
 mod call;
@@ -55,6 +62,7 @@ mod conn;
 mod connection_string;
 mod error;
 mod event;
+mod holder;
 mod human;
 mod listen;
 mod maintenance;
@@ -63,12 +71,16 @@ pub mod metrics;
 mod operation;
 mod policy;
 mod pool;
+#[cfg(feature = "testing")]
+mod pretend;
 mod retry;
 #[cfg(feature = "serde")]
 pub mod settings;
 mod slots;
 mod status;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
 pub mod tls;
 
@@ -76,12 +88,13 @@ pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
 pub use call::{Call, Fallback, Until};
 pub use conn::{
-    AsStatement, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset, RowStream, ServerTimeouts,
-    Socket, Transaction, TransactionOptions,
+    AsStatement, BinaryCopyIn, BinaryCopyOut, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset,
+    RowStream, ServerTimeouts, Socket, Transaction, TransactionOptions,
 };
 pub use connection_string::ConnectionString;
 pub use error::{AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
 pub use event::{Event, EventKind, Severity};
+pub use holder::{Holder, HolderState, LongestHeld};
 pub use listen::Notifications;
 pub use maintenance::NotReady;
 pub use operation::Operation;
@@ -109,6 +122,6 @@ struct Readme;
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
 
-#[cfg(all(doctest, feature = "rustls", feature = "serde"))]
+#[cfg(all(doctest, feature = "rustls", feature = "serde", feature = "testing"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;

@@ -15,6 +15,8 @@ mod metric;
 mod table;
 
 use std::mem::size_of_val;
+#[cfg(feature = "prometheus")]
+use std::time::Duration;
 
 pub use ::metrics::Recorder;
 use ::metrics::{Level, Metadata, with_recorder};
@@ -62,8 +64,8 @@ impl Metric {
 /// [buckets](Metric::buckets) and adds units to all names, as `docs/monitoring` expects:
 /// `db_client_operation_duration_seconds`. Feature `prometheus`.
 ///
-/// If you install the recorder without the exporter's own listener, call `PrometheusHandle::run_upkeep` every few
-/// seconds. Otherwise samples pile up until they are rendered.
+/// If you install the recorder without the exporter's own listener, spawn [`upkeep`]. Otherwise samples pile up until
+/// they are rendered.
 ///
 /// ```
 /// # fn example() -> Result<(), metrics_exporter_prometheus::BuildError> {
@@ -83,6 +85,27 @@ pub fn prometheus() -> Result<PrometheusBuilder, BuildError> {
         Some(buckets) => builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets),
         None => Ok(builder),
     })
+}
+
+/// The pause between two rounds of [`upkeep`].
+#[cfg(feature = "prometheus")]
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Sorts the exporter's samples into their buckets every five seconds, for ever. Feature `prometheus`.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), metrics_exporter_prometheus::BuildError> {
+/// let metrics = failfast::metrics::prometheus()?.install_recorder()?;
+/// tokio::spawn(failfast::metrics::upkeep(metrics.clone()));
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "prometheus")]
+pub async fn upkeep(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        metrics.run_upkeep();
+    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ impl PoolBuilder {
         let limits_of_work = (self.connect_timeout, query_timeout);
         let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout, query_timeout);
         let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
+        #[cfg(feature = "testing")]
+        let pretences = Arc::clone(&handling.pretences);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits);
         maintenance.attach(&slots, &recorder);
@@ -83,6 +85,8 @@ impl PoolBuilder {
             maintenance,
             retries,
             tracer,
+            #[cfg(feature = "testing")]
+            pretences,
         }))
     }
 }

@@ -297,7 +297,7 @@ impl<'a> Call<'a> {
     /// let stock: i64 = pool
     ///     .call()
     ///     .idempotent()
-    ///     .run(|client| async move {
+    ///     .run(async |client| {
     ///         client.execute("SELECT set_config('app.tenant', 'a', false)", &[]).await?;
     ///         let row = client.query_one("SELECT sum(stock) FROM items", &[]).await?;
     ///         Ok::<_, failfast::Error>(row.get(0))

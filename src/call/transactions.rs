@@ -1,4 +1,8 @@
 //! Transactions: BEGIN, the caller's closure, COMMIT; and again as a whole if another transaction was in the way.
+//!
+//! The bounds are `Fn(Transaction) -> Fut`, which async closures satisfy as well if they borrow what they use. With a
+//! bound `AsyncFn`, the compiler (1.85 to 1.95) cannot infer the parameter of `|tx| async move { ... }`, and refuses to
+//! spawn a future whose closure borrows: "implementation of `Send` is not general enough".
 
 use std::future::Future;
 
@@ -14,20 +18,20 @@ impl Call<'_> {
     /// the way (40001, 40P01), if a prepared statement was outdated, or if the transaction could not begin. Between
     /// attempts the call holds no connection. [`transaction_once`](Self::transaction_once) runs `work` only once.
     ///
+    /// `work` is an async closure that borrows what it uses: `async |tx| { ... }`, without `move`, because each attempt
+    /// needs the values. A closure that returns a future, `|tx| async move { ... }`, will do as well.
+    ///
     /// If `work` returns `Ok`, the pool commits; after `Err` it rolls back. If the future is dropped, the pool rolls
     /// back in the background.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool, from: i64, to: i64, note: String) -> Result<(), failfast::Error> {
     /// pool.call()
-    ///     .transaction(|tx| {
-    ///         let note = note.clone(); // for each attempt its own
-    ///         async move {
-    ///             tx.execute("UPDATE accounts SET cents = cents - 100 WHERE id = $1", &[&from]).await?;
-    ///             tx.execute("UPDATE accounts SET cents = cents + 100 WHERE id = $1", &[&to]).await?;
-    ///             tx.execute("INSERT INTO journal (note) VALUES ($1)", &[&note]).await?;
-    ///             Ok(())
-    ///         }
+    ///     .transaction(async |tx| {
+    ///         tx.execute("UPDATE accounts SET cents = cents - 100 WHERE id = $1", &[&from]).await?;
+    ///         tx.execute("UPDATE accounts SET cents = cents + 100 WHERE id = $1", &[&to]).await?;
+    ///         tx.execute("INSERT INTO journal (note) VALUES ($1)", &[&note]).await?;
+    ///         Ok(())
     ///     })
     ///     .await
     /// # }
@@ -61,7 +65,8 @@ impl Call<'_> {
         self.again(self.span("transaction"), |call, span| call.attempt(span, work), instead).await
     }
 
-    /// Like [`transaction`](Self::transaction), but runs `work` only once.
+    /// Like [`transaction`](Self::transaction), but runs `work` only once. So `work` may move and change what it uses:
+    /// `async move |tx| { ... }`.
     ///
     /// # Errors
     ///
@@ -98,8 +103,14 @@ impl Call<'_> {
         }
     }
 
+    /// Takes a connection and begins a transaction on it, which the caller ends.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn begin(self) -> Result<Transaction, Error> {
+        self.get().await?.transaction_with(self.options).await
+    }
+
     /// Makes one attempt. An error comes with what the handle knows about another attempt.
-    async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Attempted)>
+    pub(super) async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Attempted)>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,

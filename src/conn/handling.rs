@@ -12,6 +12,8 @@ use super::dial::hooks::Hooks;
 use super::dial::server_timeouts::ServerTimeouts;
 use super::lease_registry::LeaseRegistry;
 use super::outcome_recorder::OutcomeRecorder;
+#[cfg(feature = "testing")]
+use crate::pretend::Pretences;
 use crate::telemetry::{Meter, Tracer};
 
 /// When the pool resets a session before another caller gets the connection. Default: [`WhenSeen`](Self::WhenSeen).
@@ -81,6 +83,9 @@ pub(crate) struct Handling {
     pub(super) reading: ReadingLimits,
     /// The server's major version, as the latest dial learned it. 0 before the first.
     version: Arc<AtomicU32>,
+    /// What calls come to in a test.
+    #[cfg(feature = "testing")]
+    pub(crate) pretences: Arc<Pretences>,
 }
 
 impl Handling {
@@ -116,6 +121,8 @@ impl Handling {
             connect_timeout,
             reading,
             version,
+            #[cfg(feature = "testing")]
+            pretences: Arc::default(),
         }
     }
 

@@ -14,6 +14,8 @@ mod link;
 mod listening;
 mod outcome_recorder;
 mod pooled;
+#[cfg(feature = "testing")]
+mod pretended;
 mod round_trips;
 mod settle;
 mod statement_timeout;
@@ -25,7 +27,9 @@ mod transaction;
 mod wire;
 
 pub(crate) use self::call_options::CallOptions;
-pub use self::calls::copy::{CopyIn, CopyOut};
+pub use self::calls::copy::CopyIn;
+pub use self::calls::copy::binary::{BinaryCopyIn, BinaryCopyOut};
+pub use self::calls::copy::out::CopyOut;
 pub use self::calls::rows::RowStream;
 pub use self::calls::statements::AsStatement;
 pub(crate) use self::calls::watcher::ReadingLimits;
@@ -44,7 +48,7 @@ pub use self::handling::Reset;
 pub(crate) use self::handling::{Handling, Listeners};
 pub(crate) use self::inbox::Inbox;
 pub use self::inbox::{Gap, Notification, Received};
-pub(crate) use self::lease_registry::{Holder, LeaseRegistry};
+pub(crate) use self::lease_registry::LeaseRegistry;
 pub(crate) use self::listening::{Channels, Listening};
 pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
 pub use self::transaction::{Transaction, TransactionOptions};

@@ -46,6 +46,12 @@ impl Lost {
         Self { how, source: Some(error) }
     }
 
+    /// The server closed the connection without a reason.
+    #[cfg(feature = "testing")]
+    pub(crate) fn closed() -> Self {
+        Self { how: How::Closed, source: None }
+    }
+
     /// The pool had sealed the connection.
     pub(crate) fn sealed() -> Self {
         Self { how: How::Sealed, source: None }

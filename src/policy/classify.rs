@@ -11,6 +11,13 @@ pub(crate) use self::objection::Objection;
 pub use self::questions::Effect;
 pub(crate) use self::questions::{Condition, Fate, Reprepare, Retry, Verdict};
 
+/// The SQLSTATE of a statement that the server does not support.
+#[cfg(feature = "testing")]
+pub(crate) const NOT_SUPPORTED: &str = "0A000";
+/// The SQLSTATE of a statement in a transaction that has failed.
+#[cfg(feature = "testing")]
+pub(crate) const IN_FAILED_TRANSACTION: &str = "25P02";
+
 /// One failure, and the phase of the call in which it happened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure<'a> {

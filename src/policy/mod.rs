@@ -28,6 +28,8 @@ pub use classify::Effect;
 pub(crate) use classify::{
     Answer, Condition, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
 };
+#[cfg(feature = "testing")]
+pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;
@@ -42,4 +44,6 @@ pub(crate) use shutdown::Terminations;
 pub(crate) use time::Time;
 pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;
+#[cfg(feature = "admin")]
+pub use watch::Baseline;
 pub(crate) use watch::{DueReport, Finding, Lasting, REPEAT, Reading, Sign, Watch};

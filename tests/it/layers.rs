@@ -11,29 +11,33 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 26] = [
     "clock",
     "human",
     "metrics",
     "operation",
+    "holder",
     "policy",
     "status",
     "error",
-    "axum",
     "connection_string",
     "tls",
     "breaker",
     "event",
     "telemetry",
     "retry",
+    "pretend",
     "slots",
     "conn",
     "maintenance",
     "call",
     "pool",
     "listen",
+    "admin",
     "builder",
+    "axum",
     "settings",
+    "testing",
 ];
 
 /// Names that `policy/`, `slots/core` and `conn/calls/activity` must not use: clocks, locks, runtimes, randomness, I/O.

@@ -2,19 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[cfg(all(feature = "admin", feature = "axum"))]
+mod admin;
 #[cfg(feature = "axum")]
 mod answers;
 mod blame;
 mod breaker;
+mod bulk;
 mod cases;
 mod dial;
 mod dropin;
 mod errors;
+#[cfg(all(feature = "axum", feature = "prometheus", feature = "testing"))]
+mod example_axum;
+#[cfg(feature = "axum")]
+mod extractors;
 mod failure_semantics;
 mod fallbacks;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
 mod guard;
+mod holders;
 mod layers;
 mod ledger;
 mod limits;
@@ -24,6 +32,8 @@ mod metrics;
 mod monitoring;
 mod outcomes;
 mod pool;
+#[cfg(feature = "testing")]
+mod pretend;
 #[cfg(all(feature = "axum", feature = "prometheus"))]
 mod production;
 mod proxy;
@@ -39,6 +49,8 @@ mod soak;
 mod spans;
 mod statements;
 mod support;
+#[cfg(feature = "testing")]
+mod test_database;
 mod throwaway;
 #[cfg(feature = "serde")]
 mod tiers;

@@ -151,6 +151,13 @@ where
         }
     }
 
+    /// Ends the stream as if its reader had not polled for `idle`.
+    #[cfg(feature = "testing")]
+    pub(super) fn end_as_idle(&self, idle: Duration) {
+        let ended = mem::replace(&mut *self.0.lock(), StreamState::Over(None));
+        *self.0.lock() = StreamState::Over(ended.end(End::Idle(idle)));
+    }
+
     pub(super) fn is_over(&self) -> bool {
         !matches!(*self.0.lock(), StreamState::Open(_))
     }

@@ -47,6 +47,12 @@ impl RowStream<'_> {
         Self { rows, rows_affected: None, statements: Some(statements), client: PhantomData }
     }
 
+    /// Ends the stream as if its reader had paused for too long.
+    #[cfg(feature = "testing")]
+    pub(super) fn end_as_idle(&self) {
+        self.rows.end_as_idle(super::pretended::PAUSE);
+    }
+
     /// Returns a stream that no longer borrows its client. Call [`owning`](Self::owning) next, with that client.
     pub(crate) fn unbound(self) -> RowStream<'static> {
         let Self { rows, rows_affected, statements, .. } = self;

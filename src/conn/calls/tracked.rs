@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::time::Duration;
 
 use tokio::time;
 
@@ -36,6 +37,15 @@ impl Client {
         span: Span,
         work: Pin<&mut impl Future<Output = Result<T, tokio_postgres::Error>>>,
     ) -> Result<(T, InFlightCall), Error> {
+        #[cfg(feature = "testing")]
+        let (span, delay) = self.pretended(span).await?;
+        #[cfg(feature = "testing")]
+        let work = pin!(async move {
+            if let Some(delay) = delay {
+                delay.await;
+            }
+            work.await
+        });
         let limit = self.options().limit(now());
         let call = self.begin(limit, span).await?;
         call.bounded(limit, work).await
@@ -59,20 +69,27 @@ impl Client {
         let begun = now();
         match time::timeout_at(limit.instant().into(), clean).await {
             Ok(call) => Ok(call.with_span(span)),
-            Err(_) => {
-                let (waited, process_id) = (now().saturating_duration_since(begun), link.process_id());
-                let error = Error::Busy { reason: BusyReason::Stopping, waited, process_id };
-                if !self.options().is_part {
-                    link.meter.operated(self.options().operation, waited, Some(Fault::from(&error)));
-                }
-                Err(span.with(error))
-            }
+            Err(_) => Err(self.busy(now().saturating_duration_since(begun), span)),
         }
     }
 
-    /// [`batch_execute`](Self::batch_execute), which spans show as `name`.
+    /// The error of a call that has `waited` for an earlier one to be stopped.
+    pub(in crate::conn) fn busy(&self, waited: Duration, span: Span) -> Error {
+        let link = &self.conn().link;
+        let error = Error::Busy { reason: BusyReason::Stopping, waited, process_id: link.process_id() };
+        if !self.options().is_part {
+            link.meter.operated(self.options().operation, waited, Some(Fault::from(&error)));
+        }
+        span.with(error)
+    }
+
+    /// Runs a statement of the pool's own, which spans show as `name`. It comes to no pretended outcome.
     pub(crate) async fn batch(&self, name: &'static str, sql: &str) -> Result<(), Error> {
-        self.tracked(self.span(name), pin!(self.driver().batch_execute(sql))).await
+        let limit = self.options().limit(now());
+        let call = self.begin(limit, self.span(name)).await?;
+        let ((), call) = call.bounded(limit, pin!(self.driver().batch_execute(sql))).await?;
+        call.answered();
+        Ok(())
     }
 
     /// Does `work`, which begins a stream or a COPY, without the session's `statement_timeout`.

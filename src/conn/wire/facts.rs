@@ -158,6 +158,14 @@ impl Wire {
         self.last_error.store(0, Release);
     }
 
+    /// The server's last error had this SQLSTATE.
+    #[cfg(feature = "testing")]
+    pub(in crate::conn) fn pretend_error(&self, state: &SqlState) {
+        if let [a, b, c, d, e] = *state.code().as_bytes() {
+            self.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);
+        }
+    }
+
     /// Returns whether, since [`begin_session`](Self::begin_session), a request may have left something in the session,
     /// or a reported parameter has another value than then.
     pub(crate) fn has_touched_session(&self) -> bool {

@@ -1,0 +1,56 @@
+//! The extractor for calls that end with the request.
+
+use std::convert::Infallible;
+
+use axum_core::extract::{FromRef, FromRequestParts};
+use http::request::Parts;
+
+use super::deadline::RequestDeadline;
+use crate::call::Call;
+use crate::pool::Pool;
+
+/// An extractor: the pool, with the deadline of the request.
+///
+/// It takes no connection. Each [`call`](Self::call) takes one and gives it back, as [`Pool::call`] does.
+#[derive(Debug, Clone)]
+pub struct Conn {
+    pool: Pool,
+    deadline: Option<RequestDeadline>,
+}
+
+impl Conn {
+    pub(super) fn of<S>(parts: &Parts, state: &S) -> Self
+    where
+        Pool: FromRef<S>,
+    {
+        Self { pool: Pool::from_ref(state), deadline: parts.extensions.get().copied() }
+    }
+
+    /// Starts a call that has to be over by the [deadline of the request](super::DeadlineLayer). Without that layer,
+    /// the call has no deadline.
+    #[track_caller]
+    pub fn call(&self) -> Call<'_> {
+        let call = self.pool.call();
+        match self.deadline {
+            Some(deadline) => call.deadline(deadline.instant()),
+            None => call,
+        }
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+impl<S> FromRequestParts<S> for Conn
+where
+    S: Send + Sync,
+    Pool: FromRef<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(parts, state))
+    }
+}

@@ -1,0 +1,226 @@
+//! The server on which tests have their databases: an administrator's session, which holds the locks of one test.
+//!
+//! The locks are advisory ones of the server, so they end with the process that has them, however it ends. Each test
+//! has one for its place among all tests on the server, and one that says that its database is in use. All processes
+//! have to connect to the same database for these, because advisory locks are per database.
+//!
+//! The session runs on a thread of its own, with a clock that no test pauses. So the database of a test can be dropped
+//! although the runtime of the test stands still, in a `Drop`.
+
+use std::future::{Future, pending};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::setup_error::SetupError;
+use crate::error::ConnectError;
+
+/// The first key of the advisory locks: places of tests, templates that are being made, databases in use.
+const PLACE: i32 = 0x6661_6901;
+const TEMPLATE: i32 = 0x6661_6902;
+const IN_USE: i32 = 0x6661_6903;
+
+/// The share of the server's connections that tests may use. The rest is for tests that wait for their turn, for
+/// templates, and for whatever else runs there.
+const SHARE: f64 = 0.75;
+
+/// How long a caller whose turn it is pauses between two looks for a free place.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(120);
+
+/// How many leftovers of killed processes one process drops at most.
+const MOST_LEFTOVERS: usize = 20;
+
+/// Where the sessions run.
+static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("no runtime for test databases: {error}"));
+    let handle = runtime.handle().clone();
+    let thread = thread::Builder::new().name("failfast-test-databases".to_owned());
+    let thread = thread.spawn(move || runtime.block_on(pending::<()>()));
+    thread.unwrap_or_else(|error| panic!("no thread for test databases: {error}"));
+    handle
+});
+
+/// Runs `work` on the thread of the sessions, with a clock that no test pauses.
+pub(super) async fn aside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match RUNTIME.spawn(work).await {
+        Ok(value) => value,
+        Err(error) => panic!("the thread of the test databases: {error}"),
+    }
+}
+
+/// Begins `work` on the thread of the sessions.
+pub(super) fn begin_aside(work: impl Future<Output = ()> + Send + 'static) {
+    RUNTIME.spawn(work);
+}
+
+/// An administrator's session, which has a place among all tests on the server.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: Client,
+}
+
+impl Session {
+    /// Waits for a place, at most `within`. A test with a place uses `connections` and this session.
+    ///
+    /// One caller of each process looks for a place, and it is not connected between two looks.
+    pub(super) async fn begin(config: Config, connections: usize, within: Duration) -> Result<Arc<Self>, SetupError> {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let begun = Instant::now();
+        let mut seen = "another test of this process was looking for a place all the time".to_owned();
+        let looking = async {
+            let _turn = TURN.lock().await;
+            loop {
+                match Self::look(&config, connections).await? {
+                    Ok(session) => return Ok(session),
+                    Err(why) => seen = why,
+                }
+                let spread = (LONGEST_PAUSE - SHORTEST_PAUSE).mul_f64(fastrand::f64());
+                sleep(SHORTEST_PAUSE + spread).await;
+            }
+        };
+        let found = timeout(within, looking).await;
+        let session: Self = found.unwrap_or_else(|_| Err(SetupError::no_place(begun.elapsed(), seen)))?;
+        session.sweep_once().await;
+        Ok(Arc::new(session))
+    }
+
+    /// Returns a session with a place, or why there is none now.
+    async fn look(config: &Config, connections: usize) -> Result<Result<Self, String>, SetupError> {
+        let (client, connection) = match config.connect(NoTls).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                let error = ConnectError::handshake("the server for test databases", error, false);
+                return if error.is_full() { Ok(Err(error.to_string())) } else { Err(SetupError::connect(error)) };
+            }
+        };
+        tokio::spawn(connection);
+        let session = Self { client };
+        let places = session.places(connections).await?;
+        let sql = format!(
+            "SELECT place FROM generate_series(1, {places}) AS place WHERE pg_try_advisory_lock({PLACE}, place) LIMIT 1"
+        );
+        let place = session.first(&sql, "take a place").await?;
+        Ok(place.map(|_| session).ok_or_else(|| format!("all {places} places on the server are taken")))
+    }
+
+    /// How many tests may have a place at a time.
+    async fn places(&self, connections: usize) -> Result<usize, SetupError> {
+        let sql =
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true)::int, 0)";
+        let usable = self.first(sql, "read max_connections").await?;
+        let usable: usize = usable.and_then(|text| text.parse().ok()).unwrap_or(0);
+        Ok(((usable as f64 * SHARE) as usize / (connections + 1)).max(1))
+    }
+
+    /// Drops databases whose tests are dead: their locks are free. Only the first session of a process does it.
+    async fn sweep_once(&self) {
+        static DONE: AtomicBool = AtomicBool::new(false);
+        if DONE.swap(true, Relaxed) {
+            return;
+        }
+        let sql = format!(
+            "WITH known AS MATERIALIZED (SELECT datname FROM pg_database WHERE datname LIKE 'failfast\\_test\\_%')
+            SELECT datname FROM known WHERE pg_try_advisory_lock({IN_USE}, hashtext(datname)) LIMIT {MOST_LEFTOVERS}"
+        );
+        for left in self.all(&sql, "look for leftovers").await.unwrap_or_default() {
+            // Another role may own it.
+            let _ = self.drop_database(&left).await;
+            let unlock = format!("SELECT pg_advisory_unlock({IN_USE}, hashtext('{left}'))");
+            let _ = self.run(&unlock, "unlock").await;
+        }
+    }
+
+    /// Returns the database in which the caller has to make the template, or `None` if there is the template already.
+    /// Then no other session makes it until this one calls [`finish_template`](Self::finish_template) or ends.
+    pub(super) async fn begin_template(&self, template: &str, within: Duration) -> Result<Option<String>, SetupError> {
+        if self.has_database(template).await? {
+            return Ok(None);
+        }
+        let begun = Instant::now();
+        let lock = format!("SELECT pg_advisory_lock({TEMPLATE}, hashtext('{template}'))");
+        match timeout(within, self.run(&lock, "wait for the template")).await {
+            Ok(locked) => locked?,
+            Err(_) => return Err(SetupError::no_template(begun.elapsed(), template)),
+        }
+        if self.has_database(template).await? {
+            self.end_template(template).await?;
+            return Ok(None);
+        }
+        let making = format!("{template}_making");
+        self.drop_database(&making).await?;
+        self.run(&format!("CREATE DATABASE {making}"), "create the template").await?;
+        Ok(Some(making))
+    }
+
+    /// The migrations have run in `making`. Makes it the template.
+    pub(super) async fn finish_template(&self, template: &str, making: &str) -> Result<(), SetupError> {
+        self.drop_old_templates().await;
+        let made = self.first("SELECT now()", "read the time").await?.unwrap_or_default();
+        for sql in [
+            // A template that somebody is connected to cannot be copied.
+            format!("ALTER DATABASE {making} ALLOW_CONNECTIONS false"),
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{making}'"),
+            format!("COMMENT ON DATABASE {making} IS '{made}'"),
+            format!("ALTER DATABASE {making} RENAME TO {template}"),
+        ] {
+            self.run(&sql, "finish the template").await?;
+        }
+        self.end_template(template).await
+    }
+
+    async fn end_template(&self, template: &str) -> Result<(), SetupError> {
+        self.run(&format!("SELECT pg_advisory_unlock({TEMPLATE}, hashtext('{template}'))"), "unlock").await
+    }
+
+    /// Drops templates that were made a month ago. If one is still needed, the next test makes it again.
+    async fn drop_old_templates(&self) {
+        let sql = "SELECT datname FROM pg_database WHERE datname LIKE 'failfast\\_template\\_%'
+            AND shobj_description(oid, 'pg_database')::timestamptz < now() - interval '30 days'";
+        for old in self.all(sql, "look for old templates").await.unwrap_or_default() {
+            let _ = self.drop_database(&old).await;
+        }
+    }
+
+    /// Creates the database of a test, which stays in use until this session ends.
+    pub(super) async fn create_database(&self, name: &str, template: &str) -> Result<(), SetupError> {
+        self.run(&format!("SELECT pg_advisory_lock({IN_USE}, hashtext('{name}'))"), "lock the database").await?;
+        self.run(&format!("CREATE DATABASE {name} TEMPLATE {template}"), "create the database").await
+    }
+
+    pub(super) async fn drop_database(&self, name: &str) -> Result<(), SetupError> {
+        self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), "drop a database").await
+    }
+
+    async fn has_database(&self, name: &str) -> Result<bool, SetupError> {
+        let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{name}'");
+        Ok(self.first(&sql, "look for the template").await?.is_some())
+    }
+
+    async fn run(&self, sql: &str, step: &'static str) -> Result<(), SetupError> {
+        self.client.batch_execute(sql).await.map_err(|error| SetupError::server(step, error))
+    }
+
+    /// The first column of the first row.
+    async fn first(&self, sql: &str, step: &'static str) -> Result<Option<String>, SetupError> {
+        Ok(self.all(sql, step).await?.into_iter().next())
+    }
+
+    /// The first column.
+    async fn all(&self, sql: &str, step: &'static str) -> Result<Vec<String>, SetupError> {
+        let answers = self.client.simple_query(sql).await.map_err(|error| SetupError::server(step, error))?;
+        let column = answers.iter().filter_map(|answer| match answer {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        Ok(column.collect())
+    }
+}

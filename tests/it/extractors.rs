@@ -1,0 +1,276 @@
+//! Deadlines, calls and transactions of requests, with a real axum server over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRef, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use failfast::axum::{Conn, DeadlineLayer, RequestDeadline, Tx, TxLayer};
+use failfast::{Error, Pool};
+use futures_util::TryStreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::pool::{LONG, shared};
+use crate::support::eventually;
+
+/// The state of the service. The pool is a part of it.
+#[derive(Clone)]
+struct App {
+    pool: Pool,
+    has_written: Arc<Notify>,
+}
+
+impl FromRef<App> for Pool {
+    fn from_ref(app: &App) -> Self {
+        app.pool.clone()
+    }
+}
+
+/// A running service and its pool.
+struct Service {
+    address: SocketAddr,
+    app: App,
+    table: &'static str,
+}
+
+impl Service {
+    /// `max` is the longest deadline. `table` is the name of a table that only this test uses.
+    async fn start(table: &'static str, max: Duration, routes: Router<App>) -> Self {
+        let pool = shared(table).await.max_size(2).build().unwrap();
+        let tables = format!(
+            "CREATE TABLE {table} (n int); CREATE TABLE {table}_parts (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+        );
+        pool.batch_execute(&tables).await.unwrap();
+        Self::with(pool, table, max, routes).await
+    }
+
+    async fn with(pool: Pool, table: &'static str, max: Duration, routes: Router<App>) -> Self {
+        let app = App { pool, has_written: Arc::default() };
+        let routes = routes.layer(TxLayer::new()).layer(DeadlineLayer::new(max));
+        let routes = routes.route("/readyz", get(failfast::axum::ready)).with_state(app.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(axum::serve(listener, routes).into_future());
+        Self { address, app, table }
+    }
+
+    /// Returns the status and the body. `headers` end with a line break each. The status is 0 without an answer.
+    async fn ask(&self, path: &str, headers: &str) -> (u16, String) {
+        let mut stream = self.send(path, headers).await;
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        (head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap()), body.to_owned())
+    }
+
+    async fn send(&self, path: &str, headers: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\nHost: here\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// How many rows the table has.
+    async fn rows(&self) -> i64 {
+        let sql = format!("SELECT count(*) FROM {}", self.table);
+        self.app.pool.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+
+    async fn gives_everything_back(&self) {
+        let pool = &self.app.pool;
+        let is_back = async || pool.status().in_use + pool.status().settling == 0;
+        eventually("the connections are back", LONG, is_back).await;
+    }
+}
+
+async fn sleep(conn: Conn) -> Result<(), Error> {
+    conn.call().name("sleep").execute("SELECT pg_sleep(20)", &[]).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_the_deadline_of_its_header() {
+    let left = async |deadline: axum::Extension<RequestDeadline>| {
+        let left = deadline.instant().saturating_duration_since(Instant::now());
+        format!("{}", left.as_millis())
+    };
+    let routes = Router::new().route("/sleep", get(sleep)).route("/left", get(left));
+    let service = Service::start("extractors_deadline", Duration::from_secs(5), routes).await;
+    for headers in ["grpc-timeout: 100m\r\n", "X-Request-Timeout: 0.1\r\n", "x-request-timeout: 100ms\r\n"] {
+        let begun = Instant::now();
+        let (status, body) = service.ask("/sleep", headers).await;
+        assert!(status == 504 && begun.elapsed() < Duration::from_secs(4), "{headers}{status} {body}");
+        service.gives_everything_back().await;
+    }
+    let left = async |headers| service.ask("/left", headers).await.1.parse::<u64>().unwrap();
+    assert!((4_000..=5_000).contains(&left("").await), "the maximum is the default");
+    assert!((4_000..=5_000).contains(&left("grpc-timeout: 1H\r\n").await), "the maximum is a cap");
+    assert!((1_000..=3_000).contains(&left("grpc-timeout: 3S\r\n").await));
+    assert!(
+        (1_000..=3_000).contains(&left("grpc-timeout: 4S\r\nx-request-timeout: 3\r\n").await),
+        "the shortest counts"
+    );
+    for (headers, name) in [
+        ("grpc-timeout: 3s\r\n", "grpc-timeout must be"),
+        ("grpc-timeout: 123456789n\r\n", "grpc-timeout must be"),
+        ("x-request-timeout: soon\r\n", "x-request-timeout must be"),
+    ] {
+        let (status, body) = service.ask("/left", headers).await;
+        assert!(status == 400 && body.contains(name), "{headers}{status} {body}");
+    }
+    service.gives_everything_back().await;
+}
+
+/// Inserts a row and answers with the status that the path asks for.
+async fn insert(tx: Tx, State(app): State<App>, status: axum::extract::Path<u16>) -> Result<Response, Error> {
+    let table = app.pool.status().name;
+    let tx = tx.begin_with(|call| call.name("insert")).await?;
+    tx.execute(&format!("INSERT INTO {table} VALUES (1)"), &[]).await?;
+    Ok(StatusCode::from_u16(status.0).unwrap().into_response())
+}
+
+async fn redirect(tx: Tx, State(app): State<App>) -> Result<Redirect, Error> {
+    let table = app.pool.status().name;
+    tx.begin().await?.execute(&format!("INSERT INTO {table} VALUES (1)"), &[]).await?;
+    Ok(Redirect::to("/elsewhere"))
+}
+
+async fn violate(tx: Tx, State(app): State<App>) -> Result<&'static str, Error> {
+    let table = app.pool.status().name;
+    let tx = tx.begin().await?;
+    tx.execute(&format!("INSERT INTO {table} VALUES (1)"), &[]).await?;
+    tx.execute(&format!("INSERT INTO {table}_parts VALUES (1), (1)"), &[]).await?;
+    Ok("done")
+}
+
+async fn panics(tx: Tx, State(app): State<App>) {
+    let table = app.pool.status().name;
+    tx.begin().await.unwrap().execute(&format!("INSERT INTO {table} VALUES (1)"), &[]).await.unwrap();
+    panic!("as the test wants");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_committed_only_if_the_response_is_a_success() {
+    let routes = Router::new()
+        .route("/insert/{status}", get(insert))
+        .route("/redirect", get(redirect))
+        .route("/violate", get(violate))
+        .route("/panic", get(panics));
+    let service = Service::start("extractors_commit", LONG, routes).await;
+    for (path, status, rows) in [
+        ("/insert/200", 200, 1),
+        ("/insert/204", 204, 2),
+        ("/redirect", 303, 3),
+        ("/insert/404", 404, 3),
+        ("/insert/500", 500, 3),
+        // The deferred constraint makes the commit fail.
+        ("/violate", 500, 3),
+        ("/panic", 0, 3),
+    ] {
+        let (answered, body) = service.ask(path, "").await;
+        assert_eq!(answered, status, "{path}: {body}");
+        assert!(!body.contains("done"), "{path}: {body}");
+        assert_eq!(service.rows().await, rows, "{path}");
+    }
+    service.gives_everything_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_rolls_back() {
+    let waits = async |tx: Tx, State(app): State<App>| -> Result<(), Error> {
+        let tx = tx.begin().await?;
+        tx.execute("INSERT INTO extractors_gone VALUES (1)", &[]).await?;
+        app.has_written.notify_one();
+        std::future::pending().await
+    };
+    let routes = Router::new().route("/wait", get(waits));
+    let service = Service::start("extractors_gone", LONG, routes).await;
+    let client = service.send("/wait", "").await;
+    service.app.has_written.notified().await;
+    assert_eq!(service.app.pool.status().in_use, 1);
+    drop(client);
+    service.gives_everything_back().await;
+    assert_eq!(service.rows().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_may_stream_rows_but_not_hold_the_transaction() {
+    let lines = |rows: failfast::RowStream<'static>| {
+        Body::from_stream(rows.map_ok(|row| format!("{}\n", row.get::<_, i32>(0))))
+    };
+    let streams = async move |conn: Conn| -> Result<Body, Error> {
+        let rows = conn.call().name("list").query_raw("SELECT generate_series(1, 3)", Vec::<i32>::new()).await?;
+        Ok(lines(rows))
+    };
+    let holds = async |tx: Tx| -> Result<Body, Error> {
+        tx.begin().await?.execute("INSERT INTO extractors_stream VALUES (1)", &[]).await?;
+        Ok(Body::from_stream(futures_util::stream::once(async move {
+            drop(tx);
+            Ok::<_, Error>("held")
+        })))
+    };
+    let routes = Router::new().route("/list", get(streams)).route("/hold", get(holds));
+    let service = Service::start("extractors_stream", LONG, routes).await;
+    assert_eq!(service.ask("/list", "").await, (200, "1\n2\n3\n".to_owned()));
+    let (status, body) = service.ask("/hold", "").await;
+    assert!(status == 500 && !body.contains("held"), "{status} {body}");
+    assert_eq!(service.rows().await, 0);
+    service.gives_everything_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extractor_takes_no_connection_before_it_is_used() {
+    let unused = async |_: Tx, _: Conn| "fine";
+    let used = async |tx: Tx| tx.begin().await.map(drop);
+    let routes = Router::new().route("/unused", get(unused)).route("/used", get(used));
+    let nowhere = Pool::builder("host=127.0.0.1 port=1 user=nobody".parse().unwrap()).build().unwrap();
+    let service = Service::with(nowhere, "", LONG, routes).await;
+    assert_eq!(service.ask("/unused", "").await, (200, "fine".to_owned()));
+    assert_eq!(service.app.pool.status().last_connect_error, None, "nothing was dialed");
+    assert_eq!(service.ask("/used", "").await.0, 503);
+    let (status, body) = service.ask("/readyz", "").await;
+    assert!(status == 503 && body.starts_with("the database has not answered yet"), "{status} {body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_pool_is_ready_and_a_missing_layer_is_found() {
+    let pool = shared("extractors-ready").await.build().unwrap();
+    pool.query("SELECT 1", &[]).await.unwrap();
+    let service = Service::with(pool.clone(), "", LONG, Router::new()).await;
+    let is_ready = async || service.ask("/readyz", "").await == (200, "ready\n".to_owned());
+    eventually("the service is ready", LONG, is_ready).await;
+
+    let without_layer = Router::new().route("/tx", get(async |_: Tx| "fine")).with_state(pool);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = Service { address: listener.local_addr().unwrap(), ..service };
+    tokio::spawn(axum::serve(listener, without_layer).into_future());
+    assert_eq!(service.ask("/tx", "").await.0, 500);
+}
+
+/// Two extractors of a request share one transaction, and async closures borrow what they use.
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_may_use_async_closures_that_borrow() {
+    let transfers = async |one: Tx, other: Tx, conn: Conn, State(app): State<App>| -> Result<String, Error> {
+        let name = String::from("extractors_borrow");
+        one.begin().await?.execute(&format!("INSERT INTO {name} VALUES (1)"), &[]).await?;
+        let seen: i64 = other.begin().await?.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await?.get(0);
+        let insert = format!("INSERT INTO {name} VALUES (2)");
+        let inserted = conn.call().transaction(async |tx| tx.execute(&insert, &[]).await).await?;
+        let savepoint = async |tx: failfast::Transaction| {
+            let done = tx.savepoint(async |tx| tx.execute(&insert, &[]).await).await?;
+            Ok::<_, Error>(done)
+        };
+        let nested = app.pool.transaction(savepoint).await?;
+        Ok(format!("{seen} {inserted} {nested}"))
+    };
+    let routes = Router::new().route("/", get(transfers));
+    let service = Service::start("extractors_borrow", LONG, routes).await;
+    assert_eq!(service.ask("/", "").await, (200, "1 1 1".to_owned()));
+    assert_eq!(service.rows().await, 3);
+}
