@@ -8,6 +8,7 @@
 //! A call that failed and may run again takes the whole path again (`attempts`).
 
 mod attempts;
+mod bulk;
 mod fallback;
 #[cfg(feature = "testing")]
 mod pretended;
@@ -25,6 +26,7 @@ use crate::clock::now;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
+use crate::holder::{Holder, LongestHeld};
 use crate::maintenance::{Maintenance, PACE};
 use crate::policy::{Deadline, Denied, ShedReason, Shedding, Ticket, WaitPolicy};
 #[cfg(feature = "testing")]
@@ -107,7 +109,8 @@ impl Shared {
         }
         self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle);
         self.slots.dial_ahead();
-        Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None })
+        let longest_held = self.longest_held(now());
+        Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None, longest_held })
     }
 
     /// Asks the breaker before anything else, because no caller waits while the circuit is open. Returns a ticket if
@@ -207,13 +210,14 @@ impl Shared {
             Refusal::CircuitOpen => self.circuit_open(self.recorder.breaker().check(now).err()),
             Refusal::Shed(reason, retry_after) => {
                 counts.on_shed(reason);
-                Error::Shed { reason, retry_after: Some(retry_after) }
+                // Only this reason is given after a wait. The others spare a look at the clock.
+                let now = if reason == ShedReason::TooLate { now() } else { asked };
+                Error::Shed { reason, retry_after: Some(retry_after), longest_held: self.longest_held(now) }
             }
             Refusal::Unreachable(source, retry_after) => Error::Connect { source, retry_after },
             Refusal::TimedOut => {
                 counts.on_timed_out();
-                let (status, last_connect_error) = (Box::new(self.status()), self.slots.last_error());
-                Error::AcquireTimeout { timeout: deadline.left(asked), status, last_connect_error }
+                self.timed_out(deadline.left(asked))
             }
         }
     }
@@ -227,12 +231,22 @@ impl Shared {
         match self.slots.last_error() {
             _ if !self.slots.counts().is_open => Err(Error::Closed),
             Some(source) => Err(Error::Connect { source, retry_after: self.slots.next_dial_in() }),
-            None => Err(Error::AcquireTimeout {
-                timeout: within,
-                status: Box::new(self.status()),
-                last_connect_error: None,
-            }),
+            None => Err(self.timed_out(within)),
         }
+    }
+
+    fn timed_out(&self, timeout: Duration) -> Error {
+        let (status, last_connect_error) = (Box::new(self.status()), self.slots.last_error());
+        Error::AcquireTimeout { timeout, status, last_connect_error, longest_held: self.longest_held(now()) }
+    }
+
+    /// Who holds a connection in this instant.
+    pub(crate) fn holders(&self) -> Vec<Holder> {
+        self.maintenance.reports.holders(now(), &self.slots)
+    }
+
+    fn longest_held(&self, now: Instant) -> LongestHeld {
+        self.maintenance.reports.longest_held(now, &self.slots)
     }
 
     pub(crate) async fn drain(&self, within: Duration) -> usize {
@@ -273,7 +287,7 @@ pub struct Call<'a> {
     is_idempotent: bool,
     /// Whether this is one attempt of a call that is measured as a whole.
     is_part: bool,
-    /// Whether the call returns a stream. Then the operation ends with the stream.
+    /// Whether the call returns a stream or a copy. Then the operation ends with it.
     is_stream: bool,
     options: TransactionOptions,
 }
@@ -392,6 +406,11 @@ impl<'a> Call<'a> {
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.shedding = shedding;
         self
+    }
+
+    /// The call returns a stream or a copy.
+    fn streaming(self) -> Self {
+        Self { is_stream: true, ..self }
     }
 
     fn call_options(&self) -> CallOptions {

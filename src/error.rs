@@ -24,6 +24,7 @@ pub(crate) use self::io::{ProtocolViolation, is_out_of_files};
 pub use self::lost::Lost;
 pub use self::meaning::ErrorKind;
 pub(crate) use self::outside::one_line;
+use crate::holder::LongestHeld;
 use crate::human::HumanDuration;
 use crate::policy::{Effect, ShedReason, StatementPhase};
 use crate::status::Status;
@@ -78,13 +79,15 @@ use crate::status::Status;
 pub enum Error {
     /// The pool refused the call at once, without waiting and without asking the database. The caller should back off
     /// or degrade.
-    #[error("refused at once: {reason}")]
+    #[error("refused at once: {reason}{longest_held}")]
     #[non_exhaustive]
     Shed {
         /// Why the pool did not let the caller wait.
         reason: ShedReason,
         /// When to ask again, as the pool estimates from its recent leases.
         retry_after: Option<Duration>,
+        /// Who has held connections longest.
+        longest_held: LongestHeld,
     },
 
     /// The circuit breaker is open, because too many calls failed lately. The database was not asked. See
@@ -99,8 +102,9 @@ pub enum Error {
     },
 
     /// No connection became free in time. `status` shows which of the usual causes it was: all connections are in use
-    /// (leases are too long, or the pool is too small), or dials fail or hang.
-    #[error("no connection within {}: {status}{}", HumanDuration(*timeout), connect::trailer_after(.status, .last_connect_error))]
+    /// (leases are too long, or the pool is too small), or dials fail or hang. `longest_held` names the operations that
+    /// hold the connections.
+    #[error("no connection within {}: {status}{}{longest_held}", HumanDuration(*timeout), connect::trailer_after(.status, .last_connect_error))]
     #[non_exhaustive]
     AcquireTimeout {
         /// How long the caller was willing to wait.
@@ -109,6 +113,8 @@ pub enum Error {
         status: Box<Status>,
         /// Why the latest dial failed, if none has succeeded since.
         last_connect_error: Option<ConnectError>,
+        /// Who has held connections longest.
+        longest_held: LongestHeld,
     },
 
     /// The pool has no connection, and the latest dial failed: the server cannot be reached, or refuses the pool.
@@ -186,7 +192,7 @@ pub enum Error {
 
     /// The server answered with an error, the connection was lost, or the driver could not convert a parameter or a
     /// row.
-    #[error("{}", line(.source, .effect, .lost))]
+    #[error("{}{}", of_row(.row), line(.source, .effect, .lost))]
     #[non_exhaustive]
     Postgres {
         /// The driver's error.
@@ -195,6 +201,8 @@ pub enum Error {
         effect: Effect,
         /// Why the connection was lost, if it was.
         lost: Option<Arc<Lost>>,
+        /// Which of the given rows caused the error, counted from 0. See [`Error::row`].
+        row: Option<u64>,
     },
 
     /// [`Pool::close`](crate::Pool::close) has closed the pool.
@@ -209,7 +217,8 @@ pub enum AbortReason {
     /// A statement in it had failed, and the caller's closure did not return the error.
     #[non_exhaustive]
     Failed {
-        /// The SQLSTATE of that error. `None` if the statement had timed out.
+        /// The SQLSTATE of that error. `None` if the statement had timed out, or if
+        /// [`execute_many`](crate::Client::execute_many) could not send one of its rows.
         sqlstate: Option<SqlState>,
     },
     /// A clone of its handle, or a stream of its rows, still existed.
@@ -230,6 +239,9 @@ pub enum BusyReason {
     Stopping,
     /// The COPY had ended before this step of it: it was finished or aborted.
     CopyEnded,
+    /// [`Client::execute_many`](crate::Client::execute_many) begins a transaction, and other statements were under way
+    /// on the connection.
+    InUse,
 }
 
 impl fmt::Display for BusyReason {
@@ -239,6 +251,10 @@ impl fmt::Display for BusyReason {
             Self::CopyEnded => {
                 "the COPY has ended, because it was finished, or a step of it failed or was dropped; begin another COPY \
                  with copy_in"
+            }
+            Self::InUse => {
+                "execute_many begins a transaction, and other statements are under way on the connection; await them \
+                 first, or take another connection"
             }
         })
     }
@@ -251,7 +267,7 @@ impl fmt::Display for AbortReason {
                 write!(f, "a statement in it had failed ({}), and the error was not passed on", one_line(state.code()))
             }
             Self::Failed { sqlstate: None } => {
-                f.write_str("a statement in it had timed out, and the error was not passed on")
+                f.write_str("a statement in it had timed out or was done in part, and the error was not passed on")
             }
             Self::InUse => f.write_str("a clone of its handle or a stream of its rows still existed"),
             Self::EndedByHand => {
@@ -273,8 +289,16 @@ impl Error {
     ) -> Self {
         match driver::failure(&source, written, phase, lost.as_deref()).effect() {
             Effect::Unknown if phase == StatementPhase::Commit => Self::CommitUnknown { source: Some(source), lost },
-            effect => Self::Postgres { source, effect, lost },
+            effect => Self::Postgres { source, effect, lost, row: None },
         }
+    }
+
+    /// Returns this error with the row that caused it, unless the connection was lost.
+    pub(crate) fn at_row(mut self, index: u64) -> Self {
+        if let Self::Postgres { lost: None, row, .. } = &mut self {
+            *row = Some(index);
+        }
+        self
     }
 
     /// Returns this error for a call that had committed something before it failed.
@@ -287,13 +311,15 @@ impl Error {
         self
     }
 
-    /// Returns this error for a BEGIN: nothing of the transaction can have been applied.
-    pub(crate) fn of_begin(self) -> Self {
+    /// Returns this error for a statement of a transaction that will not be committed: nothing can have been applied.
+    pub(crate) fn before_commit(self) -> Self {
         match self {
             Self::QueryTimeout { operation, after, process_id, .. } => {
                 Self::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied }
             }
-            Self::Postgres { source, lost, .. } => Self::Postgres { source, effect: Effect::NotApplied, lost },
+            Self::Postgres { source, lost, row, .. } => {
+                Self::Postgres { source, effect: Effect::NotApplied, lost, row }
+            }
             other => other,
         }
     }
@@ -323,12 +349,16 @@ fn process(id: &Option<i32>) -> String {
 fn busy(reason: BusyReason, waited: Duration) -> String {
     match reason {
         BusyReason::Stopping => format!("not begun within {}: {reason}", HumanDuration(waited)),
-        BusyReason::CopyEnded => format!("not sent: {reason}"),
+        BusyReason::CopyEnded | BusyReason::InUse => format!("not sent: {reason}"),
     }
 }
 
 fn subject(operation: &Option<&'static str>) -> String {
     operation.map(|name| format!("{name}: ")).unwrap_or_default()
+}
+
+fn of_row(row: &Option<u64>) -> String {
+    row.map(|row| format!("row {row}, counted from 0: ")).unwrap_or_default()
 }
 
 fn applied(effect: &Effect) -> &'static str {

@@ -20,6 +20,8 @@
 //! - `prometheus`: an exporter that knows the buckets of these metrics.
 //! - `rustls` and `native-tls`: a ready TLS connector each, in the module `tls`. [`PoolBuilder::build_tls`] takes any
 //!   other connector without them.
+//! - `admin`: what an operator sees of a pool, as JSON: `Pool::report`. With `axum`, also a handler. See the module
+//!   `admin`.
 //! - `axum`: [`Error`] is the response of an axum handler, with [`Error::http_status`]: 503 with `Retry-After` if the
 //!   same request may succeed later, 504 for a statement that was too slow, 500 for the rest. Its body shows nothing of
 //!   the database. The module `axum` has deadlines from a header, extractors for calls and for one transaction in each
@@ -48,6 +50,8 @@
 //! events, with the events that end them, and drops the spans.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "admin")]
+pub mod admin;
 #[cfg(feature = "axum")]
 pub mod axum;
 pub mod breaker;
@@ -58,6 +62,7 @@ mod conn;
 mod connection_string;
 mod error;
 mod event;
+mod holder;
 mod human;
 mod listen;
 mod maintenance;
@@ -83,12 +88,13 @@ pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
 pub use call::{Call, Fallback, Until};
 pub use conn::{
-    AsStatement, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset, RowStream, ServerTimeouts,
-    Socket, Transaction, TransactionOptions,
+    AsStatement, BinaryCopyIn, BinaryCopyOut, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset,
+    RowStream, ServerTimeouts, Socket, Transaction, TransactionOptions,
 };
 pub use connection_string::ConnectionString;
 pub use error::{AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
 pub use event::{Event, EventKind, Severity};
+pub use holder::{Holder, HolderState, LongestHeld};
 pub use listen::Notifications;
 pub use maintenance::NotReady;
 pub use operation::Operation;

@@ -112,8 +112,7 @@ fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, Conf
 /// It keeps up to 16 MiB of unread notifications, whether it is polled or not. If the reader is slower than that, it
 /// finds a [`Gap`](crate::Gap), and the notifications after the reader has come to it.
 ///
-/// Each notification comes once and in order. Two things may be repeated after a [gap](Received::Gap): a notification
-/// that came before it, and the gap itself.
+/// Each notification comes once and in order, except that after a [gap](Received::Gap) one may come a second time.
 ///
 /// The stream ends when the pool is closed, or the runtime that called [`listen`](crate::Pool::listen) has ended. While
 /// the pool is drained, it goes on.

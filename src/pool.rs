@@ -1,5 +1,7 @@
 //! The pool as its users see it. Each method delegates: to a [`Call`], to the slots, or to the maintenance.
 
+mod bulk;
+
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use crate::call::{Call, Shared};
 use crate::conn::{Client, RowStream, Transaction};
 use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
+use crate::holder::Holder;
 use crate::maintenance::NotReady;
 use crate::status::Status;
 use crate::telemetry::Events;
@@ -428,6 +431,27 @@ impl Pool {
     /// ```
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Returns who holds a connection in this instant, the longest first: operation or place in the code, age, what the
+    /// lease is waiting for, and the server's process. Connections that the pool settles after a lease are listed, too.
+    ///
+    /// Asking costs well under a microsecond for each connection, and locks each of them for a few instructions. Leases
+    /// pay nothing for it. An age is a lower bound, at most about a tenth of a second too low.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
+    /// for holder in pool.holders() {
+    ///     // report 12 s (waiting for the caller, in a transaction), taken at src/report.rs:41, process Some(4711)
+    ///     println!("{holder}, taken at {}, process {:?}", holder.taken, holder.process_id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Error::AcquireTimeout`] and [`Error::Shed`] name the three longest.
+    pub fn holders(&self) -> Vec<Holder> {
+        self.shared.holders()
     }
 
     /// Closes the pool. Every waiting and every later caller gets [`Error::Closed`]. The pool closes idle connections

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::Call;
@@ -59,8 +59,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The query methods, with the fallback. There is none for a stream of rows, which only a server can make: collect the
-/// rows in [`run`](Self::run).
+/// The query methods, with the fallback. There is none for a stream, which only a server can make: collect its rows in
+/// [`run`](Self::run). There is none for a COPY.
 ///
 /// # Errors
 ///
@@ -120,6 +120,19 @@ impl<'a, G> Fallback<'a, G> {
         G: FnOnce(&Error) -> Option<Vec<SimpleQueryMessage>>,
     {
         self.attempts("simple_query", |client| async move { client.simple_query(sql).await }).await
+    }
+
+    /// [`Call::execute_many`] with the fallback.
+    pub async fn execute_many<I, R, P>(self, sql: &str, rows: I) -> Result<u64, Error>
+    where
+        I: IntoIterator<Item = R> + Clone,
+        I::IntoIter: Send,
+        R: IntoIterator<Item = P>,
+        R::IntoIter: ExactSizeIterator,
+        P: BorrowToSql,
+        G: FnOnce(&Error) -> Option<u64>,
+    {
+        self.call.execute_many_or(sql, rows, self.instead).await
     }
 
     /// [`Call::run`] with the fallback.

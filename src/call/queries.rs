@@ -45,13 +45,24 @@ impl Call<'_> {
         I::IntoIter: ExactSizeIterator,
     {
         let params: Vec<P> = params.into_iter().collect();
-        let (params, begun) = (&params, self.shared.meter().start());
+        self.query_rows("query_raw", sql, &params).await
+    }
+
+    /// [`query_raw`](Self::query_raw) with the parameters of [`query`](Self::query), which may be `&[]`.
+    pub async fn query_stream(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<RowStream<'static>, Error> {
+        self.query_rows("query_stream", sql, params).await
+    }
+
+    async fn query_rows<P>(self, does: &'static str, sql: &str, params: &[P]) -> Result<RowStream<'static>, Error>
+    where
+        P: BorrowToSql,
+    {
+        let begun = self.shared.meter().start();
         let begin = |client: Client| async move {
             let rows = client.query_rows(sql, params).await?.unbound();
             Ok(rows.owning(client, begun))
         };
-        let call = Call { is_stream: true, ..self };
-        call.attempts(self.span("query_raw"), begin).await
+        self.streaming().attempts(self.span(does), begin).await
     }
 
     /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on

@@ -110,7 +110,7 @@ impl Call<'_> {
     }
 
     /// Makes one attempt. An error comes with what the handle knows about another attempt.
-    async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Attempted)>
+    pub(super) async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Attempted)>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,

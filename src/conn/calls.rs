@@ -4,9 +4,11 @@
 //! stream that was not read to its end. The pool then stops it on the server, once the cancel can hit no other call.
 
 mod activity;
+mod bulk;
 pub(super) mod copy;
 mod endings;
-mod in_flight;
+pub(super) mod in_flight;
+mod many;
 #[cfg(feature = "testing")]
 mod pretended;
 pub(super) mod queries;
@@ -17,6 +19,7 @@ mod timer;
 mod tracked;
 pub(super) mod watcher;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -36,6 +39,8 @@ pub(super) struct Calls {
     /// Notified when the connection is no longer [reserved](Activity::is_reserved).
     released: Notify,
     timer: ReusableTimer,
+    /// A COPY to the server is between two steps.
+    awaits_copy_data: AtomicBool,
 }
 
 #[derive(Default)]
@@ -44,6 +49,8 @@ struct CallsState {
     leftovers: Leftovers,
     /// Calls that timed out since the connection was dialed.
     timeouts: u64,
+    /// Calls that failed after they had done a part of their work in the caller's transaction.
+    done_in_part: u64,
     /// Calls that have begun since the connection was dialed.
     begun: u64,
     /// How far the latest call is.
@@ -94,9 +101,27 @@ impl Calls {
         self.lock().activity.since()
     }
 
+    /// Returns whether a COPY waits for its caller to send the next piece of data, or to finish.
+    pub(super) fn awaits_copy_data(&self) -> bool {
+        self.awaits_copy_data.load(Relaxed)
+    }
+
+    fn set_awaits_copy_data(&self, awaits: bool) {
+        self.awaits_copy_data.store(awaits, Relaxed);
+    }
+
     /// Calls that timed out since the connection was dialed.
     pub(super) fn timeouts(&self) -> u64 {
         self.lock().timeouts
+    }
+
+    /// Calls that failed after they had done a part of their work, since the connection was dialed.
+    pub(super) fn done_in_part(&self) -> u64 {
+        self.lock().done_in_part
+    }
+
+    fn on_done_in_part(&self) {
+        self.lock().done_in_part += 1;
     }
 
     /// Calls that have begun since the connection was dialed.

@@ -102,11 +102,12 @@ impl Drop for Probe {
 impl Client {
     #[inline]
     pub(crate) fn new(mut lease: Lease<Dialer>, options: CallOptions, ticket: Ticket) -> Self {
+        let moment = lease.moment();
         let conn = &mut *lease;
         conn.since = conn.handling.meter.start();
         let admitted = conn.link.begin_lease(ticket);
         let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
-        conn.purpose.write(&conn.link.lease_info, operation, options.taken);
+        conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&conn.link), admitted));
         Self { lease, options, _probe: probe }
     }

@@ -114,7 +114,8 @@ impl Conn {
         &mut self.object
     }
 
-    pub(super) fn detach(self) -> ClientWrapper {
+    pub(super) fn detach(mut self) -> ClientWrapper {
+        self.purpose.erase(&self.link.lease_info);
         self.task.release();
         Object::take(self.object)
     }

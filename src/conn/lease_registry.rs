@@ -1,8 +1,10 @@
-//! Which caller has which connection, what for, and since when. Maintenance reads this a few times a second.
+//! Which caller has which connection, what for, and since when. Maintenance reads this a few times a second, and so does
+//! whoever asks for the holders.
 //!
 //! Each connection has a [`LeaseInfo`]. A caller that takes the connection writes its purpose there. Most callers have
-//! the purpose of the caller before them, and then write nothing, so they leave the cache line alone. Time is counted
-//! in rounds of maintenance, so a lease reads no clock for this.
+//! the purpose of the caller before them, and then write nothing, so they leave the cache line alone. The purpose has
+//! the moment in which the lease began, a tenth of a second, which the slots know anyway. So a lease reads no clock for
+//! this.
 
 use std::backtrace::Backtrace;
 use std::mem;
@@ -15,17 +17,19 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
 
+use crate::holder::{self, Holder, HolderState};
 use crate::operation::Operation;
+use crate::slots::Life;
 
 /// The registry keeps so many lease durations between two rounds: a fair sample.
 const MOST_DURATIONS: usize = 256;
 
-/// The operation for which a connection was taken, the place in the code, and the round.
+/// The operation for which a connection was taken, the place in the code, and the moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Purpose {
-    pub(crate) operation: Operation,
-    pub(crate) taken: &'static Location<'static>,
-    round: u32,
+struct Purpose {
+    operation: Operation,
+    taken: &'static Location<'static>,
+    moment: u32,
 }
 
 impl Purpose {
@@ -36,7 +40,7 @@ impl Purpose {
             (Operation::At(one), Operation::At(other)) => ptr::eq(one, other),
             (Operation::Named(_), Operation::At(_)) | (Operation::At(_), Operation::Named(_)) => false,
         };
-        is_same_operation && ptr::eq(self.taken, other.taken) && self.round == other.round
+        is_same_operation && ptr::eq(self.taken, other.taken) && self.moment == other.moment
     }
 }
 
@@ -44,11 +48,15 @@ impl Purpose {
 pub(super) trait Leased: Send + Sync {
     fn lease_info(&self) -> &LeaseInfo;
 
+    fn process_id(&self) -> Option<i32>;
+
     /// Returns since when statements have been running on the connection.
     fn running_since(&self) -> Option<Instant>;
 
-    /// Returns whether a statement is running, or the server owes an answer.
-    fn is_at_work(&self) -> bool;
+    /// Returns whether the next step is the server's: it owes an answer, and does not wait for data or for a reader.
+    fn is_waiting_for_server(&self) -> bool;
+
+    fn is_in_transaction(&self) -> bool;
 }
 
 /// The record of one connection.
@@ -57,15 +65,20 @@ pub(super) trait Leased: Send + Sync {
 pub(super) struct LeaseInfo {
     registry: Arc<LeaseRegistry>,
     purpose: AtomicCell<Option<Purpose>>,
-    /// The last round in which maintenance saw the connection idle.
+    /// The last look that found the connection idle.
     rested: AtomicU32,
+    /// Whether the pool is settling the connection after its lease.
+    is_settling: AtomicBool,
     backtrace: Mutex<Option<Arc<Backtrace>>>,
 }
 
 /// The records of all connections of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseRegistry {
-    round: AtomicU32,
+    /// The number of the latest look at all connections.
+    look: AtomicU32,
+    /// Held during a look, because a second one would take the marks of the first for its own.
+    looking: Mutex<()>,
     connections: Mutex<Vec<Weak<dyn Leased>>>,
     /// The most connections that there were at once.
     most: AtomicUsize,
@@ -76,27 +89,25 @@ pub(crate) struct LeaseRegistry {
     durations: Mutex<Vec<(Operation, Duration)>>,
 }
 
-/// A caller that has a connection.
-#[derive(Debug)]
-pub(crate) struct Holder {
-    pub(crate) purpose: Purpose,
-    /// The caller has had the connection for at least so many rounds.
-    pub(crate) rounds: u32,
-    /// How long a statement has been running on the connection.
-    pub(crate) running: Option<Duration>,
-    /// Whether a statement is running, or the server owes an answer.
-    pub(crate) is_at_work: bool,
-    pub(crate) backtrace: Option<Arc<Backtrace>>,
-}
-
 impl LeaseInfo {
     pub(super) fn new(registry: Arc<LeaseRegistry>) -> Self {
-        Self { registry, purpose: AtomicCell::new(None), rested: AtomicU32::new(0), backtrace: Mutex::new(None) }
+        Self {
+            registry,
+            purpose: AtomicCell::new(None),
+            rested: AtomicU32::new(0),
+            is_settling: AtomicBool::new(false),
+            backtrace: Mutex::new(None),
+        }
     }
 
-    /// Maintenance saw the connection idle.
+    /// A look has found the connection idle.
     pub(super) fn on_seen_idle(&self) {
-        self.rested.store(self.registry.round.load(Relaxed), Relaxed);
+        self.rested.store(self.registry.look.load(Relaxed), Relaxed);
+    }
+
+    /// The pool begins to settle the connection after its lease. [`WrittenPurpose::erase`] ends this.
+    pub(super) fn on_settle(&self) {
+        self.is_settling.store(true, Relaxed);
     }
 }
 
@@ -108,14 +119,19 @@ pub(super) struct WrittenPurpose(Option<Purpose>);
 impl WrittenPurpose {
     /// Records that a lease begins.
     #[inline]
-    pub(super) fn write(&mut self, lease_info: &LeaseInfo, operation: Operation, taken: &'static Location<'static>) {
-        let registry = &lease_info.registry;
-        let purpose = Purpose { operation, taken, round: registry.round.load(Relaxed) };
+    pub(super) fn write(
+        &mut self,
+        lease_info: &LeaseInfo,
+        operation: Operation,
+        taken: &'static Location<'static>,
+        moment: u32,
+    ) {
+        let purpose = Purpose { operation, taken, moment };
         if !self.0.as_ref().is_some_and(|written| written.is_identical(&purpose)) {
             lease_info.purpose.store(Some(purpose));
             self.0 = Some(purpose);
         }
-        if registry.captures {
+        if lease_info.registry.captures {
             *lease_info.backtrace.lock() = Some(Arc::new(Backtrace::force_capture()));
         }
     }
@@ -123,6 +139,7 @@ impl WrittenPurpose {
     /// Records that no caller has the connection: maintenance has it, or it is being closed.
     pub(super) fn erase(&mut self, lease_info: &LeaseInfo) {
         lease_info.purpose.store(None);
+        lease_info.is_settling.store(false, Relaxed);
         self.0 = None;
     }
 
@@ -168,11 +185,6 @@ impl LeaseRegistry {
         live > self.most.fetch_max(live, Relaxed)
     }
 
-    /// Begins a round. Next, maintenance has to call [`LeaseInfo::on_seen_idle`] for each idle connection.
-    pub(crate) fn begin_round(&self) {
-        self.round.fetch_add(1, Relaxed);
-    }
-
     /// Takes the durations of the leases that have ended since the last call.
     pub(crate) fn take_lease_durations(&self) -> Vec<(Operation, Duration)> {
         let durations = mem::take(&mut *self.durations.lock());
@@ -180,26 +192,50 @@ impl LeaseRegistry {
         durations
     }
 
-    /// The callers that have a connection: those whose connection was not idle in this round.
-    pub(crate) fn holders(&self, now: Instant) -> Vec<Holder> {
-        let round = self.round.load(Relaxed);
+    /// Returns the callers that have a connection, the longest first. `look_at_idle` has to call
+    /// [`LeaseInfo::on_seen_idle`] for each idle connection: the others are leased or being settled.
+    ///
+    /// A connection that was handed to a waiter whose task has not run yet still shows the lease before.
+    pub(crate) fn holders(&self, now: Instant, look_at_idle: impl FnOnce() -> Life) -> Vec<Holder> {
+        // Dropped after the lock.
         let connections: Vec<_> = {
             let mut connections = self.connections.lock();
             connections.retain(|connection| connection.strong_count() > 0);
             connections.iter().filter_map(Weak::upgrade).collect()
         };
-        let holder = |connection: &Arc<dyn Leased>| {
-            let lease_info = connection.lease_info();
-            let rested = lease_info.rested.load(Relaxed);
-            let purpose = lease_info.purpose.load().filter(|_| rested != round)?;
-            // The lease may have begun at the end of that round, so the count is a lower bound.
-            let rounds = round.saturating_sub(purpose.round.max(rested)).saturating_sub(1);
-            let running = connection.running_since().map(|since| now.saturating_duration_since(since));
-            let is_at_work = connection.is_at_work();
-            Some(Holder { purpose, rounds, running, is_at_work, backtrace: lease_info.backtrace.lock().clone() })
-        };
-        connections.iter().filter_map(holder).collect()
+        let looking = self.looking.lock();
+        let look = self.look.fetch_add(1, Relaxed).wrapping_add(1);
+        let life = look_at_idle();
+        let is_leased = |connection: &&Arc<dyn Leased>| connection.lease_info().rested.load(Relaxed) != look;
+        let leased = connections.iter().filter(is_leased);
+        let mut holders: Vec<_> = leased.filter_map(|connection| holder_of(&**connection, now, life)).collect();
+        drop(looking);
+        holder::sort(&mut holders);
+        holders
     }
+}
+
+fn holder_of(connection: &dyn Leased, now: Instant, life: Life) -> Option<Holder> {
+    let lease_info = connection.lease_info();
+    let Purpose { operation, taken, moment } = lease_info.purpose.load()?;
+    let is_settling = lease_info.is_settling.load(Relaxed);
+    let running = connection.running_since().filter(|_| !is_settling);
+    let running = running.map(|since| now.saturating_duration_since(since));
+    let state = match is_settling {
+        true => HolderState::Settling,
+        false if connection.is_waiting_for_server() => HolderState::WaitingForServer,
+        false => HolderState::WaitingForCaller,
+    };
+    Some(Holder {
+        operation,
+        taken,
+        age: life.since(moment).max(running.unwrap_or_default()),
+        state,
+        in_transaction: connection.is_in_transaction(),
+        running,
+        process_id: connection.process_id(),
+        backtrace: lease_info.backtrace.lock().clone(),
+    })
 }
 
 #[cfg(test)]
@@ -215,12 +251,97 @@ mod tests {
         for operation in
             [Operation::Named("report"), Operation::At(place), Operation::At(place), Operation::Named("login")]
         {
-            written.write(&lease_info, operation, place);
+            written.write(&lease_info, operation, place, 0);
             assert_eq!(shown(), Some(operation));
         }
         written.erase(&lease_info);
         assert_eq!(shown(), None);
-        written.write(&lease_info, Operation::Named("login"), place);
+        written.write(&lease_info, Operation::Named("login"), place, 0);
         assert_eq!(shown(), Some(Operation::Named("login")), "what was erased is written again");
+    }
+
+    struct Fake {
+        lease_info: LeaseInfo,
+        running_since: Option<Instant>,
+        is_waiting_for_server: bool,
+    }
+
+    impl Leased for Fake {
+        fn lease_info(&self) -> &LeaseInfo {
+            &self.lease_info
+        }
+
+        fn process_id(&self) -> Option<i32> {
+            None
+        }
+
+        fn running_since(&self) -> Option<Instant> {
+            self.running_since
+        }
+
+        fn is_waiting_for_server(&self) -> bool {
+            self.is_waiting_for_server
+        }
+
+        fn is_in_transaction(&self) -> bool {
+            false
+        }
+    }
+
+    fn fake(registry: &Arc<LeaseRegistry>, running_since: Option<Instant>, is_waiting_for_server: bool) -> Arc<Fake> {
+        let lease_info = LeaseInfo::new(Arc::clone(registry));
+        let fake = Arc::new(Fake { lease_info, running_since, is_waiting_for_server });
+        registry.add(Arc::downgrade(&fake) as Weak<dyn Leased>);
+        fake
+    }
+
+    #[test]
+    fn a_lease_is_listed_until_a_look_finds_its_connection_idle_or_the_pool_has_it() {
+        let registry = Arc::new(LeaseRegistry::default());
+        let (now, place) = (Instant::now(), Location::caller());
+        let (idle, settled) = (fake(&registry, None, true), fake(&registry, Some(now), true));
+        let (mut first, mut second) = (WrittenPurpose::default(), WrittenPurpose::default());
+        first.write(&idle.lease_info, Operation::Named("idle"), place, 0);
+        second.write(&settled.lease_info, Operation::Named("settled"), place, 0);
+        let listed = |is_seen_idle: bool| {
+            let holders = registry.holders(now, || {
+                if is_seen_idle {
+                    idle.lease_info.on_seen_idle();
+                }
+                Life::of_millis(0)
+            });
+            let mut shown: Vec<_> =
+                holders.iter().map(|holder| (holder.operation.to_string(), holder.state.as_str())).collect();
+            shown.sort();
+            shown
+        };
+        let of = |operation: &str, state| (operation.to_owned(), state);
+        assert_eq!(listed(false), [of("idle", "server"), of("settled", "server")]);
+        assert_eq!(listed(true), [of("settled", "server")]);
+        assert_eq!(listed(false).len(), 2, "taken again, for the same operation");
+        settled.lease_info.on_settle();
+        assert_eq!(listed(true), [of("settled", "settling")]);
+        second.erase(&settled.lease_info);
+        assert_eq!(listed(true), []);
+        second.write(&settled.lease_info, Operation::Named("next"), place, 0);
+        assert_eq!(listed(true), [of("next", "server")]);
+        drop(settled);
+        assert_eq!(listed(true), [], "a connection that has ended has no holder");
+    }
+
+    #[test]
+    fn a_lease_is_as_old_as_its_moment_and_at_least_as_old_as_its_statement() {
+        let registry = Arc::new(LeaseRegistry::default());
+        let (now, place, millis) = (Instant::now(), Location::caller(), Duration::from_millis);
+        let leases = [("waits", None, 3), ("runs", Some(now - millis(90)), 9), ("ran before", Some(now), 3)];
+        let _connections = leases.map(|(operation, running_since, moment)| {
+            let fake = fake(&registry, running_since, false);
+            WrittenPurpose::default().write(&fake.lease_info, Operation::Named(operation), place, moment);
+            fake
+        });
+        let holders = registry.holders(now, || Life::of_millis(1_000));
+        let ages: Vec<_> = holders.iter().map(|holder| (holder.operation.to_string(), holder.age)).collect();
+        let expected = [("ran before", 600), ("waits", 600), ("runs", 90)];
+        assert_eq!(ages, expected.map(|(operation, age)| (operation.to_owned(), millis(age))));
     }
 }

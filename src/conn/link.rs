@@ -17,7 +17,7 @@ use super::outcome_recorder::OutcomeRecorder;
 use super::round_trips::RoundTrips;
 use super::statement_timeout::StatementTimeout;
 use super::task::Monitor;
-use super::wire::Wire;
+use super::wire::{TransactionStatus, Wire};
 use crate::clock::now;
 use crate::policy::{Failure, Ticket};
 use crate::telemetry::Meter;
@@ -170,9 +170,9 @@ impl Link {
         is_whole && (self.calls.is_outdated() || self.wire.last_error().is_some_and(is_transient))
     }
 
-    /// Errors of the server and statements that timed out, since the connection was dialed.
+    /// Errors of the server, and calls that timed out or were done in part, since the connection was dialed.
     pub(super) fn failures(&self) -> u64 {
-        self.wire.errors() + self.calls.timeouts()
+        self.wire.errors() + self.calls.timeouts() + self.calls.done_in_part()
     }
 
     /// Forbids every further write, which ends the connection. The server rolls back an open transaction.
@@ -207,11 +207,20 @@ impl Leased for Link {
         &self.lease_info
     }
 
+    fn process_id(&self) -> Option<i32> {
+        self.process_id()
+    }
+
     fn running_since(&self) -> Option<Instant> {
         self.calls.running_since()
     }
 
-    fn is_at_work(&self) -> bool {
-        self.calls.is_running() || self.wire.unanswered() > 0
+    fn is_waiting_for_server(&self) -> bool {
+        let is_at_work = self.wire.unanswered() > 0 || self.calls.is_running();
+        is_at_work && !self.calls.awaits_copy_data() && !self.watcher.has_unread()
+    }
+
+    fn is_in_transaction(&self) -> bool {
+        self.wire.status() != TransactionStatus::Idle
     }
 }

@@ -63,8 +63,9 @@ impl Listening {
         inbox.take_from(self.source);
     }
 
-    /// Hands over to a newer connection, which listens already. Returns whether every notification is delivered once.
-    pub(crate) async fn hand_over(&self, to: &Listening, inbox: &Inbox) -> bool {
+    /// Hands over to a newer connection, which listens already, within this time. Returns whether every notification is
+    /// delivered once.
+    pub(crate) async fn hand_over(&self, to: &Listening, within: Duration, inbox: &Inbox) -> bool {
         // Behind another address there is usually another server, which knows nothing of these notifications.
         if self.conn.address != to.conn.address {
             return false;
@@ -79,7 +80,7 @@ impl Listening {
             inbox.change_ended().await;
             to.execute(&format!("UNLISTEN {marker}")).await
         };
-        let bounded = time::timeout(self.limit, change);
+        let bounded = time::timeout(within, change);
         match select(pin!(bounded), pin!(self.ended())).await {
             Either::Left((changed, _)) => matches!(changed, Ok(Ok(()))),
             Either::Right(_) => false,

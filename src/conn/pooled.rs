@@ -38,6 +38,10 @@ impl Connection for Box<Conn> {
         self.link.lease_info.on_seen_idle();
     }
 
+    fn on_settle(&self) {
+        self.link.lease_info.on_settle();
+    }
+
     fn on_maintenance(&mut self) {
         self.purpose.erase(&self.link.lease_info);
     }

@@ -16,10 +16,11 @@ use tokio::time;
 use tokio_postgres::IsolationLevel;
 
 use super::Client;
+use super::calls::in_flight::InFlightCall;
 use super::wire::{Tag, TransactionStatus};
 use crate::clock::now;
 use crate::error::{AbortReason, Error};
-use crate::policy::Effect;
+use crate::policy::{Deadline, Effect};
 use crate::telemetry::Fault;
 
 /// The options of a transaction. Default: the server's settings, usually READ COMMITTED and read-write.
@@ -142,7 +143,7 @@ impl Client {
     ///
     /// As [`transaction`](Self::transaction).
     pub async fn transaction_with(mut self, options: TransactionOptions) -> Result<Transaction, Error> {
-        self.batch("BEGIN", &options.begin()).await.map_err(Error::of_begin)?;
+        self.batch("BEGIN", &options.begin()).await.map_err(Error::before_commit)?;
         self.set_transaction();
         self.conn().link.forget_failures();
         self.conn().link.calls.clear_fault();
@@ -151,6 +152,29 @@ impl Client {
         let (open_savepoints, savepoints) = (AtomicU64::new(0), AtomicU64::new(0));
         let core = Core { client: self, undone, open_savepoints, savepoints, commits };
         Ok(Transaction { core: Arc::new(core) })
+    }
+
+    /// Sends COMMIT as the end of this call.
+    pub(super) async fn send_commit(&self, call: InFlightCall, limit: Deadline) -> Result<(), Error> {
+        #[cfg(feature = "testing")]
+        let call = Box::pin(self.pretended_commit(call)).await?;
+        let wire = &self.conn().link.wire;
+        let completed = wire.completed();
+        let answer = time::timeout_at(limit.instant().into(), self.driver().batch_execute("COMMIT")).await;
+        let tag = Some(wire.last_tag()).filter(|_| wire.completed() != completed);
+        match (tag, answer) {
+            (Some(Tag::Commit), Ok(Ok(()))) => {
+                call.answered();
+                Ok(())
+            }
+            (Some(Tag::Commit), _) => {
+                call.answered_in_part();
+                Ok(())
+            }
+            (_, Ok(Ok(()))) | (Some(Tag::Rollback), _) => Err(call.answered_with(aborted(AbortReason::RolledBack))),
+            (_, Ok(Err(error))) => Err(call.explain_commit(error).await),
+            (_, Err(_)) => Err(call.commit_timed_out()),
+        }
     }
 }
 
@@ -198,25 +222,7 @@ impl Transaction {
         if let Some(reason) = core.abort_reason() {
             return Err(call.answered_with(aborted(reason)));
         }
-        #[cfg(feature = "testing")]
-        let call = Box::pin(client.pretended_commit(call)).await?;
-        let wire = &client.conn().link.wire;
-        let completed = wire.completed();
-        let answer = time::timeout_at(limit.instant().into(), client.driver().batch_execute("COMMIT")).await;
-        let tag = Some(wire.last_tag()).filter(|_| wire.completed() != completed);
-        match (tag, answer) {
-            (Some(Tag::Commit), Ok(Ok(()))) => {
-                call.answered();
-                Ok(())
-            }
-            (Some(Tag::Commit), _) => {
-                call.answered_in_part();
-                Ok(())
-            }
-            (_, Ok(Ok(()))) | (Some(Tag::Rollback), _) => Err(call.answered_with(aborted(AbortReason::RolledBack))),
-            (_, Ok(Err(error))) => Err(call.explain_commit(error).await),
-            (_, Err(_)) => Err(call.commit_timed_out()),
-        }
+        client.send_commit(call, limit).await
     }
 
     /// Rolls back. If that fails or the call's time is up, the pool does it in the background. So it does if the future

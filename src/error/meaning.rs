@@ -97,6 +97,16 @@ impl Error {
         }
     }
 
+    /// Which of the given rows caused the error, counted from 0: of
+    /// [`execute_many`](crate::Client::execute_many), or of a row that [`copy_in_rows`](crate::Client::copy_in_rows) or
+    /// a [`BinaryCopyIn`](crate::BinaryCopyIn) could not send. `None` if that is unknown.
+    ///
+    /// If the server refuses a row of a COPY, its CONTEXT names the line, counted from 1, in the server's language. The
+    /// [`source`](std::error::Error::source) has it.
+    pub fn row(&self) -> Option<u64> {
+        if let Self::Postgres { row, .. } = self { *row } else { None }
+    }
+
     /// Returns whether the call can have changed anything in the database.
     pub fn effect(&self) -> Effect {
         match self {
@@ -120,7 +130,7 @@ impl Error {
         match self {
             Self::Connect { source, .. } => source.retry(),
             Self::QueryTimeout { effect: Effect::Unknown, .. } => Retry::NewConnection(Condition::IfIdempotent),
-            Self::Postgres { source, effect, lost } => {
+            Self::Postgres { source, effect, lost, .. } => {
                 let may_be_applied = *effect == Effect::Unknown;
                 let retry =
                     driver::failure(source, may_be_applied, StatementPhase::Autocommit, lost.as_deref()).retry();
@@ -168,7 +178,7 @@ impl Error {
                 let failure = driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref());
                 failure.is_unreachable() || failure.verdict() == Verdict::Failure
             }
-            Self::Busy { reason: BusyReason::CopyEnded, .. }
+            Self::Busy { reason: BusyReason::CopyEnded | BusyReason::InUse, .. }
             | Self::StreamIdle { .. }
             | Self::TransactionAborted { .. }
             | Self::CommitUnknown { .. } => false,
@@ -191,7 +201,7 @@ impl Error {
     /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
     /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or it may or may not have been applied. Also if a function or a procedure raised it, because a procedure may have committed before | 500 |
     /// | [`CommitUnknown`](Self::CommitUnknown): never 503, because clients repeat a request that got 503 | 500 |
-    /// | [`TransactionAborted`](Self::TransactionAborted), [`Busy`](Self::Busy) for a `COPY` that has ended | 500 |
+    /// | [`TransactionAborted`](Self::TransactionAborted), [`Busy`](Self::Busy) for a `COPY` that has ended, or for a connection in use | 500 |
     ///
     /// The status is about this one call. If an earlier call of the same request has changed something, run both in one
     /// [transaction](crate::Pool::transaction): otherwise "nothing was applied" is not true of the request.
@@ -209,7 +219,7 @@ impl Error {
             Self::Postgres { .. } if self.may_be_sent_again() => 503,
             Self::QueryTimeout { .. } | Self::StreamIdle { .. } => 504,
             Self::Postgres { .. }
-            | Self::Busy { reason: BusyReason::CopyEnded, .. }
+            | Self::Busy { reason: BusyReason::CopyEnded | BusyReason::InUse, .. }
             | Self::CommitUnknown { .. }
             | Self::TransactionAborted { .. } => 500,
         }

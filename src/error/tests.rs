@@ -81,11 +81,17 @@ fn check(error: &Error, kind: &str, effect: Effect, line: &str) {
 #[test]
 fn refusals_have_changed_nothing() {
     let after = Duration::from_millis(20);
-    let shed = Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after) };
+    let longest_held = LongestHeld::NONE;
+    let shed = Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after), longest_held };
     check(&shed, "shed", Effect::NotApplied, "refused at once: the queue for connections is full");
     assert!(shed.is_overload() && shed.retry_after() == Some(after));
 
-    let timeout = Error::AcquireTimeout { timeout: after, status: Box::new(status()), last_connect_error: None };
+    let timeout = Error::AcquireTimeout {
+        timeout: after,
+        status: Box::new(status()),
+        last_connect_error: None,
+        longest_held: LongestHeld::NONE,
+    };
     let line = "no connection within 20 ms: pool orders: 100% in use (20/20), 3 waiting";
     check(&timeout, "acquire_timeout", Effect::NotApplied, line);
     assert!(timeout.is_overload());
@@ -139,7 +145,10 @@ fn an_aborted_transaction_says_why() {
             AbortReason::Failed { sqlstate: Some(SqlState::UNIQUE_VIOLATION) },
             "a statement in it had failed (23505), and the error was not passed on",
         ),
-        (AbortReason::Failed { sqlstate: None }, "a statement in it had timed out, and the error was not passed on"),
+        (
+            AbortReason::Failed { sqlstate: None },
+            "a statement in it had timed out or was done in part, and the error was not passed on",
+        ),
         (AbortReason::InUse, "a clone of its handle or a stream of its rows still existed"),
         (AbortReason::RolledBack, "the server answered COMMIT with ROLLBACK"),
     ] {
@@ -253,6 +262,19 @@ async fn an_error_of_the_driver_may_come_after_the_statement_was_applied() {
     assert_eq!(error.effect(), Effect::NotApplied);
 }
 
+#[tokio::test]
+async fn an_error_names_the_row_that_caused_it() {
+    let error = answer(&[(b'S', "ERROR"), (b'C', "23505"), (b'M', "duplicate key")]).await;
+    let error = Error::from(error).at_row(17);
+    check(&error, "postgres", Effect::NotApplied, "row 17, counted from 0: ERROR: duplicate key (23505)");
+    assert_eq!(error.row(), Some(17));
+    // A lost connection is not the fault of a row.
+    let lost = Some(lost().await);
+    let error = Error::of_statement(closed().await, true, StatementPhase::Preparing, lost).at_row(17);
+    assert_eq!(error.row(), None);
+    assert_eq!(Error::Closed.at_row(1).row(), None);
+}
+
 #[test]
 fn an_error_is_small_and_shareable() {
     assert!(size_of::<Error>() <= 48, "{}", size_of::<Error>());
@@ -296,9 +318,14 @@ async fn names_of_the_database_are_readable_and_only_an_answer_is_an_objection()
 fn refusals_are_not_worth_logging() {
     let after = Duration::from_millis(20);
     for error in [
-        Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after) },
+        Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after), longest_held: LongestHeld::NONE },
         Error::CircuitOpen { retry_after: after, last_connect_error: None },
-        Error::AcquireTimeout { timeout: after, status: Box::new(status()), last_connect_error: None },
+        Error::AcquireTimeout {
+            timeout: after,
+            status: Box::new(status()),
+            last_connect_error: None,
+            longest_held: LongestHeld::NONE,
+        },
         Error::Connect {
             source: ConnectError::io("db:5432", io::ErrorKind::ConnectionRefused.into()),
             retry_after: after,

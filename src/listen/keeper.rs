@@ -154,7 +154,8 @@ impl Keeper {
         };
         match connected {
             Ok(new) => {
-                if !old.hand_over(&new, &self.inbox).await {
+                let within = self.slots.dialer().answer_limit();
+                if !old.hand_over(&new, within, &self.inbox).await {
                     new.deliver(&self.inbox);
                     self.inbox.put_gap();
                 }

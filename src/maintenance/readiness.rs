@@ -15,9 +15,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::reports::ROUND;
 use super::{Maintenance, PACE};
-use crate::conn::{Dialer, Holder, OutcomeRecorder};
+use crate::conn::{Dialer, OutcomeRecorder};
+use crate::holder::{Holder, HolderState};
 use crate::slots::{Look, Slots};
 
 /// How long after a question the pool goes on looking at the server. Probes ask at least once in this time.
@@ -106,8 +106,11 @@ impl Maintenance {
         if !slots.counts().is_fully_leased() {
             return Use::Partial;
         }
-        let holders = self.reports.registry.holders(Instant::now().into_std());
-        let is_stuck = |holder: &Holder| !holder.is_at_work && ROUND * holder.rounds >= self.unready_after;
+        let holders = self.reports.holders(Instant::now().into_std(), slots);
+        let is_stuck = |holder: &Holder| {
+            let is_idle = holder.state == HolderState::WaitingForCaller && holder.running.is_none();
+            is_idle && holder.age >= self.unready_after
+        };
         let held = holders.len();
         if held >= slots.counts().limit && holders.iter().all(is_stuck) { Use::Stuck { held } } else { Use::Busy }
     }

@@ -6,6 +6,7 @@
 
 mod callers;
 mod connections;
+mod holders;
 mod waits;
 
 use std::sync::Arc;
@@ -18,8 +19,12 @@ pub(super) use self::callers::ROUND;
 pub(crate) use self::callers::Thresholds;
 use self::callers::{CallerReports, RefusalCounters};
 use self::connections::ConnectionReports;
+use self::holders::SharedList;
 use crate::conn::{ConnectionEvent, Dialer, LeaseRegistry, OutcomeRecorder};
 use crate::event::EventKind;
+use crate::holder::{Holder, HolderState, LongestHeld};
+#[cfg(feature = "admin")]
+use crate::policy::{Baseline, Refused};
 use crate::policy::{Cause, DueReport, Lasting, REPEAT, Reading, Sign, State, Transition};
 use crate::slots::Slots;
 use crate::status::Status;
@@ -34,6 +39,7 @@ pub(crate) struct Reports {
     callers: Mutex<CallerReports>,
     connections: Mutex<ConnectionReports>,
     circuit: Mutex<Circuit>,
+    longest_held: SharedList,
     begun: Instant,
     /// When the database last answered, in milliseconds since `begun`, plus one; 0 for never.
     last_success: AtomicU64,
@@ -71,6 +77,7 @@ impl Reports {
             callers: Mutex::new(CallerReports::new(thresholds)),
             connections: Mutex::new(ConnectionReports::new()),
             circuit: Mutex::new(Circuit { opened: None, open: Lasting::new(REPEAT, Duration::ZERO) }),
+            longest_held: SharedList::default(),
             begun: now,
             last_success: AtomicU64::new(0),
         }
@@ -82,9 +89,9 @@ impl Reports {
             let after = now.saturating_duration_since(self.begun).as_millis();
             self.last_success.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Relaxed);
         }
-        self.registry.begin_round();
-        slots.look_at_idle();
-        let holders = self.registry.holders(now);
+        let mut holders = self.holders(now, slots);
+        // What the pool does itself is no caller's lease.
+        holders.retain(|holder| holder.state != HolderState::Settling);
         let counts = slots.counts();
         let reading = Reading {
             in_use: counts.in_use,
@@ -104,6 +111,16 @@ impl Reports {
         for event in of_callers.chain(of_connections).chain(of_circuit) {
             self.telemetry.emit(event);
         }
+    }
+
+    /// Returns the callers that have a connection in this instant, the longest first.
+    pub(crate) fn holders(&self, now: Instant, slots: &Slots<Dialer>) -> Vec<Holder> {
+        self.registry.holders(now, || slots.look_at_idle(now))
+    }
+
+    /// Returns the callers that have held connections longest, as they were at most 50 ms ago. For errors.
+    pub(crate) fn longest_held(&self, now: Instant, slots: &Slots<Dialer>) -> LongestHeld {
+        self.longest_held.get(now, || self.holders(now, slots))
     }
 
     /// The pool has ended: the gauges become 0, and what was counted since the last round is recorded.
@@ -136,6 +153,18 @@ impl Reports {
             }
             _ => EventKind::BreakerChanged { transition, lasting: Duration::ZERO },
         });
+    }
+
+    /// Returns how long each operation usually holds a connection.
+    #[cfg(feature = "admin")]
+    pub(crate) fn baselines(&self, now: Instant) -> Vec<Baseline> {
+        self.callers.lock().watch.baselines(now)
+    }
+
+    /// Returns the callers that were refused since the pool began.
+    #[cfg(feature = "admin")]
+    pub(crate) fn refused(&self) -> Refused {
+        self.refusals.snapshot()
     }
 
     /// Returns how long ago the database last answered.

@@ -44,4 +44,6 @@ pub(crate) use shutdown::Terminations;
 pub(crate) use time::Time;
 pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;
+#[cfg(feature = "admin")]
+pub use watch::Baseline;
 pub(crate) use watch::{DueReport, Finding, Lasting, REPEAT, Reading, Sign, Watch};

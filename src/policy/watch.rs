@@ -7,6 +7,8 @@
 //! Findings are plain numbers; the maintenance turns them into events. One look returns causes before effects: an
 //! operation that became slow, the coming exhaustion, a full pool, refused callers.
 
+#[cfg(feature = "admin")]
+mod baseline;
 mod demand;
 mod finding;
 mod inflation;
@@ -18,6 +20,8 @@ mod utilization;
 
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "admin")]
+pub use self::baseline::Baseline;
 use self::demand::Demand;
 pub(crate) use self::finding::Finding;
 use self::inflation::Inflation;
@@ -76,6 +80,12 @@ impl Watch {
         findings.extend(self.utilization.tick(now, reading));
         findings.extend(self.shedding.tick(now, reading.refused));
         findings
+    }
+
+    /// Returns how long each operation usually holds a connection, by its name.
+    #[cfg(feature = "admin")]
+    pub(crate) fn baselines(&self, now: Instant) -> Vec<Baseline> {
+        self.inflation.baselines(now)
     }
 
     /// Returns how many connections callers ask for. `None` if too few callers were served.

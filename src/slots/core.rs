@@ -34,7 +34,7 @@ mod view;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::ages::{Ages, Check};
+pub(crate) use self::ages::{Ages, Check, Life};
 use self::ages::{Idle, RedialPause};
 use self::held::Birth;
 pub(crate) use self::held::Held;
@@ -350,7 +350,7 @@ impl<C, W> Core<C, W> {
         if self.idle.is_empty() || !self.shadows.are_alike() {
             self.record_work(self.time(now));
         }
-        Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), birth) })
+        Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), self.moment, birth) })
     }
 
     /// How many dials are wanted: for the waiters, for the target, and for `min_idle`. A draining pool keeps no
@@ -392,7 +392,8 @@ impl<C, W> Core<C, W> {
                 self.in_use += 1;
                 self.shadows.on_served(self.queue.len() + 1, self.in_use);
                 self.record_work(time);
-                let held = Held::new(conn, Some(now), birth);
+                self.update_moment(now);
+                let held = Held::new(conn, Some(now), self.moment, birth);
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }

@@ -46,6 +46,13 @@ impl<L: Lender> Lease<L> {
         !held.is_expired() && held.conn.is_usable()
     }
 
+    /// The moment in which the lease began: see [`Held::moment`].
+    #[inline]
+    pub(crate) fn moment(&self) -> u32 {
+        let (held, _) = self.lent.as_ref().expect(LENT);
+        held.moment()
+    }
+
     /// Reports that the connection works.
     pub(super) fn prove(&mut self) {
         let (held, lender) = self.lent.as_mut().expect(LENT);

@@ -4,13 +4,13 @@
 //! rules: `core/maintenance.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::time;
 
 use super::Slots;
-use super::core::Check;
+use super::core::{Check, Life};
 use super::lease::Lender as _;
 use super::traits::{Connection, Dial};
 use crate::clock::now;
@@ -36,9 +36,11 @@ impl<D: Dial> Slots<D> {
         self.close_all(ended);
     }
 
-    /// Notifies the idle connections that they are idle.
-    pub(crate) fn look_at_idle(&self) {
-        self.lock().core.each_idle(D::Conn::on_seen_idle);
+    /// Notifies the idle connections that they are idle. Returns the age of the slots in this instant.
+    pub(crate) fn look_at_idle(&self, now: Instant) -> Life {
+        let core = &mut self.lock().core;
+        core.each_idle(D::Conn::on_seen_idle);
+        core.life(now)
     }
 
     /// How long the next caller would wait. `None` if a connection is idle, or if there is no estimate yet.

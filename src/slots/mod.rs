@@ -35,7 +35,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-pub(crate) use self::core::{Ages, Counts, Limits, MOST_WAITING, Refusal, default_max_waiting};
+pub(crate) use self::core::{Ages, Counts, Life, Limits, MOST_WAITING, Refusal, default_max_waiting};
 use self::core::{Core, Held, Place, Placed};
 use self::lease::Lender;
 use self::mailbox::Mailbox;

@@ -15,11 +15,11 @@ use crate::clock::now;
 
 impl<D: Dial> Slots<D> {
     /// Settles the connection in a task. Without a runtime the pool closes the connection.
-    pub(super) fn settle(self: &Arc<Self>, mut held: Held<D::Conn>) {
+    pub(super) fn settle(self: &Arc<Self>, held: Held<D::Conn>) {
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         let Some(runtime) = runtime else { return self.retire(held) };
         self.lock().core.settle();
-        held.conn.on_maintenance();
+        held.conn.on_settle();
         let settling = Settling { held: Some(held), slots: Arc::clone(self) };
         runtime.spawn(settling.run());
     }
@@ -38,7 +38,8 @@ impl<D: Dial> Settling<D> {
             Some(held) => held.conn.settle().await && held.conn.is_usable(),
             None => false,
         };
-        if let Some(held) = self.held.take_if(|_| is_settled) {
+        if let Some(mut held) = self.held.take_if(|_| is_settled) {
+            held.conn.on_maintenance();
             let now = now();
             let lasted = held.lease_duration(now);
             let delivery = self.slots.place(|core| {

@@ -81,6 +81,8 @@ impl Connection for FakeConn {
 
     fn on_seen_idle(&self) {}
 
+    fn on_settle(&self) {}
+
     fn on_maintenance(&mut self) {}
 
     async fn settle(&mut self) -> bool {

@@ -22,7 +22,11 @@ pub(crate) trait Connection: Send + Sync + Sized + 'static {
     /// Maintenance saw the connection idle.
     fn on_seen_idle(&self);
 
-    /// The pool itself takes the connection, to check, settle or close it. The last caller no longer holds it.
+    /// The pool begins to settle the connection. Until that has ended, the last caller counts as its holder.
+    fn on_settle(&self);
+
+    /// The pool itself takes the connection, to check or close it, or has settled it. The last caller no longer holds
+    /// it.
     fn on_maintenance(&mut self);
 
     /// Returns whether a call on the connection was abandoned before its end.

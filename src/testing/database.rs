@@ -11,8 +11,7 @@ use tokio_postgres::Config;
 use super::server::{Session, aside, begin_aside};
 use super::setup_error::SetupError;
 use crate::builder::PoolBuilder;
-use crate::clock::now;
-use crate::conn::Holder;
+use crate::holder::{Holder, HolderState};
 use crate::operation::Operation;
 use crate::pool::Pool;
 
@@ -218,19 +217,12 @@ impl Drop for TestDatabase {
 
 /// Which connections callers hold, and where they took them.
 fn held(pool: &Pool) -> Vec<String> {
-    let shared = pool.shared();
-    if shared.slots.counts().in_use == 0 {
-        return Vec::new();
-    }
-    // A round of its own: what is idle says so, and the rest is held.
-    let registry = &shared.maintenance.reports.registry;
-    registry.begin_round();
-    shared.slots.look_at_idle();
-    let place = |holder: Holder| {
-        let (operation, taken) = (holder.purpose.operation, Operation::At(holder.purpose.taken));
+    let place = |holder: &Holder| {
+        let (operation, taken) = (holder.operation, Operation::At(holder.taken));
         if operation == taken { format!("{taken}") } else { format!("{operation} ({taken})") }
     };
-    registry.holders(now()).into_iter().map(place).collect()
+    let holders = pool.holders();
+    holders.iter().filter(|holder| holder.state != HolderState::Settling).map(place).collect()
 }
 
 /// FNV-1a, which is the same in every process and version.

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 24] = [
+const LAYERS: [&str; 26] = [
     "clock",
     "human",
     "metrics",
     "operation",
+    "holder",
     "policy",
     "status",
     "error",
@@ -32,6 +33,7 @@ const LAYERS: [&str; 24] = [
     "call",
     "pool",
     "listen",
+    "admin",
     "builder",
     "axum",
     "settings",

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[cfg(all(feature = "admin", feature = "axum"))]
+mod admin;
 #[cfg(feature = "axum")]
 mod answers;
 mod blame;
 mod breaker;
+mod bulk;
 mod cases;
 mod dial;
 mod dropin;
@@ -19,6 +22,7 @@ mod fallbacks;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
 mod guard;
+mod holders;
 mod layers;
 mod ledger;
 mod limits;

@@ -5,18 +5,20 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use failfast::{CopyIn, Error, Pool, Transaction};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::pool::{LONG, shared};
+use crate::support::eventually;
 
 /// The answer of the service when a request fails.
 #[derive(Debug)]
@@ -100,6 +102,35 @@ async fn a_service_answers() {
     serving.abort();
 }
 
+/// The rows as the lines of the body. The body owns the stream, and the stream its connection.
+async fn download(State(pool): State<Pool>, Path(rows): Path<i32>) -> Result<Body, Refusal> {
+    let sql = "SELECT n || '' FROM generate_series(1, $1::int4) n";
+    let rows = pool.call().deadline(LONG).query_stream(sql, &[&rows]).await?;
+    Ok(Body::from_stream(rows.map_ok(|row| row.get::<_, String>(0) + "\n")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_handed_to_a_client() {
+    let pool = shared("download").await.max_size(1).build().unwrap();
+    let routes = Router::new().route("/rows/{rows}", get(download));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = listener.local_addr().unwrap();
+    let serving = tokio::spawn(axum::serve(listener, routes.with_state(pool.clone())).into_future());
+
+    let (status, body) = request(&service.to_string(), "GET", "/rows/100000", "").await;
+    assert_eq!((status, body.matches("\n").count() >= 100_000), (200, true));
+    assert_eq!(pool.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+
+    // A client that hangs up in the middle. The connection comes back.
+    let mut client = TcpStream::connect(service).await.unwrap();
+    client.write_all(b"GET /rows/10000000 HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
+    client.read_exact(&mut [0; 4_096]).await.unwrap();
+    drop(client);
+    eventually("the connection is back", LONG, async || pool.status().idle == 1).await;
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+    serving.abort();
+}
+
 /// Runs the future on another task, so it must be `Send` and own its values.
 async fn spawned<T: Send + 'static>(future: impl Future<Output = Result<T, Error>> + Send + 'static) -> T {
     tokio::spawn(future).await.unwrap().unwrap()
@@ -119,6 +150,8 @@ fn a_pool_can_be_shared() {
     is_sent::<failfast::RowStream<'static>>();
     is_sent::<failfast::CopyOut<'static>>();
     is_sent::<CopyIn<'static, &'static [u8]>>();
+    is_sent::<failfast::BinaryCopyIn<'static>>();
+    is_sent::<failfast::BinaryCopyOut<'static>>();
 }
 
 #[tokio::test]
@@ -137,11 +170,44 @@ async fn every_call_of_the_pool_can_be_spawned() {
     let rows = spawned(async move { p.query_raw("SELECT $1::int4", [7i32]).await }).await;
     assert_eq!(spawned(async move { Ok(rows.count().await) }).await, 1);
     let p = of();
+    let rows = spawned(async move { p.query_stream("SELECT 1", &[]).await }).await;
+    assert_eq!(spawned(async move { Ok(rows.count().await) }).await, 1);
+    let p = of();
     spawned(async move { p.query_typed("SELECT $1", &[(&1i32, Type::INT4)]).await }).await;
     let p = of();
     spawned(async move { p.batch_execute("SELECT 1").await }).await;
     let p = of();
     spawned(async move { p.simple_query("SELECT 1").await }).await;
+    let p = of();
+    spawned(async move { p.batch_execute("CREATE TABLE spawned_rows (id int, name text)").await }).await;
+    let p = of();
+    let mut copy = spawned(async move { p.copy_in("COPY spawned_rows FROM STDIN").await }).await;
+    let copied = async move {
+        copy.send(&b"1\tone\n2\ttwo\n"[..]).await?;
+        copy.finish().await
+    };
+    assert_eq!(spawned(copied).await, 2);
+    let p = of();
+    let rows = [(3i32, "three".to_owned()), (4, "four".to_owned())];
+    let copied = async move {
+        let rows = rows.iter().map(|(id, name)| [id as &(dyn ToSql + Sync), name]);
+        p.copy_in_rows("COPY spawned_rows FROM STDIN (FORMAT binary)", &[Type::INT4, Type::TEXT], rows).await
+    };
+    assert_eq!(spawned(copied).await, 2);
+    let p = of();
+    let data = spawned(async move { p.copy_out("COPY spawned_rows TO STDOUT").await }).await;
+    assert_eq!(spawned(async move { Ok(data.count().await) }).await, 4);
+    let p = of();
+    let sql = "COPY spawned_rows (id) TO STDOUT (FORMAT binary)";
+    let rows = spawned(async move { p.copy_out_rows(sql, &[Type::INT4]).await }).await;
+    assert_eq!(spawned(async move { Ok(rows.count().await) }).await, 4);
+    let p = of();
+    let changed = async move {
+        let rows = [(1i32, "a".to_owned()), (2, "b".to_owned())];
+        let rows = rows.iter().map(|(id, name)| [id as &(dyn ToSql + Sync), name]);
+        p.execute_many("UPDATE spawned_rows SET name = $2 WHERE id = $1", rows).await
+    };
+    assert_eq!(spawned(changed).await, 2);
     let p = of();
     spawned(async move { p.call().deadline(LONG).uncached().query_one("SELECT $1::int4", &[&1i32]).await }).await;
     let p = of();
@@ -176,6 +242,15 @@ async fn every_call_of_a_client_can_be_spawned() {
         assert_eq!(sink.finish().await?, 2);
         let data = client.copy_out("COPY spawned TO STDOUT").await?;
         assert_eq!(data.count().await, 2);
+        let rows = client.query_stream("SELECT id FROM spawned", &[]).await?;
+        assert_eq!(rows.count().await, 2);
+        let sql = "COPY spawned FROM STDIN (FORMAT binary)";
+        assert_eq!(client.copy_in_rows(sql, &[Type::INT4], [[3i32], [4]]).await?, 2);
+        let rows = client.copy_out_rows("COPY spawned TO STDOUT (FORMAT binary)", &[Type::INT4]).await?;
+        assert_eq!(rows.count().await, 4);
+        let numbers = [1i32, 2];
+        let rows = numbers.iter().map(|number| [number]);
+        assert_eq!(client.execute_many("UPDATE spawned SET id = id WHERE id = $1", rows).await?, 2);
         // Code written for deadpool does this.
         let old = deadpool_postgres::ClientWrapper::transaction(&mut client).await?;
         old.commit().await?;

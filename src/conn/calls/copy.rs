@@ -1,37 +1,54 @@
-//! COPY in both directions. Each step has the limits of a call.
+//! COPY to the server. Each step has the limits of a call. `out.rs` is the other direction, and `binary.rs` has rows in
+//! the binary format.
 //!
 //! The driver aborts a COPY when its sink is dropped: it sends a CopyFail without a text.
+//!
+//! A copy to the server is polled by its owner, and looked at by the connection's watcher. Each takes the copy out of
+//! its lock before it does anything with it. So no lock is held while a waker is called or the copy is dropped.
+
+pub(in crate::conn) mod binary;
+pub(in crate::conn) mod out;
+mod unconverted;
 
 use std::fmt;
-use std::marker::PhantomData;
+use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-use futures_util::{SinkExt, Stream};
+use bytes::Buf;
+use futures_util::Sink;
 use parking_lot::Mutex;
-use tokio_postgres::{CopyInSink, CopyOutStream};
+use tokio_postgres::CopyInSink;
 
+use self::unconverted::Cause;
 use super::in_flight::InFlightCall;
-use super::reading::Reader;
+use super::timer::Timer;
 use super::watcher::{Look, Watched};
 use crate::clock::now;
 use crate::conn::Client;
-use crate::conn::call_options::CallOptions;
+use crate::conn::link::Link;
 use crate::error::{BusyReason, Error};
+use crate::telemetry::{Fault, Stamp};
 
-/// The sink for the data of a `COPY ... FROM STDIN`, from [`Client::copy_in`].
+/// The sink for the data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. From
+/// [`Pool::copy_in`](crate::Pool::copy_in) it owns its connection, and gives it back when the copy ends.
 ///
-/// Dropping it before [`finish`](Self::finish) has returned aborts the copy. So does a step that fails, and a step
-/// whose future is dropped. At the call's deadline the pool aborts the copy, even if no step is under way.
+/// The query timeout bounds each step, and the call's deadline the whole copy. At the deadline the pool aborts the copy,
+/// even if no step is under way. The error of a step ends the copy.
+///
+/// Dropping it before the copy was [finished](Self::finish) aborts the copy, and the server applies nothing of it. The
+/// metrics do not count such a copy, like a call whose future is dropped.
+///
+/// It is also a [`Sink`], so that a stream can be [forwarded](futures_util::StreamExt::forward) to it. Closing the sink
+/// finishes the copy. Dropping a future of [`SinkExt`](futures_util::SinkExt) does not abort it: the next step goes on
+/// where that future stopped.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
-/// let client = pool.get().await?;
-/// let mut copy = client.copy_in("COPY items (id, name) FROM STDIN").await?;
+/// let mut copy = pool.copy_in("COPY items (id, name) FROM STDIN").await?;
 /// copy.send(&b"1\tapple\n2\tpear\n"[..]).await?;
 /// println!("{} rows", copy.finish().await?);
 /// # Ok(())
@@ -40,8 +57,10 @@ use crate::error::{BusyReason, Error};
 #[must_use = "a copy that is not finished is aborted"]
 pub struct CopyIn<'a, T> {
     copy: Handle<T>,
-    options: CallOptions,
-    client: PhantomData<&'a Client>,
+    /// `None` if the copy owns its connection.
+    client: Option<&'a Client>,
+    /// How many rows were copied, once the copy is finished.
+    copied: Option<u64>,
 }
 
 /// The caller's handle. Dropping it aborts the copy. (`CopyIn` itself has no `Drop`, because it would then keep the
@@ -50,39 +69,91 @@ struct Handle<T>(Arc<Copying<T>>);
 
 /// A copy between two steps, which the connection's watcher can end.
 struct Copying<T> {
-    next: Mutex<Step<T>>,
+    state: Mutex<State<T>>,
     /// The deadline of the call.
     deadline: Option<Instant>,
+    link: Arc<Link>,
+    /// How many errors the server had reported when it began to take data.
+    errors: u64,
 }
 
-enum Step<T> {
-    Open(Open<T>),
-    /// A step is under way, or the copy has ended.
+enum State<T> {
+    Open(Box<Open<T>>),
+    /// A step is being polled, or the copy has ended.
     Closed,
+    /// A step has failed, and the reason is awaited.
+    Failing(Pin<Box<dyn Future<Output = Error> + Send>>),
     /// The watcher has aborted the copy. The next step returns the error.
     TimedOut(Error),
 }
 
-/// How often the watcher looks at a copy whose deadline has passed, until the step under way has ended.
+struct Open<T> {
+    // Dropped in this order.
+    sink: Pin<Box<CopyInSink<T>>>,
+    call: InFlightCall,
+    /// The connection, if the copy owns it.
+    lease: Option<Client>,
+    ending: Ending,
+    /// When the step that waits has to be over, and whom to wake. `None` if no step waits.
+    wait: Option<(Instant, Waker)>,
+    timer: Option<Timer>,
+}
+
+/// What a step returned, and the copy.
+type Done<R, T> = (R, Box<Open<T>>);
+
+/// How far the end of the copy is.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    NotBegun,
+    Begun,
+    /// The server has copied so many rows, and has not committed them yet.
+    Copied(u64),
+}
+
+/// How often the watcher looks at a copy whose deadline has passed, until the step that is being polled has ended.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The driver's end of a copy, and the call.
-type Open<T> = (Pin<Box<CopyInSink<T>>>, InFlightCall);
-
-impl<T> CopyIn<'_, T>
+impl<'a, T> CopyIn<'a, T>
 where
     T: Buf + Send + 'static,
 {
-    pub(crate) fn new(sink: CopyInSink<T>, call: InFlightCall, options: CallOptions) -> Self {
+    pub(super) fn new(sink: CopyInSink<T>, call: InFlightCall, client: &'a Client) -> Self {
         let link = Arc::clone(&call.link);
-        let deadline = options.deadline.map(|deadline| deadline.instant());
-        let next = Mutex::new(Step::Open((Box::pin(sink), call)));
-        let copy = Arc::new(Copying { next, deadline });
+        let deadline = call.options.deadline.map(|deadline| deadline.instant());
+        let ending = Ending::NotBegun;
+        let open = Open { sink: Box::pin(sink), call, lease: None, ending, wait: None, timer: None };
+        let (state, errors) = (Mutex::new(State::Open(Box::new(open))), link.wire.errors());
+        let copy = Arc::new(Copying { state, deadline, link: Arc::clone(&link), errors });
+        link.calls.set_awaits_copy_data(true);
         if deadline.is_some() {
             let copy = Arc::downgrade(&copy);
             link.watcher.watch(copy, now(), deadline);
         }
-        Self { copy: Handle(copy), options, client: PhantomData }
+        Self { copy: Handle(copy), client: Some(client), copied: None }
+    }
+
+    /// Returns a copy that no longer borrows its client. Call [`owning`](CopyIn::owning) next, with that client.
+    pub(crate) fn unbound(self) -> CopyIn<'static, T> {
+        CopyIn { copy: self.copy, client: None, copied: self.copied }
+    }
+
+    /// Returns whether the server has reported an error since the copy began. The end of the copy returns it.
+    fn is_refused(&self) -> bool {
+        self.copy.0.link.wire.errors() != self.copy.0.errors
+    }
+
+    /// Aborts the copy, because a value could not be converted. Returns the driver's error for that.
+    async fn unconverted(&mut self, column: usize, cause: Cause) -> Error {
+        let open = match self.copy.0.take() {
+            Ok(open) => open,
+            Err(error) => return error,
+        };
+        let Some(client) = open.lease.as_ref().or(self.client) else { return ended() };
+        match unconverted::error(client.driver(), column, cause).await {
+            Some(error) => open.ended(|call| call.explain_now(error)),
+            None => ended(),
+        }
     }
 
     /// Sends a piece of data, within the query timeout and the call's deadline. If the future is dropped, the copy is
@@ -92,9 +163,11 @@ where
     ///
     /// As [`Client::query`]. After any error the copy has ended. Each later step then returns [`Error::Busy`].
     pub async fn send(&mut self, data: T) -> Result<(), Error> {
-        let (mut sink, call) = self.copy.0.take()?;
-        let ((), call) = call.bounded(self.options.limit(now()), sink.send(data)).await?;
-        self.copy.0.replace(Step::Open((sink, call)));
+        let step = Unfinished(&self.copy.0);
+        poll_fn(|cx| self.copy.0.poll_ready(cx)).await?;
+        self.copy.0.start_send(data)?;
+        poll_fn(|cx| self.copy.0.poll_flush(cx)).await?;
+        step.finished();
         Ok(())
     }
 
@@ -106,36 +179,243 @@ where
     ///
     /// As [`Client::query`]. [`Error::Busy`] if the copy has ended already.
     pub async fn finish(&mut self) -> Result<u64, Error> {
-        let (mut sink, call) = self.copy.0.take()?;
-        call.mark_executing();
-        let finishing = async {
-            let rows = sink.as_mut().finish().await?;
-            // The rows are copied, and not yet committed. The second `finish` returns what the server sent next: an
-            // error, or an end that the driver does not expect.
-            match sink.as_mut().finish().await {
-                Err(error) if error.as_db_error().is_some() || error.is_closed() => Err(error),
-                _ => Ok(rows),
-            }
-        };
-        let (rows, call) = call.bounded(self.options.limit(now()), finishing).await?;
-        call.answered();
+        let step = Unfinished(&self.copy.0);
+        let rows = poll_fn(|cx| self.copy.0.poll_finish(cx)).await?;
+        step.finished();
+        self.copied = Some(rows);
         Ok(rows)
     }
 }
 
-impl<T> Copying<T> {
-    fn take(&self) -> Result<Open<T>, Error> {
-        match self.replace(Step::Closed) {
-            Step::Open(open) => Ok(open),
-            Step::Closed => {
-                Err(Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None })
+impl<T> CopyIn<'static, T> {
+    /// Owns the connection that the data go to, and gives it back at the end. The operation, which began at `begun`,
+    /// ends then, too.
+    pub(crate) fn owning(self, lease: Client, begun: Stamp) -> Self {
+        let ended = match &mut *self.copy.0.state.lock() {
+            State::Open(open) => {
+                open.call.measure_from(begun);
+                open.lease = Some(lease);
+                None
             }
-            Step::TimedOut(error) => Err(error),
+            // The watcher has aborted the copy already.
+            State::TimedOut(error) => Some((lease, Some(Fault::from(&*error)))),
+            State::Closed | State::Failing(_) => Some((lease, None)),
+        };
+        if let Some((lease, fault)) = ended {
+            lease.measure_whole(begun, fault);
+        }
+        self
+    }
+}
+
+impl<T> CopyIn<'_, T> {
+    /// Returns how many rows were copied. `None` before the copy was finished.
+    pub fn rows_affected(&self) -> Option<u64> {
+        self.copied
+    }
+}
+
+impl<T> Sink<T> for CopyIn<'_, T>
+where
+    T: Buf + Send + 'static,
+{
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.copy.0.poll_ready(cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, data: T) -> Result<(), Error> {
+        self.copy.0.start_send(data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.copy.0.poll_flush(cx)
+    }
+
+    /// Finishes the copy, as [`finish`](CopyIn::finish) does.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.copied.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        self.copy.0.poll_finish(cx).map_ok(|rows| self.copied = Some(rows))
+    }
+}
+
+impl<T> Copying<T>
+where
+    T: Buf + Send + 'static,
+{
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_step(cx, |open, cx| open.sink.as_mut().poll_ready(cx)).map_ok(|((), open)| self.go_on(open))
+    }
+
+    fn start_send(&self, data: T) -> Result<(), Error> {
+        let mut open = self.take()?;
+        match open.sink.as_mut().start_send(data) {
+            Ok(()) => {
+                self.go_on(open);
+                Ok(())
+            }
+            Err(error) => Err(open.ended(|call| call.explain_now(error))),
         }
     }
 
-    fn replace(&self, next: Step<T>) -> Step<T> {
-        mem::replace(&mut *self.next.lock(), next)
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_step(cx, |open, cx| open.sink.as_mut().poll_flush(cx)).map_ok(|((), open)| self.go_on(open))
+    }
+
+    fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<Result<u64, Error>> {
+        self.poll_step(cx, Open::poll_finish).map_ok(|(rows, open)| {
+            let Open { sink, call, lease, .. } = *open;
+            drop(sink);
+            call.answered();
+            drop(lease);
+            rows
+        })
+    }
+
+    /// Polls one step of the copy. If it is done, the copy is still taken out: see [`go_on`](Self::go_on). Ends the copy
+    /// if the step fails, or is not over within its limit.
+    fn poll_step<R>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Open<T>, &mut Context<'_>) -> Poll<Result<R, tokio_postgres::Error>>,
+    ) -> Poll<Result<Done<R, T>, Error>> {
+        let mut open = match self.replace(State::Closed) {
+            State::Open(open) => open,
+            State::Failing(failing) => return self.poll_failing(cx, failing),
+            state => return Poll::Ready(Err(state.refusal())),
+        };
+        match poll(&mut open, cx) {
+            Poll::Ready(Ok(done)) => {
+                open.wait = None;
+                Poll::Ready(Ok((done, open)))
+            }
+            Poll::Ready(Err(error)) => self.poll_failing(cx, Box::pin(open.failed(error))),
+            Poll::Pending if open.poll_limit(cx).is_ready() => Poll::Ready(Err(open.ended(InFlightCall::timed_out))),
+            Poll::Pending => {
+                self.go_on(open);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_failing<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut failing: Pin<Box<dyn Future<Output = Error> + Send>>,
+    ) -> Poll<Result<R, Error>> {
+        let polled = failing.as_mut().poll(cx).map(Err);
+        if polled.is_pending() {
+            self.replace(State::Failing(failing));
+        }
+        polled
+    }
+}
+
+impl<T> Copying<T> {
+    fn replace(&self, next: State<T>) -> State<T> {
+        let mut state = self.state.lock();
+        let awaits_data = matches!(&next, State::Open(open) if open.wait.is_none());
+        self.link.calls.set_awaits_copy_data(awaits_data);
+        mem::replace(&mut *state, next)
+    }
+
+    /// Takes the copy out, for a step or for its end.
+    fn take(&self) -> Result<Box<Open<T>>, Error> {
+        match self.replace(State::Closed) {
+            State::Open(open) => Ok(open),
+            state => Err(state.refusal()),
+        }
+    }
+
+    /// Puts the copy back after a step.
+    fn go_on(&self, open: Box<Open<T>>) {
+        self.replace(State::Open(open));
+    }
+}
+
+impl<T> State<T> {
+    /// The error of a step that finds the copy in this state.
+    fn refusal(self) -> Error {
+        match self {
+            Self::TimedOut(error) => error,
+            _ => ended(),
+        }
+    }
+}
+
+fn ended() -> Error {
+    Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None }
+}
+
+impl<T> Open<T>
+where
+    T: Buf + Send + 'static,
+{
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<u64, tokio_postgres::Error>> {
+        if let Ending::NotBegun = self.ending {
+            self.call.mark_executing();
+            self.ending = Ending::Begun;
+        }
+        loop {
+            let Poll::Ready(polled) = self.sink.as_mut().poll_finish(cx) else { return Poll::Pending };
+            match (self.ending, polled) {
+                // The rows are copied, and not yet committed. The second `poll_finish` returns what the server sent
+                // next: an error, or an end that the driver does not expect.
+                (Ending::Copied(_), Err(error)) if error.as_db_error().is_some() || error.is_closed() => {
+                    return Poll::Ready(Err(error));
+                }
+                (Ending::Copied(rows), _) => return Poll::Ready(Ok(rows)),
+                (_, polled) => self.ending = Ending::Copied(polled?),
+            }
+        }
+    }
+}
+
+impl<T> Open<T> {
+    /// The step waits. Is ready if it has waited for too long.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.wait.take().map(|(limit, _)| limit);
+        let limit = limit.unwrap_or_else(|| self.call.options.limit(now()).instant());
+        self.wait = Some((limit, cx.waker().clone()));
+        let timer = Timer::until(limit.into(), self.timer.take());
+        self.timer.insert(timer).poll(cx, || limit.into())
+    }
+
+    /// Ends the copy, and returns the error. The driver's sink goes first, so that it aborts the copy, and then the
+    /// call.
+    fn ended(self, error: impl FnOnce(InFlightCall) -> Error) -> Error {
+        let Self { sink, call, lease, .. } = self;
+        drop(sink);
+        let error = error(call);
+        drop(lease);
+        error
+    }
+
+    /// As [`ended`](Self::ended), for an error of the driver. Waits for the reason if the connection was lost.
+    async fn failed(self: Box<Self>, error: tokio_postgres::Error) -> Error {
+        let Self { sink, call, lease, .. } = *self;
+        drop(sink);
+        let error = call.explain(error).await;
+        drop(lease);
+        error
+    }
+}
+
+/// Aborts the copy when it is dropped, unless the step was finished.
+struct Unfinished<'a, T>(&'a Copying<T>);
+
+impl<T> Unfinished<'_, T> {
+    fn finished(self) {
+        mem::forget(self);
+    }
+}
+
+impl<T> Drop for Unfinished<'_, T> {
+    fn drop(&mut self) {
+        drop(self.0.replace(State::Closed));
     }
 }
 
@@ -143,20 +423,31 @@ impl<T> Watched for Copying<T>
 where
     T: Send + 'static,
 {
-    /// Aborts the copy at the deadline of its call, unless a step is under way. That has the same deadline.
+    /// Aborts the copy at the deadline of its call, unless a step is being polled. That has the same deadline.
     fn look(&self, now: Instant, _: bool) -> Option<Look> {
         let deadline = self.deadline?;
         if now < deadline {
             return Some(Look { again: deadline, held_until: None });
         }
-        let mut next = self.next.lock();
-        let Step::Open((sink, call)) = mem::replace(&mut *next, Step::Closed) else {
-            return Some(Look { again: now + SECOND, held_until: None });
+        let mut state = self.state.lock();
+        let open = match mem::replace(&mut *state, State::Closed) {
+            State::Open(open) => open,
+            State::Closed => return Some(Look { again: now + SECOND, held_until: None }),
+            other => {
+                *state = other;
+                return None;
+            }
         };
-        drop(next);
-        drop(sink);
-        let error = call.caller_timed_out();
-        self.replace(Step::TimedOut(error));
+        drop(state);
+        self.link.calls.set_awaits_copy_data(false);
+        let waker = open.wait.as_ref().map(|(_, waker)| waker.clone());
+        // If a step waits, the server takes no data. Otherwise the caller sends none.
+        let end = if waker.is_some() { InFlightCall::timed_out } else { InFlightCall::caller_timed_out };
+        let error = open.ended(end);
+        self.replace(State::TimedOut(error));
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         None
     }
 
@@ -167,52 +458,13 @@ where
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        drop(self.0.replace(Step::Closed));
+        drop(self.0.replace(State::Closed));
     }
 }
 
 impl<T> fmt::Debug for CopyIn<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_open = matches!(&*self.copy.0.next.lock(), Step::Open(_));
+        let is_open = matches!(&*self.copy.0.state.lock(), State::Open(_));
         f.debug_struct("CopyIn").field("is_open", &is_open).finish_non_exhaustive()
-    }
-}
-
-/// A stream of the data of a `COPY ... TO STDOUT`, from [`Client::copy_out`]. It has the limits of a
-/// [`RowStream`](crate::RowStream). Dropping it before its end stops the statement.
-///
-/// ```no_run
-/// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
-/// use futures_util::TryStreamExt;
-///
-/// let client = pool.get().await?;
-/// let pieces: Vec<_> = client.copy_out("COPY items TO STDOUT").await?.try_collect().await?;
-/// println!("{} bytes", pieces.concat().len());
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "data come only while the stream is polled"]
-pub struct CopyOut<'a> {
-    data: Reader<CopyOutStream>,
-    client: PhantomData<&'a Client>,
-}
-
-impl CopyOut<'_> {
-    pub(crate) fn new(data: CopyOutStream, call: InFlightCall) -> Self {
-        Self { data: Reader::new(data, call), client: PhantomData }
-    }
-}
-
-impl Stream for CopyOut<'_> {
-    type Item = Result<Bytes, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.data.poll_next(cx, |_| ())
-    }
-}
-
-impl fmt::Debug for CopyOut<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CopyOut").field("is_over", &self.data.is_over()).finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::in_flight::InFlightCall;
 use crate::clock::now;
 use crate::conn::ConnectionEvent;
-use crate::error::{Error, Lost, driver};
+use crate::error::{BusyReason, Error, Lost, driver};
 use crate::policy::{Effect, Fate, StatementPhase, Verdict};
 use crate::telemetry::Fault;
 
@@ -20,6 +20,13 @@ impl InFlightCall {
         let (operation, process_id) = (self.options.operation, self.link.process_id());
         let after = Duration::ZERO;
         self.failed(after, Error::QueryTimeout { operation, after, process_id, effect: Effect::NotApplied })
+    }
+
+    /// The call cannot begin, because others are under way on the connection. Nothing was sent.
+    pub(super) fn not_alone(mut self) -> Error {
+        self.is_answered = true;
+        let (reason, process_id) = (BusyReason::InUse, self.link.process_id());
+        self.failed(Duration::ZERO, Error::Busy { reason, waited: Duration::ZERO, process_id })
     }
 
     /// The call has its answer.
@@ -100,7 +107,7 @@ impl InFlightCall {
             StatementPhase::Commit
         } else if self.awaits_commit() {
             StatementPhase::Transaction
-        } else if self.has_changed_nothing() {
+        } else if self.is_uncommitted || self.has_changed_nothing() {
             StatementPhase::Preparing
         } else {
             StatementPhase::Autocommit
@@ -204,7 +211,7 @@ impl InFlightCall {
 
     fn effect_if_abandoned(&self) -> Effect {
         // The pool will send no COMMIT.
-        if self.awaits_commit() { Effect::NotApplied } else { Effect::Unknown }
+        if self.is_uncommitted || self.awaits_commit() { Effect::NotApplied } else { Effect::Unknown }
     }
 
     fn abandon(self, error: Error) -> Error {

@@ -25,6 +25,8 @@ pub(crate) struct InFlightCall {
     number: Option<u64>,
     pub(super) before: Before,
     pub(super) is_answered: bool,
+    /// Whether the call runs in a transaction of its own, whose COMMIT it has not sent.
+    pub(super) is_uncommitted: bool,
     /// When the operation began that ends with this call, if the operation is more than the call.
     pub(super) whole: Option<Stamp>,
     /// Ends with the call.
@@ -74,6 +76,7 @@ impl InFlightCall {
             number,
             before: Before::now(&link.wire),
             is_answered: false,
+            is_uncommitted: false,
             whole: None,
             span: Span::default(),
         })
@@ -117,7 +120,16 @@ impl InFlightCall {
         limit: Deadline,
         step: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<(T, Self), Error> {
-        match self.link.calls.timer.within(limit.instant().into(), step).await {
+        self.bounded_by(|| limit, step).await
+    }
+
+    /// As [`bounded`](Self::bounded), with a limit that may move to a later moment while the step goes on.
+    pub(super) async fn bounded_by<T>(
+        self,
+        limit: impl Fn() -> Deadline,
+        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<(T, Self), Error> {
+        match self.link.calls.timer.within(|| limit().instant().into(), step).await {
             Some(Ok(value)) => Ok((value, self)),
             Some(Err(error)) => Err(self.explain(error).await),
             None => Err(self.timed_out()),

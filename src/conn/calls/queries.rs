@@ -4,13 +4,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Buf;
 use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
-use super::copy::{CopyIn, CopyOut};
 use super::rows::RowStream;
-use super::statements::{AsStatement, Form, Source, preparing};
+use super::statements::{AsStatement, Form, preparing};
 use crate::conn::Client;
 use crate::error::Error;
 
@@ -111,6 +109,14 @@ impl Client {
         self.query_rows(statement, &params).await
     }
 
+    /// [`query_raw`](Self::query_raw) with the parameters of [`query`](Self::query), which may be `&[]`.
+    pub async fn query_stream<T>(&self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<RowStream<'_>, Error>
+    where
+        T: ?Sized + AsStatement,
+    {
+        self.query_rows(statement, params).await
+    }
+
     /// [`query_raw`](Self::query_raw) with borrowed parameters, so that a retry can use them again.
     pub(crate) async fn query_rows<T, P>(&self, statement: &T, params: &[P]) -> Result<RowStream<'_>, Error>
     where
@@ -173,54 +179,11 @@ impl Client {
         let work = preparing(&self.conn().link, self.conn().statements.prepare(self.driver(), sql));
         self.tracked(self.span("prepare"), pin!(work)).await
     }
-
-    /// Begins a `COPY ... FROM STDIN`. Dropping the sink before [`finish`](CopyIn::finish) has returned aborts the
-    /// copy.
-    ///
-    /// If the server refuses the copy (a table that does not exist, no privilege), the pool replaces the connection,
-    /// because the driver loses count of the answers.
-    pub async fn copy_in<T, U>(&self, statement: &T) -> Result<CopyIn<'_, U>, Error>
-    where
-        T: ?Sized + AsStatement,
-        U: Buf + Send + 'static,
-    {
-        let driver = self.driver();
-        let link = &self.conn().link;
-        // Not from the cache: the answer to the close of the statement shows whether a failed copy has ended.
-        let begin = async {
-            let sink = match statement.source() {
-                Source::Sql(sql) => driver.copy_in(&preparing(link, driver.prepare(sql)).await?).await,
-                Source::Prepared(statement) => driver.copy_in(statement).await,
-            }?;
-            // The server waits for data. It applies none of them before their end.
-            link.calls.mark_preparing();
-            Ok(sink)
-        };
-        let (sink, call) = self.begun(self.span("copy_in"), pin!(self.without_statement_timeout(begin))).await?;
-        Ok(CopyIn::new(sink, call, self.options()))
-    }
-
-    /// Runs a `COPY ... TO STDOUT` and streams its data, with the limits of [`query_raw`](Self::query_raw).
-    pub async fn copy_out<T>(&self, statement: &T) -> Result<CopyOut<'_>, Error>
-    where
-        T: ?Sized + AsStatement,
-    {
-        let driver = self.driver();
-        let run = |form| async move {
-            match form {
-                Form::Prepared(statement) => driver.copy_out(&statement).await,
-                Form::Typed(sql, _) => driver.copy_out(sql).await,
-            }
-        };
-        let work = self.without_statement_timeout(self.run(statement, run));
-        let (data, call) = self.begun(self.span("copy_out"), pin!(work)).await?;
-        Ok(CopyOut::new(data, call))
-    }
 }
 
 impl Client {
     /// Runs a statement in the form that suits, prepared or with the types of its parameters.
-    async fn run<'a, T, Q, F>(
+    pub(super) async fn run<'a, T, Q, F>(
         &'a self,
         statement: &'a Q,
         run: impl Fn(Form<'a>) -> F,

@@ -6,7 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Id};
@@ -16,53 +16,67 @@ use tokio::time::{self, Instant, Sleep};
 #[derive(Debug, Default)]
 pub(crate) struct ReusableTimer(Mutex<Option<Timer>>);
 
+/// A timer that is set to the deadline of a wait, or to an earlier moment.
 #[derive(Debug)]
-struct Timer {
+pub(super) struct Timer {
     /// The timer goes off only while this runtime exists.
     runtime: Id,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl ReusableTimer {
-    /// Returns the output of `work`, or `None` at the deadline. Dropping the future drops the timer.
+impl Timer {
+    /// Returns a timer for a wait until `deadline`: `old` if it is of this runtime, otherwise a new one.
     ///
     /// # Panics
     ///
     /// Outside a runtime with timers.
-    pub(crate) async fn within<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        let mut timer = self.take(deadline);
-        let result = poll_fn(|cx| {
-            if let Poll::Ready(value) = work.as_mut().poll(cx) {
-                return Poll::Ready(Some(value));
-            }
-            while timer.sleep.as_mut().poll(cx).is_ready() {
-                if Instant::now() >= deadline {
-                    return Poll::Ready(None);
-                }
-                timer.sleep.as_mut().reset(deadline);
-            }
-            Poll::Pending
-        });
-        let result = result.await;
-        let old = self.0.lock().replace(timer);
-        drop(old);
-        result
-    }
-
-    /// Takes the timer, or makes one. It goes off at the deadline or before.
-    fn take(&self, deadline: Instant) -> Timer {
+    pub(super) fn until(deadline: Instant, old: Option<Self>) -> Self {
         let runtime = Handle::current().id();
-        let spare = self.0.lock().take();
-        match spare.filter(|timer| timer.runtime == runtime) {
+        match old.filter(|timer| timer.runtime == runtime) {
             Some(mut timer) => {
                 if timer.sleep.deadline() > deadline {
                     timer.sleep.as_mut().reset(deadline);
                 }
                 timer
             }
-            None => Timer { runtime, sleep: Box::pin(time::sleep_until(deadline)) },
+            None => Self { runtime, sleep: Box::pin(time::sleep_until(deadline)) },
         }
+    }
+
+    /// Is ready once the deadline has passed. `deadline` is asked only when the timer goes off, and may have moved to a
+    /// later moment by then.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: impl Fn() -> Instant) -> Poll<()> {
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            let deadline = deadline();
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+impl ReusableTimer {
+    /// Returns the output of `work`, or `None` at the deadline. Dropping the future drops the timer.
+    ///
+    /// The deadline may move to a later moment while the work goes on.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime with timers.
+    pub(crate) async fn within<T>(&self, deadline: impl Fn() -> Instant, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let spare = self.0.lock().take();
+        let mut timer = Timer::until(deadline(), spare);
+        let result = poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => timer.poll(cx, &deadline).map(|()| None),
+        });
+        let result = result.await;
+        let old = self.0.lock().replace(timer);
+        drop(old);
+        result
     }
 }
 
@@ -80,7 +94,7 @@ mod tests {
         let begun = Instant::now();
         let deadline = begun + Duration::from_millis(millis);
         let result =
-            if ends { timer.within(deadline, ready(())).await } else { timer.within(deadline, pending()).await };
+            if ends { timer.within(|| deadline, ready(())).await } else { timer.within(|| deadline, pending()).await };
         (result, begun.elapsed())
     }
 
@@ -102,6 +116,22 @@ mod tests {
         time::sleep(Duration::from_millis(100)).await;
         let (result, took) = call(&timer, 50, false).await;
         assert_eq!((result, took.as_millis() / 2), (None, 25));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_may_move_while_the_work_goes_on() {
+        let timer = ReusableTimer::default();
+        let begun = Instant::now();
+        let latest = Mutex::new(begun);
+        let steps = async {
+            for _ in 0..5 {
+                time::sleep(Duration::from_millis(40)).await;
+                *latest.lock() = Instant::now();
+            }
+            pending::<()>().await;
+        };
+        assert_eq!(timer.within(|| *latest.lock() + Duration::from_millis(50), steps).await, None);
+        assert!(begun.elapsed().as_millis().abs_diff(250) <= 1, "{:?}", begun.elapsed());
     }
 
     #[test]

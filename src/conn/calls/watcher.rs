@@ -137,7 +137,7 @@ impl Watcher {
     }
 
     /// Returns whether calls on the connection may be late because of a reader.
-    pub(super) fn has_unread(&self) -> bool {
+    pub(in crate::conn) fn has_unread(&self) -> bool {
         let streams: Vec<_> = self.streams.lock().open.iter().map(|(stream, _)| Weak::clone(stream)).collect();
         streams.iter().filter_map(Weak::upgrade).any(|stream| stream.is_unread())
     }

@@ -132,10 +132,15 @@ async fn example(what: &str) -> Option<Error> {
         "refused at once" if what.contains("circuit") => {
             Error::CircuitOpen { retry_after: SECOND, last_connect_error: None }
         }
-        "refused at once" => Error::Shed { reason: ShedReason::Hopeless, retry_after: None },
-        "no connection within `acquire_timeout`" => {
-            Error::AcquireTimeout { timeout: SECOND, status: Box::new(status()), last_connect_error: None }
+        "refused at once" => {
+            Error::Shed { reason: ShedReason::Hopeless, retry_after: None, longest_held: LongestHeld::NONE }
         }
+        "no connection within `acquire_timeout`" => Error::AcquireTimeout {
+            timeout: SECOND,
+            status: Box::new(status()),
+            last_connect_error: None,
+            longest_held: LongestHeld::NONE,
+        },
         "dials fail" => connect(ConnectErrorKind::Io),
         "dials fail on this side" => connect(ConnectErrorKind::Tls),
         "a statement is late" => late(Effect::Unknown),
@@ -148,6 +153,14 @@ async fn example(what: &str) -> Option<Error> {
         }
         "a step of a `COPY` that has ended" => {
             Error::Busy { reason: BusyReason::CopyEnded, waited: Duration::ZERO, process_id: None }
+        }
+        "other statements are under way on the guard when `execute_many` would begin a transaction" => {
+            Error::Busy { reason: BusyReason::InUse, waited: Duration::ZERO, process_id: None }
+        }
+        "`execute_many` is late before its COMMIT" => late(Effect::NotApplied),
+        "a row of `copy_in_rows` or `execute_many` does not fit its types" => {
+            let garbled = read_by_the_driver(b"Z\0\0\0\x04".to_vec()).await;
+            Error::of_statement(garbled, true, StatementPhase::Preparing, None).at_row(7)
         }
         "the connection was lost before anything was written" => lost(false, StatementPhase::Autocommit).await,
         "the connection was lost while the statement was only being prepared" => {

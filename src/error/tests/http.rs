@@ -9,7 +9,7 @@ fn answer(error: &Error) -> (u16, Option<u64>) {
 }
 
 fn shed(retry_after: Option<Duration>) -> Error {
-    Error::Shed { reason: ShedReason::QueueFull, retry_after }
+    Error::Shed { reason: ShedReason::QueueFull, retry_after, longest_held: LongestHeld::NONE }
 }
 
 /// The errors that do not come from the driver, each with a secret where one could be.
@@ -29,7 +29,15 @@ fn ours() -> Vec<(Error, (u16, Option<u64>))> {
             Error::CircuitOpen { retry_after: Duration::from_millis(29_001), last_connect_error: Some(connect()) },
             (503, Some(30)),
         ),
-        (Error::AcquireTimeout { timeout: SECOND, status, last_connect_error: Some(connect()) }, (503, Some(1))),
+        (
+            Error::AcquireTimeout {
+                timeout: SECOND,
+                status,
+                last_connect_error: Some(connect()),
+                longest_held: LongestHeld::NONE,
+            },
+            (503, Some(1)),
+        ),
         (Error::Connect { source: connect(), retry_after: Duration::from_millis(1_500) }, (503, Some(2))),
         (Error::Busy { reason: BusyReason::Stopping, waited: SECOND, process_id: Some(1) }, (503, Some(1))),
         (Error::Closed, (503, Some(1))),

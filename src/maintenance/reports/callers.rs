@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::waits::Waits;
-use crate::conn::Holder;
 use crate::event::EventKind;
+use crate::holder::Holder;
 use crate::operation::Operation;
 use crate::policy::{DueReport, Finding, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch};
 use crate::status::Status;
@@ -60,7 +60,7 @@ impl CallerReports {
     }
 
     /// The events that are due. `ended` are the leases that have ended since the last round, `waiters` the numbers of
-    /// the first waiter and of the next caller.
+    /// the first waiter and of the next caller, `holders` the leases that have not ended.
     pub(super) fn look(
         &mut self,
         now: Instant,
@@ -72,7 +72,7 @@ impl CallerReports {
         for (operation, duration) in ended {
             self.watch.record(now, operation, duration);
         }
-        let running = holders.iter().map(|holder| (holder.purpose.operation, ROUND * holder.rounds));
+        let running = holders.iter().map(|holder| (holder.operation, holder.age));
         let findings = self.watch.tick(now, reading, running);
         let mut made: Vec<MakeEvent> = findings.into_iter().map(of_finding).collect();
         made.extend(self.slow_acquire(now, waiters));
@@ -97,7 +97,7 @@ impl CallerReports {
 
     fn long_running(&mut self, now: Instant, holders: &[Holder]) -> Option<MakeEvent> {
         let than = self.thresholds.long;
-        let long = holders.iter().filter_map(|holder| Some((holder.purpose.operation, holder.running?)));
+        let long = holders.iter().filter_map(|holder| Some((holder.operation, holder.running?)));
         let long: Vec<(Operation, Duration)> = long.filter(|(_, running)| *running > than).collect();
         let longest = long.iter().copied().max_by_key(|(_, running)| *running);
         let (count, longest) = (long.len(), longest.filter(|_| long.len() > self.thresholds.long_running));
@@ -118,19 +118,14 @@ impl CallerReports {
         let Some(threshold) = self.thresholds.leak else { return };
         self.leaks.retain(|_, reported| now.saturating_duration_since(*reported) < REPEAT);
         for holder in holders {
-            let (held, purpose) = (ROUND * holder.rounds, holder.purpose);
-            let is_known = self.leaks.contains_key(purpose.taken) || self.leaks.len() >= MOST_LEAKS;
+            let Holder { operation, taken, age: held, .. } = *holder;
+            let is_known = self.leaks.contains_key(taken) || self.leaks.len() >= MOST_LEAKS;
             if held < threshold || is_known {
                 continue;
             }
-            self.leaks.insert(purpose.taken, now);
+            self.leaks.insert(taken, now);
             let backtrace = holder.backtrace.clone();
-            made.push(Box::new(move |_| EventKind::LeakSuspected {
-                operation: purpose.operation,
-                held,
-                taken: purpose.taken,
-                backtrace,
-            }));
+            made.push(Box::new(move |_| EventKind::LeakSuspected { operation, held, taken, backtrace }));
         }
     }
 }

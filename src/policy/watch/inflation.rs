@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
+#[cfg(feature = "admin")]
+use super::baseline::Baseline;
 use super::finding::Finding;
 use super::lasting::{DueReport, Lasting, Sign};
 use crate::operation::Operation;
@@ -116,6 +118,21 @@ impl Inflation {
         }
         findings.sort_by_key(|(place, _)| *place);
         findings.into_iter().map(|(_, finding)| finding).collect()
+    }
+
+    /// Returns how long each operation usually holds a connection, by its name.
+    #[cfg(feature = "admin")]
+    pub(super) fn baselines(&self, now: Instant) -> Vec<Baseline> {
+        let baseline = |(operation, holds): (&Operation, &Holds)| Baseline {
+            operation: *operation,
+            mean: seconds(holds.usual.mean()),
+            leases: holds.usual.count.round() as u64,
+            slow_after: holds.slow().map(seconds),
+            inflated_to: holds.is_inflated(now).then(|| seconds(holds.now())),
+        };
+        let mut baselines: Vec<_> = self.operations.iter().map(baseline).collect();
+        baselines.sort_by_cached_key(|baseline| baseline.operation.to_string());
+        baselines
     }
 
     /// Returns the inflated operations that cost the pool the most connections, the most expensive first.

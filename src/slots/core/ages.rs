@@ -32,6 +32,25 @@ pub(crate) struct Ages {
     pub(crate) check_after: Option<Duration>,
 }
 
+/// The age of the core, from which the ages of leases follow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life(pub(super) Duration);
+
+impl Life {
+    /// Returns how long ago a moment ended. A lease that began in that moment has lasted for at least that, and at most
+    /// one moment longer.
+    pub(crate) fn since(self, moment: u32) -> Duration {
+        self.0.saturating_sub(Duration::from_millis((u64::from(moment) + 1) * MOMENT))
+    }
+}
+
+#[cfg(test)]
+impl Life {
+    pub(crate) fn of_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+}
+
 /// An idle connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Idle<C> {
@@ -51,7 +70,7 @@ pub(crate) struct Check<C> {
 
 impl<C> Check<C> {
     pub(super) fn of(Idle { conn, birth, since, .. }: Idle<C>) -> Self {
-        Self { held: Held::new(conn, None, birth), idle_since: since }
+        Self { held: Held::new(conn, None, since, birth), idle_since: since }
     }
 }
 

@@ -30,7 +30,7 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.at_once += 1;
-        Some(Held::new(conn, None, birth))
+        Some(Held::new(conn, None, self.moment, birth))
     }
 
     /// As [`release`](Self::release), without the time, for a lease that began on the fast path. Returns the connection

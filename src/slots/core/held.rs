@@ -16,6 +16,8 @@ pub(crate) struct Held<C> {
     pub(crate) conn: C,
     /// When the lease began. `None` if nobody read the clock then.
     pub(super) since: Option<Instant>,
+    /// The moment in which the lease began.
+    pub(super) moment: u32,
     pub(super) birth: Birth,
     /// The connection is new and was not used yet.
     pub(super) is_unproven: bool,
@@ -26,8 +28,14 @@ pub(crate) struct Held<C> {
 }
 
 impl<C> Held<C> {
-    pub(super) fn new(conn: C, since: Option<Instant>, birth: Birth) -> Self {
-        Self { conn, since, birth, is_unproven: false, is_expired: false, is_cancelled: false }
+    pub(super) fn new(conn: C, since: Option<Instant>, moment: u32, birth: Birth) -> Self {
+        Self { conn, since, moment, birth, is_unproven: false, is_expired: false, is_cancelled: false }
+    }
+
+    /// The moment in which the lease began. [`Life::since`](super::Life::since) makes an age of it.
+    #[inline]
+    pub(crate) fn moment(&self) -> u32 {
+        self.moment
     }
 
     /// How long the lease has lasted, if its beginning is known.

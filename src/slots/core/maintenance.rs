@@ -6,7 +6,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::ages::{Check, Idle, MOMENT, NEVER, YOUNG, moments};
+use super::ages::{Check, Idle, Life, MOMENT, NEVER, YOUNG, moments};
 use super::held::{Birth, Held};
 use super::outcomes::{Place, Placed};
 use super::{Core, PoolPhase};
@@ -26,6 +26,13 @@ impl<C, W> Core<C, W> {
             spare -= usize::from(is_over && spare > 0);
             is_over
         })
+    }
+
+    /// Returns the age of the core.
+    pub(crate) fn life(&mut self, now: Instant) -> Life {
+        self.update_moment(now);
+        let read = Duration::from_millis(u64::from(self.moment) * MOMENT);
+        Life(now.saturating_duration_since(self.begun).max(read))
     }
 
     /// Updates the current moment from the exact clock.

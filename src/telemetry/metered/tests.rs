@@ -5,12 +5,13 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
+use crate::holder::LongestHeld;
 use crate::metrics::METRICS;
 use crate::policy::{Refused, ShedReason};
 use std::time::SystemTime;
 
 const SECOND: Duration = Duration::from_secs(1);
-const SHED: Error = Error::Shed { reason: ShedReason::Hopeless, retry_after: None };
+const SHED: Error = Error::Shed { reason: ShedReason::Hopeless, retry_after: None, longest_held: LongestHeld::NONE };
 
 fn metered() -> (Meter, Snapshotter) {
     let recorder = DebuggingRecorder::new();

@@ -53,13 +53,18 @@ async fn first(client: &Client, sql: &str, way: &str) -> Row {
             let rows: Vec<_> = client.query_raw(sql, Vec::<i32>::new()).await.unwrap().try_collect().await.unwrap();
             rows.into_iter().next().unwrap()
         }
+        "query_stream" => {
+            let rows: Vec<_> = client.query_stream(sql, &[]).await.unwrap().try_collect().await.unwrap();
+            rows.into_iter().next().unwrap()
+        }
         other => panic!("{other}"),
     }
 }
 
 #[tokio::test]
 async fn an_attribute_added_by_others_is_learned_with_its_first_row() {
-    for (at, way) in ["query", "query_one", "query_opt", "query_raw", "query_typed"].into_iter().enumerate() {
+    let ways = ["query", "query_one", "query_opt", "query_raw", "query_stream", "query_typed"];
+    for (at, way) in ways.into_iter().enumerate() {
         for size in [0, 256] {
             let name = format!("added_{at}_{size}");
             let server = made(&name).await;

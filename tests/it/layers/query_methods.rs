@@ -10,19 +10,20 @@ use std::path::{Path, PathBuf};
 
 use super::code;
 
-const POOL: &str = "src/pool.rs";
-const CALL: &str = "src/call/queries.rs";
+const POOL: [&str; 2] = ["src/pool.rs", "src/pool/bulk.rs"];
+const CALL: [&str; 2] = ["src/call/queries.rs", "src/call/bulk.rs"];
 const FALLBACK: &str = "src/call/fallback.rs";
-const GUARD: &str = "src/conn/calls/queries.rs";
+const GUARD: [&str; 2] = ["src/conn/calls/queries.rs", "src/conn/calls/bulk.rs"];
 const SPAWNED: &str = "tests/it/service.rs";
 const TYPES: &str = "tests/it/cases/types.rs";
 /// Methods that run a whole piece of work. The guard does not have them.
 const WORK: [&str; 2] = ["src/call/transactions.rs", "src/call/attempts.rs"];
 /// What these return belongs to one connection, so only the guard has them.
-const OF_ONE_CONNECTION: [&str; 5] = ["prepare", "prepare_typed", "prepare_cached", "copy_in", "copy_out"];
+const OF_ONE_CONNECTION: [&str; 3] = ["prepare", "prepare_typed", "prepare_cached"];
 
-/// What these return only a server can make, so they have no fallback.
-const STREAMS: [&str; 1] = ["query_raw"];
+/// Streams, which only a server can make, and COPY, which is no read. They have no fallback.
+const WITHOUT_FALLBACK: [&str; 6] =
+    ["query_raw", "query_stream", "copy_in", "copy_in_rows", "copy_out", "copy_out_rows"];
 
 /// Public methods: the signature of each, by its name.
 type Methods = BTreeMap<String, Signature>;
@@ -54,6 +55,11 @@ fn heads(code: &str) -> Vec<(&str, &str)> {
         .collect();
     heads.sort_unstable();
     heads
+}
+
+/// The code of these files.
+fn all(files: &[&str]) -> String {
+    files.iter().map(|file| code(&text(file))).collect()
 }
 
 fn methods(code: &str) -> Methods {
@@ -109,14 +115,14 @@ fn without_those_of_one_connection(mut methods: Methods) -> Methods {
 
 #[test]
 fn a_pool_a_call_a_fallback_and_the_guard_have_the_same_query_methods() {
-    let call = methods(&code(&text(CALL)));
+    let call = methods(&all(&CALL));
     assert!(call.len() >= 8, "the query methods were not found");
-    let guard = without_those_of_one_connection(methods(&code(&text(GUARD))));
-    assert_eq!(guard, call, "{GUARD} and {CALL} differ");
+    let guard = without_those_of_one_connection(methods(&all(&GUARD)));
+    assert_eq!(guard, call, "{GUARD:?} and {CALL:?} differ");
 
     let mut of_a_call = call;
     of_a_call.extend(WORK.iter().flat_map(|file| methods(&code(&text(file)))));
-    let pool = code(&text(POOL));
+    let pool = all(&POOL);
     let delegates = |name: &str, rest: &str| {
         let body = rest.split("\n    }\n").next().unwrap();
         body.contains("self.call().").then(|| assert!(body.contains(&format!("self.call().{name}(")), "{name}"))
@@ -126,11 +132,11 @@ fn a_pool_a_call_a_fallback_and_the_guard_have_the_same_query_methods() {
         .filter(|(name, rest)| delegates(name, rest).is_some())
         .map(|(name, rest)| (name.to_owned(), signature(rest)))
         .collect();
-    assert_eq!(of_the_pool, of_a_call, "{POOL} and the files of src/call differ");
+    assert_eq!(of_the_pool, of_a_call, "{POOL:?} and the files of src/call differ");
 
     let mut with_a_fallback = methods(&code(&text(FALLBACK)));
     assert!(with_a_fallback.remove("fallback").is_some(), "{FALLBACK} has no `fallback`");
-    of_a_call.retain(|name, _| !STREAMS.contains(&name.as_str()));
+    of_a_call.retain(|name, _| !WITHOUT_FALLBACK.contains(&name.as_str()));
     assert_eq!(with_a_fallback, of_a_call, "{FALLBACK} and the other files of src/call differ");
 }
 
@@ -139,7 +145,7 @@ fn the_recipe_for_a_query_method_names_what_has_to_change() {
     let architecture = text("docs/architecture.md");
     let recipe = architecture.split("\n### A query method\n").nth(1).expect("no recipe").split("\n#").next().unwrap();
     let named: BTreeSet<_> = recipe.split('`').skip(1).step_by(2).filter(|name| name.contains('/')).collect();
-    for file in [POOL, CALL, FALLBACK, GUARD, SPAWNED, TYPES] {
+    for file in [&POOL[..], &CALL, &GUARD, &[FALLBACK, SPAWNED, TYPES]].concat() {
         assert!(named.contains(file), "the recipe does not name {file}");
     }
     for file in named {
@@ -148,7 +154,7 @@ fn the_recipe_for_a_query_method_names_what_has_to_change() {
 
     let spawned = text(SPAWNED);
     let types = text(TYPES);
-    for (name, signature) in methods(&code(&text(GUARD))) {
+    for (name, signature) in methods(&all(&GUARD)) {
         assert!(spawned.contains(&format!("client.{name}(")), "{SPAWNED} does not spawn {name} of the guard");
         let is_shared = !OF_ONE_CONNECTION.contains(&name.as_str());
         assert!(!is_shared || spawned.contains(&format!("p.{name}(")), "{SPAWNED} does not spawn {name} of the pool");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use failfast::{Error, EventKind, Events, Pool, RetryConfig};
 use futures_util::{Stream, TryStreamExt};
 use tokio::time::timeout;
+use tokio_postgres::types::Type;
 
 use crate::metrics::{Scraper, recorded};
 use crate::pool::LONG;
@@ -15,7 +16,7 @@ use crate::support::server::Server;
 
 const OPERATIONS: &str = "db_client_operation_duration_seconds_count";
 /// More than fits into all buffers between the server and a reader.
-const ROWS: &str = "SELECT repeat('x', 9000) FROM generate_series(1, 100000)";
+const ROWS: &str = "SELECT repeat('x', 9000) FROM generate_series(1, 20000)";
 
 /// How a caller gets a stream.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +24,13 @@ enum Source {
     Pool,
     Client,
     Copy,
+    PoolsStream,
+    PoolsCopy,
+    PoolsRows,
 }
 
-const SOURCES: [Source; 3] = [Source::Pool, Source::Client, Source::Copy];
+const SOURCES: [Source; 6] =
+    [Source::Pool, Source::Client, Source::Copy, Source::PoolsStream, Source::PoolsCopy, Source::PoolsRows];
 
 struct Scene {
     proxy: Proxy,
@@ -57,6 +62,12 @@ impl Scene {
             Source::Copy => {
                 let client = call.get().await?;
                 count(client.copy_out(&format!("COPY ({ROWS}) TO STDOUT")).await?, items, then).await
+            }
+            Source::PoolsStream => count(call.query_stream(ROWS, &[]).await?, items, then).await,
+            Source::PoolsCopy => count(call.copy_out(&format!("COPY ({ROWS}) TO STDOUT")).await?, items, then).await,
+            Source::PoolsRows => {
+                let sql = format!("COPY ({ROWS}) TO STDOUT (FORMAT binary)");
+                count(call.copy_out_rows(&sql, &[Type::TEXT]).await?, items, then).await
             }
         }
     }

@@ -149,3 +149,19 @@ fn the_detector_remembers_256_operations_and_names_three() {
     names.iter().for_each(|name| inflation.record(begun, Operation::Named(name), Duration::ZERO));
     assert_eq!(inflation.operations.len(), OPERATIONS.get());
 }
+
+#[cfg(feature = "admin")]
+#[test]
+fn a_baseline_is_the_usual_duration_and_the_present_one_while_it_is_longer() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(10, 20.0, |_| 0.2);
+    let known = |rhythm: &Rhythm| rhythm.inflation.baselines(rhythm.now(rhythm.at));
+    assert_eq!(known(&rhythm)[0].slow_after, None, "too little is known");
+    rhythm.play(990, 20.0, |_| 0.2);
+    rhythm.play(40, 20.0, |_| 1.8);
+    let [baseline] = known(&rhythm)[..] else { panic!("{:?}", known(&rhythm)) };
+    let millis = |duration: Duration| duration.as_millis();
+    assert_eq!((baseline.operation, millis(baseline.mean)), (LOAD, 200));
+    assert_eq!((baseline.slow_after.map(millis), baseline.inflated_to.map(millis)), (Some(600), Some(1_800)));
+    assert!((980..=1_000).contains(&baseline.leases), "{}", baseline.leases);
+}

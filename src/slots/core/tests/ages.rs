@@ -219,3 +219,25 @@ fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() 
     core.end_check();
     assert_eq!(core.on_silent(now, &youngest), [1]);
 }
+
+/// However the lease began: on the fast path, on the slow one, or by hand-over without a round of maintenance before.
+#[test]
+fn the_age_of_a_lease_is_at_most_a_moment_too_low() {
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    let (mut core, now) = with_idle(3, Ages::default());
+    let age = |core: &mut Core<u32, u32>, held: &Held<u32>, at| core.life(at).since(held.moment());
+    let begun = now + 730 * MILLISECOND;
+    let fast = core.take_fast(life(&core, begun)).unwrap();
+    let exact = core.take(begun + 20 * MILLISECOND).unwrap();
+    for (after, expected) in [(Duration::ZERO, Duration::ZERO), (SECOND, 930 * MILLISECOND)] {
+        let ages = [&fast, &exact].map(|held| age(&mut core, held, begun + after));
+        assert_eq!(ages, [expected; 2], "after {after:?}");
+    }
+
+    let last = core.take(begun).unwrap();
+    let handed = now + 5 * SECOND;
+    let waiter = core.enter(now + SECOND, patient(now, 100_000), || 7);
+    assert!(matches!(waiter, Ok(Entered::Waits(_))), "{waiter:?}");
+    let Place::Waiter(_, 7, next) = release(&mut core, handed, last).to else { panic!("not handed over") };
+    assert_eq!(age(&mut core, &next, handed + SECOND), 900 * MILLISECOND);
+}

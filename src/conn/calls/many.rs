@@ -1,0 +1,204 @@
+//! One statement for many rows, all or nothing.
+//!
+//! The statements are pipelined: the server has the next ones while it answers the first. The server answers them in
+//! order, so the first error belongs to the row whose turn it is. After it, in a transaction, the others do nothing.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use futures_util::TryStreamExt;
+use parking_lot::Mutex;
+use tokio_postgres::Error as DriverError;
+use tokio_postgres::types::{BorrowToSql, Type};
+
+use super::statements::{AsStatement, Form};
+use crate::clock::now;
+use crate::conn::Client;
+use crate::error::Error;
+
+/// How many rows are sent and not yet answered. It bounds the memory, and is enough for a server that is 5 ms away and
+/// needs 20 us for a row.
+const WINDOW: usize = 256;
+
+/// What is known of the rows while the call is under way.
+struct Progress(Mutex<Known>);
+
+struct Known {
+    /// When the server answered last.
+    answered: Instant,
+    /// The first row that failed.
+    failed: Option<u64>,
+}
+
+impl Client {
+    /// Runs a statement for each row. Returns how many rows were changed in all.
+    ///
+    /// In a transaction the statements belong to it. Otherwise the call has a transaction of its own, and no other call
+    /// begins on the connection meanwhile.
+    pub(super) async fn many<T, I, R, P>(&self, statement: &T, rows: I) -> Result<u64, Error>
+    where
+        T: ?Sized + AsStatement,
+        I: IntoIterator<Item = R> + Clone,
+        I::IntoIter: Send,
+        R: IntoIterator<Item = P>,
+        R::IntoIter: ExactSizeIterator,
+        P: BorrowToSql,
+    {
+        let (link, options) = (&self.conn().link, self.options());
+        let span = self.span("execute_many");
+        #[cfg(feature = "testing")]
+        let (span, delay) = self.pretended(span).await?;
+        let mut call = self.begin(options.limit(now()), span).await?;
+        let is_own = !call.before.was_open;
+        if is_own && !link.calls.exclude_others() {
+            return Err(call.not_alone());
+        }
+        call.is_uncommitted = is_own;
+        let progress = &Progress(Mutex::new(Known { answered: now(), failed: None }));
+        let run = |form| {
+            // Boxed, because rustc cannot show that a future with an iterator of borrowed values is `Send` (issue
+            // 102211).
+            let rows: Box<dyn Iterator<Item = R> + Send + '_> = Box::new(rows.clone().into_iter());
+            async move {
+                let statements = rows.map(|row| self.execute_row(&form, row.into_iter()));
+                if is_own {
+                    self.in_transaction(statements, progress).await
+                } else {
+                    pipelined(statements, progress).await
+                }
+            }
+        };
+        let work = self.run(statement, run);
+        #[cfg(feature = "testing")]
+        let work = async move {
+            if let Some(delay) = delay {
+                delay.await;
+            }
+            work.await
+        };
+        let work = pin!(work);
+        match call.bounded_by(|| options.limit(progress.answered()), work).await {
+            Ok((changed, call)) if !is_own => {
+                call.answered();
+                Ok(changed)
+            }
+            Ok((changed, mut call)) => {
+                call.is_uncommitted = false;
+                self.send_commit(call, options.limit(now())).await?;
+                Ok(changed)
+            }
+            Err(error) => {
+                let failed = progress.failed();
+                // The driver refused to send a row, so the server does not know that the others are not to be committed.
+                if !is_own && failed.is_some_and(|row| row > 0) && error.sqlstate().is_none() {
+                    link.calls.on_done_in_part();
+                }
+                Err(match failed {
+                    Some(row) => error.at_row(row),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    async fn in_transaction<F>(
+        &self,
+        statements: impl Iterator<Item = F>,
+        progress: &Progress,
+    ) -> Result<u64, DriverError>
+    where
+        F: Future<Output = Result<u64, DriverError>>,
+    {
+        self.driver().batch_execute("BEGIN").await?;
+        let done = pipelined(statements, progress).await;
+        if done.as_ref().is_err_and(|error| !error.is_closed()) {
+            // If this fails, the connection has ended.
+            let _ = self.driver().batch_execute("ROLLBACK").await;
+        }
+        done
+    }
+
+    async fn execute_row<P>(
+        &self,
+        form: &Form<'_>,
+        params: impl ExactSizeIterator<Item = P>,
+    ) -> Result<u64, DriverError>
+    where
+        P: BorrowToSql,
+    {
+        match form {
+            Form::Prepared(statement) => self.driver().execute_raw(statement, params).await,
+            Form::Typed(sql, types) => {
+                let types = types.iter().cloned().chain(std::iter::repeat(Type::UNKNOWN));
+                let mut rows = pin!(self.driver().query_typed_raw(sql, params.zip(types)).await?);
+                while rows.try_next().await?.is_some() {}
+                Ok(rows.rows_affected().unwrap_or(0))
+            }
+        }
+    }
+}
+
+/// Runs the statements, with at most [`WINDOW`] of them under way. After an error it sends no more, and awaits the
+/// answers that are due.
+async fn pipelined<F>(statements: impl Iterator<Item = F>, progress: &Progress) -> Result<u64, DriverError>
+where
+    F: Future<Output = Result<u64, DriverError>>,
+{
+    let mut statements = statements.fuse();
+    let mut sent = VecDeque::with_capacity(WINDOW);
+    let (mut changed, mut answered, mut failed) = (0, 0, None);
+    poll_fn(|cx| {
+        loop {
+            while failed.is_none() && sent.len() < WINDOW {
+                let Some(statement) = statements.next() else { break };
+                let mut statement = Box::pin(statement);
+                // The first poll sends the statement.
+                match statement.as_mut().poll(cx) {
+                    Poll::Pending => sent.push_back(statement),
+                    Poll::Ready(Ok(rows)) => changed += rows,
+                    Poll::Ready(Err(error)) => failed = Some((answered + sent.len() as u64, error)),
+                }
+            }
+            let Some(first) = sent.front_mut() else { return Poll::Ready(()) };
+            let Poll::Ready(answer) = first.as_mut().poll(cx) else { return Poll::Pending };
+            sent.pop_front();
+            match answer {
+                Ok(rows) => changed += rows,
+                // All statements behind this one fail, too.
+                Err(error) if failed.as_ref().is_none_or(|(row, _)| answered < *row) => {
+                    failed = Some((answered, error))
+                }
+                Err(_) => {}
+            }
+            answered += 1;
+            progress.on_answer();
+        }
+    })
+    .await;
+    progress.set_failed(failed.as_ref().map(|(row, _)| *row));
+    match failed {
+        Some((_, error)) => Err(error),
+        None => Ok(changed),
+    }
+}
+
+impl Progress {
+    fn answered(&self) -> Instant {
+        self.0.lock().answered
+    }
+
+    fn failed(&self) -> Option<u64> {
+        self.0.lock().failed
+    }
+
+    fn on_answer(&self) {
+        self.0.lock().answered = now();
+    }
+
+    fn set_failed(&self, row: Option<u64>) {
+        self.0.lock().failed = row;
+    }
+}

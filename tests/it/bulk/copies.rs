@@ -1,0 +1,206 @@
+//! `copy_in` and `copy_out` of the pool, which own their connection, and the copy as a sink.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use failfast::{Effect, Error, ErrorKind, Pool};
+use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
+use tokio::time::sleep;
+use tokio_postgres::error::SqlState;
+
+use super::{count, polled, with_table};
+use crate::pool::{LONG, shared};
+use crate::support::eventually;
+use crate::support::proxy::{Cut, Proxy, Way};
+use crate::support::server::Server;
+
+const SOON: Duration = Duration::from_millis(300);
+
+/// Behind a proxy that can stall and cut.
+async fn proxied(name: &str) -> (Proxy, Pool) {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let pool = Pool::builder(server.config_at(proxy.addr())).name(name).max_size(1).build().unwrap();
+    pool.batch_execute(&format!("CREATE TABLE {name} (line text)")).await.unwrap();
+    (proxy, pool)
+}
+
+#[tokio::test]
+async fn a_copy_owns_its_connection_and_gives_it_back_at_its_end() {
+    let pool = with_table("owned_copies").await;
+    let mut first = pool.copy_in("COPY owned_copies FROM STDIN").await.unwrap();
+    assert_eq!(pool.status().in_use, 1);
+    first.send(&b"1\tone\n"[..]).await.unwrap();
+    assert_eq!((first.rows_affected(), first.finish().await.unwrap(), first.rows_affected()), (None, 1, Some(1)));
+    // The copy is still there, and the connection serves another.
+    let call = pool.call().deadline(LONG).name("second");
+    let mut second = call.copy_in("COPY owned_copies FROM STDIN").await.unwrap();
+    second.send(Bytes::from("2\ttwo\n")).await.unwrap();
+    assert_eq!(second.finish().await.unwrap(), 1);
+    assert!(matches!(second.finish().await, Err(Error::Busy { .. })));
+
+    let mut data = pool.copy_out("COPY owned_copies TO STDOUT").await.unwrap();
+    let lines: Vec<_> = data.by_ref().try_collect().await.unwrap();
+    assert_eq!(lines.concat(), b"1\tone\n2\ttwo\n");
+    assert_eq!(count(&pool, "owned_copies").await, 2);
+    let mut dropped = pool.copy_in("COPY owned_copies FROM STDIN").await.unwrap();
+    dropped.send(&b"3\tthree\n"[..]).await.unwrap();
+    drop(dropped);
+    drop(pool.copy_out("COPY owned_copies TO STDOUT").await.unwrap());
+    assert_eq!(count(&pool, "owned_copies").await, 2);
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
+
+#[tokio::test]
+async fn a_stream_is_forwarded_to_a_copy() {
+    let pool = with_table("forwarded").await;
+    let lines = (0..1_000).map(|n| Ok(Bytes::from(format!("{n}\tname {n}\n"))));
+    let mut copy = pool.copy_in("COPY forwarded FROM STDIN").await.unwrap();
+    stream::iter(lines).forward(&mut copy).await.unwrap();
+    assert_eq!(copy.rows_affected(), Some(1_000));
+    copy.close().await.unwrap();
+
+    // From one table into another.
+    let pool = shared("forwarded").await.max_size(2).build().unwrap();
+    pool.batch_execute("CREATE TABLE forwarded_to (id int, name text)").await.unwrap();
+    let data = pool.copy_out("COPY forwarded TO STDOUT").await.unwrap();
+    let mut copy = pool.copy_in("COPY forwarded_to FROM STDIN").await.unwrap();
+    data.forward(&mut copy).await.unwrap();
+    assert_eq!((copy.rows_affected(), count(&pool, "forwarded_to").await), (Some(1_000), 1_000));
+
+    // A stream that fails: the copy is not finished.
+    let mut copy = pool.copy_in("COPY forwarded_to FROM STDIN").await.unwrap();
+    let broken = [Ok(Bytes::from("1\tx\n")), Err(Error::Closed)];
+    assert!(matches!(stream::iter(broken).forward(&mut copy).await, Err(Error::Closed)));
+    drop(copy);
+    assert_eq!(count(&pool, "forwarded_to").await, 1_000);
+}
+
+#[tokio::test]
+async fn a_dropped_step_of_the_sink_does_not_abort_the_copy_and_a_dropped_send_does() {
+    let pool = with_table("dropped_steps").await;
+    let mut copy = pool.copy_in("COPY dropped_steps FROM STDIN").await.unwrap();
+    copy.feed(Bytes::from("1\tone\n")).await.unwrap();
+    while polled(1, SinkExt::flush(&mut copy)).await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(copy.finish().await.unwrap(), 1);
+
+    let mut copy = pool.copy_in("COPY dropped_steps FROM STDIN").await.unwrap();
+    while polled(1, copy.send(Bytes::from("2\ttwo\n"))).await.is_some() {}
+    assert!(matches!(copy.finish().await, Err(Error::Busy { .. })));
+    // The connection is already back.
+    assert_eq!(count(&pool, "dropped_steps").await, 1);
+}
+
+/// The server takes no data.
+#[tokio::test]
+async fn each_step_of_a_sink_has_the_query_timeout() {
+    for is_sink in [false, true] {
+        let name = format!("stalled_{is_sink}");
+        let (proxy, pool) = proxied(&name).await;
+        let sql = format!("COPY {name} FROM STDIN");
+        let mut copy = pool.call().timeout(SOON).copy_in(&sql).await.unwrap();
+        proxy.stall_way(Way::ToServer);
+        let begun = Instant::now();
+        let piece = Bytes::from("x\n".repeat(100_000));
+        let late = loop {
+            let sent = if is_sink { copy.feed(piece.clone()).await } else { copy.send(piece.clone()).await };
+            if let Err(error) = sent {
+                break error;
+            }
+        };
+        assert_eq!(late.kind(), ErrorKind::QueryTimeout, "{late}");
+        assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+        assert!(matches!(copy.feed(piece).await, Err(Error::Busy { .. })));
+        proxy.resume();
+        eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+        assert_eq!(count(&pool, &name).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_copy_that_nobody_polls_and_one_that_waits() {
+    let (proxy, pool) = proxied("copy_deadline").await;
+    let sql = "COPY copy_deadline FROM STDIN";
+    let mut copy = pool.call().deadline(SOON).copy_in(sql).await.unwrap();
+    copy.send(&b"x\n"[..]).await.unwrap();
+    eventually("the connection is back", LONG, async || pool.status().idle == 1).await;
+    assert_eq!(count(&pool, "copy_deadline").await, 0);
+    assert_eq!(copy.finish().await.unwrap_err().kind(), ErrorKind::QueryTimeout);
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0, "the caller was slow, not the server");
+
+    let mut copy = pool.call().deadline(SOON).copy_in(sql).await.unwrap();
+    proxy.stall_way(Way::ToServer);
+    let piece = Bytes::from("x\n".repeat(100_000));
+    let waiting = async {
+        loop {
+            if let Err(error) = copy.feed(piece.clone()).await {
+                break error;
+            }
+        }
+    };
+    let late = tokio::time::timeout(LONG, waiting).await.expect("nobody woke the step that waits");
+    assert_eq!(late.kind(), ErrorKind::QueryTimeout);
+    drop(copy);
+    proxy.resume();
+    eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_for_too_long_gives_the_connection_back() {
+    let pool = shared("copy_idle").await.max_size(1).stream_idle_timeout(SOON).build().unwrap();
+    let rows = "SELECT repeat('x', 9000) FROM generate_series(1, 100000)";
+    let mut data = pool.copy_out(&format!("COPY ({rows}) TO STDOUT")).await.unwrap();
+    data.next().await.unwrap().unwrap();
+    assert_eq!(pool.call().deadline(LONG).query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+    assert_eq!(data.next().await.unwrap().unwrap_err().kind(), ErrorKind::StreamIdle);
+    // A reader that is slow but steady reads all.
+    let mut data =
+        pool.copy_out("COPY (SELECT repeat('x', 1000000) FROM generate_series(1, 20)) TO STDOUT").await.unwrap();
+    let mut read = 0;
+    while let Some(piece) = data.try_next().await.unwrap() {
+        read += piece.len();
+        sleep(SOON / 10).await;
+    }
+    assert_eq!(read, 20 * 1_000_001);
+}
+
+#[tokio::test]
+async fn a_copy_that_was_cut_before_it_began_runs_again_and_never_later() {
+    let (proxy, pool) = proxied("copy_again").await;
+    let sql = "COPY copy_again FROM STDIN";
+    proxy.arm(Cut::at_text("COPY"));
+    let mut copy = pool.copy_in(sql).await.unwrap();
+    assert_eq!((proxy.fired(), proxy.accepted()), (1, 2));
+    copy.send(&b"x\n"[..]).await.unwrap();
+    proxy.arm(Cut::at_message(b'c'));
+    let lost = copy.finish().await.unwrap_err();
+    assert_eq!((lost.effect(), proxy.fired(), proxy.accepted()), (Effect::Unknown, 2, 2), "{lost}");
+    assert!(lost.to_string().contains("connection lost"), "{lost}");
+    eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+    assert_eq!(count(&pool, "copy_again").await, 0);
+}
+
+#[tokio::test]
+async fn a_refused_copy_of_the_pool_has_the_servers_error() {
+    let pool = with_table("refused_pool_copy").await;
+    pool.batch_execute("CREATE VIEW refused_pool_view AS SELECT * FROM refused_pool_copy").await.unwrap();
+    for (sql, state) in [
+        ("COPY no_such_table FROM STDIN", SqlState::UNDEFINED_TABLE),
+        ("COPY refused_pool_view FROM STDIN", SqlState::WRONG_OBJECT_TYPE),
+        ("COPY nonsense", SqlState::SYNTAX_ERROR),
+    ] {
+        let refused = async {
+            let mut copy = pool.copy_in(sql).await?;
+            copy.send(&b"1\n"[..]).await?;
+            copy.finish().await
+        };
+        let refused = refused.await.unwrap_err();
+        assert_eq!((refused.sqlstate(), refused.effect()), (Some(&state), Effect::NotApplied), "{sql}: {refused}");
+        let refused = pool.copy_out(&sql.replace("FROM STDIN", "TO STDOUT")).await.map(|_| ());
+        assert_eq!(refused.unwrap_err().sqlstate(), Some(&state), "{sql}");
+        assert_eq!(count(&pool, "refused_pool_copy").await, 0);
+    }
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
