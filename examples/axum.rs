@@ -1,5 +1,5 @@
-//! A service with a pool: its errors are responses, requests have deadlines, `/metrics` is for Prometheus, `/readyz` and
-//! `/livez` are for the orchestrator, and a shutdown interrupts no request.
+//! A service with a pool: its errors are responses, requests have deadlines, `/metrics` is for Prometheus, `/readyz`
+//! and `/livez` are for the orchestrator, and a shutdown interrupts no request.
 //!
 //! `cargo run --release --example axum --features axum,prometheus`. Uses `DATABASE_URL`, or starts a throwaway server.
 //! Listens on `LISTEN`, or on 127.0.0.1:3000. Try `curl -i localhost:3000/items/1`, and with the header

@@ -51,12 +51,13 @@
 //!
 //! Everything that follows an outcome is real. A call runs again if it would after a real one: a conflict (40001) in a
 //! transaction, a lost connection if the call is [idempotent](crate::Call::idempotent). Each attempt meets the pretence
-//! again, unless [`times`](Outcome::times) has run out. A [fallback](crate::Call::fallback) answers as after a real one.
-//! Metrics, spans, events and [`Status`](crate::Status) count the outcome, and so does the circuit breaker: enough
+//! again, unless [`times`](Outcome::times) has run out. A [fallback](crate::Call::fallback) answers as after a real
+//! one. Metrics, spans, events and [`Status`](crate::Status) count the outcome, and so does the circuit breaker: enough
 //! pretended timeouts open the circuit.
 //!
-//! Two things differ. No time passes, except in `Delay`. So after a pretended `QueryTimeout`, an idempotent call may run
-//! again although its deadline would have passed. And the breaker itself is not told that it is open.
+//! Two things differ. No time passes, except in `Delay`. So after a pretended `QueryTimeout`, an idempotent call may
+//! run again although its deadline would have passed. And `CircuitOpen` does not open the circuit: `pool.breaker()`
+//! shows it as it is.
 
 mod database;
 mod server;
@@ -74,7 +75,8 @@ impl Pool {
     /// Brings calls to a chosen outcome until the returned guard is dropped. Feature `testing`.
     ///
     /// By default every call meets the outcome. [`Outcome::times`] and [`Outcome::operation`] limit it. Of several
-    /// pretences, a call meets the oldest one that applies. [`testing`](crate::testing) says when an outcome takes hold.
+    /// pretences, a call meets the oldest one that applies. The module [`testing`](crate::testing) says when an outcome
+    /// takes hold.
     ///
     /// ```
     /// # #[tokio::main]

@@ -132,8 +132,8 @@ impl TestDatabaseBuilder {
 
     /// Changes the settings of the pool. Not its size: see [`max_size`](Self::max_size).
     ///
-    /// Default: those of [`PoolBuilder`], and 60 s for `acquire_timeout`, `connect_timeout` and `query_timeout`, because
-    /// tests often keep a machine busy.
+    /// Default: those of [`PoolBuilder`], and 60 s for `acquire_timeout`, `connect_timeout` and `query_timeout`. Tests
+    /// often keep a machine busy.
     pub fn pool(mut self, settings: impl FnOnce(PoolBuilder) -> PoolBuilder + Send + 'static) -> Self {
         self.settings = Box::new(settings);
         self

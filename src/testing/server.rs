@@ -250,7 +250,7 @@ impl Session {
 /// Gives back whichever of so many locks this session has.
 fn leave(lock: i32, of: usize) -> String {
     format!(
-        "SELECT pg_advisory_unlock({lock}, objid::int) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
-        AND classid::bigint = {lock} AND objid::bigint <= {of} AND granted"
+        "SELECT pg_advisory_unlock({lock}, objid::int) FROM pg_locks WHERE locktype = 'advisory'
+        AND pid = pg_backend_pid() AND classid::bigint = {lock} AND objid::bigint <= {of} AND granted"
     )
 }
