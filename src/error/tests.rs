@@ -263,7 +263,7 @@ async fn an_error_names_the_row_that_caused_it() {
     check(&error, "postgres", Effect::NotApplied, "row 17, counted from 0: ERROR: duplicate key (23505)");
     assert_eq!(error.row(), Some(17));
     // A lost connection is not the fault of a row.
-    let lost = Some(Arc::new(lost().await));
+    let lost = Some(lost().await);
     let error = Error::of_statement(closed().await, true, StatementPhase::Preparing, lost).at_row(17);
     assert_eq!(error.row(), None);
     assert_eq!(Error::Closed.at_row(1).row(), None);
