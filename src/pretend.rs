@@ -44,7 +44,7 @@ pub enum Outcome {
     /// `tokio::time::pause` in the test, and no time passes.
     Delay(Duration),
     /// The reader of a stream of rows pauses for too long: the first poll of the stream returns
-    /// [`Error::StreamIdle`](crate::Error::StreamIdle). The stream has to begin, so this needs a server.
+    /// [`Error::StreamIdle`](crate::Error::StreamIdle). Nothing is sent.
     StreamIdle,
     /// No answer to COMMIT comes in time: [`Error::CommitUnknown`](crate::Error::CommitUnknown).
     CommitUnknown {
@@ -62,7 +62,7 @@ pub(crate) enum Moment {
     Acquire,
     /// In place of a statement.
     Statement,
-    /// When a stream of rows has begun.
+    /// In place of a statement whose rows are a stream.
     Stream,
     /// In place of COMMIT.
     Commit,

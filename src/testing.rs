@@ -44,7 +44,7 @@
 //! |---|---|---|
 //! | `Shed`, `CircuitOpen`, `AcquireTimeout`, `Connect`, `Closed` | instead of a connection | nothing |
 //! | `QueryTimeout`, `Busy`, `ConnectionLost`, `Server`, `Delay` | in place of the next statement, also on a guard and in a transaction; never in place of BEGIN, COMMIT, ROLLBACK or those of a savepoint | after `Server`, `QueryTimeout` and `ConnectionLost`, an open transaction cannot be committed |
-//! | `StreamIdle` | at the first poll of a stream of rows | the statement has run and is stopped |
+//! | `StreamIdle` | in place of the next statement whose rows are a stream; the error comes at the first poll | nothing |
 //! | `CommitUnknown`, `TransactionAborted` | in place of the pool's COMMIT | the transaction is rolled back, or committed if the outcome says so |
 //!
 //! Statements by way of the deref to deadpool's client meet no pretence.

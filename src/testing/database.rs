@@ -79,7 +79,7 @@ impl TestDatabase {
             template: format!("failfast_template_{:016x}", fnv(version.as_ref())),
             server: None,
             max_size: 2,
-            wait: Duration::from_secs(120),
+            wait: Duration::from_secs(300),
             settings: Box::new(|builder| builder),
         }
     }
@@ -124,7 +124,7 @@ impl TestDatabaseBuilder {
         self
     }
 
-    /// Sets how long the test waits for its turn, and for a template that another test makes. Default: 120 s.
+    /// Sets how long the test waits for its turn, and for a template that another test makes. Default: 5 min.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self

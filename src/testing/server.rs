@@ -4,6 +4,10 @@
 //! has one for its place among all tests on the server, and one that says that its database is in use. All processes
 //! have to connect to the same database for these, because advisory locks are per database.
 //!
+//! Tests get their places in the order in which they came, as far as there are connections to wait on: the first one
+//! holds the door, and looks for a free place. The others have a seat each, and the server queues them at the door. A
+//! test that finds no seat comes back later. Each process lets one test in at a time, so that few of them need seats.
+//!
 //! The session runs on a thread of its own, with a clock that no test pauses. So the database of a test can be dropped
 //! although the runtime of the test stands still, in a `Drop`.
 
@@ -21,18 +25,23 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::setup_error::SetupError;
 use crate::error::ConnectError;
 
-/// The first key of the advisory locks: places of tests, templates that are being made, databases in use.
+/// The first key of the advisory locks: places of tests, the door to them, seats of those that wait at the door,
+/// templates that are being made, databases in use.
 const PLACE: i32 = 0x6661_6901;
-const TEMPLATE: i32 = 0x6661_6902;
-const IN_USE: i32 = 0x6661_6903;
+const DOOR: i32 = 0x6661_6902;
+const SEAT: i32 = 0x6661_6903;
+const TEMPLATE: i32 = 0x6661_6904;
+const IN_USE: i32 = 0x6661_6905;
 
-/// The share of the server's connections that tests may use. The rest is for tests that wait for their turn, for
-/// templates, and for whatever else runs there.
+/// The share of the server's connections that tests with a place may use.
 const SHARE: f64 = 0.75;
+/// The share of those that wait. The rest is for templates, and for whatever else runs there.
+const WAITING: f64 = 0.125;
 
-/// How long a caller whose turn it is pauses between two looks for a free place.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(120);
+/// How long the first in line pauses between two looks for a free place.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a test without a seat stays away: up to twice as long.
+const AWAY: Duration = Duration::from_millis(300);
 
 /// How many leftovers of killed processes one process drops at most.
 const MOST_LEFTOVERS: usize = 20;
@@ -69,56 +78,69 @@ pub(super) struct Session {
 
 impl Session {
     /// Waits for a place, at most `within`. A test with a place uses `connections` and this session.
-    ///
-    /// One caller of each process looks for a place, and it is not connected between two looks.
     pub(super) async fn begin(config: Config, connections: usize, within: Duration) -> Result<Arc<Self>, SetupError> {
         static TURN: Mutex<()> = Mutex::const_new(());
         let begun = Instant::now();
-        let mut seen = "another test of this process was looking for a place all the time".to_owned();
-        let looking = async {
+        let mut seen = "other tests of this process were first".to_owned();
+        let waiting = async {
             let _turn = TURN.lock().await;
             loop {
-                match Self::look(&config, connections).await? {
-                    Ok(session) => return Ok(session),
-                    Err(why) => seen = why,
+                if let Some(session) = Self::enter(&config, connections, &mut seen).await? {
+                    return Ok(session);
                 }
-                let spread = (LONGEST_PAUSE - SHORTEST_PAUSE).mul_f64(fastrand::f64());
-                sleep(SHORTEST_PAUSE + spread).await;
+                sleep(AWAY.mul_f64(1.0 + fastrand::f64())).await;
             }
         };
-        let found = timeout(within, looking).await;
+        let found = timeout(within, waiting).await;
         let session: Self = found.unwrap_or_else(|_| Err(SetupError::no_place(begun.elapsed(), seen)))?;
         session.sweep_once().await;
         Ok(Arc::new(session))
     }
 
-    /// Returns a session with a place, or why there is none now.
-    async fn look(config: &Config, connections: usize) -> Result<Result<Self, String>, SetupError> {
+    /// Waits at the door for a place. Returns `None` if there is no seat to wait on. `seen` becomes what it waits for.
+    async fn enter(config: &Config, connections: usize, seen: &mut String) -> Result<Option<Self>, SetupError> {
         let (client, connection) = match config.connect(NoTls).await {
             Ok(connected) => connected,
             Err(error) => {
                 let error = ConnectError::handshake("the server for test databases", error, false);
-                return if error.is_full() { Ok(Err(error.to_string())) } else { Err(SetupError::connect(error)) };
+                *seen = error.to_string();
+                return if error.is_full() { Ok(None) } else { Err(SetupError::connect(error)) };
             }
         };
         tokio::spawn(connection);
         let session = Self { client };
-        let places = session.places(connections).await?;
-        let sql = format!(
-            "SELECT place FROM generate_series(1, {places}) AS place WHERE pg_try_advisory_lock({PLACE}, place) LIMIT 1"
-        );
-        let place = session.first(&sql, "take a place").await?;
-        Ok(place.map(|_| session).ok_or_else(|| format!("all {places} places on the server are taken")))
+        let usable = session.usable_connections().await? as f64;
+        let share = |of: f64, each: usize| ((usable * of) as usize / each).max(1);
+        let (places, seats) = (share(SHARE, connections + 1), share(WAITING, 1));
+        if !session.take(DOOR, 1).await? {
+            *seen = format!("all {places} places on the server are taken, and other tests were first");
+            if !session.take(SEAT, seats).await? {
+                return Ok(None);
+            }
+            session.run(&format!("SELECT pg_advisory_lock({DOOR}, 1)"), "wait for a place").await?;
+        }
+        *seen = format!("all {places} places on the server are taken");
+        while !session.take(PLACE, places).await? {
+            sleep(LOOK).await;
+        }
+        session.run(&leave(SEAT, seats), "leave a seat").await?;
+        session.run(&leave(DOOR, 1), "leave the door").await?;
+        Ok(Some(session))
     }
 
-    /// How many tests may have a place at a time.
-    async fn places(&self, connections: usize) -> Result<usize, SetupError> {
+    /// Takes one of so many locks, unless others have all of them.
+    async fn take(&self, lock: i32, of: usize) -> Result<bool, SetupError> {
+        let sql = format!("SELECT n FROM generate_series(1, {of}) AS n WHERE pg_try_advisory_lock({lock}, n) LIMIT 1");
+        Ok(self.first(&sql, "take a place").await?.is_some())
+    }
+
+    /// How many connections the server accepts from roles without special rights.
+    async fn usable_connections(&self) -> Result<u32, SetupError> {
         let sql =
             "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
             - coalesce(current_setting('reserved_connections', true)::int, 0)";
         let usable = self.first(sql, "read max_connections").await?;
-        let usable: usize = usable.and_then(|text| text.parse().ok()).unwrap_or(0);
-        Ok(((usable as f64 * SHARE) as usize / (connections + 1)).max(1))
+        Ok(usable.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     /// Drops databases whose tests are dead: their locks are free. Only the first session of a process does it.
@@ -223,4 +245,12 @@ impl Session {
         });
         Ok(column.collect())
     }
+}
+
+/// Gives back whichever of so many locks this session has.
+fn leave(lock: i32, of: usize) -> String {
+    format!(
+        "SELECT pg_advisory_unlock({lock}, objid::int) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
+        AND classid::bigint = {lock} AND objid::bigint <= {of} AND granted"
+    )
 }

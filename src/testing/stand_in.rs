@@ -88,8 +88,8 @@ impl Session<'_> {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        // After an error, a server skips what comes before the next Sync.
-        let mut is_skipping = false;
+        // After an error, a server skips what comes before the next Sync. After an empty statement, it does not.
+        let (mut is_skipping, mut is_empty) = (false, false);
         loop {
             let mut kind = [0];
             self.from.read_exact(&mut kind)?;
@@ -102,12 +102,20 @@ impl Session<'_> {
                     self.ready()?;
                 }
                 b'S' => {
-                    is_skipping = false;
+                    (is_skipping, is_empty) = (false, false);
                     self.ready()?;
                 }
                 _ if is_skipping => {}
                 b'C' => self.send(b'3', &[])?,
                 b'H' => self.to.flush()?,
+                // The name of the statement, its text, and no types of parameters.
+                b'P' if body.ends_with(&[0, 0, 0, 0]) => {
+                    is_empty = true;
+                    self.send(b'1', &[])?;
+                }
+                b'B' if is_empty => self.send(b'2', &[])?,
+                b'D' if is_empty => self.send(b'n', &[])?,
+                b'E' if is_empty => self.send(b'I', &[])?,
                 _ => {
                     is_skipping = true;
                     self.refuse()?;

@@ -123,6 +123,10 @@ impl Client {
         T: ?Sized + AsStatement,
         P: BorrowToSql,
     {
+        #[cfg(feature = "testing")]
+        if self.pretends_idle_reader() {
+            return Box::pin(self.idle_stream()).await;
+        }
         let driver = self.driver();
         let run = |form| async move {
             let params = params.iter().map(BorrowToSql::borrow_to_sql);
@@ -136,12 +140,7 @@ impl Client {
         };
         let work = self.without_statement_timeout(self.run(statement, run));
         let (rows, call) = self.begun(self.span("query_raw"), pin!(work)).await?;
-        let stream = RowStream::new(rows, call, Arc::clone(&self.conn().statements));
-        #[cfg(feature = "testing")]
-        if self.pretends_idle_reader() {
-            stream.end_as_idle();
-        }
-        Ok(stream)
+        Ok(RowStream::new(rows, call, Arc::clone(&self.conn().statements)))
     }
 
     /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+#[cfg(feature = "testing")]
+use std::time::Duration;
 
 use futures_util::Stream;
 use tokio_postgres::Row;
@@ -47,10 +49,10 @@ impl RowStream<'_> {
         Self { rows, rows_affected: None, statements: Some(statements), client: PhantomData }
     }
 
-    /// Ends the stream as if its reader had paused for too long.
+    /// Ends the stream as if its reader had not polled for `idle`.
     #[cfg(feature = "testing")]
-    pub(super) fn end_as_idle(&self) {
-        self.rows.end_as_idle(super::pretended::PAUSE);
+    pub(super) fn end_as_idle(&self, idle: Duration) {
+        self.rows.end_as_idle(idle);
     }
 
     /// Returns a stream that no longer borrows its client. Call [`owning`](Self::owning) next, with that client.
