@@ -1,10 +1,10 @@
 //! LISTEN: a stream of notifications, on a connection of its own.
 //!
-//! [`Pool::listen`] makes the first connection. From then on a task looks after it (`keeper`): it checks whether the
+//! [`Pool::listen`] makes the first connection. From then on a task looks after it (`listener`): it checks whether the
 //! server answers, dials again, and says where notifications may be missing. The stream reads what the task of the
 //! connection has put into the inbox (`conn/inbox`).
 
-mod keeper;
+mod listener;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use tokio::sync::oneshot;
 
-use self::keeper::Keeper;
+use self::listener::Listener;
 use crate::conn::{Channels, Inbox, Received};
 use crate::error::{ConfigError, Error, one_line};
 use crate::pool::Pool;
@@ -75,11 +75,11 @@ impl Pool {
         I: IntoIterator<Item: AsRef<str>>,
     {
         let channels = check(channels)?;
-        let mut keeper = Keeper::new(&self.shared, channels);
+        let mut listener = Listener::new(&self.shared, channels);
         Ok(async move {
-            let (inbox, first) = keeper.begin().await?;
+            let (inbox, first) = listener.begin().await?;
             let (alive, gone) = oneshot::channel();
-            tokio::spawn(keeper.run(first, gone));
+            tokio::spawn(listener.run(first, gone));
             Ok(Notifications { inbox, _alive: alive })
         })
     }

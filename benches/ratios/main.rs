@@ -8,6 +8,7 @@
 mod acquire;
 mod below;
 mod breaker;
+mod bulk;
 mod bursts;
 mod instructions;
 mod overload;
@@ -48,6 +49,7 @@ async fn measure() -> ExitCode {
     overload::measure(&server, &mut report).await;
     bursts::measure(&server, &mut report).await;
     rows::measure(&server, &mut report).await;
+    bulk::measure(&server, &mut report).await;
     below::measure(&server, &mut report).await;
     report.end()
 }

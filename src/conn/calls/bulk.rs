@@ -53,8 +53,8 @@ impl Client {
         Ok(CopyIn::new(sink, call, self))
     }
 
-    /// Copies rows into a table, with a `COPY ... FROM STDIN (FORMAT binary)`, which is the fastest way. `types` are the
-    /// types of the columns that the statement names. Returns how many rows were copied.
+    /// Copies rows into a table, with a `COPY ... FROM STDIN (FORMAT binary)`, which is the fastest way. `types` are
+    /// the types of the columns that the statement names. Returns how many rows were copied.
     ///
     /// All rows are copied or, after an error, a panic or a dropped future, none. The pool takes each row from `rows`
     /// when it sends it, so an iterator needs no memory for all of them.

@@ -36,8 +36,8 @@ use crate::telemetry::{Fault, Stamp};
 /// The sink for the data of a `COPY ... FROM STDIN`, from [`Client::copy_in`]. From
 /// [`Pool::copy_in`](crate::Pool::copy_in) it owns its connection, and gives it back when the copy ends.
 ///
-/// The query timeout bounds each step, and the call's deadline the whole copy. At the deadline the pool aborts the copy,
-/// even if no step is under way. The error of a step ends the copy.
+/// The query timeout bounds each step, and the call's deadline the whole copy. At the deadline the pool aborts the
+/// copy, even if no step is under way. The error of a step ends the copy.
 ///
 /// Dropping it before the copy was [finished](Self::finish) aborts the copy, and the server applies nothing of it. The
 /// metrics do not count such a copy, like a call whose future is dropped.
@@ -275,8 +275,8 @@ where
         })
     }
 
-    /// Polls one step of the copy. If it is done, the copy is still taken out: see [`go_on`](Self::go_on). Ends the copy
-    /// if the step fails, or is not over within its limit.
+    /// Polls one step of the copy. If it is done, the copy is still taken out: see [`go_on`](Self::go_on). Ends the
+    /// copy if the step fails, or is not over within its limit.
     fn poll_step<R>(
         &self,
         cx: &mut Context<'_>,

@@ -92,7 +92,7 @@ impl Client {
             }
             Err(error) => {
                 let failed = progress.failed();
-                // The driver refused to send a row, so the server does not know that the others are not to be committed.
+                // The driver refused to send a row, so the server does not know that the others must not be committed.
                 if !is_own && failed.is_some_and(|row| row > 0) && error.sqlstate().is_none() {
                     link.calls.on_done_in_part();
                 }

@@ -1,5 +1,8 @@
 //! `copy_in` and `copy_out` of the pool, which own their connection, and the copy as a sink.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -145,6 +148,53 @@ async fn the_deadline_ends_a_copy_that_nobody_polls_and_one_that_waits() {
     drop(copy);
     proxy.resume();
     eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+}
+
+/// Remembers that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Its own timer does not go off, because its runtime is not driven.
+#[tokio::test]
+async fn the_deadline_wakes_a_step_whose_runtime_stands_still() {
+    let (proxy, pool) = proxied("copy_woken").await;
+    let mut copy = pool.call().deadline(2 * SOON).copy_in("COPY copy_woken FROM STDIN").await.unwrap();
+    proxy.stall_way(Way::ToServer);
+    let piece = Bytes::from("x\n".repeat(100_000));
+    let idle = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = Arc::clone(&woken).into();
+    loop {
+        woken.0.store(false, SeqCst);
+        let inside = idle.enter();
+        let is_waiting = copy.poll_ready_unpin(&mut Context::from_waker(&waker)).is_pending();
+        drop(inside);
+        if !is_waiting {
+            copy.start_send_unpin(piece.clone()).unwrap();
+        }
+        tokio::task::yield_now().await;
+        // The last of the pieces that the driver takes wakes it once.
+        if is_waiting
+            && tokio::time::timeout(SOON / 10, async {
+                while !woken.0.load(SeqCst) {
+                    tokio::task::yield_now().await
+                }
+            })
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+    eventually("the step is woken", LONG, async || woken.0.load(SeqCst)).await;
+    assert_eq!(copy.finish().await.unwrap_err().kind(), ErrorKind::QueryTimeout);
+    idle.shutdown_background();
 }
 
 #[tokio::test]

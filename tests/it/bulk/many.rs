@@ -1,6 +1,7 @@
 //! `execute_many`: one statement for many rows, all or nothing. Some cases are those of issues of pgx.
 
 use std::error::Error as StdError;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -233,6 +234,45 @@ async fn a_transaction_of_its_own_has_the_connection_to_itself() {
     assert_eq!(client.execute_many(&sql, rows(20_000)).await.unwrap(), 1_000);
     client.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(client.query_one("SELECT count(*) FROM many_alone", &[]).await.unwrap().get::<_, i64>(0), 2_000);
+}
+
+/// The table is locked, so the server answers no row.
+#[tokio::test]
+async fn few_rows_are_sent_ahead() {
+    let pool = with_table("many_ahead").await;
+    // So that the statement is prepared, and the lock stops only the rows.
+    pool.execute_many(&insert("many_ahead"), (-1..0).map(|n| [Box::new(n) as Value, Box::new("x")])).await.unwrap();
+    let holder = Server::shared().await.admin().await;
+    holder.batch_execute("BEGIN; LOCK TABLE many_ahead IN EXCLUSIVE MODE").await.unwrap();
+    let taken = AtomicU32::new(0);
+    let rows = (0..i32::MAX).map(|n| {
+        taken.fetch_add(1, Relaxed);
+        [Box::new(n) as Value, Box::new("x")]
+    });
+    let late = pool.call().deadline(Duration::from_millis(500)).execute_many(&insert("many_ahead"), rows).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::QueryTimeout);
+    let taken = taken.load(Relaxed);
+    assert!((200..300).contains(&taken), "{taken} rows were taken");
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(count(&pool, "many_ahead").await, 1);
+}
+
+#[tokio::test]
+async fn a_guard_is_usable_after_a_row_that_failed() {
+    let pool = with_table("many_usable").await;
+    let client = pool.get().await.unwrap();
+    for at in [0, 100, 299] {
+        for is_server in [false, true] {
+            let bad = move || if is_server { Box::new(None::<i32>) as Value } else { Box::new("text") };
+            let rows = (0..300).map(move |n| [if n == at { bad() } else { Box::new(n) }, Box::new("x")]);
+            let error = client.execute_many(&insert("many_usable"), rows).await.unwrap_err();
+            assert_eq!(error.row(), Some(at as u64), "{error}");
+            let left = client.query_one("SELECT count(*) FROM many_usable", &[]).await.unwrap();
+            assert_eq!(left.get::<_, i64>(0), 0, "{at} {is_server}");
+            let outside = client.batch_execute("SAVEPOINT only_in_a_transaction").await.unwrap_err();
+            assert_eq!(outside.sqlstate().unwrap().code(), "25P01", "{outside}");
+        }
+    }
 }
 
 /// A value that panics.

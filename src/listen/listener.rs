@@ -22,7 +22,7 @@ use crate::telemetry::Telemetry;
 /// A connection that is lost sooner than this counts as a failed dial, so that a pause follows.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-pub(super) struct Keeper {
+pub(super) struct Listener {
     slots: Arc<Slots<Dialer>>,
     telemetry: Arc<Telemetry>,
     channels: Channels,
@@ -41,13 +41,13 @@ enum End {
 }
 
 /// The stream ends with the task, in whatever way that ends.
-impl Drop for Keeper {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.inbox.end();
     }
 }
 
-impl Keeper {
+impl Listener {
     pub(super) fn new(shared: &Shared, channels: Channels) -> Self {
         let slots = Arc::clone(&shared.slots);
         Self {
