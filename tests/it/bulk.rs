@@ -12,7 +12,7 @@ use std::task::Poll;
 use failfast::{Error, Pool};
 use tokio_postgres::types::{BorrowToSql, Type};
 
-use crate::pool::shared;
+use crate::pool::{LONG, shared};
 
 /// Who runs a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ const WAYS: [Way; 4] = [Way::Pool, Way::Call, Way::Guard, Way::Transaction];
 
 /// A pool with one connection, and a table `NAME (id int PRIMARY KEY, name text)`.
 async fn with_table(name: &str) -> Pool {
-    let pool = shared(name).await.max_size(1).build().unwrap();
+    let pool = shared(name).await.max_size(1).acquire_timeout(LONG).build().unwrap();
     pool.batch_execute(&format!("CREATE TABLE {name} (id int PRIMARY KEY, name text)")).await.unwrap();
     pool
 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
+use tokio::task;
 use tokio_postgres::CopyOutStream;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::{BorrowToSql, IsNull, ToSql, Type};
@@ -140,6 +141,8 @@ impl<'a> BinaryCopyIn<'a> {
     async fn send_piece(&mut self, unsent: &mut BytesMut) -> Result<(), Error> {
         let piece = unsent.split_to(unsent.len().min(PIECE));
         self.copy.send(piece.freeze()).await?;
+        // Other tasks get their turn, even if the connection takes each piece at once.
+        task::yield_now().await;
         if self.copy.is_refused() { Err(self.refusal().await) } else { Ok(()) }
     }
 
