@@ -12,7 +12,7 @@ use std::env;
 use std::error::Error;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,7 +21,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use failfast::axum::{Conn, DeadlineLayer, Tx, TxLayer};
-use failfast::{Event, Pool};
+use failfast::{Client, Event, Pool};
 use support::Throwaway;
 use tokio::net::TcpListener;
 use tokio::signal;
@@ -80,6 +80,7 @@ pub(crate) fn routes(pool: Pool, is_leaving: Arc<AtomicBool>) -> Router {
         false => failfast::axum::ready(conn).await.into_response(),
     };
     Router::new()
+        .route("/stock", get(stock))
         .route("/items/{id}", get(find_item))
         .route("/items/{id}/orders", post(order_item))
         .layer(TxLayer::new())
@@ -97,6 +98,19 @@ async fn find_item(conn: Conn, Path(id): Path<i64>) -> Result<Response, failfast
         Some(row) => format!("{}: {} left\n", row.get::<_, &str>(0), row.get::<_, i64>(1)).into_response(),
         None => (StatusCode::NOT_FOUND, "no such item\n").into_response(),
     })
+}
+
+/// How much is in stock. While the database gives no answer, the last answer will do.
+async fn stock(conn: Conn) -> Result<String, failfast::Error> {
+    static LAST: AtomicI64 = AtomicI64::new(-1);
+    let last = Some(LAST.load(Relaxed)).filter(|stock| *stock >= 0);
+    let ask = async |client: Client| {
+        let row = client.query_one("SELECT sum(stock)::bigint FROM items", &[]).await?;
+        Ok::<i64, failfast::Error>(row.get(0))
+    };
+    let stock = conn.call().name("stock").fallback(|_: &failfast::Error| last).run(ask).await?;
+    LAST.store(stock, Relaxed);
+    Ok(format!("{stock} in stock\n"))
 }
 
 /// Both statements are applied or neither. After a conflict the client gets a 409, and the transaction is rolled back.

@@ -67,4 +67,9 @@ async fn an_order_whose_commit_has_no_answer_is_no_success() {
         assert_eq!((order().await, orders().await), ((500, false), left));
     }
     assert_eq!((status(&service, "POST", "/items/4711/orders").await, orders().await), ((409, false), 2));
+
+    let stock = async || exchange(&service, "GET", "/stock", "").await.1;
+    let before = stock().await;
+    let _shed = pool.pretend(Outcome::Shed);
+    assert!(before == stock().await && before.ends_with("in stock\n"), "{before}");
 }

@@ -70,6 +70,8 @@ async fn the_service_is_watched_through_an_outage() {
     assert_eq!(service.ask("GET", "/livez").await.status, 200);
     eventually("the service is ready", LONG, async || service.ask("GET", "/readyz").await.status == 200).await;
     assert_eq!(service.ask("GET", "/items/4711").await.status, 404);
+    let stock = service.ask("GET", "/stock").await;
+    assert_eq!(stock.status, 200);
 
     let load = Load::default();
     let loading = tokio::spawn(load.clone().run(service.clone()));
@@ -109,6 +111,7 @@ async fn the_service_is_watched_through_an_outage() {
         assert!(answer.took < Duration::from_millis(500), "{answer:?}");
         assert!(!answer.body.contains("connect") && !answer.body.contains("items"), "{answer:?}");
     }
+    assert!(service.ask("GET", "/stock").await.body.ends_with("in stock\n"), "a fallback answers");
     eventually("the service is not ready", 2 * LONG, async || service.ask("GET", "/readyz").await.status == 503).await;
     assert_eq!(service.ask("GET", "/livez").await.status, 200, "an outage of the database must not cause a restart");
 
