@@ -36,11 +36,14 @@ impl Purpose {
     /// Compares addresses instead of texts. Equal texts at two addresses count as different, which only costs a store.
     fn is_identical(&self, other: &Self) -> bool {
         let is_same_operation = match (self.operation, other.operation) {
-            (Operation::Named(one), Operation::Named(other)) => ptr::eq(one, other),
-            (Operation::At(one), Operation::At(other)) => ptr::eq(one, other),
+            (Operation::Named(name), Operation::Named(name_of_other)) => {
+                ptr::eq(name, name_of_other) && ptr::eq(self.taken, other.taken)
+            }
+            // An operation without a name is the place that took the connection.
+            (Operation::At(place), Operation::At(place_of_other)) => ptr::eq(place, place_of_other),
             (Operation::Named(_), Operation::At(_)) | (Operation::At(_), Operation::Named(_)) => false,
         };
-        is_same_operation && ptr::eq(self.taken, other.taken) && self.moment == other.moment
+        is_same_operation && self.moment == other.moment
     }
 }
 

@@ -119,6 +119,7 @@ impl Reports {
     }
 
     /// Returns the callers that have held connections longest, as they were at most 50 ms ago. For errors.
+    #[inline]
     pub(crate) fn longest_held(&self, now: Instant, slots: &Slots<Dialer>) -> LongestHeld {
         self.longest_held.get(now, || self.holders(now, slots))
     }

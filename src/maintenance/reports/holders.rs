@@ -3,7 +3,6 @@
 //! Refused callers come by the thousand, so they share one list: a caller that finds the list too old makes a new one.
 //! In between, a refusal allocates nothing.
 
-use std::mem;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,24 +15,28 @@ const FRESH: Duration = Duration::from_millis(50);
 /// The list that errors share. Only errors make it, so the first error of a pool that has just been exhausted shows who
 /// holds the connections then.
 #[derive(Debug, Default)]
-pub(super) struct SharedList(Mutex<Option<(Instant, LongestHeld)>>);
+pub(super) struct SharedList(Mutex<Option<(Expiry, LongestHeld)>>);
+
+/// When the list is too old.
+type Expiry = Instant;
 
 impl SharedList {
     /// Returns the list, or makes it of `holders` if it is too old. `holders` is called without the lock.
+    #[inline]
     pub(super) fn get(&self, now: Instant, holders: impl FnOnce() -> Vec<Holder>) -> LongestHeld {
-        if let Some(longest) = self.fresh(now) {
-            return longest;
+        match &*self.0.lock() {
+            Some((expiry, longest)) if now < *expiry => return longest.clone(),
+            _ => {}
         }
-        let longest = LongestHeld::of(&holders());
-        // The former list is dropped after unlock.
-        let _former = mem::replace(&mut *self.0.lock(), Some((now, longest.clone())));
-        longest
+        self.renew(now, &holders())
     }
 
-    fn fresh(&self, now: Instant) -> Option<LongestHeld> {
-        let list = self.0.lock();
-        let (at, longest) = list.as_ref()?;
-        (now.saturating_duration_since(*at) < FRESH).then(|| longest.clone())
+    #[cold]
+    fn renew(&self, now: Instant, holders: &[Holder]) -> LongestHeld {
+        let longest = LongestHeld::of(holders);
+        // The former list is dropped after unlock.
+        let _former = self.0.lock().replace((now + FRESH, longest.clone()));
+        longest
     }
 }
 
