@@ -80,10 +80,10 @@ impl Stream for RowStream<'_> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { rows, rows_affected, statements, .. } = &mut *self;
         let polled = rows.poll_next(cx, |rows| *rows_affected = rows.rows_affected());
-        if let Poll::Ready(Some(Ok(row))) = &polled
-            && let Some(statements) = statements.take()
-        {
-            statements.on_row(row);
+        if let Poll::Ready(Some(Ok(row))) = &polled {
+            if let Some(statements) = statements.take() {
+                statements.on_row(row);
+            }
         }
         polled
     }
