@@ -91,7 +91,7 @@ const REFUSED: &[(&str, &str, Option<&str>)] = &[
 async fn each_objection_is_recognized_on_each_way_to_the_server() {
     for pool in pools("objections").await {
         for (sql, name, constraint) in REFUSED {
-            assert_is(&pool.execute(*sql, &[]).await.unwrap_err(), name, *constraint);
+            assert_is(&pool.execute(sql, &[]).await.unwrap_err(), name, *constraint);
             assert_is(&pool.batch_execute(sql).await.unwrap_err(), name, *constraint);
             let client = pool.get().await.unwrap();
             assert_is(&client.query(*sql, &[]).await.unwrap_err(), name, *constraint);
@@ -128,7 +128,7 @@ async fn a_deferred_constraint_is_recognized_at_the_commit() {
     let constraint = Some("bookings_late");
     for pool in pools("deferred").await {
         let work = async |tx: failfast::Transaction| tx.execute(LATE, &[]).await;
-        let error = pool.transaction(|tx| work(tx)).await.unwrap_err();
+        let error = pool.transaction(work).await.unwrap_err();
         assert_is(&error, "unique", constraint);
 
         let tx = pool.get().await.unwrap().transaction().await.unwrap();
@@ -204,6 +204,6 @@ async fn a_missing_privilege_is_recognized() {
             tx.batch_execute("SET LOCAL ROLE pg_monitor").await?;
             tx.execute("DELETE FROM pg_authid", &[]).await
         };
-        assert_is(&pool.transaction(|tx| work(tx)).await.unwrap_err(), "privilege", None);
+        assert_is(&pool.transaction(work).await.unwrap_err(), "privilege", None);
     }
 }
