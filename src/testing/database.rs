@@ -16,20 +16,22 @@ use crate::operation::Operation;
 use crate::pool::Pool;
 
 /// How long `Drop` waits for the end of the database. A database that is left is dropped by the next run.
-const LONGEST_DROP: Duration = Duration::from_secs(30);
+const LONGEST_DROP: Duration = Duration::from_secs(5);
 
 /// The timeouts of the pools, unless the test sets its own.
 const UNHURRIED: Duration = Duration::from_secs(60);
 
 /// A database of one test's own, with a small pool on it. Feature `testing`.
 ///
-/// The first test on a server runs the migrations, in a template. Each test gets a copy of the template, which takes
-/// some tens of milliseconds. All processes share the template, also those of cargo-nextest. A change of the migrations
-/// makes another template.
+/// The first test on a server runs the migrations, in a template. Each test gets a copy of the template. All processes
+/// share the template, also those of cargo-nextest. A change of the migrations makes another template.
 ///
 /// Dropping the value drops the database, also after a panic. It then panics if a connection of the pool was not given
 /// back, and says where it was taken, unless the test panics already. The database of a killed process is dropped by
 /// the next process that needs one.
+///
+/// If the pool is just dialing, the server drops the database after the drop has returned. To await the end, call
+/// [`close`](Self::close) last.
 ///
 /// Not more tests run at a time than the server has connections for. The others wait.
 ///
@@ -201,6 +203,8 @@ impl std::fmt::Debug for TestDatabaseBuilder {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let held = held(&self.pool);
+        // The server waits for a session that is just beginning, and its dial waits for the runtime that this blocks.
+        let wait = if self.pool.status().dialing == 0 { LONGEST_DROP } else { Duration::ZERO };
         self.pool.close();
         let (session, name) = (Arc::clone(&self.session), self.name.clone());
         let (done, is_done) = mpsc::channel();
@@ -208,7 +212,7 @@ impl Drop for TestDatabase {
             let _ = session.drop_database(&name).await;
             let _ = done.send(());
         });
-        let _ = is_done.recv_timeout(LONGEST_DROP);
+        let _ = is_done.recv_timeout(wait);
         if !held.is_empty() && !thread::panicking() {
             panic!("connections were not given back at the end of the test: {}", held.join(", "));
         }

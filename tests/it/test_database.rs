@@ -39,6 +39,23 @@ async fn databases(server: &Server) -> (u32, u32) {
     (count("test").await, count("template").await)
 }
 
+/// On a runtime of one thread, a drop blocks the dial, and the server would wait for its session.
+#[tokio::test]
+async fn a_drop_does_not_wait_for_a_dial_that_it_blocks() {
+    let server = Server::own(&[]).await;
+    for steps in 0..8 {
+        let database = builder(server.config(), SCHEMA).create(migrate).await.unwrap();
+        database.pool().try_get().unwrap_err();
+        for _ in 0..steps {
+            tokio::task::yield_now().await;
+            thread::sleep(Duration::from_millis(10)); // for the server, while the dial stands still
+        }
+        let begun = Instant::now();
+        drop(database);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{steps} steps: {:?}", begun.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn migrations_run_once_and_each_test_has_its_own_database() {
     let server = Server::own(&[]).await;

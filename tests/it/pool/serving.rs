@@ -94,7 +94,10 @@ async fn a_timeout_error_names_the_state_of_the_pool() {
     let asked = Instant::now();
     let error = pool.get_timeout(timeout).await.unwrap_err();
     assert!(asked.elapsed() >= timeout);
-    assert_eq!(error.to_string(), "no connection within 100 ms: pool busy: 100% in use (1/1), 0 waiting");
+    let text = error.to_string();
+    let (state, holders) = text.split_once("; longest held: ").unwrap();
+    assert_eq!(state, "no connection within 100 ms: pool busy: 100% in use (1/1), 0 waiting");
+    assert!(holders.contains(file!()) && holders.ends_with(" (waiting for the caller)"), "{holders}");
     assert_eq!(pool.status().waiting, 0);
 }
 
