@@ -35,8 +35,9 @@ pub enum Outcome {
     QueryTimeout,
     /// An earlier statement on the connection could not be stopped in time: [`Error::Busy`](crate::Error::Busy).
     Busy,
-    /// The connection is lost after the statement was sent: [`Error::Postgres`](crate::Error::Postgres), of which
-    /// nobody knows whether it was applied. Nothing is sent, and the connection ends.
+    /// The connection is lost after the statement was sent: [`Error::Postgres`](crate::Error::Postgres). Outside a
+    /// transaction nobody knows whether the statement was applied. In a transaction it certainly was not. Nothing is
+    /// sent, and the connection ends.
     ConnectionLost,
     /// The server answers with this error: [`Error::Postgres`](crate::Error::Postgres). An open transaction fails.
     Server(ServerError),

@@ -55,8 +55,8 @@
 //! one. Metrics, spans, events and [`Status`](crate::Status) count the outcome, and so does the circuit breaker: enough
 //! pretended timeouts open the circuit.
 //!
-//! Two things differ. No time passes, except in `Delay`. So after a pretended `QueryTimeout`, an idempotent call may
-//! run again although its deadline would have passed. And `CircuitOpen` does not open the circuit: `pool.breaker()`
+//! Two things differ. No time passes, except in `Delay`. So an idempotent call may run again after a pretended
+//! `QueryTimeout`, where a real timeout would have used up its deadline. And `CircuitOpen` does not open the circuit: `pool.breaker()`
 //! shows it as it is.
 
 mod database;

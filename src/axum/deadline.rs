@@ -24,7 +24,8 @@ use crate::policy::Deadline;
 /// - `x-request-timeout`: seconds as a decimal number, or a number with the unit `s` or `ms`: `0.25`, `2s`, `250ms`.
 ///
 /// If there are several, the shortest counts. None is longer than the layer's maximum, which is also the deadline of a
-/// request without a header.
+/// request without a header. As each deadline, it replaces the pool's `acquire_timeout` and `query_timeout` for the
+/// calls of the request, so a long maximum also gives each statement more time.
 ///
 /// A header with another value is the client's mistake, and so is a timeout of 0: the response is a 400 that says which
 /// header is wrong. If it were ignored, the client would wait for less time than the service works.

@@ -39,6 +39,9 @@ type Slot = OnceCell<Transaction>;
 /// ([`Error::TransactionAborted`]).
 ///
 /// The handler runs once, also after a conflict. [`Pool::transaction`] runs again.
+///
+/// The handler does not see an error of the commit. To map the violation of a deferred constraint, run `SET CONSTRAINTS
+/// ALL IMMEDIATE` as the last statement: it fails as the commit would.
 #[derive(Debug, Clone)]
 pub struct Tx {
     conn: Conn,

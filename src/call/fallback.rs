@@ -46,9 +46,9 @@ impl<'a> Call<'a> {
     /// # Errors of your own
     ///
     /// [`run`](Fallback::run) and the transactions take a closure with any error type, and `instead` gets that error.
-    /// The pool does not look into it. What decides is the last statement on the connection: the fallback may answer if
-    /// the database gave no answer to it, or if there was no connection at all. If the closure continues after such a
-    /// failure, and a later statement is answered, its error is the caller's own, and the fallback is not asked.
+    /// The pool does not look into it. The last statement on the connection decides: the fallback may answer if the
+    /// database gave no answer to that statement, or if there was no connection at all. An error of the closure after a
+    /// statement that the database has answered is the closure's own, and the pool does not ask the fallback.
     ///
     /// If `instead` calls methods of the error, the compiler needs its type: `|error: &failfast::Error| ...`.
     pub fn fallback<T, E, G>(self, instead: G) -> Fallback<'a, G>

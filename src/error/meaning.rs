@@ -197,7 +197,7 @@ impl Error {
     /// | error | status |
     /// |---|---|
     /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`Closed`](Self::Closed) | 503 |
-    /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a lost connection, a server that shuts down, starts up, is read-only or out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
+    /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a connection that was lost before the statement was sent or before COMMIT, a server that shuts down, starts up, is read-only or out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
     /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
     /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or it may or may not have been applied. Also if a function or a procedure raised it, because a procedure may have committed before | 500 |
     /// | [`CommitUnknown`](Self::CommitUnknown): never 503, because clients repeat a request that got 503 | 500 |
