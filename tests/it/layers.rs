@@ -114,6 +114,14 @@ fn pure_layers_know_no_clock_lock_runtime_or_randomness() {
     assert!(seen >= 2, "the pure layers were not found");
 }
 
+/// Rust 1.85, which `Cargo.toml` promises, knows no let chains. A newer compiler accepts them without a word.
+#[test]
+fn no_condition_is_a_let_chain() {
+    for (path, code) in sources() {
+        assert!(!code.contains("&& let "), "{} needs Rust 1.88", path.display());
+    }
+}
+
 #[test]
 fn imports_point_down() {
     for (path, code) in sources().iter().filter(|(path, _)| !is_test(path)) {
