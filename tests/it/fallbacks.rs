@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use failfast::breaker::State;
 use failfast::{Call, Client, Error, ErrorKind, Pool, RetryConfig, Transaction};
 use tokio_postgres::types::Type;
 
@@ -189,7 +188,7 @@ async fn answers_of_fallbacks_are_no_failed_operations_but_the_breaker_sees_the_
     for _ in 0..5 {
         rate().query(SLOW, &[]).await.unwrap();
     }
-    assert_eq!(pool.breaker().state(), State::Open, "the breaker does not see the failures");
+    assert_eq!(pool.breaker().state(), failfast::breaker::State::Open, "the breaker does not see the failures");
     pool.breaker().reset("a test");
     rate().query("SELECT 1", &[]).await.unwrap();
     rate().query("SELECT 1/0", &[]).await.unwrap_err();

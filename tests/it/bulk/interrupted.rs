@@ -7,7 +7,7 @@ use failfast::{Effect, Error, ErrorKind, Pool};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{WAYS, Way, count, polled, with_table};
-use crate::pool::{LONG, shared};
+use crate::pool::LONG;
 use crate::support::eventually;
 use crate::support::server::Server;
 
@@ -137,7 +137,7 @@ async fn each_operation_is_counted_once() {
     use crate::metrics::recorded;
 
     const OPERATIONS: &str = "db_client_operation_duration_seconds_count";
-    let (builder, scraper) = recorded(shared("bulk_counted").await.max_size(1));
+    let (builder, scraper) = recorded(crate::pool::shared("bulk_counted").await.max_size(1));
     let pool = builder.build().unwrap();
     pool.batch_execute("CREATE TABLE bulk_counted (id int PRIMARY KEY, name text)").await.unwrap();
     // Operations that have ended, and those that failed.
