@@ -30,8 +30,8 @@ const UNHURRIED: Duration = Duration::from_secs(60);
 /// back, and says where it was taken, unless the test panics already. The database of a killed process is dropped by
 /// the next process that needs one.
 ///
-/// If the pool is just dialing, the server drops the database after the drop has returned. To await the end, call
-/// [`close`](Self::close) last.
+/// If the pool is just dialing, the server drops the database after the drop has returned. If the process ends before,
+/// the next process drops it. To await the end, call [`close`](Self::close) last.
 ///
 /// Not more tests run at a time than the server has connections for. The others wait.
 ///
