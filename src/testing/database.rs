@@ -101,8 +101,9 @@ impl TestDatabase {
         &self.name
     }
 
-    /// Waits at most `within` until all connections have been given back, and drops the database. Use it if the test
-    /// has begun tasks that are about to end.
+    /// Waits at most `within` until all connections have been given back, and drops the database. Then waits at most
+    /// five seconds for the pool's dials, and as long for the server. Use it if the test has begun tasks that are about
+    /// to end.
     ///
     /// # Panics
     ///
