@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
+use tokio::runtime::Handle;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
@@ -59,6 +60,7 @@ pub struct PoolBuilder {
     /// The number of statements and the duration.
     long_running: (usize, Duration),
     unready_after: Duration,
+    runtime: Option<Handle>,
 }
 
 impl Pool {
@@ -124,6 +126,7 @@ impl PoolBuilder {
             leak_backtraces: false,
             long_running: (5, Duration::from_secs(10)),
             unready_after: Duration::from_secs(10),
+            runtime: None,
         }
     }
 
@@ -375,6 +378,16 @@ impl PoolBuilder {
     /// within that.
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// Sets the runtime on which the pool dials. Its connections live there, also while other runtimes use them. Default:
+    /// the runtime of the caller that wants the dial.
+    ///
+    /// For a pool that several runtimes share, one after the other: that of each `#[tokio::test]`, or of each worker.
+    /// Connections end with their runtime. If the named runtime ends, the pool goes on with one of its callers.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
         self
     }
 

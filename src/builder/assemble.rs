@@ -72,7 +72,7 @@ impl PoolBuilder {
         #[cfg(feature = "testing")]
         let pretences = Arc::clone(&handling.pretences);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
-        let slots = Slots::new(dialer, limits);
+        let slots = Slots::new(dialer, limits, self.runtime);
         maintenance.attach(&slots, &recorder);
         telemetry.emit(EventKind::Started { settings: settings.into() });
         Ok(Pool::new(Shared {

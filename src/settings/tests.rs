@@ -78,13 +78,14 @@ fn every_key_reaches_the_builder() {
 }
 
 /// Setters without a key: they take a closure or a type of another crate, or are no setting.
-const NOT_DATA: [(&str, &str); 15] = [
+const NOT_DATA: [(&str, &str); 16] = [
     ("PoolBuilder.breaker_with", "another crate's machine"),
     ("PoolBuilder.is_failure", "a closure"),
     ("PoolBuilder.observer", "code"),
     ("PoolBuilder.recorder", "code"),
     ("PoolBuilder.credentials", "a closure"),
     ("PoolBuilder.after_connect", "a closure"),
+    ("PoolBuilder.runtime", "another crate's handle"),
     ("PoolBuilder.build", "no setting"),
     ("PoolBuilder.build_tls", "no setting"),
     ("BreakerConfig.automatic_transitions", "changes nothing in a pool"),

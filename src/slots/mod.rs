@@ -84,10 +84,11 @@ struct Hints {
 }
 
 impl<D: Dial> Slots<D> {
-    pub(crate) fn new(dial: D, limits: Limits) -> Arc<Self> {
+    /// `runtime`: where dials run. `None`: on that of the latest caller that wanted one.
+    pub(crate) fn new(dial: D, limits: Limits, runtime: Option<Handle>) -> Arc<Self> {
         Arc::new(Self {
             dial,
-            state: Mutex::new(State::new(now(), limits)),
+            state: Mutex::new(State::new(now(), limits, runtime)),
             hints: Hints::default(),
             changed: Notify::new(),
             begun: CoarseInstant::now(),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::time;
 
 use super::Slots;
@@ -37,8 +36,11 @@ impl<D: Dial> Slots<D> {
             self.close_all(idle);
             return Look::Silent;
         }
-        let Ok(runtime) = Handle::try_current() else { return Look::Nothing };
-        let Some(number) = self.lock().core.begin_probe(now()) else { return Look::Nothing };
+        let mut state = self.lock();
+        state.remember_runtime();
+        let Some(runtime) = state.runtime.clone() else { return Look::Nothing };
+        let Some(number) = state.core.begin_probe(now()) else { return Look::Nothing };
+        drop(state);
         self.dial(Some((Begin { dials: number..number + 1, ask_again: None }, runtime)));
         Look::Dials
     }

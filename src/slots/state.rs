@@ -18,28 +18,30 @@ pub(super) struct State<D: Dial, W> {
     pub(super) clocks: Clocks,
     /// The error of the latest failed dial. It is out of date once dials succeed again.
     pub(super) last_error: Option<D::Error>,
-    /// Where the pool spawns background work: the runtime of the latest caller that wanted a dial. `None` once that
-    /// runtime is known to have ended.
+    /// Where the pool dials and spawns other background work. `None` once that runtime is known to have ended.
     pub(super) runtime: Option<Handle>,
+    /// Whether `runtime` stays while it lives. Else it is that of the latest caller that wanted a dial.
+    is_runtime_fixed: bool,
     pub(super) dial_tasks: HashMap<u64, AbortHandle>,
     /// How many connections each warm-up wants, though no caller waits for them.
     targets: Vec<usize>,
 }
 
 impl<D: Dial, W> State<D, W> {
-    pub(super) fn new(now: Instant, limits: Limits) -> Self {
+    /// `runtime`: see [`PoolBuilder::runtime`](crate::PoolBuilder::runtime).
+    pub(super) fn new(now: Instant, limits: Limits, runtime: Option<Handle>) -> Self {
         Self {
             core: Core::new(now, limits),
             clocks: Clocks::default(),
             last_error: None,
-            runtime: None,
+            is_runtime_fixed: runtime.is_some(),
+            runtime,
             dial_tasks: HashMap::new(),
             targets: Vec::new(),
         }
     }
 
-    /// The dials to begin now, and the runtime for them: the caller's own, if it has one. Usually there is none to
-    /// begin.
+    /// The dials to begin now, and the runtime for them. Usually there is none to begin.
     pub(super) fn begin_dials(&mut self, now: Instant) -> Option<(Begin, Handle)> {
         if self.runtime.is_none() {
             self.remember_runtime();
@@ -65,7 +67,11 @@ impl<D: Dial, W> State<D, W> {
         refusal.with_error(|| self.known_error().unwrap_or_else(D::abandoned))
     }
 
+    /// Takes the caller's runtime for background work, unless a fixed one lives.
     pub(super) fn remember_runtime(&mut self) {
+        if self.is_runtime_fixed && self.runtime.is_some() {
+            return;
+        }
         let Ok(current) = Handle::try_current() else { return };
         if self.runtime.as_ref().is_none_or(|known| known.id() != current.id()) {
             self.runtime = Some(current);

@@ -165,7 +165,7 @@ fn limits() -> Limits {
 
 fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
     let world = Arc::new(World { script: Mutex::new(script.iter().copied().collect()), ..World::default() });
-    (Slots::new(FakeDialer(Arc::clone(&world)), limits), world)
+    (Slots::new(FakeDialer(Arc::clone(&world)), limits, None), world)
 }
 
 fn within(millis: u64) -> WaitPolicy {

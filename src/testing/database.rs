@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 
-use super::server::{Session, aside, begin_aside};
+use super::server::{Session, aside, begin_aside, runtime};
 use super::setup_error::SetupError;
 use crate::builder::PoolBuilder;
 use crate::holder::{Holder, HolderState};
@@ -29,9 +29,6 @@ const UNHURRIED: Duration = Duration::from_secs(60);
 /// Dropping the value drops the database, also after a panic. It then panics if a connection of the pool was not given
 /// back, and says where it was taken, unless the test panics already. The database of a killed process is dropped by
 /// the next process that needs one.
-///
-/// If the pool is just dialing, the server drops the database after the drop has returned. If the process ends before,
-/// the next process drops it. To await the end, call [`close`](Self::close) last.
 ///
 /// Not more tests run at a time than the server has connections for. The others wait.
 ///
@@ -101,22 +98,14 @@ impl TestDatabase {
         &self.name
     }
 
-    /// Waits at most `within` until all connections have been given back, and drops the database. Then waits at most
-    /// five seconds for the pool's dials, and as long for the server. Use it if the test has begun tasks that are about
-    /// to end.
+    /// Waits at most `within` until all connections have been given back, and drops the database. Use it if the test has
+    /// begun tasks that are about to end.
     ///
     /// # Panics
     ///
     /// If a connection was not given back, as the drop does.
     pub async fn close(self, within: Duration) {
         self.pool.drain(within).await;
-        // Its dials are cancelled: their tasks end as soon as they run.
-        let ended = async {
-            while self.pool.status().dialing > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        let _ = tokio::time::timeout(LONGEST_DROP, ended).await;
     }
 }
 
@@ -168,7 +157,7 @@ impl TestDatabaseBuilder {
         let pool_of = |name: &str| {
             let mut config = server.clone();
             config.dbname(name);
-            let builder = Pool::builder(config.clone()).name(name).max_size(max_size);
+            let builder = Pool::builder(config.clone()).name(name).max_size(max_size).runtime(runtime());
             // A cold start on a busy machine is no failure.
             (builder.acquire_timeout(UNHURRIED).connect_timeout(UNHURRIED).query_timeout(UNHURRIED), config)
         };
@@ -211,8 +200,6 @@ impl std::fmt::Debug for TestDatabaseBuilder {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let held = held(&self.pool);
-        // The server waits for a session that is just beginning, and its dial waits for the runtime that this blocks.
-        let wait = if self.pool.status().dialing == 0 { LONGEST_DROP } else { Duration::ZERO };
         self.pool.close();
         let (session, name) = (Arc::clone(&self.session), self.name.clone());
         let (done, is_done) = mpsc::channel();
@@ -220,7 +207,7 @@ impl Drop for TestDatabase {
             let _ = session.drop_database(&name).await;
             let _ = done.send(());
         });
-        let _ = is_done.recv_timeout(wait);
+        let _ = is_done.recv_timeout(LONGEST_DROP);
         if !held.is_empty() && !thread::panicking() {
             panic!("connections were not given back at the end of the test: {}", held.join(", "));
         }

@@ -8,8 +8,8 @@
 //! holds the door, and looks for a free place. The others have a seat each, and the server queues them at the door. A
 //! test that finds no seat comes back later. Each process lets one test in at a time, so that few of them need seats.
 //!
-//! The session runs on a thread of its own, with a clock that no test pauses. So the database of a test can be dropped
-//! although the runtime of the test stands still, in a `Drop`.
+//! The session runs on a thread of its own, with a clock that no test pauses, and so do the dials of the test's pool. So
+//! the database of a test can be dropped although the runtime of the test stands still, in a `Drop`.
 
 use std::future::{Future, pending};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -46,7 +46,7 @@ const AWAY: Duration = Duration::from_millis(300);
 /// How many leftovers of killed processes one process drops at most.
 const MOST_LEFTOVERS: usize = 20;
 
-/// Where the sessions run.
+/// Where the sessions and the dials run.
 static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime for test databases: {error}"));
@@ -63,6 +63,12 @@ pub(super) async fn aside<T: Send + 'static>(work: impl Future<Output = T> + Sen
         Ok(value) => value,
         Err(error) => panic!("the thread of the test databases: {error}"),
     }
+}
+
+/// The runtime of the sessions, for the dials of pools: the server does not drop a database while a dial to it stands
+/// still in the middle.
+pub(super) fn runtime() -> Handle {
+    RUNTIME.clone()
 }
 
 /// Begins `work` on the thread of the sessions.

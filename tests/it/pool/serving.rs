@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use failfast::{Error, ShedReason};
 use futures_util::future::join_all;
+use tokio::runtime::Builder;
 
 use super::{LONG, shared};
 use crate::support::{eventually, server::Server};
@@ -212,4 +213,21 @@ async fn every_future_can_be_spawned() {
     })
     .await
     .unwrap();
+}
+
+/// Each `#[tokio::test]` has a runtime of its own, and so has each worker of some servers.
+#[test]
+fn connections_on_a_runtime_that_was_named_outlive_the_callers() {
+    let runtime = |threads| Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
+    let named = runtime(1);
+    let builder = named.block_on(shared("named_runtime"));
+    let pool = builder.max_size(1).runtime(named.handle().clone()).build().unwrap();
+    let backend = || {
+        let row = runtime(1).block_on(pool.query_one("SELECT pg_backend_pid()", &[])).unwrap();
+        row.get::<_, i32>(0)
+    };
+    let first = backend();
+    assert_eq!((backend(), backend()), (first, first));
+    named.shutdown_background();
+    assert_ne!(backend(), first, "the connection ended with its runtime");
 }
