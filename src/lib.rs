@@ -98,7 +98,7 @@ pub use holder::{Holder, HolderState, LongestHeld};
 pub use listen::Notifications;
 pub use maintenance::NotReady;
 pub use operation::Operation;
-pub use policy::{Effect, Refused, ShedReason, Shedding};
+pub use policy::{Effect, Lane, Refused, ShedReason, Shedding, UnknownLane};
 pub use pool::{Pool, PoolOrder};
 pub use retry::RetryConfig;
 #[cfg(feature = "serde")]

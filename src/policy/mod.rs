@@ -6,6 +6,7 @@ mod classify;
 mod deadline;
 mod dial_times;
 mod forecast;
+mod lane;
 mod lease_durations;
 mod lifetime;
 mod pauses;
@@ -33,6 +34,9 @@ pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;
+#[allow(unused_imports)]
+pub(crate) use lane::PerLane;
+pub use lane::{Lane, UnknownLane};
 pub(crate) use lease_durations::LeaseDurations;
 pub(crate) use lifetime::Lifetimes;
 pub(crate) use pauses::{Pauses, Trouble};
