@@ -28,7 +28,7 @@ use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
 use crate::holder::{Holder, LongestHeld};
 use crate::maintenance::{Maintenance, PACE};
-use crate::policy::{Deadline, Denied, ShedReason, Shedding, Ticket, WaitPolicy};
+use crate::policy::{Deadline, Denied, Lane, ShedReason, Shedding, Ticket, WaitPolicy};
 #[cfg(feature = "testing")]
 use crate::pretend::Pretences;
 use crate::retry::Retries;
@@ -83,7 +83,7 @@ impl Shared {
             #[cfg(feature = "testing")]
             self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
-            if let Some(lease) = self.slots.try_acquire() {
+            if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
                 return Ok(Client::new(lease, options(self), ticket));
             }
@@ -100,7 +100,7 @@ impl Shared {
         #[cfg(feature = "testing")]
         self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
-        if let Some(lease) = self.slots.try_acquire() {
+        if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
             return Ok(Client::new(lease, options(self), ticket));
         }
@@ -185,7 +185,7 @@ impl Shared {
     /// How long a caller without settings of its own waits.
     pub(crate) fn wait_policy(&self, asked: Instant, timeout: Duration) -> WaitPolicy {
         let deadline = Deadline::after(asked, timeout);
-        WaitPolicy { deadline, includes_work: false, shedding: self.shedding }
+        WaitPolicy { deadline, includes_work: false, shedding: self.shedding, lane: Lane::Normal }
     }
 
     /// The options of a caller without settings of its own.
@@ -422,7 +422,7 @@ impl<'a> Call<'a> {
 
     fn wait_policy(&self, asked: Instant) -> WaitPolicy {
         let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
-        WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding }
+        WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding, lane: Lane::Normal }
     }
 
     /// Takes a connection for several statements. Its [`time_left`](Client::time_left) is the time left of this call.

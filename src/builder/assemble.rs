@@ -12,7 +12,7 @@ use crate::event::EventKind;
 use crate::maintenance::{Maintenance, Reports, Thresholds};
 use crate::policy::Lifetimes;
 use crate::pool::Pool;
-use crate::slots::{Ages, Limits, Slots};
+use crate::slots::{Ages, LaneLimits, Limits, Slots};
 use crate::telemetry::{Meter, Telemetry, Tracer};
 
 impl PoolBuilder {
@@ -31,6 +31,7 @@ impl PoolBuilder {
                 idle_timeout: self.idle_timeout,
                 check_after: self.health_check_after,
             },
+            lanes: LaneLimits::DEFAULT,
         };
         let settings = self.in_effect();
         let mut config = self.place.driver;

@@ -25,7 +25,7 @@ use crate::event::EventKind;
 use crate::holder::{Holder, HolderState, LongestHeld};
 #[cfg(feature = "admin")]
 use crate::policy::{Baseline, Refused};
-use crate::policy::{Cause, DueReport, Lasting, REPEAT, Reading, Sign, State, Transition};
+use crate::policy::{Cause, DueReport, Lane, Lasting, REPEAT, Reading, Sign, State, Transition};
 use crate::slots::Slots;
 use crate::status::Status;
 use crate::telemetry::{Meter, Telemetry};
@@ -194,7 +194,7 @@ impl Reports {
             closed: !counts.is_open,
             breaker: recorder.breaker().last_state(),
             demand,
-            predicted_wait: slots.predicted_wait(),
+            predicted_wait: slots.predicted_wait(Lane::Normal),
             time_to_exhaustion,
             last_connect_error: slots.last_error().map(|error| error.to_string()),
             last_success: self.last_success(now),

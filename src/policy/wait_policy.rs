@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Deadline;
+use super::{Deadline, Lane};
 
 /// Which callers the pool refuses at once instead of letting them wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -24,13 +24,14 @@ pub enum Shedding {
     Off,
 }
 
-/// How long a caller waits, and whether its work has to end by its deadline.
+/// How long a caller waits, whether its work has to end by its deadline, and how much it matters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WaitPolicy {
     pub(crate) deadline: Deadline,
     /// Whether the deadline is for the whole call, wait and work.
     pub(crate) includes_work: bool,
     pub(crate) shedding: Shedding,
+    pub(crate) lane: Lane,
 }
 
 impl WaitPolicy {

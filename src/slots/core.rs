@@ -15,7 +15,8 @@
 //! A connection that has to be settled after its lease stays in use until then, and is counted separately.
 //!
 //! Three rules are true after every transition: the slots never exceed the limit, no caller waits while a connection is
-//! idle, and waiters are served in order. A property test compares them with a reference model.
+//! idle that it may have, and the waiters of a lane are served in order. A property test compares them with a reference
+//! model. `lanes` says which lane comes first; until a caller names a lane, there is only one.
 //!
 //! A transition changes the state and returns what is left to do. The shell (`super`) does that after unlock: it
 //! answers, wakes, drops and spawns.
@@ -26,8 +27,12 @@ mod changes;
 mod endings;
 mod fast_path;
 mod held;
+mod lanes;
+mod lending;
+mod line;
 mod maintenance;
 mod outcomes;
+mod shares;
 mod slow_readers;
 mod view;
 
@@ -37,12 +42,15 @@ use std::time::{Duration, Instant};
 pub(crate) use self::ages::{Ages, Check, Life};
 use self::ages::{Idle, RedialPause};
 use self::held::Birth;
-pub(crate) use self::held::Held;
+pub(crate) use self::held::{Ended, Held};
+use self::lanes::Lanes;
+use self::line::Line;
 pub(crate) use self::outcomes::{Entered, Place, Placed, Refusal};
+pub(crate) use self::shares::LaneLimits;
 pub(crate) use super::dials::Begin;
 use super::dials::{Dials, Wanted};
-use super::queue::{Queue, WaiterId};
-use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues, ShedReason, Time, Trouble, WaitPolicy};
+use super::queue::WaiterId;
+use crate::policy::{Lane, PerLane, ShedReason, Time, Trouble, WaitPolicy};
 
 /// The longest queue of a pool without shedding.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -62,6 +70,7 @@ pub(crate) struct Limits {
     pub(crate) max_connecting: usize,
     pub(crate) wait_budget: Duration,
     pub(crate) ages: Ages,
+    pub(crate) lanes: PerLane<LaneLimits>,
 }
 
 /// The number of slots in each state, and of callers that wait.
@@ -104,11 +113,12 @@ pub(crate) struct Core<C, W> {
     checking: usize,
     closing: usize,
     dials: Dials,
-    queue: Queue<W>,
-    forecast: Forecast,
-    leases: LeaseDurations,
-    shadows: ShadowQueues,
-    appointments: Appointments,
+    /// The callers of [`Lane::Normal`].
+    normal: Line<W>,
+    /// The other lanes. `None` until a caller names one.
+    lanes: Option<Box<Lanes<W>>>,
+    /// The number of the next waiter.
+    next_waiter: u64,
     /// The pool does not use connections of an older generation again.
     generation: u32,
     /// For each connection with a slow reader: until when the reader keeps it at least.
@@ -146,11 +156,9 @@ impl<C, W> Core<C, W> {
             checking: 0,
             closing: 0,
             dials: Dials::new(),
-            queue: Queue::new(),
-            forecast: Forecast::new(limits.wait_budget),
-            leases: LeaseDurations::new(),
-            shadows: ShadowQueues::new(),
-            appointments: Appointments::new(),
+            normal: Line::new(limits.wait_budget),
+            lanes: None,
+            next_waiter: 0,
             generation: 0,
             slow_readers: HashMap::new(),
             target: 0,
@@ -169,8 +177,9 @@ impl<C, W> Core<C, W> {
     }
 
     /// Takes the most recently used idle connection: it is the likeliest to be alive and to have warm caches.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<Held<C>> {
-        let taken = if self.phase == PoolPhase::Open { self.take_idle(now) } else { None };
+    pub(crate) fn take(&mut self, now: Instant, lane: Lane) -> Option<Held<C>> {
+        self.open_lane(lane);
+        let taken = if self.phase == PoolPhase::Open { self.take_idle(now, lane) } else { None };
         self.at_once += u64::from(taken.is_some());
         taken
     }
@@ -186,17 +195,21 @@ impl<C, W> Core<C, W> {
             return Err(Refusal::Closed);
         }
         self.entered += 1;
-        if let Some(held) = self.serve_at_once(now)? {
+        let lane = wait_policy.lane;
+        self.open_lane(lane);
+        if let Some(held) = self.serve_at_once(now, lane)? {
             return Ok(Entered::Took(held));
         }
         if self.is_circuit_open() {
             return Err(Refusal::CircuitOpen);
         }
         // A connection that is idle but overdue for a check counts as free.
-        if self.idle.is_empty() {
+        if self.idle_for(lane) == 0 {
             self.admit(now, &wait_policy)?;
         }
-        Ok(Entered::Waits(self.queue.push(waiter(), wait_policy)))
+        let number = self.next_waiter;
+        self.next_waiter += 1;
+        Ok(Entered::Waits(self.line_mut(lane).queue.push(number, waiter(), wait_policy)))
     }
 
     /// As [`enter`](Self::enter), for a waiter that got an unusable connection or was dismissed. It waits in its old
@@ -211,13 +224,13 @@ impl<C, W> Core<C, W> {
         if self.phase == PoolPhase::Closed {
             return Err(Refusal::Closed);
         }
-        if let Some(held) = self.serve_at_once(now)? {
+        if let Some(held) = self.serve_at_once(now, place.lane())? {
             return Ok(Entered::Took(held));
         }
         if self.is_circuit_open() {
             return Err(Refusal::CircuitOpen);
         }
-        self.queue.put_back(place, waiter(), wait_policy);
+        self.line_mut(place.lane()).queue.put_back(place, waiter(), wait_policy);
         Ok(Entered::Waits(place))
     }
 
@@ -226,8 +239,9 @@ impl<C, W> Core<C, W> {
     /// A waiter that leaves is no sign of an overload: while the server is frozen, all waiters leave at their
     /// deadlines.
     pub(crate) fn leave(&mut self, id: WaiterId) -> Option<W> {
-        let waiter = self.queue.remove(id)?;
-        self.shadows.on_left(1);
+        let line = self.line_mut(id.lane());
+        let waiter = line.queue.remove(id)?;
+        line.shadows.on_left(1);
         Some(waiter)
     }
 
@@ -299,10 +313,14 @@ impl<C, W> Core<C, W> {
         self.dismiss_if_unreachable(now)
     }
 
-    /// Takes all waiters out of the queue.
+    /// Takes all waiters out of their queues.
     pub(crate) fn dismiss(&mut self) -> Vec<(WaiterId, W)> {
-        self.shadows.on_left(self.queue.len());
-        self.queue.drain()
+        let mut waiters = Vec::new();
+        for line in self.lines_mut() {
+            line.shadows.on_left(line.queue.len());
+            waiters.extend(line.queue.drain());
+        }
+        waiters
     }
 
     /// A dial was cut short, through no fault of the server.
@@ -326,8 +344,8 @@ impl<C, W> Core<C, W> {
         self.dismiss()
     }
 
-    fn serve_at_once(&mut self, now: Instant) -> Result<Option<Held<C>>, Refusal> {
-        if let Some(held) = self.take_idle(now) {
+    fn serve_at_once(&mut self, now: Instant, lane: Lane) -> Result<Option<Held<C>>, Refusal> {
+        if let Some(held) = self.take_idle(now, lane) {
             return Ok(Some(held));
         }
         self.unreachable_for(now).map_or(Ok(None), |wait| Err(Refusal::Unreachable((), wait)))
@@ -342,25 +360,29 @@ impl<C, W> Core<C, W> {
         Some(self.idle.remove(place))
     }
 
-    fn take_idle(&mut self, now: Instant) -> Option<Held<C>> {
+    fn take_idle(&mut self, now: Instant, lane: Lane) -> Option<Held<C>> {
         self.update_moment(now);
+        if !self.may_take(now, lane) {
+            return None;
+        }
         let Idle { conn, birth, .. } = self.freshest()?;
-        self.in_use += 1;
+        self.begin_lease(now, lane);
         // While other connections are idle, the estimates need no update.
-        if self.idle.is_empty() || !self.shadows.are_alike() {
+        if self.idle.is_empty() || !self.normal.shadows.are_alike() || self.lanes.is_some() {
             self.record_work(self.time(now));
         }
-        Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), self.moment, birth) })
+        let held = Held::new(conn, Some(now), self.moment, birth, Some(lane));
+        Some(Held { is_expired: self.is_old(birth), ..held })
     }
 
     /// How many dials are wanted: for the waiters, for the target, and for `min_idle`. A draining pool keeps no
     /// connection idle: it would close each new connection at once and dial the next.
-    fn missing(&self, now: Instant) -> usize {
+    fn missing(&mut self, now: Instant) -> usize {
         let (idle, in_use) = (self.idle.len(), self.in_use);
         let wished = self.target.saturating_sub(idle + in_use);
         let may_dial = self.phase == PoolPhase::Open && self.redial_pause.may_dial(now);
         let min_idle = if may_dial { self.limits.ages.min_idle } else { 0 };
-        self.queue.len().max(wished).max(min_idle.saturating_sub(idle + self.settling))
+        self.servable(now).max(wished).max(min_idle.saturating_sub(idle + self.settling))
     }
 
     /// Returns whether the pool has to close a connection instead of placing it: it is beyond the limit, or too old.
@@ -369,8 +391,8 @@ impl<C, W> Core<C, W> {
         live >= self.limits.max_size || self.is_old(birth) || self.phase == PoolPhase::Closed
     }
 
-    /// Gives a free connection to the first waiter that can still finish in time. Otherwise it becomes idle, or is
-    /// closed.
+    /// Gives a free connection to the first waiter of the next lane that can still finish in time. Otherwise it becomes
+    /// idle, or is closed.
     fn place(&mut self, now: Instant, time: Time, conn: C, birth: Birth) -> Placed<C, W> {
         let mut refused = Vec::new();
         if self.is_surplus(birth) {
@@ -378,22 +400,23 @@ impl<C, W> Core<C, W> {
             self.record_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
-        while let Some((id, waiter, wait_policy)) = self.queue.pop() {
+        while let Some(lane) = self.next_lane(now) {
+            let Some((id, waiter, wait_policy)) = self.line_mut(lane).queue.pop() else { break };
             if wait_policy.deadline.has_passed(now) {
-                self.shadows.on_left(1);
-                self.shadows.on_turned_away(time, self.forecast.wait_budget());
+                self.on_turned_away(lane, time);
                 refused.push((id, waiter, Refusal::TimedOut));
-            } else if wait_policy.is_too_late(now, || self.lease_to_fit(now, time)) {
-                self.shadows.on_left(1);
-                self.shadows.on_turned_away(time, self.forecast.wait_budget());
-                let retry_after = self.retry_after(time, self.queue.len(), 0.0);
+            } else if wait_policy.is_too_late(now, || self.lease_to_fit(lane, now, time)) {
+                self.on_turned_away(lane, time);
+                let retry_after = self.retry_after(lane, time, self.line(lane).queue.len(), 0.0);
                 refused.push((id, waiter, Refusal::Shed(ShedReason::TooLate, retry_after)));
             } else {
-                self.in_use += 1;
-                self.shadows.on_served(self.queue.len() + 1, self.in_use);
+                self.begin_lease(now, lane);
+                let in_use = self.in_use_of(lane);
+                let line = self.line_mut(lane);
+                line.shadows.on_served(line.queue.len() + 1, in_use);
                 self.record_work(time);
                 self.update_moment(now);
-                let held = Held::new(conn, Some(now), self.moment, birth);
+                let held = Held::new(conn, Some(now), self.moment, birth, Some(lane));
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }
@@ -403,10 +426,10 @@ impl<C, W> Core<C, W> {
             return Placed { to: Place::Closing(conn), refused };
         }
         // While other connections are idle, the estimates need no update.
-        let is_counted = self.idle.is_empty() || !self.shadows.are_alike();
+        let is_counted = self.idle.is_empty() || !self.normal.shadows.are_alike() || self.lanes.is_some();
         self.push_idle(conn, birth);
         if is_counted {
-            self.shadows.on_served(0, self.in_use + 1);
+            self.on_idle();
             self.record_work(time);
         }
         Placed { to: Place::Idle, refused }
@@ -418,12 +441,6 @@ impl<C, W> Core<C, W> {
 
     fn time(&self, now: Instant) -> Time {
         Time::of(now, self.begun)
-    }
-
-    fn record_work(&mut self, time: Time) {
-        let idle = self.idle.len();
-        self.forecast.on_working(time, if idle == 0 { self.in_use } else { 0 });
-        self.shadows.on_idle(time, idle, || self.forecast.gap(time, 1));
     }
 }
 

@@ -109,10 +109,10 @@ mod tests {
 
     use super::super::queue::Queue;
     use super::*;
-    use crate::policy::{Shedding, WaitPolicy};
+    use crate::policy::{Lane, Shedding, WaitPolicy};
 
     fn wait_policy(deadline: Deadline) -> WaitPolicy {
-        WaitPolicy { deadline, includes_work: false, shedding: Shedding::Off }
+        WaitPolicy { deadline, includes_work: false, shedding: Shedding::Off, lane: Lane::Normal }
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         let (mut queue, mut deadlines) = (Queue::new(), Deadlines::default());
         for millis in 0..100_000 {
             let deadline = Deadline::after(begun, Duration::from_millis(millis));
-            let id = queue.push((), wait_policy(deadline));
+            let id = queue.push(millis, (), wait_policy(deadline));
             deadlines.push(deadline, id);
             deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
         }
@@ -137,7 +137,7 @@ mod tests {
     fn one_that_enters_again_and_again_takes_the_memory_of_one() {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
         let (mut queue, mut deadlines) = (Queue::new(), Deadlines::default());
-        let id = queue.push((), wait_policy(deadline));
+        let id = queue.push(0, (), wait_policy(deadline));
         for _ in 0..10_000 {
             deadlines.push(deadline, id);
             deadlines.tidy(queue.len(), |id| queue.deadline_of(id));
@@ -154,11 +154,11 @@ mod tests {
             let begun = Instant::now();
             let (mut now, mut queue, mut deadlines) = (begun, Queue::new(), Deadlines::default());
             let mut model = BTreeSet::new();
-            for (step, millis, index) in steps {
+            for (number, (step, millis, index)) in (0..).zip(steps) {
                 match step {
                     0 | 1 => {
                         let deadline = Deadline::after(now, Duration::from_millis(millis));
-                        let id = queue.push((), wait_policy(deadline));
+                        let id = queue.push(number, (), wait_policy(deadline));
                         deadlines.push(deadline, id);
                         model.insert((deadline, id));
                     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::core::Held;
+use super::core::{Ended, Held};
 use super::traits::Connection;
 
 /// Lends connections and takes them back.
@@ -21,7 +21,7 @@ pub(crate) trait Lender {
     fn retire(self: &Arc<Self>, held: Held<Self::Conn>);
 
     /// A lease ends, and the connection leaves the pool. Its slot is free at once.
-    fn detach(self: &Arc<Self>);
+    fn detach(self: &Arc<Self>, ended: Ended);
 
     /// The connection, if it is a new one, works.
     fn prove(self: &Arc<Self>, held: &mut Held<Self::Conn>);
@@ -70,7 +70,7 @@ impl<L: Lender> Lease<L> {
     /// Takes the connection out of the pool. Its slot is free at once.
     pub(crate) fn detach(mut self) -> L::Conn {
         let (held, lender) = self.end().expect(LENT);
-        lender.detach();
+        lender.detach(held.ended());
         held.conn
     }
 

@@ -14,6 +14,7 @@ use super::core::{Check, Life};
 use super::lease::Lender as _;
 use super::traits::{Connection, Dial};
 use crate::clock::now;
+use crate::policy::Lane;
 
 impl<D: Dial> Slots<D> {
     /// Closes the idle connections that are too old or have been idle for too long.
@@ -43,9 +44,10 @@ impl<D: Dial> Slots<D> {
         core.life(now)
     }
 
-    /// How long the next caller would wait. `None` if a connection is idle, or if there is no estimate yet.
-    pub(crate) fn predicted_wait(&self) -> Option<Duration> {
-        self.lock().core.predicted_wait(now())
+    /// How long the next caller of this lane would wait. `None` if a connection is idle for it, or if there is no
+    /// estimate yet.
+    pub(crate) fn predicted_wait(&self, lane: Lane) -> Option<Duration> {
+        self.lock().core.predicted_wait(lane, now())
     }
 
     /// The number of the caller that has waited longest, and the number of the next caller to wait.

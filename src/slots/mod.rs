@@ -35,14 +35,15 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-pub(crate) use self::core::{Ages, Counts, Life, Limits, MOST_WAITING, Refusal, default_max_waiting};
-use self::core::{Core, Held, Place, Placed};
+pub(crate) use self::core::{Ages, Counts, LaneLimits, Life, Limits, MOST_WAITING, Refusal, default_max_waiting};
+use self::core::{Core, Ended, Held, Place, Placed};
 use self::lease::Lender;
 use self::mailbox::Mailbox;
 pub(crate) use self::probing::Look;
 use self::state::State;
 pub(crate) use self::traits::{Connection, Dial};
 use crate::clock::now;
+use crate::policy::Lane;
 
 pub(crate) struct Slots<D: Dial> {
     dial: D,
@@ -71,6 +72,8 @@ type DialCore<D> = Core<<D as Dial>::Conn, Waiter<D>>;
 struct Delivery<D: Dial> {
     to: Place<D::Conn, Waiter<D>>,
     refused: Vec<(Waiter<D>, Refusal<D::Error>)>,
+    /// Idle connections may be owed to other waiters.
+    may_owe: bool,
 }
 
 /// What threads read without the lock, on a cache line of its own: contended locking leaves it alone.
@@ -100,8 +103,9 @@ impl<D: Dial> Slots<D> {
         &self.dial
     }
 
-    /// Takes an idle connection if there is one. Never waits, and needs no runtime while the connection is alive.
-    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Lease<D>> {
+    /// Takes an idle connection if there is one for this lane. Never waits, and needs no runtime while the connection is
+    /// alive.
+    pub(crate) fn try_acquire(self: &Arc<Self>, lane: Lane) -> Option<Lease<D>> {
         loop {
             // Under contention most callers find nothing idle, and need no lock to know.
             if !self.hints.has_idle.load(Relaxed) {
@@ -110,7 +114,8 @@ impl<D: Dial> Slots<D> {
             // `elapsed` would also store the time, in a place that all threads share.
             let life = CoarseInstant::now_without_cache_update().duration_since(self.begun).as_millis();
             let mut state = self.lock();
-            let taken = state.core.take_fast(life).or_else(|| state.core.take(now()));
+            let fast = if lane == Lane::Normal { state.core.take_fast(life) } else { None };
+            let taken = fast.or_else(|| state.core.take(now(), lane));
             self.hints.has_idle.store(state.core.idle() > 0, Relaxed);
             drop(state);
             let held = taken?;
@@ -125,7 +130,7 @@ impl<D: Dial> Slots<D> {
 
     /// Takes an idle connection for the pool itself, which does not count as a caller.
     pub(crate) fn borrow(self: &Arc<Self>) -> Option<Lease<D>> {
-        let mut lease = self.try_acquire()?;
+        let mut lease = self.try_acquire(Lane::Normal)?;
         self.lock().core.uncount();
         lease.on_maintenance();
         Some(lease)
@@ -153,10 +158,20 @@ impl<D: Dial> Slots<D> {
     /// Makes a transition that places a connection. Returns what is left to do: usually nothing.
     fn place(&self, transition: impl FnOnce(&mut DialCore<D>) -> Placed<D::Conn, Waiter<D>>) -> Option<Delivery<D>> {
         let mut state = self.lock();
-        let Placed { to, refused } = transition(&mut state.core);
+        let placed = transition(&mut state.core);
+        self.placed(&mut state, placed)
+    }
+
+    #[inline]
+    fn placed(
+        &self,
+        state: &mut State<D, Waiter<D>>,
+        Placed { to, refused }: Placed<D::Conn, Waiter<D>>,
+    ) -> Option<Delivery<D>> {
+        let may_owe = state.core.may_owe();
         if matches!(to, Place::Idle) {
             self.hints.has_idle.store(true, Relaxed);
-            if refused.is_empty() {
+            if refused.is_empty() && !may_owe {
                 return None;
             }
         }
@@ -164,7 +179,7 @@ impl<D: Dial> Slots<D> {
             state.tidy_clocks();
         }
         let explain = |(_, waiter, why)| (waiter, state.explain(why));
-        Some(Delivery { to, refused: refused.into_iter().map(explain).collect() })
+        Some(Delivery { to, refused: refused.into_iter().map(explain).collect(), may_owe })
     }
 
     #[inline]
@@ -180,10 +195,27 @@ impl<D: Dial> Slots<D> {
             waiter.put_answer(Err(refusal));
         }
         self.notify_watchers();
+        let ower = delivery.may_owe.then(|| Arc::clone(&self));
         match delivery.to {
             Place::Idle => {}
             Place::Closing(conn) => self.spawn_close(conn),
             Place::Waiter(_, waiter, held) => waiter.put_answer(Ok(Lease::new(self, held))),
+        }
+        if let Some(slots) = ower {
+            slots.hand_idle();
+        }
+    }
+
+    /// Hands idle connections to waiters whose lanes may use more of them by now.
+    fn hand_idle(self: &Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            let Some(placed) = state.core.hand_idle(now()) else { return };
+            let delivery = self.placed(&mut state, placed);
+            drop(state);
+            if let Some(delivery) = delivery {
+                Arc::clone(self).hand_out(Delivery { may_owe: false, ..delivery });
+            }
         }
     }
 
@@ -224,7 +256,7 @@ impl<D: Dial> Lender for Slots<D> {
     }
 
     fn retire(self: &Arc<Self>, held: Held<D::Conn>) {
-        self.lock().core.retire(now());
+        self.lock().core.retire(now(), held.ended());
         if held.is_unproven() {
             self.fail(D::failed_before_first_use(), |core| core.on_failed_before_first_use(now(), fastrand::f64()));
         }
@@ -232,8 +264,8 @@ impl<D: Dial> Lender for Slots<D> {
         self.dial_what_is_wanted();
     }
 
-    fn detach(self: &Arc<Self>) {
-        self.lock().core.detach(now());
+    fn detach(self: &Arc<Self>, ended: Ended) {
+        self.lock().core.detach(now(), ended);
         self.dial_what_is_wanted();
         self.notify_watchers();
     }

@@ -1,20 +1,42 @@
-//! The waiters, in order of arrival.
+//! The waiters of one lane, in order of arrival.
 //!
 //! Most waiters are served from the front. A waiter that gives up may leave from anywhere. Its entry becomes empty at
 //! once and no longer counts. The queue removes the empty entries when they outnumber the others. Every operation is
 //! O(log n) or cheaper, amortized. The memory stays in proportion to the number of waiters, and shrinks after a crowd.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::policy::{Deadline, WaitPolicy};
+use crate::policy::{Deadline, Lane, WaitPolicy};
 
 /// So many empty entries may always remain, so that a short queue needs no sweep.
 const TOLERATED: usize = 32;
 
-/// Identifies one stay in the queue, and its place. No two stays have the same id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct WaiterId(u64);
+/// Identifies one stay in a queue, and its place. No two stays in a pool have the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaiterId {
+    number: u64,
+    lane: Lane,
+}
+
+impl WaiterId {
+    pub(crate) fn lane(self) -> Lane {
+        self.lane
+    }
+}
+
+impl PartialOrd for WaiterId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for WaiterId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number.cmp(&other.number)
+    }
+}
 
 #[derive(Debug)]
 struct Entry<W> {
@@ -28,12 +50,11 @@ pub(crate) struct Queue<W> {
     /// In ascending order of ids. The first entry is never empty.
     entries: VecDeque<Entry<W>>,
     live: usize,
-    next: u64,
 }
 
 impl<W> Queue<W> {
     pub(crate) fn new() -> Self {
-        Self { entries: VecDeque::new(), live: 0, next: 0 }
+        Self { entries: VecDeque::new(), live: 0 }
     }
 
     /// The number of waiters. Those that have left do not count.
@@ -41,14 +62,14 @@ impl<W> Queue<W> {
         self.live
     }
 
-    /// The number of the first waiter and of the next one to come. They are equal if the queue is empty.
-    pub(crate) fn span(&self) -> (u64, u64) {
-        (self.entries.front().map_or(self.next, |entry| entry.id.0), self.next)
+    /// The number of the first waiter.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.id.number)
     }
 
-    pub(crate) fn push(&mut self, waiter: W, wait_policy: WaitPolicy) -> WaiterId {
-        let id = WaiterId(self.next);
-        self.next += 1;
+    /// Adds a waiter. Its number must be larger than those of all waiters before it.
+    pub(crate) fn push(&mut self, number: u64, waiter: W, wait_policy: WaitPolicy) -> WaiterId {
+        let id = WaiterId { number, lane: wait_policy.lane };
         self.live += 1;
         self.entries.push_back(Entry { id, wait_policy, waiter: Some(waiter) });
         id
@@ -116,9 +137,9 @@ impl<W> Queue<W> {
     }
 
     fn find(&self, id: WaiterId) -> Option<usize> {
-        // Ids ascend by at least one. So the entry is exactly here if no sweep has removed others, and otherwise before
-        // it.
-        let beyond = id.0.checked_sub(self.entries.front()?.id.0)?;
+        // Ids ascend by at least one. So the entry is exactly here if no sweep has removed others and no number in
+        // between went to another lane, and otherwise before it.
+        let beyond = id.number.checked_sub(self.entries.front()?.id.number)?;
         let last = usize::try_from(beyond).unwrap_or(usize::MAX).min(self.entries.len() - 1);
         if self.entries[last].id == id {
             return Some(last);
@@ -150,13 +171,13 @@ mod tests {
 
     fn wait_policy() -> WaitPolicy {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
-        WaitPolicy { deadline, includes_work: false, shedding: Shedding::Off }
+        WaitPolicy { deadline, includes_work: false, shedding: Shedding::Off, lane: Lane::Normal }
     }
 
     #[test]
     fn a_leaver_leaves_the_count_at_once_and_the_others_keep_their_order() {
         let mut queue = Queue::new();
-        let ids: Vec<_> = ('a'..='e').map(|c| queue.push(c, wait_policy())).collect();
+        let ids: Vec<_> = (0..).zip('a'..='e').map(|(n, c)| queue.push(n, c, wait_policy())).collect();
         assert_eq!(queue.remove(ids[0]), Some('a'));
         assert_eq!(queue.remove(ids[2]), Some('c'));
         assert_eq!(queue.remove(ids[2]), None);
@@ -170,9 +191,9 @@ mod tests {
     #[test]
     fn leavers_behind_a_patient_waiter_take_no_memory() {
         let mut queue = Queue::new();
-        queue.push(0, wait_policy());
+        queue.push(0, 0, wait_policy());
         for n in 1..10_000 {
-            let id = queue.push(n, wait_policy());
+            let id = queue.push(n, n, wait_policy());
             queue.remove(id);
         }
         assert_eq!(queue.len(), 1);
@@ -183,8 +204,9 @@ mod tests {
     fn the_memory_of_a_crowd_is_given_back() {
         for leave in [true, false] {
             let mut queue = Queue::new();
-            for _ in 0..2 {
-                let ids: Vec<_> = (0..100_000).map(|n| queue.push(n, wait_policy())).collect();
+            for round in 0..2 {
+                let numbers = (0..100_000).map(|n| n + 100_000 * round);
+                let ids: Vec<_> = numbers.map(|n| queue.push(n, n, wait_policy())).collect();
                 if leave {
                     ids.iter().rev().for_each(|id| assert!(queue.remove(*id).is_some()));
                 } else {
@@ -194,7 +216,7 @@ mod tests {
             }
         }
         let mut queue = Queue::new();
-        (0..100_000).for_each(|n| _ = queue.push(n, wait_policy()));
+        (0..100_000).for_each(|n| _ = queue.push(n, n, wait_policy()));
         assert_eq!(queue.drain().len(), 100_000);
         assert!(queue.entries.capacity() <= 8 * TOLERATED);
     }
@@ -202,7 +224,7 @@ mod tests {
     proptest! {
         /// Against a plain vector: what pops, what leaves and how many are left never differ.
         #[test]
-        fn behaves_like_a_plain_list(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..400)) {
+        fn behaves_like_a_plain_list(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..400), gap in 1u64..4) {
             let mut queue = Queue::new();
             let mut model: Vec<(WaiterId, usize)> = Vec::new();
             let mut ids = Vec::new();
@@ -210,7 +232,7 @@ mod tests {
             for (n, (step, index)) in steps.into_iter().enumerate() {
                 match step {
                     0 => {
-                        let id = queue.push(n, wait_policy());
+                        let id = queue.push(gap * n as u64, n, wait_policy());
                         ids.push(id);
                         model.push((id, n));
                     }

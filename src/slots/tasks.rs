@@ -26,10 +26,15 @@ use crate::clock::now;
 const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 
 impl<D: Dial> Slots<D> {
-    /// Begins the dials that the core wants now.
+    /// Begins the dials that the core wants now. To be called when slots may have become free.
     pub(crate) fn dial_what_is_wanted(self: &Arc<Self>) {
-        let begin = self.lock().begin_dials(now());
+        let mut state = self.lock();
+        let (begin, may_owe) = (state.begin_dials(now()), state.core.may_owe());
+        drop(state);
         self.dial(begin);
+        if may_owe {
+            self.hand_idle();
+        }
     }
 
     /// Begins the dials that [`State::begin_dials`] returned. Must be called without the lock.

@@ -160,6 +160,7 @@ fn limits() -> Limits {
         max_connecting: 4,
         wait_budget: Duration::from_secs(1),
         ages: Ages::default(),
+        lanes: LaneLimits::DEFAULT,
     }
 }
 
@@ -170,7 +171,7 @@ fn slots(limits: Limits, script: &[Outcome]) -> (TestSlots, Arc<World>) {
 
 fn within(millis: u64) -> WaitPolicy {
     let deadline = Deadline::after(now(), Duration::from_millis(millis));
-    WaitPolicy { deadline, includes_work: false, shedding: Shedding::QueueOnly }
+    WaitPolicy { deadline, includes_work: false, shedding: Shedding::QueueOnly, lane: Lane::Normal }
 }
 
 /// Starts a caller and lets it get as far as it can.

@@ -8,13 +8,14 @@
 //!    gone.
 //! 5. Shadow queues follow arrivals, leases and idle time, but not refusals. So refusals cannot cause refusals.
 //!
-//! No caller is refused while a connection is idle. So a wrong prediction corrects itself.
+//! No caller is refused while a connection is idle that it may have, nor while its lane is owed one. So a wrong
+//! prediction corrects itself. Each lane has its own queue and estimates.
 //! `docs/decisions/0001-when-to-refuse.md` has the measurements and the alternatives.
 
 use std::time::{Duration, Instant};
 
-use super::{Core, MOST_WAITING, Refusal};
-use crate::policy::{Arrival, Deadline, LeaseDurations, ShedReason, Shedding, Time, WaitPolicy};
+use super::{Core, Line, MOST_WAITING, Refusal};
+use crate::policy::{Arrival, Deadline, Lane, LeaseDurations, ShedReason, Shedding, Time, WaitPolicy};
 
 /// In an overload a caller must have this many times the longest usual lease left at hand-over. A caller that does not
 /// finish wastes its whole lease.
@@ -36,44 +37,45 @@ impl<C, W> Core<C, W> {
     /// not refused for the next reason.
     pub(super) fn admit(&mut self, instant: Instant, wait_policy: &WaitPolicy) -> Result<(), Refusal> {
         self.check_slow_readers(instant, wait_policy)?;
-        let now = self.time(instant);
+        let (now, lane) = (self.time(instant), wait_policy.lane);
         let left = wait_policy.deadline.left(instant).as_secs_f64();
-        self.forecast.on_arrival(left);
-        let waiting = self.queue.len();
+        self.line_mut(lane).forecast.on_arrival(left);
+        let waiting = self.line(lane).queue.len();
         let longest = if wait_policy.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
         // Without a connection old estimates say nothing. And a caller has to wait, or the pool would never dial.
-        let is_predictable = wait_policy.shedding == Shedding::Predictive && self.is_alive();
-        let connections = self.connections();
-        let gap = if is_predictable { self.forecast.gap(now, connections) } else { None };
+        let is_predictable = wait_policy.shedding == Shedding::Predictive && self.is_alive() && !self.is_owed(lane);
+        let connections = self.connections(lane);
+        let gap = if is_predictable { self.gap(lane, now, connections) } else { None };
         let Some(gap) = gap else {
             if waiting < longest {
                 return Ok(());
             }
-            return Err(Refusal::Shed(ShedReason::QueueFull, self.retry_after(now, waiting + 1 - longest, 0.0)));
+            return Err(Refusal::Shed(ShedReason::QueueFull, self.retry_after(lane, now, waiting + 1 - longest, 0.0)));
         };
 
-        let wait_budget = self.forecast.wait_budget();
-        let is_overloaded = self.shadows.is_overloaded(now, wait_budget);
-        let working = self.forecast.working();
-        let work = || if is_overloaded { self.leases.long(working) } else { self.leases.typical(working) };
+        let wait = self.expected_wait(lane, now, gap);
+        let Line { forecast, leases, shadows, .. } = self.line_mut(lane);
+        let wait_budget = forecast.wait_budget();
+        let is_overloaded = shadows.is_overloaded(now, wait_budget);
+        let working = forecast.working();
+        let work = || if is_overloaded { leases.long(working) } else { leases.typical(working) };
         let budget = wait_policy.wait_budget(left, work);
-        let wait = self.expected_wait(now, gap);
-        if waiting < longest && wait <= budget && !is_overloaded && self.shadows.are_alike() {
+        if waiting < longest && wait <= budget && !is_overloaded && shadows.are_alike() {
             return Ok(());
         }
-        let prediction = self.predict(instant, gap, wait, budget, is_overloaded);
-        let depth = if is_overloaded { self.shadows.depth(now, wait_budget, gap, connections) } else { None };
+        let depth = if is_overloaded { shadows.depth(now, wait_budget, gap, connections) } else { None };
+        let prediction = self.predict(lane, instant, gap, wait, budget, is_overloaded);
         let most = depth.map_or(longest, |depth| depth.min(longest));
         let is_admitted = waiting < most && prediction.is_in_time;
         let fits_behind = prediction.fits_behind.min(longest as f64 - 1.0);
         if !prediction.is_stalled {
             let arrival = Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget };
-            self.shadows.on_arrival(now, arrival);
+            self.line_mut(lane).shadows.on_arrival(now, arrival);
         }
         if is_admitted {
             return Ok(());
         }
-        let retry_after = self.retry_after(now, (waiting + 1).saturating_sub(most), prediction.too_long);
+        let retry_after = self.retry_after(lane, now, (waiting + 1).saturating_sub(most), prediction.too_long);
         Err(if waiting >= longest {
             Refusal::Shed(ShedReason::QueueFull, retry_after)
         } else if prediction.is_in_time {
@@ -84,17 +86,17 @@ impl<C, W> Core<C, W> {
     }
 
     /// Predicts for a newcomer that would wait for `wait` seconds and can wait for `budget` seconds.
-    fn predict(&self, now: Instant, gap: f64, wait: f64, budget: f64, is_overloaded: bool) -> Prediction {
-        let (waiting, connections) = (self.queue.len(), self.connections());
+    fn predict(&self, lane: Lane, now: Instant, gap: f64, wait: f64, budget: f64, is_overloaded: bool) -> Prediction {
+        let Line { queue, forecast, .. } = self.line(lane);
+        let (waiting, connections) = (queue.len(), self.connections(lane));
         let evenly = gap * (waiting + 1) as f64;
         // In a stall no caller is served, even if others leave, and no margin for chance helps.
         let is_stalled = wait > evenly;
-        let error = if is_overloaded { 0.0 } else { gap * self.forecast.error(budget / gap, connections) };
+        let error = if is_overloaded { 0.0 } else { gap * forecast.error(budget / gap, connections) };
         let is_in_time = if is_stalled {
             wait <= budget
         } else {
-            wait - error <= budget
-                || self.queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget
+            wait - error <= budget || queue.wait_behind_leavers(now, gap) + gap * (connections + 1) as f64 <= budget
         };
         let too_long = (wait - budget).max(0.0);
         // A stall says nothing about how many could be served.
@@ -110,29 +112,31 @@ impl<C, W> Core<C, W> {
     /// When a refused caller may come back: once `served` callers were served, the wait is shorter by `too_long`
     /// seconds, and one more connection came back, because estimates vary by that much. Refused callers get different
     /// times.
-    pub(super) fn retry_after(&mut self, now: Time, served: usize, too_long: f64) -> Duration {
-        let seconds = match self.forecast.gap(now, self.in_use) {
+    pub(super) fn retry_after(&mut self, lane: Lane, now: Time, served: usize, too_long: f64) -> Duration {
+        let gap = self.gap(lane, now, self.in_use_of(lane));
+        let Line { forecast, appointments, .. } = self.line_mut(lane);
+        let seconds = match gap {
             Some(gap) => {
-                let wait = self.forecast.wait(now, served, gap);
-                self.appointments.make(now, wait.max(too_long + gap), gap)
+                let wait = forecast.wait(now, served, gap);
+                appointments.make(now, wait.max(too_long + gap), gap)
             }
-            None => self.forecast.wait_budget(),
+            None => forecast.wait_budget(),
         };
         Duration::from_secs_f64(seconds)
     }
 
     /// How long a newcomer would wait, in seconds. `None` if there is no estimate yet.
-    pub(super) fn predicted_seconds(&mut self, now: Time) -> Option<f64> {
-        let gap = self.forecast.gap(now, self.connections())?;
-        Some(self.expected_wait(now, gap))
+    pub(super) fn predicted_seconds(&mut self, lane: Lane, now: Time) -> Option<f64> {
+        let gap = self.gap(lane, now, self.connections(lane))?;
+        Some(self.expected_wait(lane, now, gap))
     }
 
-    fn expected_wait(&self, now: Time, gap: f64) -> f64 {
-        let waiting = self.queue.len();
-        if self.is_growing() {
-            (gap * (waiting + 1) as f64).max(self.forecast.stall(now, gap))
+    fn expected_wait(&self, lane: Lane, now: Time, gap: f64) -> f64 {
+        let Line { queue, forecast, .. } = self.line(lane);
+        if self.is_growing(lane) {
+            (gap * (queue.len() + 1) as f64).max(forecast.stall(now, gap))
         } else {
-            self.forecast.wait(now, waiting, gap)
+            forecast.wait(now, queue.len(), gap)
         }
     }
 
@@ -143,31 +147,34 @@ impl<C, W> Core<C, W> {
     /// waits for the next caller is idle for a large part of a lease. Without an overload they can if as many waiters
     /// as there are connections have the time for a longer lease. These are the ones behind the first waiters, or, when
     /// the last two leases show that leases have become longer, the last ones.
-    pub(super) fn lease_to_fit(&mut self, now: Instant, time: Time) -> Option<f64> {
-        let working = self.forecast.working();
-        let long = self.leases.long(working)?;
-        if !LeaseDurations::is_small(working) && self.shadows.is_overloaded(time, self.forecast.wait_budget()) {
+    pub(super) fn lease_to_fit(&mut self, lane: Lane, now: Instant, time: Time) -> Option<f64> {
+        let in_use = self.in_use_of(lane);
+        let Line { queue, forecast, leases, shadows, .. } = self.line_mut(lane);
+        let working = forecast.working();
+        let long = leases.long(working)?;
+        if !LeaseDurations::is_small(working) && shadows.is_overloaded(time, forecast.wait_budget()) {
             return Some(long * MARGIN);
         }
         let fits = |lease: f64, deadline: Option<Deadline>| {
             deadline.is_some_and(|deadline| deadline.left(now).as_secs_f64() > lease)
         };
-        if fits(long, self.queue.deadline_behind(self.in_use)) {
+        if fits(long, queue.deadline_behind(in_use)) {
             return Some(long);
         }
-        let recent = self.leases.recent(working)?;
-        if fits(recent, self.queue.deadline_of_last(self.in_use)) {
+        let recent = leases.recent(working)?;
+        if fits(recent, queue.deadline_of_last(in_use)) {
             return Some(recent);
         }
-        self.leases.typical(working)
+        leases.typical(working)
     }
 
     /// The connections to reckon with: all that the limit allows while the pool can still dial, otherwise those in use.
-    fn connections(&self) -> usize {
-        if self.is_growing() { self.limits.max_size } else { self.in_use }
+    pub(super) fn connections(&self, lane: Lane) -> usize {
+        let in_use = self.in_use_of(lane);
+        if self.is_growing(lane) { in_use + self.room(lane) } else { in_use }
     }
 
-    fn is_growing(&self) -> bool {
-        self.in_use < self.limits.max_size && !self.dials.are_failing()
+    fn is_growing(&self, lane: Lane) -> bool {
+        self.room(lane) > 0 && !self.dials.are_failing()
     }
 }

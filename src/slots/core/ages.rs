@@ -70,7 +70,7 @@ pub(crate) struct Check<C> {
 
 impl<C> Check<C> {
     pub(super) fn of(Idle { conn, birth, since, .. }: Idle<C>) -> Self {
-        Self { held: Held::new(conn, None, since, birth), idle_since: since }
+        Self { held: Held::new(conn, None, since, birth, None), idle_since: since }
     }
 }
 

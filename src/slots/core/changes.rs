@@ -15,6 +15,9 @@ impl<C, W> Core<C, W> {
     /// ends.
     pub(crate) fn resize(&mut self, now: Instant, max_size: usize) -> Vec<C> {
         self.limits.max_size = max_size;
+        if let Some(lanes) = &mut self.lanes {
+            lanes.shares.resize(max_size);
+        }
         let surplus = (self.idle.len() + self.in_use).saturating_sub(max_size).min(self.idle.len());
         let idle = self.idle.drain(..surplus).map(|idle| idle.conn).collect();
         self.closing += surplus;
@@ -63,7 +66,7 @@ impl<C, W> Core<C, W> {
     /// Closes the pool. Returns the idle connections to close, the waiters to refuse, and the dials to abort.
     pub(crate) fn close(&mut self, now: Instant) -> (Vec<C>, Vec<(WaiterId, W)>, Vec<u64>) {
         self.phase = PoolPhase::Closed;
-        let waiters = self.queue.drain();
+        let waiters = self.lines_mut().flat_map(|line| line.queue.drain()).collect();
         (self.close_idle(now), waiters, self.dials.give_all_up())
     }
 

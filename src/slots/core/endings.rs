@@ -6,23 +6,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Held, Place, Placed, PoolPhase};
-use crate::policy::{LeaseDurations, Time};
+use super::{Core, Ended, Held, Line, Place, Placed, PoolPhase};
+use crate::policy::{Lane, LeaseDurations, Time};
 
 impl<C, W> Core<C, W> {
     /// A lease ends, and its connection is fit for the next. `lasted` is its [duration](Held::lease_duration).
     pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>, lasted: Option<Duration>) -> Placed<C, W> {
         self.prove(&mut held);
-        self.in_use -= 1;
-        let lasted = lasted.map(|lasted| self.record_lease(now, lasted, held.is_cancelled));
+        self.end_lease(now, held.ended());
+        let lane = held.lane.unwrap_or_default();
+        let lasted = lasted.map(|lasted| self.record_lease(lane, now, lasted, held.is_cancelled));
         if self.is_at_rest() && !self.is_surplus(held.birth) {
             self.push_idle(held.conn, held.birth);
             return Placed { to: Place::Idle, refused: Vec::new() };
         }
         let time = self.time(now);
-        match lasted.or_else(|| self.longer_than_usual(now, time)) {
-            Some(seconds) => self.forecast.on_release(time, seconds),
-            None => self.forecast.on_end(time),
+        match lasted.or_else(|| self.longer_than_usual(lane, now, time)) {
+            Some(seconds) => self.line_mut(lane).forecast.on_release(time, seconds),
+            None => self.line_mut(lane).forecast.on_end(time),
         }
         self.place(now, time, held.conn, held.birth)
     }
@@ -38,47 +39,49 @@ impl<C, W> Core<C, W> {
     }
 
     /// A lease ends, and its connection has to be closed.
-    pub(crate) fn retire(&mut self, now: Instant) {
-        self.in_use -= 1;
+    pub(crate) fn retire(&mut self, now: Instant, ended: Ended) {
+        self.end_lease(now, ended);
         self.closing += 1;
         let time = self.time(now);
-        self.forecast.on_end(time);
+        self.line_mut(ended.lane.unwrap_or_default()).forecast.on_end(time);
         self.record_work(time);
     }
 
     /// A lease ends, and its connection belongs to the caller. Its slot is free.
-    pub(crate) fn detach(&mut self, now: Instant) {
-        self.in_use -= 1;
+    pub(crate) fn detach(&mut self, now: Instant, ended: Ended) {
+        self.end_lease(now, ended);
         let time = self.time(now);
-        self.forecast.on_end(time);
+        self.line_mut(ended.lane.unwrap_or_default()).forecast.on_end(time);
         self.record_work(time);
     }
 
     /// Returns whether other connections are idle, so that giving one back needs no update of the estimates.
     fn is_at_rest(&self) -> bool {
-        self.forecast.is_at_rest()
+        self.normal.forecast.is_at_rest()
             && !self.idle.is_empty()
-            && self.queue.len() == 0
+            && self.normal.queue.len() == 0
             && self.phase == PoolPhase::Open
-            && self.shadows.are_alike()
+            && self.normal.shadows.are_alike()
+            && self.lanes.is_none()
     }
 
     /// Records a lease duration. Returns how many seconds the lease would have lasted if no call had been cancelled.
-    fn record_lease(&mut self, now: Instant, lasted: Duration, is_cancelled: bool) -> f64 {
-        let lasted = lasted.as_secs_f64();
-        let seconds = if is_cancelled { self.leases.uncancelled(lasted) } else { lasted };
-        self.leases.push(now, seconds);
+    fn record_lease(&mut self, lane: Lane, now: Instant, lasted: Duration, is_cancelled: bool) -> f64 {
+        let (lasted, leases) = (lasted.as_secs_f64(), &mut self.line_mut(lane).leases);
+        let seconds = if is_cancelled { leases.uncancelled(lasted) } else { lasted };
+        leases.push(now, seconds);
         seconds
     }
 
     /// For a lease whose beginning is unknown: returns its least duration in seconds, if that is longer than usual. The
     /// lease began while other connections were idle, so it has lasted at least since then.
-    fn longer_than_usual(&mut self, now: Instant, time: Time) -> Option<f64> {
-        let at_least = self.forecast.busy_for(time);
-        let typical = self.leases.typical(self.forecast.working())?;
+    fn longer_than_usual(&mut self, lane: Lane, now: Instant, time: Time) -> Option<f64> {
+        let Line { forecast, leases, .. } = self.line_mut(lane);
+        let at_least = forecast.busy_for(time);
+        let typical = leases.typical(forecast.working())?;
         (at_least > typical).then(|| {
             let seconds = LeaseDurations::longer_than(at_least);
-            self.leases.push(now, seconds);
+            leases.push(now, seconds);
             seconds
         })
     }

@@ -5,17 +5,18 @@
 
 use super::ages::moments_of;
 use super::{Core, Held, Idle, PoolPhase};
+use crate::policy::Lane;
 
 /// The core measures the duration of one lease in so many.
 const TIMED: u8 = 8;
 
 impl<C, W> Core<C, W> {
-    /// As [`take`](Self::take), without measuring the lease duration. Returns `None` if fewer than two connections are
+    /// As [`take`](Self::take) for [`Lane::Normal`], without measuring the lease duration. Not for a pool with lanes. Returns `None` if fewer than two connections are
     /// idle, and for a sample of leases whose duration has to be measured. `life` is the age of the pool in
     /// milliseconds, by a clock that may be a few milliseconds late.
     #[inline]
     pub(crate) fn take_fast(&mut self, life: u64) -> Option<Held<C>> {
-        if self.phase != PoolPhase::Open || self.idle.len() < 2 {
+        if self.phase != PoolPhase::Open || self.idle.len() < 2 || self.lanes.is_some() {
             return None;
         }
         self.fast_takes = (self.fast_takes + 1) % TIMED;
@@ -30,7 +31,7 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.at_once += 1;
-        Some(Held::new(conn, None, self.moment, birth))
+        Some(Held::new(conn, None, self.moment, birth, Some(Lane::Normal)))
     }
 
     /// As [`release`](Self::release), without the time, for a lease that began on the fast path. Returns the connection
@@ -39,7 +40,7 @@ impl<C, W> Core<C, W> {
     pub(crate) fn release_fast(&mut self, held: Held<C>) -> Option<Held<C>> {
         let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
         let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == PoolPhase::Open;
-        if !is_plain || is_over || self.is_old(held.birth) {
+        if !is_plain || is_over || self.lanes.is_some() || self.is_old(held.birth) {
             return Some(held);
         }
         self.in_use -= 1;

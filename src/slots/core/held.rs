@@ -2,12 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use crate::policy::Lane;
+
 /// What is fixed when a connection is dialed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Birth {
     pub(super) generation: u32,
     /// The moment at which the connection is too old.
     pub(super) expires: u32,
+}
+
+/// A lease that ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    /// As in [`Held`].
+    pub(super) lane: Option<Lane>,
+    pub(super) since: Option<Instant>,
 }
 
 /// A connection in use. It has to be given back to the core.
@@ -19,6 +29,8 @@ pub(crate) struct Held<C> {
     /// The moment in which the lease began.
     pub(super) moment: u32,
     pub(super) birth: Birth,
+    /// The lane of the caller. `None` if the pool itself uses the connection.
+    pub(super) lane: Option<Lane>,
     /// The connection is new and was not used yet.
     pub(super) is_unproven: bool,
     /// The connection was too old when it was taken.
@@ -28,8 +40,8 @@ pub(crate) struct Held<C> {
 }
 
 impl<C> Held<C> {
-    pub(super) fn new(conn: C, since: Option<Instant>, moment: u32, birth: Birth) -> Self {
-        Self { conn, since, moment, birth, is_unproven: false, is_expired: false, is_cancelled: false }
+    pub(super) fn new(conn: C, since: Option<Instant>, moment: u32, birth: Birth, lane: Option<Lane>) -> Self {
+        Self { conn, since, moment, birth, lane, is_unproven: false, is_expired: false, is_cancelled: false }
     }
 
     /// The moment in which the lease began. [`Life::since`](super::Life::since) makes an age of it.
@@ -54,6 +66,11 @@ impl<C> Held<C> {
 
     pub(crate) fn is_expired(&self) -> bool {
         self.is_expired
+    }
+
+    /// What the core has to know of a lease that ends.
+    pub(crate) fn ended(&self) -> Ended {
+        Ended { lane: self.lane, since: self.since }
     }
 
     /// Notes that a call on the connection was abandoned.

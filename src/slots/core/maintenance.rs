@@ -55,8 +55,12 @@ impl<C, W> Core<C, W> {
         self.moment.saturating_sub(idle.checked) >= longest
     }
 
-    /// Takes an idle connection to check it on behalf of a waiter. A caller waits only if all idle ones are overdue.
+    /// Takes an idle connection to check it on behalf of a waiter. A caller that may have an idle connection waits only
+    /// if all of them are overdue.
     pub(crate) fn begin_due_check(&mut self, now: Instant) -> Option<Check<C>> {
+        if self.lanes.is_some() && self.next_lane(now).is_none() {
+            return None;
+        }
         let idle = self.idle.pop()?;
         self.checking += 1;
         self.settling += 1;
@@ -145,8 +149,8 @@ impl<C, W> Core<C, W> {
     /// The server has answered the check. The connection goes to the first waiter, or back to its place among the idle
     /// ones. To be called after [`end_check`](Self::end_check).
     pub(crate) fn on_checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
-        self.in_use -= 1;
-        if self.queue.len() > 0 || self.phase != PoolPhase::Open || self.is_surplus(held.birth) {
+        self.end_lease(now, held.ended());
+        if self.next_lane(now).is_some() || self.phase != PoolPhase::Open || self.is_surplus(held.birth) {
             return self.place(now, self.time(now), held.conn, held.birth);
         }
         let Held { conn, birth, .. } = held;

@@ -5,12 +5,15 @@ use crate::policy::{Deadline, Lifetimes, ShedReason, Shedding, Trouble};
 
 mod ages;
 mod examples;
+mod lanes;
 mod promises;
 mod reference_model;
 mod slow_readers;
 mod traces;
 mod world;
 
+/// The end of a lease of which nothing is known.
+const ENDED: Ended = Ended { lane: Some(Lane::Normal), since: None };
 const MS: Duration = Duration::from_millis(1);
 
 fn patient(now: Instant, millis: u64) -> WaitPolicy {
@@ -18,6 +21,7 @@ fn patient(now: Instant, millis: u64) -> WaitPolicy {
         deadline: Deadline::after(now, Duration::from_millis(millis)),
         includes_work: false,
         shedding: Shedding::QueueOnly,
+        lane: Lane::Normal,
     }
 }
 

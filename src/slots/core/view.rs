@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, Counts, PoolPhase};
-use crate::policy::Deadline;
+use crate::policy::{Deadline, Lane};
 use crate::slots::queue::WaiterId;
 
 impl Counts {
@@ -22,7 +22,7 @@ impl<C, W> Core<C, W> {
             in_use: self.in_use - self.settling,
             settling: self.settling,
             closing: self.closing,
-            waiting: self.queue.len(),
+            waiting: self.waiting(),
             max_waiting: self.limits.max_waiting,
             is_open: self.phase == PoolPhase::Open,
             arrivals: self.at_once + self.entered,
@@ -53,24 +53,29 @@ impl<C, W> Core<C, W> {
         self.idle.iter().for_each(|idle| look(&idle.conn));
     }
 
-    /// How long the next caller would wait. `None` if a connection is idle, or if there is no estimate yet.
-    pub(crate) fn predicted_wait(&mut self, now: Instant) -> Option<Duration> {
-        if self.idle.is_empty() { self.predicted_seconds(self.time(now)).map(Duration::from_secs_f64) } else { None }
+    /// How long the next caller of this lane would wait. `None` if a connection is idle that it may have, or if there is
+    /// no estimate yet.
+    pub(crate) fn predicted_wait(&mut self, lane: Lane, now: Instant) -> Option<Duration> {
+        if self.idle_for(lane) > 0 {
+            return None;
+        }
+        self.predicted_seconds(lane, self.time(now)).map(Duration::from_secs_f64)
     }
 
     /// The number of the caller that has waited longest, and the number of the next caller to wait.
     pub(crate) fn waiters(&self) -> (u64, u64) {
-        self.queue.span()
+        let first = self.lines().filter_map(|line| line.queue.first()).min();
+        (first.unwrap_or(self.next_waiter), self.next_waiter)
     }
 
     /// The number of waiters.
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.lines().map(|line| line.queue.len()).sum()
     }
 
     /// The deadline of a waiter that is still in the queue.
     pub(crate) fn deadline_of(&self, id: WaiterId) -> Option<Deadline> {
-        self.queue.deadline_of(id)
+        self.line(id.lane()).queue.deadline_of(id)
     }
 
     /// Returns whether the latest dials failed.

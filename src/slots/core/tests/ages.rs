@@ -8,7 +8,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A core with so many idle connections, given back one second apart. Returns the instant of the last.
 fn with_idle(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
     let mut now = Instant::now();
-    let limits = Limits { max_size: 10, max_waiting: 10, max_connecting: 10, wait_budget: SECOND, ages };
+    let limits = Limits {
+        max_size: 10,
+        max_waiting: 10,
+        max_connecting: 10,
+        wait_budget: SECOND,
+        ages,
+        lanes: LaneLimits::DEFAULT,
+    };
     let mut core = Core::new(now, limits);
     core.set_target(size);
     let begin = core.begin_dials(now);
@@ -50,7 +57,7 @@ fn connections_beyond_min_idle_are_closed_after_the_idle_timeout() {
 fn the_pool_dials_up_to_min_idle_within_the_limit() {
     let (mut core, now) = with_idle(4, Ages { min_idle: 4, ..Ages::default() });
     assert!(core.begin_dials(now).dials.is_empty());
-    let held: Vec<_> = (0..3).map_while(|_| core.take(now)).collect();
+    let held: Vec<_> = (0..3).map_while(|_| core.take(now, Lane::Normal)).collect();
     assert_eq!(core.begin_dials(now).dials.count(), 3, "those in use do not count");
     assert_eq!(held.len(), 3);
     assert_eq!(core.resize(now, 7), [] as [u32; 0]);
@@ -64,12 +71,12 @@ fn a_connection_that_is_too_old_is_not_used_again() {
     let begun = now - SECOND;
     // The first may live for 100 s, the second, a second younger, for 98.
     until(&mut core, begun + 98 * SECOND);
-    let (second, first) = (core.take(now).unwrap(), core.take(now).unwrap());
+    let (second, first) = (core.take(now, Lane::Normal).unwrap(), core.take(now, Lane::Normal).unwrap());
     assert!(!second.is_expired() && !first.is_expired());
     assert_eq!(release(&mut core, begun + 98 * SECOND, first).to, Place::Idle);
     until(&mut core, begun + 99 * SECOND);
     assert_eq!(release(&mut core, begun + 99 * SECOND, second).to, Place::Closing(1), "too old when given back");
-    let first = core.take(begun + 99 * SECOND).unwrap();
+    let first = core.take(begun + 99 * SECOND, Lane::Normal).unwrap();
     assert!(!first.is_expired());
     until(&mut core, begun + 100 * SECOND);
     assert_eq!(release(&mut core, begun + 100 * SECOND, first).to, Place::Closing(0));
@@ -121,7 +128,7 @@ fn a_connection_that_was_idle_for_long_is_checked_and_keeps_its_age() {
     let last = core.begin_due_check(now + 99 * SECOND).unwrap();
     core.end_check();
     assert_eq!(core.on_checked(now + 99 * SECOND, last).to, Place::Idle);
-    assert_eq!(core.take(now + 99 * SECOND).unwrap().conn, 3, "the most recently used");
+    assert_eq!(core.take(now + 99 * SECOND, Lane::Normal).unwrap().conn, 3, "the most recently used");
 }
 
 /// Maintenance did not run meanwhile: the process was stopped.
@@ -131,9 +138,9 @@ fn a_connection_overdue_at_hand_out_is_checked_while_its_caller_waits() {
         [Ages { check_after: after(30), ..Ages::default() }, Ages { idle_timeout: after(30), ..Ages::default() }]
     {
         let (mut core, now) = with_idle(2, ages);
-        assert!(core.take(now + 29 * SECOND).is_some_and(|held| held.conn == 1), "not yet");
+        assert!(core.take(now + 29 * SECOND, Lane::Normal).is_some_and(|held| held.conn == 1), "not yet");
         let later = now + 60 * SECOND;
-        assert!(core.take_fast(life(&core, later)).is_none() && core.take(later).is_none());
+        assert!(core.take_fast(life(&core, later)).is_none() && core.take(later, Lane::Normal).is_none());
         assert!(matches!(core.enter(later, patient(later, 100), || 7), Ok(Entered::Waits(_))));
         let check = core.begin_due_check(later).unwrap();
         assert_eq!((check.held.conn, core.counts().idle), (0, 0));
@@ -169,7 +176,7 @@ fn a_connection_that_is_too_old_at_hand_out_is_not_used() {
     let (mut core, now) = with_idle(3, ages);
     let later = now + 100 * SECOND;
     assert!(core.take_fast(life(&core, later)).is_none());
-    assert!(core.take(later).is_some_and(|held| held.is_expired()));
+    assert!(core.take(later, Lane::Normal).is_some_and(|held| held.is_expired()));
 }
 
 #[test]
@@ -180,7 +187,7 @@ fn a_recently_checked_connection_is_handed_out_before_an_overdue_one() {
         core.end_check();
         let _ = core.on_checked(now + 25 * SECOND, check);
     }
-    assert_eq!(core.take(now + 40 * SECOND).unwrap().conn, 1, "3 and 2 are fresher, and overdue");
+    assert_eq!(core.take(now + 40 * SECOND, Lane::Normal).unwrap().conn, 1, "3 and 2 are fresher, and overdue");
 }
 
 #[test]
@@ -204,7 +211,7 @@ fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() 
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1, 2, 3]);
     core.end_check();
     assert_eq!(core.on_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
-    core.retire(now);
+    core.retire(now, ENDED);
     assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
     let (mut core, now) = with_idle(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 22 * SECOND;
@@ -228,13 +235,13 @@ fn the_age_of_a_lease_is_at_most_a_moment_too_low() {
     let age = |core: &mut Core<u32, u32>, held: &Held<u32>, at| core.life(at).since(held.moment());
     let begun = now + 730 * MILLISECOND;
     let fast = core.take_fast(life(&core, begun)).unwrap();
-    let exact = core.take(begun + 20 * MILLISECOND).unwrap();
+    let exact = core.take(begun + 20 * MILLISECOND, Lane::Normal).unwrap();
     for (after, expected) in [(Duration::ZERO, Duration::ZERO), (SECOND, 930 * MILLISECOND)] {
         let ages = [&fast, &exact].map(|held| age(&mut core, held, begun + after));
         assert_eq!(ages, [expected; 2], "after {after:?}");
     }
 
-    let last = core.take(begun).unwrap();
+    let last = core.take(begun, Lane::Normal).unwrap();
     let handed = now + 5 * SECOND;
     let waiter = core.enter(now + SECOND, patient(now, 100_000), || 7);
     assert!(matches!(waiter, Ok(Entered::Waits(_))), "{waiter:?}");

@@ -9,6 +9,7 @@ fn limits() -> Limits {
         max_connecting: 2,
         wait_budget: Duration::from_secs(1),
         ages: Ages::default(),
+        lanes: LaneLimits::DEFAULT,
     }
 }
 
@@ -46,7 +47,7 @@ fn connect(core: &mut TestCore, now: Instant, conn: u32) {
 
 /// Takes an idle connection.
 fn take(core: &mut TestCore, now: Instant, expected: u32) -> Held<u32> {
-    let held = core.take(now).expect("an idle connection");
+    let held = core.take(now, Lane::Normal).expect("an idle connection");
     assert_eq!(held.conn, expected);
     held
 }
@@ -77,7 +78,7 @@ fn the_freshest_idle_connection_is_taken_first() {
     assert_eq!(release(&mut core, now, one).to, Place::Idle);
     take(&mut core, now, 1);
     take(&mut core, now, 2);
-    assert_eq!(core.take(now), None);
+    assert_eq!(core.take(now, Lane::Normal), None);
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn a_closing_connection_keeps_its_slot_until_it_has_ended() {
     connect(&mut core, now, 1);
     take(&mut core, now, 1);
     wait(&mut core, now, 'a');
-    core.retire(now);
+    core.retire(now, ENDED);
     assert!(begin(&mut core, now).is_empty());
     core.on_closed();
     assert_eq!(begin(&mut core, now).len(), 1);
@@ -169,7 +170,7 @@ fn a_detached_connection_frees_its_slot_at_once() {
     connect(&mut core, now, 1);
     take(&mut core, now, 1);
     wait(&mut core, now, 'a');
-    core.detach(now);
+    core.detach(now, ENDED);
     assert_eq!(begin(&mut core, now).len(), 1);
 }
 
@@ -205,7 +206,7 @@ fn a_pool_that_has_lost_everything_dials_again_however_busy_it_was() {
         release(&mut core, now, held);
     }
     let _lost = take(&mut core, now, 1);
-    core.retire(now);
+    core.retire(now, ENDED);
     core.on_closed();
     wait(&mut core, now, 'a');
     let dial = begin(&mut core, now)[0];
@@ -300,7 +301,7 @@ fn a_smaller_limit_drains_and_a_larger_one_dials() {
     for dial in dials {
         assert_eq!(core.on_dialed(now, dial, dial as u32).to, Place::Idle);
     }
-    let mut held: Vec<_> = (0..3).map(|_| core.take(now).expect("idle")).collect();
+    let mut held: Vec<_> = (0..3).map(|_| core.take(now, Lane::Normal).expect("idle")).collect();
     assert_eq!(core.resize(now, 2), [0], "idle ones beyond the limit end now");
     assert_eq!(
         release(&mut core, now, held.pop().expect("held")).to,
@@ -316,7 +317,7 @@ fn a_smaller_limit_drains_and_a_larger_one_dials() {
 
 /// Takes what is idle, and waits.
 fn wait_behind_everything(core: &mut TestCore, now: Instant, held: &mut Vec<Held<u32>>) {
-    held.extend(std::iter::from_fn(|| core.take(now)));
+    held.extend(std::iter::from_fn(|| core.take(now, Lane::Normal)));
     wait(core, now, 'a');
 }
 

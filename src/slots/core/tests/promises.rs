@@ -152,6 +152,7 @@ impl Pool {
             max_connecting: connections,
             wait_budget: BUDGET,
             ages: Ages::default(),
+            lanes: LaneLimits::DEFAULT,
         };
         let mut pool = Self {
             core: Core::new(now, limits),
@@ -169,7 +170,7 @@ impl Pool {
         }
         pool.core.set_target(0);
         for n in 1..=scene.connections {
-            let held = pool.core.take(now).expect("idle");
+            let held = pool.core.take(now, Lane::Normal).expect("idle");
             pool.hold(held, if scene.in_step { scene.hold } else { scene.gap() * n });
         }
         pool.keep();
@@ -183,8 +184,12 @@ impl Pool {
 
     fn ask(&mut self, who: Who, wait_budget: Duration) -> Result<(), Refusal> {
         let shedding = if self.kept.0 > 0 && who == Who::Another { Shedding::Off } else { Shedding::Predictive };
-        let wait_policy =
-            WaitPolicy { deadline: Deadline::after(self.now, wait_budget), includes_work: false, shedding };
+        let wait_policy = WaitPolicy {
+            deadline: Deadline::after(self.now, wait_budget),
+            includes_work: false,
+            shedding,
+            lane: Lane::Normal,
+        };
         if let Entered::Took(held) = self.core.enter(self.now, wait_policy, || who)? {
             self.serve(who, held);
         }
@@ -260,7 +265,7 @@ proptest! {
     #[test]
     fn until_the_next_dial_the_answer_is_the_same(jitters in prop::collection::vec(0.0..1.0, 1..12), part in 0.0..1.0) {
         let mut now = Instant::now();
-        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, wait_budget: BUDGET, ages: Ages::default() };
+        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, wait_budget: BUDGET, ages: Ages::default(), lanes: LaneLimits::DEFAULT };
         let mut core = Core::<u32, Who>::new(now, limits);
         for jitter in jitters {
             let waits = core.enter(now, patient(now, 1_000), || Who::Me);

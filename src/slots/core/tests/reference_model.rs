@@ -128,12 +128,12 @@ impl ReferenceModel {
                 self.settling.remove(index % self.settling.len());
                 self.closing += 1;
                 self.core.on_settled();
-                self.core.retire(self.now);
+                self.core.retire(self.now, ENDED);
             }
             Step::Retire(index, jitter) if !self.in_use.is_empty() => {
                 let held = self.in_use.remove(index % self.in_use.len());
                 self.closing += 1;
-                self.core.retire(self.now);
+                self.core.retire(self.now, ENDED);
                 if held.is_unproven() {
                     let failed = self.core.on_failed_before_first_use(self.now, *jitter);
                     self.failed(failed);
@@ -141,7 +141,7 @@ impl ReferenceModel {
             }
             Step::Detach(index) if !self.in_use.is_empty() => {
                 self.in_use.remove(index % self.in_use.len());
-                self.core.detach(self.now);
+                self.core.detach(self.now, ENDED);
             }
             Step::Dialed(index) if !self.dials.is_empty() => {
                 let (number, generation) = self.dials.remove(index % self.dials.len());
@@ -312,7 +312,7 @@ proptest! {
         max_connecting in 1usize..4,
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut model = ReferenceModel::new(Limits { max_size, max_waiting, max_connecting, wait_budget: 100 * MS, ages: Ages::default() });
+        let mut model = ReferenceModel::new(Limits { max_size, max_waiting, max_connecting, wait_budget: 100 * MS, ages: Ages::default(), lanes: LaneLimits::DEFAULT });
         for step in &steps {
             model.apply(step);
         }

@@ -8,14 +8,21 @@ const SECOND: u64 = 9;
 /// A pool of two connections, both in use.
 fn full(begun: Instant) -> Core<u32, ()> {
     let ages = Ages { lifetimes: Lifetimes::new(None, 0.0), min_idle: 0, idle_timeout: None, check_after: None };
-    let limits = Limits { max_size: 2, max_waiting: 10, max_connecting: 2, wait_budget: 1_000 * MS, ages };
+    let limits = Limits {
+        max_size: 2,
+        max_waiting: 10,
+        max_connecting: 2,
+        wait_budget: 1_000 * MS,
+        ages,
+        lanes: LaneLimits::DEFAULT,
+    };
     let mut core = Core::new(begun, limits);
     core.set_target(2);
     for dial in core.begin_dials(begun).dials {
         core.on_dialed(begun, dial, dial as u32);
     }
     core.set_target(0);
-    while core.take(begun).is_some() {}
+    while core.take(begun, Lane::Normal).is_some() {}
     core
 }
 

@@ -27,12 +27,19 @@ pub(super) struct Caller {
     pub(super) budget: Nanos,
     /// The caller was refused before, and came back after `retry_after`.
     pub(super) is_return: bool,
+    pub(super) lane: Lane,
 }
 
 impl Caller {
     /// All in seconds.
     pub(super) fn new(arrives: f64, lease: f64, budget: f64) -> Self {
-        Self { arrives: nanos(arrives), lease: nanos(lease), budget: nanos(budget), is_return: false }
+        Self {
+            arrives: nanos(arrives),
+            lease: nanos(lease),
+            budget: nanos(budget),
+            is_return: false,
+            lane: Lane::Normal,
+        }
     }
 }
 
@@ -82,6 +89,7 @@ impl World {
             max_connecting: 4,
             wait_budget: Duration::from_secs_f64(self.budget),
             ages: Ages::default(),
+            lanes: LaneLimits::DEFAULT,
         }
     }
 }
@@ -102,10 +110,10 @@ enum Asked {
     Refused(Option<Duration>),
 }
 
-/// A connection that went to a caller, and the callers refused on the way.
+/// Connections that went to callers, and the callers refused on the way.
 #[derive(Default)]
 struct Handed {
-    to: Option<(usize, u32)>,
+    to: Vec<(usize, u32)>,
     refused: Vec<(usize, Option<Duration>)>,
 }
 
@@ -131,8 +139,7 @@ pub(super) fn simulate(world: &World, callers: &[Caller]) -> (Vec<Caller>, Vec<O
 
 /// Runs a trace on a plain queue. No caller comes back, because none is refused.
 pub(super) fn plain_queue(world: &World, callers: &[Caller]) -> Vec<Outcome> {
-    let plain =
-        HumanDuration { world: world.clone(), dialed: 0, dialing: 0, idle: Vec::new(), waiting: VecDeque::new() };
+    let plain = PlainQueue { world: world.clone(), dialed: 0, dialing: 0, idle: Vec::new(), waiting: VecDeque::new() };
     Simulation::run(world, callers, plain).1
 }
 
@@ -173,15 +180,18 @@ impl Real {
         conn
     }
 
-    fn placed(&mut self, placed: Placed<u32, usize>) -> Handed {
-        let mut handed = Handed::default();
-        for (_, index, why) in placed.refused {
-            self.places[index] = None;
-            handed.refused.push((index, retry_after(&why)));
-        }
-        if let Place::Waiter(_, index, held) = placed.to {
-            self.places[index] = None;
-            handed.to = Some((index, self.hold(held)));
+    fn placed(&mut self, now: Instant, placed: Placed<u32, usize>) -> Handed {
+        let (mut handed, mut next) = (Handed::default(), Some(placed));
+        while let Some(placed) = next {
+            for (_, index, why) in placed.refused {
+                self.places[index] = None;
+                handed.refused.push((index, retry_after(&why)));
+            }
+            if let Place::Waiter(_, index, held) = placed.to {
+                self.places[index] = None;
+                handed.to.push((index, self.hold(held)));
+            }
+            next = self.core.hand_idle(now);
         }
         handed
     }
@@ -190,13 +200,15 @@ impl Real {
 impl Queueing for Real {
     fn ask(&mut self, now: Nanos, index: usize, caller: &Caller) -> Asked {
         let now = self.at(now);
-        if let Some(held) = self.core.take_fast(0) {
+        let fast = if caller.lane == Lane::Normal { self.core.take_fast(0) } else { None };
+        if let Some(held) = fast {
             return Asked::Begins(self.hold(held));
         }
         let wait_policy = WaitPolicy {
             deadline: Deadline::after(now, Duration::from_nanos(caller.budget)),
             includes_work: self.world.includes_work,
             shedding: self.world.shedding,
+            lane: caller.lane,
         };
         match self.core.enter(now, wait_policy, || index) {
             Ok(Entered::Took(held)) => Asked::Begins(self.hold(held)),
@@ -215,7 +227,7 @@ impl Queueing for Real {
         let held = self.held[conn as usize].take().expect("held");
         let now = self.at(now);
         let placed = release(&mut self.core, now, held);
-        self.placed(placed)
+        self.placed(now, placed)
     }
 
     fn given_up(&mut self, now: Nanos, conn: u32) -> Handed {
@@ -224,12 +236,13 @@ impl Queueing for Real {
         let now = self.at(now);
         let lasted = held.lease_duration(now);
         let placed = self.core.release(now, held, lasted);
-        self.placed(placed)
+        self.placed(now, placed)
     }
 
     fn on_dialed(&mut self, now: Nanos, dial: u64) -> Handed {
-        let placed = self.core.on_dialed(self.at(now), dial, dial as u32);
-        self.placed(placed)
+        let now = self.at(now);
+        let placed = self.core.on_dialed(now, dial, dial as u32);
+        self.placed(now, placed)
     }
 
     fn begin_dials(&mut self, now: Nanos) -> Vec<u64> {
@@ -267,7 +280,7 @@ fn retry_after(why: &Refusal) -> Option<Duration> {
     }
 }
 
-struct HumanDuration {
+struct PlainQueue {
     world: World,
     dialed: u32,
     dialing: usize,
@@ -275,17 +288,17 @@ struct HumanDuration {
     waiting: VecDeque<usize>,
 }
 
-impl HumanDuration {
+impl PlainQueue {
     fn place(&mut self, conn: u32) -> Handed {
-        let to = self.waiting.pop_front().map(|index| (index, conn));
-        if to.is_none() {
+        let next = self.waiting.pop_front();
+        if next.is_none() {
             self.idle.push(conn);
         }
-        Handed { to, refused: Vec::new() }
+        Handed { to: next.map(|index| (index, conn)).into_iter().collect(), refused: Vec::new() }
     }
 }
 
-impl Queueing for HumanDuration {
+impl Queueing for PlainQueue {
     fn ask(&mut self, _: Nanos, index: usize, _: &Caller) -> Asked {
         if let Some(conn) = self.idle.pop() {
             return Asked::Begins(conn);
@@ -442,9 +455,7 @@ impl<'a, Q: Queueing> Simulation<'a, Q> {
 
     fn handed(&mut self, handed: Handed) {
         handed.refused.into_iter().for_each(|(index, retry_after)| self.refused(index, retry_after));
-        if let Some((index, conn)) = handed.to {
-            self.serve(index, conn);
-        }
+        handed.to.into_iter().for_each(|(index, conn)| self.serve(index, conn));
     }
 
     fn serve(&mut self, index: usize, conn: u32) {

@@ -1,0 +1,252 @@
+//! Lanes: which callers get connections first, and how many slots the callers of each lane may use.
+//!
+//! Until a caller names a lane, all callers are in `Normal` and may use every slot. From then on `shares` decides who
+//! may use a slot and who gets the next one, and `lending` whose leases are short enough for lent slots. Each lane has a
+//! `Line`: its waiters, and its estimates, for which it is a pool of its own.
+
+use std::time::Instant;
+
+use super::Core;
+use super::ages::Idle;
+use super::held::Ended;
+use super::lending::Lending;
+use super::line::Line;
+use super::outcomes::Placed;
+use super::shares::Shares;
+use crate::policy::{Lane, PerLane, Time};
+
+#[derive(Debug)]
+pub(super) struct Lanes<W> {
+    critical: Line<W>,
+    background: Line<W>,
+    pub(super) shares: Shares,
+    lending: PerLane<Lending>,
+}
+
+impl<C, W> Core<C, W> {
+    /// From the first caller that names a lane on, lanes have their guarantees and limits.
+    pub(super) fn open_lane(&mut self, lane: Lane) {
+        if lane != Lane::Normal && self.lanes.is_none() {
+            self.open_lanes();
+        }
+    }
+
+    pub(crate) fn open_lanes(&mut self) {
+        let budget = self.limits.wait_budget;
+        let mut shares = Shares::new(self.limits.lanes, self.limits.max_size);
+        shares.in_use[Lane::Normal as usize] = self.in_use - self.checking;
+        let lending = Lane::ALL.map(|_| Lending::new(budget));
+        let (critical, background) = (Line::new(budget), Line::new(budget));
+        self.lanes = Some(Box::new(Lanes { critical, background, shares, lending }));
+    }
+
+    /// Sets the share of its limit that `Background` may use, from 0 to 1.
+    pub(crate) fn set_background_share(&mut self, share: f64) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.shares.set_background_share(share);
+        }
+    }
+
+    #[inline]
+    pub(super) fn line(&self, lane: Lane) -> &Line<W> {
+        match (&self.lanes, lane) {
+            (Some(lanes), Lane::Critical) => &lanes.critical,
+            (Some(lanes), Lane::Background) => &lanes.background,
+            _ => &self.normal,
+        }
+    }
+
+    #[inline]
+    pub(super) fn line_mut(&mut self, lane: Lane) -> &mut Line<W> {
+        match (&mut self.lanes, lane) {
+            (Some(lanes), Lane::Critical) => &mut lanes.critical,
+            (Some(lanes), Lane::Background) => &mut lanes.background,
+            _ => &mut self.normal,
+        }
+    }
+
+    /// The lines in use, the highest first.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Line<W>> {
+        let lanes = self.lanes.as_deref();
+        let (critical, background) = (lanes.map(|lanes| &lanes.critical), lanes.map(|lanes| &lanes.background));
+        critical.into_iter().chain([&self.normal]).chain(background)
+    }
+
+    /// As [`lines`](Self::lines).
+    pub(super) fn lines_mut(&mut self) -> impl Iterator<Item = &mut Line<W>> {
+        let (critical, background) = match &mut self.lanes {
+            Some(lanes) => (Some(&mut lanes.critical), Some(&mut lanes.background)),
+            None => (None, None),
+        };
+        critical.into_iter().chain([&mut self.normal]).chain(background)
+    }
+
+    /// How many callers of each lane wait.
+    fn waiting_by_lane(&self) -> PerLane<usize> {
+        Lane::ALL.map(|lane| if self.lanes.is_some() || lane == Lane::Normal { self.line(lane).queue.len() } else { 0 })
+    }
+
+    /// How many slots no lease has.
+    fn free(&self) -> usize {
+        self.limits.max_size.saturating_sub(self.in_use)
+    }
+
+    /// How many more slots the lane may use now.
+    #[inline]
+    pub(super) fn room(&self, lane: Lane) -> usize {
+        match &self.lanes {
+            Some(lanes) => lanes.shares.room(lane, self.free()),
+            None => self.free(),
+        }
+    }
+
+    /// How many of the idle connections the lane may take.
+    #[inline]
+    pub(super) fn idle_for(&self, lane: Lane) -> usize {
+        if self.lanes.is_some() { self.idle.len().min(self.room(lane)) } else { self.idle.len() }
+    }
+
+    /// How many connections the lane uses.
+    #[inline]
+    pub(super) fn in_use_of(&self, lane: Lane) -> usize {
+        match &self.lanes {
+            Some(lanes) => lanes.shares.in_use(lane),
+            None => self.in_use,
+        }
+    }
+
+    /// Whether a newcomer of this lane may take an idle connection.
+    #[inline]
+    pub(super) fn may_take(&mut self, now: Instant, lane: Lane) -> bool {
+        if self.lanes.is_none() {
+            return true;
+        }
+        self.update_lending(now);
+        self.line(lane).queue.len() == 0 && self.room(lane) > 0
+    }
+
+    /// The lane whose first waiter gets the next connection.
+    #[inline]
+    pub(super) fn next_lane(&mut self, now: Instant) -> Option<Lane> {
+        if self.lanes.is_none() {
+            return (self.normal.queue.len() > 0).then_some(Lane::Normal);
+        }
+        self.update_lending(now);
+        let (free, waiting) = (self.free(), self.waiting_by_lane());
+        self.lanes.as_ref()?.shares.next(free, waiting)
+    }
+
+    /// How many waiters may have a connection as soon as there is one.
+    pub(super) fn servable(&mut self, now: Instant) -> usize {
+        if self.lanes.is_none() {
+            return self.normal.queue.len();
+        }
+        self.update_lending(now);
+        let (free, waiting) = (self.free(), self.waiting_by_lane());
+        self.lanes.as_ref().map_or(0, |lanes| lanes.shares.servable(free, waiting))
+    }
+
+    /// Whether the lane has fewer connections than its guarantee, even if all its waiters had one: a newcomer is served
+    /// as soon as any connection comes back.
+    pub(super) fn is_owed(&self, lane: Lane) -> bool {
+        let waiting = self.line(lane).queue.len();
+        self.lanes.as_ref().is_some_and(|lanes| waiting < lanes.shares.owed(lane))
+    }
+
+    pub(super) fn begin_lease(&mut self, now: Instant, lane: Lane) {
+        self.in_use += 1;
+        if let Some(lanes) = &mut self.lanes {
+            lanes.shares.in_use[lane as usize] += 1;
+            lanes.lending[lane as usize].begin(now);
+        }
+    }
+
+    #[inline]
+    pub(super) fn end_lease(&mut self, now: Instant, ended: Ended) {
+        self.in_use -= 1;
+        if let (Some(lanes), Some(lane)) = (&mut self.lanes, ended.lane) {
+            lanes.shares.in_use[lane as usize] -= 1;
+            lanes.lending[lane as usize].end(now, ended.since);
+        }
+    }
+
+    /// The mean time from one release that serves a caller of this lane to the next, in seconds, if the lane has so many
+    /// `connections`. `None` while too few releases are known.
+    ///
+    /// The lane gets back its own connections, and those that lower lanes use beyond their guarantees.
+    pub(super) fn gap(&mut self, lane: Lane, now: Time, connections: usize) -> Option<f64> {
+        let own = self.line_mut(lane).forecast.gap(now, connections)?;
+        let Some(lanes) = &mut self.lanes else { return Some(own) };
+        let mut rate = 1.0 / own;
+        if lanes.shares.in_use(lane) < lanes.shares.at_most(lane) {
+            let lower = [(Lane::Normal, &mut self.normal), (Lane::Background, &mut lanes.background)];
+            for (other, line) in lower.into_iter().filter(|(other, _)| *other as usize > lane as usize) {
+                let borrowed = lanes.shares.borrowed(other);
+                let lease = line.forecast.gap(now, 1);
+                rate += lease.map_or(0.0, |lease| borrowed as f64 / lease);
+            }
+        }
+        Some(1.0 / rate)
+    }
+
+    /// A connection has become idle.
+    pub(super) fn on_idle(&mut self) {
+        if self.lanes.is_none() {
+            return self.normal.shadows.on_served(0, self.in_use + 1);
+        }
+        for lane in Lane::ALL {
+            if self.room(lane) > 0 {
+                let connections = self.in_use_of(lane) + 1;
+                self.line_mut(lane).shadows.on_served(0, connections);
+            }
+        }
+    }
+
+    /// To be called whenever the number of connections in use or idle has changed.
+    pub(super) fn record_work(&mut self, time: Time) {
+        let idle = self.idle.len();
+        if self.lanes.is_none() {
+            let Line { forecast, shadows, .. } = &mut self.normal;
+            forecast.on_working(time, if idle == 0 { self.in_use } else { 0 });
+            return shadows.on_idle(time, idle, || forecast.gap(time, 1));
+        }
+        for lane in Lane::ALL {
+            let (idle, in_use) = (self.idle_for(lane), self.in_use_of(lane));
+            let Line { forecast, shadows, .. } = self.line_mut(lane);
+            forecast.on_working(time, if idle == 0 { in_use } else { 0 });
+            shadows.on_idle(time, idle, || forecast.gap(time, 1));
+        }
+    }
+
+    /// Whether callers wait while connections are idle: their lanes may use no more slots, or may use more since just
+    /// now.
+    #[inline]
+    pub(crate) fn may_owe(&self) -> bool {
+        self.lanes.is_some() && !self.idle.is_empty() && self.waiting() > 0
+    }
+
+    /// Hands an idle connection to a waiter whose lane may use more slots by now: slots became free, or are lent again.
+    pub(crate) fn hand_idle(&mut self, now: Instant) -> Option<Placed<C, W>> {
+        if !self.may_owe() {
+            return None;
+        }
+        self.next_lane(now)?;
+        let Idle { conn, birth, .. } = self.freshest()?;
+        Some(self.place(now, self.time(now), conn, birth))
+    }
+
+    /// A waiter left its queue in vain.
+    pub(super) fn on_turned_away(&mut self, lane: Lane, time: Time) {
+        let Line { forecast, shadows, .. } = self.line_mut(lane);
+        shadows.on_left(1);
+        shadows.on_turned_away(time, forecast.wait_budget());
+    }
+
+    fn update_lending(&mut self, now: Instant) {
+        if let Some(lanes) = &mut self.lanes {
+            for (lending, may_borrow) in lanes.lending.iter().zip(&mut lanes.shares.may_borrow) {
+                *may_borrow = lending.is_allowed(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Are the leases of a lane short enough to lend it the slots of others?
+//!
+//! They are if at most one in a hundred takes longer than a quarter of the acquire timeout: then a caller whose slot is
+//! lent gets one back in time. A lease that still runs counts as soon as it is longer.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Fewer leases than this prove nothing.
+const ENOUGH: u32 = 100;
+/// So many leases are remembered; then all counts are halved.
+const MEMORY: u32 = 800;
+/// At most one in so many leases may be long.
+const RARE: u32 = 100;
+/// A lent slot comes back within this part of the acquire timeout.
+const PART: u32 = 4;
+
+#[derive(Debug)]
+pub(super) struct Lending {
+    longest: Duration,
+    leases: u32,
+    long: u32,
+    /// The leases that run, by their beginning.
+    running: BTreeMap<Instant, u32>,
+}
+
+impl Lending {
+    pub(super) fn new(acquire_timeout: Duration) -> Self {
+        Self { longest: acquire_timeout / PART, leases: 0, long: 0, running: BTreeMap::new() }
+    }
+
+    pub(super) fn begin(&mut self, now: Instant) {
+        *self.running.entry(now).or_default() += 1;
+    }
+
+    /// A lease has ended that began at `since`, or at an unknown time.
+    pub(super) fn end(&mut self, now: Instant, since: Option<Instant>) {
+        let Some(since) = since else { return };
+        if let Some(count) = self.running.get_mut(&since) {
+            *count -= 1;
+            if *count == 0 {
+                self.running.remove(&since);
+            }
+        }
+        self.leases += 1;
+        self.long += u32::from(now.saturating_duration_since(since) > self.longest);
+        if self.leases >= MEMORY {
+            self.leases /= 2;
+            self.long /= 2;
+        }
+    }
+
+    pub(super) fn is_allowed(&self, now: Instant) -> bool {
+        let overdue =
+            self.running.iter().take_while(|(since, _)| now.saturating_duration_since(**since) > self.longest);
+        let overdue: u32 = overdue.map(|(_, count)| *count).sum();
+        self.leases >= ENOUGH && self.long + overdue <= self.leases / RARE
+    }
+}

@@ -1,0 +1,30 @@
+//! The callers of one lane: those that wait, and the estimates that decide which newcomers may.
+//!
+//! Each lane is estimated as a pool of its own, with as many connections as it may use.
+
+use std::time::Duration;
+
+use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues};
+use crate::slots::queue::Queue;
+
+#[derive(Debug)]
+pub(super) struct Line<W> {
+    pub(super) queue: Queue<W>,
+    pub(super) forecast: Forecast,
+    pub(super) leases: LeaseDurations,
+    pub(super) shadows: ShadowQueues,
+    pub(super) appointments: Appointments,
+}
+
+impl<W> Line<W> {
+    /// `wait_budget`: see [`Forecast::new`].
+    pub(super) fn new(wait_budget: Duration) -> Self {
+        Self {
+            queue: Queue::new(),
+            forecast: Forecast::new(wait_budget),
+            leases: LeaseDurations::new(),
+            shadows: ShadowQueues::new(),
+            appointments: Appointments::new(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Which lane may use a free slot, and which one gets the next.
+//!
+//! A lane has a guarantee and a limit. A guaranteed slot that its lane does not use is lent, but only to lanes whose
+//! leases are short, because what is lent cannot be taken back. One slot of `Critical` is never lent.
+//!
+//! The next free slot goes to a lane below its guarantee if callers of it wait, else to the highest lane in which
+//! callers wait. So no lane starves, and a caller of a higher lane is passed only for a guarantee.
+
+use crate::policy::{Lane, PerLane};
+
+/// A pool of fewer connections guarantees none to `Background` by default.
+const LARGE: usize = 5;
+
+/// The share of the pool that a lane has at least, and at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LaneLimits {
+    /// From 0 to 1. `None`: the default.
+    pub(crate) guaranteed: Option<f64>,
+    /// From 0 to 1.
+    pub(crate) at_most: f64,
+}
+
+impl LaneLimits {
+    /// For each lane: a fifth of the pool for `Critical`, at most half of it for `Background`.
+    pub(crate) const DEFAULT: PerLane<Self> = [
+        Self { guaranteed: None, at_most: 1.0 },
+        Self { guaranteed: None, at_most: 1.0 },
+        Self { guaranteed: None, at_most: 0.5 },
+    ];
+
+    /// The default guarantee of a lane, as a share of the pool.
+    fn default_guarantee(lane: Lane, size: usize) -> f64 {
+        match lane {
+            Lane::Critical => 0.2,
+            Lane::Normal => 0.0,
+            Lane::Background if size < LARGE => 0.0,
+            Lane::Background => f64::MIN_POSITIVE, // one slot
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shares {
+    limits: PerLane<LaneLimits>,
+    size: usize,
+    /// The share of its limit that `Background` may use, from 0 to 1.
+    background_share: f64,
+    guaranteed: PerLane<usize>,
+    at_most: PerLane<usize>,
+    pub(super) in_use: PerLane<usize>,
+    /// Whether the lane's leases are short enough for lent slots.
+    pub(super) may_borrow: PerLane<bool>,
+}
+
+impl Shares {
+    pub(super) fn new(limits: PerLane<LaneLimits>, size: usize) -> Self {
+        let mut shares = Self {
+            limits,
+            size,
+            background_share: 1.0,
+            guaranteed: [0; 3],
+            at_most: [0; 3],
+            in_use: [0; 3],
+            may_borrow: [false; 3],
+        };
+        shares.divide();
+        shares
+    }
+
+    pub(super) fn resize(&mut self, size: usize) {
+        self.size = size;
+        self.divide();
+    }
+
+    /// `share`: from 0 to 1.
+    pub(super) fn set_background_share(&mut self, share: f64) {
+        self.background_share = share;
+        self.divide();
+    }
+
+    pub(super) fn guaranteed(&self, lane: Lane) -> usize {
+        self.guaranteed[lane as usize]
+    }
+
+    pub(super) fn at_most(&self, lane: Lane) -> usize {
+        self.at_most[lane as usize]
+    }
+
+    pub(super) fn in_use(&self, lane: Lane) -> usize {
+        self.in_use[lane as usize]
+    }
+
+    /// How many slots of its guarantee the lane does not use.
+    pub(super) fn owed(&self, lane: Lane) -> usize {
+        self.guaranteed(lane).saturating_sub(self.in_use(lane))
+    }
+
+    /// How many slots beyond its guarantee the lane uses.
+    pub(super) fn borrowed(&self, lane: Lane) -> usize {
+        self.in_use(lane).saturating_sub(self.guaranteed(lane))
+    }
+
+    /// How many of the `free` slots the lane may take now.
+    pub(super) fn room(&self, lane: Lane, free: usize) -> usize {
+        let others = || Lane::ALL.into_iter().filter(|other| *other != lane);
+        let never_lent = others().map(|other| self.never_lent(other)).sum();
+        let kept = if self.may_borrow[lane as usize] {
+            never_lent
+        } else {
+            others().map(|other| self.owed(other)).sum::<usize>()
+        };
+        let own = self.owed(lane).min(free.saturating_sub(never_lent));
+        let left = self.at_most(lane).saturating_sub(self.in_use(lane));
+        left.min(own.max(free.saturating_sub(kept)))
+    }
+
+    /// The lane that gets the next of the `free` slots, if callers wait that may have it. `waiting`: the number of
+    /// waiters of each lane.
+    pub(super) fn next(&self, free: usize, waiting: PerLane<usize>) -> Option<Lane> {
+        let may = |lane: &Lane| waiting[*lane as usize] > 0 && self.room(*lane, free) > 0;
+        let below = Lane::ALL.into_iter().find(|lane| self.owed(*lane) > 0 && may(lane));
+        below.or_else(|| Lane::ALL.into_iter().find(may))
+    }
+
+    /// How many of the waiters may have a slot now.
+    pub(super) fn servable(&self, mut free: usize, mut waiting: PerLane<usize>) -> usize {
+        let mut after = Self { ..*self };
+        let mut servable = 0;
+        while let Some(lane) = after.next(free, waiting) {
+            after.in_use[lane as usize] += 1;
+            waiting[lane as usize] -= 1;
+            free -= 1;
+            servable += 1;
+        }
+        servable
+    }
+
+    /// How many slots that the lane does not use are never lent.
+    fn never_lent(&self, lane: Lane) -> usize {
+        usize::from(lane == Lane::Critical && self.guaranteed(lane) > 0 && self.in_use(lane) == 0)
+    }
+
+    /// Turns shares into slots. A guarantee of a part of a slot is one slot. The highest lanes come first if the pool
+    /// is too small for all. One slot is left to those without a guarantee.
+    fn divide(&mut self) {
+        let size = self.size as f64;
+        let mut left = self.size.saturating_sub(1);
+        for lane in Lane::ALL {
+            let limits = self.limits[lane as usize];
+            let share = limits.guaranteed.unwrap_or_else(|| LaneLimits::default_guarantee(lane, self.size));
+            let wished = if share > 0.0 { ((size * share + 1e-9) as usize).max(1) } else { 0 };
+            let guaranteed = wished.min(left);
+            left -= guaranteed;
+            let most = ((size * limits.at_most + 1e-9) as usize).max(1);
+            let most = match lane {
+                Lane::Background => (most as f64 * self.background_share + 1e-9) as usize,
+                Lane::Critical | Lane::Normal => most,
+            };
+            self.guaranteed[lane as usize] = guaranteed;
+            self.at_most[lane as usize] = most.max(guaranteed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
