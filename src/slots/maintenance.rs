@@ -17,12 +17,14 @@ use crate::clock::now;
 use crate::policy::Lane;
 
 impl<D: Dial> Slots<D> {
-    /// Closes the idle connections that are too old or have been idle for too long.
+    /// Closes the idle connections that are too old or have been idle for too long. Hands others to waiters to whom they
+    /// may be lent by now.
     pub(crate) fn reap(self: &Arc<Self>) {
         let old = self.lock().core.reap(now());
         if !old.is_empty() {
             self.close_all(old);
         }
+        self.hand_idle();
     }
 
     /// Closes the idle connections that have ended. If one has ended, maintenance checks the others soon.
