@@ -6,6 +6,7 @@ mod check;
 mod driver;
 mod tls;
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use crate::breaker::{BreakerConfig, Machine};
 use crate::conn::{Connector, Credentials, Hooks, IsFailure, Reset, ServerTimeouts, Socket};
 use crate::connection_string::ConnectionString;
 use crate::error::{ConfigError, Error};
-use crate::policy::Shedding;
+use crate::policy::{Lane, LaneLimits, PerLane, Shedding};
 use crate::pool::Pool;
 use crate::retry::RetryConfig;
 use crate::telemetry::{Given, Observer, Observers};
@@ -61,6 +62,8 @@ pub struct PoolBuilder {
     long_running: (usize, Duration),
     unready_after: Duration,
     runtime: Option<Handle>,
+    lanes: PerLane<Option<LaneLimits>>,
+    lane_names: HashMap<String, Lane>,
 }
 
 impl Pool {
@@ -127,6 +130,8 @@ impl PoolBuilder {
             long_running: (5, Duration::from_secs(10)),
             unready_after: Duration::from_secs(10),
             runtime: None,
+            lanes: [None; 3],
+            lane_names: HashMap::new(),
         }
     }
 
@@ -378,6 +383,20 @@ impl PoolBuilder {
     /// within that.
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// Limits what the callers of a lane may use. Default: [`LaneLimits::of`] the lane, from the first call on that is in
+    /// another lane than [`Lane::Normal`].
+    pub fn lane_limits(mut self, lane: Lane, limits: LaneLimits) -> Self {
+        self.lanes[lane as usize] = Some(limits);
+        self
+    }
+
+    /// Sets the lane of all calls of the operation with this [name](crate::Call::name), whatever lane they ask for.
+    /// [`Pool::set_lane`] changes it at run time. At most 1,000 operations. Default: [`Call::lane`](crate::Call::lane).
+    pub fn lane_of(mut self, operation: impl Into<String>, lane: Lane) -> Self {
+        self.lane_names.insert(operation.into(), lane);
         self
     }
 

@@ -27,6 +27,7 @@ use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptio
 use crate::error::{ConnectError, Error};
 use crate::event::EventKind;
 use crate::holder::{Holder, LongestHeld};
+use crate::lane_names::LaneNames;
 use crate::maintenance::{Maintenance, PACE};
 use crate::policy::{Deadline, Denied, Lane, ShedReason, Shedding, Ticket, WaitPolicy};
 #[cfg(feature = "testing")]
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) recorder: Arc<OutcomeRecorder>,
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) retries: Retries,
+    pub(crate) lane_names: LaneNames,
     pub(crate) tracer: Tracer,
     /// What calls come to in a test.
     #[cfg(feature = "testing")]
@@ -83,7 +85,7 @@ impl Shared {
             #[cfg(feature = "testing")]
             self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
-            if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
+            if let Some(lease) = self.slots.try_acquire(options(self).lane) {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
                 return Ok(Client::new(lease, options(self), ticket));
             }
@@ -100,7 +102,7 @@ impl Shared {
         #[cfg(feature = "testing")]
         self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
-        if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
+        if let Some(lease) = self.slots.try_acquire(options(self).lane) {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
             return Ok(Client::new(lease, options(self), ticket));
         }
@@ -194,6 +196,7 @@ impl Shared {
             deadline: None,
             timeout: Some(self.query_timeout),
             operation: None,
+            lane: Lane::default(),
             taken,
             is_cached: true,
             is_transaction: false,
@@ -282,6 +285,7 @@ pub struct Call<'a> {
     timeout: Option<Duration>,
     shedding: Shedding,
     operation: Option<&'static str>,
+    lane: Lane,
     taken: Taken,
     is_cached: bool,
     is_idempotent: bool,
@@ -323,6 +327,7 @@ impl<'a> Call<'a> {
             timeout: None,
             shedding,
             operation: None,
+            lane: Lane::default(),
             taken,
             is_cached: true,
             is_idempotent: false,
@@ -362,6 +367,14 @@ impl<'a> Call<'a> {
     /// Default: no name. Events show the place in the code instead.
     pub fn name(mut self, operation: &'static str) -> Self {
         self.operation = Some(operation);
+        self
+    }
+
+    /// Sets how much this call matters, on each of its attempts: callers of a higher lane get connections first, and each
+    /// lane has its own limits ([`PoolBuilder::lane_limits`](crate::PoolBuilder::lane_limits)). A lane that the owner
+    /// has set for the operation's [name](Self::name) wins. Default: [`Lane::Normal`].
+    pub fn lane(mut self, lane: Lane) -> Self {
+        self.lane = lane;
         self
     }
 
@@ -416,13 +429,24 @@ impl<'a> Call<'a> {
     fn call_options(&self) -> CallOptions {
         let pools = self.shared.options(self.taken);
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
-        let (operation, is_cached, is_part) = (self.operation, self.is_cached, self.is_part);
-        CallOptions { deadline: self.deadline, timeout, operation, is_cached, is_part, ..pools }
+        let (operation, lane, is_cached, is_part) =
+            (self.operation, self.effective_lane(), self.is_cached, self.is_part);
+        CallOptions { deadline: self.deadline, timeout, operation, lane, is_cached, is_part, ..pools }
+    }
+
+    /// The lane that the owner has set for the operation, else the one that the call asks for.
+    fn effective_lane(&self) -> Lane {
+        self.shared.lane_names.lane_of(self.operation, self.lane)
     }
 
     fn wait_policy(&self, asked: Instant) -> WaitPolicy {
         let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
-        WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding, lane: Lane::Normal }
+        WaitPolicy {
+            deadline,
+            includes_work: self.deadline.is_some(),
+            shedding: self.shedding,
+            lane: self.effective_lane(),
+        }
     }
 
     /// Takes a connection for several statements. Its [`time_left`](Client::time_left) is the time left of this call.

@@ -64,6 +64,7 @@ mod error;
 mod event;
 mod holder;
 mod human;
+mod lane_names;
 mod listen;
 mod maintenance;
 #[cfg(feature = "metrics")]
@@ -98,12 +99,12 @@ pub use holder::{Holder, HolderState, LongestHeld};
 pub use listen::Notifications;
 pub use maintenance::NotReady;
 pub use operation::Operation;
-pub use policy::{Effect, Lane, Refused, ShedReason, Shedding, UnknownLane};
+pub use policy::{Effect, Lane, LaneLimits, Refused, ShedReason, Shedding, UnknownLane};
 pub use pool::{Pool, PoolOrder};
 pub use retry::RetryConfig;
 #[cfg(feature = "serde")]
 pub use settings::Settings;
-pub use status::Status;
+pub use status::{LaneStatus, Status};
 pub use telemetry::{Events, Observer};
 pub use tokio_postgres::{Config, IsolationLevel};
 

@@ -17,6 +17,7 @@ use crate::error::{ConfigError, Error};
 use crate::event::EventKind;
 use crate::holder::Holder;
 use crate::maintenance::NotReady;
+use crate::policy::Lane;
 use crate::status::Status;
 use crate::telemetry::Events;
 
@@ -25,7 +26,7 @@ use crate::telemetry::Events;
 /// Cloning is cheap; all clones are one pool. The pool is closed when its last clone is dropped. A [`Client`] that is
 /// still held stays usable.
 ///
-/// **Fairness.** Callers are served in the order in which they asked. The first waiter gets the next connection that is
+/// **Fairness.** Callers are served in the order in which they asked, within a [`Lane`]. The first waiter gets the next connection that is
 /// given back or newly made. The pool hands it over directly, so no newcomer can take it first.
 ///
 /// **Cancel safety.** Every future may be dropped at any await. Its place in the queue is then free at once. A
@@ -105,6 +106,12 @@ impl Pool {
     #[track_caller]
     pub fn call(&self) -> Call<'_> {
         Call::new(&self.shared, Location::caller())
+    }
+
+    /// Starts a call in a lane: `pool.lane(Lane::Critical).get()`. As [`call`](Self::call) and [`Call::lane`].
+    #[track_caller]
+    pub fn lane(&self, lane: Lane) -> Call<'_> {
+        self.call().lane(lane)
     }
 
     /// Runs a statement on a connection of its own and collects its rows. The connection is taken as [`get`](Self::get)
@@ -341,8 +348,8 @@ impl Pool {
         self.shared.maintenance.ready()
     }
 
-    /// Gives the reason for the next order: [`resize`](PoolOrder::resize), [`flush`](PoolOrder::flush) or
-    /// [`drain`](PoolOrder::drain). The order's event shows the reason.
+    /// Gives the reason for the next order: [`resize`](PoolOrder::resize), [`set_lane`](PoolOrder::set_lane),
+    /// [`flush`](PoolOrder::flush) or [`drain`](PoolOrder::drain). The order's event shows the reason.
     ///
     /// ```no_run
     /// # fn example(pool: failfast::Pool) {
@@ -366,6 +373,33 @@ impl Pool {
     #[track_caller]
     pub fn resize(&self, max_size: usize) -> Result<(), ConfigError> {
         self.order().resize(max_size)
+    }
+
+    /// Moves all calls of the operation with this [name](Call::name) to a lane, from their next attempt on, whatever lane
+    /// they ask for. It is an event, with the reason if there is one ([`because`](Self::because)).
+    /// [`reset_lane`](Self::reset_lane) undoes it.
+    ///
+    /// ```
+    /// # fn example(pool: failfast::Pool) -> Result<(), failfast::ConfigError> {
+    /// use failfast::Lane;
+    /// pool.because("the nightly report delays logins").set_lane("report", Lane::Background)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if 1,000 other operations have a lane.
+    #[track_caller]
+    pub fn set_lane(&self, operation: &str, lane: Lane) -> Result<(), ConfigError> {
+        self.order().set_lane(operation, lane)
+    }
+
+    /// Gives the operation the lane back that it had when the pool was built: that of
+    /// [`PoolBuilder::lane_of`](crate::PoolBuilder::lane_of), else the one that each call asks for.
+    #[track_caller]
+    pub fn reset_lane(&self, operation: &str) {
+        self.order().reset_lane(operation);
     }
 
     /// Retires every existing connection: idle ones now, those in use when they are given back, and those being dialed
@@ -486,6 +520,37 @@ impl<'a> PoolOrder<'a> {
         let (slots, by, reason) = (&self.pool.shared.slots, Location::caller(), self.reason);
         let from = slots.resize(max_size);
         self.pool.shared.emit(EventKind::Resized { from, to: max_size, by, reason });
+        Ok(())
+    }
+
+    /// As [`Pool::set_lane`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::set_lane`].
+    #[track_caller]
+    pub fn set_lane(self, operation: &str, lane: Lane) -> Result<(), ConfigError> {
+        self.change_lane(operation, Some(lane), Location::caller())
+    }
+
+    /// As [`Pool::reset_lane`].
+    #[track_caller]
+    pub fn reset_lane(self, operation: &str) {
+        let by = Location::caller();
+        self.change_lane(operation, None, by).expect("only a lane can be one too many");
+    }
+
+    fn change_lane(
+        self,
+        operation: &str,
+        lane: Option<Lane>,
+        by: &'static Location<'static>,
+    ) -> Result<(), ConfigError> {
+        let (from, to) = self.pool.shared.lane_names.set(operation, lane)?;
+        if from != to {
+            let (operation, reason) = (operation.into(), self.reason);
+            self.pool.shared.emit(EventKind::LaneChanged { operation, from, to, by, reason });
+        }
         Ok(())
     }
 

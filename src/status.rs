@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::State;
+use crate::policy::{Lane, State};
 
 /// A consistent snapshot of how many connections and callers there are.
 ///
@@ -40,14 +40,36 @@ pub struct Status {
     /// The demand, in connections: arrivals per second times the mean lease duration (Little's law), over the last
     /// seconds. A demand above `max_size` is more than the pool can serve. `None` before anything is known.
     pub demand: Option<f64>,
-    /// How long the next caller would wait. `None` while a connection is idle, and before anything is known.
+    /// How long the next caller of [`Lane::Normal`] would wait. `None` while a connection is idle, and before anything is known.
     pub predicted_wait: Option<Duration>,
+    /// What each [`Lane`] may use and uses. `None` until the first call in another lane than [`Lane::Normal`], unless the
+    /// owner has limited a lane.
+    pub lanes: Option<[LaneStatus; 3]>,
     /// The time until the pool is exhausted if utilization keeps rising. `None` while it does not rise.
     pub time_to_exhaustion: Option<Duration>,
     /// The error of the latest dial, if no dial has succeeded since.
     pub last_connect_error: Option<String>,
     /// How long ago the database last answered, exact to a quarter of a second.
     pub last_success: Option<Duration>,
+}
+
+/// What a lane may use and uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneStatus {
+    /// The lane.
+    pub lane: Lane,
+    /// The connections that the lane has at least.
+    pub guaranteed: usize,
+    /// The connections that the lane has at most, throttling included.
+    pub at_most: usize,
+    /// The connections that the lane's callers hold, and those that are being cleaned up after them.
+    pub in_use: usize,
+    /// The lane's callers that wait.
+    pub waiting: usize,
+    /// How long the lane's next caller would wait. `None` while a connection is idle that it may have, and before
+    /// anything is known.
+    pub predicted_wait: Option<Duration>,
 }
 
 impl Status {
@@ -104,6 +126,7 @@ impl Status {
             breaker: State::Closed,
             demand: None,
             predicted_wait: None,
+            lanes: None,
             time_to_exhaustion: None,
             last_connect_error: None,
             last_success: None,

@@ -11,6 +11,7 @@ mod breaker;
 mod bulk;
 mod bursts;
 mod instructions;
+mod lanes;
 mod overload;
 #[path = "../peers.rs"]
 mod peers;
@@ -48,6 +49,7 @@ async fn measure() -> ExitCode {
     queries::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;
     bursts::measure(&server, &mut report).await;
+    lanes::measure(&server, &mut report).await;
     rows::measure(&server, &mut report).await;
     bulk::measure(&server, &mut report).await;
     below::measure(&server, &mut report).await;

@@ -9,10 +9,11 @@ use crate::clock::now;
 use crate::conn::{Connector, Dialer, Handling, LeaseRegistry, Listeners, OutcomeRecorder, ReadingLimits};
 use crate::error::ConfigError;
 use crate::event::EventKind;
+use crate::lane_names::LaneNames;
 use crate::maintenance::{Maintenance, Reports, Thresholds};
-use crate::policy::Lifetimes;
+use crate::policy::{Lane, LaneLimits, Lifetimes};
 use crate::pool::Pool;
-use crate::slots::{Ages, LaneLimits, Limits, Slots};
+use crate::slots::{Ages, Limits, Slots};
 use crate::telemetry::{Meter, Telemetry, Tracer};
 
 impl PoolBuilder {
@@ -31,7 +32,7 @@ impl PoolBuilder {
                 idle_timeout: self.idle_timeout,
                 check_after: self.health_check_after,
             },
-            lanes: LaneLimits::DEFAULT,
+            lanes: Lane::ALL.map(|lane| self.lanes[lane as usize].unwrap_or_else(|| LaneLimits::of(lane))),
         };
         let settings = self.in_effect();
         let mut config = self.place.driver;
@@ -74,6 +75,9 @@ impl PoolBuilder {
         let pretences = Arc::clone(&handling.pretences);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits, self.runtime);
+        if self.lanes.iter().any(Option::is_some) {
+            slots.open_lanes();
+        }
         maintenance.attach(&slots, &recorder);
         telemetry.emit(EventKind::Started { settings: settings.into() });
         Ok(Pool::new(Shared {
@@ -85,6 +89,7 @@ impl PoolBuilder {
             recorder,
             maintenance,
             retries,
+            lane_names: LaneNames::new(self.lane_names),
             tracer,
             #[cfg(feature = "testing")]
             pretences,

@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
-use crate::policy::{Refused, State, Transition};
+use crate::policy::{Lane, Refused, State, Transition};
 use crate::status::Status;
 
 /// How much an event matters. `Critical` is the greatest.
@@ -345,6 +345,20 @@ pub enum EventKind {
         /// The reason that the caller gave.
         reason: Option<Arc<str>>,
     },
+    /// A caller changed the lane of an operation.
+    #[non_exhaustive]
+    LaneChanged {
+        /// The name of the operation.
+        operation: Arc<str>,
+        /// The lane set before. `None`: that of each call.
+        from: Option<Lane>,
+        /// The lane set now. `None`: that of each call.
+        to: Option<Lane>,
+        /// The place in the code that gave the order.
+        by: &'static Location<'static>,
+        /// The reason that the caller gave.
+        reason: Option<Arc<str>>,
+    },
     /// A caller flushed the pool: it replaces all connections.
     #[non_exhaustive]
     Flushed {
@@ -407,6 +421,7 @@ impl EventKind {
             Self::BreakerChanged { .. } => "breaker_changed",
             Self::Forced { .. } => "forced",
             Self::Resized { .. } => "resized",
+            Self::LaneChanged { .. } => "lane_changed",
             Self::Flushed { .. } => "flushed",
             Self::Draining { .. } => "draining",
             Self::Drained { .. } => "drained",
@@ -454,6 +469,7 @@ impl EventKind {
             Self::Drained { left, .. } if *left > 0 => Severity::Warning,
             Self::Started { .. }
             | Self::Resized { .. }
+            | Self::LaneChanged { .. }
             | Self::Flushed { .. }
             | Self::Draining { .. }
             | Self::Drained { .. } => Severity::Info,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::kind::EventKind;
 use crate::error::one_line;
 use crate::human::{Count, HumanDuration};
+use crate::policy::Lane;
 use crate::status::Status;
 
 /// How long a condition lasts before the pool repeats its event. From then on, the line says how long it has lasted.
@@ -114,6 +115,11 @@ impl fmt::Display for EventKind {
             Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", By(by, Some(reason))),
             Self::Resized { from, to, by, reason } => {
                 write!(f, "resized from {from} to {to}{}", By(by, reason.as_ref()))
+            }
+            Self::LaneChanged { operation, from, to, by, reason } => {
+                let lane = |lane: &Option<Lane>| lane.map_or("the lane of each call", Lane::as_str);
+                let (operation, from, to) = (one_line(operation), lane(from), lane(to));
+                write!(f, "{operation} moves from {from} to {to}{}", By(by, reason.as_ref()))
             }
             Self::Flushed { by, reason } => write!(f, "flushed{}", By(by, reason.as_ref())),
             Self::Draining { by, reason } => write!(f, "draining{}", By(by, reason.as_ref())),

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use super::*;
 use crate::error::{ConnectError, ConnectErrorKind, Lost};
 use crate::operation::Operation;
-use crate::policy::{Cause, Counts, Refused, ShedReason, State, Transition};
+use crate::policy::{Cause, Counts, Lane, Refused, ShedReason, State, Transition};
 use crate::status::Status;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -81,6 +81,15 @@ fn an_order_names_the_call_and_the_reason() {
     let by = Location::caller();
     let resized = EventKind::Resized { from: 10, to: 30, by, reason: Some("campaign".into()) };
     assert_eq!(line(resized), format!("pool orders: resized from 10 to 30 by {}:{}: campaign", file!(), by.line()));
+    let moved = EventKind::LaneChanged {
+        operation: "report".into(),
+        from: None,
+        to: Some(Lane::Background),
+        by,
+        reason: Some("incident 7".into()),
+    };
+    let shown = "pool orders: report moves from the lane of each call to background by ";
+    assert_eq!(line(moved), format!("{shown}{}:{}: incident 7", file!(), by.line()));
     let flushed = EventKind::Flushed { by, reason: None };
     assert_eq!(line(flushed), format!("pool orders: flushed by {}:{}", file!(), by.line()));
 }
@@ -120,6 +129,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::HoldsInflated { operation, from: SECOND, to: SECOND, lasting },
         change(State::Closed, State::Open),
         EventKind::Resized { from: 1, to: 2, by, reason: None },
+        EventKind::LaneChanged { operation: "a\nb".into(), from: None, to: None, by, reason: None },
         EventKind::Flushed { by, reason: None },
         EventKind::Started { settings: "max_size 20".into() },
         EventKind::TooLarge { max_size: 20, left: 7 },

@@ -26,8 +26,8 @@ use crate::holder::{Holder, HolderState, LongestHeld};
 #[cfg(feature = "admin")]
 use crate::policy::{Baseline, Refused};
 use crate::policy::{Cause, DueReport, Lane, Lasting, REPEAT, Reading, Sign, State, Transition};
-use crate::slots::Slots;
-use crate::status::Status;
+use crate::slots::{LaneCounts, Slots};
+use crate::status::{LaneStatus, Status};
 use crate::telemetry::{Meter, Telemetry};
 
 #[derive(Debug)]
@@ -195,9 +195,15 @@ impl Reports {
             breaker: recorder.breaker().last_state(),
             demand,
             predicted_wait: slots.predicted_wait(Lane::Normal),
+            lanes: slots.lane_counts().map(|lanes| Lane::ALL.map(|lane| lane_status(lane, lanes[lane as usize]))),
             time_to_exhaustion,
             last_connect_error: slots.last_error().map(|error| error.to_string()),
             last_success: self.last_success(now),
         }
     }
+}
+
+fn lane_status(lane: Lane, counts: LaneCounts) -> LaneStatus {
+    let LaneCounts { guaranteed, at_most, in_use, waiting, predicted_wait } = counts;
+    LaneStatus { lane, guaranteed, at_most, in_use, waiting, predicted_wait }
 }

@@ -34,9 +34,8 @@ pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;
-#[allow(unused_imports)]
 pub(crate) use lane::PerLane;
-pub use lane::{Lane, UnknownLane};
+pub use lane::{Lane, LaneLimits, UnknownLane};
 pub(crate) use lease_durations::LeaseDurations;
 pub(crate) use lifetime::Lifetimes;
 pub(crate) use pauses::{Pauses, Trouble};

@@ -46,11 +46,10 @@ pub(crate) use self::held::{Ended, Held};
 use self::lanes::Lanes;
 use self::line::Line;
 pub(crate) use self::outcomes::{Entered, Place, Placed, Refusal};
-pub(crate) use self::shares::LaneLimits;
 pub(crate) use super::dials::Begin;
 use super::dials::{Dials, Wanted};
 use super::queue::WaiterId;
-use crate::policy::{Lane, PerLane, ShedReason, Time, Trouble, WaitPolicy};
+use crate::policy::{Lane, LaneLimits, PerLane, ShedReason, Time, Trouble, WaitPolicy};
 
 /// The longest queue of a pool without shedding.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
@@ -89,6 +88,17 @@ pub(crate) struct Counts {
     pub(crate) arrivals: u64,
     /// The arrivals that found an idle connection.
     pub(crate) at_once: u64,
+}
+
+/// What one lane may use and uses, in connections and callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LaneCounts {
+    pub(crate) guaranteed: usize,
+    pub(crate) at_most: usize,
+    /// Also those that are being settled.
+    pub(crate) in_use: usize,
+    pub(crate) waiting: usize,
+    pub(crate) predicted_wait: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

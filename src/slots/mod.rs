@@ -14,6 +14,7 @@ mod clocks;
 mod core;
 mod deadlines;
 mod dials;
+mod lanes;
 mod lease;
 mod mailbox;
 mod maintenance;
@@ -35,7 +36,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-pub(crate) use self::core::{Ages, Counts, LaneLimits, Life, Limits, MOST_WAITING, Refusal, default_max_waiting};
+pub(crate) use self::core::{Ages, Counts, LaneCounts, Life, Limits, MOST_WAITING, Refusal, default_max_waiting};
 use self::core::{Core, Ended, Held, Place, Placed};
 use self::lease::Lender;
 use self::mailbox::Mailbox;
@@ -203,19 +204,6 @@ impl<D: Dial> Slots<D> {
         }
         if let Some(slots) = ower {
             slots.hand_idle();
-        }
-    }
-
-    /// Hands idle connections to waiters whose lanes may use more of them by now.
-    fn hand_idle(self: &Arc<Self>) {
-        loop {
-            let mut state = self.lock();
-            let Some(placed) = state.core.hand_idle(now()) else { return };
-            let delivery = self.placed(&mut state, placed);
-            drop(state);
-            if let Some(delivery) = delivery {
-                Arc::clone(self).hand_out(Delivery { may_owe: false, ..delivery });
-            }
         }
     }
 

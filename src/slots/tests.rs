@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{self, Instant};
 
 use super::*;
-use crate::policy::{Deadline, ShedReason, Shedding, Trouble, WaitPolicy};
+use crate::policy::{Deadline, LaneLimits, ShedReason, Shedding, Trouble, WaitPolicy};
 
 mod dead;
 mod deadlines;
@@ -160,7 +160,7 @@ fn limits() -> Limits {
         max_connecting: 4,
         wait_budget: Duration::from_secs(1),
         ages: Ages::default(),
-        lanes: LaneLimits::DEFAULT,
+        lanes: Lane::ALL.map(LaneLimits::of),
     }
 }
 

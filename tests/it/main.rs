@@ -23,6 +23,7 @@ mod fallbacks;
 mod foreign;
 mod guard;
 mod holders;
+mod lanes;
 mod layers;
 mod ledger;
 mod limits;

@@ -6,38 +6,12 @@
 //! The next free slot goes to a lane below its guarantee if callers of it wait, else to the highest lane in which
 //! callers wait. So no lane starves, and a caller of a higher lane is passed only for a guarantee.
 
-use crate::policy::{Lane, PerLane};
+use crate::policy::{Lane, LaneLimits, PerLane};
 
 /// A pool of fewer connections guarantees none to `Background` by default.
 const LARGE: usize = 5;
-
-/// The share of the pool that a lane has at least, and at most.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct LaneLimits {
-    /// From 0 to 1. `None`: the default.
-    pub(crate) guaranteed: Option<f64>,
-    /// From 0 to 1.
-    pub(crate) at_most: f64,
-}
-
-impl LaneLimits {
-    /// For each lane: a fifth of the pool for `Critical`, at most half of it for `Background`.
-    pub(crate) const DEFAULT: PerLane<Self> = [
-        Self { guaranteed: None, at_most: 1.0 },
-        Self { guaranteed: None, at_most: 1.0 },
-        Self { guaranteed: None, at_most: 0.5 },
-    ];
-
-    /// The default guarantee of a lane, as a share of the pool.
-    fn default_guarantee(lane: Lane, size: usize) -> f64 {
-        match lane {
-            Lane::Critical => 0.2,
-            Lane::Normal => 0.0,
-            Lane::Background if size < LARGE => 0.0,
-            Lane::Background => f64::MIN_POSITIVE, // one slot
-        }
-    }
-}
+/// A tenth of ten is one, whatever a float makes of it.
+const ROUNDING: f64 = 1e-9;
 
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -144,18 +118,19 @@ impl Shares {
     /// is too small for all. One slot is left to those without a guarantee.
     fn divide(&mut self) {
         let size = self.size as f64;
+        let slots = |share: f64| (size * share + ROUNDING) as usize;
         let mut left = self.size.saturating_sub(1);
         for lane in Lane::ALL {
             let limits = self.limits[lane as usize];
-            let share = limits.guaranteed.unwrap_or_else(|| LaneLimits::default_guarantee(lane, self.size));
-            let wished = if share > 0.0 { ((size * share + 1e-9) as usize).max(1) } else { 0 };
+            let wished = match limits.guaranteed {
+                Some(share) if share > 0.0 => slots(share).max(1),
+                None if lane == Lane::Background && self.size >= LARGE => 1,
+                Some(_) | None => 0,
+            };
             let guaranteed = wished.min(left);
             left -= guaranteed;
-            let most = ((size * limits.at_most + 1e-9) as usize).max(1);
-            let most = match lane {
-                Lane::Background => (most as f64 * self.background_share + 1e-9) as usize,
-                Lane::Critical | Lane::Normal => most,
-            };
+            let share = if lane == Lane::Background { self.background_share } else { 1.0 };
+            let most = (slots(limits.at_most).max(1) as f64 * share + ROUNDING) as usize;
             self.guaranteed[lane as usize] = guaranteed;
             self.at_most[lane as usize] = most.max(guaranteed);
         }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Counts, PoolPhase};
-use crate::policy::{Deadline, Lane};
+use super::{Core, Counts, LaneCounts, PoolPhase};
+use crate::policy::{Deadline, Lane, PerLane};
 use crate::slots::queue::WaiterId;
 
 impl Counts {
@@ -60,6 +60,18 @@ impl<C, W> Core<C, W> {
             return None;
         }
         self.predicted_seconds(lane, self.time(now)).map(Duration::from_secs_f64)
+    }
+
+    /// What each lane may use and uses. `None` if there are none but `Normal`.
+    pub(crate) fn lane_counts(&mut self, now: Instant) -> Option<PerLane<LaneCounts>> {
+        self.lanes.as_ref()?;
+        Some(Lane::ALL.map(|lane| {
+            let predicted_wait = self.predicted_wait(lane, now);
+            let waiting = self.line(lane).queue.len();
+            let shares = &self.lanes.as_ref().expect("looked at above").shares;
+            let (guaranteed, at_most, in_use) = (shares.guaranteed(lane), shares.at_most(lane), shares.in_use(lane));
+            LaneCounts { guaranteed, at_most, in_use, waiting, predicted_wait }
+        }))
     }
 
     /// The number of the caller that has waited longest, and the number of the next caller to wait.

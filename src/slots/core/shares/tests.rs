@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn shares(size: usize) -> Shares {
-    Shares::new(LaneLimits::DEFAULT, size)
+    Shares::new(Lane::ALL.map(LaneLimits::of), size)
 }
 
 #[test]
@@ -108,7 +108,7 @@ proptest! {
                 Step::Throttle(share) => shares.set_background_share(share),
             }
             prop_assert!(shares.guaranteed.iter().sum::<usize>() <= shares.size);
-            let wants_critical = limits[0].guaranteed.is_none_or(|share| share > 0.0);
+            let wants_critical = limits[0].guaranteed.is_some_and(|share| share > 0.0);
             prop_assert!(shares.guaranteed(Lane::Critical) > 0 || !wants_critical || shares.size < 2);
             for lane in Lane::ALL {
                 prop_assert!(shares.guaranteed(lane) <= shares.at_most(lane));

@@ -14,7 +14,7 @@ fn with_idle(size: usize, ages: Ages) -> (Core<u32, u32>, Instant) {
         max_connecting: 10,
         wait_budget: SECOND,
         ages,
-        lanes: LaneLimits::DEFAULT,
+        lanes: Lane::ALL.map(LaneLimits::of),
     };
     let mut core = Core::new(now, limits);
     core.set_target(size);

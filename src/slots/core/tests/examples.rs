@@ -9,7 +9,7 @@ fn limits() -> Limits {
         max_connecting: 2,
         wait_budget: Duration::from_secs(1),
         ages: Ages::default(),
-        lanes: LaneLimits::DEFAULT,
+        lanes: Lane::ALL.map(LaneLimits::of),
     }
 }
 

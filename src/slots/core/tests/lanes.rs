@@ -51,7 +51,7 @@ impl Model {
     fn new(max_size: usize) -> Self {
         let now = Instant::now();
         let (max_waiting, max_connecting, wait_budget) = (8, 3, 100 * MS);
-        let lanes = LaneLimits::DEFAULT;
+        let lanes = Lane::ALL.map(LaneLimits::of);
         let limits = Limits { max_size, max_waiting, max_connecting, wait_budget, ages: Ages::default(), lanes };
         let mut core = Core::new(now, limits);
         core.open_lanes();

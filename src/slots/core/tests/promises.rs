@@ -152,7 +152,7 @@ impl Pool {
             max_connecting: connections,
             wait_budget: BUDGET,
             ages: Ages::default(),
-            lanes: LaneLimits::DEFAULT,
+            lanes: Lane::ALL.map(LaneLimits::of),
         };
         let mut pool = Self {
             core: Core::new(now, limits),
@@ -265,7 +265,7 @@ proptest! {
     #[test]
     fn until_the_next_dial_the_answer_is_the_same(jitters in prop::collection::vec(0.0..1.0, 1..12), part in 0.0..1.0) {
         let mut now = Instant::now();
-        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, wait_budget: BUDGET, ages: Ages::default(), lanes: LaneLimits::DEFAULT };
+        let limits = Limits { max_size: 4, max_waiting: 4, max_connecting: 4, wait_budget: BUDGET, ages: Ages::default(), lanes: Lane::ALL.map(LaneLimits::of) };
         let mut core = Core::<u32, Who>::new(now, limits);
         for jitter in jitters {
             let waits = core.enter(now, patient(now, 1_000), || Who::Me);

@@ -312,7 +312,7 @@ proptest! {
         max_connecting in 1usize..4,
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut model = ReferenceModel::new(Limits { max_size, max_waiting, max_connecting, wait_budget: 100 * MS, ages: Ages::default(), lanes: LaneLimits::DEFAULT });
+        let mut model = ReferenceModel::new(Limits { max_size, max_waiting, max_connecting, wait_budget: 100 * MS, ages: Ages::default(), lanes: Lane::ALL.map(LaneLimits::of) });
         for step in &steps {
             model.apply(step);
         }

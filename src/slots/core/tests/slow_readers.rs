@@ -14,7 +14,7 @@ fn full(begun: Instant) -> Core<u32, ()> {
         max_connecting: 2,
         wait_budget: 1_000 * MS,
         ages,
-        lanes: LaneLimits::DEFAULT,
+        lanes: Lane::ALL.map(LaneLimits::of),
     };
     let mut core = Core::new(begun, limits);
     core.set_target(2);

@@ -89,7 +89,7 @@ impl World {
             max_connecting: 4,
             wait_budget: Duration::from_secs_f64(self.budget),
             ages: Ages::default(),
-            lanes: LaneLimits::DEFAULT,
+            lanes: Lane::ALL.map(LaneLimits::of),
         }
     }
 }

@@ -1,0 +1,40 @@
+//! What the pool does about lanes at its owner's or the maintenance's order. The rules: `core/lanes.rs`.
+
+use std::sync::Arc;
+
+use super::core::LaneCounts;
+use super::traits::Dial;
+use super::{Delivery, Slots};
+use crate::clock::now;
+use crate::policy::PerLane;
+
+impl<D: Dial> Slots<D> {
+    /// From now on the lanes have their guarantees and limits. Else from the first caller on that names a lane.
+    pub(crate) fn open_lanes(&self) {
+        self.lock().core.open_lanes();
+    }
+
+    /// Sets the share of its limit that `Background` may use, from 0 to 1.
+    pub(crate) fn set_background_share(self: &Arc<Self>, share: f64) {
+        self.lock().core.set_background_share(share);
+        self.dial_what_is_wanted();
+    }
+
+    /// What each lane may use and uses. `None` if no caller has named a lane.
+    pub(crate) fn lane_counts(&self) -> Option<PerLane<LaneCounts>> {
+        self.lock().core.lane_counts(now())
+    }
+
+    /// Hands idle connections to waiters whose lanes may use more of them by now.
+    pub(super) fn hand_idle(self: &Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            let Some(placed) = state.core.hand_idle(now()) else { return };
+            let delivery = self.placed(&mut state, placed);
+            drop(state);
+            if let Some(delivery) = delivery {
+                Arc::clone(self).hand_out(Delivery { may_owe: false, ..delivery });
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Lanes on a real server: a flood in a lower lane, long leases, and a lane that changes at run time.
+
+use std::time::{Duration, Instant};
+
+use failfast::{Error, Event, EventKind, Lane, LaneLimits, Pool, PoolBuilder, Shedding};
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use crate::pool::{LONG, shared};
+use crate::support::eventually;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+async fn twenty(name: &str) -> PoolBuilder {
+    shared(name).await.max_size(20)
+}
+
+/// Calls come at this rate for this long. Returns how each came out, and how long it took.
+async fn offer(
+    pool: &Pool,
+    name: &'static str,
+    (lane, sql): (Lane, &'static str),
+    rate: u32,
+    lasts: Duration,
+) -> Vec<(Result<u64, Error>, Duration)> {
+    let (mut callers, mut asked, begun) = (JoinSet::new(), 0, Instant::now());
+    let mut tick = interval(MILLISECOND);
+    while begun.elapsed() < lasts {
+        tick.tick().await;
+        while f64::from(asked) < begun.elapsed().as_secs_f64() * f64::from(rate) {
+            asked += 1;
+            let pool = pool.clone();
+            callers.spawn(async move {
+                let asked = Instant::now();
+                let result = pool.lane(lane).name(name).execute(sql, &[]).await;
+                (result, asked.elapsed())
+            });
+        }
+    }
+    callers.join_all().await
+}
+
+fn served(answers: &[(Result<u64, Error>, Duration)]) -> usize {
+    answers.iter().filter(|(result, _)| result.is_ok()).count()
+}
+
+const SHORT: &str = "SELECT pg_sleep(0.02)";
+const REPORT: &str = "SELECT pg_sleep(0.2)";
+
+/// Ten times what the pool can do, and one in ten of its connections for logins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_background_calls_refuses_no_critical_one() {
+    let pool = twenty("lanes_flood").await.build().unwrap();
+    pool.warm_up(20, LONG).await.unwrap();
+    let seconds = Duration::from_secs(3);
+    let (logins, flood) = tokio::join!(
+        offer(&pool, "login", (Lane::Critical, SHORT), 100, seconds),
+        offer(&pool, "report", (Lane::Background, REPORT), 1_000, seconds)
+    );
+    assert_eq!(served(&logins), logins.len());
+    let lanes = pool.status().lanes.unwrap();
+    assert_eq!(lanes.map(|lane| (lane.guaranteed, lane.at_most)), [(4, 20), (0, 20), (1, 10)]);
+    let (done, possible) = (served(&flood), 10 * 3 * 5);
+    assert!(done > possible / 3 && done < 2 * possible, "{done} reports on ten connections for three seconds");
+    assert!(flood.len() > 5 * done, "the rest was refused");
+}
+
+/// What Background holds for long cannot be taken back. So it never gets what Critical has for sure.
+#[tokio::test]
+async fn long_leases_leave_the_guarantee_alone() {
+    let limits = LaneLimits::of(Lane::Background).at_most(1.0);
+    let builder = twenty("lanes_long").await.lane_limits(Lane::Background, limits).shedding(Shedding::QueueOnly);
+    let pool = builder.acquire_timeout(200 * MILLISECOND).build().unwrap();
+    let held = join_all((0..40).map(|_| pool.lane(Lane::Background).get())).await;
+    let held: Vec<_> = held.into_iter().filter_map(Result::ok).collect();
+    assert_eq!(held.len(), 16, "a fifth of 20 is Critical's");
+    let normal = pool.call().name("other").get().await.unwrap_err();
+    assert!(matches!(normal, Error::AcquireTimeout { .. }), "{normal}");
+    let critical = join_all((0..4).map(|_| pool.lane(Lane::Critical).get())).await;
+    assert_eq!(critical.iter().filter(|got| got.is_ok()).count(), 4);
+    drop(held);
+    drop(pool.get().await.unwrap());
+}
+
+/// On call, one line moves an operation out of the way, and one line moves it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_is_demoted_in_a_flood_gives_way_within_a_second() {
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let builder = twenty("lanes_demoted").await.observer(move |event: &Event| _ = events.send(event.clone()));
+    let pool = builder.build().unwrap();
+    pool.warm_up(20, LONG).await.unwrap();
+    let begun = Instant::now();
+    let flood = offer(&pool, "report", (Lane::Normal, REPORT), 500, Duration::from_secs(4));
+    let on_call = async {
+        sleep(Duration::from_secs(1)).await;
+        pool.because("reports delay orders").set_lane("report", Lane::Background).unwrap();
+        let demoted = Instant::now();
+        let orders = || pool.call().name("order").execute(SHORT, &[]);
+        // Reports that run already keep their connections.
+        eventually("background has no more than its limit", LONG, async || {
+            let lanes = pool.status().lanes;
+            lanes.is_some_and(|[_, normal, background]| normal.in_use == 0 && background.in_use <= background.at_most)
+        })
+        .await;
+        let took = demoted.elapsed();
+        join_all((0..5).map(|_| orders())).await.into_iter().for_each(|order| _ = order.unwrap());
+        pool.reset_lane("report");
+        took
+    };
+    let (_, took) = tokio::join!(flood, on_call);
+    assert!(took < Duration::from_secs(2), "{took:?} after the order; {:?} in all", begun.elapsed());
+    let mut moves = Vec::new();
+    while let Ok(event) = heard.try_recv() {
+        if let EventKind::LaneChanged { from, to, .. } = event.kind {
+            moves.push((from, to, event.to_string()));
+        }
+    }
+    let [(None, Some(Lane::Background), moved), (Some(Lane::Background), None, _)] = &moves[..] else {
+        panic!("{moves:?}")
+    };
+    assert!(moved.ends_with(": reports delay orders"), "{moved}");
+}
+
+/// Each lane has a queue of its own: a flood does not fill that of Critical.
+#[tokio::test]
+async fn a_full_queue_of_one_lane_is_not_full_for_another() {
+    let builder = shared("lanes_queues").await.max_size(2).max_waiting(3).shedding(Shedding::QueueOnly);
+    let pool = builder.acquire_timeout(LONG).build().unwrap();
+    let held = [pool.lane(Lane::Critical).get().await.unwrap(), pool.get().await.unwrap()];
+    let wait = |lane| {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.lane(lane).get().await.map(drop) })
+    };
+    let flood: Vec<_> = (0..4).map(|_| wait(Lane::Background)).collect();
+    eventually("the queue of Background is full", LONG, async || pool.status().waiting == 3).await;
+    let login = wait(Lane::Critical);
+    eventually("a login waits", LONG, async || pool.status().waiting == 4).await;
+    drop(held);
+    login.await.unwrap().unwrap();
+    let refused = join_all(flood).await.into_iter().filter(|answer| answer.as_ref().unwrap().is_err()).count();
+    assert_eq!(refused, 1);
+}
