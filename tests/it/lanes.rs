@@ -72,7 +72,8 @@ async fn a_flood_of_background_calls_refuses_no_critical_one() {
 async fn long_leases_leave_the_guarantee_alone() {
     let limits = LaneLimits::of(Lane::Background).at_most(1.0);
     let builder = twenty("lanes_long").await.lane_limits(Lane::Background, limits).shedding(Shedding::QueueOnly);
-    let pool = builder.acquire_timeout(200 * MILLISECOND).build().unwrap();
+    let pool = builder.acquire_timeout(500 * MILLISECOND).build().unwrap();
+    pool.warm_up(20, LONG).await.unwrap();
     let held = join_all((0..40).map(|_| pool.lane(Lane::Background).get())).await;
     let held: Vec<_> = held.into_iter().filter_map(Result::ok).collect();
     assert_eq!(held.len(), 16, "a fifth of 20 is Critical's");
