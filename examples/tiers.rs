@@ -1,15 +1,20 @@
-//! A pool for each class of traffic, from one file of settings: a flood of analytics does not slow web, API and admin.
+//! Classes of traffic on one server: a flood of analytics does not slow web, API and admin. There are two ways:
+//!
+//! - **A pool for each class**, from one file of settings: nobody else ever has its connections. For classes that must
+//!   not touch each other, with timeouts of their own, or in processes of their own.
+//! - **Lanes** in one pool (`-- lanes`): what a class does not use, another has. For classes that share a service, and
+//!   for operations that an operator moves to another lane at run time.
 //!
 //! `cargo run --release --features serde --example tiers`. Uses `DATABASE_URL`, or starts a throwaway server. Fails if
 //! another tier than analytics has a refusal, or if the flood costs that tier more than 200 ms at the 99th percentile.
-//! With `-- together` all callers share one pool of the same size, and the example does fail.
+//! With `-- together` all callers share one pool without lanes, as large as all of them, and the example does fail.
 
 mod support;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use failfast::{Config, Pool, Settings};
+use failfast::{Config, Lane, Pool, Settings};
 use serde::Deserialize;
 use support::Throwaway;
 use tokio::task::JoinSet;
@@ -65,8 +70,13 @@ async fn main() -> Result<()> {
     let server = Throwaway::start().await?;
     let tiers = Tiers::example()?;
     println!("{}", tiers.budget(connections_of(&server.config()).await?)?);
-    let together = std::env::args().any(|argument| argument == "together");
-    let outcomes = tiers.run(&server.config(), together).await?;
+    let is_asked = |word: &str| std::env::args().any(|argument| argument == word);
+    let way = match (is_asked("lanes"), is_asked("together")) {
+        (true, _) => Way::Lanes,
+        (false, true) => Way::Together,
+        (false, false) => Way::Pools,
+    };
+    let outcomes = tiers.run(&server.config(), way).await?;
     print(&outcomes);
     let suffering: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.suffers(BOUND)).collect();
     if suffering.is_empty() {
@@ -74,6 +84,17 @@ async fn main() -> Result<()> {
         return Ok(());
     }
     Err(suffering.join("; ").into())
+}
+
+/// How the tiers share the server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Way {
+    /// Each has a pool.
+    Pools,
+    /// One pool, as large as all of them, and a lane for each tier.
+    Lanes,
+    /// One pool, as large as all of them.
+    Together,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,18 +128,22 @@ impl Tiers {
         Ok(format!("{sum} connections in pools + {reserve} in reserve = {all} of the {server} that the server takes\n"))
     }
 
-    /// First calm, then with analytics flooded. `together`: all on one pool, as large as all of them.
-    pub(crate) async fn run(self, config: &Config, together: bool) -> Result<Vec<Outcome>> {
+    /// First calm, then with analytics flooded.
+    pub(crate) async fn run(self, config: &Config, way: Way) -> Result<Vec<Outcome>> {
         let all = [self.web, self.api, self.analytics, self.admin];
         let mut tiers = Vec::new();
-        if together {
-            let size = all.iter().filter_map(|tier| tier.max_size).sum();
-            let pool = all[0].builder(config.clone())?.name("all").max_size(size).build()?;
-            tiers.extend(LOADS.map(|load| (pool.clone(), load)));
-        } else {
+        if way == Way::Pools {
             for (settings, load) in all.into_iter().zip(LOADS) {
                 tiers.push((settings.builder(config.clone())?.build()?, load));
             }
+        } else {
+            let size = all.iter().filter_map(|tier| tier.max_size).sum();
+            let mut builder = all[0].builder(config.clone())?.name("all").max_size(size);
+            if way == Way::Lanes {
+                builder = LOADS.iter().fold(builder, |builder, load| builder.lane_of(load.name, load.lane));
+            }
+            let pool = builder.build()?;
+            tiers.extend(LOADS.map(|load| (pool.clone(), load)));
         }
         for (pool, _) in &tiers {
             pool.warm_up(pool.status().max_size, WARM_UP).await?;
@@ -134,6 +159,7 @@ impl Tiers {
 #[derive(Debug, Clone, Copy)]
 struct Load {
     name: &'static str,
+    lane: Lane,
     sql: &'static str,
     calm: f64,
     flood: f64,
@@ -142,15 +168,15 @@ struct Load {
 /// In the flood, analytics would need 120 connections: twelve times as many as it has, and twice as many as all tiers
 /// have.
 const LOADS: [Load; 4] = [
-    Load { name: "web", sql: "SELECT pg_sleep(0.005)", calm: 150.0, flood: 150.0 },
-    Load { name: "api", sql: "SELECT pg_sleep(0.01)", calm: 60.0, flood: 60.0 },
-    Load { name: "analytics", sql: "SELECT pg_sleep(0.4)", calm: 10.0, flood: 300.0 },
-    Load { name: "admin", sql: "SELECT count(*) FROM pg_stat_activity", calm: 20.0, flood: 20.0 },
+    Load { name: "web", lane: Lane::Normal, sql: "SELECT pg_sleep(0.005)", calm: 150.0, flood: 150.0 },
+    Load { name: "api", lane: Lane::Normal, sql: "SELECT pg_sleep(0.01)", calm: 60.0, flood: 60.0 },
+    Load { name: "analytics", lane: Lane::Background, sql: "SELECT pg_sleep(0.4)", calm: 10.0, flood: 300.0 },
+    Load { name: "admin", lane: Lane::Critical, sql: "SELECT count(*) FROM pg_stat_activity", calm: 20.0, flood: 20.0 },
 ];
 
 async fn at_once(tiers: &[(Pool, Load)], lasts: Duration, rate: fn(&Load) -> f64) -> Result<Vec<Tally>> {
     let running: Vec<_> =
-        tiers.iter().map(|(pool, load)| tokio::spawn(arrive(pool.clone(), load.sql, rate(load), lasts))).collect();
+        tiers.iter().map(|(pool, load)| tokio::spawn(arrive(pool.clone(), *load, rate(load), lasts))).collect();
     let mut tallies = Vec::new();
     for tier in running {
         tallies.push(tier.await?);
@@ -159,7 +185,7 @@ async fn at_once(tiers: &[(Pool, Load)], lasts: Duration, rate: fn(&Load) -> f64
 }
 
 /// Callers arrive at a steady rate, whether or not the earlier ones have their answer.
-async fn arrive(pool: Pool, sql: &'static str, rate: f64, lasts: Duration) -> Tally {
+async fn arrive(pool: Pool, load: Load, rate: f64, lasts: Duration) -> Tally {
     let mut tally = Tally::default();
     let mut callers = JoinSet::new();
     let mut tick = time::interval(Duration::from_millis(1));
@@ -172,7 +198,7 @@ async fn arrive(pool: Pool, sql: &'static str, rate: f64, lasts: Duration) -> Ta
             let pool = pool.clone();
             callers.spawn(async move {
                 let asked = Instant::now();
-                (pool.query(sql, &[]).await.is_ok(), asked.elapsed())
+                (pool.call().name(load.name).query(load.sql, &[]).await.is_ok(), asked.elapsed())
             });
         }
     }

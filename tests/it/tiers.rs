@@ -1,10 +1,10 @@
-//! The example of separate pools. Its claims hold, and they would not hold with one pool for all tiers.
+//! The example of separate pools and of lanes. Its claims hold, and they would not hold with one plain pool for all.
 
 use std::time::Duration;
 
 use failfast::Settings;
 
-use example::{Outcome, Tiers, connections_of};
+use example::{Outcome, Tiers, Way, connections_of};
 
 use crate::support::server::Server;
 
@@ -24,7 +24,7 @@ async fn a_flood_of_one_tier_does_not_slow_the_others() {
     let server = Server::own(&[]).await;
     let tiers = Tiers::example().unwrap();
     assert!(tiers.budget(connections_of(&server.config()).await.unwrap()).is_ok());
-    let outcomes = tiers.run(&server.config(), false).await.unwrap();
+    let outcomes = tiers.run(&server.config(), Way::Pools).await.unwrap();
     let suffering: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.suffers(BOUND)).collect();
     assert!(suffering.is_empty(), "{suffering:?}");
     let analytics = of(&outcomes, "analytics");
@@ -36,9 +36,20 @@ async fn a_flood_of_one_tier_does_not_slow_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_lanes_in_one_pool_a_flood_slows_no_other_tier() {
+    let server = Server::own(&[]).await;
+    let outcomes = Tiers::example().unwrap().run(&server.config(), Way::Lanes).await.unwrap();
+    let suffering: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.suffers(BOUND)).collect();
+    assert!(suffering.is_empty(), "{suffering:?}");
+    // Half of 63 connections with 400 ms for each call, three times as many as its own pool had.
+    let analytics = of(&outcomes, "analytics");
+    assert!(analytics.during.served.len() > 150, "{} were served", analytics.during.served.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_one_pool_for_all_a_flood_slows_every_tier() {
     let server = Server::own(&[]).await;
-    let outcomes = Tiers::example().unwrap().run(&server.config(), true).await.unwrap();
+    let outcomes = Tiers::example().unwrap().run(&server.config(), Way::Together).await.unwrap();
     for name in ["web", "api", "admin"] {
         assert!(of(&outcomes, name).suffers(BOUND).is_some(), "{name} did not suffer");
     }
