@@ -148,7 +148,7 @@ impl PoolBuilder {
         self
     }
 
-    /// The maximum number of callers that may wait for a connection. One more is refused at once with
+    /// The maximum number of callers that may wait for a connection, in each [`Lane`]. One more is refused at once with
     /// [`Error::Shed`](crate::Error::Shed). 0 to 1,000,000. Default: 100 x `max_size`, at least 10,000.
     ///
     /// This setting bounds memory: each waiter takes about 250 bytes. Deadlines and [`shedding`](Self::shedding) bound

@@ -59,12 +59,12 @@ impl LaneLimits {
     /// | lane | guaranteed | at most |
     /// |---|---|---|
     /// | `Critical` | 0.2 | 1 |
-    /// | `Normal` | 0 | 1 |
+    /// | `Normal` | one connection, in a pool of five or more | 1 |
     /// | `Background` | one connection, in a pool of five or more | 0.5 |
     pub fn of(lane: Lane) -> Self {
         match lane {
             Lane::Critical => Self { guaranteed: Some(0.2), at_most: 1.0 },
-            Lane::Normal => Self { guaranteed: Some(0.0), at_most: 1.0 },
+            Lane::Normal => Self { guaranteed: None, at_most: 1.0 },
             Lane::Background => Self { guaranteed: None, at_most: 0.5 },
         }
     }

@@ -75,15 +75,17 @@ impl CallerReports {
         let running = holders.iter().map(|holder| (holder.operation, holder.age));
         let findings = self.watch.tick(now, reading, running);
         let mut made: Vec<MakeEvent> = findings.into_iter().map(of_finding).collect();
-        made.extend(self.slow_acquire(now, waiters));
+        made.extend(self.slow_acquire(now, waiters, reading.waiting));
         made.extend(self.long_running(now, holders));
         self.leaks(now, holders, &mut made);
         made
     }
 
-    fn slow_acquire(&mut self, now: Instant, waiters: (u64, u64)) -> Option<MakeEvent> {
+    fn slow_acquire(&mut self, now: Instant, waiters: (u64, u64), waiting: usize) -> Option<MakeEvent> {
         let than = self.thresholds.slow_acquire;
         let (count, longest) = self.waits.look(now, waiters, than);
+        // Callers of other lanes may have been served since the first waiter came.
+        let count = count.min(waiting as u64);
         let sign = if count > 0 { Sign::Yes } else { Sign::No };
         self.slow_acquire.look(now, sign).map(|told| -> MakeEvent {
             Box::new(move |status| match told {

@@ -8,7 +8,7 @@
 
 use crate::policy::{Lane, LaneLimits, PerLane};
 
-/// A pool of fewer connections guarantees none to `Background` by default.
+/// A pool of fewer connections has guarantees only for the lanes that name a share.
 const LARGE: usize = 5;
 /// A tenth of ten is one, whatever a float makes of it.
 const ROUNDING: f64 = 1e-9;
@@ -124,7 +124,7 @@ impl Shares {
             let limits = self.limits[lane as usize];
             let wished = match limits.guaranteed {
                 Some(share) if share > 0.0 => slots(share).max(1),
-                None if lane == Lane::Background && self.size >= LARGE => 1,
+                None if self.size >= LARGE => 1,
                 Some(_) | None => 0,
             };
             let guaranteed = wished.min(left);
@@ -132,7 +132,7 @@ impl Shares {
             let share = if lane == Lane::Background { self.background_share } else { 1.0 };
             let most = (slots(limits.at_most).max(1) as f64 * share + ROUNDING) as usize;
             self.guaranteed[lane as usize] = guaranteed;
-            self.at_most[lane as usize] = most.max(guaranteed);
+            self.at_most[lane as usize] = most.max(guaranteed).max(1);
         }
     }
 }

@@ -12,8 +12,8 @@ fn by_default_critical_has_a_fifth_and_background_at_most_half() {
         let shares = shares(size);
         (shares.guaranteed, shares.at_most)
     };
-    assert_eq!(slots(20), ([4, 0, 1], [20, 20, 10]));
-    assert_eq!(slots(5), ([1, 0, 1], [5, 5, 2]));
+    assert_eq!(slots(20), ([4, 1, 1], [20, 20, 10]));
+    assert_eq!(slots(5), ([1, 1, 1], [5, 5, 2]));
     assert_eq!(slots(4), ([1, 0, 0], [4, 4, 2]));
     assert_eq!(slots(2), ([1, 0, 0], [2, 2, 1]));
     assert_eq!(slots(1), ([0, 0, 0], [1, 1, 1]), "a guarantee would keep the others out for ever");
@@ -22,7 +22,7 @@ fn by_default_critical_has_a_fifth_and_background_at_most_half() {
 #[test]
 fn a_guarantee_is_lent_to_short_leases_only_and_one_slot_of_critical_never() {
     let mut shares = shares(20);
-    assert_eq!(shares.room(Lane::Normal, 20), 15, "4 of critical and 1 of background are kept");
+    assert_eq!(shares.room(Lane::Normal, 20), 15, "4 of Critical and 1 of Background are kept");
     shares.may_borrow = [true; 3];
     assert_eq!(Lane::ALL.map(|lane| shares.room(lane, 20)), [20, 19, 10]);
     shares.in_use[Lane::Normal as usize] = 19;

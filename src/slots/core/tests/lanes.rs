@@ -147,7 +147,7 @@ impl Model {
                     let may = self.shares().in_use(higher) < self.shares().at_most(higher);
                     let was_passed = may && !self.waiters[higher as usize].is_empty();
                     let is_guarantee = self.used(lane) <= self.shares().guaranteed(lane);
-                    let is_kept = self.shares().owed(Lane::Critical) + self.shares().owed(Lane::Background) > 0;
+                    let is_kept = Lane::ALL.into_iter().any(|lane| self.shares().owed(lane) > 0);
                     assert!(!was_passed || is_guarantee || is_kept, "{lane} passed {higher}");
                 }
             }
