@@ -1,9 +1,10 @@
 //! The path of one call. Only this file knows the order of the steps.
 //!
 //! 1. The call asks the circuit breaker.
-//! 2. It takes an idle connection, waits for one in order of arrival, or is refused.
-//! 3. It asks the breaker again, for a ticket.
-//! 4. The statement runs with the time that is left, and the connection goes back to the pool.
+//! 2. It is charged to the rates of its lane and its operation, or refused by them.
+//! 3. It takes an idle connection, waits for one in order of arrival, or is refused.
+//! 4. It asks the breaker again, for a ticket.
+//! 5. The statement runs with the time that is left, and the connection goes back to the pool.
 //!
 //! A call that failed and may run again takes the whole path again (`attempts`).
 
@@ -31,6 +32,7 @@ use crate::maintenance::{Maintenance, PACE};
 use crate::policy::{Deadline, Denied, Lane, ShedReason, Shedding, Ticket, WaitPolicy};
 #[cfg(feature = "testing")]
 use crate::pretend::Pretences;
+use crate::rates::{Charge, Rates};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) recorder: Arc<OutcomeRecorder>,
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) retries: Retries,
+    /// `None` if no lane and no operation has a rate.
+    pub(crate) rates: Option<Rates>,
     pub(crate) tracer: Tracer,
     /// What calls come to in a test.
     #[cfg(feature = "testing")]
@@ -83,14 +87,15 @@ impl Shared {
             #[cfg(feature = "testing")]
             self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
+            let charge = self.charge(&options)?;
             if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
-                return Ok(Client::new(lease, options(self), ticket));
+                return Ok(Client::new(lease, options(self), ticket, charge));
             }
             let asked = now();
             let wait_policy = wait_policy(self, asked);
             let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, wait_policy)).await;
-            self.answer(answer, options(self), asked, waiting.deadline()).map_err(|error| span.with(error))
+            self.answer(answer, options(self), asked, waiting.deadline(), charge).map_err(|error| span.with(error))
         }
     }
 
@@ -100,9 +105,10 @@ impl Shared {
         #[cfg(feature = "testing")]
         self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
+        let charge = self.charge(options)?;
         if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
-            return Ok(Client::new(lease, options(self), ticket));
+            return Ok(Client::new(lease, options(self), ticket, charge));
         }
         if !self.slots.counts().is_open {
             return Err(Error::Closed);
@@ -127,6 +133,26 @@ impl Shared {
         }
     }
 
+    /// Charges a call to the rates of its lane and its operation. Dropping the charge gives it back.
+    #[inline]
+    fn charge(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Box<Charge>>, Error> {
+        self.rates.as_ref().map_or(Ok(None), |rates| self.charge_to(rates, &options(self)))
+    }
+
+    fn charge_to(&self, rates: &Rates, options: &CallOptions) -> Result<Option<Box<Charge>>, Error> {
+        rates.charge(options.lane, options.operation).map_err(|wait| {
+            let error = if self.slots.counts().is_open {
+                self.maintenance.reports.refusals.on_shed(ShedReason::RateLimited);
+                // Nobody who holds a connection is in the way.
+                let longest_held = LongestHeld::NONE;
+                Error::Shed { reason: ShedReason::RateLimited, retry_after: Some(wait), longest_held }
+            } else {
+                Error::Closed
+            };
+            self.failed(options, no_wait, error)
+        })
+    }
+
     /// Turns the result of a wait into the result of a caller that asked at `asked`.
     fn answer(
         &self,
@@ -134,13 +160,14 @@ impl Shared {
         options: CallOptions,
         asked: Instant,
         deadline: Deadline,
+        charge: Option<Box<Charge>>,
     ) -> Result<Client, Error> {
         let waited = || now().saturating_duration_since(asked);
         match answer {
             Ok(lease) => {
                 self.meter().waited(waited);
                 let ticket = self.admit(&options, waited)?;
-                Ok(Client::new(lease, options, ticket))
+                Ok(Client::new(lease, options, ticket, charge))
             }
             Err(refusal) => Err(self.failed(&options, waited, self.explain(refusal, asked, deadline))),
         }
@@ -194,6 +221,7 @@ impl Shared {
             deadline: None,
             timeout: Some(self.query_timeout),
             operation: None,
+            lane: Lane::default(),
             taken,
             is_cached: true,
             is_transaction: false,
@@ -282,6 +310,7 @@ pub struct Call<'a> {
     timeout: Option<Duration>,
     shedding: Shedding,
     operation: Option<&'static str>,
+    lane: Lane,
     taken: Taken,
     is_cached: bool,
     is_idempotent: bool,
@@ -323,6 +352,7 @@ impl<'a> Call<'a> {
             timeout: None,
             shedding,
             operation: None,
+            lane: Lane::default(),
             taken,
             is_cached: true,
             is_idempotent: false,
@@ -362,6 +392,15 @@ impl<'a> Call<'a> {
     /// Default: no name. Events show the place in the code instead.
     pub fn name(mut self, operation: &'static str) -> Self {
         self.operation = Some(operation);
+        self
+    }
+
+    /// Sets how much this call matters, on each of its attempts. [`PoolBuilder::rate`](crate::PoolBuilder::rate) limits
+    /// what a lane may use.
+    ///
+    /// Default: [`Lane::Normal`].
+    pub fn lane(mut self, lane: Lane) -> Self {
+        self.lane = lane;
         self
     }
 
@@ -416,8 +455,8 @@ impl<'a> Call<'a> {
     fn call_options(&self) -> CallOptions {
         let pools = self.shared.options(self.taken);
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
-        let (operation, is_cached, is_part) = (self.operation, self.is_cached, self.is_part);
-        CallOptions { deadline: self.deadline, timeout, operation, is_cached, is_part, ..pools }
+        let (operation, lane, is_cached, is_part) = (self.operation, self.lane, self.is_cached, self.is_part);
+        CallOptions { deadline: self.deadline, timeout, operation, lane, is_cached, is_part, ..pools }
     }
 
     fn wait_policy(&self, asked: Instant) -> WaitPolicy {

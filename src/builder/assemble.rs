@@ -12,6 +12,7 @@ use crate::event::EventKind;
 use crate::maintenance::{Maintenance, Reports, Thresholds};
 use crate::policy::Lifetimes;
 use crate::pool::Pool;
+use crate::rates::Rates;
 use crate::slots::{Ages, LaneLimits, Limits, Slots};
 use crate::telemetry::{Meter, Telemetry, Tracer};
 
@@ -65,6 +66,7 @@ impl PoolBuilder {
             Arc::new(move |event| listener.on_connection_event(event)),
         ));
         let retries = self.retry.finish(now(), self.max_size)?;
+        let rates = Rates::new(now(), self.rates, self.rates_of);
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
         let limits_of_work = (self.connect_timeout, query_timeout);
@@ -85,6 +87,7 @@ impl PoolBuilder {
             recorder,
             maintenance,
             retries,
+            rates,
             tracer,
             #[cfg(feature = "testing")]
             pretences,

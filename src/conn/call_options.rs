@@ -3,7 +3,7 @@
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use crate::policy::Deadline;
+use crate::policy::{Deadline, Lane};
 
 /// The options of each statement of a lease.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,8 @@ pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     /// The caller's name for the call.
     pub(crate) operation: Option<&'static str>,
+    /// How much the call matters.
+    pub(crate) lane: Lane,
     /// Where the connection was taken.
     pub(crate) taken: &'static Location<'static>,
     /// Whether prepared statements are kept on the connection.
