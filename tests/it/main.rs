@@ -37,6 +37,7 @@ mod pretend;
 #[cfg(all(feature = "axum", feature = "prometheus"))]
 mod production;
 mod proxy;
+mod rates;
 mod retries;
 mod said;
 mod server;
