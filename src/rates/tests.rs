@@ -146,9 +146,11 @@ async fn a_charge_that_is_dropped_by_a_panic_is_settled() {
 /// The bucket admits all that the rate allows, and no more, whoever asks.
 #[test]
 fn threads_never_get_more_than_the_rate_and_the_burst_and_lose_nothing() {
-    const PER_SECOND: f64 = 20_000.0;
+    // A large burst and a small rate: threads meet often, and what they lose or win is not lost in what the rate adds.
+    const PER_SECOND: f64 = 1_000.0;
+    const BURST: Duration = Duration::from_secs(300);
     let begun = now();
-    let rates = of_lane(Rate::new().calls(PER_SECOND));
+    let rates = of_lane(Rate::new().calls(PER_SECOND).burst(BURST));
     let seconds = || now().duration_since(begun).as_secs_f64();
     let (admitted, refused_at, is_over) = (AtomicUsize::new(0), Mutex::new(0.0_f64), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -165,21 +167,23 @@ fn threads_never_get_more_than_the_rate_and_the_burst_and_lose_nothing() {
                 }
             });
         }
-        thread::sleep(SECOND);
+        while *refused_at.lock() == 0.0 {
+            thread::sleep(MILLISECOND);
+        }
+        thread::sleep(SECOND / 2);
         is_over.store(true, SeqCst);
     });
-    let allowed = |seconds: f64| PER_SECOND * (seconds + 1.0);
+    let allowed = |seconds: f64| PER_SECOND * (seconds + BURST.as_secs_f64());
     let (admitted, most) = (admitted.into_inner() as f64, allowed(seconds()));
     assert!(admitted <= most, "{admitted} of {most}");
     // When a call was refused, all had been taken.
     let refused_at = refused_at.into_inner();
-    assert!(refused_at > 0.5, "the threads did not ask for enough: {admitted}");
     assert!(admitted >= 0.99 * allowed(refused_at), "{admitted} of {}", allowed(refused_at));
 }
 
 #[test]
 fn threads_are_never_more_than_the_concurrency() {
-    let rates = of_lane(Rate::new().concurrency(5));
+    let rates = of_lane(Rate::new().concurrency(1));
     let (now_in, most, entered) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..16 {
@@ -194,7 +198,7 @@ fn threads_are_never_more_than_the_concurrency() {
             });
         }
     });
-    assert!((1..=5).contains(&most.into_inner()));
+    assert_eq!(most.into_inner(), 1);
     assert!(entered.into_inner() > 1_000);
-    assert_eq!(room(&rates), 5, "each place was given back");
+    assert_eq!(room(&rates), 1, "each place was given back");
 }
