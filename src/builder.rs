@@ -6,7 +6,7 @@ mod check;
 mod driver;
 mod tls;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
@@ -24,6 +24,7 @@ use crate::connection_string::ConnectionString;
 use crate::error::{ConfigError, Error};
 use crate::policy::{Lane, LaneLimits, PerLane, Shedding};
 use crate::pool::Pool;
+use crate::rates::Rate;
 use crate::retry::RetryConfig;
 use crate::telemetry::{Given, Observer, Observers};
 
@@ -54,6 +55,8 @@ pub struct PoolBuilder {
     machine: Option<Arc<dyn Machine>>,
     is_failure: Option<IsFailure>,
     retry: RetryConfig,
+    rates: PerLane<Option<Rate>>,
+    rates_of: BTreeMap<String, Rate>,
     observers: Observers,
     recorder: Given,
     leak_detection_threshold: Option<Duration>,
@@ -123,6 +126,8 @@ impl PoolBuilder {
             machine: None,
             is_failure: None,
             retry: RetryConfig::default(),
+            rates: PerLane::default(),
+            rates_of: BTreeMap::new(),
             observers: Observers::default(),
             recorder: Given::default(),
             leak_detection_threshold: Some(Duration::from_secs(60)),
@@ -304,6 +309,20 @@ impl PoolBuilder {
     /// What the pool retries, how often and when. Default: see [`RetryConfig`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.retry = config;
+        self
+    }
+
+    /// Limits how much the calls of a lane may use ([`Call::lane`](crate::Call::lane)). A later rate of the same lane
+    /// replaces it. Default: no limit. Listeners ([`Pool::listen`]) have no rate.
+    pub fn rate(mut self, lane: Lane, rate: Rate) -> Self {
+        self.rates[lane as usize] = Some(rate);
+        self
+    }
+
+    /// Limits how much the calls with this name may use ([`Call::name`](crate::Call::name)), whatever their lane. The
+    /// rate of their lane holds, too. A later rate of the same name replaces it. Default: no limit.
+    pub fn rate_of(mut self, operation: impl Into<String>, rate: Rate) -> Self {
+        self.rates_of.insert(operation.into(), rate);
         self
     }
 

@@ -1,9 +1,10 @@
 //! The path of one call. Only this file knows the order of the steps.
 //!
 //! 1. The call asks the circuit breaker.
-//! 2. It takes an idle connection, waits for one in order of arrival, or is refused.
-//! 3. It asks the breaker again, for a ticket.
-//! 4. The statement runs with the time that is left, and the connection goes back to the pool.
+//! 2. It is charged to the rates of its lane and its operation, or refused by them.
+//! 3. It takes an idle connection, waits for one in order of arrival, or is refused.
+//! 4. It asks the breaker again, for a ticket.
+//! 5. The statement runs with the time that is left, and the connection goes back to the pool.
 //!
 //! A call that failed and may run again takes the whole path again (`attempts`).
 
@@ -32,6 +33,7 @@ use crate::maintenance::{Maintenance, PACE};
 use crate::policy::{Deadline, Denied, Lane, ShedReason, Shedding, Ticket, WaitPolicy};
 #[cfg(feature = "testing")]
 use crate::pretend::Pretences;
+use crate::rates::{Charge, Rates};
 use crate::retry::Retries;
 use crate::slots::{Lease, Refusal, Slots};
 use crate::status::Status;
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) retries: Retries,
     pub(crate) lane_names: LaneNames,
+    /// `None` if no lane and no operation has a rate.
+    pub(crate) rates: Option<Rates>,
     pub(crate) tracer: Tracer,
     /// What calls come to in a test.
     #[cfg(feature = "testing")]
@@ -85,14 +89,15 @@ impl Shared {
             #[cfg(feature = "testing")]
             self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
+            let charge = self.charge(&options)?;
             if let Some(lease) = self.slots.try_acquire(options(self).lane) {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
-                return Ok(Client::new(lease, options(self), ticket));
+                return Ok(Client::new(lease, options(self), ticket, charge));
             }
             let asked = now();
             let wait_policy = wait_policy(self, asked);
             let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, wait_policy)).await;
-            self.answer(answer, options(self), asked, waiting.deadline()).map_err(|error| span.with(error))
+            self.answer(answer, options(self), asked, waiting.deadline(), charge).map_err(|error| span.with(error))
         }
     }
 
@@ -102,9 +107,10 @@ impl Shared {
         #[cfg(feature = "testing")]
         self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
+        let charge = self.charge(options)?;
         if let Some(lease) = self.slots.try_acquire(options(self).lane) {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
-            return Ok(Client::new(lease, options(self), ticket));
+            return Ok(Client::new(lease, options(self), ticket, charge));
         }
         if !self.slots.counts().is_open {
             return Err(Error::Closed);
@@ -129,6 +135,26 @@ impl Shared {
         }
     }
 
+    /// Charges a call to the rates of its lane and its operation. Dropping the charge gives it back.
+    #[inline]
+    fn charge(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Box<Charge>>, Error> {
+        self.rates.as_ref().map_or(Ok(None), |rates| self.charge_to(rates, &options(self)))
+    }
+
+    fn charge_to(&self, rates: &Rates, options: &CallOptions) -> Result<Option<Box<Charge>>, Error> {
+        rates.charge(options.lane, options.operation).map_err(|wait| {
+            let error = if self.slots.counts().is_open {
+                self.maintenance.reports.refusals.on_shed(ShedReason::RateLimited);
+                // Nobody who holds a connection is in the way.
+                let longest_held = LongestHeld::NONE;
+                Error::Shed { reason: ShedReason::RateLimited, retry_after: Some(wait), longest_held }
+            } else {
+                Error::Closed
+            };
+            self.failed(options, no_wait, error)
+        })
+    }
+
     /// Turns the result of a wait into the result of a caller that asked at `asked`.
     fn answer(
         &self,
@@ -136,13 +162,14 @@ impl Shared {
         options: CallOptions,
         asked: Instant,
         deadline: Deadline,
+        charge: Option<Box<Charge>>,
     ) -> Result<Client, Error> {
         let waited = || now().saturating_duration_since(asked);
         match answer {
             Ok(lease) => {
                 self.meter().waited(waited);
                 let ticket = self.admit(&options, waited)?;
-                Ok(Client::new(lease, options, ticket))
+                Ok(Client::new(lease, options, ticket, charge))
             }
             Err(refusal) => Err(self.failed(&options, waited, self.explain(refusal, asked, deadline))),
         }
@@ -370,9 +397,10 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Sets how much this call matters, on each of its attempts: callers of a higher lane get connections first, and each
-    /// lane has its own limits ([`PoolBuilder::lane_limits`](crate::PoolBuilder::lane_limits)). A lane that the owner
-    /// has set for the operation's [name](Self::name) wins. Default: [`Lane::Normal`].
+    /// Sets how much this call matters, on each of its attempts: callers of a higher lane get connections first. Each
+    /// lane has its own limits ([`PoolBuilder::lane_limits`](crate::PoolBuilder::lane_limits)), and may have a
+    /// [rate](crate::PoolBuilder::rate). A lane that the owner has set for the operation's [name](Self::name) wins.
+    /// Default: [`Lane::Normal`].
     pub fn lane(mut self, lane: Lane) -> Self {
         self.lane = lane;
         self

@@ -74,6 +74,7 @@ mod policy;
 mod pool;
 #[cfg(feature = "testing")]
 mod pretend;
+mod rates;
 mod retry;
 #[cfg(feature = "serde")]
 pub mod settings;
@@ -101,6 +102,7 @@ pub use maintenance::NotReady;
 pub use operation::Operation;
 pub use policy::{Effect, Lane, LaneLimits, Refused, ShedReason, Shedding, UnknownLane};
 pub use pool::{Pool, PoolOrder};
+pub use rates::Rate;
 pub use retry::RetryConfig;
 #[cfg(feature = "serde")]
 pub use settings::Settings;

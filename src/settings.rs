@@ -23,6 +23,7 @@ use crate::conn::{Reset, ServerTimeouts};
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 use crate::policy::Shedding;
+use crate::rates::Rate;
 use crate::retry::RetryConfig;
 
 table! {
@@ -56,7 +57,8 @@ table! {
     /// The keys are the names of the builder's setters. The table `breaker` has those of [`BreakerConfig`], `retry`
     /// those of [`RetryConfig`], `server_timeouts` those of [`ServerTimeouts`]. A setter that takes two values is a
     /// table, too: `long_running = { statements = 5, than = "10s" }`, `breaker.slow_call` and
-    /// `breaker.reset_timeout_growth`. Code is no data: set observers, credentials and hooks on the builder.
+    /// `breaker.reset_timeout_growth`. The table `rate` has a table for each lane, such as `rate.background`, with the
+    /// keys of [`Rate`], and `rate_of` has one for each operation, by its name: `rate_of.report.calls = 10`. Code is no data: set observers, credentials and hooks on the builder.
     /// `docs/settings.md` lists all keys with their defaults and ranges.
     ///
     /// - A duration is a text with its unit: `"250ms"`, `"5s"`, `"30 min"`, `"1h 30m"`. `"never"` stands for no
@@ -70,7 +72,7 @@ table! {
     /// Neither `Debug` nor an error of these settings shows the password in `url`, so an error about `url` comes
     /// without its line. A format may quote a line that it cannot read, or the line of another error. If a file has
     /// passwords, print no more than the message (`toml::de::Error::message`). Serialized settings have no `url`.
-    Settings of PoolBuilder, keys "";
+    Settings of PoolBuilder;
     by_hand {
         /// Where the database is: a URL or a connection string. Used by [`builder_by_url`](Self::builder_by_url) only.
         /// With libpq's options for TLS, as [`Pool::builder_by_url`](crate::Pool::builder_by_url) reads them.
@@ -101,12 +103,16 @@ table! {
         breaker: BreakerSettings,
         retry: RetrySettings,
         server_timeouts: ServerTimeoutSettings,
+        rate: LaneRateSettings,
+    }
+    maps {
+        rate_of: RateSettings,
     }
 }
 
 table! {
     /// The values of [`PoolBuilder::long_running`]: both or neither.
-    LongRunningSettings of PoolBuilder, keys "long_running.";
+    LongRunningSettings of PoolBuilder;
     by_hand {
         /// The pool reports when more statements than this have been running for longer than [`than`](Self::than).
         statements: usize,
@@ -117,7 +123,7 @@ table! {
 
 table! {
     /// The settings of a [`BreakerConfig`].
-    BreakerSettings of BreakerConfig, keys "breaker.";
+    BreakerSettings of BreakerConfig;
     by_hand {
         /// Whether to begin with [`BreakerConfig::opossum`] instead of [`BreakerConfig::default`]. Default: no.
         opossum: bool,
@@ -142,7 +148,7 @@ table! {
 
 table! {
     /// The values of [`BreakerConfig::reset_timeout_growth`]: both or neither.
-    GrowthSettings of BreakerConfig, keys "breaker.reset_timeout_growth.";
+    GrowthSettings of BreakerConfig;
     by_hand {
         /// The factor by which the reset timeout grows.
         factor: f64,
@@ -153,7 +159,7 @@ table! {
 
 table! {
     /// The values of [`BreakerConfig::slow_call`]: both or neither.
-    SlowCallSettings of BreakerConfig, keys "breaker.slow_call.";
+    SlowCallSettings of BreakerConfig;
     by_hand {
         /// A call that takes longer is slow.
         longer_than: Duration,
@@ -164,7 +170,7 @@ table! {
 
 table! {
     /// The settings of a [`RetryConfig`].
-    RetrySettings of RetryConfig, keys "retry.";
+    RetrySettings of RetryConfig;
     setters {
         max_attempts: u32,
         initial_backoff: Duration,
@@ -176,7 +182,7 @@ table! {
 
 table! {
     /// The settings of [`ServerTimeouts`].
-    ServerTimeoutSettings of ServerTimeouts, keys "server_timeouts.";
+    ServerTimeoutSettings of ServerTimeouts;
     by_hand {
         /// Whether the pool asks the server for timeouts at all. Default: yes if another key of this table is given, or
         /// if the table is there and empty.
@@ -188,6 +194,30 @@ table! {
         idle_in_transaction: Expiry,
         connection_check: Expiry,
         transaction: Expiry,
+    }
+}
+
+table! {
+    /// The rate of each lane.
+    LaneRateSettings of PoolBuilder;
+    tables_by_hand {
+        /// The rate of [`Lane::Critical`](crate::Lane::Critical).
+        critical: RateSettings,
+        /// The rate of [`Lane::Normal`](crate::Lane::Normal).
+        normal: RateSettings,
+        /// The rate of [`Lane::Background`](crate::Lane::Background).
+        background: RateSettings,
+    }
+}
+
+table! {
+    /// The settings of a [`Rate`]. Without any of them there is no rate.
+    RateSettings of Rate;
+    setters {
+        connection_seconds: f64,
+        calls: f64,
+        concurrency: usize,
+        burst: Duration,
     }
 }
 
@@ -231,7 +261,13 @@ impl Settings {
     /// overrides [`hardened`](Self::hardened).
     #[must_use = "the result has both"]
     pub fn overridden_by(mut self, mut over: Self) -> Self {
-        for ((_, own), (_, other)) in self.fields().into_iter().zip(over.fields()) {
+        // So that both have the same fields.
+        let operations: Vec<_> = self.rate_of.keys().chain(over.rate_of.keys()).cloned().collect();
+        for name in operations {
+            self.rate_of.entry(name.clone()).or_default();
+            over.rate_of.entry(name).or_default();
+        }
+        for ((_, own), (_, other)) in self.fields("").into_iter().zip(over.fields("")) {
             own.take_from(other);
         }
         self

@@ -189,7 +189,7 @@ mod tests {
             }],
             "refusals": {
                 "queue_full": 0, "hopeless": 0, "too_late": 2, "overloaded": 0, "unread": 0, "none_idle": 0,
-                "timed_out": 3, "circuit_open": 0
+                "rate_limited": 0, "timed_out": 3, "circuit_open": 0
             }
         });
         assert_eq!(json, expected);

@@ -13,6 +13,7 @@ use crate::lane_names::LaneNames;
 use crate::maintenance::{Maintenance, Reports, Thresholds};
 use crate::policy::{Lane, LaneLimits, Lifetimes};
 use crate::pool::Pool;
+use crate::rates::Rates;
 use crate::slots::{Ages, Limits, Slots};
 use crate::telemetry::{Meter, Telemetry, Tracer};
 
@@ -66,6 +67,7 @@ impl PoolBuilder {
             Arc::new(move |event| listener.on_connection_event(event)),
         ));
         let retries = self.retry.finish(now(), self.max_size)?;
+        let rates = Rates::new(now(), self.rates, self.rates_of);
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
         let limits_of_work = (self.connect_timeout, query_timeout);
@@ -90,6 +92,7 @@ impl PoolBuilder {
             maintenance,
             retries,
             lane_names: LaneNames::new(self.lane_names),
+            rates,
             tracer,
             #[cfg(feature = "testing")]
             pretences,

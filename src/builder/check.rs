@@ -2,21 +2,26 @@
 //!
 //! The breaker and the retries check their settings themselves: `src/breaker/config.rs`, `src/retry.rs`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use self::Value::{Age, Any, LongRunning, Number, Timeout};
+use self::Value::{Age, Any, LongRunning, Number, PerSecond, Timeout};
 use super::PoolBuilder;
 use crate::conn::ServerTimeouts;
 use crate::error::ConfigError;
+use crate::policy::Lane;
 use crate::pool::MOST_CONNECTIONS;
+use crate::rates::Rate;
 use crate::slots::{MOST_WAITING, default_max_waiting};
 
 /// A server seldom survives more dials at a time.
 const MOST_CONNECTING: usize = 1_000;
 /// With more prepared statements on each connection, the server runs out of memory.
 const MOST_STATEMENTS: usize = 100_000;
+/// A schedule of nanoseconds is not fine enough for more.
+const MOST_CALLS: usize = 1_000_000;
 /// A longer timeout is a mistake.
 pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// An owner that wants a longer age should set `None`.
@@ -27,6 +32,8 @@ const LONGEST_NAME: usize = 63;
 /// The value of a setting, by the kind of its range.
 enum Value {
     Number(usize, RangeInclusive<usize>),
+    /// A number of something in each second: more than 0, at most so many.
+    PerSecond(f64, usize),
     /// More than 0, at most [`LONGEST_TIMEOUT`].
     Timeout(Duration),
     /// More than 0, at most [`LONGEST_AGE`]. `None` means never.
@@ -39,8 +46,8 @@ enum Value {
 
 impl PoolBuilder {
     /// Each setting of the pool itself, in the order in which the event `Started` shows them.
-    fn values(&self) -> Vec<(&'static str, Value)> {
-        let mut values = vec![
+    fn values(&self) -> Vec<(Cow<'static, str>, Value)> {
+        let values = vec![
             ("max_size", Number(self.max_size, 1..=MOST_CONNECTIONS)),
             ("min_idle", Number(self.min_idle, 0..=usize::MAX)),
             ("max_waiting", Number(self.effective_max_waiting(), 0..=MOST_WAITING)),
@@ -61,8 +68,16 @@ impl PoolBuilder {
             ("unready_after", Timeout(self.unready_after)),
         ];
         let server = self.server_timeouts.iter().flat_map(ServerTimeouts::values);
-        values.extend(server.filter_map(|(name, timeout)| Some((name, Timeout(timeout?)))));
-        values
+        let server = server.filter_map(|(name, timeout)| Some((name, Timeout(timeout?))));
+        let values = values.into_iter().chain(server).map(|(name, value)| (Cow::from(name), value));
+        values.chain(self.rates().flat_map(|(name, rate)| values_of(&name, rate))).collect()
+    }
+
+    /// The rates, each with its key.
+    fn rates(&self) -> impl Iterator<Item = (String, &Rate)> {
+        let of_lane = |lane: Lane| Some((format!("rate.{lane}"), self.rates[lane as usize].as_ref()?));
+        let of_operations = self.rates_of.iter().map(|(name, rate)| (format!("rate_of.{name}"), rate));
+        Lane::ALL.into_iter().filter_map(of_lane).chain(of_operations)
     }
 
     pub(super) fn effective_max_waiting(&self) -> usize {
@@ -83,7 +98,10 @@ impl PoolBuilder {
             return Err(ConfigError::new("name", format!("{:?}", self.name), rule));
         }
         for (name, value) in self.values() {
-            value.check(name)?;
+            value.check(&name)?;
+        }
+        if let Some((name, _)) = self.rates().find(|(_, rate)| !rate.is_limit()) {
+            return Err(ConfigError::new(name, "(no limit)", "needs connection_seconds, calls or concurrency"));
         }
         if self.min_idle > self.max_size {
             return Err(ConfigError::new("min_idle", self.min_idle, "must be at most max_size"));
@@ -92,19 +110,37 @@ impl PoolBuilder {
     }
 }
 
+/// The values of the rate with the key `name`.
+fn values_of(name: &str, rate: &Rate) -> impl Iterator<Item = (Cow<'static, str>, Value)> + use<> {
+    let seconds = rate.connection_seconds.map(|rate| PerSecond(rate, MOST_CONNECTIONS));
+    let values = [
+        ("connection_seconds", seconds),
+        ("calls", rate.calls.map(|rate| PerSecond(rate, MOST_CALLS))),
+        ("concurrency", rate.concurrency.map(|calls| Number(calls, 1..=MOST_CONNECTIONS))),
+        ("burst", Some(Timeout(rate.burst))),
+    ];
+    let name = name.to_owned();
+    values.into_iter().filter_map(move |(key, value)| Some((format!("{name}.{key}").into(), value?)))
+}
+
 impl Value {
-    fn check(&self, name: &'static str) -> Result<(), ConfigError> {
+    fn check(&self, name: &str) -> Result<(), ConfigError> {
+        let name = || name.to_owned();
         let (time, longest, rule) = match self {
             Number(number, range) if !range.contains(number) => {
                 let rule = format!("must be {} to {}", range.start(), range.end());
-                return Err(ConfigError::new(name, number, rule));
+                return Err(ConfigError::new(name(), number, rule));
+            }
+            // Also refuses what is no number.
+            PerSecond(rate, most) if !(*rate > 0.0 && *rate <= *most as f64) => {
+                return Err(ConfigError::new(name(), rate, format!("must be more than 0 and at most {most}")));
             }
             Timeout(time) | LongRunning(_, time) => (time, LONGEST_TIMEOUT, "must be more than 0 and at most 24 hours"),
             Age(Some(time)) => (time, LONGEST_AGE, "must be more than 0 and at most 30 days"),
-            Number(..) | Age(None) | Any(_) => return Ok(()),
+            Number(..) | PerSecond(..) | Age(None) | Any(_) => return Ok(()),
         };
         if time.is_zero() || *time > longest {
-            return Err(ConfigError::new(name, format!("{time:?}"), rule));
+            return Err(ConfigError::new(name(), format!("{time:?}"), rule));
         }
         Ok(())
     }
@@ -114,6 +150,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Number(number, _) => write!(f, "{number}"),
+            PerSecond(rate, _) => write!(f, "{rate}"),
             Timeout(time) | Age(Some(time)) => write!(f, "{time:?}"),
             Age(None) => f.write_str("never"),
             LongRunning(statements, time) => write!(f, "{statements} for {time:?}"),

@@ -15,6 +15,7 @@ use super::link::Link;
 use crate::clock::now;
 use crate::operation::Operation;
 use crate::policy::{Retry, Ticket};
+use crate::rates::Charge;
 use crate::slots::Lease;
 use crate::telemetry::Fault;
 
@@ -48,6 +49,8 @@ pub struct Client {
     options: CallOptions,
     /// Declared after the lease, so dropped after it: the end of the lease may still report a result.
     _probe: Option<Probe>,
+    /// What the lease takes of the rates of its lane and its operation. Settled when it is dropped.
+    _charge: Option<Box<Charge>>,
 }
 
 /// The record of what happened during a lease, readable after the client was given away.
@@ -101,7 +104,15 @@ impl Drop for Probe {
 
 impl Client {
     #[inline]
-    pub(crate) fn new(mut lease: Lease<Dialer>, options: CallOptions, ticket: Ticket) -> Self {
+    pub(crate) fn new(
+        mut lease: Lease<Dialer>,
+        options: CallOptions,
+        ticket: Ticket,
+        mut charge: Option<Box<Charge>>,
+    ) -> Self {
+        if let Some(charge) = &mut charge {
+            charge.begin();
+        }
         let moment = lease.moment();
         let conn = &mut *lease;
         conn.since = conn.handling.meter.start();
@@ -109,7 +120,7 @@ impl Client {
         let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
         conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&conn.link), admitted));
-        Self { lease, options, _probe: probe }
+        Self { lease, options, _probe: probe, _charge: charge }
     }
 
     /// The time left until the call's [`deadline`](crate::Call::deadline): zero once it has passed, `None` if the call

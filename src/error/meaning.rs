@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::{AbortReason, BusyReason, Error, driver};
-use crate::policy::{Condition, Effect, Retry, StatementPhase, Verdict};
+use crate::policy::{Condition, Effect, Retry, ShedReason, StatementPhase, Verdict};
 
 /// The `Retry-After` of a refusal for which the pool knows no time, in seconds.
 const DEFAULT_RETRY_AFTER: u64 = 1;
@@ -186,9 +186,13 @@ impl Error {
     }
 
     /// Returns whether the pool is overloaded: callers ask for more than it can serve in time. An HTTP service answers
-    /// 503.
+    /// 503. A limit that the owner set ([`ShedReason::RateLimited`]) is no overload.
     pub fn is_overload(&self) -> bool {
-        matches!(self, Self::Shed { .. } | Self::AcquireTimeout { .. })
+        match self {
+            Self::Shed { reason, .. } => *reason != ShedReason::RateLimited,
+            Self::AcquireTimeout { .. } => true,
+            _ => false,
+        }
     }
 
     /// The HTTP status that a service should answer. With the feature `axum`, a handler that returns the error answers

@@ -85,6 +85,11 @@ fn refusals_have_changed_nothing() {
     let shed = Error::Shed { reason: ShedReason::QueueFull, retry_after: Some(after), longest_held };
     check(&shed, "shed", Effect::NotApplied, "refused at once: the queue for connections is full");
     assert!(shed.is_overload() && shed.retry_after() == Some(after));
+    let longest_held = LongestHeld::NONE;
+    let limited = Error::Shed { reason: ShedReason::RateLimited, retry_after: Some(after), longest_held };
+    let line = "refused at once: its lane or operation has used up its rate";
+    check(&limited, "shed", Effect::NotApplied, line);
+    assert!(!limited.is_overload() && limited.is_unavailable() && limited.retry_after() == Some(after));
 
     let timeout = Error::AcquireTimeout {
         timeout: after,

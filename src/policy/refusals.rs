@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Index, IndexMut, Sub};
 
 /// One value for each [`ShedReason`], in the order of their declaration.
-pub(crate) type PerReason<T> = [T; 6];
+pub(crate) type PerReason<T> = [T; 7];
 
 /// Why the pool would not let a caller wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,12 +23,23 @@ pub enum ShedReason {
     Unread,
     /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
     NoneIdle,
+    /// Its lane or its operation has used up a limit that the owner set ([`Rate`](crate::Rate)). `retry_after` is exact:
+    /// the call is admitted then, unless others come first, or leases take longer than expected. If the limit is that of
+    /// calls at once, it is an estimate.
+    RateLimited,
 }
 
 impl ShedReason {
     /// All reasons, in the order of their declaration.
-    pub(crate) const ALL: PerReason<Self> =
-        [Self::QueueFull, Self::Hopeless, Self::TooLate, Self::Overloaded, Self::Unread, Self::NoneIdle];
+    pub(crate) const ALL: PerReason<Self> = [
+        Self::QueueFull,
+        Self::Hopeless,
+        Self::TooLate,
+        Self::Overloaded,
+        Self::Unread,
+        Self::NoneIdle,
+        Self::RateLimited,
+    ];
 
     /// Returns a word in snake case that never changes, as a label for metrics.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +50,7 @@ impl ShedReason {
             Self::Overloaded => "overloaded",
             Self::Unread => "unread",
             Self::NoneIdle => "none_idle",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -52,6 +64,7 @@ impl fmt::Display for ShedReason {
             Self::TooLate => "its turn came too late for its work to be done in time",
             Self::Unread => "streams that their readers do not read hold all connections",
             Self::NoneIdle => "no connection is idle",
+            Self::RateLimited => "its lane or operation has used up its rate",
         })
     }
 }
@@ -70,9 +83,10 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Returns all callers that were shed, except those of [`ShedReason::NoneIdle`], which would not have waited.
+    /// Returns all callers that were shed because the pool could not serve them. Those of [`ShedReason::NoneIdle`] would
+    /// not have waited, and those of [`ShedReason::RateLimited`] met a limit that the owner set: neither are part of it.
     pub fn total(&self) -> u64 {
-        self.shed.iter().sum::<u64>() - self[ShedReason::NoneIdle]
+        self.shed.iter().sum::<u64>() - self[ShedReason::NoneIdle] - self[ShedReason::RateLimited]
     }
 }
 
@@ -145,7 +159,8 @@ mod tests {
 
     #[test]
     fn counts_are_printed_by_reason() {
-        let shed = [(ShedReason::Overloaded, 300), (ShedReason::QueueFull, 12), (ShedReason::NoneIdle, 9)];
+        let of_others = [(ShedReason::NoneIdle, 9), (ShedReason::RateLimited, 70)];
+        let shed = [(ShedReason::Overloaded, 300), (ShedReason::QueueFull, 12), of_others[0], of_others[1]];
         let refused = Refused { timed_out: 4, ..Refused::of(shed) };
         assert_eq!(refused.to_string(), "312 (300 in overload, 12 with the queue full), and 4 waited in vain");
         assert_eq!(Refused::default().to_string(), "0");

@@ -3,12 +3,14 @@
 //! The macro of `table.rs` passes each value that has a setter of the same name. This file has the exceptions.
 
 use super::table::given;
-use super::{BreakerSettings, ServerTimeoutSettings, Settings};
+use super::{BreakerSettings, LaneRateSettings, RateSettings, ServerTimeoutSettings, Settings};
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
 use crate::conn::ServerTimeouts;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
+use crate::policy::Lane;
+use crate::rates::Rate;
 use crate::retry::RetryConfig;
 
 impl Settings {
@@ -16,6 +18,14 @@ impl Settings {
         let retry = self.retry.apply_to(RetryConfig::default());
         let builder = PoolBuilder::new(place).breaker(self.breaker.config()?).retry(retry);
         let builder = given(self.apply_to(builder), &self.server_timeouts.timeouts(), PoolBuilder::server_timeouts);
+        let LaneRateSettings { critical, normal, background } = &self.rate;
+        let lanes = Lane::ALL.into_iter().zip([critical, normal, background]);
+        let builder = lanes.fold(builder, |builder, (lane, rate)| {
+            given(builder, &rate.rate(), |builder, rate| builder.rate(lane, rate))
+        });
+        let builder = self.rate_of.iter().fold(builder, |builder, (operation, rate)| {
+            given(builder, &rate.rate(), |builder, rate| builder.rate_of(operation, rate))
+        });
         let long_running = both(
             ("long_running.statements", self.long_running.statements),
             ("long_running.than", self.long_running.than),
@@ -45,6 +55,12 @@ impl ServerTimeoutSettings {
     fn timeouts(&self) -> Option<ServerTimeouts> {
         let are_wanted = self.enabled.unwrap_or_else(|| *self != Self::default());
         are_wanted.then(|| self.apply_to(ServerTimeouts::new()))
+    }
+}
+
+impl RateSettings {
+    fn rate(&self) -> Option<Rate> {
+        (*self != Self::default()).then(|| self.apply_to(Rate::new()))
     }
 }
 

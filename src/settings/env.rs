@@ -11,7 +11,7 @@ impl Settings {
     ///
     /// `from_env("ORDERS_DB")` reads `ORDERS_DB_URL`, `ORDERS_DB_MAX_SIZE=20`, `ORDERS_DB_BREAKER__RESET_TIMEOUT=30s`,
     /// `ORDERS_DB_BREAKER__SLOW_CALL__PERCENTAGE=80` and so on. No other variable may begin with
-    /// `ORDERS_DB_`.
+    /// `ORDERS_DB_`. The name of an operation is taken in lower case: `ORDERS_DB_RATE_OF__REPORT__CALLS=10`.
     ///
     /// # Errors
     ///
@@ -50,12 +50,13 @@ pub(super) fn read(
         let Ok(value) = value.into_string() else {
             return Err(ConfigError::without_value(&name, "must be UTF-8"));
         };
-        match keys::keys().into_iter().find(|key| variable(key) == rest) {
-            Some(key) => settings.read(key, &name, &value)?,
+        let about = rest.to_lowercase().replace("__", ".");
+        match keys::keys(&about).into_iter().find(|key| variable(key) == rest) {
+            Some(key) => settings.read(&key, &name, &value)?,
             None => {
-                let nearest = keys::nearest(&rest.to_lowercase().replace("__", "."));
+                let nearest = keys::nearest(&about);
                 let nearest =
-                    nearest.filter(|key| !keys::is_table(key)).map(|key| format!("{prefix}{}", variable(key)));
+                    nearest.filter(|key| !keys::is_table(key)).map(|key| format!("{prefix}{}", variable(&key)));
                 return Err(ConfigError::unknown(&name, nearest));
             }
         }

@@ -1,7 +1,7 @@
 //! Finds settings by their keys, for every way in and out: files, the environment, the command line, serializing.
 
-use super::Settings;
 use super::field::Scalar;
+use super::{RateSettings, Settings};
 use crate::error::ConfigError;
 
 impl Settings {
@@ -17,36 +17,53 @@ impl Settings {
 
     /// As [`set`](Self::set). An error calls the setting `named`.
     pub(super) fn read(&mut self, key: &str, named: &str, value: &str) -> Result<(), ConfigError> {
-        match self.fields().into_iter().find(|(name, _)| *name == key) {
+        if let Some(operation) = operation(key) {
+            self.rate_of.entry(operation.to_owned()).or_default();
+        }
+        let read = match self.fields("").into_iter().find(|(name, _)| *name == key) {
             Some((_, field)) => field.read(value).map_err(|problem| problem.of(named, value)),
             None if is_table(key) => Err(ConfigError::without_value(named, "is a table")),
             None => Err(ConfigError::unknown(named, nearest(key))),
-        }
+        };
+        self.rate_of.retain(|_, rate| *rate != RateSettings::default());
+        read
     }
 
     /// The given settings that may be written down, which the URL may not.
-    pub(super) fn shown(&self) -> Vec<(&'static str, Scalar)> {
+    pub(super) fn shown(&self) -> Vec<(String, Scalar)> {
         let mut copy = self.clone();
-        let fields = copy.fields().into_iter();
+        let fields = copy.fields("").into_iter();
         fields.filter_map(|(key, field)| Some((key, field.show()?))).collect()
     }
 }
 
-/// The whole keys of all settings.
-pub(super) fn keys() -> Vec<&'static str> {
-    Settings::default().fields().into_iter().map(|(key, _)| key).collect()
+/// Stands for the name of an operation where all keys are listed.
+const OPERATION: &str = "operation";
+
+/// The whole keys of all settings. Of the operations, which are any number, those of the one that is named in `near`.
+pub(super) fn keys(near: &str) -> Vec<String> {
+    let mut settings = Settings::default();
+    settings.rate_of.insert(operation(near).unwrap_or(OPERATION).to_owned(), RateSettings::default());
+    settings.fields("").into_iter().map(|(key, _)| key).collect()
+}
+
+/// The operation that a key names: `rate_of.report.calls`.
+fn operation(key: &str) -> Option<&str> {
+    key.strip_prefix("rate_of.")?.split('.').next().filter(|name| !name.is_empty())
 }
 
 /// Returns whether there are keys below `name`.
 pub(super) fn is_table(name: &str) -> bool {
-    keys().iter().any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    keys(name).iter().any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// The key or table whose name is nearest to a misspelled one.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let with_tables = |key: &'static str| {
-        let tables = key.match_indices('.').map(move |(end, _)| &key[..end]);
-        std::iter::once(key).chain(tables)
+pub(super) fn nearest(name: &str) -> Option<String> {
+    let keys = keys(name);
+    let with_tables = |key: &String| {
+        let tables = key.match_indices('.').map(|(end, _)| &key[..end]);
+        std::iter::once(key.as_str()).chain(tables).map(str::to_owned).collect::<Vec<_>>()
     };
-    crate::error::nearest(name, keys().into_iter().flat_map(with_tables))
+    let known: Vec<String> = keys.iter().flat_map(with_tables).collect();
+    crate::error::nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }

@@ -3,20 +3,23 @@
 use super::field::Field;
 
 /// Each setting of a table with its whole key.
-pub(super) type Fields<'a> = Vec<(&'static str, &'a mut dyn Field)>;
+pub(super) type Fields<'a> = Vec<(String, &'a mut dyn Field)>;
 
 /// Defines a public struct with an optional field for each setting. Its method `fields` returns the fields with their
-/// keys. Its method `apply_to` passes each given value to its setter.
+/// keys, of which `prefix` is the beginning. Its method `apply_to` passes each given value to its setter.
 ///
-/// `by_hand` lists the settings without a setter of the same name: `apply.rs` applies them. `setters` lists the others,
-/// and `tables` the tables within this table.
+/// `by_hand` lists the settings without a setter of the same name: `apply.rs` applies them. `setters` lists the others.
+/// `tables` lists the tables within this table, `tables_by_hand` those without a setter of the same name, and `maps` the
+/// tables whose keys begin with a name that the owner chooses.
 macro_rules! table {
     (
         $(#[$about:meta])*
-        $table:ident of $target:ident, keys $prefix:literal;
+        $table:ident of $target:ident;
         $(by_hand { $($(#[$about_other:meta])* $other:ident: $other_kind:ty,)* })?
         $(setters { $($key:ident: $kind:ty,)* })?
         $(tables { $($inner:ident: $inner_table:ty,)* })?
+        $(tables_by_hand { $($(#[$about_part:meta])* $part:ident: $part_table:ty,)* })?
+        $(maps { $($map:ident: $map_table:ty,)* })?
     ) => {
         $(#[$about])*
         #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,16 +28,25 @@ macro_rules! table {
             $($($(#[$about_other])* pub $other: Option<$other_kind>,)*)?
             $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($key), "`]")] pub $key: Option<$kind>,)*)?
             $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($inner), "`]")] pub $inner: $inner_table,)*)?
+            $($($(#[$about_part])* pub $part: $part_table,)*)?
+            $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($map), "`], by name")] pub $map: std::collections::BTreeMap<String, $map_table>,)*)?
         }
 
         impl $table {
             /// In the order of a file: the settings of a table stand together, after those outside of it.
-            fn fields(&mut self) -> $crate::settings::table::Fields<'_> {
+            fn fields(&mut self, prefix: &str) -> $crate::settings::table::Fields<'_> {
+                let key = |name: &str| format!("{prefix}{name}");
                 let own: $crate::settings::table::Fields<'_> = vec![
-                    $($((concat!($prefix, stringify!($other)), &mut self.$other),)*)?
-                    $($((concat!($prefix, stringify!($key)), &mut self.$key),)*)?
+                    $($((key(stringify!($other)), &mut self.$other),)*)?
+                    $($((key(stringify!($key)), &mut self.$key),)*)?
                 ];
-                own.into_iter()$($(.chain(self.$inner.fields()))*)?.collect()
+                own.into_iter()
+                    $($(.chain(self.$inner.fields(&key(concat!(stringify!($inner), ".")))))*)?
+                    $($(.chain(self.$part.fields(&key(concat!(stringify!($part), ".")))))*)?
+                    $($(.chain(self.$map.iter_mut().flat_map(|(name, table)| {
+                        table.fields(&key(&format!("{}.{name}.", stringify!($map))))
+                    })))*)?
+                    .collect()
             }
 
             $(

@@ -8,18 +8,24 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::keys::keys;
+use super::keys::keys as keys_near;
 use super::*;
 use crate::event::Event;
+use crate::policy::Lane;
 use crate::pool::Pool;
 
+fn keys() -> Vec<String> {
+    keys_near("")
+}
+
 /// Each key with a value that is neither its default nor the value of another key, unless it is a word.
-fn others() -> Vec<(&'static str, String)> {
-    let value = |(index, key)| {
+fn others() -> Vec<(String, String)> {
+    let value = |(index, key): (usize, String)| {
         let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always"].map(str::to_owned);
         let values = [format!("{}", 200 - index), format!("{}s", 200 - index)].into_iter().chain(words);
-        let fits = |value: &String| Settings::default().set(key, value).is_ok();
-        (key, values.into_iter().find(fits).unwrap_or_else(|| panic!("no value of {key}'s kind")))
+        let fits = |value: &String| Settings::default().set(&key, value).is_ok();
+        let fitting = values.into_iter().find(fits).unwrap_or_else(|| panic!("no value of {key}'s kind"));
+        (key, fitting)
     };
     keys().into_iter().enumerate().map(value).collect()
 }
@@ -31,7 +37,7 @@ fn config() -> Config {
 fn all() -> Settings {
     let mut settings = Settings::default();
     for (key, value) in others() {
-        settings.set(key, &value).unwrap();
+        settings.set(&key, &value).unwrap();
     }
     settings
 }
@@ -59,7 +65,7 @@ fn every_key_reaches_the_builder() {
     let untouched = format!("{:?}", Pool::builder(config()));
     assert_eq!(effect(&Settings::default()), untouched);
     let others = others();
-    for (key, value) in others.iter().filter(|(key, _)| *key != "url") {
+    for (key, value) in others.iter().filter(|(key, _)| key != "url") {
         let mut settings = Settings::default();
         // One of two values that belong together has no effect.
         let (table, _) = key.rsplit_once('.').unwrap_or_default();
@@ -132,20 +138,20 @@ fn setters_in(folder: &Path) -> Vec<String> {
 fn every_setter_has_a_key_and_every_key_a_setter() {
     let found: BTreeSet<_> = setters_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).into_iter().collect();
     assert!(found.len() > 45, "the setters were not found: {found:?}");
-    let mut unused: BTreeSet<_> = keys().into_iter().collect();
+    let mut unused: BTreeSet<String> = keys().into_iter().collect();
     for setter in found.iter().filter(|setter| NOT_DATA.iter().all(|(name, _)| name != setter)) {
         let key = setter
             .replace("PoolBuilder.", "")
             .replace("BreakerConfig", "breaker")
             .replace("RetryConfig", "retry")
             .replace("ServerTimeouts", "server_timeouts");
-        let of_it: Vec<_> = keys().into_iter().filter(|name| name.strip_prefix(&key).is_some_and(is_end)).collect();
+        let of_it: Vec<_> = keys().into_iter().filter(|name| name.strip_prefix(&*key).is_some_and(is_end)).collect();
         assert!(!of_it.is_empty(), "{setter} has no key in Settings, and is not in NOT_DATA");
         let is_whole = ["breaker", "retry", "server_timeouts"].contains(&key.as_str());
         unused.retain(|name| is_whole || !of_it.contains(name));
     }
     // `url` is an argument of Pool::builder, and `enabled` switches its table on.
-    assert_eq!(unused, BTreeSet::from(["server_timeouts.enabled", "url"]));
+    assert_eq!(unused, BTreeSet::from(["server_timeouts.enabled".to_owned(), "url".to_owned()]));
 }
 
 fn is_end(rest: &str) -> bool {
@@ -400,6 +406,87 @@ fn the_builder_refuses_values_out_of_range() {
 }
 
 #[test]
+fn a_lane_and_an_operation_have_rates() {
+    let settings = read(
+        r#"
+        rate.background = { connection_seconds = 2.5, burst = "500ms" }
+        [rate_of.load_dashboard]
+        concurrency = 3
+        [rate_of.report]
+        calls = 0.5
+        "#,
+    );
+    let settings = settings.unwrap();
+    let seconds = Rate::new().connection_seconds(2.5).burst(Duration::from_millis(500));
+    let by_hand = Pool::builder(config())
+        .rate(Lane::Background, seconds)
+        .rate_of("load_dashboard", Rate::new().concurrency(3))
+        .rate_of("report", Rate::new().calls(0.5));
+    assert_eq!(effect(&settings), format!("{by_hand:?}"));
+    assert_eq!(read(&toml::to_string(&settings).unwrap()).unwrap(), settings);
+    let env = from_vars(&[("DB_RATE_OF__REPORT__CALLS", "2"), ("DB_RATE_OF__LOAD_DASHBOARD__BURST", "3s")]).unwrap();
+    let both = settings.overridden_by(env);
+    assert_eq!((both.rate_of["report"].calls, both.rate_of["load_dashboard"].concurrency), (Some(2.0), Some(3)));
+    assert_eq!(both.rate_of["load_dashboard"].burst, Some(Duration::from_secs(3)));
+    assert_eq!(effect(&read("[rate_of.report]").unwrap()), effect(&Settings::default()));
+}
+
+#[test]
+fn a_bad_rate_is_refused_by_its_name() {
+    for (text, message) in [
+        (
+            "rate.background.cals = 3",
+            "rate.background.cals: there is no such setting; did you mean `rate.background.calls`?",
+        ),
+        ("rate.urgent.calls = 3", "rate.urgent: there is no such setting"),
+        (
+            "rate_of.report.cals = 3",
+            "rate_of.report.cals: there is no such setting; did you mean `rate_of.report.calls`?",
+        ),
+        ("rate_of.report = 3", "rate_of.report: is a table"),
+        ("rate_of = 3", "rate_of: is a table"),
+        ("rate_of.report.calls = \"many\"", "rate_of.report.calls = \"many\": must be a number"),
+        ("rate_of.\"a.b\".calls = 3", "rate_of.a.b: there is no such setting"),
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.contains(message), "{refusal}");
+    }
+    for (name, message) in [
+        (
+            "DB_RATE_OF__REPORT__CALS",
+            "DB_RATE_OF__REPORT__CALS: there is no such setting; did you mean `DB_RATE_OF__REPORT__CALLS`?",
+        ),
+        ("DB_RATE_OF__REPORT", "DB_RATE_OF__REPORT: there is no such setting"),
+        ("DB_RATE_OF", "DB_RATE_OF: there is no such setting"),
+    ] {
+        let refusal = from_vars(&[(name, "3")]).unwrap_err();
+        assert!(refusal.starts_with(message), "{refusal}");
+    }
+    let mut settings = Settings::default();
+    settings.set("rate_of.report.calls", "many").unwrap_err();
+    settings.set("rate_of.report.cals", "3").unwrap_err();
+    assert_eq!(settings, Settings::default(), "an error leaves nothing behind");
+    let built = |text: &str| read(text).unwrap().builder(config()).unwrap().build().unwrap_err().to_string();
+    for (text, message) in [
+        ("rate_of.report.calls = 0", "rate_of.report.calls = 0: must be more than 0 and at most 1000000"),
+        (
+            "rate.normal.connection_seconds = -1",
+            "rate.normal.connection_seconds = -1: must be more than 0 and at most 262143",
+        ),
+        ("rate.normal.connection_seconds = nan", "rate.normal.connection_seconds = NaN: must be"),
+        ("rate_of.report.calls = inf", "rate_of.report.calls = inf: must be"),
+        ("rate.critical.concurrency = 0", "rate.critical.concurrency = 0: must be 1 to 262143"),
+        (
+            "rate_of.report.burst = \"1s\"",
+            "rate_of.report = (no limit): needs connection_seconds, calls or concurrency",
+        ),
+    ] {
+        let refusal = built(text);
+        assert!(refusal.starts_with(message), "{refusal}");
+    }
+}
+
+#[test]
 fn server_timeouts_are_on_if_a_key_of_their_table_is_given() {
     let are_on = |text: &str| !effect(&read(text).unwrap()).contains("server_timeouts: None");
     assert!(!are_on(""));
@@ -437,7 +524,7 @@ fn the_event_started_shows_each_setting_of_the_pool() {
     builder.observer(move |event: &Event| *observed.lock() = event.to_string()).build().unwrap();
     let line = line.lock();
     for (key, value) in others() {
-        let name = if key == "long_running.statements" { "long_running" } else { key };
+        let name = if key == "long_running.statements" { "long_running" } else { key.as_str() };
         let is_elsewhere = ["url", "name", "long_running.than", "server_timeouts.enabled"].contains(&name);
         let is_word = ["shedding", "reset"].contains(&name);
         let value = if is_word { "" } else { value.as_str() };

@@ -135,7 +135,7 @@ impl Visitor<'_> for Key<'_> {
         if self.seen.contains(&key) {
             return Err(E::custom(ConfigError::without_value(&key, "is there twice")));
         }
-        if name.contains('.') || !(keys::keys().contains(&key.as_str()) || keys::is_table(&key)) {
+        if name.contains('.') || !(keys::keys(&key).contains(&key) || keys::is_table(&key)) {
             return Err(E::custom(ConfigError::unknown(&key, keys::nearest(&key))));
         }
         Ok(key)
@@ -150,20 +150,28 @@ impl Serialize for Settings {
 
 /// Writes settings whose keys have the first `depth` parts in common.
 struct Table<'a> {
-    entries: &'a [(&'static str, Scalar)],
+    entries: &'a [(String, Scalar)],
     depth: usize,
+}
+
+impl Table<'_> {
+    /// The part of a key that is a key of this table.
+    fn part<'k>(&self, key: &'k str) -> &'k str {
+        key.split('.').nth(self.depth).unwrap_or_default()
+    }
 }
 
 impl Serialize for Table<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let part = |key: &'static str| key.split('.').nth(self.depth).unwrap_or_default();
         let mut map = serializer.serialize_map(None)?;
-        for group in self.entries.chunk_by(|(one, _), (other, _)| part(one) == part(other)) {
+        for group in self.entries.chunk_by(|(one, _), (other, _)| self.part(one) == self.part(other)) {
             match group {
                 [(key, scalar)] if key.split('.').count() == self.depth + 1 => {
-                    map.serialize_entry(part(key), scalar)?
+                    map.serialize_entry(self.part(key), scalar)?
                 }
-                [(key, _), ..] => map.serialize_entry(part(key), &Table { entries: group, depth: self.depth + 1 })?,
+                [(key, _), ..] => {
+                    map.serialize_entry(self.part(key), &Table { entries: group, depth: self.depth + 1 })?
+                }
                 [] => {}
             }
         }

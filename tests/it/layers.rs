@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 26] = [
+const LAYERS: [&str; 27] = [
     "clock",
     "human",
     "metrics",
@@ -26,6 +26,7 @@ const LAYERS: [&str; 26] = [
     "event",
     "telemetry",
     "retry",
+    "rates",
     "pretend",
     "slots",
     "conn",

@@ -38,6 +38,7 @@ mod pretend;
 #[cfg(all(feature = "axum", feature = "prometheus"))]
 mod production;
 mod proxy;
+mod rates;
 mod retries;
 mod said;
 mod server;

@@ -93,6 +93,18 @@ mod tests {
         assert_eq!(counts(&told), [(6, 1), (10, 1)]);
     }
 
+    /// They met a limit that the owner set, and `try_get` would not have waited.
+    #[test]
+    fn refusals_by_a_rate_or_of_callers_that_do_not_wait_are_no_shedding() {
+        let (begun, mut shedding, mut counted) = (Instant::now(), Shedding::new(), Refused::default());
+        for tick in 0..400 {
+            counted[ShedReason::RateLimited] += 3;
+            counted[ShedReason::NoneIdle] += 1;
+            assert_eq!(shedding.tick(begun + tick * Duration::from_millis(250), counted), None);
+        }
+        assert_eq!(counted.total(), 0);
+    }
+
     #[test]
     fn each_shedding_counts_anew() {
         let told = play((0..120).map(|second| u64::from(second == 5 || second == 60) * 7));

@@ -7,13 +7,18 @@ use std::path::Path;
 use super::*;
 
 /// Values for the other key of a table whose keys go together.
-const TOGETHER: [(&str, &str); 6] = [
+const TOGETHER: [(&str, &str); 10] = [
     ("long_running.statements", "5"),
     ("long_running.than", "10s"),
     ("breaker.reset_timeout_growth.factor", "2"),
     ("breaker.reset_timeout_growth.cap", "1h"),
     ("breaker.slow_call.longer_than", "10s"),
     ("breaker.slow_call.percentage", "50"),
+    // A burst needs a rate.
+    ("rate.critical.calls", "100"),
+    ("rate.normal.calls", "100"),
+    ("rate.background.calls", "100"),
+    ("rate_of.operation.calls", "100"),
 ];
 
 struct Row {
@@ -121,6 +126,12 @@ fn each_range_is_as_documented() {
                 is_accepted(key, most);
                 is_refused(key, &beside(most, true).unwrap());
                 never.iter().for_each(|never| is_accepted(key, never));
+            }
+            [zero, most] if range.starts_with("more than `0`, at most `") => {
+                is_refused(key, zero);
+                is_accepted(key, "0.001");
+                is_accepted(key, most);
+                is_refused(key, &beside(most, true).unwrap());
             }
             ref words if range.starts_with("one of ") => words.iter().for_each(|word| is_accepted(key, word)),
             _ => panic!("{key}: this test does not understand the range {range}"),
