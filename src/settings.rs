@@ -22,7 +22,7 @@ use crate::builder::PoolBuilder;
 use crate::conn::{Reset, ServerTimeouts};
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
-use crate::policy::Shedding;
+use crate::policy::{Lane, LaneLimits, Shedding};
 use crate::rates::Rate;
 use crate::retry::RetryConfig;
 
@@ -58,7 +58,9 @@ table! {
     /// those of [`RetryConfig`], `server_timeouts` those of [`ServerTimeouts`]. A setter that takes two values is a
     /// table, too: `long_running = { statements = 5, than = "10s" }`, `breaker.slow_call` and
     /// `breaker.reset_timeout_growth`. The table `rate` has a table for each lane, such as `rate.background`, with the
-    /// keys of [`Rate`], and `rate_of` has one for each operation, by its name: `rate_of.report.calls = 10`. Code is no data: set observers, credentials and hooks on the builder.
+    /// keys of [`Rate`], and `rate_of` has one for each operation, by its name: `rate_of.report.calls = 10`. In the same
+    /// way `lane_limits` has a table for each lane, with the keys of [`LaneLimits`], and `lane_of` a lane for each
+    /// operation: `lane_of.report = "background"`. Code is no data: set observers, credentials and hooks on the builder.
     /// `docs/settings.md` lists all keys with their defaults and ranges.
     ///
     /// - A duration is a text with its unit: `"250ms"`, `"5s"`, `"30 min"`, `"1h 30m"`. `"never"` stands for no
@@ -104,9 +106,13 @@ table! {
         retry: RetrySettings,
         server_timeouts: ServerTimeoutSettings,
         rate: LaneRateSettings,
+        lane_limits: LaneLimitsSettings,
     }
     maps {
         rate_of: RateSettings,
+    }
+    values {
+        lane_of: Lane,
     }
 }
 
@@ -201,12 +207,34 @@ table! {
     /// The rate of each lane.
     LaneRateSettings of PoolBuilder;
     tables_by_hand {
-        /// The rate of [`Lane::Critical`](crate::Lane::Critical).
+        /// The rate of [`Lane::Critical`].
         critical: RateSettings,
-        /// The rate of [`Lane::Normal`](crate::Lane::Normal).
+        /// The rate of [`Lane::Normal`].
         normal: RateSettings,
-        /// The rate of [`Lane::Background`](crate::Lane::Background).
+        /// The rate of [`Lane::Background`].
         background: RateSettings,
+    }
+}
+
+table! {
+    /// The limits of each lane.
+    LaneLimitsSettings of PoolBuilder;
+    tables_by_hand {
+        /// The limits of [`Lane::Critical`].
+        critical: LimitsSettings,
+        /// The limits of [`Lane::Normal`].
+        normal: LimitsSettings,
+        /// The limits of [`Lane::Background`].
+        background: LimitsSettings,
+    }
+}
+
+table! {
+    /// The settings of [`LaneLimits`]. What is not given is the lane's default.
+    LimitsSettings of LaneLimits;
+    setters {
+        guaranteed: f64,
+        at_most: f64,
     }
 }
 
@@ -262,10 +290,15 @@ impl Settings {
     #[must_use = "the result has both"]
     pub fn overridden_by(mut self, mut over: Self) -> Self {
         // So that both have the same fields.
-        let operations: Vec<_> = self.rate_of.keys().chain(over.rate_of.keys()).cloned().collect();
-        for name in operations {
+        let names: Vec<_> = self.rate_of.keys().chain(over.rate_of.keys()).cloned().collect();
+        for name in names {
             self.rate_of.entry(name.clone()).or_default();
             over.rate_of.entry(name).or_default();
+        }
+        let names: Vec<_> = self.lane_of.keys().chain(over.lane_of.keys()).cloned().collect();
+        for name in names {
+            self.lane_of.entry(name.clone()).or_default();
+            over.lane_of.entry(name).or_default();
         }
         for ((_, own), (_, other)) in self.fields("").into_iter().zip(over.fields("")) {
             own.take_from(other);

@@ -7,11 +7,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use self::Value::{Age, Any, LongRunning, Number, PerSecond, Timeout};
+use self::Value::{Age, Any, LongRunning, Number, PerSecond, Share, Timeout};
 use super::PoolBuilder;
 use crate::conn::ServerTimeouts;
 use crate::error::ConfigError;
-use crate::policy::Lane;
+use crate::lane_names::MOST_NAMES;
+use crate::policy::{Lane, LaneLimits};
 use crate::pool::MOST_CONNECTIONS;
 use crate::rates::Rate;
 use crate::slots::{MOST_WAITING, default_max_waiting};
@@ -34,6 +35,8 @@ enum Value {
     Number(usize, RangeInclusive<usize>),
     /// A number of something in each second: more than 0, at most so many.
     PerSecond(f64, usize),
+    /// A part of the pool, from 0 to 1.
+    Share(f64),
     /// More than 0, at most [`LONGEST_TIMEOUT`].
     Timeout(Duration),
     /// More than 0, at most [`LONGEST_AGE`]. `None` means never.
@@ -70,7 +73,13 @@ impl PoolBuilder {
         let server = self.server_timeouts.iter().flat_map(ServerTimeouts::values);
         let server = server.filter_map(|(name, timeout)| Some((name, Timeout(timeout?))));
         let values = values.into_iter().chain(server).map(|(name, value)| (Cow::from(name), value));
+        let values = values.chain(self.limits().flat_map(|(name, limits)| limits_of(&name, limits)));
         values.chain(self.rates().flat_map(|(name, rate)| values_of(&name, rate))).collect()
+    }
+
+    /// The limits of lanes that the owner has set, each with its key.
+    fn limits(&self) -> impl Iterator<Item = (String, LaneLimits)> {
+        Lane::ALL.into_iter().filter_map(|lane| Some((format!("lane_limits.{lane}"), self.lanes[lane as usize]?)))
     }
 
     /// The rates, each with its key.
@@ -78,6 +87,29 @@ impl PoolBuilder {
         let of_lane = |lane: Lane| Some((format!("rate.{lane}"), self.rates[lane as usize].as_ref()?));
         let of_operations = self.rates_of.iter().map(|(name, rate)| (format!("rate_of.{name}"), rate));
         Lane::ALL.into_iter().filter_map(of_lane).chain(of_operations)
+    }
+
+    /// Refuses guarantees that no pool can keep, a lane that may use nothing, and too many names.
+    fn check_lanes(&self) -> Result<(), ConfigError> {
+        for (name, limits) in self.limits() {
+            if limits.at_most == 0.0 {
+                return Err(ConfigError::new(format!("{name}.at_most"), 0, "must be more than 0"));
+            }
+            if let Some(share) = limits.guaranteed.filter(|share| *share > limits.at_most) {
+                let rule = format!("must be at most {}, which is at_most", limits.at_most);
+                return Err(ConfigError::new(format!("{name}.guaranteed"), share, rule));
+            }
+        }
+        let limits = |lane: Lane| self.lanes[lane as usize].unwrap_or_else(|| LaneLimits::of(lane));
+        let sum: f64 = Lane::ALL.into_iter().filter_map(|lane| limits(lane).guaranteed).sum();
+        if sum > 1.0 + f64::EPSILON {
+            return Err(ConfigError::new("lane_limits", sum, "the guarantees of all lanes must be at most 1 in sum"));
+        }
+        if self.lane_names.len() > MOST_NAMES {
+            let rule = format!("must be at most {MOST_NAMES} operations");
+            return Err(ConfigError::new("lane_of", self.lane_names.len(), rule));
+        }
+        Ok(())
     }
 
     pub(super) fn effective_max_waiting(&self) -> usize {
@@ -103,11 +135,18 @@ impl PoolBuilder {
         if let Some((name, _)) = self.rates().find(|(_, rate)| !rate.is_limit()) {
             return Err(ConfigError::new(name, "(no limit)", "needs connection_seconds, calls or concurrency"));
         }
+        self.check_lanes()?;
         if self.min_idle > self.max_size {
             return Err(ConfigError::new("min_idle", self.min_idle, "must be at most max_size"));
         }
         Ok(())
     }
+}
+
+/// The values of the limits with the key `name`.
+fn limits_of(name: &str, limits: LaneLimits) -> impl Iterator<Item = (Cow<'static, str>, Value)> + use<> {
+    let guaranteed = limits.guaranteed.map(|share| (format!("{name}.guaranteed").into(), Share(share)));
+    guaranteed.into_iter().chain([(format!("{name}.at_most").into(), Share(limits.at_most))])
 }
 
 /// The values of the rate with the key `name`.
@@ -135,9 +174,12 @@ impl Value {
             PerSecond(rate, most) if !(*rate > 0.0 && *rate <= *most as f64) => {
                 return Err(ConfigError::new(name(), rate, format!("must be more than 0 and at most {most}")));
             }
+            Share(share) if !(0.0..=1.0).contains(share) => {
+                return Err(ConfigError::new(name(), share, "must be 0 to 1"));
+            }
             Timeout(time) | LongRunning(_, time) => (time, LONGEST_TIMEOUT, "must be more than 0 and at most 24 hours"),
             Age(Some(time)) => (time, LONGEST_AGE, "must be more than 0 and at most 30 days"),
-            Number(..) | PerSecond(..) | Age(None) | Any(_) => return Ok(()),
+            Number(..) | PerSecond(..) | Share(_) | Age(None) | Any(_) => return Ok(()),
         };
         if time.is_zero() || *time > longest {
             return Err(ConfigError::new(name(), format!("{time:?}"), rule));
@@ -150,7 +192,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Number(number, _) => write!(f, "{number}"),
-            PerSecond(rate, _) => write!(f, "{rate}"),
+            PerSecond(number, _) | Share(number) => write!(f, "{number}"),
             Timeout(time) | Age(Some(time)) => write!(f, "{time:?}"),
             Age(None) => f.write_str("never"),
             LongRunning(statements, time) => write!(f, "{statements} for {time:?}"),

@@ -3,13 +3,16 @@
 //! The macro of `table.rs` passes each value that has a setter of the same name. This file has the exceptions.
 
 use super::table::given;
-use super::{BreakerSettings, LaneRateSettings, RateSettings, ServerTimeoutSettings, Settings};
+use super::{
+    BreakerSettings, LaneLimitsSettings, LaneRateSettings, LimitsSettings, RateSettings, ServerTimeoutSettings,
+    Settings,
+};
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
 use crate::conn::ServerTimeouts;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
-use crate::policy::Lane;
+use crate::policy::{Lane, LaneLimits};
 use crate::rates::Rate;
 use crate::retry::RetryConfig;
 
@@ -25,6 +28,14 @@ impl Settings {
         });
         let builder = self.rate_of.iter().fold(builder, |builder, (operation, rate)| {
             given(builder, &rate.rate(), |builder, rate| builder.rate_of(operation, rate))
+        });
+        let LaneLimitsSettings { critical, normal, background } = &self.lane_limits;
+        let lanes = Lane::ALL.into_iter().zip([critical, normal, background]);
+        let builder = lanes.fold(builder, |builder, (lane, limits)| {
+            given(builder, &limits.limits(lane), |builder, limits| builder.lane_limits(lane, limits))
+        });
+        let builder = self.lane_of.iter().fold(builder, |builder, (operation, lane)| {
+            given(builder, lane, |builder, lane| builder.lane_of(operation, lane))
         });
         let long_running = both(
             ("long_running.statements", self.long_running.statements),
@@ -55,6 +66,12 @@ impl ServerTimeoutSettings {
     fn timeouts(&self) -> Option<ServerTimeouts> {
         let are_wanted = self.enabled.unwrap_or_else(|| *self != Self::default());
         are_wanted.then(|| self.apply_to(ServerTimeouts::new()))
+    }
+}
+
+impl LimitsSettings {
+    fn limits(&self, lane: Lane) -> Option<LaneLimits> {
+        (*self != Self::default()).then(|| self.apply_to(LaneLimits::of(lane)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::conn::Reset;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
-use crate::policy::Shedding;
+use crate::policy::{Lane, Shedding};
 
 /// An error shows at most this many characters of a value.
 const LONGEST_SHOWN: usize = 60;
@@ -184,6 +184,18 @@ impl Value for bool {
 
     fn show(&self) -> Option<Scalar> {
         Some(Scalar::Flag(*self))
+    }
+}
+
+impl Value for Lane {
+    const WANTED: &'static str = "must be critical, normal or background";
+
+    fn parse(text: &str) -> Option<Self> {
+        parse(text)
+    }
+
+    fn show(&self) -> Option<Scalar> {
+        Some(Scalar::Text(self.as_str().to_owned()))
     }
 }
 

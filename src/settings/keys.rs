@@ -17,8 +17,10 @@ impl Settings {
 
     /// As [`set`](Self::set). An error calls the setting `named`.
     pub(super) fn read(&mut self, key: &str, named: &str, value: &str) -> Result<(), ConfigError> {
-        if let Some(operation) = operation(key) {
-            self.rate_of.entry(operation.to_owned()).or_default();
+        match operation(key) {
+            Some(Operation::Rate(name)) => _ = self.rate_of.entry(name.to_owned()).or_default(),
+            Some(Operation::Lane(name)) => _ = self.lane_of.entry(name.to_owned()).or_default(),
+            None => {}
         }
         let read = match self.fields("").into_iter().find(|(name, _)| *name == key) {
             Some((_, field)) => field.read(value).map_err(|problem| problem.of(named, value)),
@@ -26,6 +28,7 @@ impl Settings {
             None => Err(ConfigError::unknown(named, nearest(key))),
         };
         self.rate_of.retain(|_, rate| *rate != RateSettings::default());
+        self.lane_of.retain(|_, lane| lane.is_some());
         read
     }
 
@@ -43,13 +46,32 @@ const OPERATION: &str = "operation";
 /// The whole keys of all settings. Of the operations, which are any number, those of the one that is named in `near`.
 pub(super) fn keys(near: &str) -> Vec<String> {
     let mut settings = Settings::default();
-    settings.rate_of.insert(operation(near).unwrap_or(OPERATION).to_owned(), RateSettings::default());
+    let (rate, lane) = match operation(near) {
+        Some(Operation::Rate(name)) => (name, OPERATION),
+        Some(Operation::Lane(name)) => (OPERATION, name),
+        None => (OPERATION, OPERATION),
+    };
+    settings.rate_of.insert(rate.to_owned(), RateSettings::default());
+    settings.lane_of.insert(lane.to_owned(), None);
     settings.fields("").into_iter().map(|(key, _)| key).collect()
 }
 
-/// The operation that a key names: `rate_of.report.calls`.
-fn operation(key: &str) -> Option<&str> {
-    key.strip_prefix("rate_of.")?.split('.').next().filter(|name| !name.is_empty())
+/// The operation that a key names.
+enum Operation<'a> {
+    /// `rate_of.report.calls`
+    Rate(&'a str),
+    /// `lane_of.report`
+    Lane(&'a str),
+}
+
+fn operation(key: &str) -> Option<Operation<'_>> {
+    let (table, rest) = key.split_once('.')?;
+    let name = rest.split('.').next().filter(|name| !name.is_empty())?;
+    match table {
+        "rate_of" => Some(Operation::Rate(name)),
+        "lane_of" => Some(Operation::Lane(name)),
+        _ => None,
+    }
 }
 
 /// Returns whether there are keys below `name`.

@@ -9,8 +9,8 @@ pub(super) type Fields<'a> = Vec<(String, &'a mut dyn Field)>;
 /// keys, of which `prefix` is the beginning. Its method `apply_to` passes each given value to its setter.
 ///
 /// `by_hand` lists the settings without a setter of the same name: `apply.rs` applies them. `setters` lists the others.
-/// `tables` lists the tables within this table, `tables_by_hand` those without a setter of the same name, and `maps` the
-/// tables whose keys begin with a name that the owner chooses.
+/// `tables` lists the tables within this table, `tables_by_hand` those without a setter of the same name. `maps` lists
+/// the tables with a table for each name that the owner chooses, and `values` those with a value for each such name.
 macro_rules! table {
     (
         $(#[$about:meta])*
@@ -20,6 +20,7 @@ macro_rules! table {
         $(tables { $($inner:ident: $inner_table:ty,)* })?
         $(tables_by_hand { $($(#[$about_part:meta])* $part:ident: $part_table:ty,)* })?
         $(maps { $($map:ident: $map_table:ty,)* })?
+        $(values { $($names:ident: $of_name:ty,)* })?
     ) => {
         $(#[$about])*
         #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,6 +31,7 @@ macro_rules! table {
             $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($inner), "`]")] pub $inner: $inner_table,)*)?
             $($($(#[$about_part])* pub $part: $part_table,)*)?
             $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($map), "`], by name")] pub $map: std::collections::BTreeMap<String, $map_table>,)*)?
+            $($(#[doc = concat!("[`", stringify!($target), "::", stringify!($names), "`], by name")] pub $names: std::collections::BTreeMap<String, Option<$of_name>>,)*)?
         }
 
         impl $table {
@@ -45,6 +47,9 @@ macro_rules! table {
                     $($(.chain(self.$part.fields(&key(concat!(stringify!($part), ".")))))*)?
                     $($(.chain(self.$map.iter_mut().flat_map(|(name, table)| {
                         table.fields(&key(&format!("{}.{name}.", stringify!($map))))
+                    })))*)?
+                    $($(.chain(self.$names.iter_mut().map(|(name, value)| -> (String, &mut dyn $crate::settings::field::Field) {
+                        (key(&format!("{}.{name}", stringify!($names))), value)
                     })))*)?
                     .collect()
             }
