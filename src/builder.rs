@@ -6,7 +6,7 @@ mod check;
 mod driver;
 mod tls;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
@@ -66,7 +66,7 @@ pub struct PoolBuilder {
     unready_after: Duration,
     runtime: Option<Handle>,
     lanes: PerLane<Option<LaneLimits>>,
-    lane_names: HashMap<String, Lane>,
+    lane_names: BTreeMap<String, Lane>,
 }
 
 impl Pool {
@@ -136,7 +136,7 @@ impl PoolBuilder {
             unready_after: Duration::from_secs(10),
             runtime: None,
             lanes: [None; 3],
-            lane_names: HashMap::new(),
+            lane_names: BTreeMap::new(),
         }
     }
 

@@ -21,7 +21,8 @@ pub(crate) struct LaneNames {
 }
 
 impl LaneNames {
-    pub(crate) fn new(initial: HashMap<String, Lane>) -> Self {
+    pub(crate) fn new(initial: impl IntoIterator<Item = (String, Lane)>) -> Self {
+        let initial: HashMap<_, _> = initial.into_iter().collect();
         let is_empty = AtomicBool::new(initial.is_empty());
         Self { names: RwLock::new(initial.clone()), initial, is_empty }
     }
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_name_wins_over_the_call_until_it_is_reset() {
-        let names = LaneNames::new([("report".to_owned(), Lane::Background)].into());
+        let names = LaneNames::new([("report".to_owned(), Lane::Background)]);
         let lane_of = |name| names.lane_of(Some(name), Lane::Critical);
         assert_eq!((lane_of("report"), lane_of("login")), (Lane::Background, Lane::Critical));
         assert_eq!(names.set("login", Some(Lane::Normal)).unwrap(), (None, Some(Lane::Normal)));
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_number_of_names_is_bounded() {
-        let names = LaneNames::new(HashMap::new());
+        let names = LaneNames::new([]);
         for n in 0..MOST_NAMES {
             names.set(&n.to_string(), Some(Lane::Normal)).unwrap();
         }

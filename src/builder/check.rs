@@ -74,7 +74,10 @@ impl PoolBuilder {
         let server = server.filter_map(|(name, timeout)| Some((name, Timeout(timeout?))));
         let values = values.into_iter().chain(server).map(|(name, value)| (Cow::from(name), value));
         let values = values.chain(self.limits().flat_map(|(name, limits)| limits_of(&name, limits)));
-        values.chain(self.rates().flat_map(|(name, rate)| values_of(&name, rate))).collect()
+        let values = values.chain(self.rates().flat_map(|(name, rate)| values_of(&name, rate)));
+        let lanes =
+            self.lane_names.iter().map(|(name, lane)| (format!("lane_of.{name}").into(), Any(lane.to_string())));
+        values.chain(lanes).collect()
     }
 
     /// The limits of lanes that the owner has set, each with its key.

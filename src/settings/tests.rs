@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::keys::keys as keys_near;
 use super::*;
 use crate::event::Event;
-use crate::policy::Lane;
+use crate::policy::{Lane, LaneLimits};
 use crate::pool::Pool;
 
 fn keys() -> Vec<String> {
@@ -21,8 +21,9 @@ fn keys() -> Vec<String> {
 /// Each key with a value that is neither its default nor the value of another key, unless it is a word.
 fn others() -> Vec<(String, String)> {
     let value = |(index, key): (usize, String)| {
-        let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always"].map(str::to_owned);
-        let values = [format!("{}", 200 - index), format!("{}s", 200 - index)].into_iter().chain(words);
+        let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always", "background"];
+        let number = if key.starts_with("lane_limits.") { format!("0.1{index}") } else { format!("{}", 200 - index) };
+        let values = [number, format!("{}s", 200 - index)].into_iter().chain(words.map(str::to_owned));
         let fits = |value: &String| Settings::default().set(&key, value).is_ok();
         let fitting = values.into_iter().find(fits).unwrap_or_else(|| panic!("no value of {key}'s kind"));
         (key, fitting)
@@ -531,5 +532,38 @@ fn the_event_started_shows_each_setting_of_the_pool() {
         if !is_elsewhere && !name.starts_with("breaker.") && !name.starts_with("retry.") {
             assert!(line.contains(&format!("{name} {value}")), "{name} {value} is not in {line}");
         }
+    }
+}
+
+#[test]
+fn lanes_have_limits_and_operations_have_lanes() {
+    let text = "lane_of.report = \"background\"\nlane_limits.critical.guaranteed = 0.3";
+    let settings = read(text).unwrap();
+    let limits = LaneLimits::of(Lane::Critical).guaranteed(0.3);
+    let expected = Pool::builder(config()).lane_limits(Lane::Critical, limits).lane_of("report", Lane::Background);
+    assert_eq!(effect(&settings), format!("{expected:?}"));
+    let env = [("DB_LANE_OF__REPORT", "normal"), ("DB_LANE_OF__EXPORT", "background")];
+    let both = settings.overridden_by(from_vars(&env).unwrap());
+    assert_eq!((both.lane_of["report"], both.lane_of["export"]), (Some(Lane::Normal), Some(Lane::Background)));
+
+    let bad = "lane_of.report = \"urgent\": must be critical, normal or background";
+    assert!(refusal("lane_of.report = \"urgent\"").contains(bad));
+    assert!(refusal("lane_limits.urgent.at_most = 1").contains("lane_limits.urgent: there is no such setting"));
+    let build =
+        |text: &str| read(text).unwrap().builder(config()).and_then(PoolBuilder::build).unwrap_err().to_string();
+    for (text, error) in [
+        ("lane_limits.normal.at_most = 1.1", "lane_limits.normal.at_most = 1.1: must be 0 to 1"),
+        ("lane_limits.normal.at_most = 0", "lane_limits.normal.at_most = 0: must be more than 0"),
+        ("lane_limits.normal.guaranteed = nan", "lane_limits.normal.guaranteed = NaN: must be 0 to 1"),
+        (
+            "lane_limits.background.guaranteed = 0.6",
+            "lane_limits.background.guaranteed = 0.6: must be at most 0.5, which is at_most",
+        ),
+        (
+            "lane_limits.normal.guaranteed = 0.9",
+            "lane_limits = 1.1: the guarantees of all lanes must be at most 1 in sum",
+        ),
+    ] {
+        assert_eq!(build(text), error);
     }
 }
