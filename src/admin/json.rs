@@ -44,6 +44,7 @@ impl Serialize for Table<'_, Status> {
         table.serialize_entry("closing", &status.closing)?;
         table.serialize_entry("closed", &status.closed)?;
         table.serialize_entry("demand", &status.demand)?;
+        table.serialize_entry("background_share", &status.background_share)?;
         table.serialize_entry("time_to_exhaustion_ms", &status.time_to_exhaustion.map(millis))?;
         table.serialize_entry("last_connect_error", &status.last_connect_error)?;
         table.serialize_entry("last_success_age_ms", &status.last_success.map(millis))?;
@@ -172,7 +173,8 @@ mod tests {
             "pool": "orders",
             "status": {
                 "max_size": 20, "in_use": 19, "settling": 0, "idle": 1, "dialing": 0, "closing": 0, "closed": false,
-                "demand": null, "time_to_exhaustion_ms": null, "last_connect_error": null, "last_success_age_ms": null
+                "demand": null, "background_share": 1.0, "time_to_exhaustion_ms": null, "last_connect_error": null,
+                "last_success_age_ms": null
             },
             "queue": { "waiting": 127, "max_waiting": 1000, "predicted_wait_ms": 40 },
             "holders": [{

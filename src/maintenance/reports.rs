@@ -43,6 +43,8 @@ pub(crate) struct Reports {
     begun: Instant,
     /// When the database last answered, in milliseconds since `begun`, plus one; 0 for never.
     last_success: AtomicU64,
+    /// The bits of the number that [`set_background_share`](Self::set_background_share) was given.
+    background_share: AtomicU64,
 }
 
 /// Whether the circuit is open, for the event that repeats this.
@@ -80,6 +82,7 @@ impl Reports {
             longest_held: SharedList::default(),
             begun: now,
             last_success: AtomicU64::new(0),
+            background_share: AtomicU64::new(1.0_f64.to_bits()),
         }
     }
 
@@ -101,7 +104,13 @@ impl Reports {
             refused: self.refusals.snapshot(),
         };
         let (ended, waiters) = (self.registry.take_lease_durations(), slots.waiters());
-        let of_callers = self.callers.lock().look(now, &reading, ended, waiters, &holders);
+        let (of_callers, background_share) = {
+            let mut callers = self.callers.lock();
+            (callers.look(now, &reading, ended, waiters, &holders), callers.watch.background_share())
+        };
+        if background_share.to_bits() != self.background_share.load(Relaxed) {
+            self.set_background_share(background_share);
+        }
         let error = slots.last_error();
         let of_connections = self.connections.lock().look(now, error);
         let of_circuit = self.circuit.lock().look(now);
@@ -122,6 +131,16 @@ impl Reports {
     #[inline]
     pub(crate) fn longest_held(&self, now: Instant, slots: &Slots<Dialer>) -> LongestHeld {
         self.longest_held.get(now, || self.holders(now, slots))
+    }
+
+    /// From now on, the lane Background may use this share of its limit: 0 to 1. Called in the round in which the share
+    /// changes, and never in a pool without callers in Background.
+    fn set_background_share(&self, share: f64) {
+        self.background_share.store(share.to_bits(), Relaxed);
+    }
+
+    fn background_share(&self) -> f64 {
+        f64::from_bits(self.background_share.load(Relaxed))
     }
 
     /// The pool has ended: the gauges become 0, and what was counted since the last round is recorded.
@@ -194,6 +213,7 @@ impl Reports {
             closed: !counts.is_open,
             breaker: recorder.breaker().last_state(),
             demand,
+            background_share: self.background_share(),
             predicted_wait: slots.predicted_wait(Lane::Normal),
             time_to_exhaustion,
             last_connect_error: slots.last_error().map(|error| error.to_string()),

@@ -10,7 +10,7 @@ use super::waits::Waits;
 use crate::event::EventKind;
 use crate::holder::Holder;
 use crate::operation::Operation;
-use crate::policy::{DueReport, Finding, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch};
+use crate::policy::{DueReport, Finding, Lane, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch};
 use crate::status::Status;
 
 /// The pause between two rounds of the maintenance.
@@ -18,6 +18,8 @@ pub(in crate::maintenance) const ROUND: Duration = Duration::from_millis(250);
 
 /// Slow waits and long statements have ended when there was none for this long.
 const CALM: Duration = Duration::from_secs(1);
+/// The lane of every lease, until a call can choose one.
+const LANE: Lane = Lane::Normal;
 /// The number of places in the code that are remembered as reported leaks.
 const MOST_LEAKS: usize = 256;
 
@@ -70,9 +72,9 @@ impl CallerReports {
         holders: &[Holder],
     ) -> Vec<MakeEvent> {
         for (operation, duration) in ended {
-            self.watch.record(now, operation, duration);
+            self.watch.record(now, operation, LANE, duration);
         }
-        let running = holders.iter().map(|holder| (holder.operation, holder.age));
+        let running = holders.iter().map(|holder| (holder.operation, LANE, holder.age));
         let findings = self.watch.tick(now, reading, running);
         let mut made: Vec<MakeEvent> = findings.into_iter().map(of_finding).collect();
         made.extend(self.slow_acquire(now, waiters));
@@ -138,6 +140,14 @@ fn of_finding(finding: Finding) -> MakeEvent {
                 EventKind::HoldsInflated { operation, from, to, lasting }
             }
             Finding::HoldsNormal { operation, hold, lasted } => EventKind::HoldsNormal { operation, hold, lasted },
+            Finding::TrafficAnomaly { calls, usual, lasting } => {
+                EventKind::TrafficAnomaly { calls_per_minute: calls, usual, lasting }
+            }
+            Finding::TrafficNormal { calls, lasted } => EventKind::TrafficNormal { calls_per_minute: calls, lasted },
+            Finding::BackgroundThrottled { percent, operation, lasting } => {
+                EventKind::BackgroundThrottled { share: f64::from(percent) / 100.0, operation, lasting }
+            }
+            Finding::BackgroundRestored { lasted } => EventKind::BackgroundRestored { lasted },
             Finding::ExhaustionPredicted { within, over, lasting } => {
                 EventKind::ExhaustionPredicted { status, within, over, lasting }
             }

@@ -10,6 +10,12 @@ use crate::policy::refusals::Refused;
 pub(crate) enum Finding {
     HoldsInflated { operation: Operation, from: Duration, to: Duration, lasting: Duration },
     HoldsNormal { operation: Operation, hold: Duration, lasted: Duration },
+    /// `calls` and `usual` are per minute.
+    TrafficAnomaly { calls: u64, usual: u64, lasting: Duration },
+    TrafficNormal { calls: u64, lasted: Duration },
+    /// `percent` is how much of its limit the lane may use.
+    BackgroundThrottled { percent: u8, operation: Operation, lasting: Duration },
+    BackgroundRestored { lasted: Duration },
     ExhaustionPredicted { within: Duration, over: Duration, lasting: Duration },
     PredictionEnded { lasted: Duration },
     UtilizationHigh { lasting: Duration },
