@@ -68,6 +68,7 @@ impl Serialize for Table<'_, Holder> {
         let Self(holder) = self;
         let mut table = serializer.serialize_map(None)?;
         table.serialize_entry("operation", &holder.operation.to_string())?;
+        table.serialize_entry("lane", holder.lane.as_str())?;
         table.serialize_entry("taken", &format_args!("{}:{}", holder.taken.file(), holder.taken.line()))?;
         table.serialize_entry("age_ms", &millis(holder.age))?;
         table.serialize_entry("state", holder.state.as_str())?;
@@ -178,8 +179,8 @@ mod tests {
             },
             "queue": { "waiting": 127, "max_waiting": 1000, "predicted_wait_ms": 40 },
             "holders": [{
-                "operation": "report", "taken": null, "age_ms": 12300, "state": "caller", "in_transaction": true,
-                "running_ms": 7, "process_id": 4711
+                "operation": "report", "lane": "normal", "taken": null, "age_ms": 12300, "state": "caller",
+                "in_transaction": true, "running_ms": 7, "process_id": 4711
             }],
             "breaker": {
                 "state": "closed", "age_ms": 0, "completed": 0, "failures": 0, "unreachable": 0, "slow": 0,

@@ -14,7 +14,7 @@ use super::dial::Dialer;
 use super::link::Link;
 use crate::clock::now;
 use crate::operation::Operation;
-use crate::policy::{Retry, Ticket};
+use crate::policy::{Lane, Retry, Ticket};
 use crate::slots::Lease;
 use crate::telemetry::Fault;
 
@@ -107,7 +107,7 @@ impl Client {
         conn.since = conn.handling.meter.start();
         let admitted = conn.link.begin_lease(ticket);
         let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
-        conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment);
+        conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment, Lane::Normal);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&conn.link), admitted));
         Self { lease, options, _probe: probe }
     }

@@ -18,8 +18,6 @@ pub(in crate::maintenance) const ROUND: Duration = Duration::from_millis(250);
 
 /// Slow waits and long statements have ended when there was none for this long.
 const CALM: Duration = Duration::from_secs(1);
-/// The lane of every lease, until a call can choose one.
-const LANE: Lane = Lane::Normal;
 /// The number of places in the code that are remembered as reported leaks.
 const MOST_LEAKS: usize = 256;
 
@@ -67,14 +65,14 @@ impl CallerReports {
         &mut self,
         now: Instant,
         reading: &Reading,
-        ended: Vec<(Operation, Duration)>,
+        ended: Vec<(Operation, Lane, Duration)>,
         waiters: (u64, u64),
         holders: &[Holder],
     ) -> Vec<MakeEvent> {
-        for (operation, duration) in ended {
-            self.watch.record(now, operation, LANE, duration);
+        for (operation, lane, duration) in ended {
+            self.watch.record(now, operation, lane, duration);
         }
-        let running = holders.iter().map(|holder| (holder.operation, LANE, holder.age));
+        let running = holders.iter().map(|holder| (holder.operation, holder.lane, holder.age));
         let findings = self.watch.tick(now, reading, running);
         let mut made: Vec<MakeEvent> = findings.into_iter().map(of_finding).collect();
         made.extend(self.slow_acquire(now, waiters));

@@ -176,10 +176,10 @@ fn background_is_throttled_while_others_suffer_and_restored_afterwards() {
         matches!(
             kinds[..],
             [
-                (Finding::HoldsInflated { .. }, 61),
-                (Finding::BackgroundThrottled { percent: 50, operation: because, .. }, 61),
-                (Finding::HoldsNormal { .. }, 95..100),
-                (Finding::BackgroundRestored { .. }, 105..115),
+                (Finding::HoldsInflated { .. }, 60),
+                (Finding::BackgroundThrottled { percent: 50, operation: because, .. }, 60),
+                (Finding::HoldsNormal { .. }, 95..98),
+                (Finding::BackgroundRestored { .. }, 103..107),
             ] if *because == operation
         ),
         "{kinds:?}"

@@ -168,7 +168,8 @@ fn suffering(lanes: impl Fn(usize) -> (Lane, bool)) -> [Option<Operation>; 2] {
 
 #[test]
 fn callers_above_background_suffer_only_if_their_own_leases_are_slow() {
-    let background = |share: usize| move |index: usize| if index % share == 0 { Lane::Normal } else { Lane::Background };
+    let background =
+        |share: usize| move |index: usize| if index % share == 0 { Lane::Normal } else { Lane::Background };
     assert_eq!(suffering(|_| (Lane::Normal, true))[0], Some(LOAD));
     assert_eq!(suffering(|_| (Lane::Critical, true))[0], Some(LOAD));
     assert_eq!(suffering(|_| (Lane::Background, true))[0], None);
@@ -201,6 +202,22 @@ fn a_connection_still_in_use_is_evidence_of_its_lane() {
         (0..8).for_each(|_| rhythm.inflation.record(now, LOAD, lane, Duration::from_secs(2)));
         assert_eq!(rhythm.inflation.worst_above_background(now), expected, "{lane}");
     }
+}
+
+#[test]
+fn a_connection_still_in_use_is_evidence_of_its_lane_once() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    let lane = |index: usize| if index < 4 { Lane::Critical } else { Lane::Background };
+    for _ in 0..8 {
+        rhythm.at += 0.25;
+        let now = rhythm.now(rhythm.at);
+        rhythm.inflation.tick(now, (0..12).map(|index| (LOAD, lane(index), Duration::from_secs(2))));
+    }
+    let now = rhythm.now(rhythm.at);
+    (0..12).for_each(|index| rhythm.inflation.record(now, LOAD, lane(index), Duration::from_secs(2)));
+    assert!(matches!(rhythm.found[..], []) && rhythm.inflation.operations.peek(&LOAD).unwrap().is_inflated(now));
+    assert_eq!(rhythm.inflation.worst_above_background(now), None, "four leases are not evidence enough");
 }
 
 #[cfg(feature = "admin")]

@@ -18,7 +18,13 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        Self { begun: Instant::now(), at: Duration::ZERO, throttle: Throttle::new(), shares: Vec::new(), found: Vec::new() }
+        Self {
+            begun: Instant::now(),
+            at: Duration::ZERO,
+            throttle: Throttle::new(),
+            shares: Vec::new(),
+            found: Vec::new(),
+        }
     }
 
     fn look(&mut self, is_slow: bool) {
@@ -106,7 +112,6 @@ fn a_throttle_that_meets_its_own_effect_tries_ever_more_seldom() {
     let last_half: Vec<_> = play.shares[hour / 2..].windows(2).filter(|pair| pair[0] > pair[1]).collect();
     assert!(turns <= 40, "{turns} turns");
     assert!(last_half.len() <= 20, "{last_half:?}");
-    println!("{turns} turns in an hour");
 }
 
 #[test]
