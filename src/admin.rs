@@ -27,14 +27,14 @@
 //! # The JSON
 //!
 //! Keys and words never change their meaning; later versions may add keys. The unit is in the name of each key. Numbers
-//! are integers, except `demand` and the percentages. What is not known is `null`.
+//! are integers, except `demand`, `background_share` and the percentages. What is not known is `null`.
 //!
 //! | key | value |
 //! |---|---|
 //! | `pool` | the pool's name |
-//! | `status` | [`Status`]: `max_size`, `in_use`, `settling`, `idle`, `dialing`, `closing`, `closed`, `demand` (connections), `time_to_exhaustion_ms`, `last_connect_error`, `last_success_age_ms` |
+//! | `status` | [`Status`]: `max_size`, `in_use`, `settling`, `idle`, `dialing`, `closing`, `closed`, `demand` (connections), `background_share` (0 to 1), `time_to_exhaustion_ms`, `last_connect_error`, `last_success_age_ms` |
 //! | `queue` | the callers that wait: `waiting`, `max_waiting`, `predicted_wait_ms` |
-//! | `holders` | a list of each [`Holder`], the longest first: `operation`, `taken` (file and line), `age_ms`, `state` (a word of [`HolderState::as_str`](crate::HolderState::as_str)), `in_transaction`, `running_ms`, `process_id` |
+//! | `holders` | a list of each [`Holder`], the longest first: `operation`, `lane` (a word of [`Lane::as_str`](crate::Lane::as_str)), `taken` (file and line), `age_ms`, `state` (a word of [`HolderState::as_str`](crate::HolderState::as_str)), `in_transaction`, `running_ms`, `process_id` |
 //! | `breaker` | [`Snapshot`] without its history: `state` (a word of [`State::as_str`](crate::breaker::State::as_str)), `age_ms`, `completed`, `failures`, `unreachable`, `slow`, `rejected`, `failure_rate_percent`, `slow_rate_percent`, `retry_after_ms`, `probes` |
 //! | `baselines` | a list of each [`Baseline`]: `operation`, `mean_us`, `leases`, `slow_after_us`, `inflated_to_us` |
 //! | `refusals` | since the pool was built: a count for each word of [`ShedReason::as_str`](crate::ShedReason::as_str), `timed_out`, `circuit_open` |

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::human::HumanDuration;
 use crate::operation::Operation;
+use crate::policy::Lane;
 
 /// How many holders an error shows.
 const SHOWN: usize = 3;
@@ -22,6 +23,8 @@ const SHOWN: usize = 3;
 pub struct Holder {
     /// The operation for which the connection was taken.
     pub operation: Operation,
+    /// The lane of the caller.
+    pub lane: Lane,
     /// The place in the caller's code that took the connection.
     pub taken: &'static Location<'static>,
     /// How long the lease has lasted. It is a lower bound, at most about a tenth of a second too low.
@@ -129,6 +132,7 @@ impl Holder {
     pub(crate) fn of(operation: &'static str, age: Duration, state: HolderState) -> Self {
         Self {
             operation: Operation::Named(operation),
+            lane: Lane::Normal,
             taken: Location::caller(),
             age,
             state,

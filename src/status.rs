@@ -40,7 +40,11 @@ pub struct Status {
     /// The demand, in connections: arrivals per second times the mean lease duration (Little's law), over the last
     /// seconds. A demand above `max_size` is more than the pool can serve. `None` before anything is known.
     pub demand: Option<f64>,
-    /// How long the next caller of [`Lane::Normal`] would wait. `None` while a connection is idle, and before anything is known.
+    /// How much of its limit the lane [`Background`](Lane::Background) may use: from 0 to 1. It is below 1 while callers
+    /// of the other lanes hold connections much longer than usual.
+    pub background_share: f64,
+    /// How long the next caller of [`Lane::Normal`] would wait. `None` while a connection is idle, and before anything
+    /// is known.
     pub predicted_wait: Option<Duration>,
     /// What each [`Lane`] may use and uses. `None` until the first call in another lane than [`Lane::Normal`], unless the
     /// owner has limited a lane.
@@ -98,6 +102,9 @@ impl fmt::Display for Status {
         if let Some(wait) = self.predicted_wait {
             write!(f, ", predicted wait {} ms", wait.as_millis())?;
         }
+        if self.background_share < 1.0 {
+            write!(f, ", background at {:.0}% of its limit", self.background_share * 100.0)?;
+        }
         if self.breaker != State::Closed {
             write!(f, ", circuit {}", self.breaker)?;
         }
@@ -125,6 +132,7 @@ impl Status {
             closed: false,
             breaker: State::Closed,
             demand: None,
+            background_share: 1.0,
             predicted_wait: None,
             lanes: None,
             time_to_exhaustion: None,
@@ -148,10 +156,14 @@ mod tests {
         status.listening = 3;
         assert!(status.to_string().contains(", 2 dialing, 1 closing, 3 listening, 0 waiting, closed"), "{status}");
         (status.demand, status.predicted_wait) = (Some(21.46), Some(Duration::from_millis(40)));
+        status.background_share = 0.25;
         (status.breaker, status.last_connect_error) = (State::Open, Some("refused".to_owned()));
         let line = status.to_string();
         assert!(
-            line.ends_with("demand 21.5, predicted wait 40 ms, circuit open; last dial failed: refused, closed"),
+            line.ends_with(
+                "demand 21.5, predicted wait 40 ms, background at 25% of its limit, circuit open; last dial failed: \
+                 refused, closed"
+            ),
             "{line}"
         );
     }

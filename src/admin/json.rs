@@ -44,6 +44,7 @@ impl Serialize for Table<'_, Status> {
         table.serialize_entry("closing", &status.closing)?;
         table.serialize_entry("closed", &status.closed)?;
         table.serialize_entry("demand", &status.demand)?;
+        table.serialize_entry("background_share", &status.background_share)?;
         table.serialize_entry("time_to_exhaustion_ms", &status.time_to_exhaustion.map(millis))?;
         table.serialize_entry("last_connect_error", &status.last_connect_error)?;
         table.serialize_entry("last_success_age_ms", &status.last_success.map(millis))?;
@@ -67,6 +68,7 @@ impl Serialize for Table<'_, Holder> {
         let Self(holder) = self;
         let mut table = serializer.serialize_map(None)?;
         table.serialize_entry("operation", &holder.operation.to_string())?;
+        table.serialize_entry("lane", holder.lane.as_str())?;
         table.serialize_entry("taken", &format_args!("{}:{}", holder.taken.file(), holder.taken.line()))?;
         table.serialize_entry("age_ms", &millis(holder.age))?;
         table.serialize_entry("state", holder.state.as_str())?;
@@ -172,12 +174,13 @@ mod tests {
             "pool": "orders",
             "status": {
                 "max_size": 20, "in_use": 19, "settling": 0, "idle": 1, "dialing": 0, "closing": 0, "closed": false,
-                "demand": null, "time_to_exhaustion_ms": null, "last_connect_error": null, "last_success_age_ms": null
+                "demand": null, "background_share": 1.0, "time_to_exhaustion_ms": null, "last_connect_error": null,
+                "last_success_age_ms": null
             },
             "queue": { "waiting": 127, "max_waiting": 1000, "predicted_wait_ms": 40 },
             "holders": [{
-                "operation": "report", "taken": null, "age_ms": 12300, "state": "caller", "in_transaction": true,
-                "running_ms": 7, "process_id": 4711
+                "operation": "report", "lane": "normal", "taken": null, "age_ms": 12300, "state": "caller",
+                "in_transaction": true, "running_ms": 7, "process_id": 4711
             }],
             "breaker": {
                 "state": "closed", "age_ms": 0, "completed": 0, "failures": 0, "unreachable": 0, "slow": 0,

@@ -118,7 +118,7 @@ impl Client {
         conn.since = conn.handling.meter.start();
         let admitted = conn.link.begin_lease(ticket);
         let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
-        conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment);
+        conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment, options.lane);
         let probe = ticket.is_probe().then(|| Probe(Arc::clone(&conn.link), admitted));
         Self { lease, options, _probe: probe, _charge: charge }
     }

@@ -19,17 +19,19 @@ use parking_lot::Mutex;
 
 use crate::holder::{self, Holder, HolderState};
 use crate::operation::Operation;
+use crate::policy::Lane;
 use crate::slots::Life;
 
 /// The registry keeps so many lease durations between two rounds: a fair sample.
 const MOST_DURATIONS: usize = 256;
 
-/// The operation for which a connection was taken, the place in the code, and the moment.
+/// The operation for which a connection was taken, the place in the code, the moment, and the caller's lane.
 #[derive(Debug, Clone, Copy)]
 struct Purpose {
     operation: Operation,
     taken: &'static Location<'static>,
     moment: u32,
+    lane: Lane,
 }
 
 impl Purpose {
@@ -43,7 +45,7 @@ impl Purpose {
             (Operation::At(place), Operation::At(place_of_other)) => ptr::eq(place, place_of_other),
             (Operation::Named(_), Operation::At(_)) | (Operation::At(_), Operation::Named(_)) => false,
         };
-        is_same_operation && self.moment == other.moment
+        is_same_operation && self.moment == other.moment && self.lane == other.lane
     }
 }
 
@@ -89,7 +91,7 @@ pub(crate) struct LeaseRegistry {
     number: AtomicU64,
     captures: bool,
     is_full: AtomicBool,
-    durations: Mutex<Vec<(Operation, Duration)>>,
+    durations: Mutex<Vec<(Operation, Lane, Duration)>>,
 }
 
 impl LeaseInfo {
@@ -128,8 +130,9 @@ impl WrittenPurpose {
         operation: Operation,
         taken: &'static Location<'static>,
         moment: u32,
+        lane: Lane,
     ) {
-        let purpose = Purpose { operation, taken, moment };
+        let purpose = Purpose { operation, taken, moment, lane };
         if !self.0.as_ref().is_some_and(|written| written.is_identical(&purpose)) {
             lease_info.purpose.store(Some(purpose));
             self.0 = Some(purpose);
@@ -155,7 +158,7 @@ impl WrittenPurpose {
         if let Some(purpose) = self.0 {
             let mut durations = registry.durations.lock();
             if durations.len() < MOST_DURATIONS {
-                durations.push((purpose.operation, duration));
+                durations.push((purpose.operation, purpose.lane, duration));
             }
             registry.is_full.store(durations.len() >= MOST_DURATIONS, Relaxed);
         }
@@ -189,7 +192,7 @@ impl LeaseRegistry {
     }
 
     /// Takes the durations of the leases that have ended since the last call.
-    pub(crate) fn take_lease_durations(&self) -> Vec<(Operation, Duration)> {
+    pub(crate) fn take_lease_durations(&self) -> Vec<(Operation, Lane, Duration)> {
         let durations = mem::take(&mut *self.durations.lock());
         self.is_full.store(false, Relaxed);
         durations
@@ -220,7 +223,7 @@ impl LeaseRegistry {
 
 fn holder_of(connection: &dyn Leased, now: Instant, life: Life) -> Option<Holder> {
     let lease_info = connection.lease_info();
-    let Purpose { operation, taken, moment } = lease_info.purpose.load()?;
+    let Purpose { operation, taken, moment, lane } = lease_info.purpose.load()?;
     let is_settling = lease_info.is_settling.load(Relaxed);
     let running = connection.running_since().filter(|_| !is_settling);
     let running = running.map(|since| now.saturating_duration_since(since));
@@ -231,6 +234,7 @@ fn holder_of(connection: &dyn Leased, now: Instant, life: Life) -> Option<Holder
     };
     Some(Holder {
         operation,
+        lane,
         taken,
         age: life.since(moment).max(running.unwrap_or_default()),
         state,
@@ -254,13 +258,28 @@ mod tests {
         for operation in
             [Operation::Named("report"), Operation::At(place), Operation::At(place), Operation::Named("login")]
         {
-            written.write(&lease_info, operation, place, 0);
+            written.write(&lease_info, operation, place, 0, Lane::Normal);
             assert_eq!(shown(), Some(operation));
         }
         written.erase(&lease_info);
         assert_eq!(shown(), None);
-        written.write(&lease_info, Operation::Named("login"), place, 0);
+        written.write(&lease_info, Operation::Named("login"), place, 0, Lane::Normal);
         assert_eq!(shown(), Some(Operation::Named("login")), "what was erased is written again");
+    }
+
+    #[test]
+    fn the_lane_of_a_lease_is_shown_while_it_lasts_and_recorded_at_its_end() {
+        let registry = Arc::new(LeaseRegistry::default());
+        let (now, place, operation) = (Instant::now(), Location::caller(), Operation::Named("report"));
+        let fake = fake(&registry, None, true);
+        let mut written = WrittenPurpose::default();
+        for lane in [Lane::Normal, Lane::Background, Lane::Critical, Lane::Critical] {
+            written.write(&fake.lease_info, operation, place, 0, lane);
+            let shown: Vec<_> = registry.holders(now, || Life::of_millis(0)).iter().map(|holder| holder.lane).collect();
+            assert_eq!(shown, [lane]);
+            written.record_duration(&fake.lease_info, Duration::from_secs(1));
+            assert_eq!(registry.take_lease_durations(), [(operation, lane, Duration::from_secs(1))]);
+        }
     }
 
     struct Fake {
@@ -304,8 +323,8 @@ mod tests {
         let (now, place) = (Instant::now(), Location::caller());
         let (idle, settled) = (fake(&registry, None, true), fake(&registry, Some(now), true));
         let (mut first, mut second) = (WrittenPurpose::default(), WrittenPurpose::default());
-        first.write(&idle.lease_info, Operation::Named("idle"), place, 0);
-        second.write(&settled.lease_info, Operation::Named("settled"), place, 0);
+        first.write(&idle.lease_info, Operation::Named("idle"), place, 0, Lane::Normal);
+        second.write(&settled.lease_info, Operation::Named("settled"), place, 0, Lane::Normal);
         let listed = |is_seen_idle: bool| {
             let holders = registry.holders(now, || {
                 if is_seen_idle {
@@ -326,7 +345,7 @@ mod tests {
         assert_eq!(listed(true), [of("settled", "settling")]);
         second.erase(&settled.lease_info);
         assert_eq!(listed(true), []);
-        second.write(&settled.lease_info, Operation::Named("next"), place, 0);
+        second.write(&settled.lease_info, Operation::Named("next"), place, 0, Lane::Normal);
         assert_eq!(listed(true), [of("next", "server")]);
         drop(settled);
         assert_eq!(listed(true), [], "a connection that has ended has no holder");
@@ -339,7 +358,7 @@ mod tests {
         let leases = [("waits", None, 3), ("runs", Some(now - millis(90)), 9), ("ran before", Some(now), 3)];
         let _connections = leases.map(|(operation, running_since, moment)| {
             let fake = fake(&registry, running_since, false);
-            WrittenPurpose::default().write(&fake.lease_info, Operation::Named(operation), place, moment);
+            WrittenPurpose::default().write(&fake.lease_info, Operation::Named(operation), place, moment, Lane::Normal);
             fake
         });
         let holders = registry.holders(now, || Life::of_millis(1_000));

@@ -173,6 +173,47 @@ pub enum EventKind {
         /// How long the condition lasted.
         lasted: Duration,
     },
+    /// Many more callers come than in the last hour: more than twice the calls of its median minute, more than five
+    /// median absolute deviations above it, and at least 100 calls a minute. Nothing follows from it: the pool serves
+    /// and refuses callers as before. A level that lasts for half an hour is usual.
+    #[non_exhaustive]
+    TrafficAnomaly {
+        /// How many callers asked for a connection in the last minute. Attempts count, and so do callers that the open
+        /// circuit rejected.
+        calls_per_minute: u64,
+        /// How many did so in the median minute of the last hour. Minutes without a call do not count.
+        usual: u64,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`TrafficAnomaly`](Self::TrafficAnomaly): as many callers come as before, or so many have come for so
+    /// long that this is normal.
+    #[non_exhaustive]
+    TrafficNormal {
+        /// How many callers asked for a connection in the last minute.
+        calls_per_minute: u64,
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
+    /// The lane [`Background`](crate::Lane::Background) may use less of its limit, because callers of the other lanes
+    /// hold connections much longer than usual. Its guaranteed connections remain.
+    #[non_exhaustive]
+    BackgroundThrottled {
+        /// How much of its limit the lane may use: 0 to 1. It is halved every two seconds, and comes back by a tenth a
+        /// second once no such operation is slow.
+        share: f64,
+        /// The operation of the other lanes that is slow. If there are several, the one that costs the most
+        /// connections.
+        operation: Operation,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`BackgroundThrottled`](Self::BackgroundThrottled): the lane may use all of its limit.
+    #[non_exhaustive]
+    BackgroundRestored {
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
     /// A connection has been held for longer than the [threshold](crate::PoolBuilder::leak_detection_threshold).
     #[non_exhaustive]
     LeakSuspected {
@@ -402,6 +443,10 @@ impl EventKind {
             Self::SheddingEnded { .. } => "shedding_ended",
             Self::HoldsInflated { .. } => "holds_inflated",
             Self::HoldsNormal { .. } => "holds_normal",
+            Self::TrafficAnomaly { .. } => "traffic_anomaly",
+            Self::TrafficNormal { .. } => "traffic_normal",
+            Self::BackgroundThrottled { .. } => "background_throttled",
+            Self::BackgroundRestored { .. } => "background_restored",
             Self::LeakSuspected { .. } => "leak_suspected",
             Self::LongRunning { .. } => "long_running",
             Self::LongRunningEnded { .. } => "long_running_ended",
@@ -451,6 +496,10 @@ impl EventKind {
             | Self::PredictionEnded { .. }
             | Self::HoldsInflated { .. }
             | Self::HoldsNormal { .. }
+            | Self::TrafficAnomaly { .. }
+            | Self::TrafficNormal { .. }
+            | Self::BackgroundThrottled { .. }
+            | Self::BackgroundRestored { .. }
             | Self::LeakSuspected { .. }
             | Self::LongRunning { .. }
             | Self::LongRunningEnded { .. }
@@ -485,6 +534,8 @@ impl EventKind {
             | Self::PredictionEnded { .. }
             | Self::SheddingEnded { .. }
             | Self::HoldsNormal { .. }
+            | Self::TrafficNormal { .. }
+            | Self::BackgroundRestored { .. }
             | Self::LongRunningEnded { .. }
             | Self::SlowAcquireEnded { .. }
             | Self::ConnectRecovered { .. }

@@ -61,6 +61,20 @@ impl fmt::Display for EventKind {
                     HumanDuration(*lasted)
                 )
             }
+            Self::TrafficAnomaly { calls_per_minute, usual, lasting } => {
+                write!(f, "{calls_per_minute} calls in a minute{}, which used to be {usual}", Since(*lasting))
+            }
+            Self::TrafficNormal { calls_per_minute, lasted } => {
+                let lasted = HumanDuration(*lasted);
+                write!(f, "{calls_per_minute} calls in a minute, which is normal again, after {lasted}")
+            }
+            Self::BackgroundThrottled { share, operation, lasting } => {
+                write!(f, "the lane background may use {:.0}% of its limit{}", share * 100.0, Since(*lasting))?;
+                write!(f, ", because {operation} holds its connections too long")
+            }
+            Self::BackgroundRestored { lasted } => {
+                write!(f, "the lane background may use all of its limit again, after {}", HumanDuration(*lasted))
+            }
             Self::LeakSuspected { operation, held, taken, .. } => {
                 let (held, file, line) = (HumanDuration(*held), taken.file(), taken.line());
                 write!(f, "leaked? {operation} has held a connection for {held}, taken at {file}:{line}")

@@ -77,6 +77,27 @@ fn the_slower_operation_is_named() {
 }
 
 #[test]
+fn unusual_traffic_is_shown_beside_the_usual() {
+    let anomaly = EventKind::TrafficAnomaly { calls_per_minute: 6_120, usual: 1_190, lasting: 30 * SECOND };
+    assert_eq!(line(anomaly), "pool orders: 6120 calls in a minute (since 30 s), which used to be 1190");
+    let normal = EventKind::TrafficNormal { calls_per_minute: 1_204, lasted: 90 * SECOND };
+    assert_eq!(line(normal), "pool orders: 1204 calls in a minute, which is normal again, after 90 s");
+}
+
+#[test]
+fn a_throttled_lane_is_shown_with_the_operation_that_is_slow() {
+    let operation = Operation::Named("load_dashboard");
+    let throttled = EventKind::BackgroundThrottled { share: 0.5, operation, lasting: Duration::ZERO };
+    assert_eq!(
+        line(throttled),
+        "pool orders: the lane background may use 50% of its limit, because load_dashboard holds its connections too \
+         long"
+    );
+    let restored = EventKind::BackgroundRestored { lasted: 40 * SECOND };
+    assert_eq!(line(restored), "pool orders: the lane background may use all of its limit again, after 40 s");
+}
+
+#[test]
 fn an_order_names_the_call_and_the_reason() {
     let by = Location::caller();
     let resized = EventKind::Resized { from: 10, to: 30, by, reason: Some("campaign".into()) };
@@ -139,6 +160,10 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::PredictionEnded { status: status.clone(), lasted },
         EventKind::SheddingEnded { status: status.clone(), refused, lasted },
         EventKind::HoldsNormal { operation, hold: SECOND, lasted },
+        EventKind::TrafficAnomaly { calls_per_minute: 500, usual: 100, lasting },
+        EventKind::TrafficNormal { calls_per_minute: 100, lasted },
+        EventKind::BackgroundThrottled { share: 0.25, operation, lasting },
+        EventKind::BackgroundRestored { lasted },
         EventKind::LeakSuspected { operation, held: SECOND, taken: by, backtrace: None },
         EventKind::LongRunning { count: 6, than: SECOND, longest: (operation, SECOND), lasting },
         EventKind::LongRunningEnded { lasted },

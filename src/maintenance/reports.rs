@@ -84,7 +84,7 @@ impl Reports {
     }
 
     /// Reports what one round has found: metrics first, then events.
-    pub(super) fn look(&self, now: Instant, slots: &Slots<Dialer>, recorder: &OutcomeRecorder) {
+    pub(super) fn look(&self, now: Instant, slots: &Arc<Slots<Dialer>>, recorder: &OutcomeRecorder) {
         if recorder.take_answered() {
             let after = now.saturating_duration_since(self.begun).as_millis();
             self.last_success.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Relaxed);
@@ -101,7 +101,14 @@ impl Reports {
             refused: self.refusals.snapshot(),
         };
         let (ended, waiters) = (self.registry.take_lease_durations(), slots.waiters());
-        let of_callers = self.callers.lock().look(now, &reading, ended, waiters, &holders);
+        let mut callers = self.callers.lock();
+        let share_before = callers.watch.background_share();
+        let of_callers = callers.look(now, &reading, ended, waiters, &holders);
+        let share = callers.watch.background_share();
+        drop(callers);
+        if share != share_before {
+            slots.set_background_share(share);
+        }
         let error = slots.last_error();
         let of_connections = self.connections.lock().look(now, error);
         let of_circuit = self.circuit.lock().look(now);
@@ -176,9 +183,9 @@ impl Reports {
 
     pub(crate) fn status(&self, now: Instant, slots: &Slots<Dialer>, recorder: &OutcomeRecorder) -> Status {
         let counts = slots.counts();
-        let (demand, time_to_exhaustion) = {
+        let (demand, time_to_exhaustion, background_share) = {
             let callers = self.callers.lock();
-            (callers.watch.demand(), callers.watch.time_to_exhaustion())
+            (callers.watch.demand(), callers.watch.time_to_exhaustion(), callers.watch.background_share())
         };
         Status {
             name: self.telemetry.pool(),
@@ -194,6 +201,7 @@ impl Reports {
             closed: !counts.is_open,
             breaker: recorder.breaker().last_state(),
             demand,
+            background_share,
             predicted_wait: slots.predicted_wait(Lane::Normal),
             lanes: slots.lane_counts().map(|lanes| Lane::ALL.map(|lane| lane_status(lane, lanes[lane as usize]))),
             time_to_exhaustion,

@@ -157,6 +157,20 @@ pub(crate) const HOLD_INFLATION: Metric = Metric::new(
     &[OPERATION],
     "How many times as long as usual an operation holds its connections, while this is more than 3; otherwise 0",
 );
+pub(crate) const TRAFFIC: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.traffic.ratio",
+    &[],
+    "How many times as many calls as usual came in the last minute, while this is unusual; otherwise 0",
+);
+pub(crate) const BACKGROUND_SHARE: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.background.share.ratio",
+    &[],
+    "How much of its limit the lane background may use: 0 to 1; 1 unless callers of other lanes suffer",
+);
 pub(crate) const EVENTS: Metric = Metric::new(
     Counter,
     Count,
@@ -192,6 +206,8 @@ pub const METRICS: &[Metric] = &[
     CONNECTIONS_LOST,
     SETTLE_FAILURES,
     HOLD_INFLATION,
+    TRAFFIC,
+    BACKGROUND_SHARE,
     EVENTS,
 ];
 

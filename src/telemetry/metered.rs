@@ -218,7 +218,7 @@ impl Meter {
         inflated.values().for_each(|gauge| gauge.set(0.0));
     }
 
-    /// Counts events, and records inflated lease durations.
+    /// Counts events, and records inflated lease durations and unusual traffic.
     #[expect(clippy::unnecessary_wraps, reason = "without the feature there is none")]
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
         Some(Arc::new(self.clone()))
@@ -240,14 +240,16 @@ impl Meter {
 
 impl Observer for Meter {
     fn on_event(&self, event: &Event) {
-        if self.handles().is_none() {
-            return;
-        }
+        let Some(handles) = self.handles() else { return };
         let labels = [(EVENT, event.kind.as_str().into()), (SEVERITY, event.severity().as_str().into())];
         self.0.source.counter(&EVENTS, labels).increment(1);
         let (operation, ratio) = match event.kind {
             EventKind::HoldsInflated { operation, from, to, .. } => (operation, to.as_secs_f64() / from.as_secs_f64()),
             EventKind::HoldsNormal { operation, .. } => (operation, 0.0),
+            EventKind::TrafficAnomaly { calls_per_minute, usual, .. } => {
+                return handles.traffic.set(calls_per_minute as f64 / usual.max(1) as f64);
+            }
+            EventKind::TrafficNormal { .. } => return handles.traffic.set(0.0),
             _ => return,
         };
         if let Some(gauge) = self.inflation(operation) {

@@ -10,7 +10,7 @@ use super::waits::Waits;
 use crate::event::EventKind;
 use crate::holder::Holder;
 use crate::operation::Operation;
-use crate::policy::{DueReport, Finding, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch};
+use crate::policy::{DueReport, Finding, Lane, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch};
 use crate::status::Status;
 
 /// The pause between two rounds of the maintenance.
@@ -65,14 +65,14 @@ impl CallerReports {
         &mut self,
         now: Instant,
         reading: &Reading,
-        ended: Vec<(Operation, Duration)>,
+        ended: Vec<(Operation, Lane, Duration)>,
         waiters: (u64, u64),
         holders: &[Holder],
     ) -> Vec<MakeEvent> {
-        for (operation, duration) in ended {
-            self.watch.record(now, operation, duration);
+        for (operation, lane, duration) in ended {
+            self.watch.record(now, operation, lane, duration);
         }
-        let running = holders.iter().map(|holder| (holder.operation, holder.age));
+        let running = holders.iter().map(|holder| (holder.operation, holder.lane, holder.age));
         let findings = self.watch.tick(now, reading, running);
         let mut made: Vec<MakeEvent> = findings.into_iter().map(of_finding).collect();
         made.extend(self.slow_acquire(now, waiters, reading.waiting));
@@ -140,6 +140,14 @@ fn of_finding(finding: Finding) -> MakeEvent {
                 EventKind::HoldsInflated { operation, from, to, lasting }
             }
             Finding::HoldsNormal { operation, hold, lasted } => EventKind::HoldsNormal { operation, hold, lasted },
+            Finding::TrafficAnomaly { calls, usual, lasting } => {
+                EventKind::TrafficAnomaly { calls_per_minute: calls, usual, lasting }
+            }
+            Finding::TrafficNormal { calls, lasted } => EventKind::TrafficNormal { calls_per_minute: calls, lasted },
+            Finding::BackgroundThrottled { percent, operation, lasting } => {
+                EventKind::BackgroundThrottled { share: f64::from(percent) / 100.0, operation, lasting }
+            }
+            Finding::BackgroundRestored { lasted } => EventKind::BackgroundRestored { lasted },
             Finding::ExhaustionPredicted { within, over, lasting } => {
                 EventKind::ExhaustionPredicted { status, within, over, lasting }
             }
@@ -184,5 +192,64 @@ impl RefusalCounters {
             timed_out: self.timed_out.load(Relaxed),
             rejected: self.rejected.load(Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::holder::HolderState;
+    use crate::policy::Lane::{Background, Critical};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn reports() -> CallerReports {
+        CallerReports::new(Thresholds { leak: None, long_running: 10, long: 60 * SECOND, slow_acquire: SECOND })
+    }
+
+    fn lines(made: Vec<MakeEvent>) -> Vec<String> {
+        made.into_iter().map(|make| make(&Status::of_19_in_20()).to_string()).collect()
+    }
+
+    #[test]
+    fn a_jump_of_traffic_is_reported() {
+        let (mut reports, begun, mut all) = (reports(), Instant::now(), Vec::new());
+        let mut reading = Reading { limit: 20, ..Reading::default() };
+        for second in 0..900 {
+            reading.arrivals += if second < 780 { 10 } else { 50 };
+            all.extend(lines(reports.look(begun + second * SECOND, &reading, Vec::new(), (0, 0), &[])));
+        }
+        assert_eq!(
+            all,
+            [
+                "3000 calls in a minute, which used to be 600",
+                "3000 calls in a minute (since 30 s), which used to be 600"
+            ]
+        );
+    }
+
+    #[test]
+    fn background_gives_way_to_a_slow_operation_of_another_lane() {
+        let (mut reports, begun, mut all) = (reports(), Instant::now(), Vec::new());
+        let (load, reading) = (Operation::Named("load"), Reading { limit: 20, ..Reading::default() });
+        let held = |lane, age| Holder { lane, ..Holder::of("load", age, HolderState::WaitingForServer) };
+        for second in 0..30 {
+            let ended = vec![(load, Critical, SECOND / 10); 10];
+            all.extend(lines(reports.look(
+                begun + second * SECOND,
+                &reading,
+                ended,
+                (0, 0),
+                &[held(Background, SECOND / 20)],
+            )));
+        }
+        assert!(all.is_empty() && reports.watch.background_share() == 1.0, "{all:?}");
+        let holders: Vec<_> = (0..8).map(|_| held(Critical, 2 * SECOND)).collect();
+        for second in 30..33 {
+            all.extend(lines(reports.look(begun + second * SECOND, &reading, Vec::new(), (0, 0), &holders)));
+        }
+        let expected = "the lane background may use 50% of its limit, because load holds its connections too long";
+        assert!(all.iter().any(|line| line == expected), "{all:?}");
+        assert!(reports.watch.background_share() <= 0.5);
     }
 }

@@ -7,6 +7,9 @@
 //!
 //! Suspect holds are kept apart from the usual ones, so that a slow operation does not become its own measure. A
 //! connection still in use counts as soon as it is overdue, so a slow statement need not end first.
+//!
+//! The leases of callers in Critical and Normal give evidence of their own, too. It says whether these callers suffer,
+//! or only those of Background.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ use super::baseline::Baseline;
 use super::finding::Finding;
 use super::lasting::{DueReport, Lasting, Sign};
 use crate::operation::Operation;
+use crate::policy::Lane;
 
 /// The number of operations remembered. The least recently seen one is forgotten first.
 const OPERATIONS: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
@@ -49,6 +53,8 @@ const MARGIN: f64 = 4.0;
 const SPAN: f64 = 1.0;
 /// The inflation ends after this time without it.
 const CALM: Duration = Duration::from_secs(5);
+/// The evidence of callers above Background is forgotten after this time without a slow lease of theirs.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 /// An inflation becomes usual when it has lasted as long as the operation was known before it, within these bounds in
 /// seconds.
 const USUAL: (f64, f64) = (300.0, 3_600.0);
@@ -56,6 +62,8 @@ const USUAL: (f64, f64) = (300.0, 3_600.0);
 #[derive(Debug)]
 pub(super) struct Inflation {
     operations: LruCache<Operation, Holds>,
+    /// Whether a caller of Background has ever had a connection.
+    has_background: bool,
 }
 
 /// The holds of one operation.
@@ -75,7 +83,20 @@ struct Holds {
     overdue: usize,
     /// The ages of the overdue connections at the last look.
     held: Sum,
+    above: Above,
     lasting: Lasting,
+}
+
+/// The evidence of callers above Background.
+#[derive(Debug, Default)]
+struct Above {
+    evidence: f64,
+    /// As in [`Holds`], of these callers.
+    overdue: usize,
+    /// The overdue connections that these callers have at this look.
+    held: usize,
+    /// When one of their leases was last slow.
+    slow: Option<Instant>,
 }
 
 /// A sum of holds.
@@ -88,24 +109,27 @@ struct Sum {
 
 impl Inflation {
     pub(super) fn new() -> Self {
-        Self { operations: LruCache::new(OPERATIONS) }
+        Self { operations: LruCache::new(OPERATIONS), has_background: false }
     }
 
-    /// A connection came back after it was held for `hold`.
-    pub(super) fn record(&mut self, now: Instant, operation: Operation, hold: Duration) {
-        self.operations.get_or_insert_mut(operation, || Holds::new(now)).record(now, hold.as_secs_f64());
+    /// A connection came back after it was held for `hold` by a caller of this lane.
+    pub(super) fn record(&mut self, now: Instant, operation: Operation, lane: Lane, hold: Duration) {
+        self.has_background |= lane == Lane::Background;
+        self.operations.get_or_insert_mut(operation, || Holds::new(now)).record(now, lane, hold.as_secs_f64());
     }
 
-    /// Returns the findings, the most expensive operation first. `running` has the operation and the age of each lease.
+    /// Returns the findings, the most expensive operation first. `running` has the operation, the lane and the age of
+    /// each lease.
     pub(super) fn tick(
         &mut self,
         now: Instant,
-        running: impl IntoIterator<Item = (Operation, Duration)>,
+        running: impl IntoIterator<Item = (Operation, Lane, Duration)>,
     ) -> Vec<Finding> {
-        self.operations.iter_mut().for_each(|(_, holds)| holds.held = Sum::default());
-        for (operation, held) in running {
+        self.operations.iter_mut().for_each(|(_, holds)| (holds.held, holds.above.held) = (Sum::default(), 0));
+        for (operation, lane, held) in running {
+            self.has_background |= lane == Lane::Background;
             if let Some(holds) = self.operations.peek_mut(&operation) {
-                holds.look_at(held.as_secs_f64());
+                holds.look_at(lane, held.as_secs_f64());
             }
         }
         self.operations.iter_mut().for_each(|(_, holds)| holds.count_overdue(now));
@@ -118,6 +142,17 @@ impl Inflation {
         }
         findings.sort_by_key(|(place, _)| *place);
         findings.into_iter().map(|(_, finding)| finding).collect()
+    }
+
+    /// Returns whether a caller of Background has ever had a connection.
+    pub(super) fn has_background(&self) -> bool {
+        self.has_background
+    }
+
+    /// Returns the operation that is inflated for callers above Background, and costs the pool the most connections.
+    pub(super) fn worst_above_background(&self, now: Instant) -> Option<Operation> {
+        let suffering = self.operations.iter().filter(|(_, holds)| holds.is_inflated_above_background(now));
+        suffering.max_by(|(_, one), (_, other)| one.cost().total_cmp(&other.cost())).map(|(operation, _)| *operation)
     }
 
     /// Returns how long each operation usually holds a connection, by its name.
@@ -155,13 +190,17 @@ impl Holds {
             evidence: 0.0,
             overdue: 0,
             held: Sum::default(),
+            above: Above::default(),
             lasting: Lasting::new(Duration::ZERO, CALM),
         }
     }
 
-    fn record(&mut self, now: Instant, hold: f64) {
+    fn record(&mut self, now: Instant, lane: Lane, hold: f64) {
         self.age(now);
         let slow = self.slow().filter(|slow| hold > *slow).is_some();
+        if lane != Lane::Background {
+            self.record_above(now, slow);
+        }
         let sum = if self.suspected.is_some() { &mut self.suspect } else { &mut self.usual };
         let hold = Sum { count: 1.0, slow: f64::from(u8::from(slow)), seconds: hold };
         if slow && self.overdue > 0 {
@@ -177,10 +216,24 @@ impl Holds {
         }
     }
 
+    fn record_above(&mut self, now: Instant, slow: bool) {
+        if !slow {
+            self.above.evidence = (self.above.evidence + self.of_normal()).max(0.0);
+            return;
+        }
+        self.above.slow = Some(now);
+        if self.above.overdue > 0 {
+            self.above.overdue -= 1;
+        } else {
+            self.suspect_above();
+        }
+    }
+
     /// Adds a connection still in use, if it is overdue.
-    fn look_at(&mut self, held: f64) {
+    fn look_at(&mut self, lane: Lane, held: f64) {
         if self.slow().is_some_and(|slow| held > slow) {
             self.held.add(Sum { count: 1.0, slow: 1.0, seconds: held });
+            self.above.held += usize::from(lane != Lane::Background);
         }
     }
 
@@ -190,6 +243,15 @@ impl Holds {
             self.suspect(now);
         }
         self.overdue = overdue;
+        for _ in self.above.overdue..self.above.held {
+            self.suspect_above();
+        }
+        self.above.overdue = self.above.held;
+        if self.above.held > 0 {
+            self.above.slow = Some(now);
+        } else if self.above.slow.is_some_and(|slow| now.saturating_duration_since(slow) >= FORGOTTEN) {
+            self.above = Above::default();
+        }
     }
 
     fn age(&mut self, now: Instant) {
@@ -215,12 +277,27 @@ impl Holds {
     /// Adds the evidence of one slow hold.
     fn suspect(&mut self, now: Instant) {
         self.suspected.get_or_insert(now);
-        self.evidence = (self.evidence + (INFLATED / self.share()).ln()).min(self.alarm() + MARGIN);
+        self.evidence = self.with_slow(self.evidence);
+    }
+
+    /// The same for a caller above Background.
+    fn suspect_above(&mut self) {
+        self.above.evidence = self.with_slow(self.above.evidence);
+    }
+
+    /// Returns the evidence after one more slow hold.
+    fn with_slow(&self, evidence: f64) -> f64 {
+        (evidence + (INFLATED / self.share()).ln()).min(self.alarm() + MARGIN)
+    }
+
+    /// Returns the evidence of one normal hold, which is negative.
+    fn of_normal(&self) -> f64 {
+        ((1.0 - INFLATED) / (1.0 - self.share())).ln()
     }
 
     /// Subtracts the evidence of one normal hold.
     fn clear(&mut self) {
-        self.evidence += ((1.0 - INFLATED) / (1.0 - self.share())).ln();
+        self.evidence += self.of_normal();
         if self.evidence > 0.0 {
             return;
         }
@@ -247,6 +324,11 @@ impl Holds {
         self.evidence >= self.alarm() && span >= (SPAN - slow).max(SPAN / 2.0) && self.now() > slow
     }
 
+    /// Returns whether the operation is inflated, and the callers above Background are evidence enough.
+    fn is_inflated_above_background(&self, now: Instant) -> bool {
+        self.above.evidence >= self.alarm() && self.is_inflated(now)
+    }
+
     /// Returns how long the operation holds a connection now: the mean of the suspect holds and the overdue ones.
     fn now(&self) -> f64 {
         let mut sum = self.suspect;
@@ -270,7 +352,7 @@ impl Holds {
             DueReport::Lasts(lasting) => {
                 if lasting.as_secs_f64() > (self.age - lasting.as_secs_f64()).clamp(USUAL.0, USUAL.1) {
                     (self.usual, self.suspect) = (self.suspect, Sum::default());
-                    (self.suspected, self.evidence) = (None, 0.0);
+                    (self.suspected, self.evidence, self.above.evidence) = (None, 0.0, 0.0);
                 }
                 Some(Finding::HoldsInflated { operation, from, to, lasting })
             }

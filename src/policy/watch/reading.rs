@@ -15,6 +15,12 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// Returns the calls since the pool began: callers that asked for a connection, and those that the open circuit
+    /// rejected before they could.
+    pub(super) fn calls(&self) -> u64 {
+        self.arrivals + self.refused.rejected
+    }
+
     pub(super) fn utilization(&self) -> f64 {
         self.in_use as f64 / self.limit.max(1) as f64
     }

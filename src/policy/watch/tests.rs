@@ -146,6 +146,57 @@ fn day(limit: usize, hold: f64, peak: f64, seed: u64) -> Found {
     found
 }
 
+/// One operation becomes nine times slower after 60 s, and is as fast as before after 90 s. Returns what was found, and
+/// the share of Background in each quarter of a second.
+fn slow_beside(background: Option<Lane>) -> (Found, Vec<f64>) {
+    let (begun, mut watch, mut found, mut shares) = (Instant::now(), Watch::new(), Found::new(), Vec::new());
+    for tick in 0..150 * 4 {
+        let at = f64::from(tick) / 4.0;
+        let (now, is_slow) = (begun + Duration::from_secs_f64(at), (60.0..90.0).contains(&at));
+        for _ in 0..5 {
+            let hold = Duration::from_millis(if is_slow { 1_800 } else { 200 });
+            watch.record(now, Operation::Named("load"), Lane::Normal, hold);
+        }
+        if let Some(lane) = background {
+            watch.record(now, Operation::Named("report"), lane, Duration::from_secs(1));
+        }
+        let reading = Reading { in_use: 5, limit: 20, ..Reading::default() };
+        found.extend(watch.tick(now, &reading, []).into_iter().map(|finding| (at, finding)));
+        shares.push(watch.background_share());
+    }
+    (found, shares)
+}
+
+#[test]
+fn background_is_throttled_while_others_suffer_and_restored_afterwards() {
+    let (found, shares) = slow_beside(Some(Lane::Background));
+    let kinds: Vec<_> = found.iter().map(|(at, finding)| (finding, *at as u64)).collect();
+    let operation = Operation::Named("load");
+    assert!(
+        matches!(
+            kinds[..],
+            [
+                (Finding::HoldsInflated { .. }, 60),
+                (Finding::BackgroundThrottled { percent: 50, operation: because, .. }, 60),
+                (Finding::HoldsNormal { .. }, 95..98),
+                (Finding::BackgroundRestored { .. }, 103..107),
+            ] if *because == operation
+        ),
+        "{kinds:?}"
+    );
+    assert!(shares[80 * 4] == 0.0 && shares[..60 * 4].iter().all(|share| *share == 1.0), "{shares:?}");
+    assert_eq!(shares.last(), Some(&1.0));
+}
+
+#[test]
+fn in_a_pool_without_background_nothing_is_throttled() {
+    for lane in [None, Some(Lane::Normal), Some(Lane::Critical)] {
+        let (found, shares) = slow_beside(lane);
+        assert!(shares.iter().all(|share| *share == 1.0), "{lane:?}: {shares:?}");
+        assert!(first(&found, |finding| matches!(finding, Finding::BackgroundThrottled { .. })).is_none(), "{found:?}");
+    }
+}
+
 fn is_prediction(finding: &Finding) -> bool {
     matches!(finding, Finding::ExhaustionPredicted { .. })
 }

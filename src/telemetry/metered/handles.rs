@@ -101,6 +101,8 @@ pub(super) struct Handles {
     demand: Gauge,
     predicted_wait: Gauge,
     time_to_exhaustion: Gauge,
+    background_share: Gauge,
+    pub(super) traffic: Gauge,
     breaker: [(State, Gauge); 7],
     timeouts: Counter,
     rejected: Counter,
@@ -140,6 +142,8 @@ impl Handles {
             demand: gauge(&ours::DEMAND),
             predicted_wait: gauge(&ours::PREDICTED_WAIT),
             time_to_exhaustion: gauge(&ours::TIME_TO_EXHAUSTION),
+            background_share: gauge(&ours::BACKGROUND_SHARE),
+            traffic: gauge(&ours::TRAFFIC),
             breaker: State::ALL.map(breaker),
             timeouts: counter(&ours::TIMEOUTS),
             rejected: counter(&ours::BREAKER_REJECTED),
@@ -160,6 +164,7 @@ impl Handles {
         self.demand.set(status.demand.unwrap_or(0.0));
         self.predicted_wait.set(status.predicted_wait.unwrap_or_default().as_secs_f64());
         self.time_to_exhaustion.set(status.time_to_exhaustion.map_or(f64::INFINITY, |left| left.as_secs_f64()));
+        self.background_share.set(status.background_share);
         self.show_state(Some(status.breaker));
     }
 
@@ -183,9 +188,10 @@ impl Handles {
 
     pub(super) fn end(&self) {
         let now = [&self.max, &self.idle_min, &self.idle_max, &self.pending, &self.utilization, &self.demand];
-        for gauge in self.connections.iter().chain(now).chain([&self.predicted_wait]) {
+        for gauge in self.connections.iter().chain(now).chain([&self.predicted_wait, &self.traffic]) {
             gauge.set(0.0);
         }
+        self.background_share.set(1.0);
         self.time_to_exhaustion.set(f64::INFINITY);
         self.show_state(None);
     }

@@ -86,6 +86,8 @@ fn gauges_show_the_pool_and_become_0_when_it_ends() {
         ("failfast.breaker.state{state=closed}", 1.0),
         ("failfast.breaker.state{state=open}", 0.0),
         ("failfast.time_to_exhaustion{}", f64::INFINITY),
+        ("failfast.background.share.ratio{}", 1.0),
+        ("failfast.traffic.ratio{}", 0.0),
     ] {
         assert_eq!(now[series], value, "{series}");
     }
@@ -94,7 +96,12 @@ fn gauges_show_the_pool_and_become_0_when_it_ends() {
     let kinds = |series: &str| METRICS.iter().find(|metric| series.starts_with(&format!("{}{{", metric.name))).unwrap();
     for (series, value) in &gone {
         if kinds(series).kind == crate::metrics::Kind::Gauge {
-            assert!(*value == 0.0 || *value == f64::INFINITY, "{series} is {value}");
+            let expected = match kinds(series).name {
+                "failfast.time_to_exhaustion" => f64::INFINITY,
+                "failfast.background.share.ratio" => 1.0,
+                _ => 0.0,
+            };
+            assert_eq!(*value, expected, "{series}");
         }
     }
 }
@@ -201,6 +208,18 @@ fn an_event_is_counted_and_an_inflated_operation_has_its_ratio() {
     assert_eq!(inflated["failfast.events{event=holds_inflated,severity=warning}"], 2.0);
     emit(EventKind::HoldsNormal { operation, hold: SECOND, lasted: SECOND });
     assert_eq!(recorded(&snapshotter)["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 0.0);
+}
+
+#[test]
+fn unusual_traffic_has_its_ratio_while_it_lasts() {
+    let (meter, snapshotter) = metered();
+    let emit = |kind| meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
+    emit(EventKind::TrafficAnomaly { calls_per_minute: 500, usual: 100, lasting: SECOND });
+    assert_eq!(recorded(&snapshotter)["failfast.traffic.ratio{}"], 5.0);
+    emit(EventKind::TrafficNormal { calls_per_minute: 100, lasted: SECOND });
+    let after = recorded(&snapshotter);
+    assert_eq!(after["failfast.traffic.ratio{}"], 0.0);
+    assert_eq!(after["failfast.events{event=traffic_normal,severity=warning}"], 1.0);
 }
 
 #[test]

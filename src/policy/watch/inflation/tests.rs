@@ -27,7 +27,7 @@ impl Rhythm {
                 self.ticks += 0.25;
             }
             let now = self.now(self.at);
-            self.inflation.record(now, LOAD, Duration::from_secs_f64(hold(index)));
+            self.inflation.record(now, LOAD, Lane::Normal, Duration::from_secs_f64(hold(index)));
         }
     }
 
@@ -119,14 +119,14 @@ fn an_operation_that_stays_slow_becomes_usual() {
 fn a_connection_still_in_use_counts_once() {
     let mut rhythm = Rhythm::new();
     rhythm.play(1_000, 20.0, |_| 0.2);
-    let held = |count: usize| (0..count).map(|_| (LOAD, Duration::from_secs(2)));
+    let held = |count: usize| (0..count).map(|_| (LOAD, Lane::Normal, Duration::from_secs(2)));
     for count in [3, 3, 3, 3, 3, 3, 3, 3] {
         rhythm.at += 0.25;
         let now = rhythm.now(rhythm.at);
         assert_eq!(rhythm.inflation.tick(now, held(count)), []);
     }
     let now = rhythm.now(rhythm.at);
-    (0..3).for_each(|_| rhythm.inflation.record(now, LOAD, Duration::from_secs(2)));
+    (0..3).for_each(|_| rhythm.inflation.record(now, LOAD, Lane::Normal, Duration::from_secs(2)));
     assert_eq!(rhythm.inflation.tick(now, held(0)), []);
     let now = rhythm.now(rhythm.at + 0.25);
     assert!(matches!(rhythm.inflation.tick(now, held(7))[..], [Finding::HoldsInflated { .. }]));
@@ -140,14 +140,84 @@ fn the_detector_remembers_256_operations_and_names_three() {
         let now = begun + Duration::from_secs(second);
         let hold = Duration::from_millis(if second < 40 { 10 } else { 1_000 });
         for name in &names[..10] {
-            (0..10).for_each(|_| inflation.record(now, Operation::Named(name), hold));
+            (0..10).for_each(|_| inflation.record(now, Operation::Named(name), Lane::Normal, hold));
         }
         let findings = inflation.tick(now, []);
         assert!(findings.len() <= TOLD, "{findings:?}");
         assert_eq!(findings.len() == TOLD, second == 41, "{second} {findings:?}");
     }
-    names.iter().for_each(|name| inflation.record(begun, Operation::Named(name), Duration::ZERO));
+    names.iter().for_each(|name| inflation.record(begun, Operation::Named(name), Lane::Normal, Duration::ZERO));
     assert_eq!(inflation.operations.len(), OPERATIONS.get());
+}
+
+/// Plays an operation that becomes slow. `lanes` returns the lane of each hold, and whether it is slow then. Returns the
+/// operation that is inflated for callers above Background, at the end and 40 s later.
+fn suffering(lanes: impl Fn(usize) -> (Lane, bool)) -> [Option<Operation>; 2] {
+    let (mut inflation, begun) = (Inflation::new(), Instant::now());
+    let now = |index: usize| begun + Duration::from_millis(50 * index as u64);
+    for index in 0..1_100 {
+        let (lane, is_slow) = lanes(index);
+        let hold = Duration::from_millis(if is_slow && index >= 1_000 { 1_800 } else { 200 });
+        inflation.record(now(index), LOAD, lane, hold);
+        inflation.tick(now(index), []);
+    }
+    let then = inflation.worst_above_background(now(1_100));
+    inflation.tick(now(1_900), []);
+    [then, inflation.worst_above_background(now(1_900))]
+}
+
+#[test]
+fn callers_above_background_suffer_only_if_their_own_leases_are_slow() {
+    let background =
+        |share: usize| move |index: usize| if index % share == 0 { Lane::Normal } else { Lane::Background };
+    assert_eq!(suffering(|_| (Lane::Normal, true))[0], Some(LOAD));
+    assert_eq!(suffering(|_| (Lane::Critical, true))[0], Some(LOAD));
+    assert_eq!(suffering(|_| (Lane::Background, true))[0], None);
+    assert_eq!(suffering(|index| (background(10)(index), true))[0], Some(LOAD), "one in ten is above Background");
+    let is_slow = |index| (background(10)(index), background(10)(index) == Lane::Background);
+    assert_eq!(suffering(is_slow)[0], None, "the slow ones are of Background");
+}
+
+#[test]
+fn callers_above_background_no_longer_suffer_once_none_of_them_is_slow() {
+    let demoted = |index| (if index < 1_050 { Lane::Normal } else { Lane::Background }, true);
+    assert_eq!(suffering(demoted), [Some(LOAD), None]);
+}
+
+#[test]
+fn a_connection_still_in_use_is_evidence_of_its_lane() {
+    for (lane, expected) in [(Lane::Critical, Some(LOAD)), (Lane::Background, None)] {
+        let mut rhythm = Rhythm::new();
+        rhythm.play(1_000, 20.0, |_| 0.2);
+        let held = || (0..8).map(|_| (LOAD, lane, Duration::from_secs(2)));
+        for _ in 0..8 {
+            rhythm.at += 0.25;
+            let now = rhythm.now(rhythm.at);
+            rhythm.inflation.tick(now, held());
+        }
+        let now = rhythm.now(rhythm.at);
+        assert_eq!(rhythm.inflation.worst_above_background(now), expected, "{lane}");
+        assert_eq!(rhythm.inflation.has_background(), lane == Lane::Background);
+        // They end, and have been counted.
+        (0..8).for_each(|_| rhythm.inflation.record(now, LOAD, lane, Duration::from_secs(2)));
+        assert_eq!(rhythm.inflation.worst_above_background(now), expected, "{lane}");
+    }
+}
+
+#[test]
+fn a_connection_still_in_use_is_evidence_of_its_lane_once() {
+    let mut rhythm = Rhythm::new();
+    rhythm.play(1_000, 20.0, |_| 0.2);
+    let lane = |index: usize| if index < 4 { Lane::Critical } else { Lane::Background };
+    for _ in 0..8 {
+        rhythm.at += 0.25;
+        let now = rhythm.now(rhythm.at);
+        rhythm.inflation.tick(now, (0..12).map(|index| (LOAD, lane(index), Duration::from_secs(2))));
+    }
+    let now = rhythm.now(rhythm.at);
+    (0..12).for_each(|index| rhythm.inflation.record(now, LOAD, lane(index), Duration::from_secs(2)));
+    assert!(matches!(rhythm.found[..], []) && rhythm.inflation.operations.peek(&LOAD).unwrap().is_inflated(now));
+    assert_eq!(rhythm.inflation.worst_above_background(now), None, "four leases are not evidence enough");
 }
 
 #[cfg(feature = "admin")]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Finding, Reading, Watch};
 use crate::operation::Operation;
-use crate::policy::ShedReason;
+use crate::policy::{Lane, ShedReason};
 
 /// The longest wait, in seconds.
 const LIMIT: f64 = 1.0;
@@ -53,7 +53,7 @@ where
                 let lease = leases.swap_remove(index);
                 let hold = ends - lease.begun;
                 mean_hold += (hold - mean_hold) * 0.02;
-                watch.record(instant, lease.operation, Duration::from_secs_f64(hold));
+                watch.record(instant, lease.operation, Lane::Normal, Duration::from_secs_f64(hold));
             } else if now == arrives {
                 reading.arrivals += 1;
                 arrives += -(1.0 - random.f64()).ln() / (self.load)(now);
@@ -72,7 +72,8 @@ where
                 }
                 (reading.in_use, reading.waiting) = (leases.len(), queue.len());
                 let running = leases.iter().filter(|_| self.shows_running);
-                let running = running.map(|lease| (lease.operation, Duration::from_secs_f64(now - lease.begun)));
+                let age = |lease: &Lease| Duration::from_secs_f64(now - lease.begun);
+                let running = running.map(|lease| (lease.operation, Lane::Normal, age(lease)));
                 found.extend(watch.tick(instant, &reading, running).into_iter().map(|finding| (now, finding)));
             }
             while leases.len() < self.limit && queue.pop_front().is_some() {
