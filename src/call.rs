@@ -115,7 +115,7 @@ impl Shared {
         if !self.slots.counts().is_open {
             return Err(Error::Closed);
         }
-        self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle);
+        self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle, options(self).lane);
         self.slots.dial_ahead();
         let longest_held = self.longest_held(now());
         Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None, longest_held })
@@ -144,7 +144,7 @@ impl Shared {
     fn charge_to(&self, rates: &Rates, options: &CallOptions) -> Result<Option<Box<Charge>>, Error> {
         rates.charge(options.lane, options.operation).map_err(|wait| {
             let error = if self.slots.counts().is_open {
-                self.maintenance.reports.refusals.on_shed(ShedReason::RateLimited);
+                self.maintenance.reports.refusals.on_shed(ShedReason::RateLimited, options.lane);
                 // Nobody who holds a connection is in the way.
                 let longest_held = LongestHeld::NONE;
                 Error::Shed { reason: ShedReason::RateLimited, retry_after: Some(wait), longest_held }
@@ -171,7 +171,7 @@ impl Shared {
                 let ticket = self.admit(&options, waited)?;
                 Ok(Client::new(lease, options, ticket, charge))
             }
-            Err(refusal) => Err(self.failed(&options, waited, self.explain(refusal, asked, deadline))),
+            Err(refusal) => Err(self.failed(&options, waited, self.explain(refusal, options.lane, asked, deadline))),
         }
     }
 
@@ -233,20 +233,20 @@ impl Shared {
 
     /// Counts a refusal and turns it into an error. The caller asked at `asked` and was willing to wait
     /// until `deadline`.
-    fn explain(&self, refusal: Refusal<ConnectError>, asked: Instant, deadline: Deadline) -> Error {
+    fn explain(&self, refusal: Refusal<ConnectError>, lane: Lane, asked: Instant, deadline: Deadline) -> Error {
         let counts = &self.maintenance.reports.refusals;
         match refusal {
             Refusal::Closed => Error::Closed,
             Refusal::CircuitOpen => self.circuit_open(self.recorder.breaker().check(now).err()),
             Refusal::Shed(reason, retry_after) => {
-                counts.on_shed(reason);
+                counts.on_shed(reason, lane);
                 // Only this reason is given after a wait. The others spare a look at the clock.
                 let now = if reason == ShedReason::TooLate { now() } else { asked };
                 Error::Shed { reason, retry_after: Some(retry_after), longest_held: self.longest_held(now) }
             }
             Refusal::Unreachable(source, retry_after) => Error::Connect { source, retry_after },
             Refusal::TimedOut => {
-                counts.on_timed_out();
+                counts.on_timed_out(lane);
                 self.timed_out(deadline.left(asked))
             }
         }

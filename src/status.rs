@@ -71,6 +71,8 @@ pub struct LaneStatus {
     pub in_use: usize,
     /// The lane's callers that wait.
     pub waiting: usize,
+    /// The lane's callers that were refused or waited in vain, since the pool began.
+    pub refused: u64,
     /// How long the lane's next caller would wait. `None` while a connection is idle that it may have, and before
     /// anything is known.
     pub predicted_wait: Option<Duration>,

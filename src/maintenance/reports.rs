@@ -203,7 +203,10 @@ impl Reports {
             demand,
             background_share,
             predicted_wait: slots.predicted_wait(Lane::Normal),
-            lanes: slots.lane_counts().map(|lanes| Lane::ALL.map(|lane| lane_status(lane, lanes[lane as usize]))),
+            lanes: slots.lane_counts().map(|counts| {
+                let refused = self.refusals.by_lane();
+                Lane::ALL.map(|lane| lane_status(lane, counts[lane as usize], refused[lane as usize]))
+            }),
             time_to_exhaustion,
             last_connect_error: slots.last_error().map(|error| error.to_string()),
             last_success: self.last_success(now),
@@ -211,7 +214,7 @@ impl Reports {
     }
 }
 
-fn lane_status(lane: Lane, counts: LaneCounts) -> LaneStatus {
+fn lane_status(lane: Lane, counts: LaneCounts, refused: u64) -> LaneStatus {
     let LaneCounts { guaranteed, at_most, in_use, waiting, predicted_wait } = counts;
-    LaneStatus { lane, guaranteed, at_most, in_use, waiting, predicted_wait }
+    LaneStatus { lane, guaranteed, at_most, in_use, waiting, refused, predicted_wait }
 }

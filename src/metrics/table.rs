@@ -8,6 +8,7 @@ use super::metric::Unit::{Count, Seconds};
 /// OpenTelemetry's label for the kind of database.
 pub(crate) const SYSTEM: &str = "db.system.name";
 pub(crate) const OPERATION: &str = "failfast.operation";
+pub(crate) const LANE: &str = "failfast.lane";
 pub(crate) const ERROR: &str = "error.type";
 pub(crate) const CONNECTION_STATE: &str = "db.client.connection.state";
 pub(crate) const REASON: &str = "reason";
@@ -171,6 +172,29 @@ pub(crate) const BACKGROUND_SHARE: Metric = Metric::new(
     &[],
     "How much of its limit the lane background may use: 0 to 1; 1 unless callers of other lanes suffer",
 );
+pub(crate) const LANE_CONNECTIONS: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.lane.connections",
+    &[LANE],
+    "Connections that the callers of a lane hold, and those that are being cleaned up after them",
+);
+pub(crate) const LANE_MAX: Metric =
+    Metric::new(Gauge, Count, "failfast.lane.connections.max", &[LANE], "Connections that a lane may use");
+pub(crate) const LANE_PENDING: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.lane.pending_requests",
+    &[LANE],
+    "Callers of a lane that wait for a connection",
+);
+pub(crate) const LANE_REFUSED: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.lane.refused",
+    &[LANE],
+    "Callers of a lane that were refused, or waited for a connection until their time was up",
+);
 pub(crate) const EVENTS: Metric = Metric::new(
     Counter,
     Count,
@@ -208,6 +232,10 @@ pub const METRICS: &[Metric] = &[
     HOLD_INFLATION,
     TRAFFIC,
     BACKGROUND_SHARE,
+    LANE_CONNECTIONS,
+    LANE_MAX,
+    LANE_PENDING,
+    LANE_REFUSED,
     EVENTS,
 ];
 

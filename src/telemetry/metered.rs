@@ -189,7 +189,7 @@ impl Meter {
     pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> (Refused, u64)) {
         let was_there = self.handles().is_some();
         let Some(handles) = self.find_recorder() else { return };
-        handles.look(status, self.0.min_idle);
+        handles.look(&self.0.source, status, self.0.min_idle);
         self.count(handles, was_there, counted);
     }
 

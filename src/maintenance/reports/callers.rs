@@ -10,7 +10,9 @@ use super::waits::Waits;
 use crate::event::EventKind;
 use crate::holder::Holder;
 use crate::operation::Operation;
-use crate::policy::{DueReport, Finding, Lane, Lasting, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch};
+use crate::policy::{
+    DueReport, Finding, Lane, Lasting, PerLane, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch,
+};
 use crate::status::Status;
 
 /// The pause between two rounds of the maintenance.
@@ -169,16 +171,37 @@ pub(crate) struct RefusalCounters {
     shed: PerReason<AtomicU64>,
     timed_out: AtomicU64,
     rejected: AtomicU64,
+    /// Those that were shed or timed out in the lanes `Critical` and `Background`.
+    critical: AtomicU64,
+    background: AtomicU64,
 }
 
 impl RefusalCounters {
-    pub(crate) fn on_shed(&self, reason: ShedReason) {
+    pub(crate) fn on_shed(&self, reason: ShedReason, lane: Lane) {
         self.shed[reason as usize].fetch_add(1, Relaxed);
+        self.count_lane(lane);
     }
 
     /// A caller waited until its time was up.
-    pub(crate) fn on_timed_out(&self) {
+    pub(crate) fn on_timed_out(&self, lane: Lane) {
         self.timed_out.fetch_add(1, Relaxed);
+        self.count_lane(lane);
+    }
+
+    fn count_lane(&self, lane: Lane) {
+        match lane {
+            Lane::Critical => _ = self.critical.fetch_add(1, Relaxed),
+            Lane::Normal => {}
+            Lane::Background => _ = self.background.fetch_add(1, Relaxed),
+        }
+    }
+
+    /// The callers of each lane that were shed or timed out.
+    pub(super) fn by_lane(&self) -> PerLane<u64> {
+        let (critical, background) = (self.critical.load(Relaxed), self.background.load(Relaxed));
+        let Refused { shed, timed_out, .. } = self.snapshot();
+        let all = shed.iter().sum::<u64>() + timed_out;
+        [critical, all.saturating_sub(critical + background), background]
     }
 
     /// The open circuit rejected a caller.

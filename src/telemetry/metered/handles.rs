@@ -1,13 +1,13 @@
 //! The handles of a pool's series. They are made once, because making one takes long.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder, SharedString};
 
 use crate::metrics::{self as ours, METADATA, METRICS, Metric, POOL, is_recorded};
-use crate::policy::{PerReason, Refused, ShedReason, State};
-use crate::status::Status;
+use crate::policy::{Lane, PerLane, PerReason, Refused, ShedReason, State};
+use crate::status::{LaneStatus, Status};
 
 /// The pool's own recorder, if it has one.
 #[derive(Clone, Default)]
@@ -108,6 +108,35 @@ pub(super) struct Handles {
     rejected: Counter,
     /// The counters of each [`ShedReason`], in the order of `ShedReason::ALL`.
     shed: PerReason<Counter>,
+    /// Made when the pool begins to use lanes.
+    lanes: OnceLock<PerLane<LaneHandles>>,
+}
+
+/// The handles of one lane.
+struct LaneHandles {
+    connections: Gauge,
+    max: Gauge,
+    pending: Gauge,
+    refused: Counter,
+}
+
+impl LaneHandles {
+    fn new(source: &Source, lane: Lane) -> Self {
+        let gauge = |metric| source.gauge(metric, [(ours::LANE, lane.as_str().into())]);
+        Self {
+            connections: gauge(&ours::LANE_CONNECTIONS),
+            max: gauge(&ours::LANE_MAX),
+            pending: gauge(&ours::LANE_PENDING),
+            refused: source.counter(&ours::LANE_REFUSED, [(ours::LANE, lane.as_str().into())]),
+        }
+    }
+
+    fn look(&self, status: &LaneStatus) {
+        self.connections.set(status.in_use as f64);
+        self.max.set(status.at_most as f64);
+        self.pending.set(status.waiting as f64);
+        self.refused.absolute(status.refused);
+    }
 }
 
 impl Handles {
@@ -148,10 +177,11 @@ impl Handles {
             timeouts: counter(&ours::TIMEOUTS),
             rejected: counter(&ours::BREAKER_REJECTED),
             shed: ShedReason::ALL.map(|reason| source.counter(&ours::SHED, [(ours::REASON, reason.as_str().into())])),
+            lanes: OnceLock::new(),
         }
     }
 
-    pub(super) fn look(&self, status: &Status, min_idle: usize) {
+    pub(super) fn look(&self, source: &Source, status: &Status, min_idle: usize) {
         let counts = [status.idle, status.in_use, status.settling, status.dialing, status.closing];
         for (gauge, count) in self.connections.iter().zip(counts) {
             gauge.set(count as f64);
@@ -166,6 +196,10 @@ impl Handles {
         self.time_to_exhaustion.set(status.time_to_exhaustion.map_or(f64::INFINITY, |left| left.as_secs_f64()));
         self.background_share.set(status.background_share);
         self.show_state(Some(status.breaker));
+        if let Some(lanes) = &status.lanes {
+            let handles = self.lanes.get_or_init(|| Lane::ALL.map(|lane| LaneHandles::new(source, lane)));
+            handles.iter().zip(lanes).for_each(|(handles, lane)| handles.look(lane));
+        }
     }
 
     /// Shows the state of the circuit breaker; `None` after the pool has ended.
@@ -190,6 +224,9 @@ impl Handles {
         let now = [&self.max, &self.idle_min, &self.idle_max, &self.pending, &self.utilization, &self.demand];
         for gauge in self.connections.iter().chain(now).chain([&self.predicted_wait, &self.traffic]) {
             gauge.set(0.0);
+        }
+        for LaneHandles { connections, max, pending, .. } in self.lanes.get().into_iter().flatten() {
+            [connections, max, pending].map(|gauge| gauge.set(0.0));
         }
         self.background_share.set(1.0);
         self.time_to_exhaustion.set(f64::INFINITY);
