@@ -22,7 +22,7 @@ fn keys() -> Vec<String> {
 fn others() -> Vec<(String, String)> {
     let value = |(index, key): (usize, String)| {
         let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always", "background"];
-        let number = if key.starts_with("lane_limits.") { format!("0.1{index}") } else { format!("{}", 200 - index) };
+        let number = if key.starts_with("lane_limits.") { format!("0.1{index}1") } else { format!("{}", 200 - index) };
         let values = [number, format!("{}s", 200 - index)].into_iter().chain(words.map(str::to_owned));
         let fits = |value: &String| Settings::default().set(&key, value).is_ok();
         let fitting = values.into_iter().find(fits).unwrap_or_else(|| panic!("no value of {key}'s kind"));
