@@ -28,7 +28,7 @@ impl Shared {
                 let denied = Denied { state: State::Open, retry_after: RETRY_AFTER, may_end_early: false };
                 self.circuit_open(Some(denied))
             }
-            other => self.explain(refusal(&other), asked, wait_policy(self, asked).deadline),
+            other => self.explain(refusal(&other), options.lane, asked, wait_policy(self, asked).deadline),
         };
         Err(self.failed(options, no_wait, error))
     }

@@ -226,7 +226,7 @@ impl Handles {
             gauge.set(0.0);
         }
         for LaneHandles { connections, max, pending, .. } in self.lanes.get().into_iter().flatten() {
-            [connections, max, pending].map(|gauge| gauge.set(0.0));
+            [connections, max, pending].into_iter().for_each(|gauge| gauge.set(0.0));
         }
         self.background_share.set(1.0);
         self.time_to_exhaustion.set(f64::INFINITY);
