@@ -111,7 +111,7 @@ impl Pool {
     /// Starts a call in a lane: `pool.lane(Lane::Critical).get()`. As [`call`](Self::call) and [`Call::lane`].
     #[track_caller]
     pub fn lane(&self, lane: Lane) -> Call<'_> {
-        self.call().lane(lane)
+        Call::new(&self.shared, Location::caller()).lane(lane)
     }
 
     /// Runs a statement on a connection of its own and collects its rows. The connection is taken as [`get`](Self::get)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 27] = [
+const LAYERS: [&str; 28] = [
     "clock",
     "human",
     "metrics",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 27] = [
     "holder",
     "status",
     "error",
+    "lane_names",
     "connection_string",
     "tls",
     "breaker",

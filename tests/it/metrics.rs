@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use failfast::metrics::{Kind, METRICS};
-use failfast::{Error, Pool, RetryConfig};
+use failfast::{Error, Lane, Pool, RetryConfig};
 use metrics::set_default_local_recorder;
 use tokio::task::JoinSet;
 
@@ -205,6 +205,9 @@ async fn an_exporter_renders_exactly_the_table() {
         scraper.value("failfast_hold_inflation_ratio", &inflated).is_some_and(|ratio| ratio > 3.0)
     };
     eventually("the pool reports longer leases", 2 * LONG, is_inflated).await;
+    pool.lane(Lane::Critical).execute("SELECT 1", &[]).await.unwrap();
+    let has_lanes = async || scraper.value("failfast_lane_connections_max", &[("failfast_lane", "critical")]).is_some();
+    eventually("the pool reports its lanes", LONG, has_lanes).await;
     pool.breaker().force_open("a test");
     pool.call().name("cached").fallback(|_| Some(())).batch_execute("SELECT 1").await.unwrap();
 

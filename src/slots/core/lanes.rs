@@ -10,18 +10,10 @@ use super::Core;
 use super::ages::Idle;
 use super::held::Ended;
 use super::lending::Lending;
-use super::line::Line;
+use super::line::{Lanes, Line};
 use super::outcomes::Placed;
 use super::shares::Shares;
 use crate::policy::{Lane, PerLane, Time};
-
-#[derive(Debug)]
-pub(super) struct Lanes<W> {
-    critical: Line<W>,
-    background: Line<W>,
-    pub(super) shares: Shares,
-    lending: PerLane<Lending>,
-}
 
 impl<C, W> Core<C, W> {
     /// From the first caller that names a lane on, lanes have their guarantees and limits.

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::policy::{Appointments, Forecast, LeaseDurations, ShadowQueues};
+use super::lending::Lending;
+use super::shares::Shares;
+use crate::policy::{Appointments, Forecast, LeaseDurations, PerLane, ShadowQueues};
 use crate::slots::queue::Queue;
 
 #[derive(Debug)]
@@ -27,4 +29,13 @@ impl<W> Line<W> {
             appointments: Appointments::new(),
         }
     }
+}
+
+/// The lanes beside `Normal`, and what all lanes share.
+#[derive(Debug)]
+pub(super) struct Lanes<W> {
+    pub(super) critical: Line<W>,
+    pub(super) background: Line<W>,
+    pub(super) shares: Shares,
+    pub(super) lending: PerLane<Lending>,
 }
