@@ -1,5 +1,7 @@
 //! Lanes on a real server: a flood in a lower lane, long leases, and a lane that changes at run time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use failfast::{Error, Event, EventKind, Lane, LaneLimits, Pool, PoolBuilder, Shedding};
@@ -143,4 +145,41 @@ async fn a_full_queue_of_one_lane_is_not_full_for_another() {
     login.await.unwrap().unwrap();
     let refused = join_all(flood).await.into_iter().filter(|answer| answer.as_ref().unwrap().is_err()).count();
     assert_eq!(refused, 1);
+}
+
+/// An operation of another lane holds its connections longer than it used to. Background gives way, and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn background_gives_way_while_another_lane_suffers() {
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let builder = twenty("lanes_throttled").await.observer(move |event: &Event| _ = events.send(event.clone()));
+    let pool = builder.build().unwrap();
+    pool.warm_up(20, LONG).await.unwrap();
+    let slow = Arc::new(AtomicBool::new(false));
+    let orders = JoinSet::from_iter((0..4).map(|_| {
+        let (pool, slow) = (pool.clone(), Arc::clone(&slow));
+        async move {
+            loop {
+                let seconds = if slow.load(Relaxed) { 0.4 } else { 0.02 };
+                pool.call().name("order").execute("SELECT pg_sleep($1)", &[&seconds]).await.unwrap();
+                sleep(20 * MILLISECOND).await;
+            }
+        }
+    }));
+    let at_most = || pool.status().lanes.map(|[_, _, background]| background.at_most);
+    pool.lane(Lane::Background).execute("SELECT 1", &[]).await.unwrap();
+    sleep(Duration::from_secs(12)).await; // an operation is known after ten seconds
+    assert_eq!(at_most(), Some(10));
+    slow.store(true, Relaxed);
+    eventually("the limit of Background shrinks", LONG, async || at_most().is_some_and(|most| most <= 5)).await;
+    slow.store(false, Relaxed);
+    eventually("it comes back", 2 * LONG, async || at_most() == Some(10)).await;
+    drop(orders);
+    let mut told = Vec::new();
+    while let Ok(event) = heard.try_recv() {
+        if matches!(event.kind, EventKind::BackgroundThrottled { .. } | EventKind::BackgroundRestored { .. }) {
+            told.push(event.to_string());
+        }
+    }
+    assert!(told[0].contains("because order holds its connections too long"), "{told:?}");
+    assert!(told[told.len() - 1].contains("all of its limit again"), "{told:?}");
 }
