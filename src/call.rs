@@ -79,9 +79,12 @@ impl Shared {
     ///
     /// The method calls `options` and `wait_policy` only when it needs them, so that a waiter does not keep their
     /// results.
+    ///
+    /// `lane` is read once: the owner may move the operation to another one meanwhile.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
     pub(crate) fn acquire(
         &self,
+        lane: Lane,
         options: impl Fn(&Self) -> CallOptions + Send,
         wait_policy: impl Fn(&Self, Instant) -> WaitPolicy + Send,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
@@ -89,15 +92,16 @@ impl Shared {
             #[cfg(feature = "testing")]
             self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
-            let charge = self.charge(&options)?;
-            if let Some(lease) = self.slots.try_acquire(options(self).lane) {
+            let charge = self.charge(lane, &options)?;
+            if let Some(lease) = self.slots.try_acquire(lane) {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
-                return Ok(Client::new(lease, options(self), ticket, charge));
+                return Ok(Client::new(lease, CallOptions { lane, ..options(self) }, ticket, charge));
             }
             let asked = now();
-            let wait_policy = wait_policy(self, asked);
+            let wait_policy = WaitPolicy { lane, ..wait_policy(self, asked) };
             let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, wait_policy)).await;
-            self.answer(answer, options(self), asked, waiting.deadline(), charge).map_err(|error| span.with(error))
+            self.answer(answer, CallOptions { lane, ..options(self) }, asked, waiting.deadline(), charge)
+                .map_err(|error| span.with(error))
         }
     }
 
@@ -107,16 +111,16 @@ impl Shared {
         #[cfg(feature = "testing")]
         self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
-        let charge = self.charge(options)?;
-        if let Some(lease) = self.slots.try_acquire(options(self).lane) {
+        let charge = self.charge(Lane::Normal, options)?;
+        if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
             return Ok(Client::new(lease, options(self), ticket, charge));
         }
         if !self.slots.counts().is_open {
             return Err(Error::Closed);
         }
-        self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle, options(self).lane);
-        self.slots.dial_ahead();
+        self.maintenance.reports.refusals.on_shed(ShedReason::NoneIdle, Lane::Normal);
+        self.slots.dial_ahead(Lane::Normal);
         let longest_held = self.longest_held(now());
         Err(Error::Shed { reason: ShedReason::NoneIdle, retry_after: None, longest_held })
     }
@@ -137,8 +141,9 @@ impl Shared {
 
     /// Charges a call to the rates of its lane and its operation. Dropping the charge gives it back.
     #[inline]
-    fn charge(&self, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Box<Charge>>, Error> {
-        self.rates.as_ref().map_or(Ok(None), |rates| self.charge_to(rates, &options(self)))
+    fn charge(&self, lane: Lane, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Box<Charge>>, Error> {
+        let charge_to = |rates| self.charge_to(rates, &CallOptions { lane, ..options(self) });
+        self.rates.as_ref().map_or(Ok(None), charge_to)
     }
 
     fn charge_to(&self, rates: &Rates, options: &CallOptions) -> Result<Option<Box<Charge>>, Error> {
@@ -457,24 +462,13 @@ impl<'a> Call<'a> {
     fn call_options(&self) -> CallOptions {
         let pools = self.shared.options(self.taken);
         let timeout = self.timeout.or(if self.deadline.is_some() { None } else { pools.timeout });
-        let (operation, lane, is_cached, is_part) =
-            (self.operation, self.effective_lane(), self.is_cached, self.is_part);
+        let (operation, lane, is_cached, is_part) = (self.operation, self.lane, self.is_cached, self.is_part);
         CallOptions { deadline: self.deadline, timeout, operation, lane, is_cached, is_part, ..pools }
-    }
-
-    /// The lane that the owner has set for the operation, else the one that the call asks for.
-    fn effective_lane(&self) -> Lane {
-        self.shared.lane_names.lane_of(self.operation, self.lane)
     }
 
     fn wait_policy(&self, asked: Instant) -> WaitPolicy {
         let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
-        WaitPolicy {
-            deadline,
-            includes_work: self.deadline.is_some(),
-            shedding: self.shedding,
-            lane: self.effective_lane(),
-        }
+        WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding, lane: self.lane }
     }
 
     /// Takes a connection for several statements. Its [`time_left`](Client::time_left) is the time left of this call.
@@ -485,6 +479,7 @@ impl<'a> Call<'a> {
     ///
     /// As [`Pool::get`](crate::Pool::get).
     pub async fn get(self) -> Result<Client, Error> {
-        self.shared.acquire(|_| self.call_options(), |_, asked| self.wait_policy(asked)).await
+        let lane = self.shared.lane_names.lane_of(self.operation, self.lane);
+        self.shared.acquire(lane, |_| self.call_options(), |_, asked| self.wait_policy(asked)).await
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use failfast::{Call, Lane, Pool};
+use failfast::{Call, Error, Lane, Pool};
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -39,7 +39,7 @@ pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
             run.get(1).into_iter().for_each(|flood| println!("# {name}: reports {flood}"));
         }
         report.at_most("lanes-flood-p99", lanes[0].served_p99() / calm[0].served_p99(), 1.5);
-        report.at_most("lanes-flood-refused", lanes[0].refused.len() as f64, 0.0);
+        report.at_most("lanes-flood-refused", (lanes[0].refused.len() + lanes[0].timed_out) as f64, 0.0);
         report.at_most("lanes-flood-refusal-p99-ms", lanes[1].refused_p99() * 1e3, 1.0);
     }
     if report.wants("lanes-alone") {
@@ -97,13 +97,26 @@ impl Run {
     }
 }
 
-type Answer = (usize, bool, Duration);
+/// The index of the load, how the call came out, and how long it took.
+type Answer = (usize, Outcome, Duration);
+
+enum Outcome {
+    Served,
+    Refused,
+    /// The call waited for the whole acquire timeout.
+    TimedOut,
+}
 
 async fn call(pool: Pool, lane: Option<Lane>, seconds: f64, index: usize) -> Answer {
     let asked = Instant::now();
     let call: Call<'_> = lane.map_or_else(|| pool.call(), |lane| pool.lane(lane));
     let result = call.execute("SELECT pg_sleep($1)", &[&seconds]).await;
-    (index, result.is_ok(), asked.elapsed())
+    let outcome = match result {
+        Ok(_) => Outcome::Served,
+        Err(Error::Shed { .. }) => Outcome::Refused,
+        Err(_) => Outcome::TimedOut,
+    };
+    (index, outcome, asked.elapsed())
 }
 
 /// How long the calls of one load took, in seconds.
@@ -111,12 +124,16 @@ async fn call(pool: Pool, lane: Option<Lane>, seconds: f64, index: usize) -> Ans
 struct Answers {
     served: Vec<f64>,
     refused: Vec<f64>,
+    timed_out: usize,
 }
 
-fn add(answers: &mut [Answers], (index, is_served, took): Answer) {
+fn add(answers: &mut [Answers], (index, outcome, took): Answer) {
     let answers = &mut answers[index];
-    let times = if is_served { &mut answers.served } else { &mut answers.refused };
-    times.push(took.as_secs_f64());
+    match outcome {
+        Outcome::Served => answers.served.push(took.as_secs_f64()),
+        Outcome::Refused => answers.refused.push(took.as_secs_f64()),
+        Outcome::TimedOut => answers.timed_out += 1,
+    }
 }
 
 fn percentile(times: &[f64], percent: usize) -> f64 {
@@ -140,6 +157,7 @@ impl std::fmt::Display for Answers {
         let (served, refused) = (self.served.len(), self.refused.len());
         let [p50, p99] = [50, 99].map(|percent| percentile(&self.served, percent) * 1e3);
         write!(f, "{served} served, p50 {p50:.0} ms, p99 {p99:.0} ms; {refused} refused")?;
-        write!(f, ", p50 {:.3} ms, p99 {:.3} ms", percentile(&self.refused, 50) * 1e3, self.refused_p99() * 1e3)
+        write!(f, ", p50 {:.3} ms, p99 {:.3} ms", percentile(&self.refused, 50) * 1e3, self.refused_p99() * 1e3)?;
+        write!(f, "; {} waited in vain", self.timed_out)
     }
 }

@@ -110,6 +110,7 @@ impl Client {
         ticket: Ticket,
         mut charge: Option<Box<Charge>>,
     ) -> Self {
+        lease.mark_used();
         if let Some(charge) = &mut charge {
             charge.begin();
         }

@@ -153,19 +153,25 @@ impl Forecast {
         self.wait_budget = self.wait_budget.max(SHORTEST_BUDGET);
     }
 
-    /// Returns how long a caller behind `ahead` others would wait, in seconds. `gap` is [`gap`](Self::gap).
+    /// Returns how long a caller behind `ahead` others would wait, in seconds. `gap` is [`gap`](Self::gap), and `progress`
+    /// is [`progress`](Self::progress), or later if others give connections back to these callers.
     ///
     /// A `Duration` would cost a conversion while other callers contend for the lock.
-    pub(crate) fn wait(&self, now: Time, ahead: usize, gap: f64) -> f64 {
-        let since = now.since(self.progress);
+    pub(crate) fn wait(&self, now: Time, ahead: usize, gap: f64, progress: Time) -> f64 {
+        let since = now.since(progress);
         let wait = gap * (ahead + 1) as f64 - since.min(gap);
-        wait.max(self.stall(now, gap))
+        wait.max(self.stall(now, gap, progress))
+    }
+
+    /// Returns the later of the last release and the time since which no connection is idle.
+    pub(crate) fn progress(&self) -> Time {
+        self.progress
     }
 
     /// Returns for how many seconds the pool has been stalled; 0 if it is not. A stall is expected to last as long
     /// again.
-    pub(crate) fn stall(&self, now: Time, gap: f64) -> f64 {
-        let since = now.since(self.progress);
+    pub(crate) fn stall(&self, now: Time, gap: f64, progress: Time) -> f64 {
+        let since = now.since(progress);
         let is_stalled = self.working > 0 && since > (gap * STALLED).max(self.wait_budget * STALLED_BUDGETS);
         if is_stalled { since } else { 0.0 }
     }

@@ -22,6 +22,10 @@ impl Time {
         Self(self.0 + seconds)
     }
 
+    pub(crate) fn later(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     pub(crate) const BEGIN: Self = Self(0.0);
 }
 

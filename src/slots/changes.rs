@@ -10,7 +10,7 @@ use super::Slots;
 use super::core::{Counts, Refusal};
 use super::traits::Dial;
 use crate::clock::now;
-use crate::policy::Deadline;
+use crate::policy::{Deadline, Lane};
 
 impl<D: Dial> Slots<D> {
     /// Refuses all callers from now on, waiters included. Idle connections end now, leased ones when their lease ends.
@@ -48,8 +48,11 @@ impl<D: Dial> Slots<D> {
 
     /// Begins a dial on behalf of a caller that does not wait, if there is a free slot and no dial under way. It serves
     /// a later caller.
-    pub(crate) fn dial_ahead(self: &Arc<Self>) {
+    pub(crate) fn dial_ahead(self: &Arc<Self>, lane: Lane) {
         let counts = self.counts();
+        if self.lock().core.room(lane) == 0 {
+            return;
+        }
         if counts.dialing + counts.idle + counts.in_use + counts.closing < counts.limit {
             let _target = Target::new(self, counts.idle + counts.in_use + 1);
             self.dial_what_is_wanted();

@@ -118,7 +118,7 @@ pub(crate) struct Core<C, W> {
     in_use: usize,
     /// Connections that are being cleaned up after a lease, or checked.
     settling: usize,
-    /// Connections that were idle and are being checked.
+    /// Connections that were idle and that the pool itself uses, mostly to check them.
     checking: usize,
     closing: usize,
     dials: Dials,

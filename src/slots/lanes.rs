@@ -29,7 +29,11 @@ impl<D: Dial> Slots<D> {
     pub(super) fn hand_idle(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
-            let Some(placed) = state.core.hand_idle(now()) else { return };
+            let Some(placed) = state.core.hand_idle(now()) else {
+                let check = if state.core.may_owe() { state.core.begin_due_check(now()) } else { None };
+                drop(state);
+                return self.spawn_check(check);
+            };
             let delivery = self.placed(&mut state, placed);
             drop(state);
             if let Some(delivery) = delivery {

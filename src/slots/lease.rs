@@ -53,6 +53,12 @@ impl<L: Lender> Lease<L> {
         held.moment()
     }
 
+    /// The lease has a caller: see [`Held::mark_used`].
+    #[inline]
+    pub(crate) fn mark_used(&mut self) {
+        self.lent.as_mut().expect(LENT).0.mark_used();
+    }
+
     /// Reports that the connection works.
     pub(super) fn prove(&mut self) {
         let (held, lender) = self.lent.as_mut().expect(LENT);

@@ -73,7 +73,7 @@ type DialCore<D> = Core<<D as Dial>::Conn, Waiter<D>>;
 struct Delivery<D: Dial> {
     to: Place<D::Conn, Waiter<D>>,
     refused: Vec<(Waiter<D>, Refusal<D::Error>)>,
-    /// Idle connections may be owed to other waiters.
+    /// Idle connections or free slots may be owed to other waiters.
     may_owe: bool,
 }
 
@@ -131,10 +131,14 @@ impl<D: Dial> Slots<D> {
 
     /// Takes an idle connection for the pool itself, which does not count as a caller.
     pub(crate) fn borrow(self: &Arc<Self>) -> Option<Lease<D>> {
-        let mut lease = self.try_acquire(Lane::Normal)?;
-        self.lock().core.uncount();
-        lease.on_maintenance();
-        Some(lease)
+        loop {
+            let held = self.lock().core.borrow(now())?;
+            let mut lease = Lease::new(Arc::clone(self), held);
+            if lease.is_usable() {
+                lease.on_maintenance();
+                return Some(lease);
+            }
+        }
     }
 
     /// The runtime for background work of callers that have none.
@@ -203,7 +207,7 @@ impl<D: Dial> Slots<D> {
             Place::Waiter(_, waiter, held) => waiter.put_answer(Ok(Lease::new(self, held))),
         }
         if let Some(slots) = ower {
-            slots.hand_idle();
+            slots.dial_what_is_wanted();
         }
     }
 

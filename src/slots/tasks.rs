@@ -29,12 +29,15 @@ impl<D: Dial> Slots<D> {
     /// Begins the dials that the core wants now. To be called when slots may have become free.
     pub(crate) fn dial_what_is_wanted(self: &Arc<Self>) {
         let mut state = self.lock();
-        let (begin, may_owe) = (state.begin_dials(now()), state.core.may_owe());
+        if state.core.may_owe() {
+            // What is idle needs no dial.
+            drop(state);
+            self.hand_idle();
+            state = self.lock();
+        }
+        let begin = state.begin_dials(now());
         drop(state);
         self.dial(begin);
-        if may_owe {
-            self.hand_idle();
-        }
     }
 
     /// Begins the dials that [`State::begin_dials`] returned. Must be called without the lock.

@@ -123,9 +123,13 @@ impl<D: Dial> Waiting<'_, D> {
                     runtime.map_or(Alarm::NoClock, |runtime| state.add_deadline(runtime, wait_policy.deadline, id));
                 let check = state.core.begin_due_check(now);
                 let begin = state.begin_dials(now);
+                let may_owe = state.core.may_owe();
                 drop(state);
                 slots.spawn_check(check);
                 slots.dial(begin);
+                if may_owe {
+                    slots.hand_idle();
+                }
                 let is_watched = match alarm {
                     Alarm::Set => true,
                     Alarm::Ring(bell) => {
@@ -140,7 +144,7 @@ impl<D: Dial> Waiting<'_, D> {
                 let refusal = state.explain(refusal);
                 drop(state);
                 if let Refusal::Shed(ShedReason::QueueFull, _) = refusal {
-                    slots.dial_ahead();
+                    slots.dial_ahead(wait_policy.lane);
                 }
                 Err(refusal)
             }

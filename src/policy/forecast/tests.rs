@@ -14,7 +14,7 @@ fn work(forecast: &mut Forecast, mut now: Time, count: u32, gap: Duration, conne
 
 fn wait(forecast: &mut Forecast, now: Time, ahead: usize, connections: usize) -> Option<f64> {
     let gap = forecast.gap(now, connections)?;
-    Some(forecast.wait(now, ahead, gap))
+    Some(forecast.wait(now, ahead, gap, forecast.progress()))
 }
 
 fn near(actual: Option<f64>, expected: Duration) {

@@ -19,11 +19,16 @@ pub(crate) fn expected(mean: u64) -> u64 {
     if mean == 0 { FIRST_GUESS } else { mean }
 }
 
+/// A lease counts as at most so many times the mean.
+const FAR: u64 = 8;
+
 /// Returns the mean after another lease, in nanoseconds.
 pub(crate) fn mean_after(mean: u64, lease: u64) -> u64 {
     if mean == 0 {
         return lease.max(1);
     }
+    // One lease that was forgotten for an hour is not what calls usually take.
+    let lease = lease.min(mean.saturating_mul(FAR));
     let difference = i64::try_from(i128::from(lease) - i128::from(mean)).unwrap_or(i64::MAX);
     mean.saturating_add_signed(difference / PART).max(1)
 }

@@ -113,11 +113,11 @@ impl<C, W> Core<C, W> {
     /// seconds, and one more connection came back, because estimates vary by that much. Refused callers get different
     /// times.
     pub(super) fn retry_after(&mut self, lane: Lane, now: Time, served: usize, too_long: f64) -> Duration {
-        let gap = self.gap(lane, now, self.in_use_of(lane));
+        let (gap, progress) = (self.gap(lane, now, self.in_use_of(lane)), self.progress(lane));
         let Line { forecast, appointments, .. } = self.line_mut(lane);
         let seconds = match gap {
             Some(gap) => {
-                let wait = forecast.wait(now, served, gap);
+                let wait = forecast.wait(now, served, gap, progress);
                 appointments.make(now, wait.max(too_long + gap), gap)
             }
             None => forecast.wait_budget(),
@@ -132,11 +132,11 @@ impl<C, W> Core<C, W> {
     }
 
     fn expected_wait(&self, lane: Lane, now: Time, gap: f64) -> f64 {
-        let Line { queue, forecast, .. } = self.line(lane);
+        let (Line { queue, forecast, .. }, progress) = (self.line(lane), self.progress(lane));
         if self.is_growing(lane) {
-            (gap * (queue.len() + 1) as f64).max(forecast.stall(now, gap))
+            (gap * (queue.len() + 1) as f64).max(forecast.stall(now, gap, progress))
         } else {
-            forecast.wait(now, queue.len(), gap)
+            forecast.wait(now, queue.len(), gap, progress)
         }
     }
 
@@ -170,8 +170,11 @@ impl<C, W> Core<C, W> {
 
     /// The connections to reckon with: all that the limit allows while the pool can still dial, otherwise those in use.
     pub(super) fn connections(&self, lane: Lane) -> usize {
+        if self.lanes.is_none() {
+            return if self.is_growing(lane) { self.limits.max_size } else { self.in_use };
+        }
         let in_use = self.in_use_of(lane);
-        if self.is_growing(lane) { in_use + self.room(lane) } else { in_use }
+        (if self.is_growing(lane) { in_use + self.room(lane) } else { in_use }).max(1)
     }
 
     fn is_growing(&self, lane: Lane) -> bool {

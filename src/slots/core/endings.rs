@@ -15,6 +15,8 @@ impl<C, W> Core<C, W> {
         self.prove(&mut held);
         self.end_lease(now, held.ended());
         let lane = held.lane.unwrap_or_default();
+        // What the pool does itself says nothing about its callers.
+        let lasted = lasted.filter(|_| held.lane.is_some());
         let lasted = lasted.map(|lasted| self.record_lease(lane, now, lasted, held.is_cancelled));
         if self.is_at_rest() && !self.is_surplus(held.birth) {
             self.push_idle(held.conn, held.birth);

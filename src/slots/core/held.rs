@@ -18,6 +18,7 @@ pub(crate) struct Ended {
     /// As in [`Held`].
     pub(super) lane: Option<Lane>,
     pub(super) since: Option<Instant>,
+    pub(super) is_used: bool,
 }
 
 /// A connection in use. It has to be given back to the core.
@@ -31,6 +32,8 @@ pub(crate) struct Held<C> {
     pub(super) birth: Birth,
     /// The lane of the caller. `None` if the pool itself uses the connection.
     pub(super) lane: Option<Lane>,
+    /// The lease has a caller.
+    pub(super) is_used: bool,
     /// The connection is new and was not used yet.
     pub(super) is_unproven: bool,
     /// The connection was too old when it was taken.
@@ -41,7 +44,17 @@ pub(crate) struct Held<C> {
 
 impl<C> Held<C> {
     pub(super) fn new(conn: C, since: Option<Instant>, moment: u32, birth: Birth, lane: Option<Lane>) -> Self {
-        Self { conn, since, moment, birth, lane, is_unproven: false, is_expired: false, is_cancelled: false }
+        Self {
+            conn,
+            since,
+            moment,
+            birth,
+            lane,
+            is_used: false,
+            is_unproven: false,
+            is_expired: false,
+            is_cancelled: false,
+        }
     }
 
     /// The moment in which the lease began. [`Life::since`](super::Life::since) makes an age of it.
@@ -70,7 +83,13 @@ impl<C> Held<C> {
 
     /// What the core has to know of a lease that ends.
     pub(crate) fn ended(&self) -> Ended {
-        Ended { lane: self.lane, since: self.since }
+        Ended { lane: self.lane, since: self.since, is_used: self.is_used }
+    }
+
+    /// Notes that the lease has a caller. One that was dropped before says nothing about lease durations of its lane.
+    #[inline]
+    pub(crate) fn mark_used(&mut self) {
+        self.is_used = true;
     }
 
     /// Notes that a call on the connection was abandoned.

@@ -15,6 +15,9 @@ use super::outcomes::Placed;
 use super::shares::Shares;
 use crate::policy::{Lane, PerLane, Time};
 
+/// A lease lasts at least so many seconds, whatever a stopped clock says.
+const SHORTEST: f64 = 1e-9;
+
 impl<C, W> Core<C, W> {
     /// From the first caller that names a lane on, lanes have their guarantees and limits.
     pub(super) fn open_lane(&mut self, lane: Lane) {
@@ -26,7 +29,7 @@ impl<C, W> Core<C, W> {
     pub(crate) fn open_lanes(&mut self) {
         let budget = self.limits.wait_budget;
         let mut shares = Shares::new(self.limits.lanes, self.limits.max_size);
-        shares.in_use[Lane::Normal as usize] = self.in_use - self.checking;
+        shares.in_use[Lane::Normal as usize] = self.in_use - self.checking; // the pool's own use is in no lane
         let lending = Lane::ALL.map(|_| Lending::new(budget));
         let (critical, background) = (Line::new(budget), Line::new(budget));
         self.lanes = Some(Box::new(Lanes { critical, background, shares, lending }));
@@ -41,19 +44,18 @@ impl<C, W> Core<C, W> {
 
     #[inline]
     pub(super) fn line(&self, lane: Lane) -> &Line<W> {
-        match (&self.lanes, lane) {
-            (Some(lanes), Lane::Critical) => &lanes.critical,
-            (Some(lanes), Lane::Background) => &lanes.background,
-            _ => &self.normal,
+        match &self.lanes {
+            Some(lanes) if lane == Lane::Critical => &lanes.critical,
+            Some(lanes) if lane == Lane::Background => &lanes.background,
+            Some(_) | None => &self.normal,
         }
     }
 
     #[inline]
     pub(super) fn line_mut(&mut self, lane: Lane) -> &mut Line<W> {
-        match (&mut self.lanes, lane) {
-            (Some(lanes), Lane::Critical) => &mut lanes.critical,
-            (Some(lanes), Lane::Background) => &mut lanes.background,
-            _ => &mut self.normal,
+        match &mut self.lanes {
+            Some(lanes) if lane != Lane::Normal => lanes.line_mut(lane),
+            Some(_) | None => &mut self.normal,
         }
     }
 
@@ -85,7 +87,7 @@ impl<C, W> Core<C, W> {
 
     /// How many more slots the lane may use now.
     #[inline]
-    pub(super) fn room(&self, lane: Lane) -> usize {
+    pub(crate) fn room(&self, lane: Lane) -> usize {
         match &self.lanes {
             Some(lanes) => lanes.shares.room(lane, self.free()),
             None => self.free(),
@@ -135,7 +137,9 @@ impl<C, W> Core<C, W> {
         }
         self.update_lending(now);
         let (free, waiting) = (self.free(), self.waiting_by_lane());
-        self.lanes.as_ref().map_or(0, |lanes| lanes.shares.servable(free, waiting))
+        // No more connections are idle, under way or can be dialed now.
+        let most = self.idle.len() + self.dials.len() + self.limits.max_connecting;
+        self.lanes.as_ref().map_or(0, |lanes| lanes.shares.servable(free.min(most), waiting))
     }
 
     /// Whether the lane has fewer connections than its guarantee, even if all its waiters had one: a newcomer is served
@@ -145,6 +149,7 @@ impl<C, W> Core<C, W> {
         self.lanes.as_ref().is_some_and(|lanes| waiting < lanes.shares.owed(lane))
     }
 
+    #[inline]
     pub(super) fn begin_lease(&mut self, now: Instant, lane: Lane) {
         self.in_use += 1;
         if let Some(lanes) = &mut self.lanes {
@@ -156,9 +161,13 @@ impl<C, W> Core<C, W> {
     #[inline]
     pub(super) fn end_lease(&mut self, now: Instant, ended: Ended) {
         self.in_use -= 1;
-        if let (Some(lanes), Some(lane)) = (&mut self.lanes, ended.lane) {
-            lanes.shares.in_use[lane as usize] -= 1;
-            lanes.lending[lane as usize].end(now, ended.since);
+        match (&mut self.lanes, ended.lane) {
+            (Some(lanes), Some(lane)) => {
+                lanes.shares.in_use[lane as usize] -= 1;
+                lanes.lending[lane as usize].end(now, ended.since, ended.is_used);
+            }
+            (_, None) => self.checking -= 1,
+            (None, Some(_)) => {}
         }
     }
 
@@ -166,22 +175,45 @@ impl<C, W> Core<C, W> {
     /// `connections`. `None` while too few releases are known.
     ///
     /// The lane gets back its own connections, and those that lower lanes use beyond their guarantees.
+    #[inline]
     pub(super) fn gap(&mut self, lane: Lane, now: Time, connections: usize) -> Option<f64> {
         let own = self.line_mut(lane).forecast.gap(now, connections)?;
-        let Some(lanes) = &mut self.lanes else { return Some(own) };
+        if self.lanes.is_none() {
+            return Some(own);
+        }
         let mut rate = 1.0 / own;
-        if lanes.shares.in_use(lane) < lanes.shares.at_most(lane) {
-            let lower = [(Lane::Normal, &mut self.normal), (Lane::Background, &mut lanes.background)];
-            for (other, line) in lower.into_iter().filter(|(other, _)| *other as usize > lane as usize) {
-                let borrowed = lanes.shares.borrowed(other);
-                let lease = line.forecast.gap(now, 1);
-                rate += lease.map_or(0.0, |lease| borrowed as f64 / lease);
-            }
+        for lower in self.givers(lane) {
+            let borrowed = self.lanes.as_ref().map_or(0, |lanes| lanes.shares.borrowed(lower));
+            let lease = self.line_mut(lower).forecast.gap(now, 1);
+            rate += lease.map_or(0.0, |lease| borrowed as f64 / lease.max(SHORTEST));
         }
         Some(1.0 / rate)
     }
 
+    /// When the lane last got a connection back, or a lower lane did whose connections come to it first.
+    #[inline]
+    pub(super) fn progress(&self, lane: Lane) -> Time {
+        let own = self.line(lane).forecast.progress();
+        if self.lanes.is_none() {
+            return own;
+        }
+        self.givers(lane).map(|lower| self.line(lower).forecast.progress()).fold(own, Time::later)
+    }
+
+    /// The lower lanes whose connections come to this lane first when they are given back.
+    fn givers(&self, lane: Lane) -> impl Iterator<Item = Lane> + use<C, W> {
+        let is_giver = |lower: Lane| {
+            self.lanes.as_ref().is_some_and(|lanes| {
+                let is_below_limit = lanes.shares.in_use(lane) < lanes.shares.at_most(lane);
+                lower as usize > lane as usize && is_below_limit && lanes.shares.borrowed(lower) > 0
+            })
+        };
+        let givers = Lane::ALL.map(|lower| is_giver(lower).then_some(lower));
+        givers.into_iter().flatten()
+    }
+
     /// A connection has become idle.
+    #[inline]
     pub(super) fn on_idle(&mut self) {
         if self.lanes.is_none() {
             return self.normal.shadows.on_served(0, self.in_use + 1);
@@ -195,13 +227,18 @@ impl<C, W> Core<C, W> {
     }
 
     /// To be called whenever the number of connections in use or idle has changed.
+    #[inline]
     pub(super) fn record_work(&mut self, time: Time) {
-        let idle = self.idle.len();
-        if self.lanes.is_none() {
-            let Line { forecast, shadows, .. } = &mut self.normal;
-            forecast.on_working(time, if idle == 0 { self.in_use } else { 0 });
-            return shadows.on_idle(time, idle, || forecast.gap(time, 1));
+        if self.lanes.is_some() {
+            return self.record_work_of_lanes(time);
         }
+        let idle = self.idle.len();
+        let Line { forecast, shadows, .. } = &mut self.normal;
+        forecast.on_working(time, if idle == 0 { self.in_use } else { 0 });
+        shadows.on_idle(time, idle, || forecast.gap(time, 1));
+    }
+
+    fn record_work_of_lanes(&mut self, time: Time) {
         for lane in Lane::ALL {
             let (idle, in_use) = (self.idle_for(lane), self.in_use_of(lane));
             let Line { forecast, shadows, .. } = self.line_mut(lane);
@@ -210,11 +247,11 @@ impl<C, W> Core<C, W> {
         }
     }
 
-    /// Whether callers wait while connections are idle: their lanes may use no more slots, or may use more since just
-    /// now.
+    /// Whether callers wait while connections are idle or slots are free: their lanes may use no more, or may use more
+    /// since just now.
     #[inline]
     pub(crate) fn may_owe(&self) -> bool {
-        self.lanes.is_some() && !self.idle.is_empty() && self.waiting() > 0
+        self.lanes.is_some() && self.waiting() > 0 && (!self.idle.is_empty() || self.has_room())
     }
 
     /// Hands an idle connection to a waiter whose lane may use more slots by now: slots became free, or are lent again.

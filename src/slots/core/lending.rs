@@ -33,14 +33,17 @@ impl Lending {
         *self.running.entry(now).or_default() += 1;
     }
 
-    /// A lease has ended that began at `since`, or at an unknown time.
-    pub(super) fn end(&mut self, now: Instant, since: Option<Instant>) {
+    /// A lease has ended that began at `since`, or at an unknown time. One that no caller used says nothing.
+    pub(super) fn end(&mut self, now: Instant, since: Option<Instant>, is_used: bool) {
         let Some(since) = since else { return };
         if let Some(count) = self.running.get_mut(&since) {
             *count -= 1;
             if *count == 0 {
                 self.running.remove(&since);
             }
+        }
+        if !is_used {
+            return;
         }
         self.leases += 1;
         self.long += u32::from(now.saturating_duration_since(since) > self.longest);
@@ -51,9 +54,16 @@ impl Lending {
     }
 
     pub(super) fn is_allowed(&self, now: Instant) -> bool {
+        let most = self.leases / RARE;
+        if self.leases < ENOUGH || self.long > most {
+            return false;
+        }
         let overdue =
             self.running.iter().take_while(|(since, _)| now.saturating_duration_since(**since) > self.longest);
-        let overdue: u32 = overdue.map(|(_, count)| *count).sum();
-        self.leases >= ENOUGH && self.long + overdue <= self.leases / RARE
+        let mut long = self.long;
+        overdue.map(|(_, count)| *count).all(|count| {
+            long += count;
+            long <= most
+        })
     }
 }

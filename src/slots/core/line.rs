@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::lending::Lending;
 use super::shares::Shares;
-use crate::policy::{Appointments, Forecast, LeaseDurations, PerLane, ShadowQueues};
+use crate::policy::{Appointments, Forecast, Lane, LeaseDurations, PerLane, ShadowQueues};
 use crate::slots::queue::Queue;
 
 #[derive(Debug)]
@@ -38,4 +38,10 @@ pub(super) struct Lanes<W> {
     pub(super) background: Line<W>,
     pub(super) shares: Shares,
     pub(super) lending: PerLane<Lending>,
+}
+
+impl<W> Lanes<W> {
+    pub(super) fn line_mut(&mut self, lane: Lane) -> &mut Line<W> {
+        if lane == Lane::Critical { &mut self.critical } else { &mut self.background }
+    }
 }

@@ -55,10 +55,24 @@ impl<C, W> Core<C, W> {
         self.moment.saturating_sub(idle.checked) >= longest
     }
 
+    /// Takes the freshest idle connection for the pool itself, whatever the lanes of its callers may use.
+    pub(crate) fn borrow(&mut self, now: Instant) -> Option<Held<C>> {
+        if self.phase != PoolPhase::Open {
+            return None;
+        }
+        self.update_moment(now);
+        let Idle { conn, birth, .. } = self.freshest()?;
+        self.in_use += 1;
+        self.checking += 1;
+        self.record_work(self.time(now));
+        Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), self.moment, birth, None) })
+    }
+
     /// Takes an idle connection to check it on behalf of a waiter. A caller that may have an idle connection waits only
     /// if all of them are overdue.
     pub(crate) fn begin_due_check(&mut self, now: Instant) -> Option<Check<C>> {
-        if self.lanes.is_some() && self.next_lane(now).is_none() {
+        let is_wanted = || self.idle.iter().all(|idle| self.is_overdue(idle));
+        if self.lanes.is_some() && (!is_wanted() || self.next_lane(now).is_none()) {
             return None;
         }
         let idle = self.idle.pop()?;
@@ -143,7 +157,6 @@ impl<C, W> Core<C, W> {
     /// A check has ended. The connection is placed or retired next.
     pub(crate) fn end_check(&mut self) {
         self.on_settled();
-        self.checking -= 1;
     }
 
     /// The server has answered the check. The connection goes to the first waiter, or back to its place among the idle

@@ -13,7 +13,7 @@ mod traces;
 mod world;
 
 /// The end of a lease of which nothing is known.
-const ENDED: Ended = Ended { lane: Some(Lane::Normal), since: None };
+const ENDED: Ended = Ended { lane: Some(Lane::Normal), since: None, is_used: true };
 const MS: Duration = Duration::from_millis(1);
 
 fn patient(now: Instant, millis: u64) -> WaitPolicy {

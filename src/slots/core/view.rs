@@ -81,8 +81,10 @@ impl<C, W> Core<C, W> {
     }
 
     /// The number of waiters.
+    #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        self.lines().map(|line| line.queue.len()).sum()
+        let others = self.lanes.as_ref().map_or(0, |lanes| lanes.critical.queue.len() + lanes.background.queue.len());
+        self.normal.queue.len() + others
     }
 
     /// The deadline of a waiter that is still in the queue.

@@ -1,6 +1,7 @@
 //! The handles of a pool's series. They are made once, because making one takes long.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder, SharedString};
@@ -118,6 +119,8 @@ struct LaneHandles {
     max: Gauge,
     pending: Gauge,
     refused: Counter,
+    /// What `refused` has counted.
+    counted: AtomicU64,
 }
 
 impl LaneHandles {
@@ -128,6 +131,7 @@ impl LaneHandles {
             max: gauge(&ours::LANE_MAX),
             pending: gauge(&ours::LANE_PENDING),
             refused: source.counter(&ours::LANE_REFUSED, [(ours::LANE, lane.as_str().into())]),
+            counted: AtomicU64::new(0),
         }
     }
 
@@ -135,7 +139,8 @@ impl LaneHandles {
         self.connections.set(status.in_use as f64);
         self.max.set(status.at_most as f64);
         self.pending.set(status.waiting as f64);
-        self.refused.absolute(status.refused);
+        let before = self.counted.fetch_max(status.refused, Relaxed);
+        self.refused.increment(status.refused.saturating_sub(before));
     }
 }
 

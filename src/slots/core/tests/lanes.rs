@@ -106,13 +106,13 @@ impl Model {
             Step::Flush => self.closing += self.core.flush(self.now).len(),
             _ => {}
         }
+        while let Some(placed) = self.core.hand_idle(self.now) {
+            self.placed(placed);
+        }
         let begin = self.core.begin_dials(self.now);
         self.dials.extend(begin.dials);
         if begin.ask_again.is_some() {
             self.core.on_asked_again();
-        }
-        while let Some(placed) = self.core.hand_idle(self.now) {
-            self.placed(placed);
         }
         self.check();
     }

@@ -171,7 +171,8 @@ impl Real {
         self.begun + Duration::from_nanos(now)
     }
 
-    fn hold(&mut self, held: Held<u32>) -> u32 {
+    fn hold(&mut self, mut held: Held<u32>) -> u32 {
+        held.mark_used();
         let conn = held.conn;
         if self.held.len() <= conn as usize {
             self.held.resize_with(conn as usize + 1, || None);
