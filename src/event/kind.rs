@@ -179,7 +179,7 @@ pub enum EventKind {
     #[non_exhaustive]
     TrafficAnomaly {
         /// How many callers asked for a connection in the last minute. Attempts count, and so do callers that the open
-        /// circuit rejected.
+        /// circuit or a rate refused.
         calls_per_minute: u64,
         /// How many did so in the median minute of the last hour. Minutes without a call do not count.
         usual: u64,

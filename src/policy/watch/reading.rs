@@ -1,6 +1,6 @@
 //! The input of the detectors: connections in use, callers, and refusals.
 
-use crate::policy::refusals::Refused;
+use crate::policy::refusals::{Refused, ShedReason};
 
 /// One look at the pool. The maintenance takes one about every 250 ms.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,10 +15,10 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Returns the calls since the pool began: callers that asked for a connection, and those that the open circuit
-    /// rejected before they could.
+    /// Returns the calls since the pool began: callers that asked for a connection, and those that the open circuit or
+    /// a rate refused before they could.
     pub(super) fn calls(&self) -> u64 {
-        self.arrivals + self.refused.rejected
+        self.arrivals + self.refused.rejected + self.refused[ShedReason::RateLimited]
     }
 
     pub(super) fn utilization(&self) -> f64 {

@@ -12,7 +12,7 @@
 //! Minutes without a call say nothing about how busy the pool is when it is used, so they are left out. So are minutes
 //! in which the process stood still. A level that has lasted for half an hour is the median, and so is usual.
 //!
-//! A drop is no finding: `docs/decisions/0062-when-traffic-is-an-anomaly.md` says why.
+//! A drop is no finding: `docs/decisions/0065-when-traffic-is-an-anomaly.md` says why.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::{Refused, ShedReason};
+use crate::policy::ShedReason;
 
 const MINUTE: f64 = 60.0;
 const HOURS: f64 = 3_600.0;
@@ -292,22 +292,21 @@ fn ten_minutes_have_to_be_known() {
     assert_eq!(play.anomalies().len(), 1);
 }
 
-/// While the circuit is open, callers are rejected before they ask for a connection. They come as before.
+/// While the circuit is open, callers are rejected before they ask for a connection. A rate refuses them as early. They
+/// come as before.
 #[test]
-fn callers_that_the_open_circuit_rejects_are_calls_as_well() {
+fn callers_that_are_refused_before_they_ask_are_calls_as_well() {
     let (begun, mut traffic, mut reading) = (Instant::now(), Traffic::new(), Reading::default());
-    for second in 0..3 * 3_600 {
-        let is_open = (3_600..7_200).contains(&second);
-        if is_open {
-            reading.refused.rejected += 100;
-        } else {
-            reading.arrivals += 100;
+    for second in 0..4 * 3_600 {
+        match second / 3_600 {
+            1 => reading.refused.rejected += 100,
+            2 => reading.refused[ShedReason::RateLimited] += 100,
+            _ => reading.arrivals += 100,
         }
         reading.refused[ShedReason::Hopeless] += 5;
         assert_eq!(traffic.tick(begun + Duration::from_secs(second), &reading), None, "after {second} s");
     }
-    assert_eq!(reading.calls(), 3 * 3_600 * 100);
-    assert_ne!(reading.refused, Refused::default());
+    assert_eq!(reading.calls(), 4 * 3_600 * 100);
 }
 
 #[test]
