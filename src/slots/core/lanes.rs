@@ -139,7 +139,7 @@ impl<C, W> Core<C, W> {
         let (free, waiting) = (self.free(), self.waiting_by_lane());
         // No more connections are idle, under way or can be dialed now.
         let most = self.idle.len() + self.dials.len() + self.limits.max_connecting;
-        self.lanes.as_ref().map_or(0, |lanes| lanes.shares.servable(free.min(most), waiting))
+        self.lanes.as_ref().map_or(0, |lanes| lanes.shares.servable(free, waiting, most))
     }
 
     /// Whether the lane has fewer connections than its guarantee, even if all its waiters had one: a newcomer is served

@@ -55,13 +55,13 @@ impl<C, W> Core<C, W> {
         self.moment.saturating_sub(idle.checked) >= longest
     }
 
-    /// Takes the freshest idle connection for the pool itself, whatever the lanes of its callers may use.
+    /// Takes the most recently used idle connection for the pool itself, whatever the lanes of its callers may use.
     pub(crate) fn borrow(&mut self, now: Instant) -> Option<Held<C>> {
         if self.phase != PoolPhase::Open {
             return None;
         }
         self.update_moment(now);
-        let Idle { conn, birth, .. } = self.freshest()?;
+        let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.checking += 1;
         self.record_work(self.time(now));

@@ -96,11 +96,11 @@ impl Shares {
         below.or_else(|| Lane::ALL.into_iter().find(may))
     }
 
-    /// How many of the waiters may have a slot now.
-    pub(super) fn servable(&self, mut free: usize, mut waiting: PerLane<usize>) -> usize {
+    /// How many of the waiters may have a slot now. Counts no further than `most`.
+    pub(super) fn servable(&self, mut free: usize, mut waiting: PerLane<usize>, most: usize) -> usize {
         let mut after = Self { ..*self };
         let mut servable = 0;
-        while let Some(lane) = after.next(free, waiting) {
+        while let Some(lane) = after.next(free, waiting).filter(|_| servable < most) {
             after.in_use[lane as usize] += 1;
             waiting[lane as usize] -= 1;
             free -= 1;

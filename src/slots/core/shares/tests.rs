@@ -39,8 +39,8 @@ fn the_next_slot_goes_to_a_guarantee_and_then_to_the_highest_lane() {
     assert_eq!(shares.next(1, [1, 1, 0]), None, "kept for it");
     shares.in_use = [4, 10, 1];
     assert_eq!(shares.next(5, [0, 3, 7]), Some(Lane::Normal));
-    assert_eq!(shares.servable(5, [0, 3, 7]), 5);
-    assert_eq!(shares.servable(5, [0, 3, 1]), 4);
+    assert_eq!(shares.servable(5, [0, 3, 7], 99), 5);
+    assert_eq!(shares.servable(5, [0, 3, 1], 99), 4);
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() 
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1, 2, 3]);
     core.end_check();
     assert_eq!(core.on_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
-    core.retire(now, ENDED);
+    core.retire(now, checks[3].held.ended());
     assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
     let (mut core, now) = with_idle(9, Ages { check_after: after(40), ..Ages::default() });
     let now = now + 22 * SECOND;

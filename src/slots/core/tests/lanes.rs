@@ -190,6 +190,73 @@ proptest! {
     }
 }
 
+/// A core with so many idle connections, whose lanes are open.
+fn idle(max_size: usize) -> (Core<u32, u32>, Instant) {
+    let mut model = Model::new(max_size);
+    model.core.set_target(max_size);
+    while model.core.counts().idle < max_size {
+        for dial in model.core.begin_dials(model.now).dials {
+            model.core.on_dialed(model.now, dial, dial as u32);
+        }
+    }
+    model.core.set_target(0);
+    (model.core, model.now)
+}
+
+/// Two long leases of Critical are no stall while Normal gives a connection back each 10 ms.
+#[test]
+fn a_lane_that_others_give_way_to_is_not_stalled() {
+    let (mut core, mut now) = idle(10);
+    let give = |core: &mut Core<u32, u32>, now: Instant, mut held: Held<u32>| {
+        held.mark_used();
+        release(core, now, held)
+    };
+    let mut normal: Vec<_> = (0..7).map(|_| core.take(now, Lane::Normal).unwrap()).collect();
+    for _ in 0..20 {
+        now += 10 * MS;
+        let held = core.take(now - 10 * MS, Lane::Critical).unwrap();
+        give(&mut core, now, held);
+    }
+    let _long = [core.take(now, Lane::Critical).unwrap(), core.take(now, Lane::Critical).unwrap()];
+    let forever = WaitPolicy { shedding: Shedding::Off, ..patient(now, 100_000) };
+    for n in 0..40 {
+        assert!(matches!(core.enter(now, forever, || n), Ok(Entered::Waits(_))));
+    }
+    for _ in 0..30 {
+        now += 10 * MS;
+        let placed = give(&mut core, now, normal.remove(0));
+        let Place::Waiter(_, _, held) = placed.to else { panic!("{placed:?}") };
+        normal.push(held);
+    }
+    let critical = WaitPolicy { lane: Lane::Critical, shedding: Shedding::Predictive, ..patient(now, 100) };
+    assert!(matches!(core.enter(now, critical, || 99), Ok(Entered::Waits(_))));
+}
+
+/// What the pool itself uses is in no lane, also if lanes are opened meanwhile.
+#[test]
+fn the_pool_looks_at_the_server_whatever_lanes_may_use() {
+    let (mut core, now) = idle(10);
+    let _normal: Vec<_> = std::iter::from_fn(|| core.take(now, Lane::Normal)).collect();
+    assert_eq!(core.counts().idle, 3, "kept for the others");
+    let borrowed = core.borrow(now).unwrap();
+    assert_eq!(core.in_use_of(Lane::Normal), 7);
+    release(&mut core, now, borrowed);
+    assert_eq!((core.counts().idle, core.checking), (3, 0));
+}
+
+/// A lease that was dropped before its caller had it says nothing about the leases of its lane.
+#[test]
+fn leases_without_a_caller_are_no_evidence_for_lending() {
+    let (mut core, now) = idle(20);
+    for _ in 0..200 {
+        let held = core.take(now, Lane::Background).unwrap();
+        release(&mut core, now, held);
+    }
+    let _background: Vec<_> = std::iter::from_fn(|| core.take(now, Lane::Background)).collect();
+    core.take(now, Lane::Normal).unwrap();
+    assert!(!core.lanes.as_ref().unwrap().shares.may_borrow[Lane::Background as usize]);
+}
+
 /// Callers of a lane: how many come in a second, how long their leases take and how long they can wait, in seconds.
 #[derive(Clone, Copy)]
 struct Traffic {
