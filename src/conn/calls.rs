@@ -25,7 +25,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use self::activity::{Activity, Leftovers};
+use self::activity::{Activity, Exclusion, Leftovers};
 #[cfg(feature = "testing")]
 pub(super) use self::in_flight::InFlightCall;
 use self::timer::ReusableTimer;
@@ -228,12 +228,12 @@ impl Calls {
     }
 
     /// Gives the connection to the only call under way. No other call begins before that call
-    /// [admits](Self::admit_others) others or ends. Returns `false`, and changes nothing, if it is not the only one.
-    pub(super) fn exclude_others(&self) -> bool {
+    /// [admits](Self::admit_others) others or ends. Changes nothing if it is not the only one.
+    fn exclude_others(&self) -> Exclusion {
         self.lock().activity.exclude_others()
     }
 
-    pub(super) fn admit_others(&self) {
+    fn admit_others(&self) {
         self.lock().activity.admit_others();
         self.released.notify_waiters();
     }

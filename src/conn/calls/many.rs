@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio_postgres::Error as DriverError;
 use tokio_postgres::types::{BorrowToSql, Type};
 
+use super::activity::Exclusion;
 use super::statements::{AsStatement, Form};
 use crate::clock::now;
 use crate::conn::Client;
@@ -53,7 +54,7 @@ impl Client {
         let (span, delay) = self.pretended(span).await?;
         let mut call = self.begin(options.limit(now()), span).await?;
         let is_own = !call.before.was_open;
-        if is_own && !link.calls.exclude_others() {
+        if is_own && link.calls.exclude_others() == Exclusion::NotAlone {
             return Err(call.not_alone());
         }
         call.is_uncommitted = is_own;

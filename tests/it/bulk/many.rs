@@ -236,6 +236,30 @@ async fn a_transaction_of_its_own_has_the_connection_to_itself() {
     assert_eq!(client.query_one("SELECT count(*) FROM many_alone", &[]).await.unwrap().get::<_, i64>(0), 2_000);
 }
 
+/// Without a cache, the call first learns the types of the parameters, in a transaction of its own.
+#[tokio::test]
+async fn without_a_cache_no_other_call_gets_into_the_transaction() {
+    let pool = shared("many_joined").await.max_size(1).statement_cache(0).build().unwrap();
+    pool.batch_execute("CREATE TABLE many_joined (id int PRIMARY KEY, name text)").await.unwrap();
+    let client = pool.get().await.unwrap();
+    for round in 0..20 {
+        // Each text is new, so that its types are unknown.
+        let sql = format!("{} -- {round}", insert("many_joined"));
+        let rows = (0..1_000).map(|n| [Box::new(if n == 999 { 0 } else { n }) as Value, Box::new("x")]);
+        let id = 10_000 + round;
+        let params: [&(dyn ToSql + Sync); 1] = [&id];
+        let (failed, joined) = tokio::join!(
+            client.execute_many(&sql, rows),
+            client.execute("INSERT INTO many_joined VALUES ($1, 'joined')", &params),
+        );
+        assert_eq!(failed.unwrap_err().row(), Some(999), "{round}");
+        assert_eq!(joined.unwrap(), 1, "{round}");
+        let rows = client.query("SELECT id FROM many_joined ORDER BY id", &[]).await.unwrap();
+        let ids: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(ids, (10_000..=10_000 + round).collect::<Vec<_>>(), "only the joined rows are there");
+    }
+}
+
 /// The table is locked, so the server answers no row.
 #[tokio::test]
 async fn few_rows_are_sent_ahead() {
