@@ -7,6 +7,7 @@
 //! its lock before it does anything with it. So no lock is held while a waker is called or the copy is dropped.
 
 pub(in crate::conn) mod binary;
+mod confirmed;
 pub(in crate::conn) mod out;
 mod unconverted;
 

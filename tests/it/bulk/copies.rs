@@ -1,5 +1,6 @@
 //! `copy_in` and `copy_out` of the pool, which own their connection, and the copy as a sink.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Wake};
@@ -7,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use failfast::{Effect, Error, ErrorKind, Pool};
-use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
+use futures_util::{SinkExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::{count, polled, with_table};
 use crate::pool::{LONG, shared};
@@ -214,6 +216,76 @@ async fn a_reader_that_pauses_for_too_long_gives_the_connection_back() {
         sleep(SOON / 10).await;
     }
     assert_eq!(read, 20 * 1_000_001);
+}
+
+/// Reads a stream to its end. Returns how many items came, and the error that was the last.
+async fn read_all<T>(stream: impl Stream<Item = Result<T, Error>>) -> (usize, Option<Error>) {
+    let mut stream = pin!(stream);
+    let mut read = 0;
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(_) => read += 1,
+            Err(error) => {
+                assert!(stream.next().await.is_none(), "the error is the last item");
+                return (read, Some(error));
+            }
+        }
+    }
+    (read, None)
+}
+
+/// A copy of `query` from the server, in the text format or the binary one.
+async fn copied_out(pool: &Pool, query: &str, is_binary: bool) -> (usize, Option<Error>) {
+    if is_binary {
+        let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+        read_all(pool.copy_out_rows(&sql, &[Type::INT4]).await.unwrap()).await
+    } else {
+        read_all(pool.copy_out(&format!("COPY ({query}) TO STDOUT")).await.unwrap()).await
+    }
+}
+
+/// The server sends all data before it fires AFTER triggers, checks constraints and commits.
+#[tokio::test]
+async fn a_copy_from_the_server_ends_when_the_server_has_finished() {
+    let pool = with_table("copy_ends").await;
+    let tables = "CREATE TABLE copy_child (id int REFERENCES copy_ends);
+        CREATE TABLE copy_deferred (id int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+        CREATE TABLE copy_slow (id int);
+        CREATE FUNCTION copy_sleeps() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+        CREATE TRIGGER sleeps AFTER DELETE ON copy_slow FOR EACH STATEMENT EXECUTE FUNCTION copy_sleeps();
+        CREATE TABLE copy_ended (id int);
+        CREATE FUNCTION copy_terminates() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NULL; END';
+        CREATE TRIGGER terminates AFTER INSERT ON copy_ended FOR EACH STATEMENT EXECUTE FUNCTION copy_terminates()";
+    pool.batch_execute(tables).await.unwrap();
+    for is_binary in [false, true] {
+        for (table, insert, state) in [
+            ("copy_child", "INSERT INTO copy_child VALUES (99) RETURNING id", SqlState::FOREIGN_KEY_VIOLATION),
+            ("copy_deferred", "INSERT INTO copy_deferred VALUES (7), (7) RETURNING id", SqlState::UNIQUE_VIOLATION),
+        ] {
+            let (read, error) = copied_out(&pool, insert, is_binary).await;
+            let error = error.unwrap_or_else(|| panic!("{table} {is_binary}: {read} rows and no error"));
+            assert_eq!((error.sqlstate(), error.effect()), (Some(&state), Effect::NotApplied), "{table}: {error}");
+            assert!(read > 0, "{table} {is_binary}: the rows come before the error");
+            assert_eq!(count(&pool, table).await, 0, "{table} {is_binary}");
+        }
+        // A server that takes its time is not cancelled.
+        pool.batch_execute("INSERT INTO copy_slow SELECT generate_series(1, 3)").await.unwrap();
+        let begun = Instant::now();
+        let (read, error) = copied_out(&pool, "DELETE FROM copy_slow RETURNING id", is_binary).await;
+        assert!(error.is_none(), "{is_binary}: {error:?}");
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{is_binary}: the trigger was awaited");
+        assert_eq!((read, count(&pool, "copy_slow").await), (3, 0), "{is_binary}");
+        // Nothing failed until here.
+        assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+    }
+    for is_binary in [false, true] {
+        let (_, error) = copied_out(&pool, "INSERT INTO copy_ended VALUES (1) RETURNING id", is_binary).await;
+        error.unwrap_or_else(|| panic!("{is_binary}: the session has ended before the commit"));
+        eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+        assert_eq!(count(&pool, "copy_ended").await, 0, "{is_binary}");
+    }
 }
 
 #[tokio::test]
