@@ -41,6 +41,8 @@ pub(super) struct Calls {
     timer: ReusableTimer,
     /// A COPY to the server is between two steps.
     awaits_copy_data: AtomicBool,
+    /// The driver may have lost count of the answers, so the pool has sealed the connection.
+    is_uncounted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -108,6 +110,15 @@ impl Calls {
 
     fn set_awaits_copy_data(&self, awaits: bool) {
         self.awaits_copy_data.store(awaits, Relaxed);
+    }
+
+    /// Returns whether the pool has sealed the connection because the driver may have lost count of the answers.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.is_uncounted.load(Relaxed)
+    }
+
+    fn mark_uncounted(&self) {
+        self.is_uncounted.store(true, Relaxed);
     }
 
     /// Calls that timed out since the connection was dialed.

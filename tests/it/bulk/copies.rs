@@ -218,6 +218,70 @@ async fn a_reader_that_pauses_for_too_long_gives_the_connection_back() {
     assert_eq!(read, 20 * 1_000_001);
 }
 
+/// What the next caller gets: the error of its own statement, then answers of its own.
+async fn answers_are_in_order(pool: &Pool, table: &str, before: &str) {
+    for round in 0..3 {
+        let twice = format!("INSERT INTO {table} VALUES ({}), ({0})", 1_000 + round);
+        let error = pool.batch_execute(&twice).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some(&SqlState::UNIQUE_VIOLATION), "{before}: {error}");
+        let row = pool.query_one("SELECT $1::int", &[&round]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), round, "{before}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_is_no_such_copy_leaves_no_stray_answer() {
+    let pool = with_table("no_copy").await;
+    for sql in [
+        "INSERT INTO no_copy VALUES (1, 'one') ON CONFLICT DO NOTHING",
+        "INSERT INTO no_copy VALUES (2, 'two') ON CONFLICT DO NOTHING RETURNING id",
+        "SELECT id FROM no_copy",
+        "COPY no_copy TO STDOUT",
+        "",
+    ] {
+        let error = pool.copy_in::<Bytes>(sql).await.map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "unexpected message from server", "{sql}");
+        assert_ne!(error.effect(), Effect::NotApplied, "{sql}: it may have been applied");
+        answers_are_in_order(&pool, "no_copy", sql).await;
+    }
+    let client = pool.get().await.unwrap();
+    let statement = client.prepare("INSERT INTO no_copy VALUES (3, 'three')").await.unwrap();
+    client.copy_in::<_, Bytes>(&statement).await.map(drop).unwrap_err();
+    drop(client);
+    answers_are_in_order(&pool, "no_copy", "a prepared INSERT").await;
+    assert_eq!(count(&pool, "no_copy").await, 3, "they were applied all the same");
+    for sql in ["SELECT 1", "INSERT INTO no_copy VALUES (4, 'four')", "COPY no_copy FROM STDIN"] {
+        pool.copy_out(sql).await.map(drop).unwrap_err();
+        answers_are_in_order(&pool, "no_copy", sql).await;
+    }
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
+
+/// Dropped or late before it began: the driver does not know whether the server will ask for data.
+#[tokio::test]
+async fn a_copy_that_did_not_begin_leaves_no_stray_answer() {
+    let pool = with_table("not_begun").await;
+    for sql in ["COPY not_begun FROM STDIN", "COPY no_such_table FROM STDIN", "INSERT INTO not_begun VALUES (1, 'x')"] {
+        let mut polls = 1;
+        while polled(polls, pool.copy_in::<Bytes>(sql)).await.is_none() {
+            answers_are_in_order(&pool, "not_begun", &format!("{sql} after {polls} polls")).await;
+            pool.execute("TRUNCATE not_begun", &[]).await.unwrap();
+            polls += 1;
+        }
+    }
+    pool.execute("TRUNCATE not_begun", &[]).await.unwrap();
+    let (server, holder) = (Server::shared().await, Server::shared().await.admin().await);
+    holder.batch_execute("BEGIN; LOCK TABLE not_begun IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let late = pool.call().timeout(SOON).copy_in::<Bytes>("COPY not_begun FROM STDIN").await.map(drop).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::QueryTimeout, "{late}");
+    // The server does not notice the end of a connection while it waits for a lock.
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'not_begun' AND wait_event_type = 'Lock'";
+    eventually("the copy is cancelled", LONG, async || server.scalar(waiting).await == "0").await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    answers_are_in_order(&pool, "not_begun", "late").await;
+}
+
 /// Reads a stream to its end. Returns how many items came, and the error that was the last.
 async fn read_all<T>(stream: impl Stream<Item = Result<T, Error>>) -> (usize, Option<Error>) {
     let mut stream = pin!(stream);
