@@ -101,7 +101,9 @@ async fn a_request_has_the_deadline_of_its_header() {
         let left = deadline.instant().saturating_duration_since(Instant::now());
         format!("{}", left.as_millis())
     };
+    let nested = |max| Router::new().route("/", get(left)).layer(DeadlineLayer::new(Duration::from_secs(max)));
     let routes = Router::new().route("/sleep", get(sleep)).route("/left", get(left));
+    let routes = routes.nest("/longer", nested(60)).nest("/shorter", nested(3));
     let service = Service::start("extractors_deadline", Duration::from_secs(5), routes).await;
     for headers in ["grpc-timeout: 100m\r\n", "X-Request-Timeout: 0.1\r\n", "x-request-timeout: 100ms\r\n"] {
         let begun = Instant::now();
@@ -117,6 +119,9 @@ async fn a_request_has_the_deadline_of_its_header() {
         (1_000..=3_000).contains(&left("grpc-timeout: 4S\r\nx-request-timeout: 3\r\n").await),
         "the shortest counts"
     );
+    let left = async |path| service.ask(path, "").await.1.parse::<u64>().unwrap();
+    assert!((4_000..=5_000).contains(&left("/longer").await), "a layer inside does not extend the deadline");
+    assert!((1_000..=3_000).contains(&left("/shorter").await), "the earliest counts");
     for (headers, name) in [
         ("grpc-timeout: 3s\r\n", "grpc-timeout must be"),
         ("grpc-timeout: 123456789n\r\n", "grpc-timeout must be"),
