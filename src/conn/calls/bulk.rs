@@ -105,8 +105,8 @@ impl Client {
     /// Runs a statement once for each row of parameters, and returns how many rows were changed in all. All of it is
     /// applied, or nothing.
     ///
-    /// The statements are sent without waiting for the answer of the one before, at most 256 rows ahead. So many rows
-    /// take little more than one round trip. For plain inserts, [`copy_in_rows`](Self::copy_in_rows) is faster.
+    /// The statements are sent without waiting for the answer of the one before, at most 256 rows or about 4 MiB ahead.
+    /// So many rows take little more than one round trip. For plain inserts, [`copy_in_rows`](Self::copy_in_rows) is faster.
     ///
     /// Outside a transaction, the call begins one and commits it. No other call may be under way on the connection, and
     /// none begins meanwhile. In a transaction, the statements belong to it, and after an error it cannot be committed.

@@ -265,7 +265,10 @@ async fn without_a_cache_no_other_call_gets_into_the_transaction() {
 async fn few_rows_are_sent_ahead() {
     let pool = with_table("many_ahead").await;
     // So that the statement is prepared, and the lock stops only the rows.
-    pool.execute_many(&insert("many_ahead"), (-1..0).map(|n| [Box::new(n) as Value, Box::new("x")])).await.unwrap();
+    for (call, id) in [(pool.call(), 0), (pool.call().uncached(), 1)] {
+        let row = (id..id + 1).map(|n| [Box::new(n) as Value, Box::new("x")]);
+        call.execute_many(&insert("many_ahead"), row).await.unwrap();
+    }
     let holder = Server::shared().await.admin().await;
     holder.batch_execute("BEGIN; LOCK TABLE many_ahead IN EXCLUSIVE MODE").await.unwrap();
     let taken = AtomicU32::new(0);
@@ -275,10 +278,23 @@ async fn few_rows_are_sent_ahead() {
     });
     let late = pool.call().deadline(Duration::from_millis(500)).execute_many(&insert("many_ahead"), rows).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::QueryTimeout);
-    let taken = taken.load(Relaxed);
-    assert!((200..300).contains(&taken), "{taken} rows were taken");
+    let few = taken.swap(0, Relaxed);
+    assert!((200..300).contains(&few), "{few} rows were taken");
+    // Large rows: 4 MiB. Two more are taken to see whether there is any.
+    let large = "x".repeat(1 << 20);
+    for builder in [pool.call(), pool.call().uncached()] {
+        let rows = (0..i32::MAX).map(|n| {
+            taken.fetch_add(1, Relaxed);
+            [Box::new(n) as Value, Box::new(large.clone())]
+        });
+        let call = builder.deadline(Duration::from_secs(2));
+        let late = call.execute_many(&insert("many_ahead"), rows).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::QueryTimeout);
+        let few = taken.swap(0, Relaxed);
+        assert!((4..8).contains(&few), "{few} rows of 1 MiB were taken");
+    }
     holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(count(&pool, "many_ahead").await, 1);
+    assert_eq!(count(&pool, "many_ahead").await, 2);
 }
 
 #[tokio::test]
