@@ -145,6 +145,11 @@ impl Calls {
         self.lock().progress = Progress::Preparing;
     }
 
+    /// Returns whether the latest call has sent nothing that changes data.
+    fn is_preparing(&self) -> bool {
+        matches!(self.lock().progress, Progress::Preparing)
+    }
+
     /// The driver now gets the request that may change data. `attempts` writes were attempted before.
     pub(super) fn mark_executing(&self, attempts: u64) {
         self.lock().progress = Progress::Executing { attempts };

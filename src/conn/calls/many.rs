@@ -68,6 +68,8 @@ impl Client {
         call.is_uncommitted = is_own;
         let progress = &Progress::new();
         let run = |form| {
+            // An earlier run may have failed because the statement was outdated.
+            progress.set_failed(None);
             // Boxed, because rustc cannot show that a future with an iterator of borrowed values is `Send` (issue
             // 102211).
             let rows: Box<dyn Iterator<Item = R> + Send + '_> = Box::new(rows.clone().into_iter());
@@ -108,7 +110,8 @@ impl Client {
                 Ok(changed)
             }
             Err(error) => {
-                let failed = progress.failed();
+                // If the statement could not be prepared again, no row is at fault.
+                let failed = progress.failed().filter(|_| !link.calls.is_preparing());
                 // The driver refused to send a row, so the server does not know that the others must not be committed.
                 if !is_own && failed.is_some_and(|row| row > 0) && error.sqlstate().is_none() {
                     link.calls.on_done_in_part();

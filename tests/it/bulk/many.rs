@@ -186,6 +186,22 @@ async fn an_outdated_statement_is_prepared_again() {
     }
 }
 
+/// The first row finds the statement lost, and then it cannot be prepared.
+#[tokio::test]
+async fn a_statement_that_cannot_be_prepared_again_is_the_fault_of_no_row() {
+    for (table, statements) in [("many_lost", 256), ("many_lost_uncached", 0)] {
+        let pool = shared(table).await.max_size(1).statement_cache(statements).build().unwrap();
+        pool.batch_execute(&format!("CREATE TABLE {table} (id int)")).await.unwrap();
+        let client = pool.get().await.unwrap();
+        let sql = format!("INSERT INTO {table} VALUES ($1)");
+        assert_eq!(client.execute_many(&sql, [[1], [2]]).await.unwrap(), 2);
+        client.batch_execute(&format!("DEALLOCATE ALL; DROP TABLE {table}")).await.unwrap();
+        let error = client.execute_many(&sql, [[3], [4]]).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some(&SqlState::UNDEFINED_TABLE), "{error}");
+        assert!(error.row().is_none() || statements == 0, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_commit_that_fails_or_has_no_answer_is_reported() {
     let server = Server::shared().await;
