@@ -28,7 +28,8 @@ impl Pool {
     /// Listens on channels, and returns a stream of their notifications.
     ///
     /// The stream has a connection of its own, beside the `max_size` of the pool; [`Status::listening`](crate::Status)
-    /// counts it. It is dialed as all others, with the pool's hosts, TLS, credentials and settings. When it is lost, or
+    /// counts it. It is dialed as all others, with the pool's hosts, TLS, credentials and settings. At the end of its
+    /// [lifetime](crate::PoolBuilder::max_lifetime) it hands over to a new one, and nothing is missed. When it is lost, or
     /// the server does not answer a health check, the pool dials again, with the pauses of its other dials, for as long
     /// as it takes. The stream then yields [`Received::Gap`], because notifications may have been missed.
     ///
