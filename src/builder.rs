@@ -420,8 +420,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the runtime on which the pool dials. Its connections live there, also while other runtimes use them. Default:
-    /// the runtime of the caller that wants the dial.
+    /// Sets the runtime on which the pool dials. Its connections live there, also while other runtimes use them, and so do
+    /// its [listeners](crate::Pool::listen). Default: the runtime of the caller that wants the dial.
     ///
     /// For a pool that several runtimes share, one after the other: that of each `#[tokio::test]`, or of each worker.
     /// Connections end with their runtime. If the named runtime ends, the pool goes on with one of its callers.

@@ -204,6 +204,26 @@ fn the_stream_ends_with_its_runtime() {
     assert_eq!(pool.status().listening, 0);
 }
 
+/// The pool has a runtime of its own, so its listener outlives the one that called `listen`.
+#[test]
+fn a_listener_lives_on_the_runtime_of_the_pool() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (own, first, second) = (runtime(), runtime(), runtime());
+    let (pool, mut notifications) = first.block_on(async {
+        let pool = shared("listen_own_runtime").await.runtime(own.handle().clone()).build().unwrap();
+        let notifications = listening(&pool, &["listen_own_runtime"]).await;
+        (pool, notifications)
+    });
+    drop(first);
+    second.block_on(async {
+        notify(Server::shared().await, "listen_own_runtime", "later").await;
+        assert_eq!(notification(&mut notifications).await.payload, "later");
+    });
+    drop(own);
+    second.block_on(has_ended(notifications));
+    assert_eq!(pool.status().listening, 0);
+}
+
 #[tokio::test]
 async fn the_first_dial_is_not_repeated() {
     let nobody = Server::shared().await.config_at(([127, 0, 0, 1], free_port()).into());

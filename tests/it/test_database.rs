@@ -9,6 +9,7 @@ use std::{env, thread};
 
 use failfast::testing::{SetupError, TestDatabase, TestDatabaseBuilder};
 use failfast::{Error, Pool};
+use futures_util::FutureExt;
 use tokio::runtime::Builder;
 use tokio_postgres::Config;
 
@@ -76,6 +77,28 @@ async fn a_database_is_gone_after_a_drop_in_the_middle_of_a_dial() {
         for _ in 0..steps {
             tokio::task::yield_now().await;
             thread::sleep(Duration::from_millis(10)); // for the server
+        }
+        let begun = Instant::now();
+        drop(database);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{steps} steps: {:?}", begun.elapsed());
+        assert_eq!(databases(&server).await, (0, 1), "{steps} steps");
+    }
+}
+
+/// The same for the dial of a listener.
+#[tokio::test]
+async fn a_database_is_gone_after_a_drop_in_the_middle_of_listen() {
+    let server = Server::own(&[]).await;
+    for steps in 0..8 {
+        let database = builder(server.config(), SCHEMA).create(migrate).await.unwrap();
+        let mut listens = Box::pin(database.pool().listen(["a"]).unwrap());
+        let mut done = (&mut listens).now_or_never();
+        for _ in 0..steps {
+            tokio::task::yield_now().await;
+            thread::sleep(Duration::from_millis(5)); // for the server
+            if done.is_none() {
+                done = (&mut listens).now_or_never();
+            }
         }
         let begun = Instant::now();
         drop(database);
