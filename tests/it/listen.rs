@@ -154,6 +154,21 @@ async fn a_listener_takes_no_connection_of_the_pool() {
     assert_eq!(pool.status().listening, 0);
 }
 
+/// A server that is full still serves the connections that it has. One that listens serves no caller.
+#[tokio::test]
+async fn a_full_server_that_only_listens_is_a_failure() {
+    let server = Server::shared().await;
+    server.execute("CREATE ROLE listen_limited LOGIN PASSWORD 'secret' CONNECTION LIMIT 1").await;
+    let mut config = server.config();
+    config.user("listen_limited");
+    let pool = Pool::builder(config).name("listen_limited").acquire_timeout(500 * MILLISECOND).build().unwrap();
+    let _notifications = listening(&pool, &["a"]).await;
+    let failures = pool.breaker().snapshot().counts.failures;
+    assert_eq!(failures, 0);
+    let error = pool.query_one("SELECT 1", &[]).await.unwrap_err();
+    assert!(pool.breaker().snapshot().counts.failures > 0, "{error}");
+}
+
 #[tokio::test]
 async fn the_stream_ends_with_the_pool() {
     let closed = pool("listen_closed").await;
