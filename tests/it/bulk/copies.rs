@@ -7,7 +7,7 @@ use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use failfast::{Effect, Error, ErrorKind, Pool};
+use failfast::{Effect, Error, ErrorKind, HolderState, Pool};
 use futures_util::{SinkExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
@@ -54,6 +54,28 @@ async fn a_copy_owns_its_connection_and_gives_it_back_at_its_end() {
     drop(pool.copy_out("COPY owned_copies TO STDOUT").await.unwrap());
     assert_eq!(count(&pool, "owned_copies").await, 2);
     assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
+
+/// A copy that has ended is still there, and its connection serves another copy, which waits for its caller.
+#[tokio::test]
+async fn a_copy_that_has_ended_changes_nothing_of_the_next() {
+    let pool = with_table("ended_copies").await;
+    let sql = "COPY ended_copies FROM STDIN";
+    let state = || pool.holders().first().map(|holder| holder.state);
+    for (round, is_finished) in [true, false].into_iter().enumerate() {
+        let mut first = pool.copy_in(sql).await.unwrap();
+        first.send(Bytes::from(if is_finished { "1\tone\n" } else { "nonsense\n" })).await.unwrap();
+        assert_eq!(first.finish().await.is_ok(), is_finished);
+        let mut second = pool.copy_in(sql).await.unwrap();
+        second.send(Bytes::from(format!("{}\ttwo\n", 10 + round))).await.unwrap();
+        assert_eq!(state(), Some(HolderState::WaitingForCaller), "{is_finished}");
+        assert!(matches!(first.send(Bytes::from("3\tx\n")).await, Err(Error::Busy { .. })));
+        assert_eq!(state(), Some(HolderState::WaitingForCaller), "{is_finished}: a step of the first");
+        drop(first);
+        assert_eq!(state(), Some(HolderState::WaitingForCaller), "{is_finished}: the end of the first");
+        assert_eq!(second.finish().await.unwrap(), 1);
+    }
+    assert_eq!(count(&pool, "ended_copies").await, 3);
 }
 
 #[tokio::test]
