@@ -260,12 +260,15 @@ async fn the_end_of_a_lifetime_loses_and_repeats_nothing() {
     let mut notifications = listening(&pool, &["listen_lives"]).await;
     let pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'listen_lives'";
     let (mut sent, mut pids) = (0, BTreeSet::new());
-    while pids.len() < 4 {
-        pids.insert(server.scalar(pid).await);
-        notify(server, "listen_lives", &sent.to_string()).await;
-        assert_eq!(notification(&mut notifications).await.payload, sent.to_string());
-        sent += 1;
-    }
+    let replaced = async {
+        while pids.len() < 4 {
+            pids.insert(server.scalar(pid).await);
+            notify(server, "listen_lives", &sent.to_string()).await;
+            assert_eq!(notification(&mut notifications).await.payload, sent.to_string());
+            sent += 1;
+        }
+    };
+    timeout(LONG, replaced).await.expect("the connection is never replaced");
 }
 
 /// The pooler gives the server connection that listens to another client. Then nothing comes, and nothing ends.
