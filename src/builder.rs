@@ -190,7 +190,8 @@ impl PoolBuilder {
 
     /// The maximum lifetime of a connection. Each connection has a lifetime between 80% and 100% of this, so that
     /// connections made together do not end together. The pool closes an expired connection when it is idle or given
-    /// back, and never interrupts work. More than 0, at most 30 days; `None` means for ever. Default 30 min.
+    /// back, and never interrupts work. A listener replaces its own, and misses nothing. More than 0, at most 30 days;
+    /// `None` means for ever. Default 30 min.
     pub fn max_lifetime(mut self, max_lifetime: impl Into<Option<Duration>>) -> Self {
         self.max_lifetime = max_lifetime.into();
         self
@@ -419,8 +420,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the runtime on which the pool dials. Its connections live there, also while other runtimes use them. Default:
-    /// the runtime of the caller that wants the dial.
+    /// Sets the runtime on which the pool dials. Its connections live there, also while other runtimes use them, and so do
+    /// its [listeners](crate::Pool::listen). Default: the runtime of the caller that wants the dial.
     ///
     /// For a pool that several runtimes share, one after the other: that of each `#[tokio::test]`, or of each worker.
     /// Connections end with their runtime. If the named runtime ends, the pool goes on with one of its callers.

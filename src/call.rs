@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) query_timeout: Duration,
     pub(crate) shedding: Shedding,
     pub(crate) health_check_after: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
     pub(crate) slots: Arc<Slots<Dialer>>,
     pub(crate) recorder: Arc<OutcomeRecorder>,
     pub(crate) maintenance: Arc<Maintenance>,

@@ -9,17 +9,21 @@ mod listener;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use self::listener::Listener;
-use crate::conn::{Channels, Inbox, Received};
+use crate::conn::{Channels, Dialer, Inbox, Received};
 use crate::error::{ConfigError, Error, one_line};
 use crate::pool::Pool;
+use crate::slots::Dial as _;
 
 /// PostgreSQL's limit for a name, in bytes.
 const LONGEST_NAME: usize = 63;
@@ -28,7 +32,8 @@ impl Pool {
     /// Listens on channels, and returns a stream of their notifications.
     ///
     /// The stream has a connection of its own, beside the `max_size` of the pool; [`Status::listening`](crate::Status)
-    /// counts it. It is dialed as all others, with the pool's hosts, TLS, credentials and settings. When it is lost, or
+    /// counts it. It is dialed as all others, with the pool's hosts, TLS, credentials and settings. At the end of its
+    /// [lifetime](crate::PoolBuilder::max_lifetime) it hands over to a new one, and nothing is missed. When it is lost, or
     /// the server does not answer a health check, the pool dials again, with the pauses of its other dials, for as long
     /// as it takes. The stream then yields [`Received::Gap`], because notifications may have been missed.
     ///
@@ -66,7 +71,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// When awaited outside a Tokio runtime with timers and I/O enabled.
+    /// When awaited outside a Tokio runtime with timers and I/O enabled, unless
+    /// [`PoolBuilder::runtime`](crate::PoolBuilder::runtime) names one.
     pub fn listen<I>(
         &self,
         channels: I,
@@ -75,13 +81,44 @@ impl Pool {
         I: IntoIterator<Item: AsRef<str>>,
     {
         let channels = check(channels)?;
-        let mut listener = Listener::new(&self.shared, channels);
+        let runtime = self.shared.slots.fixed_runtime();
+        let beginning = begin(Listener::new(&self.shared, channels));
         Ok(async move {
-            let (inbox, first) = listener.begin().await?;
-            let (alive, gone) = oneshot::channel();
-            tokio::spawn(listener.run(first, gone));
-            Ok(Notifications { inbox, _alive: alive })
+            match runtime {
+                Some(runtime) => Beginning(runtime.spawn(beginning)).await,
+                None => beginning.await,
+            }
         })
+    }
+}
+
+/// Makes the first connection, and leaves the listener to a task of this runtime.
+async fn begin(mut listener: Listener) -> Result<Notifications, Error> {
+    let (inbox, first) = listener.begin().await?;
+    let (alive, gone) = oneshot::channel();
+    tokio::spawn(listener.run(first, gone));
+    Ok(Notifications { inbox, _alive: alive })
+}
+
+/// [`begin`] on another runtime. Dropping this ends it.
+struct Beginning(JoinHandle<Result<Notifications, Error>>);
+
+impl Future for Beginning {
+    type Output = Result<Notifications, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|ended| match ended {
+            Ok(begun) => begun,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime has ended.
+            Err(_) => Err(Error::Connect { source: Dialer::abandoned(), retry_after: Duration::ZERO }),
+        })
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -114,8 +151,9 @@ fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, Conf
 ///
 /// Each notification comes once and in order, except that after a [gap](Received::Gap) one may come a second time.
 ///
-/// The stream ends when the pool is closed, or the runtime that called [`listen`](crate::Pool::listen) has ended. While
-/// the pool is drained, it goes on.
+/// The stream ends when the pool is closed, or its runtime has ended: the one that
+/// [`PoolBuilder::runtime`](crate::PoolBuilder::runtime) names, else the one that called
+/// [`listen`](crate::Pool::listen). While the pool is drained, it goes on.
 #[must_use = "dropping it ends the connection that listens"]
 pub struct Notifications {
     inbox: Arc<Inbox>,

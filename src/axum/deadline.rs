@@ -30,6 +30,8 @@ use crate::policy::Deadline;
 /// A header with another value is the client's mistake, and so is a timeout of 0: the response is a 400 that says which
 /// header is wrong. If it were ignored, the client would wait for less time than the service works.
 ///
+/// If a request passes several of these layers, the earliest deadline counts.
+///
 /// The time begins when the request reaches this layer. Other handlers find it in the extensions of the request, as
 /// [`RequestDeadline`].
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +101,12 @@ where
         match timeout(request.headers()) {
             Ok(asked) => {
                 let within = asked.unwrap_or(self.max).min(self.max);
-                request.extensions_mut().insert(RequestDeadline(Deadline::after(now(), within)));
+                let deadline = RequestDeadline(Deadline::after(now(), within));
+                let outer = request.extensions().get::<RequestDeadline>().copied();
+                let is_earlier = outer.is_none_or(|outer| deadline.instant() < outer.instant());
+                if is_earlier {
+                    request.extensions_mut().insert(deadline);
+                }
                 Either::Left(
                     self.inner.call(request).map_ok(IntoResponse::into_response as fn(S::Response) -> Response),
                 )

@@ -1,12 +1,13 @@
 //! One transaction for a request: it begins at the first statement, and its end depends on the response.
 //!
-//! The layer puts a slot into the extensions of the request, and keeps a handle of it. The extractor begins the
-//! transaction in the slot. After the handler, the layer takes the transaction out and ends it. If the request is
-//! dropped before, because the client has gone or the handler panics, the slot is dropped, and the pool rolls back.
+//! The layer keeps a slot, and puts a weak handle of it into the extensions of the request: a middleware may keep a
+//! clone of the request beyond the response. The extractor begins the transaction in the slot. After the handler, the
+//! layer takes the transaction out and ends it. If the request is dropped before, because the client has gone or the
+//! handler panics, the slot is dropped, and the pool rolls back.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use axum_core::extract::{FromRef, FromRequestParts};
@@ -90,12 +91,12 @@ where
     type Rejection = NoTxLayer;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, NoTxLayer> {
-        let slot = parts.extensions.get::<Arc<Slot>>().ok_or(NoTxLayer)?;
-        Ok(Self { slot: Arc::clone(slot), conn: Conn::of(parts, state) })
+        let slot = parts.extensions.get::<Weak<Slot>>().and_then(Weak::upgrade).ok_or(NoTxLayer)?;
+        Ok(Self { slot, conn: Conn::of(parts, state) })
     }
 }
 
-/// A handler takes a [`Tx`], and its route has no [`TxLayer`]. This is a 500.
+/// A handler takes a [`Tx`], and its route has no [`TxLayer`], or the request has already been answered. This is a 500.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a handler takes a Tx, and its route has no TxLayer that would commit it: add .layer(TxLayer::new())")]
 #[non_exhaustive]
@@ -153,7 +154,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let slot: Arc<Slot> = Arc::default();
-        request.extensions_mut().insert(Arc::clone(&slot));
+        request.extensions_mut().insert(Arc::downgrade(&slot));
         let responding = self.inner.call(request);
         Box::pin(async move {
             let response = responding.await?.into_response();

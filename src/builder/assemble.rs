@@ -87,6 +87,7 @@ impl PoolBuilder {
             query_timeout: self.query_timeout,
             shedding: self.shedding,
             health_check_after: self.health_check_after,
+            max_lifetime: self.max_lifetime,
             slots,
             recorder,
             maintenance,

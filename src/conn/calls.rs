@@ -25,7 +25,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use self::activity::{Activity, Leftovers};
+use self::activity::{Activity, Exclusion, Leftovers};
 #[cfg(feature = "testing")]
 pub(super) use self::in_flight::InFlightCall;
 use self::timer::ReusableTimer;
@@ -41,6 +41,8 @@ pub(super) struct Calls {
     timer: ReusableTimer,
     /// A COPY to the server is between two steps.
     awaits_copy_data: AtomicBool,
+    /// The driver may have lost count of the answers, so the pool has sealed the connection.
+    is_uncounted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -110,6 +112,15 @@ impl Calls {
         self.awaits_copy_data.store(awaits, Relaxed);
     }
 
+    /// Returns whether the pool has sealed the connection because the driver may have lost count of the answers.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.is_uncounted.load(Relaxed)
+    }
+
+    fn mark_uncounted(&self) {
+        self.is_uncounted.store(true, Relaxed);
+    }
+
     /// Calls that timed out since the connection was dialed.
     pub(super) fn timeouts(&self) -> u64 {
         self.lock().timeouts
@@ -132,6 +143,11 @@ impl Calls {
     /// From now on until [`mark_executing`](Self::mark_executing), the call sends nothing that changes data.
     pub(super) fn mark_preparing(&self) {
         self.lock().progress = Progress::Preparing;
+    }
+
+    /// Returns whether the latest call has sent nothing that changes data.
+    fn is_preparing(&self) -> bool {
+        matches!(self.lock().progress, Progress::Preparing)
     }
 
     /// The driver now gets the request that may change data. `attempts` writes were attempted before.
@@ -228,12 +244,12 @@ impl Calls {
     }
 
     /// Gives the connection to the only call under way. No other call begins before that call
-    /// [admits](Self::admit_others) others or ends. Returns `false`, and changes nothing, if it is not the only one.
-    pub(super) fn exclude_others(&self) -> bool {
+    /// [admits](Self::admit_others) others or ends. Changes nothing if it is not the only one.
+    fn exclude_others(&self) -> Exclusion {
         self.lock().activity.exclude_others()
     }
 
-    pub(super) fn admit_others(&self) {
+    fn admit_others(&self) {
         self.lock().activity.admit_others();
         self.released.notify_waiters();
     }

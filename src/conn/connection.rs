@@ -1,6 +1,6 @@
 //! A connection: the driver's client, the task that drives it, and what the pool knows of both.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, StatementCache};
@@ -14,7 +14,7 @@ use super::dial::factory;
 use super::dial::identity::Identity;
 use super::dial::route::Route;
 use super::handling::{Handling, Reset};
-use super::lease_registry::{Leased, WrittenPurpose};
+use super::lease_registry::WrittenPurpose;
 use super::link::Link;
 use super::round_trips::RoundTrips;
 use super::statement_timeout::StatementTimeout;
@@ -73,7 +73,6 @@ impl Conn {
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let trips = RoundTrips::new(wire.round_trip(), opening);
         let link = Arc::new(Link::new(wire, task.monitor(), canceller, trips, statement_timeout, &handling));
-        handling.registry.add(Arc::downgrade(&link) as Weak<dyn Leased>);
         let presence = Presence::of(&link.watcher);
         let cache = Arc::clone(&object.statement_cache);
         let statements = Statements::new(handling.statements, Arc::clone(&handling.epoch), Arc::clone(&cache));

@@ -23,7 +23,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +43,7 @@ use self::route::Route;
 use self::secure::Connector;
 use self::socket::{Place, Socket};
 use super::handling::Handling;
+use super::lease_registry::Leased;
 use super::{Conn, ConnectionEvent};
 use crate::error::{ConnectError, ConnectErrorKind, Stage, is_out_of_files};
 use crate::human::HumanDuration;
@@ -67,33 +68,8 @@ impl Dial for Dialer {
     type Error = ConnectError;
 
     async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<Box<Conn>, ConnectError> {
-        let (recorder, begun) = (&self.handling.recorder, Instant::now());
-        let ticket = recorder.dials();
-        let mut on_quiet = Some(on_quiet);
-        let mut on_late = || {
-            recorder.on_server_late();
-            if let Some(on_quiet) = on_quiet.take() {
-                on_quiet();
-            }
-        };
-        let mut progress = DialProgress::new(self.late_after(), &mut on_late);
-        let result = self.connect(begun + self.connect_timeout, &mut progress).await;
-        if result.is_ok() {
-            self.times.lock().succeeded(progress.server_took());
-        }
-        let now = Instant::now();
-        let took = now - begun;
-        let dialed = result.as_ref().map(|_| ());
-        recorder.dialed(now.into_std(), ticket, dialed, took, &self.handling.registry);
-        recorder.pass_on(match &result {
-            Ok(conn) => ConnectionEvent::Dialed {
-                took,
-                address: Arc::clone(&conn.address),
-                is_read_only: conn.link.monitor.is_read_only(),
-            },
-            Err(_) => ConnectionEvent::DialFailed,
-        });
-        result
+        let register = |conn: &Conn| self.handling.registry.add(Arc::downgrade(&conn.link) as Weak<dyn Leased>);
+        self.dial_and(on_quiet, register).await
     }
 
     fn answer_limit(&self) -> Duration {
@@ -142,6 +118,49 @@ impl Dialer {
             times: Mutex::default(),
             listen_control: ListenControl::default(),
         }
+    }
+
+    /// Dials for a listener, whose connection serves no caller.
+    pub(super) async fn dial_to_listen(&self) -> Result<Box<Conn>, ConnectError> {
+        self.dial_and(|| {}, |_| {}).await
+    }
+
+    /// Dials, does `then` with the connection, and reports the result.
+    async fn dial_and(
+        &self,
+        on_quiet: impl FnOnce() + Send,
+        then: impl FnOnce(&Conn) + Send,
+    ) -> Result<Box<Conn>, ConnectError> {
+        let (recorder, begun) = (&self.handling.recorder, Instant::now());
+        let ticket = recorder.dials();
+        let mut on_quiet = Some(on_quiet);
+        let mut on_late = || {
+            recorder.on_server_late();
+            if let Some(on_quiet) = on_quiet.take() {
+                on_quiet();
+            }
+        };
+        let mut progress = DialProgress::new(self.late_after(), &mut on_late);
+        let result = self.connect(begun + self.connect_timeout, &mut progress).await;
+        if result.is_ok() {
+            self.times.lock().succeeded(progress.server_took());
+        }
+        if let Ok(conn) = &result {
+            then(conn);
+        }
+        let now = Instant::now();
+        let took = now - begun;
+        let dialed = result.as_ref().map(|_| ());
+        recorder.dialed(now.into_std(), ticket, dialed, took, &self.handling.registry);
+        recorder.pass_on(match &result {
+            Ok(conn) => ConnectionEvent::Dialed {
+                took,
+                address: Arc::clone(&conn.address),
+                is_read_only: conn.link.monitor.is_read_only(),
+            },
+            Err(_) => ConnectionEvent::DialFailed,
+        });
+        result
     }
 
     pub(crate) fn listen_control(&self) -> &ListenControl {

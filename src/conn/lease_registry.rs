@@ -180,7 +180,7 @@ impl LeaseRegistry {
         self.connections.lock().push(connection);
     }
 
-    /// Returns whether there is any connection.
+    /// Returns whether there is any connection that serves callers.
     pub(super) fn has_any(&self) -> bool {
         self.connections.lock().iter().any(|connection| connection.strong_count() > 0)
     }

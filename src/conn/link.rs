@@ -188,6 +188,10 @@ impl Link {
         let mut wait = self.trips.grace();
         loop {
             if let Ok(is_quiet) = time::timeout(wait, self.monitor.quiet()).await {
+                if !is_quiet && self.calls.is_uncounted() {
+                    // The connection has ended, and a COPY may still wait for a lock, which the server does not notice.
+                    self.canceller.cancel(&self.wire, self.trips.cancel()).await;
+                }
                 return is_quiet;
             }
             if !self.wire.is_committing() {

@@ -38,8 +38,8 @@ pub(crate) struct Listening {
 impl Dialer {
     /// Makes a connection that listens. The inbox keeps its notifications from [`deliver`](Listening::deliver) on.
     pub(crate) async fn listen(&self, channels: &Channels, inbox: &Arc<Inbox>) -> Result<Listening, Error> {
-        let dialed = self.dial(|| {}).await;
-        let conn = dialed.map_err(|source| Error::Connect { source, retry_after: Duration::ZERO })?;
+        let conn =
+            self.dial_to_listen().await.map_err(|source| Error::Connect { source, retry_after: Duration::ZERO })?;
         let (source, counted) = (inbox.next_source(), self.listen_control().count_one());
         conn.link.monitor.notify(Arc::clone(inbox), source);
         let (begun, limit) = (Instant::now(), self.connect_timeout());

@@ -1,5 +1,5 @@
-//! The task that keeps a listener listening: it checks its connection, replaces it after a flush, and dials again when
-//! it is lost.
+//! The task that keeps a listener listening: it checks its connection, replaces it after a flush or at the end of its
+//! lifetime, and dials again when it is lost.
 
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -15,7 +15,7 @@ use crate::clock::now;
 use crate::conn::{Channels, Dialer, Inbox, Listening, Orders};
 use crate::error::Error;
 use crate::event::EventKind;
-use crate::policy::{Pauses, Trouble};
+use crate::policy::{Lifetimes, Pauses, Trouble};
 use crate::slots::{Dial as _, Slots};
 use crate::telemetry::Telemetry;
 
@@ -30,6 +30,7 @@ pub(super) struct Listener {
     orders: watch::Receiver<Orders>,
     /// How many flushes there were when the present connection was dialed.
     flushes: u64,
+    lifetimes: Lifetimes,
     pauses: Pauses,
     check_after: Option<Duration>,
 }
@@ -38,6 +39,8 @@ pub(super) struct Listener {
 enum End {
     Lost(String),
     Flushed,
+    /// Without this, a listener would stay with a server from which the name has moved away.
+    Expired,
 }
 
 /// The stream ends with the task, in whatever way that ends.
@@ -57,6 +60,7 @@ impl Listener {
             channels,
             inbox: Arc::default(),
             flushes: 0,
+            lifetimes: Lifetimes::new(shared.max_lifetime, fastrand::f64()),
             pauses: Pauses::default(),
             check_after: shared.health_check_after,
         }
@@ -87,24 +91,32 @@ impl Listener {
     async fn keep(&mut self, mut connection: Listening) {
         loop {
             let end = self.watch(&connection).await;
-            if connection.age() < SHORT_LIFE {
+            if connection.age() < SHORT_LIFE && !matches!(end, End::Expired) {
                 self.pauses.failed(now(), Trouble::Passing, fastrand::f64());
             } else {
                 self.pauses.succeeded();
             }
             connection = match end {
                 End::Lost(reason) => self.replace_lost(connection, reason).await,
-                End::Flushed => self.replace(connection).await,
+                End::Flushed | End::Expired => self.replace(connection).await,
             };
         }
     }
 
     /// Waits until the connection is of no use any more.
     async fn watch(&mut self, connection: &Listening) -> End {
-        let lost = self.look_after(connection);
-        match select(pin!(lost), pin!(flushed(&mut self.orders, self.flushes))).await {
+        let (lost, lifetime) = (self.look_after(connection), self.lifetimes.next());
+        let expired = async {
+            match lifetime {
+                Some(lifetime) => time::sleep(lifetime.saturating_sub(connection.age())).await,
+                None => pending().await,
+            }
+        };
+        let flushed = flushed(&mut self.orders, self.flushes);
+        match select(pin!(lost), select(pin!(flushed), pin!(expired))).await {
             Either::Left((reason, _)) => End::Lost(reason),
-            Either::Right(_) => End::Flushed,
+            Either::Right((Either::Left(_), _)) => End::Flushed,
+            Either::Right((Either::Right(_), _)) => End::Expired,
         }
     }
 

@@ -146,6 +146,11 @@ impl<D: Dial> Slots<D> {
         self.lock().runtime.clone()
     }
 
+    /// The runtime that the owner has named for dials, unless it is known to have ended.
+    pub(crate) fn fixed_runtime(&self) -> Option<Handle> {
+        self.lock().fixed_runtime()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.lock().core.counts()
     }

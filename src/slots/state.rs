@@ -41,6 +41,11 @@ impl<D: Dial, W> State<D, W> {
         }
     }
 
+    /// The runtime that the owner has named, unless it is known to have ended.
+    pub(super) fn fixed_runtime(&self) -> Option<Handle> {
+        self.runtime.clone().filter(|_| self.is_runtime_fixed)
+    }
+
     /// The dials to begin now, and the runtime for them. Usually there is none to begin.
     pub(super) fn begin_dials(&mut self, now: Instant) -> Option<(Begin, Handle)> {
         if self.runtime.is_none() {

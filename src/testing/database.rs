@@ -63,7 +63,7 @@ pub struct TestDatabase {
 /// The settings of a [`TestDatabase`].
 #[must_use = "a builder does nothing until create() is awaited"]
 pub struct TestDatabaseBuilder {
-    template: String,
+    version: u64,
     server: Option<Config>,
     max_size: usize,
     wait: Duration,
@@ -75,7 +75,7 @@ impl TestDatabase {
     /// Tests with the same `version` share a template.
     pub fn builder(version: impl AsRef<str>) -> TestDatabaseBuilder {
         TestDatabaseBuilder {
-            template: format!("failfast_template_{:016x}", fnv(version.as_ref())),
+            version: fnv(version.as_ref()),
             server: None,
             max_size: 2,
             wait: Duration::from_secs(300),
@@ -110,8 +110,9 @@ impl TestDatabase {
 }
 
 impl TestDatabaseBuilder {
-    /// Sets the server and a role that may create databases. All tests have to connect to the same database of it, and
-    /// do so without TLS. Default: the connection string in `DATABASE_URL`.
+    /// Sets the server, a role that may create databases, and the database to which the tests of a project connect, all
+    /// to the same one and without TLS. Tests that connect to another database have templates and databases of their
+    /// own, and leave these alone. Default: the connection string in `DATABASE_URL`.
     pub fn server(mut self, config: Config) -> Self {
         self.server = Some(config);
         self
@@ -123,7 +124,8 @@ impl TestDatabaseBuilder {
         self
     }
 
-    /// Sets how long the test waits for its turn, and for a template that another test makes. Default: 5 min.
+    /// Sets how long the test waits for its turn, for a template that another test makes, and for each answer of the
+    /// server while its database is made. Default: 5 min.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
@@ -142,8 +144,8 @@ impl TestDatabaseBuilder {
     ///
     /// # Errors
     ///
-    /// [`SetupError`] if there is no server, the role may not create databases, `migrate` fails, or the test does not
-    /// get its turn in time.
+    /// [`SetupError`] if there is no server, the role may not create databases, `migrate` fails, the test does not get
+    /// its turn in time, or the server does not answer in time.
     pub async fn create<E>(self, migrate: impl AsyncFnOnce(Pool) -> Result<(), E>) -> Result<TestDatabase, SetupError>
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
@@ -152,8 +154,9 @@ impl TestDatabaseBuilder {
             Some(config) => config,
             None => env::var("DATABASE_URL").map_err(|_| SetupError::no_server())?.parse().map_err(SetupError::url)?,
         };
-        let (max_size, wait, template) = (self.max_size, self.wait, self.template);
+        let (max_size, wait) = (self.max_size, self.wait);
         let session = aside(Session::begin(server.clone(), max_size, wait)).await?;
+        let template = session.template(self.version);
         let pool_of = |name: &str| {
             let mut config = server.clone();
             config.dbname(name);
@@ -174,7 +177,7 @@ impl TestDatabaseBuilder {
             aside(async move { session.finish_template(&template, &making).await }).await?;
         }
 
-        let name = format!("failfast_test_{:016x}", fastrand::u64(..));
+        let name = session.new_name();
         let (builder, config) = pool_of(&name);
         let created = {
             let (session, name) = (Arc::clone(&session), name.clone());
@@ -193,7 +196,7 @@ impl TestDatabaseBuilder {
 
 impl std::fmt::Debug for TestDatabaseBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TestDatabaseBuilder").field("template", &self.template).finish_non_exhaustive()
+        f.debug_struct("TestDatabaseBuilder").field("version", &self.version).finish_non_exhaustive()
     }
 }
 

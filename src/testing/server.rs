@@ -1,8 +1,10 @@
 //! The server on which tests have their databases: an administrator's session, which holds the locks of one test.
 //!
 //! The locks are advisory ones of the server, so they end with the process that has them, however it ends. Each test
-//! has one for its place among all tests on the server, and one that says that its database is in use. All processes
-//! have to connect to the same database for these, because advisory locks are per database.
+//! has one for its place among all tests on the server, and one that says that its database is in use.
+//!
+//! Advisory locks are per database. So the names of all databases that are made here have the oid of the database that
+//! the session is connected to. A session drops only those with its own oid: it cannot see the locks of the others.
 //!
 //! Tests get their places in the order in which they came, as far as there are connections to wait on: the first one
 //! holds the door, and looks for a free place. The others have a seat each, and the server queues them at the door. A
@@ -32,6 +34,10 @@ const DOOR: i32 = 0x6661_6902;
 const SEAT: i32 = 0x6661_6903;
 const TEMPLATE: i32 = 0x6661_6904;
 const IN_USE: i32 = 0x6661_6905;
+
+/// In the names of databases.
+const TEST: &str = "test";
+const TEMPLATES: &str = "template";
 
 /// The share of the server's connections that tests with a place may use.
 const SHARE: f64 = 0.75;
@@ -80,6 +86,10 @@ pub(super) fn begin_aside(work: impl Future<Output = ()> + Send + 'static) {
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
+    /// The oid of the database that it is connected to.
+    oid: String,
+    /// How long each step may take.
+    within: Duration,
 }
 
 impl Session {
@@ -91,7 +101,7 @@ impl Session {
         let waiting = async {
             let _turn = TURN.lock().await;
             loop {
-                if let Some(session) = Self::enter(&config, connections, &mut seen).await? {
+                if let Some(session) = Self::enter(&config, connections, within, &mut seen).await? {
                     return Ok(session);
                 }
                 sleep(AWAY.mul_f64(1.0 + fastrand::f64())).await;
@@ -99,12 +109,18 @@ impl Session {
         };
         let found = timeout(within, waiting).await;
         let session: Self = found.unwrap_or_else(|_| Err(SetupError::no_place(begun.elapsed(), seen)))?;
-        session.sweep_once().await;
+        // The next test drops what is left after that.
+        let _ = timeout(within, session.sweep_once()).await;
         Ok(Arc::new(session))
     }
 
     /// Waits at the door for a place. Returns `None` if there is no seat to wait on. `seen` becomes what it waits for.
-    async fn enter(config: &Config, connections: usize, seen: &mut String) -> Result<Option<Self>, SetupError> {
+    async fn enter(
+        config: &Config,
+        connections: usize,
+        within: Duration,
+        seen: &mut String,
+    ) -> Result<Option<Self>, SetupError> {
         let (client, connection) = match config.connect(NoTls).await {
             Ok(connected) => connected,
             Err(error) => {
@@ -114,7 +130,9 @@ impl Session {
             }
         };
         tokio::spawn(connection);
-        let session = Self { client };
+        let mut session = Self { client, oid: String::new(), within };
+        let oid = "SELECT oid FROM pg_database WHERE datname = current_database()";
+        session.oid = session.first(oid, "read the oid of the database").await?.unwrap_or_default();
         let usable = session.usable_connections().await? as f64;
         let share = |of: f64, each: usize| ((usable * of) as usize / each).max(1);
         let (places, seats) = (share(SHARE, connections + 1), share(WAITING, 1));
@@ -123,7 +141,7 @@ impl Session {
             if !session.take(SEAT, seats).await? {
                 return Ok(None);
             }
-            session.run(&format!("SELECT pg_advisory_lock({DOOR}, 1)"), "wait for a place").await?;
+            session.wait_for(&format!("SELECT pg_advisory_lock({DOOR}, 1)"), "wait for a place").await?;
         }
         *seen = format!("all {places} places on the server are taken");
         while !session.take(PLACE, places).await? {
@@ -155,8 +173,9 @@ impl Session {
         if DONE.swap(true, Relaxed) {
             return;
         }
+        let ours = format!("^{}[0-9a-f]{{16}}$", self.prefix(TEST));
         let sql = format!(
-            "WITH known AS MATERIALIZED (SELECT datname FROM pg_database WHERE datname LIKE 'failfast\\_test\\_%')
+            "WITH known AS MATERIALIZED (SELECT datname FROM pg_database WHERE datname ~ '{ours}')
             SELECT datname FROM known WHERE pg_try_advisory_lock({IN_USE}, hashtext(datname)) LIMIT {MOST_LEFTOVERS}"
         );
         for left in self.all(&sql, "look for leftovers").await.unwrap_or_default() {
@@ -175,7 +194,7 @@ impl Session {
         }
         let begun = Instant::now();
         let lock = format!("SELECT pg_advisory_lock({TEMPLATE}, hashtext('{template}'))");
-        match timeout(within, self.run(&lock, "wait for the template")).await {
+        match timeout(within, self.wait_for(&lock, "wait for the template")).await {
             Ok(locked) => locked?,
             Err(_) => return Err(SetupError::no_template(begun.elapsed(), template)),
         }
@@ -193,14 +212,21 @@ impl Session {
     pub(super) async fn finish_template(&self, template: &str, making: &str) -> Result<(), SetupError> {
         self.drop_old_templates().await;
         let made = self.first("SELECT now()", "read the time").await?.unwrap_or_default();
+        // A template that somebody is connected to cannot be copied.
+        let step = "finish the template";
+        self.run(&format!("ALTER DATABASE {making} ALLOW_CONNECTIONS false"), step).await?;
+        // The role may not terminate the sessions of others. The server itself ends an autovacuum that is in the way, and
+        // waits some seconds for everybody else.
+        let terminate = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = '{making}' AND usename = current_user AND backend_type = 'client backend'"
+        );
+        let _ = self.run(&terminate, step).await;
         for sql in [
-            // A template that somebody is connected to cannot be copied.
-            format!("ALTER DATABASE {making} ALLOW_CONNECTIONS false"),
-            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{making}'"),
             format!("COMMENT ON DATABASE {making} IS '{made}'"),
             format!("ALTER DATABASE {making} RENAME TO {template}"),
         ] {
-            self.run(&sql, "finish the template").await?;
+            self.run(&sql, step).await?;
         }
         self.end_template(template).await
     }
@@ -211,9 +237,13 @@ impl Session {
 
     /// Drops templates that were made a month ago. If one is still needed, the next test makes it again.
     async fn drop_old_templates(&self) {
-        let sql = "SELECT datname FROM pg_database WHERE datname LIKE 'failfast\\_template\\_%'
-            AND shobj_description(oid, 'pg_database')::timestamptz < now() - interval '30 days'";
-        for old in self.all(sql, "look for old templates").await.unwrap_or_default() {
+        let ours = format!("^{}[0-9a-f]{{16}}$", self.prefix(TEMPLATES));
+        // CASE, because the comments of other databases may be of any text.
+        let sql = format!(
+            "SELECT datname FROM pg_database WHERE CASE WHEN datname ~ '{ours}'
+            THEN shobj_description(oid, 'pg_database')::timestamptz < now() - interval '30 days' END"
+        );
+        for old in self.all(&sql, "look for old templates").await.unwrap_or_default() {
             let _ = self.drop_database(&old).await;
         }
     }
@@ -233,8 +263,38 @@ impl Session {
         Ok(self.first(&sql, "look for the template").await?.is_some())
     }
 
+    /// The name of the template for this version of the migrations.
+    pub(super) fn template(&self, version: u64) -> String {
+        format!("{}{version:016x}", self.prefix(TEMPLATES))
+    }
+
+    /// A new name for the database of a test.
+    pub(super) fn new_name(&self) -> String {
+        format!("{}{:016x}", self.prefix(TEST), fastrand::u64(..))
+    }
+
+    fn prefix(&self, kind: &str) -> String {
+        format!("failfast_{kind}_{}_", self.oid)
+    }
+
     async fn run(&self, sql: &str, step: &'static str) -> Result<(), SetupError> {
+        self.bounded(step, self.client.batch_execute(sql)).await
+    }
+
+    /// As [`run`](Self::run), for the turn of others. The caller bounds it.
+    async fn wait_for(&self, sql: &str, step: &'static str) -> Result<(), SetupError> {
         self.client.batch_execute(sql).await.map_err(|error| SetupError::server(step, error))
+    }
+
+    async fn bounded<T>(
+        &self,
+        step: &'static str,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, SetupError> {
+        match timeout(self.within, work).await {
+            Ok(done) => done.map_err(|error| SetupError::server(step, error)),
+            Err(_) => Err(SetupError::too_slow(step, self.within)),
+        }
     }
 
     /// The first column of the first row.
@@ -244,7 +304,7 @@ impl Session {
 
     /// The first column.
     async fn all(&self, sql: &str, step: &'static str) -> Result<Vec<String>, SetupError> {
-        let answers = self.client.simple_query(sql).await.map_err(|error| SetupError::server(step, error))?;
+        let answers = self.bounded(step, self.client.simple_query(sql)).await?;
         let column = answers.iter().filter_map(|answer| match answer {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,

@@ -20,6 +20,7 @@ enum Reason {
     NoPlace(Duration, String),
     NoTemplate(Duration, String),
     Server(&'static str, Error),
+    TooSlow(&'static str, Duration),
     Migration(BoxError),
 }
 
@@ -52,6 +53,10 @@ impl SetupError {
         Self(Reason::Server(step, error.into()))
     }
 
+    pub(super) fn too_slow(step: &'static str, within: Duration) -> Self {
+        Self(Reason::TooSlow(step, within))
+    }
+
     pub(super) fn migration(error: BoxError) -> Self {
         Self(Reason::Migration(error))
     }
@@ -78,6 +83,12 @@ impl fmt::Display for SetupError {
                 HumanDuration(*waited)
             ),
             Reason::Server(step, error) => write!(f, "cannot {step}: {error}"),
+            Reason::TooSlow(step, within) => write!(
+                f,
+                "cannot {step}: the server has not answered within {}; pg_stat_activity shows what it waits for, and \
+                 TestDatabaseBuilder::wait is the limit",
+                HumanDuration(*within)
+            ),
             Reason::Migration(error) => write!(f, "the migrations failed: {error}"),
         }
     }
@@ -92,7 +103,7 @@ impl fmt::Debug for SetupError {
 impl StdError for SetupError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0 {
-            Reason::NoServer | Reason::NoPlace(..) | Reason::NoTemplate(..) => None,
+            Reason::NoServer | Reason::NoPlace(..) | Reason::NoTemplate(..) | Reason::TooSlow(..) => None,
             Reason::Url(error) => Some(error),
             Reason::Config(error) => Some(error),
             Reason::Connect(error) => Some(error),

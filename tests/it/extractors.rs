@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRef, State};
+use axum::extract::{FromRef, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use failfast::axum::{Conn, DeadlineLayer, RequestDeadline, Tx, TxLayer};
@@ -100,7 +101,9 @@ async fn a_request_has_the_deadline_of_its_header() {
         let left = deadline.instant().saturating_duration_since(Instant::now());
         format!("{}", left.as_millis())
     };
+    let nested = |max| Router::new().route("/", get(left)).layer(DeadlineLayer::new(Duration::from_secs(max)));
     let routes = Router::new().route("/sleep", get(sleep)).route("/left", get(left));
+    let routes = routes.nest("/longer", nested(60)).nest("/shorter", nested(3));
     let service = Service::start("extractors_deadline", Duration::from_secs(5), routes).await;
     for headers in ["grpc-timeout: 100m\r\n", "X-Request-Timeout: 0.1\r\n", "x-request-timeout: 100ms\r\n"] {
         let begun = Instant::now();
@@ -116,6 +119,9 @@ async fn a_request_has_the_deadline_of_its_header() {
         (1_000..=3_000).contains(&left("grpc-timeout: 4S\r\nx-request-timeout: 3\r\n").await),
         "the shortest counts"
     );
+    let left = async |path| service.ask(path, "").await.1.parse::<u64>().unwrap();
+    assert!((4_000..=5_000).contains(&left("/longer").await), "a layer inside does not extend the deadline");
+    assert!((1_000..=3_000).contains(&left("/shorter").await), "the earliest counts");
     for (headers, name) in [
         ("grpc-timeout: 3s\r\n", "grpc-timeout must be"),
         ("grpc-timeout: 123456789n\r\n", "grpc-timeout must be"),
@@ -222,6 +228,28 @@ async fn a_response_may_stream_rows_but_not_hold_the_transaction() {
     assert!(status == 500 && !body.contains("held"), "{status} {body}");
     assert_eq!(service.rows().await, 0);
     service.gives_everything_back().await;
+}
+
+/// Keeps a clone of each request for ever, as a middleware does that spawns a task with it.
+async fn keep_requests(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let kept = parts.clone();
+    tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(kept);
+    });
+    next.run(Request::from_parts(parts, body)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_of_the_request_does_not_hold_the_transaction() {
+    let routes = Router::new().route("/insert/{status}", get(insert)).layer(from_fn(keep_requests));
+    let service = Service::start("extractors_kept", LONG, routes).await;
+    for (path, status, rows) in [("/insert/200", 200, 1), ("/insert/500", 500, 1), ("/insert/201", 201, 2)] {
+        assert_eq!(service.ask(path, "").await.0, status, "{path}");
+        assert_eq!(service.rows().await, rows, "{path}");
+        service.gives_everything_back().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

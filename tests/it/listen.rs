@@ -154,6 +154,21 @@ async fn a_listener_takes_no_connection_of_the_pool() {
     assert_eq!(pool.status().listening, 0);
 }
 
+/// A server that is full still serves the connections that it has. One that listens serves no caller.
+#[tokio::test]
+async fn a_full_server_that_only_listens_is_a_failure() {
+    let server = Server::shared().await;
+    server.execute("CREATE ROLE listen_limited LOGIN PASSWORD 'secret' CONNECTION LIMIT 1").await;
+    let mut config = server.config();
+    config.user("listen_limited");
+    let pool = Pool::builder(config).name("listen_limited").acquire_timeout(500 * MILLISECOND).build().unwrap();
+    let _notifications = listening(&pool, &["a"]).await;
+    let failures = pool.breaker().snapshot().counts.failures;
+    assert_eq!(failures, 0);
+    let error = pool.query_one("SELECT 1", &[]).await.unwrap_err();
+    assert!(pool.breaker().snapshot().counts.failures > 0, "{error}");
+}
+
 #[tokio::test]
 async fn the_stream_ends_with_the_pool() {
     let closed = pool("listen_closed").await;
@@ -201,6 +216,26 @@ fn the_stream_ends_with_its_runtime() {
     });
     drop(first);
     runtime().block_on(has_ended(notifications));
+    assert_eq!(pool.status().listening, 0);
+}
+
+/// The pool has a runtime of its own, so its listener outlives the one that called `listen`.
+#[test]
+fn a_listener_lives_on_the_runtime_of_the_pool() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (own, first, second) = (runtime(), runtime(), runtime());
+    let (pool, mut notifications) = first.block_on(async {
+        let pool = shared("listen_own_runtime").await.runtime(own.handle().clone()).build().unwrap();
+        let notifications = listening(&pool, &["listen_own_runtime"]).await;
+        (pool, notifications)
+    });
+    drop(first);
+    second.block_on(async {
+        notify(Server::shared().await, "listen_own_runtime", "later").await;
+        assert_eq!(notification(&mut notifications).await.payload, "later");
+    });
+    drop(own);
+    second.block_on(has_ended(notifications));
     assert_eq!(pool.status().listening, 0);
 }
 

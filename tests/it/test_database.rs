@@ -9,6 +9,7 @@ use std::{env, thread};
 
 use failfast::testing::{SetupError, TestDatabase, TestDatabaseBuilder};
 use failfast::{Error, Pool};
+use futures_util::FutureExt;
 use tokio::runtime::Builder;
 use tokio_postgres::Config;
 
@@ -76,6 +77,28 @@ async fn a_database_is_gone_after_a_drop_in_the_middle_of_a_dial() {
         for _ in 0..steps {
             tokio::task::yield_now().await;
             thread::sleep(Duration::from_millis(10)); // for the server
+        }
+        let begun = Instant::now();
+        drop(database);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{steps} steps: {:?}", begun.elapsed());
+        assert_eq!(databases(&server).await, (0, 1), "{steps} steps");
+    }
+}
+
+/// The same for the dial of a listener.
+#[tokio::test]
+async fn a_database_is_gone_after_a_drop_in_the_middle_of_listen() {
+    let server = Server::own(&[]).await;
+    for steps in 0..8 {
+        let database = builder(server.config(), SCHEMA).create(migrate).await.unwrap();
+        let mut listens = Box::pin(database.pool().listen(["a"]).unwrap());
+        let mut done = (&mut listens).now_or_never();
+        for _ in 0..steps {
+            tokio::task::yield_now().await;
+            thread::sleep(Duration::from_millis(5)); // for the server
+            if done.is_none() {
+                done = (&mut listens).now_or_never();
+            }
         }
         let begun = Instant::now();
         drop(database);
@@ -161,6 +184,60 @@ async fn what_a_killed_process_leaves_is_dropped_by_the_next() {
     assert!(process(&server.url(), "1x1").wait().unwrap().success());
     assert_eq!(databases(&server).await.0, 1, "the leftover, or the database of the live test");
     live.pool().query("SELECT * FROM items", &[]).await.unwrap();
+}
+
+/// Advisory locks are per database: a process that connects to another one cannot see which databases are in use.
+#[tokio::test]
+async fn the_databases_of_others_are_left_alone() {
+    let server = Server::own(&[]).await;
+    server.execute("CREATE DATABASE other").await;
+    server.execute("CREATE DATABASE failfast_test_mine").await;
+    let live = builder(server.config(), SCHEMA).create(migrate).await.unwrap();
+    let others = format!("{}/other", server.url().strip_suffix("/failfast").unwrap());
+    for _ in 0..2 {
+        assert!(process(&others, "1x1").wait().unwrap().success());
+        live.pool().query("SELECT * FROM items", &[]).await.unwrap();
+        // The live one and the one made by hand; a template of each project.
+        assert_eq!(databases(&server).await, (2, 2));
+    }
+    assert!(process(&server.url(), "1x1").wait().unwrap().success());
+    assert_eq!(databases(&server).await, (2, 2));
+    live.pool().query("SELECT * FROM items", &[]).await.unwrap();
+}
+
+/// Somebody looks at the template while it is made, and the role may not end that session.
+#[tokio::test]
+async fn a_role_without_special_rights_makes_a_template_that_a_superuser_looks_at() {
+    let server = Server::own(&[]).await;
+    server.execute("CREATE ROLE plain LOGIN CREATEDB PASSWORD 'secret'").await;
+    let mut config = server.config();
+    config.user("plain");
+    let created = builder(config, &version()).create(async |pool: Pool| {
+        migrate(pool.clone()).await?;
+        let mut superuser = server.config();
+        superuser.dbname(pool.query_one("SELECT current_database()::text", &[]).await?.get::<_, &str>(0));
+        let (looking, connection) = superuser.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await; // the server waits for five
+            drop(looking);
+        });
+        Ok::<_, Error>(())
+    });
+    created.await.unwrap().pool().query("SELECT * FROM items", &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_fails_the_test() {
+    let server = Server::own(&[]).await;
+    drop(builder(server.config(), SCHEMA).create(migrate).await.unwrap());
+    let holder = server.admin().await;
+    holder.batch_execute("BEGIN; LOCK TABLE pg_database IN SHARE MODE").await.unwrap();
+    let creating = builder(server.config(), SCHEMA).wait(Duration::from_secs(3)).create(migrate);
+    let error = tokio::time::timeout(LONG, creating).await.expect("the wait has no end").unwrap_err();
+    let expected = "no test database: cannot create the database: the server has not answered within 3 s; ";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    holder.batch_execute("ROLLBACK").await.unwrap();
 }
 
 /// Processes with threads, as cargo-nextest and cargo test run them.

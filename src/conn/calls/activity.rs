@@ -49,6 +49,17 @@ pub(super) enum Activity {
     Stopping,
 }
 
+/// Whether a call has the connection to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exclusion {
+    /// Since now. Whoever asked for it may [admit others](Activity::admit_others) again.
+    New,
+    /// Since an earlier step of the same call, which still needs it. So others stay excluded.
+    Earlier,
+    /// No: other calls are under way.
+    NotAlone,
+}
+
 impl Activity {
     /// Begins a call. Returns `false`, and changes nothing, if no call may begin now.
     #[must_use]
@@ -74,14 +85,18 @@ impl Activity {
         };
     }
 
-    /// Gives the connection to the only call under way. Returns `false`, and changes nothing, if it is not alone.
+    /// Gives the connection to the only call under way. Changes nothing if the call is not alone, or has the connection
+    /// to itself already.
     #[must_use]
-    pub(super) fn exclude_others(&mut self) -> bool {
-        let is_alone = self.under_way() == 1;
-        if let Some(since) = self.since().filter(|_| is_alone) {
-            *self = Self::Exclusive { since, is_draining: self.has_abandoned() };
+    pub(super) fn exclude_others(&mut self) -> Exclusion {
+        match *self {
+            Self::Exclusive { .. } => Exclusion::Earlier,
+            Self::Running { count, since } | Self::Draining { count, since } if count == NonZeroUsize::MIN => {
+                *self = Self::Exclusive { since, is_draining: self.has_abandoned() };
+                Exclusion::New
+            }
+            _ => Exclusion::NotAlone,
         }
-        is_alone
     }
 
     /// The call that excluded others admits them again.
@@ -179,8 +194,9 @@ mod tests {
     const REFUSED: Step = |state, now| assert!(!state.begin(now));
     const ANSWERED: Step = |state, _| state.end(true);
     const ABANDONED: Step = |state, _| state.end(false);
-    const EXCLUDE: Step = |state, _| assert!(state.exclude_others());
-    const NOT_ALONE: Step = |state, _| assert!(!state.exclude_others());
+    const EXCLUDE: Step = |state, _| assert_eq!(state.exclude_others(), Exclusion::New);
+    const EXCLUDE_AGAIN: Step = |state, _| assert_eq!(state.exclude_others(), Exclusion::Earlier);
+    const NOT_ALONE: Step = |state, _| assert_eq!(state.exclude_others(), Exclusion::NotAlone);
     const ADMIT: Step = |state, _| state.admit_others();
     const CLEAR: Step = |state, _| state.clear_abandoned();
     const STOP: Step = |state, _| state.begin_stop();
@@ -217,6 +233,8 @@ mod tests {
             (exclusive(true), ABANDONED, abandoned),
             (running(1), EXCLUDE, exclusive(false)),
             (draining(1), EXCLUDE, exclusive(true)),
+            (exclusive(false), EXCLUDE_AGAIN, exclusive(false)),
+            (exclusive(true), EXCLUDE_AGAIN, exclusive(true)),
             (running(2), NOT_ALONE, running(2)),
             (draining(2), NOT_ALONE, draining(2)),
             (idle, NOT_ALONE, idle),

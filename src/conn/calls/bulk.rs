@@ -1,10 +1,11 @@
 //! The methods with which a [`Client`] moves many rows at once: COPY, and one statement for many rows.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Buf;
-use tokio_postgres::CopyOutStream;
 use tokio_postgres::types::{BorrowToSql, Type};
+use tokio_postgres::{CopyOutStream, Error as DriverError};
 
 use super::copy::CopyIn;
 use super::copy::binary::{BinaryCopyIn, BinaryCopyOut};
@@ -12,6 +13,7 @@ use super::copy::out::CopyOut;
 use super::in_flight::InFlightCall;
 use super::statements::{AsStatement, Form, Source, preparing};
 use crate::conn::Client;
+use crate::conn::link::Link;
 use crate::error::Error;
 
 /// The call's [`deadline`](crate::Call::deadline) bounds each of these as a whole. Without one,
@@ -24,31 +26,35 @@ impl Client {
     /// Begins a `COPY ... FROM STDIN`. Dropping the sink before [`finish`](CopyIn::finish) has returned aborts the
     /// copy.
     ///
-    /// If the server refuses the copy (a table that does not exist, no privilege), the pool replaces the connection,
-    /// because the driver loses count of the answers.
+    /// If the copy does not begin, the pool replaces the connection, because the driver loses count of the answers: the
+    /// server refuses it (a table that does not exist, no privilege), the statement is not such a COPY, the time is up,
+    /// or the future is dropped.
     pub async fn copy_in<T, U>(&self, statement: &T) -> Result<CopyIn<'_, U>, Error>
     where
         T: ?Sized + AsStatement,
         U: Buf + Send + 'static,
     {
         let (driver, link) = (self.driver(), &self.conn().link);
-        let mut is_refused = false;
+        let uncounted = Uncounted { link, is_uncounted: AtomicBool::new(false) };
         // Not from the cache: the answer to the close of the statement shows whether a failed copy has ended.
         let begin = async {
-            let sink = match statement.source() {
-                Source::Sql(sql) => driver.copy_in(&preparing(link, driver.prepare(sql)).await?).await,
-                Source::Prepared(statement) => driver.copy_in(statement).await,
+            let statement = match statement.source() {
+                Source::Sql(sql) => preparing(link, driver.prepare(sql)).await?,
+                Source::Prepared(statement) => statement.clone(),
             };
-            let sink = sink.inspect_err(|error| is_refused = error.as_db_error().is_some())?;
+            // If this ends without a sink, the driver sends a CopyFail and a Sync all the same. A server that is not in a
+            // COPY answers the Sync, and the driver takes that answer for the one to the next request.
+            uncounted.is_uncounted.store(true, Relaxed);
+            let sink = driver.copy_in(&statement).await;
+            if sink.as_ref().err().is_none_or(DriverError::is_closed) {
+                uncounted.is_uncounted.store(false, Relaxed);
+            }
+            let sink = sink?;
             // The server waits for data. It applies none of them before their end.
             link.calls.mark_preparing();
             Ok(sink)
         };
         let begun = self.begun(self.span("copy_in"), pin!(self.without_statement_timeout(begin))).await;
-        if is_refused {
-            // The driver will send a CopyFail, and take its answer for that of the next request.
-            link.seal();
-        }
         let (sink, call) = begun?;
         Ok(CopyIn::new(sink, call, self))
     }
@@ -99,8 +105,8 @@ impl Client {
     /// Runs a statement once for each row of parameters, and returns how many rows were changed in all. All of it is
     /// applied, or nothing.
     ///
-    /// The statements are sent without waiting for the answer of the one before, at most 256 rows ahead. So many rows
-    /// take little more than one round trip. For plain inserts, [`copy_in_rows`](Self::copy_in_rows) is faster.
+    /// The statements are sent without waiting for the answer of the one before, at most 256 rows or about 4 MiB ahead.
+    /// So many rows take little more than one round trip. For plain inserts, [`copy_in_rows`](Self::copy_in_rows) is faster.
     ///
     /// Outside a transaction, the call begins one and commits it. No other call may be under way on the connection, and
     /// none begins meanwhile. In a transaction, the statements belong to it, and after an error it cannot be committed.
@@ -135,14 +141,36 @@ impl Client {
     where
         T: ?Sized + AsStatement,
     {
-        let driver = self.driver();
+        let (driver, link) = (self.driver(), &self.conn().link);
+        let uncounted = Uncounted { link, is_uncounted: AtomicBool::new(false) };
+        let is_uncounted = &uncounted.is_uncounted;
         let run = |form| async move {
-            match form {
+            let data = match form {
                 Form::Prepared(statement) => driver.copy_out(&statement).await,
                 Form::Typed(sql, _) => driver.copy_out(sql).await,
-            }
+            };
+            // After a COPY from the client, the server waits for data, and answers nothing else.
+            let is_other = |error: &DriverError| error.as_db_error().is_none() && !error.is_closed();
+            is_uncounted.store(data.as_ref().is_err_and(is_other), Relaxed);
+            data
         };
         let work = self.without_statement_timeout(self.run(statement, run));
         self.begun(self.span(does), pin!(work)).await
+    }
+}
+
+/// Seals the connection at the end of a method, if the driver may have lost count of the answers. Sealed earlier, the
+/// connection would have no error of the server to report.
+struct Uncounted<'a> {
+    link: &'a Link,
+    is_uncounted: AtomicBool,
+}
+
+impl Drop for Uncounted<'_> {
+    fn drop(&mut self) {
+        if self.is_uncounted.load(Relaxed) {
+            self.link.calls.mark_uncounted();
+            self.link.seal();
+        }
     }
 }

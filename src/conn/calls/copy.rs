@@ -7,6 +7,7 @@
 //! its lock before it does anything with it. So no lock is held while a waker is called or the copy is dropped.
 
 pub(in crate::conn) mod binary;
+mod confirmed;
 pub(in crate::conn) mod out;
 mod unconverted;
 
@@ -38,6 +39,10 @@ use crate::telemetry::{Fault, Stamp};
 ///
 /// The query timeout bounds each step, and the call's deadline the whole copy. At the deadline the pool aborts the
 /// copy, even if no step is under way. The error of a step ends the copy.
+///
+/// Without a deadline, nothing bounds the pauses between the steps:
+/// [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout) is for readers. So give the call a
+/// [`deadline`](crate::Call::deadline) if the data come from a client that may be slow.
 ///
 /// Dropping it before the copy was [finished](Self::finish) aborts the copy, and the server applies nothing of it. The
 /// metrics do not count such a copy, like a call whose future is dropped.
@@ -79,12 +84,14 @@ struct Copying<T> {
 
 enum State<T> {
     Open(Box<Open<T>>),
-    /// A step is being polled, or the copy has ended.
-    Closed,
+    /// A step is being polled.
+    Taken,
     /// A step has failed, and the reason is awaited.
     Failing(Pin<Box<dyn Future<Output = Error> + Send>>),
     /// The watcher has aborted the copy. The next step returns the error.
     TimedOut(Error),
+    /// The copy has ended. Its connection may be somebody else's by now.
+    Over,
 }
 
 struct Open<T> {
@@ -150,10 +157,11 @@ where
             Err(error) => return error,
         };
         let Some(client) = open.lease.as_ref().or(self.client) else { return ended() };
-        match unconverted::error(client.driver(), column, cause).await {
+        let error = match unconverted::error(client.driver(), column, cause).await {
             Some(error) => open.ended(|call| call.explain_now(error)),
             None => ended(),
-        }
+        };
+        self.copy.0.over(error)
     }
 
     /// Sends a piece of data, within the query timeout and the call's deadline. If the future is dropped, the copy is
@@ -167,7 +175,7 @@ where
         poll_fn(|cx| self.copy.0.poll_ready(cx)).await?;
         self.copy.0.start_send(data)?;
         poll_fn(|cx| self.copy.0.poll_flush(cx)).await?;
-        step.finished();
+        mem::forget(step);
         Ok(())
     }
 
@@ -181,7 +189,7 @@ where
     pub async fn finish(&mut self) -> Result<u64, Error> {
         let step = Unfinished(&self.copy.0);
         let rows = poll_fn(|cx| self.copy.0.poll_finish(cx)).await?;
-        step.finished();
+        mem::forget(step);
         self.copied = Some(rows);
         Ok(rows)
     }
@@ -199,7 +207,7 @@ impl<T> CopyIn<'static, T> {
             }
             // The watcher has aborted the copy already.
             State::TimedOut(error) => Some((lease, Some(Fault::from(&*error)))),
-            State::Closed | State::Failing(_) => Some((lease, None)),
+            State::Taken | State::Failing(_) | State::Over => Some((lease, None)),
         };
         if let Some((lease, fault)) = ended {
             lease.measure_whole(begun, fault);
@@ -257,7 +265,7 @@ where
                 self.go_on(open);
                 Ok(())
             }
-            Err(error) => Err(open.ended(|call| call.explain_now(error))),
+            Err(error) => Err(self.over(open.ended(|call| call.explain_now(error)))),
         }
     }
 
@@ -270,6 +278,7 @@ where
             let Open { sink, call, lease, .. } = *open;
             drop(sink);
             call.answered();
+            self.replace(State::Over);
             drop(lease);
             rows
         })
@@ -282,10 +291,10 @@ where
         cx: &mut Context<'_>,
         poll: impl FnOnce(&mut Open<T>, &mut Context<'_>) -> Poll<Result<R, tokio_postgres::Error>>,
     ) -> Poll<Result<Done<R, T>, Error>> {
-        let mut open = match self.replace(State::Closed) {
+        let mut open = match self.replace(State::Taken) {
             State::Open(open) => open,
             State::Failing(failing) => return self.poll_failing(cx, failing),
-            state => return Poll::Ready(Err(state.refusal())),
+            state => return Poll::Ready(Err(self.over(state.refusal()))),
         };
         match poll(&mut open, cx) {
             Poll::Ready(Ok(done)) => {
@@ -293,7 +302,9 @@ where
                 Poll::Ready(Ok((done, open)))
             }
             Poll::Ready(Err(error)) => self.poll_failing(cx, Box::pin(open.failed(error))),
-            Poll::Pending if open.poll_limit(cx).is_ready() => Poll::Ready(Err(open.ended(InFlightCall::timed_out))),
+            Poll::Pending if open.poll_limit(cx).is_ready() => {
+                Poll::Ready(Err(self.over(open.ended(InFlightCall::timed_out))))
+            }
             Poll::Pending => {
                 self.go_on(open);
                 Poll::Pending
@@ -306,27 +317,35 @@ where
         cx: &mut Context<'_>,
         mut failing: Pin<Box<dyn Future<Output = Error> + Send>>,
     ) -> Poll<Result<R, Error>> {
-        let polled = failing.as_mut().poll(cx).map(Err);
-        if polled.is_pending() {
-            self.replace(State::Failing(failing));
-        }
-        polled
+        let polled = failing.as_mut().poll(cx);
+        self.replace(if polled.is_pending() { State::Failing(failing) } else { State::Over });
+        polled.map(Err)
     }
 }
 
 impl<T> Copying<T> {
+    /// Changes the facts about the connection only while the copy is open. Otherwise the connection may be somebody
+    /// else's.
     fn replace(&self, next: State<T>) -> State<T> {
         let mut state = self.state.lock();
         let awaits_data = matches!(&next, State::Open(open) if open.wait.is_none());
-        self.link.calls.set_awaits_copy_data(awaits_data);
+        if awaits_data || matches!(*state, State::Open(_)) {
+            self.link.calls.set_awaits_copy_data(awaits_data);
+        }
         mem::replace(&mut *state, next)
+    }
+
+    /// The copy has ended with this error.
+    fn over(&self, error: Error) -> Error {
+        self.replace(State::Over);
+        error
     }
 
     /// Takes the copy out, for a step or for its end.
     fn take(&self) -> Result<Box<Open<T>>, Error> {
-        match self.replace(State::Closed) {
+        match self.replace(State::Taken) {
             State::Open(open) => Ok(open),
-            state => Err(state.refusal()),
+            state => Err(self.over(state.refusal())),
         }
     }
 
@@ -404,18 +423,12 @@ impl<T> Open<T> {
     }
 }
 
-/// Aborts the copy when it is dropped, unless the step was finished.
+/// Aborts the copy when it is dropped. A step that is finished forgets it.
 struct Unfinished<'a, T>(&'a Copying<T>);
-
-impl<T> Unfinished<'_, T> {
-    fn finished(self) {
-        mem::forget(self);
-    }
-}
 
 impl<T> Drop for Unfinished<'_, T> {
     fn drop(&mut self) {
-        drop(self.0.replace(State::Closed));
+        drop(self.0.replace(State::Over));
     }
 }
 
@@ -430,16 +443,16 @@ where
             return Some(Look { again: deadline, held_until: None });
         }
         let mut state = self.state.lock();
-        let open = match mem::replace(&mut *state, State::Closed) {
+        let open = match mem::replace(&mut *state, State::Taken) {
             State::Open(open) => open,
-            State::Closed => return Some(Look { again: now + SECOND, held_until: None }),
+            State::Taken => return Some(Look { again: now + SECOND, held_until: None }),
             other => {
                 *state = other;
                 return None;
             }
         };
-        drop(state);
         self.link.calls.set_awaits_copy_data(false);
+        drop(state);
         let waker = open.wait.as_ref().map(|(_, waker)| waker.clone());
         // If a step waits, the server takes no data. Otherwise the caller sends none.
         let end = if waker.is_some() { InFlightCall::timed_out } else { InFlightCall::caller_timed_out };
@@ -458,7 +471,7 @@ where
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        drop(self.0.replace(State::Closed));
+        drop(self.0.replace(State::Over));
     }
 }
 

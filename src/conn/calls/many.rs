@@ -3,6 +3,8 @@
 //! The statements are pipelined: the server has the next ones while it answers the first. The server answers them in
 //! order, so the first error belongs to the row whose turn it is. After it, in a transaction, the others do nothing.
 
+mod counted;
+
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -14,17 +16,24 @@ use parking_lot::Mutex;
 use tokio_postgres::Error as DriverError;
 use tokio_postgres::types::{BorrowToSql, Type};
 
+use self::counted::Encoded;
+use super::activity::Exclusion;
 use super::statements::{AsStatement, Form};
 use crate::clock::now;
 use crate::conn::Client;
 use crate::error::Error;
 
-/// How many rows are sent and not yet answered. It bounds the memory, and is enough for a server that is 5 ms away and
-/// needs 20 us for a row.
+/// How many rows are sent and not yet answered. It bounds the memory of small rows, and is enough for a server that is
+/// 5 ms away and needs 20 us for a row.
 const WINDOW: usize = 256;
+/// No further row is sent while those without an answer have so many bytes.
+const MOST_BYTES: usize = 4 << 20;
 
 /// What is known of the rows while the call is under way.
-struct Progress(Mutex<Known>);
+struct Progress {
+    known: Mutex<Known>,
+    encoded: Encoded,
+}
 
 struct Known {
     /// When the server answered last.
@@ -53,12 +62,14 @@ impl Client {
         let (span, delay) = self.pretended(span).await?;
         let mut call = self.begin(options.limit(now()), span).await?;
         let is_own = !call.before.was_open;
-        if is_own && !link.calls.exclude_others() {
+        if is_own && link.calls.exclude_others() == Exclusion::NotAlone {
             return Err(call.not_alone());
         }
         call.is_uncommitted = is_own;
-        let progress = &Progress(Mutex::new(Known { answered: now(), failed: None }));
+        let progress = &Progress::new();
         let run = |form| {
+            // An earlier run may have failed because the statement was outdated.
+            progress.set_failed(None);
             // Boxed, because rustc cannot show that a future with an iterator of borrowed values is `Send` (issue
             // 102211).
             let rows: Box<dyn Iterator<Item = R> + Send + '_> = Box::new(rows.clone().into_iter());
@@ -66,10 +77,13 @@ impl Client {
                 let done = async {
                     match &form {
                         Form::Prepared(statement) => {
-                            pipelined(rows.map(|row| self.driver().execute_raw(statement, row)), progress).await
+                            let send =
+                                |row: R| self.driver().execute_raw(statement, progress.encoded.count(row.into_iter()));
+                            pipelined(rows.map(send), progress).await
                         }
                         Form::Typed(sql, types) => {
-                            pipelined(rows.map(|row| self.execute_typed(sql, types, row.into_iter())), progress).await
+                            let send = |row: R| self.execute_typed(sql, types, progress.encoded.count(row.into_iter()));
+                            pipelined(rows.map(send), progress).await
                         }
                     }
                 };
@@ -96,7 +110,8 @@ impl Client {
                 Ok(changed)
             }
             Err(error) => {
-                let failed = progress.failed();
+                // If the statement could not be prepared again, no row is at fault.
+                let failed = progress.failed().filter(|_| !link.calls.is_preparing());
                 // The driver refused to send a row, so the server does not know that the others must not be committed.
                 if !is_own && failed.is_some_and(|row| row > 0) && error.sqlstate().is_none() {
                     link.calls.on_done_in_part();
@@ -135,7 +150,7 @@ impl Client {
     }
 }
 
-/// Runs the statements, with at most [`WINDOW`] of them under way. After an error it sends no more, and awaits the
+/// Runs the statements, with at most [`WINDOW`] of them under way, and about [`MOST_BYTES`]. After an error it sends no more, and awaits the
 /// answers that are due.
 async fn pipelined<F>(statements: impl Iterator<Item = F>, progress: &Progress) -> Result<u64, DriverError>
 where
@@ -146,19 +161,25 @@ where
     // The clock is read once for all answers of a poll, because that costs a short statement some percent. Before the
     // poll, `known` rows were answered.
     let (mut changed, mut answered, mut known, mut failed) = (0, 0, 0, None);
+    let mut bytes = 0;
     poll_fn(|cx| {
         loop {
-            while failed.is_none() && sent.len() < WINDOW {
+            while failed.is_none() && sent.len() < WINDOW && bytes < MOST_BYTES {
                 let Some(statement) = statements.next() else { break };
                 let mut statement = Box::pin(statement);
                 // The first poll sends the statement.
-                match statement.as_mut().poll(cx) {
-                    Poll::Pending => sent.push_back(statement),
+                let polled = statement.as_mut().poll(cx);
+                let size = progress.encoded.take();
+                match polled {
+                    Poll::Pending => {
+                        bytes += size;
+                        sent.push_back((statement, size));
+                    }
                     Poll::Ready(Ok(rows)) => changed += rows,
                     Poll::Ready(Err(error)) => failed = Some((answered + sent.len() as u64, error)),
                 }
             }
-            let Some(first) = sent.front_mut() else { return Poll::Ready(()) };
+            let Some((first, size)) = sent.front_mut() else { return Poll::Ready(()) };
             // Other tasks get their turn, and the limit is looked at, even if the answers never run out.
             let is_enough = answered >= known + WINDOW as u64;
             let answer = if is_enough { Poll::Pending } else { first.as_mut().poll(cx) };
@@ -172,6 +193,7 @@ where
                 }
                 return Poll::Pending;
             };
+            bytes -= *size;
             sent.pop_front();
             match answer {
                 Ok(rows) => changed += rows,
@@ -193,19 +215,23 @@ where
 }
 
 impl Progress {
+    fn new() -> Self {
+        Self { known: Mutex::new(Known { answered: now(), failed: None }), encoded: Encoded::default() }
+    }
+
     fn answered(&self) -> Instant {
-        self.0.lock().answered
+        self.known.lock().answered
     }
 
     fn failed(&self) -> Option<u64> {
-        self.0.lock().failed
+        self.known.lock().failed
     }
 
     fn on_answer(&self) {
-        self.0.lock().answered = now();
+        self.known.lock().answered = now();
     }
 
     fn set_failed(&self, row: Option<u64>) {
-        self.0.lock().failed = row;
+        self.known.lock().failed = row;
     }
 }

@@ -25,6 +25,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio_postgres::types::{Type, WrongType};
 use tokio_postgres::{Client, Error, Row, Statement};
 
+use super::activity::Exclusion;
 use crate::conn::link::Link;
 use crate::conn::wire::TransactionStatus;
 use crate::error::driver::failure;
@@ -289,7 +290,8 @@ impl Statements {
     /// other calls are, or may be, under way on the connection, there is no transaction, because its end would undo
     /// their work.
     async fn types(&self, client: &Client, link: &Link, sql: &str) -> Result<Arc<[Type]>, Error> {
-        let is_alone = link.calls.exclude_others();
+        let exclusion = link.calls.exclude_others();
+        let is_alone = exclusion != Exclusion::NotAlone;
         let types: Arc<[Type]> = if is_alone && !link.is_untracked() && link.wire.status() == TransactionStatus::Idle {
             client.batch_execute("BEGIN").await?;
             let prepared = client.prepare(sql).await;
@@ -300,7 +302,7 @@ impl Statements {
         } else {
             client.prepare(sql).await?.params().into()
         };
-        if is_alone {
+        if exclusion == Exclusion::New {
             link.calls.admit_others();
         }
         if sql.len() <= LONGEST_KEPT {

@@ -1,15 +1,17 @@
 //! `copy_in` and `copy_out` of the pool, which own their connection, and the copy as a sink.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use failfast::{Effect, Error, ErrorKind, Pool};
-use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
+use failfast::{Effect, Error, ErrorKind, HolderState, Pool};
+use futures_util::{SinkExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::{count, polled, with_table};
 use crate::pool::{LONG, shared};
@@ -52,6 +54,28 @@ async fn a_copy_owns_its_connection_and_gives_it_back_at_its_end() {
     drop(pool.copy_out("COPY owned_copies TO STDOUT").await.unwrap());
     assert_eq!(count(&pool, "owned_copies").await, 2);
     assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
+
+/// A copy that has ended is still there, and its connection serves another copy, which waits for its caller.
+#[tokio::test]
+async fn a_copy_that_has_ended_changes_nothing_of_the_next() {
+    let pool = with_table("ended_copies").await;
+    let sql = "COPY ended_copies FROM STDIN";
+    let state = || pool.holders().first().map(|holder| holder.state);
+    for (round, is_finished) in [true, false].into_iter().enumerate() {
+        let mut first = pool.copy_in(sql).await.unwrap();
+        first.send(Bytes::from(if is_finished { "1\tone\n" } else { "nonsense\n" })).await.unwrap();
+        assert_eq!(first.finish().await.is_ok(), is_finished);
+        let mut second = pool.copy_in(sql).await.unwrap();
+        second.send(Bytes::from(format!("{}\ttwo\n", 10 + round))).await.unwrap();
+        assert_eq!(state(), Some(HolderState::WaitingForCaller), "{is_finished}");
+        assert!(matches!(first.send(Bytes::from("3\tx\n")).await, Err(Error::Busy { .. })));
+        assert_eq!(state(), Some(HolderState::WaitingForCaller), "{is_finished}: a step of the first");
+        drop(first);
+        assert_eq!(state(), Some(HolderState::WaitingForCaller), "{is_finished}: the end of the first");
+        assert_eq!(second.finish().await.unwrap(), 1);
+    }
+    assert_eq!(count(&pool, "ended_copies").await, 3);
 }
 
 #[tokio::test]
@@ -214,6 +238,140 @@ async fn a_reader_that_pauses_for_too_long_gives_the_connection_back() {
         sleep(SOON / 10).await;
     }
     assert_eq!(read, 20 * 1_000_001);
+}
+
+/// What the next caller gets: the error of its own statement, then answers of its own.
+async fn answers_are_in_order(pool: &Pool, table: &str, before: &str) {
+    for round in 0..3 {
+        let twice = format!("INSERT INTO {table} VALUES ({}), ({0})", 1_000 + round);
+        let error = pool.batch_execute(&twice).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some(&SqlState::UNIQUE_VIOLATION), "{before}: {error}");
+        let row = pool.query_one("SELECT $1::int", &[&round]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), round, "{before}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_is_no_such_copy_leaves_no_stray_answer() {
+    let pool = with_table("no_copy").await;
+    for sql in [
+        "INSERT INTO no_copy VALUES (1, 'one') ON CONFLICT DO NOTHING",
+        "INSERT INTO no_copy VALUES (2, 'two') ON CONFLICT DO NOTHING RETURNING id",
+        "SELECT id FROM no_copy",
+        "COPY no_copy TO STDOUT",
+        "",
+    ] {
+        let error = pool.copy_in::<Bytes>(sql).await.map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "unexpected message from server", "{sql}");
+        assert_ne!(error.effect(), Effect::NotApplied, "{sql}: it may have been applied");
+        answers_are_in_order(&pool, "no_copy", sql).await;
+    }
+    let client = pool.get().await.unwrap();
+    let statement = client.prepare("INSERT INTO no_copy VALUES (3, 'three')").await.unwrap();
+    client.copy_in::<_, Bytes>(&statement).await.map(drop).unwrap_err();
+    drop(client);
+    answers_are_in_order(&pool, "no_copy", "a prepared INSERT").await;
+    assert_eq!(count(&pool, "no_copy").await, 3, "they were applied all the same");
+    for sql in ["SELECT 1", "INSERT INTO no_copy VALUES (4, 'four')", "COPY no_copy FROM STDIN"] {
+        pool.copy_out(sql).await.map(drop).unwrap_err();
+        answers_are_in_order(&pool, "no_copy", sql).await;
+    }
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
+
+/// Dropped or late before it began: the driver does not know whether the server will ask for data.
+#[tokio::test]
+async fn a_copy_that_did_not_begin_leaves_no_stray_answer() {
+    let pool = with_table("not_begun").await;
+    for sql in ["COPY not_begun FROM STDIN", "COPY no_such_table FROM STDIN", "INSERT INTO not_begun VALUES (1, 'x')"] {
+        let mut polls = 1;
+        while polled(polls, pool.copy_in::<Bytes>(sql)).await.is_none() {
+            answers_are_in_order(&pool, "not_begun", &format!("{sql} after {polls} polls")).await;
+            pool.execute("TRUNCATE not_begun", &[]).await.unwrap();
+            polls += 1;
+        }
+    }
+    pool.execute("TRUNCATE not_begun", &[]).await.unwrap();
+    let (server, holder) = (Server::shared().await, Server::shared().await.admin().await);
+    holder.batch_execute("BEGIN; LOCK TABLE not_begun IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let late = pool.call().timeout(SOON).copy_in::<Bytes>("COPY not_begun FROM STDIN").await.map(drop).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::QueryTimeout, "{late}");
+    // The server does not notice the end of a connection while it waits for a lock.
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'not_begun' AND wait_event_type = 'Lock'";
+    eventually("the copy is cancelled", LONG, async || server.scalar(waiting).await == "0").await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    answers_are_in_order(&pool, "not_begun", "late").await;
+}
+
+/// Reads a stream to its end. Returns how many items came, and the error that was the last.
+async fn read_all<T>(stream: impl Stream<Item = Result<T, Error>>) -> (usize, Option<Error>) {
+    let mut stream = pin!(stream);
+    let mut read = 0;
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(_) => read += 1,
+            Err(error) => {
+                assert!(stream.next().await.is_none(), "the error is the last item");
+                return (read, Some(error));
+            }
+        }
+    }
+    (read, None)
+}
+
+/// A copy of `query` from the server, in the text format or the binary one.
+async fn copied_out(pool: &Pool, query: &str, is_binary: bool) -> (usize, Option<Error>) {
+    if is_binary {
+        let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+        read_all(pool.copy_out_rows(&sql, &[Type::INT4]).await.unwrap()).await
+    } else {
+        read_all(pool.copy_out(&format!("COPY ({query}) TO STDOUT")).await.unwrap()).await
+    }
+}
+
+/// The server sends all data before it fires AFTER triggers, checks constraints and commits.
+#[tokio::test]
+async fn a_copy_from_the_server_ends_when_the_server_has_finished() {
+    let pool = with_table("copy_ends").await;
+    let tables = "CREATE TABLE copy_child (id int REFERENCES copy_ends);
+        CREATE TABLE copy_deferred (id int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+        CREATE TABLE copy_slow (id int);
+        CREATE FUNCTION copy_sleeps() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+        CREATE TRIGGER sleeps AFTER DELETE ON copy_slow FOR EACH STATEMENT EXECUTE FUNCTION copy_sleeps();
+        CREATE TABLE copy_ended (id int);
+        CREATE FUNCTION copy_terminates() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NULL; END';
+        CREATE TRIGGER terminates AFTER INSERT ON copy_ended FOR EACH STATEMENT EXECUTE FUNCTION copy_terminates()";
+    pool.batch_execute(tables).await.unwrap();
+    for is_binary in [false, true] {
+        for (table, insert, state) in [
+            ("copy_child", "INSERT INTO copy_child VALUES (99) RETURNING id", SqlState::FOREIGN_KEY_VIOLATION),
+            ("copy_deferred", "INSERT INTO copy_deferred VALUES (7), (7) RETURNING id", SqlState::UNIQUE_VIOLATION),
+        ] {
+            let (read, error) = copied_out(&pool, insert, is_binary).await;
+            let error = error.unwrap_or_else(|| panic!("{table} {is_binary}: {read} rows and no error"));
+            assert_eq!((error.sqlstate(), error.effect()), (Some(&state), Effect::NotApplied), "{table}: {error}");
+            assert!(read > 0, "{table} {is_binary}: the rows come before the error");
+            assert_eq!(count(&pool, table).await, 0, "{table} {is_binary}");
+        }
+        // A server that takes its time is not cancelled.
+        pool.batch_execute("INSERT INTO copy_slow SELECT generate_series(1, 3)").await.unwrap();
+        let begun = Instant::now();
+        let (read, error) = copied_out(&pool, "DELETE FROM copy_slow RETURNING id", is_binary).await;
+        assert!(error.is_none(), "{is_binary}: {error:?}");
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{is_binary}: the trigger was awaited");
+        assert_eq!((read, count(&pool, "copy_slow").await), (3, 0), "{is_binary}");
+        // Nothing failed until here.
+        assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+    }
+    for is_binary in [false, true] {
+        let (_, error) = copied_out(&pool, "INSERT INTO copy_ended VALUES (1) RETURNING id", is_binary).await;
+        error.unwrap_or_else(|| panic!("{is_binary}: the session has ended before the commit"));
+        eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+        assert_eq!(count(&pool, "copy_ended").await, 0, "{is_binary}");
+    }
 }
 
 #[tokio::test]

@@ -186,6 +186,22 @@ async fn an_outdated_statement_is_prepared_again() {
     }
 }
 
+/// The first row finds the statement lost, and then it cannot be prepared.
+#[tokio::test]
+async fn a_statement_that_cannot_be_prepared_again_is_the_fault_of_no_row() {
+    for (table, statements) in [("many_lost", 256), ("many_lost_uncached", 0)] {
+        let pool = shared(table).await.max_size(1).statement_cache(statements).build().unwrap();
+        pool.batch_execute(&format!("CREATE TABLE {table} (id int)")).await.unwrap();
+        let client = pool.get().await.unwrap();
+        let sql = format!("INSERT INTO {table} VALUES ($1)");
+        assert_eq!(client.execute_many(&sql, [[1], [2]]).await.unwrap(), 2);
+        client.batch_execute(&format!("DEALLOCATE ALL; DROP TABLE {table}")).await.unwrap();
+        let error = client.execute_many(&sql, [[3], [4]]).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some(&SqlState::UNDEFINED_TABLE), "{error}");
+        assert!(error.row().is_none() || statements == 0, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_commit_that_fails_or_has_no_answer_is_reported() {
     let server = Server::shared().await;
@@ -236,12 +252,39 @@ async fn a_transaction_of_its_own_has_the_connection_to_itself() {
     assert_eq!(client.query_one("SELECT count(*) FROM many_alone", &[]).await.unwrap().get::<_, i64>(0), 2_000);
 }
 
+/// Without a cache, the call first learns the types of the parameters, in a transaction of its own.
+#[tokio::test]
+async fn without_a_cache_no_other_call_gets_into_the_transaction() {
+    let pool = shared("many_joined").await.max_size(1).statement_cache(0).build().unwrap();
+    pool.batch_execute("CREATE TABLE many_joined (id int PRIMARY KEY, name text)").await.unwrap();
+    let client = pool.get().await.unwrap();
+    for round in 0..20 {
+        // Each text is new, so that its types are unknown.
+        let sql = format!("{} -- {round}", insert("many_joined"));
+        let rows = (0..1_000).map(|n| [Box::new(if n == 999 { 0 } else { n }) as Value, Box::new("x")]);
+        let id = 10_000 + round;
+        let params: [&(dyn ToSql + Sync); 1] = [&id];
+        let (failed, joined) = tokio::join!(
+            client.execute_many(&sql, rows),
+            client.execute("INSERT INTO many_joined VALUES ($1, 'joined')", &params),
+        );
+        assert_eq!(failed.unwrap_err().row(), Some(999), "{round}");
+        assert_eq!(joined.unwrap(), 1, "{round}");
+        let rows = client.query("SELECT id FROM many_joined ORDER BY id", &[]).await.unwrap();
+        let ids: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(ids, (10_000..=10_000 + round).collect::<Vec<_>>(), "only the joined rows are there");
+    }
+}
+
 /// The table is locked, so the server answers no row.
 #[tokio::test]
 async fn few_rows_are_sent_ahead() {
     let pool = with_table("many_ahead").await;
     // So that the statement is prepared, and the lock stops only the rows.
-    pool.execute_many(&insert("many_ahead"), (-1..0).map(|n| [Box::new(n) as Value, Box::new("x")])).await.unwrap();
+    for (call, id) in [(pool.call(), 0), (pool.call().uncached(), 1)] {
+        let row = (id..id + 1).map(|n| [Box::new(n) as Value, Box::new("x")]);
+        call.execute_many(&insert("many_ahead"), row).await.unwrap();
+    }
     let holder = Server::shared().await.admin().await;
     holder.batch_execute("BEGIN; LOCK TABLE many_ahead IN EXCLUSIVE MODE").await.unwrap();
     let taken = AtomicU32::new(0);
@@ -251,10 +294,23 @@ async fn few_rows_are_sent_ahead() {
     });
     let late = pool.call().deadline(Duration::from_millis(500)).execute_many(&insert("many_ahead"), rows).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::QueryTimeout);
-    let taken = taken.load(Relaxed);
-    assert!((200..300).contains(&taken), "{taken} rows were taken");
+    let few = taken.swap(0, Relaxed);
+    assert!((200..300).contains(&few), "{few} rows were taken");
+    // Large rows: 4 MiB. Two more are taken to see whether there is any.
+    let large = "x".repeat(1 << 20);
+    for builder in [pool.call(), pool.call().uncached()] {
+        let rows = (0..i32::MAX).map(|n| {
+            taken.fetch_add(1, Relaxed);
+            [Box::new(n) as Value, Box::new(large.clone())]
+        });
+        let call = builder.deadline(Duration::from_secs(2));
+        let late = call.execute_many(&insert("many_ahead"), rows).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::QueryTimeout);
+        let few = taken.swap(0, Relaxed);
+        assert!((4..8).contains(&few), "{few} rows of 1 MiB were taken");
+    }
     holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(count(&pool, "many_ahead").await, 1);
+    assert_eq!(count(&pool, "many_ahead").await, 2);
 }
 
 #[tokio::test]

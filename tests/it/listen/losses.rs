@@ -1,5 +1,6 @@
 //! A listener whose connection is lost, frozen, or replaced: what is told, and that nothing later is missed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -234,6 +235,40 @@ async fn a_flush_that_leads_to_another_server_is_a_gap() {
     is_gap(&mut notifications, Gap::Reconnected).await;
     listens(&other, &mut notifications, "from the second").await;
     eventually("the old connection ends", LONG, async || one.connection_count("listen_moved").await == 0).await;
+}
+
+/// The name leads to another server, and nobody flushes the pool. Both servers are up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_moves_with_the_name_within_its_lifetime() {
+    let (one, other) = (Server::own(&[]).await, Server::own(&[]).await);
+    let proxy = Proxy::start(one.addr()).await;
+    let builder = quick(Pool::builder(one.config_at(proxy.addr())).name("listen_aged"));
+    let pool = builder.max_lifetime(Duration::from_secs(2)).build().unwrap();
+    let mut notifications = listening(&pool, &["channel"]).await;
+    listens(&one, &mut notifications, "from the first").await;
+    proxy.switch(other.addr());
+    is_gap(&mut notifications, Gap::Reconnected).await;
+    listens(&other, &mut notifications, "from the second").await;
+    eventually("the old connection ends", LONG, async || one.connection_count("listen_aged").await == 0).await;
+}
+
+/// On the same server, the next connection takes over without a gap.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_lifetime_loses_and_repeats_nothing() {
+    let server = Server::shared().await;
+    let pool = shared("listen_lives").await.max_lifetime(Duration::from_millis(500)).build().unwrap();
+    let mut notifications = listening(&pool, &["listen_lives"]).await;
+    let pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'listen_lives'";
+    let (mut sent, mut pids) = (0, BTreeSet::new());
+    let replaced = async {
+        while pids.len() < 4 {
+            pids.insert(server.scalar(pid).await);
+            notify(server, "listen_lives", &sent.to_string()).await;
+            assert_eq!(notification(&mut notifications).await.payload, sent.to_string());
+            sent += 1;
+        }
+    };
+    timeout(LONG, replaced).await.expect("the connection is never replaced");
 }
 
 /// The pooler gives the server connection that listens to another client. Then nothing comes, and nothing ends.

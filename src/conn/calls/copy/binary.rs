@@ -17,6 +17,7 @@ use tokio_postgres::CopyOutStream;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::{BorrowToSql, IsNull, ToSql, Type};
 
+use super::confirmed::Confirmed;
 use super::unconverted::Cause;
 use super::{CopyIn, ended};
 use crate::conn::Client;
@@ -191,7 +192,7 @@ impl fmt::Debug for BinaryCopyIn<'_> {
 /// A stream of the rows of a `COPY ... TO STDOUT (FORMAT binary)`, from
 /// [`Client::copy_out_rows`](crate::Client::copy_out_rows). It has the limits of a [`RowStream`](crate::RowStream).
 /// Dropping it before its end stops the statement. From [`Pool::copy_out_rows`](crate::Pool::copy_out_rows) it owns its
-/// connection.
+/// connection. It ends as a [`CopyOut`](crate::CopyOut) does: when the server has finished the statement.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -208,13 +209,14 @@ impl fmt::Debug for BinaryCopyIn<'_> {
 /// ```
 #[must_use = "rows come only while the stream is polled"]
 pub struct BinaryCopyOut<'a> {
-    rows: Reader<BinaryCopyOutStream>,
+    rows: Reader<Confirmed<BinaryCopyOutStream>>,
     client: PhantomData<&'a Client>,
 }
 
 impl BinaryCopyOut<'_> {
     pub(in crate::conn::calls) fn new(data: CopyOutStream, types: &[Type], call: InFlightCall) -> Self {
-        Self { rows: Reader::new(BinaryCopyOutStream::new(data, types), call), client: PhantomData }
+        let rows = Confirmed::of_rows(BinaryCopyOutStream::new(data, types));
+        Self { rows: Reader::new(rows, call), client: PhantomData }
     }
 
     /// Returns a stream that no longer borrows its client. Call [`owning`](Self::owning) next, with that client.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio_postgres::CopyOutStream;
 
+use super::confirmed::Confirmed;
 use crate::conn::Client;
 use crate::conn::calls::in_flight::InFlightCall;
 use crate::conn::calls::reading::Reader;
@@ -18,6 +19,9 @@ use crate::telemetry::Stamp;
 /// A stream of the data of a `COPY ... TO STDOUT`, from [`Client::copy_out`](crate::Client::copy_out). It has the limits of a
 /// [`RowStream`](crate::RowStream). Dropping it before its end stops the statement. From
 /// [`Pool::copy_out`](crate::Pool::copy_out) it owns its connection.
+///
+/// The stream ends when the server has finished the statement. An error that comes after the data, such as that of an
+/// AFTER trigger or of a deferred constraint, is its last item.
 ///
 /// ```no_run
 /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
@@ -30,13 +34,13 @@ use crate::telemetry::Stamp;
 /// ```
 #[must_use = "data come only while the stream is polled"]
 pub struct CopyOut<'a> {
-    data: Reader<CopyOutStream>,
+    data: Reader<Confirmed<CopyOutStream>>,
     client: PhantomData<&'a Client>,
 }
 
 impl CopyOut<'_> {
     pub(in crate::conn::calls) fn new(data: CopyOutStream, call: InFlightCall) -> Self {
-        Self { data: Reader::new(data, call), client: PhantomData }
+        Self { data: Reader::new(Confirmed::of_data(data), call), client: PhantomData }
     }
 
     /// Returns a stream that no longer borrows its client. Call [`owning`](Self::owning) next, with that client.
