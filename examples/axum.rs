@@ -44,6 +44,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .min_idle(2)
         .acquire_timeout(Duration::from_millis(500))
         .query_timeout(Duration::from_secs(2))
+        // What nobody waits for gives way.
+        .lane_of("stock", Lane::Background)
         .observer(|event: &Event| eprintln!("{:8} {event}", event.severity().as_str()))
         .build()?;
     prepare(&pool).await;

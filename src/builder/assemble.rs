@@ -77,7 +77,8 @@ impl PoolBuilder {
         let pretences = Arc::clone(&handling.pretences);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
         let slots = Slots::new(dialer, limits, self.runtime);
-        if self.lanes.iter().any(Option::is_some) {
+        let is_named = self.lane_names.values().any(|lane| *lane != Lane::Normal);
+        if is_named || self.lanes.iter().any(Option::is_some) {
             slots.open_lanes();
         }
         maintenance.attach(&slots, &recorder);
