@@ -21,7 +21,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use failfast::axum::{Conn, DeadlineLayer, Tx, TxLayer};
-use failfast::{Client, Event, Pool};
+use failfast::{Client, Event, Lane, Pool};
 use support::Throwaway;
 use tokio::net::TcpListener;
 use tokio::signal;
