@@ -337,9 +337,9 @@ async fn a_stream_of_a_killed_backend_ends_with_its_error() {
 async fn a_probe_that_is_an_unread_stream_frees_its_permit() {
     let breaker = BreakerConfig::default().reset_timeout(200 * MILLISECOND).reset_timeout_jitter(0);
     let builder = shared("readers_probe").await.max_size(2).breaker(breaker).retry(RetryConfig::off());
-    let pool = builder.query_timeout(50 * MILLISECOND).stream_idle_timeout(400 * MILLISECOND).build().unwrap();
+    let pool = builder.stream_idle_timeout(400 * MILLISECOND).build().unwrap();
     while pool.breaker().state() == State::Closed {
-        let _ = pool.query("SELECT pg_sleep(60)", &[]).await;
+        let _ = pool.call().timeout(50 * MILLISECOND).query("SELECT pg_sleep(60)", &[]).await;
     }
     eventually("the circuit is half-open", LONG, async || pool.breaker().state() == State::HalfOpen).await;
     let rows = pool.query_raw(ROWS, NONE).await.unwrap();

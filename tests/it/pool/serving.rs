@@ -228,6 +228,6 @@ fn connections_on_a_runtime_that_was_named_outlive_the_callers() {
     };
     let first = backend();
     assert_eq!((backend(), backend()), (first, first));
-    named.shutdown_background();
+    named.shutdown_timeout(LONG);
     assert_ne!(backend(), first, "the connection ended with its runtime");
 }
