@@ -80,12 +80,9 @@ impl Shared {
     ///
     /// The method calls `options` and `wait_policy` only when it needs them, so that a waiter does not keep their
     /// results.
-    ///
-    /// `lane` is read once: the owner may move the operation to another one meanwhile.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and a waiter is to be small")]
     pub(crate) fn acquire(
         &self,
-        lane: Lane,
         options: impl Fn(&Self) -> CallOptions + Send,
         wait_policy: impl Fn(&Self, Instant) -> WaitPolicy + Send,
     ) -> impl Future<Output = Result<Client, Error>> + Send {
@@ -93,16 +90,18 @@ impl Shared {
             #[cfg(feature = "testing")]
             self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
-            let charge = self.charge(lane, &options)?;
-            if let Some(lease) = self.slots.try_acquire(lane) {
+            let charge = match &self.rates {
+                Some(rates) => self.charge_to(rates, &options(self))?,
+                None => None,
+            };
+            if let Some(lease) = self.slots.try_acquire(options(self).lane) {
                 let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
-                return Ok(Client::new(lease, CallOptions { lane, ..options(self) }, ticket, charge));
+                return Ok(Client::new(lease, options(self), ticket, charge));
             }
             let asked = now();
-            let wait_policy = WaitPolicy { lane, ..wait_policy(self, asked) };
+            let wait_policy = wait_policy(self, asked);
             let (answer, waiting, span) = self.tracer.wait(self.slots.acquire(asked, wait_policy)).await;
-            self.answer(answer, CallOptions { lane, ..options(self) }, asked, waiting.deadline(), charge)
-                .map_err(|error| span.with(error))
+            self.answer(answer, options(self), asked, waiting.deadline(), charge).map_err(|error| span.with(error))
         }
     }
 
@@ -112,7 +111,10 @@ impl Shared {
         #[cfg(feature = "testing")]
         self.pretended_refusal(&options(self), |shared, asked| shared.wait_policy(asked, Duration::ZERO))?;
         let ticket = self.ask_breaker(options)?;
-        let charge = self.charge(Lane::Normal, options)?;
+        let charge = match &self.rates {
+            Some(rates) => self.charge_to(rates, &options(self))?,
+            None => None,
+        };
         if let Some(lease) = self.slots.try_acquire(Lane::Normal) {
             let ticket = ticket.map_or_else(|| self.admit(&options(self), no_wait), Ok)?;
             return Ok(Client::new(lease, options(self), ticket, charge));
@@ -141,12 +143,7 @@ impl Shared {
     }
 
     /// Charges a call to the rates of its lane and its operation. Dropping the charge gives it back.
-    #[inline]
-    fn charge(&self, lane: Lane, options: impl Fn(&Self) -> CallOptions) -> Result<Option<Box<Charge>>, Error> {
-        let charge_to = |rates| self.charge_to(rates, &CallOptions { lane, ..options(self) });
-        self.rates.as_ref().map_or(Ok(None), charge_to)
-    }
-
+    #[cold]
     fn charge_to(&self, rates: &Rates, options: &CallOptions) -> Result<Option<Box<Charge>>, Error> {
         rates.charge(options.lane, options.operation).map_err(|wait| {
             let error = if self.slots.counts().is_open {
@@ -479,8 +476,9 @@ impl<'a> Call<'a> {
     /// # Errors
     ///
     /// As [`Pool::get`](crate::Pool::get).
-    pub async fn get(self) -> Result<Client, Error> {
-        let lane = self.shared.lane_names.lane_of(self.operation, self.lane);
-        self.shared.acquire(lane, |_| self.call_options(), |_, asked| self.wait_policy(asked)).await
+    pub async fn get(mut self) -> Result<Client, Error> {
+        // Once, because the owner may move the operation to another lane meanwhile.
+        self.lane = self.shared.lane_names.lane_of(self.operation, self.lane);
+        self.shared.acquire(|_| self.call_options(), |_, asked| self.wait_policy(asked)).await
     }
 }

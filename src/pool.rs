@@ -65,7 +65,6 @@ impl Pool {
     pub fn get(&self) -> impl Future<Output = Result<Client, Error>> {
         let taken = Location::caller();
         self.shared.acquire(
-            Lane::Normal,
             move |shared| shared.options(taken),
             |shared, asked| shared.wait_policy(asked, shared.acquire_timeout),
         )
@@ -79,11 +78,8 @@ impl Pool {
     #[track_caller]
     pub fn get_timeout(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> {
         let taken = Location::caller();
-        self.shared.acquire(
-            Lane::Normal,
-            move |shared| shared.options(taken),
-            move |shared, asked| shared.wait_policy(asked, timeout),
-        )
+        self.shared
+            .acquire(move |shared| shared.options(taken), move |shared, asked| shared.wait_policy(asked, timeout))
     }
 
     /// Takes an idle connection, if there is one. Never waits. If none is idle, the pool makes one in the background

@@ -48,6 +48,11 @@ pub struct Client {
     lease: Lease<Dialer>,
     options: CallOptions,
     /// Declared after the lease, so dropped after it: the end of the lease may still report a result.
+    _dues: Option<Box<Dues>>,
+}
+
+/// What few leases have, and what has to end with them.
+struct Dues {
     _probe: Option<Probe>,
     /// What the lease takes of the rates of its lane and its operation. Settled when it is dropped.
     _charge: Option<Box<Charge>>,
@@ -120,8 +125,14 @@ impl Client {
         let admitted = conn.link.begin_lease(ticket);
         let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
         conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment, options.lane);
-        let probe = ticket.is_probe().then(|| Probe(Arc::clone(&conn.link), admitted));
-        Self { lease, options, _probe: probe, _charge: charge }
+        let is_probe = ticket.is_probe();
+        let dues = if is_probe || charge.is_some() {
+            let probe = is_probe.then(|| Probe(Arc::clone(&conn.link), admitted));
+            Some(Box::new(Dues { _probe: probe, _charge: charge }))
+        } else {
+            None
+        };
+        Self { lease, options, _dues: dues }
     }
 
     /// The time left until the call's [`deadline`](crate::Call::deadline): zero once it has passed, `None` if the call

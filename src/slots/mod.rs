@@ -172,7 +172,7 @@ impl<D: Dial> Slots<D> {
         self.placed(&mut state, placed)
     }
 
-    #[inline]
+    #[inline(always)] // for `place`; lanes alone have another caller
     fn placed(
         &self,
         state: &mut State<D, Waiter<D>>,

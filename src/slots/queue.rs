@@ -4,7 +4,6 @@
 //! once and no longer counts. The queue removes the empty entries when they outnumber the others. Every operation is
 //! O(log n) or cheaper, amortized. The memory stays in proportion to the number of waiters, and shrinks after a crowd.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -13,28 +12,27 @@ use crate::policy::{Deadline, Lane, WaitPolicy};
 /// So many empty entries may always remain, so that a short queue needs no sweep.
 const TOLERATED: usize = 32;
 
-/// Identifies one stay in a queue, and its place. No two stays in a pool have the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WaiterId {
-    number: u64,
-    lane: Lane,
-}
+/// Identifies one stay in a queue, and its place. No two stays in a pool have the same number. The lane is in the lowest
+/// two bits, so that ids are compared by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WaiterId(u64);
 
 impl WaiterId {
+    fn new(number: u64, lane: Lane) -> Self {
+        Self(number << 2 | lane as u64)
+    }
+
+    #[inline]
     pub(crate) fn lane(self) -> Lane {
-        self.lane
+        match self.0 & 3 {
+            0 => Lane::Critical,
+            1 => Lane::Normal,
+            _ => Lane::Background,
+        }
     }
-}
 
-impl PartialOrd for WaiterId {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for WaiterId {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.number.cmp(&other.number)
+    fn number(self) -> u64 {
+        self.0 >> 2
     }
 }
 
@@ -64,12 +62,12 @@ impl<W> Queue<W> {
 
     /// The number of the first waiter.
     pub(crate) fn first(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.id.number)
+        self.entries.front().map(|entry| entry.id.number())
     }
 
     /// Adds a waiter. Its number must be larger than those of all waiters before it.
     pub(crate) fn push(&mut self, number: u64, waiter: W, wait_policy: WaitPolicy) -> WaiterId {
-        let id = WaiterId { number, lane: wait_policy.lane };
+        let id = WaiterId::new(number, wait_policy.lane);
         self.live += 1;
         self.entries.push_back(Entry { id, wait_policy, waiter: Some(waiter) });
         id
@@ -139,7 +137,7 @@ impl<W> Queue<W> {
     fn find(&self, id: WaiterId) -> Option<usize> {
         // Ids ascend by at least one. So the entry is exactly here if no sweep has removed others and no number in
         // between went to another lane, and otherwise before it.
-        let beyond = id.number.checked_sub(self.entries.front()?.id.number)?;
+        let beyond = id.number().checked_sub(self.entries.front()?.id.number())?;
         let last = usize::try_from(beyond).unwrap_or(usize::MAX).min(self.entries.len() - 1);
         if self.entries[last].id == id {
             return Some(last);

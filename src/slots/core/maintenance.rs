@@ -71,8 +71,8 @@ impl<C, W> Core<C, W> {
     /// Takes an idle connection to check it on behalf of a waiter. A caller that may have an idle connection waits only
     /// if all of them are overdue.
     pub(crate) fn begin_due_check(&mut self, now: Instant) -> Option<Check<C>> {
-        let is_wanted = || self.idle.iter().all(|idle| self.is_overdue(idle));
-        if self.lanes.is_some() && (!is_wanted() || self.next_lane(now).is_none()) {
+        let are_overdue = || self.idle.iter().all(|idle| self.is_overdue(idle));
+        if self.lanes.is_some() && (!are_overdue() || self.next_lane(now).is_none()) {
             return None;
         }
         let idle = self.idle.pop()?;
