@@ -48,14 +48,15 @@ pub struct Client {
     lease: Lease<Dialer>,
     options: CallOptions,
     /// Declared after the lease, so dropped after it: the end of the lease may still report a result.
-    _dues: Option<Box<Dues>>,
+    dues: Option<Box<Dues>>,
 }
 
 /// What few leases have, and what has to end with them.
+#[derive(Default)]
 struct Dues {
     _probe: Option<Probe>,
     /// What the lease takes of the rates of its lane and its operation. Settled when it is dropped.
-    _charge: Option<Box<Charge>>,
+    charge: Option<Box<Charge>>,
 }
 
 /// The record of what happened during a lease, readable after the client was given away.
@@ -109,30 +110,28 @@ impl Drop for Probe {
 
 impl Client {
     #[inline]
-    pub(crate) fn new(
-        mut lease: Lease<Dialer>,
-        options: CallOptions,
-        ticket: Ticket,
-        mut charge: Option<Box<Charge>>,
-    ) -> Self {
+    pub(crate) fn new(mut lease: Lease<Dialer>, options: CallOptions, ticket: Ticket) -> Self {
         lease.mark_used();
-        if let Some(charge) = &mut charge {
-            charge.begin();
-        }
         let moment = lease.moment();
         let conn = &mut *lease;
         conn.since = conn.handling.meter.start();
         let admitted = conn.link.begin_lease(ticket);
         let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
         conn.purpose.write(&conn.link.lease_info, operation, options.taken, moment, options.lane);
-        let is_probe = ticket.is_probe();
-        let dues = if is_probe || charge.is_some() {
-            let probe = is_probe.then(|| Probe(Arc::clone(&conn.link), admitted));
-            Some(Box::new(Dues { _probe: probe, _charge: charge }))
-        } else {
-            None
-        };
-        Self { lease, options, _dues: dues }
+        let dues = ticket.is_probe().then(|| {
+            let probe = Some(Probe(Arc::clone(&conn.link), admitted));
+            Box::new(Dues { _probe: probe, charge: None })
+        });
+        Self { lease, options, dues }
+    }
+
+    /// Begins the charge to the rates of the lane and the operation, if there is one. It ends with the lease.
+    pub(crate) fn charge(mut self, charge: Option<Box<Charge>>) -> Self {
+        if let Some(mut charge) = charge {
+            charge.begin();
+            self.dues.get_or_insert_default().charge = Some(charge);
+        }
+        self
     }
 
     /// The time left until the call's [`deadline`](crate::Call::deadline): zero once it has passed, `None` if the call

@@ -361,10 +361,14 @@ impl<C, W> Core<C, W> {
     }
 
     /// Takes the most recently used connection that is not overdue for a check: nearly always the last.
+    #[inline(always)] // every caller comes this way
     fn freshest(&mut self) -> Option<Idle<C>> {
-        if !self.is_overdue(self.idle.last()?) {
-            return self.idle.pop();
-        }
+        let is_last = self.idle.last().map(|last| !self.is_overdue(last))?;
+        if is_last { self.idle.pop() } else { self.freshest_before_last() }
+    }
+
+    #[cold]
+    fn freshest_before_last(&mut self) -> Option<Idle<C>> {
         let place = self.idle.iter().rposition(|idle| !self.is_overdue(idle))?;
         Some(self.idle.remove(place))
     }
@@ -414,9 +418,12 @@ impl<C, W> Core<C, W> {
             if wait_policy.deadline.has_passed(now) {
                 self.on_turned_away(lane, time);
                 refused.push((id, waiter, Refusal::TimedOut));
-            } else if wait_policy.is_too_late(now, || self.lease_to_fit(lane, now, time)) {
+            } else if wait_policy.is_too_late(now, || {
+                let in_use = self.in_use_of(lane);
+                self.line_mut(lane).lease_to_fit(now, time, in_use)
+            }) {
                 self.on_turned_away(lane, time);
-                let retry_after = self.retry_after(lane, time, self.line(lane).queue.len(), 0.0);
+                let retry_after = self.retry_after(lane, time);
                 refused.push((id, waiter, Refusal::Shed(ShedReason::TooLate, retry_after)));
             } else {
                 self.begin_lease(now, lane);

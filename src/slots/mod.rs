@@ -189,7 +189,8 @@ impl<D: Dial> Slots<D> {
             state.tidy_clocks();
         }
         let explain = |(_, waiter, why)| (waiter, state.explain(why));
-        Some(Delivery { to, refused: refused.into_iter().map(explain).collect(), may_owe })
+        let refused = if refused.is_empty() { Vec::new() } else { refused.into_iter().map(explain).collect() };
+        Some(Delivery { to, refused, may_owe })
     }
 
     #[inline]

@@ -14,7 +14,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Line, MOST_WAITING, Refusal};
+use super::line::{Line, Supply};
+use super::{Core, MOST_WAITING, Refusal};
 use crate::policy::{Arrival, Deadline, Lane, LeaseDurations, ShedReason, Shedding, Time, WaitPolicy};
 
 /// In an overload a caller must have this many times the longest usual lease left at hand-over. A caller that does not
@@ -33,49 +34,82 @@ struct Prediction {
 }
 
 impl<C, W> Core<C, W> {
-    /// Decides whether a caller may join the queue. It weighs all reasons at once, so that a caller that comes back is
-    /// not refused for the next reason.
+    /// Decides whether a caller may join the queue of its lane.
     pub(super) fn admit(&mut self, instant: Instant, wait_policy: &WaitPolicy) -> Result<(), Refusal> {
         self.check_slow_readers(instant, wait_policy)?;
         let (now, lane) = (self.time(instant), wait_policy.lane);
-        let left = wait_policy.deadline.left(instant).as_secs_f64();
-        self.line_mut(lane).forecast.on_arrival(left);
-        let waiting = self.line(lane).queue.len();
         let longest = if wait_policy.shedding == Shedding::Off { MOST_WAITING } else { self.limits.max_waiting };
         // Without a connection old estimates say nothing. And a caller has to wait, or the pool would never dial.
         let is_predictable = wait_policy.shedding == Shedding::Predictive && self.is_alive() && !self.is_owed(lane);
-        let connections = self.connections(lane);
-        let gap = if is_predictable { self.gap(lane, now, connections) } else { None };
+        let supply = self.supply(lane, now);
+        self.line_mut(lane).admit(instant, now, wait_policy, &supply, longest, is_predictable)
+    }
+
+    /// When a caller of this lane may come back that was refused at its turn.
+    pub(super) fn retry_after(&mut self, lane: Lane, now: Time) -> Duration {
+        let supply = self.supply(lane, now);
+        let line = self.line_mut(lane);
+        line.retry_after(now, &supply, line.queue.len(), 0.0)
+    }
+
+    /// How long a newcomer would wait, in seconds. `None` if there is no estimate yet.
+    pub(super) fn predicted_seconds(&mut self, lane: Lane, now: Time) -> Option<f64> {
+        let supply = self.supply(lane, now);
+        let line = self.line_mut(lane);
+        let gap = line.gap(now, &supply, supply.connections)?;
+        Some(line.expected_wait(now, &supply, gap))
+    }
+}
+
+impl<W> Line<W> {
+    /// Decides whether a caller may join the queue. It weighs all reasons at once, so that a caller that comes back is
+    /// not refused for the next reason.
+    fn admit(
+        &mut self,
+        instant: Instant,
+        now: Time,
+        wait_policy: &WaitPolicy,
+        supply: &Supply,
+        longest: usize,
+        is_predictable: bool,
+    ) -> Result<(), Refusal> {
+        let left = wait_policy.deadline.left(instant).as_secs_f64();
+        self.forecast.on_arrival(left);
+        let waiting = self.queue.len();
+        let gap = if is_predictable { self.gap(now, supply, supply.connections) } else { None };
         let Some(gap) = gap else {
             if waiting < longest {
                 return Ok(());
             }
-            return Err(Refusal::Shed(ShedReason::QueueFull, self.retry_after(lane, now, waiting + 1 - longest, 0.0)));
+            return Err(Refusal::Shed(
+                ShedReason::QueueFull,
+                self.retry_after(now, supply, waiting + 1 - longest, 0.0),
+            ));
         };
 
-        let wait = self.expected_wait(lane, now, gap);
-        let Line { forecast, leases, shadows, .. } = self.line_mut(lane);
-        let wait_budget = forecast.wait_budget();
-        let is_overloaded = shadows.is_overloaded(now, wait_budget);
-        let working = forecast.working();
-        let work = || if is_overloaded { leases.long(working) } else { leases.typical(working) };
+        let wait = self.expected_wait(now, supply, gap);
+        let wait_budget = self.forecast.wait_budget();
+        let is_overloaded = self.shadows.is_overloaded(now, wait_budget);
+        let working = self.forecast.working();
+        let work = || if is_overloaded { self.leases.long(working) } else { self.leases.typical(working) };
         let budget = wait_policy.wait_budget(left, work);
-        if waiting < longest && wait <= budget && !is_overloaded && shadows.are_alike() {
+        if waiting < longest && wait <= budget && !is_overloaded && self.shadows.are_alike() {
             return Ok(());
         }
-        let depth = if is_overloaded { shadows.depth(now, wait_budget, gap, connections) } else { None };
-        let prediction = self.predict(lane, instant, gap, wait, budget, is_overloaded);
+        let connections = supply.connections;
+        let depth = if is_overloaded { self.shadows.depth(now, wait_budget, gap, connections) } else { None };
+        let prediction = self.predict(instant, connections, gap, wait, budget, is_overloaded);
         let most = depth.map_or(longest, |depth| depth.min(longest));
         let is_admitted = waiting < most && prediction.is_in_time;
         let fits_behind = prediction.fits_behind.min(longest as f64 - 1.0);
         if !prediction.is_stalled {
             let arrival = Arrival { waiting, fits_behind, is_admitted, is_overloaded, connections, wait_budget };
-            self.line_mut(lane).shadows.on_arrival(now, arrival);
+            self.shadows.on_arrival(now, arrival);
         }
         if is_admitted {
             return Ok(());
         }
-        let retry_after = self.retry_after(lane, now, (waiting + 1).saturating_sub(most), prediction.too_long);
+        let retry_after = self.retry_after(now, supply, (waiting + 1).saturating_sub(most), prediction.too_long);
         Err(if waiting >= longest {
             Refusal::Shed(ShedReason::QueueFull, retry_after)
         } else if prediction.is_in_time {
@@ -86,9 +120,17 @@ impl<C, W> Core<C, W> {
     }
 
     /// Predicts for a newcomer that would wait for `wait` seconds and can wait for `budget` seconds.
-    fn predict(&self, lane: Lane, now: Instant, gap: f64, wait: f64, budget: f64, is_overloaded: bool) -> Prediction {
-        let Line { queue, forecast, .. } = self.line(lane);
-        let (waiting, connections) = (queue.len(), self.connections(lane));
+    fn predict(
+        &self,
+        now: Instant,
+        connections: usize,
+        gap: f64,
+        wait: f64,
+        budget: f64,
+        is_overloaded: bool,
+    ) -> Prediction {
+        let Self { queue, forecast, .. } = self;
+        let waiting = queue.len();
         let evenly = gap * (waiting + 1) as f64;
         // In a stall no caller is served, even if others leave, and no margin for chance helps.
         let is_stalled = wait > evenly;
@@ -112,28 +154,20 @@ impl<C, W> Core<C, W> {
     /// When a refused caller may come back: once `served` callers were served, the wait is shorter by `too_long`
     /// seconds, and one more connection came back, because estimates vary by that much. Refused callers get different
     /// times.
-    pub(super) fn retry_after(&mut self, lane: Lane, now: Time, served: usize, too_long: f64) -> Duration {
-        let (gap, progress) = (self.gap(lane, now, self.in_use_of(lane)), self.progress(lane));
-        let Line { forecast, appointments, .. } = self.line_mut(lane);
-        let seconds = match gap {
+    fn retry_after(&mut self, now: Time, supply: &Supply, served: usize, too_long: f64) -> Duration {
+        let seconds = match self.gap(now, supply, supply.in_use) {
             Some(gap) => {
-                let wait = forecast.wait(now, served, gap, progress);
-                appointments.make(now, wait.max(too_long + gap), gap)
+                let wait = self.forecast.wait(now, served, gap, self.progress(supply));
+                self.appointments.make(now, wait.max(too_long + gap), gap)
             }
-            None => forecast.wait_budget(),
+            None => self.forecast.wait_budget(),
         };
         Duration::from_secs_f64(seconds)
     }
 
-    /// How long a newcomer would wait, in seconds. `None` if there is no estimate yet.
-    pub(super) fn predicted_seconds(&mut self, lane: Lane, now: Time) -> Option<f64> {
-        let gap = self.gap(lane, now, self.connections(lane))?;
-        Some(self.expected_wait(lane, now, gap))
-    }
-
-    fn expected_wait(&self, lane: Lane, now: Time, gap: f64) -> f64 {
-        let (Line { queue, forecast, .. }, progress) = (self.line(lane), self.progress(lane));
-        if self.is_growing(lane) {
+    fn expected_wait(&self, now: Time, supply: &Supply, gap: f64) -> f64 {
+        let (Self { queue, forecast, .. }, progress) = (self, self.progress(supply));
+        if supply.is_growing {
             (gap * (queue.len() + 1) as f64).max(forecast.stall(now, gap, progress))
         } else {
             forecast.wait(now, queue.len(), gap, progress)
@@ -141,15 +175,14 @@ impl<C, W> Core<C, W> {
     }
 
     /// How many seconds a caller must have left when its turn comes: those of a typical lease, or of a longer one if
-    /// other waiters can use the connection.
+    /// other waiters can use the connection. `in_use`: the lane's connections.
     ///
     /// In an overload they can, and nearly any lease must fit. A small pool is an exception: there a connection that
     /// waits for the next caller is idle for a large part of a lease. Without an overload they can if as many waiters
     /// as there are connections have the time for a longer lease. These are the ones behind the first waiters, or, when
     /// the last two leases show that leases have become longer, the last ones.
-    pub(super) fn lease_to_fit(&mut self, lane: Lane, now: Instant, time: Time) -> Option<f64> {
-        let in_use = self.in_use_of(lane);
-        let Line { queue, forecast, leases, shadows, .. } = self.line_mut(lane);
+    pub(super) fn lease_to_fit(&mut self, now: Instant, time: Time, in_use: usize) -> Option<f64> {
+        let Self { queue, forecast, leases, shadows, .. } = self;
         let working = forecast.working();
         let long = leases.long(working)?;
         if !LeaseDurations::is_small(working) && shadows.is_overloaded(time, forecast.wait_budget()) {
@@ -166,18 +199,5 @@ impl<C, W> Core<C, W> {
             return Some(recent);
         }
         leases.typical(working)
-    }
-
-    /// The connections to reckon with: all that the limit allows while the pool can still dial, otherwise those in use.
-    pub(super) fn connections(&self, lane: Lane) -> usize {
-        if self.lanes.is_none() {
-            return if self.is_growing(lane) { self.limits.max_size } else { self.in_use };
-        }
-        let in_use = self.in_use_of(lane);
-        (if self.is_growing(lane) { in_use + self.room(lane) } else { in_use }).max(1)
-    }
-
-    fn is_growing(&self, lane: Lane) -> bool {
-        self.room(lane) > 0 && !self.dials.are_failing()
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::held::Use;
 use super::{Core, Ended, Held, Line, Place, Placed, PoolPhase};
 use crate::policy::{Lane, LeaseDurations, Time};
 
@@ -17,7 +18,7 @@ impl<C, W> Core<C, W> {
         let lane = held.lane.unwrap_or_default();
         // What the pool does itself says nothing about its callers.
         let lasted = lasted.filter(|_| held.lane.is_some());
-        let lasted = lasted.map(|lasted| self.record_lease(lane, now, lasted, held.is_cancelled));
+        let lasted = lasted.map(|lasted| self.record_lease(lane, now, lasted, held.used == Use::Cancelled));
         if self.is_at_rest() && !self.is_surplus(held.birth) {
             self.push_idle(held.conn, held.birth);
             return Placed { to: Place::Idle, refused: Vec::new() };

@@ -12,13 +12,23 @@ pub(super) struct Birth {
     pub(super) expires: u32,
 }
 
+/// What a caller has done with a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The lease has no caller yet.
+    None,
+    Used,
+    /// A call on the connection was abandoned, so the lease would have lasted longer.
+    Cancelled,
+}
+
 /// A lease that ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     /// As in [`Held`].
     pub(super) lane: Option<Lane>,
     pub(super) since: Option<Instant>,
-    pub(super) is_used: bool,
+    pub(super) used: Use,
 }
 
 /// A connection in use. It has to be given back to the core.
@@ -32,29 +42,16 @@ pub(crate) struct Held<C> {
     pub(super) birth: Birth,
     /// The lane of the caller. `None` if the pool itself uses the connection.
     pub(super) lane: Option<Lane>,
-    /// The lease has a caller.
-    pub(super) is_used: bool,
+    pub(super) used: Use,
     /// The connection is new and was not used yet.
     pub(super) is_unproven: bool,
     /// The connection was too old when it was taken.
     pub(super) is_expired: bool,
-    /// A call on the connection was abandoned, so the lease would have lasted longer.
-    pub(super) is_cancelled: bool,
 }
 
 impl<C> Held<C> {
     pub(super) fn new(conn: C, since: Option<Instant>, moment: u32, birth: Birth, lane: Option<Lane>) -> Self {
-        Self {
-            conn,
-            since,
-            moment,
-            birth,
-            lane,
-            is_used: false,
-            is_unproven: false,
-            is_expired: false,
-            is_cancelled: false,
-        }
+        Self { conn, since, moment, birth, lane, used: Use::None, is_unproven: false, is_expired: false }
     }
 
     /// The moment in which the lease began. [`Life::since`](super::Life::since) makes an age of it.
@@ -83,17 +80,17 @@ impl<C> Held<C> {
 
     /// What the core has to know of a lease that ends.
     pub(crate) fn ended(&self) -> Ended {
-        Ended { lane: self.lane, since: self.since, is_used: self.is_used }
+        Ended { lane: self.lane, since: self.since, used: self.used }
     }
 
     /// Notes that the lease has a caller. One that was dropped before says nothing about lease durations of its lane.
     #[inline]
     pub(crate) fn mark_used(&mut self) {
-        self.is_used = true;
+        self.used = Use::Used;
     }
 
     /// Notes that a call on the connection was abandoned.
     pub(crate) fn mark_cancelled(&mut self) {
-        self.is_cancelled = true;
+        self.used = Use::Cancelled;
     }
 }

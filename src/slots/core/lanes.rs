@@ -10,7 +10,7 @@ use super::Core;
 use super::ages::Idle;
 use super::held::Ended;
 use super::lending::Lending;
-use super::line::{Lanes, Line};
+use super::line::{Borrowed, Lanes, Line, Supply};
 use super::outcomes::Placed;
 use super::shares::Shares;
 use crate::policy::{Lane, PerLane, Time};
@@ -153,51 +153,56 @@ impl<C, W> Core<C, W> {
     pub(super) fn begin_lease(&mut self, now: Instant, lane: Lane) {
         self.in_use += 1;
         if let Some(lanes) = &mut self.lanes {
-            lanes.shares.in_use[lane as usize] += 1;
-            lanes.lending[lane as usize].begin(now);
+            lanes.begin_lease(now, lane);
         }
     }
 
     #[inline]
     pub(super) fn end_lease(&mut self, now: Instant, ended: Ended) {
         self.in_use -= 1;
-        match (&mut self.lanes, ended.lane) {
-            (Some(lanes), Some(lane)) => {
-                lanes.shares.in_use[lane as usize] -= 1;
-                lanes.lending[lane as usize].end(now, ended.since, ended.is_used);
-            }
-            (_, None) => self.checking -= 1,
-            (None, Some(_)) => {}
+        let Some(lane) = ended.lane else {
+            self.checking -= 1;
+            return;
+        };
+        if let Some(lanes) = &mut self.lanes {
+            lanes.end_lease(now, lane, ended);
         }
     }
 
-    /// The mean time from one release that serves a caller of this lane to the next, in seconds, if the lane has so many
-    /// `connections`. `None` while too few releases are known.
-    ///
-    /// The lane gets back its own connections, and those that lower lanes use beyond their guarantees.
+    /// What the callers of a lane can expect of the rest of the pool.
     #[inline]
-    pub(super) fn gap(&mut self, lane: Lane, now: Time, connections: usize) -> Option<f64> {
-        let own = self.line_mut(lane).forecast.gap(now, connections)?;
-        if self.lanes.is_none() {
-            return Some(own);
+    pub(super) fn supply(&mut self, lane: Lane, now: Time) -> Supply {
+        if self.lanes.is_some() {
+            return self.supply_of_lane(lane, now);
         }
-        let mut rate = 1.0 / own;
+        let in_use = self.in_use;
+        let is_growing = in_use < self.limits.max_size && !self.dials.are_failing();
+        let connections = if is_growing { self.limits.max_size } else { in_use };
+        Supply { in_use, connections, is_growing, borrowed: None }
+    }
+
+    #[inline(never)]
+    fn supply_of_lane(&mut self, lane: Lane, now: Time) -> Supply {
+        let (in_use, room) = (self.in_use_of(lane), self.room(lane));
+        let is_growing = room > 0 && !self.dials.are_failing();
+        let connections = (if is_growing { in_use + room } else { in_use }).max(1);
+        Supply { in_use, connections, is_growing, borrowed: self.borrowed(lane, now) }
+    }
+
+    /// The releases of the connections that lower lanes use beyond their guarantees: the lane gets these first.
+    fn borrowed(&mut self, lane: Lane, now: Time) -> Option<Borrowed> {
+        let mut all: Option<Borrowed> = None;
         for lower in self.givers(lane) {
-            let borrowed = self.lanes.as_ref().map_or(0, |lanes| lanes.shares.borrowed(lower));
-            let lease = self.line_mut(lower).forecast.gap(now, 1);
-            rate += lease.map_or(0.0, |lease| borrowed as f64 / lease.max(SHORTEST));
+            let connections = self.lanes.as_ref().map_or(0, |lanes| lanes.shares.borrowed(lower));
+            let forecast = &mut self.line_mut(lower).forecast;
+            let rate = forecast.gap(now, 1).map_or(0.0, |lease| connections as f64 / lease.max(SHORTEST));
+            let progress = forecast.progress();
+            all = Some(match all {
+                Some(all) => Borrowed { rate: all.rate + rate, progress: all.progress.later(progress) },
+                None => Borrowed { rate, progress },
+            });
         }
-        Some(1.0 / rate)
-    }
-
-    /// When the lane last got a connection back, or a lower lane did whose connections come to it first.
-    #[inline]
-    pub(super) fn progress(&self, lane: Lane) -> Time {
-        let own = self.line(lane).forecast.progress();
-        if self.lanes.is_none() {
-            return own;
-        }
-        self.givers(lane).map(|lower| self.line(lower).forecast.progress()).fold(own, Time::later)
+        all
     }
 
     /// The lower lanes whose connections come to this lane first when they are given back.
@@ -238,6 +243,7 @@ impl<C, W> Core<C, W> {
         shadows.on_idle(time, idle, || forecast.gap(time, 1));
     }
 
+    #[inline(never)]
     fn record_work_of_lanes(&mut self, time: Time) {
         for lane in Lane::ALL {
             let (idle, in_use) = (self.idle_for(lane), self.in_use_of(lane));
@@ -271,6 +277,7 @@ impl<C, W> Core<C, W> {
         shadows.on_turned_away(time, forecast.wait_budget());
     }
 
+    #[inline(never)]
     fn update_lending(&mut self, now: Instant) {
         if let Some(lanes) = &mut self.lanes {
             for (lending, may_borrow) in lanes.lending.iter().zip(&mut lanes.shares.may_borrow) {

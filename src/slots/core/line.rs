@@ -2,11 +2,12 @@
 //!
 //! Each lane is estimated as a pool of its own, with as many connections as it may use.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::held::{Ended, Use};
 use super::lending::Lending;
 use super::shares::Shares;
-use crate::policy::{Appointments, Forecast, Lane, LeaseDurations, PerLane, ShadowQueues};
+use crate::policy::{Appointments, Forecast, Lane, LeaseDurations, PerLane, ShadowQueues, Time};
 use crate::slots::queue::Queue;
 
 #[derive(Debug)]
@@ -29,6 +30,42 @@ impl<W> Line<W> {
             appointments: Appointments::new(),
         }
     }
+
+    /// The mean time from one release that serves a caller of this line to the next, in seconds, if the lane has so many
+    /// `connections`. `None` while too few releases are known.
+    #[inline]
+    pub(super) fn gap(&mut self, now: Time, supply: &Supply, connections: usize) -> Option<f64> {
+        let own = self.forecast.gap(now, connections)?;
+        Some(supply.borrowed.map_or(own, |borrowed| 1.0 / (1.0 / own + borrowed.rate)))
+    }
+
+    /// When the lane last got a connection back, or a lower lane did whose connections come to it first.
+    #[inline]
+    pub(super) fn progress(&self, supply: &Supply) -> Time {
+        let own = self.forecast.progress();
+        supply.borrowed.map_or(own, |borrowed| own.later(borrowed.progress))
+    }
+}
+
+/// What the callers of a lane can expect of the rest of the pool.
+#[derive(Debug)]
+pub(super) struct Supply {
+    /// The lane's connections.
+    pub(super) in_use: usize,
+    /// The connections to reckon with: all that the limit allows while the pool can still dial, otherwise those in use.
+    pub(super) connections: usize,
+    /// The pool can still dial for this lane.
+    pub(super) is_growing: bool,
+    pub(super) borrowed: Option<Borrowed>,
+}
+
+/// What a lane gets back from lower lanes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Borrowed {
+    /// Connections in a second.
+    pub(super) rate: f64,
+    /// When the last one came back.
+    pub(super) progress: Time,
 }
 
 /// The lanes beside `Normal`, and what all lanes share.
@@ -43,5 +80,17 @@ pub(super) struct Lanes<W> {
 impl<W> Lanes<W> {
     pub(super) fn line_mut(&mut self, lane: Lane) -> &mut Line<W> {
         if lane == Lane::Critical { &mut self.critical } else { &mut self.background }
+    }
+
+    #[inline(never)]
+    pub(super) fn begin_lease(&mut self, now: Instant, lane: Lane) {
+        self.shares.in_use[lane as usize] += 1;
+        self.lending[lane as usize].begin(now);
+    }
+
+    #[inline(never)]
+    pub(super) fn end_lease(&mut self, now: Instant, lane: Lane, ended: Ended) {
+        self.shares.in_use[lane as usize] -= 1;
+        self.lending[lane as usize].end(now, ended.since, ended.used != Use::None);
     }
 }

@@ -1,5 +1,6 @@
 //! What the core promises: by examples, against a model, and under load in virtual time.
 
+use super::held::Use;
 use super::*;
 use crate::policy::{Deadline, Lifetimes, ShedReason, Shedding, Trouble};
 
@@ -13,7 +14,7 @@ mod traces;
 mod world;
 
 /// The end of a lease of which nothing is known.
-const ENDED: Ended = Ended { lane: Some(Lane::Normal), since: None, is_used: true };
+const ENDED: Ended = Ended { lane: Some(Lane::Normal), since: None, used: Use::Used };
 const MS: Duration = Duration::from_millis(1);
 
 fn patient(now: Instant, millis: u64) -> WaitPolicy {
