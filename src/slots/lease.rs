@@ -41,6 +41,7 @@ impl<L: Lender> Lease<L> {
     }
 
     /// Returns whether the connection is alive, still what was dialed, and young enough.
+    #[inline]
     pub(crate) fn is_usable(&self) -> bool {
         let (held, _) = self.lent.as_ref().expect(LENT);
         !held.is_expired() && held.conn.is_usable()

@@ -64,6 +64,7 @@ impl<C, W> Core<C, W> {
 impl<W> Line<W> {
     /// Decides whether a caller may join the queue. It weighs all reasons at once, so that a caller that comes back is
     /// not refused for the next reason.
+    #[inline(always)] // for `Core::admit`, which has no other
     fn admit(
         &mut self,
         instant: Instant,

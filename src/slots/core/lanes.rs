@@ -10,7 +10,7 @@ use super::Core;
 use super::ages::Idle;
 use super::held::Ended;
 use super::lending::Lending;
-use super::line::{Borrowed, Lanes, Line, Supply};
+use super::line::{Lanes, Line, Supply};
 use super::outcomes::Placed;
 use super::shares::Shares;
 use crate::policy::{Lane, PerLane, Time};
@@ -178,7 +178,7 @@ impl<C, W> Core<C, W> {
         let in_use = self.in_use;
         let is_growing = in_use < self.limits.max_size && !self.dials.are_failing();
         let connections = if is_growing { self.limits.max_size } else { in_use };
-        Supply { in_use, connections, is_growing, borrowed: None }
+        Supply { in_use, connections, is_growing, borrowed_rate: 0.0, borrowed_progress: Time::BEGIN }
     }
 
     #[inline(never)]
@@ -186,23 +186,15 @@ impl<C, W> Core<C, W> {
         let (in_use, room) = (self.in_use_of(lane), self.room(lane));
         let is_growing = room > 0 && !self.dials.are_failing();
         let connections = (if is_growing { in_use + room } else { in_use }).max(1);
-        Supply { in_use, connections, is_growing, borrowed: self.borrowed(lane, now) }
-    }
-
-    /// The releases of the connections that lower lanes use beyond their guarantees: the lane gets these first.
-    fn borrowed(&mut self, lane: Lane, now: Time) -> Option<Borrowed> {
-        let mut all: Option<Borrowed> = None;
+        let (mut borrowed_rate, mut borrowed_progress) = (0.0, Time::BEGIN);
+        // The lane gets these connections first.
         for lower in self.givers(lane) {
-            let connections = self.lanes.as_ref().map_or(0, |lanes| lanes.shares.borrowed(lower));
+            let borrowed = self.lanes.as_ref().map_or(0, |lanes| lanes.shares.borrowed(lower));
             let forecast = &mut self.line_mut(lower).forecast;
-            let rate = forecast.gap(now, 1).map_or(0.0, |lease| connections as f64 / lease.max(SHORTEST));
-            let progress = forecast.progress();
-            all = Some(match all {
-                Some(all) => Borrowed { rate: all.rate + rate, progress: all.progress.later(progress) },
-                None => Borrowed { rate, progress },
-            });
+            borrowed_rate += forecast.gap(now, 1).map_or(0.0, |lease| borrowed as f64 / lease.max(SHORTEST));
+            borrowed_progress = borrowed_progress.later(forecast.progress());
         }
-        all
+        Supply { in_use, connections, is_growing, borrowed_rate, borrowed_progress }
     }
 
     /// The lower lanes whose connections come to this lane first when they are given back.

@@ -36,14 +36,13 @@ impl<W> Line<W> {
     #[inline]
     pub(super) fn gap(&mut self, now: Time, supply: &Supply, connections: usize) -> Option<f64> {
         let own = self.forecast.gap(now, connections)?;
-        Some(supply.borrowed.map_or(own, |borrowed| 1.0 / (1.0 / own + borrowed.rate)))
+        Some(if supply.borrowed_rate > 0.0 { 1.0 / (1.0 / own + supply.borrowed_rate) } else { own })
     }
 
     /// When the lane last got a connection back, or a lower lane did whose connections come to it first.
     #[inline]
     pub(super) fn progress(&self, supply: &Supply) -> Time {
-        let own = self.forecast.progress();
-        supply.borrowed.map_or(own, |borrowed| own.later(borrowed.progress))
+        self.forecast.progress().later(supply.borrowed_progress)
     }
 }
 
@@ -56,16 +55,10 @@ pub(super) struct Supply {
     pub(super) connections: usize,
     /// The pool can still dial for this lane.
     pub(super) is_growing: bool,
-    pub(super) borrowed: Option<Borrowed>,
-}
-
-/// What a lane gets back from lower lanes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Borrowed {
-    /// Connections in a second.
-    pub(super) rate: f64,
-    /// When the last one came back.
-    pub(super) progress: Time,
+    /// How many connections per second the lane gets back from lower lanes.
+    pub(super) borrowed_rate: f64,
+    /// When the last of them came back.
+    pub(super) borrowed_progress: Time,
 }
 
 /// The lanes beside `Normal`, and what all lanes share.
