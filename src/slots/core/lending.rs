@@ -67,3 +67,31 @@ impl Lending {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_leases_count_before_they_have_ended() {
+        let (mut lending, begun) = (Lending::new(Duration::from_secs(1)), Instant::now());
+        let (short, long) = (Duration::from_millis(250), Duration::from_millis(251));
+        assert!(!lending.is_allowed(begun), "nothing is known");
+        for _ in 0..ENOUGH {
+            lending.begin(begun);
+            lending.end(begun + short, Some(begun), true);
+        }
+        for _ in 0..2 {
+            lending.begin(begun);
+        }
+        assert!(lending.is_allowed(begun + short));
+        assert!(!lending.is_allowed(begun + long), "two in a hundred");
+        lending.end(begun + long, Some(begun), false);
+        assert!(lending.is_allowed(begun + long), "one in a hundred: no caller used the other");
+        lending.end(begun + long, Some(begun), true);
+        assert!(lending.is_allowed(begun + long));
+        lending.begin(begun);
+        lending.end(begun + long, Some(begun), true);
+        assert!(!lending.is_allowed(begun + long), "two in a hundred, and both have ended");
+    }
+}

@@ -37,6 +37,9 @@ fn the_next_slot_goes_to_a_guarantee_and_then_to_the_highest_lane() {
     shares.in_use = [18, 1, 0];
     assert_eq!(shares.next(1, [1, 1, 1]), Some(Lane::Background), "its guarantee");
     assert_eq!(shares.next(1, [1, 1, 0]), None, "kept for it");
+    shares.may_borrow = [true; 3];
+    assert_eq!(shares.next(1, [1, 1, 1]), Some(Lane::Background), "its guarantee, also if it could be lent");
+    shares.may_borrow = [false; 3];
     shares.in_use = [4, 10, 1];
     assert_eq!(shares.next(5, [0, 3, 7]), Some(Lane::Normal));
     assert_eq!(shares.servable(5, [0, 3, 7], 99), 5);

@@ -193,14 +193,19 @@ proptest! {
 /// A core with so many idle connections, whose lanes are open.
 fn idle(max_size: usize) -> (Core<u32, u32>, Instant) {
     let mut model = Model::new(max_size);
-    model.core.set_target(max_size);
-    while model.core.counts().idle < max_size {
-        for dial in model.core.begin_dials(model.now).dials {
-            model.core.on_dialed(model.now, dial, dial as u32);
+    connect(&mut model.core, model.now, max_size);
+    (model.core, model.now)
+}
+
+/// Dials until so many connections are idle or in use.
+fn connect(core: &mut Core<u32, u32>, now: Instant, connections: usize) {
+    core.set_target(connections);
+    while core.counts().idle + core.counts().in_use < connections {
+        for dial in core.begin_dials(now).dials {
+            core.on_dialed(now, dial, dial as u32);
         }
     }
-    model.core.set_target(0);
-    (model.core, model.now)
+    core.set_target(0);
 }
 
 /// Two long leases of Critical are no stall while Normal gives a connection back each 10 ms.
@@ -230,6 +235,45 @@ fn a_lane_that_others_give_way_to_is_not_stalled() {
     }
     let critical = WaitPolicy { lane: Lane::Critical, shedding: Shedding::Predictive, ..patient(now, 100) };
     assert!(matches!(core.enter(now, critical, || 99), Ok(Entered::Waits(_))));
+}
+
+/// Background had leases of 10 s. It is below its guarantee, so the first connection that comes back is its.
+#[test]
+fn a_caller_whose_lane_is_owed_a_connection_waits_whatever_is_predicted() {
+    let (mut core, begun) = idle(10);
+    for _ in 0..100 {
+        let mut held = core.take(begun, Lane::Normal).unwrap();
+        held.mark_used();
+        release(&mut core, begun + MS, held);
+    }
+    let background = WaitPolicy { lane: Lane::Background, shedding: Shedding::Off, ..patient(begun, 100_000) };
+    let reports: Vec<_> = std::iter::from_fn(|| core.take(begun, Lane::Background)).collect();
+    assert_eq!(reports.len(), 5);
+    for n in 0..5 {
+        assert!(matches!(core.enter(begun, background, || n), Ok(Entered::Waits(_))));
+    }
+    let now = begun + 10_000 * MS;
+    let next = reports.into_iter().map(|mut held| {
+        held.mark_used();
+        let placed = release(&mut core, now, held);
+        let Place::Waiter(_, _, next) = placed.to else { panic!("{placed:?}") };
+        next
+    });
+    for held in next.collect::<Vec<_>>() {
+        core.retire(now, held.ended());
+        core.on_closed();
+    }
+    connect(&mut core, now, 10);
+    let mut normal: Vec<_> = std::iter::from_fn(|| core.take(now, Lane::Normal)).collect();
+    assert_eq!(normal.len(), 9, "all but one of Critical's are lent");
+    let hurried = WaitPolicy { shedding: Shedding::Predictive, ..background };
+    let hurried = WaitPolicy { deadline: Deadline::after(now, 100 * MS), ..hurried };
+    let predicted = core.predicted_seconds(Lane::Background, core.time(now)).unwrap();
+    assert!(predicted > 1.0, "{predicted} s");
+    assert!(matches!(core.enter(now, hurried, || 7), Ok(Entered::Waits(_))));
+    assert!(matches!(core.enter(now, hurried, || 8), Err(Refusal::Shed(ShedReason::Hopeless, _))));
+    let placed = release(&mut core, now + MS, normal.remove(0));
+    assert!(matches!(placed.to, Place::Waiter(_, 7, _)), "{placed:?}");
 }
 
 /// What the pool itself uses is in no lane, also if lanes are opened meanwhile.
