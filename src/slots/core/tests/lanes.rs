@@ -276,6 +276,16 @@ fn a_caller_whose_lane_is_owed_a_connection_waits_whatever_is_predicted() {
     assert!(matches!(placed.to, Place::Waiter(_, 7, _)), "{placed:?}");
 }
 
+/// Callers wait beside idle connections that are kept for other lanes. That is no reason to check these.
+#[test]
+fn connections_kept_for_others_are_not_checked_for_a_waiter() {
+    let (mut core, now) = idle(10);
+    let _normal: Vec<_> = std::iter::from_fn(|| core.take(now, Lane::Normal)).collect();
+    assert!(matches!(core.enter(now, patient(now, 1_000), || 7), Ok(Entered::Waits(_))));
+    assert!(core.begin_due_check(now).is_none());
+    assert_eq!(core.counts().idle, 3);
+}
+
 /// What the pool itself uses is in no lane, also if lanes are opened meanwhile.
 #[test]
 fn the_pool_looks_at_the_server_whatever_lanes_may_use() {
