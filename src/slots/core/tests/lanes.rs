@@ -1,5 +1,7 @@
 //! Lanes: what each is promised, after any steps in any order, and under load in virtual time.
 
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::world::{Caller, Outcome, World, seconds, simulate};
@@ -208,33 +210,70 @@ fn connect(core: &mut Core<u32, u32>, now: Instant, connections: usize) {
     core.set_target(0);
 }
 
-/// Two long leases of Critical are no stall while Normal gives a connection back each 10 ms.
-#[test]
-fn a_lane_that_others_give_way_to_is_not_stalled() {
-    let (mut core, mut now) = idle(10);
-    let give = |core: &mut Core<u32, u32>, now: Instant, mut held: Held<u32>| {
+/// Critical and Normal use all that they may: Critical its four connections, for `lease` each, and Normal one after the
+/// other of its fifteen, one each 10 ms. Callers of both wait.
+struct Crowd {
+    core: Core<u32, u32>,
+    now: Instant,
+    held: PerLane<VecDeque<Held<u32>>>,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let (mut core, now) = idle(20);
+        let held = [Lane::Critical, Lane::Normal, Lane::Background].map(|lane| match lane {
+            Lane::Critical => (0..4).map(|_| core.take(now, lane).unwrap()).collect(),
+            Lane::Normal => std::iter::from_fn(|| core.take(now, lane)).collect(),
+            Lane::Background => VecDeque::new(),
+        });
+        assert_eq!(held.each_ref().map(VecDeque::len), [4, 15, 0]);
+        Self { core, now, held }
+    }
+
+    /// The oldest lease of a lane ends, and a caller that waits gets the connection.
+    fn hand_over(&mut self, lane: Lane) {
+        let wait_policy = WaitPolicy { lane, shedding: Shedding::Off, ..patient(self.now, 100) };
+        assert!(matches!(self.core.enter(self.now, wait_policy, || 0), Ok(Entered::Waits(_))));
+        let mut held = self.held[lane as usize].pop_front().unwrap();
         held.mark_used();
-        release(core, now, held)
-    };
-    let mut normal: Vec<_> = (0..7).map(|_| core.take(now, Lane::Normal).unwrap()).collect();
-    for _ in 0..20 {
-        now += 10 * MS;
-        let held = core.take(now - 10 * MS, Lane::Critical).unwrap();
-        give(&mut core, now, held);
+        let Place::Waiter(_, _, next) = release(&mut self.core, self.now, held).to else { panic!("it waits") };
+        self.held[lane as usize].push_back(next);
     }
-    let _long = [core.take(now, Lane::Critical).unwrap(), core.take(now, Lane::Critical).unwrap()];
-    let forever = WaitPolicy { shedding: Shedding::Off, ..patient(now, 100_000) };
-    for n in 0..40 {
-        assert!(matches!(core.enter(now, forever, || n), Ok(Entered::Waits(_))));
+
+    fn run(&mut self, lasts: Duration, lease: Option<Duration>) {
+        let until = self.now + lasts;
+        let mut next = lease.map(|lease| self.now + lease);
+        while self.now < until {
+            self.now += 10 * MS;
+            self.hand_over(Lane::Normal);
+            if next.is_some_and(|next| self.now >= next) {
+                (0..4).for_each(|_| self.hand_over(Lane::Critical));
+                next = lease.map(|lease| self.now + lease);
+            }
+        }
     }
-    for _ in 0..30 {
-        now += 10 * MS;
-        let placed = give(&mut core, now, normal.remove(0));
-        let Place::Waiter(_, _, held) = placed.to else { panic!("{placed:?}") };
-        normal.push(held);
+
+    /// How many newcomers of Critical may wait that have 100 ms.
+    fn admitted(&mut self) -> usize {
+        let hurried = WaitPolicy { lane: Lane::Critical, shedding: Shedding::Predictive, ..patient(self.now, 100) };
+        (0..8).take_while(|_| self.core.enter(self.now, hurried, || 9).is_ok()).count()
     }
-    let critical = WaitPolicy { lane: Lane::Critical, shedding: Shedding::Predictive, ..patient(now, 100) };
-    assert!(matches!(core.enter(now, critical, || 99), Ok(Entered::Waits(_))));
+}
+
+/// By its own leases of 160 ms alone, Critical would have room for a few waiters.
+#[test]
+fn a_lane_counts_on_what_lower_lanes_give_back() {
+    let mut crowd = Crowd::new();
+    crowd.run(1_600 * MS, Some(160 * MS));
+    assert_eq!(crowd.admitted(), 8);
+}
+
+#[test]
+fn a_lane_that_lower_lanes_give_way_to_is_not_stalled() {
+    let mut crowd = Crowd::new();
+    crowd.run(800 * MS, Some(40 * MS));
+    crowd.run(120 * MS, None);
+    assert_eq!(crowd.admitted(), 8);
 }
 
 /// Background had leases of 10 s. It is below its guarantee, so the first connection that comes back is its.
