@@ -276,10 +276,13 @@ fn a_lane_that_lower_lanes_give_way_to_is_not_stalled() {
     assert_eq!(crowd.admitted(), 8);
 }
 
-/// Background had leases of 10 s. It is below its guarantee, so the first connection that comes back is its.
+/// Background had leases of 10 s. It has none of the two connections that it is guaranteed, so it gets the next two.
 #[test]
 fn a_caller_whose_lane_is_owed_a_connection_waits_whatever_is_predicted() {
     let (mut core, begun) = idle(10);
+    let mut limits = Lane::ALL.map(LaneLimits::of);
+    limits[Lane::Background as usize].guaranteed = Some(0.2);
+    core.lanes.as_mut().expect("open").shares = shares::Shares::new(limits, 10);
     for _ in 0..100 {
         let mut held = core.take(begun, Lane::Normal).unwrap();
         held.mark_used();
@@ -309,10 +312,14 @@ fn a_caller_whose_lane_is_owed_a_connection_waits_whatever_is_predicted() {
     let hurried = WaitPolicy { deadline: Deadline::after(now, 100 * MS), ..hurried };
     let predicted = core.predicted_seconds(Lane::Background, core.time(now)).unwrap();
     assert!(predicted > 1.0, "{predicted} s");
-    assert!(matches!(core.enter(now, hurried, || 7), Ok(Entered::Waits(_))));
-    assert!(matches!(core.enter(now, hurried, || 8), Err(Refusal::Shed(ShedReason::Hopeless, _))));
-    let placed = release(&mut core, now + MS, normal.remove(0));
-    assert!(matches!(placed.to, Place::Waiter(_, 7, _)), "{placed:?}");
+    for n in [7, 8] {
+        assert!(matches!(core.enter(now, hurried, || n), Ok(Entered::Waits(_))));
+    }
+    assert!(matches!(core.enter(now, hurried, || 9), Err(Refusal::Shed(ShedReason::Hopeless, _))));
+    for n in [7, 8] {
+        let placed = release(&mut core, now + MS, normal.remove(0));
+        assert!(matches!(placed.to, Place::Waiter(_, waiter, _) if waiter == n), "{placed:?}");
+    }
 }
 
 /// Callers wait beside idle connections that are kept for other lanes. That is no reason to check these.
