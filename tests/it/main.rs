@@ -39,6 +39,7 @@ mod pretend;
 mod production;
 mod proxy;
 mod rates;
+mod replicated;
 mod retries;
 mod said;
 mod server;

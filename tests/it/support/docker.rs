@@ -1,4 +1,4 @@
-//! Containers for [`super::server`]: their image, and their removal.
+//! Containers for [`super::server`] and their private networks: their image, and their removal.
 //!
 //! Containers outlive the runtime of any one test, so all requests to the engine run on a runtime of this module.
 //!
@@ -21,6 +21,7 @@ use testcontainers::{
     bollard::{
         Docker,
         exec::{CreateExecOptions, StartExecResults},
+        models::NetworkCreateRequest,
         query_parameters::CreateImageOptionsBuilder,
     },
     core::client::docker_client_instance,
@@ -41,12 +42,13 @@ const PULL_PATIENCE: Duration = Duration::from_secs(15);
 const OFFICIAL: &str = "postgres:17";
 const BUILT_HERE: &str = "failfast-postgres:17";
 
-/// Waits for the end of its input, which is the end of this process, and removes the containers with the given labels.
-/// It looks again after a while, because a container may just have been in creation.
+/// Waits for the end of its input, which is the end of this process, and removes the containers and networks with the
+/// given labels. It looks again after a while, because a container may just have been in creation.
 const REAPER: &str = r#"trap '' INT TERM HUP
 cat
 for pause in 1 3 0; do
     docker ps --all --quiet --filter "label=$1" --filter "label=$2" | xargs -r docker rm --force --volumes
+    docker network ls --quiet --filter "label=$1" --filter "label=$2" | xargs -r docker network rm
     sleep $pause
 done"#;
 
@@ -58,9 +60,8 @@ pub(super) struct Container(Option<Arc<Running>>);
 impl Container {
     /// Creates and starts a container with this process's labels. Does not wait until its program is ready.
     pub(super) async fn start(request: ContainerRequest<GenericImage>) -> Result<Container, String> {
-        let labels = [("failfast".into(), "test".into()), LABELS.pid(), LABELS.run()];
         on_own_runtime(async move {
-            let started = request.with_labels(labels).start().await.map_err(|error| chain(&error))?;
+            let started = request.with_labels(LABELS.all()).start().await.map_err(|error| chain(&error))?;
             Ok(Container(Some(Arc::new(started))))
         })
         .await
@@ -103,23 +104,60 @@ impl Container {
         .await
     }
 
+    /// Removes the container, whose name and port are then free. It is of no use afterwards.
+    pub(super) fn remove(&mut self) {
+        // The removal blocks on the runtime, which is not possible inside another runtime.
+        let running = self.0.take();
+        let removing = thread::spawn(move || RUNTIME.block_on(async move { drop(running) }));
+        let _ = removing.join();
+    }
+
     fn running(&self) -> &Arc<Running> {
-        self.0.as_ref().expect("taken by drop only")
+        self.0.as_ref().expect("taken by its removal only")
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // The removal blocks on the runtime, which is not possible inside another runtime.
-        let running = self.0.take();
-        let removing = thread::spawn(move || RUNTIME.block_on(async move { drop(running) }));
-        let _ = removing.join();
+        self.remove();
     }
 }
 
 impl fmt::Debug for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Container").field(&self.id()).finish()
+    }
+}
+
+/// A network for the containers of one cluster. They find each other by their names. Drop them before it.
+#[derive(Debug)]
+pub(super) struct Network {
+    name: String,
+}
+
+impl Network {
+    /// Creates a network with a unique name.
+    pub(super) async fn create() -> Network {
+        let name = format!("failfast-{:08x}", fastrand::u32(..));
+        let labels = LABELS.all().into_iter().collect();
+        let request = NetworkCreateRequest { name: name.clone(), labels: Some(labels), ..Default::default() };
+        let created = on_own_runtime(async { engine().await.create_network(request).await }).await;
+        created.unwrap_or_else(|error| panic!("no network: {}", chain(&error)));
+        Network { name }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let name = std::mem::take(&mut self.name);
+        let removing = thread::spawn(move || {
+            RUNTIME.block_on(async move { timeout(LIMIT, engine().await.remove_network(&name)).await })
+        });
+        let _ = removing.join();
     }
 }
 
@@ -187,7 +225,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     builder.worker_threads(2).thread_name("containers").enable_all().build().expect("a runtime")
 });
 
-/// The labels of this process's containers, and the child that removes them.
+/// The labels of this process's containers and networks, and the child that removes them.
 static LABELS: LazyLock<Labels> = LazyLock::new(|| {
     let pid = std::process::id();
     let run = std::env::var("FAILFAST_RUN").unwrap_or_else(|_| format!("{pid}-{:08x}", fastrand::u32(..)));
@@ -204,6 +242,10 @@ struct Labels {
 }
 
 impl Labels {
+    fn all(&self) -> [(String, String); 3] {
+        [("failfast".to_owned(), "test".to_owned()), self.pid(), self.run()]
+    }
+
     fn pid(&self) -> (String, String) {
         ("failfast.pid".to_owned(), self.pid.to_string())
     }

@@ -1,7 +1,8 @@
-//! What the tests need: a real server in a container ([`server`]), a pooler in front of it ([`pgbouncer`]) and a
-//! network that fails on command ([`proxy`]).
+//! What the tests need: a real server in a container ([`server`]), a primary with standbys ([`cluster`]), a pooler in
+//! front of a server ([`pgbouncer`]) and a network that fails on command ([`proxy`]).
 
 pub(crate) mod actor;
+pub(crate) mod cluster;
 mod docker;
 pub(crate) mod pgbouncer;
 pub(crate) mod proxy;

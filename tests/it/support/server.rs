@@ -35,6 +35,14 @@ const STOP: i32 = 30;
 /// The limit for a statement of [`Server::execute`].
 const STATEMENT: Duration = Duration::from_secs(30);
 
+/// Where a server is among the containers of a cluster.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) network: &'a str,
+    /// The container's name, by which the other containers of the network find it.
+    pub(super) name: &'a str,
+}
+
 /// A server. Dropping it removes its container.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -51,7 +59,7 @@ impl Server {
 
     /// Starts a server for one test, with these settings.
     pub(crate) async fn own(settings: &[(&str, &str)]) -> Server {
-        Server::start_any(settings, &[]).await
+        Server::start_any(settings, &[], None).await
     }
 
     /// Starts a streaming standby of `primary` with these settings. It is read-only.
@@ -66,12 +74,13 @@ impl Server {
             chown -R postgres: \"$PGDATA\"; chmod 700 \"$PGDATA\"
             exec $(command -v docker-entrypoint.sh || command -v postgres-entrypoint) postgres -c ssl=off \"$@\""
         );
-        Server::start_any(settings, &["sh", "-c", &script, "sh"]).await
+        Server::start_any(settings, &["sh", "-c", &script, "sh"], None).await
     }
 
-    async fn start_any(settings: &[(&str, &str)], command: &[&str]) -> Server {
+    /// Starts the `command`, which ends as a server, with these settings as its further arguments.
+    pub(super) async fn start_any(settings: &[(&str, &str)], command: &[&str], place: Option<&Place<'_>>) -> Server {
         for _ in 0..10 {
-            match Server::create(free_port(), settings, command).await {
+            match Server::create(free_port(), settings, command, place).await {
                 Ok(server) => return server,
                 Err(error) if error.contains("already allocated") || error.contains("already in use") => continue,
                 Err(error) => panic!("no server: {error}"),
@@ -80,7 +89,19 @@ impl Server {
         panic!("no server: every port tried was taken");
     }
 
-    async fn create(port: u16, settings: &[(&str, &str)], command: &[&str]) -> Result<Server, String> {
+    /// Starts an empty container in the place of this one, at the same address.
+    pub(super) async fn replace(&mut self, settings: &[(&str, &str)], command: &[&str], place: Option<&Place<'_>>) {
+        self.container.remove();
+        let created = Server::create(self.addr.port(), settings, command, place).await;
+        *self = created.unwrap_or_else(|error| panic!("no server: {error}"));
+    }
+
+    async fn create(
+        port: u16,
+        settings: &[(&str, &str)],
+        command: &[&str],
+        place: Option<&Place<'_>>,
+    ) -> Result<Server, String> {
         // `./dev german` sets another language than English.
         let messages = std::env::var("FAILFAST_TEST_MESSAGES").ok();
         let messages = messages.as_deref().map(|locale| ("lc_messages", locale));
@@ -90,13 +111,16 @@ impl Server {
             .chain(&messages)
             .chain(settings)
             .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
-        let request = docker::image()
+        let mut request = docker::image()
             .await
             .with_mapped_port(port, 5432.tcp())
             .with_env_var("POSTGRES_USER", USER)
             .with_env_var("POSTGRES_PASSWORD", PASSWORD)
             .with_env_var("POSTGRES_DB", DATABASE)
             .with_cmd(command.iter().map(|word| (*word).to_owned()).chain(arguments));
+        if let Some(Place { network, name }) = place {
+            request = request.with_network(*network).with_container_name(*name);
+        }
         let container = Container::start(request).await?;
         let host = container.run("host", async |container| container.get_host().await).await.to_string();
         let mut found = lookup_host((host, port)).await.map_err(|error| error.to_string())?;
