@@ -32,6 +32,7 @@ mod listen;
 mod metrics;
 mod monitoring;
 mod outcomes;
+mod patroni;
 mod pool;
 #[cfg(feature = "testing")]
 mod pretend;

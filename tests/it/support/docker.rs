@@ -41,6 +41,7 @@ const PULL_PATIENCE: Duration = Duration::from_secs(15);
 
 const OFFICIAL: &str = "postgres:17";
 const BUILT_HERE: &str = "failfast-postgres:17";
+const WITH_PATRONI: &str = "failfast-patroni:17";
 
 /// Waits for the end of its input, which is the end of this process, and removes the containers and networks with the
 /// given labels. It looks again after a while, because a container may just have been in creation.
@@ -174,8 +175,17 @@ pub(super) async fn image() -> GenericImage {
 
 /// Returns the image built here, which has PgBouncer, if it exists.
 pub(super) async fn image_with_pgbouncer() -> Option<GenericImage> {
-    let found = on_own_runtime(async { engine().await.inspect_image(BUILT_HERE).await }).await;
-    found.ok().and(BUILT_HERE.split_once(':')).map(|(name, tag)| GenericImage::new(name, tag))
+    present(BUILT_HERE).await
+}
+
+/// Returns the image with Patroni, etcd and HAProxy, if it exists.
+pub(super) async fn image_with_patroni() -> Option<GenericImage> {
+    present(WITH_PATRONI).await
+}
+
+async fn present(image: &'static str) -> Option<GenericImage> {
+    let found = on_own_runtime(async { engine().await.inspect_image(image).await }).await;
+    found.ok().and(image.split_once(':')).map(|(name, tag)| GenericImage::new(name, tag))
 }
 
 async fn find_image() -> Option<String> {

@@ -1,9 +1,11 @@
-//! What the tests need: a real server in a container ([`server`]), a primary with standbys ([`cluster`]), a pooler in
-//! front of a server ([`pgbouncer`]) and a network that fails on command ([`proxy`]).
+//! What the tests need: a real server in a container ([`server`]), a primary with standbys ([`cluster`]), a cluster
+//! that fails over by itself ([`patroni`]), a pooler in front of a server ([`pgbouncer`]) and a network that fails on
+//! command ([`proxy`]).
 
 pub(crate) mod actor;
 pub(crate) mod cluster;
 mod docker;
+pub(crate) mod patroni;
 pub(crate) mod pgbouncer;
 pub(crate) mod proxy;
 pub(crate) mod server;

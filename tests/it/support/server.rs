@@ -24,7 +24,7 @@ use super::{
 
 pub(super) const USER: &str = "failfast";
 pub(super) const PASSWORD: &str = "secret";
-const DATABASE: &str = "failfast";
+pub(super) const DATABASE: &str = "failfast";
 
 /// The limit until a server accepts connections, also after a crash.
 const START: Duration = Duration::from_secs(60);
