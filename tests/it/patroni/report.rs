@@ -1,0 +1,140 @@
+//! The table of all rounds: how each subject fared in each kind of fault.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::ledger::{self, Verdict};
+use super::{Calls, Fault, Truth, Write};
+use crate::support::patroni::{Patroni, Writable, connect};
+
+/// One fault, and what it did to each subject.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) fault: Fault,
+    /// From the begin of the fault.
+    pub(super) writable_after: Duration,
+    pub(super) primary: Writable,
+    /// Since when each node accepts writes on each timeline.
+    pub(super) seen: Vec<Writable>,
+    pub(super) parts: Vec<Part>,
+}
+
+/// What one fault did to one subject.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) calls: Calls,
+    /// How many changes of the primary the subject reported, if it reports them.
+    pub(super) changes: Option<u64>,
+}
+
+impl Part {
+    fn first_after(&self, primary: Writable) -> Duration {
+        ledger::first_after(&self.calls.writes, primary).expect("the round waited for it")
+    }
+}
+
+impl Round {
+    /// Returns what is known before the comparison with the server.
+    pub(super) fn line(&self, names: &[&str]) -> String {
+        let mut line = format!("{:?}: writable after {:.1?}", self.fault, self.writable_after);
+        for (name, part) in names.iter().zip(&self.parts) {
+            let (first, gap) = (part.first_after(self.primary), ledger::longest_gap(&part.calls.writes));
+            let Calls { reads, failed_reads, why, .. } = &part.calls;
+            line += &format!("\n    {name}: first write {first:.0?} later, longest gap {gap:.1?}, ");
+            line += &format!("{failed_reads} of {reads} reads failed, writes: {why:?}");
+        }
+        line
+    }
+}
+
+/// One line of the table for each subject and fault.
+#[derive(Debug)]
+pub(super) struct Report {
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    subject: String,
+    fault: Fault,
+    verdict: Verdict,
+    /// From the new primary's first write to the subject's.
+    firsts: Vec<Duration>,
+    gaps: Vec<Duration>,
+    changes: Option<u64>,
+}
+
+/// Compares all rounds with the table on the present primary.
+pub(super) async fn compare(cluster: &Patroni, names: &[&str], rounds: &[Round]) -> Report {
+    let (leader, _) = cluster.leader().await.expect("a primary");
+    let primary = connect(cluster.node_config(leader)).await.expect("the primary serves");
+    let mut lines: Vec<Line> = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        let truth = Truth::of(&primary, name).await;
+        for round in rounds {
+            let all: Vec<Write> = round.parts.iter().flat_map(|part| part.calls.writes.clone()).collect();
+            let part = &round.parts[number];
+            let verdict = Verdict::of(&part.calls.writes, &all, &truth, &round.seen);
+            let is_same = |line: &&mut Line| line.subject == *name && line.fault == round.fault;
+            let line = match lines.iter_mut().find(is_same) {
+                Some(line) => line,
+                None => {
+                    lines.push(Line::new(name, round.fault));
+                    lines.last_mut().expect("just pushed")
+                }
+            };
+            line.verdict.add(&verdict);
+            line.firsts.push(part.first_after(round.primary));
+            line.gaps.push(ledger::longest_gap(&part.calls.writes));
+            line.changes = part.changes.map(|changes| changes + line.changes.unwrap_or(0));
+        }
+    }
+    Report { lines }
+}
+
+impl Line {
+    fn new(subject: &str, fault: Fault) -> Line {
+        let verdict = Verdict::default();
+        Line { subject: subject.to_owned(), fault, verdict, firsts: Vec::new(), gaps: Vec::new(), changes: None }
+    }
+}
+
+impl Report {
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        self.lines.iter().map(|line| &line.verdict)
+    }
+
+    pub(super) fn firsts(&self) -> impl Iterator<Item = Duration> {
+        self.lines.iter().flat_map(|line| line.firsts.iter().copied())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "First: from the new primary's first write to the subject's. Gap: without an acknowledged write.")?;
+        write!(
+            f,
+            "| subject | fault | rounds | first: median | max | gap: median | max | acknowledged | not applied "
+        )?;
+        writeln!(f, "| unknown | lost (async) | lost (other) | doubled | denied, applied | old timeline | events |")?;
+        writeln!(f, "|{}", "---|".repeat(16))?;
+        for line in &self.lines {
+            let (first, last) = middle_and_last(&line.firsts);
+            let (gap, longest) = middle_and_last(&line.gaps);
+            let (verdict, rounds) = (&line.verdict, line.firsts.len());
+            write!(f, "| {} | {:?} | {rounds} | {first:.0?} | {last:.0?} ", line.subject, line.fault)?;
+            write!(f, "| {gap:.1?} | {longest:.1?} | {} | {} ", verdict.acknowledged, verdict.not_applied)?;
+            write!(f, "| {} | {} | {} ", verdict.unknown, verdict.lost_async, verdict.lost_other)?;
+            write!(f, "| {} | {} ", verdict.doubled, verdict.denied_but_applied)?;
+            let changes = line.changes.map_or("-".to_owned(), |changes| changes.to_string());
+            writeln!(f, "| {} | {changes} |", verdict.on_old_timeline)?;
+        }
+        Ok(())
+    }
+}
+
+fn middle_and_last(durations: &[Duration]) -> (Duration, Duration) {
+    let mut sorted = durations.to_vec();
+    sorted.sort();
+    (sorted[sorted.len() / 2], sorted[sorted.len() - 1])
+}
