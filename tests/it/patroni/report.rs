@@ -40,7 +40,7 @@ impl Round {
         for (name, part) in names.iter().zip(&self.parts) {
             let (first, gap) = (part.first_after(self.primary), ledger::longest_gap(&part.calls.writes));
             let Calls { reads, failed_reads, why, .. } = &part.calls;
-            line += &format!("\n    {name}: first write {first:.0?} later, longest gap {gap:.1?}, ");
+            line += &format!("\n    {name}: first write {first:.1?} later, longest gap {gap:.1?}, ");
             line += &format!("{failed_reads} of {reads} reads failed, writes: {why:?}");
         }
         line
@@ -122,7 +122,7 @@ impl fmt::Display for Report {
             let (first, last) = middle_and_last(&line.firsts);
             let (gap, longest) = middle_and_last(&line.gaps);
             let (verdict, rounds) = (&line.verdict, line.firsts.len());
-            write!(f, "| {} | {:?} | {rounds} | {first:.0?} | {last:.0?} ", line.subject, line.fault)?;
+            write!(f, "| {} | {:?} | {rounds} | {first:.1?} | {last:.1?} ", line.subject, line.fault)?;
             write!(f, "| {gap:.1?} | {longest:.1?} | {} | {} ", verdict.acknowledged, verdict.not_applied)?;
             write!(f, "| {} | {} | {} ", verdict.unknown, verdict.lost_async, verdict.lost_other)?;
             write!(f, "| {} | {} ", verdict.doubled, verdict.denied_but_applied)?;
