@@ -52,7 +52,7 @@ impl Truth {
     }
 }
 
-/// Reads a line such as `1	0/3000158	no recovery target specified`.
+/// Reads a line of a history file: timeline, position and reason, with tabs between them.
 fn fork(line: &str) -> Option<(u32, u64)> {
     let mut fields = line.split_whitespace();
     let timeline = fields.next()?.parse().ok()?;
