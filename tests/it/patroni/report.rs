@@ -61,6 +61,8 @@ struct Line {
     /// From the new primary's first write to the subject's.
     firsts: Vec<Duration>,
     gaps: Vec<Duration>,
+    reads: u64,
+    failed_reads: u64,
     changes: Option<u64>,
 }
 
@@ -86,6 +88,8 @@ pub(super) async fn compare(cluster: &Patroni, names: &[&str], rounds: &[Round])
             line.verdict.add(&verdict);
             line.firsts.push(part.first_after(round.primary));
             line.gaps.push(ledger::longest_gap(&part.calls.writes));
+            line.reads += part.calls.reads;
+            line.failed_reads += part.calls.failed_reads;
             line.changes = part.changes.map(|changes| changes + line.changes.unwrap_or(0));
         }
     }
@@ -94,8 +98,16 @@ pub(super) async fn compare(cluster: &Patroni, names: &[&str], rounds: &[Round])
 
 impl Line {
     fn new(subject: &str, fault: Fault) -> Line {
-        let verdict = Verdict::default();
-        Line { subject: subject.to_owned(), fault, verdict, firsts: Vec::new(), gaps: Vec::new(), changes: None }
+        Line {
+            subject: subject.to_owned(),
+            fault,
+            verdict: Verdict::default(),
+            firsts: Vec::new(),
+            gaps: Vec::new(),
+            reads: 0,
+            failed_reads: 0,
+            changes: None,
+        }
     }
 }
 
@@ -116,8 +128,11 @@ impl fmt::Display for Report {
             f,
             "| subject | fault | rounds | first: median | max | gap: median | max | acknowledged | not applied "
         )?;
-        writeln!(f, "| unknown | lost (async) | lost (other) | doubled | denied, applied | old timeline | events |")?;
-        writeln!(f, "|{}", "---|".repeat(16))?;
+        writeln!(
+            f,
+            "| unknown | lost (async) | lost (other) | doubled | denied, applied | old timeline | failed reads | events |"
+        )?;
+        writeln!(f, "|{}", "---|".repeat(17))?;
         for line in &self.lines {
             let (first, last) = middle_and_last(&line.firsts);
             let (gap, longest) = middle_and_last(&line.gaps);
@@ -127,7 +142,8 @@ impl fmt::Display for Report {
             write!(f, "| {} | {} | {} ", verdict.unknown, verdict.lost_async, verdict.lost_other)?;
             write!(f, "| {} | {} ", verdict.doubled, verdict.denied_but_applied)?;
             let changes = line.changes.map_or("-".to_owned(), |changes| changes.to_string());
-            writeln!(f, "| {} | {changes} |", verdict.on_old_timeline)?;
+            let (failed, reads) = (line.failed_reads, line.reads);
+            writeln!(f, "| {} | {failed} of {reads} | {changes} |", verdict.on_old_timeline)?;
         }
         Ok(())
     }

@@ -2,9 +2,11 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use deadpool_postgres::PoolError;
-use failfast::{Effect, Pool};
+use failfast::{Effect, Event, EventKind, Observer, Pool};
 use tokio_postgres::{Config, Row};
 
 use crate::cases::deadpool::bare;
@@ -61,12 +63,14 @@ impl Receipt {
 pub(super) struct Failfast {
     name: &'static str,
     pool: Pool,
+    changes: Arc<AtomicU64>,
 }
 
 impl Failfast {
     pub(super) fn new(name: &'static str, config: Config) -> Failfast {
-        let pool = Pool::builder(config).name(name).max_size(CONNECTIONS).build().expect("a pool");
-        Failfast { name, pool }
+        let (changes, observer) = count_primary_changes();
+        let pool = Pool::builder(config).name(name).max_size(CONNECTIONS).observer(observer);
+        Failfast { name, pool: pool.build().expect("a pool"), changes }
     }
 }
 
@@ -83,6 +87,22 @@ impl Subject for Failfast {
     async fn read(&self) -> Result<(), Failure> {
         self.pool.query_opt(READ, &[]).await.map(drop).map_err(|error| Failure::of_failfast(&error))
     }
+
+    fn primary_changes(&self) -> Option<u64> {
+        Some(self.changes.load(Relaxed))
+    }
+}
+
+/// Returns a counter, and the observer that counts.
+pub(super) fn count_primary_changes() -> (Arc<AtomicU64>, impl Observer) {
+    let changes = Arc::<AtomicU64>::default();
+    let counted = Arc::clone(&changes);
+    let observer = move |event: &Event| {
+        if matches!(event.kind, EventKind::PrimaryChanged { .. }) {
+            counted.fetch_add(1, Relaxed);
+        }
+    };
+    (changes, observer)
 }
 
 impl Failure {
