@@ -101,6 +101,8 @@ pub use listen::Notifications;
 pub use maintenance::NotReady;
 pub use operation::Operation;
 pub use policy::{Effect, Lane, LaneLimits, Refused, ShedReason, Shedding, UnknownLane};
+#[cfg(feature = "cluster")]
+pub use policy::{InvalidPosition, Position};
 pub use pool::{Pool, PoolOrder};
 pub use rates::Rate;
 pub use retry::RetryConfig;

@@ -3,6 +3,8 @@
 mod appointments;
 mod breaker;
 mod classify;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod deadline;
 mod dial_times;
 mod forecast;
@@ -32,6 +34,12 @@ pub(crate) use classify::{
 };
 #[cfg(feature = "testing")]
 pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
+#[cfg(feature = "cluster")]
+pub(crate) use cluster::{
+    Fitness, History, Lag, Lsn, Need, Ring, SUSPECT, Sighting, Topology, Trend, Verdict as PrimaryVerdict, places,
+};
+#[cfg(feature = "cluster")]
+pub use cluster::{InvalidPosition, Position};
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
 pub(crate) use forecast::Forecast;
