@@ -3,6 +3,8 @@
 
 mod assemble;
 mod check;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod driver;
 mod tls;
 

@@ -11,6 +11,8 @@
 mod attempts;
 mod bulk;
 mod fallback;
+#[cfg(feature = "cluster")]
+mod gate;
 #[cfg(feature = "testing")]
 mod pretended;
 mod queries;
@@ -23,6 +25,8 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 pub use self::fallback::Fallback;
+#[cfg(feature = "cluster")]
+pub(crate) use self::gate::{Gate, Prover};
 use crate::clock::now;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error};
@@ -343,11 +347,21 @@ pub struct Call<'a> {
     /// Whether the call returns a stream or a copy. Then the operation ends with it.
     is_stream: bool,
     options: TransactionOptions,
+    /// What the connection has to prove before anything is sent on it.
+    #[cfg(feature = "cluster")]
+    gate: Option<Gate<'a>>,
 }
 
 /// The end of a call: a [`Duration`] from now, or an instant of `std` or tokio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until(Deadline);
+
+#[cfg(feature = "cluster")]
+impl Until {
+    pub(crate) fn deadline(self) -> Deadline {
+        self.0
+    }
+}
 
 impl From<Duration> for Until {
     fn from(budget: Duration) -> Self {
@@ -383,6 +397,8 @@ impl<'a> Call<'a> {
             is_part: false,
             is_stream: false,
             options,
+            #[cfg(feature = "cluster")]
+            gate: None,
         }
     }
 
@@ -498,6 +514,11 @@ impl<'a> Call<'a> {
     pub async fn get(mut self) -> Result<Client, Error> {
         // Once, because the owner may move the operation to another lane meanwhile.
         self.lane = self.shared.lane_names.lane_of(self.operation, self.lane);
-        self.shared.acquire(|_| self.call_options(), |_, asked| self.wait_policy(asked)).await
+        let taken = self.shared.acquire(|_| self.call_options(), |_, asked| self.wait_policy(asked)).await;
+        #[cfg(feature = "cluster")]
+        if let (Some(gate), Ok(_)) = (self.gate, &taken) {
+            gate.check()?;
+        }
+        taken
     }
 }

@@ -206,6 +206,36 @@ pub enum Error {
         row: Option<u64>,
     },
 
+    /// No server of a `Cluster` is known to accept writes. Nothing was sent.
+    #[error("no primary: no host of the cluster accepts writes now; asking again in {}", HumanDuration(*retry_after))]
+    #[non_exhaustive]
+    NoPrimary {
+        /// When the cluster will have asked its hosts again.
+        retry_after: Duration,
+    },
+
+    /// Two servers of a `Cluster` accept writes on the same timeline, so nobody knows which of them will survive.
+    /// Nothing is written to either until an operator stops one. Nothing was sent.
+    #[error("two primaries: {} and {} both accept writes; stop one of them", .hosts[0], .hosts[1])]
+    #[non_exhaustive]
+    TwoPrimaries {
+        /// Host and port of both.
+        hosts: Box<[Arc<str>; 2]>,
+        /// How long a server has to be silent until it counts no more.
+        retry_after: Duration,
+    },
+
+    /// No replica of a `Cluster` is known to be fresh enough for the read, and the share of the primary that such reads
+    /// may use is taken. Nothing was sent.
+    #[error("no replica is fresh enough{}, and the primary takes no more such reads", nearest_lag(.nearest))]
+    #[non_exhaustive]
+    NoFreshReplica {
+        /// How old what the freshest replica shows is, at most. `None` if that is not known of any.
+        nearest: Option<Duration>,
+        /// When the cluster will have asked its hosts again.
+        retry_after: Duration,
+    },
+
     /// [`Pool::close`](crate::Pool::close) has closed the pool.
     #[error("the pool is closed")]
     Closed,
@@ -352,6 +382,10 @@ fn busy(reason: BusyReason, waited: Duration) -> String {
         BusyReason::Stopping => format!("not begun within {}: {reason}", HumanDuration(waited)),
         BusyReason::CopyEnded | BusyReason::InUse => format!("not sent: {reason}"),
     }
+}
+
+fn nearest_lag(nearest: &Option<Duration>) -> String {
+    nearest.map(|lag| format!(" (the freshest is at most {} behind)", HumanDuration(lag))).unwrap_or_default()
 }
 
 fn subject(operation: &Option<&'static str>) -> String {

@@ -26,6 +26,8 @@
 //!   same request may succeed later, 504 for a statement that was too slow, 500 for the rest. Its body shows nothing of
 //!   the database. The module `axum` has deadlines from a header, extractors for calls and for one transaction in each
 //!   request, and a handler for readiness probes.
+//! - `cluster`: several servers, the primary for writes and replicas for reads that say how fresh they must be:
+//!   `Cluster`.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
 //! - `tracing`: spans and log lines, see below.
@@ -58,6 +60,8 @@ pub mod breaker;
 mod builder;
 mod call;
 mod clock;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod conn;
 mod connection_string;
 mod error;
@@ -89,6 +93,8 @@ pub mod tls;
 pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
 pub use call::{Call, Fallback, Until};
+#[cfg(feature = "cluster")]
+pub use cluster::{After, Cluster, ClusterBuilder, ClusterCall, Freshness, HostStatus, Role};
 pub use conn::{
     AsStatement, BinaryCopyIn, BinaryCopyOut, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset,
     RowStream, ServerTimeouts, Socket, Transaction, TransactionOptions,

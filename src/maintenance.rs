@@ -126,7 +126,14 @@ impl Maintenance {
             }
             ConnectionEvent::Dialed { address, is_read_only, .. } => {
                 if let Some((from, to)) = self.server.on_dialed(address, is_read_only) {
-                    self.reports.telemetry.emit(EventKind::PrimaryChanged { from, to: Some(to) });
+                    self.reports.telemetry.emit(EventKind::PrimaryChanged {
+                        from,
+                        to: Some(to),
+                        #[cfg(feature = "cluster")]
+                        last: None,
+                        #[cfg(feature = "cluster")]
+                        first: None,
+                    });
                 }
             }
             ConnectionEvent::AddressAvoided { address, reason } => {

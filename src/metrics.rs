@@ -27,6 +27,8 @@ pub use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
 pub use self::metric::{Kind, Metric, Unit};
+#[cfg(feature = "cluster")]
+pub use self::table::CLUSTER_METRICS;
 pub(crate) use self::table::*;
 pub use self::table::{BREAKER, BREAKER_METRICS, METRICS};
 

@@ -4,6 +4,8 @@
 //! panics, the pool and the other observers go on. A stream lets a service handle events in a task of its own. It is
 //! bounded: if the service does not read it, it drops the oldest events.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod events;
 mod fault;
 #[cfg(feature = "metrics")]
@@ -23,12 +25,19 @@ use std::time::SystemTime;
 
 use tokio::sync::broadcast::Sender;
 
+#[cfg(feature = "cluster")]
+pub(crate) use self::cluster::ReadRoute;
 pub use self::events::Events;
 pub(crate) use self::fault::Fault;
+#[cfg(feature = "metrics")]
+#[cfg(all(feature = "cluster", feature = "metrics"))]
+pub(crate) use self::metered::ClusterMeter;
 #[cfg(feature = "metrics")]
 pub(crate) use self::metered::{Given, Meter, Stamp};
 #[cfg(feature = "tracing")]
 pub(crate) use self::traced::{Server, Span, Tracer};
+#[cfg(all(feature = "cluster", not(feature = "metrics")))]
+pub(crate) use self::unmetered::ClusterMeter;
 #[cfg(not(feature = "metrics"))]
 pub(crate) use self::unmetered::{Given, Meter, Stamp};
 #[cfg(not(feature = "tracing"))]
@@ -117,6 +126,18 @@ impl Telemetry {
         let Some(_deeper) = Deeper::enter() else { return };
         for observer in &self.observers.0 {
             let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&event)));
+        }
+    }
+
+    /// Passes on an event of another pool, as it is.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn pass_on(&self, event: &Event) {
+        if let Some(stream) = self.stream.get() {
+            let _ = stream.send(Arc::new(event.clone()));
+        }
+        let Some(_deeper) = Deeper::enter() else { return };
+        for observer in &self.observers.0 {
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(event)));
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// An owner that wants a longer age should set `None`.
 const LONGEST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// `NAMEDATALEN - 1`: the server cuts a longer `application_name`.
-const LONGEST_NAME: usize = 63;
+pub(super) const LONGEST_NAME: usize = 63;
 
 /// The value of a setting, by the kind of its range.
 enum Value {

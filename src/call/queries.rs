@@ -53,7 +53,12 @@ impl Call<'_> {
         self.query_rows("query_stream", sql, params).await
     }
 
-    async fn query_rows<P>(self, does: &'static str, sql: &str, params: &[P]) -> Result<RowStream<'static>, Error>
+    pub(crate) async fn query_rows<P>(
+        self,
+        does: &'static str,
+        sql: &str,
+        params: &[P],
+    ) -> Result<RowStream<'static>, Error>
     where
         P: BorrowToSql,
     {

@@ -4,6 +4,8 @@ mod call_options;
 mod calls;
 mod cancel;
 mod client;
+#[cfg(feature = "cluster")]
+mod committed_at;
 mod connection;
 mod connection_event;
 mod dial;
@@ -17,6 +19,8 @@ mod pooled;
 #[cfg(feature = "testing")]
 mod pretended;
 mod round_trips;
+#[cfg(feature = "cluster")]
+mod scouting;
 mod settle;
 mod statement_timeout;
 mod stream;
@@ -35,6 +39,8 @@ pub use self::calls::statements::AsStatement;
 pub(crate) use self::calls::watcher::ReadingLimits;
 pub use self::client::Client;
 pub(crate) use self::client::Trail;
+#[cfg(feature = "cluster")]
+pub(crate) use self::committed_at::CommittedAt;
 pub(crate) use self::connection::Conn;
 pub(crate) use self::connection_event::{ConnectionEvent, Role};
 pub(crate) use self::dial::Dialer;
@@ -51,6 +57,8 @@ pub use self::inbox::{Gap, Notification, Received};
 pub(crate) use self::lease_registry::LeaseRegistry;
 pub(crate) use self::listening::{Channels, Listening};
 pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
+#[cfg(feature = "cluster")]
+pub(crate) use self::scouting::Scouting;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
 pub use self::wire::fuzz as fuzz_wire;

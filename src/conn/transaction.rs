@@ -122,6 +122,9 @@ struct Core {
     savepoints: AtomicU64,
     /// Commits that the wire had seen before BEGIN.
     commits: u64,
+    /// Where the position of the commit is to be written, if anybody asks for it.
+    #[cfg(feature = "cluster")]
+    committed_at: std::sync::OnceLock<super::committed_at::CommittedAt>,
 }
 
 impl Client {
@@ -150,7 +153,15 @@ impl Client {
         let undone = AtomicU64::new(self.conn().link.failures());
         let commits = self.conn().link.wire.commits();
         let (open_savepoints, savepoints) = (AtomicU64::new(0), AtomicU64::new(0));
-        let core = Core { client: self, undone, open_savepoints, savepoints, commits };
+        let core = Core {
+            client: self,
+            undone,
+            open_savepoints,
+            savepoints,
+            commits,
+            #[cfg(feature = "cluster")]
+            committed_at: std::sync::OnceLock::new(),
+        };
         Ok(Transaction { core: Arc::new(core) })
     }
 
@@ -222,7 +233,17 @@ impl Transaction {
         if let Some(reason) = core.abort_reason() {
             return Err(call.answered_with(aborted(reason)));
         }
+        #[cfg(feature = "cluster")]
+        if let Some(committed_at) = core.committed_at.get() {
+            return client.send_commit_and_ask(call, limit, committed_at).await;
+        }
         client.send_commit(call, limit).await
+    }
+
+    /// The position of the commit is to be written there.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn write_position_to(&self, committed_at: super::committed_at::CommittedAt) {
+        let _ = self.core.committed_at.set(committed_at);
     }
 
     /// Rolls back. If that fails or the call's time is up, the pool does it in the background. So it does if the future
@@ -328,7 +349,7 @@ impl Core {
     }
 }
 
-fn aborted(reason: AbortReason) -> Error {
+pub(super) fn aborted(reason: AbortReason) -> Error {
     Error::TransactionAborted { reason }
 }
 

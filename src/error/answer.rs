@@ -141,6 +141,9 @@ impl Error {
             | ErrorKind::CircuitOpen
             | ErrorKind::AcquireTimeout
             | ErrorKind::Connect
+            | ErrorKind::NoPrimary
+            | ErrorKind::TwoPrimaries
+            | ErrorKind::NoFreshReplica
             | ErrorKind::Closed => false,
             ErrorKind::QueryTimeout
             | ErrorKind::StreamIdle

@@ -36,6 +36,12 @@ pub enum ErrorKind {
     CommitUnknown,
     /// [`Error::Postgres`](crate::Error::Postgres)
     Postgres,
+    /// [`Error::NoPrimary`](crate::Error::NoPrimary)
+    NoPrimary,
+    /// [`Error::TwoPrimaries`](crate::Error::TwoPrimaries)
+    TwoPrimaries,
+    /// [`Error::NoFreshReplica`](crate::Error::NoFreshReplica)
+    NoFreshReplica,
     /// [`Error::Closed`](crate::Error::Closed)
     Closed,
 }
@@ -54,6 +60,9 @@ impl ErrorKind {
             Self::TransactionAborted => "transaction_aborted",
             Self::CommitUnknown => "commit_unknown",
             Self::Postgres => "postgres",
+            Self::NoPrimary => "no_primary",
+            Self::TwoPrimaries => "two_primaries",
+            Self::NoFreshReplica => "no_fresh_replica",
             Self::Closed => "closed",
         }
     }
@@ -79,6 +88,9 @@ impl Error {
             Self::TransactionAborted { .. } => ErrorKind::TransactionAborted,
             Self::CommitUnknown { .. } => ErrorKind::CommitUnknown,
             Self::Postgres { .. } => ErrorKind::Postgres,
+            Self::NoPrimary { .. } => ErrorKind::NoPrimary,
+            Self::TwoPrimaries { .. } => ErrorKind::TwoPrimaries,
+            Self::NoFreshReplica { .. } => ErrorKind::NoFreshReplica,
             Self::Closed => ErrorKind::Closed,
         }
     }
@@ -121,6 +133,9 @@ impl Error {
             | Self::Connect { .. }
             | Self::Busy { .. }
             | Self::TransactionAborted { .. }
+            | Self::NoPrimary { .. }
+            | Self::TwoPrimaries { .. }
+            | Self::NoFreshReplica { .. }
             | Self::Closed => Effect::NotApplied,
         }
     }
@@ -154,7 +169,11 @@ impl Error {
     /// How long to wait before the next call. `None` if the pool has no estimate.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Connect { retry_after, .. } | Self::CircuitOpen { retry_after, .. } => Some(*retry_after),
+            Self::Connect { retry_after, .. }
+            | Self::CircuitOpen { retry_after, .. }
+            | Self::NoPrimary { retry_after }
+            | Self::TwoPrimaries { retry_after, .. }
+            | Self::NoFreshReplica { retry_after, .. } => Some(*retry_after),
             Self::Shed { retry_after, .. } => *retry_after,
             _ => None,
         }
@@ -173,6 +192,9 @@ impl Error {
             | Self::Connect { .. }
             | Self::QueryTimeout { .. }
             | Self::Busy { reason: BusyReason::Stopping, .. }
+            | Self::NoPrimary { .. }
+            | Self::TwoPrimaries { .. }
+            | Self::NoFreshReplica { .. }
             | Self::Closed => true,
             Self::Postgres { source, lost, .. } => {
                 let failure = driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref());
@@ -200,7 +222,7 @@ impl Error {
     ///
     /// | error | status |
     /// |---|---|
-    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`Closed`](Self::Closed) | 503 |
+    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`Closed`](Self::Closed), and [`NoPrimary`](Self::NoPrimary), [`TwoPrimaries`](Self::TwoPrimaries), [`NoFreshReplica`](Self::NoFreshReplica) of a `Cluster` | 503 |
     /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a connection that was lost before the statement was sent or before COMMIT, a server that shuts down, starts up, is read-only or out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
     /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
     /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or it may or may not have been applied. Also if a function or a procedure raised it, because a procedure may have committed before | 500 |
@@ -219,6 +241,9 @@ impl Error {
             | Self::AcquireTimeout { .. }
             | Self::Connect { .. }
             | Self::Busy { reason: BusyReason::Stopping, .. }
+            | Self::NoPrimary { .. }
+            | Self::TwoPrimaries { .. }
+            | Self::NoFreshReplica { .. }
             | Self::Closed => 503,
             Self::Postgres { .. } if self.may_be_sent_again() => 503,
             Self::QueryTimeout { .. } | Self::StreamIdle { .. } => 504,

@@ -10,8 +10,13 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
+#[cfg(feature = "cluster")]
+use crate::policy::Position;
 use crate::policy::{Lane, Refused, State, Transition};
 use crate::status::Status;
+
+/// From so many seconds on, the lag of a replica is critical.
+const CRITICAL_LAG: u64 = 45;
 
 /// How much an event matters. `Critical` is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -330,6 +335,82 @@ pub enum EventKind {
         from: Option<String>,
         /// Host and port of the primary now. `None` if they are not known.
         to: Option<String>,
+        /// The last position at which the primary before was seen. `None` if a pool reports the change.
+        #[cfg(feature = "cluster")]
+        last: Option<Position>,
+        /// The first position at which the primary now was seen. `None` if a pool reports the change. What it lacks of
+        /// `last` is on another timeline, and may be lost.
+        #[cfg(feature = "cluster")]
+        first: Option<Position>,
+    },
+    /// No host of a cluster accepts writes. Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    PrimaryMissing {
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`PrimaryMissing`](Self::PrimaryMissing) and of [`TwoPrimaries`](Self::TwoPrimaries): one host of the
+    /// cluster accepts writes.
+    #[non_exhaustive]
+    PrimaryFound {
+        /// Host and port of the primary.
+        host: String,
+        /// How long there was none.
+        lasted: Duration,
+    },
+    /// Two hosts of a cluster accept writes on the same timeline. The cluster writes to neither. Repeated every 30 s
+    /// while it lasts.
+    #[non_exhaustive]
+    TwoPrimaries {
+        /// Host and port of both.
+        hosts: [String; 2],
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// A replica lags by 15 s or more, or by 3 s more than a minute ago. From 45 s on it is critical: a failover would
+    /// lose as much. Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    ReplicaLags {
+        /// Host and port of the replica.
+        host: String,
+        /// The lag, at most. `None` if it is longer than can be measured, or the replica does not show its timeline.
+        lag: Option<Duration>,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`ReplicaLags`](Self::ReplicaLags).
+    #[non_exhaustive]
+    ReplicaCaughtUp {
+        /// Host and port of the replica.
+        host: String,
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
+    /// A host of a cluster has not answered for 3 s. Replicas that are silent serve no reads. Repeated every 30 s while
+    /// it lasts.
+    #[non_exhaustive]
+    HostSilent {
+        /// Host and port.
+        host: String,
+        /// Why the latest question had no answer.
+        reason: String,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`HostSilent`](Self::HostSilent).
+    #[non_exhaustive]
+    HostAnswers {
+        /// Host and port.
+        host: String,
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
+    /// Behind one host of a cluster there are several servers, such as behind a reader endpoint that balances. What one
+    /// session proves says nothing about another there, so the host serves no reads with a bound.
+    #[non_exhaustive]
+    HostBalances {
+        /// Host and port.
+        host: String,
     },
     /// A host, or one of its addresses, could not be used. For 30 s the pool tries others first. There is one such
     /// event until the address works again.
@@ -460,6 +541,14 @@ impl EventKind {
             Self::ServerShuttingDown { .. } => "server_shutting_down",
             Self::ServerWarning { .. } => "server_warning",
             Self::PrimaryChanged { .. } => "primary_changed",
+            Self::PrimaryMissing { .. } => "primary_missing",
+            Self::PrimaryFound { .. } => "primary_found",
+            Self::TwoPrimaries { .. } => "two_primaries",
+            Self::ReplicaLags { .. } => "replica_lags",
+            Self::ReplicaCaughtUp { .. } => "replica_caught_up",
+            Self::HostSilent { .. } => "host_silent",
+            Self::HostAnswers { .. } => "host_answers",
+            Self::HostBalances { .. } => "host_balances",
             Self::AddressAvoided { .. } => "address_avoided",
             Self::AddressRestored { .. } => "address_restored",
             Self::SettleFailed { .. } => "settle_failed",
@@ -483,7 +572,11 @@ impl EventKind {
             | Self::Shedding { .. }
             | Self::SheddingEnded { .. }
             | Self::ConnectFailed { .. }
-            | Self::ConnectRecovered { .. } => Severity::Critical,
+            | Self::ConnectRecovered { .. }
+            | Self::PrimaryMissing { .. }
+            | Self::PrimaryFound { .. }
+            | Self::TwoPrimaries { .. } => Severity::Critical,
+            Self::ReplicaLags { lag, .. } if lag.is_none_or(|lag| lag.as_secs() >= CRITICAL_LAG) => Severity::Critical,
             Self::BreakerChanged { transition, .. } => match (transition.from, transition.to) {
                 (_, State::Open) | (State::Open | State::HalfOpen, State::Closed) => Severity::Critical,
                 (_, State::HalfOpen) => Severity::Info,
@@ -511,6 +604,11 @@ impl EventKind {
             | Self::ServerShuttingDown { .. }
             | Self::ServerWarning { .. }
             | Self::PrimaryChanged { .. }
+            | Self::ReplicaLags { .. }
+            | Self::ReplicaCaughtUp { .. }
+            | Self::HostSilent { .. }
+            | Self::HostAnswers { .. }
+            | Self::HostBalances { .. }
             | Self::AddressAvoided { .. }
             | Self::AddressRestored { .. }
             | Self::SettleFailed { .. }
@@ -541,6 +639,9 @@ impl EventKind {
             | Self::ConnectRecovered { .. }
             | Self::ListenResumed { .. }
             | Self::AddressRestored { .. }
+            | Self::PrimaryFound { .. }
+            | Self::ReplicaCaughtUp { .. }
+            | Self::HostAnswers { .. }
             | Self::Forced { to: State::Closed, .. } => true,
             Self::BreakerChanged { transition, .. } => transition.to == State::Closed,
             _ => false,

@@ -111,9 +111,34 @@ impl fmt::Display for EventKind {
                 let (warnings, ago) = (Count(*count, "warning"), Ago(*count, *ago));
                 write!(f, "{warnings} from the server{ago}: {message} ({})", one_line(sqlstate.code()))
             }
-            Self::PrimaryChanged { from, to } => {
+            Self::PrimaryChanged { from, to, .. } => {
                 let name = |address: &Option<String>| address.clone().unwrap_or_else(|| "unknown".to_owned());
                 write!(f, "the primary is now {}, and was {}: drop caches of its data", name(to), name(from))
+            }
+            Self::PrimaryMissing { lasting } => {
+                write!(f, "no primary{}: no host of the cluster accepts writes", For(*lasting))
+            }
+            Self::PrimaryFound { host, lasted } => {
+                write!(f, "{host} accepts writes, after {} without a primary", HumanDuration(*lasted))
+            }
+            Self::TwoPrimaries { hosts: [one, other], lasting } => {
+                write!(f, "two primaries{}: {one} and {other} both accept writes; stop one of them", For(*lasting))
+            }
+            Self::ReplicaLags { host, lag: Some(lag), lasting } => {
+                write!(f, "the replica {host} is up to {} behind{}", HumanDuration(*lag), Since(*lasting))
+            }
+            Self::ReplicaLags { host, lag: None, lasting } => {
+                write!(f, "how far the replica {host} is behind is not known{}", Since(*lasting))
+            }
+            Self::ReplicaCaughtUp { host, lasted } => {
+                write!(f, "the replica {host} has caught up, after {}", HumanDuration(*lasted))
+            }
+            Self::HostSilent { host, reason, lasting } => {
+                write!(f, "{host} does not answer{}: {reason}", Since(*lasting))
+            }
+            Self::HostAnswers { host, lasted } => write!(f, "{host} answers again, after {}", HumanDuration(*lasted)),
+            Self::HostBalances { host } => {
+                write!(f, "{host} leads to several servers, so it serves no reads with a bound")
             }
             Self::AddressAvoided { address, reason } => {
                 write!(f, "{address} failed, and is tried last for 30 s: {reason}")

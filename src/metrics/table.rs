@@ -203,6 +203,41 @@ pub(crate) const EVENTS: Metric = Metric::new(
     "Events; a state that lasts is reported again every 30 seconds",
 );
 
+/// The label of the metrics of a cluster's hosts: host and port.
+#[cfg(feature = "cluster")]
+pub(crate) const HOST: &str = "host";
+#[cfg(feature = "cluster")]
+pub(crate) const ROUTE: &str = "route";
+
+#[cfg(feature = "cluster")]
+pub(crate) const CLUSTER_PRIMARY: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.cluster.primary",
+    &[HOST],
+    "1 for the primary of the cluster, 0 for the others",
+);
+#[cfg(feature = "cluster")]
+pub(crate) const REPLICA_LAG: Metric = Metric::new(
+    Gauge,
+    Seconds,
+    "failfast.cluster.replica.lag",
+    &[HOST],
+    "How old what a replica shows is, at most; infinite if that cannot be bounded, 0 for other hosts",
+);
+#[cfg(feature = "cluster")]
+pub(crate) const CLUSTER_READS: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.cluster.reads",
+    &[ROUTE],
+    "Reads that replicas may serve, by who serves them: replica, primary (within the spill budget), refused",
+);
+
+/// Every metric that a cluster records, beyond those of the pools of its hosts.
+#[cfg(feature = "cluster")]
+pub const CLUSTER_METRICS: &[Metric] = &[CLUSTER_PRIMARY, REPLICA_LAG, CLUSTER_READS];
+
 /// Every metric that a pool records. A test compares this list with what a pool records.
 pub const METRICS: &[Metric] = &[
     OPERATION_DURATION,

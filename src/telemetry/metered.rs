@@ -7,6 +7,8 @@
 //!
 //! A recorder is foreign code, so it is never called under a lock.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod handles;
 mod operations;
 
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 use metrics::Gauge;
 use parking_lot::Mutex;
 
+#[cfg(feature = "cluster")]
+pub(crate) use self::cluster::ClusterMeter;
 pub(crate) use self::handles::Given;
 use self::handles::{Handles, Source};
 use self::operations::Operations;

@@ -82,3 +82,18 @@ impl Meter {
         None
     }
 }
+
+#[cfg(feature = "cluster")]
+#[derive(Debug)]
+pub(crate) struct ClusterMeter(());
+
+#[cfg(feature = "cluster")]
+impl ClusterMeter {
+    pub(crate) fn new(_: Arc<str>, _: Given) -> Self {
+        Self(())
+    }
+
+    pub(crate) fn look(&self, _: &Arc<str>, _: bool, _: bool, _: Option<Duration>) {}
+
+    pub(crate) fn read(&self, _: super::ReadRoute) {}
+}

@@ -43,6 +43,25 @@ impl Hooks {
         self.after_connect = Some(Arc::new(hook));
     }
 
+    /// Adds a hook that runs before the owner's `after_connect`.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn set_first<F>(&mut self, first: F)
+    where
+        F: for<'a> Fn(&'a Object) -> SetUp<'a> + Send + Sync + 'static,
+    {
+        let owners = self.after_connect.take();
+        self.set_after_connect(move |client| {
+            let (first, owners) = (first(client), owners.clone());
+            Box::pin(async move {
+                first.await?;
+                match owners {
+                    Some(owners) => owners(client).await,
+                    None => Ok(()),
+                }
+            })
+        });
+    }
+
     /// Returns `config` with the credentials of the provider, if there is one.
     pub(crate) async fn log_in(&self, config: &Config) -> Result<Config, BoxError> {
         let mut config = config.clone();

@@ -176,6 +176,13 @@ async fn example(what: &str) -> Option<Error> {
             let garbled = read_by_the_driver(b"Z\0\0\0\x04".to_vec()).await;
             Error::of_statement(garbled, true, StatementPhase::Autocommit, None)
         }
+        "no host of a `Cluster` accepts writes" => Error::NoPrimary { retry_after: SECOND },
+        "two hosts of a `Cluster` accept writes" => {
+            Error::TwoPrimaries { hosts: Box::new(["a:5432".into(), "b:5432".into()]), retry_after: SECOND }
+        }
+        "no replica of a `Cluster` is fresh enough for a read" => {
+            Error::NoFreshReplica { nearest: Some(SECOND), retry_after: SECOND }
+        }
         "the pool is closed or drained" => Error::Closed,
         "the caller drops its future" => return None,
         _ => panic!("no example of: {what}"),

@@ -68,9 +68,9 @@ impl Ring {
         self.history
     }
 
-    /// Returns the place of the newest sample.
-    pub(crate) fn newest(&self) -> Option<Lsn> {
-        self.samples.back().map(|sample| sample.inserted)
+    /// Returns how far back the samples reach.
+    pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.samples.front()?.asked))
     }
 
     /// Returns an instant so that everything committed before it is visible to a replica of the same history that has

@@ -1,0 +1,45 @@
+//! What a cluster changes in the settings of the pool of each of its hosts.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use deadpool_postgres::Object;
+use tokio::runtime::Handle;
+
+use super::PoolBuilder;
+use super::check::LONGEST_NAME;
+use crate::telemetry::Given;
+
+impl PoolBuilder {
+    /// Names the pool of one host after the owner's name and the host, and shows the server the owner's name. If the
+    /// name of the host is too long, its beginning and its number do.
+    pub(crate) fn of_host(mut self, host: &str, number: usize) -> Self {
+        if self.place.driver.get_application_name().is_none() {
+            self.place.driver.application_name(&self.name);
+        }
+        let ascii: String = host.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect();
+        let whole = format!("{}@{ascii}", self.name);
+        self.name = if whole.len() <= LONGEST_NAME {
+            whole
+        } else {
+            let number = format!("#{number}");
+            format!("{}{number}", &whole[..LONGEST_NAME - number.len()])
+        };
+        self
+    }
+
+    /// Adds a hook that runs on each new connection, before the owner's.
+    pub(crate) fn first_after_connect<F>(mut self, hook: F) -> Self
+    where
+        F: Send + Sync + 'static,
+        F: for<'a> Fn(&'a Object) -> Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send + 'a>>,
+    {
+        self.hooks.set_first(hook);
+        self
+    }
+
+    /// The owner's name for the pool, its recorder and its runtime.
+    pub(crate) fn owners(&self) -> (&str, Given, Option<Handle>) {
+        (&self.name, self.recorder.clone(), self.runtime.clone())
+    }
+}

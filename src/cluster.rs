@@ -1,0 +1,336 @@
+//! Several servers of one database as one: the primary for writes, replicas for reads that say how fresh they must be.
+//!
+//! A cluster is a list of hosts, a [`Pool`](crate::Pool) for each, and a routing decision per call. Pools know nothing of
+//! it. `scout` asks each host about its role each second; `state` concludes what that means; `core` chooses the host of a
+//! call; `call` passes the call on to the host's pool. The rules are in `policy/cluster`.
+
+mod board;
+mod builder;
+mod bulk;
+mod call;
+mod core;
+mod failure;
+mod freshness;
+mod host;
+mod one_host;
+mod scout;
+mod state;
+mod status;
+
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio_postgres::types::{BorrowToSql, ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
+
+pub use self::builder::ClusterBuilder;
+pub use self::call::ClusterCall;
+use self::core::Core;
+pub use self::freshness::{After, Freshness};
+pub use self::status::{HostStatus, Role};
+use crate::clock::now;
+use crate::conn::{Client, RowStream, Transaction};
+use crate::error::Error;
+use crate::policy::Position;
+use crate::pool::Pool;
+use crate::telemetry::Events;
+
+/// Several PostgreSQL servers of one database: a primary, and replicas that stream from it.
+///
+/// It offers what a [`Pool`] does, at the primary, and [`call`](Self::call) for everything else. Cloning is cheap; all
+/// clones are one cluster. When the last one is dropped, it stops to look at its hosts.
+///
+/// - **Roles are asked, never configured.** The primary is the host that is not in recovery, on the highest timeline
+///   ever seen. Nothing is written to a host on a lower timeline. While two hosts accept writes on one timeline, nothing
+///   is written to either.
+/// - **Reads go to the primary unless the caller says otherwise**: [`ClusterCall::read`] and [`ClusterCall::after`].
+/// - **Lag is an upper bound** by this process's own clock: see [`Freshness`].
+///
+/// A client cannot fence a writer that only reaches the old primary: in a partition, a process on the other side may
+/// still write there.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use failfast::{Cluster, Freshness};
+///
+/// let config = "postgres://app@db1,db2,db3/orders".parse()?;
+/// let cluster = Cluster::builder(config).pool(|builder| builder.name("orders").max_size(20)).build()?;
+/// cluster.execute("UPDATE items SET stock = stock - 1 WHERE id = 1", &[]).await?;
+/// let call = cluster.call().read(Freshness::Within(Duration::from_secs(2)));
+/// let items = call.query("SELECT name, stock FROM items", &[]).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    core: Arc<Core>,
+    _scouts: Arc<Scouts>,
+}
+
+/// Ends the scouts when the last handle of the cluster is dropped.
+#[derive(Debug)]
+struct Scouts(Arc<Core>);
+
+impl Drop for Scouts {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Cluster {
+    fn new(core: Core) -> Self {
+        let core = Arc::new(core);
+        core.start();
+        Self { _scouts: Arc::new(Scouts(Arc::clone(&core))), core }
+    }
+
+    /// Starts a call with settings of its own.
+    #[track_caller]
+    pub fn call(&self) -> ClusterCall<'_> {
+        ClusterCall::new(&self.core, Location::caller())
+    }
+
+    /// The pool of the primary as it is known now. It does not follow a failover: ask again for each piece of work.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPrimary`] also before the first answer of a host: see [`ready`](Self::ready).
+    /// [`Error::TwoPrimaries`] while two hosts accept writes.
+    pub fn primary(&self) -> Result<&Pool, Error> {
+        self.core.start();
+        self.core.primary().map(|host| &self.core.hosts[host].pool)
+    }
+
+    /// Waits until there is a primary, at most so long. For the start of a service; calls need not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`primary`](Self::primary), after that time.
+    pub async fn ready(&self, within: Duration) -> Result<(), Error> {
+        self.core.start();
+        let (mut changes, until) = (self.core.board.changes(), now() + within.min(LONGEST));
+        while self.core.primary().is_err() && scout::changed_before(&mut changes, until).await {}
+        self.core.primary().map(drop)
+    }
+
+    /// What is known of each host, in the order in which they were given.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: failfast::Cluster) {
+    /// for host in cluster.hosts() {
+    ///     println!("{host}"); // db2:5432: replica, timeline 3, at most 1.1 s behind; pool orders@db2:5432: ...
+    /// }
+    /// # }
+    /// ```
+    pub fn hosts(&self) -> Vec<HostStatus> {
+        let now = now();
+        let one = |(index, host): (usize, &host::Host)| {
+            let report = self.core.board.state().report(now, index);
+            let role = match report.sighting {
+                None => Role::Unknown,
+                Some(sighting) if sighting.is_in_recovery => Role::Replica,
+                Some(_) if report.is_primary => Role::Primary,
+                Some(_) => Role::Fenced,
+            };
+            HostStatus {
+                host: Arc::clone(&host.label),
+                role,
+                timeline: report.sighting.and_then(|sighting| sighting.timeline),
+                lag: report.lag,
+                is_silent: report.is_silent,
+                is_balanced: report.is_balanced,
+                pool: host.pool.status(),
+            }
+        };
+        self.core.hosts.iter().enumerate().map(one).collect()
+    }
+
+    /// The pool of each host, in the order in which the hosts were given.
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.core.hosts.iter().map(|host| &host.pool)
+    }
+
+    /// Returns a stream of the events of the cluster and of the pools of its hosts, from now on. As [`Pool::events`].
+    pub fn events(&self) -> Events {
+        self.core.telemetry.events()
+    }
+
+    /// Shuts the pools of all hosts down gracefully: see [`Pool::drain`]. Returns how many connections had not been given
+    /// back.
+    #[track_caller]
+    pub fn drain(&self, within: Duration) -> impl Future<Output = usize> {
+        let drains: Vec<_> = self.pools().map(|pool| pool.drain(within)).collect();
+        async move { join_all(drains).await.into_iter().sum() }
+    }
+
+    /// Takes a connection to the primary: see [`Pool::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::get`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<Client, Error>> {
+        self.call().get()
+    }
+
+    /// At the primary: see [`Pool::query`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::query`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Vec<Row>, Error>> {
+        self.call().query(sql, params)
+    }
+
+    /// At the primary: see [`Pool::query_one`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::query_one`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Row, Error>> {
+        self.call().query_one(sql, params)
+    }
+
+    /// At the primary: see [`Pool::query_opt`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::query_opt`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn query_opt(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Option<Row>, Error>> {
+        self.call().query_opt(sql, params)
+    }
+
+    /// At the primary: see [`Pool::execute`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::execute`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<u64, Error>> {
+        self.call().execute(sql, params)
+    }
+
+    /// At the primary: see [`Pool::query_raw`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::query_raw`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn query_raw<P, I>(&self, sql: &str, params: I) -> impl Future<Output = Result<RowStream<'static>, Error>>
+    where
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        self.call().query_raw(sql, params)
+    }
+
+    /// At the primary: see [`Pool::query_typed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::query_typed`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn query_typed(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> impl Future<Output = Result<Vec<Row>, Error>> {
+        self.call().query_typed(sql, params)
+    }
+
+    /// At the primary: see [`Pool::batch_execute`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::batch_execute`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn batch_execute(&self, sql: &str) -> impl Future<Output = Result<(), Error>> {
+        self.call().batch_execute(sql)
+    }
+
+    /// At the primary: see [`Pool::simple_query`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::simple_query`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn simple_query(&self, sql: &str) -> impl Future<Output = Result<Vec<SimpleQueryMessage>, Error>> {
+        self.call().simple_query(sql)
+    }
+
+    /// At the primary: see [`Pool::transaction`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::transaction`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn transaction<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.call().transaction(work)
+    }
+
+    /// At the primary: see [`Pool::transaction_once`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::transaction_once`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn transaction_once<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: FnOnce(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.call().transaction_once(work)
+    }
+
+    /// At the primary: see [`Pool::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::run`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn run<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.call().run(work)
+    }
+
+    /// [`transaction`](Self::transaction) that also returns the [`Position`] of its commit: see
+    /// [`ClusterCall::transaction_at`].
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    #[track_caller]
+    pub fn transaction_at<T, E, F, Fut>(&self, work: F) -> impl Future<Output = Result<(T, Position), E>>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.call().transaction_at(work)
+    }
+}
+
+/// A longer wait is a mistake, and an instant may overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);

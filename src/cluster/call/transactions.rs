@@ -1,0 +1,126 @@
+//! The methods of a [`ClusterCall`] that run the caller's closure. The closure's own error says nothing, so what its
+//! connection saw decides whether another host may do better.
+
+use std::future::Future;
+
+use parking_lot::Mutex;
+
+use super::ClusterCall;
+use crate::cluster::failure::Outer;
+use crate::conn::{Client, CommittedAt, Transaction};
+use crate::error::Error;
+use crate::policy::Position;
+
+impl ClusterCall<'_> {
+    /// Runs `work` in a transaction. **It may run several times**: see [`Call::transaction`](crate::Call::transaction),
+    /// and [`across_failover`](Self::across_failover).
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::transaction`](crate::Call::transaction) and [`query`](Self::query).
+    pub fn transaction<T, E, F, Fut>(self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.transaction_and(work, |_| {})
+    }
+
+    /// [`transaction`](Self::transaction) that also returns the [`Position`](crate::Position) of its commit, for
+    /// [`after`](Self::after). The position comes in the round trip of the COMMIT. If the server does not say it, the
+    /// position is one that only the primary serves ([`Position::is_known`]).
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: failfast::Cluster) -> Result<(), failfast::Error> {
+    /// let (rows, position) = cluster
+    ///     .call()
+    ///     .transaction_at(async |tx| tx.execute("UPDATE items SET stock = 0 WHERE id = 1", &[]).await)
+    ///     .await?;
+    /// let header = position.to_string(); // for the next request of this user, to whichever process
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub async fn transaction_at<T, E, F, Fut>(self, work: F) -> Result<(T, Position), E>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let committed_at = CommittedAt::default();
+        let value = self.transaction_and(work, |tx| tx.write_position_to(committed_at.clone())).await?;
+        let Some((timeline, place)) = committed_at.get() else { return Ok((value, Position::UNKNOWN)) };
+        // All hosts of a cluster are of one system.
+        let system = self.core.primary().ok().and_then(|host| self.core.board.state().system(host));
+        Ok((value, Position::new(system, timeline, place)))
+    }
+
+    /// [`transaction`](Self::transaction) that does something with each new transaction.
+    async fn transaction_and<T, E, F, Fut>(self, work: F, begun: impl Fn(&Transaction)) -> Result<T, E>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let (work, begun) = (&work, &begun);
+        let attempt = async move |tx: Transaction| {
+            begun(&tx);
+            let trail = tx.trail();
+            work(tx).await.map_err(|error| Outer::work(error, &trail, true))
+        };
+        let attempt = &attempt;
+        self.run_on(|call| call.transaction(move |tx| attempt(tx))).await.map_err(Outer::into_error)
+    }
+
+    /// Like [`transaction`](Self::transaction), but runs `work` only once.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub async fn transaction_once<T, E, F, Fut>(self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let work = Mutex::new(Some(work));
+        let work = &work;
+        let attempt = async move |tx: Transaction| {
+            let trail = tx.trail();
+            let work = work.lock().take().expect("no attempt follows once the closure has run");
+            work(tx).await.map_err(|error| Outer::work(error, &trail, true))
+        };
+        let attempt = &attempt;
+        let once = async move |call: crate::call::Call<'_>| {
+            let result = call.transaction_once(attempt).await;
+            if work.lock().is_some() { result } else { result.map_err(Outer::into_last) }
+        };
+        let once = &once;
+        self.run_on(move |call| once(call)).await.map_err(Outer::into_error)
+    }
+
+    /// Runs `work` with a connection of its own, for several statements on one lease. **It may run several times**: see
+    /// [`Call::run`](crate::Call::run), and [`across_failover`](Self::across_failover).
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::run`](crate::Call::run) and [`query`](Self::query).
+    pub async fn run<T, E, F, Fut>(self, work: F) -> Result<T, E>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let work = &work;
+        let attempt = async move |client: Client| {
+            let trail = client.trail();
+            work(client).await.map_err(|error| Outer::work(error, &trail, false))
+        };
+        let attempt = &attempt;
+        self.run_on(|call| call.run(move |client| attempt(client))).await.map_err(Outer::into_error)
+    }
+}

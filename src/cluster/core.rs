@@ -1,0 +1,213 @@
+//! What all handles of a cluster and its scouts share: the hosts, what is known of them, and where a call goes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::board::Board;
+use super::host::{Host, UnderWay};
+use super::scout::{self, changed_before};
+use super::state::Candidates;
+use crate::call::Prover;
+use crate::clock::now;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::policy::{Need, PrimaryVerdict as Verdict, SUSPECT, places};
+use crate::telemetry::{ClusterMeter, ReadRoute, Telemetry};
+
+/// A read waits at most this long for a replica that is about to catch up.
+const CATCH_UP: Duration = Duration::from_millis(20);
+/// At most this part of a replica's connections may be waited for in this way.
+const WAITING: usize = 4;
+
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) look_every: Duration,
+    pub(super) look_timeout: Duration,
+    pub(super) spill: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) hosts: Vec<Host>,
+    pub(super) board: Arc<Board>,
+    pub(super) settings: Settings,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) meter: ClusterMeter,
+    pub(super) runtime: Option<Handle>,
+    /// Reads at work on the primary because no replica could serve them.
+    spilled: AtomicUsize,
+    /// Reads that wait for a replica to catch up.
+    waiting: AtomicUsize,
+    scouts: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Where a read goes.
+#[derive(Debug)]
+pub(super) struct ReadPlace<'a> {
+    pub(super) host: usize,
+    pub(super) is_replica: bool,
+    pub(super) _spilled: Option<UnderWay<'a>>,
+}
+
+impl Core {
+    pub(super) fn new(
+        hosts: Vec<Host>,
+        board: Arc<Board>,
+        settings: Settings,
+        telemetry: Arc<Telemetry>,
+        meter: ClusterMeter,
+        runtime: Option<Handle>,
+    ) -> Self {
+        let (spilled, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { hosts, board, settings, telemetry, meter, runtime, spilled, waiting, scouts: Mutex::default() }
+    }
+
+    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced.
+    pub(super) fn start(self: &Arc<Self>) {
+        let mut scouts = self.scouts.lock();
+        if scouts.first().is_some_and(|scout| !scout.is_finished()) {
+            return;
+        }
+        let Some(runtime) = self.runtime.clone().or_else(|| Handle::try_current().ok()) else { return };
+        *scouts = (0..self.hosts.len()).map(|host| runtime.spawn(scout::watch(Arc::clone(self), host))).collect();
+    }
+
+    pub(super) fn stop(&self) {
+        self.scouts.lock().drain(..).for_each(|scout| scout.abort());
+    }
+
+    /// Reports what a look has found.
+    pub(super) fn report(&self, host: usize, events: Vec<EventKind>) {
+        let report = self.board.state().report(now(), host);
+        let is_replica = report.sighting.is_some_and(|sighting| sighting.is_in_recovery);
+        self.meter.look(&self.hosts[host].label, report.is_primary, is_replica, report.lag);
+        events.into_iter().for_each(|event| self.telemetry.emit(event));
+    }
+
+    /// The number of the primary.
+    pub(super) fn primary(&self) -> Result<usize, Error> {
+        let state = self.board.state();
+        match state.verdict() {
+            Verdict::Primary { host, .. } => Ok(host),
+            Verdict::NoPrimary => Err(Error::NoPrimary { retry_after: self.next_look() }),
+            Verdict::TwoPrimaries(one, other) => {
+                let hosts = [one, other].map(|host| Arc::clone(state.label(host)));
+                Err(Error::TwoPrimaries { hosts: Box::new(hosts), retry_after: SUSPECT })
+            }
+        }
+    }
+
+    /// While hosts have neither answered nor failed, waits until there is a primary, at most until then.
+    pub(super) async fn first_answers(&self, until: Instant) {
+        let mut changes = self.board.changes();
+        let is_open = || {
+            let state = self.board.state();
+            state.verdict() == Verdict::NoPrimary && !state.has_asked_all()
+        };
+        while is_open() && changed_before(&mut changes, until).await {}
+    }
+
+    /// How long until the hosts were asked again.
+    fn next_look(&self) -> Duration {
+        self.settings.look_every
+    }
+
+    /// Finds a host that has what a read needs. Waits a moment for a replica that is about to catch up.
+    pub(super) async fn place(&self, need: Need, excluded: &[usize], may_spill: bool) -> Result<ReadPlace<'_>, Error> {
+        let mut changes = self.board.changes();
+        let mut candidates = self.candidates(need, excluded);
+        if let Some(host) = self.choose(&candidates) {
+            return Ok(self.at_replica(host));
+        }
+        if self.hosts.len() == 1 {
+            // There is no other server, so nothing is spared by refusing.
+            return self.primary().map(|host| ReadPlace { host, is_replica: false, _spilled: None });
+        }
+        if let Some(_waiting) = self.may_wait(need, &candidates, excluded) {
+            let until = now() + CATCH_UP;
+            self.board.ask_now();
+            while changed_before(&mut changes, until).await {
+                candidates = self.candidates(need, excluded);
+                if let Some(host) = self.choose(&candidates) {
+                    return Ok(self.at_replica(host));
+                }
+                self.board.ask_now();
+            }
+        }
+        match self.primary() {
+            Ok(host) if may_spill => {
+                let most = places(self.settings.spill, self.hosts[host].pool.shared.slots.counts().limit);
+                if let Some(spilled) = UnderWay::below(&self.spilled, most) {
+                    self.meter.read(ReadRoute::Primary);
+                    return Ok(ReadPlace { host, is_replica: false, _spilled: Some(spilled) });
+                }
+            }
+            _ => {}
+        }
+        self.meter.read(ReadRoute::Refused);
+        Err(self.not_fresh(candidates.nearest))
+    }
+
+    fn at_replica(&self, host: usize) -> ReadPlace<'_> {
+        self.meter.read(ReadRoute::Replica);
+        ReadPlace { host, is_replica: true, _spilled: None }
+    }
+
+    fn not_fresh(&self, nearest: Option<Duration>) -> Error {
+        Error::NoFreshReplica { nearest, retry_after: self.next_look() }
+    }
+
+    fn candidates(&self, need: Need, excluded: &[usize]) -> Candidates {
+        self.board.state().candidates(now(), need, excluded)
+    }
+
+    /// A replica may be about to catch up, and few others wait for one.
+    fn may_wait(&self, need: Need, candidates: &Candidates, excluded: &[usize]) -> Option<UnderWay<'_>> {
+        let near = match need {
+            Need::Any => return None,
+            Need::Within(bound) => bound.saturating_add(self.settings.look_every),
+            Need::Since(_) | Need::Position(_) => self.settings.look_every * 2,
+        };
+        let is_near = candidates.nearest.is_some_and(|nearest| nearest <= near);
+        let limits = self.hosts.iter().map(|host| host.pool.shared.slots.counts().limit);
+        let most = limits.sum::<usize>().div_ceil(WAITING);
+        if is_near && excluded.is_empty() { UnderWay::below(&self.waiting, most) } else { None }
+    }
+
+    /// The better of two replicas at random, by the number of calls at work. A newcomer is drawn less often.
+    fn choose(&self, candidates: &Candidates) -> Option<usize> {
+        let mut left: Vec<_> = candidates.replicas.clone();
+        let first = draw(&mut left)?;
+        let Some(second) = draw(&mut left) else { return Some(first) };
+        let load = |host: usize| self.hosts[host].under_way();
+        Some(if load(second) < load(first) { second } else { first })
+    }
+}
+
+/// Takes one of them out at random, by its share.
+fn draw(hosts: &mut Vec<(usize, f64)>) -> Option<usize> {
+    let sum: f64 = hosts.iter().map(|(_, share)| share).sum();
+    let mut at = fastrand::f64() * sum;
+    let index = hosts.iter().position(|(_, share)| {
+        at -= share;
+        at < 0.0
+    });
+    if hosts.is_empty() { None } else { Some(hosts.swap_remove(index.unwrap_or(hosts.len() - 1)).0) }
+}
+
+impl Prover for Core {
+    fn check(&self, host: usize, need: Need) -> Result<(), Error> {
+        let (now, state) = (now(), self.board.state());
+        if state.has(now, host, need) {
+            return Ok(());
+        }
+        let nearest = state.candidates(now, need, &[]).nearest;
+        drop(state);
+        Err(self.not_fresh(nearest))
+    }
+}

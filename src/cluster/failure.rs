@@ -1,0 +1,114 @@
+//! What a failed attempt says about another one on another host.
+
+use crate::conn::Trail;
+use crate::error::{Error, ErrorKind};
+use crate::policy::{Condition, Effect, Retry};
+
+/// Why another host may do better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// It may not: the request was at fault, or the host is slow or full.
+    No,
+    /// The host no longer has what the read needs. Nothing was sent.
+    NotFresh,
+    /// The host takes no writes.
+    ReadOnly,
+    /// The circuit breaker of the host's pool is open, because calls on the host failed or were slow.
+    CircuitOpen,
+    /// The host cannot be reached, or the connection was lost.
+    Unreachable,
+    /// Something on this host was in the way, such as the replay of the log.
+    Conflict,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) elsewhere: Elsewhere,
+    /// Whether the attempt may have been applied.
+    pub(super) is_doubtful: bool,
+}
+
+impl Seen {
+    fn of(error: &Error) -> Self {
+        let retry = error.retry();
+        let elsewhere = match error.kind() {
+            ErrorKind::NoFreshReplica => Elsewhere::NotFresh,
+            ErrorKind::CircuitOpen => Elsewhere::CircuitOpen,
+            ErrorKind::Connect => Elsewhere::Unreachable,
+            ErrorKind::Postgres => by_retry(retry),
+            _ => Elsewhere::No,
+        };
+        Self { elsewhere, is_doubtful: error.effect() == Effect::Unknown }
+    }
+
+    /// Of a transaction that was not committed, or of work on a connection. `is_whole`: nothing of it can have been
+    /// applied.
+    fn of_work(trail: &Trail, is_whole: bool) -> Self {
+        let is_doubtful = !is_whole && !trail.is_stale();
+        Self { elsewhere: by_retry(trail.retry()), is_doubtful }
+    }
+}
+
+fn by_retry(retry: Retry) -> Elsewhere {
+    match retry {
+        Retry::OtherHost(_) => Elsewhere::ReadOnly,
+        Retry::NewConnection(_) => Elsewhere::Unreachable,
+        Retry::SameConnection(Condition::Scheduled | Condition::IfIdempotent) => Elsewhere::Conflict,
+        Retry::SameConnection(_) | Retry::Never => Elsewhere::No,
+    }
+}
+
+/// An error that says what another host may do.
+pub(super) trait Failure {
+    fn seen(&self) -> Seen;
+}
+
+impl Failure for Error {
+    fn seen(&self) -> Seen {
+        Seen::of(self)
+    }
+}
+
+/// The error of a call that runs the caller's closure.
+pub(super) enum Outer<E> {
+    /// The pool's own: there was no connection, or the transaction did not begin or commit.
+    Pool(Error),
+    /// The closure's, and what its connection saw.
+    Work(E, Seen),
+}
+
+impl<E> From<Error> for Outer<E> {
+    fn from(error: Error) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl<E: From<Error>> Outer<E> {
+    pub(super) fn work(error: E, trail: &Trail, is_whole: bool) -> Self {
+        Self::Work(error, Seen::of_work(trail, is_whole))
+    }
+
+    /// The closure has run, and may run only once.
+    pub(super) fn into_last(self) -> Self {
+        match self {
+            Self::Pool(error) => Self::Work(error.into(), Seen { elsewhere: Elsewhere::No, is_doubtful: false }),
+            Self::Work(error, seen) => Self::Work(error, Seen { elsewhere: Elsewhere::No, ..seen }),
+        }
+    }
+
+    pub(super) fn into_error(self) -> E {
+        match self {
+            Self::Pool(error) => error.into(),
+            Self::Work(error, _) => error,
+        }
+    }
+}
+
+impl<E> Failure for Outer<E> {
+    fn seen(&self) -> Seen {
+        match self {
+            Self::Pool(error) => Seen::of(error),
+            Self::Work(_, seen) => *seen,
+        }
+    }
+}

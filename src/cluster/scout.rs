@@ -1,0 +1,155 @@
+//! Asks one host about its role, its timeline and its place in the log, each second, on a connection of its own.
+//!
+//! Never on a connection of the pool: a pool that is full or slow says nothing about the server, and its callers must
+//! not wait for a question. Never on the path of a caller either: they read what was answered last.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
+use tokio::time;
+
+use super::board::STARTED;
+use super::core::Core;
+use super::state::{Answer, Outcome};
+use crate::clock::now;
+use crate::conn::Scouting;
+use crate::policy::{PrimaryVerdict as Verdict, Sighting};
+
+/// The scouts of replicas ask so long after the primary has answered. By then, a replica that keeps up has replayed.
+const AFTER_PRIMARY: Duration = Duration::from_millis(50);
+/// The shortest time between two questions, whoever wants an answer.
+const SHORTEST: Duration = Duration::from_millis(5);
+/// Without a primary, the hosts are asked so many times as often.
+const HURRY: u32 = 4;
+
+/// Which functions the owner's role may call. Some providers revoke them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rights {
+    system: bool,
+    checkpoint: bool,
+}
+
+const RIGHTS: &str = "SELECT has_function_privilege(to_regprocedure('pg_catalog.pg_control_system()'), 'EXECUTE'), \
+                      has_function_privilege(to_regprocedure('pg_catalog.pg_control_checkpoint()'), 'EXECUTE')";
+
+/// A connection, and what may be asked on it.
+struct Session {
+    connection: Scouting,
+    question: String,
+}
+
+/// Runs until the cluster is dropped.
+pub(super) async fn watch(core: Arc<Core>, host: usize) {
+    let mut session = None;
+    loop {
+        look(&core, host, &mut session).await;
+        time::sleep(SHORTEST).await;
+        let pause = pause(&core, host).saturating_sub(SHORTEST);
+        select(pin!(core.board.asked_for(host)), pin!(time::sleep(pause))).await;
+    }
+}
+
+async fn look(core: &Core, host: usize, session: &mut Option<Session>) {
+    if core.board.state().is_doubted(host) {
+        *session = None;
+    }
+    let looked = ask(core, host, session).await;
+    let now = now();
+    let outcome = match looked {
+        Ok((asked, answer)) => {
+            let mut state = core.board.state();
+            let outcome = state.on_answer(now, host, asked, answer);
+            if state.is_primary(host) {
+                core.board.on_primary_answered(now);
+            }
+            outcome
+        }
+        Err(reason) => {
+            *session = None;
+            core.board.state().on_failure(now, host, reason)
+        }
+    };
+    core.board.on_change();
+    let Outcome { events, flush } = outcome;
+    if flush {
+        core.hosts[host].pool.shared.slots.flush();
+    }
+    core.report(host, events);
+}
+
+/// Asks once. The instant is that before the question was sent.
+async fn ask(core: &Core, host: usize, session: &mut Option<Session>) -> Result<(Instant, Answer), String> {
+    let limit = core.settings.look_timeout;
+    if session.is_none() {
+        *session = Some(connect(core, host).await?);
+    }
+    let Some(Session { connection, question }) = session else { return Err("not connected".to_owned()) };
+    let asked = now();
+    let row = connection.ask(question, limit).await?;
+    let answer = read(now(), &row).ok_or_else(|| format!("an answer that makes no sense: {row:?}"))?;
+    Ok((asked, answer))
+}
+
+async fn connect(core: &Core, host: usize) -> Result<Session, String> {
+    let (limit, pool) = (core.settings.look_timeout, &core.hosts[host].pool);
+    let dialer = pool.shared.slots.dialer();
+    // The dial is bounded by the pool's connect_timeout.
+    let connection = dialer.scout().await?;
+    let row = connection.ask(RIGHTS, limit).await?;
+    let is_granted = |column: usize| matches!(row.get(column), Some(Some(granted)) if granted == "t");
+    let question = question(Rights { system: is_granted(0), checkpoint: is_granted(1) });
+    Ok(Session { connection, question })
+}
+
+/// The question. A function that may not be called must not even be named in it.
+fn question(rights: Rights) -> String {
+    let system = if rights.system { "(SELECT system_identifier FROM pg_catalog.pg_control_system())" } else { "NULL" };
+    let checkpoint =
+        if rights.checkpoint { "(SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())" } else { "NULL" };
+    // A replica's checkpoint shows a new timeline minutes late. Its receiver shows it at once, to roles that may see it.
+    format!(
+        "SELECT is_replica, \
+         CASE WHEN is_replica THEN pg_catalog.pg_last_wal_replay_lsn() \
+         ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
+         CASE WHEN NOT is_replica THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) END, \
+         CASE WHEN is_replica THEN greatest({checkpoint}, \
+         (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver)) END, \
+         {system}, {STARTED} FROM pg_catalog.pg_is_in_recovery() is_replica"
+    )
+}
+
+fn read(now: Instant, row: &[Option<String>]) -> Option<Answer> {
+    let [is_replica, place, file, timeline, system, started] = row else { return None };
+    let is_in_recovery = is_replica.as_deref()? == "t";
+    let timeline = match file {
+        Some(file) => u32::from_str_radix(file.get(..8)?, 16).ok(),
+        None => timeline.as_deref().and_then(|timeline| timeline.parse().ok()),
+    };
+    let system = system.as_deref().and_then(|system| system.parse::<i64>().ok()).map(|system| system as u64);
+    let started = started.as_deref()?.parse().ok()?;
+    let place = place.as_deref().and_then(|place| place.parse().ok());
+    Some(Answer { sighting: Sighting { at: now, is_in_recovery, timeline, system, started }, place })
+}
+
+/// How long until the next question, if nobody wants an answer before.
+fn pause(core: &Core, host: usize) -> Duration {
+    let every = core.settings.look_every;
+    let state = core.board.state();
+    let is_replica = match state.verdict() {
+        Verdict::Primary { host: primary, .. } => primary != host,
+        Verdict::NoPrimary | Verdict::TwoPrimaries(..) => return every / HURRY,
+    };
+    drop(state);
+    match core.board.since_primary(now()) {
+        Some(since) if is_replica && since < every => every - since + AFTER_PRIMARY.min(every / HURRY),
+        _ => every,
+    }
+}
+
+/// Waits for a change, at most until then. Returns whether there was one.
+pub(super) async fn changed_before(changes: &mut tokio::sync::watch::Receiver<u64>, until: Instant) -> bool {
+    let changed = pin!(changes.changed());
+    matches!(select(changed, pin!(time::sleep_until(until.into()))).await, Either::Left((Ok(()), _)))
+}

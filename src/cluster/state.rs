@@ -1,0 +1,371 @@
+//! What a cluster knows of its hosts, and what it concludes. No I/O: the scouts bring answers, and callers ask.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::event::EventKind;
+use crate::policy::{
+    DueReport, Fitness, History, Lag, Lasting, Lsn, Need, Position, PrimaryVerdict as Verdict, Ring, SUSPECT, Sighting,
+    Sign, Topology, Trend,
+};
+
+/// A failover takes this long at least. A shorter time without a primary is no news.
+const HELD: Duration = Duration::from_secs(3);
+/// How long a replica has to be calm until its lag is over.
+const CALM: Duration = Duration::from_secs(10);
+/// How long a host that was found to lead to several servers serves no bounded reads.
+const BALANCES: Duration = Duration::from_secs(600);
+/// A replica that is further behind serves no reads at all.
+const FURTHEST: Duration = Duration::from_secs(30);
+
+/// A replica that is behind by more than all that is remembered is reported once the memory is this long.
+const CRITICAL: Duration = Duration::from_secs(45);
+
+/// What a host has answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) sighting: Sighting,
+    /// Of a primary: where it inserts next. Of a replica: how far its replay is.
+    pub(super) place: Option<Lsn>,
+}
+
+/// What the sessions of a host say about one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sessions {
+    /// The scout and the pool are connected to the same server, as far as is known.
+    Same,
+    /// A connection of the pool has found a server that was started at another time. The scout has to look again.
+    Doubted(i64),
+    /// The host leads to several servers.
+    Several(Instant),
+}
+
+#[derive(Debug)]
+struct Known {
+    label: Arc<str>,
+    answer: Option<Answer>,
+    /// The latest answer, or the beginning.
+    heard: Instant,
+    has_outcome: bool,
+    reason: String,
+    sessions: Sessions,
+    fitness: Fitness,
+    trend: Trend,
+    /// The last position as the primary.
+    position: Option<Position>,
+    silent: Lasting,
+    lags: Lasting,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    topology: Topology,
+    verdict: Verdict,
+    ring: Ring,
+    hosts: Vec<Known>,
+    /// The primary that was announced last: its host and what it said.
+    announced: Option<(usize, Sighting)>,
+    missing: Lasting,
+    two: Lasting,
+}
+
+/// What follows from an answer.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) events: Vec<EventKind>,
+    /// The connections of this host's pool lead to another server than the scout.
+    pub(super) flush: bool,
+}
+
+/// The hosts that can serve a read.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    /// Each with the share of the reads that it gets now.
+    pub(super) replicas: Vec<(usize, f64)>,
+    /// The lag of the freshest replica.
+    pub(super) nearest: Option<Duration>,
+}
+
+/// What is known of one host, for its owner.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) sighting: Option<Sighting>,
+    pub(super) is_primary: bool,
+    pub(super) is_silent: bool,
+    pub(super) is_balanced: bool,
+    pub(super) lag: Option<Duration>,
+}
+
+impl State {
+    pub(super) fn new(now: Instant, labels: impl Iterator<Item = Arc<str>>) -> Self {
+        let known = |label| Known {
+            label,
+            answer: None,
+            heard: now,
+            has_outcome: false,
+            reason: String::new(),
+            sessions: Sessions::Same,
+            fitness: Fitness::default(),
+            trend: Trend::default(),
+            position: None,
+            silent: Lasting::new(Duration::ZERO, Duration::ZERO),
+            lags: Lasting::new(Duration::ZERO, CALM),
+        };
+        Self {
+            topology: Topology::default(),
+            verdict: Verdict::NoPrimary,
+            ring: Ring::default(),
+            hosts: labels.map(known).collect(),
+            announced: None,
+            missing: Lasting::new(HELD, Duration::ZERO),
+            two: Lasting::new(Duration::ZERO, Duration::ZERO),
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    pub(super) fn label(&self, host: usize) -> &Arc<str> {
+        &self.hosts[host].label
+    }
+
+    /// Returns whether each host has answered or failed at least once.
+    pub(super) fn has_asked_all(&self) -> bool {
+        self.hosts.iter().all(|host| host.has_outcome)
+    }
+
+    /// Returns whether the scout of this host has to connect anew.
+    pub(super) fn is_doubted(&self, host: usize) -> bool {
+        matches!(self.hosts[host].sessions, Sessions::Doubted(_))
+    }
+
+    /// Returns whether this host counts as the primary, or did so last.
+    pub(super) fn is_primary(&self, host: usize) -> bool {
+        matches!(self.verdict, Verdict::Primary { host: primary, .. } if primary == host)
+    }
+
+    /// A host was asked at `asked` and has answered.
+    pub(super) fn on_answer(&mut self, now: Instant, host: usize, asked: Instant, answer: Answer) -> Outcome {
+        let mut outcome = Outcome::default();
+        let known = &mut self.hosts[host];
+        let before = known.answer.map(|before| before.sighting);
+        let is_other = before.is_some_and(|before| before.started != answer.sighting.started);
+        let has_changed = before.is_some_and(|before| before.is_in_recovery != answer.sighting.is_in_recovery);
+        if is_other || has_changed {
+            known.fitness.begin_anew();
+            known.trend = Trend::default();
+        }
+        if let Sessions::Doubted(started) = known.sessions {
+            let is_moved = started == answer.sighting.started;
+            known.sessions = if is_moved { Sessions::Same } else { Sessions::Several(now) };
+            if !is_moved {
+                outcome.events.push(EventKind::HostBalances { host: known.label.to_string() });
+            }
+        }
+        outcome.flush = is_other;
+        (known.answer, known.heard, known.has_outcome) = (Some(answer), now, true);
+        self.decide(now);
+        self.note_position(host, asked);
+        if answer.sighting.is_in_recovery {
+            let lag = self.lag(now, host);
+            self.hosts[host].fitness.on_sample(now, lag);
+        }
+        self.look(now, &mut outcome.events);
+        outcome
+    }
+
+    /// A host gave no answer.
+    pub(super) fn on_failure(&mut self, now: Instant, host: usize, reason: String) -> Outcome {
+        (self.hosts[host].reason, self.hosts[host].has_outcome) = (reason, true);
+        let mut outcome = Outcome::default();
+        self.decide(now);
+        self.look(now, &mut outcome.events);
+        outcome
+    }
+
+    /// A connection of the pool was made, to a server that was started at this time. Returns whether the scout has to
+    /// look whether it is the same.
+    pub(super) fn on_dialed(&mut self, host: usize, started: i64) -> bool {
+        let known = &mut self.hosts[host];
+        let is_same = known.answer.is_none_or(|answer| answer.sighting.started == started);
+        if is_same || matches!(known.sessions, Sessions::Several(_)) {
+            return false;
+        }
+        known.sessions = Sessions::Doubted(started);
+        true
+    }
+
+    fn decide(&mut self, now: Instant) {
+        let sightings: Vec<_> = self.hosts.iter().map(|host| host.answer.map(|answer| answer.sighting)).collect();
+        self.verdict = self.topology.decide(now, &sightings);
+    }
+
+    /// Records where the primary writes, for the lag of the replicas.
+    fn note_position(&mut self, host: usize, asked: Instant) {
+        let Verdict::Primary { host: primary, timeline } = self.verdict else { return };
+        let Some(Answer { sighting, place: Some(place) }) = self.hosts[host].answer else { return };
+        if primary == host && !sighting.is_in_recovery {
+            self.ring.record(History { system: sighting.system.unwrap_or(0), timeline }, asked, place);
+            self.hosts[host].position = Some(Position::new(sighting.system, timeline, place));
+        }
+    }
+
+    /// How far the replay of a replica is, if its log is that of the primary.
+    fn replayed(&self, host: usize) -> Option<Lsn> {
+        let Answer { sighting, place } = self.hosts[host].answer?;
+        let history = History { system: sighting.system.unwrap_or(0), timeline: sighting.timeline? };
+        if sighting.is_in_recovery && self.ring.history() == Some(history) { place } else { None }
+    }
+
+    /// How old what a replica shows is, at most.
+    fn lag(&self, now: Instant, host: usize) -> Option<Duration> {
+        self.ring.lag(now, self.replayed(host)?)
+    }
+
+    /// The hosts that have what a read needs, without those that are excluded.
+    pub(super) fn candidates(&self, now: Instant, need: Need, excluded: &[usize]) -> Candidates {
+        let mut candidates = Candidates::default();
+        for (host, known) in self.hosts.iter().enumerate() {
+            if known.answer.is_none_or(|answer| !answer.sighting.is_in_recovery) {
+                continue;
+            }
+            let lag = self.lag(now, host);
+            if lag.is_some_and(|lag| candidates.nearest.is_none_or(|nearest| lag < nearest)) {
+                candidates.nearest = lag;
+            }
+            if !excluded.contains(&host) && self.has(now, host, need) {
+                candidates.replicas.push((host, known.fitness.share(now)));
+            }
+        }
+        candidates
+    }
+
+    /// Returns whether a replica has what a read needs, at this moment.
+    pub(super) fn has(&self, now: Instant, host: usize, need: Need) -> bool {
+        let known = &self.hosts[host];
+        let Some(answer) = known.answer else { return false };
+        if known.fitness.is_silent(now) || !self.topology.is_ours(&answer.sighting) {
+            return false;
+        }
+        if need == Need::Any {
+            // Of a replica that does not show its timeline, nothing is known.
+            return self.replayed(host).is_none() || self.lag(now, host).is_some_and(|lag| lag <= FURTHEST);
+        }
+        let is_one_server = match known.sessions {
+            Sessions::Same => true,
+            Sessions::Doubted(_) => false,
+            Sessions::Several(since) => now.saturating_duration_since(since) >= BALANCES,
+        };
+        let Some(replayed) = self.replayed(host).filter(|_| is_one_server) else { return false };
+        match need {
+            Need::Any => true,
+            Need::Within(bound) => {
+                self.ring.lag(now, replayed).is_some_and(|lag| lag <= bound) && known.fitness.is_fit(bound)
+            }
+            Need::Since(instant) => self.ring.shown_since(replayed).is_some_and(|shown| shown >= instant),
+            Need::Position(position) => {
+                let history = History { system: position.system, timeline: position.timeline };
+                self.ring.history() == Some(history) && position.lsn <= replayed
+            }
+        }
+    }
+
+    /// The system identifier of a host, if it shows it.
+    pub(super) fn system(&self, host: usize) -> Option<u64> {
+        self.hosts[host].answer?.sighting.system
+    }
+
+    pub(super) fn report(&self, now: Instant, host: usize) -> Report {
+        let known = &self.hosts[host];
+        Report {
+            sighting: known.answer.map(|answer| answer.sighting),
+            is_primary: self.is_primary(host),
+            is_silent: now.saturating_duration_since(known.heard) >= SUSPECT,
+            is_balanced: matches!(known.sessions, Sessions::Several(_)),
+            lag: self.lag(now, host),
+        }
+    }
+
+    /// Finds what an operator should know.
+    fn look(&mut self, now: Instant, events: &mut Vec<EventKind>) {
+        self.look_for_primary(now, events);
+        for host in 0..self.hosts.len() {
+            self.look_for_silence(now, host, events);
+            self.look_for_lag(now, host, events);
+        }
+    }
+
+    fn look_for_primary(&mut self, now: Instant, events: &mut Vec<EventKind>) {
+        let sign = |is_so| if is_so { Sign::Yes } else { Sign::No };
+        let missing = self.missing.look(now, sign(self.verdict == Verdict::NoPrimary));
+        let two = self.two.look(now, sign(matches!(self.verdict, Verdict::TwoPrimaries(..))));
+        if let Some(DueReport::Lasts(lasting)) = missing {
+            events.push(EventKind::PrimaryMissing { lasting });
+        }
+        match self.verdict {
+            Verdict::NoPrimary => {}
+            Verdict::TwoPrimaries(one, other) => {
+                if let Some(DueReport::Lasts(lasting)) = two {
+                    let hosts = [one, other].map(|host| self.label(host).to_string());
+                    events.push(EventKind::TwoPrimaries { hosts, lasting });
+                }
+            }
+            Verdict::Primary { host, .. } => {
+                for due in [missing, two] {
+                    if let Some(DueReport::Ended(lasted)) = due {
+                        events.push(EventKind::PrimaryFound { host: self.label(host).to_string(), lasted });
+                    }
+                }
+                self.announce(host, events);
+            }
+        }
+    }
+
+    /// Reports another primary, once.
+    fn announce(&mut self, host: usize, events: &mut Vec<EventKind>) {
+        let Some(Answer { sighting, .. }) = self.hosts[host].answer else { return };
+        let Some((before, was)) = self.announced.replace((host, sighting)) else { return };
+        // One server under two names is no change, and neither is a restart.
+        let is_another = before != host && was.started != sighting.started;
+        if is_another || was.timeline != sighting.timeline {
+            let (from, to) = (Some(self.label(before).to_string()), Some(self.label(host).to_string()));
+            let (last, first) = (self.hosts[before].position, self.hosts[host].position);
+            events.push(EventKind::PrimaryChanged { from, to, last: last.filter(|_| before != host), first });
+        }
+    }
+
+    fn look_for_silence(&mut self, now: Instant, host: usize, events: &mut Vec<EventKind>) {
+        let known = &mut self.hosts[host];
+        let host = known.label.to_string();
+        let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
+        match known.silent.look(now, if is_silent { Sign::Yes } else { Sign::No }) {
+            Some(DueReport::Lasts(lasting)) => {
+                events.push(EventKind::HostSilent { host, reason: known.reason.clone(), lasting });
+            }
+            Some(DueReport::Ended(lasted)) => events.push(EventKind::HostAnswers { host, lasted }),
+            None => {}
+        }
+    }
+
+    fn look_for_lag(&mut self, now: Instant, host: usize, events: &mut Vec<EventKind>) {
+        let known = &self.hosts[host];
+        let is_replica = known.answer.is_some_and(|answer| answer.sighting.is_in_recovery);
+        let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
+        // Without a primary the lag of all replicas grows, and says nothing about them.
+        if !is_replica || is_silent || !matches!(self.verdict, Verdict::Primary { .. }) {
+            return;
+        }
+        let lag = self.lag(now, host);
+        // While the memory is short, a replica that is behind all of it is only known to be that far behind.
+        let memory = self.ring.age(now).filter(|memory| *memory < CRITICAL);
+        let known = &mut self.hosts[host];
+        let host = known.label.to_string();
+        let matters = known.trend.look(now, lag.or(memory)) > Lag::Calm;
+        match known.lags.look(now, if matters { Sign::Yes } else { Sign::No }) {
+            Some(DueReport::Lasts(lasting)) => events.push(EventKind::ReplicaLags { host, lag, lasting }),
+            Some(DueReport::Ended(lasted)) => events.push(EventKind::ReplicaCaughtUp { host, lasted }),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a cluster knows of each host, for an operator.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::human::HumanDuration;
+use crate::status::Status;
+
+/// The role of a host, as it was asked last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// The host takes the cluster's writes.
+    Primary,
+    /// The host replays the log of another server.
+    Replica,
+    /// The host accepts writes, and the cluster writes nothing to it: its timeline is of the past, or there are two.
+    Fenced,
+    /// The host has never answered.
+    Unknown,
+}
+
+impl Role {
+    /// The name, which never changes: `primary`, `replica`, `fenced`, `unknown`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Fenced => "fenced",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a cluster knows of one host. [`Cluster::hosts`](crate::Cluster::hosts) returns it.
+///
+/// `Display` is one line: `db2:5432: replica, timeline 3, at most 1.1 s behind; pool orders@db2:5432: ...`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HostStatus {
+    /// Host and port.
+    pub host: Arc<str>,
+    /// The role, as it was asked last.
+    pub role: Role,
+    /// The timeline. `None` if the host does not show it.
+    pub timeline: Option<u32>,
+    /// How old what a replica shows is, at most. `None` for other hosts, and if it cannot be bounded.
+    pub lag: Option<Duration>,
+    /// Whether the host has not answered for 3 s.
+    pub is_silent: bool,
+    /// Whether the host leads to several servers, so that it serves no reads with a bound.
+    pub is_balanced: bool,
+    /// The host's pool.
+    pub pool: Status,
+}
+
+impl fmt::Display for HostStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.host, self.role)?;
+        if let Some(timeline) = self.timeline {
+            write!(f, ", timeline {timeline}")?;
+        }
+        match self.lag {
+            Some(lag) => write!(f, ", at most {} behind", HumanDuration(lag))?,
+            None if self.role == Role::Replica => f.write_str(", behind by an unknown time")?,
+            None => {}
+        }
+        if self.is_silent {
+            f.write_str(", silent")?;
+        }
+        if self.is_balanced {
+            f.write_str(", leads to several servers")?;
+        }
+        write!(f, "; {}", self.pool)
+    }
+}

@@ -1,0 +1,80 @@
+//! The position of a commit in the write-ahead log, asked for in the round trip of the COMMIT.
+//!
+//! The question follows the COMMIT at once, so the answer is a place behind the commit's record. It asks for the place
+//! at which the server inserts next, because with `synchronous_commit=off` the record may not be written yet.
+//!
+//! What becomes of the question never matters to the transaction: the wire counts commits, whatever follows them.
+
+use std::sync::Arc;
+
+use futures_util::future;
+use parking_lot::Mutex;
+use tokio::time;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::Client;
+use super::calls::in_flight::InFlightCall;
+use super::transaction::aborted;
+use super::wire::Tag;
+use crate::error::{AbortReason, Error};
+use crate::policy::{Deadline, Lsn};
+
+/// The first eight digits of the name of a file of the log are its timeline.
+const QUESTION: &str = "SELECT at, pg_catalog.pg_walfile_name(at) FROM pg_catalog.pg_current_wal_insert_lsn() at";
+
+/// Where the timeline and the place of a commit are written. Empty until then, and if the server does not say it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CommittedAt(Arc<Mutex<Option<(u32, Lsn)>>>);
+
+impl CommittedAt {
+    pub(crate) fn get(&self) -> Option<(u32, Lsn)> {
+        *self.0.lock()
+    }
+}
+
+impl Client {
+    /// [`send_commit`](Self::send_commit), and the question for its position behind it.
+    pub(super) async fn send_commit_and_ask(
+        &self,
+        call: InFlightCall,
+        limit: Deadline,
+        committed_at: &CommittedAt,
+    ) -> Result<(), Error> {
+        #[cfg(feature = "testing")]
+        let call = Box::pin(self.pretended_commit(call)).await?;
+        let wire = &self.conn().link.wire;
+        let (commits, completed) = (wire.commits(), wire.completed());
+        // The first poll of both writes both requests, so that one round trip answers them.
+        let both = future::join(self.driver().batch_execute("COMMIT"), self.driver().simple_query(QUESTION));
+        let answer = time::timeout_at(limit.instant().into(), both).await;
+        if wire.commits() != commits {
+            match answer {
+                Ok((_, Ok(rows))) => {
+                    *committed_at.0.lock() = place(&rows);
+                    call.answered();
+                }
+                Ok((_, Err(_))) => call.answered(),
+                Err(_) => call.answered_in_part(),
+            }
+            return Ok(());
+        }
+        let was_rolled_back = wire.completed() != completed && wire.last_tag() == Tag::Rollback;
+        match answer {
+            Ok((Ok(()), _)) => Err(call.answered_with(aborted(AbortReason::RolledBack))),
+            _ if was_rolled_back => Err(call.answered_with(aborted(AbortReason::RolledBack))),
+            Ok((Err(error), _)) => Err(call.explain_commit(error).await),
+            Err(_) => Err(call.commit_timed_out()),
+        }
+    }
+}
+
+/// Reads the timeline and the place from an answer.
+fn place(rows: &[SimpleQueryMessage]) -> Option<(u32, Lsn)> {
+    rows.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => {
+            let timeline = row.get(1)?.get(..8)?;
+            Some((u32::from_str_radix(timeline, 16).ok()?, row.get(0)?.parse().ok()?))
+        }
+        _ => None,
+    })
+}
