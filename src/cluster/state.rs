@@ -169,7 +169,12 @@ impl State {
         self.note_position(host, asked);
         if answer.sighting.is_in_recovery {
             let lag = self.lag(now, host);
-            self.hosts[host].fitness.on_sample(now, lag);
+            // The first answer of the primary, and that of a new one, cannot bound anything yet.
+            let is_known = lag.is_some() || self.ring.age(now).is_some_and(|memory| memory >= SUSPECT);
+            self.hosts[host].fitness.on_answer(now);
+            if is_known {
+                self.hosts[host].fitness.on_sample(now, lag);
+            }
         }
         self.look(now, &mut outcome.events);
         outcome
@@ -369,3 +374,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

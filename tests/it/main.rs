@@ -10,6 +10,8 @@ mod blame;
 mod breaker;
 mod bulk;
 mod cases;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod dial;
 mod dropin;
 mod errors;

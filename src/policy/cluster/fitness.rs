@@ -11,6 +11,8 @@ use super::topology::SUSPECT;
 
 /// The number of samples that are remembered.
 const KEPT: usize = 16;
+/// Callers may ask for looks that follow one another at once. They are no proof that a state lasts.
+const APART: Duration = Duration::from_millis(400);
 /// How many bad samples in a row take a replica out.
 const OUT: u32 = 2;
 /// How many good samples in a row bring it back.
@@ -27,6 +29,7 @@ const FIRST_SHARE: f64 = 0.1;
 pub(crate) struct Fitness {
     /// The lag at each look, oldest first. `None` if it could not be bounded.
     lags: VecDeque<Option<Duration>>,
+    sampled: Option<Instant>,
     answered: Option<Instant>,
     /// When it came, or came back after a silence.
     since: Option<Instant>,
@@ -34,16 +37,26 @@ pub(crate) struct Fitness {
 
 impl Fitness {
     /// The replica has answered.
-    pub(crate) fn on_sample(&mut self, now: Instant, lag: Option<Duration>) {
+    pub(crate) fn on_answer(&mut self, now: Instant) {
         if self.is_silent(now) {
             self.since = Some(now);
+            self.sampled = None;
             self.lags.clear();
+        }
+        self.answered = Some(now);
+    }
+
+    /// The replica has answered, and its lag could be bounded, or could not although the primary has been asked for
+    /// long enough.
+    pub(crate) fn on_sample(&mut self, now: Instant, lag: Option<Duration>) {
+        if self.sampled.is_some_and(|sampled| now.saturating_duration_since(sampled) < APART) {
+            return;
         }
         if self.lags.len() == KEPT {
             self.lags.pop_front();
         }
         self.lags.push_back(lag);
-        self.answered = Some(now);
+        self.sampled = Some(now);
     }
 
     /// Another server answers, or the same one with another role.
@@ -88,7 +101,10 @@ mod tests {
         let mut second = 0;
         let look = |lag: &u64| {
             second += 1;
+            fitness.on_answer(begun + SECOND * second);
             fitness.on_sample(begun + SECOND * second, Some(Duration::from_millis(*lag)));
+            // A caller wants to know.
+            fitness.on_sample(begun + SECOND * second + APART / 2, Some(SECOND * 3));
             fitness.is_fit(SECOND * 2)
         };
         lags.iter().map(look).collect()
@@ -118,13 +134,13 @@ mod tests {
         let (mut fitness, begun) = (Fitness::default(), Instant::now());
         assert!(fitness.is_silent(begun));
         for second in 0..=10 {
-            fitness.on_sample(begun + SECOND * second, Some(SECOND));
+            fitness.on_answer(begun + SECOND * second);
         }
         assert!(!fitness.is_silent(begun + SECOND * 10));
         let shares = [0, 1, 5, 10, 20].map(|second| fitness.share(begun + SECOND * second));
         assert_eq!(shares, [0.1, 0.1, 0.5, 1.0, 1.0]);
         assert!(fitness.is_silent(begun + SECOND * 13));
-        fitness.on_sample(begun + SECOND * 14, Some(SECOND));
+        fitness.on_answer(begun + SECOND * 14);
         assert_eq!(fitness.share(begun + SECOND * 14), 0.1, "after a silence it is a newcomer");
     }
 }

@@ -1,0 +1,182 @@
+//! What a cluster concludes, without a server.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const BOUND: Need = Need::Within(Duration::from_secs(2));
+
+/// A primary (host 0) and two replicas.
+struct World {
+    state: State,
+    begun: Instant,
+    millis: u64,
+    events: Vec<EventKind>,
+}
+
+impl World {
+    fn new() -> Self {
+        let begun = Instant::now();
+        let labels = ["a:5432", "b:5432", "c:5432"].map(Arc::from);
+        Self { state: State::new(begun, labels.into_iter()), begun, millis: 0, events: Vec::new() }
+    }
+
+    fn now(&self) -> Instant {
+        self.begun + Duration::from_millis(self.millis)
+    }
+
+    fn wait(&mut self, millis: u64) -> &mut Self {
+        self.millis += millis;
+        self
+    }
+
+    fn answer(&mut self, host: usize, timeline: u32, is_in_recovery: bool, place: u64, started: i64) -> bool {
+        let now = self.now();
+        let sighting = Sighting { at: now, is_in_recovery, timeline: Some(timeline), system: Some(7), started };
+        let outcome = self.state.on_answer(now, host, now, Answer { sighting, place: Some(Lsn(place)) });
+        self.events.extend(outcome.events);
+        outcome.flush
+    }
+
+    /// All hosts answer: the primary writes, and the replicas have replayed this much.
+    fn round(&mut self, written: u64, replayed: [u64; 2]) -> &mut Self {
+        self.answer(0, 1, false, written, 100);
+        self.answer(1, 1, true, replayed[0], 101);
+        self.answer(2, 1, true, replayed[1], 102);
+        self.wait(1_000)
+    }
+
+    fn candidates(&self, need: Need) -> Vec<usize> {
+        self.state.candidates(self.now(), need, &[]).replicas.iter().map(|(host, _)| *host).collect()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.events.iter().map(EventKind::as_str).collect()
+    }
+}
+
+#[test]
+fn a_replica_that_stops_replaying_is_left_in_time_and_returns_after_three_good_looks() {
+    let mut world = World::new();
+    for second in 1..10 {
+        world.round(second * 100, [second * 100, second * 100]);
+    }
+    assert_eq!(world.candidates(BOUND), [1, 2]);
+    world.round(1_000, [1_000, 900]).wait(500);
+    assert_eq!(world.candidates(BOUND), [1], "the bound has passed");
+    assert_eq!(world.candidates(Need::Any), [1, 2]);
+    for second in 11..14 {
+        world.round(second * 100, [second * 100, 900]);
+    }
+    world.round(1_400, [1_400, 1_400]);
+    assert_eq!(world.candidates(BOUND), [1], "one good look");
+    world.round(1_500, [1_500, 1_500]);
+    assert_eq!(world.candidates(BOUND), [1], "two");
+    world.round(1_600, [1_600, 1_600]);
+    assert_eq!(world.candidates(BOUND), [1, 2]);
+}
+
+#[test]
+fn nothing_is_known_of_a_replica_on_another_timeline() {
+    let mut world = World::new();
+    world.round(100, [100, 100]).round(200, [200, 200]);
+    world.answer(1, 2, false, 250, 101);
+    world.answer(2, 1, true, 400, 102);
+    world.wait(500);
+    assert_eq!(world.candidates(BOUND), [0; 0], "400 is not on timeline 2");
+    assert_eq!(world.candidates(Need::Any), [2]);
+    let position = Position { system: 7, timeline: 1, lsn: Lsn(100) };
+    assert_eq!(world.candidates(Need::Position(position)), [0; 0], "of the old timeline");
+    world.answer(2, 2, true, 260, 102);
+    assert_eq!(world.candidates(BOUND), [2]);
+    assert_eq!(world.names(), ["primary_changed"]);
+    let Some(EventKind::PrimaryChanged { from, to, last, first }) = world.events.pop() else { panic!() };
+    assert_eq!((from.as_deref(), to.as_deref()), (Some("a:5432"), Some("b:5432")));
+    let at = |timeline, place| Some(Position { system: 7, timeline, lsn: Lsn(place) });
+    assert_eq!((last, first), (at(1, 200), at(2, 250)));
+}
+
+#[test]
+fn positions_and_instants_ask_for_what_they_say() {
+    let mut world = World::new();
+    world.round(100, [100, 100]).round(200, [200, 150]).round(300, [300, 200]);
+    let position = |lsn| Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(lsn) });
+    assert_eq!(world.candidates(position(200)), [1, 2]);
+    assert_eq!(world.candidates(position(201)), [1]);
+    assert_eq!(world.candidates(position(301)), [0; 0]);
+    assert_eq!(world.candidates(Need::Position(Position { system: 8, timeline: 1, lsn: Lsn(1) })), [0; 0]);
+    assert_eq!(world.candidates(Need::Since(world.begun + SECOND)), [1, 2]);
+    assert_eq!(world.candidates(Need::Since(world.begun + SECOND * 2)), [1]);
+    assert_eq!(world.candidates(Need::Since(world.now())), [0; 0], "the primary was not asked since");
+}
+
+#[test]
+fn a_host_that_leads_to_several_servers_serves_no_bounded_reads() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    assert!(!world.state.on_dialed(1, 101), "the server that the scout knows");
+    assert!(world.state.on_dialed(1, 999), "another one");
+    assert_eq!(world.candidates(BOUND), [2], "until the scout has looked again");
+    world.round(200, [200, 200]);
+    assert_eq!(world.names(), ["host_balances"]);
+    assert_eq!((world.candidates(BOUND), world.candidates(Need::Any)), (vec![2], vec![1, 2]));
+    assert!(world.state.report(world.now(), 1).is_balanced);
+}
+
+#[test]
+fn a_restart_is_no_balancer_and_replaces_the_connections() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    assert!(world.state.on_dialed(1, 555), "the pool has noticed the restart first");
+    assert!(!world.candidates(BOUND).contains(&1));
+    assert!(world.answer(1, 1, true, 50, 555), "the pool's older connections are of no use");
+    assert_eq!(world.names(), [""; 0]);
+    assert!(
+        !world.candidates(Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(60) })).contains(&1),
+        "it is behind"
+    );
+    world.answer(1, 1, true, 100, 555);
+    assert!(world.candidates(Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(60) })).contains(&1));
+}
+
+#[test]
+fn lag_and_silence_are_reported_and_so_are_their_ends() {
+    let mut world = World::new();
+    for second in 1..=60 {
+        world.round(second * 100, [second * 100, 100]);
+    }
+    assert_eq!(world.names(), ["replica_lags", "replica_lags"], "at 15 s, and again 30 s later");
+    let last = world.events.last().unwrap();
+    assert!(matches!(last, EventKind::ReplicaLags { lag: Some(lag), .. } if lag.as_secs() >= 45), "{last:?}");
+    assert_eq!(last.severity(), crate::event::Severity::Critical);
+    world.events.clear();
+    for second in 61..=120 {
+        world.round(second * 100, [second * 100, second * 100]);
+    }
+    assert_eq!(world.names(), ["replica_caught_up"]);
+    world.events.clear();
+    for second in 121..=130 {
+        world.answer(0, 1, false, second * 100, 100);
+        world.answer(1, 1, true, second * 100, 101);
+        let (now, reason) = (world.now(), "no answer".to_owned());
+        let outcome = world.state.on_failure(now, 2, reason);
+        world.events.extend(outcome.events);
+        world.wait(1_000);
+    }
+    assert_eq!(world.names(), ["host_silent"]);
+    assert_eq!(world.candidates(Need::Any), [1]);
+    world.round(14_000, [14_000, 14_000]);
+    assert_eq!(world.names(), ["host_silent", "host_answers"]);
+}
+
+#[test]
+fn a_missing_primary_is_reported_after_a_while() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    for _ in 0..5 {
+        world.answer(0, 1, true, 100, 103);
+        world.wait(1_000);
+    }
+    assert_eq!(world.names(), ["primary_missing"]);
+    world.answer(1, 2, false, 120, 101);
+    assert_eq!(world.names(), ["primary_missing", "primary_found", "primary_changed"]);
+}
