@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 28] = [
+const LAYERS: [&str; 29] = [
     "clock",
     "human",
     "metrics",
@@ -37,6 +37,7 @@ const LAYERS: [&str; 28] = [
     "listen",
     "admin",
     "builder",
+    "cluster",
     "axum",
     "settings",
     "testing",

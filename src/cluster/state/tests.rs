@@ -174,6 +174,8 @@ fn a_missing_primary_is_reported_after_a_while() {
     world.round(100, [100, 100]);
     for _ in 0..5 {
         world.answer(0, 1, true, 100, 103);
+        world.answer(1, 1, true, 100, 101);
+        world.answer(2, 1, true, 100, 102);
         world.wait(1_000);
     }
     assert_eq!(world.names(), ["primary_missing"]);

@@ -173,3 +173,45 @@ async fn a_replica_that_is_killed_is_replaced_by_another() {
     })
     .await;
 }
+
+/// Leads each connection to the next of these servers, as the reader endpoint of some providers does.
+async fn balancer(servers: Vec<std::net::SocketAddr>) -> u16 {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        for server in servers.iter().cycle() {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = tokio::net::TcpStream::connect(server).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_balances_over_two_standbys_serves_no_bounded_reads() {
+    let nodes = Replicated::start(2).await;
+    let port = balancer(vec![nodes.node(1).addr(), nodes.node(2).addr()]).await;
+    let primary = nodes.node(0).addr();
+    let config = nodes.node(0).config_with(&format!("host={},127.0.0.1 port={},{port}", primary.ip(), primary.port()));
+    let seen = super::Seen::default();
+    let cluster = Cluster::builder(config).spill(1.0).observer(seen.observe()).build().unwrap();
+    cluster.batch_execute("CREATE TABLE written (n int)").await.unwrap();
+    // One of the two standbys behind the name never has the rows.
+    nodes.has_caught_up(1).await;
+    nodes.has_caught_up(2).await;
+    nodes.pause_replay(2).await;
+    for n in 1..=300_i64 {
+        cluster.execute("INSERT INTO written VALUES (1)", &[]).await.unwrap();
+        let call = cluster.call().after(Instant::now());
+        // Several at once, so that the pool needs several connections.
+        let reads = (0..4).map(|_| call.query_one("SELECT count(*) FROM written", &[]));
+        for row in futures_util::future::join_all(reads).await {
+            assert_eq!(row.unwrap().get::<_, i64>(0), n, "a stale read; {:?}", cluster.hosts());
+        }
+        let any = (0..4).map(|_| served_by(&cluster, Freshness::Any));
+        futures_util::future::join_all(any).await.into_iter().for_each(|served| drop(served.unwrap()));
+    }
+    eventually("the balancer is detected", LONG, async || seen.count("host_balances") > 0).await;
+    assert!(cluster.hosts()[1].is_balanced);
+}

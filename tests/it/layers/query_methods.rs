@@ -12,6 +12,9 @@ use super::code;
 
 const POOL: [&str; 2] = ["src/pool.rs", "src/pool/bulk.rs"];
 const CALL: [&str; 2] = ["src/call/queries.rs", "src/call/bulk.rs"];
+const CLUSTER_CALL: [&str; 3] =
+    ["src/cluster/call/queries.rs", "src/cluster/call/bulk.rs", "src/cluster/call/transactions.rs"];
+const CLUSTER: [&str; 2] = ["src/cluster.rs", "src/cluster/bulk.rs"];
 const FALLBACK: &str = "src/call/fallback.rs";
 const GUARD: [&str; 2] = ["src/conn/calls/queries.rs", "src/conn/calls/bulk.rs"];
 const SPAWNED: &str = "tests/it/service.rs";
@@ -138,6 +141,19 @@ fn a_pool_a_call_a_fallback_and_the_guard_have_the_same_query_methods() {
     assert!(with_a_fallback.remove("fallback").is_some(), "{FALLBACK} has no `fallback`");
     of_a_call.retain(|name, _| !WITHOUT_FALLBACK.contains(&name.as_str()));
     assert_eq!(with_a_fallback, of_a_call, "{FALLBACK} and the other files of src/call differ");
+}
+
+#[test]
+fn a_cluster_has_the_methods_of_a_pool() {
+    let mut of_a_call = methods(&all(&CALL));
+    of_a_call.extend(WORK.iter().flat_map(|file| methods(&code(&text(file)))));
+    let mut of_a_cluster = methods(&all(&CLUSTER_CALL));
+    assert!(of_a_cluster.remove("get").is_some() && of_a_cluster.remove("transaction_at").is_some());
+    assert_eq!(of_a_cluster, of_a_call, "{CLUSTER_CALL:?} and the files of src/call differ");
+    let cluster = all(&CLUSTER);
+    let has = |name: &String| cluster.contains(&format!("self.call().{name}("));
+    let lacking: Vec<_> = of_a_call.keys().filter(|name| !has(name)).collect();
+    assert!(lacking.is_empty(), "{CLUSTER:?} lack {lacking:?}");
 }
 
 #[test]
