@@ -10,6 +10,8 @@
 
 mod attempts;
 mod bulk;
+#[cfg(feature = "cluster")]
+mod clustered;
 mod fallback;
 #[cfg(feature = "cluster")]
 mod gate;
@@ -355,13 +357,6 @@ pub struct Call<'a> {
 /// The end of a call: a [`Duration`] from now, or an instant of `std` or tokio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until(Deadline);
-
-#[cfg(feature = "cluster")]
-impl Until {
-    pub(crate) fn deadline(self) -> Deadline {
-        self.0
-    }
-}
 
 impl From<Duration> for Until {
     fn from(budget: Duration) -> Self {

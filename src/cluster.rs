@@ -113,7 +113,7 @@ impl Cluster {
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
         self.core.start();
         let (mut changes, until) = (self.core.board.changes(), now() + within.min(LONGEST));
-        while self.core.primary().is_err() && scout::changed_before(&mut changes, until).await {}
+        while self.core.primary().is_err() && board::changed_before(&mut changes, until).await {}
         self.core.primary().map(drop)
     }
 

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use super::Call;
 use crate::error::Error;
 use crate::policy::Need;
 
@@ -29,12 +28,5 @@ impl Gate<'_> {
 impl fmt::Debug for Gate<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("host", &self.host).field("need", &self.need).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Call<'a> {
-    /// The connection has to pass this gate on each attempt.
-    pub(crate) fn through(self, gate: Option<Gate<'a>>) -> Self {
-        Self { gate, ..self }
     }
 }

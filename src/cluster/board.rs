@@ -1,11 +1,14 @@
 //! Where the scouts write what the hosts have answered, and where callers and the hooks of new connections read it.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
+use futures_util::future::{Either, select};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
+use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::state::State;
@@ -79,4 +82,10 @@ impl Board {
             self.wake[host].notify_one();
         }
     }
+}
+
+/// Waits for a change, at most until then. Returns whether there was one.
+pub(super) async fn changed_before(changes: &mut watch::Receiver<u64>, until: Instant) -> bool {
+    let changed = pin!(changes.changed());
+    matches!(select(changed, pin!(time::sleep_until(until.into()))).await, Either::Left((Ok(()), _)))
 }

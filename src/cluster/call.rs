@@ -10,10 +10,10 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::board::changed_before;
 use super::core::{Core, ReadPlace};
 use super::failure::{Elsewhere, Failure, Seen};
 use super::freshness::{After, Freshness};
-use super::scout::changed_before;
 use crate::call::{Call, Gate, Until};
 use crate::clock::now;
 use crate::conn::TransactionOptions;

@@ -8,9 +8,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::board::Board;
+use super::board::{Board, changed_before};
 use super::host::{Host, UnderWay};
-use super::scout::{self, changed_before};
 use super::state::Candidates;
 use crate::call::Prover;
 use crate::clock::now;
@@ -43,7 +42,7 @@ pub(super) struct Core {
     spilled: AtomicUsize,
     /// Reads that wait for a replica to catch up.
     waiting: AtomicUsize,
-    scouts: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) scouts: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Where a read goes.
@@ -65,20 +64,6 @@ impl Core {
     ) -> Self {
         let (spilled, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self { hosts, board, settings, telemetry, meter, runtime, spilled, waiting, scouts: Mutex::default() }
-    }
-
-    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced.
-    pub(super) fn start(self: &Arc<Self>) {
-        let mut scouts = self.scouts.lock();
-        if scouts.first().is_some_and(|scout| !scout.is_finished()) {
-            return;
-        }
-        let Some(runtime) = self.runtime.clone().or_else(|| Handle::try_current().ok()) else { return };
-        *scouts = (0..self.hosts.len()).map(|host| runtime.spawn(scout::watch(Arc::clone(self), host))).collect();
-    }
-
-    pub(super) fn stop(&self) {
-        self.scouts.lock().drain(..).for_each(|scout| scout.abort());
     }
 
     /// Reports what a look has found.

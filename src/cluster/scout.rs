@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{Either, select};
+use futures_util::future::select;
+use tokio::runtime::Handle;
 use tokio::time;
 
 use super::board::STARTED;
@@ -40,8 +41,24 @@ struct Session {
     question: String,
 }
 
+impl Core {
+    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced.
+    pub(super) fn start(self: &Arc<Self>) {
+        let mut scouts = self.scouts.lock();
+        if scouts.first().is_some_and(|scout| !scout.is_finished()) {
+            return;
+        }
+        let Some(runtime) = self.runtime.clone().or_else(|| Handle::try_current().ok()) else { return };
+        *scouts = (0..self.hosts.len()).map(|host| runtime.spawn(watch(Arc::clone(self), host))).collect();
+    }
+
+    pub(super) fn stop(&self) {
+        self.scouts.lock().drain(..).for_each(|scout| scout.abort());
+    }
+}
+
 /// Runs until the cluster is dropped.
-pub(super) async fn watch(core: Arc<Core>, host: usize) {
+async fn watch(core: Arc<Core>, host: usize) {
     let mut session = None;
     loop {
         look(&core, host, &mut session).await;
@@ -146,10 +163,4 @@ fn pause(core: &Core, host: usize) -> Duration {
         Some(since) if is_replica && since < every => every - since + AFTER_PRIMARY.min(every / HURRY),
         _ => every,
     }
-}
-
-/// Waits for a change, at most until then. Returns whether there was one.
-pub(super) async fn changed_before(changes: &mut tokio::sync::watch::Receiver<u64>, until: Instant) -> bool {
-    let changed = pin!(changes.changed());
-    matches!(select(changed, pin!(time::sleep_until(until.into()))).await, Either::Left((Ok(()), _)))
 }

@@ -14,7 +14,6 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::Client;
 use super::calls::in_flight::InFlightCall;
-use super::transaction::aborted;
 use super::wire::Tag;
 use crate::error::{AbortReason, Error};
 use crate::policy::{Deadline, Lsn};
@@ -60,12 +59,16 @@ impl Client {
         }
         let was_rolled_back = wire.completed() != completed && wire.last_tag() == Tag::Rollback;
         match answer {
-            Ok((Ok(()), _)) => Err(call.answered_with(aborted(AbortReason::RolledBack))),
-            _ if was_rolled_back => Err(call.answered_with(aborted(AbortReason::RolledBack))),
+            Ok((Ok(()), _)) => Err(call.answered_with(rolled_back())),
+            _ if was_rolled_back => Err(call.answered_with(rolled_back())),
             Ok((Err(error), _)) => Err(call.explain_commit(error).await),
             Err(_) => Err(call.commit_timed_out()),
         }
     }
+}
+
+fn rolled_back() -> Error {
+    Error::TransactionAborted { reason: AbortReason::RolledBack }
 }
 
 /// Reads the timeline and the place from an answer.

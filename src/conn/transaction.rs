@@ -349,7 +349,7 @@ impl Core {
     }
 }
 
-pub(super) fn aborted(reason: AbortReason) -> Error {
+fn aborted(reason: AbortReason) -> Error {
     Error::TransactionAborted { reason }
 }
 

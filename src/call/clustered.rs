@@ -1,0 +1,17 @@
+//! What a cluster sets on the call of a host's pool.
+
+use super::{Call, Gate, Until};
+use crate::policy::Deadline;
+
+impl<'a> Call<'a> {
+    /// The connection has to pass this gate on each attempt.
+    pub(crate) fn through(self, gate: Option<Gate<'a>>) -> Self {
+        Self { gate, ..self }
+    }
+}
+
+impl Until {
+    pub(crate) fn deadline(self) -> Deadline {
+        self.0
+    }
+}
