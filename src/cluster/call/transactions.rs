@@ -73,7 +73,7 @@ impl ClusterCall<'_> {
             work(tx).await.map_err(|error| Outer::work(error, &trail, true))
         };
         let attempt = &attempt;
-        self.run_on(|call| call.transaction(move |tx| attempt(tx))).await.map_err(Outer::into_error)
+        self.run_on(|call| call.transaction(attempt)).await.map_err(Outer::into_error)
     }
 
     /// Like [`transaction`](Self::transaction), but runs `work` only once.
@@ -121,6 +121,6 @@ impl ClusterCall<'_> {
             work(client).await.map_err(|error| Outer::work(error, &trail, false))
         };
         let attempt = &attempt;
-        self.run_on(|call| call.run(move |client| attempt(client))).await.map_err(Outer::into_error)
+        self.run_on(|call| call.run(attempt)).await.map_err(Outer::into_error)
     }
 }
