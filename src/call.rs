@@ -19,16 +19,16 @@ mod gate;
 mod pretended;
 mod queries;
 mod transactions;
+mod until;
 
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time;
-
 pub use self::fallback::Fallback;
 #[cfg(feature = "cluster")]
 pub(crate) use self::gate::{Gate, Prover};
+pub use self::until::Until;
 use crate::clock::now;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error};
@@ -354,28 +354,6 @@ pub struct Call<'a> {
     gate: Option<Gate<'a>>,
 }
 
-/// The end of a call: a [`Duration`] from now, or an instant of `std` or tokio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Until(Deadline);
-
-impl From<Duration> for Until {
-    fn from(budget: Duration) -> Self {
-        Self(Deadline::after(now(), budget))
-    }
-}
-
-impl From<Instant> for Until {
-    fn from(instant: Instant) -> Self {
-        Self(Deadline::at(instant))
-    }
-}
-
-impl From<time::Instant> for Until {
-    fn from(instant: time::Instant) -> Self {
-        Self(Deadline::at(instant.into_std()))
-    }
-}
-
 impl<'a> Call<'a> {
     pub(crate) fn new(shared: &'a Shared, taken: Taken) -> Self {
         let (shedding, options) = (shared.shedding, TransactionOptions::new());
@@ -407,7 +385,7 @@ impl<'a> Call<'a> {
     /// Default: no deadline. Then [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) limits the wait, and
     /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement.
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {
-        self.deadline = Some(until.into().0);
+        self.deadline = Some(until.into().deadline());
         self
     }
 

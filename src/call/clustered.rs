@@ -1,17 +1,10 @@
 //! What a cluster sets on the call of a host's pool.
 
-use super::{Call, Gate, Until};
-use crate::policy::Deadline;
+use super::{Call, Gate};
 
 impl<'a> Call<'a> {
     /// The connection has to pass this gate on each attempt.
     pub(crate) fn through(self, gate: Option<Gate<'a>>) -> Self {
         Self { gate, ..self }
-    }
-}
-
-impl Until {
-    pub(crate) fn deadline(self) -> Deadline {
-        self.0
     }
 }

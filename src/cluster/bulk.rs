@@ -10,11 +10,11 @@ use crate::conn::{BinaryCopyOut, CopyIn, CopyOut, RowStream};
 use crate::error::Error;
 
 impl Cluster {
-    /// At the primary: see [`Pool::query_stream`].
+    /// At the primary: see [`Pool::query_stream`](crate::Pool::query_stream).
     ///
     /// # Errors
     ///
-    /// As [`Pool::query_stream`] and [`primary`](Self::primary).
+    /// As [`Pool::query_stream`](crate::Pool::query_stream) and [`primary`](Self::primary).
     #[track_caller]
     pub fn query_stream(
         &self,
@@ -24,11 +24,11 @@ impl Cluster {
         self.call().query_stream(sql, params)
     }
 
-    /// At the primary: see [`Pool::copy_in`].
+    /// At the primary: see [`Pool::copy_in`](crate::Pool::copy_in).
     ///
     /// # Errors
     ///
-    /// As [`Pool::copy_in`] and [`primary`](Self::primary).
+    /// As [`Pool::copy_in`](crate::Pool::copy_in) and [`primary`](Self::primary).
     #[track_caller]
     pub fn copy_in<U>(&self, sql: &str) -> impl Future<Output = Result<CopyIn<'static, U>, Error>>
     where
@@ -37,11 +37,11 @@ impl Cluster {
         self.call().copy_in(sql)
     }
 
-    /// At the primary: see [`Pool::copy_in_rows`].
+    /// At the primary: see [`Pool::copy_in_rows`](crate::Pool::copy_in_rows).
     ///
     /// # Errors
     ///
-    /// As [`Pool::copy_in_rows`] and [`primary`](Self::primary).
+    /// As [`Pool::copy_in_rows`](crate::Pool::copy_in_rows) and [`primary`](Self::primary).
     #[track_caller]
     pub fn copy_in_rows<I, R, P>(&self, sql: &str, types: &[Type], rows: I) -> impl Future<Output = Result<u64, Error>>
     where
@@ -54,21 +54,21 @@ impl Cluster {
         self.call().copy_in_rows(sql, types, rows)
     }
 
-    /// At the primary: see [`Pool::copy_out`].
+    /// At the primary: see [`Pool::copy_out`](crate::Pool::copy_out).
     ///
     /// # Errors
     ///
-    /// As [`Pool::copy_out`] and [`primary`](Self::primary).
+    /// As [`Pool::copy_out`](crate::Pool::copy_out) and [`primary`](Self::primary).
     #[track_caller]
     pub fn copy_out(&self, sql: &str) -> impl Future<Output = Result<CopyOut<'static>, Error>> {
         self.call().copy_out(sql)
     }
 
-    /// At the primary: see [`Pool::copy_out_rows`].
+    /// At the primary: see [`Pool::copy_out_rows`](crate::Pool::copy_out_rows).
     ///
     /// # Errors
     ///
-    /// As [`Pool::copy_out_rows`] and [`primary`](Self::primary).
+    /// As [`Pool::copy_out_rows`](crate::Pool::copy_out_rows) and [`primary`](Self::primary).
     #[track_caller]
     pub fn copy_out_rows(
         &self,
@@ -78,11 +78,11 @@ impl Cluster {
         self.call().copy_out_rows(sql, types)
     }
 
-    /// At the primary: see [`Pool::execute_many`].
+    /// At the primary: see [`Pool::execute_many`](crate::Pool::execute_many).
     ///
     /// # Errors
     ///
-    /// As [`Pool::execute_many`] and [`primary`](Self::primary).
+    /// As [`Pool::execute_many`](crate::Pool::execute_many) and [`primary`](Self::primary).
     #[track_caller]
     pub fn execute_many<I, R, P>(&self, sql: &str, rows: I) -> impl Future<Output = Result<u64, Error>>
     where
