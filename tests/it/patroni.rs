@@ -4,6 +4,8 @@
 //! The normal run has one switchover and one kill. `./dev failover [ROUNDS]` has rounds of all kinds and prints a table
 //! (`FAILFAST_FAILOVERS` is the number of rounds of each kind, by default 5).
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod ledger;
 mod report;
 mod subjects;
@@ -141,8 +143,16 @@ async fn cluster() -> Option<Patroni> {
     Some(cluster)
 }
 
-fn all_hosts(cluster: &Patroni) -> Arc<Failfast> {
-    Arc::new(Failfast::new("failfast, all hosts", cluster.config("target_session_attrs=read-write")))
+/// What failfast has for several hosts.
+fn of_failfast(cluster: &Patroni) -> Vec<Box<dyn Begin>> {
+    let pool = Failfast::new("failfast, all hosts", cluster.config("target_session_attrs=read-write"));
+    vec![
+        Box::new(Arc::new(pool)),
+        #[cfg(feature = "cluster")]
+        Box::new(Arc::new(cluster::Clustered::new(cluster.config("")))),
+        #[cfg(feature = "cluster")]
+        Box::new(Arc::new(cluster::Clustered::across_failover(cluster.config("")))),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +160,7 @@ async fn a_pool_writes_on_after_a_switchover_and_a_kill() {
     let begun = Instant::now();
     let Some(cluster) = cluster().await else { return };
     println!("three nodes stream after {:.1?}", begun.elapsed());
-    let subjects = Subjects { pools: vec![Box::new(all_hosts(&cluster))] };
+    let subjects = Subjects { pools: of_failfast(&cluster) };
     let mut rounds = vec![subjects.endure(&cluster, Fault::Switchover, true).await];
     rounds.push(subjects.endure(&cluster, Fault::Kill, false).await);
     let report = report::compare(&cluster, &subjects.names(), &rounds).await;
@@ -192,13 +202,12 @@ async fn a_killed_server_process_returns_as_the_primary() {
 async fn pools_survive_failovers() {
     let rounds = std::env::var("FAILFAST_FAILOVERS").map_or(5, |rounds| rounds.parse().expect("a number"));
     let Some(cluster) = cluster().await else { return };
-    let subjects = Subjects {
-        pools: vec![
-            Box::new(Arc::new(Deadpool::new("deadpool, HAProxy", cluster.proxied()))),
-            Box::new(Arc::new(Failfast::new("failfast, HAProxy", cluster.proxied()))),
-            Box::new(all_hosts(&cluster)),
-        ],
-    };
+    let mut pools: Vec<Box<dyn Begin>> = vec![
+        Box::new(Arc::new(Deadpool::new("deadpool, HAProxy", cluster.proxied()))),
+        Box::new(Arc::new(Failfast::new("failfast, HAProxy", cluster.proxied()))),
+    ];
+    pools.extend(of_failfast(&cluster));
+    let subjects = Subjects { pools };
     let mut done = Vec::new();
     for round in 0..rounds {
         let partition = if round % 2 == 0 { Fault::CutFromPeers } else { Fault::CutOff };

@@ -12,15 +12,15 @@ use tokio_postgres::{Config, Row};
 use crate::cases::deadpool::bare;
 
 /// How many connections each subject may have.
-const CONNECTIONS: usize = 20;
+pub(super) const CONNECTIONS: usize = 20;
 
 /// The server adds where it writes: its timeline, the position, its address and its start.
-const WRITE: &str = "INSERT INTO failfast_ledger
+pub(super) const WRITE: &str = "INSERT INTO failfast_ledger
     SELECT $1, $2, ('x' || left(pg_walfile_name(lsn), 8))::bit(32)::int, lsn, inet_server_addr(), pg_postmaster_start_time()
     FROM pg_current_wal_insert_lsn() lsn
     RETURNING timeline, (lsn - '0/0')::bigint";
 
-const READ: &str = "SELECT id FROM failfast_ledger LIMIT 1";
+pub(super) const READ: &str = "SELECT id FROM failfast_ledger LIMIT 1";
 
 /// Something that runs writes and reads at the primary of a cluster.
 pub(super) trait Subject: Send + Sync + 'static {
@@ -53,7 +53,7 @@ pub(super) struct Failure {
 }
 
 impl Receipt {
-    fn of(row: &Row) -> Receipt {
+    pub(super) fn of(row: &Row) -> Receipt {
         let (timeline, lsn): (i32, i64) = (row.get(0), row.get(1));
         Receipt { timeline: timeline.try_into().expect("positive"), lsn: lsn.try_into().expect("positive") }
     }
