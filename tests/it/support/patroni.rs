@@ -50,7 +50,7 @@ pub(crate) struct Patroni {
     proxy: Proxy,
     _etcd: Container,
     /// After the containers, because a network with containers cannot be removed.
-    _network: Network,
+    network: Network,
 }
 
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Patroni {
         let ((etcd, _), nodes) = tokio::join!(etcd, nodes);
         let (container, ports) = start("proxy", &scripts::proxy(&hosts), &[5000.tcp(), 5001.tcp()]).await;
         let proxy = Proxy { _container: container, primary: ports[0], replicas: ports[1] };
-        let cluster = Patroni { nodes, proxy, _etcd: etcd, _network: network };
+        let cluster = Patroni { nodes, proxy, _etcd: etcd, network };
         eventually("the cluster has a primary", LIMIT, async || cluster.leader().await.is_some()).await;
         watch::prepare(&cluster.proxied_when_ready().await).await;
         cluster.is_whole().await;
@@ -196,7 +196,7 @@ impl Patroni {
     /// Cuts a node off from the others.
     pub(crate) async fn partition(&self, node: usize, cut: Cut) {
         let peers = self.nodes.iter().map(|node| node.host.clone()).filter(|host| *host != self.nodes[node].host);
-        let peers: Vec<_> = peers.chain([format!("{}-etcd", self._network.name())]).collect();
+        let peers: Vec<_> = peers.chain([format!("{}-etcd", self.network.name())]).collect();
         self.exec(node, &scripts::partition(cut, &peers)).await;
     }
 
