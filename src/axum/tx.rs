@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use axum_core::extract::{FromRef, FromRequestParts};
 use axum_core::response::{IntoResponse, Response};
+use futures_util::TryFutureExt;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use tokio::sync::OnceCell;
@@ -20,13 +21,13 @@ use tower_service::Service;
 
 use super::conn::Conn;
 use super::response::problem;
-use crate::call::Call;
+use crate::call::{Call, MeasuredTransaction};
 use crate::conn::Transaction;
 use crate::error::Error;
 use crate::pool::Pool;
 
 /// The transaction of a request, once it has begun.
-type Slot = OnceCell<Transaction>;
+type Slot = OnceCell<MeasuredTransaction>;
 
 /// An extractor: the transaction of the request, which [`TxLayer`] ends.
 ///
@@ -39,7 +40,11 @@ type Slot = OnceCell<Transaction>;
 /// streams rows of the transaction, or a spawned task that has a clone, makes the commit fail
 /// ([`Error::TransactionAborted`]).
 ///
-/// The handler runs once, also after a conflict. [`Pool::transaction`] runs again.
+/// The handler runs once, also after a conflict. [`Pool::transaction`] runs again. Use that if
+/// conflicts are to be expected, or if the handler needs the error of the commit.
+///
+/// The [metrics](crate#features) count the transaction as one operation, from its begin to its end. If it is rolled
+/// back, the operation has failed: with the error of the last statement that failed, or with `_OTHER` if none failed.
 ///
 /// The handler does not see an error of the commit. To map the violation of a deferred constraint, run `SET CONSTRAINTS
 /// ALL IMMEDIATE` as the last statement: it fails as the commit would.
@@ -79,7 +84,8 @@ impl Tx {
         settings: impl FnOnce(Call<'_>) -> Call<'_> + Send,
     ) -> impl Future<Output = Result<&Transaction, Error>> + Send {
         let call = settings(self.conn.call());
-        self.slot.get_or_try_init(move || call.begin())
+        let beginning = self.slot.get_or_try_init(move || call.begin_measured());
+        beginning.map_ok(MeasuredTransaction::transaction)
     }
 }
 

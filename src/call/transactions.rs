@@ -103,12 +103,6 @@ impl Call<'_> {
         }
     }
 
-    /// Takes a connection and begins a transaction on it, which the caller ends.
-    #[cfg(feature = "axum")]
-    pub(crate) async fn begin(self) -> Result<Transaction, Error> {
-        self.get().await?.transaction_with(self.options).await
-    }
-
     /// Makes one attempt. An error comes with what the handle knows about another attempt.
     pub(super) async fn attempt<T, E, F, Fut>(self, span: Span, work: F) -> Result<T, (E, Attempted)>
     where

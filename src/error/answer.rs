@@ -4,7 +4,7 @@
 use tokio_postgres::error::DbError;
 
 use super::{Error, ErrorKind};
-use crate::policy::Objection;
+use crate::policy::{Objection, is_data_exception};
 
 /// What the server objected to.
 ///
@@ -76,6 +76,13 @@ impl Error {
     /// (22007), or with a character that the database cannot store, such as NUL (22021, 22P05).
     pub fn is_invalid_text(&self) -> bool {
         self.is(Objection::InvalidText)
+    }
+
+    /// Returns whether the data do not fit the statement or the columns (SQLSTATE class 22, data exception). These are
+    /// the three above, and everything else in the class: a line of a `COPY` with too few columns (22P04), JSON that is
+    /// not valid, a division by zero. A service usually answers 422 if the data are the client's.
+    pub fn is_data_exception(&self) -> bool {
+        self.answer().is_some_and(|answer| is_data_exception(answer.code().code()))
     }
 
     /// Returns whether the role lacks a privilege for the statement, or a policy of row-level security refused the row

@@ -7,7 +7,7 @@
 mod objection;
 mod questions;
 
-pub(crate) use self::objection::Objection;
+pub(crate) use self::objection::{Objection, is_data_exception};
 pub use self::questions::Effect;
 pub(crate) use self::questions::{Condition, Fate, Reprepare, Retry, Verdict};
 

@@ -31,6 +31,7 @@ pub use breaker::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transit
 pub use classify::Effect;
 pub(crate) use classify::{
     Answer, Condition, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
+    is_data_exception,
 };
 #[cfg(feature = "testing")]
 pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};

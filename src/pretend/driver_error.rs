@@ -3,9 +3,9 @@
 //! The driver's errors have no public constructor. So the driver begins a session on a stream that a test has written:
 //! with the bytes of an error of the server, or with none. Nothing of this waits.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::{fmt, io};
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,7 +22,7 @@ use tokio_postgres::{Config, Error, NoTls};
 /// ```
 ///
 /// [`DbError`]: tokio_postgres::error::DbError
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerError {
     /// Pairs of a field's type in the protocol and its text.
     fields: Vec<(u8, String)>,
@@ -95,6 +95,27 @@ impl ServerError {
     }
 }
 
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ServerError");
+        for (field, text) in &self.fields {
+            let name = match field {
+                b'S' => "severity",
+                b'C' => "sqlstate",
+                b'M' => "message",
+                b'D' => "detail",
+                b'n' => "constraint",
+                b't' => "table",
+                b'c' => "column",
+                // `V` is the severity again, never translated.
+                _ => continue,
+            };
+            shown.field(name, text);
+        }
+        shown.finish()
+    }
+}
+
 /// The driver's error for a connection that has ended.
 pub(crate) fn closed() -> Error {
     after(&[])
@@ -151,6 +172,14 @@ mod tests {
         assert_eq!(db.parsed_severity(), Some(tokio_postgres::error::Severity::Error));
         assert_eq!((db.table(), db.constraint()), (Some("users"), Some("users_email_key")));
         assert_eq!((db.column(), db.detail()), (Some("email"), Some("Key (email)=(a) already exists.")));
+    }
+
+    #[test]
+    fn a_written_error_is_shown_by_its_fields() {
+        let error = ServerError::new(SqlState::UNIQUE_VIOLATION).constraint("users_email_key");
+        let expected = "ServerError { severity: \"ERROR\", sqlstate: \"23505\", message: \"pretended by a test\", \
+            constraint: \"users_email_key\" }";
+        assert_eq!(format!("{error:?}"), expected);
     }
 
     #[test]

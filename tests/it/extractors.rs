@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRef, Request, State};
+use axum::extract::{Extension, FromRef, Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{ErrorResponse, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use failfast::axum::{Conn, DeadlineLayer, RequestDeadline, Tx, TxLayer};
-use failfast::{Error, Pool};
+use failfast::{Error, Pool, Transaction};
 use futures_util::TryStreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -301,4 +301,129 @@ async fn handlers_may_use_async_closures_that_borrow() {
     let service = Service::start("extractors_borrow", LONG, routes).await;
     assert_eq!(service.ask("/", "").await, (200, "1 1 1".to_owned()));
     assert_eq!(service.rows().await, 3);
+}
+
+/// Inserts and ends as the path asks: with success, a refusal of the handler's own, an error of the server, or a COMMIT
+/// that the server refuses.
+async fn order(tx: &Transaction, end: &str) -> Result<StatusCode, Error> {
+    tx.execute("INSERT INTO extractors_counted VALUES (1)", &[]).await?;
+    match end {
+        "refused" => return Ok(StatusCode::CONFLICT),
+        "broken" => tx.execute("SELECT 1/0", &[]).await?,
+        "deferred" => tx.execute("INSERT INTO extractors_counted_parts VALUES (1), (1)", &[]).await?,
+        _ => tx.execute("INSERT INTO extractors_counted VALUES (2)", &[]).await?,
+    };
+    Ok(StatusCode::CREATED)
+}
+
+async fn order_by_extractor(tx: Tx, Path(end): Path<String>) -> Result<StatusCode, Error> {
+    order(tx.begin_with(|call| call.name("extractor")).await?, &end).await
+}
+
+async fn order_by_closure(conn: Conn, Path(end): Path<String>) -> axum::response::Result<StatusCode> {
+    let call = conn.call().name("closure");
+    call.transaction(async |tx| match order(&tx, &end).await? {
+        StatusCode::CREATED => Ok(StatusCode::CREATED),
+        refused => Err(ErrorResponse::from(refused)),
+    })
+    .await
+}
+
+#[cfg(feature = "prometheus")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transaction_of_a_request_is_one_operation_as_that_of_a_call_is() {
+    let routes =
+        Router::new().route("/extractor/{end}", get(order_by_extractor)).route("/closure/{end}", get(order_by_closure));
+    let (builder, scraper) = crate::metrics::recorded(shared("extractors_counted").await.max_size(2));
+    let pool = builder.build().unwrap();
+    let tables = "CREATE TABLE extractors_counted (n int);
+        CREATE TABLE extractors_counted_parts (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)";
+    pool.batch_execute(tables).await.unwrap();
+    let service = Service::with(pool, "extractors_counted", LONG, routes).await;
+    for name in ["extractor", "closure"] {
+        for (end, status) in [("done", 201), ("refused", 409), ("broken", 500), ("deferred", 500)] {
+            assert_eq!(service.ask(&format!("/{name}/{end}"), "").await.0, status, "{name} {end}");
+        }
+        service.app.pool.breaker().force_open("a test");
+        assert_eq!(service.ask(&format!("/{name}/denied"), "").await.0, 503, "{name}");
+        service.app.pool.breaker().reset("the test is over");
+        let expected = ["1 ", "1 22012", "1 23505", "1 _OTHER", "1 circuit_open"];
+        let scrape = scraper.scrape();
+        let counts = scrape.series.iter().filter(|series| series.name == "db_client_operation_duration_seconds_count");
+        let counts = counts.filter(|series| series.label("failfast_operation") == Some(name));
+        let mut counts: Vec<_> = counts
+            .map(|series| format!("{} {}", series.value, series.label("error_type").unwrap_or_default()))
+            .collect();
+        counts.sort();
+        assert_eq!(counts, expected, "{name}");
+    }
+    assert_eq!(service.rows().await, 4);
+}
+
+/// The handler of the guide.
+async fn upload(
+    conn: Conn,
+    Extension(deadline): Extension<RequestDeadline>,
+    body: Body,
+) -> axum::response::Result<String> {
+    let import = async {
+        let call = conn.call().name("upload");
+        let mut copy = call.copy_in("COPY extractors_upload FROM STDIN (FORMAT csv)").await?;
+        let mut body = body.into_data_stream();
+        while let Some(piece) = body.try_next().await.map_err(|_| StatusCode::BAD_REQUEST)? {
+            copy.send(piece).await.map_err(answer)?;
+        }
+        copy.finish().await.map_err(answer)
+    };
+    match tokio::time::timeout_at(deadline.instant().into(), import).await {
+        Ok(rows) => Ok(rows?.to_string()),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into()),
+    }
+}
+
+fn answer(error: Error) -> ErrorResponse {
+    if error.is_unique_violation() {
+        StatusCode::CONFLICT.into()
+    } else if error.is_data_exception() || error.is_not_null_violation() || error.is_check_violation() {
+        StatusCode::UNPROCESSABLE_ENTITY.into()
+    } else {
+        error.into()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_ends_at_the_deadline_whoever_is_late() {
+    let routes = Router::new().route("/upload", get(upload));
+    let service = Service::start("extractors_upload", Duration::from_secs(5), routes).await;
+    let unique = "CREATE UNIQUE INDEX ON extractors_upload (n); ALTER TABLE extractors_upload ALTER n SET NOT NULL";
+    service.app.pool.batch_execute(unique).await.unwrap();
+    for (body, status, rows) in [
+        ("1\n2\n", 200, 2),
+        ("1\n", 409, 2),
+        ("x\n", 422, 2),
+        ("3,4\n", 422, 2),
+        ("\"\"\n3\n", 422, 2),
+        ("3\n", 200, 3),
+    ] {
+        // The end of the headers, and the body.
+        let rest = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let (answered, text) = service.ask("/upload", &rest).await;
+        assert_eq!((answered, service.rows().await), (status, rows), "{body:?}: {text}");
+    }
+
+    // The client never sends the rest.
+    let late = "x-request-timeout: 200ms\r\n";
+    assert_eq!(service.ask("/upload", &format!("{late}Content-Length: 100\r\n\r\n4\n")).await.0, 408);
+    service.gives_everything_back().await;
+
+    // The server is late: another transaction has locked the table.
+    let tx = service.app.pool.get().await.unwrap().transaction().await.unwrap();
+    tx.execute("LOCK extractors_upload", &[]).await.unwrap();
+    let whole = format!("{late}Content-Length: 2\r\n\r\n4\n");
+    for _ in 0..5 {
+        assert_eq!(service.ask("/upload", &whole).await.0, 504, "the error of the pool");
+    }
+    tx.rollback().await;
+    assert_eq!(service.rows().await, 3);
+    service.gives_everything_back().await;
 }

@@ -38,3 +38,8 @@ impl Objection {
         }
     }
 }
+
+/// Returns whether this SQLSTATE says that the data do not fit: class 22, data exception.
+pub(crate) fn is_data_exception(state: &str) -> bool {
+    state.starts_with("22")
+}

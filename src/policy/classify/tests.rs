@@ -402,3 +402,9 @@ fn services_tell_some_objections_apart() {
         assert_eq!(Objection::of(state), None, "{state}");
     }
 }
+
+#[test]
+fn class_22_is_a_data_exception() {
+    assert!(["22001", "22003", "22P02", "22P04", "22012", "22000"].into_iter().all(is_data_exception));
+    assert!(!["23505", "23502", "42804", "21000", "P0022", "", "2"].into_iter().any(is_data_exception));
+}

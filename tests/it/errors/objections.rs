@@ -172,6 +172,24 @@ async fn a_violated_constraint_is_recognized_in_a_copy() {
 }
 
 #[tokio::test]
+async fn data_that_do_not_fit_are_a_data_exception() {
+    for pool in pools("data").await {
+        for (sql, name, _) in REFUSED {
+            let error = pool.execute(sql, &[]).await.unwrap_err();
+            let is_data = ["too_long", "out_of_range", "invalid_text"].contains(name) || *sql == "SELECT 1/0";
+            assert_eq!(error.is_data_exception(), is_data, "{error}");
+        }
+        let client = pool.get().await.unwrap();
+        for (rows, is_data) in [("2,x,abc\n", true), ("2,1\n", true), ("2,1,abc,4\n", true), ("2,,abc\n", false)] {
+            let error = copy(&client, rows).await.unwrap_err();
+            assert_eq!(error.is_data_exception(), is_data, "{rows}: {error}");
+        }
+    }
+    let nowhere = Pool::builder("host=127.0.0.1 port=1 user=nobody".parse().unwrap()).build().unwrap();
+    assert!(!nowhere.query("SELECT 1", &[]).await.unwrap_err().is_data_exception());
+}
+
+#[tokio::test]
 async fn what_other_transactions_cause_is_recognized() {
     for pool in pools("others").await {
         let begin = async |options| pool.get().await.unwrap().transaction_with(options).await.unwrap();

@@ -1,0 +1,59 @@
+//! A transaction that its owner begins and ends, and that metrics count as one operation. Feature `axum`.
+//!
+//! `transactions.rs` runs a closure, so it sees the whole operation. Here BEGIN and COMMIT are far apart, with the
+//! owner's statements between them. The transaction keeps the time of its begin, and its end records the operation.
+
+use super::Call;
+use crate::conn::Transaction;
+use crate::error::Error;
+use crate::telemetry::{Fault, Meter, Stamp};
+
+/// An open transaction, and what has to be recorded at its end. If it is dropped, nothing is recorded, as for a call
+/// whose future is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct MeasuredTransaction {
+    transaction: Transaction,
+    meter: Meter,
+    operation: Option<&'static str>,
+    begun: Stamp,
+}
+
+impl Call<'_> {
+    /// Takes a connection and begins a transaction on it. If that fails, the operation has failed.
+    pub(crate) async fn begin_measured(self) -> Result<MeasuredTransaction, Error> {
+        let (meter, operation) = (self.shared.meter().clone(), self.operation);
+        let begun = meter.start();
+        match (Self { is_part: true, ..self }).begin().await {
+            Ok(transaction) => Ok(MeasuredTransaction { transaction, meter, operation, begun }),
+            Err(error) => {
+                meter.operated_since(begun, operation, Some(Fault::from(&error)));
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(self) -> Result<Transaction, Error> {
+        self.get().await?.transaction_with(self.options).await
+    }
+}
+
+impl MeasuredTransaction {
+    pub(crate) fn transaction(&self) -> &Transaction {
+        &self.transaction
+    }
+
+    /// Commits, as [`Transaction::commit`] does.
+    pub(crate) async fn commit(self) -> Result<(), Error> {
+        let committed = self.transaction.commit().await;
+        self.meter.operated_since(self.begun, self.operation, committed.as_ref().err().map(Fault::from));
+        committed
+    }
+
+    /// Rolls back, as [`Transaction::rollback`] does. The operation has failed with the last error of a statement. If
+    /// no statement failed, the reason is the owner's own.
+    pub(crate) async fn rollback(self) {
+        let fault = self.transaction.fault();
+        self.transaction.rollback().await;
+        self.meter.operated_since(self.begun, self.operation, Some(fault));
+    }
+}
