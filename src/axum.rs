@@ -3,7 +3,7 @@
 //! - [`Error`](crate::Error) is the response of a handler: 503 with `Retry-After`, 504 or 500, by
 //!   [`http_status`](crate::Error::http_status).
 //! - [`DeadlineLayer`] gives each request a deadline, from a header or by default.
-//! - [`Conn`] makes calls that end by this deadline.
+//! - [`Conn`] makes calls that end by this deadline. Nothing else in a handler ends by it.
 //! - [`TxLayer`] and [`Tx`] give a request one transaction, which is committed if the response is a success.
 //! - [`ready`] answers the orchestrator.
 //!

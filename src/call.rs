@@ -15,12 +15,10 @@ mod clustered;
 mod fallback;
 #[cfg(feature = "cluster")]
 mod gate;
-#[cfg(feature = "axum")]
-mod measured;
 #[cfg(feature = "testing")]
 mod pretended;
 mod queries;
-mod transactions;
+pub(crate) mod transactions;
 mod until;
 
 use std::panic::Location;
@@ -31,8 +29,6 @@ pub use self::fallback::Fallback;
 #[cfg(feature = "cluster")]
 pub(crate) use self::gate::{Gate, Prover};
 pub use self::until::Until;
-#[cfg(feature = "axum")]
-pub(crate) use self::measured::MeasuredTransaction;
 use crate::clock::now;
 use crate::conn::{CallOptions, Client, Dialer, OutcomeRecorder, TransactionOptions};
 use crate::error::{ConnectError, Error};

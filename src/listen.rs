@@ -31,11 +31,15 @@ const LONGEST_NAME: usize = 63;
 impl Pool {
     /// Listens on channels, and returns a stream of their notifications.
     ///
-    /// The stream has a connection of its own, beside the `max_size` of the pool; [`Status::listening`](crate::Status)
-    /// counts it. It is dialed as all others, with the pool's hosts, TLS, credentials and settings. At the end of its
-    /// [lifetime](crate::PoolBuilder::max_lifetime) it hands over to a new one, and nothing is missed. When it is lost, or
-    /// the server does not answer a health check, the pool dials again, with the pauses of its other dials, for as long
-    /// as it takes. The stream then yields [`Received::Gap`], because notifications may have been missed.
+    /// **Listen once for the process, not once for each client.** Each stream has a connection of its own. `max_size`
+    /// does not include it and nothing limits how many there are, but each counts against the server's
+    /// `max_connections`. Pass the notifications on to clients with a [`tokio::sync::broadcast`] channel: the guide has
+    /// an example for server-sent events.
+    ///
+    /// [`Status::listening`](crate::Status) is the number of these connections. Each is dialed as all others, with the pool's hosts, TLS, credentials and settings. At the end of
+    /// its [lifetime](crate::PoolBuilder::max_lifetime) it hands over to a new one, and nothing is missed. When it is
+    /// lost, or the server does not answer a health check, the pool dials again, with the pauses of its other dials, for
+    /// as long as it takes. The stream then yields [`Received::Gap`], because notifications may have been missed.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -144,7 +148,7 @@ fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, Conf
 }
 
 /// The notifications of some channels, in the order in which the server sent them. From
-/// [`Pool::listen`](crate::Pool::listen). Read it as a [`Stream`], or with [`next`](Self::next).
+/// [`Pool::listen`](crate::Pool::listen). Read it as a `futures::Stream`, or with [`next`](Self::next).
 ///
 /// It keeps up to 16 MiB of unread notifications, whether it is polled or not. If the reader is slower than that, it
 /// finds a [`Gap`](crate::Gap), and the notifications after the reader has come to it.
@@ -153,7 +157,8 @@ fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, Conf
 ///
 /// The stream ends when the pool is closed, or its runtime has ended: the one that
 /// [`PoolBuilder::runtime`](crate::PoolBuilder::runtime) names, else the one that called
-/// [`listen`](crate::Pool::listen). While the pool is drained, it goes on.
+/// [`listen`](crate::Pool::listen). While the pool is drained, it goes on. So a graceful shutdown that waits for a client
+/// of this stream never gets as far as closing the pool: end such responses yourself, as the guide shows.
 #[must_use = "dropping it ends the connection that listens"]
 pub struct Notifications {
     inbox: Arc<Inbox>,

@@ -24,11 +24,26 @@ use crate::policy::Deadline;
 /// - `x-request-timeout`: seconds as a decimal number, or a number with the unit `s` or `ms`: `0.25`, `2s`, `250ms`.
 ///
 /// If there are several, the shortest counts. None is longer than the layer's maximum, which is also the deadline of a
-/// request without a header. As each deadline, it replaces the pool's `acquire_timeout` and `query_timeout` for the
-/// calls of the request, so a long maximum also gives each statement more time.
+/// request without a header. The pool's `acquire_timeout` and `query_timeout` do not apply to calls
+/// with a deadline, so a long maximum also gives each wait and each statement more time.
 ///
 /// A header with another value is the client's mistake, and so is a timeout of 0: the response is a 400 that says which
 /// header is wrong. If it were ignored, the client would wait for less time than the service works.
+///
+/// The layer does not end a late handler. The deadline ends only the calls of `Conn` and `Tx`. For whatever else a
+/// handler waits for, such as another service or the body of the request, take the [`RequestDeadline`]:
+///
+/// ```no_run
+/// use axum::Extension;
+/// use axum::http::StatusCode;
+/// use failfast::axum::RequestDeadline;
+///
+/// # async fn ask_another_service() -> String { String::new() }
+/// async fn handler(Extension(deadline): Extension<RequestDeadline>) -> Result<String, StatusCode> {
+///     let asked = tokio::time::timeout_at(deadline.instant().into(), ask_another_service());
+///     asked.await.map_err(|_| StatusCode::GATEWAY_TIMEOUT)
+/// }
+/// ```
 ///
 /// If a request passes several of these layers, the earliest deadline counts.
 ///

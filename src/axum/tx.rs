@@ -21,7 +21,8 @@ use tower_service::Service;
 
 use super::conn::Conn;
 use super::response::problem;
-use crate::call::{Call, MeasuredTransaction};
+use crate::call::Call;
+use crate::call::transactions::MeasuredTransaction;
 use crate::conn::Transaction;
 use crate::error::Error;
 use crate::pool::Pool;

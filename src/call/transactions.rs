@@ -4,8 +4,13 @@
 //! bound `AsyncFn`, the compiler (1.85 to 1.95) cannot infer the parameter of `|tx| async move { ... }`, and refuses to
 //! spawn a future whose closure borrows: "implementation of `Send` is not general enough".
 
+#[cfg(feature = "axum")]
+mod measured;
+
 use std::future::Future;
 
+#[cfg(feature = "axum")]
+pub(crate) use self::measured::MeasuredTransaction;
 use super::Call;
 use super::attempts::{Attempted, located, no_fallback};
 use crate::conn::{Client, Transaction};

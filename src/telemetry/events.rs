@@ -12,8 +12,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::event::Event;
 
-/// The events of a pool since the call of [`Pool::events`](crate::Pool::events). Read it as a [`Stream`], or with
-/// [`next`](Self::next).
+/// The events of a pool since the call of [`Pool::events`](crate::Pool::events). Read it as a `futures::Stream`, or
+/// with [`next`](Self::next).
 ///
 /// It keeps the last 1,024 events for its reader. If the reader is slower, the oldest are lost, and
 /// [`dropped`](Self::dropped) counts them. The stream ends after the last event of a pool that was dropped.

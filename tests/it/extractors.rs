@@ -97,7 +97,7 @@ async fn sleep(conn: Conn) -> Result<(), Error> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_has_the_deadline_of_its_header() {
-    let left = async |deadline: axum::Extension<RequestDeadline>| {
+    let left = async |deadline: Extension<RequestDeadline>| {
         let left = deadline.instant().saturating_duration_since(Instant::now());
         format!("{}", left.as_millis())
     };
@@ -134,7 +134,7 @@ async fn a_request_has_the_deadline_of_its_header() {
 }
 
 /// Inserts a row and answers with the status that the path asks for.
-async fn insert(tx: Tx, State(app): State<App>, status: axum::extract::Path<u16>) -> Result<Response, Error> {
+async fn insert(tx: Tx, State(app): State<App>, status: Path<u16>) -> Result<Response, Error> {
     let table = app.pool.status().name;
     let tx = tx.begin_with(|call| call.name("insert")).await?;
     tx.execute(&format!("INSERT INTO {table} VALUES (1)"), &[]).await?;
@@ -290,7 +290,7 @@ async fn handlers_may_use_async_closures_that_borrow() {
         let seen: i64 = other.begin().await?.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await?.get(0);
         let insert = format!("INSERT INTO {name} VALUES (2)");
         let inserted = conn.call().transaction(async |tx| tx.execute(&insert, &[]).await).await?;
-        let savepoint = async |tx: failfast::Transaction| {
+        let savepoint = async |tx: Transaction| {
             let done = tx.savepoint(async |tx| tx.execute(&insert, &[]).await).await?;
             Ok::<_, Error>(done)
         };

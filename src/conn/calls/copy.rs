@@ -40,6 +40,10 @@ use crate::telemetry::{Fault, Stamp};
 /// The query timeout bounds each step, and the call's deadline the whole copy. At the deadline the pool aborts the
 /// copy, even if no step is under way. The error of a step ends the copy.
 ///
+/// The pool cannot end a wait of your own. If the data come from the body of a request, code that waits for the next
+/// piece goes on waiting after the deadline. Put [`timeout_at`](tokio::time::timeout_at) with the same deadline around
+/// it. The guide has a complete handler for an upload.
+///
 /// Without a deadline, nothing bounds the pauses between the steps:
 /// [`stream_idle_timeout`](crate::PoolBuilder::stream_idle_timeout) is for readers. So give the call a
 /// [`deadline`](crate::Call::deadline) if the data come from a client that may be slow.

@@ -1,9 +1,9 @@
 //! A transaction that its owner begins and ends, and that metrics count as one operation. Feature `axum`.
 //!
-//! `transactions.rs` runs a closure, so it sees the whole operation. Here BEGIN and COMMIT are far apart, with the
+//! `call/transactions.rs` runs a closure, so it sees the whole operation. Here BEGIN and COMMIT are far apart, with the
 //! owner's statements between them. The transaction keeps the time of its begin, and its end records the operation.
 
-use super::Call;
+use crate::call::Call;
 use crate::conn::Transaction;
 use crate::error::Error;
 use crate::telemetry::{Fault, Meter, Stamp};
