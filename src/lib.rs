@@ -133,6 +133,13 @@ struct Readme;
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
 
-#[cfg(all(doctest, feature = "rustls", feature = "serde", feature = "testing"))]
+#[cfg(all(
+    doctest,
+    feature = "axum",
+    feature = "prometheus",
+    feature = "rustls",
+    feature = "serde",
+    feature = "testing"
+))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
