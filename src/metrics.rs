@@ -119,6 +119,8 @@ mod tests {
     #[test]
     fn names_are_unique_and_have_a_prefix() {
         let all = || METRICS.iter().chain(BREAKER_METRICS);
+        #[cfg(feature = "cluster")]
+        let all = || all().chain(CLUSTER_METRICS);
         let names: HashSet<_> = all().map(Metric::prometheus_name).collect();
         assert_eq!(names.len(), all().count());
         assert!(all().all(|metric| metric.name.starts_with("db.client.") || metric.name.starts_with("failfast.")));

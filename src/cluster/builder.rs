@@ -19,7 +19,7 @@ use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 use crate::event::{Event, EventKind};
 use crate::pool::Pool;
-use crate::telemetry::{ClusterMeter, Observer, Observers, Telemetry};
+use crate::telemetry::{ClusterMeter, Observer, Observers, Telemetry, Tracer};
 
 type PoolSettings = Arc<dyn Fn(PoolBuilder) -> PoolBuilder + Send + Sync>;
 
@@ -174,6 +174,7 @@ impl ClusterBuilder {
         let sample = (self.pool)(PoolBuilder::new(first.place.clone()));
         let (name, recorder, runtime) = sample.owners();
         let name: Arc<str> = name.into();
+        let log = Tracer::new(&name, &first.place.driver).log();
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&name), self.observers));
         let labels: Vec<_> = places.iter().map(|place| Arc::clone(&place.label)).collect();
         let board = Arc::new(Board::new(now(), &labels));
@@ -198,8 +199,11 @@ impl ClusterBuilder {
             hosts.push(Host::new(label, build(builder)?));
         }
         let settings = Settings { look_every: self.look_every, look_timeout: self.look_timeout, spill: self.spill };
-        let meter = ClusterMeter::new(name, recorder);
-        let core = Core::new(hosts, board, settings, telemetry, meter, runtime);
+        let meter = ClusterMeter::new(Arc::clone(&name), recorder);
+        let mut own = Observers::default();
+        own.extend(log);
+        own.extend(meter.observer());
+        let core = Core::new(hosts, board, settings, telemetry, Telemetry::new(name, own), meter, runtime);
         Ok(Cluster::new(core))
     }
 }

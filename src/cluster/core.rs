@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::board::{Board, changed_before};
 use super::host::{Host, UnderWay};
-use super::state::Candidates;
+use super::state::{Candidates, FURTHEST};
 use crate::call::Prover;
 use crate::clock::now;
 use crate::error::Error;
@@ -35,7 +35,10 @@ pub(super) struct Core {
     pub(super) hosts: Vec<Host>,
     pub(super) board: Arc<Board>,
     pub(super) settings: Settings,
+    /// The owner's observers, which also get the events of the pools.
     pub(super) telemetry: Arc<Telemetry>,
+    /// Logs and counts the cluster's own events. The pools do so for theirs.
+    pub(super) own: Telemetry,
     pub(super) meter: ClusterMeter,
     pub(super) runtime: Option<Handle>,
     /// Reads at work on the primary because no replica could serve them.
@@ -59,19 +62,32 @@ impl Core {
         board: Arc<Board>,
         settings: Settings,
         telemetry: Arc<Telemetry>,
+        own: Telemetry,
         meter: ClusterMeter,
         runtime: Option<Handle>,
     ) -> Self {
         let (spilled, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { hosts, board, settings, telemetry, meter, runtime, spilled, waiting, scouts: Mutex::default() }
+        Self { hosts, board, settings, telemetry, own, meter, runtime, spilled, waiting, scouts: Mutex::default() }
     }
 
     /// Reports what a look has found.
     pub(super) fn report(&self, host: usize, events: Vec<EventKind>) {
-        let report = self.board.state().report(now(), host);
+        let (report, primaries, fit) = {
+            let (now, state) = (now(), self.board.state());
+            let primaries = match state.verdict() {
+                Verdict::NoPrimary => 0,
+                Verdict::Primary { .. } => 1,
+                Verdict::TwoPrimaries(..) => 2,
+            };
+            (state.report(now, host), primaries, state.candidates(now, Need::Within(FURTHEST), &[]).replicas.len())
+        };
         let is_replica = report.sighting.is_some_and(|sighting| sighting.is_in_recovery);
-        self.meter.look(&self.hosts[host].label, report.is_primary, is_replica, report.lag);
-        events.into_iter().for_each(|event| self.telemetry.emit(event));
+        self.meter.look_at(&self.hosts[host].label, report.is_primary, report.is_silent, is_replica, report.lag);
+        self.meter.look(primaries, fit);
+        for event in events {
+            self.own.emit(event.clone());
+            self.telemetry.emit(event);
+        }
     }
 
     /// The number of the primary.

@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// How long a host that was found to lead to several servers serves no bounded reads.
 const BALANCES: Duration = Duration::from_secs(600);
 /// A replica that is further behind serves no reads at all.
-const FURTHEST: Duration = Duration::from_secs(30);
+pub(super) const FURTHEST: Duration = Duration::from_secs(30);
 
 /// A replica that is behind by more than all that is remembered is reported once the memory is this long.
 const CRITICAL: Duration = Duration::from_secs(45);

@@ -226,6 +226,33 @@ pub(crate) const REPLICA_LAG: Metric = Metric::new(
     "How old what a replica shows is, at most; infinite if that cannot be bounded, 0 for other hosts",
 );
 #[cfg(feature = "cluster")]
+pub(crate) const CLUSTER_SILENT: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.cluster.silent",
+    &[HOST],
+    "1 for a host that has not answered for 3 s, 0 for the others",
+);
+#[cfg(feature = "cluster")]
+pub(crate) const CLUSTER_PRIMARIES: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.cluster.primaries",
+    &[],
+    "Hosts that accept writes on the newest timeline: 1; 0 without a primary; 2 if two hosts claim to be the primary",
+);
+#[cfg(feature = "cluster")]
+pub(crate) const FIT_REPLICAS: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.cluster.replicas.fit",
+    &[],
+    "Replicas that may serve reads with a bound of 30 s",
+);
+#[cfg(feature = "cluster")]
+pub(crate) const CLUSTER_CHANGES: Metric =
+    Metric::new(Counter, Count, "failfast.cluster.primary.changes", &[], "Changes of the primary");
+#[cfg(feature = "cluster")]
 pub(crate) const CLUSTER_READS: Metric = Metric::new(
     Counter,
     Count,
@@ -236,7 +263,15 @@ pub(crate) const CLUSTER_READS: Metric = Metric::new(
 
 /// Every metric that a cluster records, beyond those of the pools of its hosts.
 #[cfg(feature = "cluster")]
-pub const CLUSTER_METRICS: &[Metric] = &[CLUSTER_PRIMARY, REPLICA_LAG, CLUSTER_READS];
+pub const CLUSTER_METRICS: &[Metric] = &[
+    CLUSTER_PRIMARY,
+    CLUSTER_PRIMARIES,
+    CLUSTER_CHANGES,
+    CLUSTER_SILENT,
+    REPLICA_LAG,
+    FIT_REPLICAS,
+    CLUSTER_READS,
+];
 
 /// Every metric that a pool records. A test compares this list with what a pool records.
 pub const METRICS: &[Metric] = &[

@@ -93,7 +93,13 @@ impl ClusterMeter {
         Self(())
     }
 
-    pub(crate) fn look(&self, _: &Arc<str>, _: bool, _: bool, _: Option<Duration>) {}
+    pub(crate) fn look_at(&self, _: &Arc<str>, _: bool, _: bool, _: bool, _: Option<Duration>) {}
+
+    pub(crate) fn look(&self, _: usize, _: usize) {}
+
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        None
+    }
 
     pub(crate) fn read(&self, _: super::ReadRoute) {}
 }

@@ -71,8 +71,8 @@ impl Source {
         Key::from_parts(metric.name, [pool].into_iter().chain(labels).collect::<Vec<_>>())
     }
 
-    fn describe(&self) {
-        self.with(|recorder| METRICS.iter().for_each(|metric| metric.describe(recorder)));
+    pub(super) fn describe(&self, metrics: &[Metric]) {
+        self.with(|recorder| metrics.iter().for_each(|metric| metric.describe(recorder)));
     }
 
     fn with<T>(&self, work: impl FnOnce(&dyn Recorder) -> T) -> T {
@@ -146,7 +146,7 @@ impl LaneHandles {
 
 impl Handles {
     pub(super) fn new(source: &Source) -> Self {
-        source.describe();
+        source.describe(METRICS);
         // These series begin at 0. Otherwise Prometheus would not see the first change as an increase.
         for (from, to) in State::USUAL_CHANGES {
             let labels = [(ours::FROM, from.as_str().into()), (ours::TO, to.as_str().into())];

@@ -238,3 +238,46 @@ fn every_metric_is_described() {
         assert_eq!(help.as_deref(), Some(metric.help));
     }
 }
+
+#[cfg(feature = "cluster")]
+#[test]
+fn each_host_and_each_route_of_a_cluster_has_its_series() {
+    use crate::telemetry::ReadRoute;
+
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let meter = ClusterMeter::new("orders".into(), Given::new(recorder));
+    let [one, two, three] = ["db1:5432", "db2:5432", "db3:5432"].map(Arc::<str>::from);
+    meter.look_at(&one, true, false, false, None);
+    meter.look_at(&two, false, false, true, Some(SECOND * 2));
+    meter.look_at(&three, false, true, true, None);
+    meter.look(1, 1);
+    meter.read(ReadRoute::Replica);
+    meter.read(ReadRoute::Refused);
+    let kind = EventKind::PrimaryChanged { from: None, to: None, last: None, first: None };
+    meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
+    let expected = [
+        ("failfast.cluster.primary{host=db1:5432}", 1.0),
+        ("failfast.cluster.primary{host=db2:5432}", 0.0),
+        ("failfast.cluster.primary{host=db3:5432}", 0.0),
+        ("failfast.cluster.silent{host=db1:5432}", 0.0),
+        ("failfast.cluster.silent{host=db2:5432}", 0.0),
+        ("failfast.cluster.silent{host=db3:5432}", 1.0),
+        ("failfast.cluster.replica.lag{host=db1:5432}", 0.0),
+        ("failfast.cluster.replica.lag{host=db2:5432}", 2.0),
+        ("failfast.cluster.replica.lag{host=db3:5432}", f64::INFINITY),
+        ("failfast.cluster.primaries{}", 1.0),
+        ("failfast.cluster.replicas.fit{}", 1.0),
+        ("failfast.cluster.reads{route=replica}", 1.0),
+        ("failfast.cluster.reads{route=primary}", 0.0),
+        ("failfast.cluster.reads{route=refused}", 1.0),
+        ("failfast.cluster.primary.changes{}", 1.0),
+        ("failfast.events{event=primary_changed,severity=warning}", 1.0),
+    ];
+    let expected: HashMap<_, _> = expected.map(|(series, value)| (series.to_owned(), value)).into();
+    assert_eq!(recorded(&snapshotter), expected);
+    for metric in crate::metrics::CLUSTER_METRICS {
+        let begins = format!("{}{{", metric.name);
+        assert!(expected.keys().any(|series| series.starts_with(&begins)), "{} is not recorded", metric.name);
+    }
+}

@@ -89,11 +89,17 @@ async fn one_incident_pages_once_and_one_silence_covers_it() {
     manager.fire("search", "FailfastTraffic", "warning");
     manager.fire("search", "FailfastLeak", "warning");
 
+    // A cluster without a primary: what is wrong with its replicas follows from it.
+    manager.fire("stock", "FailfastNoPrimary", "critical");
+    manager.fire("stock", "FailfastReplicaLags", "warning");
+    manager.fire("stock", "FailfastFailover", "warning");
+
     let held_back = [
         "orders FailfastExhaustionPredicted warning",
         "orders FailfastUtilization warning",
         "search FailfastErrors critical",
         "search FailfastTraffic warning",
+        "stock FailfastReplicaLags warning",
     ];
     eventually("the consequences are inhibited", SOON, async || manager.alerts("--inhibited") == held_back).await;
     assert_eq!(
@@ -106,12 +112,19 @@ async fn one_incident_pages_once_and_one_silence_covers_it() {
             "orders FailfastUtilization critical",
             "search FailfastCircuitOpen critical",
             "search FailfastLeak warning",
+            "stock FailfastFailover warning",
+            "stock FailfastNoPrimary critical",
         ]
     );
 
     let silence = ["silence", "add", "db_client_connection_pool_name=orders", "--duration=1h", "--author=me"];
     manager.ask(&[&silence[..], &["--comment=looking"]].concat());
-    let others =
-        ["billing FailfastUtilization warning", "search FailfastCircuitOpen critical", "search FailfastLeak warning"];
+    let others = [
+        "billing FailfastUtilization warning",
+        "search FailfastCircuitOpen critical",
+        "search FailfastLeak warning",
+        "stock FailfastFailover warning",
+        "stock FailfastNoPrimary critical",
+    ];
     eventually("the alerts of the pool are silenced", SOON, async || manager.alerts("--active") == others).await;
 }
