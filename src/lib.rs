@@ -133,6 +133,10 @@ struct Readme;
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
 
+#[cfg(all(doctest, feature = "axum", feature = "cluster"))]
+#[doc = include_str!("../docs/cluster.md")]
+struct SeveralServers;
+
 #[cfg(all(
     doctest,
     feature = "axum",
