@@ -263,15 +263,8 @@ pub(crate) const CLUSTER_READS: Metric = Metric::new(
 
 /// Every metric that a cluster records, beyond those of the pools of its hosts.
 #[cfg(feature = "cluster")]
-pub const CLUSTER_METRICS: &[Metric] = &[
-    CLUSTER_PRIMARY,
-    CLUSTER_PRIMARIES,
-    CLUSTER_CHANGES,
-    CLUSTER_SILENT,
-    REPLICA_LAG,
-    FIT_REPLICAS,
-    CLUSTER_READS,
-];
+pub const CLUSTER_METRICS: &[Metric] =
+    &[CLUSTER_PRIMARY, CLUSTER_PRIMARIES, CLUSTER_CHANGES, CLUSTER_SILENT, REPLICA_LAG, FIT_REPLICAS, CLUSTER_READS];
 
 /// Every metric that a pool records. A test compares this list with what a pool records.
 pub const METRICS: &[Metric] = &[

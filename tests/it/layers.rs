@@ -1,6 +1,7 @@
 //! Reads the rules of the layout from the source. Pure layers do not use certain names, imports point down only, and
 //! imports among files form no circle. `recipes` checks the lists of files in `docs/architecture.md`.
 
+mod guarantees;
 mod imports;
 mod query_methods;
 mod recipes;
