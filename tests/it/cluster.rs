@@ -3,6 +3,7 @@
 mod failover;
 mod positions;
 mod reads;
+mod watched;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

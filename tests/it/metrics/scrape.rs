@@ -30,6 +30,10 @@ pub(crate) fn recorded(builder: PoolBuilder) -> (PoolBuilder, Scraper) {
 }
 
 impl Scraper {
+    pub(crate) fn of(handle: PrometheusHandle) -> Self {
+        Self(handle)
+    }
+
     pub(crate) fn text(&self) -> String {
         self.0.render()
     }
