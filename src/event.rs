@@ -8,12 +8,14 @@
 
 mod kind;
 mod message;
+mod severity;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use self::kind::{EventKind, Severity};
+pub use self::kind::EventKind;
+pub use self::severity::Severity;
 
 /// Something that happened to a pool, or a condition that lasts.
 ///

@@ -1,7 +1,6 @@
-//! Every event: its details, its name in metrics, and how much it matters.
+//! Every event: its details, and its name in metrics.
 
 use std::backtrace::Backtrace;
-use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,39 +13,6 @@ use crate::operation::Operation;
 use crate::policy::Position;
 use crate::policy::{Lane, Refused, State, Transition};
 use crate::status::Status;
-
-/// From so many seconds on, the lag of a replica is critical.
-const CRITICAL_LAG: u64 = 45;
-
-/// How much an event matters. `Critical` is the greatest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Severity {
-    /// Useful to know afterwards.
-    Info,
-    /// Look at it today.
-    Warning,
-    /// The pool refuses callers, or soon will, or no longer does. Look at it now, unless the event
-    /// [is an end](EventKind::is_end).
-    Critical,
-}
-
-impl Severity {
-    /// The name, which never changes: `info`, `warning`, `critical`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// What happened, or is going on.
 ///
@@ -559,92 +525,6 @@ impl EventKind {
             Self::Flushed { .. } => "flushed",
             Self::Draining { .. } => "draining",
             Self::Drained { .. } => "drained",
-        }
-    }
-
-    /// The severity. The end of a condition has the severity of its beginning, so that a filter shows both or neither.
-    /// See [`is_end`](Self::is_end).
-    pub fn severity(&self) -> Severity {
-        match self {
-            Self::Exhausted { .. }
-            | Self::ExhaustionEnded { .. }
-            | Self::UtilizationCritical { .. }
-            | Self::Shedding { .. }
-            | Self::SheddingEnded { .. }
-            | Self::ConnectFailed { .. }
-            | Self::ConnectRecovered { .. }
-            | Self::PrimaryMissing { .. }
-            | Self::PrimaryFound { .. }
-            | Self::TwoPrimaries { .. } => Severity::Critical,
-            Self::ReplicaLags { lag, .. } if lag.is_none_or(|lag| lag.as_secs() >= CRITICAL_LAG) => Severity::Critical,
-            Self::BreakerChanged { transition, .. } => match (transition.from, transition.to) {
-                (_, State::Open) | (State::Open | State::HalfOpen, State::Closed) => Severity::Critical,
-                (_, State::HalfOpen) => Severity::Info,
-                _ => Severity::Warning,
-            },
-            Self::TooLarge { .. }
-            | Self::UtilizationHigh { .. }
-            | Self::UtilizationNormal { .. }
-            | Self::ExhaustionPredicted { .. }
-            | Self::PredictionEnded { .. }
-            | Self::HoldsInflated { .. }
-            | Self::HoldsNormal { .. }
-            | Self::TrafficAnomaly { .. }
-            | Self::TrafficNormal { .. }
-            | Self::BackgroundThrottled { .. }
-            | Self::BackgroundRestored { .. }
-            | Self::LeakSuspected { .. }
-            | Self::LongRunning { .. }
-            | Self::LongRunningEnded { .. }
-            | Self::SlowAcquire { .. }
-            | Self::SlowAcquireEnded { .. }
-            | Self::ConnectionLost { .. }
-            | Self::ListenInterrupted { .. }
-            | Self::ListenResumed { .. }
-            | Self::ServerShuttingDown { .. }
-            | Self::ServerWarning { .. }
-            | Self::PrimaryChanged { .. }
-            | Self::ReplicaLags { .. }
-            | Self::ReplicaCaughtUp { .. }
-            | Self::HostSilent { .. }
-            | Self::HostAnswers { .. }
-            | Self::HostBalances { .. }
-            | Self::AddressAvoided { .. }
-            | Self::AddressRestored { .. }
-            | Self::SettleFailed { .. }
-            | Self::Forced { .. } => Severity::Warning,
-            Self::Drained { left, .. } if *left > 0 => Severity::Warning,
-            Self::Started { .. }
-            | Self::Resized { .. }
-            | Self::LaneChanged { .. }
-            | Self::Flushed { .. }
-            | Self::Draining { .. }
-            | Self::Drained { .. } => Severity::Info,
-        }
-    }
-
-    /// Returns whether the event reports the end of a condition that an earlier event reported. Such an event needs no
-    /// page, even if it is critical.
-    pub fn is_end(&self) -> bool {
-        match self {
-            Self::UtilizationNormal { .. }
-            | Self::ExhaustionEnded { .. }
-            | Self::PredictionEnded { .. }
-            | Self::SheddingEnded { .. }
-            | Self::HoldsNormal { .. }
-            | Self::TrafficNormal { .. }
-            | Self::BackgroundRestored { .. }
-            | Self::LongRunningEnded { .. }
-            | Self::SlowAcquireEnded { .. }
-            | Self::ConnectRecovered { .. }
-            | Self::ListenResumed { .. }
-            | Self::AddressRestored { .. }
-            | Self::PrimaryFound { .. }
-            | Self::ReplicaCaughtUp { .. }
-            | Self::HostAnswers { .. }
-            | Self::Forced { to: State::Closed, .. } => true,
-            Self::BreakerChanged { transition, .. } => transition.to == State::Closed,
-            _ => false,
         }
     }
 }
