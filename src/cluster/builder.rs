@@ -24,7 +24,7 @@ use crate::telemetry::{ClusterMeter, Observer, Observers, Telemetry, Tracer};
 type PoolSettings = Arc<dyn Fn(PoolBuilder) -> PoolBuilder + Send + Sync>;
 
 /// The longest and the shortest interval between two looks at a host.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// The settings of a [`Cluster`]. Every one has a default.
 #[derive(Clone)]
@@ -100,7 +100,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// How often each host is asked for its role and its place in the log, on a connection of its own. 100 ms to 10 s.
+    /// How often each host is asked for its role and its place in the log, on a connection of its own. 100 ms to 1 s.
     /// Without a primary, hosts are asked four times as often. Default 1 s.
     ///
     /// A bound of [`Freshness::Within`](crate::Freshness::Within) should be at least twice as long.
@@ -109,7 +109,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// How long a host has to answer such a question. More than 0, at most 10 s. Default 1 s. A host that has not
+    /// How long a host has to answer such a question. More than 0, at most 1 s. Default 1 s. A host that has not
     /// answered for 3 s serves no reads, and is no primary if another host claims to be.
     pub fn look_timeout(mut self, timeout: Duration) -> Self {
         self.look_timeout = timeout;
@@ -152,10 +152,10 @@ impl ClusterBuilder {
             return Err(ConfigError::new("spill", self.spill, "must be 0 to 1"));
         }
         if !(LOOKS.0..=LOOKS.1).contains(&self.look_every) {
-            return Err(ConfigError::new("look_every", format!("{:?}", self.look_every), "must be 100 ms to 10 s"));
+            return Err(ConfigError::new("look_every", format!("{:?}", self.look_every), "must be 100 ms to 1 s"));
         }
         if self.look_timeout.is_zero() || self.look_timeout > LOOKS.1 {
-            let problem = "must be more than 0 and at most 10 s";
+            let problem = "must be more than 0 and at most 1 s";
             return Err(ConfigError::new("look_timeout", format!("{:?}", self.look_timeout), problem));
         }
         Ok(())

@@ -121,6 +121,9 @@ impl Core {
     /// Finds a host that has what a read needs. Waits a moment for a replica that is about to catch up.
     pub(super) async fn place(&self, need: Need, excluded: &[usize], may_spill: bool) -> Result<ReadPlace<'_>, Error> {
         let mut changes = self.board.changes();
+        // At the start of a process: the primary may be the first to answer.
+        let first = now() + self.settings.look_timeout;
+        while !self.board.state().has_asked_all() && changed_before(&mut changes, first).await {}
         let mut candidates = self.candidates(need, excluded);
         if let Some(host) = self.choose(&candidates) {
             return Ok(self.at_replica(host));

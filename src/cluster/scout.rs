@@ -21,7 +21,7 @@ use crate::policy::{PrimaryVerdict as Verdict, Sighting};
 /// The scouts of replicas ask so long after the primary has answered. By then, a replica that keeps up has replayed.
 const AFTER_PRIMARY: Duration = Duration::from_millis(50);
 /// The shortest time between two questions, whoever wants an answer.
-const SHORTEST: Duration = Duration::from_millis(5);
+const SHORTEST: Duration = Duration::from_millis(20);
 /// Without a primary, the hosts are asked so many times as often.
 const HURRY: u32 = 4;
 
@@ -45,11 +45,21 @@ impl Core {
     /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced.
     pub(super) fn start(self: &Arc<Self>) {
         let mut scouts = self.scouts.lock();
-        if scouts.first().is_some_and(|scout| !scout.is_finished()) {
+        if scouts.len() == self.hosts.len() && scouts.iter().all(|scout| !scout.is_finished()) {
             return;
         }
         let Some(runtime) = self.runtime.clone().or_else(|| Handle::try_current().ok()) else { return };
-        *scouts = (0..self.hosts.len()).map(|host| runtime.spawn(watch(Arc::clone(self), host))).collect();
+        if scouts.is_empty() {
+            self.board.state().on_start(now());
+        }
+        let watch = |host| runtime.spawn(watch(Arc::clone(self), host));
+        for (host, scout) in scouts.iter_mut().enumerate() {
+            if scout.is_finished() {
+                *scout = watch(host);
+            }
+        }
+        let begun = scouts.len();
+        scouts.extend((begun..self.hosts.len()).map(watch));
     }
 
     pub(super) fn stop(&self) {
@@ -61,23 +71,28 @@ impl Core {
 async fn watch(core: Arc<Core>, host: usize) {
     let mut session = None;
     loop {
-        look(&core, host, &mut session).await;
-        time::sleep(SHORTEST).await;
-        let pause = pause(&core, host).saturating_sub(SHORTEST);
+        let has_answered = look(&core, host, &mut session).await;
+        // After a failure, whoever wants an answer: the next look dials, and all processes would do so at once.
+        let rest =
+            if has_answered { SHORTEST } else { (core.settings.look_every / HURRY).mul_f64(0.5 + fastrand::f64()) };
+        time::sleep(rest).await;
+        let pause = pause(&core, host).saturating_sub(rest);
         select(pin!(core.board.asked_for(host)), pin!(time::sleep(pause))).await;
     }
 }
 
-async fn look(core: &Core, host: usize, session: &mut Option<Session>) {
+/// Asks once. Returns whether there was an answer.
+async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> bool {
     if core.board.state().is_doubted(host) {
         *session = None;
     }
+    let is_new_session = session.is_none();
     let looked = ask(core, host, session).await;
-    let now = now();
+    let (now, has_answered) = (now(), looked.is_ok());
     let outcome = match looked {
         Ok((asked, answer)) => {
             let mut state = core.board.state();
-            let outcome = state.on_answer(now, host, asked, answer);
+            let outcome = state.on_answer(now, host, asked, answer, is_new_session);
             if state.is_primary(host) {
                 core.board.on_primary_answered(now);
             }
@@ -94,6 +109,7 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) {
         core.hosts[host].pool.shared.slots.flush();
     }
     core.report(host, events);
+    has_answered
 }
 
 /// Asks once. The instant is that before the question was sent.

@@ -15,6 +15,8 @@ const HELD: Duration = Duration::from_secs(3);
 const CALM: Duration = Duration::from_secs(10);
 /// How long a host that was found to lead to several servers serves no bounded reads.
 const BALANCES: Duration = Duration::from_secs(600);
+/// Samples of replicas count while the primary was asked so lately.
+const RECENT: Duration = Duration::from_secs(2);
 /// A replica that is further behind serves no reads at all.
 pub(super) const FURTHEST: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,8 @@ struct Known {
     has_outcome: bool,
     reason: String,
     sessions: Sessions,
+    /// Where a connection of the pool leads that was made before the first answer.
+    dialed: Option<i64>,
     fitness: Fitness,
     trend: Trend,
     /// The last position as the primary.
@@ -105,6 +109,7 @@ impl State {
             has_outcome: false,
             reason: String::new(),
             sessions: Sessions::Same,
+            dialed: None,
             fitness: Fitness::default(),
             trend: Trend::default(),
             position: None,
@@ -145,8 +150,15 @@ impl State {
         matches!(self.verdict, Verdict::Primary { host: primary, .. } if primary == host)
     }
 
-    /// A host was asked at `asked` and has answered.
-    pub(super) fn on_answer(&mut self, now: Instant, host: usize, asked: Instant, answer: Answer) -> Outcome {
+    /// A host was asked at `asked` and has answered, in a new session of the scout or in the one of before.
+    pub(super) fn on_answer(
+        &mut self,
+        now: Instant,
+        host: usize,
+        asked: Instant,
+        answer: Answer,
+        is_new_session: bool,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let known = &mut self.hosts[host];
         let before = known.answer.map(|before| before.sighting);
@@ -156,14 +168,30 @@ impl State {
             known.fitness.begin_anew();
             known.trend = Trend::default();
         }
-        if let Sessions::Doubted(started) = known.sessions {
-            let is_moved = started == answer.sighting.started;
-            known.sessions = if is_moved { Sessions::Same } else { Sessions::Several(now) };
-            if !is_moved {
-                outcome.events.push(EventKind::HostBalances { host: known.label.to_string() });
+        let started = answer.sighting.started;
+        let sessions = match known.sessions {
+            // One session leads to one server, unless a pooler is between.
+            Sessions::Same | Sessions::Doubted(_) if is_other && !is_new_session => Sessions::Several(now),
+            // An older session knows nothing of where new ones lead.
+            Sessions::Doubted(dialed) if is_new_session && dialed != started => Sessions::Several(now),
+            Sessions::Doubted(_) if is_new_session => Sessions::Same,
+            Sessions::Same if known.dialed.is_some_and(|dialed| dialed != started) => {
+                outcome.flush = true;
+                Sessions::Same
             }
+            // Perhaps the name leads to one server by now. All connections are made anew and compared.
+            Sessions::Several(since) if now.saturating_duration_since(since) >= BALANCES => {
+                outcome.flush = true;
+                Sessions::Same
+            }
+            sessions => sessions,
+        };
+        let is_several = |sessions| matches!(sessions, Sessions::Several(_));
+        if is_several(sessions) && !is_several(known.sessions) {
+            outcome.events.push(EventKind::HostBalances { host: known.label.to_string() });
         }
-        outcome.flush = is_other;
+        outcome.flush |= is_other && !is_several(sessions);
+        (known.sessions, known.dialed) = (sessions, None);
         (known.answer, known.heard, known.has_outcome) = (Some(answer), now, true);
         self.decide(now);
         self.note_position(host, asked);
@@ -171,8 +199,10 @@ impl State {
             let lag = self.lag(now, host);
             // The first answer of the primary, and that of a new one, cannot bound anything yet.
             let is_known = lag.is_some() || self.ring.age(now).is_some_and(|memory| memory >= SUSPECT);
+            // A silent primary makes the bound of all replicas grow, and says nothing about them.
+            let is_recent = self.ring.asked().is_some_and(|asked| now.saturating_duration_since(asked) <= RECENT);
             self.hosts[host].fitness.on_answer(now);
-            if is_known {
+            if is_known && is_recent {
                 self.hosts[host].fitness.on_sample(now, lag);
             }
         }
@@ -180,9 +210,18 @@ impl State {
         outcome
     }
 
-    /// A host gave no answer.
+    /// The hosts are asked from now on.
+    pub(super) fn on_start(&mut self, now: Instant) {
+        self.hosts.iter_mut().for_each(|host| host.heard = now);
+    }
+
+    /// A host gave no answer. How far its replay is, is no longer known: after a crash it goes on from an earlier place.
     pub(super) fn on_failure(&mut self, now: Instant, host: usize, reason: String) -> Outcome {
-        (self.hosts[host].reason, self.hosts[host].has_outcome) = (reason, true);
+        let known = &mut self.hosts[host];
+        (known.reason, known.has_outcome) = (reason, true);
+        if let Some(answer) = &mut known.answer {
+            answer.place = None;
+        }
         let mut outcome = Outcome::default();
         self.decide(now);
         self.look(now, &mut outcome.events);
@@ -193,12 +232,18 @@ impl State {
     /// look whether it is the same.
     pub(super) fn on_dialed(&mut self, host: usize, started: i64) -> bool {
         let known = &mut self.hosts[host];
-        let is_same = known.answer.is_none_or(|answer| answer.sighting.started == started);
-        if is_same || matches!(known.sessions, Sessions::Several(_)) {
+        let Some(answer) = known.answer else {
+            known.dialed = Some(started);
             return false;
+        };
+        match known.sessions {
+            _ if answer.sighting.started == started => false,
+            Sessions::Several(_) => false,
+            Sessions::Same | Sessions::Doubted(_) => {
+                known.sessions = Sessions::Doubted(started);
+                true
+            }
         }
-        known.sessions = Sessions::Doubted(started);
-        true
     }
 
     fn decide(&mut self, now: Instant) {
@@ -211,7 +256,11 @@ impl State {
         let Verdict::Primary { host: primary, timeline } = self.verdict else { return };
         let Some(Answer { sighting, place: Some(place) }) = self.hosts[host].answer else { return };
         if primary == host && !sighting.is_in_recovery {
-            self.ring.record(History { system: sighting.system.unwrap_or(0), timeline }, asked, place);
+            let history = History { system: sighting.system.unwrap_or(0), timeline };
+            if self.ring.history().is_some_and(|before| before != history) {
+                self.hosts.iter_mut().for_each(|host| host.fitness.forget_samples());
+            }
+            self.ring.record(history, asked, place);
             self.hosts[host].position = Some(Position::new(sighting.system, timeline, place));
         }
     }
@@ -235,7 +284,7 @@ impl State {
             if known.answer.is_none_or(|answer| !answer.sighting.is_in_recovery) {
                 continue;
             }
-            let lag = self.lag(now, host);
+            let lag = self.lag(now, host).filter(|_| known.sessions == Sessions::Same && !known.fitness.is_silent(now));
             if lag.is_some_and(|lag| candidates.nearest.is_none_or(|nearest| lag < nearest)) {
                 candidates.nearest = lag;
             }
@@ -254,14 +303,10 @@ impl State {
             return false;
         }
         if need == Need::Any {
-            // Of a replica that does not show its timeline, nothing is known.
-            return self.replayed(host).is_none() || self.lag(now, host).is_some_and(|lag| lag <= FURTHEST);
+            // Whatever its timeline: a replica that cannot follow to the present one falls behind its numbers, too.
+            return answer.place.is_none_or(|place| self.ring.behind(place.rounded()) <= FURTHEST);
         }
-        let is_one_server = match known.sessions {
-            Sessions::Same => true,
-            Sessions::Doubted(_) => false,
-            Sessions::Several(since) => now.saturating_duration_since(since) >= BALANCES,
-        };
+        let is_one_server = known.sessions == Sessions::Same;
         let Some(replayed) = self.replayed(host).filter(|_| is_one_server) else { return false };
         match need {
             Need::Any => true,
@@ -303,7 +348,13 @@ impl State {
 
     fn look_for_primary(&mut self, now: Instant, events: &mut Vec<EventKind>) {
         let sign = |is_so| if is_so { Sign::Yes } else { Sign::No };
-        let missing = self.missing.look(now, sign(self.verdict == Verdict::NoPrimary));
+        // A silent primary remains the verdict until another one takes over.
+        let is_missing = match self.verdict {
+            Verdict::NoPrimary => true,
+            Verdict::Primary { host, .. } => now.saturating_duration_since(self.hosts[host].heard) >= SUSPECT,
+            Verdict::TwoPrimaries(..) => false,
+        };
+        let missing = self.missing.look(now, sign(is_missing));
         let two = self.two.look(now, sign(matches!(self.verdict, Verdict::TwoPrimaries(..))));
         if let Some(DueReport::Lasts(lasting)) = missing {
             events.push(EventKind::PrimaryMissing { lasting });
@@ -355,7 +406,8 @@ impl State {
 
     fn look_for_lag(&mut self, now: Instant, host: usize, events: &mut Vec<EventKind>) {
         let known = &self.hosts[host];
-        let is_replica = known.answer.is_some_and(|answer| answer.sighting.is_in_recovery);
+        // After a failed look the place is unknown.
+        let is_replica = known.answer.is_some_and(|answer| answer.sighting.is_in_recovery && answer.place.is_some());
         let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
         // Without a primary the lag of all replicas grows, and says nothing about them.
         if !is_replica || is_silent || !matches!(self.verdict, Verdict::Primary { .. }) {

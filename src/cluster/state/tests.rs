@@ -30,9 +30,23 @@ impl World {
     }
 
     fn answer(&mut self, host: usize, timeline: u32, is_in_recovery: bool, place: u64, started: i64) -> bool {
+        self.answer_in(true, host, timeline, is_in_recovery, place, started)
+    }
+
+    /// As [`answer`](Self::answer), in a new session of the scout or in the one of before.
+    fn answer_in(
+        &mut self,
+        is_new_session: bool,
+        host: usize,
+        timeline: u32,
+        is_in_recovery: bool,
+        place: u64,
+        started: i64,
+    ) -> bool {
         let now = self.now();
         let sighting = Sighting { at: now, is_in_recovery, timeline: Some(timeline), system: Some(7), started };
-        let outcome = self.state.on_answer(now, host, now, Answer { sighting, place: Some(Lsn(place)) });
+        let outcome =
+            self.state.on_answer(now, host, now, Answer { sighting, place: Some(Lsn(place)) }, is_new_session);
         self.events.extend(outcome.events);
         outcome.flush
     }
@@ -181,4 +195,123 @@ fn a_missing_primary_is_reported_after_a_while() {
     assert_eq!(world.names(), ["primary_missing"]);
     world.answer(1, 2, false, 120, 101);
     assert_eq!(world.names(), ["primary_missing", "primary_found", "primary_changed"]);
+}
+
+#[test]
+fn a_lost_session_proves_nothing_any_more() {
+    let mut world = World::new();
+    world.round(100, [100, 100]).round(200, [200, 200]);
+    let position = Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(200) });
+    assert_eq!(world.candidates(position), [1, 2]);
+    let now = world.now();
+    world.state.on_failure(now, 1, "connection closed".to_owned());
+    assert_eq!(world.candidates(position), [2], "after a crash, the replay goes on from an earlier place");
+    assert_eq!(world.candidates(BOUND), [2]);
+}
+
+#[test]
+fn any_replica_serves_while_the_primary_is_silent_unless_it_was_far_behind_before() {
+    let mut world = World::new();
+    for second in 1..=40 {
+        world.round(second * 100, [second * 100, 500]);
+    }
+    for _ in 0..60 {
+        world.answer(1, 1, true, 4_000, 101);
+        world.answer(2, 1, true, 500, 102);
+        world.wait(1_000);
+    }
+    assert_eq!((world.candidates(Need::Any), world.candidates(BOUND)), (vec![1], vec![]));
+}
+
+#[test]
+fn a_replica_that_cannot_follow_to_the_new_timeline_serves_nothing_in_the_end() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    world.answer(1, 2, false, 120, 101);
+    world.answer(2, 1, true, 110, 102);
+    assert_eq!(world.candidates(Need::Any), [2]);
+    for second in 2..40 {
+        world.answer(1, 2, false, second * 100, 101);
+        world.answer(2, 1, true, 110, 102);
+        world.wait(1_000);
+    }
+    assert_eq!(world.candidates(Need::Any), [0; 0]);
+}
+
+#[test]
+fn a_name_that_led_to_several_servers_is_compared_anew_later() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    world.state.on_dialed(1, 999);
+    world.round(200, [200, 200]);
+    for second in 3..590 {
+        world.round(second * 100, [second * 100, second * 100]);
+    }
+    assert_eq!(world.candidates(BOUND), [2]);
+    let mut is_flushed = false;
+    for second in 590..610 {
+        is_flushed |= world.answer(1, 1, true, second * 100, 101);
+        world.round(second * 100, [second * 100, second * 100]);
+    }
+    assert!(is_flushed, "connections of before may lead anywhere");
+    assert_eq!(world.candidates(BOUND), [1, 2]);
+    assert!(world.state.on_dialed(1, 999), "compared again");
+    assert_eq!(world.candidates(BOUND), [2]);
+}
+
+/// A pooler gives each question of the scout to another server.
+#[test]
+fn one_session_that_shows_two_servers_is_no_restart() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    assert!(!world.answer_in(false, 1, 1, true, 100, 555), "a flush would not help");
+    assert!(!world.answer_in(false, 1, 1, true, 100, 101));
+    assert_eq!(world.names(), ["host_balances"]);
+    assert_eq!(world.candidates(Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(50) })), [2]);
+}
+
+#[test]
+fn an_answer_of_an_older_session_does_not_resolve_a_doubt() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    assert!(world.state.on_dialed(1, 555), "the name leads to a new server");
+    world.answer_in(false, 1, 1, true, 100, 101);
+    assert_eq!(world.names(), [""; 0]);
+    world.answer(1, 1, true, 100, 555);
+    assert_eq!(world.names(), [""; 0]);
+}
+
+#[test]
+fn connections_of_before_the_first_answer_are_compared_with_it() {
+    let mut world = World::new();
+    assert!(!world.state.on_dialed(1, 999));
+    assert!(world.answer(1, 1, true, 100, 101), "they lead elsewhere");
+    assert!(!world.answer(1, 1, true, 100, 101));
+}
+
+#[test]
+fn a_missed_answer_of_the_primary_takes_no_replica_out_for_longer() {
+    let mut world = World::new();
+    for second in 1..10 {
+        world.round(second * 100, [second * 100, second * 100]);
+    }
+    for _ in 0..4 {
+        world.answer(1, 1, true, 900, 101);
+        world.wait(1_000);
+    }
+    assert_eq!(world.candidates(BOUND), [0; 0], "nobody knows what the primary has written since");
+    world.round(1_400, [1_400, 1_400]);
+    assert!(world.candidates(BOUND).contains(&1));
+}
+
+#[test]
+fn a_primary_that_is_silent_is_missing() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    for _ in 0..8 {
+        world.answer(1, 1, true, 100, 101);
+        world.answer(2, 1, true, 100, 102);
+        world.wait(1_000);
+    }
+    assert_eq!(world.names(), ["host_silent", "primary_missing"]);
 }

@@ -40,8 +40,7 @@ impl Fitness {
     pub(crate) fn on_answer(&mut self, now: Instant) {
         if self.is_silent(now) {
             self.since = Some(now);
-            self.sampled = None;
-            self.lags.clear();
+            self.forget_samples();
         }
         self.answered = Some(now);
     }
@@ -57,6 +56,12 @@ impl Fitness {
         }
         self.lags.push_back(lag);
         self.sampled = Some(now);
+    }
+
+    /// The lags of before say nothing any more: they belong to another history.
+    pub(crate) fn forget_samples(&mut self) {
+        self.lags.clear();
+        self.sampled = None;
     }
 
     /// Another server answers, or the same one with another role.

@@ -80,6 +80,18 @@ impl Ring {
         Some(self.samples[reached.checked_sub(1)?].asked)
     }
 
+    /// When the primary was last asked.
+    pub(crate) fn asked(&self) -> Option<Instant> {
+        Some(self.samples.back()?.asked)
+    }
+
+    /// Returns how far behind the newest sample a replica is that has replayed this much, also while the primary is
+    /// silent. If it is behind all of them, this is only known to be more.
+    pub(crate) fn behind(&self, replayed: Lsn) -> Duration {
+        let (Some(oldest), Some(newest)) = (self.samples.front(), self.samples.back()) else { return Duration::ZERO };
+        newest.asked.saturating_duration_since(self.shown_since(replayed).unwrap_or(oldest.asked))
+    }
+
     /// Returns how old what such a replica shows is, at most. `None` if nothing is known.
     pub(crate) fn lag(&self, now: Instant, replayed: Lsn) -> Option<Duration> {
         Some(now.saturating_duration_since(self.shown_since(replayed)?))

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// A server that has not answered for this long is no longer counted on.
 pub(crate) const SUSPECT: Duration = Duration::from_secs(3);
 
+/// Once all servers of a system have been silent for this long, a primary of another system takes their place.
+const GONE: Duration = Duration::from_secs(120);
+
 /// What a server has answered about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sighting {
@@ -70,9 +73,13 @@ impl Topology {
             !sighting.is_in_recovery && (!self.is_ours(sighting) || sighting.timeline.unwrap_or(0) >= self.highest)
         };
         let candidates: Vec<_> = known().filter(|(_, sighting)| is_candidate(sighting)).collect();
+        let is_live_and_ours = |sighting: &Sighting| !sighting.is_silent(now) && self.is_ours(sighting);
         // A server that is silent may only have lost its scout. It remains the primary until another one takes over.
-        let is_any_live = candidates.iter().any(|(_, sighting)| !sighting.is_silent(now));
-        let mut counted = candidates.into_iter().filter(|(_, sighting)| !is_any_live || !sighting.is_silent(now));
+        let is_any_live = candidates.iter().any(|(_, sighting)| is_live_and_ours(sighting));
+        let mut counted = candidates.into_iter().filter(|(_, sighting)| {
+            // A primary of another system takes over from none of ours: it may be an empty database on a new disk.
+            if is_any_live { !sighting.is_silent(now) } else { self.is_ours(sighting) }
+        });
         self.verdict = match counted.next() {
             None => Verdict::NoPrimary,
             Some(first) => match counted.clone().find(|(_, other)| !other.is_same_server(&first.1)) {
@@ -99,15 +106,14 @@ impl Topology {
         self.system.is_none() || sighting.system.is_none() || self.system == sighting.system
     }
 
-    /// If no server of the former system answers any more, and a primary of another one does, then the database was
-    /// made anew. Its timelines begin at 1.
+    /// If no server of the former system has answered for long, and a primary of another one does, then the database
+    /// was made anew. Its timelines begin at 1.
     fn adopt_another_system(&mut self, now: Instant, mut known: impl Iterator<Item = Sighting> + Clone) {
-        let is_live = |sighting: &Sighting| !sighting.is_silent(now);
-        let is_gone = !known.clone().any(|sighting| is_live(&sighting) && self.is_ours(&sighting));
-        if !is_gone {
+        let is_gone = |sighting: &Sighting| now.saturating_duration_since(sighting.at) >= GONE;
+        if known.clone().any(|sighting| self.is_ours(&sighting) && !is_gone(&sighting)) {
             return;
         }
-        if let Some(new) = known.find(|sighting| is_live(sighting) && !sighting.is_in_recovery) {
+        if let Some(new) = known.find(|sighting| !sighting.is_silent(now) && !sighting.is_in_recovery) {
             *self = Self { system: new.system, ..Self::default() };
         }
     }
@@ -199,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_of_another_system_is_a_second_one_while_the_first_lives_and_the_only_one_afterwards() {
+    fn a_primary_of_another_system_is_a_second_one_while_the_first_lives_and_the_only_one_long_afterwards() {
         let mut world = World::of(2);
         world.see(0, 0, false, 5);
         let foreign =
@@ -208,7 +214,24 @@ mod tests {
         assert_eq!(world.topology.decide(world.begun, &world.sightings), Verdict::TwoPrimaries(0, 1));
         let later = world.begun + SUSPECT;
         world.sightings[1] = foreign(later);
+        assert_eq!(world.topology.decide(later, &world.sightings), primary(0, 5), "silent, but not gone");
+        let later = world.begun + GONE;
+        world.sightings[1] = foreign(later);
         assert_eq!(world.topology.decide(later, &world.sightings), primary(1, 1));
+    }
+
+    /// The primary has lost its disk, and its image has made an empty database.
+    #[test]
+    fn a_primary_of_another_system_is_none_while_replicas_of_ours_live() {
+        let mut world = World::of(2);
+        world.see(0, 0, false, 5);
+        for second in 1..300 {
+            let at = world.begun + SECOND * second;
+            world.sightings[0] =
+                Some(Sighting { at, is_in_recovery: false, timeline: Some(1), system: Some(8), started: 99 });
+            assert_eq!(world.see(second, 1, true, 5), Verdict::NoPrimary);
+        }
+        assert_eq!(world.see(300, 1, false, 6), Verdict::TwoPrimaries(0, 1));
     }
 
     proptest! {
