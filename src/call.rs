@@ -351,7 +351,7 @@ pub struct Call<'a> {
     options: TransactionOptions,
     /// What the connection has to prove before anything is sent on it.
     #[cfg(feature = "cluster")]
-    gate: Option<Gate<'a>>,
+    gate: Option<&'a Gate<'a>>,
 }
 
 impl<'a> Call<'a> {
@@ -472,8 +472,13 @@ impl<'a> Call<'a> {
         CallOptions { deadline: self.deadline, timeout, operation, lane, is_cached, is_part, ..pools }
     }
 
+    #[cfg(not(feature = "cluster"))]
+    fn wait_deadline(&self, asked: Instant) -> Deadline {
+        Deadline::after(asked, self.shared.acquire_timeout)
+    }
+
     fn wait_policy(&self, asked: Instant) -> WaitPolicy {
-        let deadline = self.deadline.unwrap_or_else(|| Deadline::after(asked, self.shared.acquire_timeout));
+        let deadline = self.deadline.unwrap_or_else(|| self.wait_deadline(asked));
         WaitPolicy { deadline, includes_work: self.deadline.is_some(), shedding: self.shedding, lane: self.lane }
     }
 

@@ -19,7 +19,8 @@ impl PoolBuilder {
         }
         let ascii: String = host.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect();
         let whole = format!("{}@{ascii}", self.name);
-        self.name = if whole.len() <= LONGEST_NAME {
+        // A name that is not ASCII is refused as it is: cutting it might split a character.
+        self.name = if whole.len() <= LONGEST_NAME || !whole.is_ascii() {
             whole
         } else {
             let number = format!("#{number}");

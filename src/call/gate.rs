@@ -1,32 +1,78 @@
-//! What a host of a cluster has to prove when a read has its connection. By then, the proof by which the read was sent
-//! there may be too old: the read has waited, or the server has restarted behind its name.
+//! What a host of a cluster has to prove when a call has its connection. By then, the proof by which the call was sent
+//! there may be too old: the call has waited, and meanwhile another host may have become the primary, or the server may
+//! have restarted behind its name.
+//!
+//! A call has a reference to its gate, so that a call without a cluster is as small as possible. The gate is of one call
+//! of the cluster, which makes one attempt after the other.
 
 use std::fmt;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::policy::Need;
 
 /// Knows what hosts have proven. The cluster is one.
 pub(crate) trait Prover: Sync {
-    /// Refuses a read if the host does not have what it needs at this moment.
-    fn check(&self, host: usize, need: Need) -> Result<(), Error>;
+    /// Refuses a call if the host does not have what it needs at this moment. `None`: the host has to be the primary.
+    fn check(&self, host: usize, need: Option<Need>) -> Result<(), Error>;
 }
 
-#[derive(Clone, Copy)]
 pub(crate) struct Gate<'a> {
-    pub(crate) prover: &'a dyn Prover,
-    pub(crate) host: usize,
-    pub(crate) need: Need,
+    prover: &'a dyn Prover,
+    need: Option<Need>,
+    attempt: Mutex<Attempt>,
 }
 
-impl Gate<'_> {
-    pub(super) fn check(self) -> Result<(), Error> {
-        self.prover.check(self.host, self.need)
+/// The attempt on one host.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attempt {
+    host: usize,
+    /// How long the call may wait for its connection, if it has no deadline.
+    wait: Duration,
+    /// The call has had its connection, so something may have been sent.
+    is_passed: bool,
+    /// This or an earlier attempt has passed.
+    was_passed: bool,
+}
+
+impl<'a> Gate<'a> {
+    pub(crate) fn new(prover: &'a dyn Prover, need: Option<Need>) -> Self {
+        Self { prover, need, attempt: Mutex::default() }
+    }
+
+    /// An attempt on this host begins.
+    pub(crate) fn on_attempt(&self, host: usize, wait: Duration) {
+        let mut attempt = self.attempt.lock();
+        *attempt = Attempt { host, wait, is_passed: false, ..*attempt };
+    }
+
+    /// Returns whether the attempt has had its connection.
+    pub(crate) fn is_passed(&self) -> bool {
+        self.attempt.lock().is_passed
+    }
+
+    /// Returns whether this or an earlier attempt has had its connection.
+    pub(crate) fn was_passed(&self) -> bool {
+        self.attempt.lock().was_passed
+    }
+
+    pub(super) fn wait(&self) -> Duration {
+        self.attempt.lock().wait
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let host = self.attempt.lock().host;
+        self.prover.check(host, self.need)?;
+        let mut attempt = self.attempt.lock();
+        (attempt.is_passed, attempt.was_passed) = (true, true);
+        Ok(())
     }
 }
 
 impl fmt::Debug for Gate<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("host", &self.host).field("need", &self.need).finish_non_exhaustive()
+        f.debug_struct("Gate").field("need", &self.need).field("attempt", &*self.attempt.lock()).finish_non_exhaustive()
     }
 }

@@ -1,27 +1,21 @@
-//! One call on a cluster: where it goes, and whether it may go elsewhere after a failure.
-//!
-//! The settings are passed on to a call of the host's pool, which does the work. This file only chooses the host.
+//! One call on a cluster, and its settings. `route` chooses the host, and passes the settings on to a call of the host's
+//! pool, which does the work.
 
 mod bulk;
 mod queries;
+mod route;
 mod transactions;
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::board::changed_before;
-use super::core::{Core, ReadPlace};
-use super::failure::{Elsewhere, Failure, Seen};
+use self::route::Route;
+use super::core::Core;
 use super::freshness::{After, Freshness};
-use crate::call::{Call, Gate, Until};
-use crate::clock::now;
+use crate::call::Until;
 use crate::conn::TransactionOptions;
-use crate::error::Error;
-use crate::policy::{Lane, Need, PrimaryVerdict as Verdict, Shedding};
-
-/// How long a call waits for news of another primary before it asks the same one again.
-const AGAIN: Duration = Duration::from_millis(100);
+use crate::policy::{Lane, Need, Shedding};
 
 /// One call on a [`Cluster`](crate::Cluster), with settings of its own. [`Cluster::call`](crate::Cluster::call) makes it.
 ///
@@ -176,154 +170,14 @@ impl<'a> ClusterCall<'a> {
         self
     }
 
-    /// The call of a host's pool with these settings.
-    fn on(self, host: usize, gate: Option<Gate<'a>>) -> Call<'a> {
-        let core: &'a Core = self.core;
-        let mut call = Call::new(&core.hosts[host].pool.shared, self.taken).through(gate);
-        if let Some(until) = self.until {
-            call = call.deadline(until);
-        }
-        if let Some(timeout) = self.timeout {
-            call = call.timeout(timeout);
-        }
-        if let Some(operation) = self.operation {
-            call = call.name(operation);
-        }
-        if let Some(lane) = self.lane {
-            call = call.lane(lane);
-        }
-        if self.is_uncached {
-            call = call.uncached();
-        }
-        if self.is_idempotent {
-            call = call.idempotent();
-        }
-        if let Some(options) = self.options {
-            call = call.options(options);
-        }
-        if let Some(shedding) = self.shedding {
-            call = call.shedding(shedding);
-        }
-        call
+    /// Where the call goes.
+    fn route(self) -> Route<'a> {
+        Route::new(self)
     }
 
-    /// When the call stops looking for a host. All hosts have the same settings.
-    fn limit(&self) -> Instant {
-        let acquire_timeout = self.core.hosts[0].pool.shared.acquire_timeout;
-        self.until.map_or_else(|| now() + acquire_timeout, |until| until.deadline().instant())
-    }
-
-    /// Runs a single statement, which applies nothing on a replica, so that it may run twice there.
-    async fn statement<T, Fut>(mut self, work: impl Fn(Call<'a>) -> Fut) -> Result<T, Error>
-    where
-        Fut: Future<Output = Result<T, Error>>,
-    {
+    /// A single statement applies nothing on a replica, so that it may run twice there.
+    fn statement(mut self) -> Route<'a> {
         self.is_idempotent |= self.need.is_some();
-        self.run_on(work).await
-    }
-
-    /// Runs `work` on a host, and after some failures on another one.
-    async fn run_on<T, E, Fut>(self, work: impl Fn(Call<'a>) -> Fut) -> Result<T, E>
-    where
-        Fut: Future<Output = Result<T, E>>,
-        E: From<Error> + Failure,
-    {
-        self.core.start();
-        let limit = self.limit();
-        self.core.first_answers(limit).await;
-        match self.need {
-            None => self.run_on_primary(limit, &work).await,
-            Some(need) => self.run_on_replica(need, &work).await,
-        }
-    }
-
-    async fn run_on_primary<T, E, Fut>(self, limit: Instant, work: &impl Fn(Call<'a>) -> Fut) -> Result<T, E>
-    where
-        Fut: Future<Output = Result<T, E>>,
-        E: From<Error> + Failure,
-    {
-        let mut doubt = None;
-        loop {
-            let mut changes = self.core.board.changes();
-            let before = self.core.board.state().verdict();
-            let (error, seen) = match self.core.primary() {
-                Ok(host) => {
-                    let core: &'a Core = self.core;
-                    let _under_way = core.hosts[host].begin();
-                    match work(self.on(host, None)).await {
-                        Ok(value) => return Ok(value),
-                        Err(error) => {
-                            let seen = error.seen();
-                            (error, seen)
-                        }
-                    }
-                }
-                Err(error) => {
-                    let may_end = matches!(error, Error::NoPrimary { .. });
-                    let elsewhere = if may_end { Elsewhere::Unreachable } else { Elsewhere::No };
-                    (E::from(error), Seen { elsewhere, is_doubtful: false })
-                }
-            };
-            let is_about_the_primary =
-                matches!(seen.elsewhere, Elsewhere::ReadOnly | Elsewhere::Unreachable | Elsewhere::CircuitOpen);
-            if is_about_the_primary {
-                self.core.board.ask_now();
-            }
-            let is_safe = !seen.is_doubtful || self.is_idempotent;
-            if !is_about_the_primary || !is_safe || !self.across_failover || now() >= limit {
-                return Err(doubt.unwrap_or(error));
-            }
-            if seen.is_doubtful {
-                doubt = Some(error);
-            }
-            let has_changed = || {
-                let verdict = self.core.board.state().verdict();
-                verdict != before && matches!(verdict, Verdict::Primary { .. })
-            };
-            let until = limit.min(now() + AGAIN);
-            while !has_changed() && changed_before(&mut changes, until).await {}
-        }
-    }
-
-    async fn run_on_replica<T, E, Fut>(self, need: Need, work: &impl Fn(Call<'a>) -> Fut) -> Result<T, E>
-    where
-        Fut: Future<Output = Result<T, E>>,
-        E: From<Error> + Failure,
-    {
-        let core: &'a Core = self.core;
-        let (mut excluded, mut failed) = (Vec::new(), None);
-        // A host that is full or slow is not stale. Its load must not move to the primary.
-        let mut may_spill = true;
-        loop {
-            let place = match core.place(need, &excluded, may_spill).await {
-                Ok(place) => place,
-                Err(error) => return Err(failed.unwrap_or_else(|| E::from(error))),
-            };
-            let ReadPlace { host, is_replica, .. } = place;
-            let gate = is_replica.then_some(Gate { prover: core, host, need });
-            let under_way = core.hosts[host].begin();
-            let error = match work(self.on(host, gate)).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            drop((under_way, place._spilled));
-            let seen = error.seen();
-            if matches!(seen.elsewhere, Elsewhere::ReadOnly | Elsewhere::Unreachable) {
-                core.board.ask_now();
-            }
-            let is_safe = !seen.is_doubtful || self.is_idempotent;
-            // After a failure of the host itself, one other host is tried.
-            let is_first = failed.is_none();
-            match seen.elsewhere {
-                _ if !is_replica || !is_safe => return Err(error),
-                Elsewhere::NotFresh => {}
-                Elsewhere::Unreachable | Elsewhere::Conflict | Elsewhere::CircuitOpen if is_first => {
-                    may_spill = seen.elsewhere == Elsewhere::Unreachable;
-                    failed = Some(error);
-                }
-                _ => return Err(error),
-            }
-            excluded.push(host);
-        }
+        Route::of_statement(self)
     }
 }

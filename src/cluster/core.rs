@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use super::board::{Board, changed_before};
 use super::host::{Host, UnderWay};
 use super::state::{Candidates, FURTHEST};
-use crate::call::Prover;
 use crate::clock::now;
 use crate::error::Error;
 use crate::event::EventKind;
@@ -132,6 +131,13 @@ impl Core {
             // There is no other server, so nothing is spared by refusing.
             return self.primary().map(|host| ReadPlace { host, is_replica: false, _spilled: None });
         }
+        if may_spill && self.board.state().is_unproven(need) {
+            // No replica can serve it yet, however well all of them are. So it is no spill.
+            if let Ok(host) = self.primary() {
+                self.meter.read(ReadRoute::Primary);
+                return Ok(ReadPlace { host, is_replica: false, _spilled: None });
+            }
+        }
         if let Some(_waiting) = self.may_wait(need, &candidates, excluded) {
             let until = now() + CATCH_UP;
             self.board.ask_now();
@@ -162,7 +168,7 @@ impl Core {
         ReadPlace { host, is_replica: true, _spilled: None }
     }
 
-    fn not_fresh(&self, nearest: Option<Duration>) -> Error {
+    pub(super) fn not_fresh(&self, nearest: Option<Duration>) -> Error {
         Error::NoFreshReplica { nearest, retry_after: self.next_look() }
     }
 
@@ -202,16 +208,4 @@ fn draw(hosts: &mut Vec<(usize, f64)>) -> Option<usize> {
         at < 0.0
     });
     if hosts.is_empty() { None } else { Some(hosts.swap_remove(index.unwrap_or(hosts.len() - 1)).0) }
-}
-
-impl Prover for Core {
-    fn check(&self, host: usize, need: Need) -> Result<(), Error> {
-        let (now, state) = (now(), self.board.state());
-        if state.has(now, host, need) {
-            return Ok(());
-        }
-        let nearest = state.candidates(now, need, &[]).nearest;
-        drop(state);
-        Err(self.not_fresh(nearest))
-    }
 }

@@ -7,13 +7,18 @@ use crate::policy::{Condition, Effect, Retry};
 /// Why another host may do better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Elsewhere {
-    /// It may not: the request was at fault, or the host is slow or full.
+    /// It may not: the request was at fault.
     No,
+    /// The host is slow or full. If it is also silent, it cannot be reached.
+    Slow,
+    /// The host is not the primary any more, or there is none. Nothing was sent.
+    NoPrimary,
     /// The host no longer has what the read needs. Nothing was sent.
     NotFresh,
     /// The host takes no writes.
     ReadOnly,
-    /// The circuit breaker of the host's pool is open, because calls on the host failed or were slow.
+    /// The host admits no more connections, or the circuit breaker of its pool is open, because calls on the host failed
+    /// or were slow.
     CircuitOpen,
     /// The host cannot be reached, or the connection was lost.
     Unreachable,
@@ -29,12 +34,22 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Returns whether another primary may do better.
+    pub(super) fn is_about_the_primary(self) -> bool {
+        use Elsewhere::{CircuitOpen, NoPrimary, ReadOnly, Unreachable};
+        matches!(self.elsewhere, CircuitOpen | NoPrimary | ReadOnly | Unreachable)
+    }
+
     fn of(error: &Error) -> Self {
         let retry = error.retry();
         let elsewhere = match error.kind() {
             ErrorKind::NoFreshReplica => Elsewhere::NotFresh,
             ErrorKind::CircuitOpen => Elsewhere::CircuitOpen,
+            // A host that is full is not stale: its load must not move to the primary.
+            ErrorKind::Connect if is_full(error) => Elsewhere::CircuitOpen,
             ErrorKind::Connect => Elsewhere::Unreachable,
+            ErrorKind::AcquireTimeout | ErrorKind::Shed | ErrorKind::QueryTimeout => Elsewhere::Slow,
+            ErrorKind::NoPrimary | ErrorKind::TwoPrimaries => Elsewhere::NoPrimary,
             ErrorKind::Postgres => by_retry(retry),
             _ => Elsewhere::No,
         };
@@ -45,8 +60,13 @@ impl Seen {
     /// applied.
     fn of_work(trail: &Trail, is_whole: bool) -> Self {
         let is_doubtful = !is_whole && !trail.is_stale();
-        Self { elsewhere: by_retry(trail.retry()), is_doubtful }
+        let elsewhere = if trail.has_timed_out() { Elsewhere::Slow } else { by_retry(trail.retry()) };
+        Self { elsewhere, is_doubtful }
     }
+}
+
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Connect { source, .. } if source.is_full())
 }
 
 fn by_retry(retry: Retry) -> Elsewhere {

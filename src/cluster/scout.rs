@@ -141,11 +141,12 @@ fn question(rights: Rights) -> String {
     let system = if rights.system { "(SELECT system_identifier FROM pg_catalog.pg_control_system())" } else { "NULL" };
     let checkpoint =
         if rights.checkpoint { "(SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())" } else { "NULL" };
+    // Places are rounded by pages of 8 kB, so a primary with other pages gives none.
     // A replica's checkpoint shows a new timeline minutes late. Its receiver shows it at once, to roles that may see it.
     format!(
         "SELECT is_replica, \
          CASE WHEN is_replica THEN pg_catalog.pg_last_wal_replay_lsn() \
-         ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
+         WHEN pg_catalog.current_setting('wal_block_size') = '8192' THEN pg_catalog.pg_current_wal_insert_lsn() END, \
          CASE WHEN NOT is_replica THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) END, \
          CASE WHEN is_replica THEN greatest({checkpoint}, \
          (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver)) END, \

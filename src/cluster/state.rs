@@ -1,5 +1,6 @@
 //! What a cluster knows of its hosts, and what it concludes. No I/O: the scouts bring answers, and callers ask.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -315,15 +316,37 @@ impl State {
             }
             Need::Since(instant) => self.ring.shown_since(replayed).is_some_and(|shown| shown >= instant),
             Need::Position(position) => {
-                let history = History { system: position.system, timeline: position.timeline };
-                self.ring.history() == Some(history) && position.lsn <= replayed
+                let is_reached = |history: History| match position.timeline.cmp(&history.timeline) {
+                    Ordering::Equal => position.lsn <= replayed,
+                    // What an earlier timeline has left to this one lies before the switch. The rest of it is lost,
+                    // on the primary as well.
+                    Ordering::Less => self.ring.has_begun(replayed),
+                    Ordering::Greater => false,
+                };
+                self.ring.history().is_some_and(|history| history.system == position.system && is_reached(history))
             }
         }
     }
 
-    /// The system identifier of a host, if it shows it.
-    pub(super) fn system(&self, host: usize) -> Option<u64> {
-        self.hosts[host].answer?.sighting.system
+    /// Returns whether no replica can have been seen to have what a read of this process needs.
+    pub(super) fn is_unproven(&self, need: Need) -> bool {
+        matches!(need, Need::Since(instant) if self.ring.is_unproven(instant))
+    }
+
+    /// The system identifier of the database cluster, if a host shows it.
+    pub(super) fn system(&self) -> Option<u64> {
+        let sightings = self.hosts.iter().filter_map(|host| Some(host.answer?.sighting));
+        sightings.filter(|sighting| self.topology.is_ours(sighting)).find_map(|sighting| sighting.system)
+    }
+
+    /// Returns whether this host has answered that it is a replica.
+    pub(super) fn is_replica(&self, host: usize) -> bool {
+        self.hosts[host].answer.is_some_and(|answer| answer.sighting.is_in_recovery)
+    }
+
+    /// Returns whether this host has not answered for long.
+    pub(super) fn is_silent(&self, now: Instant, host: usize) -> bool {
+        now.saturating_duration_since(self.hosts[host].heard) >= SUSPECT
     }
 
     pub(super) fn report(&self, now: Instant, host: usize) -> Report {

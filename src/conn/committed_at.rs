@@ -5,9 +5,12 @@
 //!
 //! What becomes of the question never matters to the transaction: the wire counts commits, whatever follows them.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future;
+use futures_util::future::maybe_done;
 use parking_lot::Mutex;
 use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
@@ -15,11 +18,17 @@ use tokio_postgres::SimpleQueryMessage;
 use super::Client;
 use super::calls::in_flight::InFlightCall;
 use super::wire::Tag;
+use crate::clock::now;
 use crate::error::{AbortReason, Error};
 use crate::policy::{Deadline, Lsn};
 
-/// The first eight digits of the name of a file of the log are its timeline.
-const QUESTION: &str = "SELECT at, pg_catalog.pg_walfile_name(at) FROM pg_catalog.pg_current_wal_insert_lsn() at";
+/// The first eight digits of the name of a file of the log are its timeline. Places are rounded by the headers of pages
+/// of 8 kB ([`Lsn::rounded`]), so a server with other pages gives none.
+const QUESTION: &str = "SELECT at, pg_catalog.pg_walfile_name(at) FROM pg_catalog.pg_current_wal_insert_lsn() at \
+                        WHERE pg_catalog.current_setting('wal_block_size') = '8192'";
+
+/// The answer comes right behind that of the COMMIT. A caller whose transaction has been decided waits no longer for it.
+const LATE: Duration = Duration::from_millis(250);
 
 /// Where the timeline and the place of a commit are written. Empty until then, and if the server does not say it.
 #[derive(Debug, Clone, Default)]
@@ -43,25 +52,33 @@ impl Client {
         let call = Box::pin(self.pretended_commit(call)).await?;
         let wire = &self.conn().link.wire;
         let (commits, completed) = (wire.commits(), wire.completed());
-        // The first poll of both writes both requests, so that one round trip answers them.
-        let both = future::join(self.driver().batch_execute("COMMIT"), self.driver().simple_query(QUESTION));
+        let mut commit = pin!(self.driver().batch_execute("COMMIT"));
+        let mut question = pin!(maybe_done(self.driver().simple_query(QUESTION)));
+        // The first poll writes both requests, so that one round trip answers them.
+        let both = poll_fn(|cx| {
+            let answer = commit.as_mut().poll(cx);
+            let _ = question.as_mut().poll(cx);
+            answer
+        });
         let answer = time::timeout_at(limit.instant().into(), both).await;
+        let until = limit.instant().min(now() + LATE);
+        let _ = time::timeout_at(until.into(), question.as_mut()).await;
+        let place = question.as_mut().take_output();
         if wire.commits() != commits {
-            match answer {
-                Ok((_, Ok(rows))) => {
-                    *committed_at.0.lock() = place(&rows);
+            match place {
+                Some(rows) => {
+                    *committed_at.0.lock() = rows.ok().as_deref().and_then(read);
                     call.answered();
                 }
-                Ok((_, Err(_))) => call.answered(),
-                Err(_) => call.answered_in_part(),
+                None => call.answered_in_part(),
             }
             return Ok(());
         }
         let was_rolled_back = wire.completed() != completed && wire.last_tag() == Tag::Rollback;
         match answer {
-            Ok((Ok(()), _)) => Err(call.answered_with(rolled_back())),
+            Ok(Ok(())) => Err(call.answered_with(rolled_back())),
             _ if was_rolled_back => Err(call.answered_with(rolled_back())),
-            Ok((Err(error), _)) => Err(call.explain_commit(error).await),
+            Ok(Err(error)) => Err(call.explain_commit(error).await),
             Err(_) => Err(call.commit_timed_out()),
         }
     }
@@ -72,7 +89,7 @@ fn rolled_back() -> Error {
 }
 
 /// Reads the timeline and the place from an answer.
-fn place(rows: &[SimpleQueryMessage]) -> Option<(u32, Lsn)> {
+fn read(rows: &[SimpleQueryMessage]) -> Option<(u32, Lsn)> {
     rows.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => {
             let timeline = row.get(1)?.get(..8)?;

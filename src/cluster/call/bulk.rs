@@ -19,7 +19,7 @@ impl ClusterCall<'_> {
     where
         U: Buf + Send + 'static,
     {
-        self.run_on(|call| call.copy_in(sql)).await
+        self.route().run(|call| call.copy_in(sql)).await
     }
 
     /// Copies rows into a table, all or none: see [`Client::copy_in_rows`](crate::Client::copy_in_rows).
@@ -37,13 +37,13 @@ impl ClusterCall<'_> {
 
     /// Runs a `COPY ... TO STDOUT` and streams its data. The stream owns the connection until it ends or is dropped.
     pub async fn copy_out(self, sql: &str) -> Result<CopyOut<'static>, Error> {
-        self.statement(|call| call.copy_out(sql)).await
+        self.statement().run(|call| call.copy_out(sql)).await
     }
 
     /// Runs a `COPY ... TO STDOUT (FORMAT binary)` and streams its rows. The stream owns the connection until it ends
     /// or is dropped.
     pub async fn copy_out_rows(self, sql: &str, types: &[Type]) -> Result<BinaryCopyOut<'static>, Error> {
-        self.statement(|call| call.copy_out_rows(sql, types)).await
+        self.statement().run(|call| call.copy_out_rows(sql, types)).await
     }
 
     /// Runs a statement once for each row of parameters in one transaction: see
@@ -56,6 +56,6 @@ impl ClusterCall<'_> {
         R::IntoIter: ExactSizeIterator,
         P: BorrowToSql,
     {
-        self.run_on(|call| call.execute_many(sql, rows.clone())).await
+        self.route().run(|call| call.execute_many(sql, rows.clone())).await
     }
 }

@@ -17,22 +17,22 @@ use crate::error::Error;
 impl ClusterCall<'_> {
     /// Runs a statement and collects its rows.
     pub async fn query(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
-        self.statement(|call| call.query(sql, params)).await
+        self.statement().run(|call| call.query(sql, params)).await
     }
 
     /// Runs a statement and returns its only row. No row, or more than one, is an error.
     pub async fn query_one(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, Error> {
-        self.statement(|call| call.query_one(sql, params)).await
+        self.statement().run(|call| call.query_one(sql, params)).await
     }
 
     /// Runs a statement and returns its row, or `None` without one. More than one row is an error.
     pub async fn query_opt(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Error> {
-        self.statement(|call| call.query_opt(sql, params)).await
+        self.statement().run(|call| call.query_opt(sql, params)).await
     }
 
     /// Runs a statement and returns the number of rows that it changed.
     pub async fn execute(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
-        self.statement(|call| call.execute(sql, params)).await
+        self.statement().run(|call| call.execute(sql, params)).await
     }
 
     /// Runs a statement and streams its rows. The stream owns the connection until it ends or is dropped.
@@ -43,29 +43,29 @@ impl ClusterCall<'_> {
         I::IntoIter: ExactSizeIterator,
     {
         let params: Vec<P> = params.into_iter().collect();
-        self.statement(|call| call.query_rows("query_raw", sql, &params)).await
+        self.statement().run(|call| call.query_rows("query_raw", sql, &params)).await
     }
 
     /// [`query_raw`](Self::query_raw) with the parameters of [`query`](Self::query), which may be `&[]`.
     pub async fn query_stream(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<RowStream<'static>, Error> {
-        self.statement(|call| call.query_stream(sql, params)).await
+        self.statement().run(|call| call.query_stream(sql, params)).await
     }
 
     /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on
     /// the connection.
     pub async fn query_typed(self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
-        self.statement(|call| call.query_typed(sql, params)).await
+        self.statement().run(|call| call.query_typed(sql, params)).await
     }
 
     /// Runs statements without parameters in one round trip. They are one transaction unless they contain transaction
     /// commands.
     pub async fn batch_execute(self, sql: &str) -> Result<(), Error> {
-        self.statement(|call| call.batch_execute(sql)).await
+        self.statement().run(|call| call.batch_execute(sql)).await
     }
 
     /// [`batch_execute`](Self::batch_execute) that returns the rows, with their values as text.
     pub async fn simple_query(self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        self.statement(|call| call.simple_query(sql)).await
+        self.statement().run(|call| call.simple_query(sql)).await
     }
 
     /// Takes a connection for several statements. What a replica has proven is checked when the connection is taken, and
@@ -75,6 +75,6 @@ impl ClusterCall<'_> {
     ///
     /// As [`query`](Self::query), without those of a statement.
     pub async fn get(self) -> Result<Client, Error> {
-        self.run_on(|call| call.get()).await
+        self.route().run(|call| call.get()).await
     }
 }

@@ -54,8 +54,8 @@ impl ClusterCall<'_> {
         let committed_at = CommittedAt::default();
         let value = self.transaction_and(work, |tx| tx.write_position_to(committed_at.clone())).await?;
         let Some((timeline, place)) = committed_at.get() else { return Ok((value, Position::UNKNOWN)) };
-        // All hosts of a cluster are of one system.
-        let system = self.core.primary().ok().and_then(|host| self.core.board.state().system(host));
+        // All hosts of a cluster are of one system, so the position is known even if the primary is gone by now.
+        let system = self.core.board.state().system();
         Ok((value, Position::new(system, timeline, place)))
     }
 
@@ -73,7 +73,7 @@ impl ClusterCall<'_> {
             work(tx).await.map_err(|error| Outer::work(error, &trail, true))
         };
         let attempt = &attempt;
-        self.run_on(|call| call.transaction(attempt)).await.map_err(Outer::into_error)
+        self.route().run(|call| call.transaction(attempt)).await.map_err(Outer::into_error)
     }
 
     /// Like [`transaction`](Self::transaction), but runs `work` only once.
@@ -100,7 +100,7 @@ impl ClusterCall<'_> {
             if work.lock().is_some() { result } else { result.map_err(Outer::into_last) }
         };
         let once = &once;
-        self.run_on(move |call| once(call)).await.map_err(Outer::into_error)
+        self.route().run(move |call| once(call)).await.map_err(Outer::into_error)
     }
 
     /// Runs `work` with a connection of its own, for several statements on one lease. **It may run several times**: see
@@ -121,6 +121,6 @@ impl ClusterCall<'_> {
             work(client).await.map_err(|error| Outer::work(error, &trail, false))
         };
         let attempt = &attempt;
-        self.run_on(|call| call.run(attempt)).await.map_err(Outer::into_error)
+        self.route().run(|call| call.run(attempt)).await.map_err(Outer::into_error)
     }
 }

@@ -124,6 +124,46 @@ fn positions_and_instants_ask_for_what_they_say() {
 }
 
 #[test]
+fn a_position_of_before_a_failover_is_served_by_a_replica_of_the_new_history() {
+    let mut world = World::new();
+    world.round(100, [100, 100]).round(200, [200, 200]);
+    let position = |system, timeline, lsn| Need::Position(Position { system, timeline, lsn: Lsn(lsn) });
+    world.answer(1, 2, false, 250, 101);
+    world.answer(2, 2, true, 240, 102);
+    assert_eq!(world.candidates(position(7, 1, 200)), [0; 0], "it may not have replayed up to the switch");
+    world.answer(2, 2, true, 250, 102);
+    assert_eq!(world.candidates(position(7, 1, 200)), [2]);
+    assert_eq!(world.candidates(position(7, 1, 900)), [2], "what the old primary wrote behind the switch is lost");
+    assert_eq!(world.candidates(position(8, 1, 200)), [0; 0], "of another system");
+    assert_eq!(world.candidates(position(7, 3, 200)), [0; 0], "of a timeline that is not known here");
+    assert_eq!(world.candidates(position(7, 2, 251)), [0; 0]);
+}
+
+#[test]
+fn what_was_written_since_the_last_two_looks_is_unproven() {
+    let mut world = World::new();
+    let begun = world.now();
+    assert!(world.state.is_unproven(Need::Since(begun)));
+    world.round(100, [100, 100]);
+    let written = world.now() - SECOND / 2;
+    world.round(200, [200, 100]);
+    assert!(world.state.is_unproven(Need::Since(written)), "one look");
+    world.round(300, [300, 100]);
+    assert!(!world.state.is_unproven(Need::Since(written)));
+    assert!(!world.state.is_unproven(BOUND) && !world.state.is_unproven(Need::Any));
+}
+
+#[test]
+fn the_system_is_known_without_a_primary() {
+    let mut world = World::new();
+    world.answer(1, 1, true, 100, 101);
+    assert_eq!((world.state.verdict(), world.state.system()), (Verdict::NoPrimary, Some(7)));
+    assert!(world.state.is_replica(1) && !world.state.is_replica(0));
+    world.wait(3_000);
+    assert!(world.state.is_silent(world.now(), 1));
+}
+
+#[test]
 fn a_host_that_leads_to_several_servers_serves_no_bounded_reads() {
     let mut world = World::new();
     world.round(100, [100, 100]);

@@ -73,6 +73,18 @@ impl Ring {
         Some(now.saturating_duration_since(self.samples.front()?.asked))
     }
 
+    /// Returns whether the primary has not been asked twice since this instant. Until then no replica can have been seen
+    /// to have what was committed before it: the replicas are asked after the primary.
+    pub(crate) fn is_unproven(&self, instant: Instant) -> bool {
+        self.samples.iter().rev().nth(1).is_none_or(|sample| sample.asked < instant)
+    }
+
+    /// Returns whether a replica of this history that has replayed this much has everything that came before the
+    /// history. The first sample lies behind the switch of the timeline.
+    pub(crate) fn has_begun(&self, replayed: Lsn) -> bool {
+        self.samples.front().is_some_and(|first| first.inserted <= replayed)
+    }
+
     /// Returns an instant so that everything committed before it is visible to a replica of the same history that has
     /// replayed this much.
     pub(crate) fn shown_since(&self, replayed: Lsn) -> Option<Instant> {
@@ -143,6 +155,20 @@ mod tests {
         assert_eq!(ring.samples.len(), KEPT);
         assert_eq!(ring.lag(begun + SECOND * 200, Lsn(80)), None);
         assert_eq!(ring.lag(begun + SECOND * 200, Lsn(81)), Some(SECOND * 119));
+    }
+
+    #[test]
+    fn an_instant_is_unproven_until_the_primary_was_asked_twice() {
+        let (mut ring, begun) = (Ring::default(), Instant::now());
+        assert!(ring.is_unproven(begun));
+        ring.record(HISTORY, begun + SECOND, Lsn(1));
+        assert!(ring.is_unproven(begun));
+        ring.record(HISTORY, begun + SECOND * 2, Lsn(2));
+        assert!(!ring.is_unproven(begun + SECOND));
+        assert!(ring.is_unproven(begun + SECOND * 3 / 2));
+        ring.record(History { timeline: 2, ..HISTORY }, begun + SECOND * 3, Lsn(3));
+        assert!(ring.is_unproven(begun), "of the new history there is one look");
+        assert!(!ring.has_begun(Lsn(2)) && ring.has_begun(Lsn(3)));
     }
 
     #[test]

@@ -1,0 +1,314 @@
+//! Where one call goes: to the primary or to a replica, and to another host if the first one cannot serve it.
+//!
+//! Each attempt passes a gate when it gets its connection: a host that is not the primary any more serves no call of the
+//! primary, and a replica serves what it can still prove. Until then nothing was sent, so a call that waits at a host
+//! that has stopped being the primary leaves it at once.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
+
+use super::ClusterCall;
+use crate::call::{Call, Gate, Prover};
+use crate::clock::now;
+use crate::cluster::board::changed_before;
+use crate::cluster::core::{Core, ReadPlace};
+use crate::cluster::failure::{Elsewhere, Failure, Seen};
+use crate::error::Error;
+use crate::policy::{Effect, Need, PrimaryVerdict as Verdict};
+
+/// How long a call waits for news of another primary before it asks the same one again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// A call on its way.
+pub(super) struct Route<'a> {
+    call: ClusterCall<'a>,
+    is_statement: bool,
+    begun: Instant,
+    /// When the call stops looking for a host.
+    limit: Instant,
+    gate: Gate<'a>,
+}
+
+/// How an attempt at the primary ended.
+enum Ended<T, E> {
+    Result(Result<T, E>),
+    /// Another host is the primary. The attempt was dropped.
+    Moved,
+}
+
+impl<'a> Route<'a> {
+    pub(super) fn new(call: ClusterCall<'a>) -> Self {
+        let core: &'a Core = call.core;
+        let begun = now();
+        // All hosts have the same settings.
+        let acquire_timeout = core.hosts[0].pool.shared.acquire_timeout;
+        let limit = call.until.map_or_else(|| begun + acquire_timeout, |until| until.deadline().instant());
+        Self { call, is_statement: false, begun, limit, gate: Gate::new(core, call.need) }
+    }
+
+    pub(super) fn of_statement(call: ClusterCall<'a>) -> Self {
+        Self { is_statement: true, ..Self::new(call) }
+    }
+
+    fn core(&self) -> &'a Core {
+        self.call.core
+    }
+
+    /// Runs `work` on a host, and after some failures on another one.
+    pub(super) async fn run<'r, T, E, Fut>(&'r self, work: impl Fn(Call<'r>) -> Fut) -> Result<T, E>
+    where
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error> + Failure,
+    {
+        self.call.core.start();
+        self.core().first_answers(self.limit).await;
+        match self.call.need {
+            None => self.run_on_primary(&work).await,
+            Some(need) => self.run_on_replica(need, &work).await,
+        }
+    }
+
+    async fn run_on_primary<'r, T, E, Fut>(&'r self, work: &impl Fn(Call<'r>) -> Fut) -> Result<T, E>
+    where
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error> + Failure,
+    {
+        let (core, mut doubt) = (self.core(), None);
+        loop {
+            let mut changes = core.board.changes();
+            let before = core.board.state().verdict();
+            let (error, seen) = match core.primary() {
+                Ok(host) => match self.attempt_at_primary(host, work).await {
+                    Ended::Result(Ok(value)) => return Ok(value),
+                    Ended::Result(Err(error)) => {
+                        let seen = self.seen(host, false, &error);
+                        if seen.elsewhere == Elsewhere::NoPrimary && self.has_moved_from(host) && now() < self.limit {
+                            continue;
+                        }
+                        (error, seen)
+                    }
+                    Ended::Moved => {
+                        if self.gate.is_passed() {
+                            doubt = Some(E::from(self.unanswered()));
+                        }
+                        continue;
+                    }
+                },
+                Err(error) => (E::from(error), Seen { elsewhere: Elsewhere::NoPrimary, is_doubtful: false }),
+            };
+            if seen.is_about_the_primary() {
+                core.board.ask_now();
+            }
+            if !seen.is_about_the_primary() || !self.may_wait(seen) {
+                return Err(doubt.unwrap_or(error));
+            }
+            if seen.is_doubtful {
+                doubt = Some(error);
+            }
+            let has_changed = || {
+                let verdict = core.board.state().verdict();
+                verdict != before && matches!(verdict, Verdict::Primary { .. })
+            };
+            let until = self.limit.min(now() + AGAIN);
+            while !has_changed() && changed_before(&mut changes, until).await {}
+        }
+    }
+
+    /// One attempt at the primary. It is dropped if another host becomes the primary before anything was sent. If the
+    /// call may wait for a new primary, so is a statement that may run twice: a host that is dark never answers it.
+    async fn attempt_at_primary<'r, T, E, Fut>(&'r self, host: usize, work: &impl Fn(Call<'r>) -> Fut) -> Ended<T, E>
+    where
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let _under_way = self.core().hosts[host].begin();
+        let mut changes = self.core().board.changes();
+        let is_safe = self.is_statement && self.call.is_idempotent && self.call.across_failover;
+        let left = pin!(async {
+            loop {
+                let may_leave = !self.gate.is_passed() || (is_safe && now() < self.limit);
+                if may_leave && self.has_moved_from(host) {
+                    return;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        // The work is polled first, so that a call that has just got its connection is seen to have it.
+        match select(pin!(work(self.on(host))), left).await {
+            Either::Left((result, _)) => Ended::Result(result),
+            Either::Right(_) => Ended::Moved,
+        }
+    }
+
+    async fn run_on_replica<'r, T, E, Fut>(&'r self, need: Need, work: &impl Fn(Call<'r>) -> Fut) -> Result<T, E>
+    where
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error> + Failure,
+    {
+        let core = self.core();
+        let (mut excluded, mut failed) = (Vec::new(), None);
+        // A host that is full or slow is not stale. Its load must not move to the primary.
+        let mut may_spill = true;
+        loop {
+            let mut changes = core.board.changes();
+            let place = match core.place(need, &excluded, may_spill).await {
+                Ok(place) => place,
+                Err(error) => {
+                    let missing = Seen { elsewhere: Elsewhere::NoPrimary, is_doubtful: false };
+                    if self.is_without_primary() && self.may_wait(missing) {
+                        core.board.ask_now();
+                        changed_before(&mut changes, self.limit.min(now() + AGAIN)).await;
+                        (excluded, may_spill) = (Vec::new(), true);
+                        continue;
+                    }
+                    return Err(failed.unwrap_or_else(|| E::from(error)));
+                }
+            };
+            let ReadPlace { host, is_replica, .. } = place;
+            let result = if is_replica {
+                let _under_way = core.hosts[host].begin();
+                work(self.on(host)).await
+            } else {
+                match self.attempt_at_primary(host, work).await {
+                    Ended::Result(result) => result,
+                    Ended::Moved => continue,
+                }
+            };
+            drop(place._spilled);
+            let error = match result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let seen = self.seen(host, is_replica, &error);
+            if matches!(seen.elsewhere, Elsewhere::ReadOnly | Elsewhere::Unreachable) {
+                core.board.ask_now();
+            }
+            if !is_replica {
+                let is_refused = seen.elsewhere == Elsewhere::NotFresh;
+                if is_refused && self.has_moved_from(host) && now() < self.limit {
+                    continue;
+                }
+                if (is_refused || seen.is_about_the_primary()) && self.may_wait(seen) {
+                    changed_before(&mut changes, self.limit.min(now() + AGAIN)).await;
+                    continue;
+                }
+                return Err(error);
+            }
+            // After a failure of the host itself, one other host is tried.
+            let is_first = failed.is_none();
+            match seen.elsewhere {
+                _ if !self.is_safe(seen) => return Err(error),
+                Elsewhere::NotFresh => {}
+                Elsewhere::Unreachable | Elsewhere::Conflict | Elsewhere::CircuitOpen if is_first => {
+                    may_spill = seen.elsewhere == Elsewhere::Unreachable;
+                    failed = Some(error);
+                }
+                _ => return Err(error),
+            }
+            excluded.push(host);
+        }
+    }
+
+    /// What an error of this host says about another attempt. A host that is slow cannot be reached if it is silent, or
+    /// was asked as the primary and is none any more.
+    fn seen(&self, host: usize, was_replica: bool, error: &impl Failure) -> Seen {
+        let seen = error.seen();
+        let is_dark = || {
+            let state = self.core().board.state();
+            state.is_silent(now(), host) || !(was_replica || state.is_primary(host))
+        };
+        if seen.elsewhere == Elsewhere::Slow && is_dark() {
+            return Seen { elsewhere: Elsewhere::Unreachable, ..seen };
+        }
+        seen
+    }
+
+    fn is_safe(&self, seen: Seen) -> bool {
+        !seen.is_doubtful || self.call.is_idempotent
+    }
+
+    /// Returns whether the call may wait for a new primary.
+    fn may_wait(&self, seen: Seen) -> bool {
+        self.call.across_failover && self.is_safe(seen) && now() < self.limit
+    }
+
+    /// Returns whether another host is the primary.
+    fn has_moved_from(&self, host: usize) -> bool {
+        matches!(self.core().board.state().verdict(), Verdict::Primary { host: primary, .. } if primary != host)
+    }
+
+    /// Returns whether no host is the primary, or the primary is silent.
+    fn is_without_primary(&self) -> bool {
+        let state = self.core().board.state();
+        match state.verdict() {
+            Verdict::Primary { host, .. } => state.is_silent(now(), host),
+            Verdict::NoPrimary | Verdict::TwoPrimaries(..) => true,
+        }
+    }
+
+    /// The error of a statement that had no answer when another host became the primary.
+    fn unanswered(&self) -> Error {
+        let (operation, after) = (self.call.operation, now().saturating_duration_since(self.begun));
+        Error::QueryTimeout { operation, after, process_id: None, effect: Effect::Unknown }
+    }
+
+    /// The call of a host's pool with these settings.
+    fn on<'r>(&'r self, host: usize) -> Call<'r> {
+        let (core, settings) = (self.core(), &self.call);
+        let shared = &core.hosts[host].pool.shared;
+        // After an attempt that was sent, the time of its work does not shorten the wait of the next one.
+        let left = self.limit.saturating_duration_since(now());
+        self.gate.on_attempt(host, if self.gate.was_passed() { shared.acquire_timeout } else { left });
+        let mut call = Call::new(shared, settings.taken).through(&self.gate);
+        if let Some(until) = settings.until {
+            call = call.deadline(until);
+        }
+        if let Some(timeout) = settings.timeout {
+            call = call.timeout(timeout);
+        }
+        if let Some(operation) = settings.operation {
+            call = call.name(operation);
+        }
+        if let Some(lane) = settings.lane {
+            call = call.lane(lane);
+        }
+        if settings.is_uncached {
+            call = call.uncached();
+        }
+        if settings.is_idempotent {
+            call = call.idempotent();
+        }
+        if let Some(options) = settings.options {
+            call = call.options(options);
+        }
+        if let Some(shedding) = settings.shedding {
+            call = call.shedding(shedding);
+        }
+        call
+    }
+}
+
+impl Prover for Core {
+    fn check(&self, host: usize, need: Option<Need>) -> Result<(), Error> {
+        let (now, state) = (now(), self.board.state());
+        // The primary has whatever a read needs.
+        if state.is_primary(host) {
+            return Ok(());
+        }
+        let Some(need) = need else {
+            drop(state);
+            // Another host may be the primary. The call goes there at once, if it has time.
+            return Err(self.primary().err().unwrap_or(Error::NoPrimary { retry_after: Duration::ZERO }));
+        };
+        if state.is_replica(host) && state.has(now, host, need) {
+            return Ok(());
+        }
+        let nearest = state.candidates(now, need, &[]).nearest;
+        drop(state);
+        Err(self.not_fresh(nearest))
+    }
+}
