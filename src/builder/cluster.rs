@@ -44,3 +44,21 @@ impl PoolBuilder {
         (&self.name, self.recorder.clone(), self.runtime.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::Config;
+
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_if_it_is_ascii_and_otherwise_left_to_be_refused() {
+        let mut config = Config::new();
+        config.host("a");
+        let named = |name: &str| PoolBuilder::new(config.clone().into()).name(name).of_host("db1.example:5432", 3);
+        assert_eq!(named("orders").name, "orders@db1.example:5432");
+        let cut = named(&"x".repeat(LONGEST_NAME)).name;
+        assert_eq!((cut.len(), cut.ends_with("x#3")), (LONGEST_NAME, true));
+        assert!(named(&"\u{e4}".repeat(LONGEST_NAME)).build().is_err(), "it is refused without a panic");
+    }
+}

@@ -88,9 +88,14 @@ impl<'a> ClusterCall<'a> {
     /// Lets a replica serve the call if it shows everything up to this [`Position`](crate::Position), or everything that
     /// was committed before this [`Instant`]. The call must not write. Otherwise as [`read`](Self::read).
     ///
-    /// After a write of this process, `Instant::now()` costs nothing: from the next look of the cluster on, replicas that
-    /// have caught up serve the read, and until then the primary does. For a write of another process, pass on a
-    /// position: [`Cluster::transaction_at`](crate::Cluster::transaction_at).
+    /// After a write of this process, `Instant::now()` costs nothing. From the next look of the cluster on, replicas that
+    /// have caught up serve the read. Until the primary was asked twice since the instant, no replica can be known to
+    /// have the write, however well it is: the primary serves the read, outside the
+    /// [spill budget](crate::ClusterBuilder::spill). If the replicas are behind for longer, the budget applies.
+    ///
+    /// For a write of another process, pass on a position:
+    /// [`Cluster::transaction_at`](crate::Cluster::transaction_at). If no replica is known to have reached it, the call
+    /// waits up to 20 ms for the next look. Then the primary serves it, as far as the budget allows.
     ///
     /// ```no_run
     /// # async fn example(cluster: failfast::Cluster, id: i64) -> Result<(), failfast::Error> {
@@ -103,16 +108,23 @@ impl<'a> ClusterCall<'a> {
     /// # }
     /// ```
     ///
-    /// A position of a timeline that is not the primary's, or ahead of the primary, goes to the primary.
+    /// After a failover, a position of the old timeline is served by any replica that follows the new primary: what has
+    /// survived of the old timeline, it has. A position of an unknown timeline, or ahead of the primary, goes to the
+    /// primary, as far as the budget allows.
     pub fn after(mut self, seen: impl Into<After>) -> Self {
         self.need = Some(seen.into().0);
         self
     }
 
     /// Lets the call wait for a new primary, within its [`deadline`](Self::deadline), if it was certainly not applied:
-    /// there is no primary, the primary cannot be reached, or it takes no writes any more. An
-    /// [`idempotent`](Self::idempotent) call also goes to the new primary if it may have been applied. Without a
-    /// deadline, the call waits at most the pool's [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
+    /// there is no primary or there are two, the primary cannot be reached or is silent, or it takes no writes any more.
+    /// An [`idempotent`](Self::idempotent) call also goes to the new primary if it may have been applied; a single
+    /// statement does so as soon as another host is the primary, even without an answer. Without a deadline, the call
+    /// waits at most the pool's [`acquire_timeout`](crate::PoolBuilder::acquire_timeout). A read waits as well if it needs
+    /// the primary.
+    ///
+    /// A call that waits for a connection when another host becomes the primary goes there in any case: nothing of it was
+    /// sent.
     ///
     /// A closure of [`transaction`](Self::transaction) or [`run`](Self::run) then runs again as a whole.
     ///

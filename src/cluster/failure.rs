@@ -132,3 +132,44 @@ impl<E> Failure for Outer<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_postgres::error::SqlState;
+
+    use super::*;
+    use crate::error::{ConnectError, ConnectErrorKind};
+    use crate::holder::LongestHeld;
+    use crate::policy::ShedReason;
+
+    fn elsewhere(error: &Error) -> Elsewhere {
+        Seen::of(error).elsewhere
+    }
+
+    #[test]
+    fn a_slow_host_is_not_an_unreachable_one_and_a_missing_primary_is_no_fault_of_the_request() {
+        let (reason, retry_after) = (ShedReason::NoneIdle, Duration::ZERO);
+        let shed = Error::Shed { reason, retry_after: None, longest_held: LongestHeld::NONE };
+        assert_eq!(elsewhere(&shed), Elsewhere::Slow);
+        let late = |effect| Error::QueryTimeout { operation: None, after: Duration::ZERO, process_id: None, effect };
+        assert_eq!(elsewhere(&late(Effect::Unknown)), Elsewhere::Slow);
+        assert!(Seen::of(&late(Effect::Unknown)).is_doubtful && !Seen::of(&late(Effect::NotApplied)).is_doubtful);
+        let hosts = Box::new(["a", "b"].map(std::sync::Arc::from));
+        for error in [Error::NoPrimary { retry_after }, Error::TwoPrimaries { hosts, retry_after }] {
+            assert_eq!(elsewhere(&error), Elsewhere::NoPrimary);
+            assert!(Seen::of(&error).is_about_the_primary());
+        }
+        assert!(!Seen::of(&shed).is_about_the_primary());
+    }
+
+    #[test]
+    fn a_host_that_admits_no_more_connections_can_be_reached() {
+        let of = |kind| Error::Connect { source: ConnectError::new(kind, "a:1"), retry_after: Duration::ZERO };
+        let server = |state| of(ConnectErrorKind::Server(state));
+        assert_eq!(elsewhere(&server(SqlState::TOO_MANY_CONNECTIONS)), Elsewhere::CircuitOpen);
+        assert_eq!(elsewhere(&server(SqlState::CANNOT_CONNECT_NOW)), Elsewhere::Unreachable);
+        assert_eq!(elsewhere(&of(ConnectErrorKind::Timeout(Duration::ZERO))), Elsewhere::Unreachable);
+    }
+}

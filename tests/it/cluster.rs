@@ -1,6 +1,7 @@
 //! Several servers as one: the primary is followed, and reads see what they asked for.
 
 mod failover;
+mod moved;
 mod positions;
 mod reads;
 mod watched;

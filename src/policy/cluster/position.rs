@@ -16,9 +16,9 @@ const LONGEST: usize = 42;
 /// and dots (at most 42 bytes) for a header or a cookie; parsing reads the same text, and nothing else. The text is
 /// exact: a position compares equal to the one that it was made of.
 ///
-/// **A position may be forged without harm.** A position that the primary has not reached yet, or of a history that is
-/// not the primary's, makes a read go to the primary, as far as the [spill
-/// budget](crate::ClusterBuilder::spill) allows. The text says how much the server writes, and nothing else about it.
+/// **A position may be forged without harm.** A position that the primary has not reached yet, or of an unknown history,
+/// makes a read go to the primary, as far as the [spill budget](crate::ClusterBuilder::spill) allows. One of a timeline
+/// before the primary's is served by any replica that follows the primary. The text says how much the server writes, and nothing else about it.
 ///
 /// ```
 /// use failfast::Position;

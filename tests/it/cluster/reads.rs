@@ -107,6 +107,10 @@ async fn reads_that_no_replica_can_serve_use_a_share_of_the_primary_and_no_more(
         let call = cluster.call().after(written);
         async move { call.query("SELECT pg_sleep(1)", &[]).await }
     };
+    // Until the primary was asked twice since, no replica can be known to have the write, so the primary serves all.
+    let early = futures_util::future::join_all((0..10).map(|_| read())).await;
+    assert!(early.iter().all(Result::is_ok), "{early:?}");
+    eventually("the primary was asked twice", LONG, async || written.elapsed() > SECOND * 4).await;
     // The replica never has the write, so all of them ask for the primary.
     let results = futures_util::future::join_all((0..20).map(|_| read())).await;
     let served = results.iter().filter(|result| result.is_ok()).count();
