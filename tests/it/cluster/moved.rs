@@ -120,6 +120,8 @@ async fn a_primary_that_goes_dark_costs_no_call_that_may_wait() {
     let mut nodes = Replicated::start(1).await;
     let cluster = small(&nodes).await;
     cluster.execute(INSERT, &[&0]).await.unwrap();
+    // Both connections are made.
+    drop([cluster.get().await.unwrap(), cluster.get().await.unwrap()]);
     nodes.pause(0).await;
     let within = |call: failfast::ClusterCall<'static>| call.across_failover().deadline(SECOND * 15);
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
