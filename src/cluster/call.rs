@@ -4,6 +4,7 @@
 mod bulk;
 mod queries;
 mod route;
+mod settings;
 mod transactions;
 
 use std::panic::Location;
@@ -11,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::route::Route;
+use self::settings::CallSettings;
 use super::core::Core;
 use super::freshness::{After, Freshness};
 use crate::call::Until;
 use crate::conn::TransactionOptions;
-use crate::policy::{Lane, Need, Shedding};
+use crate::policy::{Lane, Shedding};
 
 /// One call on a [`Cluster`](crate::Cluster), with settings of its own. [`Cluster::call`](crate::Cluster::call) makes it.
 ///
@@ -39,37 +41,12 @@ use crate::policy::{Lane, Need, Shedding};
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a call does nothing until one of its methods is awaited"]
 pub struct ClusterCall<'a> {
-    core: &'a Arc<Core>,
-    taken: &'static Location<'static>,
-    /// `None`: the primary.
-    need: Option<Need>,
-    across_failover: bool,
-    until: Option<Until>,
-    timeout: Option<Duration>,
-    operation: Option<&'static str>,
-    lane: Option<Lane>,
-    is_uncached: bool,
-    is_idempotent: bool,
-    options: Option<TransactionOptions>,
-    shedding: Option<Shedding>,
+    settings: CallSettings<'a>,
 }
 
 impl<'a> ClusterCall<'a> {
     pub(super) fn new(core: &'a Arc<Core>, taken: &'static Location<'static>) -> Self {
-        Self {
-            core,
-            taken,
-            need: None,
-            across_failover: false,
-            until: None,
-            timeout: None,
-            operation: None,
-            lane: None,
-            is_uncached: false,
-            is_idempotent: false,
-            options: None,
-            shedding: None,
-        }
+        Self { settings: CallSettings::new(core, taken) }
     }
 
     /// Lets a replica serve the call if its data is fresh enough. The call must not write.
@@ -81,7 +58,7 @@ impl<'a> ClusterCall<'a> {
     ///
     /// A single statement on a replica may run twice, because it applies nothing there.
     pub fn read(mut self, freshness: Freshness) -> Self {
-        self.need = Some(freshness.into());
+        self.settings.need = Some(freshness.into());
         self
     }
 
@@ -112,7 +89,7 @@ impl<'a> ClusterCall<'a> {
     /// survived of the old timeline, it has. A position of an unknown timeline, or ahead of the primary, goes to the
     /// primary, as far as the budget allows.
     pub fn after(mut self, seen: impl Into<After>) -> Self {
-        self.need = Some(seen.into().0);
+        self.settings.need = Some(seen.into().0);
         self
     }
 
@@ -130,66 +107,66 @@ impl<'a> ClusterCall<'a> {
     ///
     /// Default: the call fails at once.
     pub fn across_failover(mut self) -> Self {
-        self.across_failover = true;
+        self.settings.across_failover = true;
         self
     }
 
     /// As [`Call::deadline`](crate::Call::deadline).
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {
-        self.until = Some(until.into());
+        self.settings.until = Some(until.into());
         self
     }
 
     /// As [`Call::timeout`](crate::Call::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.settings.timeout = Some(timeout);
         self
     }
 
     /// As [`Call::name`](crate::Call::name).
     pub fn name(mut self, operation: &'static str) -> Self {
-        self.operation = Some(operation);
+        self.settings.operation = Some(operation);
         self
     }
 
     /// As [`Call::lane`](crate::Call::lane), on the pool of whichever host serves the call.
     pub fn lane(mut self, lane: Lane) -> Self {
-        self.lane = Some(lane);
+        self.settings.lane = Some(lane);
         self
     }
 
     /// As [`Call::uncached`](crate::Call::uncached).
     pub fn uncached(mut self) -> Self {
-        self.is_uncached = true;
+        self.settings.is_uncached = true;
         self
     }
 
     /// As [`Call::idempotent`](crate::Call::idempotent).
     pub fn idempotent(mut self) -> Self {
-        self.is_idempotent = true;
+        self.settings.is_idempotent = true;
         self
     }
 
     /// As [`Call::options`](crate::Call::options).
     pub fn options(mut self, options: TransactionOptions) -> Self {
-        self.options = Some(options);
+        self.settings.options = Some(options);
         self
     }
 
     /// As [`Call::shedding`](crate::Call::shedding).
     pub fn shedding(mut self, shedding: Shedding) -> Self {
-        self.shedding = Some(shedding);
+        self.settings.shedding = Some(shedding);
         self
     }
 
     /// Where the call goes.
     fn route(self) -> Route<'a> {
-        Route::new(self)
+        Route::new(self.settings)
     }
 
     /// A single statement applies nothing on a replica, so that it may run twice there.
     fn statement(mut self) -> Route<'a> {
-        self.is_idempotent |= self.need.is_some();
-        Route::of_statement(self)
+        self.settings.is_idempotent |= self.settings.need.is_some();
+        Route::of_statement(self.settings)
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 
-use super::ClusterCall;
+use super::settings::CallSettings;
 use crate::call::{Call, Gate, Prover};
 use crate::clock::now;
 use crate::cluster::board::changed_before;
@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// A call on its way.
 pub(super) struct Route<'a> {
-    call: ClusterCall<'a>,
+    call: CallSettings<'a>,
     is_statement: bool,
     begun: Instant,
     /// When the call stops looking for a host.
@@ -40,7 +40,7 @@ enum Ended<T, E> {
 }
 
 impl<'a> Route<'a> {
-    pub(super) fn new(call: ClusterCall<'a>) -> Self {
+    pub(super) fn new(call: CallSettings<'a>) -> Self {
         let core: &'a Core = call.core;
         let begun = now();
         // All hosts have the same settings.
@@ -49,7 +49,7 @@ impl<'a> Route<'a> {
         Self { call, is_statement: false, begun, limit, gate: Gate::new(core, call.need) }
     }
 
-    pub(super) fn of_statement(call: ClusterCall<'a>) -> Self {
+    pub(super) fn of_statement(call: CallSettings<'a>) -> Self {
         Self { is_statement: true, ..Self::new(call) }
     }
 

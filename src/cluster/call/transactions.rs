@@ -55,7 +55,7 @@ impl ClusterCall<'_> {
         let value = self.transaction_and(work, |tx| tx.write_position_to(committed_at.clone())).await?;
         let Some((timeline, place)) = committed_at.get() else { return Ok((value, Position::UNKNOWN)) };
         // All hosts of a cluster are of one system, so the position is known even if the primary is gone by now.
-        let system = self.core.board.state().system();
+        let system = self.settings.core.board.state().system();
         Ok((value, Position::new(system, timeline, place)))
     }
 

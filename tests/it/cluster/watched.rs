@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use failfast::{ErrorKind, Freshness};
+use failfast::{ErrorKind, Freshness, Position};
 
 use super::{SECOND, Seen, builder, is_complete};
 use crate::metrics::Scraper;
@@ -38,7 +38,8 @@ async fn hosts_reads_and_a_failover_are_measured_and_the_events_of_the_cluster_a
     cluster.call().read(Freshness::Any).query("SELECT 1", &[]).await.unwrap();
     nodes.pause_replay(1).await;
     cluster.batch_execute("CREATE TABLE written (n int)").await.unwrap();
-    let refused = cluster.call().after(std::time::Instant::now()).query("SELECT 1", &[]).await.unwrap_err();
+    let ahead: Position = "1.1.ffffffffffffffff".parse().unwrap();
+    let refused = cluster.call().after(ahead).query("SELECT 1", &[]).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NoFreshReplica);
     assert_eq!(["replica", "primary", "refused"].map(reads), [Some(1.0), Some(0.0), Some(1.0)]);
     nodes.resume_replay(1).await;
