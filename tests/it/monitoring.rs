@@ -4,6 +4,7 @@
 mod alerts;
 mod dashboard;
 mod inhibition;
+#[cfg(feature = "cluster")] // the names of all features
 mod names;
 mod routes;
 mod runbook;
