@@ -40,6 +40,7 @@ impl PoolBuilder {
     }
 
     /// The owner's name for the pool, its recorder and its runtime.
+    #[cfg_attr(not(feature = "metrics"), expect(clippy::clone_on_copy, reason = "then there is nothing to give"))]
     pub(crate) fn owners(&self) -> (&str, Given, Option<Handle>) {
         (&self.name, self.recorder.clone(), self.runtime.clone())
     }
