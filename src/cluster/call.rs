@@ -51,10 +51,10 @@ impl<'a> ClusterCall<'a> {
 
     /// Lets a replica serve the call if its data is fresh enough. The call must not write.
     ///
-    /// If no replica is fresh enough, the primary serves it as far as the
-    /// [spill budget](crate::ClusterBuilder::spill) allows; beyond that the call fails with
-    /// [`Error::NoFreshReplica`]. A replica that is full or slow is not stale: its error is returned, and the primary is
-    /// spared. After a conflict with the replay, or if a replica cannot be reached, another one is tried.
+    /// If no replica is fresh enough, the primary serves it as far as the [spill budget](crate::ClusterBuilder::spill)
+    /// allows; beyond that the call fails with [`Error::NoFreshReplica`](crate::Error::NoFreshReplica). A replica that
+    /// is full or slow is not stale: its error is returned, and the primary is spared. After a conflict with the
+    /// replay, or if a replica cannot be reached, another one is tried.
     ///
     /// A single statement on a replica may run twice, because it applies nothing there.
     pub fn read(mut self, freshness: Freshness) -> Self {
@@ -62,8 +62,9 @@ impl<'a> ClusterCall<'a> {
         self
     }
 
-    /// Lets a replica serve the call if it shows everything up to this [`Position`](crate::Position), or everything that
-    /// was committed before this [`Instant`]. The call must not write. Otherwise as [`read`](Self::read).
+    /// Lets a replica serve the call if it shows everything up to this [`Position`](crate::Position), or everything
+    /// that was committed before this [`Instant`](std::time::Instant). The call must not write. Otherwise as
+    /// [`read`](Self::read).
     ///
     /// After a write of this process, `Instant::now()` costs nothing. From the next look of the cluster on, replicas that
     /// have caught up serve the read. Until the primary was asked twice since the instant, no replica can be known to
