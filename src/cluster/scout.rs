@@ -103,11 +103,12 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> bool {
             core.board.state().on_failure(now, host, reason)
         }
     };
-    core.board.on_change();
     let Outcome { events, flush } = outcome;
+    // Before those who wait are woken: they must not get a connection of before.
     if flush {
         core.hosts[host].pool.shared.slots.flush();
     }
+    core.board.on_change();
     core.report(host, events);
     has_answered
 }
