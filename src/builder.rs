@@ -158,8 +158,8 @@ impl PoolBuilder {
     /// The maximum number of callers that may wait for a connection, in each [`Lane`]. One more is refused at once with
     /// [`Error::Shed`](crate::Error::Shed). 0 to 1,000,000. Default: 100 x `max_size`, at least 10,000.
     ///
-    /// This setting bounds memory, for each lane that callers use: each waiter takes about 250 bytes. Deadlines and [`shedding`](Self::shedding) bound
-    /// how long callers wait.
+    /// This setting bounds memory, for each lane that callers use: each waiter takes about 250 bytes. Deadlines and
+    /// [`shedding`](Self::shedding) bound how long callers wait.
     ///
     /// With 0, no caller waits, not even for the first connection. A caller that finds no idle connection is refused,
     /// and the pool makes a connection in the background for later callers, up to `max_size`.

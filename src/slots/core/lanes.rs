@@ -130,7 +130,7 @@ impl<C, W> Core<C, W> {
         self.lanes.as_ref()?.shares.next(free, waiting)
     }
 
-    /// How many waiters may have a connection as soon as there is one.
+    /// How many waiters could be served now if there were enough connections.
     pub(super) fn servable(&mut self, now: Instant) -> usize {
         if self.lanes.is_none() {
             return self.normal.queue.len();
