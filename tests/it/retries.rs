@@ -104,7 +104,7 @@ async fn a_statement_lost_in_flight_runs_again_only_if_idempotent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_died_while_idle_cause_no_errors() {
     const SIZE: usize = 5;
-    let pool = shared("stale").await.max_size(SIZE).build().unwrap();
+    let pool = shared("stale").await.max_size(SIZE).acquire_timeout(LONG).build().unwrap();
     let counter = Counter::new("stale_calls").await;
     let server = Server::shared().await;
     for round in 0..20 {

@@ -1,6 +1,7 @@
 use std::fmt::Debug;
 use std::future::{pending, ready};
 use std::pin::pin;
+use std::sync::LazyLock;
 use std::task::Waker;
 use std::time::SystemTime;
 
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Subscriber, with_default};
-use tracing::{Metadata, subscriber};
+use tracing::{Dispatch, Metadata, subscriber};
 
 use super::*;
 use crate::error::ErrorKind;
@@ -26,7 +27,17 @@ impl Visit for Line {
     }
 }
 
+/// A second subscriber, which lives until the process ends. While there is only one, `tracing` asks the thread that reaches a
+/// span first, which may have none, and remembers its "no" for all threads.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Notes::default()));
+
 impl Notes {
+    /// Keeps what `work` writes.
+    fn during(&self, work: impl FnOnce()) {
+        LazyLock::force(&SECOND);
+        with_default(self.clone(), work);
+    }
+
     fn write(&self, line: Line) {
         self.0.lock().push(line.0);
     }
@@ -84,7 +95,7 @@ fn context() -> Context<'static> {
 fn each_event_is_a_line_at_its_level() {
     let notes = Notes::default();
     let observer = tracer().log().unwrap();
-    with_default(notes.clone(), || {
+    notes.during(|| {
         for kind in [
             EventKind::Drained { left: 0, took: std::time::Duration::from_secs(1) },
             EventKind::SettleFailed { count: 2, ago: std::time::Duration::ZERO },
@@ -100,7 +111,7 @@ fn each_event_is_a_line_at_its_level() {
 #[test]
 fn a_wait_that_ends_at_once_has_no_span() {
     let (notes, tracer) = (Notes::default(), tracer());
-    with_default(notes.clone(), || {
+    notes.during(|| {
         let mut served = pin!(tracer.wait(ready(())));
         assert!(served.as_mut().poll(&mut context()).is_ready());
         assert_eq!(notes.take(), [""; 0]);
@@ -141,7 +152,7 @@ fn a_server_has_an_address_and_a_port_or_is_a_socket() {
 #[test]
 fn an_error_of_the_server_is_recorded_by_its_sqlstate_alone() {
     let (notes, tracer) = (Notes::default(), tracer());
-    with_default(notes.clone(), || {
+    notes.during(|| {
         let span = tracer.call(None, "query");
         notes.take();
         span.with(Error::Closed);

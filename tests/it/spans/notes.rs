@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
-use tracing::{Event, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
+
+/// A second subscriber, which lives until the process ends. While there is only one, `tracing` asks the thread that reaches a
+/// span first, which may have none, and remembers its "no" for all threads.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
 
 /// The spans and events of the futures polled on this thread since `begin`.
 pub(super) struct Notes {
@@ -57,6 +61,7 @@ impl Span {
 
 impl Notes {
     pub(super) fn begin() -> Self {
+        LazyLock::force(&SECOND);
         let book = Book::default();
         let guard = set_default(Registry::default().with(book.clone()));
         Self { book, _guard: guard }
