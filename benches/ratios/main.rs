@@ -10,6 +10,7 @@ mod below;
 mod breaker;
 mod bulk;
 mod bursts;
+mod holders;
 mod instructions;
 mod lanes;
 mod overload;
@@ -47,6 +48,7 @@ async fn measure() -> ExitCode {
     breaker::measure(&mut report).await;
     acquire::measure(&server, &mut report).await;
     queries::measure(&server, &mut report).await;
+    holders::measure(&server, &mut report).await;
     overload::measure(&server, &mut report).await;
     bursts::measure(&server, &mut report).await;
     lanes::measure(&server, &mut report).await;

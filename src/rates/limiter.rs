@@ -89,16 +89,8 @@ impl Limiter {
     /// Counts a call as under way. Returns about how long it has to wait if too many are.
     pub(super) fn enter(&self) -> Result<(), u64> {
         let Some(most) = self.concurrency else { return Ok(()) };
-        let mut under_way = self.under_way.load(Relaxed);
-        loop {
-            if under_way >= most {
-                return Err(self.until_one_ends(most));
-            }
-            match self.under_way.compare_exchange_weak(under_way, under_way + 1, Acquire, Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(newer) => under_way = newer,
-            }
-        }
+        let entered = self.under_way.fetch_update(Acquire, Relaxed, |calls| (calls < most).then_some(calls + 1));
+        entered.map(drop).map_err(|_| self.until_one_ends(most))
     }
 
     /// Charges a call that has entered. If it has to wait, `taken` has what it took before that was known.

@@ -202,3 +202,36 @@ fn threads_are_never_more_than_the_concurrency() {
     assert!(entered.into_inner() > 1_000);
     assert_eq!(room(&rates), 1, "each place was given back");
 }
+
+/// Both threads ask for the only place in the same instant, again and again.
+#[test]
+fn two_threads_that_ask_at_once_never_both_enter() {
+    let limiter = Limiter::new(now(), Rate::new().concurrency(1));
+    let (arrived, entered, most) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    // Each thread spins until both are here.
+    let meet = |turn: usize| {
+        arrived.fetch_add(1, SeqCst);
+        while arrived.load(SeqCst) < 2 * turn {
+            std::hint::spin_loop();
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for round in 0..20_000 {
+                    meet(3 * round + 1);
+                    let enters = limiter.enter().is_ok();
+                    entered.fetch_add(usize::from(enters), SeqCst);
+                    meet(3 * round + 2);
+                    most.fetch_max(entered.load(SeqCst), SeqCst);
+                    meet(3 * round + 3);
+                    if enters {
+                        entered.fetch_sub(1, SeqCst);
+                        limiter.leave(&Default::default());
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(most.into_inner(), 1);
+}
