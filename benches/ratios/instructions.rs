@@ -18,10 +18,10 @@ struct Figure {
 }
 
 const FIGURES: [Figure; 6] = [
-    figure("instructions-get-idle", "get_idle", "get_idle_deadpool", 0.41),
+    figure("instructions-get-idle", "get_idle", "get_idle_deadpool", 0.4),
     figure("instructions-get-idle-recorded", "get_idle_recorded", "get_idle_deadpool", 0.6),
-    figure("instructions-hand-over", "hand_over", "hand_over_deadpool", 0.95),
-    figure("instructions-refusal", "refusal", "refusal_deadpool", 5.6),
+    figure("instructions-hand-over", "hand_over", "hand_over_deadpool", 0.9),
+    figure("instructions-refusal", "refusal", "refusal_deadpool", 5.0),
     figure("instructions-breaker", "breaker", "breaker_failsafe", 0.65),
     figure("instructions-select-1", "select_1", "select_1_deadpool", 1.55),
 ];

@@ -150,7 +150,7 @@ impl WrittenPurpose {
     }
 
     /// Records the duration of a lease that has ended.
-    pub(super) fn record_duration(&self, lease_info: &LeaseInfo, duration: Duration) {
+    pub(super) fn record_duration(&self, lease_info: &LeaseInfo, seconds: f64) {
         let registry = &lease_info.registry;
         if registry.is_full.load(Relaxed) {
             return;
@@ -158,7 +158,7 @@ impl WrittenPurpose {
         if let Some(purpose) = self.0 {
             let mut durations = registry.durations.lock();
             if durations.len() < MOST_DURATIONS {
-                durations.push((purpose.operation, purpose.lane, duration));
+                durations.push((purpose.operation, purpose.lane, Duration::from_secs_f64(seconds)));
             }
             registry.is_full.store(durations.len() >= MOST_DURATIONS, Relaxed);
         }
@@ -277,7 +277,7 @@ mod tests {
             written.write(&fake.lease_info, operation, place, 0, lane);
             let shown: Vec<_> = registry.holders(now, || Life::of_millis(0)).iter().map(|holder| holder.lane).collect();
             assert_eq!(shown, [lane]);
-            written.record_duration(&fake.lease_info, Duration::from_secs(1));
+            written.record_duration(&fake.lease_info, 1.0);
             assert_eq!(registry.take_lease_durations(), [(operation, lane, Duration::from_secs(1))]);
         }
     }

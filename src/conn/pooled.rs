@@ -2,7 +2,6 @@
 //! also settles and closes connections.
 
 use std::mem;
-use std::time::Duration;
 
 use super::connection::Conn;
 use super::settle;
@@ -30,8 +29,8 @@ impl Connection for Box<Conn> {
         self.handling.meter.used(mem::take(&mut self.since));
     }
 
-    fn on_lease_duration(&self, duration: Duration) {
-        self.purpose.record_duration(&self.link.lease_info, duration);
+    fn on_lease_duration(&self, seconds: f64) {
+        self.purpose.record_duration(&self.link.lease_info, seconds);
     }
 
     fn on_seen_idle(&self) {

@@ -3,14 +3,14 @@
 //! The usual answer is the median of the last few leases. There are two more: the duration that nearly no lease
 //! exceeds, and the duration of the last two leases, which shows a slowdown before the median does.
 
-use std::time::{Duration, Instant};
+use super::Time;
 
 /// The number of leases remembered. They are few, so that a pool of one connection notices a slowdown within two.
 const LEASES: usize = 7;
 /// A cancelled lease is assumed to have lasted this many times as long, if it was longer than every remembered lease.
 const LOWER_BOUND: f64 = 1.25;
 /// Two leases end together if they end within a typical duration divided by this.
-const APART: u32 = 4;
+const APART: f64 = 4.0;
 
 /// The last leases, in microseconds.
 #[derive(Debug)]
@@ -18,16 +18,16 @@ pub(crate) struct LeaseDurations {
     ring: [u32; LEASES],
     seen: usize,
     /// When the last lease ended.
-    last: Option<Instant>,
-    /// A lease that ends this soon after the last one ends together with it.
-    apart: Duration,
+    last: Option<Time>,
+    /// A lease that ends so many seconds after the last one, or fewer, ends together with it.
+    apart: f64,
     /// The median and the second longest duration. `None` until they are computed.
     quantiles: Option<(u32, u32)>,
 }
 
 impl LeaseDurations {
     pub(crate) fn new() -> Self {
-        Self { ring: [0; LEASES], seen: 0, last: None, apart: Duration::ZERO, quantiles: None }
+        Self { ring: [0; LEASES], seen: 0, last: None, apart: 0.0, quantiles: None }
     }
 
     /// Returns whether the memory holds more leases than there are connections.
@@ -37,8 +37,8 @@ impl LeaseDurations {
 
     /// A lease has ended. Leases that end together count as one, because they were long for one reason, such as a stall
     /// of the whole process.
-    pub(crate) fn push(&mut self, now: Instant, seconds: f64) {
-        if self.last.is_some_and(|last| now < last + self.apart) {
+    pub(crate) fn push(&mut self, now: Time, seconds: f64) {
+        if self.last.is_some_and(|last| now < last.after(self.apart)) {
             return;
         }
         self.last = Some(now);
@@ -102,7 +102,7 @@ impl LeaseDurations {
         let at = |place: usize| sorted.get(place).copied().unwrap_or_default();
         let (median, long) = (at(sorted.len() / 2), at(sorted.len().saturating_sub(2)));
         if self.seen >= LEASES {
-            self.apart = Duration::from_micros(u64::from(median)) / APART;
+            self.apart = f64::from(median) / 1e6 / APART;
         }
         self.quantiles = Some((median, long));
         (median, long)

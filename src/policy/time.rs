@@ -3,9 +3,10 @@
 //! To subtract two [`Time`]s takes one instruction. To subtract two [`Instant`]s and convert the result to seconds
 //! takes a hundred, which would be most of the cost of the rule. The core converts once for each transition.
 
+use std::cmp::Ordering;
 use std::time::Instant;
 
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Time(f64);
 
 impl Time {
@@ -27,6 +28,26 @@ impl Time {
     }
 
     pub(crate) const BEGIN: Self = Self(0.0);
+}
+
+impl Ord for Time {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Time {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for Time {}
+
+impl PartialEq for Time {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
 }
 
 #[cfg(test)]

@@ -379,12 +379,13 @@ impl<C, W> Core<C, W> {
             return None;
         }
         let Idle { conn, birth, .. } = self.freshest()?;
-        self.begin_lease(now, lane);
+        let time = self.time(now);
+        self.begin_lease(time, lane);
         // While other connections are idle, the estimates need no update.
         if self.idle.is_empty() || !self.normal.shadows.are_alike() || self.lanes.is_some() {
-            self.record_work(self.time(now));
+            self.record_work(time);
         }
-        let held = Held::new(conn, Some(now), self.moment, birth, Some(lane));
+        let held = Held::new(conn, Some(time), self.moment, birth, Some(lane));
         Some(Held { is_expired: self.is_old(birth), ..held })
     }
 
@@ -426,13 +427,13 @@ impl<C, W> Core<C, W> {
                 let retry_after = self.retry_after(lane, time);
                 refused.push((id, waiter, Refusal::Shed(ShedReason::TooLate, retry_after)));
             } else {
-                self.begin_lease(now, lane);
+                self.begin_lease(time, lane);
                 let in_use = self.in_use_of(lane);
                 let line = self.line_mut(lane);
                 line.shadows.on_served(line.queue.len() + 1, in_use);
                 self.record_work(time);
                 self.update_moment(now);
-                let held = Held::new(conn, Some(now), self.moment, birth, Some(lane));
+                let held = Held::new(conn, Some(time), self.moment, birth, Some(lane));
                 return Placed { to: Place::Waiter(id, waiter, held), refused };
             }
         }

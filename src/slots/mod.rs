@@ -29,7 +29,7 @@ mod waiting;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coarsetime::Instant as CoarseInstant;
 use parking_lot::{Mutex, MutexGuard};
@@ -44,7 +44,7 @@ pub(crate) use self::probing::Look;
 use self::state::State;
 pub(crate) use self::traits::{Connection, Dial};
 use crate::clock::now;
-use crate::policy::Lane;
+use crate::policy::{Lane, Time};
 
 pub(crate) struct Slots<D: Dial> {
     dial: D,
@@ -53,6 +53,8 @@ pub(crate) struct Slots<D: Dial> {
     /// Notifies the watchers of every change. A change happens under the lock, and then the changing thread reads
     /// `hints.watchers`. A watcher counts itself before it looks under the lock. So a watcher misses no change.
     changed: Notify,
+    /// The origin of the core's times.
+    origin: Instant,
     /// The origin of ages. The exact clock takes a third of the time of `get`.
     begun: CoarseInstant,
 }
@@ -90,11 +92,13 @@ struct Hints {
 impl<D: Dial> Slots<D> {
     /// `runtime`: where dials run. `None`: on that of the latest caller that wanted one.
     pub(crate) fn new(dial: D, limits: Limits, runtime: Option<Handle>) -> Arc<Self> {
+        let origin = now();
         Arc::new(Self {
             dial,
-            state: Mutex::new(State::new(now(), limits, runtime)),
+            state: Mutex::new(State::new(origin, limits, runtime)),
             hints: Hints::default(),
             changed: Notify::new(),
+            origin,
             begun: CoarseInstant::now(),
         })
     }
@@ -237,19 +241,22 @@ impl<D: Dial> Lender for Slots<D> {
             return self.retire(held);
         }
         if held.conn.needs_settling() {
-            report_duration(&held, held.lease_duration(now()));
+            report_duration(&held, Time::of(now(), self.origin));
             if held.conn.has_abandoned_call() {
                 held.mark_cancelled();
             }
             return self.settle(held);
         }
-        let held = if held.is_untimed() { self.lock().core.release_fast(held) } else { Some(held) };
-        let delivery = held.and_then(|held| {
-            let now = now();
-            let lasted = held.lease_duration(now);
-            report_duration(&held, lasted);
-            self.place(|core| core.release(now, held, lasted))
-        });
+        if held.is_untimed() {
+            match self.lock().core.release_fast(held) {
+                None => return self.notify_watchers(),
+                Some(timed) => held = timed,
+            }
+        }
+        let now = now();
+        let time = Time::of(now, self.origin);
+        report_duration(&held, time);
+        let delivery = self.place(|core| core.release(now, time, held));
         self.deliver(delivery);
     }
 
@@ -274,9 +281,9 @@ impl<D: Dial> Lender for Slots<D> {
     }
 }
 
-fn report_duration<C: Connection>(held: &Held<C>, duration: Option<Duration>) {
-    if let Some(duration) = duration {
-        held.conn.on_lease_duration(duration);
+fn report_duration<C: Connection>(held: &Held<C>, time: Time) {
+    if let Some(seconds) = held.lasted(time) {
+        held.conn.on_lease_duration(seconds);
     }
 }
 

@@ -12,6 +12,7 @@ use super::core::Held;
 use super::lease::Lender as _;
 use super::traits::{Connection, Dial};
 use crate::clock::now;
+use crate::policy::Time;
 
 impl<D: Dial> Slots<D> {
     /// Settles the connection in a task. Without a runtime the pool closes the connection.
@@ -41,10 +42,10 @@ impl<D: Dial> Settling<D> {
         if let Some(mut held) = self.held.take_if(|_| is_settled) {
             held.conn.on_maintenance();
             let now = now();
-            let lasted = held.lease_duration(now);
+            let time = Time::of(now, self.slots.origin);
             let delivery = self.slots.place(|core| {
                 core.on_settled();
-                core.release(now, held, lasted)
+                core.release(now, time, held)
             });
             Arc::clone(&self.slots).deliver(delivery);
         }

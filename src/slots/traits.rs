@@ -16,8 +16,8 @@ pub(crate) trait Connection: Send + Sync + Sized + 'static {
     /// A lease of this connection ends.
     fn on_lease_end(&mut self);
 
-    /// A lease of this connection lasted for `duration`. The slots report only a fair sample of the leases.
-    fn on_lease_duration(&self, duration: Duration);
+    /// A lease of this connection lasted so many seconds. The slots report only a fair sample of the leases.
+    fn on_lease_duration(&self, seconds: f64);
 
     /// Maintenance saw the connection idle.
     fn on_seen_idle(&self);

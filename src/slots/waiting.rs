@@ -6,6 +6,7 @@
 //!
 //! Wakers are foreign code: none is cloned, woken or dropped under a lock.
 
+use std::cell::LazyCell;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -105,7 +106,8 @@ impl<D: Dial> Waiting<'_, D> {
         let (slots, wait_policy) = (self.slots, self.wait_policy);
         // The id, not the handle: all threads count its clones, and it would be dropped under the lock.
         let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
-        let mailbox = Arc::new(Mailbox::new(waker));
+        // A caller that is refused needs none.
+        let mailbox = LazyCell::new(|| Arc::new(Mailbox::new(waker)));
         let now = if let Stage::Asked(asked) = self.stage { asked } else { now() };
         let mut state = slots.lock();
         let entered = match self.stage {
@@ -118,7 +120,7 @@ impl<D: Dial> Waiting<'_, D> {
                 Ok(Entry::Took(Lease::new(Arc::clone(slots), held)))
             }
             Ok(Entered::Waits(id)) => {
-                self.stage = Stage::Waits(id, mailbox);
+                self.stage = Stage::Waits(id, Arc::clone(&mailbox));
                 let alarm =
                     runtime.map_or(Alarm::NoClock, |runtime| state.add_deadline(runtime, wait_policy.deadline, id));
                 let check = state.core.begin_due_check(now);

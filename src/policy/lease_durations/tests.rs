@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -9,12 +11,12 @@ fn seconds(duration: Duration) -> Option<f64> {
 /// Leases that end one after another.
 struct Ended {
     leases: LeaseDurations,
-    now: Instant,
+    now: Time,
 }
 
 impl Ended {
     fn new() -> Self {
-        Self { leases: LeaseDurations::new(), now: Instant::now() }
+        Self { leases: LeaseDurations::new(), now: Time::BEGIN }
     }
 
     fn push(&mut self, after: Duration, lasted: Duration) {

@@ -4,27 +4,26 @@
 //! may detach one. In a healthy pool other connections are usually idle, so no caller waits. Then the core only records
 //! the lease duration.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::held::Use;
 use super::{Core, Ended, Held, Line, Place, Placed, PoolPhase};
 use crate::policy::{Lane, LeaseDurations, Time};
 
 impl<C, W> Core<C, W> {
-    /// A lease ends, and its connection is fit for the next. `lasted` is its [duration](Held::lease_duration).
-    pub(crate) fn release(&mut self, now: Instant, mut held: Held<C>, lasted: Option<Duration>) -> Placed<C, W> {
+    /// A lease ends, and its connection is fit for the next. `time`: that of `now`.
+    pub(crate) fn release(&mut self, now: Instant, time: Time, mut held: Held<C>) -> Placed<C, W> {
         self.prove(&mut held);
-        self.end_lease(now, held.ended());
+        self.end_lease(time, held.ended());
         let lane = held.lane.unwrap_or_default();
         // What the pool does itself says nothing about its callers.
-        let lasted = lasted.filter(|_| held.lane.is_some());
-        let lasted = lasted.map(|lasted| self.record_lease(lane, now, lasted, held.used == Use::Cancelled));
+        let lasted = held.lasted(time).filter(|_| held.lane.is_some());
+        let lasted = lasted.map(|lasted| self.record_lease(lane, time, lasted, held.used == Use::Cancelled));
         if self.is_at_rest() && !self.is_surplus(held.birth) {
             self.push_idle(held.conn, held.birth);
             return Placed { to: Place::Idle, refused: Vec::new() };
         }
-        let time = self.time(now);
-        match lasted.or_else(|| self.longer_than_usual(lane, now, time)) {
+        match lasted.or_else(|| self.longer_than_usual(lane, time)) {
             Some(seconds) => self.line_mut(lane).forecast.on_release(time, seconds),
             None => self.line_mut(lane).forecast.on_end(time),
         }
@@ -43,17 +42,17 @@ impl<C, W> Core<C, W> {
 
     /// A lease ends, and its connection has to be closed.
     pub(crate) fn retire(&mut self, now: Instant, ended: Ended) {
-        self.end_lease(now, ended);
-        self.closing += 1;
         let time = self.time(now);
+        self.end_lease(time, ended);
+        self.closing += 1;
         self.line_mut(ended.lane.unwrap_or_default()).forecast.on_end(time);
         self.record_work(time);
     }
 
     /// A lease ends, and its connection belongs to the caller. Its slot is free.
     pub(crate) fn detach(&mut self, now: Instant, ended: Ended) {
-        self.end_lease(now, ended);
         let time = self.time(now);
+        self.end_lease(time, ended);
         self.line_mut(ended.lane.unwrap_or_default()).forecast.on_end(time);
         self.record_work(time);
     }
@@ -69,8 +68,8 @@ impl<C, W> Core<C, W> {
     }
 
     /// Records a lease duration. Returns how many seconds the lease would have lasted if no call had been cancelled.
-    fn record_lease(&mut self, lane: Lane, now: Instant, lasted: Duration, is_cancelled: bool) -> f64 {
-        let (lasted, leases) = (lasted.as_secs_f64(), &mut self.line_mut(lane).leases);
+    fn record_lease(&mut self, lane: Lane, now: Time, lasted: f64, is_cancelled: bool) -> f64 {
+        let leases = &mut self.line_mut(lane).leases;
         let seconds = if is_cancelled { leases.uncancelled(lasted) } else { lasted };
         leases.push(now, seconds);
         seconds
@@ -78,9 +77,9 @@ impl<C, W> Core<C, W> {
 
     /// For a lease whose beginning is unknown: returns its least duration in seconds, if that is longer than usual. The
     /// lease began while other connections were idle, so it has lasted at least since then.
-    fn longer_than_usual(&mut self, lane: Lane, now: Instant, time: Time) -> Option<f64> {
+    fn longer_than_usual(&mut self, lane: Lane, now: Time) -> Option<f64> {
         let Line { forecast, leases, .. } = self.line_mut(lane);
-        let at_least = forecast.busy_for(time);
+        let at_least = forecast.busy_for(now);
         let typical = leases.typical(forecast.working())?;
         (at_least > typical).then(|| {
             let seconds = LeaseDurations::longer_than(at_least);

@@ -1,8 +1,6 @@
 //! A connection in use, as the core hands it out and gets it back.
 
-use std::time::{Duration, Instant};
-
-use crate::policy::Lane;
+use crate::policy::{Lane, Time};
 
 /// What is fixed when a connection is dialed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub(super) enum Use {
 pub(crate) struct Ended {
     /// As in [`Held`].
     pub(super) lane: Option<Lane>,
-    pub(super) since: Option<Instant>,
+    pub(super) since: Option<Time>,
     pub(super) used: Use,
 }
 
@@ -36,7 +34,7 @@ pub(crate) struct Ended {
 pub(crate) struct Held<C> {
     pub(crate) conn: C,
     /// When the lease began. `None` if nobody read the clock then.
-    pub(super) since: Option<Instant>,
+    pub(super) since: Option<Time>,
     /// The moment in which the lease began.
     pub(super) moment: u32,
     pub(super) birth: Birth,
@@ -50,7 +48,7 @@ pub(crate) struct Held<C> {
 }
 
 impl<C> Held<C> {
-    pub(super) fn new(conn: C, since: Option<Instant>, moment: u32, birth: Birth, lane: Option<Lane>) -> Self {
+    pub(super) fn new(conn: C, since: Option<Time>, moment: u32, birth: Birth, lane: Option<Lane>) -> Self {
         Self { conn, since, moment, birth, lane, used: Use::None, is_unproven: false, is_expired: false }
     }
 
@@ -60,9 +58,9 @@ impl<C> Held<C> {
         self.moment
     }
 
-    /// How long the lease has lasted, if its beginning is known.
-    pub(crate) fn lease_duration(&self, now: Instant) -> Option<Duration> {
-        self.since.map(|since| now.saturating_duration_since(since))
+    /// How many seconds the lease has lasted, if its beginning is known.
+    pub(crate) fn lasted(&self, now: Time) -> Option<f64> {
+        self.since.map(|since| now.since(since))
     }
 
     /// Returns whether the beginning of the lease is unknown.

@@ -150,7 +150,7 @@ impl<C, W> Core<C, W> {
     }
 
     #[inline]
-    pub(super) fn begin_lease(&mut self, now: Instant, lane: Lane) {
+    pub(super) fn begin_lease(&mut self, now: Time, lane: Lane) {
         self.in_use += 1;
         if let Some(lanes) = &mut self.lanes {
             lanes.begin_lease(now, lane);
@@ -158,7 +158,7 @@ impl<C, W> Core<C, W> {
     }
 
     #[inline]
-    pub(super) fn end_lease(&mut self, now: Instant, ended: Ended) {
+    pub(super) fn end_lease(&mut self, now: Time, ended: Ended) {
         self.in_use -= 1;
         let Some(lane) = ended.lane else {
             self.checking -= 1;
@@ -270,7 +270,8 @@ impl<C, W> Core<C, W> {
     }
 
     #[inline(never)]
-    fn update_lending(&mut self, now: Instant) {
+    fn update_lending(&mut self, instant: Instant) {
+        let now = self.time(instant);
         if let Some(lanes) = &mut self.lanes {
             for (lending, may_borrow) in lanes.lending.iter().zip(&mut lanes.shares.may_borrow) {
                 *may_borrow = lending.is_allowed(now);

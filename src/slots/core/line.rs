@@ -2,7 +2,7 @@
 //!
 //! Each lane is estimated as a pool of its own, with as many connections as it may use.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::held::{Ended, Use};
 use super::lending::Lending;
@@ -76,13 +76,13 @@ impl<W> Lanes<W> {
     }
 
     #[inline(never)]
-    pub(super) fn begin_lease(&mut self, now: Instant, lane: Lane) {
+    pub(super) fn begin_lease(&mut self, now: Time, lane: Lane) {
         self.shares.in_use[lane as usize] += 1;
         self.lending[lane as usize].begin(now);
     }
 
     #[inline(never)]
-    pub(super) fn end_lease(&mut self, now: Instant, lane: Lane, ended: Ended) {
+    pub(super) fn end_lease(&mut self, now: Time, lane: Lane, ended: Ended) {
         self.shares.in_use[lane as usize] -= 1;
         self.lending[lane as usize].end(now, ended.since, ended.used != Use::None);
     }

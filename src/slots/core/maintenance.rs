@@ -64,8 +64,9 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
         self.checking += 1;
-        self.record_work(self.time(now));
-        Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(now), self.moment, birth, None) })
+        let time = self.time(now);
+        self.record_work(time);
+        Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(time), self.moment, birth, None) })
     }
 
     /// Takes an idle connection to check it on behalf of a waiter. A caller that may have an idle connection waits only
@@ -162,14 +163,15 @@ impl<C, W> Core<C, W> {
     /// The server has answered the check. The connection goes to the first waiter, or back to its place among the idle
     /// ones. To be called after [`end_check`](Self::end_check).
     pub(crate) fn on_checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
-        self.end_lease(now, held.ended());
+        let time = self.time(now);
+        self.end_lease(time, held.ended());
         if self.next_lane(now).is_some() || self.phase != PoolPhase::Open || self.is_surplus(held.birth) {
-            return self.place(now, self.time(now), held.conn, held.birth);
+            return self.place(now, time, held.conn, held.birth);
         }
         let Held { conn, birth, .. } = held;
         let place = self.idle.partition_point(|idle| idle.since <= idle_since);
         self.idle.insert(place, Idle { conn, birth, since: idle_since, checked: self.moment });
-        self.record_work(self.time(now));
+        self.record_work(time);
         Placed { to: Place::Idle, refused: Vec::new() }
     }
 

@@ -29,8 +29,5 @@ fn patient(now: Instant, millis: u64) -> WaitPolicy {
 /// Gives a connection back as the shell does: on the fast path if possible.
 fn release<W>(core: &mut Core<u32, W>, now: Instant, held: Held<u32>) -> Placed<u32, W> {
     let held = if held.is_untimed() { core.release_fast(held) } else { Some(held) };
-    held.map_or(Placed { to: Place::Idle, refused: Vec::new() }, |held| {
-        let lasted = held.lease_duration(now);
-        core.release(now, held, lasted)
-    })
+    held.map_or(Placed { to: Place::Idle, refused: Vec::new() }, |held| core.release(now, core.time(now), held))
 }

@@ -235,8 +235,7 @@ impl Queueing for Real {
         let mut held = self.held[conn as usize].take().expect("held");
         held.mark_cancelled();
         let now = self.at(now);
-        let lasted = held.lease_duration(now);
-        let placed = self.core.release(now, held, lasted);
+        let placed = self.core.release(now, self.core.time(now), held);
         self.placed(now, placed)
     }
 
