@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::pool::{LONG, shared};
+#[cfg(feature = "tracing")]
+use crate::spans::notes::Notes;
 use crate::support::eventually;
 
 /// The state of the service. The pool is a part of it.
@@ -327,6 +329,32 @@ async fn order_by_closure(conn: Conn, Path(end): Path<String>) -> axum::response
         refused => Err(ErrorResponse::from(refused)),
     })
     .await
+}
+
+/// The statements between belong to the handler.
+#[cfg(feature = "tracing")]
+#[tokio::test]
+async fn the_transaction_of_a_request_is_one_span_with_its_ends() {
+    let breaks = async |tx: Tx| tx.begin().await?.execute("SELECT 1/0", &[]).await.map(drop);
+    let routes = Router::new()
+        .route("/insert/{status}", get(insert))
+        .route("/broken", get(breaks))
+        .route("/violate", get(violate));
+    let service = Service::start("extractors_traced", LONG, routes).await;
+    for (path, status, statements, last, error) in [
+        ("/insert/201", 201, 1, "COMMIT", None),
+        ("/insert/409", 409, 1, "ROLLBACK", Some("_OTHER")),
+        ("/broken", 500, 1, "ROLLBACK", Some("22012")),
+        ("/violate", 500, 2, "COMMIT", Some("23505")),
+    ] {
+        let notes = Notes::begin();
+        assert_eq!(service.ask(path, "").await.0, status, "{path}");
+        let (first, last) = (["transaction", "  BEGIN"], format!("  {last}"));
+        assert_eq!(notes.operations(), [&first[..], &["execute"; 2][..statements], &[&last]].concat(), "{path}");
+        let call = notes.find("transaction");
+        assert_eq!((call.get("error.type"), call.get("failfast.attempts")), (error, Some("1")), "{path}");
+        assert!(call.is_over && call.get("server.port").is_some(), "{path}");
+    }
 }
 
 #[cfg(feature = "prometheus")]

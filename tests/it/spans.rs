@@ -1,6 +1,6 @@
 //! The `tracing` spans of calls: their names, parents and attributes, and the values that they must never contain.
 
-mod notes;
+pub(crate) mod notes;
 
 use std::future::Future;
 use std::time::Duration;

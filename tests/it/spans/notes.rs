@@ -16,7 +16,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
 
 /// The spans and events of the futures polled on this thread since `begin`.
-pub(super) struct Notes {
+pub(crate) struct Notes {
     book: Book,
     _guard: DefaultGuard,
 }
@@ -31,12 +31,12 @@ struct Pages {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Span {
-    pub(super) number: usize,
-    pub(super) parent: Option<usize>,
-    pub(super) name: &'static str,
-    pub(super) target: &'static str,
-    pub(super) is_over: bool,
+pub(crate) struct Span {
+    pub(crate) number: usize,
+    pub(crate) parent: Option<usize>,
+    pub(crate) name: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) is_over: bool,
     fields: Fields,
 }
 
@@ -54,29 +54,29 @@ impl Visit for Fields {
 }
 
 impl Span {
-    pub(super) fn get(&self, field: &str) -> Option<&str> {
+    pub(crate) fn get(&self, field: &str) -> Option<&str> {
         self.fields.0.get(field).map(String::as_str)
     }
 }
 
 impl Notes {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         LazyLock::force(&SECOND);
         let book = Book::default();
         let guard = set_default(Registry::default().with(book.clone()));
         Self { book, _guard: guard }
     }
 
-    pub(super) fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         self.book.0.lock().unwrap().spans.clone()
     }
 
-    pub(super) fn last(&self) -> Span {
+    pub(crate) fn last(&self) -> Span {
         self.spans().pop().unwrap()
     }
 
     /// Returns the first span of this operation.
-    pub(super) fn find(&self, operation: &str) -> Span {
+    pub(crate) fn find(&self, operation: &str) -> Span {
         let found = self.spans().into_iter().find(|span| span.get("db.operation.name") == Some(operation));
         found.unwrap_or_else(|| panic!("no {operation}:\n{}", self.tree()))
     }
@@ -88,14 +88,14 @@ impl Notes {
         spans.iter().map(|span| "  ".repeat(depth(span)) + &line(span)).collect()
     }
 
-    pub(super) fn tree(&self) -> String {
+    pub(crate) fn tree(&self) -> String {
         let name =
             |span: &Span| [Some(span.name), span.get("otel.name")].into_iter().flatten().collect::<Vec<_>>().join(" ");
         self.lines(name).into_iter().map(|line| line + "\n").collect()
     }
 
     /// Returns the lines of the tree without the database.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let database = |span: &Span| format!(" {}", span.get("db.namespace").unwrap_or_default());
         self.lines(|span| {
             let title = span.get("otel.name").unwrap_or_default();
@@ -103,11 +103,11 @@ impl Notes {
         })
     }
 
-    pub(super) fn operations(&self) -> Vec<String> {
+    pub(crate) fn operations(&self) -> Vec<String> {
         self.lines(|span| span.get("db.operation.name").unwrap_or(span.name).to_owned())
     }
 
-    pub(super) fn everything(&self) -> String {
+    pub(crate) fn everything(&self) -> String {
         let pages = self.book.0.lock().unwrap();
         format!("{:#?}\n{:#?}", pages.spans, pages.events)
     }
