@@ -70,3 +70,28 @@ fn each_named_file_exists_and_has_the_named_symbols() {
         items.iter().for_each(|item| check(item));
     }
 }
+
+/// A file that the page does not name is found by nobody.
+#[test]
+fn each_file_is_named() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let quoted: String = page.split('`').skip(1).step_by(2).flat_map(|quote| [quote, " "]).collect();
+    let names = words(&quoted);
+    let sources = super::sources();
+    let files = sources.iter().map(|(path, _)| path).filter(|path| !super::is_test(path) && !path.ends_with("lib.rs"));
+    let is_named = |path: &Path| {
+        let stem = if path.ends_with("mod.rs") { path.parent().unwrap().file_name() } else { path.file_stem() };
+        names.contains(stem.unwrap().to_str().unwrap())
+    };
+    let (named, unnamed): (Vec<_>, Vec<_>) = files.partition(|path| is_named(path));
+    assert!(unnamed.is_empty(), "docs/architecture.md does not name {unnamed:?}");
+    assert!(named.len() > 100);
+}
+
+#[test]
+fn the_table_of_layers_has_each_layer_in_order() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let section = page.split("\n## Layers\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(rows, super::LAYERS);
+}
