@@ -165,7 +165,7 @@ impl Maintenance {
     }
 
     /// The pool, if it is not closed.
-    fn open_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
+    fn pool_unless_closed(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
         self.pool().filter(|(slots, _)| slots.counts().is_open)
     }
 }

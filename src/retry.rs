@@ -173,7 +173,7 @@ impl fmt::Debug for Foreign {
 }
 
 /// The pauses of one call. `None`: the pool's own schedule.
-pub(crate) struct Pauses(Option<Box<NextPause>>);
+pub(crate) struct ForeignBackoff(Option<Box<NextPause>>);
 
 /// The retries of one pool.
 #[derive(Debug)]
@@ -197,8 +197,8 @@ impl Retries {
     }
 
     /// Returns the pauses of a call that begins.
-    pub(crate) fn pauses(&self) -> Pauses {
-        Pauses(self.foreign.as_ref().map(|foreign| (foreign.0)()))
+    pub(crate) fn backoff(&self) -> ForeignBackoff {
+        ForeignBackoff(self.foreign.as_ref().map(|foreign| (foreign.0)()))
     }
 
     /// Returns whether a failed call that does not run again would have been safe to, so that only attempts, time or
@@ -208,7 +208,7 @@ impl Retries {
     }
 
     /// Returns the pause after which a failed call runs again, and pays for it. `None`: it does not run again.
-    pub(crate) fn next_pause(&self, now: Instant, failed: &Failed, pauses: &mut Pauses) -> Option<Duration> {
+    pub(crate) fn next_pause(&self, now: Instant, failed: &Failed, pauses: &mut ForeignBackoff) -> Option<Duration> {
         if !failed.may_run_again(self.max_attempts) {
             return None;
         }
@@ -301,7 +301,7 @@ mod tests {
 
     /// Returns the pauses of one call that always fails.
     fn pauses(retries: &Retries, now: Instant) -> Vec<Duration> {
-        let mut pauses = retries.pauses();
+        let mut pauses = retries.backoff();
         (1..).map_while(|attempts| retries.next_pause(now, &failed(now, attempts), &mut pauses)).collect()
     }
 
@@ -340,9 +340,9 @@ mod tests {
         let now = Instant::now();
         let stale = Failed { was_stale: true, ..failed(now, 1) };
         let never = RetryConfig::default().backoff_with(|| Stop {}).finish(now, 10).unwrap();
-        assert_eq!(never.next_pause(now, &stale, &mut never.pauses()), None);
+        assert_eq!(never.next_pause(now, &stale, &mut never.backoff()), None);
         let some = RetryConfig::default().backoff_with(few(1)).finish(now, 10).unwrap();
-        let mut pauses = some.pauses();
+        let mut pauses = some.backoff();
         assert_eq!(some.next_pause(now, &stale, &mut pauses), Some(Duration::ZERO));
         assert_eq!(some.next_pause(now, &failed(now, 2), &mut pauses), None);
     }
@@ -357,7 +357,7 @@ mod tests {
             scope.spawn(|| {
                 for _ in 0..20_000 {
                     barrier.wait();
-                    let _ = retries.next_pause(now, &failed(now, 1), &mut Pauses(None));
+                    let _ = retries.next_pause(now, &failed(now, 1), &mut ForeignBackoff(None));
                     barrier.wait();
                 }
             });

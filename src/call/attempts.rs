@@ -17,7 +17,7 @@ use crate::clock::now;
 use crate::conn::{Client, Trail};
 use crate::error::Error;
 use crate::policy::{Condition, Deadline, Failed, Retry};
-use crate::retry::Pauses;
+use crate::retry::ForeignBackoff;
 use crate::telemetry::{Fault, Span, Stamp};
 
 /// The facts about a failed attempt that decide whether another one follows.
@@ -105,13 +105,13 @@ struct Attempts<'a> {
     begun: Instant,
     /// When the latest attempt began.
     latest: Instant,
-    pauses: Pauses,
+    backoff: ForeignBackoff,
 }
 
 impl<'a> Attempts<'a> {
     fn of(call: Call<'a>) -> Self {
         let (call, begun) = (Call { is_part: true, ..call }, now());
-        Self { call, made: 0, begun, latest: begun, pauses: call.shared.retries.pauses() }
+        Self { call, made: 0, begun, latest: begun, backoff: call.shared.retries.backoff() }
     }
 
     /// Returns the deadline for another attempt, and how long that attempt is expected to take.
@@ -155,7 +155,7 @@ impl<'a> Attempts<'a> {
             work,
         };
         let (retries, meter) = (&self.call.shared.retries, self.call.shared.meter());
-        let Some(pause) = retries.next_pause(now(), &failed, &mut self.pauses) else {
+        let Some(pause) = retries.next_pause(now(), &failed, &mut self.backoff) else {
             if retries.lacks_means(&failed) {
                 meter.gave_up();
             }

@@ -14,7 +14,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, Error};
 
 use super::dial::socket::{Peek, Socket};
-use super::wire::{Listener, Wire};
+use super::wire::{ProtocolTracker, Wire};
 use crate::clock::now;
 
 /// After a rest this long, the pool looks for unread bytes before it writes.
@@ -28,7 +28,7 @@ const MOST_LOOKS: u8 = 200;
 pub(crate) struct Stream {
     inner: Box<dyn TlsStream + Send + Unpin>,
     is_tls: bool,
-    listener: Listener,
+    tracker: ProtocolTracker,
     peek: Peek,
     rest: Rest,
     /// When the request was written whose answer is due. Only during start-up.
@@ -56,7 +56,7 @@ impl Stream {
     }
 
     fn of(inner: Box<dyn TlsStream + Send + Unpin>, is_tls: bool, peek: Peek) -> Self {
-        Self { inner, is_tls, listener: Listener::default(), peek, rest: Rest::Busy, asked: None }
+        Self { inner, is_tls, tracker: ProtocolTracker::default(), peek, rest: Rest::Busy, asked: None }
     }
 
     /// Returns whether a write has to wait until the driver has read what lies unread.
@@ -85,7 +85,7 @@ impl Stream {
 
     /// The observer of this stream.
     pub(super) fn wire(&self) -> Arc<Wire> {
-        Arc::clone(self.listener.wire())
+        Arc::clone(self.tracker.wire())
     }
 
     /// Does the start-up and the authentication, up to the server's first ReadyForQuery.
@@ -123,20 +123,20 @@ impl TlsStream for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.listener.before_read()?;
+        self.tracker.before_read()?;
         let known = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         match read {
             Poll::Ready(_) => {
                 if let Some(asked) = self.asked.take() {
-                    self.listener.wire().measure(asked.elapsed());
+                    self.tracker.wire().measure(asked.elapsed());
                 }
-                self.listener.on_read(&buf.filled()[known..]);
+                self.tracker.on_read(&buf.filled()[known..]);
             }
             Poll::Pending => {
-                self.listener.on_nothing_to_read();
+                self.tracker.on_nothing_to_read();
                 // During start-up the driver reads only after it has written.
-                if matches!(self.rest, Rest::Busy) && self.listener.is_started() && self.listener.wire().is_quiet() {
+                if matches!(self.rest, Rest::Busy) && self.tracker.is_started() && self.tracker.wire().is_quiet() {
                     self.rest = Rest::Since(now());
                 }
             }
@@ -149,33 +149,33 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.first() != Some(&GOODBYE) && self.hold_back(cx) {
-            self.listener.on_write_postponed();
+            self.tracker.on_write_postponed();
             return Poll::Pending;
         }
-        self.listener.before_write()?;
+        self.tracker.before_write()?;
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         match &written {
             Poll::Ready(Ok(count)) => {
-                if !self.listener.is_started() {
+                if !self.tracker.is_started() {
                     self.asked = Some(Instant::now());
                 }
-                self.listener.on_written(&buf[..*count]);
+                self.tracker.on_written(&buf[..*count]);
             }
             Poll::Ready(Err(_)) => {} // some of the bytes may have been written
-            Poll::Pending => self.listener.on_write_pending(),
+            Poll::Pending => self.tracker.on_write_pending(),
         }
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.listener.before_flush()?;
+        self.tracker.before_flush()?;
         task::ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
-        self.listener.on_flushed();
+        self.tracker.on_flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.listener.before_flush()?;
+        self.tracker.before_flush()?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -1,6 +1,6 @@
 //! Observes the protocol between the driver and the server.
 //!
-//! The [`Stream`](super::stream::Stream) reports each byte that it moves to its [`Listener`]. The listener belongs to
+//! The [`Stream`](super::stream::Stream) reports each byte that it moves to its [`ProtocolTracker`]. The tracker belongs to
 //! the stream alone, so it needs no lock. It publishes what others need in the [`Wire`], before the driver sees the
 //! bytes. So a caller that learned something from the driver finds at least that in the `Wire`.
 
@@ -31,7 +31,7 @@ use crate::error::ProtocolViolation;
 
 /// Receives every event of one stream, and publishes what it learns.
 #[derive(Debug, Default)]
-pub(super) struct Listener {
+pub(super) struct ProtocolTracker {
     wire: Arc<Wire>,
     frontend: Frontend,
     backend: Backend,
@@ -40,7 +40,7 @@ pub(super) struct Listener {
     sessions: u64,
 }
 
-impl Listener {
+impl ProtocolTracker {
     pub(super) fn wire(&self) -> &Arc<Wire> {
         &self.wire
     }

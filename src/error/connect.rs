@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::io::{Cause, ProtocolViolation, io_error, is_of_the_network, is_of_tls};
+use super::io::{IoCause, ProtocolViolation, io_error, is_of_the_network, is_of_tls};
 use super::outside::one_line;
 use crate::human::HumanDuration;
 use crate::policy::{Failure, Occurrence, Retry, StatementPhase, Verdict};
@@ -33,7 +33,7 @@ struct Inner {
     /// What the dial was waiting for when its time was over.
     stage: Option<Stage>,
     /// The cause that the network or this machine gave.
-    cause: Option<Cause>,
+    cause: Option<IoCause>,
 }
 
 /// What a dial may be waiting for.
@@ -99,10 +99,10 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
-    pub(super) fn of(cause: Cause) -> Self {
+    pub(super) fn of(cause: IoCause) -> Self {
         match cause {
-            Cause::OutOfFiles => Self::TooManyOpenFiles,
-            Cause::PathTooLong | Cause::PermissionDenied | Cause::NoLocalAddress => Self::Local,
+            IoCause::OutOfFiles => Self::TooManyOpenFiles,
+            IoCause::PathTooLong | IoCause::PermissionDenied | IoCause::NoLocalAddress => Self::Local,
             _ => Self::Io,
         }
     }
@@ -140,24 +140,24 @@ impl ConnectError {
         }))
     }
 
-    fn caused_by(cause: Cause, target: &str, source: impl Into<BoxError>) -> Self {
+    fn caused_by(cause: IoCause, target: &str, source: impl Into<BoxError>) -> Self {
         let (kind, target, source) = (ConnectErrorKind::of(cause), target.to_owned(), Some(source.into()));
         Self(Arc::new(Inner { kind, target, source, setting: None, stage: None, cause: Some(cause) }))
     }
 
     pub(crate) fn io(target: &str, error: io::Error) -> Self {
-        Self::caused_by(Cause::of(&error), target, error)
+        Self::caused_by(IoCause::of(&error), target, error)
     }
 
     pub(crate) fn resolve(target: &str, error: io::Error) -> Self {
-        match Cause::of(&error) {
-            Cause::OutOfFiles => Self::caused_by(Cause::OutOfFiles, target, error),
+        match IoCause::of(&error) {
+            IoCause::OutOfFiles => Self::caused_by(IoCause::OutOfFiles, target, error),
             _ => Self::caused(ConnectErrorKind::Resolve, target, error),
         }
     }
 
     pub(crate) fn tls(target: &str, error: BoxError) -> Self {
-        match io_error(&*error).filter(|error| is_of_the_network(error)).map(Cause::of) {
+        match io_error(&*error).filter(|error| is_of_the_network(error)).map(IoCause::of) {
             Some(cause) => Self::caused_by(cause, target, error),
             None => Self::caused(ConnectErrorKind::Tls, target, error),
         }
@@ -172,8 +172,8 @@ impl ConnectError {
         match io_error(&error) {
             Some(io) if ProtocolViolation::is_in(io) => Self::caused(ConnectErrorKind::Handshake, target, error),
             Some(io) if over_tls && is_of_tls(io) => Self::caused(ConnectErrorKind::Tls, target, error),
-            Some(io) => Self::caused_by(Cause::of_a_talk(io), target, error),
-            None if error.is_closed() => Self::caused_by(Cause::Broken, target, error),
+            Some(io) => Self::caused_by(IoCause::of_a_talk(io), target, error),
+            None if error.is_closed() => Self::caused_by(IoCause::Broken, target, error),
             None => Self::caused(ConnectErrorKind::Handshake, target, error),
         }
     }
@@ -227,7 +227,7 @@ impl ConnectError {
     pub(crate) fn is_lasting(&self) -> bool {
         match self.0.kind {
             ConnectErrorKind::Credentials | ConnectErrorKind::Tls | ConnectErrorKind::Handshake => true,
-            ConnectErrorKind::Local => self.0.cause.is_some_and(Cause::is_lasting),
+            ConnectErrorKind::Local => self.0.cause.is_some_and(IoCause::is_lasting),
             _ => self.is_refusal(),
         }
     }
@@ -290,7 +290,7 @@ impl fmt::Display for ConnectError {
         match &self.0.kind {
             ConnectErrorKind::Resolve => f.write_str("the host name could not be resolved"),
             ConnectErrorKind::Io | ConnectErrorKind::Local | ConnectErrorKind::TooManyOpenFiles => {
-                match self.0.cause.unwrap_or(Cause::Broken).words() {
+                match self.0.cause.unwrap_or(IoCause::Broken).words() {
                     Some(words) => f.write_str(words),
                     None => f.write_str(&one_line(&root_cause(self).to_string())),
                 }

@@ -8,7 +8,7 @@ use std::io::ErrorKind::{
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum IoCause {
     OutOfFiles,
     PathTooLong,
     PermissionDenied,
@@ -24,7 +24,7 @@ pub(super) enum Cause {
     Other,
 }
 
-impl Cause {
+impl IoCause {
     pub(super) fn of(error: &io::Error) -> Self {
         match error.kind() {
             _ if is_out_of_files(error) => Self::OutOfFiles,
@@ -117,23 +117,23 @@ mod tests {
     #[test]
     fn causes_in_this_process_differ_from_the_servers() {
         for (kind, cause, is_local) in [
-            (ConnectionRefused, Cause::Refused, false),
-            (HostUnreachable, Cause::NoRoute, false),
-            (NetworkUnreachable, Cause::NetworkUnreachable, false),
-            (NetworkDown, Cause::NetworkDown, false),
-            (TimedOut, Cause::NoAnswer, false),
-            (NotFound, Cause::NoSuchSocket, false),
-            (ConnectionReset, Cause::Broken, false),
-            (UnexpectedEof, Cause::Broken, false),
-            (InvalidInput, Cause::PathTooLong, true),
-            (PermissionDenied, Cause::PermissionDenied, true),
-            (AddrNotAvailable, Cause::NoLocalAddress, true),
+            (ConnectionRefused, IoCause::Refused, false),
+            (HostUnreachable, IoCause::NoRoute, false),
+            (NetworkUnreachable, IoCause::NetworkUnreachable, false),
+            (NetworkDown, IoCause::NetworkDown, false),
+            (TimedOut, IoCause::NoAnswer, false),
+            (NotFound, IoCause::NoSuchSocket, false),
+            (ConnectionReset, IoCause::Broken, false),
+            (UnexpectedEof, IoCause::Broken, false),
+            (InvalidInput, IoCause::PathTooLong, true),
+            (PermissionDenied, IoCause::PermissionDenied, true),
+            (AddrNotAvailable, IoCause::NoLocalAddress, true),
         ] {
-            let found = Cause::of(&kind.into());
+            let found = IoCause::of(&kind.into());
             assert_eq!((found, ConnectErrorKind::of(found) == ConnectErrorKind::Local), (cause, is_local), "{kind:?}");
         }
         assert_eq!(
-            ConnectErrorKind::of(Cause::of(&io::Error::from_raw_os_error(24))),
+            ConnectErrorKind::of(IoCause::of(&io::Error::from_raw_os_error(24))),
             ConnectErrorKind::TooManyOpenFiles
         );
     }

@@ -87,7 +87,7 @@ impl Maintenance {
     pub(crate) fn ready(self: &Arc<Self>) -> Result<(), NotReady> {
         self.is_wanted_ready.store(true, Relaxed);
         self.begin(Handle::try_current().ok());
-        let Some((slots, _)) = self.open_pool() else { return Err(NotReady::Closed) };
+        let Some((slots, _)) = self.pool_unless_closed() else { return Err(NotReady::Closed) };
         let last_connect_error = || slots.last_error().map(|error| error.to_string());
         let Some(silence) = self.reports.last_success(Instant::now().into_std()) else {
             return Err(NotReady::Starting { last_connect_error: last_connect_error() });

@@ -42,7 +42,7 @@ impl Maintenance {
 
     async fn go_round(&self) {
         let (mut asked, mut is_measured) = (Asked::default(), false);
-        while let Some((slots, recorder)) = self.open_pool() {
+        while let Some((slots, recorder)) = self.pool_unless_closed() {
             slots.sweep();
             slots.reap();
             slots.dial_what_is_wanted();
@@ -72,12 +72,12 @@ impl Maintenance {
     }
 
     async fn look_while_open(&self) {
-        while self.shut_pool().is_some() {
+        while self.pool_with_open_circuit().is_some() {
             let next = *self.next_look.lock();
             if let Some(next) = next {
                 time::sleep_until(next).await;
             }
-            let Some((slots, recorder)) = self.shut_pool() else { return };
+            let Some((slots, recorder)) = self.pool_with_open_circuit() else { return };
             let begun = Instant::now();
             *self.next_look.lock() = Some(begun + PACE);
             match slots.look().await {
@@ -90,8 +90,8 @@ impl Maintenance {
     }
 
     /// The pool, if its circuit is open.
-    fn shut_pool(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
-        self.open_pool().filter(|(_, recorder)| recorder.breaker().last_state() == State::Open)
+    fn pool_with_open_circuit(&self) -> Option<(Arc<Slots<Dialer>>, Arc<OutcomeRecorder>)> {
+        self.pool_unless_closed().filter(|(_, recorder)| recorder.breaker().last_state() == State::Open)
     }
 }
 

@@ -24,7 +24,7 @@ use futures_util::Sink;
 use parking_lot::Mutex;
 use tokio_postgres::CopyInSink;
 
-use self::unconverted::Cause;
+use self::unconverted::EncodeError;
 use super::in_flight::InFlightCall;
 use super::timer::Timer;
 use super::watcher::{Look, Watched};
@@ -155,7 +155,7 @@ where
     }
 
     /// Aborts the copy, because a value could not be converted. Returns the driver's error for that.
-    async fn unconverted(&mut self, column: usize, cause: Cause) -> Error {
+    async fn unconverted(&mut self, column: usize, cause: EncodeError) -> Error {
         let open = match self.copy.0.take() {
             Ok(open) => open,
             Err(error) => return error,

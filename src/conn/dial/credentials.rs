@@ -50,16 +50,16 @@ impl fmt::Debug for Credentials {
 
 /// The credentials that the server refused last, if no dial has succeeded since.
 #[derive(Default)]
-pub(super) struct RefusedCredentials(Mutex<Option<Refused>>);
+pub(super) struct RefusedCredentials(Mutex<Option<RefusedLogin>>);
 
-struct Refused {
+struct RefusedLogin {
     user: Option<String>,
     password: Option<Vec<u8>>,
     error: ConnectError,
     pauses: Pauses,
 }
 
-impl Refused {
+impl RefusedLogin {
     fn matches(&self, config: &Config) -> bool {
         self.user.as_deref() == config.get_user() && self.password.as_deref() == config.get_password()
     }
@@ -80,7 +80,7 @@ impl RefusedCredentials {
         let mut pauses = before.map(|refused| refused.pauses).unwrap_or_default();
         pauses.failed(now(), Trouble::Lasting, fastrand::f64());
         let (user, password) = (config.get_user().map(str::to_owned), config.get_password().map(<[u8]>::to_vec));
-        *known = Some(Refused { user, password, error: error.clone(), pauses });
+        *known = Some(RefusedLogin { user, password, error: error.clone(), pauses });
     }
 
     pub(super) fn forget(&self) {

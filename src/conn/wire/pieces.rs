@@ -1,7 +1,7 @@
-//! The check that the fuzzer and the tests share: the listener must understand a stream in the same way, wherever the
+//! The check that the fuzzer and the tests share: the tracker must understand a stream in the same way, wherever the
 //! stream is cut into pieces.
 
-use super::Listener;
+use super::ProtocolTracker;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -9,14 +9,14 @@ pub(super) enum Way {
     Read,
 }
 
-/// Feeds the pieces one by one to one listener, and to another with neighbours of the same way joined. Panics if the
+/// Feeds the pieces one by one to one tracker, and to another with neighbours of the same way joined. Panics if the
 /// two listeners then differ.
 pub(super) fn check(pieces: &[(Way, &[u8])]) {
-    let mut in_pieces = Listener::default();
+    let mut in_pieces = ProtocolTracker::default();
     for (way, piece) in pieces {
         feed(&mut in_pieces, *way, piece);
     }
-    let mut joined = Listener::default();
+    let mut joined = ProtocolTracker::default();
     for run in pieces.chunk_by(|one, next| one.0 == next.0) {
         let bytes: Vec<u8> = run.iter().flat_map(|(_, piece)| *piece).copied().collect();
         feed(&mut joined, run[0].0, &bytes);
@@ -24,10 +24,10 @@ pub(super) fn check(pieces: &[(Way, &[u8])]) {
     assert_eq!(format!("{in_pieces:?}"), format!("{joined:?}"));
 }
 
-pub(super) fn feed(listener: &mut Listener, way: Way, bytes: &[u8]) {
+pub(super) fn feed(tracker: &mut ProtocolTracker, way: Way, bytes: &[u8]) {
     match way {
-        Way::Written => listener.on_written(bytes),
-        Way::Read => listener.on_read(bytes),
+        Way::Written => tracker.on_written(bytes),
+        Way::Read => tracker.on_read(bytes),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::{BorrowToSql, IsNull, ToSql, Type};
 
 use super::confirmed::Confirmed;
-use super::unconverted::Cause;
+use super::unconverted::EncodeError;
 use super::{CopyIn, ended};
 use crate::conn::Client;
 use crate::conn::calls::in_flight::InFlightCall;
@@ -159,7 +159,11 @@ impl<'a> BinaryCopyIn<'a> {
 }
 
 /// Adds a row. If that fails, returns the column and the cause.
-fn encode<P>(values: impl ExactSizeIterator<Item = P>, types: &[Type], out: &mut BytesMut) -> Result<(), (usize, Cause)>
+fn encode<P>(
+    values: impl ExactSizeIterator<Item = P>,
+    types: &[Type],
+    out: &mut BytesMut,
+) -> Result<(), (usize, EncodeError)>
 where
     P: BorrowToSql,
 {
@@ -174,7 +178,7 @@ where
         let encoded = value.borrow_to_sql().to_sql_checked(ty, out).map_err(|cause| (column, cause))?;
         if let IsNull::No = encoded {
             let length = i32::try_from(out.len() - start - size_of::<i32>());
-            let length = length.map_err(|_| (column, Cause::from("the value is longer than 2 GiB")))?;
+            let length = length.map_err(|_| (column, EncodeError::from("the value is longer than 2 GiB")))?;
             out[start..start + size_of::<i32>()].copy_from_slice(&length.to_be_bytes());
         } else {
             out.truncate(start + size_of::<i32>());

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::message;
-use crate::conn::wire::Listener;
+use crate::conn::wire::ProtocolTracker;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
@@ -150,8 +150,8 @@ proptest! {
 
     #[test]
     fn no_answer_that_is_due_is_overlooked(requests in requests(), turns in prop::collection::vec(0..6_usize, 1..200)) {
-        let mut listener = Listener::default();
-        listener.on_read(&message(b'Z', b"I"));
+        let mut tracker = ProtocolTracker::default();
+        tracker.on_read(&message(b'Z', b"I"));
         let mut server = ModelServer::default();
         let pieces = |request: &Request| request.pieces().into_iter().map(|piece| (piece, *request)).collect::<Vec<_>>();
         let mut pieces: VecDeque<_> = requests.iter().flat_map(pieces).collect();
@@ -166,23 +166,23 @@ proptest! {
                 0 => {
                     let (piece, request) = pieces.pop_front().unwrap();
                     for kind in piece {
-                        listener.on_written(&message(*kind, b""));
+                        tracker.on_written(&message(*kind, b""));
                         server.input.push_back((*kind, request));
                     }
                 }
                 1 => server.takes_one(),
                 _ => {
                     let (kind, body) = server.output.pop_front().unwrap();
-                    listener.on_read(&message(kind, body));
+                    tracker.on_read(&message(kind, body));
                 }
             }
-            let is_quiet = listener.ledger.in_flight() == 0;
-            prop_assert!(!is_quiet || server.due() == 0, "{:?} {:?}", listener.ledger, server);
+            let is_quiet = tracker.ledger.in_flight() == 0;
+            prop_assert!(!is_quiet || server.due() == 0, "{:?} {:?}", tracker.ledger, server);
         }
-        prop_assert!(listener.before_read().is_ok(), "{:?}", listener.ledger);
+        prop_assert!(tracker.before_read().is_ok(), "{:?}", tracker.ledger);
         // The next answer resolves every doubt.
-        listener.on_written(&message(b'Q', b""));
-        listener.on_read(&[message(b'C', b"SELECT 1"), message(b'Z', b"I")].concat());
-        prop_assert_eq!(listener.ledger.in_flight(), 0);
+        tracker.on_written(&message(b'Q', b""));
+        tracker.on_read(&[message(b'C', b"SELECT 1"), message(b'Z', b"I")].concat());
+        prop_assert_eq!(tracker.ledger.in_flight(), 0);
     }
 }
