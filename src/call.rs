@@ -12,6 +12,7 @@ mod attempts;
 mod bulk;
 #[cfg(feature = "cluster")]
 mod clustered;
+pub(crate) mod ddl;
 mod fallback;
 #[cfg(feature = "cluster")]
 mod gate;

@@ -25,7 +25,7 @@ pub use self::lost::Lost;
 pub use self::meaning::ErrorKind;
 pub(crate) use self::outside::one_line;
 use crate::holder::LongestHeld;
-use crate::human::HumanDuration;
+use crate::human::{Count, HumanDuration};
 use crate::policy::{Effect, ShedReason, StatementPhase};
 use crate::status::Status;
 
@@ -206,6 +206,17 @@ pub enum Error {
         row: Option<u64>,
     },
 
+    /// A change of the schema ([`Pool::ddl`](crate::Pool::ddl)) gave way each time it was tried. Everything was rolled
+    /// back.
+    #[error("gave way {}, and nothing was applied; try again when there is less traffic: {reason}", Count(u64::from(*attempts), "time"))]
+    #[non_exhaustive]
+    GaveWay {
+        /// How often it was tried.
+        attempts: u32,
+        /// Why it gave way the last time.
+        reason: GiveWayReason,
+    },
+
     /// No server of a `Cluster` is known to accept writes. Nothing was sent.
     #[error("no primary: no host of the cluster accepts writes now; asking again in {}", HumanDuration(*retry_after))]
     #[non_exhaustive]
@@ -259,6 +270,38 @@ pub enum AbortReason {
     /// A statement in it was a COMMIT or ROLLBACK of its own. The pool does not know what became of the statements
     /// before.
     EndedByHand,
+}
+
+/// Why a change of the schema gave way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveWayReason {
+    /// Other sessions waited for its locks.
+    #[non_exhaustive]
+    Waiting {
+        /// How many.
+        sessions: u32,
+        /// How long the first of them had waited.
+        longest: Duration,
+    },
+    /// The pool could not see who waited.
+    #[non_exhaustive]
+    NotWatched {
+        /// What was in the way.
+        why: Box<str>,
+    },
+}
+
+impl fmt::Display for GiveWayReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { sessions, longest } => {
+                let (sessions, longest) = (Count(u64::from(*sessions), "session"), HumanDuration(*longest));
+                write!(f, "{sessions} waited for its locks, the first for {longest}")
+            }
+            Self::NotWatched { why } => write!(f, "the pool could not see who waits for its locks: {why}"),
+        }
+    }
 }
 
 /// Why a call could not begin on its connection.

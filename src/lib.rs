@@ -28,6 +28,7 @@
 //!   request, and a handler for readiness probes.
 //! - `cluster`: several servers, the primary for writes and replicas for reads that say how fresh they must be:
 //!   `Cluster`.
+//! - `preflight`: checks before a deployment or a migration, `Pool::preflight`. See the module `preflight`.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
 //! - `tracing`: spans and log lines, see below.
@@ -76,6 +77,8 @@ pub mod metrics;
 mod operation;
 mod policy;
 mod pool;
+#[cfg(feature = "preflight")]
+pub mod preflight;
 #[cfg(feature = "testing")]
 mod pretend;
 mod rates;
@@ -92,6 +95,7 @@ pub mod tls;
 
 pub use breaker::{BreakerConfig, CircuitBreaker};
 pub use builder::PoolBuilder;
+pub use call::ddl::Ddl;
 pub use call::{Call, Fallback, Until};
 #[cfg(feature = "cluster")]
 pub use cluster::{After, Cluster, ClusterBuilder, ClusterCall, Freshness, HostStatus, Role};
@@ -100,7 +104,9 @@ pub use conn::{
     RowStream, ServerTimeouts, Socket, Transaction, TransactionOptions,
 };
 pub use connection_string::ConnectionString;
-pub use error::{AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, Lost};
+pub use error::{
+    AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, GiveWayReason, Lost,
+};
 pub use event::{Event, EventKind, Severity};
 pub use holder::{Holder, HolderState, LongestHeld};
 pub use listen::Notifications;
@@ -140,6 +146,7 @@ struct SeveralServers;
 #[cfg(all(
     doctest,
     feature = "axum",
+    feature = "preflight",
     feature = "prometheus",
     feature = "rustls",
     feature = "serde",

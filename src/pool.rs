@@ -1,6 +1,7 @@
 //! The pool as its users see it. Each method delegates: to a [`Call`], to the slots, or to the maintenance.
 
 mod bulk;
+mod ddl;
 
 use std::future::Future;
 use std::panic::Location;

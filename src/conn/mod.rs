@@ -19,7 +19,6 @@ mod pooled;
 #[cfg(feature = "testing")]
 mod pretended;
 mod round_trips;
-#[cfg(feature = "cluster")]
 mod scouting;
 mod settle;
 mod statement_timeout;
@@ -57,7 +56,6 @@ pub use self::inbox::{Gap, Notification, Received};
 pub(crate) use self::lease_registry::LeaseRegistry;
 pub(crate) use self::listening::{Channels, Listening};
 pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
-#[cfg(feature = "cluster")]
 pub(crate) use self::scouting::Scouting;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]

@@ -1,4 +1,5 @@
-//! A connection on which a cluster asks a host about its role. It takes no slot of the pool, and serves no caller.
+//! A connection for questions of the pool's own: about a host's role, about the sessions that wait for a lock, before a
+//! deployment. It takes no slot of the pool, and serves no caller.
 
 use std::time::Duration;
 
@@ -7,25 +8,38 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::connection::Conn;
 use super::dial::Dialer;
+use crate::error::{ConnectError, Error};
 use crate::human::HumanDuration;
 
 /// A connection for questions. Dropping it ends it.
 pub(crate) struct Scouting(Box<Conn>);
 
 impl Dialer {
-    /// Makes a connection for questions.
+    /// Makes a connection for questions, within `connect_timeout`.
+    pub(crate) async fn dial_to_ask(&self) -> Result<Scouting, ConnectError> {
+        self.dial_to_listen().await.map(Scouting)
+    }
+
+    /// Makes a connection for questions about the server's role.
+    #[cfg(feature = "cluster")]
     pub(crate) async fn scout(&self) -> Result<Scouting, String> {
-        self.dial_to_listen().await.map(Scouting).map_err(|error| error.to_string())
+        self.dial_to_ask().await.map_err(|error| error.to_string())
     }
 }
 
 impl Scouting {
+    /// The server's process, as the driver was told. Behind a pooler, the server knows another one.
+    #[cfg(feature = "preflight")]
+    pub(crate) fn process_id(&self) -> Option<i32> {
+        self.0.link.process_id()
+    }
+
     /// Asks one question, and returns the first row of the answer, as text. After an error, the connection may not be
     /// used again.
     pub(crate) async fn ask(&self, question: &str, within: Duration) -> Result<Vec<Option<String>>, String> {
         let answer = match time::timeout(within, self.0.object.simple_query(question)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(crate::error::Error::from(error).to_string()),
+            Ok(Err(error)) => return Err(Error::from(error).to_string()),
             Err(_) => return Err(format!("no answer within {}", HumanDuration(within))),
         };
         let row = answer.iter().find_map(|message| match message {

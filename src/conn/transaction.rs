@@ -20,7 +20,7 @@ use super::calls::in_flight::InFlightCall;
 use super::wire::{Tag, TransactionStatus};
 use crate::clock::now;
 use crate::error::{AbortReason, Error};
-use crate::policy::{Deadline, Effect};
+use crate::policy::{Deadline, Effect, Objection};
 use crate::telemetry::Fault;
 
 /// The options of a transaction. Default: the server's settings, usually READ COMMITTED and read-write.
@@ -223,6 +223,29 @@ impl Transaction {
     /// was outdated.
     pub(crate) fn may_run_again(&self) -> bool {
         self.core.client.conn().link.may_run_again(self.core.commits)
+    }
+
+    /// Returns whether the whole transaction may run again, because a lock was not free (55P03).
+    pub(crate) fn met_a_lock(&self) -> bool {
+        let wire = &self.core.client.conn().link.wire;
+        let is_whole = wire.commits() == self.core.commits;
+        is_whole && wire.last_error().is_some_and(|state| Objection::of(state.code()) == Some(Objection::LockTaken))
+    }
+
+    /// Ends the transaction because of others, after its work was dropped. Returns whether nothing of it was committed
+    /// by hand.
+    ///
+    /// The pool stops a statement of a tracked call at once. It stops one of the driver's own client, which the handle
+    /// derefs to, only after the lease.
+    pub(crate) async fn give_way(self) -> bool {
+        let (link, commits) = (Arc::clone(&self.core.client.conn().link), self.core.commits);
+        if link.is_untracked() {
+            drop(self);
+            let _ = time::timeout(link.trips.settling(), link.monitor.quiet()).await;
+        } else {
+            self.rollback().await;
+        }
+        !link.wire.is_committing() && link.wire.commits() == commits
     }
 
     async fn try_commit(self) -> Result<(), Error> {

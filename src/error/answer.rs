@@ -157,6 +157,7 @@ impl Error {
             | ErrorKind::Busy
             | ErrorKind::TransactionAborted
             | ErrorKind::CommitUnknown
+            | ErrorKind::GaveWay
             | ErrorKind::Postgres => true,
         }
     }

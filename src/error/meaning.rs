@@ -36,6 +36,8 @@ pub enum ErrorKind {
     CommitUnknown,
     /// [`Error::Postgres`](crate::Error::Postgres)
     Postgres,
+    /// [`Error::GaveWay`](crate::Error::GaveWay)
+    GaveWay,
     /// [`Error::NoPrimary`](crate::Error::NoPrimary)
     NoPrimary,
     /// [`Error::TwoPrimaries`](crate::Error::TwoPrimaries)
@@ -60,6 +62,7 @@ impl ErrorKind {
             Self::TransactionAborted => "transaction_aborted",
             Self::CommitUnknown => "commit_unknown",
             Self::Postgres => "postgres",
+            Self::GaveWay => "gave_way",
             Self::NoPrimary => "no_primary",
             Self::TwoPrimaries => "two_primaries",
             Self::NoFreshReplica => "no_fresh_replica",
@@ -88,6 +91,7 @@ impl Error {
             Self::TransactionAborted { .. } => ErrorKind::TransactionAborted,
             Self::CommitUnknown { .. } => ErrorKind::CommitUnknown,
             Self::Postgres { .. } => ErrorKind::Postgres,
+            Self::GaveWay { .. } => ErrorKind::GaveWay,
             Self::NoPrimary { .. } => ErrorKind::NoPrimary,
             Self::TwoPrimaries { .. } => ErrorKind::TwoPrimaries,
             Self::NoFreshReplica { .. } => ErrorKind::NoFreshReplica,
@@ -133,6 +137,7 @@ impl Error {
             | Self::Connect { .. }
             | Self::Busy { .. }
             | Self::TransactionAborted { .. }
+            | Self::GaveWay { .. }
             | Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }
             | Self::NoFreshReplica { .. }
@@ -203,6 +208,7 @@ impl Error {
             Self::Busy { reason: BusyReason::CopyEnded | BusyReason::InUse, .. }
             | Self::StreamIdle { .. }
             | Self::TransactionAborted { .. }
+            | Self::GaveWay { .. }
             | Self::CommitUnknown { .. } => false,
         }
     }
@@ -222,7 +228,7 @@ impl Error {
     ///
     /// | error | status |
     /// |---|---|
-    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`Closed`](Self::Closed), and [`NoPrimary`](Self::NoPrimary), [`TwoPrimaries`](Self::TwoPrimaries), [`NoFreshReplica`](Self::NoFreshReplica) of a `Cluster` | 503 |
+    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`GaveWay`](Self::GaveWay), [`Closed`](Self::Closed), and [`NoPrimary`](Self::NoPrimary), [`TwoPrimaries`](Self::TwoPrimaries), [`NoFreshReplica`](Self::NoFreshReplica) of a `Cluster` | 503 |
     /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a connection that was lost before the statement was sent or before COMMIT, a server that shuts down, starts up, is read-only or out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
     /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
     /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or it may or may not have been applied. Also if a function or a procedure raised it, because a procedure may have committed before | 500 |
@@ -241,6 +247,7 @@ impl Error {
             | Self::AcquireTimeout { .. }
             | Self::Connect { .. }
             | Self::Busy { reason: BusyReason::Stopping, .. }
+            | Self::GaveWay { .. }
             | Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }
             | Self::NoFreshReplica { .. }

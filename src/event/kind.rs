@@ -447,6 +447,19 @@ pub enum EventKind {
         /// The reason that the caller gave.
         reason: Option<Arc<str>>,
     },
+    /// A change of the schema ([`Pool::ddl`](crate::Pool::ddl)) was rolled back because of others, and will be tried
+    /// again.
+    #[non_exhaustive]
+    SchemaChangePostponed {
+        /// The name of the operation.
+        operation: Option<&'static str>,
+        /// How often it was tried.
+        attempts: u32,
+        /// What was in the way.
+        reason: Arc<str>,
+        /// When it will be tried again.
+        retry_in: Duration,
+    },
     /// A caller flushed the pool: it replaces all connections.
     #[non_exhaustive]
     Flushed {
@@ -522,6 +535,7 @@ impl EventKind {
             Self::Forced { .. } => "forced",
             Self::Resized { .. } => "resized",
             Self::LaneChanged { .. } => "lane_changed",
+            Self::SchemaChangePostponed { .. } => "schema_change_postponed",
             Self::Flushed { .. } => "flushed",
             Self::Draining { .. } => "draining",
             Self::Drained { .. } => "drained",

@@ -160,6 +160,11 @@ impl fmt::Display for EventKind {
                 let (operation, from, to) = (one_line(operation), lane(from), lane(to));
                 write!(f, "{operation} moves from {from} to {to}{}", By(by, reason.as_ref()))
             }
+            Self::SchemaChangePostponed { operation, attempts, reason, retry_in } => {
+                let (name, retry_in) = (operation.unwrap_or("a change of the schema"), HumanDuration(*retry_in));
+                let times = Count(u64::from(*attempts), "attempt");
+                write!(f, "{name} is not done after {times}, trying again in {retry_in}: {}", one_line(reason))
+            }
             Self::Flushed { by, reason } => write!(f, "flushed{}", By(by, reason.as_ref())),
             Self::Draining { by, reason } => write!(f, "draining{}", By(by, reason.as_ref())),
             Self::Drained { left: 0, took } => write!(f, "drained in {}", HumanDuration(*took)),

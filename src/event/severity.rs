@@ -94,6 +94,7 @@ impl EventKind {
             Self::Started { .. }
             | Self::Resized { .. }
             | Self::LaneChanged { .. }
+            | Self::SchemaChangePostponed { .. }
             | Self::Flushed { .. }
             | Self::Draining { .. }
             | Self::Drained { .. } => Severity::Info,

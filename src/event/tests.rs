@@ -102,6 +102,15 @@ fn an_order_names_the_call_and_the_reason() {
     let by = Location::caller();
     let resized = EventKind::Resized { from: 10, to: 30, by, reason: Some("campaign".into()) };
     assert_eq!(line(resized), format!("pool orders: resized from 10 to 30 by {}:{}: campaign", file!(), by.line()));
+    let postponed = EventKind::SchemaChangePostponed {
+        operation: Some("migration 41"),
+        attempts: 3,
+        reason: "2 sessions waited for its locks, the first for 510 ms".into(),
+        retry_in: 8 * SECOND,
+    };
+    let waited = "2 sessions waited for its locks, the first for 510 ms";
+    let line_of = format!("pool orders: migration 41 is not done after 3 attempts, trying again in 8 s: {waited}");
+    assert_eq!(line(postponed), line_of);
     let moved = EventKind::LaneChanged {
         operation: "report".into(),
         from: None,
@@ -151,6 +160,12 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         change(State::Closed, State::Open),
         EventKind::Resized { from: 1, to: 2, by, reason: None },
         EventKind::LaneChanged { operation: "a\nb".into(), from: None, to: None, by, reason: None },
+        EventKind::SchemaChangePostponed {
+            operation: None,
+            attempts: 1,
+            reason: "a lock\nwas not free".into(),
+            retry_in: SECOND,
+        },
         EventKind::Flushed { by, reason: None },
         EventKind::Started { settings: "max_size 20".into() },
         EventKind::TooLarge { max_size: 20, left: 7 },

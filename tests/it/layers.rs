@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 29] = [
+const LAYERS: [&str; 30] = [
     "clock",
     "human",
     "metrics",
@@ -36,6 +36,7 @@ const LAYERS: [&str; 29] = [
     "call",
     "pool",
     "listen",
+    "preflight",
     "admin",
     "builder",
     "cluster",

@@ -12,6 +12,7 @@ mod bulk;
 mod cases;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod ddl;
 mod dial;
 mod dropin;
 mod errors;
@@ -36,6 +37,8 @@ mod monitoring;
 mod outcomes;
 mod patroni;
 mod pool;
+#[cfg(feature = "preflight")]
+mod preflight;
 #[cfg(feature = "testing")]
 mod pretend;
 #[cfg(all(feature = "axum", feature = "prometheus"))]

@@ -176,6 +176,10 @@ async fn example(what: &str) -> Option<Error> {
             let garbled = read_by_the_driver(b"Z\0\0\0\x04".to_vec()).await;
             Error::of_statement(garbled, true, StatementPhase::Autocommit, None)
         }
+        "a change of the schema gave way in each of its attempts" => {
+            let reason = GiveWayReason::Waiting { sessions: 3, longest: SECOND };
+            Error::GaveWay { attempts: 10, reason }
+        }
         "no host of a `Cluster` accepts writes" => Error::NoPrimary { retry_after: SECOND },
         "two hosts of a `Cluster` accept writes" => {
             Error::TwoPrimaries { hosts: Box::new(["a:5432".into(), "b:5432".into()]), retry_after: SECOND }
