@@ -32,7 +32,8 @@
 //! | key | value |
 //! |---|---|
 //! | `pool` | the pool's name |
-//! | `status` | [`Status`]: `max_size`, `in_use`, `settling`, `idle`, `dialing`, `closing`, `closed`, `demand` (connections), `background_share` (0 to 1), `time_to_exhaustion_ms`, `last_connect_error`, `last_success_age_ms` |
+//! | `status` | [`Status`]: `max_size`, `in_use`, `settling`, `idle`, `dialing`, `closing`, `closed`, `demand` (connections), `background_share` (0 to 1), `fleet`, `time_to_exhaustion_ms`, `last_connect_error`, `last_success_age_ms` |
+//! | `status.fleet` | with the feature `fleet`, `FleetStatus` or `null`: `name`, `state` (a word of `FleetState::as_str`), `granted`, `wanted`, `minimum`, `max_size`, `members`, `capacity`, `strangers`, `last_reading_age_ms` |
 //! | `queue` | the callers that wait: `waiting`, `max_waiting`, `predicted_wait_ms` |
 //! | `holders` | a list of each [`Holder`], the longest first: `operation`, `lane` (a word of [`Lane::as_str`](crate::Lane::as_str)), `taken` (file and line), `age_ms`, `state` (a word of [`HolderState::as_str`](crate::HolderState::as_str)), `in_transaction`, `running_ms`, `process_id` |
 //! | `breaker` | [`Snapshot`] without its history: `state` (a word of [`State::as_str`](crate::breaker::State::as_str)), `age_ms`, `completed`, `failures`, `unreachable`, `slow`, `rejected`, `failure_rate_percent`, `slow_rate_percent`, `retry_after_ms`, `probes` |

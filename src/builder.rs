@@ -24,6 +24,8 @@ use crate::breaker::{BreakerConfig, Machine};
 use crate::conn::{Connector, Credentials, Hooks, IsFailure, Reset, ServerTimeouts, Socket};
 use crate::connection_string::ConnectionString;
 use crate::error::{ConfigError, Error};
+#[cfg(feature = "fleet")]
+use crate::fleet::FleetConfig;
 use crate::policy::{Lane, LaneLimits, PerLane, Shedding};
 use crate::pool::Pool;
 use crate::rates::Rate;
@@ -69,6 +71,8 @@ pub struct PoolBuilder {
     runtime: Option<Handle>,
     lanes: PerLane<Option<LaneLimits>>,
     lane_names: BTreeMap<String, Lane>,
+    #[cfg(feature = "fleet")]
+    fleet: Option<FleetConfig>,
 }
 
 impl Pool {
@@ -139,6 +143,8 @@ impl PoolBuilder {
             runtime: None,
             lanes: [None; 3],
             lane_names: BTreeMap::new(),
+            #[cfg(feature = "fleet")]
+            fleet: None,
         }
     }
 
@@ -419,6 +425,21 @@ impl PoolBuilder {
     /// [`Pool::set_lane`] changes it at run time. At most 1,000 operations. Default: [`Call::lane`](crate::Call::lane).
     pub fn lane_of(mut self, operation: impl Into<String>, lane: Lane) -> Self {
         self.lane_names.insert(operation.into(), lane);
+        self
+    }
+
+    /// Makes the pool a member of a fleet: processes that share a server agree on their shares of its connections, without
+    /// a coordinator. [`max_size`](Self::max_size) stays the limit of this pool. The fleet grants a part of it, by what
+    /// each member needs. Feature `fleet`. Default: no fleet.
+    ///
+    /// The pool has one more connection for it, beside `max_size`. It tells the others by its `application_name` what the
+    /// pool wants, and reads theirs, every 2 s or more seldom in a large fleet. All connections of the pool begin with TCP
+    /// keepalives, so that the server notices a vanished client within 20 s; `options` of the connection string override
+    /// them. Behind a pooler there is no fleet: the event [`FleetOff`](crate::EventKind::FleetOff) says so, and the pool
+    /// may use all of `max_size`. `docs/fleet.md` has the sizing.
+    #[cfg(feature = "fleet")]
+    pub fn fleet(mut self, fleet: FleetConfig) -> Self {
+        self.fleet = Some(fleet);
         self
     }
 

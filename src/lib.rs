@@ -28,6 +28,7 @@
 //!   request, and a handler for readiness probes.
 //! - `cluster`: several servers, the primary for writes and replicas for reads that say how fresh they must be:
 //!   `Cluster`.
+//! - `fleet`: processes that share a server agree on their shares of its connections: `PoolBuilder::fleet`.
 //! - `preflight`: checks before a deployment or a migration, `Pool::preflight`. See the module `preflight`.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
@@ -67,6 +68,8 @@ mod conn;
 mod connection_string;
 mod error;
 mod event;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod holder;
 mod human;
 mod lane_names;
@@ -108,10 +111,14 @@ pub use error::{
     AbortReason, BusyReason, ConfigError, ConnectError, ConnectErrorKind, Error, ErrorKind, GiveWayReason, Lost,
 };
 pub use event::{Event, EventKind, Severity};
+#[cfg(feature = "fleet")]
+pub use fleet::FleetConfig;
 pub use holder::{Holder, HolderState, LongestHeld};
 pub use listen::Notifications;
 pub use maintenance::NotReady;
 pub use operation::Operation;
+#[cfg(feature = "fleet")]
+pub use policy::FleetState;
 pub use policy::{Effect, Lane, LaneLimits, Refused, ShedReason, Shedding, UnknownLane};
 #[cfg(feature = "cluster")]
 pub use policy::{InvalidPosition, Position};
@@ -120,6 +127,8 @@ pub use rates::Rate;
 pub use retry::RetryConfig;
 #[cfg(feature = "serde")]
 pub use settings::Settings;
+#[cfg(feature = "fleet")]
+pub use status::FleetStatus;
 pub use status::{LaneStatus, Status};
 pub use telemetry::{Events, Observer};
 pub use tokio_postgres::{Config, IsolationLevel};
@@ -138,6 +147,10 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
+
+#[cfg(all(doctest, feature = "fleet"))]
+#[doc = include_str!("../docs/fleet.md")]
+struct SeveralProcesses;
 
 #[cfg(all(doctest, feature = "axum", feature = "cluster"))]
 #[doc = include_str!("../docs/cluster.md")]

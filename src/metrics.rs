@@ -29,6 +29,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 pub use self::metric::{Kind, Metric, Unit};
 #[cfg(feature = "cluster")]
 pub use self::table::CLUSTER_METRICS;
+#[cfg(feature = "fleet")]
+pub use self::table::FLEET_METRICS;
 pub(crate) use self::table::*;
 pub use self::table::{BREAKER, BREAKER_METRICS, METRICS};
 
@@ -121,6 +123,8 @@ mod tests {
         let all = || METRICS.iter().chain(BREAKER_METRICS);
         #[cfg(feature = "cluster")]
         let all = || all().chain(CLUSTER_METRICS);
+        #[cfg(feature = "fleet")]
+        let all = || all().chain(FLEET_METRICS);
         let names: HashSet<_> = all().map(Metric::prometheus_name).collect();
         assert_eq!(names.len(), all().count());
         assert!(all().all(|metric| metric.name.starts_with("db.client.") || metric.name.starts_with("failfast.")));

@@ -365,7 +365,7 @@ impl Pool {
         PoolOrder { pool: self, reason: None }
     }
 
-    /// Changes the maximum number of connections, 1 to 262,143. If the new limit is smaller, the pool closes idle
+    /// Changes the maximum number of connections, 1 to 262,143. A fleet grants a part of it, as before. If the new limit is smaller, the pool closes idle
     /// connections now and others when they are given back. It interrupts no lease.
     ///
     /// # Errors
@@ -519,6 +519,12 @@ impl<'a> PoolOrder<'a> {
     pub fn resize(self, max_size: usize) -> Result<(), ConfigError> {
         check_max_size(max_size)?;
         let (slots, by, reason) = (&self.pool.shared.slots, Location::caller(), self.reason);
+        #[cfg(feature = "fleet")]
+        let from = match &self.pool.shared.maintenance.reports.fleet {
+            Some(fleet) => fleet.resize(slots, max_size),
+            None => slots.resize(max_size),
+        };
+        #[cfg(not(feature = "fleet"))]
         let from = slots.resize(max_size);
         self.pool.shared.emit(EventKind::Resized { from, to: max_size, by, reason });
         Ok(())
@@ -569,6 +575,10 @@ impl<'a> PoolOrder<'a> {
         let (shared, by) = (&self.pool.shared, Location::caller());
         async move {
             shared.emit(EventKind::Draining { by, reason: self.reason });
+            #[cfg(feature = "fleet")]
+            if let Some(fleet) = &shared.maintenance.reports.fleet {
+                fleet.drain();
+            }
             shared.drain(within).await
         }
     }

@@ -108,6 +108,10 @@ table! {
         rate: LaneRateSettings,
         lane_limits: LaneLimitsSettings,
     }
+    tables_by_hand {
+        /// The budget of a fleet. Without the feature `fleet`, it is refused.
+        fleet: FleetSettings,
+    }
     maps {
         rate_of: RateSettings,
     }
@@ -213,6 +217,19 @@ table! {
         normal: RateSettings,
         /// The rate of [`Lane::Background`].
         background: RateSettings,
+    }
+}
+
+table! {
+    /// The settings of a fleet. Without `name` there is none.
+    FleetSettings of PoolBuilder;
+    by_hand {
+        /// The name of the budget.
+        name: String,
+        /// How many connections the pool may use in any case.
+        minimum: usize,
+        /// How many of the server's connections the fleet leaves free.
+        headroom: usize,
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "fleet")]
+use crate::policy::FleetState;
 use crate::policy::{Lane, State};
 
 /// A consistent snapshot of how many connections and callers there are.
@@ -14,7 +16,8 @@ use crate::policy::{Lane, State};
 pub struct Status {
     /// The pool's name.
     pub name: Arc<str>,
-    /// The maximum number of connections, including those that are being made or closed.
+    /// The maximum number of connections, including those that are being made or closed. In a fleet: the part of the
+    /// owner's `max_size` that the budget grants at present.
     pub max_size: usize,
     /// Connections held by callers.
     pub in_use: usize,
@@ -49,6 +52,9 @@ pub struct Status {
     /// What each [`Lane`] may use and uses. `None` until the first call in another lane than [`Lane::Normal`], unless the
     /// owner has limited a lane.
     pub lanes: Option<[LaneStatus; 3]>,
+    /// The pool's part in its fleet. `None` without one.
+    #[cfg(feature = "fleet")]
+    pub fleet: Option<FleetStatus>,
     /// The time until the pool is exhausted if utilization keeps rising. `None` while it does not rise.
     pub time_to_exhaustion: Option<Duration>,
     /// The error of the latest dial, if no dial has succeeded since.
@@ -76,6 +82,34 @@ pub struct LaneStatus {
     /// How long the lane's next caller would wait. `None` while a connection is idle that it may have, and before
     /// anything is known.
     pub predicted_wait: Option<Duration>,
+}
+
+/// What a pool knows of its fleet: see [`PoolBuilder::fleet`](crate::PoolBuilder::fleet).
+#[cfg(feature = "fleet")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FleetStatus {
+    /// The name of the budget.
+    pub name: Arc<str>,
+    /// How the pool takes part.
+    pub state: FleetState,
+    /// The connections that the pool may use at present.
+    pub granted: usize,
+    /// The connections that it wants: 1.3 times those that callers of the last seconds needed.
+    pub wanted: usize,
+    /// The connections that it may use in any case.
+    pub minimum: usize,
+    /// The owner's `max_size`.
+    pub max_size: usize,
+    /// The members at the latest reading, this one included. 0 before the first.
+    pub members: usize,
+    /// The connections that the members divide: the server's limit less headroom, strangers and one connection for each
+    /// member's beacon. If a limit of the database or the role is tighter, that one. `None` before the first reading.
+    pub capacity: Option<usize>,
+    /// Connections of clients that no member of the fleet claims, at most of the last minute.
+    pub strangers: usize,
+    /// How long ago the latest reading was. `None` before the first.
+    pub last_reading: Option<Duration>,
 }
 
 impl Status {
@@ -107,6 +141,11 @@ impl fmt::Display for Status {
         if self.background_share < 1.0 {
             write!(f, ", background at {:.0}% of its limit", self.background_share * 100.0)?;
         }
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = &self.fleet {
+            let FleetStatus { state, granted, max_size, members, .. } = fleet;
+            write!(f, ", fleet {} ({granted} of {max_size}, {members} members)", state.as_str())?;
+        }
         if self.breaker != State::Closed {
             write!(f, ", circuit {}", self.breaker)?;
         }
@@ -114,6 +153,24 @@ impl fmt::Display for Status {
             write!(f, "; last dial failed: {error}")?;
         }
         if self.closed { f.write_str(", closed") } else { Ok(()) }
+    }
+}
+
+#[cfg(all(test, feature = "fleet"))]
+impl FleetStatus {
+    pub(crate) fn of_9_in_34() -> Self {
+        Self {
+            name: "shop".into(),
+            state: FleetState::Sharing,
+            granted: 9,
+            wanted: 14,
+            minimum: 2,
+            max_size: 40,
+            members: 8,
+            capacity: Some(34),
+            strangers: 3,
+            last_reading: Some(Duration::from_millis(1_200)),
+        }
     }
 }
 
@@ -137,6 +194,8 @@ impl Status {
             background_share: 1.0,
             predicted_wait: None,
             lanes: None,
+            #[cfg(feature = "fleet")]
+            fleet: None,
             time_to_exhaustion: None,
             last_connect_error: None,
             last_success: None,

@@ -9,6 +9,8 @@ use super::{Baseline, PoolReport};
 use crate::breaker::Snapshot;
 use crate::holder::Holder;
 use crate::policy::{Refused, ShedReason};
+#[cfg(feature = "fleet")]
+use crate::status::FleetStatus;
 use crate::status::Status;
 
 /// A part of the report, as a table of its own.
@@ -45,9 +47,30 @@ impl Serialize for Table<'_, Status> {
         table.serialize_entry("closed", &status.closed)?;
         table.serialize_entry("demand", &status.demand)?;
         table.serialize_entry("background_share", &status.background_share)?;
+        #[cfg(feature = "fleet")]
+        table.serialize_entry("fleet", &status.fleet.as_ref().map(Table))?;
         table.serialize_entry("time_to_exhaustion_ms", &status.time_to_exhaustion.map(millis))?;
         table.serialize_entry("last_connect_error", &status.last_connect_error)?;
         table.serialize_entry("last_success_age_ms", &status.last_success.map(millis))?;
+        table.end()
+    }
+}
+
+#[cfg(feature = "fleet")]
+impl Serialize for Table<'_, FleetStatus> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(fleet) = self;
+        let mut table = serializer.serialize_map(None)?;
+        table.serialize_entry("name", &*fleet.name)?;
+        table.serialize_entry("state", fleet.state.as_str())?;
+        table.serialize_entry("granted", &fleet.granted)?;
+        table.serialize_entry("wanted", &fleet.wanted)?;
+        table.serialize_entry("minimum", &fleet.minimum)?;
+        table.serialize_entry("max_size", &fleet.max_size)?;
+        table.serialize_entry("members", &fleet.members)?;
+        table.serialize_entry("capacity", &fleet.capacity)?;
+        table.serialize_entry("strangers", &fleet.strangers)?;
+        table.serialize_entry("last_reading_age_ms", &fleet.last_reading.map(millis))?;
         table.end()
     }
 }
@@ -156,7 +179,12 @@ mod tests {
             inflated_to: None,
         };
         PoolReport {
-            status: Status { predicted_wait: Some(millis(40)), ..Status::of_19_in_20() },
+            status: Status {
+                predicted_wait: Some(millis(40)),
+                #[cfg(feature = "fleet")]
+                fleet: Some(FleetStatus::of_9_in_34()),
+                ..Status::of_19_in_20()
+            },
             holders: vec![Holder { in_transaction: true, running: Some(millis(7)), ..report }],
             breaker: CircuitBreaker::new(BreakerConfig::default()).unwrap().snapshot(),
             baselines: vec![baseline],
@@ -195,6 +223,15 @@ mod tests {
                 "rate_limited": 0, "timed_out": 3, "circuit_open": 0
             }
         });
+        #[cfg(feature = "fleet")]
+        let expected = {
+            let mut expected = expected;
+            expected["status"]["fleet"] = json!({
+                "name": "shop", "state": "sharing", "granted": 9, "wanted": 14, "minimum": 2, "max_size": 40,
+                "members": 8, "capacity": 34, "strangers": 3, "last_reading_age_ms": 1200
+            });
+            expected
+        };
         assert_eq!(json, expected);
     }
 

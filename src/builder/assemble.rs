@@ -9,6 +9,8 @@ use crate::clock::now;
 use crate::conn::{Connector, Dialer, Handling, LeaseRegistry, Listeners, OutcomeRecorder, ReadingLimits};
 use crate::error::ConfigError;
 use crate::event::EventKind;
+#[cfg(feature = "fleet")]
+use crate::fleet::Fleet;
 use crate::lane_names::LaneNames;
 use crate::maintenance::{Maintenance, Reports, Thresholds};
 use crate::policy::{Lane, LaneLimits, Lifetimes};
@@ -22,8 +24,13 @@ impl PoolBuilder {
         self.check_values()?;
         self.place.check()?;
         driver::check(&self.place, !connector.is_none())?;
+        #[cfg(not(feature = "fleet"))]
+        let first_size = self.max_size;
+        // A member lives on its minimum until it knows the others.
+        #[cfg(feature = "fleet")]
+        let first_size = self.fleet.as_ref().map_or(self.max_size, |fleet| fleet.minimum);
         let limits = Limits {
-            max_size: self.max_size,
+            max_size: first_size,
             max_waiting: self.effective_max_waiting(),
             max_connecting: self.max_connecting,
             wait_budget: self.acquire_timeout,
@@ -56,6 +63,10 @@ impl PoolBuilder {
             slow_acquire: self.acquire_timeout / 2,
         };
         let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&registry), thresholds, now());
+        #[cfg(feature = "fleet")]
+        let fleet = self.fleet.map(|fleet| Arc::new(Fleet::new(&fleet, self.max_size, Arc::clone(&telemetry))));
+        #[cfg(feature = "fleet")]
+        let (has_fleet, reports) = (fleet.is_some(), reports.of_fleet(fleet));
         let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
         let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
         let breaker = self.breaker.call_timeout(query_timeout);
@@ -73,6 +84,8 @@ impl PoolBuilder {
         let limits_of_work = (self.connect_timeout, query_timeout);
         let reading = ReadingLimits::new(self.stream_idle_timeout, self.acquire_timeout, query_timeout);
         let handling = Handling::new(hooks, self.reset, statements, timeouts, limits_of_work, reading, listeners);
+        #[cfg(feature = "fleet")]
+        handling.set_keepalives(has_fleet);
         #[cfg(feature = "testing")]
         let pretences = Arc::clone(&handling.pretences);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);

@@ -11,6 +11,8 @@ use self::Value::{Age, Any, LongRunning, Number, PerSecond, Share, Timeout};
 use super::PoolBuilder;
 use crate::conn::ServerTimeouts;
 use crate::error::ConfigError;
+#[cfg(feature = "fleet")]
+use crate::fleet::is_budget;
 use crate::lane_names::MOST_NAMES;
 use crate::policy::{Lane, LaneLimits};
 use crate::pool::MOST_CONNECTIONS;
@@ -77,6 +79,13 @@ impl PoolBuilder {
         let values = values.chain(self.rates().flat_map(|(name, rate)| values_of(&name, rate)));
         let lanes =
             self.lane_names.iter().map(|(name, lane)| (format!("lane_of.{name}").into(), Any(lane.to_string())));
+        #[cfg(feature = "fleet")]
+        let lanes = lanes.chain(self.fleet.iter().flat_map(|fleet| {
+            let headroom = fleet.headroom.map(|headroom| ("fleet.headroom", Number(headroom, 0..=MOST_CONNECTIONS)));
+            let values =
+                [("fleet.name", Any(fleet.name.clone())), ("fleet.minimum", Number(fleet.minimum, 1..=self.max_size))];
+            values.into_iter().chain(headroom).map(|(name, value)| (Cow::from(name), value))
+        }));
         values.chain(lanes).collect()
     }
 
@@ -139,6 +148,11 @@ impl PoolBuilder {
             return Err(ConfigError::new(name, "(no limit)", "needs connection_seconds, calls or concurrency"));
         }
         self.check_lanes()?;
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = self.fleet.as_ref().filter(|fleet| !is_budget(&fleet.name)) {
+            let rule = "must be 1 to 15 characters of a to z, 0 to 9, - and _";
+            return Err(ConfigError::new("fleet.name", format!("{:?}", fleet.name), rule));
+        }
         if self.min_idle > self.max_size {
             return Err(ConfigError::new("min_idle", self.min_idle, "must be at most max_size"));
         }

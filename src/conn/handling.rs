@@ -1,6 +1,8 @@
 //! The data that all connections of one pool share: how the pool treats them, and where they report.
 
 use std::sync::Arc;
+#[cfg(feature = "fleet")]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -15,6 +17,11 @@ use super::outcome_recorder::OutcomeRecorder;
 #[cfg(feature = "testing")]
 use crate::pretend::Pretences;
 use crate::telemetry::{Meter, Tracer};
+
+/// The server ends a session whose client has vanished after about 20 s instead of two hours.
+#[cfg(feature = "fleet")]
+const KEEPALIVES: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 \
+                          -c tcp_user_timeout=20000 ";
 
 /// When the pool resets a session before another caller gets the connection. Default: [`WhenSeen`](Self::WhenSeen).
 ///
@@ -83,6 +90,9 @@ pub(crate) struct Handling {
     pub(super) reading: ReadingLimits,
     /// The server's major version, as the latest dial learned it. 0 before the first.
     version: Arc<AtomicU32>,
+    /// Whether sessions begin with keepalives, so that the server notices a client that has vanished.
+    #[cfg(feature = "fleet")]
+    keepalives: Arc<AtomicBool>,
     /// What calls come to in a test.
     #[cfg(feature = "testing")]
     pub(crate) pretences: Arc<Pretences>,
@@ -121,6 +131,8 @@ impl Handling {
             connect_timeout,
             reading,
             version,
+            #[cfg(feature = "fleet")]
+            keepalives: Arc::default(),
             #[cfg(feature = "testing")]
             pretences: Arc::default(),
         }
@@ -139,7 +151,19 @@ impl Handling {
     /// Returns the options for a new session. Those of the connection string override them.
     pub(super) fn options(&self) -> String {
         let version = Some(self.version.load(Relaxed)).filter(|version| *version > 0);
-        self.server_timeouts.as_ref().map(|timeouts| timeouts.options(self.query_timeout, version)).unwrap_or_default()
+        let timeouts = self.server_timeouts.as_ref();
+        let options = timeouts.map(|timeouts| timeouts.options(self.query_timeout, version)).unwrap_or_default();
+        #[cfg(feature = "fleet")]
+        if self.keepalives.load(Relaxed) {
+            return format!("{KEEPALIVES}{options}");
+        }
+        options
+    }
+
+    /// Sets whether sessions begin with keepalives. Returns whether that is a change.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn set_keepalives(&self, are_sent: bool) -> bool {
+        self.keepalives.swap(are_sent, Relaxed) != are_sent
     }
 
     /// Remembers the version that a server has reported. `None` if the server refused the options for the version that

@@ -1,5 +1,5 @@
-//! A connection for questions of the pool's own: about a host's role, about the sessions that wait for a lock, before a
-//! deployment. It takes no slot of the pool, and serves no caller.
+//! A connection for questions of the pool's own: about a host's role, the beacons of a fleet, the sessions that wait for
+//! a lock, or before a deployment. It takes no slot of the pool, and serves no caller.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ impl Dialer {
         self.dial_to_listen().await.map(Scouting)
     }
 
-    /// Makes a connection for questions about the server's role.
-    #[cfg(feature = "cluster")]
+    /// As [`dial_to_ask`](Self::dial_to_ask), with the error as text.
+    #[cfg(any(feature = "cluster", feature = "fleet"))]
     pub(crate) async fn scout(&self) -> Result<Scouting, String> {
         self.dial_to_ask().await.map_err(|error| error.to_string())
     }
@@ -29,7 +29,7 @@ impl Dialer {
 
 impl Scouting {
     /// The server's process, as the driver was told. Behind a pooler, the server knows another one.
-    #[cfg(feature = "preflight")]
+    #[cfg(any(feature = "fleet", feature = "preflight"))]
     pub(crate) fn process_id(&self) -> Option<i32> {
         self.0.link.process_id()
     }

@@ -223,6 +223,12 @@ impl ConnectError {
         self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
     }
 
+    /// Returns whether the server's answer may be about startup options.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn may_be_about_options(&self) -> bool {
+        self.sqlstate().is_some() && !self.is_refusal() && !self.is_full()
+    }
+
     /// Returns whether another try cannot help, and may do harm, until the cause is removed.
     pub(crate) fn is_lasting(&self) -> bool {
         match self.0.kind {

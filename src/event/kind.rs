@@ -378,6 +378,76 @@ pub enum EventKind {
         /// Host and port.
         host: String,
     },
+    /// The processes that share the server want more connections than it has for them: this pool gets less than it
+    /// wants, or not even all minimums fit. Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    FleetShort {
+        /// The connections that the pool may use.
+        granted: usize,
+        /// The connections that it wants.
+        wanted: usize,
+        /// The connections that the members divide.
+        capacity: usize,
+        /// The number of members.
+        members: usize,
+        /// The minimums of all members. If they are more than `capacity`, the server will refuse connections.
+        minimums: usize,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`FleetShort`](Self::FleetShort).
+    #[non_exhaustive]
+    FleetSuffices {
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
+    /// Connections that do not belong to the fleet take more of the server than the headroom. Repeated every 30 s while
+    /// it lasts.
+    #[non_exhaustive]
+    FleetStrangers {
+        /// How many there are, at most of the last minute.
+        count: usize,
+        /// The connections that are left for the members.
+        capacity: usize,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`FleetStrangers`](Self::FleetStrangers).
+    #[non_exhaustive]
+    FleetStrangersGone {
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
+    /// The pool has not read the beacons of its fleet for longer than 15 s. It keeps the connections that it has. After
+    /// a minute it keeps no more than an equal part. Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    FleetBlind {
+        /// The connections that the pool may use.
+        granted: usize,
+        /// Why the latest reading failed.
+        reason: String,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`FleetBlind`](Self::FleetBlind).
+    #[non_exhaustive]
+    FleetSees {
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
+    /// A pooler answers in place of the server, so the pool takes no part in its fleet and may use all of `max_size`.
+    /// Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    FleetOff {
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`FleetOff`](Self::FleetOff): the server itself answers.
+    #[non_exhaustive]
+    FleetOn {
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
     /// A host, or one of its addresses, could not be used. For 30 s the pool tries others first. There is one such
     /// event until the address works again.
     #[non_exhaustive]
@@ -528,6 +598,14 @@ impl EventKind {
             Self::HostSilent { .. } => "host_silent",
             Self::HostAnswers { .. } => "host_answers",
             Self::HostBalances { .. } => "host_balances",
+            Self::FleetShort { .. } => "fleet_short",
+            Self::FleetSuffices { .. } => "fleet_suffices",
+            Self::FleetStrangers { .. } => "fleet_strangers",
+            Self::FleetStrangersGone { .. } => "fleet_strangers_gone",
+            Self::FleetBlind { .. } => "fleet_blind",
+            Self::FleetSees { .. } => "fleet_sees",
+            Self::FleetOff { .. } => "fleet_off",
+            Self::FleetOn { .. } => "fleet_on",
             Self::AddressAvoided { .. } => "address_avoided",
             Self::AddressRestored { .. } => "address_restored",
             Self::SettleFailed { .. } => "settle_failed",

@@ -140,6 +140,36 @@ impl fmt::Display for EventKind {
             Self::HostBalances { host } => {
                 write!(f, "{host} leads to several servers, so it serves no reads with a bound")
             }
+            Self::FleetShort { granted, wanted, capacity, members, minimums, lasting } => {
+                let capacity_text = Count(*capacity, "connection");
+                write!(f, "the fleet is short{}: {members} processes divide {capacity_text}, ", For(*lasting))?;
+                write!(f, "and this one gets {granted} of the {wanted} that it wants")?;
+                if minimums > capacity { write!(f, "; the minimums alone are {minimums}") } else { Ok(()) }
+            }
+            Self::FleetSuffices { lasted } => {
+                write!(f, "the fleet is no longer short, after {}", HumanDuration(*lasted))
+            }
+            Self::FleetStrangers { count, capacity, lasting } => {
+                let count = Count(*count, "connection");
+                write!(f, "{count} of strangers{}: the fleet has only {capacity} left", Since(*lasting))
+            }
+            Self::FleetStrangersGone { lasted } => {
+                write!(f, "strangers take no more than the headroom again, after {}", HumanDuration(*lasted))
+            }
+            Self::FleetBlind { granted, reason, lasting } => {
+                write!(f, "cannot read the beacons of the fleet{}, and uses at most {granted}", For(*lasting))?;
+                write!(f, " connections: {}", one_line(reason))
+            }
+            Self::FleetSees { lasted } => {
+                write!(f, "reads the beacons of the fleet again, after {}", HumanDuration(*lasted))
+            }
+            Self::FleetOff { lasting } => {
+                write!(f, "no fleet{}: a pooler answers, which shows no beacons; ", For(*lasting))?;
+                f.write_str("limit its connections with max_db_connections")
+            }
+            Self::FleetOn { lasted } => {
+                write!(f, "the server itself answers again, after {}: the fleet is on", HumanDuration(*lasted))
+            }
             Self::AddressAvoided { address, reason } => {
                 write!(f, "{address} failed, and is tried last for 30 s: {reason}")
             }

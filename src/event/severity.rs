@@ -86,6 +86,14 @@ impl EventKind {
             | Self::HostSilent { .. }
             | Self::HostAnswers { .. }
             | Self::HostBalances { .. }
+            | Self::FleetShort { .. }
+            | Self::FleetSuffices { .. }
+            | Self::FleetStrangers { .. }
+            | Self::FleetStrangersGone { .. }
+            | Self::FleetBlind { .. }
+            | Self::FleetSees { .. }
+            | Self::FleetOff { .. }
+            | Self::FleetOn { .. }
             | Self::AddressAvoided { .. }
             | Self::AddressRestored { .. }
             | Self::SettleFailed { .. }
@@ -120,6 +128,10 @@ impl EventKind {
             | Self::PrimaryFound { .. }
             | Self::ReplicaCaughtUp { .. }
             | Self::HostAnswers { .. }
+            | Self::FleetSuffices { .. }
+            | Self::FleetStrangersGone { .. }
+            | Self::FleetSees { .. }
+            | Self::FleetOn { .. }
             | Self::Forced { to: State::Closed, .. } => true,
             Self::BreakerChanged { transition, .. } => transition.to == State::Closed,
             _ => false,

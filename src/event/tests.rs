@@ -142,6 +142,45 @@ fn severities_are_in_order() {
 }
 
 #[test]
+fn the_lines_of_a_fleet_say_what_to_do() {
+    let (lasting, short) = (SECOND * 40, |minimums| EventKind::FleetShort {
+        granted: 4,
+        wanted: 20,
+        capacity: 34,
+        members: 8,
+        minimums,
+        lasting: SECOND,
+    });
+    for (kind, expected) in [
+        (
+            short(8),
+            "pool orders: the fleet is short: 8 processes divide 34 connections, and this one gets 4 of the 20 that it wants",
+        ),
+        (
+            short(40),
+            "pool orders: the fleet is short: 8 processes divide 34 connections, and this one gets 4 of the 20 that it \
+             wants; the minimums alone are 40",
+        ),
+        (
+            EventKind::FleetStrangers { count: 25, capacity: 9, lasting },
+            "pool orders: 25 connections of strangers (since 40 s): the fleet has only 9 left",
+        ),
+        (
+            EventKind::FleetBlind { granted: 4, reason: "no answer within 2 s".to_owned(), lasting },
+            "pool orders: cannot read the beacons of the fleet for 40 s, and uses at most 4 connections: no answer \
+             within 2 s",
+        ),
+        (
+            EventKind::FleetOff { lasting: SECOND },
+            "pool orders: no fleet: a pooler answers, which shows no beacons; limit its connections with \
+             max_db_connections",
+        ),
+    ] {
+        assert_eq!(line(kind), expected);
+    }
+}
+
+#[test]
 fn each_event_is_one_line_and_may_go_anywhere() {
     fn goes_anywhere<T: Clone + Send + Sync + fmt::Debug + 'static>(_: &T) {}
 
@@ -209,6 +248,14 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::HostSilent { host: "b:5432".to_owned(), reason: "no answer".to_owned(), lasting },
         EventKind::HostAnswers { host: "b:5432".to_owned(), lasted },
         EventKind::HostBalances { host: "b:5432".to_owned() },
+        EventKind::FleetShort { granted: 9, wanted: 20, capacity: 34, members: 8, minimums: 8, lasting },
+        EventKind::FleetSuffices { lasted },
+        EventKind::FleetStrangers { count: 25, capacity: 9, lasting },
+        EventKind::FleetStrangersGone { lasted },
+        EventKind::FleetBlind { granted: 9, reason: "no answer within 2 s".to_owned(), lasting },
+        EventKind::FleetSees { lasted },
+        EventKind::FleetOff { lasting },
+        EventKind::FleetOn { lasted },
         EventKind::AddressAvoided { address: "[::1]:5432".to_owned(), reason: "no answer".to_owned() },
         EventKind::AddressRestored { address: "[::1]:5432".to_owned(), lasted },
         EventKind::SettleFailed { count: 1, ago: lasted },

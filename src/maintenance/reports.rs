@@ -22,6 +22,8 @@ use self::connections::ConnectionReports;
 use self::holders::SharedList;
 use crate::conn::{ConnectionEvent, Dialer, LeaseRegistry, OutcomeRecorder};
 use crate::event::EventKind;
+#[cfg(feature = "fleet")]
+use crate::fleet::Fleet;
 use crate::holder::{Holder, HolderState, LongestHeld};
 #[cfg(feature = "admin")]
 use crate::policy::{Baseline, Refused};
@@ -40,6 +42,9 @@ pub(crate) struct Reports {
     connections: Mutex<ConnectionReports>,
     circuit: Mutex<Circuit>,
     longest_held: SharedList,
+    /// The pool's budget, if it is a member of a fleet.
+    #[cfg(feature = "fleet")]
+    pub(crate) fleet: Option<Arc<Fleet>>,
     begun: Instant,
     /// When the database last answered, in milliseconds since `begun`, plus one; 0 for never.
     last_success: AtomicU64,
@@ -78,9 +83,17 @@ impl Reports {
             connections: Mutex::new(ConnectionReports::new()),
             circuit: Mutex::new(Circuit { opened: None, open: Lasting::new(REPEAT, Duration::ZERO) }),
             longest_held: SharedList::default(),
+            #[cfg(feature = "fleet")]
+            fleet: None,
             begun: now,
             last_success: AtomicU64::new(0),
         }
+    }
+
+    /// The pool is a member of a fleet.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn of_fleet(self, fleet: Option<Arc<Fleet>>) -> Self {
+        Self { fleet, ..self }
     }
 
     /// Reports what one round has found: metrics first, then events.
@@ -113,6 +126,10 @@ impl Reports {
         let of_connections = self.connections.lock().look(now, error);
         let of_circuit = self.circuit.lock().look(now);
         let status = self.status(now, slots, recorder);
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = &self.fleet {
+            fleet.set_demand(status.demand);
+        }
         self.meter.look(&status, || (self.refusals.snapshot(), slots.counts().at_once));
         let of_callers = of_callers.into_iter().map(|make| make(&status));
         for event in of_callers.chain(of_connections).chain(of_circuit) {
@@ -207,6 +224,8 @@ impl Reports {
                 let refused = self.refusals.by_lane();
                 Lane::ALL.map(|lane| lane_status(lane, counts[lane as usize], refused[lane as usize]))
             }),
+            #[cfg(feature = "fleet")]
+            fleet: self.fleet.as_ref().map(|fleet| fleet.status()),
             time_to_exhaustion,
             last_connect_error: slots.last_error().map(|error| error.to_string()),
             last_success: self.last_success(now),

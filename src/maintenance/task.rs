@@ -33,6 +33,13 @@ const NO_WAY: Duration = Duration::from_millis(50);
 impl Maintenance {
     /// Starts the task in `runtime`, unless it runs.
     pub(super) fn begin(self: &Arc<Self>, runtime: Option<Handle>) {
+        #[cfg(feature = "fleet")]
+        // A fleet's task starts with this one, and outlives it while the pool is drained.
+        if let (Some(fleet), Some(runtime), Some((slots, _))) =
+            (&self.reports.fleet, &runtime, self.pool_unless_closed())
+        {
+            fleet.start(&slots, runtime);
+        }
         let Some(runtime) = runtime.filter(|_| !self.is_running.swap(true, SeqCst)) else { return };
         let running = Running(Arc::clone(self));
         runtime.spawn(async move {

@@ -266,6 +266,50 @@ pub(crate) const CLUSTER_READS: Metric = Metric::new(
 pub const CLUSTER_METRICS: &[Metric] =
     &[CLUSTER_PRIMARY, CLUSTER_PRIMARIES, CLUSTER_CHANGES, CLUSTER_SILENT, REPLICA_LAG, FIT_REPLICAS, CLUSTER_READS];
 
+#[cfg(feature = "fleet")]
+pub(crate) const FLEET_MEMBERS: Metric =
+    Metric::new(Gauge, Count, "failfast.fleet.members", &[], "Members of the fleet at the latest reading");
+#[cfg(feature = "fleet")]
+pub(crate) const FLEET_GRANTED: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.fleet.granted",
+    &[],
+    "Connections that the pool may use: its part of the fleet's capacity",
+);
+#[cfg(feature = "fleet")]
+pub(crate) const FLEET_WANTED: Metric =
+    Metric::new(Gauge, Count, "failfast.fleet.wanted", &[], "Connections that the pool wants");
+#[cfg(feature = "fleet")]
+pub(crate) const FLEET_CAPACITY: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.fleet.capacity",
+    &[],
+    "Connections that the members divide: the server's limit less headroom, strangers and beacons",
+);
+#[cfg(feature = "fleet")]
+pub(crate) const FLEET_STRANGERS: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.fleet.strangers",
+    &[],
+    "Connections of clients that no member claims, at most of the last minute",
+);
+#[cfg(feature = "fleet")]
+pub(crate) const FLEET_STATE: Metric = Metric::new(
+    Gauge,
+    Count,
+    "failfast.fleet.state",
+    &[STATE],
+    "1 for how the pool takes part in its fleet: joining, sharing, blind, refused, draining, off; 0 for the others",
+);
+
+/// Every metric that a pool records in a [fleet](crate::PoolBuilder::fleet), beyond those of all pools.
+#[cfg(feature = "fleet")]
+pub const FLEET_METRICS: &[Metric] =
+    &[FLEET_MEMBERS, FLEET_GRANTED, FLEET_WANTED, FLEET_CAPACITY, FLEET_STRANGERS, FLEET_STATE];
+
 /// Every metric that a pool records. A test compares this list with what a pool records.
 pub const METRICS: &[Metric] = &[
     OPERATION_DURATION,

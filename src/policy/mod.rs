@@ -7,6 +7,8 @@ mod classify;
 mod cluster;
 mod deadline;
 mod dial_times;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod forecast;
 mod giving_way;
 mod lane;
@@ -44,6 +46,10 @@ pub(crate) use cluster::{
 pub use cluster::{InvalidPosition, Position};
 pub(crate) use deadline::Deadline;
 pub(crate) use dial_times::DialTimes;
+#[cfg(feature = "fleet")]
+pub use fleet::FleetState;
+#[cfg(feature = "fleet")]
+pub(crate) use fleet::{Beacon, Member, Own, Peer, Reading as FleetReading, Scope, Terms};
 pub(crate) use forecast::Forecast;
 pub(crate) use giving_way::{LockQueue, NextStep, Tries};
 pub(crate) use lane::PerLane;

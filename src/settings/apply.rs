@@ -4,14 +4,16 @@
 
 use super::table::given;
 use super::{
-    BreakerSettings, LaneLimitsSettings, LaneRateSettings, LimitsSettings, RateSettings, ServerTimeoutSettings,
-    Settings,
+    BreakerSettings, FleetSettings, LaneLimitsSettings, LaneRateSettings, LimitsSettings, RateSettings,
+    ServerTimeoutSettings, Settings,
 };
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
 use crate::conn::ServerTimeouts;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
+#[cfg(feature = "fleet")]
+use crate::fleet::FleetConfig;
 use crate::policy::{Lane, LaneLimits};
 use crate::rates::Rate;
 use crate::retry::RetryConfig;
@@ -37,6 +39,7 @@ impl Settings {
         let builder = self.lane_of.iter().fold(builder, |builder, (operation, lane)| {
             given(builder, lane, |builder, lane| builder.lane_of(operation, lane))
         });
+        let builder = self.fleet.apply_to(builder)?;
         let long_running = both(
             ("long_running.statements", self.long_running.statements),
             ("long_running.than", self.long_running.than),
@@ -66,6 +69,27 @@ impl ServerTimeoutSettings {
     fn timeouts(&self) -> Option<ServerTimeouts> {
         let are_wanted = self.enabled.unwrap_or_else(|| *self != Self::default());
         are_wanted.then(|| self.apply_to(ServerTimeouts::new()))
+    }
+}
+
+impl FleetSettings {
+    #[cfg(feature = "fleet")]
+    fn apply_to(&self, builder: PoolBuilder) -> Result<PoolBuilder, ConfigError> {
+        if *self == Self::default() {
+            return Ok(builder);
+        }
+        let name = self.name.clone().ok_or_else(|| ConfigError::new("fleet.name", "(none)", "must be given"))?;
+        let config = given(FleetConfig::new(name), &self.minimum, FleetConfig::minimum);
+        Ok(builder.fleet(given(config, &self.headroom, FleetConfig::headroom)))
+    }
+
+    #[cfg(not(feature = "fleet"))]
+    fn apply_to(&self, builder: PoolBuilder) -> Result<PoolBuilder, ConfigError> {
+        if *self == Self::default() {
+            return Ok(builder);
+        }
+        let name = self.name.clone().unwrap_or_else(|| "(none)".to_owned());
+        Err(ConfigError::new("fleet.name", name, "needs the feature fleet of the crate"))
     }
 }
 

@@ -9,6 +9,8 @@
 
 #[cfg(feature = "cluster")]
 mod cluster;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod handles;
 mod operations;
 
@@ -24,6 +26,8 @@ use parking_lot::Mutex;
 
 #[cfg(feature = "cluster")]
 pub(crate) use self::cluster::ClusterMeter;
+#[cfg(feature = "fleet")]
+use self::fleet::FleetHandles;
 pub(crate) use self::handles::Given;
 use self::handles::{Handles, Source};
 use self::operations::Operations;
@@ -53,6 +57,9 @@ struct Inner {
     min_idle: usize,
     handles: OnceLock<Handles>,
     operations: Operations,
+    /// Made if the pool is a member of a fleet.
+    #[cfg(feature = "fleet")]
+    fleet: OnceLock<FleetHandles>,
     /// The counts at the last record: refused callers, and callers that found a connection idle.
     counted: Mutex<(Refused, u64)>,
     inflated: Mutex<HashMap<Operation, Gauge>>,
@@ -65,6 +72,8 @@ impl Meter {
             min_idle,
             handles: OnceLock::new(),
             operations: Operations::default(),
+            #[cfg(feature = "fleet")]
+            fleet: OnceLock::new(),
             counted: Mutex::default(),
             inflated: Mutex::default(),
         }));
@@ -194,6 +203,10 @@ impl Meter {
         let was_there = self.handles().is_some();
         let Some(handles) = self.find_recorder() else { return };
         handles.look(&self.0.source, status, self.0.min_idle);
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = &status.fleet {
+            self.0.fleet.get_or_init(|| FleetHandles::new(&self.0.source)).look(fleet);
+        }
         self.count(handles, was_there, counted);
     }
 
@@ -217,6 +230,10 @@ impl Meter {
                 self.count(handles, true, counted);
             }
             handles.end();
+        }
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = self.0.fleet.get() {
+            fleet.end();
         }
         let inflated = mem::take(&mut *self.0.inflated.lock());
         inflated.values().for_each(|gauge| gauge.set(0.0));

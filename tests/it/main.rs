@@ -22,6 +22,8 @@ mod example_axum;
 mod extractors;
 mod failure_semantics;
 mod fallbacks;
+#[cfg(feature = "fleet")]
+mod fleet;
 #[cfg(all(feature = "backoff", feature = "failsafe"))]
 mod foreign;
 mod guard;

@@ -35,9 +35,13 @@ fn every_alert_leads_to_its_section() {
 
 #[test]
 fn every_link_has_a_target() {
-    for (folder, file) in
-        [("docs", "cluster.md"), ("docs", "metrics.md"), ("docs", "runbook.md"), ("docs/monitoring", "README.md")]
-    {
+    for (folder, file) in [
+        ("docs", "cluster.md"),
+        ("docs", "fleet.md"),
+        ("docs", "metrics.md"),
+        ("docs", "runbook.md"),
+        ("docs/monitoring", "README.md"),
+    ] {
         let text = read(&format!("{folder}/{file}"));
         for rest in text.split("](").skip(1) {
             let link = rest.split(')').next().unwrap();
@@ -56,7 +60,8 @@ fn every_link_has_a_target() {
 #[test]
 fn only_alerts_that_exist_are_named() {
     let alerts = alert_names();
-    for file in ["docs/cluster.md", "docs/runbook.md", "docs/metrics.md", "docs/monitoring/README.md"] {
+    for file in ["docs/cluster.md", "docs/fleet.md", "docs/runbook.md", "docs/metrics.md", "docs/monitoring/README.md"]
+    {
         for word in words(&read(file)).filter(|word| is_alert(word)) {
             assert!(alerts.contains(word), "{file}: there is no alert {word}");
         }

@@ -208,6 +208,12 @@ impl Server {
         self.container.run("stop", async |container| container.stop_with_timeout(Some(STOP)).await).await;
     }
 
+    /// Returns what the server has logged.
+    pub(crate) async fn log(&self) -> String {
+        let log = self.container.run("log", async |container| container.stderr_to_vec().await).await;
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// Kills everything in the container at once.
     pub(crate) async fn kill(&mut self) {
         let kill = async |id: &str| docker::engine().await.kill_container(id, None::<KillContainerOptions>).await;

@@ -1,0 +1,450 @@
+//! One member of a fleet: how much of its pool it may use, from what it reads and from what it cannot read.
+//!
+//! ```text
+//! Joining ──its beacon was seen twice──▶ Sharing ──no reading for long──▶ Blind
+//!    ▲                                      │ ▲                             │
+//!    └────────── the connection was lost ───┘ └── the next two readings ────┘
+//! ```
+//!
+//! A member that joins lives on what it has: its minimum. A blind one keeps what it has, and after a minute no more than
+//! an equal part of what it last saw. Behind a pooler, a reading says nothing about the server: the member is off, and
+//! the pool uses all of `max_size`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::beacon::Beacon;
+use super::reading::{Peer, Reading};
+use super::shares::{Wish, shares};
+use super::strangers::Strangers;
+
+/// The pause between two readings of a small fleet, and the shortest one of a member that needs more.
+const EVERY: Duration = Duration::from_secs(2);
+const HURRY: Duration = Duration::from_secs(1);
+/// All members together read at most so many times a second. So what a fleet costs the server grows with the number of
+/// connections only, not with its square.
+const READINGS_PER_SECOND: f64 = 50.0;
+/// All members together change their beacons between readings at most so many times a second, and each of them at most
+/// once in this time.
+const CHANGES_PER_SECOND: f64 = 200.0;
+const CHANGE: Duration = Duration::from_millis(250);
+/// A member without a reading for so long, and a round more, uses no more than it has.
+const BLIND: Duration = Duration::from_secs(15);
+/// Longer, and it uses no more than an equal part.
+const LONG_BLIND: Duration = Duration::from_secs(60);
+/// After the server has refused a connection, a member does not grow for so long.
+const REFUSED: Duration = Duration::from_secs(30);
+/// So long after that, it grows by steps that are twice as large.
+const CALM: Duration = Duration::from_secs(60);
+/// A member whose beacon has vanished may still be there for so long.
+const GHOST: Duration = Duration::from_secs(1);
+/// Connections of members that have vanished end within so long.
+const ORPHAN: Duration = Duration::from_secs(60);
+/// A load of the last seconds is still expected.
+const RECENT: Duration = Duration::from_secs(2);
+/// How much more than its load a member wants.
+const RESERVE: f64 = 1.3;
+/// The smallest step is 1/64 of the usual one.
+const MOST_HALVINGS: u32 = 6;
+
+/// What the owner has set.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) id: String,
+    pub(crate) minimum: usize,
+    /// `max_size`.
+    pub(crate) most: usize,
+}
+
+/// What the pool has and needs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Own {
+    /// Connections in every state, dials included.
+    pub(crate) held: usize,
+    pub(crate) in_use: usize,
+    pub(crate) waiting: usize,
+    /// Whether callers wait, or have all connections.
+    pub(crate) is_short: bool,
+    pub(crate) demand: Option<f64>,
+}
+
+/// How a process takes part in its fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FleetState {
+    /// It has not yet seen its own beacon twice, and uses what it has: at first its minimum.
+    Joining,
+    /// It uses its share.
+    Sharing,
+    /// It cannot read the beacons: it uses no more than it has, and after a minute no more than an equal part.
+    Blind,
+    /// The server has refused a connection (53300) within the last 30 s: it does not grow.
+    Refused,
+    /// The pool is being drained: it gives up its share.
+    Draining,
+    /// A pooler answers in place of the server. There is no budget, and the pool uses all of `max_size`.
+    Off,
+}
+
+impl FleetState {
+    /// The name, which never changes: `joining`, `sharing`, `blind`, `refused`, `draining`, `off`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Sharing => "sharing",
+            Self::Blind => "blind",
+            Self::Refused => "refused",
+            Self::Draining => "draining",
+            Self::Off => "off",
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Joining, Self::Sharing, Self::Blind, Self::Refused, Self::Draining, Self::Off];
+}
+
+/// What the latest reading has shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub(crate) at: Instant,
+    pub(crate) members: usize,
+    /// What the members divide: the tightest scope's limit less headroom, strangers and the members' own connections.
+    pub(crate) capacity: usize,
+    pub(crate) strangers: usize,
+    /// The headroom of that scope.
+    pub(crate) headroom: usize,
+    pub(crate) share: usize,
+    /// The minimums of all members.
+    pub(crate) minimums: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// So many readings in a row have shown the own beacon.
+    Seen(u32),
+    Draining,
+    Off,
+}
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    terms: Terms,
+    phase: Phase,
+    begun: Instant,
+    /// The part of `most` that the pool may use, once it is announced.
+    limit: usize,
+    /// What the others have been told. The pool never uses more.
+    announced: usize,
+    held: usize,
+    /// What was needed, at which time: the highest last.
+    needs: VecDeque<(Instant, usize)>,
+    view: Option<View>,
+    /// Claims at the latest reading, by process.
+    claims: Vec<(u32, usize)>,
+    /// When members vanished, and what they had claimed.
+    vanished: VecDeque<(Instant, usize)>,
+    strangers: [Strangers; 3],
+    /// After the connection was lost: so many members have to be there again, or this instant has to come.
+    expected: Option<(usize, Instant)>,
+    refused: Option<Instant>,
+    halvings: u32,
+}
+
+impl Member {
+    pub(crate) fn new(now: Instant, terms: Terms) -> Self {
+        let limit = terms.minimum.min(terms.most);
+        Self {
+            terms,
+            phase: Phase::Seen(0),
+            begun: now,
+            limit,
+            announced: limit,
+            held: 0,
+            needs: VecDeque::new(),
+            view: None,
+            claims: Vec::new(),
+            vanished: VecDeque::new(),
+            strangers: Default::default(),
+            expected: None,
+            refused: None,
+            halvings: 0,
+        }
+    }
+
+    /// How many connections the pool may use now.
+    pub(crate) fn limit(&self) -> usize {
+        if self.phase == Phase::Off { self.terms.most } else { self.limit.min(self.announced) }
+    }
+
+    /// The server shows a beacon with this number to the others.
+    pub(crate) fn on_announced(&mut self, granted: usize) {
+        self.announced = granted;
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.terms.most
+    }
+
+    pub(crate) fn minimum(&self) -> usize {
+        self.terms.minimum.min(self.terms.most)
+    }
+
+    pub(crate) fn view(&self) -> Option<&View> {
+        self.view.as_ref()
+    }
+
+    /// What it wants, from what was needed in the last seconds.
+    pub(crate) fn wanted(&self) -> usize {
+        if self.phase == Phase::Draining {
+            return 0;
+        }
+        let needed = self.needs.front().map_or(0, |(_, needed)| *needed);
+        needed.clamp(self.minimum(), self.terms.most)
+    }
+
+    /// The beacon to show. The others rely on it, so what it grants may be used only once it is
+    /// [announced](Self::on_announced).
+    pub(crate) fn beacon(&self) -> Beacon {
+        let minimum = if self.phase == Phase::Draining { 0 } else { self.minimum() };
+        let id = self.terms.id.clone();
+        Beacon { id, wanted: self.wanted(), granted: self.limit, held: self.held, minimum }
+    }
+
+    /// How it takes part.
+    pub(crate) fn state(&self, now: Instant) -> FleetState {
+        match self.phase {
+            Phase::Off => FleetState::Off,
+            Phase::Draining => FleetState::Draining,
+            Phase::Seen(_) if self.blind_for(now) >= BLIND => FleetState::Blind,
+            Phase::Seen(_) if self.is_refused(now) => FleetState::Refused,
+            Phase::Seen(0 | 1) => FleetState::Joining,
+            Phase::Seen(_) => FleetState::Sharing,
+        }
+    }
+
+    /// How long until the next reading. `random01` spreads the members.
+    pub(crate) fn pause(&self, now: Instant, random01: f64) -> Duration {
+        let just_vanished = self.vanished.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) <= GHOST);
+        let is_hasty = just_vanished || self.phase == Phase::Seen(1) || self.wanted() > self.limit;
+        let pause = self.round().max(if is_hasty { HURRY } else { EVERY });
+        pause.mul_f64(0.75 + random01 / 2.0)
+    }
+
+    /// The shortest pause between two changes of the beacon.
+    pub(crate) fn change_pause(&self) -> Duration {
+        CHANGE.max(self.round().mul_f64(READINGS_PER_SECOND / CHANGES_PER_SECOND))
+    }
+
+    /// The usual pause of a fleet of this size, if it is a large one.
+    fn round(&self) -> Duration {
+        let members = self.view.map_or(1, |view| view.members);
+        Duration::from_secs_f64(members as f64 / READINGS_PER_SECOND)
+    }
+
+    /// Notes what the pool has and needs, several times a second, and what follows from time alone.
+    pub(crate) fn tick(&mut self, now: Instant, own: &Own) {
+        self.held = own.held;
+        let needed = if own.is_short {
+            let needed = with_reserve(own.demand.unwrap_or_default()).max(own.in_use + own.waiting);
+            // Callers may also have been refused.
+            needed.max(own.in_use * 2).max(self.limit + 1)
+        } else {
+            with_reserve(own.in_use as f64)
+        };
+        while self.needs.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > RECENT) {
+            self.needs.pop_front();
+        }
+        while self.needs.back().is_some_and(|(_, earlier)| *earlier <= needed) {
+            self.needs.pop_back();
+        }
+        self.needs.push_back((now, needed));
+        match self.phase {
+            Phase::Off => {}
+            Phase::Draining => self.lower(own.held.max(1)),
+            Phase::Seen(_) => self.live_blind(now),
+        }
+        if self.refused.is_some_and(|at| now.saturating_duration_since(at) >= REFUSED + CALM) {
+            self.halvings = self.halvings.saturating_sub(1);
+            self.refused = (self.halvings > 0).then(|| now.checked_sub(REFUSED)).flatten();
+        }
+    }
+
+    fn live_blind(&mut self, now: Instant) {
+        let blind = self.blind_for(now);
+        if blind >= BLIND {
+            self.lower(self.held);
+        }
+        if let Some(view) = self.view.filter(|_| blind >= LONG_BLIND) {
+            self.lower(view.capacity / view.members.max(1));
+        }
+    }
+
+    /// How long readings have been overdue.
+    fn blind_for(&self, now: Instant) -> Duration {
+        let latest = self.view.map_or(self.begun, |view| view.at);
+        now.saturating_duration_since(latest).saturating_sub(self.round().max(EVERY))
+    }
+
+    fn is_refused(&self, now: Instant) -> bool {
+        self.refused.is_some_and(|at| now.saturating_duration_since(at) < REFUSED)
+    }
+
+    /// Lowers the limit to this, but not below the minimum.
+    fn lower(&mut self, to: usize) {
+        let floor = if self.phase == Phase::Draining { 1 } else { self.minimum() };
+        self.limit = self.limit.min(to.max(floor));
+    }
+
+    /// The connection for the beacon was lost. The next one is another server's, maybe: what was seen twice has to be
+    /// seen twice again. While the others come back as well, few of them are there, and what they have looks free.
+    pub(crate) fn on_lost(&mut self, now: Instant) {
+        self.limit = self.limit.min(self.announced);
+        if let Phase::Seen(_) = self.phase {
+            self.phase = Phase::Seen(0);
+        }
+        if let Some(view) = self.view.filter(|_| self.expected.is_none()) {
+            self.expected = Some((view.members, now + BLIND));
+        }
+    }
+
+    /// The server has refused a connection, because it has no more.
+    pub(crate) fn on_refused(&mut self, now: Instant, held: usize) {
+        if !self.is_refused(now) {
+            self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
+        }
+        self.refused = Some(now);
+        if let Phase::Seen(_) = self.phase {
+            self.lower(held);
+        }
+    }
+
+    /// A pooler answers. The next connection may lead to the server itself.
+    pub(crate) fn on_pooler(&mut self) {
+        if self.phase != Phase::Draining {
+            self.phase = Phase::Off;
+        }
+    }
+
+    /// The server itself answers on a new connection.
+    pub(crate) fn on_server(&mut self, held: usize) {
+        if self.phase == Phase::Off {
+            self.phase = Phase::Seen(0);
+            self.limit = self.terms.most;
+            self.lower(held);
+            self.announced = self.limit;
+        }
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.phase = Phase::Draining;
+        self.lower(self.held.max(1));
+    }
+
+    /// The owner has changed `max_size`.
+    pub(crate) fn resize(&mut self, most: usize) {
+        self.terms.most = most;
+        self.limit = self.limit.clamp(self.minimum(), most);
+    }
+
+    /// Computes the share, and what of it may be used.
+    pub(crate) fn on_reading(&mut self, now: Instant, mut reading: Reading) {
+        let Phase::Seen(times) = self.phase else { return };
+        reading.peers.sort_by(|one, other| (&one.beacon.id, one.process).cmp(&(&other.beacon.id, other.process)));
+        let own = reading.process;
+        let is_seen = reading.peers.iter().any(|peer| peer.process == own);
+        self.phase = Phase::Seen(if is_seen { (times + 1).min(2) } else { 0 });
+        self.notice_vanished(now, &reading);
+        // The pool may have changed since the beacon was written.
+        let beacon = self.beacon();
+        if let Some(mine) = reading.peers.iter_mut().find(|peer| peer.process == own) {
+            mine.beacon = beacon;
+        }
+        let (mut view, mut room) = (None, usize::MAX);
+        for (number, scope) in reading.scopes.iter().enumerate() {
+            let Some(scope) = scope else { continue };
+            let peers: Vec<_> = reading.within(number).collect();
+            let known = peers.len() + peers.iter().map(|peer| self.known_of(peer)).sum::<usize>();
+            let orphans = self.vanished.iter().map(|(_, claim)| claim).sum();
+            let strangers = &mut self.strangers[number];
+            strangers.on_reading(now, scope.connections.saturating_sub(known), orphans);
+            let (headroom, counted) = (scope.headroom(), strangers.counted());
+            let usable = scope.limit.saturating_sub(headroom);
+            let capacity = usable.saturating_sub(counted + peers.len());
+            let wish = |peer: &&Peer| Wish { minimum: peer.beacon.minimum, wanted: peer.beacon.wanted };
+            let shares = shares(capacity, &peers.iter().map(wish).collect::<Vec<_>>());
+            let place = peers.iter().position(|peer| peer.process == own);
+            let share = place.map_or(self.limit, |place| shares[place]);
+            let claimed: usize = peers.iter().map(|peer| peer.beacon.claim()).sum();
+            // Connections beyond all claims are strangers for certain.
+            let taken = claimed.max(scope.connections.saturating_sub(counted + peers.len()));
+            let free = usable.saturating_sub(counted + peers.len() + taken + self.ghosts(now));
+            room = room.min(step(free, &peers, &shares, place));
+            if view.is_none_or(|view: View| share < view.share) {
+                let minimums = peers.iter().map(|peer| peer.beacon.minimum).sum();
+                let (at, members, strangers) = (now, peers.len(), counted);
+                view = Some(View { at, members, capacity, strangers, headroom, share, minimums });
+            }
+        }
+        self.claims = reading.peers.iter().map(|peer| (peer.process, peer.beacon.claim())).collect();
+        let Some(view) = view else { return };
+        // The size of the fleet decides how often it reads, whatever scope is the tightest.
+        self.view = Some(View { members: reading.peers.len().max(1), ..view });
+        let target = view.share.clamp(self.minimum(), self.terms.most);
+        if target <= self.limit {
+            self.lower(target);
+        } else if self.may_grow(now) {
+            let room = if room > 0 { (room >> self.halvings).max(1) } else { 0 };
+            self.limit = target.min(self.limit + room);
+        }
+    }
+
+    fn may_grow(&mut self, now: Instant) -> bool {
+        let members = self.view.map_or(0, |view| view.members);
+        if self.expected.is_some_and(|(expected, until)| members >= expected || now >= until) {
+            self.expected = None;
+        }
+        self.phase == Phase::Seen(2) && self.expected.is_none() && !self.is_refused(now)
+    }
+
+    fn notice_vanished(&mut self, now: Instant, reading: &Reading) {
+        while self.vanished.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > ORPHAN) {
+            self.vanished.pop_front();
+        }
+        let is_there = |process: u32| reading.peers.iter().any(|peer| peer.process == process);
+        let gone = self.claims.iter().filter(|(process, _)| !is_there(*process));
+        self.vanished.extend(gone.map(|(_, claim)| (now, *claim)));
+    }
+
+    /// How many connections of a member are no strangers. One that has just been granted more may have more by now.
+    fn known_of(&self, peer: &Peer) -> usize {
+        let before = self.claims.iter().find(|(process, _)| *process == peer.process).map_or(0, |(_, claim)| *claim);
+        let Beacon { granted, held, .. } = peer.beacon;
+        if granted > before { granted.max(held) } else { held }
+    }
+
+    /// The claims of members that have just vanished.
+    fn ghosts(&self, now: Instant) -> usize {
+        let recent = self.vanished.iter().filter(|(at, _)| now.saturating_duration_since(*at) < GHOST);
+        recent.map(|(_, claim)| claim).sum()
+    }
+}
+
+/// By how much the member at `place` may grow if `free` connections are free. All members grow at the same time, so
+/// each takes what it lacks only if there is enough for all. Otherwise each takes an equal part.
+fn step(free: usize, peers: &[&Peer], shares: &[usize], place: Option<usize>) -> usize {
+    let Some(place) = place else { return 0 };
+    let lacks: Vec<_> =
+        peers.iter().zip(shares).map(|(peer, share)| share.saturating_sub(peer.beacon.claim())).collect();
+    if lacks.iter().sum::<usize>() <= free {
+        return lacks[place];
+    }
+    let growing = lacks.iter().filter(|lack| **lack > 0).count().max(1);
+    let before = lacks[..place].iter().filter(|lack| **lack > 0).count();
+    free / growing + usize::from(before < free % growing)
+}
+
+/// What is needed for a load, with a reserve.
+fn with_reserve(load: f64) -> usize {
+    (load * RESERVE).ceil() as usize
+}

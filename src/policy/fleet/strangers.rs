@@ -1,0 +1,51 @@
+//! How many connections within a scope belong to nobody in the fleet.
+//!
+//! A single count is uncertain: a member may have opened or closed connections since it wrote its beacon, or has none
+//! yet. So a rise counts when two readings in a row show it. What has lasted for some seconds counts for a minute.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// A stranger that stays so long will probably come again.
+const LASTING: Duration = Duration::from_secs(4);
+/// It keeps its place for so long.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Strangers {
+    /// The latest counts. All but the first are younger than [`LASTING`].
+    latest: VecDeque<(Instant, usize)>,
+    /// Counts that lasted, the oldest first, each higher than all later ones.
+    seen: VecDeque<(Instant, usize)>,
+    counted: usize,
+}
+
+impl Strangers {
+    /// A reading has shown so many. `orphans` of them may be connections of members that have just vanished: these are
+    /// ending, so nothing is remembered of them.
+    pub(super) fn on_reading(&mut self, now: Instant, count: usize, orphans: usize) {
+        let confirmed = self.latest.back().map_or(count, |(_, latest)| count.min(*latest));
+        self.latest.push_back((now, count));
+        let has_lasted = |at: &Instant| now.saturating_duration_since(*at) >= LASTING;
+        while self.latest.get(1).is_some_and(|(at, _)| has_lasted(at)) {
+            self.latest.pop_front();
+        }
+        while self.seen.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > REMEMBERED) {
+            self.seen.pop_front();
+        }
+        let lowest = self.latest.iter().map(|(_, count)| *count).min().unwrap_or_default();
+        if self.latest.front().is_some_and(|(at, _)| has_lasted(at)) {
+            let lasting = lowest.saturating_sub(orphans);
+            while self.seen.back().is_some_and(|(_, earlier)| *earlier <= lasting) {
+                self.seen.pop_back();
+            }
+            self.seen.push_back((now, lasting));
+        }
+        self.counted = confirmed.max(self.seen.front().map_or(0, |(_, highest)| *highest));
+    }
+
+    /// How many count against the capacity.
+    pub(super) fn counted(&self) -> usize {
+        self.counted
+    }
+}

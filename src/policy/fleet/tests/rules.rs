@@ -1,0 +1,191 @@
+//! Single rules of a member, one after the other.
+
+use std::time::{Duration, Instant};
+
+use crate::policy::fleet::beacon::Beacon;
+use crate::policy::fleet::{FleetState, Member, Own, Peer, Reading, Scope, Terms};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn member(now: Instant) -> Member {
+    Member::new(now, Terms { id: "own".into(), minimum: 2, most: 40 })
+}
+
+fn other(process: u32, wanted: usize, granted: usize) -> Peer {
+    let beacon = Beacon { id: format!("p{process}"), wanted, granted, held: granted, minimum: 2 };
+    Peer { process, beacon, is_within: [true; 2] }
+}
+
+/// A reading on a server for 100 clients, by the member with the process 1.
+fn reading(member: &Member, others: &[Peer], strangers: usize) -> Reading {
+    let mine = Peer { process: 1, beacon: member.beacon(), is_within: [true; 2] };
+    let held: usize = others.iter().map(|peer| peer.beacon.held).sum::<usize>() + mine.beacon.held;
+    let connections = held + others.len() + 1 + strangers;
+    let scope = Scope { limit: 100, headroom: None, connections };
+    let peers = others.iter().cloned().chain([mine]).collect();
+    Reading { process: 1, peers, scopes: [Some(scope), None, None] }
+}
+
+/// A busy member that has read so many times, once in two seconds.
+fn busy(begun: Instant, readings: u32, others: &[Peer]) -> (Member, Instant) {
+    let (mut member, mut now) = (member(begun), begun);
+    for _ in 0..readings {
+        now += 2 * SECOND;
+        read(&mut member, now, others, 0);
+    }
+    (member, now)
+}
+
+fn read(member: &mut Member, now: Instant, others: &[Peer], strangers: usize) {
+    let held = member.limit();
+    member.tick(now, &Own { held, in_use: held, waiting: 0, is_short: true, demand: Some(30.0) });
+    let reading = reading(member, others, strangers);
+    member.on_reading(now, reading);
+    let granted = member.beacon().granted;
+    member.on_announced(granted);
+}
+
+#[test]
+fn a_newcomer_lives_on_its_minimum_until_it_was_seen_twice() {
+    let (one, now) = busy(Instant::now(), 1, &[]);
+    assert_eq!((one.limit(), one.state(now)), (2, FleetState::Joining));
+    let (two, now) = busy(Instant::now(), 2, &[]);
+    assert_eq!((two.limit(), two.state(now)), (40, FleetState::Sharing));
+}
+
+#[test]
+fn growth_waits_until_it_is_announced() {
+    let (mut member, now) = busy(Instant::now(), 1, &[]);
+    let reading = reading(&member, &[], 0);
+    member.on_reading(now + SECOND, reading);
+    assert_eq!((member.limit(), member.beacon().granted), (2, 40));
+    member.on_lost(now + SECOND);
+    assert_eq!((member.limit(), member.beacon().granted), (2, 2), "nobody was told");
+}
+
+#[test]
+fn it_shrinks_at_once_when_others_want_their_part() {
+    let (mut member, now) = busy(Instant::now(), 2, &[]);
+    let others = [other(2, 90, 2), other(3, 90, 2)];
+    read(&mut member, now + SECOND, &others, 0);
+    assert_eq!(member.limit(), 29, "a third of 100 - 10 headroom - 3 connections for beacons");
+}
+
+#[test]
+fn it_grows_only_into_what_nobody_claims() {
+    let others = [other(2, 90, 60), other(3, 1, 10)];
+    let (member, _) = busy(Instant::now(), 2, &others);
+    assert_eq!(member.limit(), 17, "100 - 10 - 3 - 60 - 10 are free");
+}
+
+#[test]
+fn those_that_grow_at_the_same_time_divide_what_is_free() {
+    let others = [other(2, 90, 20), other(3, 90, 20), other(4, 60, 40)];
+    let (member, _) = busy(Instant::now(), 2, &others);
+    assert_eq!(member.limit(), 2 + 2, "100 - 10 - 4 - 82 are free for two");
+}
+
+#[test]
+fn a_blind_member_keeps_what_it_has_and_later_takes_an_equal_part() {
+    let others = [other(2, 5, 5), other(3, 5, 5), other(4, 5, 5)];
+    let (mut member, now) = busy(Instant::now(), 3, &others);
+    assert_eq!(member.limit(), 40);
+    let at = |member: &mut Member, seconds: u32, held: usize| {
+        let now = now + seconds * SECOND;
+        member.tick(now, &Own { held, in_use: held, waiting: 0, is_short: false, demand: None });
+        (member.limit(), member.state(now))
+    };
+    assert_eq!(at(&mut member, 16, 30), (40, FleetState::Sharing));
+    assert_eq!(at(&mut member, 18, 30), (30, FleetState::Blind));
+    assert_eq!(at(&mut member, 40, 30), (30, FleetState::Blind));
+    assert_eq!(at(&mut member, 63, 30), (21, FleetState::Blind), "a quarter of 86");
+}
+
+#[test]
+fn after_a_refusal_it_does_not_grow_and_then_by_half_steps() {
+    let others = [other(2, 90, 43)];
+    let (mut member, mut now) = busy(Instant::now(), 1, &others);
+    member.on_refused(now, 2);
+    for _ in 0..14 {
+        now += 2 * SECOND;
+        read(&mut member, now, &others, 0);
+    }
+    assert_eq!((member.limit(), member.state(now)), (2, FleetState::Refused));
+    now += 3 * SECOND;
+    read(&mut member, now, &others, 0);
+    assert_eq!(member.limit(), 2 + 18, "half of the 37 that it lacks");
+}
+
+#[test]
+fn a_stranger_counts_when_two_readings_show_it_and_after_four_seconds_for_a_minute() {
+    let (mut member, mut now) = busy(Instant::now(), 2, &[]);
+    let strangers = |member: &mut Member, now: Instant, count: usize| {
+        read(member, now, &[], count);
+        member.view().unwrap().strangers
+    };
+    now += SECOND;
+    assert_eq!(strangers(&mut member, now, 60), 0);
+    assert_eq!(strangers(&mut member, now + SECOND, 70), 60);
+    assert_eq!(member.limit(), 29);
+    assert_eq!(strangers(&mut member, now + 2 * SECOND, 0), 0, "it was seen too shortly to be remembered");
+    for second in 3..8 {
+        strangers(&mut member, now + second * SECOND, 60);
+    }
+    assert_eq!(strangers(&mut member, now + 8 * SECOND, 0), 60);
+    assert_eq!(strangers(&mut member, now + 69 * SECOND, 0), 0);
+}
+
+#[test]
+fn a_drained_member_wants_nothing_and_claims_what_is_left() {
+    let (mut member, now) = busy(Instant::now(), 2, &[]);
+    member.tick(now, &Own { held: 5, in_use: 5, waiting: 0, is_short: true, demand: Some(9.0) });
+    member.drain();
+    assert_eq!(member.beacon().to_string(), "own w0 g5 h5 m0");
+    assert_eq!(member.state(now), FleetState::Draining);
+}
+
+#[test]
+fn behind_a_pooler_it_is_off_until_the_server_itself_answers() {
+    let (mut member, now) = busy(Instant::now(), 2, &[]);
+    member.on_pooler();
+    assert_eq!((member.limit(), member.state(now)), (40, FleetState::Off));
+    member.on_server(7);
+    assert_eq!((member.limit(), member.state(now)), (7, FleetState::Joining));
+}
+
+#[test]
+fn after_a_loss_it_waits_until_the_others_are_back() {
+    let others = [other(2, 20, 20), other(3, 20, 20)];
+    let (mut member, mut now) = busy(Instant::now(), 2, &others);
+    let before = member.limit();
+    member.on_lost(now);
+    for _ in 0..4 {
+        now += 2 * SECOND;
+        read(&mut member, now, &[], 0);
+        assert_eq!(member.limit(), before, "the others are on their way");
+    }
+    for _ in 0..5 {
+        now += 2 * SECOND;
+        read(&mut member, now, &[], 0);
+    }
+    assert!(member.limit() > before, "they do not come back");
+}
+
+#[test]
+fn a_large_fleet_reads_more_seldom() {
+    let others: Vec<_> = (2..=1_000).map(|process| other(process, 2, 2)).collect();
+    let (member, now) = busy(Instant::now(), 1, &others);
+    assert_eq!(member.pause(now, 0.5), 20 * SECOND);
+    assert_eq!((member.pause(now, 0.0), member.pause(now, 1.0)), (15 * SECOND, 25 * SECOND));
+}
+
+#[test]
+fn the_limit_of_a_role_holds_among_those_of_the_role_only() {
+    let (mut member, now) = busy(Instant::now(), 1, &[]);
+    let mut outside = other(2, 90, 20);
+    outside.is_within = [true, false];
+    let mut reading = reading(&member, &[outside, other(3, 90, 2)], 0);
+    reading.scopes[2] = Some(Scope { limit: 20, headroom: Some(2), connections: 6 });
+    member.on_reading(now + SECOND, reading);
+    assert_eq!(member.view().unwrap().share, 8, "half of 20 - 2 - 2");
+}
