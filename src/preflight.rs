@@ -32,8 +32,8 @@ use crate::pool::Pool;
 impl Pool {
     /// Checks whether the database is fit for a deployment or a migration. Feature `preflight`.
     ///
-    /// Takes no connection of the pool, and works while all of them are in use. It makes two of its own, one after the
-    /// other. Each dial is bounded by [`connect_timeout`](crate::PoolBuilder::connect_timeout), and each question by
+    /// Takes no connection of the pool, and works while all of them are in use. It makes its own, at most two at a
+    /// time. Each dial is bounded by [`connect_timeout`](crate::PoolBuilder::connect_timeout), and each question by
     /// [`Plan::question_timeout`]. After a dial that failed there is no other.
     ///
     /// The future may be dropped at any await.

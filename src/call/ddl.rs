@@ -60,11 +60,11 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 /// Each attempt that will be followed by another is an event, `SchemaChangePostponed`, with the reason.
 ///
 /// **What it does not do.** `CREATE INDEX CONCURRENTLY`, `DROP INDEX CONCURRENTLY`, `REINDEX CONCURRENTLY` and `VACUUM`
-/// cannot run in a transaction (25001), and need none of this: they take no lock that others queue behind. Run them with
-/// [`Pool::batch_execute`](crate::Pool::batch_execute) and a long [`Call::timeout`], without a `lock_timeout`.
+/// cannot run in a transaction (25001), and need none of this: they take no lock that others queue behind. Run them
+/// with [`Pool::batch_execute`](crate::Pool::batch_execute) and a long [`Call::timeout`], without a `lock_timeout`.
 ///
-/// **A connection more.** While an attempt runs, the pool has one connection beyond `max_size`, on which it looks at the
-/// locks: at most once in 250 ms while nobody waits. No rights are needed for that.
+/// **A connection more.** While an attempt runs, the pool has one connection beyond `max_size`, on which it looks at
+/// the locks: at most once in 250 ms while nobody waits. No rights are needed for that.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a change of the schema does nothing until one of its methods is awaited"]
 pub struct Ddl<'a> {
@@ -178,8 +178,8 @@ impl<'a> Ddl<'a> {
     /// change gives way. So it changes nothing outside the database.
     ///
     /// Run everything on the given handle, in this task. Work on another connection would wait for the locks of this
-    /// one, and the change would give way to itself. If a clone of the handle outlives `work`, the server may need until
-    /// the end of its statement to notice that the transaction is over.
+    /// one, and the change would give way to itself. If a clone of the handle outlives `work`, the server may need
+    /// until the end of its statement to notice that the transaction is over.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -199,8 +199,8 @@ impl<'a> Ddl<'a> {
     /// - The errors of `work`. After the last attempt, also those with which an attempt ran again: a lock that was not
     ///   free ([`Error::is_lock_not_available`]), a deadlock.
     /// - [`Error::GaveWay`] if it gave way in the last attempt. Nothing was applied.
-    /// - Those of [`get`](Call::get) and of [`Transaction::commit`]. After [`Error::CommitUnknown`] it never runs again.
-    ///   It is not cancelled while COMMIT is under way, whoever waits.
+    /// - Those of [`get`](Call::get) and of [`Transaction::commit`]. After [`Error::CommitUnknown`] it never runs
+    ///   again. It is not cancelled while COMMIT is under way, whoever waits.
     /// - [`Error::Connect`] if it has no connection to watch its queue. It does not run unwatched.
     pub async fn transaction<T, E, F, Fut>(self, work: F) -> Result<T, E>
     where

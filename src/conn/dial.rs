@@ -23,8 +23,6 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-#[cfg(feature = "fleet")]
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -63,9 +61,6 @@ pub(crate) struct Dialer {
     names: Names,
     times: Mutex<DialTimes>,
     listen_control: ListenControl,
-    /// How many dials the server has refused because it was full.
-    #[cfg(feature = "fleet")]
-    times_full: AtomicU64,
 }
 
 impl Dial for Dialer {
@@ -122,8 +117,6 @@ impl Dialer {
             names: Names::default(),
             times: Mutex::default(),
             listen_control: ListenControl::default(),
-            #[cfg(feature = "fleet")]
-            times_full: AtomicU64::new(0),
         }
     }
 
@@ -155,10 +148,6 @@ impl Dialer {
         if let Ok(conn) = &result {
             then(conn);
         }
-        #[cfg(feature = "fleet")]
-        if result.as_ref().is_err_and(ConnectError::is_full) {
-            self.times_full.fetch_add(1, Relaxed);
-        }
         let now = Instant::now();
         let took = now - begun;
         let dialed = result.as_ref().map(|_| ());
@@ -177,7 +166,7 @@ impl Dialer {
     /// How many dials the server has refused because it was full.
     #[cfg(feature = "fleet")]
     pub(crate) fn times_full(&self) -> u64 {
-        self.times_full.load(Relaxed)
+        self.handling.recorder.times_full()
     }
 
     pub(crate) fn listen_control(&self) -> &ListenControl {
@@ -208,10 +197,7 @@ impl Dialer {
             #[cfg(feature = "fleet")]
             Err(error) if error.may_be_about_options() && self.handling.set_keepalives(false) => {
                 let again = self.try_hosts(deadline, progress).await;
-                if again.is_err() {
-                    self.handling.set_keepalives(true);
-                }
-                again
+                again.inspect_err(|_| _ = self.handling.set_keepalives(true))
             }
             Err(error) if error.sqlstate().is_some() => {
                 self.handling.learn_version(None);

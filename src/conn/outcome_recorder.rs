@@ -49,6 +49,9 @@ pub(crate) struct OutcomeRecorder {
     has_answered: AtomicBool,
     /// About the median duration of statements, in nanoseconds. 0 before the first.
     typical: AtomicU64,
+    /// How many dials the server has refused because it was full.
+    #[cfg(feature = "fleet")]
+    times_full: AtomicU64,
 }
 
 impl OutcomeRecorder {
@@ -60,6 +63,8 @@ impl OutcomeRecorder {
             terminations: Mutex::default(),
             has_answered: AtomicBool::new(false),
             typical: AtomicU64::new(0),
+            #[cfg(feature = "fleet")]
+            times_full: AtomicU64::new(0),
         }
     }
 
@@ -77,6 +82,12 @@ impl OutcomeRecorder {
         Duration::from_nanos(self.typical.load(Relaxed))
     }
 
+    /// How many dials the server has refused because it was full.
+    #[cfg(feature = "fleet")]
+    pub(super) fn times_full(&self) -> u64 {
+        self.times_full.load(Relaxed)
+    }
+
     /// A dial begins. Returns a ticket while the circuit is closed; then the end of the dial counts.
     pub(super) fn dials(&self) -> Option<Ticket> {
         self.pass_on(ConnectionEvent::Dials);
@@ -92,6 +103,10 @@ impl OutcomeRecorder {
         took: Duration,
         registry: &LeaseRegistry,
     ) {
+        #[cfg(feature = "fleet")]
+        if result.is_err_and(ConnectError::is_full) {
+            self.times_full.fetch_add(1, Relaxed);
+        }
         // A server that is full still serves the connections that it has. Without any, the next dial shows more.
         let verdict = match result {
             Ok(()) => Verdict::Success,

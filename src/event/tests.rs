@@ -98,19 +98,23 @@ fn a_throttled_lane_is_shown_with_the_operation_that_is_slow() {
 }
 
 #[test]
-fn an_order_names_the_call_and_the_reason() {
-    let by = Location::caller();
-    let resized = EventKind::Resized { from: 10, to: 30, by, reason: Some("campaign".into()) };
-    assert_eq!(line(resized), format!("pool orders: resized from 10 to 30 by {}:{}: campaign", file!(), by.line()));
+fn a_change_of_the_schema_that_has_to_wait_says_for_what() {
     let postponed = EventKind::SchemaChangePostponed {
         operation: Some("migration 41"),
         attempts: 3,
         reason: "2 sessions waited for its locks, the first for 510 ms".into(),
         retry_in: 8 * SECOND,
     };
-    let waited = "2 sessions waited for its locks, the first for 510 ms";
-    let line_of = format!("pool orders: migration 41 is not done after 3 attempts, trying again in 8 s: {waited}");
-    assert_eq!(line(postponed), line_of);
+    let shown = "pool orders: migration 41 is not done after 3 attempts, trying again in 8 s: 2 sessions waited for its \
+        locks, the first for 510 ms";
+    assert_eq!(line(postponed), shown);
+}
+
+#[test]
+fn an_order_names_the_call_and_the_reason() {
+    let by = Location::caller();
+    let resized = EventKind::Resized { from: 10, to: 30, by, reason: Some("campaign".into()) };
+    assert_eq!(line(resized), format!("pool orders: resized from 10 to 30 by {}:{}: campaign", file!(), by.line()));
     let moved = EventKind::LaneChanged {
         operation: "report".into(),
         from: None,

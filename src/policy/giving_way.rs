@@ -61,7 +61,8 @@ impl Tries {
         }
         let doubled = 2_u32.saturating_pow(made.saturating_sub(1));
         let longest = self.first_pause.saturating_mul(doubled).min(self.longest_pause);
-        let pause = longest.mul_f64(0.5 + 0.5 * random01.clamp(0.0, 1.0));
+        let share = 0.5 + 0.5 * random01.clamp(0.0, 1.0);
+        let pause = Duration::try_from_secs_f64(longest.as_secs_f64() * share).unwrap_or(longest);
         let has_time = deadline.is_none_or(|deadline| deadline.left(now) > pause);
         has_time.then_some(pause)
     }
@@ -115,6 +116,8 @@ mod tests {
         assert_eq!(pauses(tries(10), 1.0), [2.0, 4.0, 8.0, 16.0, 20.0, 20.0, 20.0, 20.0, 20.0]);
         assert_eq!(pauses(tries(4), 0.0), [1.0, 2.0, 4.0]);
         assert!(pauses(tries(1), 1.0).is_empty());
+        let endless = Tries { attempts: 3, first_pause: Duration::MAX, longest_pause: Duration::MAX };
+        assert_eq!(pauses(endless, 1.0).len(), 2);
     }
 
     #[test]
@@ -131,8 +134,8 @@ mod tests {
     }
 
     proptest! {
-        /// Looks at any times, and a session that begins to wait at any time: nobody waits longer than the limit and one
-        /// shortest pace behind a transaction that looks when it is told to.
+        /// Looks at any times, and a session that begins to wait at any time: nobody waits longer than the limit and
+        /// one shortest pace behind a transaction that looks when it is told to.
         #[test]
         fn nobody_waits_much_longer_than_the_limit(
             began in 0_u64..2_000,

@@ -22,7 +22,8 @@ pub(super) struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     pub(super) fn new(dialer: &'a Dialer, limit: Duration) -> Self {
-        Self { dialer, limit: limit.max(Duration::from_millis(1)), connection: None, failed: None }
+        let limit = limit.clamp(Duration::from_millis(1), Duration::from_secs(3600));
+        Self { dialer, limit, connection: None, failed: None }
     }
 
     /// Why no connection could be made.

@@ -140,7 +140,7 @@ impl Plan {
         self
     }
 
-    /// Sets how long the server may take for each question. At least 1 ms. Default: 1 s.
+    /// Sets how long the server may take for each question, 1 ms to 1 hour. Default: 1 s.
     pub fn question_timeout(mut self, limit: Duration) -> Self {
         self.question_timeout = limit;
         self

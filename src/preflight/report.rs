@@ -12,8 +12,8 @@ pub enum Check {
     RoleLimit,
     /// The same under the connection limit of the database.
     DatabaseLimit,
-    /// A share of the connections is free of demand: as this pool knows its demand, and as the fleet's sessions are busy
-    /// at this moment, whichever is more.
+    /// A share of the connections is free of demand: as this pool knows its demand, and as the fleet's sessions are
+    /// busy at this moment, whichever is more.
     DemandHeadroom,
     /// No transaction holds the touched tables for long. Prepared transactions count.
     OldestTransaction,

@@ -224,6 +224,10 @@ async fn a_change_without_anybody_in_the_way_is_done_at_once_as_a_whole() {
     assert_eq!(value.await.unwrap(), "new");
     assert_eq!(runs.load(SeqCst), 1);
     assert_eq!(server.scalar("SELECT note FROM ddl_free").await, "new");
+    let other = pool.clone();
+    let spawned = tokio::spawn(async move { other.ddl().batch_execute("ALTER TABLE ddl_free DROP COLUMN n").await });
+    spawned.await.unwrap().unwrap();
+    assert!(!has_column(server, "ddl_free", "n").await);
     assert_eq!(pool.status().in_use, 0);
     // The limits have ended with the transaction, and no connection is left beside the pool.
     let lock_timeout = pool.query_one("SELECT current_setting('lock_timeout')", &[]).await.unwrap();

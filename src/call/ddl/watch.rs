@@ -4,8 +4,8 @@
 //! its way, also by a place in the queue. It locks the server's lock table for a moment, so it is asked only about
 //! processes that wait for something of this transaction's.
 //!
-//! A watch that sees nothing is no watch: if its connection is lost, or leads to another server, it connects anew, once.
-//! If that does not help, the transaction gives way.
+//! A watch that sees nothing is no watch: if its connection is lost, or leads to another server, it connects anew,
+//! once. If that does not help, the transaction gives way.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@
 //! an equal part of what it last saw. Behind a pooler, a reading says nothing about the server: the member is off, and
 //! the pool uses all of `max_size`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::beacon::Beacon;
@@ -141,7 +141,7 @@ pub(crate) struct Member {
     needs: VecDeque<(Instant, usize)>,
     view: Option<View>,
     /// Claims at the latest reading, by process.
-    claims: Vec<(u32, usize)>,
+    claims: HashMap<u32, usize>,
     /// When members vanished, and what they had claimed.
     vanished: VecDeque<(Instant, usize)>,
     strangers: [Strangers; 3],
@@ -163,7 +163,7 @@ impl Member {
             held: 0,
             needs: VecDeque::new(),
             view: None,
-            claims: Vec::new(),
+            claims: HashMap::new(),
             vanished: VecDeque::new(),
             strangers: Default::default(),
             expected: None,
@@ -364,10 +364,12 @@ impl Member {
         for (number, scope) in reading.scopes.iter().enumerate() {
             let Some(scope) = scope else { continue };
             let peers: Vec<_> = reading.within(number).collect();
-            let known = peers.len() + peers.iter().map(|peer| self.known_of(peer)).sum::<usize>();
+            let beyond = |known: usize| scope.connections.saturating_sub(peers.len() + known);
+            let most = beyond(peers.iter().map(|peer| peer.beacon.held).sum());
+            let least = beyond(peers.iter().map(|peer| self.known_of(peer)).sum());
             let orphans = self.vanished.iter().map(|(_, claim)| claim).sum();
             let strangers = &mut self.strangers[number];
-            strangers.on_reading(now, scope.connections.saturating_sub(known), orphans);
+            strangers.on_reading(now, (least, most), orphans);
             let (headroom, counted) = (scope.headroom(), strangers.counted());
             let usable = scope.limit.saturating_sub(headroom);
             let capacity = usable.saturating_sub(counted + peers.len());
@@ -411,14 +413,15 @@ impl Member {
         while self.vanished.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > ORPHAN) {
             self.vanished.pop_front();
         }
-        let is_there = |process: u32| reading.peers.iter().any(|peer| peer.process == process);
-        let gone = self.claims.iter().filter(|(process, _)| !is_there(*process));
-        self.vanished.extend(gone.map(|(_, claim)| (now, *claim)));
+        let there: HashSet<_> = reading.peers.iter().map(|peer| peer.process).collect();
+        let gone = self.claims.iter().filter(|(process, _)| !there.contains(*process));
+        // And one for its beacon.
+        self.vanished.extend(gone.map(|(_, claim)| (now, *claim + 1)));
     }
 
     /// How many connections of a member are no strangers. One that has just been granted more may have more by now.
     fn known_of(&self, peer: &Peer) -> usize {
-        let before = self.claims.iter().find(|(process, _)| *process == peer.process).map_or(0, |(_, claim)| *claim);
+        let before = self.claims.get(&peer.process).copied().unwrap_or_default();
         let Beacon { granted, held, .. } = peer.beacon;
         if granted > before { granted.max(held) } else { held }
     }

@@ -1,7 +1,8 @@
 //! How many connections within a scope belong to nobody in the fleet.
 //!
 //! A single count is uncertain: a member may have opened or closed connections since it wrote its beacon, or has none
-//! yet. So a rise counts when two readings in a row show it. What has lasted for some seconds counts for a minute.
+//! yet. So there are at least so many, and at most so many, and the last count stays while it is between them. A rise
+//! counts when two readings in a row show it. What has lasted for some seconds counts for a minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Strangers {
+    /// At least so many there were at the latest reading.
+    least: usize,
     /// The latest counts. All but the first are younger than [`LASTING`].
     latest: VecDeque<(Instant, usize)>,
     /// Counts that lasted, the oldest first, each higher than all later ones.
@@ -21,11 +24,15 @@ pub(super) struct Strangers {
 }
 
 impl Strangers {
-    /// A reading has shown so many. `orphans` of them may be connections of members that have just vanished: these are
+    /// A reading has shown at least and at most so many. `orphans` of them may be connections of members that have just vanished: these are
     /// ending, so nothing is remembered of them.
-    pub(super) fn on_reading(&mut self, now: Instant, count: usize, orphans: usize) {
-        let confirmed = self.latest.back().map_or(count, |(_, latest)| count.min(*latest));
-        self.latest.push_back((now, count));
+    pub(super) fn on_reading(&mut self, now: Instant, (least, most): (usize, usize), orphans: usize) {
+        let confirmed = match self.latest.back() {
+            Some((_, before)) => (*before).max(least.min(self.least)).min(most),
+            None => least,
+        };
+        self.least = least;
+        self.latest.push_back((now, confirmed));
         let has_lasted = |at: &Instant| now.saturating_duration_since(*at) >= LASTING;
         while self.latest.get(1).is_some_and(|(at, _)| has_lasted(at)) {
             self.latest.pop_front();

@@ -99,7 +99,7 @@ fn live(seed: u64, members: usize, faults: Faults) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_sum_stays_below_the_limit_whatever_happens(seed: u64, members in 2..=50_usize) {

@@ -1,8 +1,8 @@
 //! Is there a pooler in front of the server, and how does it share connections?
 //!
 //! A pooler tells the driver a process of its own, so the server knows another one. If a second connection reaches the
-//! same process while the first is still there, they share it: each transaction may have another. A pooler gives out the
-//! connection that was used last. Others may take it in between, so a few rounds are made.
+//! same process while the first is still there, they share it: each transaction may have another. A pooler gives out
+//! the connection that was used last. Others may take it in between, so a few rounds are made.
 
 use crate::conn::Dialer;
 use crate::preflight::asking::{Asking, count};
@@ -43,15 +43,15 @@ pub(super) async fn check(asking: &mut Asking<'_>, dialer: &Dialer, plan: &Plan)
 }
 
 async fn rounds(asking: &mut Asking<'_>, dialer: &Dialer, plan: &Plan) -> Result<Vec<Round>, String> {
+    let told = asking.process().await?.map(i64::from);
     let mut other = Asking::new(dialer, plan.question_timeout);
+    // Connect first, so that nothing is between the two questions.
+    other.process().await?;
     let mut rounds = Vec::with_capacity(ROUNDS);
     let no_sense = || "the server's answer makes no sense".to_owned();
     while rounds.len() < ROUNDS {
-        // Connect first, so that nothing is between the two questions.
-        other.process().await?;
         let first = count(&asking.ask(QUESTION).await?, 0).ok_or_else(no_sense)?;
         let second = count(&other.ask(QUESTION).await?, 0).ok_or_else(no_sense)?;
-        let told = asking.process().await?.map(i64::from);
         rounds.push(Round { told, first, second });
         if mode(&rounds) == PoolerMode::None {
             break;

@@ -4,8 +4,8 @@ use crate::preflight::asking::{literal, text};
 use crate::preflight::plan::Plan;
 use crate::preflight::report::{Check, Finding};
 
-/// A common table expression `touched(relid)`: the tables of the plan, their partitions, and the tables at the other end
-/// of their foreign keys. And `named(name, relid)`, which also has the names that lead to no table.
+/// A common table expression `touched(relid)`: the tables of the plan, their partitions, and the tables at the other
+/// end of their foreign keys. And `named(name, relid)`, which also has the names that lead to no table.
 pub(super) fn touched(plan: &Plan) -> String {
     let names: Vec<_> = plan.tables.iter().map(|table| literal(table)).collect();
     format!(

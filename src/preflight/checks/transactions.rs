@@ -1,7 +1,7 @@
 //! How old is the oldest transaction in the way?
 //!
-//! With tables: the oldest that has a lock on one of them, with prepared transactions. Every role sees who has locks, but
-//! only members of `pg_read_all_stats` see when the transactions of others began. Without tables: the oldest in the
+//! With tables: the oldest that has a lock on one of them, with prepared transactions. Every role sees who has locks,
+//! but only members of `pg_read_all_stats` see when the transactions of others began. Without tables: the oldest in the
 //! database.
 
 use super::tables::{MISSING, missing, touched};

@@ -1,5 +1,5 @@
-//! Does an autovacuum to prevent wraparound run? Any other autovacuum gives way to a change of the schema. This one does
-//! not, so the change waits for it, and everybody else for the change.
+//! Does an autovacuum to prevent wraparound run? Any other autovacuum gives way to a change of the schema. This one
+//! does not, so the change waits for it, and everybody else for the change.
 //!
 //! Every role sees the age of a table, and that a process without a user has the lock of a vacuum on it. Once the table
 //! is older than `autovacuum_freeze_max_age`, that is such an autovacuum.

@@ -40,7 +40,6 @@ pub(super) struct Report {
     pub(super) failed: u64,
     /// The connections that the pool may use.
     pub(super) granted: usize,
-    pub(super) in_use: usize,
     pub(super) members: usize,
     /// The slowest call since the last report, in milliseconds.
     pub(super) slowest: u64,
@@ -84,8 +83,8 @@ impl Worker {
         let line = self.answer("report");
         let mut numbers = line.split(' ').skip(1).map(|number| number.parse::<u64>().unwrap());
         let mut next = || numbers.next().unwrap();
-        let (ok, failed, granted, in_use, members, slowest) = (next(), next(), next(), next(), next(), next());
-        Report { ok, failed, granted: granted as usize, in_use: in_use as usize, members: members as usize, slowest }
+        let (ok, failed, granted, members, slowest) = (next(), next(), next(), next(), next());
+        Report { ok, failed, granted: granted as usize, members: members as usize, slowest }
     }
 
     /// The load ends, the pool is drained, and the process ends. Returns its last report.
@@ -158,15 +157,15 @@ impl Subject {
         }
     }
 
-    /// Granted connections, those in use, and members.
-    fn sizes(&self) -> (usize, usize, usize) {
+    /// Granted connections, and members.
+    fn sizes(&self) -> (usize, usize) {
         match self {
             Self::Failfast(pool) => {
                 let status = pool.status();
                 let members = status.fleet.as_ref().map_or(0, |fleet| fleet.members);
-                (status.max_size, status.in_use, members)
+                (status.max_size, members)
             }
-            Self::Deadpool(pool) => (pool.status().max_size, pool.status().size, 0),
+            Self::Deadpool(pool) => (pool.status().max_size, 0),
         }
     }
 }
@@ -215,9 +214,9 @@ fn a_process_of_its_own() {
                 println!("up ");
             }
             _ if line == "report" => {
-                let (granted, in_use, members) = subject.sizes();
+                let (granted, members) = subject.sizes();
                 let (ok, failed) = (work.ok.load(Relaxed), work.failed.load(Relaxed));
-                println!("report {ok} {failed} {granted} {in_use} {members} {}", work.slowest.swap(0, Relaxed));
+                println!("report {ok} {failed} {granted} {members} {}", work.slowest.swap(0, Relaxed));
             }
             _ => {
                 if let Subject::Failfast(pool) = &*subject {

@@ -79,6 +79,59 @@ fn it_grows_only_into_what_nobody_claims() {
 }
 
 #[test]
+fn what_another_claims_and_does_not_use_is_not_free() {
+    let mut idle = other(2, 90, 60);
+    idle.beacon.held = 0;
+    let (member, _) = busy(Instant::now(), 2, &[idle]);
+    assert_eq!(member.limit(), 28, "100 - 10 - 2 - 60 are free");
+}
+
+#[test]
+fn what_a_member_claimed_that_has_just_vanished_is_not_free_yet() {
+    let others = [other(2, 90, 60)];
+    let (mut member, now) = busy(Instant::now(), 2, &others);
+    let before = member.limit();
+    read(&mut member, now + 2 * SECOND, &[], 0);
+    assert_eq!(member.limit(), before);
+    read(&mut member, now + 3 * SECOND, &[], 0);
+    assert_eq!(member.limit(), 40);
+}
+
+#[test]
+fn the_connections_of_a_member_that_has_vanished_are_not_remembered() {
+    let (mut member, now) = busy(Instant::now(), 2, &[other(2, 20, 20)]);
+    for second in 1..9 {
+        read(&mut member, now + second * SECOND, &[], 20);
+    }
+    assert_eq!(member.view().unwrap().strangers, 20);
+    read(&mut member, now + 9 * SECOND, &[], 0);
+    assert_eq!(member.view().unwrap().strangers, 0);
+}
+
+#[test]
+fn what_a_member_uses_of_what_it_was_just_granted_is_no_stranger() {
+    let (mut member, now) = busy(Instant::now(), 2, &[other(2, 40, 10)]);
+    for round in 1..4 {
+        let mut growing = other(2, 40, 10 + 5 * round);
+        growing.beacon.held -= 5;
+        read(&mut member, now + u32::try_from(round).unwrap() * SECOND, &[growing], 5);
+        assert_eq!(member.view().unwrap().strangers, 0);
+    }
+}
+
+#[test]
+fn nothing_takes_the_minimum_away() {
+    let (mut member, now) = busy(Instant::now(), 2, &[]);
+    member.on_refused(now, 0);
+    assert_eq!(member.limit(), 2);
+    let nothing = Own { held: 0, in_use: 0, waiting: 0, is_short: false, demand: None };
+    member.tick(now + 100 * SECOND, &nothing);
+    assert_eq!((member.limit(), member.state(now + 100 * SECOND)), (2, FleetState::Blind));
+    read(&mut member, now + 101 * SECOND, &[other(2, 90, 95)], 0);
+    assert_eq!(member.limit(), 2, "there is no capacity");
+}
+
+#[test]
 fn those_that_grow_at_the_same_time_divide_what_is_free() {
     let others = [other(2, 90, 20), other(3, 90, 20), other(4, 60, 40)];
     let (member, _) = busy(Instant::now(), 2, &others);
@@ -128,11 +181,11 @@ fn a_stranger_counts_when_two_readings_show_it_and_after_four_seconds_for_a_minu
     assert_eq!(strangers(&mut member, now + SECOND, 70), 60);
     assert_eq!(member.limit(), 29);
     assert_eq!(strangers(&mut member, now + 2 * SECOND, 0), 0, "it was seen too shortly to be remembered");
-    for second in 3..8 {
+    for second in 3..9 {
         strangers(&mut member, now + second * SECOND, 60);
     }
-    assert_eq!(strangers(&mut member, now + 8 * SECOND, 0), 60);
-    assert_eq!(strangers(&mut member, now + 69 * SECOND, 0), 0);
+    assert_eq!(strangers(&mut member, now + 9 * SECOND, 0), 60);
+    assert_eq!(strangers(&mut member, now + 70 * SECOND, 0), 0);
 }
 
 #[test]

@@ -171,7 +171,10 @@ impl World {
 
     /// The network of the process is gone.
     pub(super) fn cut(&mut self, process: usize) {
-        self.processes[process].cut = Some(self.time);
+        let process = &mut self.processes[process];
+        if process.cut.is_none() {
+            (process.cut, process.silent_since) = (Some(self.time), self.time);
+        }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -231,7 +234,7 @@ impl World {
         let who = self.rng.usize(..count.max(1));
         match self.rng.u8(..12) {
             0 if count > 2 => self.kill(who),
-            1 if count > 2 && self.rng.bool() => self.cut(who),
+            1 if count > 2 && self.rng.bool() && self.processes[who].silent_until <= time => self.cut(who),
             2 if count > 2 => {
                 self.processes[who].member.drain();
                 self.processes[who].is_draining = true;
@@ -252,11 +255,12 @@ impl World {
                 let long = if self.rng.bool() { 90.0 } else { 5.0 };
                 let until = time + self.rng.f64() * long;
                 let process = &mut self.processes[who];
-                if process.silent_until <= time {
+                if process.silent_until <= time && process.cut.is_none() {
                     (process.silent_since, process.silent_until) = (time, until);
                 }
             }
-            6 => self.lose(who),
+            // A connection that is silent cannot be reset.
+            6 if self.processes[who].silent_until <= time && self.processes[who].cut.is_none() => self.lose(who),
             _ => self.processes[who].load = self.rng.usize(..=self.most),
         }
     }
