@@ -162,7 +162,8 @@ impl PoolBuilder {
     }
 
     /// The maximum number of callers that may wait for a connection, in each [`Lane`]. One more is refused at once with
-    /// [`Error::Shed`](crate::Error::Shed). 0 to 1,000,000. Default: 100 x `max_size`, at least 10,000.
+    /// [`Error::Shed`](crate::Error::Shed). 0 to 1,000,000. Default: 100 x `max_size`, but at least 10,000 and at most
+    /// 1,000,000.
     ///
     /// This setting bounds memory, for each lane that callers use: each waiter takes about 250 bytes. Deadlines and
     /// [`shedding`](Self::shedding) bound how long callers wait.

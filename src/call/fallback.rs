@@ -22,9 +22,9 @@ impl<'a> Call<'a> {
     /// cache, a default, an older value. If `instead` returns `None`, the caller gets the error.
     ///
     /// The pool calls `instead` once, after the last attempt, if [`Error::is_unavailable`]: the call was refused, the
-    /// circuit is open, there was no connection in time, the statement was too slow, or its connection was lost. An
-    /// error that the server returned is an answer, so a fallback never hides a violated constraint. Use it for reads:
-    /// a write that was too slow may have been applied.
+    /// circuit is open, there was no connection in time, the statement was too slow, its connection was lost, or the
+    /// server is shutting down or out of resources. Any other error of the server is an answer, so a fallback never
+    /// hides a violated constraint. Use it for reads: a write that was too slow may have been applied.
     ///
     /// An answer of the fallback is counted as such (`failfast.fallbacks`), and not as a failed operation. The circuit
     /// breaker still sees the failure.
