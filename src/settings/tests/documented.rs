@@ -7,13 +7,14 @@ use std::path::Path;
 use super::*;
 
 /// Values for the other key of a table whose keys go together.
-const TOGETHER: [(&str, &str); 10] = [
+const TOGETHER: [(&str, &str); 11] = [
     ("long_running.statements", "5"),
     ("long_running.than", "10s"),
     ("breaker.reset_timeout_growth.factor", "2"),
     ("breaker.reset_timeout_growth.cap", "1h"),
     ("breaker.slow_call.longer_than", "10s"),
     ("breaker.slow_call.percentage", "50"),
+    ("fleet.name", "shop"),
     // A burst needs a rate.
     ("rate.critical.calls", "100"),
     ("rate.normal.calls", "100"),
@@ -111,6 +112,9 @@ fn each_range_is_as_documented() {
     let table = Table::read();
     let mut tried = 0;
     for Row { key, range, .. } in &table.0 {
+        if key.starts_with("fleet.") && cfg!(not(feature = "fleet")) {
+            continue;
+        }
         let bounds: Vec<_> = quoted(range).into_iter().map(|bound| table.value(bound)).collect();
         match bounds[..] {
             [] => continue,
