@@ -13,6 +13,7 @@ mod failure;
 mod freshness;
 mod host;
 mod one_host;
+mod order;
 mod scout;
 mod state;
 mod status;
@@ -30,6 +31,7 @@ pub use self::builder::ClusterBuilder;
 pub use self::call::ClusterCall;
 use self::core::Core;
 pub use self::freshness::{After, Freshness};
+pub use self::order::ClusterOrder;
 pub use self::status::{HostStatus, Role};
 use crate::clock::now;
 use crate::conn::{Client, RowStream, Transaction};
@@ -99,21 +101,26 @@ impl Cluster {
     /// # Errors
     ///
     /// [`Error::NoPrimary`] also before the first answer of a host: see [`ready`](Self::ready).
-    /// [`Error::TwoPrimaries`] while two hosts accept writes.
+    /// [`Error::TwoPrimaries`] while two hosts accept writes. [`Error::TwoSystems`] if hosts belong to different systems.
     pub fn primary(&self) -> Result<&Pool, Error> {
         self.core.start();
         self.core.primary().map(|host| &self.core.hosts[host].pool)
     }
 
-    /// Waits until there is a primary, at most so long. For the start of a service; calls need not wait for it.
+    /// Waits until there is a primary and each host has answered or failed once, at most so long. Then reads know their
+    /// replicas. For the start of a service; calls need not wait for it.
+    ///
+    /// A host that cannot be reached fails within the pool's `connect_timeout`. If the time is up before, a primary is
+    /// enough.
     ///
     /// # Errors
     ///
     /// As [`primary`](Self::primary), after that time.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
         self.core.start();
-        let (mut changes, until) = (self.core.board.changes(), now() + within.min(LONGEST));
-        while self.core.primary().is_err() && board::changed_before(&mut changes, until).await {}
+        let (mut decisions, until) = (self.core.board.decisions(), now() + within.min(LONGEST));
+        let is_open = || self.core.primary().is_err() || !self.core.board.state().has_asked_all();
+        while is_open() && board::changed_before(&mut decisions, until).await {}
         self.core.primary().map(drop)
     }
 
@@ -159,12 +166,40 @@ impl Cluster {
         self.core.telemetry.events()
     }
 
-    /// Shuts the pools of all hosts down gracefully: see [`Pool::drain`]. Returns how many connections had not been given
-    /// back.
+    /// Shuts the pools of all hosts down gracefully: see [`Pool::drain`]. Then no host is asked any more. Returns how many
+    /// connections had not been given back.
     #[track_caller]
     pub fn drain(&self, within: Duration) -> impl Future<Output = usize> {
         let drains: Vec<_> = self.pools().map(|pool| pool.drain(within)).collect();
-        async move { join_all(drains).await.into_iter().sum() }
+        async move {
+            let left = join_all(drains).await.into_iter().sum();
+            // Calls that were waiting have needed the scouts until now.
+            self.core.stop();
+            left
+        }
+    }
+
+    /// Gives the reason for the next order: [`forget_timeline`](ClusterOrder::forget_timeline). The order's event shows
+    /// the reason.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: failfast::Cluster) {
+    /// cluster.because("db2 was promoted by mistake, and is a replica of db1 again").forget_timeline();
+    /// # }
+    /// ```
+    pub fn because(&self, reason: impl Into<Arc<str>>) -> ClusterOrder<'_> {
+        ClusterOrder::new(&self.core, Some(reason.into()))
+    }
+
+    /// Forgets the highest timeline that this process has seen, so that a primary on a lower one is written to again.
+    ///
+    /// It is the way out if a server was on a higher timeline and no longer exists, or was made a replica of the old
+    /// primary again: until then every host is fenced. **What was committed on the forgotten timeline is given up.** A
+    /// timeline on which a host still answers is seen again at once, and so stays the highest. Each process has to be
+    /// given the order.
+    #[track_caller]
+    pub fn forget_timeline(&self) {
+        ClusterOrder::new(&self.core, None).forget_timeline();
     }
 
     /// Takes a connection to the primary: see [`Pool::get`].

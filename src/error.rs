@@ -236,6 +236,18 @@ pub enum Error {
         retry_after: Duration,
     },
 
+    /// Two servers of a `Cluster` belong to different database systems, and nobody knows yet which of them is the owner's:
+    /// one may be an empty database on a new disk. Nothing is written to either until most hosts agree, or one of the
+    /// systems has been silent for two minutes. Nothing was sent.
+    #[error("two systems: {} has system {} and {} has system {}; remove the host that does not belong to the cluster", .systems[0].0, .systems[0].1, .systems[1].0, .systems[1].1)]
+    #[non_exhaustive]
+    TwoSystems {
+        /// Two hosts, each with the identifier of its system.
+        systems: Box<[(Arc<str>, u64); 2]>,
+        /// When the cluster will have asked its hosts again.
+        retry_after: Duration,
+    },
+
     /// No replica of a `Cluster` is known to be fresh enough for the read, and the share of the primary that such reads
     /// may use is taken. Nothing was sent.
     #[error("no replica is fresh enough{}, and the primary takes no more such reads", nearest_lag(.nearest))]

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::state::State;
+use super::state::{Decision, State};
 
 /// When a server was started, in microseconds, by its own clock. A restart or another server changes it.
 pub(super) const STARTED: &str = "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint";
@@ -19,8 +19,10 @@ pub(super) const STARTED: &str = "(extract(epoch FROM pg_catalog.pg_postmaster_s
 #[derive(Debug)]
 pub(super) struct Board {
     state: Mutex<State>,
-    /// How often something has changed.
-    version: watch::Sender<u64>,
+    /// What is decided. Calls that wait for a primary are woken by nothing else.
+    decision: watch::Sender<Decision>,
+    /// How often a host was looked at. Wakes the few reads that wait for a replica to catch up.
+    looks: watch::Sender<u64>,
     /// Wakes the scout of each host.
     wake: Vec<Notify>,
     /// When the primary answered last, so that the scouts of the replicas ask shortly afterwards.
@@ -28,10 +30,12 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(now: Instant, labels: &[Arc<str>]) -> Self {
+    pub(super) fn new(now: Instant, labels: &[Arc<str>], max_lag: Duration) -> Self {
+        let state = State::new(now, labels.iter().cloned(), max_lag);
         Self {
-            state: Mutex::new(State::new(now, labels.iter().cloned())),
-            version: watch::Sender::new(0),
+            decision: watch::Sender::new(state.decision()),
+            state: Mutex::new(state),
+            looks: watch::Sender::new(0),
             wake: labels.iter().map(|_| Notify::new()).collect(),
             primary_answered: OnceLock::new(),
         }
@@ -42,18 +46,31 @@ impl Board {
         self.state.lock()
     }
 
-    pub(super) fn on_change(&self) {
-        self.version.send_modify(|version| *version += 1);
+    /// A host was looked at.
+    pub(super) fn on_look(&self) {
+        let new = self.state().decision();
+        self.decision.send_if_modified(|decision| std::mem::replace(decision, new) != new);
+        self.looks.send_modify(|looks| *looks += 1);
     }
 
     /// A caller subscribes before it looks, so that it misses no change.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    pub(super) fn decisions(&self) -> watch::Receiver<Decision> {
+        self.decision.subscribe()
+    }
+
+    /// As [`decisions`](Self::decisions), for those who need the place of a replica.
+    pub(super) fn looks(&self) -> watch::Receiver<u64> {
+        self.looks.subscribe()
     }
 
     /// The scouts ask at once.
     pub(super) fn ask_now(&self) {
         self.wake.iter().for_each(Notify::notify_one);
+    }
+
+    /// The scout of this host asks at once.
+    pub(super) fn ask(&self, host: usize) {
+        self.wake[host].notify_one();
     }
 
     pub(super) async fn asked_for(&self, host: usize) {
@@ -79,13 +96,60 @@ impl Board {
         });
         let is_doubted = started.is_some_and(|started| self.state().on_dialed(host, started));
         if is_doubted {
-            self.wake[host].notify_one();
+            self.ask(host);
         }
     }
 }
 
 /// Waits for a change, at most until then. Returns whether there was one.
-pub(super) async fn changed_before(changes: &mut watch::Receiver<u64>, until: Instant) -> bool {
+pub(super) async fn changed_before<T>(changes: &mut watch::Receiver<T>, until: Instant) -> bool {
     let changed = pin!(changes.changed());
     matches!(select(changed, pin!(time::sleep_until(until.into()))).await, Either::Left((Ok(()), _)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::clock::now;
+    use crate::cluster::state::Answer;
+    use crate::policy::{Lsn, Sighting};
+
+    /// A thousand calls wait for a primary while replicas answer 50 times a second.
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_wait_for_a_primary_are_woken_by_a_decision_only() {
+        let labels = ["a:5432", "b:5432"].map(Arc::from);
+        let board = Arc::new(Board::new(now(), &labels, Duration::from_secs(30)));
+        let woken = Arc::new(AtomicUsize::new(0));
+        let wait = || {
+            let (board, woken) = (Arc::clone(&board), Arc::clone(&woken));
+            let mut decisions = board.decisions();
+            tokio::spawn(async move {
+                while !board.state().is_primary(0) {
+                    decisions.changed().await.unwrap();
+                    woken.fetch_add(1, Relaxed);
+                }
+            })
+        };
+        let answer = |host: usize, is_in_recovery: bool, place: u64| {
+            let (at, started) = (now(), host as i64);
+            let sighting = Sighting { at, is_in_recovery, timeline: Some(1), system: Some(7), started };
+            board.state().on_answer(at, host, at, Answer { sighting, place: Some(Lsn(place)) }, true);
+            board.on_look();
+        };
+        answer(0, true, 1);
+        answer(1, true, 1);
+        let waiting: Vec<_> = (0..1_000).map(|_| wait()).collect();
+        for look in 2..102 {
+            answer(look as usize % 2, true, look);
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(woken.load(Relaxed), 0, "of 100,000");
+        answer(0, false, 200);
+        for call in waiting {
+            call.await.unwrap();
+        }
+        assert_eq!(woken.load(Relaxed), 1_000);
+    }
 }

@@ -26,6 +26,9 @@ type PoolSettings = Arc<dyn Fn(PoolBuilder) -> PoolBuilder + Send + Sync>;
 /// The longest and the shortest interval between two looks at a host.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
+/// The shortest and the longest lag that a replica may be allowed.
+const LAGS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(100));
+
 /// The settings of a [`Cluster`]. Every one has a default.
 #[derive(Clone)]
 #[must_use = "a builder does nothing until build() is called"]
@@ -33,6 +36,7 @@ pub struct ClusterBuilder {
     places: Vec<ConnectionString>,
     pool: PoolSettings,
     spill: f64,
+    max_lag: Duration,
     look_every: Duration,
     look_timeout: Duration,
     observers: Observers,
@@ -70,6 +74,7 @@ impl ClusterBuilder {
             places,
             pool: Arc::new(|builder| builder),
             spill: 0.1,
+            max_lag: Duration::from_secs(30),
             look_every: Duration::from_secs(1),
             look_timeout: Duration::from_secs(1),
             observers: Observers::default(),
@@ -97,6 +102,14 @@ impl ClusterBuilder {
     /// count until they begin. In a cluster of one host, every read goes there. Default 0.1.
     pub fn spill(mut self, share: f64) -> Self {
         self.spill = share;
+        self
+    }
+
+    /// How far a replica may be behind what the primary last answered. A replica that is further behind serves no reads,
+    /// not even those of [`Freshness::Any`](crate::Freshness::Any). 1 s to 100 s, because the cluster remembers two
+    /// minutes. Default 30 s.
+    pub fn max_lag(mut self, lag: Duration) -> Self {
+        self.max_lag = lag;
         self
     }
 
@@ -151,6 +164,9 @@ impl ClusterBuilder {
         if !(0.0..=1.0).contains(&self.spill) {
             return Err(ConfigError::new("spill", self.spill, "must be 0 to 1"));
         }
+        if !(LAGS.0..=LAGS.1).contains(&self.max_lag) {
+            return Err(ConfigError::new("max_lag", format!("{:?}", self.max_lag), "must be 1 s to 100 s"));
+        }
         if !(LOOKS.0..=LOOKS.1).contains(&self.look_every) {
             return Err(ConfigError::new("look_every", format!("{:?}", self.look_every), "must be 100 ms to 1 s"));
         }
@@ -177,7 +193,7 @@ impl ClusterBuilder {
         let log = Tracer::new(&name, &first.place.driver).log();
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&name), self.observers));
         let labels: Vec<_> = places.iter().map(|place| Arc::clone(&place.label)).collect();
-        let board = Arc::new(Board::new(now(), &labels));
+        let board = Arc::new(Board::new(now(), &labels, self.max_lag));
         let mut hosts = Vec::new();
         for (number, OneHost { label, place }) in places.into_iter().enumerate() {
             let (board, telemetry) = (Arc::clone(&board), Arc::clone(&telemetry));
@@ -198,7 +214,8 @@ impl ClusterBuilder {
                 });
             hosts.push(Host::new(label, build(builder)?));
         }
-        let settings = Settings { look_every: self.look_every, look_timeout: self.look_timeout, spill: self.spill };
+        let (spill, max_lag) = (self.spill, self.max_lag);
+        let settings = Settings { look_every: self.look_every, look_timeout: self.look_timeout, spill, max_lag };
         let meter = ClusterMeter::new(Arc::clone(&name), recorder);
         let mut own = Observers::default();
         own.extend(log);
@@ -213,8 +230,26 @@ impl fmt::Debug for ClusterBuilder {
         f.debug_struct("ClusterBuilder")
             .field("places", &self.places)
             .field("spill", &self.spill)
+            .field("max_lag", &self.max_lag)
             .field("look_every", &self.look_every)
             .field("look_timeout", &self.look_timeout)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_that_cannot_be_measured_is_refused() {
+        let builder = || Cluster::builder("host=a,b".parse().unwrap());
+        for millis in [0, 999, 100_001] {
+            let error = builder().max_lag(Duration::from_millis(millis)).build().unwrap_err().to_string();
+            assert!(error.contains("max_lag") && error.contains("1 s to 100 s"), "{error}");
+        }
+        for seconds in [1, 100] {
+            builder().max_lag(Duration::from_secs(seconds)).build().unwrap();
+        }
     }
 }

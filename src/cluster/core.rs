@@ -1,5 +1,6 @@
 //! What all handles of a cluster and its scouts share: the hosts, what is known of them, and where a call goes.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::board::{Board, changed_before};
 use super::host::{Host, UnderWay};
-use super::state::{Candidates, FURTHEST};
+use super::state::Candidates;
 use crate::clock::now;
 use crate::error::Error;
 use crate::event::EventKind;
@@ -27,6 +28,7 @@ pub(super) struct Settings {
     pub(super) look_every: Duration,
     pub(super) look_timeout: Duration,
     pub(super) spill: f64,
+    pub(super) max_lag: Duration,
 }
 
 #[derive(Debug)]
@@ -70,19 +72,27 @@ impl Core {
     }
 
     /// Reports what a look has found.
-    pub(super) fn report(&self, host: usize, events: Vec<EventKind>) {
-        let (report, primaries, fit) = {
+    pub(super) fn report(&self, events: Vec<EventKind>) {
+        let (reports, primaries, fit) = {
             let (now, state) = (now(), self.board.state());
+            // The answer of one host may make another one the primary.
+            let reports: Vec<_> = (0..self.hosts.len()).map(|host| state.report(now, host)).collect();
             let primaries = match state.verdict() {
-                Verdict::NoPrimary => 0,
+                Verdict::NoPrimary | Verdict::TwoSystems(..) => 0,
                 Verdict::Primary { .. } => 1,
                 Verdict::TwoPrimaries(..) => 2,
             };
-            (state.report(now, host), primaries, state.candidates(now, Need::Within(FURTHEST), &[]).replicas.len())
+            (reports, primaries, state.candidates(now, Need::Within(self.settings.max_lag), &[]).replicas.len())
         };
-        let is_replica = report.sighting.is_some_and(|sighting| sighting.is_in_recovery);
-        self.meter.look_at(&self.hosts[host].label, report.is_primary, report.is_silent, is_replica, report.lag);
+        for (host, report) in self.hosts.iter().zip(reports) {
+            let is_replica = report.sighting.is_some_and(|sighting| sighting.is_in_recovery);
+            self.meter.look_at(&host.label, report.is_primary, report.is_silent, is_replica, report.lag);
+        }
         self.meter.look(primaries, fit);
+        self.emit(events);
+    }
+
+    fn emit(&self, events: impl IntoIterator<Item = EventKind>) {
         for event in events {
             self.own.emit(event.clone());
             self.telemetry.emit(event);
@@ -99,17 +109,29 @@ impl Core {
                 let hosts = [one, other].map(|host| Arc::clone(state.label(host)));
                 Err(Error::TwoPrimaries { hosts: Box::new(hosts), retry_after: SUSPECT })
             }
+            Verdict::TwoSystems(..) => {
+                let systems = state.systems().expect("there are two");
+                Err(Error::TwoSystems { systems: Box::new(systems), retry_after: self.next_look() })
+            }
         }
     }
 
     /// While hosts have neither answered nor failed, waits until there is a primary, at most until then.
     pub(super) async fn first_answers(&self, until: Instant) {
-        let mut changes = self.board.changes();
+        let mut changes = self.board.decisions();
         let is_open = || {
             let state = self.board.state();
             state.verdict() == Verdict::NoPrimary && !state.has_asked_all()
         };
         while is_open() && changed_before(&mut changes, until).await {}
+    }
+
+    /// Forgets the highest timeline, and reports it.
+    pub(super) fn forget_timeline(&self, by: &'static Location<'static>, reason: Option<Arc<str>>) {
+        let (timeline, events) = self.board.state().forget_timeline(now());
+        let order = EventKind::TimelineForgotten { timeline, by, reason };
+        self.board.on_look();
+        self.emit(std::iter::once(order).chain(events));
     }
 
     /// How long until the hosts were asked again.
@@ -119,10 +141,11 @@ impl Core {
 
     /// Finds a host that has what a read needs. Waits a moment for a replica that is about to catch up.
     pub(super) async fn place(&self, need: Need, excluded: &[usize], may_spill: bool) -> Result<ReadPlace<'_>, Error> {
-        let mut changes = self.board.changes();
+        let mut decisions = self.board.decisions();
         // At the start of a process: the primary may be the first to answer.
         let first = now() + self.settings.look_timeout;
-        while !self.board.state().has_asked_all() && changed_before(&mut changes, first).await {}
+        while !self.board.state().has_asked_all() && changed_before(&mut decisions, first).await {}
+        let mut looks = self.board.looks();
         let mut candidates = self.candidates(need, excluded);
         if let Some(host) = self.choose(&candidates) {
             return Ok(self.at_replica(host));
@@ -141,7 +164,7 @@ impl Core {
         if let Some(_waiting) = self.may_wait(need, &candidates, excluded) {
             let until = now() + CATCH_UP;
             self.board.ask_now();
-            while changed_before(&mut changes, until).await {
+            while changed_before(&mut looks, until).await {
                 candidates = self.candidates(need, excluded);
                 if let Some(host) = self.choose(&candidates) {
                     return Ok(self.at_replica(host));
@@ -183,7 +206,10 @@ impl Core {
             Need::Within(bound) => bound.saturating_add(self.settings.look_every),
             Need::Since(_) | Need::Position(_) => self.settings.look_every * 2,
         };
-        let is_near = candidates.nearest.is_some_and(|nearest| nearest <= near);
+        if self.board.state().is_out_of_reach(now(), need) {
+            return None;
+        }
+        let is_near = candidates.soonest.is_some_and(|nearest| nearest <= near);
         let limits = self.hosts.iter().map(|host| host.pool.shared.slots.counts().limit);
         let most = limits.sum::<usize>().div_ceil(WAITING);
         if is_near && excluded.is_empty() { UnderWay::below(&self.waiting, most) } else { None }

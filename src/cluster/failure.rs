@@ -49,7 +49,7 @@ impl Seen {
             ErrorKind::Connect if is_full(error) => Elsewhere::CircuitOpen,
             ErrorKind::Connect => Elsewhere::Unreachable,
             ErrorKind::AcquireTimeout | ErrorKind::Shed | ErrorKind::QueryTimeout => Elsewhere::Slow,
-            ErrorKind::NoPrimary | ErrorKind::TwoPrimaries => Elsewhere::NoPrimary,
+            ErrorKind::NoPrimary | ErrorKind::TwoPrimaries | ErrorKind::TwoSystems => Elsewhere::NoPrimary,
             ErrorKind::Postgres => by_retry(retry),
             _ => Elsewhere::No,
         };

@@ -14,7 +14,8 @@ pub enum Freshness {
     /// A replica that shows everything that was committed longer ago than this. Below twice the interval of
     /// [`look_every`](crate::ClusterBuilder::look_every), replicas qualify only for a part of the time.
     Within(Duration),
-    /// Any replica that answers, and is not known to be more than 30 s behind what the primary last answered. Also
+    /// Any replica that answers, and is not known to be more than [`max_lag`](crate::ClusterBuilder::max_lag) behind what the primary last
+    /// answered: 30 s unless the owner has set another bound. Also
     /// served while there is no primary.
     Any,
 }

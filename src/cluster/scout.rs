@@ -7,8 +7,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time;
 
 use super::board::STARTED;
@@ -42,47 +43,82 @@ struct Session {
 }
 
 impl Core {
-    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced.
+    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced. The
+    /// host of a closed pool needs none.
     pub(super) fn start(self: &Arc<Self>) {
         let mut scouts = self.scouts.lock();
         if scouts.len() == self.hosts.len() && scouts.iter().all(|scout| !scout.is_finished()) {
+            return;
+        }
+        let needs_one = |host: usize, scouts: &[JoinHandle<()>]| {
+            !self.hosts[host].pool.is_closed() && scouts.get(host).is_none_or(JoinHandle::is_finished)
+        };
+        if !(0..self.hosts.len()).any(|host| needs_one(host, &scouts)) {
             return;
         }
         let Some(runtime) = self.runtime.clone().or_else(|| Handle::try_current().ok()) else { return };
         if scouts.is_empty() {
             self.board.state().on_start(now());
         }
-        let watch = |host| runtime.spawn(watch(Arc::clone(self), host));
-        for (host, scout) in scouts.iter_mut().enumerate() {
-            if scout.is_finished() {
-                *scout = watch(host);
+        for host in 0..self.hosts.len() {
+            let is_needed = needs_one(host, &scouts);
+            if !is_needed && host < scouts.len() {
+                continue;
+            }
+            let scout = runtime.spawn(watch(Arc::clone(self), host));
+            match scouts.get_mut(host) {
+                Some(ended) => *ended = scout,
+                None => scouts.push(scout),
             }
         }
-        let begun = scouts.len();
-        scouts.extend((begun..self.hosts.len()).map(watch));
     }
 
     pub(super) fn stop(&self) {
         self.scouts.lock().drain(..).for_each(|scout| scout.abort());
+        let labels = self.hosts.iter().map(|host| &host.label);
+        self.meter.on_end(labels);
     }
 }
 
-/// Runs until the cluster is dropped.
+/// How long a scout rests after a look that somebody has asked for, and so many others in a row that found nothing new.
+/// `jitter` is 0 to 1.
+fn rest(in_vain: u32, every: Duration, jitter: f64) -> Duration {
+    let longest = (every / HURRY).max(SHORTEST);
+    SHORTEST.saturating_mul(1 << in_vain.min(10)).min(longest).mul_f64(1.0 + jitter / 2.0)
+}
+
+/// Runs until the cluster is dropped or the host's pool is closed.
 async fn watch(core: Arc<Core>, host: usize) {
-    let mut session = None;
-    loop {
-        let has_answered = look(&core, host, &mut session).await;
+    let (mut session, mut in_vain) = (None, 0);
+    while !core.hosts[host].pool.is_closed() {
+        let found = look(&core, host, &mut session).await;
         // After a failure, whoever wants an answer: the next look dials, and all processes would do so at once.
-        let rest =
-            if has_answered { SHORTEST } else { (core.settings.look_every / HURRY).mul_f64(0.5 + fastrand::f64()) };
+        let rest = match found {
+            Found::Nothing => (core.settings.look_every / HURRY).mul_f64(0.5 + fastrand::f64()),
+            Found::Same => rest(in_vain, core.settings.look_every, fastrand::f64()),
+            Found::News => SHORTEST,
+        };
         time::sleep(rest).await;
         let pause = pause(&core, host).saturating_sub(rest);
-        select(pin!(core.board.asked_for(host)), pin!(time::sleep(pause))).await;
+        let asked = pin!(core.board.asked_for(host));
+        let is_asked_for = matches!(select(asked, pin!(time::sleep(pause))).await, Either::Left(_));
+        // Looks that nobody has asked for are far apart, so the next one that somebody asks for may come at once.
+        in_vain = if is_asked_for && found != Found::News { in_vain + 1 } else { 0 };
     }
 }
 
-/// Asks once. Returns whether there was an answer.
-async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> bool {
+/// What came of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// No answer.
+    Nothing,
+    /// The answer of before.
+    Same,
+    News,
+}
+
+/// Asks once.
+async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> Found {
     if core.board.state().is_doubted(host) {
         *session = None;
     }
@@ -103,14 +139,19 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> bool {
             core.board.state().on_failure(now, host, reason)
         }
     };
-    let Outcome { events, flush } = outcome;
+    let Outcome { events, flush, ask, is_news } = outcome;
     // Before those who wait are woken: they must not get a connection of before.
     if flush {
         core.hosts[host].pool.shared.slots.flush();
     }
-    core.board.on_change();
-    core.report(host, events);
-    has_answered
+    ask.into_iter().for_each(|name| core.board.ask(name));
+    core.board.on_look();
+    core.report(events);
+    match (has_answered, is_news) {
+        (false, _) => Found::Nothing,
+        (true, false) => Found::Same,
+        (true, true) => Found::News,
+    }
 }
 
 /// Asks once. The instant is that before the question was sent.
@@ -174,11 +215,24 @@ fn pause(core: &Core, host: usize) -> Duration {
     let state = core.board.state();
     let is_replica = match state.verdict() {
         Verdict::Primary { host: primary, .. } => primary != host,
-        Verdict::NoPrimary | Verdict::TwoPrimaries(..) => return every / HURRY,
+        Verdict::NoPrimary | Verdict::TwoPrimaries(..) | Verdict::TwoSystems(..) => return every / HURRY,
     };
     drop(state);
     match core.board.since_primary(now()) {
         Some(since) if is_replica && since < every => every - since + AFTER_PRIMARY.min(every / HURRY),
         _ => every,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_find_nothing_new_come_further_and_further_apart() {
+        let rests = |every| [0, 1, 2, 3, 4, 100].map(|in_vain| rest(in_vain, every, 0.0).as_millis());
+        assert_eq!(rests(Duration::from_secs(1)), [20, 40, 80, 160, 250, 250]);
+        assert_eq!(rests(Duration::from_millis(100)), [20, 25, 25, 25, 25, 25]);
+        assert_eq!(rest(0, Duration::from_secs(1), 1.0), Duration::from_millis(30));
     }
 }

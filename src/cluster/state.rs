@@ -1,28 +1,25 @@
 //! What a cluster knows of its hosts, and what it concludes. No I/O: the scouts bring answers, and callers ask.
 
+mod reports;
+mod sessions;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::sessions::{BALANCES, Dialed, Sessions};
 use crate::event::EventKind;
 use crate::policy::{
-    DueReport, Fitness, History, Lag, Lasting, Lsn, Need, Position, PrimaryVerdict as Verdict, Ring, SUSPECT, Sighting,
-    Sign, Topology, Trend,
+    Fitness, History, Lasting, Look, Lsn, Need, Position, PrimaryVerdict as Verdict, Ring, SUSPECT, Sighting, Topology,
+    Trend,
 };
 
 /// A failover takes this long at least. A shorter time without a primary is no news.
 const HELD: Duration = Duration::from_secs(3);
 /// How long a replica has to be calm until its lag is over.
 const CALM: Duration = Duration::from_secs(10);
-/// How long a host that was found to lead to several servers serves no bounded reads.
-const BALANCES: Duration = Duration::from_secs(600);
 /// Samples of replicas count while the primary was asked so lately.
 const RECENT: Duration = Duration::from_secs(2);
-/// A replica that is further behind serves no reads at all.
-pub(super) const FURTHEST: Duration = Duration::from_secs(30);
-
-/// A replica that is behind by more than all that is remembered is reported once the memory is this long.
-const CRITICAL: Duration = Duration::from_secs(45);
 
 /// What a host has answered.
 #[derive(Debug, Clone, Copy)]
@@ -32,28 +29,22 @@ pub(super) struct Answer {
     pub(super) place: Option<Lsn>,
 }
 
-/// What the sessions of a host say about one another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sessions {
-    /// The scout and the pool are connected to the same server, as far as is known.
-    Same,
-    /// A connection of the pool has found a server that was started at another time. The scout has to look again.
-    Doubted(i64),
-    /// The host leads to several servers.
-    Several(Instant),
-}
-
 #[derive(Debug)]
 struct Known {
     label: Arc<str>,
     answer: Option<Answer>,
+    /// When the question was sent that was answered last, or the beginning.
+    asked: Instant,
     /// The latest answer, or the beginning.
     heard: Instant,
-    has_outcome: bool,
+    /// When it last failed to answer, and why.
+    failed: Option<Instant>,
     reason: String,
+    /// Another name of the same server has shown since the answer that the server was started anew.
+    is_outdated: bool,
     sessions: Sessions,
-    /// Where a connection of the pool leads that was made before the first answer.
-    dialed: Option<i64>,
+    /// Where the pool's connections lead that were made before the first answer.
+    dialed: Dialed,
     fitness: Fitness,
     trend: Trend,
     /// The last position as the primary.
@@ -62,8 +53,17 @@ struct Known {
     lags: Lasting,
 }
 
+/// What calls wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    verdict: Verdict,
+    has_asked_all: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
+    /// A replica that is further behind serves no reads at all.
+    max_lag: Duration,
     topology: Topology,
     verdict: Verdict,
     ring: Ring,
@@ -80,6 +80,10 @@ pub(super) struct Outcome {
     pub(super) events: Vec<EventKind>,
     /// The connections of this host's pool lead to another server than the scout.
     pub(super) flush: bool,
+    /// Other names of the same server, which have to be asked at once.
+    pub(super) ask: Vec<usize>,
+    /// Something is not as it was at the look before.
+    pub(super) is_news: bool,
 }
 
 /// The hosts that can serve a read.
@@ -87,8 +91,10 @@ pub(super) struct Outcome {
 pub(super) struct Candidates {
     /// Each with the share of the reads that it gets now.
     pub(super) replicas: Vec<(usize, f64)>,
-    /// The lag of the freshest replica.
+    /// The lag of the freshest replica that would serve it with less lag.
     pub(super) nearest: Option<Duration>,
+    /// The same of those that would do so as soon as they have caught up.
+    pub(super) soonest: Option<Duration>,
 }
 
 /// What is known of one host, for its owner.
@@ -102,15 +108,17 @@ pub(super) struct Report {
 }
 
 impl State {
-    pub(super) fn new(now: Instant, labels: impl Iterator<Item = Arc<str>>) -> Self {
+    pub(super) fn new(now: Instant, labels: impl Iterator<Item = Arc<str>>, max_lag: Duration) -> Self {
         let known = |label| Known {
             label,
             answer: None,
+            asked: now,
             heard: now,
-            has_outcome: false,
+            failed: None,
             reason: String::new(),
+            is_outdated: false,
             sessions: Sessions::Same,
-            dialed: None,
+            dialed: Dialed::default(),
             fitness: Fitness::default(),
             trend: Trend::default(),
             position: None,
@@ -118,6 +126,7 @@ impl State {
             lags: Lasting::new(Duration::ZERO, CALM),
         };
         Self {
+            max_lag,
             topology: Topology::default(),
             verdict: Verdict::NoPrimary,
             ring: Ring::default(),
@@ -128,6 +137,10 @@ impl State {
         }
     }
 
+    pub(super) fn decision(&self) -> Decision {
+        Decision { verdict: self.verdict, has_asked_all: self.has_asked_all() }
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
         self.verdict
     }
@@ -136,9 +149,9 @@ impl State {
         &self.hosts[host].label
     }
 
-    /// Returns whether each host has answered or failed at least once.
+    /// Returns whether each host has answered, or has failed since another one has answered.
     pub(super) fn has_asked_all(&self) -> bool {
-        self.hosts.iter().all(|host| host.has_outcome)
+        !self.topology.is_open() && self.hosts.iter().all(|host| host.answer.is_some() || host.failed.is_some())
     }
 
     /// Returns whether the scout of this host has to connect anew.
@@ -161,8 +174,13 @@ impl State {
         is_new_session: bool,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        let verdict = self.verdict;
         let known = &mut self.hosts[host];
         let before = known.answer.map(|before| before.sighting);
+        let is_as_before = known.answer.is_some_and(|before| {
+            let sighting = Sighting { at: before.sighting.at, ..answer.sighting };
+            before.sighting == sighting && before.place == answer.place
+        });
         let is_other = before.is_some_and(|before| before.started != answer.sighting.started);
         let has_changed = before.is_some_and(|before| before.is_in_recovery != answer.sighting.is_in_recovery);
         if is_other || has_changed {
@@ -176,7 +194,7 @@ impl State {
             // An older session knows nothing of where new ones lead.
             Sessions::Doubted(dialed) if is_new_session && dialed != started => Sessions::Several(now),
             Sessions::Doubted(_) if is_new_session => Sessions::Same,
-            Sessions::Same if known.dialed.is_some_and(|dialed| dialed != started) => {
+            Sessions::Same if known.dialed.is_elsewhere(started) => {
                 outcome.flush = true;
                 Sessions::Same
             }
@@ -192,10 +210,15 @@ impl State {
             outcome.events.push(EventKind::HostBalances { host: known.label.to_string() });
         }
         outcome.flush |= is_other && !is_several(sessions);
-        (known.sessions, known.dialed) = (sessions, None);
-        (known.answer, known.heard, known.has_outcome) = (Some(answer), now, true);
+        (known.sessions, known.dialed) = (sessions, Dialed::Nowhere);
+        (known.answer, known.is_outdated) = (Some(answer), false);
+        (known.asked, known.heard) = (asked, now);
+        if let Some(ended) = before.filter(|_| is_other) {
+            outcome.ask = self.outdate(ended);
+        }
         self.decide(now);
-        self.note_position(host, asked);
+        outcome.is_news = !is_as_before || self.verdict != verdict;
+        self.note_position();
         if answer.sighting.is_in_recovery {
             let lag = self.lag(now, host);
             // The first answer of the primary, and that of a new one, cannot bound anything yet.
@@ -211,6 +234,18 @@ impl State {
         outcome
     }
 
+    /// A process of a server has ended. What other names of the server have shown of it is outdated.
+    fn outdate(&mut self, ended: Sighting) -> Vec<usize> {
+        let mut names = Vec::new();
+        for (host, known) in self.hosts.iter_mut().enumerate() {
+            if known.answer.is_some_and(|answer| answer.sighting.is_same_server(&ended)) {
+                known.is_outdated = true;
+                names.push(host);
+            }
+        }
+        names
+    }
+
     /// The hosts are asked from now on.
     pub(super) fn on_start(&mut self, now: Instant) {
         self.hosts.iter_mut().for_each(|host| host.heard = now);
@@ -219,7 +254,7 @@ impl State {
     /// A host gave no answer. How far its replay is, is no longer known: after a crash it goes on from an earlier place.
     pub(super) fn on_failure(&mut self, now: Instant, host: usize, reason: String) -> Outcome {
         let known = &mut self.hosts[host];
-        (known.reason, known.has_outcome) = (reason, true);
+        (known.reason, known.failed) = (reason, Some(now));
         if let Some(answer) = &mut known.answer {
             answer.place = None;
         }
@@ -234,7 +269,7 @@ impl State {
     pub(super) fn on_dialed(&mut self, host: usize, started: i64) -> bool {
         let known = &mut self.hosts[host];
         let Some(answer) = known.answer else {
-            known.dialed = Some(started);
+            known.dialed = known.dialed.and(started);
             return false;
         };
         match known.sessions {
@@ -248,22 +283,25 @@ impl State {
     }
 
     fn decide(&mut self, now: Instant) {
-        let sightings: Vec<_> = self.hosts.iter().map(|host| host.answer.map(|answer| answer.sighting)).collect();
-        self.verdict = self.topology.decide(now, &sightings);
+        let look = |host: &Known| Look {
+            sighting: host.answer.map(|answer| answer.sighting),
+            failed: host.failed,
+            is_outdated: host.is_outdated,
+        };
+        let looks: Vec<_> = self.hosts.iter().map(look).collect();
+        self.verdict = self.topology.decide(now, &looks);
     }
 
-    /// Records where the primary writes, for the lag of the replicas.
-    fn note_position(&mut self, host: usize, asked: Instant) {
-        let Verdict::Primary { host: primary, timeline } = self.verdict else { return };
+    /// Records where the primary writes, for the lag of the replicas. Another host's answer may have made it the primary.
+    fn note_position(&mut self) {
+        let Verdict::Primary { host, timeline } = self.verdict else { return };
         let Some(Answer { sighting, place: Some(place) }) = self.hosts[host].answer else { return };
-        if primary == host && !sighting.is_in_recovery {
-            let history = History { system: sighting.system.unwrap_or(0), timeline };
-            if self.ring.history().is_some_and(|before| before != history) {
-                self.hosts.iter_mut().for_each(|host| host.fitness.forget_samples());
-            }
-            self.ring.record(history, asked, place);
-            self.hosts[host].position = Some(Position::new(sighting.system, timeline, place));
+        let history = History { system: sighting.system.unwrap_or(0), timeline };
+        if self.ring.history().is_some_and(|before| before != history) {
+            self.hosts.iter_mut().for_each(|host| host.fitness.forget_samples());
         }
+        self.ring.record(history, self.hosts[host].asked, place);
+        self.hosts[host].position = Some(Position::new(sighting.system, timeline, place));
     }
 
     /// How far the replay of a replica is, if its log is that of the primary.
@@ -285,9 +323,18 @@ impl State {
             if known.answer.is_none_or(|answer| !answer.sighting.is_in_recovery) {
                 continue;
             }
-            let lag = self.lag(now, host).filter(|_| known.sessions == Sessions::Same && !known.fitness.is_silent(now));
-            if lag.is_some_and(|lag| candidates.nearest.is_none_or(|nearest| lag < nearest)) {
-                candidates.nearest = lag;
+            if let Some(lag) = self.lag(now, host).filter(|_| self.may_catch_up(now, host, excluded)) {
+                let (bound, is_fit) = match need {
+                    Need::Within(bound) => (bound, known.fitness.is_fit(bound)),
+                    _ => (Duration::ZERO, true),
+                };
+                // A replica that is fresh enough, and unfit all the same, is no help with less lag.
+                if is_fit || lag > bound {
+                    candidates.nearest = Some(candidates.nearest.map_or(lag, |nearest| nearest.min(lag)));
+                }
+                if is_fit {
+                    candidates.soonest = Some(candidates.soonest.map_or(lag, |soonest| soonest.min(lag)));
+                }
             }
             if !excluded.contains(&host) && self.has(now, host, need) {
                 candidates.replicas.push((host, known.fitness.share(now)));
@@ -296,16 +343,40 @@ impl State {
         candidates
     }
 
+    /// Returns whether only its lag can keep a replica from serving reads.
+    fn may_catch_up(&self, now: Instant, host: usize, excluded: &[usize]) -> bool {
+        let known = &self.hosts[host];
+        let is_ours = known.answer.is_some_and(|answer| self.topology.may_serve(&answer.sighting));
+        is_ours && known.sessions == Sessions::Same && !known.fitness.is_silent(now) && !excluded.contains(&host)
+    }
+
+    /// Returns whether no look of the next moment can find a replica with this position: it is of another history, or
+    /// further ahead than a server can write.
+    pub(super) fn is_out_of_reach(&self, now: Instant, need: Need) -> bool {
+        let (Need::Position(position), Some(history)) = (need, self.ring.history()) else { return false };
+        let is_ahead = || position.timeline == history.timeline && self.ring.is_out_of_reach(now, position.lsn);
+        position.system != history.system || position.timeline > history.timeline || is_ahead()
+    }
+
+    /// Forgets the highest timeline, which is then the highest of the hosts that answer. Returns the one that it was.
+    pub(super) fn forget_timeline(&mut self, now: Instant) -> (u32, Vec<EventKind>) {
+        let (forgotten, mut events) = (self.topology.forget_timeline(now), Vec::new());
+        self.decide(now);
+        self.note_position();
+        self.look(now, &mut events);
+        (forgotten, events)
+    }
+
     /// Returns whether a replica has what a read needs, at this moment.
     pub(super) fn has(&self, now: Instant, host: usize, need: Need) -> bool {
         let known = &self.hosts[host];
         let Some(answer) = known.answer else { return false };
-        if known.fitness.is_silent(now) || !self.topology.is_ours(&answer.sighting) {
+        if known.fitness.is_silent(now) || !self.topology.may_serve(&answer.sighting) {
             return false;
         }
         if need == Need::Any {
             // Whatever its timeline: a replica that cannot follow to the present one falls behind its numbers, too.
-            return answer.place.is_none_or(|place| self.ring.behind(place.rounded()) <= FURTHEST);
+            return answer.place.is_none_or(|place| self.ring.behind(place.rounded()) <= self.max_lag);
         }
         let is_one_server = known.sessions == Sessions::Same;
         let Some(replayed) = self.replayed(host).filter(|_| is_one_server) else { return false };
@@ -339,6 +410,13 @@ impl State {
         sightings.filter(|sighting| self.topology.is_ours(sighting)).find_map(|sighting| sighting.system)
     }
 
+    /// Two hosts with the identifiers of their systems, while nobody knows which of the systems is ours.
+    pub(super) fn systems(&self) -> Option<[(Arc<str>, u64); 2]> {
+        let Verdict::TwoSystems(one, other) = self.verdict else { return None };
+        let system = |host: usize| self.hosts[host].answer.and_then(|answer| answer.sighting.system).unwrap_or(0);
+        Some([one, other].map(|host| (Arc::clone(self.label(host)), system(host))))
+    }
+
     /// Returns whether this host has answered that it is a replica.
     pub(super) fn is_replica(&self, host: usize) -> bool {
         self.hosts[host].answer.is_some_and(|answer| answer.sighting.is_in_recovery)
@@ -357,95 +435,6 @@ impl State {
             is_silent: now.saturating_duration_since(known.heard) >= SUSPECT,
             is_balanced: matches!(known.sessions, Sessions::Several(_)),
             lag: self.lag(now, host),
-        }
-    }
-
-    /// Finds what an operator should know.
-    fn look(&mut self, now: Instant, events: &mut Vec<EventKind>) {
-        self.look_for_primary(now, events);
-        for host in 0..self.hosts.len() {
-            self.look_for_silence(now, host, events);
-            self.look_for_lag(now, host, events);
-        }
-    }
-
-    fn look_for_primary(&mut self, now: Instant, events: &mut Vec<EventKind>) {
-        let sign = |is_so| if is_so { Sign::Yes } else { Sign::No };
-        // A silent primary remains the verdict until another one takes over.
-        let is_missing = match self.verdict {
-            Verdict::NoPrimary => true,
-            Verdict::Primary { host, .. } => now.saturating_duration_since(self.hosts[host].heard) >= SUSPECT,
-            Verdict::TwoPrimaries(..) => false,
-        };
-        let missing = self.missing.look(now, sign(is_missing));
-        let two = self.two.look(now, sign(matches!(self.verdict, Verdict::TwoPrimaries(..))));
-        if let Some(DueReport::Lasts(lasting)) = missing {
-            events.push(EventKind::PrimaryMissing { lasting });
-        }
-        match self.verdict {
-            Verdict::NoPrimary => {}
-            Verdict::TwoPrimaries(one, other) => {
-                if let Some(DueReport::Lasts(lasting)) = two {
-                    let hosts = [one, other].map(|host| self.label(host).to_string());
-                    events.push(EventKind::TwoPrimaries { hosts, lasting });
-                }
-            }
-            Verdict::Primary { host, .. } => {
-                for due in [missing, two] {
-                    if let Some(DueReport::Ended(lasted)) = due {
-                        events.push(EventKind::PrimaryFound { host: self.label(host).to_string(), lasted });
-                    }
-                }
-                self.announce(host, events);
-            }
-        }
-    }
-
-    /// Reports another primary, once.
-    fn announce(&mut self, host: usize, events: &mut Vec<EventKind>) {
-        let Some(Answer { sighting, .. }) = self.hosts[host].answer else { return };
-        let Some((before, was)) = self.announced.replace((host, sighting)) else { return };
-        // One server under two names is no change, and neither is a restart.
-        let is_another = before != host && was.started != sighting.started;
-        if is_another || was.timeline != sighting.timeline {
-            let (from, to) = (Some(self.label(before).to_string()), Some(self.label(host).to_string()));
-            let (last, first) = (self.hosts[before].position, self.hosts[host].position);
-            events.push(EventKind::PrimaryChanged { from, to, last: last.filter(|_| before != host), first });
-        }
-    }
-
-    fn look_for_silence(&mut self, now: Instant, host: usize, events: &mut Vec<EventKind>) {
-        let known = &mut self.hosts[host];
-        let host = known.label.to_string();
-        let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
-        match known.silent.look(now, if is_silent { Sign::Yes } else { Sign::No }) {
-            Some(DueReport::Lasts(lasting)) => {
-                events.push(EventKind::HostSilent { host, reason: known.reason.clone(), lasting });
-            }
-            Some(DueReport::Ended(lasted)) => events.push(EventKind::HostAnswers { host, lasted }),
-            None => {}
-        }
-    }
-
-    fn look_for_lag(&mut self, now: Instant, host: usize, events: &mut Vec<EventKind>) {
-        let known = &self.hosts[host];
-        // After a failed look the place is unknown.
-        let is_replica = known.answer.is_some_and(|answer| answer.sighting.is_in_recovery && answer.place.is_some());
-        let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
-        // Without a primary the lag of all replicas grows, and says nothing about them.
-        if !is_replica || is_silent || !matches!(self.verdict, Verdict::Primary { .. }) {
-            return;
-        }
-        let lag = self.lag(now, host);
-        // While the memory is short, a replica that is behind all of it is only known to be that far behind.
-        let memory = self.ring.age(now).filter(|memory| *memory < CRITICAL);
-        let known = &mut self.hosts[host];
-        let host = known.label.to_string();
-        let matters = known.trend.look(now, lag.or(memory)) > Lag::Calm;
-        match known.lags.look(now, if matters { Sign::Yes } else { Sign::No }) {
-            Some(DueReport::Lasts(lasting)) => events.push(EventKind::ReplicaLags { host, lag, lasting }),
-            Some(DueReport::Ended(lasted)) => events.push(EventKind::ReplicaCaughtUp { host, lasted }),
-            None => {}
         }
     }
 }

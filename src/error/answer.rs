@@ -150,6 +150,7 @@ impl Error {
             | ErrorKind::Connect
             | ErrorKind::NoPrimary
             | ErrorKind::TwoPrimaries
+            | ErrorKind::TwoSystems
             | ErrorKind::NoFreshReplica
             | ErrorKind::Closed => false,
             ErrorKind::QueryTimeout

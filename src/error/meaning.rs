@@ -42,6 +42,8 @@ pub enum ErrorKind {
     NoPrimary,
     /// [`Error::TwoPrimaries`](crate::Error::TwoPrimaries)
     TwoPrimaries,
+    /// [`Error::TwoSystems`](crate::Error::TwoSystems)
+    TwoSystems,
     /// [`Error::NoFreshReplica`](crate::Error::NoFreshReplica)
     NoFreshReplica,
     /// [`Error::Closed`](crate::Error::Closed)
@@ -65,6 +67,7 @@ impl ErrorKind {
             Self::GaveWay => "gave_way",
             Self::NoPrimary => "no_primary",
             Self::TwoPrimaries => "two_primaries",
+            Self::TwoSystems => "two_systems",
             Self::NoFreshReplica => "no_fresh_replica",
             Self::Closed => "closed",
         }
@@ -94,6 +97,7 @@ impl Error {
             Self::GaveWay { .. } => ErrorKind::GaveWay,
             Self::NoPrimary { .. } => ErrorKind::NoPrimary,
             Self::TwoPrimaries { .. } => ErrorKind::TwoPrimaries,
+            Self::TwoSystems { .. } => ErrorKind::TwoSystems,
             Self::NoFreshReplica { .. } => ErrorKind::NoFreshReplica,
             Self::Closed => ErrorKind::Closed,
         }
@@ -140,6 +144,7 @@ impl Error {
             | Self::GaveWay { .. }
             | Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }
+            | Self::TwoSystems { .. }
             | Self::NoFreshReplica { .. }
             | Self::Closed => Effect::NotApplied,
         }
@@ -178,6 +183,7 @@ impl Error {
             | Self::CircuitOpen { retry_after, .. }
             | Self::NoPrimary { retry_after }
             | Self::TwoPrimaries { retry_after, .. }
+            | Self::TwoSystems { retry_after, .. }
             | Self::NoFreshReplica { retry_after, .. } => Some(*retry_after),
             Self::Shed { retry_after, .. } => *retry_after,
             _ => None,
@@ -199,6 +205,7 @@ impl Error {
             | Self::Busy { reason: BusyReason::Stopping, .. }
             | Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }
+            | Self::TwoSystems { .. }
             | Self::NoFreshReplica { .. }
             | Self::Closed => true,
             Self::Postgres { source, lost, .. } => {
@@ -228,7 +235,7 @@ impl Error {
     ///
     /// | error | status |
     /// |---|---|
-    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`GaveWay`](Self::GaveWay), [`Closed`](Self::Closed), and [`NoPrimary`](Self::NoPrimary), [`TwoPrimaries`](Self::TwoPrimaries), [`NoFreshReplica`](Self::NoFreshReplica) of a `Cluster` | 503 |
+    /// | [`Shed`](Self::Shed), [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect), [`Busy`](Self::Busy) while an earlier statement is being stopped, [`GaveWay`](Self::GaveWay), [`Closed`](Self::Closed), and [`NoPrimary`](Self::NoPrimary), [`TwoPrimaries`](Self::TwoPrimaries), [`TwoSystems`](Self::TwoSystems), [`NoFreshReplica`](Self::NoFreshReplica) of a `Cluster` | 503 |
     /// | [`Postgres`](Self::Postgres), if certainly nothing was applied and another try may succeed: a connection that was lost before the statement was sent or before COMMIT, a server that shuts down, starts up, is read-only or out of resources, a conflict (40001, 40P01), a lock that is taken | 503 |
     /// | [`QueryTimeout`](Self::QueryTimeout), [`StreamIdle`](Self::StreamIdle) | 504 |
     /// | [`Postgres`](Self::Postgres) otherwise: the request was at fault, or it may or may not have been applied. Also if a function or a procedure raised it, because a procedure may have committed before | 500 |
@@ -250,6 +257,7 @@ impl Error {
             | Self::GaveWay { .. }
             | Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }
+            | Self::TwoSystems { .. }
             | Self::NoFreshReplica { .. }
             | Self::Closed => 503,
             Self::Postgres { .. } if self.may_be_sent_again() => 503,

@@ -333,6 +333,15 @@ pub enum EventKind {
         /// How long the condition has lasted.
         lasting: Duration,
     },
+    /// Hosts of a cluster belong to different database systems, and nobody knows yet which of them is the owner's. Nothing
+    /// is written. After 3 s, then every 30 s while it lasts. [`PrimaryFound`](Self::PrimaryFound) is its end.
+    #[non_exhaustive]
+    TwoSystems {
+        /// Host and port of two of them, each with the identifier of its system.
+        systems: [(String, u64); 2],
+        /// How long it has lasted.
+        lasting: Duration,
+    },
     /// A replica lags by 15 s or more, or by 3 s more than a minute ago. From 45 s on it is critical: a failover would
     /// lose as much. Repeated every 30 s while it lasts.
     #[non_exhaustive]
@@ -530,6 +539,16 @@ pub enum EventKind {
         /// When it will be tried again.
         retry_in: Duration,
     },
+    /// A caller made a cluster forget the highest timeline that it had seen.
+    #[non_exhaustive]
+    TimelineForgotten {
+        /// The timeline. 0 if none was known.
+        timeline: u32,
+        /// The place in the code that gave the order.
+        by: &'static Location<'static>,
+        /// The reason that the caller gave.
+        reason: Option<Arc<str>>,
+    },
     /// A caller flushed the pool: it replaces all connections.
     #[non_exhaustive]
     Flushed {
@@ -593,6 +612,7 @@ impl EventKind {
             Self::PrimaryMissing { .. } => "primary_missing",
             Self::PrimaryFound { .. } => "primary_found",
             Self::TwoPrimaries { .. } => "two_primaries",
+            Self::TwoSystems { .. } => "two_systems",
             Self::ReplicaLags { .. } => "replica_lags",
             Self::ReplicaCaughtUp { .. } => "replica_caught_up",
             Self::HostSilent { .. } => "host_silent",
@@ -614,6 +634,7 @@ impl EventKind {
             Self::Resized { .. } => "resized",
             Self::LaneChanged { .. } => "lane_changed",
             Self::SchemaChangePostponed { .. } => "schema_change_postponed",
+            Self::TimelineForgotten { .. } => "timeline_forgotten",
             Self::Flushed { .. } => "flushed",
             Self::Draining { .. } => "draining",
             Self::Drained { .. } => "drained",

@@ -124,6 +124,10 @@ impl fmt::Display for EventKind {
             Self::TwoPrimaries { hosts: [one, other], lasting } => {
                 write!(f, "two primaries{}: {one} and {other} both accept writes; stop one of them", For(*lasting))
             }
+            Self::TwoSystems { systems: [(one, its), (other, others)], lasting } => {
+                write!(f, "two systems{}: {one} has system {its} and {other} has system {others}; ", For(*lasting))?;
+                f.write_str("remove the host that does not belong to the cluster")
+            }
             Self::ReplicaLags { host, lag: Some(lag), lasting } => {
                 write!(f, "the replica {host} is up to {} behind{}", HumanDuration(*lag), Since(*lasting))
             }
@@ -194,6 +198,9 @@ impl fmt::Display for EventKind {
                 let (name, retry_in) = (operation.unwrap_or("a change of the schema"), HumanDuration(*retry_in));
                 let times = Count(u64::from(*attempts), "attempt");
                 write!(f, "{name} is not done after {times}, trying again in {retry_in}: {}", one_line(reason))
+            }
+            Self::TimelineForgotten { timeline, by, reason } => {
+                write!(f, "timeline {timeline} is forgotten{}", By(by, reason.as_ref()))
             }
             Self::Flushed { by, reason } => write!(f, "flushed{}", By(by, reason.as_ref())),
             Self::Draining { by, reason } => write!(f, "draining{}", By(by, reason.as_ref())),

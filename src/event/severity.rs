@@ -52,7 +52,8 @@ impl EventKind {
             | Self::ConnectRecovered { .. }
             | Self::PrimaryMissing { .. }
             | Self::PrimaryFound { .. }
-            | Self::TwoPrimaries { .. } => Severity::Critical,
+            | Self::TwoPrimaries { .. }
+            | Self::TwoSystems { .. } => Severity::Critical,
             Self::ReplicaLags { lag, .. } if lag.is_none_or(|lag| lag.as_secs() >= CRITICAL_LAG) => Severity::Critical,
             Self::BreakerChanged { transition, .. } => match (transition.from, transition.to) {
                 (_, State::Open) | (State::Open | State::HalfOpen, State::Closed) => Severity::Critical,
@@ -97,6 +98,7 @@ impl EventKind {
             | Self::AddressAvoided { .. }
             | Self::AddressRestored { .. }
             | Self::SettleFailed { .. }
+            | Self::TimelineForgotten { .. }
             | Self::Forced { .. } => Severity::Warning,
             Self::Drained { left, .. } if *left > 0 => Severity::Warning,
             Self::Started { .. }

@@ -247,7 +247,7 @@ pub(crate) const FIT_REPLICAS: Metric = Metric::new(
     Count,
     "failfast.cluster.replicas.fit",
     &[],
-    "Replicas that may serve reads with a bound of 30 s",
+    "Replicas that may serve reads with a bound of max_lag, 30 s by default",
 );
 #[cfg(feature = "cluster")]
 pub(crate) const CLUSTER_CHANGES: Metric =
@@ -261,10 +261,27 @@ pub(crate) const CLUSTER_READS: Metric = Metric::new(
     "Reads that replicas may serve, by who serves them: replica, primary (within the spill budget), refused",
 );
 
+#[cfg(feature = "cluster")]
+pub(crate) const CLUSTER_REFUSED: Metric = Metric::new(
+    Counter,
+    Count,
+    "failfast.cluster.refused",
+    &[REASON],
+    "Calls refused before a pool was asked: no_primary, two_primaries, two_systems, no_fresh_replica",
+);
+
 /// Every metric that a cluster records, beyond those of the pools of its hosts.
 #[cfg(feature = "cluster")]
-pub const CLUSTER_METRICS: &[Metric] =
-    &[CLUSTER_PRIMARY, CLUSTER_PRIMARIES, CLUSTER_CHANGES, CLUSTER_SILENT, REPLICA_LAG, FIT_REPLICAS, CLUSTER_READS];
+pub const CLUSTER_METRICS: &[Metric] = &[
+    CLUSTER_PRIMARY,
+    CLUSTER_PRIMARIES,
+    CLUSTER_CHANGES,
+    CLUSTER_SILENT,
+    REPLICA_LAG,
+    FIT_REPLICAS,
+    CLUSTER_READS,
+    CLUSTER_REFUSED,
+];
 
 #[cfg(feature = "fleet")]
 pub(crate) const FLEET_MEMBERS: Metric =

@@ -20,5 +20,5 @@ pub(crate) use need::Need;
 pub use position::{InvalidPosition, Position};
 pub(crate) use ring::{History, Ring};
 pub(crate) use spill::places;
-pub(crate) use topology::{SUSPECT, Sighting, Topology, Verdict};
+pub(crate) use topology::{Look, SUSPECT, Sighting, Topology, Verdict};
 pub(crate) use trend::{Lag, Trend};

@@ -102,4 +102,8 @@ impl ClusterMeter {
     }
 
     pub(crate) fn read(&self, _: super::ReadRoute) {}
+
+    pub(crate) fn refused(&self, _: crate::error::ErrorKind) {}
+
+    pub(crate) fn on_end<'a>(&self, _: impl Iterator<Item = &'a Arc<str>>) {}
 }

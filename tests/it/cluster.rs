@@ -4,6 +4,7 @@ mod failover;
 mod moved;
 mod positions;
 mod reads;
+mod start;
 mod watched;
 
 use std::sync::{Arc, Mutex};

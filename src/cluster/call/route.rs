@@ -19,8 +19,15 @@ use crate::cluster::failure::{Elsewhere, Failure, Seen};
 use crate::error::Error;
 use crate::policy::{Effect, Need, PrimaryVerdict as Verdict};
 
-/// How long a call waits for news of another primary before it asks the same one again.
+/// How long a call waits for another primary before it asks the same one again. Twice as long each time, up to 16 times.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Counts an attempt, and returns how long to wait before the next one, with jitter: many calls may wait.
+fn again(attempts: &mut u32) -> Duration {
+    let pause = AGAIN * (1 << (*attempts).min(4));
+    *attempts += 1;
+    pause.mul_f64(0.5 + fastrand::f64())
+}
 
 /// A call on its way.
 pub(super) struct Route<'a> {
@@ -76,10 +83,11 @@ impl<'a> Route<'a> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error> + Failure,
     {
-        let (core, mut doubt) = (self.core(), None);
+        let (core, mut doubt, mut attempts) = (self.core(), None, 0);
         loop {
-            let mut changes = core.board.changes();
+            let mut decisions = core.board.decisions();
             let before = core.board.state().verdict();
+            let mut refused = None;
             let (error, seen) = match core.primary() {
                 Ok(host) => match self.attempt_at_primary(host, work).await {
                     Ended::Result(Ok(value)) => return Ok(value),
@@ -97,12 +105,18 @@ impl<'a> Route<'a> {
                         continue;
                     }
                 },
-                Err(error) => (E::from(error), Seen { elsewhere: Elsewhere::NoPrimary, is_doubtful: false }),
+                Err(error) => {
+                    refused = Some(error.kind());
+                    (E::from(error), Seen { elsewhere: Elsewhere::NoPrimary, is_doubtful: false })
+                }
             };
             if seen.is_about_the_primary() {
                 core.board.ask_now();
             }
             if !seen.is_about_the_primary() || !self.may_wait(seen) {
+                if let (None, Some(kind)) = (&doubt, refused) {
+                    core.meter.refused(kind);
+                }
                 return Err(doubt.unwrap_or(error));
             }
             if seen.is_doubtful {
@@ -112,8 +126,9 @@ impl<'a> Route<'a> {
                 let verdict = core.board.state().verdict();
                 verdict != before && matches!(verdict, Verdict::Primary { .. })
             };
-            let until = self.limit.min(now() + AGAIN);
-            while !has_changed() && changed_before(&mut changes, until).await {}
+            // Without a primary, another attempt would find none. With one, it may be reachable again.
+            let until = if refused.is_some() { self.limit } else { self.limit.min(now() + again(&mut attempts)) };
+            while !has_changed() && changed_before(&mut decisions, until).await {}
         }
     }
 
@@ -124,7 +139,7 @@ impl<'a> Route<'a> {
         Fut: Future<Output = Result<T, E>>,
     {
         let _under_way = self.core().hosts[host].begin();
-        let mut changes = self.core().board.changes();
+        let mut decisions = self.core().board.decisions();
         let is_safe = self.is_statement && self.call.is_idempotent && self.call.across_failover;
         let left = pin!(async {
             loop {
@@ -132,7 +147,7 @@ impl<'a> Route<'a> {
                 if may_leave && self.has_moved_from(host) {
                     return;
                 }
-                if changes.changed().await.is_err() {
+                if decisions.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
@@ -150,20 +165,23 @@ impl<'a> Route<'a> {
         E: From<Error> + Failure,
     {
         let core = self.core();
-        let (mut excluded, mut failed) = (Vec::new(), None);
+        let (mut excluded, mut failed, mut attempts) = (Vec::new(), None, 0);
         // A host that is full or slow is not stale. Its load must not move to the primary.
         let mut may_spill = true;
         loop {
-            let mut changes = core.board.changes();
+            let mut decisions = core.board.decisions();
             let place = match core.place(need, &excluded, may_spill).await {
                 Ok(place) => place,
                 Err(error) => {
                     let missing = Seen { elsewhere: Elsewhere::NoPrimary, is_doubtful: false };
                     if self.is_without_primary() && self.may_wait(missing) {
                         core.board.ask_now();
-                        changed_before(&mut changes, self.limit.min(now() + AGAIN)).await;
+                        changed_before(&mut decisions, self.limit.min(now() + again(&mut attempts))).await;
                         (excluded, may_spill) = (Vec::new(), true);
                         continue;
+                    }
+                    if failed.is_none() {
+                        core.meter.refused(error.kind());
                     }
                     return Err(failed.unwrap_or_else(|| E::from(error)));
                 }
@@ -193,7 +211,7 @@ impl<'a> Route<'a> {
                     continue;
                 }
                 if (is_refused || seen.is_about_the_primary()) && self.may_wait(seen) {
-                    changed_before(&mut changes, self.limit.min(now() + AGAIN)).await;
+                    changed_before(&mut decisions, self.limit.min(now() + again(&mut attempts))).await;
                     continue;
                 }
                 return Err(error);
@@ -246,7 +264,7 @@ impl<'a> Route<'a> {
         let state = self.core().board.state();
         match state.verdict() {
             Verdict::Primary { host, .. } => state.is_silent(now(), host),
-            Verdict::NoPrimary | Verdict::TwoPrimaries(..) => true,
+            Verdict::NoPrimary | Verdict::TwoPrimaries(..) | Verdict::TwoSystems(..) => true,
         }
     }
 

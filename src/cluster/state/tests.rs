@@ -11,13 +11,17 @@ struct World {
     begun: Instant,
     millis: u64,
     events: Vec<EventKind>,
+    systems: [u64; 3],
+    /// The hosts that the last answer wants to be asked at once.
+    ask: Vec<usize>,
 }
 
 impl World {
     fn new() -> Self {
         let begun = Instant::now();
         let labels = ["a:5432", "b:5432", "c:5432"].map(Arc::from);
-        Self { state: State::new(begun, labels.into_iter()), begun, millis: 0, events: Vec::new() }
+        let state = State::new(begun, labels.into_iter(), SECOND * 30);
+        Self { state, begun, millis: 0, events: Vec::new(), systems: [7; 3], ask: Vec::new() }
     }
 
     fn now(&self) -> Instant {
@@ -44,10 +48,12 @@ impl World {
         started: i64,
     ) -> bool {
         let now = self.now();
-        let sighting = Sighting { at: now, is_in_recovery, timeline: Some(timeline), system: Some(7), started };
+        let system = Some(self.systems[host]);
+        let sighting = Sighting { at: now, is_in_recovery, timeline: Some(timeline), system, started };
         let outcome =
             self.state.on_answer(now, host, now, Answer { sighting, place: Some(Lsn(place)) }, is_new_session);
         self.events.extend(outcome.events);
+        self.ask = outcome.ask;
         outcome.flush
     }
 
@@ -327,6 +333,141 @@ fn connections_of_before_the_first_answer_are_compared_with_it() {
     assert!(!world.state.on_dialed(1, 999));
     assert!(world.answer(1, 1, true, 100, 101), "they lead elsewhere");
     assert!(!world.answer(1, 1, true, 100, 101));
+}
+
+#[test]
+fn each_connection_of_before_the_first_answer_is_compared_with_it() {
+    let mut world = World::new();
+    assert!(!world.state.on_dialed(1, 999));
+    assert!(!world.state.on_dialed(1, 101), "the last one leads where the scout is");
+    assert!(world.answer(1, 1, true, 100, 101), "the first one does not");
+    assert!(!world.answer(1, 1, true, 100, 101));
+    assert!(!world.state.on_dialed(2, 102) && !world.state.on_dialed(2, 102));
+    assert!(!world.answer(2, 1, true, 100, 102), "all of them lead there");
+}
+
+#[test]
+fn a_server_under_two_names_that_restarts_is_not_reported_as_two_primaries() {
+    let mut world = World::new();
+    world.answer(0, 1, false, 100, 100);
+    world.answer(1, 1, false, 100, 100);
+    world.answer(2, 1, true, 100, 102);
+    world.wait(1_000);
+    world.answer(0, 1, false, 100, 555);
+    assert_eq!((world.state.verdict(), &world.ask[..]), (Verdict::NoPrimary, &[1][..]));
+    world.wait(20);
+    let now = world.now();
+    world.state.on_failure(now, 1, "connection closed".to_owned());
+    assert!(world.state.is_primary(0), "the process that the other name has shown is gone");
+    world.answer(1, 1, false, 100, 555);
+    assert!(world.state.is_primary(0) && world.ask.is_empty());
+    assert_eq!(world.names(), [""; 0]);
+}
+
+/// The name of the primary was moved to a second server, and the first one still accepts writes under its other name.
+#[test]
+fn a_name_that_leaves_a_server_which_goes_on_writing_makes_two_primaries() {
+    let mut world = World::new();
+    world.answer(0, 1, false, 100, 100);
+    world.answer(1, 1, false, 100, 100);
+    world.answer(2, 1, true, 100, 102);
+    world.answer(0, 1, false, 100, 555);
+    assert_eq!(world.state.verdict(), Verdict::NoPrimary);
+    world.answer(1, 1, false, 100, 100);
+    assert_eq!(world.state.verdict(), Verdict::TwoPrimaries(0, 1));
+}
+
+#[test]
+fn an_empty_database_that_answers_first_gets_no_writes_and_serves_no_reads() {
+    let mut world = World::new();
+    world.systems = [8, 7, 7];
+    world.answer(0, 1, false, 100, 100);
+    assert_eq!((world.state.verdict(), world.candidates(Need::Any)), (Verdict::NoPrimary, vec![]));
+    let now = world.now();
+    world.state.on_failure(now, 2, "connection refused".to_owned());
+    world.answer(1, 5, true, 900, 101);
+    let systems = [("a:5432".into(), 8), ("b:5432".into(), 7)];
+    assert_eq!((world.state.systems(), world.candidates(Need::Any)), (Some(systems), vec![]));
+    for _ in 0..4 {
+        world.wait(1_000);
+        world.answer(0, 1, false, 100, 100);
+        world.answer(1, 5, true, 900, 101);
+    }
+    assert_eq!(world.names(), ["two_systems", "host_silent"]);
+    world.answer(2, 6, false, 950, 102);
+    assert_eq!(
+        world.state.verdict(),
+        Verdict::TwoPrimaries(0, 2),
+        "most hosts agree, and the foreign one still accepts writes"
+    );
+    assert!(world.state.systems().is_none());
+}
+
+#[test]
+fn the_nearest_replica_is_one_that_would_serve_the_read_with_less_lag() {
+    let mut world = World::new();
+    for second in 1..10 {
+        world.round(second * 100, [second * 100 - 50, 100]);
+    }
+    let nearest = |world: &World, need, excluded: &[usize]| {
+        let candidates = world.state.candidates(world.now(), need, excluded);
+        let seconds = |lag: Option<Duration>| lag.map(|lag| lag.as_secs());
+        (seconds(candidates.nearest), seconds(candidates.soonest))
+    };
+    let ahead = Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(901) });
+    assert_eq!(nearest(&world, ahead, &[]), (Some(2), Some(2)));
+    assert_eq!(nearest(&world, ahead, &[1]), (Some(9), Some(9)), "the first one has failed");
+    assert_eq!(nearest(&world, BOUND, &[1]), (Some(9), None), "three good looks would be needed");
+    world.answer(2, 1, true, 900, 102);
+    assert_eq!(nearest(&world, BOUND, &[1]), (None, None), "it has caught up, and serves nothing yet all the same");
+    world.answer(2, 1, true, 100, 102);
+    world.state.on_dialed(1, 999);
+    assert_eq!(nearest(&world, ahead, &[]), (Some(9), Some(9)), "it leads to several servers");
+}
+
+#[test]
+fn a_position_that_no_host_can_reach_is_known_to_be_one() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    let is_out = |system, timeline, lsn| {
+        let position = Position { system, timeline, lsn: Lsn(lsn) };
+        world.state.is_out_of_reach(world.now(), Need::Position(position))
+    };
+    assert!(is_out(8, 1, 50) && is_out(7, 2, 50) && is_out(7, 1, u64::MAX));
+    assert!(!is_out(7, 1, 150) && !is_out(7, 0, u64::MAX));
+}
+
+#[test]
+fn a_forgotten_timeline_lets_the_primary_of_before_be_found() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    world.answer(1, 2, false, 120, 101);
+    world.answer(1, 1, true, 110, 105);
+    world.answer(0, 1, false, 130, 100);
+    assert_eq!(world.state.verdict(), Verdict::NoPrimary);
+    let now = world.now();
+    let (forgotten, events) = world.state.forget_timeline(now);
+    assert_eq!((forgotten, world.state.is_primary(0)), (2, true));
+    assert_eq!(events.iter().map(EventKind::as_str).collect::<Vec<_>>(), ["primary_changed"]);
+}
+
+/// The calls that come meanwhile wait for it.
+#[test]
+fn a_host_that_has_failed_before_another_one_has_answered_is_asked_again_first() {
+    let mut world = World::new();
+    for host in 0..3 {
+        let now = world.now();
+        world.state.on_failure(now, host, "connection refused".to_owned());
+    }
+    assert!(world.state.has_asked_all(), "calls fail");
+    world.wait(100);
+    world.answer(0, 1, false, 100, 100);
+    assert!(!world.state.has_asked_all() && !world.state.is_primary(0), "calls wait");
+    for host in [1, 2] {
+        let now = world.now();
+        world.state.on_failure(now, host, "connection refused".to_owned());
+    }
+    assert!(world.state.has_asked_all() && world.state.is_primary(0));
 }
 
 #[test]

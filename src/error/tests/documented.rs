@@ -184,6 +184,9 @@ async fn example(what: &str) -> Option<Error> {
         "two hosts of a `Cluster` accept writes" => {
             Error::TwoPrimaries { hosts: Box::new(["a:5432".into(), "b:5432".into()]), retry_after: SECOND }
         }
+        "hosts of a `Cluster` belong to two systems" => {
+            Error::TwoSystems { systems: Box::new([("a:5432".into(), 7), ("b:5432".into(), 8)]), retry_after: SECOND }
+        }
         "no replica of a `Cluster` is fresh enough for a read" => {
             Error::NoFreshReplica { nearest: Some(SECOND), retry_after: SECOND }
         }

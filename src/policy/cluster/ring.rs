@@ -16,6 +16,9 @@ const KEPT: usize = 120;
 /// Samples that are closer together replace one another, so that the kept ones span two minutes.
 const APART: Duration = Duration::from_secs(1);
 
+/// No server writes more bytes of log in a second.
+const FASTEST: u64 = 1 << 30;
+
 /// Whose log it is. Places in the logs of two histories must not be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct History {
@@ -90,6 +93,14 @@ impl Ring {
     pub(crate) fn shown_since(&self, replayed: Lsn) -> Option<Instant> {
         let reached = self.samples.partition_point(|sample| sample.inserted <= replayed);
         Some(self.samples[reached.checked_sub(1)?].asked)
+    }
+
+    /// Returns whether the primary cannot have written as far as this by now, however busy it is.
+    pub(crate) fn is_out_of_reach(&self, now: Instant, lsn: Lsn) -> bool {
+        let Some(newest) = self.samples.back() else { return false };
+        // One second more for the look, and one for a switch to another segment of the log.
+        let seconds = now.saturating_duration_since(newest.asked).as_secs() + 2;
+        lsn.0.saturating_sub(newest.inserted.0) > FASTEST.saturating_mul(seconds)
     }
 
     /// When the primary was last asked.
@@ -169,6 +180,16 @@ mod tests {
         ring.record(History { timeline: 2, ..HISTORY }, begun + SECOND * 3, Lsn(3));
         assert!(ring.is_unproven(begun), "of the new history there is one look");
         assert!(!ring.has_begun(Lsn(2)) && ring.has_begun(Lsn(3)));
+    }
+
+    #[test]
+    fn what_no_server_can_have_written_is_out_of_reach() {
+        let (mut ring, begun) = (Ring::default(), Instant::now());
+        assert!(!ring.is_out_of_reach(begun, Lsn(u64::MAX)), "nothing is known");
+        ring.record(HISTORY, begun, Lsn(500));
+        assert!(!ring.is_out_of_reach(begun, Lsn(1 << 31)) && ring.is_out_of_reach(begun, Lsn(3 << 30)));
+        assert!(!ring.is_out_of_reach(begun + SECOND * 60, Lsn(3 << 30)), "the primary was not asked for a minute");
+        assert!(ring.is_out_of_reach(begun + SECOND * 60, Lsn(u64::MAX)));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Roles are asked, never configured: the primary is the server that is not in recovery, on the highest timeline that
 //! was ever seen. A server on a lower timeline is a primary of the past, and nothing is written to it. Two primaries on
 //! one timeline take no writes, because nobody knows which of them will survive. One server under two names is one.
+//!
+//! The first answer may come from an empty database on a new disk. So no system is adopted until every host has answered
+//! or failed, or most hosts agree.
 
 use std::time::{Duration, Instant};
 
@@ -26,12 +29,42 @@ pub(crate) struct Sighting {
     pub(crate) started: i64,
 }
 
+/// What is known of one host.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Look {
+    /// The latest answer.
+    pub(crate) sighting: Option<Sighting>,
+    /// When the host last failed to answer.
+    pub(crate) failed: Option<Instant>,
+    /// Another name of the same server has shown since that the server was started anew.
+    pub(crate) is_outdated: bool,
+}
+
+impl Look {
+    /// Returns whether the host has answered, or failed to do so since this instant.
+    fn was_asked_since(&self, instant: Instant) -> bool {
+        self.sighting.is_some() || self.failed.is_some_and(|failed| failed >= instant)
+    }
+
+    /// Returns whether the answer was of a server process that has ended: another name of the server shows it, and the
+    /// host has failed since.
+    fn has_ended(&self) -> bool {
+        self.is_outdated && self.sighting.is_some_and(|sighting| self.failed.is_some_and(|failed| failed > sighting.at))
+    }
+}
+
 impl Sighting {
     fn is_silent(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) >= SUSPECT
     }
 
-    fn is_same_server(&self, other: &Self) -> bool {
+    fn is_gone(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) >= GONE
+    }
+
+    /// Returns whether both are of one process of one server. A promotion keeps it, and a restart ends it. The timeline
+    /// and the role change within a process, so they do not count.
+    pub(crate) fn is_same_server(&self, other: &Self) -> bool {
         self.started == other.started && self.system == other.system
     }
 }
@@ -47,22 +80,41 @@ pub(crate) enum Verdict {
         timeline: u32,
     },
     TwoPrimaries(usize, usize),
+    /// These hosts belong to different systems, and nobody knows yet which of the systems is ours.
+    TwoSystems(usize, usize),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Topology {
+    /// When a host answered for the first time.
+    opened: Option<Instant>,
+    /// Whether it is known which system is ours, as far as servers show it.
+    is_settled: bool,
     /// The system identifier that the fence belongs to.
     system: Option<u64>,
     /// The highest timeline ever seen of this system.
     highest: u32,
+    /// Earlier answers count no more: the owner had the highest timeline forgotten.
+    since: Option<Instant>,
     verdict: Verdict,
 }
 
 impl Topology {
-    /// Decides by the latest answers of all servers. `None`: it has never answered.
-    pub(crate) fn decide(&mut self, now: Instant, sightings: &[Option<Sighting>]) -> Verdict {
-        let known = || sightings.iter().enumerate().filter_map(|(host, sighting)| Some((host, (*sighting)?)));
-        self.adopt_another_system(now, known().map(|(_, sighting)| sighting));
+    /// Decides by what is known of all hosts.
+    pub(crate) fn decide(&mut self, now: Instant, looks: &[Look]) -> Verdict {
+        self.verdict = self.conclude(now, looks);
+        self.verdict
+    }
+
+    fn conclude(&mut self, now: Instant, looks: &[Look]) -> Verdict {
+        let since = self.since;
+        let counts = |sighting: &Sighting| since.is_none_or(|since| sighting.at > since);
+        let known = || looks.iter().enumerate().filter_map(|(host, look)| Some((host, look.sighting.filter(counts)?)));
+        if self.is_settled {
+            self.adopt_another_system(now, known().map(|(_, sighting)| sighting));
+        } else if let Err(verdict) = self.settle(now, looks) {
+            return verdict;
+        }
         for (_, sighting) in known() {
             if self.is_ours(&sighting) {
                 self.system = self.system.or(sighting.system);
@@ -72,7 +124,8 @@ impl Topology {
         let is_candidate = |sighting: &Sighting| {
             !sighting.is_in_recovery && (!self.is_ours(sighting) || sighting.timeline.unwrap_or(0) >= self.highest)
         };
-        let candidates: Vec<_> = known().filter(|(_, sighting)| is_candidate(sighting)).collect();
+        let candidates: Vec<_> =
+            known().filter(|(host, sighting)| is_candidate(sighting) && !looks[*host].has_ended()).collect();
         let is_live_and_ours = |sighting: &Sighting| !sighting.is_silent(now) && self.is_ours(sighting);
         // A server that is silent may only have lost its scout. It remains the primary until another one takes over.
         let is_any_live = candidates.iter().any(|(_, sighting)| is_live_and_ours(sighting));
@@ -80,14 +133,43 @@ impl Topology {
             // A primary of another system takes over from none of ours: it may be an empty database on a new disk.
             if is_any_live { !sighting.is_silent(now) } else { self.is_ours(sighting) }
         });
-        self.verdict = match counted.next() {
+        // Such a host is asked at once.
+        if counted.clone().any(|(host, _)| looks[host].is_outdated) {
+            return Verdict::NoPrimary;
+        }
+        match counted.next() {
             None => Verdict::NoPrimary,
             Some(first) => match counted.clone().find(|(_, other)| !other.is_same_server(&first.1)) {
                 Some((other, _)) => Verdict::TwoPrimaries(first.0, other),
                 None => self.primary(first, counted),
             },
+        }
+    }
+
+    /// Finds out which system is ours: the one of most hosts, or the only one once every host has answered or failed. A
+    /// host that is silent counts as failed. An error says why it is not known yet.
+    fn settle(&mut self, now: Instant, looks: &[Look]) -> Result<(), Verdict> {
+        let live = || {
+            let sighting = |look: &Look| look.sighting.filter(|sighting| !sighting.is_gone(now));
+            looks.iter().enumerate().filter_map(move |(host, look)| Some((host, sighting(look)?)))
         };
-        self.verdict
+        let Some((first, first_sighting)) = live().next() else { return Err(Verdict::NoPrimary) };
+        let opened = *self.opened.get_or_insert(first_sighting.at);
+        if let Some(system) = most(&live().map(|(_, sighting)| sighting).collect::<Vec<_>>(), looks.len()) {
+            (self.system, self.is_settled) = (Some(system), true);
+            return Ok(());
+        }
+        let is_silent = now.saturating_duration_since(opened) >= SUSPECT;
+        if !is_silent && !looks.iter().all(|look| look.was_asked_since(opened)) {
+            return Err(Verdict::NoPrimary);
+        }
+        let mut shown = live().filter(|(_, sighting)| sighting.system.is_some());
+        let (one, system) = shown.next().map_or((first, None), |(host, sighting)| (host, sighting.system));
+        if let Some((other, _)) = shown.find(|(_, sighting)| sighting.system != system) {
+            return Err(Verdict::TwoSystems(one, other));
+        }
+        (self.system, self.is_settled) = (system, true);
+        Ok(())
     }
 
     /// One server, perhaps under several names. The name of before is kept.
@@ -106,17 +188,40 @@ impl Topology {
         self.system.is_none() || sighting.system.is_none() || self.system == sighting.system
     }
 
+    /// Returns whether a host has answered, and others still have to answer or fail until it is known whether it counts.
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened.is_some() && !self.is_settled && self.verdict == Verdict::NoPrimary
+    }
+
+    /// Forgets the highest timeline, and the answers of servers that are silent by now. Returns it.
+    pub(crate) fn forget_timeline(&mut self, now: Instant) -> u32 {
+        self.since = now.checked_sub(SUSPECT);
+        std::mem::take(&mut self.highest)
+    }
+
+    /// Returns whether the server may serve reads: it is ours, and it is known which system is.
+    pub(crate) fn may_serve(&self, sighting: &Sighting) -> bool {
+        !matches!(self.verdict, Verdict::TwoSystems(..)) && self.is_ours(sighting)
+    }
+
     /// If no server of the former system has answered for long, and a primary of another one does, then the database
     /// was made anew. Its timelines begin at 1.
     fn adopt_another_system(&mut self, now: Instant, mut known: impl Iterator<Item = Sighting> + Clone) {
-        let is_gone = |sighting: &Sighting| now.saturating_duration_since(sighting.at) >= GONE;
-        if known.clone().any(|sighting| self.is_ours(&sighting) && !is_gone(&sighting)) {
+        if known.clone().any(|sighting| self.is_ours(&sighting) && !sighting.is_gone(now)) {
             return;
         }
         if let Some(new) = known.find(|sighting| !sighting.is_silent(now) && !sighting.is_in_recovery) {
-            *self = Self { system: new.system, ..Self::default() };
+            *self = Self { system: new.system, is_settled: true, ..Self::default() };
         }
     }
+}
+
+/// The system that more than half of the hosts show. One server under several names counts once.
+fn most(live: &[Sighting], hosts: usize) -> Option<u64> {
+    let is_first_name = |index: usize| !live[..index].iter().any(|other| other.is_same_server(&live[index]));
+    let servers: Vec<_> = (0..live.len()).filter(|index| is_first_name(*index)).map(|index| live[index]).collect();
+    let count = |system: u64| servers.iter().filter(|server| server.system == Some(system)).count();
+    servers.iter().filter_map(|server| server.system).find(|system| count(*system) > hosts / 2)
 }
 
 #[cfg(test)]
@@ -143,8 +248,22 @@ mod tests {
             let (at, started) = (self.begun + SECOND * second, host as i64);
             self.sightings[host] =
                 Some(Sighting { at, is_in_recovery, timeline: Some(timeline), system: Some(7), started });
-            self.topology.decide(at, &self.sightings)
+            self.decide(at)
         }
+
+        /// Hosts without an answer have failed.
+        fn decide(&mut self, now: Instant) -> Verdict {
+            let look =
+                |sighting: &Option<Sighting>| Look { sighting: *sighting, failed: Some(now), is_outdated: false };
+            let looks: Vec<_> = self.sightings.iter().map(look).collect();
+            self.topology.decide(now, &looks)
+        }
+    }
+
+    /// A server that answers for the first time.
+    fn server(at: Instant, system: u64, is_in_recovery: bool, timeline: u32, started: i64) -> Look {
+        let sighting = Sighting { at, is_in_recovery, timeline: Some(timeline), system: Some(system), started };
+        Look { sighting: Some(sighting), ..Look::default() }
     }
 
     fn primary(host: usize, timeline: u32) -> Verdict {
@@ -197,11 +316,11 @@ mod tests {
         world.see(0, 0, false, 1);
         let again = world.sightings[0];
         world.sightings[1] = again;
-        assert_eq!(world.topology.decide(world.begun, &world.sightings), primary(0, 1));
+        assert_eq!(world.decide(world.begun), primary(0, 1));
         world.sightings[0] = None;
-        assert_eq!(world.topology.decide(world.begun, &world.sightings), primary(1, 1));
+        assert_eq!(world.decide(world.begun), primary(1, 1));
         world.sightings[0] = again;
-        assert_eq!(world.topology.decide(world.begun, &world.sightings), primary(1, 1), "the name of before is kept");
+        assert_eq!(world.decide(world.begun), primary(1, 1), "the name of before is kept");
     }
 
     #[test]
@@ -211,13 +330,13 @@ mod tests {
         let foreign =
             |at| Some(Sighting { at, is_in_recovery: false, timeline: Some(1), system: Some(8), started: 99 });
         world.sightings[1] = foreign(world.begun);
-        assert_eq!(world.topology.decide(world.begun, &world.sightings), Verdict::TwoPrimaries(0, 1));
+        assert_eq!(world.decide(world.begun), Verdict::TwoPrimaries(0, 1));
         let later = world.begun + SUSPECT;
         world.sightings[1] = foreign(later);
-        assert_eq!(world.topology.decide(later, &world.sightings), primary(0, 5), "silent, but not gone");
+        assert_eq!(world.decide(later), primary(0, 5), "silent, but not gone");
         let later = world.begun + GONE;
         world.sightings[1] = foreign(later);
-        assert_eq!(world.topology.decide(later, &world.sightings), primary(1, 1));
+        assert_eq!(world.decide(later), primary(1, 1));
     }
 
     /// The primary has lost its disk, and its image has made an empty database.
@@ -232,6 +351,103 @@ mod tests {
             assert_eq!(world.see(second, 1, true, 5), Verdict::NoPrimary);
         }
         assert_eq!(world.see(300, 1, false, 6), Verdict::TwoPrimaries(0, 1));
+    }
+
+    #[test]
+    fn no_system_is_adopted_until_every_host_was_asked() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let (wiped, unasked) = (server(at, 8, false, 1, 99), Look::default());
+        assert_eq!(topology.decide(at, &[wiped, unasked]), Verdict::NoPrimary);
+        assert_eq!(topology.decide(at, &[wiped, server(at, 7, true, 5, 1)]), Verdict::TwoSystems(0, 1));
+        assert!(!topology.may_serve(&wiped.sighting.unwrap()), "nor does it serve reads");
+        let later = at + GONE - SECOND;
+        let wiped = server(later, 8, false, 1, 99);
+        assert_eq!(topology.decide(later, &[wiped, server(at, 7, true, 5, 1)]), Verdict::TwoSystems(0, 1));
+        let later = at + GONE;
+        assert_eq!(topology.decide(later, &[wiped, server(at, 7, true, 5, 1)]), primary(0, 1), "the other is gone");
+    }
+
+    #[test]
+    fn a_failure_of_before_the_first_answer_is_no_outcome() {
+        let (mut topology, begun) = (Topology::default(), Instant::now());
+        let failed = |at| Look { failed: Some(at), ..Look::default() };
+        assert_eq!(topology.decide(begun, &[failed(begun), failed(begun)]), Verdict::NoPrimary);
+        let first = begun + SECOND / 2;
+        let wiped = server(first, 8, false, 1, 99);
+        assert_eq!(
+            topology.decide(first, &[wiped, failed(begun)]),
+            Verdict::NoPrimary,
+            "the network was away for both"
+        );
+        assert_eq!(topology.decide(first, &[wiped, failed(first)]), primary(0, 1));
+    }
+
+    #[test]
+    fn a_host_that_never_answers_holds_nobody_up_for_long() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let looks = |at| [server(at, 7, false, 5, 1), Look::default()];
+        assert_eq!(topology.decide(at, &looks(at)), Verdict::NoPrimary);
+        assert_eq!(topology.decide(at + SUSPECT, &looks(at + SUSPECT)), primary(0, 5));
+    }
+
+    #[test]
+    fn one_host_is_adopted_at_once() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        assert_eq!(topology.decide(at, &[server(at, 7, false, 5, 1)]), primary(0, 5));
+    }
+
+    #[test]
+    fn most_hosts_decide_and_an_adopted_system_stays() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let (wiped, ours) = (server(at, 8, false, 1, 99), |started| server(at, 7, true, 5, started));
+        assert_eq!(topology.decide(at, &[wiped, wiped, Look::default()]), Verdict::NoPrimary, "one server, two names");
+        let mut topology = Topology::default();
+        assert_eq!(topology.decide(at, &[wiped, ours(1), Look::default()]), Verdict::NoPrimary);
+        assert_eq!(topology.decide(at, &[wiped, ours(1), ours(2)]), Verdict::NoPrimary, "ours has no primary");
+        assert!(!topology.may_serve(&wiped.sighting.unwrap()) && topology.may_serve(&ours(1).sighting.unwrap()));
+        assert_eq!(topology.decide(at, &[wiped, server(at, 7, false, 6, 1), ours(2)]), Verdict::TwoPrimaries(0, 1));
+    }
+
+    /// A host that was down comes later, with the old data.
+    #[test]
+    fn a_host_of_another_system_that_comes_later_is_foreign() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let down = Look { failed: Some(at), ..Look::default() };
+        assert_eq!(topology.decide(at, &[server(at, 7, false, 1, 1), down]), primary(0, 1));
+        let foreign = server(at, 8, true, 9, 99);
+        assert_eq!(topology.decide(at, &[server(at, 7, false, 1, 1), foreign]), primary(0, 1), "no fence of ours");
+        assert!(!topology.may_serve(&foreign.sighting.unwrap()));
+    }
+
+    /// A host was promoted by mistake, and then made a replica of the old primary again, or switched off.
+    #[test]
+    fn a_forgotten_timeline_counts_only_while_a_server_is_on_it() {
+        let mut world = World::of(3);
+        world.see(0, 0, false, 6);
+        world.see(0, 1, false, 7);
+        assert_eq!(world.see(10, 0, false, 6), primary(1, 7));
+        assert_eq!(world.see(11, 1, true, 6), Verdict::NoPrimary, "fenced for ever");
+        assert_eq!(world.topology.forget_timeline(world.begun + SECOND * 11), 7);
+        assert_eq!(world.see(11, 0, false, 6), primary(0, 6));
+        world.see(12, 2, true, 7);
+        world.topology.forget_timeline(world.begun + SECOND * 12);
+        assert_eq!(world.see(12, 0, false, 6), Verdict::NoPrimary, "a live server is on it");
+        world.topology.forget_timeline(world.begun + SECOND * 15);
+        assert_eq!(world.see(15, 0, false, 6), primary(0, 6), "it is silent");
+        assert_eq!(world.see(16, 2, true, 7), Verdict::NoPrimary, "it is back");
+    }
+
+    #[test]
+    fn a_server_under_two_names_that_restarts_is_never_two() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let (before, after) = (server(at, 7, false, 1, 100), server(at, 7, false, 1, 200));
+        assert_eq!(topology.decide(at, &[before, before]), primary(0, 1));
+        assert_eq!(topology.decide(at, &[after, before]), Verdict::TwoPrimaries(0, 1), "nobody knows that it was one");
+        let outdated = Look { is_outdated: true, ..before };
+        assert_eq!(topology.decide(at, &[after, outdated]), Verdict::NoPrimary, "until it is asked, which is at once");
+        let ended = Look { failed: Some(at + SECOND), ..outdated };
+        assert_eq!(topology.decide(at, &[after, ended]), primary(0, 1));
+        assert_eq!(topology.decide(at, &[after, after]), primary(0, 1));
     }
 
     proptest! {
@@ -256,6 +472,7 @@ mod tests {
                         }
                     }
                     Verdict::NoPrimary => {}
+                    Verdict::TwoSystems(..) => prop_assert!(false, "there is one"),
                 }
             }
         }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use metrics::{Counter, Gauge};
 
 use super::handles::{Given, Source};
+use crate::error::ErrorKind;
 use crate::event::{Event, EventKind};
 use crate::metrics::{
-    CLUSTER_CHANGES, CLUSTER_METRICS, CLUSTER_PRIMARIES, CLUSTER_PRIMARY, CLUSTER_READS, CLUSTER_SILENT, EVENT, EVENTS,
-    FIT_REPLICAS, HOST, REPLICA_LAG, ROUTE, SEVERITY,
+    CLUSTER_CHANGES, CLUSTER_METRICS, CLUSTER_PRIMARIES, CLUSTER_PRIMARY, CLUSTER_READS, CLUSTER_REFUSED,
+    CLUSTER_SILENT, EVENT, EVENTS, FIT_REPLICAS, HOST, REASON, REPLICA_LAG, ROUTE, SEVERITY,
 };
+use crate::telemetry::cluster::REFUSED;
 use crate::telemetry::{Observer, ReadRoute};
 
 /// A clone counts into the same series.
@@ -26,6 +28,7 @@ struct Inner {
 /// The handles without a host. They are made at the first look, so that counters stand at 0 before the first change.
 struct Handles {
     reads: [Counter; 3],
+    refused: [Counter; REFUSED.len()],
     changes: Counter,
     primaries: Gauge,
     fit: Gauge,
@@ -69,6 +72,23 @@ impl ClusterMeter {
         }
     }
 
+    /// A call was refused before a pool was asked.
+    pub(crate) fn refused(&self, kind: ErrorKind) {
+        let Some(index) = REFUSED.iter().position(|refused| *refused == kind) else { return };
+        if let Some(handles) = self.handles() {
+            handles.refused[index].increment(1);
+        }
+    }
+
+    /// The hosts are asked no more. A series that nobody writes would keep its last value: nothing is known of a primary
+    /// or of replicas, and a host is neither the primary, silent nor behind.
+    pub(crate) fn on_end<'a>(&self, hosts: impl Iterator<Item = &'a Arc<str>>) {
+        let Some(handles) = self.handles() else { return };
+        hosts.for_each(|host| self.look_at(host, false, false, false, None));
+        handles.primaries.set(f64::NAN);
+        handles.fit.set(f64::NAN);
+    }
+
     /// Counts the cluster's own events. Those of its pools are counted by the pools.
     #[expect(clippy::unnecessary_wraps, reason = "without the feature there is none")]
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
@@ -86,6 +106,7 @@ impl ClusterMeter {
             let read = |route: ReadRoute| source.counter(&CLUSTER_READS, [(ROUTE, route.as_str().into())]);
             Handles {
                 reads: ReadRoute::ALL.map(read),
+                refused: REFUSED.map(|kind| source.counter(&CLUSTER_REFUSED, [(REASON, kind.as_str().into())])),
                 changes: source.counter(&CLUSTER_CHANGES, []),
                 primaries: source.gauge(&CLUSTER_PRIMARIES, []),
                 fit: source.gauge(&FIT_REPLICAS, []),

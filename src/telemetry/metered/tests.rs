@@ -254,6 +254,8 @@ fn each_host_and_each_route_of_a_cluster_has_its_series() {
     meter.look(1, 1);
     meter.read(ReadRoute::Replica);
     meter.read(ReadRoute::Refused);
+    meter.refused(ErrorKind::TwoSystems);
+    meter.refused(ErrorKind::Shed);
     let kind = EventKind::PrimaryChanged { from: None, to: None, last: None, first: None };
     meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
     let expected = [
@@ -272,6 +274,10 @@ fn each_host_and_each_route_of_a_cluster_has_its_series() {
         ("failfast.cluster.reads{route=primary}", 0.0),
         ("failfast.cluster.reads{route=refused}", 1.0),
         ("failfast.cluster.primary.changes{}", 1.0),
+        ("failfast.cluster.refused{reason=no_primary}", 0.0),
+        ("failfast.cluster.refused{reason=two_primaries}", 0.0),
+        ("failfast.cluster.refused{reason=two_systems}", 1.0),
+        ("failfast.cluster.refused{reason=no_fresh_replica}", 0.0),
         ("failfast.events{event=primary_changed,severity=warning}", 1.0),
     ];
     let expected: HashMap<_, _> = expected.map(|(series, value)| (series.to_owned(), value)).into();
@@ -280,4 +286,23 @@ fn each_host_and_each_route_of_a_cluster_has_its_series() {
         let begins = format!("{}{{", metric.name);
         assert!(expected.keys().any(|series| series.starts_with(&begins)), "{} is not recorded", metric.name);
     }
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn a_cluster_that_has_ended_leaves_no_lag_and_no_primary_behind() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let meter = ClusterMeter::new("orders".into(), Given::new(recorder));
+    let hosts = ["db1:5432", "db2:5432"].map(Arc::<str>::from);
+    meter.look_at(&hosts[0], true, true, false, None);
+    meter.look_at(&hosts[1], false, false, true, Some(SECOND * 2));
+    meter.look(1, 1);
+    meter.on_end(hosts.iter());
+    let recorded = recorded(&snapshotter);
+    for (series, value) in &recorded {
+        let is_of_all = series.ends_with("primaries{}") || series.ends_with("fit{}");
+        assert!(if is_of_all { value.is_nan() } else { *value == 0.0 }, "{series} {value}");
+    }
+    assert!(recorded.len() >= 8, "{recorded:?}");
 }

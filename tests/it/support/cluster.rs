@@ -142,6 +142,14 @@ impl Replicated {
         self.is_streaming(node).await;
     }
 
+    /// Makes a node an empty database with a system identifier of its own, which accepts writes, as on a new disk.
+    pub(crate) async fn wipe(&mut self, node: usize) {
+        let name = host(&self.network, node);
+        let place = Place { network: self.network.name(), name: &name };
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.nodes[node].replace(&settings, &command(NEW_SYSTEM), Some(&place)).await;
+    }
+
     /// Shuts a node down properly. A primary then sends all of its WAL to its standbys first.
     pub(crate) async fn stop(&mut self, node: usize) {
         self.nodes[node].stop().await;
@@ -226,6 +234,18 @@ fi
 exec $(command -v docker-entrypoint.sh || command -v postgres-entrypoint) postgres -c ssl=off "$@""#
     )
 }
+
+/// The test image copies a cluster that was made when the image was built. The official image makes one anew.
+const NEW_SYSTEM: &str = r#"template=/usr/local/share/failfast/cluster
+if test -d $template && ! test -e /tmp/failfast-wiped; then
+    rm -rf $template
+    setpriv --reuid=postgres --regid=postgres --init-groups initdb --no-sync --username=postgres \
+        --encoding=UTF8 --locale=C.UTF-8 --auth=trust --pgdata=/tmp/failfast-system
+    printf 'local all all trust\nhost all all all scram-sha-256\n' >/tmp/failfast-system/pg_hba.conf
+    cp -a /tmp/failfast-system $template
+    touch /tmp/failfast-wiped
+fi
+exec $(command -v docker-entrypoint.sh || command -v postgres-entrypoint) postgres -c ssl=off -c 'listen_addresses=*' "$@""#;
 
 fn command(script: &str) -> [&str; 4] {
     ["sh", "-c", script, "sh"]
