@@ -8,6 +8,7 @@
 
 mod kind;
 mod message;
+mod name;
 mod severity;
 
 use std::fmt;

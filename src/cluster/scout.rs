@@ -129,7 +129,8 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> Found 
         Ok((asked, answer)) => {
             let mut state = core.board.state();
             let outcome = state.on_answer(now, host, asked, answer, is_new_session);
-            if state.is_primary(host) {
+            // The answer of one host may make another one the primary.
+            if state.is_primary(host) || outcome.is_new_primary {
                 core.board.on_primary_answered(now);
             }
             outcome
@@ -139,7 +140,7 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> Found 
             core.board.state().on_failure(now, host, reason)
         }
     };
-    let Outcome { events, flush, ask, is_news } = outcome;
+    let Outcome { events, flush, ask, is_news, .. } = outcome;
     // Before those who wait are woken: they must not get a connection of before.
     if flush {
         core.hosts[host].pool.shared.slots.flush();

@@ -80,8 +80,10 @@ pub(super) struct Outcome {
     pub(super) events: Vec<EventKind>,
     /// The connections of this host's pool lead to another server than the scout.
     pub(super) flush: bool,
-    /// Other names of the same server, which have to be asked at once.
+    /// Who has to be asked at once: other names of the same server, and the replicas of a new primary, of which nothing is
+    /// known before.
     pub(super) ask: Vec<usize>,
+    pub(super) is_new_primary: bool,
     /// Something is not as it was at the look before.
     pub(super) is_news: bool,
 }
@@ -218,6 +220,10 @@ impl State {
         }
         self.decide(now);
         outcome.is_news = !is_as_before || self.verdict != verdict;
+        outcome.is_new_primary = self.verdict != verdict && matches!(self.verdict, Verdict::Primary { .. });
+        if outcome.is_new_primary {
+            outcome.ask.extend((0..self.hosts.len()).filter(|host| self.is_replica(*host)));
+        }
         self.note_position();
         if answer.sighting.is_in_recovery {
             let lag = self.lag(now, host);

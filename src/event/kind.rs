@@ -1,4 +1,4 @@
-//! Every event: its details, and its name in metrics.
+//! Every event and its details.
 
 use std::backtrace::Backtrace;
 use std::panic::Location;
@@ -573,71 +573,4 @@ pub enum EventKind {
         /// How long it took.
         took: Duration,
     },
-}
-
-impl EventKind {
-    /// The name in snake case, as in metrics. It never changes.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Started { .. } => "started",
-            Self::TooLarge { .. } => "too_large",
-            Self::UtilizationHigh { .. } => "utilization_high",
-            Self::UtilizationCritical { .. } => "utilization_critical",
-            Self::UtilizationNormal { .. } => "utilization_normal",
-            Self::Exhausted { .. } => "exhausted",
-            Self::ExhaustionEnded { .. } => "exhaustion_ended",
-            Self::ExhaustionPredicted { .. } => "exhaustion_predicted",
-            Self::PredictionEnded { .. } => "prediction_ended",
-            Self::Shedding { .. } => "shedding",
-            Self::SheddingEnded { .. } => "shedding_ended",
-            Self::HoldsInflated { .. } => "holds_inflated",
-            Self::HoldsNormal { .. } => "holds_normal",
-            Self::TrafficAnomaly { .. } => "traffic_anomaly",
-            Self::TrafficNormal { .. } => "traffic_normal",
-            Self::BackgroundThrottled { .. } => "background_throttled",
-            Self::BackgroundRestored { .. } => "background_restored",
-            Self::LeakSuspected { .. } => "leak_suspected",
-            Self::LongRunning { .. } => "long_running",
-            Self::LongRunningEnded { .. } => "long_running_ended",
-            Self::SlowAcquire { .. } => "slow_acquire",
-            Self::SlowAcquireEnded { .. } => "slow_acquire_ended",
-            Self::ConnectFailed { .. } => "connect_failed",
-            Self::ConnectRecovered { .. } => "connect_recovered",
-            Self::ConnectionLost { .. } => "connection_lost",
-            Self::ListenInterrupted { .. } => "listen_interrupted",
-            Self::ListenResumed { .. } => "listen_resumed",
-            Self::ServerShuttingDown { .. } => "server_shutting_down",
-            Self::ServerWarning { .. } => "server_warning",
-            Self::PrimaryChanged { .. } => "primary_changed",
-            Self::PrimaryMissing { .. } => "primary_missing",
-            Self::PrimaryFound { .. } => "primary_found",
-            Self::TwoPrimaries { .. } => "two_primaries",
-            Self::TwoSystems { .. } => "two_systems",
-            Self::ReplicaLags { .. } => "replica_lags",
-            Self::ReplicaCaughtUp { .. } => "replica_caught_up",
-            Self::HostSilent { .. } => "host_silent",
-            Self::HostAnswers { .. } => "host_answers",
-            Self::HostBalances { .. } => "host_balances",
-            Self::FleetShort { .. } => "fleet_short",
-            Self::FleetSuffices { .. } => "fleet_suffices",
-            Self::FleetStrangers { .. } => "fleet_strangers",
-            Self::FleetStrangersGone { .. } => "fleet_strangers_gone",
-            Self::FleetBlind { .. } => "fleet_blind",
-            Self::FleetSees { .. } => "fleet_sees",
-            Self::FleetOff { .. } => "fleet_off",
-            Self::FleetOn { .. } => "fleet_on",
-            Self::AddressAvoided { .. } => "address_avoided",
-            Self::AddressRestored { .. } => "address_restored",
-            Self::SettleFailed { .. } => "settle_failed",
-            Self::BreakerChanged { .. } => "breaker_changed",
-            Self::Forced { .. } => "forced",
-            Self::Resized { .. } => "resized",
-            Self::LaneChanged { .. } => "lane_changed",
-            Self::SchemaChangePostponed { .. } => "schema_change_postponed",
-            Self::TimelineForgotten { .. } => "timeline_forgotten",
-            Self::Flushed { .. } => "flushed",
-            Self::Draining { .. } => "draining",
-            Self::Drained { .. } => "drained",
-        }
-    }
 }

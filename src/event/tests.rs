@@ -270,9 +270,9 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::Drained { left: 0, took: SECOND },
         EventKind::Drained { left: 2, took: SECOND },
     ];
-    // The names as `kind.rs` has them: `Self::Started { .. } => "started",`.
+    // The names as `name.rs` has them: `Self::Started { .. } => "started",`.
     let names =
-        include_str!("kind.rs").lines().filter_map(|line| line.split_once(" { .. } => \"")?.1.strip_suffix("\","));
+        include_str!("name.rs").lines().filter_map(|line| line.split_once(" { .. } => \"")?.1.strip_suffix("\","));
     for name in names {
         assert!(kinds.iter().any(|kind| kind.as_str() == name), "the list above lacks the event {name}");
     }

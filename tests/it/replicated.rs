@@ -30,6 +30,7 @@ async fn standbys_stream_are_read_only_and_return_after_a_crash() {
     cluster.primary().execute(INSERT).await;
     for node in [1, 2] {
         let standby = cluster.node(node);
+        cluster.has_caught_up(node).await;
         has_rows(standby, "1").await;
         assert_eq!(standby.scalar(IN_RECOVERY).await, "t");
         assert_eq!(standby.scalar(SYSTEM).await, cluster.primary().scalar(SYSTEM).await);

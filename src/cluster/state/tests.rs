@@ -496,3 +496,16 @@ fn a_primary_that_is_silent_is_missing() {
     }
     assert_eq!(world.names(), ["host_silent", "primary_missing"]);
 }
+
+/// What replicas answered before says nothing about their lag, and reads would use up the spill budget meanwhile.
+#[test]
+fn the_replicas_of_a_new_primary_are_asked_at_once() {
+    let mut world = World::new();
+    world.answer(1, 1, true, 50, 101);
+    world.answer(2, 1, true, 50, 102);
+    assert!(world.ask.is_empty(), "there is no primary yet");
+    world.answer(0, 1, false, 40, 100);
+    assert_eq!(world.ask, [1, 2]);
+    world.answer(1, 1, true, 50, 101);
+    assert_eq!((world.candidates(BOUND), world.ask.is_empty()), (vec![1], true));
+}
