@@ -153,7 +153,7 @@ fn recorded_series_are_used_and_used_series_are_recorded() {
 /// Event names are variants of the source in snake case: `leak_suspected` is `LeakSuspected`.
 #[test]
 fn every_event_exists() {
-    let source = read("src/event/name.rs");
+    let source = read("src/event/kind.rs");
     let variants = source.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(" {"));
     let variants = variants.filter(|variant| variant.starts_with(|c: char| c.is_ascii_uppercase()));
     let snake = |variant: &str| {

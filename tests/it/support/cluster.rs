@@ -143,6 +143,7 @@ impl Replicated {
     }
 
     /// Makes a node an empty database with a system identifier of its own, which accepts writes, as on a new disk.
+    #[cfg(feature = "cluster")]
     pub(crate) async fn wipe(&mut self, node: usize) {
         let name = host(&self.network, node);
         let place = Place { network: self.network.name(), name: &name };
@@ -236,6 +237,7 @@ exec $(command -v docker-entrypoint.sh || command -v postgres-entrypoint) postgr
 }
 
 /// The test image copies a cluster that was made when the image was built. The official image makes one anew.
+#[cfg(feature = "cluster")]
 const NEW_SYSTEM: &str = r#"template=/usr/local/share/failfast/cluster
 if test -d $template && ! test -e /tmp/failfast-wiped; then
     rm -rf $template

@@ -209,6 +209,7 @@ impl Server {
     }
 
     /// Returns what the server has logged.
+    #[cfg(feature = "fleet")]
     pub(crate) async fn log(&self) -> String {
         let log = self.container.run("log", async |container| container.stderr_to_vec().await).await;
         String::from_utf8_lossy(&log).into_owned()
