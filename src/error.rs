@@ -84,8 +84,8 @@ pub enum Error {
     Shed {
         /// Why the pool did not let the caller wait.
         reason: ShedReason,
-        /// When to ask again, as the pool estimates from its recent leases. Exact for a rate
-        /// ([`ShedReason::RateLimited`]).
+        /// When to ask again, as the pool estimates from its recent leases. For a rate
+        /// ([`ShedReason::RateLimited`]) it is exact, unless others come first or the limit is one of concurrency.
         retry_after: Option<Duration>,
         /// Who has held connections longest.
         longest_held: LongestHeld,
