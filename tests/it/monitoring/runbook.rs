@@ -6,8 +6,6 @@ use super::words::{is_alert, words};
 use super::{alert_names, check_expressions, read, values};
 use crate::support::server::Server;
 
-const URL: &str = "https://github.com/failfast-rs/failfast/blob/main/";
-
 fn headings(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
 }
@@ -29,7 +27,7 @@ fn every_alert_has_its_section_and_every_section_its_alert() {
 fn every_alert_leads_to_its_section() {
     let rules = read("docs/monitoring/alerts.yml");
     for (alert, url) in values(&rules, "alert:").into_iter().zip(values(&rules, "runbook_url:")) {
-        assert_eq!(url, format!("{URL}docs/runbook.md#{}", anchor(alert)));
+        assert_eq!(url, format!("docs/runbook.md#{}", anchor(alert)));
     }
 }
 
