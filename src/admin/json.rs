@@ -17,7 +17,7 @@ use crate::status::Status;
 struct Table<'a, T>(&'a T);
 
 /// The callers that wait.
-struct Queue<'a>(&'a Status);
+struct QueueReport<'a>(&'a Status);
 
 impl Serialize for PoolReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -25,7 +25,7 @@ impl Serialize for PoolReport {
         let mut table = serializer.serialize_map(Some(7))?;
         table.serialize_entry("pool", &*status.name)?;
         table.serialize_entry("status", &Table(status))?;
-        table.serialize_entry("queue", &Queue(status))?;
+        table.serialize_entry("queue", &QueueReport(status))?;
         table.serialize_entry("holders", &tables(holders))?;
         table.serialize_entry("breaker", &Table(breaker))?;
         table.serialize_entry("baselines", &tables(baselines))?;
@@ -75,7 +75,7 @@ impl Serialize for Table<'_, FleetStatus> {
     }
 }
 
-impl Serialize for Queue<'_> {
+impl Serialize for QueueReport<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(status) = self;
         let mut table = serializer.serialize_map(None)?;

@@ -10,7 +10,7 @@ use super::CircuitBreaker;
 use super::hooks::CallOutcome;
 use super::shared::Shared;
 use crate::clock::now;
-use crate::policy::{Deadline, Denied, Outcome, Prefix, State, Ticket};
+use crate::policy::{Deadline, Denied, Prefix, ResultKind, State, Ticket};
 
 /// What a call says about the dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ pub enum Verdict {
     Ignore,
 }
 
-impl From<Verdict> for Outcome {
+impl From<Verdict> for ResultKind {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Success => Self::Success,
@@ -168,11 +168,11 @@ impl<'a> Permit<'a> {
     }
 
     #[inline]
-    fn end(&mut self, outcome: Outcome, reported: CallOutcome) {
+    fn end(&mut self, outcome: ResultKind, reported: CallOutcome) {
         let Some(ticket) = self.ticket.take() else { return };
         let now = now();
         let took = self.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
-        if outcome == Outcome::Ignored {
+        if outcome == ResultKind::Ignored {
             self.shared.release(now, ticket);
         } else {
             self.shared.record(now, ticket, outcome, took);
@@ -186,7 +186,7 @@ impl<'a> Permit<'a> {
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.end(Outcome::Ignored, CallOutcome::Ignored);
+        self.end(ResultKind::Ignored, CallOutcome::Ignored);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::hooks::{CallEvent, Hooks};
 use crate::error::ConfigError;
-use crate::policy::{Growth, Rule, Settings, SlowCall, TO_RECORD, Transition};
+use crate::policy::{BreakerParameters, Growth, Rule, SlowCall, TO_RECORD, Transition};
 
 /// The longest duration that a setting accepts.
 pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -34,7 +34,7 @@ const NOT_OF_A_POOL: &str = "is for a breaker by itself; a pool has a name, metr
 pub struct BreakerConfig {
     name: Option<Arc<str>>,
     automatic_transitions: bool,
-    settings: Settings,
+    settings: BreakerParameters,
     /// The least probe timeout of a pool, whose calls have a timeout.
     least_probe_timeout: Duration,
     hooks: Hooks,
@@ -44,13 +44,13 @@ pub struct BreakerConfig {
 pub(super) struct Checked {
     pub(super) name: Option<Arc<str>>,
     pub(super) automatic_transitions: bool,
-    pub(super) settings: Settings,
+    pub(super) settings: BreakerParameters,
     pub(super) hooks: Hooks,
 }
 
 impl Default for BreakerConfig {
     fn default() -> Self {
-        let settings = Settings {
+        let settings = BreakerParameters {
             rule: Rule::Ours,
             error_threshold: 50,
             volume_threshold: 10,
@@ -108,7 +108,8 @@ impl BreakerConfig {
     pub fn opossum() -> Self {
         let ours = Self::default();
         let probe_timeout = Duration::from_secs(10);
-        let settings = Settings { rule: Rule::Opossum, volume_threshold: 0, jitter: 0, probe_timeout, ..ours.settings };
+        let settings =
+            BreakerParameters { rule: Rule::Opossum, volume_threshold: 0, jitter: 0, probe_timeout, ..ours.settings };
         Self { settings, ..ours }
     }
 
@@ -339,7 +340,7 @@ fn check_name(name: Option<&str>) -> Result<(), ConfigError> {
     }
 }
 
-fn check_count_window(settings: &Settings) -> Result<(), ConfigError> {
+fn check_count_window(settings: &BreakerParameters) -> Result<(), ConfigError> {
     let Some(calls) = settings.count_window else { return Ok(()) };
     let problem = if !(1..=MOST_CALLS).contains(&calls) {
         "must be 1 to 10000"

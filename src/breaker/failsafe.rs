@@ -6,7 +6,7 @@ use super::BreakerConfig;
 use super::pool::Machine;
 use crate::clock::now;
 use crate::error::ConfigError;
-use crate::policy::{Counts, Settings, Window};
+use crate::policy::{BreakerParameters, Counts, Window};
 
 impl<P, I> Machine for failsafe::StateMachine<P, I>
 where
@@ -47,7 +47,7 @@ where
 /// ```
 #[derive(Debug)]
 pub struct RollingWindow {
-    settings: Settings,
+    settings: BreakerParameters,
     window: Window,
     /// Openings in a row, without a close between them.
     openings: u32,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{BreakerConfig, CircuitBreaker};
 use crate::error::ConfigError;
-use crate::policy::{Deadline, Denied, Outcome, State, Ticket};
+use crate::policy::{Deadline, Denied, ResultKind, State, Ticket};
 
 /// A breaker of another crate.
 pub(crate) trait Machine: fmt::Debug + Send + Sync {
@@ -82,12 +82,12 @@ impl PoolBreaker {
     }
 
     /// Records a call that ended after `took`. The duration matters only if slow calls count.
-    pub(crate) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
+    pub(crate) fn record(&self, now: Instant, ticket: Ticket, outcome: ResultKind, took: Duration) {
         if let Some(machine) = &self.machine {
             match outcome {
-                Outcome::Success => machine.record_success(),
-                Outcome::Failure | Outcome::Unreachable => machine.record_failure(),
-                Outcome::Ignored => {}
+                ResultKind::Success => machine.record_success(),
+                ResultKind::Failure | ResultKind::Unreachable => machine.record_failure(),
+                ResultKind::Ignored => {}
             }
         }
         self.own.shared.record(now, ticket, outcome, took);
@@ -95,8 +95,8 @@ impl PoolBreaker {
 
     /// Records a dial. A machine gets only failed dials: any success closes a half-open machine, and a server that
     /// accepts connections may still fail every call.
-    pub(crate) fn record_dial(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
-        if outcome == Outcome::Success {
+    pub(crate) fn record_dial(&self, now: Instant, ticket: Ticket, outcome: ResultKind, took: Duration) {
+        if outcome == ResultKind::Success {
             self.own.shared.record(now, ticket, outcome, took);
         } else {
             self.record(now, ticket, outcome, took);

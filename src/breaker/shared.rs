@@ -16,7 +16,7 @@ use super::hooks::{CallEvent, CallOutcome, Hooks};
 use super::metered;
 use super::timer::{Due, Timer};
 use crate::error::ConfigError;
-use crate::policy::{Breaker, Deadline, Denied, Outcome, State, Ticket};
+use crate::policy::{Breaker, Deadline, Denied, ResultKind, State, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -102,9 +102,9 @@ impl Shared {
     }
 
     /// Records a call that ended after `took`.
-    pub(super) fn record(&self, now: Instant, ticket: Ticket, outcome: Outcome, took: Duration) {
+    pub(super) fn record(&self, now: Instant, ticket: Ticket, outcome: ResultKind, took: Duration) {
         let is_slow = self.slow_after.is_some_and(|limit| took > limit);
-        let only_lowers_rates = outcome == Outcome::Success && !is_slow && !self.records_latency;
+        let only_lowers_rates = outcome == ResultKind::Success && !is_slow && !self.records_latency;
         if !only_lowers_rates || !self.tally.try_count(now, ticket.generation()) {
             self.with(|breaker| breaker.record(now, ticket, outcome, took, fastrand::f64));
         }

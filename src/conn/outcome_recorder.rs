@@ -18,7 +18,7 @@ use super::lease_registry::LeaseRegistry;
 use crate::breaker::PoolBreaker;
 use crate::clock::now;
 use crate::error::{ConnectError, Error};
-use crate::policy::{Outcome, Terminations, Ticket, Verdict};
+use crate::policy::{CountsAs, ResultKind, Terminations, Ticket};
 
 /// A statement that was given up after this many times the usual duration is a failure, whatever its deadline.
 const FAR_MORE: u32 = 10;
@@ -108,23 +108,23 @@ impl OutcomeRecorder {
             self.times_full.fetch_add(1, Relaxed);
         }
         // A server that is full still serves the connections that it has. Without any, the next dial shows more.
-        let verdict = match result {
-            Ok(()) => Verdict::Success,
-            Err(error) if error.is_full() && registry.has_any() => Verdict::Nothing,
-            Err(error) => error.verdict(),
+        let counts_as = match result {
+            Ok(()) => CountsAs::Success,
+            Err(error) if error.is_full() && registry.has_any() => CountsAs::Nothing,
+            Err(error) => error.counts_as(),
         };
         // A connection in the place of another is no success: that other may have been lost by the failure that counts.
-        let counts = verdict != Verdict::Success || registry.has_grown();
+        let counts = counts_as != CountsAs::Success || registry.has_grown();
         if let Some(ticket) = ticket.filter(|_| counts) {
-            let (outcome, took) = self.outcome(now, verdict, true, took);
+            let (outcome, took) = self.outcome(now, counts_as, true, took);
             self.breaker.record_dial(now, ticket, outcome, took);
         }
-        match verdict {
-            Verdict::Success => {
+        match counts_as {
+            CountsAs::Success => {
                 self.on_answer();
                 self.breaker.on_server_answer(now);
             }
-            Verdict::Failure if ticket.is_none() => self.breaker.on_server_silent(now),
+            CountsAs::Failure if ticket.is_none() => self.breaker.on_server_silent(now),
             _ => {}
         }
     }
@@ -172,22 +172,22 @@ impl OutcomeRecorder {
             typical - step.min(typical - 1)
         };
         self.typical.store(next, Relaxed);
-        self.breaker.record(now, ticket, Outcome::Success, took);
+        self.breaker.record(now, ticket, ResultKind::Success, took);
     }
 
-    /// A statement failed. The pair is the verdict of the table, and whether the server was not reached.
+    /// A statement failed. The pair is how the table counts it, and whether the server was not reached.
     pub(super) fn failed(
         &self,
         now: Instant,
         ticket: Ticket,
-        (verdict, is_unreachable): (Verdict, bool),
+        (counts_as, is_unreachable): (CountsAs, bool),
         error: &Error,
         took: Duration,
     ) {
-        if verdict == Verdict::Success {
+        if counts_as == CountsAs::Success {
             self.on_answer();
         }
-        let (outcome, took) = self.outcome(now, verdict, is_unreachable, took);
+        let (outcome, took) = self.outcome(now, counts_as, is_unreachable, took);
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
     }
 
@@ -196,35 +196,43 @@ impl OutcomeRecorder {
         let typical = self.typical();
         let had_its_time = options.timeout.is_some_and(|timeout| took >= timeout);
         let counts = had_its_time || (!typical.is_zero() && took >= typical.saturating_mul(FAR_MORE));
-        let outcome = if counts { Outcome::Failure } else { Outcome::Ignored };
+        let outcome = if counts { ResultKind::Failure } else { ResultKind::Ignored };
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
     }
 
     /// A lease was used through the deref. The pool knows only whether its connection was lost.
     pub(super) fn untracked(&self, now: Instant, ticket: Ticket, was_lost: bool) {
-        let outcome = if was_lost { Outcome::Unreachable } else { Outcome::Success };
+        let outcome = if was_lost { ResultKind::Unreachable } else { ResultKind::Success };
         self.breaker.record(now, ticket, outcome, Duration::ZERO);
     }
 
     /// Applies the user's closure, which has the last word.
-    fn overruled(&self, error: &Error, outcome: Outcome) -> Outcome {
+    fn overruled(&self, error: &Error, outcome: ResultKind) -> ResultKind {
         match self.is_failure.as_ref().and_then(|is_failure| (is_failure.0)(error)) {
             None => outcome,
-            Some(false) => Outcome::Success,
-            Some(true) if outcome == Outcome::Unreachable => outcome,
-            Some(true) => Outcome::Failure,
+            Some(false) => ResultKind::Success,
+            Some(true) if outcome == ResultKind::Unreachable => outcome,
+            Some(true) => ResultKind::Failure,
         }
     }
 
-    fn outcome(&self, now: Instant, verdict: Verdict, is_unreachable: bool, took: Duration) -> (Outcome, Duration) {
-        let failure = if is_unreachable { Outcome::Unreachable } else { Outcome::Failure };
-        let outcome = match verdict {
-            Verdict::Failure => failure,
-            Verdict::Success => Outcome::Success,
+    fn outcome(
+        &self,
+        now: Instant,
+        counts_as: CountsAs,
+        is_unreachable: bool,
+        took: Duration,
+    ) -> (ResultKind, Duration) {
+        let failure = if is_unreachable { ResultKind::Unreachable } else { ResultKind::Failure };
+        let outcome = match counts_as {
+            CountsAs::Failure => failure,
+            CountsAs::Success => ResultKind::Success,
             // The server gave the statement up, so it is slow by any threshold.
-            Verdict::Slow => return (Outcome::Success, Duration::MAX),
-            Verdict::FailureIfShutdown if self.terminations.lock().on_terminated(now) => failure,
-            Verdict::FailureIfShutdown | Verdict::WrongHost | Verdict::Config | Verdict::Nothing => Outcome::Ignored,
+            CountsAs::Slow => return (ResultKind::Success, Duration::MAX),
+            CountsAs::FailureIfShutdown if self.terminations.lock().on_terminated(now) => failure,
+            CountsAs::FailureIfShutdown | CountsAs::WrongHost | CountsAs::Config | CountsAs::Nothing => {
+                ResultKind::Ignored
+            }
         };
         (outcome, took)
     }

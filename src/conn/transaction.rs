@@ -109,10 +109,10 @@ impl TransactionOptions {
 #[derive(Clone)]
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
-    core: Arc<Core>,
+    core: Arc<OpenTransaction>,
 }
 
-struct Core {
+struct OpenTransaction {
     client: Client,
     /// Failures on the connection that do not count: those before BEGIN, and those that a savepoint has undone.
     undone: AtomicU64,
@@ -153,7 +153,7 @@ impl Client {
         let undone = AtomicU64::new(self.conn().link.failures());
         let commits = self.conn().link.wire.commits();
         let (open_savepoints, savepoints) = (AtomicU64::new(0), AtomicU64::new(0));
-        let core = Core {
+        let core = OpenTransaction {
             client: self,
             undone,
             open_savepoints,
@@ -325,7 +325,7 @@ impl Transaction {
 
     /// Ends the handle. If another handle exists, or a call is under way, the connection is sealed: every call on it
     /// fails, and the server rolls back.
-    fn into_core(self) -> Option<Core> {
+    fn into_core(self) -> Option<OpenTransaction> {
         match Arc::try_unwrap(self.core) {
             Ok(core) if !core.client.conn().link.calls.is_running() => Some(core),
             Ok(core) => {
@@ -340,7 +340,7 @@ impl Transaction {
     }
 }
 
-impl Core {
+impl OpenTransaction {
     /// Why the transaction must not be committed.
     fn abort_reason(&self) -> Option<AbortReason> {
         let link = &self.client.conn().link;

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use super::io::{IoCause, ProtocolViolation, io_error, is_of_the_network, is_of_tls};
 use super::outside::one_line;
 use crate::human::HumanDuration;
-use crate::policy::{Failure, Occurrence, Retry, StatementPhase, Verdict};
+use crate::policy::{CountsAs, Failure, Occurrence, Retry, StatementPhase};
 use crate::status::Status;
 
 /// Why a connection could not be made, and to which server. Cheap to clone: every caller that waited for the dial gets
@@ -220,7 +220,7 @@ impl ConnectError {
 
     /// Returns whether every address of the same name would answer the same: wrong credentials, or an unknown database.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).verdict() == Verdict::Config)
+        self.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).counts_as() == CountsAs::Config)
     }
 
     /// Returns whether the server's answer may be about startup options.
@@ -262,11 +262,11 @@ impl ConnectError {
     }
 
     /// What the failure means to the circuit breaker.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn counts_as(&self) -> CountsAs {
         if self.0.stage == Some(Stage::AfterConnect) {
-            return Verdict::Nothing; // the owner's hook was slow, not the server
+            return CountsAs::Nothing; // the owner's hook was slow, not the server
         }
-        self.failure().map_or(Verdict::Nothing, |failure| failure.verdict())
+        self.failure().map_or(CountsAs::Nothing, |failure| failure.counts_as())
     }
 
     /// Returns whether the server accepts no more connections.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::{AbortReason, BusyReason, Error, driver};
-use crate::policy::{Condition, Effect, Retry, ShedReason, StatementPhase, Verdict};
+use crate::policy::{Condition, CountsAs, Effect, Retry, ShedReason, StatementPhase};
 
 /// The `Retry-After` of a refusal for which the pool knows no time, in seconds.
 const DEFAULT_RETRY_AFTER: u64 = 1;
@@ -210,7 +210,7 @@ impl Error {
             | Self::Closed => true,
             Self::Postgres { source, lost, .. } => {
                 let failure = driver::failure(source, true, StatementPhase::Autocommit, lost.as_deref());
-                failure.is_unreachable() || failure.verdict() == Verdict::Failure
+                failure.is_unreachable() || failure.counts_as() == CountsAs::Failure
             }
             Self::Busy { reason: BusyReason::CopyEnded | BusyReason::InUse, .. }
             | Self::StreamIdle { .. }

@@ -123,7 +123,7 @@ pub enum EventKind {
     /// An operation holds its connections more than three times as long as it used to. It is the first suspect when a
     /// pool runs out of connections.
     #[non_exhaustive]
-    HoldsInflated {
+    LeasesInflated {
         /// The operation.
         operation: Operation,
         /// The mean lease duration before.
@@ -133,10 +133,10 @@ pub enum EventKind {
         /// How long the condition has lasted.
         lasting: Duration,
     },
-    /// The end of [`HoldsInflated`](Self::HoldsInflated): its leases are as short as before, or have been long
+    /// The end of [`LeasesInflated`](Self::LeasesInflated): its leases are as short as before, or have been long
     /// for so long that this is normal.
     #[non_exhaustive]
-    HoldsNormal {
+    LeasesNormal {
         /// The operation.
         operation: Operation,
         /// The mean lease duration now.

@@ -49,11 +49,11 @@ impl fmt::Display for EventKind {
             Self::SheddingEnded { refused, lasted, .. } => {
                 write!(f, "no longer refusing callers, after {}: {refused}", HumanDuration(*lasted))
             }
-            Self::HoldsInflated { operation, from, to, lasting } => {
+            Self::LeasesInflated { operation, from, to, lasting } => {
                 let (from, to) = (HumanDuration(*from), HumanDuration(*to));
                 write!(f, "{operation} holds its connections for {to}{}, which used to be {from}", Since(*lasting))
             }
-            Self::HoldsNormal { operation, hold, lasted } => {
+            Self::LeasesNormal { operation, hold, lasted } => {
                 write!(
                     f,
                     "{operation} holds its connections for {}, which is normal again, after {}",

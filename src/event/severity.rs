@@ -65,8 +65,8 @@ impl EventKind {
             | Self::UtilizationNormal { .. }
             | Self::ExhaustionPredicted { .. }
             | Self::PredictionEnded { .. }
-            | Self::HoldsInflated { .. }
-            | Self::HoldsNormal { .. }
+            | Self::LeasesInflated { .. }
+            | Self::LeasesNormal { .. }
             | Self::TrafficAnomaly { .. }
             | Self::TrafficNormal { .. }
             | Self::BackgroundThrottled { .. }
@@ -119,7 +119,7 @@ impl EventKind {
             | Self::ExhaustionEnded { .. }
             | Self::PredictionEnded { .. }
             | Self::SheddingEnded { .. }
-            | Self::HoldsNormal { .. }
+            | Self::LeasesNormal { .. }
             | Self::TrafficNormal { .. }
             | Self::BackgroundRestored { .. }
             | Self::LongRunningEnded { .. }

@@ -64,7 +64,7 @@ fn refusals_are_listed_by_reason() {
 
 #[test]
 fn the_slower_operation_is_named() {
-    let inflated = EventKind::HoldsInflated {
+    let inflated = EventKind::LeasesInflated {
         operation: Operation::Named("load_dashboard"),
         from: Duration::from_millis(200),
         to: Duration::from_millis(1_802),
@@ -199,7 +199,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::UtilizationCritical { status: status.clone(), lasting },
         EventKind::ExhaustionPredicted { status: status.clone(), within: SECOND, over: SECOND, lasting },
         EventKind::Shedding { status: status.clone(), refused, lasting },
-        EventKind::HoldsInflated { operation, from: SECOND, to: SECOND, lasting },
+        EventKind::LeasesInflated { operation, from: SECOND, to: SECOND, lasting },
         change(State::Closed, State::Open),
         EventKind::Resized { from: 1, to: 2, by, reason: None },
         EventKind::LaneChanged { operation: "a\nb".into(), from: None, to: None, by, reason: None },
@@ -218,7 +218,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::ExhaustionEnded { status: status.clone(), lasted },
         EventKind::PredictionEnded { status: status.clone(), lasted },
         EventKind::SheddingEnded { status: status.clone(), refused, lasted },
-        EventKind::HoldsNormal { operation, hold: SECOND, lasted },
+        EventKind::LeasesNormal { operation, hold: SECOND, lasted },
         EventKind::TrafficAnomaly { calls_per_minute: 500, usual: 100, lasting },
         EventKind::TrafficNormal { calls_per_minute: 100, lasted },
         EventKind::BackgroundThrottled { share: 0.25, operation, lasting },

@@ -154,7 +154,7 @@ pub(crate) const SETTLE_FAILURES: Metric = Metric::new(
 pub(crate) const HOLD_INFLATION: Metric = Metric::new(
     Gauge,
     Count,
-    "failfast.hold.inflation.ratio",
+    "failfast.lease.inflation.ratio",
     &[OPERATION],
     "How many times as long as usual an operation holds its connections, while this is more than 3; otherwise 0",
 );

@@ -38,8 +38,8 @@ pub use self::latency::Latency;
 use self::probes::Probes;
 pub(crate) use self::report::Prefix;
 pub use self::report::{Cause, Export, Past, Snapshot, State, Transition};
-pub(crate) use self::settings::{Growth, Rule, Settings, SlowCall};
-pub(crate) use self::ticket::{Denied, Outcome, Ticket};
+pub(crate) use self::settings::{BreakerParameters, Growth, Rule, SlowCall};
+pub(crate) use self::ticket::{Denied, ResultKind, Ticket};
 pub(crate) use self::window::Window;
 use super::Deadline;
 
@@ -80,7 +80,7 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     name: Option<Arc<str>>,
-    settings: Settings,
+    settings: BreakerParameters,
     phase: Phase,
     since: Instant,
     /// Increases with each change of state, from 1.
@@ -107,7 +107,7 @@ pub(crate) struct Breaker {
 
 impl Breaker {
     /// Returns a closed breaker. `random01` is random, from 0 to 1.
-    pub(crate) fn new(now: Instant, settings: Settings, random01: f64) -> Self {
+    pub(crate) fn new(now: Instant, settings: BreakerParameters, random01: f64) -> Self {
         Self {
             name: None,
             settings,
@@ -209,7 +209,7 @@ impl Breaker {
         &mut self,
         now: Instant,
         ticket: Ticket,
-        outcome: Outcome,
+        outcome: ResultKind,
         took: Duration,
         random01: impl FnOnce() -> f64,
     ) {
@@ -251,7 +251,7 @@ impl Breaker {
     pub(crate) fn record_busy(&mut self, now: Instant, ticket: Ticket, random01: impl FnOnce() -> f64) {
         self.advance(now);
         self.count_unless_off(now, Counts { busy: 1, ..Counts::default() });
-        let outcome = if self.settings.is_opossum() { Outcome::Failure } else { Outcome::Ignored };
+        let outcome = if self.settings.is_opossum() { ResultKind::Failure } else { ResultKind::Ignored };
         self.record(now, ticket, outcome, Duration::ZERO, random01);
     }
 
@@ -369,12 +369,12 @@ impl Breaker {
     }
 
     /// Returns the counts of one call. `None`: it does not count.
-    fn counts_of(&self, outcome: Outcome, took: Duration) -> Option<Counts> {
-        let failures = u64::from(outcome != Outcome::Success);
-        let unreachable = u64::from(outcome == Outcome::Unreachable);
+    fn counts_of(&self, outcome: ResultKind, took: Duration) -> Option<Counts> {
+        let failures = u64::from(outcome != ResultKind::Success);
+        let unreachable = u64::from(outcome == ResultKind::Unreachable);
         let slow = u64::from(self.settings.is_slow(took));
         let counts = Counts { completed: 1, failures, unreachable, slow, ..Counts::default() };
-        (outcome != Outcome::Ignored).then_some(counts)
+        (outcome != ResultKind::Ignored).then_some(counts)
     }
 
     fn judge_window(&mut self, now: Instant, random01: impl FnOnce() -> f64) {

@@ -9,7 +9,7 @@ mod questions;
 
 pub(crate) use self::objection::{Objection, is_data_exception};
 pub use self::questions::Effect;
-pub(crate) use self::questions::{Condition, Fate, Reprepare, Retry, Verdict};
+pub(crate) use self::questions::{Condition, CountsAs, Fate, Reprepare, Retry};
 
 /// The SQLSTATE of a statement that the server does not support.
 #[cfg(feature = "testing")]

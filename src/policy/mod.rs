@@ -28,13 +28,13 @@ pub(crate) use appointments::Appointments;
 #[cfg(any(feature = "failsafe", test))]
 pub(crate) use breaker::Window;
 pub(crate) use breaker::{
-    Breaker, Denied, Growth, Order, Outcome, Prefix, Rule, Settings, SlowCall, TO_RECORD, Ticket,
+    Breaker, BreakerParameters, Denied, Growth, Order, Prefix, ResultKind, Rule, SlowCall, TO_RECORD, Ticket,
 };
 pub use breaker::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 pub use classify::Effect;
 pub(crate) use classify::{
-    Answer, Condition, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase, Verdict,
-    is_data_exception,
+    Answer, Condition, CountsAs, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity,
+    StatementPhase, is_data_exception,
 };
 #[cfg(feature = "testing")]
 pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::time;
 
 use super::Slots;
-use super::core::{Counts, Refusal};
+use super::core::{Refusal, SlotCounts};
 use super::traits::Dial;
 use crate::clock::now;
 use crate::policy::{Deadline, Lane};
@@ -40,7 +40,8 @@ impl<D: Dial> Slots<D> {
     pub(crate) async fn warm_up(self: &Arc<Self>, connections: usize, deadline: Deadline) -> bool {
         let target = Target::new(self, connections);
         self.dial_what_is_wanted();
-        let enough = |counts: Counts| counts.idle + counts.in_use >= connections.min(counts.limit) || !counts.is_open;
+        let enough =
+            |counts: SlotCounts| counts.idle + counts.in_use >= connections.min(counts.limit) || !counts.is_open;
         let is_warm = self.until(deadline, enough).await;
         drop(target);
         is_warm && self.counts().is_open
@@ -106,7 +107,7 @@ impl<D: Dial> Slots<D> {
     }
 
     /// Waits for the condition. Returns whether it came true before the deadline.
-    async fn until(self: &Arc<Self>, deadline: Deadline, condition: impl Fn(Counts) -> bool) -> bool {
+    async fn until(self: &Arc<Self>, deadline: Deadline, condition: impl Fn(SlotCounts) -> bool) -> bool {
         let _watcher = Watcher::new(self);
         let watching = async {
             loop {

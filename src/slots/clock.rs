@@ -17,7 +17,7 @@ use tokio::time::{self, Sleep};
 use super::Slots;
 use super::clocks::Alarm;
 use super::queue::WaiterId;
-use super::state::State;
+use super::state::Locked;
 use super::traits::Dial;
 use crate::clock::now;
 use crate::policy::Deadline;
@@ -53,7 +53,7 @@ impl<D: Dial> Slots<D> {
     fn tick(&self, bell: &Arc<Notify>) -> Option<Deadline> {
         let now = now();
         let mut state = self.lock();
-        let State { core, clocks, .. } = &mut *state;
+        let Locked { core, clocks, .. } = &mut *state;
         let deadlines = clocks.deadlines(bell)?;
         let mut late = Vec::new();
         while let Some(id) = deadlines.pop(now, |id| core.deadline_of(id)) {

@@ -73,7 +73,7 @@ pub(crate) struct Limits {
 
 /// The number of slots in each state, and of callers that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct SlotCounts {
     pub(crate) limit: usize,
     pub(crate) dialing: usize,
     pub(crate) idle: usize,

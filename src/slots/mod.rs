@@ -36,19 +36,19 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-pub(crate) use self::core::{Ages, Counts, LaneCounts, Life, Limits, MOST_WAITING, Refusal, default_max_waiting};
+pub(crate) use self::core::{Ages, LaneCounts, Life, Limits, MOST_WAITING, Refusal, SlotCounts, default_max_waiting};
 use self::core::{Core, Ended, Held, Place, Placed};
 use self::lease::Lender;
 use self::mailbox::Mailbox;
 pub(crate) use self::probing::Look;
-use self::state::State;
+use self::state::Locked;
 pub(crate) use self::traits::{Connection, Dial};
 use crate::clock::now;
 use crate::policy::{Lane, Time};
 
 pub(crate) struct Slots<D: Dial> {
     dial: D,
-    state: Mutex<State<D, Waiter<D>>>,
+    state: Mutex<Locked<D, Waiter<D>>>,
     hints: Hints,
     /// Notifies the watchers of every change. A change happens under the lock, and then the changing thread reads
     /// `hints.watchers`. A watcher counts itself before it looks under the lock. So a watcher misses no change.
@@ -95,7 +95,7 @@ impl<D: Dial> Slots<D> {
         let origin = now();
         Arc::new(Self {
             dial,
-            state: Mutex::new(State::new(origin, limits, runtime)),
+            state: Mutex::new(Locked::new(origin, limits, runtime)),
             hints: Hints::default(),
             changed: Notify::new(),
             origin,
@@ -155,7 +155,7 @@ impl<D: Dial> Slots<D> {
         self.lock().fixed_runtime()
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> SlotCounts {
         self.lock().core.counts()
     }
 
@@ -179,7 +179,7 @@ impl<D: Dial> Slots<D> {
     #[inline(always)] // for `place`; lanes alone have another caller
     fn placed(
         &self,
-        state: &mut State<D, Waiter<D>>,
+        state: &mut Locked<D, Waiter<D>>,
         Placed { to, refused }: Placed<D::Conn, Waiter<D>>,
     ) -> Option<Delivery<D>> {
         let may_owe = state.core.may_owe();
@@ -221,7 +221,7 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<D, Waiter<D>>> {
+    fn lock(&self) -> MutexGuard<'_, Locked<D, Waiter<D>>> {
         self.state.lock()
     }
 

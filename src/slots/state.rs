@@ -13,7 +13,7 @@ use super::traits::Dial;
 use crate::policy::Deadline;
 
 /// `W` is the way to reach a waiter.
-pub(super) struct State<D: Dial, W> {
+pub(super) struct Locked<D: Dial, W> {
     pub(super) core: Core<D::Conn, W>,
     pub(super) clocks: Clocks,
     /// The error of the latest failed dial. It is out of date once dials succeed again.
@@ -27,7 +27,7 @@ pub(super) struct State<D: Dial, W> {
     targets: Vec<usize>,
 }
 
-impl<D: Dial, W> State<D, W> {
+impl<D: Dial, W> Locked<D, W> {
     /// `runtime`: see [`PoolBuilder::runtime`](crate::PoolBuilder::runtime).
     pub(super) fn new(now: Instant, limits: Limits, runtime: Option<Handle>) -> Self {
         Self {

@@ -17,7 +17,7 @@ use tokio::time::{self, Instant};
 use super::clocks::Clocks;
 use super::core::{Begin, Refusal};
 use super::queue::WaiterId;
-use super::state::State;
+use super::state::Locked;
 use super::traits::{Connection, Dial};
 use super::{DialCore, Slots, Waiter};
 use crate::clock::now;
@@ -40,7 +40,7 @@ impl<D: Dial> Slots<D> {
         self.dial(begin);
     }
 
-    /// Begins the dials that [`State::begin_dials`] returned. Must be called without the lock.
+    /// Begins the dials that [`Locked::begin_dials`] returned. Must be called without the lock.
     pub(super) fn dial(self: &Arc<Self>, begin: Option<(Begin, Handle)>) {
         let Some((begin, runtime)) = begin else { return };
         for number in begin.dials {
@@ -122,7 +122,7 @@ impl<D: Dial> Slots<D> {
     /// Unlocks the state and refuses these waiters, which are no longer in the queue.
     pub(super) fn refuse(
         &self,
-        mut state: MutexGuard<'_, State<D, Waiter<D>>>,
+        mut state: MutexGuard<'_, Locked<D, Waiter<D>>>,
         waiters: Vec<(WaiterId, Waiter<D>)>,
         refusal: &Refusal<D::Error>,
     ) {

@@ -265,8 +265,8 @@ impl Observer for Meter {
         let labels = [(EVENT, event.kind.as_str().into()), (SEVERITY, event.severity().as_str().into())];
         self.0.source.counter(&EVENTS, labels).increment(1);
         let (operation, ratio) = match event.kind {
-            EventKind::HoldsInflated { operation, from, to, .. } => (operation, to.as_secs_f64() / from.as_secs_f64()),
-            EventKind::HoldsNormal { operation, .. } => (operation, 0.0),
+            EventKind::LeasesInflated { operation, from, to, .. } => (operation, to.as_secs_f64() / from.as_secs_f64()),
+            EventKind::LeasesNormal { operation, .. } => (operation, 0.0),
             EventKind::TrafficAnomaly { calls_per_minute, usual, .. } => {
                 return handles.traffic.set(calls_per_minute as f64 / usual.max(1) as f64);
             }

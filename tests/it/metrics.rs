@@ -202,7 +202,7 @@ async fn an_exporter_renders_exactly_the_table() {
     let is_inflated = async || {
         let hold = if began.elapsed() > SLOW_FROM { 0.3 } else { 0.02 };
         pool.call().name("inflated").execute("SELECT pg_sleep($1)", &[&hold]).await.unwrap();
-        scraper.value("failfast_hold_inflation_ratio", &inflated).is_some_and(|ratio| ratio > 3.0)
+        scraper.value("failfast_lease_inflation_ratio", &inflated).is_some_and(|ratio| ratio > 3.0)
     };
     eventually("the pool reports longer leases", 2 * LONG, is_inflated).await;
     pool.lane(Lane::Critical).execute("SELECT 1", &[]).await.unwrap();

@@ -85,7 +85,7 @@ async fn the_service_is_watched_through_an_outage() {
     let admin = server.admin().await;
     admin.batch_execute("BEGIN; LOCK TABLE items").await.unwrap();
     eventually("an event names the slow operation", LONG, async || {
-        prometheus.value("max(failfast_hold_inflation_ratio)").await.is_some_and(|ratio| ratio > 3.0)
+        prometheus.value("max(failfast_lease_inflation_ratio)").await.is_some_and(|ratio| ratio > 3.0)
     })
     .await;
     admin.batch_execute("COMMIT").await.unwrap();

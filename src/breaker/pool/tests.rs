@@ -31,7 +31,7 @@ fn admit(breaker: &PoolBreaker) -> Result<Ticket, Denied> {
     breaker.admit(Instant::now, Deadline::at)
 }
 
-fn record(breaker: &PoolBreaker, outcome: Outcome) {
+fn record(breaker: &PoolBreaker, outcome: ResultKind) {
     let ticket = admit(breaker).unwrap();
     breaker.record(Instant::now(), ticket, outcome, Duration::ZERO);
 }
@@ -43,12 +43,12 @@ fn the_machine_decides_and_ours_is_disabled() {
     let history = breaker.own().snapshot().history;
     assert!(history[0].transition.to_string().contains("a failsafe state machine decides"), "{history:?}");
 
-    record(&breaker, Outcome::Failure);
-    record(&breaker, Outcome::Success);
-    record(&breaker, Outcome::Unreachable);
-    record(&breaker, Outcome::Ignored);
+    record(&breaker, ResultKind::Failure);
+    record(&breaker, ResultKind::Success);
+    record(&breaker, ResultKind::Unreachable);
+    record(&breaker, ResultKind::Ignored);
     assert!(admit(&breaker).is_ok());
-    record(&breaker, Outcome::Failure);
+    record(&breaker, ResultKind::Failure);
     let denied = Denied { state: State::Open, retry_after: 7 * SECOND, may_end_early: false };
     assert_eq!(admit(&breaker), Err(denied));
     assert_eq!(breaker.admit(Instant::now, Deadline::at), Err(denied));
@@ -58,8 +58,8 @@ fn the_machine_decides_and_ours_is_disabled() {
 fn a_half_open_machine_lets_every_call_through_where_ours_lets_one() {
     freeze(|clock| {
         let theirs = with_machine();
-        record(&theirs, Outcome::Failure);
-        record(&theirs, Outcome::Failure);
+        record(&theirs, ResultKind::Failure);
+        record(&theirs, ResultKind::Failure);
         admit(&theirs).unwrap_err();
         clock.advance(2 * SECOND);
         assert_eq!((0..100).filter(|_| admit(&theirs).is_ok()).count(), 100);
@@ -77,15 +77,15 @@ fn a_machine_gets_only_the_failed_dials() {
             let ticket = breaker.ticket_for_dial().unwrap();
             breaker.record_dial(Instant::now(), ticket, outcome, Duration::ZERO);
         };
-        dialed(Outcome::Unreachable);
-        dialed(Outcome::Success);
-        dialed(Outcome::Unreachable);
+        dialed(ResultKind::Unreachable);
+        dialed(ResultKind::Success);
+        dialed(ResultKind::Unreachable);
         admit(&breaker).unwrap_err();
         clock.advance(2 * SECOND);
         assert!(admit(&breaker).is_ok());
-        dialed(Outcome::Success);
+        dialed(ResultKind::Success);
         // Still half-open: one failure is enough.
-        record(&breaker, Outcome::Failure);
+        record(&breaker, ResultKind::Failure);
         admit(&breaker).unwrap_err();
     });
 }
@@ -107,7 +107,7 @@ fn the_pool_asks_by_its_own_clock() {
     let mut now = Instant::now();
     let record = |now, ticket: Ticket, outcome| breaker.record(now, ticket, outcome, Duration::ZERO);
     breaker.check(|| now).unwrap();
-    record(now, breaker.admit(|| now, soon).unwrap(), Outcome::Unreachable);
+    record(now, breaker.admit(|| now, soon).unwrap(), ResultKind::Unreachable);
     assert_eq!(breaker.check(|| now).unwrap_err().retry_after, 5 * SECOND);
     breaker.on_server_answer(now);
     breaker.check(|| now).unwrap();
@@ -115,7 +115,7 @@ fn the_pool_asks_by_its_own_clock() {
     breaker.check(|| now).unwrap_err();
     breaker.release(now, probe);
     now += SECOND;
-    record(now, breaker.admit(|| now, soon).unwrap(), Outcome::Success);
+    record(now, breaker.admit(|| now, soon).unwrap(), ResultKind::Success);
     breaker.check(|| now).unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! A window of the last calls, whatever their age.
 
 use super::*;
-use crate::policy::Outcome;
+use crate::policy::ResultKind;
 
 fn breaker(calls: u32, volume: u64) -> CircuitBreaker {
     CircuitBreaker::new(config().count_window(calls).volume_threshold(volume)).unwrap()
@@ -45,10 +45,10 @@ async fn successes_need_no_lock() {
     let breaker = breaker(4, 1);
     let now = now();
     let record = |now, outcome| breaker.shared.record(now, breaker.shared.admit(now).unwrap(), outcome, Duration::ZERO);
-    record(now, Outcome::Success);
+    record(now, ResultKind::Success);
     let locked = breaker.shared.hold_lock();
-    record(now, Outcome::Success);
-    record(now + 3_600 * SECOND, Outcome::Success);
+    record(now, ResultKind::Success);
+    record(now + 3_600 * SECOND, ResultKind::Success);
     drop(locked);
     assert_eq!(breaker.snapshot().counts.completed, 3);
 }

@@ -7,7 +7,7 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Breaker, Outcome};
+use crate::policy::{Breaker, ResultKind};
 
 // R
 #[test]
@@ -93,7 +93,7 @@ fn assert_same_as_the_rules(count_window: bool, steps: &[(u8, u64)]) {
             assert_eq!(one, other);
             under_way.extend(one);
         } else if let Some(ticket) = under_way.pop() {
-            let outcome = if *step < 8 { Outcome::Success } else { Outcome::Failure };
+            let outcome = if *step < 8 { ResultKind::Success } else { ResultKind::Failure };
             let took = if *step == 4 { 2 * SECOND } else { SECOND };
             breaker.shared.record(now, ticket, outcome, took);
             plain.record(now, ticket, outcome, took, || 0.0);
@@ -118,11 +118,11 @@ fn most_successes_need_no_lock() {
     let breaker = breaker();
     let now = now();
     let record = |now, outcome| breaker.shared.record(now, breaker.shared.admit(now).unwrap(), outcome, Duration::ZERO);
-    record(now, Outcome::Success);
+    record(now, ResultKind::Success);
     let locked = breaker.shared.hold_lock();
-    record(now, Outcome::Success);
+    record(now, ResultKind::Success);
     drop(locked);
     // The bucket has ended, so the rest of the window may be worse.
-    record(now + SECOND, Outcome::Success);
+    record(now + SECOND, ResultKind::Success);
     assert_eq!(breaker.snapshot().counts.completed, 3);
 }

@@ -10,7 +10,7 @@ use super::in_flight::InFlightCall;
 use crate::clock::now;
 use crate::conn::ConnectionEvent;
 use crate::error::{BusyReason, Error, Lost, driver};
-use crate::policy::{Effect, Fate, StatementPhase, Verdict};
+use crate::policy::{CountsAs, Effect, Fate, StatementPhase};
 use crate::telemetry::Fault;
 
 impl InFlightCall {
@@ -152,8 +152,8 @@ impl InFlightCall {
         // The server reports its timeout and an administrator's cancel with the same code. Only the messages differ,
         // and they may be in any language.
         let is_our_timeout = failure.is_cancel() && link.statement_timeout.is_reached(after);
-        let verdict = if is_our_timeout { Verdict::Failure } else { failure.verdict() };
-        let verdict = (verdict, failure.is_unreachable());
+        let counts_as = if is_our_timeout { CountsAs::Failure } else { failure.counts_as() };
+        let counts_as = (counts_as, failure.is_unreachable());
         let error = if is_our_timeout {
             let (process_id, effect) = (link.process_id(), failure.effect());
             Error::QueryTimeout { operation: self.options.operation, after, process_id, effect }
@@ -163,7 +163,7 @@ impl InFlightCall {
         // Another call on this connection may have committed. Then the effect of this call is reported as unknown, too.
         let error = if link.wire.commits() == self.before.commits { error } else { error.after_a_commit() };
         if !was_ended_by_us {
-            link.record(|recorder, ticket| recorder.failed(now, ticket, verdict, &error, after));
+            link.record(|recorder, ticket| recorder.failed(now, ticket, counts_as, &error, after));
         }
         link.calls.set_retry(error.retry());
         self.failed(after, error)

@@ -1,7 +1,7 @@
 //! The library does what `docs/failure-semantics.md` promises: these tests read each row of its tables and try it.
 
 use super::*;
-use crate::policy::{Condition, Failure, Fate, Retry, Verdict};
+use crate::policy::{Condition, CountsAs, Failure, Fate, Retry};
 
 const DOCUMENT: &str = include_str!("../../../docs/failure-semantics.md");
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,13 +42,13 @@ fn again(retry: Retry) -> &'static str {
     }
 }
 
-fn counted(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Failure => "failure",
-        Verdict::Success => "success",
-        Verdict::Slow => "slow call",
-        Verdict::FailureIfShutdown => "failure, if two within 1 s",
-        Verdict::WrongHost | Verdict::Config | Verdict::Nothing => "nothing",
+fn counted(counts_as: CountsAs) -> &'static str {
+    match counts_as {
+        CountsAs::Failure => "failure",
+        CountsAs::Success => "success",
+        CountsAs::Slow => "slow call",
+        CountsAs::FailureIfShutdown => "failure, if two within 1 s",
+        CountsAs::WrongHost | CountsAs::Config | CountsAs::Nothing => "nothing",
     }
 }
 
@@ -82,7 +82,7 @@ async fn columns(severity: &str, state: &str, message: &str) -> [String; 7] {
         both,
         again(alone.retry()).to_owned(),
         yes(runs_again).to_owned(),
-        counted(failure.verdict()).to_owned(),
+        counted(failure.counts_as()).to_owned(),
         connection(failure.fate()).to_owned(),
         alone.http_status().to_string(),
         yes(alone.is_unavailable()).to_owned(),
@@ -110,9 +110,9 @@ fn what_the_server_says_to_a_dial() {
         let [codes, _, documented @ .., _] = &row[..] else { panic!("{row:?}") };
         for state in states(codes).0 {
             let source = ConnectError::new(ConnectErrorKind::Server(SqlState::from_code(state)), "db:5432");
-            let verdict = counted(source.verdict());
+            let counts_as = counted(source.counts_as());
             let error = Error::Connect { source, retry_after: SECOND };
-            assert_eq!([again(error.retry()), verdict], documented, "{state}");
+            assert_eq!([again(error.retry()), counts_as], documented, "{state}");
             assert_eq!((applied(&error), error.sqlstate().unwrap().code()), ("no", state));
             seen += 1;
         }

@@ -138,10 +138,10 @@ fn of_finding(finding: Finding) -> MakeEvent {
     Box::new(move |status| {
         let status = status.clone();
         match finding {
-            Finding::HoldsInflated { operation, from, to, lasting } => {
-                EventKind::HoldsInflated { operation, from, to, lasting }
+            Finding::LeasesInflated { operation, from, to, lasting } => {
+                EventKind::LeasesInflated { operation, from, to, lasting }
             }
-            Finding::HoldsNormal { operation, hold, lasted } => EventKind::HoldsNormal { operation, hold, lasted },
+            Finding::LeasesNormal { operation, hold, lasted } => EventKind::LeasesNormal { operation, hold, lasted },
             Finding::TrafficAnomaly { calls, usual, lasting } => {
                 EventKind::TrafficAnomaly { calls_per_minute: calls, usual, lasting }
             }

@@ -10,7 +10,7 @@ use super::report::Cause;
 use super::window::Window;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Settings {
+pub(crate) struct BreakerParameters {
     pub(crate) rule: Rule,
     /// The failure rate that opens the circuit, in percent.
     pub(crate) error_threshold: u8,
@@ -57,7 +57,7 @@ pub(crate) struct SlowCall {
     pub(crate) threshold: u8,
 }
 
-impl Settings {
+impl BreakerParameters {
     pub(crate) fn is_opossum(&self) -> bool {
         self.rule == Rule::Opossum
     }

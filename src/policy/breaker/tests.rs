@@ -13,8 +13,8 @@ use super::*;
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// This breaker's own rule. The circuit opens at 50% of at least one call, for 5 s, without jitter.
-fn ours() -> Settings {
-    Settings {
+fn ours() -> BreakerParameters {
+    BreakerParameters {
         rule: Rule::Ours,
         error_threshold: 50,
         volume_threshold: 1,
@@ -33,8 +33,8 @@ fn ours() -> Settings {
 }
 
 /// The same settings with opossum's rule.
-fn opossum() -> Settings {
-    Settings { rule: Rule::Opossum, volume_threshold: 0, ..ours() }
+fn opossum() -> BreakerParameters {
+    BreakerParameters { rule: Rule::Opossum, volume_threshold: 0, ..ours() }
 }
 
 /// A breaker and its clock.
@@ -44,13 +44,13 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: BreakerParameters) -> Self {
         let now = Instant::now();
         Self { breaker: Breaker::new(now, settings, 0.0), now }
     }
 
     /// Returns a half-open breaker with an empty window.
-    fn half_open(settings: Settings) -> Self {
+    fn half_open(settings: BreakerParameters) -> Self {
         let mut scene = Self::new(settings);
         scene.breaker.import(scene.now, &Export { state: State::HalfOpen, ..Export::default() });
         scene.breaker.take_changes();
@@ -69,7 +69,7 @@ impl Scene {
         self.breaker.admit(self.now).expect_err("a call should have been denied")
     }
 
-    fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+    fn end(&mut self, ticket: Ticket, outcome: ResultKind) {
         self.breaker.record(self.now, ticket, outcome, Duration::ZERO, || 0.0);
     }
 
@@ -79,10 +79,10 @@ impl Scene {
         for letter in outcomes.chars() {
             let ticket = self.admit();
             let outcome = match letter.to_ascii_uppercase() {
-                'S' => Outcome::Success,
-                'F' => Outcome::Failure,
-                'U' => Outcome::Unreachable,
-                _ => Outcome::Ignored,
+                'S' => ResultKind::Success,
+                'F' => ResultKind::Failure,
+                'U' => ResultKind::Unreachable,
+                _ => ResultKind::Ignored,
             };
             let took = if letter.is_ascii_lowercase() { 60 * SECOND } else { Duration::ZERO };
             self.breaker.record(self.now, ticket, outcome, took, || 0.0);

@@ -1,4 +1,4 @@
-//! The answers of a circuit breaker to a call, [`Ticket`] and [`Denied`], and the [`Outcome`] that the call returns.
+//! The answers of a circuit breaker to a call, [`Ticket`] and [`Denied`], and the [`ResultKind`] that the call returns.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const NO_GENERATION: u64 = 0;
 
 /// What a result says about the dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ResultKind {
     Success,
     /// The dependency answered with a failure, or nothing more is known.
     Failure,

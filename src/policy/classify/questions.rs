@@ -70,7 +70,7 @@ pub(crate) enum Condition {
 
 /// What a failure means to the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CountsAs {
     Failure,
     /// The request was at fault, or another request was in its way. The server is well.
     Success,
@@ -181,10 +181,10 @@ impl Failure<'_> {
 
     /// Returns what the failure means to the breaker. An error that the session survives shows that the server is
     /// alive. It counts as a failure only if the server lacks a resource.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn counts_as(&self) -> CountsAs {
         match self.meaning() {
-            Meaning::System | Meaning::Internal if !self.ends_session() => Verdict::Success,
-            Meaning::Protocol if !self.ends_session() => Verdict::Nothing,
+            Meaning::System | Meaning::Internal if !self.ends_session() => CountsAs::Success,
+            Meaning::Protocol if !self.ends_session() => CountsAs::Nothing,
             Meaning::Unreachable
             | Meaning::Lost
             | Meaning::Protocol
@@ -194,18 +194,18 @@ impl Failure<'_> {
             | Meaning::Crash
             | Meaning::NotReady
             | Meaning::System
-            | Meaning::Internal => Verdict::Failure,
+            | Meaning::Internal => CountsAs::Failure,
             Meaning::AlreadyFailed
             | Meaning::StatementLost
             | Meaning::StalePlan
             | Meaning::Conflict
             | Meaning::InUse
-            | Meaning::Request => Verdict::Success,
-            Meaning::KilledIdle | Meaning::Ambiguous | Meaning::Cancelled | Meaning::Driver => Verdict::Nothing,
-            Meaning::ReadOnly => Verdict::WrongHost,
-            Meaning::TransactionTimeout => Verdict::Slow,
-            Meaning::Shutdown => Verdict::FailureIfShutdown,
-            Meaning::Refused => Verdict::Config,
+            | Meaning::Request => CountsAs::Success,
+            Meaning::KilledIdle | Meaning::Ambiguous | Meaning::Cancelled | Meaning::Driver => CountsAs::Nothing,
+            Meaning::ReadOnly => CountsAs::WrongHost,
+            Meaning::TransactionTimeout => CountsAs::Slow,
+            Meaning::Shutdown => CountsAs::FailureIfShutdown,
+            Meaning::Refused => CountsAs::Config,
         }
     }
 

@@ -10,7 +10,7 @@ struct Row {
     /// Whether certainly nothing was applied: outside a transaction, inside one, and at its COMMIT.
     nothing: [bool; 3],
     retry: [Retry; 3],
-    verdict: Verdict,
+    counts_as: CountsAs,
     fate: Fate,
 }
 
@@ -25,13 +25,13 @@ fn row(event: Occurrence<'static>) -> Row {
     let failures = phases.map(|phase| Failure { phase, event });
     let first = failures[0];
     for failure in &failures[1..] {
-        assert_eq!(failure.verdict(), first.verdict());
+        assert_eq!(failure.counts_as(), first.counts_as());
         assert_eq!((failure.fate(), failure.reprepare()), (first.fate(), first.reprepare()));
     }
     Row {
         nothing: failures.map(|failure| failure.effect() == Effect::NotApplied),
         retry: failures.map(|failure| failure.retry()),
-        verdict: first.verdict(),
+        counts_as: first.counts_as(),
         fate: first.fate(),
     }
 }
@@ -63,10 +63,11 @@ fn lost(written: bool, last_words: Option<&'static str>) -> Row {
 }
 
 /// An error of the request. The server and the session are well.
-const REQUEST: Row = Row { nothing: ALWAYS, retry: [Never; 3], verdict: Verdict::Success, fate: Fate::Keep };
+const REQUEST: Row = Row { nothing: ALWAYS, retry: [Never; 3], counts_as: CountsAs::Success, fate: Fate::Keep };
 
 /// A connection that ended during a request.
-const LOST: Row = Row { nothing: IN_TRANSACTION, retry: NEW_IF_SAFE, verdict: Verdict::Failure, fate: Fate::Discard };
+const LOST: Row =
+    Row { nothing: IN_TRANSACTION, retry: NEW_IF_SAFE, counts_as: CountsAs::Failure, fate: Fate::Discard };
 
 #[test]
 fn the_server_was_not_reached() {
@@ -90,7 +91,7 @@ fn lost_after_last_words() {
     let idle = Row { nothing: IN_TRANSACTION, retry: NEW_IF_SAFE, ..fatal("57P05") };
     assert_eq!(lost(true, Some("57P05")), idle, "the notice may be older than the request");
     assert_eq!(lost(true, Some("25P03")), idle);
-    assert_eq!(lost(true, Some("57P04")).verdict, Verdict::Config);
+    assert_eq!(lost(true, Some("57P04")).counts_as, CountsAs::Config);
     let is = |state| (Failure::after_last_words(state).is_crash(), Failure::after_last_words(state).is_shutdown());
     assert_eq!((is("57P02"), is("57P01"), is("57P05")), ((true, false), (false, true), (false, false)));
 }
@@ -101,7 +102,7 @@ fn class_08_fatal_and_08p01() {
     for state in ["08000", "08003", "08006", "08P01"] {
         assert_eq!(fatal(state), expected, "{state}");
     }
-    let survived = Row { verdict: Verdict::Nothing, fate: Fate::Settle, ..expected };
+    let survived = Row { counts_as: CountsAs::Nothing, fate: Fate::Settle, ..expected };
     assert_eq!(error("08P01"), survived, "the end of the connection shows that a pooler hung up");
 }
 
@@ -123,7 +124,7 @@ fn a_pooler_had_no_server() {
 
 #[test]
 fn read_only_25006() {
-    let expected = Row { retry: [OtherHost(Scheduled); 3], verdict: Verdict::WrongHost, ..REQUEST };
+    let expected = Row { retry: [OtherHost(Scheduled); 3], counts_as: CountsAs::WrongHost, ..REQUEST };
     assert_eq!(error("25006"), expected);
     assert!(in_phase(StatementPhase::Transaction, ServerSeverity::Error, "25006").is_read_only());
 }
@@ -137,9 +138,9 @@ fn read_only_25006_in_a_read_only_transaction() {
     assert!(!in_phase(StatementPhase::ReadOnlyTransaction, ServerSeverity::Error, "25006").is_read_only());
 }
 
-fn row_in(phase: StatementPhase, state: &'static str) -> (Effect, Retry, Verdict, Fate) {
+fn row_in(phase: StatementPhase, state: &'static str) -> (Effect, Retry, CountsAs, Fate) {
     let failure = in_phase(phase, ServerSeverity::Error, state);
-    (failure.effect(), failure.retry(), failure.verdict(), failure.fate())
+    (failure.effect(), failure.retry(), failure.counts_as(), failure.fate())
 }
 
 #[test]
@@ -149,14 +150,14 @@ fn transaction_already_failed_25p02() {
 
 #[test]
 fn killed_while_idle_25p03_57p05() {
-    let expected = Row { retry: NEW, verdict: Verdict::Nothing, fate: Fate::Discard, ..REQUEST };
+    let expected = Row { retry: NEW, counts_as: CountsAs::Nothing, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("25P03"), expected);
     assert_eq!(fatal("57P05"), expected);
 }
 
 #[test]
 fn transaction_timeout_25p04() {
-    let expected = Row { nothing: IN_TRANSACTION, verdict: Verdict::Slow, fate: Fate::Discard, ..REQUEST };
+    let expected = Row { nothing: IN_TRANSACTION, counts_as: CountsAs::Slow, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("25P04"), expected);
 }
 
@@ -212,7 +213,7 @@ fn conflict_40001_40p01() {
 #[test]
 fn ambiguous_40003_08007() {
     let retry = [SameConnection(IfIdempotent), SameConnection(IfIdempotent), Never];
-    let expected = Row { nothing: IN_TRANSACTION, retry, verdict: Verdict::Nothing, ..REQUEST };
+    let expected = Row { nothing: IN_TRANSACTION, retry, counts_as: CountsAs::Nothing, ..REQUEST };
     assert_eq!(error("40003"), expected);
     assert_eq!(error("08007"), expected);
 }
@@ -221,7 +222,7 @@ fn ambiguous_40003_08007() {
 fn disk_and_memory_53100_53200() {
     let expected = Row {
         retry: [SameConnection(IfIdempotent), SameConnection(Limited), SameConnection(Limited)],
-        verdict: Verdict::Failure,
+        counts_as: CountsAs::Failure,
         ..REQUEST
     };
     for state in ["53000", "53100", "53200", "53300"] {
@@ -234,7 +235,7 @@ fn disk_and_memory_53100_53200() {
 
 #[test]
 fn too_many_clients_53300() {
-    assert_eq!(fatal("53300"), Row { retry: NEW, verdict: Verdict::Failure, fate: Fate::Discard, ..REQUEST });
+    assert_eq!(fatal("53300"), Row { retry: NEW, counts_as: CountsAs::Failure, fate: Fate::Discard, ..REQUEST });
 }
 
 #[test]
@@ -257,7 +258,7 @@ fn in_use_55006_55p03() {
 
 #[test]
 fn cancelled_57014() {
-    assert_eq!(error("57014"), Row { verdict: Verdict::Nothing, fate: Fate::Settle, ..REQUEST });
+    assert_eq!(error("57014"), Row { counts_as: CountsAs::Nothing, fate: Fate::Settle, ..REQUEST });
     let by = |routine| {
         let event = Occurrence::Answer(Answer { routine, ..answer(ServerSeverity::Error, "57014", "") });
         Failure { phase: StatementPhase::Autocommit, event }.is_cancel()
@@ -268,7 +269,7 @@ fn cancelled_57014() {
 
 #[test]
 fn shutdown_57p01() {
-    assert_eq!(fatal("57P01"), Row { verdict: Verdict::FailureIfShutdown, ..LOST });
+    assert_eq!(fatal("57P01"), Row { counts_as: CountsAs::FailureIfShutdown, ..LOST });
 }
 
 #[test]
@@ -284,7 +285,7 @@ fn starting_or_stopping_57p03() {
 
 #[test]
 fn database_gone_57p04_3d000() {
-    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, ..REQUEST };
+    let expected = Row { counts_as: CountsAs::Config, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("57P04"), expected);
     assert_eq!(fatal("3D000"), expected);
     assert_eq!(error("3D000"), REQUEST, "DROP DATABASE of another database");
@@ -303,7 +304,7 @@ fn system_and_config_file_58xxx_f0xxx() {
 fn internal_xx000_xx001_xx002() {
     for state in ["XX000", "XX001", "XX002"] {
         assert_eq!(error(state), REQUEST, "{state}: the server is alive");
-        let ended = Row { verdict: Verdict::Failure, fate: Fate::Discard, nothing: IN_TRANSACTION, ..REQUEST };
+        let ended = Row { counts_as: CountsAs::Failure, fate: Fate::Discard, nothing: IN_TRANSACTION, ..REQUEST };
         assert_eq!(fatal(state), ended, "{state}");
     }
 }
@@ -318,7 +319,7 @@ fn a_state_that_ends_sessions_is_the_requests_if_the_session_goes_on() {
 
 #[test]
 fn authentication_28xxx() {
-    let expected = Row { verdict: Verdict::Config, fate: Fate::Discard, ..REQUEST };
+    let expected = Row { counts_as: CountsAs::Config, fate: Fate::Discard, ..REQUEST };
     assert_eq!(fatal("28000"), expected);
     assert_eq!(fatal("28P01"), expected);
 }
@@ -327,11 +328,11 @@ fn authentication_28xxx() {
 fn any_other_refusal_of_a_dial_is_a_setting() {
     for state in ["28P01", "3D000", "42501", "42704", "22023"] {
         let failure = Failure::at_connect(state);
-        assert_eq!((failure.verdict(), failure.retry()), (Verdict::Config, Never), "{state}");
+        assert_eq!((failure.counts_as(), failure.retry()), (CountsAs::Config, Never), "{state}");
         assert_eq!(failure.effect(), Effect::NotApplied, "{state}");
     }
     for state in ["53300", "57P03", "08006", "XX000"] {
-        assert_eq!(Failure::at_connect(state).verdict(), Verdict::Failure, "{state}");
+        assert_eq!(Failure::at_connect(state).counts_as(), CountsAs::Failure, "{state}");
     }
 }
 
@@ -367,7 +368,7 @@ fn an_error_in_a_procedure_does_not_show_what_it_has_committed() {
 
 #[test]
 fn errors_of_the_driver() {
-    let expected = Row { nothing: [false; 3], verdict: Verdict::Nothing, ..REQUEST };
+    let expected = Row { nothing: [false; 3], counts_as: CountsAs::Nothing, ..REQUEST };
     assert_eq!(row(Occurrence::Driver { written: true }), expected);
     assert_eq!(row(Occurrence::Driver { written: false }), Row { nothing: ALWAYS, ..expected });
 }

@@ -17,6 +17,6 @@ pub struct Baseline {
     /// A lease that lasts longer than this counts as slow. `None` while too little is known.
     pub slow_after: Option<Duration>,
     /// The mean lease duration now, while the operation is much slower than usual:
-    /// [`HoldsInflated`](crate::EventKind::HoldsInflated).
+    /// [`LeasesInflated`](crate::EventKind::LeasesInflated).
     pub inflated_to: Option<Duration>,
 }

@@ -8,13 +8,13 @@ use crate::policy::refusals::Refused;
 /// Something that the pool's owner should know. `lasting` and `lasted` are the durations in [`DueReport`](super::DueReport).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
-    HoldsInflated {
+    LeasesInflated {
         operation: Operation,
         from: Duration,
         to: Duration,
         lasting: Duration,
     },
-    HoldsNormal {
+    LeasesNormal {
         operation: Operation,
         hold: Duration,
         lasted: Duration,

@@ -354,9 +354,9 @@ impl Holds {
                     (self.usual, self.suspect) = (self.suspect, Sum::default());
                     (self.suspected, self.evidence, self.above.evidence) = (None, 0.0, 0.0);
                 }
-                Some(Finding::HoldsInflated { operation, from, to, lasting })
+                Some(Finding::LeasesInflated { operation, from, to, lasting })
             }
-            DueReport::Ended(lasted) => Some(Finding::HoldsNormal { operation, hold: from, lasted }),
+            DueReport::Ended(lasted) => Some(Finding::LeasesNormal { operation, hold: from, lasted }),
         }
     }
 }

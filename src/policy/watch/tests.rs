@@ -17,7 +17,7 @@ fn is_seldom(found: &Found) -> bool {
     let mut last: HashMap<(std::mem::Discriminant<Finding>, Option<Operation>), f64> = HashMap::new();
     found.iter().all(|(at, finding)| {
         let operation = match finding {
-            Finding::HoldsInflated { operation, .. } | Finding::HoldsNormal { operation, .. } => Some(*operation),
+            Finding::LeasesInflated { operation, .. } | Finding::LeasesNormal { operation, .. } => Some(*operation),
             _ => None,
         };
         last.insert((std::mem::discriminant(finding), operation), *at).is_none_or(|before| at - before >= 30.0)
@@ -72,9 +72,9 @@ fn the_first_finding_of_a_slow_query_is_its_name() {
             let found = slow_query(limit, load, [1.0; 5], true, 60.0, seed);
             let (at, finding) = found.iter().find(|(at, _)| *at >= 60.0).expect("a finding");
             let case = format!("{limit} connections, load {load}, seed {seed}: {at} {finding:?}");
-            assert!(matches!(finding, Finding::HoldsInflated { operation: Operation::Named("load"), .. }), "{case}");
+            assert!(matches!(finding, Finding::LeasesInflated { operation: Operation::Named("load"), .. }), "{case}");
             assert!(*at < 64.0, "{case}");
-            let others = found.iter().filter(|(_, finding)| matches!(finding, Finding::HoldsInflated { .. })).count();
+            let others = found.iter().filter(|(_, finding)| matches!(finding, Finding::LeasesInflated { .. })).count();
             assert!(others <= 2 && is_seldom(&found), "{found:?}");
         }
     }
@@ -87,7 +87,7 @@ fn an_operation_of_a_few_calls_a_second_is_named_within_seconds() {
             // 50 calls a second, 2 of them of the slow operation.
             let found = slow_query(50, 0.2, [12.0, 2.0, 12.0, 12.0, 12.0], shows_running, 60.0, seed);
             let named = first(&found, |finding| {
-                matches!(finding, Finding::HoldsInflated { operation: Operation::Named("load"), .. })
+                matches!(finding, Finding::LeasesInflated { operation: Operation::Named("load"), .. })
             });
             assert!(named.is_some_and(|at| (60.0..70.0).contains(&at)), "{seed}: {found:?}");
         }
@@ -111,7 +111,7 @@ fn below_capacity_nothing_but_high_utilization_is_reported() {
         for seed in 0..2 {
             let found = Service { limit, load: |_| rate, hold, shows_running: seed > 0 }.run(seed, 600.0);
             let is_false = |finding: &Finding| {
-                matches!(finding, Finding::HoldsInflated { .. } | Finding::ExhaustionPredicted { .. })
+                matches!(finding, Finding::LeasesInflated { .. } | Finding::ExhaustionPredicted { .. })
             };
             assert_eq!(first(&found, is_false), None, "{limit}, {load}, seed {seed}: {found:?}");
             assert!(is_seldom(&found), "{found:?}");
@@ -176,9 +176,9 @@ fn background_is_throttled_while_others_suffer_and_restored_afterwards() {
         matches!(
             kinds[..],
             [
-                (Finding::HoldsInflated { .. }, 60),
+                (Finding::LeasesInflated { .. }, 60),
                 (Finding::BackgroundThrottled { percent: 50, operation: because, .. }, 60),
-                (Finding::HoldsNormal { .. }, 95..98),
+                (Finding::LeasesNormal { .. }, 95..98),
                 (Finding::BackgroundRestored { .. }, 103..107),
             ] if *because == operation
         ),

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Counts, LaneCounts, PoolPhase};
+use super::{Core, LaneCounts, PoolPhase, SlotCounts};
 use crate::policy::{Deadline, Lane, PerLane};
 use crate::slots::queue::WaiterId;
 
-impl Counts {
+impl SlotCounts {
     /// Returns whether callers have all connections that the limit allows.
     pub(crate) fn is_fully_leased(&self) -> bool {
         self.in_use >= self.limit
@@ -14,8 +14,8 @@ impl Counts {
 }
 
 impl<C, W> Core<C, W> {
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
+    pub(crate) fn counts(&self) -> SlotCounts {
+        SlotCounts {
             limit: self.limits.max_size,
             dialing: self.dials.len(),
             idle: self.idle.len(),

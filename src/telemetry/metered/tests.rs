@@ -189,10 +189,10 @@ fn the_number_of_inflated_operations_is_bounded() {
     let (meter, snapshotter) = metered();
     for n in 0..100 {
         let operation = Operation::Named(format!("operation_{n}").leak());
-        let kind = EventKind::HoldsInflated { operation, from: SECOND, to: 9 * SECOND, lasting: SECOND };
+        let kind = EventKind::LeasesInflated { operation, from: SECOND, to: 9 * SECOND, lasting: SECOND };
         meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
     }
-    let series = recorded(&snapshotter).into_keys().filter(|series| series.starts_with("failfast.hold.inflation"));
+    let series = recorded(&snapshotter).into_keys().filter(|series| series.starts_with("failfast.lease.inflation"));
     assert_eq!(series.count(), 64);
 }
 
@@ -201,13 +201,13 @@ fn an_event_is_counted_and_an_inflated_operation_has_its_ratio() {
     let (meter, snapshotter) = metered();
     let (operation, lasting) = (Operation::Named("list_items"), SECOND);
     let emit = |kind| meter.on_event(&Event::new("orders".into(), SystemTime::now(), kind));
-    emit(EventKind::HoldsInflated { operation, from: SECOND, to: 9 * SECOND, lasting });
-    emit(EventKind::HoldsInflated { operation, from: SECOND, to: 8 * SECOND, lasting });
+    emit(EventKind::LeasesInflated { operation, from: SECOND, to: 9 * SECOND, lasting });
+    emit(EventKind::LeasesInflated { operation, from: SECOND, to: 8 * SECOND, lasting });
     let inflated = recorded(&snapshotter);
-    assert_eq!(inflated["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 8.0);
-    assert_eq!(inflated["failfast.events{event=holds_inflated,severity=warning}"], 2.0);
-    emit(EventKind::HoldsNormal { operation, hold: SECOND, lasted: SECOND });
-    assert_eq!(recorded(&snapshotter)["failfast.hold.inflation.ratio{failfast.operation=list_items}"], 0.0);
+    assert_eq!(inflated["failfast.lease.inflation.ratio{failfast.operation=list_items}"], 8.0);
+    assert_eq!(inflated["failfast.events{event=leases_inflated,severity=warning}"], 2.0);
+    emit(EventKind::LeasesNormal { operation, hold: SECOND, lasted: SECOND });
+    assert_eq!(recorded(&snapshotter)["failfast.lease.inflation.ratio{failfast.operation=list_items}"], 0.0);
 }
 
 #[test]

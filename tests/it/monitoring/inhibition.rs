@@ -78,7 +78,7 @@ async fn one_incident_pages_once_and_one_silence_covers_it() {
     manager.fire("orders", "FailfastUtilization", "critical");
     manager.fire("orders", "FailfastUtilization", "warning");
     manager.fire("orders", "FailfastExhaustionPredicted", "warning");
-    manager.fire("orders", "FailfastHoldsInflated", "warning");
+    manager.fire("orders", "FailfastLeasesInflated", "warning");
     manager.fire("orders", "FailfastErrors", "critical");
     manager.fire("orders", "FailfastEscalation", "critical");
     // This pool is only nearly full. An alert of another pool inhibits nothing here.
@@ -108,7 +108,7 @@ async fn one_incident_pages_once_and_one_silence_covers_it() {
             "billing FailfastUtilization warning",
             "orders FailfastErrors critical",
             "orders FailfastEscalation critical",
-            "orders FailfastHoldsInflated warning",
+            "orders FailfastLeasesInflated warning",
             "orders FailfastUtilization critical",
             "search FailfastCircuitOpen critical",
             "search FailfastLeak warning",

@@ -110,6 +110,6 @@ async fn incident_b_first_names_the_slow_operation() {
     let (at, first) = told.first().expect("the pool reported nothing");
     let after = (*at - begun).as_secs_f64() - DEPLOYED;
     println!("incident B, seed {SEED}: after {after:.1} s: {first}");
-    let is_it = matches!(first.kind, EventKind::HoldsInflated { operation: Operation::Named("list_items"), .. });
+    let is_it = matches!(first.kind, EventKind::LeasesInflated { operation: Operation::Named("list_items"), .. });
     assert!(is_it, "{lines:#?}");
 }

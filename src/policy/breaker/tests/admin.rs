@@ -41,7 +41,7 @@ fn conformance_33_disabled_failures_leave_it_closed_and_later_ones_open() {
         let late = scene.admit();
         scene.calls("FFF");
         assert_eq!(scene.order(Order::Enable), State::Closed);
-        scene.end(late, Outcome::Failure);
+        scene.end(late, ResultKind::Failure);
         assert_eq!((scene.state(), scene.counts()), (State::Closed, Counts::default()));
         assert_eq!(scene.calls("F"), State::Open);
     }
@@ -64,7 +64,7 @@ fn conformance_35_reset_closes_and_forgets() {
     let late = scene.admit();
     scene.calls("F");
     assert_eq!(scene.order(Order::Reset), State::Closed);
-    scene.end(late, Outcome::Failure);
+    scene.end(late, ResultKind::Failure);
     assert_eq!(scene.counts(), Counts::default());
     let history = scene.breaker.snapshot(scene.now).history;
     assert_eq!(history[1].transition.cause, Cause::Requested("a test".into()));
@@ -75,7 +75,7 @@ fn reset_makes_calls_under_way_stale_in_a_closed_circuit_too() {
     let mut scene = Scene::new(ours());
     let late = scene.admit();
     scene.order(Order::Reset);
-    scene.end(late, Outcome::Failure);
+    scene.end(late, ResultKind::Failure);
     assert_eq!(scene.state(), State::Closed);
 }
 
@@ -112,7 +112,7 @@ fn conformance_41_exact_events_through_a_whole_cycle() {
         let probe = scene.admit();
         scene.denied();
         assert_eq!(scene.counts().rejected, 2);
-        scene.end(probe, Outcome::Success);
+        scene.end(probe, ResultKind::Success);
         scene.calls("SS");
         assert_eq!(scene.changes(), [State::Open, State::HalfOpen, State::Closed]);
         assert_eq!(scene.changes(), []);
@@ -151,14 +151,14 @@ fn conformance_44_after_a_shutdown_every_call_is_rejected() {
 #[test]
 fn conformance_44_another_breaker_goes_on_from_an_export() {
     let growth = Some(Growth { factor: 2.0, cap: 60 * SECOND });
-    let mut scene = Scene::new(Settings { growth, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { growth, ..ours() });
     scene.calls("U");
     scene.wait(5 * SECOND);
     scene.calls("U");
     scene.denied();
     scene.wait(SECOND);
     let export = scene.breaker.export(scene.now);
-    let mut other = Scene::new(Settings { growth, ..ours() });
+    let mut other = Scene::new(BreakerParameters { growth, ..ours() });
     other.breaker.import(other.now, &export);
     assert_eq!(other.breaker.export(other.now), export);
     assert_eq!(other.denied().retry_after, 9 * SECOND);
@@ -218,7 +218,7 @@ fn calls_under_way_are_not_judged_alone_after_a_reset_or_an_import() {
                 None => drop(scene.order(Order::Reset)),
                 Some(export) => scene.breaker.import(scene.now, &export),
             }
-            scene.end(under_way[0], Outcome::Failure);
+            scene.end(under_way[0], ResultKind::Failure);
             assert_eq!(scene.state(), State::Closed, "{settings:?}, {export:?}");
             assert!(scene.counts().failures <= scene.counts().fires.max(scene.counts().completed));
         }
@@ -231,19 +231,19 @@ fn a_reset_forgets_nothing_as_opossum() {
     let mut scene = Scene::new(opossum());
     let under_way: Vec<_> = (0..4).map(|_| scene.admit()).collect();
     scene.order(Order::Reset);
-    scene.end(under_way[0], Outcome::Failure);
+    scene.end(under_way[0], ResultKind::Failure);
     let seen = scene.counts();
     assert_eq!((scene.state(), seen.fires, seen.failures), (State::Closed, 4, 1));
-    scene.end(under_way[1], Outcome::Failure);
+    scene.end(under_way[1], ResultKind::Failure);
     assert_eq!(scene.state(), State::Closed, "opossum opens above 50%");
-    scene.end(under_way[2], Outcome::Failure);
+    scene.end(under_way[2], ResultKind::Failure);
     assert_eq!(scene.state(), State::Open);
 }
 
 /// A breaker that counts all calls that asked has more calls than one that counts only ended calls.
 #[test]
 fn counts_of_another_rule_are_imported_as_a_share() {
-    let mut counted = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    let mut counted = Scene::new(BreakerParameters { volume_threshold: 10, ..ours() });
     counted.calls("SSSF");
     let export = counted.breaker.export(counted.now);
     let mut scene = Scene::new(opossum());
@@ -264,7 +264,7 @@ fn a_circuit_opened_for_a_time_recovers_by_itself() {
         let mut scene = Scene::new(settings);
         let late = scene.admit();
         assert_eq!(scene.order(Order::OpenFor(60 * SECOND)), State::Open);
-        scene.end(late, Outcome::Success);
+        scene.end(late, ResultKind::Success);
         scene.wait(59 * SECOND);
         assert_eq!(scene.denied().retry_after, SECOND);
         scene.wait(SECOND);

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn conformance_01_one_failure_at_threshold_10_opens() {
     for settings in [ours(), opossum()] {
-        let mut scene = Scene::new(Settings { error_threshold: 10, ..settings });
+        let mut scene = Scene::new(BreakerParameters { error_threshold: 10, ..settings });
         assert_eq!(scene.calls("F"), State::Open);
         assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND, may_end_early: false });
     }
@@ -16,7 +16,7 @@ fn conformance_01_one_failure_at_threshold_10_opens() {
 #[test]
 fn conformance_02_without_a_minimum_the_first_failure_opens() {
     for settings in [ours(), opossum()] {
-        let mut scene = Scene::new(Settings { volume_threshold: 0, error_threshold: 1, ..settings });
+        let mut scene = Scene::new(BreakerParameters { volume_threshold: 0, error_threshold: 1, ..settings });
         assert_eq!(scene.calls("F"), State::Open);
     }
 }
@@ -25,7 +25,7 @@ fn conformance_02_without_a_minimum_the_first_failure_opens() {
 #[test]
 fn conformance_03_below_the_minimum_failures_do_not_open() {
     for settings in [ours(), opossum()] {
-        let mut scene = Scene::new(Settings { volume_threshold: 3, ..settings });
+        let mut scene = Scene::new(BreakerParameters { volume_threshold: 3, ..settings });
         assert_eq!(scene.calls("FF"), State::Closed);
         assert_eq!(scene.calls("F"), State::Open);
     }
@@ -34,7 +34,7 @@ fn conformance_03_below_the_minimum_failures_do_not_open() {
 // R: the circuit opens at the threshold.
 #[test]
 fn conformance_04_half_of_the_calls_failing_opens_at_50() {
-    assert_eq!(Scene::new(Settings { volume_threshold: 2, ..ours() }).calls("SF"), State::Open);
+    assert_eq!(Scene::new(BreakerParameters { volume_threshold: 2, ..ours() }).calls("SF"), State::Open);
 }
 
 // O: the circuit opens above the threshold.
@@ -47,7 +47,7 @@ fn conformance_04_half_of_the_calls_failing_stays_closed_as_opossum() {
 // R
 #[test]
 fn conformance_05_opens_on_the_success_that_completes_the_minimum() {
-    let mut scene = Scene::new(Settings { volume_threshold: 5, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 5, ..ours() });
     assert_eq!(scene.calls("FFFS"), State::Closed);
     assert_eq!(scene.calls("S"), State::Open);
 }
@@ -55,7 +55,7 @@ fn conformance_05_opens_on_the_success_that_completes_the_minimum() {
 // O: opossum judges only after a failure.
 #[test]
 fn conformance_05_stays_closed_until_the_next_failure_as_opossum() {
-    let mut scene = Scene::new(Settings { volume_threshold: 5, ..opossum() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 5, ..opossum() });
     assert_eq!(scene.calls("FFFSS"), State::Closed);
     assert_eq!(scene.calls("F"), State::Open);
 }
@@ -63,7 +63,7 @@ fn conformance_05_stays_closed_until_the_next_failure_as_opossum() {
 // R
 #[test]
 fn conformance_06_closed_at_40_percent_open_at_50() {
-    let mut scene = Scene::new(Settings { volume_threshold: 5, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 5, ..ours() });
     assert_eq!(scene.calls("SSSFF"), State::Closed);
     assert_eq!(scene.calls("F"), State::Open);
 }
@@ -80,7 +80,7 @@ fn conformance_06_closed_at_50_percent_as_opossum() {
 #[test]
 fn conformance_07_three_of_five_slow_opens_at_50() {
     let slow_call = Some(SlowCall { longer_than: SECOND, threshold: 50 });
-    let mut scene = Scene::new(Settings { slow_call, volume_threshold: 5, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { slow_call, volume_threshold: 5, ..ours() });
     assert_eq!(scene.calls("sSsS"), State::Closed);
     assert_eq!(scene.calls("s"), State::Open);
     assert_eq!(scene.breaker.take_changes()[0].cause, Cause::SlowRate);
@@ -94,7 +94,7 @@ fn slow_calls_do_not_count_without_the_setting() {
 // R
 #[test]
 fn conformance_08_below_the_minimum_there_is_no_rate() {
-    let mut scene = Scene::new(Settings { volume_threshold: 5, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 5, ..ours() });
     scene.calls("FFSF");
     let before = scene.breaker.snapshot(scene.now);
     assert_eq!((before.state, before.failure_rate, before.slow_rate), (State::Closed, None, None));
@@ -109,12 +109,12 @@ fn conformance_11_a_success_after_the_opening_changes_nothing() {
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(settings);
         let (first, second) = (scene.admit(), scene.admit());
-        scene.breaker.record(scene.now, first, Outcome::Failure, SECOND, || 0.0);
+        scene.breaker.record(scene.now, first, ResultKind::Failure, SECOND, || 0.0);
         if scene.state() == State::Closed {
             // opossum counts the call under way too: 1 of 2 is not above 50%.
             scene.calls("F");
         }
-        scene.end(second, Outcome::Success);
+        scene.end(second, ResultKind::Success);
         assert_eq!(scene.state(), State::Open);
         scene.wait(5 * SECOND);
         assert_eq!(scene.state(), State::HalfOpen);
@@ -127,9 +127,9 @@ fn conformance_12_after_two_concurrent_failures_the_circuit_still_becomes_half_o
     for settings in [ours(), opossum()] {
         let mut scene = Scene::new(settings);
         let (first, second) = (scene.admit(), scene.admit());
-        scene.end(first, Outcome::Failure);
+        scene.end(first, ResultKind::Failure);
         scene.wait(SECOND);
-        scene.end(second, Outcome::Failure);
+        scene.end(second, ResultKind::Failure);
         assert_eq!(scene.state(), State::Open);
         scene.wait(5 * SECOND);
         assert_eq!(scene.state(), State::HalfOpen);
@@ -141,7 +141,7 @@ fn conformance_12_after_two_concurrent_failures_the_circuit_still_becomes_half_o
 #[test]
 fn conformance_13_a_failure_while_warming_up_does_not_open() {
     for settings in [ours(), opossum()] {
-        let mut scene = Scene::new(Settings { warm_up: true, ..settings });
+        let mut scene = Scene::new(BreakerParameters { warm_up: true, ..settings });
         assert_eq!(scene.calls("FFF"), State::Closed);
         scene.wait(10 * SECOND);
         assert_eq!(scene.calls("F"), State::Open);
@@ -151,7 +151,7 @@ fn conformance_13_a_failure_while_warming_up_does_not_open() {
 // O
 #[test]
 fn conformance_40_calls_failures_and_rejections_are_counted() {
-    let mut scene = Scene::new(Settings { volume_threshold: 4, error_threshold: 25, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 4, error_threshold: 25, ..ours() });
     scene.calls("SSSF");
     scene.denied();
     let expected = Counts { completed: 4, failures: 1, rejected: 1, ..Counts::default() };
@@ -162,7 +162,7 @@ fn conformance_40_calls_failures_and_rejections_are_counted() {
 // O
 #[test]
 fn conformance_40_calls_failures_and_rejections_are_counted_as_opossum() {
-    let mut scene = Scene::new(Settings { error_threshold: 1, ..opossum() });
+    let mut scene = Scene::new(BreakerParameters { error_threshold: 1, ..opossum() });
     scene.calls("SSSF");
     scene.denied();
     let expected = Counts { fires: 5, completed: 4, failures: 1, rejected: 1, ..Counts::default() };
@@ -197,14 +197,14 @@ fn a_call_older_than_the_window_opens_when_it_fails() {
         let mut scene = Scene::new(settings);
         let old = scene.admit();
         scene.wait(60 * SECOND);
-        scene.end(old, Outcome::Failure);
+        scene.end(old, ResultKind::Failure);
         assert_eq!(scene.state(), State::Open);
     }
 }
 
 #[test]
 fn a_circuit_opens_when_nothing_succeeds_any_more_after_many_successes() {
-    let mut scene = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 10, ..ours() });
     assert_eq!(scene.calls(&"S".repeat(1_000)), State::Closed);
     assert_eq!(scene.calls(&"F".repeat(50)), State::Closed);
     scene.wait(SECOND);
@@ -222,7 +222,7 @@ fn a_circuit_opens_when_nothing_succeeds_any_more_after_many_successes() {
 
 #[test]
 fn a_blackout_needs_the_minimum_volume() {
-    let mut scene = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 10, ..ours() });
     scene.calls(&"S".repeat(1_000));
     for _ in 0..9 {
         assert_eq!(scene.calls("F"), State::Closed);
@@ -243,7 +243,7 @@ fn a_blackout_does_not_open_as_opossum() {
 
 #[test]
 fn a_server_that_is_silent_adds_to_a_blackout() {
-    let mut scene = Scene::new(Settings { volume_threshold: 10, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 10, ..ours() });
     scene.calls(&"S".repeat(1_000));
     assert_eq!(scene.calls(&"U".repeat(9)), State::Closed);
     scene.wait(SECOND);

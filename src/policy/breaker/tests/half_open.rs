@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn four_probes() -> Settings {
-    Settings { permitted_probes: 4, volume_threshold: 1, ..ours() }
+fn four_probes() -> BreakerParameters {
+    BreakerParameters { permitted_probes: 4, volume_threshold: 1, ..ours() }
 }
 
 // O
@@ -29,7 +29,7 @@ fn conformance_15_other_calls_are_rejected_during_a_slow_probe_and_after_it_fail
         assert_eq!(meanwhile.state, State::HalfOpen);
         assert!(!meanwhile.retry_after.is_zero());
         scene.wait(SECOND);
-        scene.end(probe, Outcome::Failure);
+        scene.end(probe, ResultKind::Failure);
         assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND, may_end_early: false });
     }
 }
@@ -61,7 +61,7 @@ fn conformance_17_a_probe_with_a_filtered_error_closes() {
 #[test]
 fn conformance_18_a_failing_probe_opens_whatever_the_minimum() {
     for settings in [ours(), opossum()] {
-        let mut scene = Scene::half_open(Settings { volume_threshold: 10, error_threshold: 100, ..settings });
+        let mut scene = Scene::half_open(BreakerParameters { volume_threshold: 10, error_threshold: 100, ..settings });
         assert_eq!(scene.calls("F"), State::Open);
     }
 }
@@ -99,7 +99,7 @@ fn conformance_23_four_permits_and_no_fifth_in_each_cycle() {
         scene.denied();
         assert_eq!(scene.breaker.snapshot(scene.now).probes, 4);
         for probe in probes {
-            scene.end(probe, Outcome::Failure);
+            scene.end(probe, ResultKind::Failure);
         }
         assert_eq!(scene.state(), State::Open);
         scene.wait(5 * SECOND);
@@ -141,7 +141,7 @@ fn conformance_25_three_of_four_failing_opens() {
 #[test]
 fn conformance_26_three_of_four_slow_opens() {
     let slow_call = Some(SlowCall { longer_than: SECOND, threshold: 50 });
-    let mut scene = Scene::half_open(Settings { slow_call, ..four_probes() });
+    let mut scene = Scene::half_open(BreakerParameters { slow_call, ..four_probes() });
     assert_eq!(scene.calls("sSss"), State::Open);
 }
 
@@ -182,13 +182,13 @@ fn conformance_29_four_ignored_and_four_successes_close() {
 #[test]
 fn conformance_30_a_probe_without_a_result_in_time_opens_again() {
     for settings in [ours(), opossum()] {
-        let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..settings });
+        let mut scene = Scene::half_open(BreakerParameters { probe_timeout: SECOND, ..settings });
         let hung = scene.admit();
         scene.wait(SECOND - Duration::from_millis(1));
         assert_eq!(scene.denied().retry_after, Duration::from_millis(1));
         scene.wait(Duration::from_millis(1));
         assert_eq!(scene.denied(), Denied { state: State::Open, retry_after: 5 * SECOND, may_end_early: false });
-        scene.end(hung, Outcome::Success);
+        scene.end(hung, ResultKind::Success);
         assert_eq!(scene.state(), State::Open);
         assert_eq!(scene.breaker.take_changes()[0].cause, Cause::ProbeTimeout);
     }
@@ -198,7 +198,7 @@ fn conformance_30_a_probe_without_a_result_in_time_opens_again() {
 #[test]
 fn a_probe_has_the_time_of_its_call_and_a_little_to_record_the_result() {
     for settings in [ours(), opossum()] {
-        let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..settings });
+        let mut scene = Scene::half_open(BreakerParameters { probe_timeout: SECOND, ..settings });
         let probe = scene.admit();
         scene.breaker.limit_call(probe, Deadline::after(scene.now, 20 * SECOND));
         scene.breaker.limit_call(probe, Deadline::after(scene.now, SECOND / 2));
@@ -213,7 +213,7 @@ fn a_probe_has_the_time_of_its_call_and_a_little_to_record_the_result() {
 
 #[test]
 fn the_open_state_begins_when_the_probe_times_out_even_if_it_is_noticed_later() {
-    let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..ours() });
+    let mut scene = Scene::half_open(BreakerParameters { probe_timeout: SECOND, ..ours() });
     let _hung = scene.admit();
     scene.wait(6 * SECOND);
     assert_eq!(scene.state(), State::HalfOpen);
@@ -223,7 +223,7 @@ fn the_open_state_begins_when_the_probe_times_out_even_if_it_is_noticed_later() 
 
 #[test]
 fn no_probe_under_way_is_no_failure() {
-    let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..ours() });
+    let mut scene = Scene::half_open(BreakerParameters { probe_timeout: SECOND, ..ours() });
     let probe = scene.admit();
     scene.breaker.release(scene.now, probe);
     scene.wait(60 * SECOND);
@@ -232,7 +232,7 @@ fn no_probe_under_way_is_no_failure() {
 
 #[test]
 fn stale_results_decide_nothing_in_half_open() {
-    for outcome in [Outcome::Success, Outcome::Failure] {
+    for outcome in [ResultKind::Success, ResultKind::Failure] {
         let mut scene = Scene::new(ours());
         let stale = scene.admit();
         scene.calls("F");
@@ -247,7 +247,7 @@ fn stale_results_decide_nothing_in_half_open() {
 // O
 #[test]
 fn stale_results_decide_in_half_open_as_opossum() {
-    for (outcome, expected) in [(Outcome::Success, State::Closed), (Outcome::Failure, State::Open)] {
+    for (outcome, expected) in [(ResultKind::Success, State::Closed), (ResultKind::Failure, State::Open)] {
         let mut scene = Scene::new(opossum());
         let stale = scene.admit();
         scene.calls("FF");
@@ -260,20 +260,20 @@ fn stale_results_decide_in_half_open_as_opossum() {
 
 #[test]
 fn a_probe_of_an_earlier_half_open_state_decides_nothing() {
-    let mut scene = Scene::half_open(Settings { probe_timeout: SECOND, ..ours() });
+    let mut scene = Scene::half_open(BreakerParameters { probe_timeout: SECOND, ..ours() });
     let hung = scene.admit();
     scene.wait(6 * SECOND);
     let probe = scene.admit();
-    scene.end(hung, Outcome::Success);
+    scene.end(hung, ResultKind::Success);
     assert_eq!(scene.state(), State::HalfOpen);
     scene.denied();
-    scene.end(probe, Outcome::Success);
+    scene.end(probe, ResultKind::Success);
     assert_eq!(scene.state(), State::Closed);
 }
 
 #[test]
 fn one_failure_after_the_close_does_not_open() {
-    let mut scene = Scene::new(Settings { volume_threshold: 2, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 2, ..ours() });
     scene.calls("FF");
     scene.wait(5 * SECOND);
     scene.calls("S");

@@ -35,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The reference model. Times are in milliseconds since the start.
 #[derive(Debug)]
 struct Model {
-    settings: Settings,
+    settings: BreakerParameters,
     now: u64,
     mode: Mode,
     /// The number of changes of mode.
@@ -167,7 +167,7 @@ proptest! {
         volume_threshold in 1u64..6,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let settings = Settings { permitted_probes, volume_threshold, probe_timeout: 2 * SECOND, ..ours() };
+        let settings = BreakerParameters { permitted_probes, volume_threshold, probe_timeout: 2 * SECOND, ..ours() };
         let mut scene = Scene::new(settings);
         let mut model = Model { settings, now: 0, mode: Mode::Closed, epoch: 0, results: vec![], streak: vec![] };
         let mut under_way = VecDeque::new();
@@ -180,7 +180,7 @@ proptest! {
                 }
                 Step::End { call, fails } if !under_way.is_empty() => {
                     let (ticket, epoch) = under_way.remove(call % under_way.len()).unwrap();
-                    scene.end(ticket, if fails { Outcome::Failure } else { Outcome::Success });
+                    scene.end(ticket, if fails { ResultKind::Failure } else { ResultKind::Success });
                     model.end(epoch, Some(fails));
                 }
                 Step::Drop { call } if !under_way.is_empty() => {

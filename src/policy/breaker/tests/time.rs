@@ -24,7 +24,7 @@ fn conformance_21_rejected_and_counted_until_the_reset_timeout_is_over() {
 #[test]
 fn conformance_22_the_next_opening_lasts_longer_if_growth_is_set() {
     let growth = Some(Growth { factor: 3.0, cap: 40 * SECOND });
-    let mut scene = Scene::new(Settings { growth, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { growth, ..ours() });
     for seconds in [5, 15, 40, 40] {
         scene.calls("F");
         assert_eq!(scene.denied().retry_after, seconds * SECOND);
@@ -38,16 +38,16 @@ fn conformance_22_the_next_opening_lasts_longer_if_growth_is_set() {
 #[test]
 fn growth_never_overflows() {
     let growth = Some(Growth { factor: 100.0, cap: 60 * SECOND });
-    let settings = Settings { growth, ..ours() };
+    let settings = BreakerParameters { growth, ..ours() };
     assert_eq!(settings.open_for(u32::MAX, 0.0), 60 * SECOND);
 }
 
 #[test]
 fn jitter_only_adds_and_is_drawn_for_each_opening() {
-    let mut scene = Scene::new(Settings { jitter: 10, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { jitter: 10, ..ours() });
     for (random01, retry_after) in [(0.0, 5.0), (1.0, 5.5), (0.5, 5.25)] {
         let ticket = scene.admit();
-        scene.breaker.record(scene.now, ticket, Outcome::Failure, Duration::ZERO, || random01);
+        scene.breaker.record(scene.now, ticket, ResultKind::Failure, Duration::ZERO, || random01);
         assert_eq!(scene.denied().retry_after, Duration::from_secs_f64(retry_after));
         scene.wait(6 * SECOND);
     }
@@ -55,8 +55,8 @@ fn jitter_only_adds_and_is_drawn_for_each_opening() {
 
 #[test]
 fn jitter_is_drawn_only_when_the_circuit_opens() {
-    let mut scene = Scene::new(Settings { volume_threshold: 3, ..ours() });
-    for outcome in [Outcome::Failure, Outcome::Success, Outcome::Ignored] {
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 3, ..ours() });
+    for outcome in [ResultKind::Failure, ResultKind::Success, ResultKind::Ignored] {
         let ticket = scene.admit();
         scene.breaker.record(scene.now, ticket, outcome, Duration::ZERO, || unreachable!());
     }
@@ -64,7 +64,7 @@ fn jitter_is_drawn_only_when_the_circuit_opens() {
 
 #[test]
 fn a_server_that_answers_again_is_probed_at_once() {
-    let mut scene = Scene::new(Settings { volume_threshold: 5, ..ours() });
+    let mut scene = Scene::new(BreakerParameters { volume_threshold: 5, ..ours() });
     scene.calls("SSUUF");
     scene.breaker.on_server_answer(scene.now);
     assert_eq!(scene.state(), State::HalfOpen);
@@ -77,7 +77,7 @@ fn a_server_that_never_stopped_answering_is_not_probed_early() {
     let slow_call = Some(SlowCall { longer_than: SECOND, threshold: 50 });
     // In the first case most failures were answers. In the second, most calls were slow.
     for calls in ["UUFFF", "SssUs"] {
-        let mut scene = Scene::new(Settings { volume_threshold: 5, slow_call, ..ours() });
+        let mut scene = Scene::new(BreakerParameters { volume_threshold: 5, slow_call, ..ours() });
         assert_eq!(scene.calls(calls), State::Open);
         scene.breaker.on_server_answer(scene.now);
         assert_eq!(scene.state(), State::Open);

@@ -37,7 +37,7 @@ impl Rhythm {
 
     fn inflated(&self) -> Option<(f64, u128, u128)> {
         self.found.iter().find_map(|(at, finding)| match finding {
-            Finding::HoldsInflated { from, to, .. } => Some((*at, from.as_millis(), to.as_millis())),
+            Finding::LeasesInflated { from, to, .. } => Some((*at, from.as_millis(), to.as_millis())),
             _ => None,
         })
     }
@@ -94,12 +94,12 @@ fn an_inflation_is_repeated_while_it_lasts_and_then_ends() {
     rhythm.play(1_800, 20.0, |_| 1.8);
     rhythm.play(1_000, 20.0, |_| 0.2);
     let said = rhythm.found.iter().filter(|(_, finding)| {
-        matches!(finding, Finding::HoldsInflated { from, to, .. }
+        matches!(finding, Finding::LeasesInflated { from, to, .. }
         if (from.as_millis(), to.as_millis()) == (200, 1_800))
     });
     assert_eq!(said.count(), 3);
     let (at, last) = rhythm.found.last().expect("its end");
-    assert!(matches!(last, Finding::HoldsNormal { hold, .. } if hold.as_millis() == 200), "{last:?}");
+    assert!(matches!(last, Finding::LeasesNormal { hold, .. } if hold.as_millis() == 200), "{last:?}");
     assert!((140.0..150.0).contains(at), "{at}");
 }
 
@@ -109,10 +109,10 @@ fn an_operation_that_stays_slow_becomes_usual() {
     rhythm.play(1_000, 20.0, |_| 0.2);
     rhythm.play(20_000, 20.0, |_| 1.8);
     let (at, last) = rhythm.found.last().expect("its end");
-    assert!(matches!(last, Finding::HoldsNormal { hold, .. } if hold.as_millis() == 1_800), "{last:?}");
+    assert!(matches!(last, Finding::LeasesNormal { hold, .. } if hold.as_millis() == 1_800), "{last:?}");
     assert!((350.0..400.0).contains(at), "{at}");
     rhythm.play(100, 20.0, |_| 9.0);
-    assert!(matches!(rhythm.found.last(), Some((_, Finding::HoldsInflated { .. }))));
+    assert!(matches!(rhythm.found.last(), Some((_, Finding::LeasesInflated { .. }))));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_connection_still_in_use_counts_once() {
     (0..3).for_each(|_| rhythm.inflation.record(now, LOAD, Lane::Normal, Duration::from_secs(2)));
     assert_eq!(rhythm.inflation.tick(now, held(0)), []);
     let now = rhythm.now(rhythm.at + 0.25);
-    assert!(matches!(rhythm.inflation.tick(now, held(7))[..], [Finding::HoldsInflated { .. }]));
+    assert!(matches!(rhythm.inflation.tick(now, held(7))[..], [Finding::LeasesInflated { .. }]));
 }
 
 #[test]

@@ -277,7 +277,7 @@ impl ReferenceModel {
     }
 
     fn check(&mut self) {
-        let expected = Counts {
+        let expected = SlotCounts {
             arrivals: self.core.counts().arrivals,
             at_once: self.core.counts().at_once,
             limit: self.limits.max_size,
