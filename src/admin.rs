@@ -50,7 +50,7 @@ use crate::breaker::Snapshot;
 use crate::clock::now;
 use crate::holder::Holder;
 pub use crate::policy::Baseline;
-use crate::policy::Refused;
+use crate::policy::RefusalCounts;
 use crate::pool::Pool;
 use crate::status::Status;
 
@@ -69,7 +69,7 @@ pub struct PoolReport {
     /// How long each operation usually holds a connection. The pool remembers up to 256 operations.
     pub baselines: Vec<Baseline>,
     /// The callers that were refused since the pool was built.
-    pub refused: Refused,
+    pub refused: RefusalCounts,
 }
 
 impl PoolReport {

@@ -119,7 +119,7 @@ pub use maintenance::NotReady;
 pub use operation::Operation;
 #[cfg(feature = "fleet")]
 pub use policy::FleetState;
-pub use policy::{Effect, Lane, LaneLimits, Refused, ShedReason, Shedding, UnknownLane};
+pub use policy::{Effect, Lane, LaneLimits, RefusalCounts, ShedReason, Shedding, UnknownLane};
 #[cfg(feature = "cluster")]
 pub use policy::{InvalidPosition, Position};
 pub use pool::{Pool, PoolOrder};

@@ -30,7 +30,7 @@ use crate::conn::{ConnectionEvent, Dialer, OutcomeRecorder};
 use crate::event::EventKind;
 use crate::slots::Slots;
 
-/// The pause between the beginnings of two looks at the server.
+/// The pause between the beginnings of two checks of the server.
 pub(crate) const PACE: Duration = Duration::from_secs(1);
 
 /// The state of the background task. It holds no strong reference to the pool.
@@ -44,7 +44,7 @@ pub(crate) struct Maintenance {
     /// The circuit has opened.
     opened: Notify,
     /// When the task asks the server again while the circuit is open.
-    next_look: Mutex<Option<Instant>>,
+    next_check: Mutex<Option<Instant>>,
     server: ServerRole,
     pub(crate) reports: Reports,
     /// Whether a probe has asked since the last round if the pool is ready.
@@ -69,7 +69,7 @@ impl Maintenance {
             is_running: AtomicBool::new(false),
             next_round: Notify::new(),
             opened: Notify::new(),
-            next_look: Mutex::new(None),
+            next_check: Mutex::new(None),
             server: ServerRole::default(),
             reports,
             is_wanted_ready: AtomicBool::new(false),

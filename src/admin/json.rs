@@ -8,7 +8,7 @@ use serde_core::ser::{SerializeMap, Serializer};
 use super::{Baseline, PoolReport};
 use crate::breaker::Snapshot;
 use crate::holder::Holder;
-use crate::policy::{Refused, ShedReason};
+use crate::policy::{RefusalCounts, ShedReason};
 #[cfg(feature = "fleet")]
 use crate::status::FleetStatus;
 use crate::status::Status;
@@ -134,7 +134,7 @@ impl Serialize for Table<'_, Baseline> {
     }
 }
 
-impl Serialize for Table<'_, Refused> {
+impl Serialize for Table<'_, RefusalCounts> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(refused) = self;
         let mut table = serializer.serialize_map(None)?;
@@ -188,7 +188,7 @@ mod tests {
             holders: vec![Holder { in_transaction: true, running: Some(millis(7)), ..report }],
             breaker: CircuitBreaker::new(BreakerConfig::default()).unwrap().snapshot(),
             baselines: vec![baseline],
-            refused: Refused { timed_out: 3, ..Refused::of([(ShedReason::TooLate, 2)]) },
+            refused: RefusalCounts { timed_out: 3, ..RefusalCounts::of([(ShedReason::TooLate, 2)]) },
         }
     }
 

@@ -11,7 +11,7 @@ use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
 #[cfg(feature = "cluster")]
 use crate::policy::Position;
-use crate::policy::{Lane, Refused, State, Transition};
+use crate::policy::{Lane, RefusalCounts, State, Transition};
 use crate::status::Status;
 
 /// What happened, or is going on.
@@ -29,7 +29,7 @@ pub enum EventKind {
     /// `max_size` is larger than the number of connections that the server has left. The server will refuse the last
     /// ones.
     #[non_exhaustive]
-    TooLarge {
+    PoolTooLarge {
         /// The pool's maximum number of connections.
         max_size: usize,
         /// How many connections the server had left.
@@ -94,7 +94,7 @@ pub enum EventKind {
     },
     /// The end of [`ExhaustionPredicted`](Self::ExhaustionPredicted): utilization no longer rises.
     #[non_exhaustive]
-    PredictionEnded {
+    ExhaustionPredictionEnded {
         /// The state of the pool when the event was made.
         status: Status,
         /// How long the condition lasted.
@@ -106,7 +106,7 @@ pub enum EventKind {
         /// The state of the pool when the event was made.
         status: Status,
         /// How many callers were refused since the beginning, by reason.
-        refused: Refused,
+        refused: RefusalCounts,
         /// How long the condition has lasted.
         lasting: Duration,
     },
@@ -116,7 +116,7 @@ pub enum EventKind {
         /// The state of the pool when the event was made.
         status: Status,
         /// How many callers were refused, by reason.
-        refused: Refused,
+        refused: RefusalCounts,
         /// How long the condition lasted.
         lasted: Duration,
     },
@@ -492,7 +492,7 @@ pub enum EventKind {
     },
     /// A caller forced the circuit breaker into a state.
     #[non_exhaustive]
-    Forced {
+    BreakerForced {
         /// The new state of the circuit.
         to: State,
         /// The place in the code that gave the order.

@@ -21,7 +21,7 @@ impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { settings } => write!(f, "started: {settings}"),
-            Self::TooLarge { max_size, left } => {
+            Self::PoolTooLarge { max_size, left } => {
                 write!(f, "max_size is {max_size}, but the server has only {} left", Count(*left, "connection"))?;
                 f.write_str(": lower max_size, or raise max_connections of the server")
             }
@@ -42,7 +42,9 @@ impl fmt::Display for EventKind {
                 write!(f, "{}, and the trend of the last {} exhausts it ", Utilization(status), HumanDuration(*over))?;
                 if within.is_zero() { f.write_str("now") } else { write!(f, "in {}", HumanDuration(*within)) }
             }
-            Self::PredictionEnded { status, .. } => write!(f, "{}: utilization no longer rises", Utilization(status)),
+            Self::ExhaustionPredictionEnded { status, .. } => {
+                write!(f, "{}: utilization no longer rises", Utilization(status))
+            }
             Self::Shedding { status, refused, lasting } => {
                 write!(f, "refusing callers{}: {refused}; {}", For(*lasting), Utilization(status))
             }
@@ -185,7 +187,7 @@ impl fmt::Display for EventKind {
                 write!(f, "closed {closed}{ago}: the clean-up failed")
             }
             Self::BreakerChanged { transition, lasting } => write!(f, "circuit {transition}{}", For(*lasting)),
-            Self::Forced { to, by, reason } => write!(f, "circuit ordered {to}{}", By(by, Some(reason))),
+            Self::BreakerForced { to, by, reason } => write!(f, "circuit ordered {to}{}", By(by, Some(reason))),
             Self::Resized { from, to, by, reason } => {
                 write!(f, "resized from {from} to {to}{}", By(by, reason.as_ref()))
             }

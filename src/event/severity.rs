@@ -60,11 +60,11 @@ impl EventKind {
                 (_, State::HalfOpen) => Severity::Info,
                 _ => Severity::Warning,
             },
-            Self::TooLarge { .. }
+            Self::PoolTooLarge { .. }
             | Self::UtilizationHigh { .. }
             | Self::UtilizationNormal { .. }
             | Self::ExhaustionPredicted { .. }
-            | Self::PredictionEnded { .. }
+            | Self::ExhaustionPredictionEnded { .. }
             | Self::LeasesInflated { .. }
             | Self::LeasesNormal { .. }
             | Self::TrafficAnomaly { .. }
@@ -99,7 +99,7 @@ impl EventKind {
             | Self::AddressRestored { .. }
             | Self::SettleFailed { .. }
             | Self::TimelineForgotten { .. }
-            | Self::Forced { .. } => Severity::Warning,
+            | Self::BreakerForced { .. } => Severity::Warning,
             Self::Drained { left, .. } if *left > 0 => Severity::Warning,
             Self::Started { .. }
             | Self::Resized { .. }
@@ -117,7 +117,7 @@ impl EventKind {
         match self {
             Self::UtilizationNormal { .. }
             | Self::ExhaustionEnded { .. }
-            | Self::PredictionEnded { .. }
+            | Self::ExhaustionPredictionEnded { .. }
             | Self::SheddingEnded { .. }
             | Self::LeasesNormal { .. }
             | Self::TrafficNormal { .. }
@@ -134,7 +134,7 @@ impl EventKind {
             | Self::FleetStrangersGone { .. }
             | Self::FleetSees { .. }
             | Self::FleetOn { .. }
-            | Self::Forced { to: State::Closed, .. } => true,
+            | Self::BreakerForced { to: State::Closed, .. } => true,
             Self::BreakerChanged { transition, .. } => transition.to == State::Closed,
             _ => false,
         }

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use super::*;
 use crate::error::{ConnectError, ConnectErrorKind, Lost};
 use crate::operation::Operation;
-use crate::policy::{Cause, Counts, Lane, Refused, ShedReason, State, Transition};
+use crate::policy::{Cause, Counts, Lane, RefusalCounts, ShedReason, State, Transition};
 use crate::status::Status;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ fn the_line_of_utilization() {
 
 #[test]
 fn refusals_are_listed_by_reason() {
-    let refused = Refused::of([(ShedReason::QueueFull, 2), (ShedReason::Hopeless, 40)]);
+    let refused = RefusalCounts::of([(ShedReason::QueueFull, 2), (ShedReason::Hopeless, 40)]);
     let shown = line(EventKind::Shedding { status: status(), refused, lasting: 31 * SECOND });
     assert_eq!(
         shown,
@@ -193,7 +193,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
     let error = ConnectError::new(ConnectErrorKind::Timeout(SECOND), "db:5432");
     let lost = Arc::new(Lost::sealed());
     let (status, lasting, lasted) = (status(), SECOND, SECOND);
-    let refused = Refused::default();
+    let refused = RefusalCounts::default();
     let kinds = [
         EventKind::UtilizationHigh { status: status.clone(), lasting },
         EventKind::UtilizationCritical { status: status.clone(), lasting },
@@ -212,11 +212,11 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::TimelineForgotten { timeline: 7, by, reason: None },
         EventKind::Flushed { by, reason: None },
         EventKind::Started { settings: "max_size 20".into() },
-        EventKind::TooLarge { max_size: 20, left: 7 },
+        EventKind::PoolTooLarge { max_size: 20, left: 7 },
         EventKind::UtilizationNormal { status: status.clone(), lasted },
         EventKind::Exhausted { status: status.clone(), lasting },
         EventKind::ExhaustionEnded { status: status.clone(), lasted },
-        EventKind::PredictionEnded { status: status.clone(), lasted },
+        EventKind::ExhaustionPredictionEnded { status: status.clone(), lasted },
         EventKind::SheddingEnded { status: status.clone(), refused, lasted },
         EventKind::LeasesNormal { operation, hold: SECOND, lasted },
         EventKind::TrafficAnomaly { calls_per_minute: 500, usual: 100, lasting },
@@ -265,7 +265,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::AddressAvoided { address: "[::1]:5432".to_owned(), reason: "no answer".to_owned() },
         EventKind::AddressRestored { address: "[::1]:5432".to_owned(), lasted },
         EventKind::SettleFailed { count: 1, ago: lasted },
-        EventKind::Forced { to: State::ForcedOpen, by, reason: "failover".into() },
+        EventKind::BreakerForced { to: State::ForcedOpen, by, reason: "failover".into() },
         EventKind::Draining { by, reason: None },
         EventKind::Drained { left: 0, took: SECOND },
         EventKind::Drained { left: 2, took: SECOND },

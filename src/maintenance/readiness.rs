@@ -1,11 +1,11 @@
 //! Whether a service that needs this pool should get traffic: the answer for readiness probes.
 //!
 //! The answer comes from known facts: it waits for nothing, and does not depend on the queue. While probes ask, the
-//! pool looks at the server by itself if no caller has had an answer lately.
+//! pool checks the server by itself if no caller has had an answer lately.
 //!
 //! If callers hold all connections, the pool is busy while a statement runs on any of them. If the server has been
-//! silent for long, the pool looks at it on a connection of its own, one beyond the limit. If no statement runs, the
-//! callers are stuck, and no look would help.
+//! silent for long, the pool checks it on a connection of its own, one beyond the limit. If no statement runs, the
+//! callers are stuck, and no check would help.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::{Maintenance, PACE};
 use crate::conn::{Dialer, OutcomeRecorder};
 use crate::holder::{Holder, HolderState};
-use crate::slots::{Look, Slots};
+use crate::slots::{ServerCheck, Slots};
 
-/// How long after a question the pool goes on looking at the server. Probes ask at least once in this time.
+/// How long after a question the pool goes on checking the server. Probes ask at least once in this time.
 const ASKED: Duration = Duration::from_secs(60);
 
 /// Why a pool cannot serve. Overload is no reason, because another instance would refuse the same callers.
@@ -73,14 +73,14 @@ enum Use {
     Stuck { held: usize },
 }
 
-/// The pool's own looks at the server on behalf of readiness probes.
+/// The pool's own checks of the server on behalf of readiness probes.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    /// Until when the pool looks.
+    /// Until when the pool checks.
     until: Option<Instant>,
-    /// When the next look may begin. A look may be a dial, and dials must not hail on a server that is down.
+    /// When the next check may begin. A check may be a dial, and a server that is down must not get many dials.
     next: Option<Instant>,
-    look: Option<JoinHandle<()>>,
+    check: Option<JoinHandle<()>>,
 }
 
 impl Maintenance {
@@ -115,20 +115,25 @@ impl Maintenance {
         if held >= slots.counts().limit && holders.iter().all(is_stuck) { Use::Stuck { held } } else { Use::Busy }
     }
 
-    /// Looks at the server if a probe asks for readiness and no caller has had an answer lately.
-    pub(super) fn look_if_asked(&self, asked: &mut Asked, slots: &Arc<Slots<Dialer>>, recorder: &Arc<OutcomeRecorder>) {
+    /// Checks the server if a probe asks for readiness and no caller has had an answer lately.
+    pub(super) fn check_if_asked(
+        &self,
+        asked: &mut Asked,
+        slots: &Arc<Slots<Dialer>>,
+        recorder: &Arc<OutcomeRecorder>,
+    ) {
         let now = Instant::now();
         if self.is_wanted_ready.swap(false, Relaxed) {
             asked.until = Some(now + ASKED);
         }
         let silence = self.reports.last_success(now.into_std());
         let is_known = silence.is_some_and(|silence| silence < self.unready_after / 3);
-        let is_looking =
-            asked.look.as_ref().is_some_and(|look| !look.is_finished()) || asked.next.is_some_and(|next| now < next);
+        let is_checking =
+            asked.check.as_ref().is_some_and(|check| !check.is_finished()) || asked.next.is_some_and(|next| now < next);
         if is_known {
             self.is_found_silent.store(false, Relaxed);
         }
-        if is_known || is_looking || asked.until.is_none_or(|until| until < now) {
+        if is_known || is_checking || asked.until.is_none_or(|until| until < now) {
             return;
         }
         asked.next = Some(now + PACE.min(self.unready_after / 3));
@@ -138,14 +143,14 @@ impl Maintenance {
             Use::Stuck { .. } => return,
             Use::Busy => {
                 let is_found_silent = Arc::clone(&self.is_found_silent);
-                let look = async move { is_found_silent.store(!slots.dial_aside().await, Relaxed) };
-                asked.look = Some(tokio::spawn(look));
+                let check = async move { is_found_silent.store(!slots.dial_aside().await, Relaxed) };
+                asked.check = Some(tokio::spawn(check));
                 return;
             }
         }
-        asked.look = Some(tokio::spawn(async move {
+        asked.check = Some(tokio::spawn(async move {
             // A dial reports its end by itself.
-            if let Look::Answers = slots.look().await {
+            if let ServerCheck::Answers = slots.check_server().await {
                 recorder.on_server_answer();
             }
         }));

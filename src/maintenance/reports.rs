@@ -26,7 +26,7 @@ use crate::event::EventKind;
 use crate::fleet::Fleet;
 use crate::holder::{Holder, HolderState, LongestHeld};
 #[cfg(feature = "admin")]
-use crate::policy::{Baseline, Refused};
+use crate::policy::{Baseline, RefusalCounts};
 use crate::policy::{Cause, DueReport, Lane, Lasting, REPEAT, Reading, Sign, State, Transition};
 use crate::slots::{LaneCounts, Slots};
 use crate::status::{LaneStatus, Status};
@@ -174,7 +174,7 @@ impl Reports {
         let transition = transition.clone();
         self.telemetry.emit(match (&transition.cause, transition.by) {
             (Cause::Requested(reason), Some(by)) => {
-                EventKind::Forced { to: transition.to, by, reason: Arc::clone(reason) }
+                EventKind::BreakerForced { to: transition.to, by, reason: Arc::clone(reason) }
             }
             _ => EventKind::BreakerChanged { transition, lasting: Duration::ZERO },
         });
@@ -188,7 +188,7 @@ impl Reports {
 
     /// Returns the callers that were refused since the pool began.
     #[cfg(feature = "admin")]
-    pub(crate) fn refused(&self) -> Refused {
+    pub(crate) fn refused(&self) -> RefusalCounts {
         self.refusals.snapshot()
     }
 

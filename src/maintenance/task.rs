@@ -1,8 +1,8 @@
 //! The background task. It makes a round four times a second, and asks the server whether it is back while the circuit
 //! is open.
 //!
-//! When the circuit opens, the pool refuses its waiters and dials no more for them. The task then looks at the server
-//! at once, and again a second after each look began: on an idle connection, or by a dial with all of
+//! When the circuit opens, the pool refuses its waiters and dials no more for them. The task then checks the server
+//! at once, and again a second after each check began: on an idle connection, or by a dial with all of
 //! `connect_timeout`. It begins no second dial while the first may still succeed, except beside a quiet one.
 //!
 //! If the circuit opened because the server could not be reached, the first answer lets callers probe it, long before
@@ -24,10 +24,10 @@ use super::{Maintenance, PACE};
 use crate::breaker::State;
 use crate::conn::{Dialer, OutcomeRecorder};
 use crate::event::EventKind;
-use crate::slots::{Look, Slots};
+use crate::slots::{ServerCheck, Slots};
 use crate::telemetry::Telemetry;
 
-/// The pause after a look that did not reach the server: every slot was taken, or a dial under way will answer as well.
+/// The pause after a check that did not reach the server: every slot was taken, or a dial under way will answer as well.
 const NO_WAY: Duration = Duration::from_millis(50);
 
 impl Maintenance {
@@ -43,7 +43,7 @@ impl Maintenance {
         let Some(runtime) = runtime.filter(|_| !self.is_running.swap(true, SeqCst)) else { return };
         let running = Running(Arc::clone(self));
         runtime.spawn(async move {
-            select(pin!(running.0.go_round()), pin!(running.0.look_out())).await;
+            select(pin!(running.0.go_round()), pin!(running.0.check_the_server())).await;
         });
     }
 
@@ -54,7 +54,7 @@ impl Maintenance {
             slots.reap();
             slots.dial_what_is_wanted();
             self.reports.look(Instant::now().into_std(), &slots, &recorder);
-            self.look_if_asked(&mut asked, &slots, &recorder);
+            self.check_if_asked(&mut asked, &slots, &recorder);
             // Two idle connections: a caller that comes meanwhile finds the other one.
             if !is_measured && slots.counts().idle > 1 {
                 is_measured = true;
@@ -71,27 +71,27 @@ impl Maintenance {
         self.reports.on_end(self.pool().map(|(slots, _)| slots).as_deref());
     }
 
-    async fn look_out(&self) {
+    async fn check_the_server(&self) {
         loop {
-            self.look_while_open().await;
+            self.check_while_open().await;
             self.opened.notified().await;
         }
     }
 
-    async fn look_while_open(&self) {
+    async fn check_while_open(&self) {
         while self.pool_with_open_circuit().is_some() {
-            let next = *self.next_look.lock();
+            let next = *self.next_check.lock();
             if let Some(next) = next {
                 time::sleep_until(next).await;
             }
             let Some((slots, recorder)) = self.pool_with_open_circuit() else { return };
             let begun = Instant::now();
-            *self.next_look.lock() = Some(begun + PACE);
-            match slots.look().await {
-                Look::Answers => recorder.on_server_answer(),
-                Look::Silent => recorder.on_server_late(),
-                Look::Dials => {}
-                Look::Nothing => *self.next_look.lock() = Some(begun + NO_WAY),
+            *self.next_check.lock() = Some(begun + PACE);
+            match slots.check_server().await {
+                ServerCheck::Answers => recorder.on_server_answer(),
+                ServerCheck::Silent => recorder.on_server_late(),
+                ServerCheck::Dials => {}
+                ServerCheck::Nothing => *self.next_check.lock() = Some(begun + NO_WAY),
             }
         }
     }
@@ -113,7 +113,7 @@ async fn measure(slots: Arc<Slots<Dialer>>, telemetry: Arc<Telemetry>, within: D
             let own = counts.idle + counts.in_use + counts.settling;
             let left = left.map(|left| usize::try_from(left).unwrap_or(0) + own);
             if let Some(left) = left.filter(|left| *left < counts.limit) {
-                telemetry.emit(EventKind::TooLarge { max_size: counts.limit, left });
+                telemetry.emit(EventKind::PoolTooLarge { max_size: counts.limit, left });
             }
         }
         Err(_) => lease.discard(),

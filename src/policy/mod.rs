@@ -59,7 +59,7 @@ pub(crate) use lifetime::Lifetimes;
 pub(crate) use pauses::{Pauses, Trouble};
 pub(crate) use rate::{Gcra, expected, mean_after, nanos, overdue, running, settled};
 pub(crate) use refusals::PerReason;
-pub use refusals::{Refused, ShedReason};
+pub use refusals::{RefusalCounts, ShedReason};
 pub(crate) use retry::{Budget, Failed, Schedule};
 pub(crate) use shadow::{Arrival, ShadowQueues};
 pub(crate) use shutdown::Terminations;

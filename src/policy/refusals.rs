@@ -73,7 +73,7 @@ impl fmt::Display for ShedReason {
 /// queue full)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refused {
+pub struct RefusalCounts {
     pub(crate) shed: PerReason<u64>,
     /// Callers that waited until [`Error::AcquireTimeout`](crate::Error::AcquireTimeout). They are not part of
     /// [`total`](Self::total).
@@ -82,7 +82,7 @@ pub struct Refused {
     pub(crate) rejected: u64,
 }
 
-impl Refused {
+impl RefusalCounts {
     /// Returns all callers that were shed because the pool could not serve them. Those of [`ShedReason::NoneIdle`] would
     /// not have waited, and those of [`ShedReason::RateLimited`] met a limit that the owner set: neither are part of it.
     pub fn total(&self) -> u64 {
@@ -90,7 +90,7 @@ impl Refused {
     }
 }
 
-impl Index<ShedReason> for Refused {
+impl Index<ShedReason> for RefusalCounts {
     type Output = u64;
 
     fn index(&self, reason: ShedReason) -> &u64 {
@@ -98,13 +98,13 @@ impl Index<ShedReason> for Refused {
     }
 }
 
-impl IndexMut<ShedReason> for Refused {
+impl IndexMut<ShedReason> for RefusalCounts {
     fn index_mut(&mut self, reason: ShedReason) -> &mut u64 {
         &mut self.shed[reason as usize]
     }
 }
 
-impl Sub for Refused {
+impl Sub for RefusalCounts {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {
@@ -116,7 +116,7 @@ impl Sub for Refused {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusalCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons = [
             (ShedReason::Overloaded, "in overload"),
@@ -138,7 +138,7 @@ impl fmt::Display for Refused {
 }
 
 #[cfg(test)]
-impl Refused {
+impl RefusalCounts {
     pub(crate) fn of<const N: usize>(shed: [(ShedReason, u64); N]) -> Self {
         let mut refused = Self::default();
         shed.into_iter().for_each(|(reason, count)| refused[reason] = count);
@@ -161,8 +161,8 @@ mod tests {
     fn counts_are_printed_by_reason() {
         let of_others = [(ShedReason::NoneIdle, 9), (ShedReason::RateLimited, 70)];
         let shed = [(ShedReason::Overloaded, 300), (ShedReason::QueueFull, 12), of_others[0], of_others[1]];
-        let refused = Refused { timed_out: 4, ..Refused::of(shed) };
+        let refused = RefusalCounts { timed_out: 4, ..RefusalCounts::of(shed) };
         assert_eq!(refused.to_string(), "312 (300 in overload, 12 with the queue full), and 4 waited in vain");
-        assert_eq!(Refused::default().to_string(), "0");
+        assert_eq!(RefusalCounts::default().to_string(), "0");
     }
 }

@@ -133,7 +133,7 @@ impl Watch {
         let Prediction { within, over } = prediction.unwrap_or_default();
         self.predicted.look(now, sign).map(|told| match told {
             DueReport::Lasts(lasting) => Finding::ExhaustionPredicted { within, over, lasting },
-            DueReport::Ended(lasted) => Finding::PredictionEnded { lasted },
+            DueReport::Ended(lasted) => Finding::ExhaustionPredictionEnded { lasted },
         })
     }
 }

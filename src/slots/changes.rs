@@ -52,7 +52,7 @@ impl<D: Dial> Slots<D> {
     pub(crate) fn dial_ahead(self: &Arc<Self>, lane: Lane) {
         let counts = self.counts();
         let is_free = counts.dialing + counts.idle + counts.in_use + counts.closing < counts.limit;
-        if is_free && self.lock().core.room(lane) > 0 {
+        if is_free && self.lock().core.available_to(lane) > 0 {
             let _target = Target::new(self, counts.idle + counts.in_use + 1);
             self.dial_what_is_wanted();
         }

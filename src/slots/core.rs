@@ -266,7 +266,7 @@ impl<C, W> Core<C, W> {
             PoolPhase::Open | PoolPhase::Draining if self.is_circuit_open() => Wanted::default(),
             PoolPhase::Open | PoolPhase::Draining => Wanted {
                 dials: self.missing(now),
-                room: self.limits.max_size.saturating_sub(self.taken()),
+                free_slots: self.limits.max_size.saturating_sub(self.taken()),
                 at_once: self.dial_limit.unwrap_or(self.limits.max_connecting),
                 most: self.limits.max_connecting,
             },

@@ -49,7 +49,7 @@ pub(crate) struct Begin {
 pub(super) struct Wanted {
     pub(super) dials: usize,
     /// The number of free slots.
-    pub(super) room: usize,
+    pub(super) free_slots: usize,
     /// The most dials at once that are not quiet.
     pub(super) at_once: usize,
     /// The most dials at once in all.
@@ -76,7 +76,7 @@ impl Dials {
 
     pub(super) fn begin(&mut self, now: Instant, generation: u32, wanted: Wanted) -> Begin {
         let pending = self.pending();
-        let missing = wanted.dials.saturating_sub(pending).min(wanted.room);
+        let missing = wanted.dials.saturating_sub(pending).min(wanted.free_slots);
         let at_once = if self.are_failing() { wanted.at_once.min(1) } else { wanted.at_once };
         let allowed = at_once.saturating_sub(pending).min(wanted.most.saturating_sub(self.len()));
         let count = missing.min(allowed);
@@ -93,7 +93,7 @@ impl Dials {
 
     /// Begins one dial to look at the server. Returns `None` if another dial may still succeed, if `most` dials are
     /// under way, or during a pause after a lasting failure.
-    pub(super) fn begin_probe(&mut self, now: Instant, generation: u32, most: usize) -> Option<u64> {
+    pub(super) fn begin_check(&mut self, now: Instant, generation: u32, most: usize) -> Option<u64> {
         let may = self.pending() == 0 && self.len() < most && !self.pauses.are_lasting(now);
         may.then(|| self.push(generation))
     }

@@ -18,8 +18,8 @@ mod lanes;
 mod lease;
 mod mailbox;
 mod maintenance;
-mod probing;
 mod queue;
+mod server_check;
 mod settling;
 mod state;
 mod tasks;
@@ -40,7 +40,7 @@ pub(crate) use self::core::{Ages, LaneCounts, Life, Limits, MOST_WAITING, Refusa
 use self::core::{Core, Ended, Held, Place, Placed};
 use self::lease::Lender;
 use self::mailbox::Mailbox;
-pub(crate) use self::probing::Look;
+pub(crate) use self::server_check::ServerCheck;
 use self::state::Locked;
 pub(crate) use self::traits::{Connection, Dial};
 use crate::clock::now;

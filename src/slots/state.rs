@@ -51,7 +51,7 @@ impl<D: Dial, W> Locked<D, W> {
         if self.runtime.is_none() {
             self.remember_runtime();
         }
-        if self.runtime.is_none() || !self.core.has_room() {
+        if self.runtime.is_none() || !self.core.has_free_slot() {
             return None;
         }
         let begin = self.core.begin_dials(now);

@@ -38,7 +38,7 @@ use crate::metrics::{
     BREAKER_TRANSITIONS, EVENT, EVENTS, FROM, HOLD_INFLATION, OPERATION, REASON, RETRIES, SEVERITY, TO,
 };
 use crate::operation::Operation;
-use crate::policy::{Refused, Transition};
+use crate::policy::{RefusalCounts, Transition};
 use crate::status::Status;
 
 /// The number of operations that have a series of inflated lease durations.
@@ -61,7 +61,7 @@ struct Inner {
     #[cfg(feature = "fleet")]
     fleet: OnceLock<FleetHandles>,
     /// The counts at the last record: refused callers, and callers that found a connection idle.
-    counted: Mutex<(Refused, u64)>,
+    counted: Mutex<(RefusalCounts, u64)>,
     inflated: Mutex<HashMap<Operation, Gauge>>,
 }
 
@@ -199,7 +199,7 @@ impl Meter {
 
     /// Records the pool's status once a round. `counted` returns the callers that were refused since the pool began,
     /// and those that found a connection idle.
-    pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> (Refused, u64)) {
+    pub(crate) fn look(&self, status: &Status, counted: impl FnOnce() -> (RefusalCounts, u64)) {
         let was_there = self.handles().is_some();
         let Some(handles) = self.find_recorder() else { return };
         handles.look(&self.0.source, status, self.0.min_idle);
@@ -212,7 +212,7 @@ impl Meter {
 
     /// Takes the counts under the lock. Otherwise a thread that took them earlier could store them later, and the
     /// difference would be recorded twice.
-    fn count(&self, handles: &Handles, was_there: bool, counted: impl FnOnce() -> (Refused, u64)) {
+    fn count(&self, handles: &Handles, was_there: bool, counted: impl FnOnce() -> (RefusalCounts, u64)) {
         let ((before, at_once_before), (refused, at_once)) = {
             let mut before = self.0.counted.lock();
             let counted = counted();
@@ -224,7 +224,7 @@ impl Meter {
     }
 
     /// The pool has ended: the gauges become 0, and what was counted since the last round is recorded.
-    pub(crate) fn end(&self, counted: Option<impl FnOnce() -> (Refused, u64)>) {
+    pub(crate) fn end(&self, counted: Option<impl FnOnce() -> (RefusalCounts, u64)>) {
         if let Some(handles) = self.handles() {
             if let Some(counted) = counted {
                 self.count(handles, true, counted);

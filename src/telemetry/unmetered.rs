@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Fault, Observer};
-use crate::policy::{Refused, Transition};
+use crate::policy::{RefusalCounts, Transition};
 use crate::status::Status;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,10 +72,10 @@ impl Meter {
     pub(crate) fn follow(&self, _: &Transition, _: bool) {}
 
     #[inline]
-    pub(crate) fn look(&self, _: &Status, _: impl FnOnce() -> (Refused, u64)) {}
+    pub(crate) fn look(&self, _: &Status, _: impl FnOnce() -> (RefusalCounts, u64)) {}
 
     #[inline]
-    pub(crate) fn end(&self, _: Option<impl FnOnce() -> (Refused, u64)>) {}
+    pub(crate) fn end(&self, _: Option<impl FnOnce() -> (RefusalCounts, u64)>) {}
 
     #[inline]
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {

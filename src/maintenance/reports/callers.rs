@@ -11,7 +11,7 @@ use crate::event::EventKind;
 use crate::holder::Holder;
 use crate::operation::Operation;
 use crate::policy::{
-    DueReport, Finding, Lane, Lasting, PerLane, PerReason, REPEAT, Reading, Refused, ShedReason, Sign, Watch,
+    DueReport, Finding, Lane, Lasting, PerLane, PerReason, REPEAT, Reading, RefusalCounts, ShedReason, Sign, Watch,
 };
 use crate::status::Status;
 
@@ -153,7 +153,7 @@ fn of_finding(finding: Finding) -> MakeEvent {
             Finding::ExhaustionPredicted { within, over, lasting } => {
                 EventKind::ExhaustionPredicted { status, within, over, lasting }
             }
-            Finding::PredictionEnded { lasted } => EventKind::PredictionEnded { status, lasted },
+            Finding::ExhaustionPredictionEnded { lasted } => EventKind::ExhaustionPredictionEnded { status, lasted },
             Finding::UtilizationHigh { lasting } => EventKind::UtilizationHigh { status, lasting },
             Finding::UtilizationCritical { lasting } => EventKind::UtilizationCritical { status, lasting },
             Finding::UtilizationNormal { lasted } => EventKind::UtilizationNormal { status, lasted },
@@ -165,7 +165,7 @@ fn of_finding(finding: Finding) -> MakeEvent {
     })
 }
 
-/// The callers that were refused since the pool began. [`Refused`] is a snapshot of these counters.
+/// The callers that were refused since the pool began. [`RefusalCounts`] is a snapshot of these counters.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalCounters {
     shed: PerReason<AtomicU64>,
@@ -199,7 +199,7 @@ impl RefusalCounters {
     /// The callers of each lane that were shed or timed out.
     pub(super) fn by_lane(&self) -> PerLane<u64> {
         let (critical, background) = (self.critical.load(Relaxed), self.background.load(Relaxed));
-        let Refused { shed, timed_out, .. } = self.snapshot();
+        let RefusalCounts { shed, timed_out, .. } = self.snapshot();
         let all = shed.iter().sum::<u64>() + timed_out;
         [critical, all.saturating_sub(critical + background), background]
     }
@@ -209,8 +209,8 @@ impl RefusalCounters {
         self.rejected.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn snapshot(&self) -> Refused {
-        Refused {
+    pub(super) fn snapshot(&self) -> RefusalCounts {
+        RefusalCounts {
             shed: self.shed.each_ref().map(|count| count.load(Relaxed)),
             timed_out: self.timed_out.load(Relaxed),
             rejected: self.rejected.load(Relaxed),

@@ -53,7 +53,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::{Refused, ShedReason};
+    use crate::policy::{RefusalCounts, ShedReason};
 
     /// Returns the demand of `rate` callers a second in a pool of 10 connections, with holds of 100 ms.
     fn demand(rate: u64, seconds: u64) -> Option<f64> {
@@ -61,7 +61,7 @@ mod tests {
         for tick in 0..seconds * 4 {
             let arrivals = rate * tick / 4;
             let served = arrivals.min(100 * tick / 4);
-            let refused = Refused::of([(ShedReason::Overloaded, arrivals - served)]);
+            let refused = RefusalCounts::of([(ShedReason::Overloaded, arrivals - served)]);
             let in_use = usize::try_from(rate.min(100) / 10).unwrap();
             let reading = Reading { in_use, limit: 10, waiting: 0, arrivals, refused };
             demand.tick(begun + Duration::from_millis(250 * tick), &reading);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::operation::Operation;
-use crate::policy::refusals::Refused;
+use crate::policy::refusals::RefusalCounts;
 
 /// Something that the pool's owner should know. `lasting` and `lasted` are the durations in [`DueReport`](super::DueReport).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) enum Finding {
         over: Duration,
         lasting: Duration,
     },
-    PredictionEnded {
+    ExhaustionPredictionEnded {
         lasted: Duration,
     },
     UtilizationHigh {
@@ -62,11 +62,11 @@ pub(crate) enum Finding {
         lasted: Duration,
     },
     Shedding {
-        refused: Refused,
+        refused: RefusalCounts,
         lasting: Duration,
     },
     SheddingEnded {
-        refused: Refused,
+        refused: RefusalCounts,
         lasted: Duration,
     },
 }

@@ -1,6 +1,6 @@
 //! The input of the detectors: connections in use, callers, and refusals.
 
-use crate::policy::refusals::{Refused, ShedReason};
+use crate::policy::refusals::{RefusalCounts, ShedReason};
 
 /// One look at the pool. The maintenance takes one about every 250 ms.
 #[derive(Debug, Clone, Copy, Default)]
@@ -11,7 +11,7 @@ pub(crate) struct Reading {
     /// Callers that asked for a connection since the pool began, served or not.
     pub(crate) arrivals: u64,
     /// Refusals since the pool began.
-    pub(crate) refused: Refused,
+    pub(crate) refused: RefusalCounts,
 }
 
 impl Reading {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::finding::Finding;
 use super::lasting::{DueReport, Lasting, Sign};
-use crate::policy::refusals::Refused;
+use crate::policy::refusals::RefusalCounts;
 
 const HELD: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(5);
@@ -16,9 +16,9 @@ const CALM: Duration = Duration::from_secs(5);
 pub(super) struct Shedding {
     lasting: Lasting,
     /// The counts when the shedding began.
-    before: Refused,
+    before: RefusalCounts,
     /// The counts at the last look.
-    last: Refused,
+    last: RefusalCounts,
     /// When the detector last saw a refusal.
     refused: Option<Instant>,
 }
@@ -27,11 +27,11 @@ impl Shedding {
     pub(super) fn new() -> Self {
         // A refusal is a sign for half of `CALM`. Then the other half has to pass without a sign.
         let lasting = Lasting::new(HELD, CALM / 2);
-        Self { lasting, before: Refused::default(), last: Refused::default(), refused: None }
+        Self { lasting, before: RefusalCounts::default(), last: RefusalCounts::default(), refused: None }
     }
 
     /// `counted` counts from the start of the pool.
-    pub(super) fn tick(&mut self, now: Instant, counted: Refused) -> Option<Finding> {
+    pub(super) fn tick(&mut self, now: Instant, counted: RefusalCounts) -> Option<Finding> {
         let before = std::mem::replace(&mut self.last, counted);
         if counted.total() > before.total() {
             if self.refused.is_none() {
@@ -60,7 +60,7 @@ mod tests {
     /// Returns what is reported and when. `seconds` has the number of refusals in each second.
     fn play(seconds: impl IntoIterator<Item = u64>) -> Vec<(f64, Finding)> {
         let begun = Instant::now();
-        let (mut shedding, mut counted, mut all) = (Shedding::new(), Refused::default(), Vec::new());
+        let (mut shedding, mut counted, mut all) = (Shedding::new(), RefusalCounts::default(), Vec::new());
         for (second, refused) in seconds.into_iter().enumerate() {
             for tick in 0..4 {
                 counted[ShedReason::Hopeless] += if tick == 0 { refused } else { 0 };
@@ -96,7 +96,7 @@ mod tests {
     /// They met a limit that the owner set, and `try_get` would not have waited.
     #[test]
     fn refusals_by_a_rate_or_of_callers_that_do_not_wait_are_no_shedding() {
-        let (begun, mut shedding, mut counted) = (Instant::now(), Shedding::new(), Refused::default());
+        let (begun, mut shedding, mut counted) = (Instant::now(), Shedding::new(), RefusalCounts::default());
         for tick in 0..400 {
             counted[ShedReason::RateLimited] += 3;
             counted[ShedReason::NoneIdle] += 1;

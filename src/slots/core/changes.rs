@@ -46,9 +46,9 @@ impl<C, W> Core<C, W> {
 
     /// Begins a dial to look at the server, whatever the limit of dials. Returns `None` if no slot is free, if another
     /// dial may still succeed, or if the last dial failed for a lasting reason and its pause is not over.
-    pub(crate) fn begin_probe(&mut self, now: Instant) -> Option<u64> {
-        let may = self.phase == PoolPhase::Open && self.has_room();
-        may.then(|| self.dials.begin_probe(now, self.generation, self.limits.max_connecting)).flatten()
+    pub(crate) fn begin_check(&mut self, now: Instant) -> Option<u64> {
+        let may = self.phase == PoolPhase::Open && self.has_free_slot();
+        may.then(|| self.dials.begin_check(now, self.generation, self.limits.max_connecting)).flatten()
     }
 
     /// Ends the pause after failed dials.

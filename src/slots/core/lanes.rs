@@ -87,9 +87,9 @@ impl<C, W> Core<C, W> {
 
     /// How many more slots the lane may use now.
     #[inline]
-    pub(crate) fn room(&self, lane: Lane) -> usize {
+    pub(crate) fn available_to(&self, lane: Lane) -> usize {
         match &self.lanes {
-            Some(lanes) => lanes.shares.room(lane, self.free()),
+            Some(lanes) => lanes.shares.available_to(lane, self.free()),
             None => self.free(),
         }
     }
@@ -97,7 +97,7 @@ impl<C, W> Core<C, W> {
     /// How many of the idle connections the lane may take.
     #[inline]
     pub(super) fn idle_for(&self, lane: Lane) -> usize {
-        if self.lanes.is_some() { self.idle.len().min(self.room(lane)) } else { self.idle.len() }
+        if self.lanes.is_some() { self.idle.len().min(self.available_to(lane)) } else { self.idle.len() }
     }
 
     /// How many connections the lane uses.
@@ -116,7 +116,7 @@ impl<C, W> Core<C, W> {
             return true;
         }
         self.update_lending(now);
-        self.line(lane).queue.len() == 0 && self.room(lane) > 0
+        self.line(lane).queue.len() == 0 && self.available_to(lane) > 0
     }
 
     /// The lane whose first waiter gets the next connection.
@@ -183,9 +183,9 @@ impl<C, W> Core<C, W> {
 
     #[inline(never)]
     fn supply_of_lane(&mut self, lane: Lane, now: Time) -> Supply {
-        let (in_use, room) = (self.in_use_of(lane), self.room(lane));
-        let is_growing = room > 0 && !self.dials.are_failing();
-        let connections = (if is_growing { in_use + room } else { in_use }).max(1);
+        let (in_use, available) = (self.in_use_of(lane), self.available_to(lane));
+        let is_growing = available > 0 && !self.dials.are_failing();
+        let connections = (if is_growing { in_use + available } else { in_use }).max(1);
         let (mut borrowed_rate, mut borrowed_progress) = (0.0, Time::BEGIN);
         // The lane gets these connections first.
         for lower in self.givers(lane) {
@@ -216,7 +216,7 @@ impl<C, W> Core<C, W> {
             return self.normal.shadows.on_served(0, self.in_use + 1);
         }
         for lane in Lane::ALL {
-            if self.room(lane) > 0 {
+            if self.available_to(lane) > 0 {
                 let connections = self.in_use_of(lane) + 1;
                 self.line_mut(lane).shadows.on_served(0, connections);
             }
@@ -249,7 +249,7 @@ impl<C, W> Core<C, W> {
     /// since just now.
     #[inline]
     pub(crate) fn may_owe(&self) -> bool {
-        self.lanes.is_some() && self.waiting() > 0 && (!self.idle.is_empty() || self.has_room())
+        self.lanes.is_some() && self.waiting() > 0 && (!self.idle.is_empty() || self.has_free_slot())
     }
 
     /// Hands an idle connection to a waiter whose lane may use more slots by now: slots became free, or are lent again.

@@ -141,11 +141,11 @@ impl<C, W> Core<C, W> {
             return Vec::new();
         };
         let (moment, after) = (self.moment, moments(after - after / 4));
-        let mut room = MOST_CHECKS.saturating_sub(self.checking).min(self.idle.len().div_ceil(2));
+        let mut checks_left = MOST_CHECKS.saturating_sub(self.checking).min(self.idle.len().div_ceil(2));
         let due = self.take_out(|idle| {
             let is_due = idle.checked == NEVER || moment.saturating_sub(idle.checked) >= after;
-            let is_due = is_due && room > 0;
-            room -= usize::from(is_due);
+            let is_due = is_due && checks_left > 0;
+            checks_left -= usize::from(is_due);
             is_due
         });
         self.in_use += due.len();

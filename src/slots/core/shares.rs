@@ -75,7 +75,7 @@ impl Shares {
     }
 
     /// How many of the `free` slots the lane may take now.
-    pub(super) fn room(&self, lane: Lane, free: usize) -> usize {
+    pub(super) fn available_to(&self, lane: Lane, free: usize) -> usize {
         let others = || Lane::ALL.into_iter().filter(|other| *other != lane);
         let never_lent = others().map(|other| self.never_lent(other)).sum();
         let kept = if self.may_borrow[lane as usize] {
@@ -91,7 +91,7 @@ impl Shares {
     /// The lane that gets the next of the `free` slots, if callers wait that may have it. `waiting`: the number of
     /// waiters of each lane.
     pub(super) fn next(&self, free: usize, waiting: PerLane<usize>) -> Option<Lane> {
-        let may = |lane: &Lane| waiting[*lane as usize] > 0 && self.room(*lane, free) > 0;
+        let may = |lane: &Lane| waiting[*lane as usize] > 0 && self.available_to(*lane, free) > 0;
         let below = Lane::ALL.into_iter().find(|lane| self.owed(*lane) > 0 && may(lane));
         below.or_else(|| Lane::ALL.into_iter().find(may))
     }

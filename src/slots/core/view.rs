@@ -41,7 +41,7 @@ impl<C, W> Core<C, W> {
     }
 
     /// Returns whether a slot is free.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn has_free_slot(&self) -> bool {
         self.taken() < self.limits.max_size
     }
 

@@ -36,7 +36,7 @@ async fn only_served_callers_count_as_served_at_once() {
     assert!(slots.warm_up(2, within(1_000).deadline).await);
     drop(slots.try_acquire(Lane::Normal).unwrap());
     assert_eq!(slots.counts().at_once, 1);
-    assert!(matches!(slots.look().await, Look::Answers));
+    assert!(matches!(slots.check_server().await, ServerCheck::Answers));
     assert_eq!(slots.counts().at_once, 1, "the pool itself is no caller");
     world.cut.store(1, SeqCst);
     assert_eq!(slots.try_acquire(Lane::Normal).unwrap().number, 1);

@@ -88,7 +88,7 @@ async fn during_a_pause_after_a_lasting_failure_the_pool_does_not_look_at_the_se
     let (slots, world) = slots(keeping(2, 0, None), &[Outcome::NoSuchUser]);
     let refusal = slots.acquire(now(), within(100)).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unreachable("no such user", _)), "{refusal:?}");
-    assert!(matches!(slots.look().await, Look::Nothing));
+    assert!(matches!(slots.check_server().await, ServerCheck::Nothing));
     assert!(!slots.dial_aside().await);
     assert_eq!(world.dials.load(SeqCst), 1);
     time::advance(Duration::from_secs(1)).await;
@@ -102,7 +102,7 @@ async fn looks_and_checks_may_take_as_long_as_the_answer_limit() {
     assert!(slots.warm_up(2, Deadline::after(now(), Duration::from_secs(1))).await);
     *world.answer_limit.lock().unwrap() = Some(Duration::from_secs(6));
     *world.ping.lock().unwrap() = Duration::from_secs(5);
-    assert!(matches!(slots.look().await, Look::Answers));
+    assert!(matches!(slots.check_server().await, ServerCheck::Answers));
     time::advance(Duration::from_millis(300)).await;
     slots.reap();
     let checks = slots.begin_checks();
@@ -111,7 +111,7 @@ async fn looks_and_checks_may_take_as_long_as_the_answer_limit() {
         assert!(check.run().await);
     }
     *world.ping.lock().unwrap() = Duration::from_secs(7);
-    assert!(matches!(slots.look().await, Look::Silent));
+    assert!(matches!(slots.check_server().await, ServerCheck::Silent));
 }
 
 /// For each caller that waits beyond `max_waiting`, the pool checks a connection.

@@ -49,7 +49,7 @@ async fn disturb(slots: TestSlots, changes: Arc<AtomicUsize>, is_over: Arc<Atomi
             4 => slots.reap(),
             5 => slots.sweep(),
             6 => drop(slots.begin_checks()),
-            7 => _ = slots.look().await,
+            7 => _ = slots.check_server().await,
             _ => slots.limit_dials(change, None),
         }
         time::sleep(Duration::from_micros(fastrand::u64(0..1_500))).await;

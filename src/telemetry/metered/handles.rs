@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder, SharedString};
 
 use crate::metrics::{self as ours, METADATA, METRICS, Metric, POOL, is_recorded};
-use crate::policy::{Lane, PerLane, PerReason, Refused, ShedReason, State};
+use crate::policy::{Lane, PerLane, PerReason, RefusalCounts, ShedReason, State};
 use crate::status::{LaneStatus, Status};
 
 /// The pool's own recorder, if it has one.
@@ -216,7 +216,7 @@ impl Handles {
 
     /// Adds the callers that were refused since the last time, and a wait of zero for each that found a connection
     /// idle.
-    pub(super) fn count(&self, refused: Refused, at_once: u64) {
+    pub(super) fn count(&self, refused: RefusalCounts, at_once: u64) {
         self.timeouts.increment(refused.timed_out);
         self.rejected.increment(refused.rejected);
         for (counter, reason) in self.shed.iter().zip(ShedReason::ALL) {

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::holder::LongestHeld;
 use crate::metrics::METRICS;
-use crate::policy::{Refused, ShedReason};
+use crate::policy::{RefusalCounts, ShedReason};
 use std::time::SystemTime;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,9 +38,9 @@ fn recorded(snapshotter: &Snapshotter) -> HashMap<String, f64> {
     recorded
 }
 
-fn counted() -> Refused {
-    let shed = Refused::of([(ShedReason::Hopeless, 7), (ShedReason::NoneIdle, 2)]);
-    Refused { timed_out: 3, rejected: 5, ..shed }
+fn counted() -> RefusalCounts {
+    let shed = RefusalCounts::of([(ShedReason::Hopeless, 7), (ShedReason::NoneIdle, 2)]);
+    RefusalCounts { timed_out: 3, rejected: 5, ..shed }
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn counters_grow_by_what_was_counted_since_the_last_round() {
     assert_eq!(after["failfast.breaker.rejected{}"], 0.0);
     // The end is reported twice: when the pool is dropped, and by its task.
     for (rejected, expected) in [(8, 3.0), (8, 0.0)] {
-        meter.end(Some(|| (Refused { rejected, ..more }, 6)));
+        meter.end(Some(|| (RefusalCounts { rejected, ..more }, 6)));
         assert_eq!(recorded(&snapshotter)["failfast.breaker.rejected{}"], expected);
     }
 }
@@ -72,7 +72,7 @@ fn counters_grow_by_what_was_counted_since_the_last_round() {
 #[test]
 fn gauges_show_the_pool_and_become_0_when_it_ends() {
     let (meter, snapshotter) = metered();
-    meter.look(&Status::of_19_in_20(), <(Refused, u64)>::default);
+    meter.look(&Status::of_19_in_20(), <(RefusalCounts, u64)>::default);
     let now = recorded(&snapshotter);
     for (series, value) in [
         ("db.client.connection.count{db.client.connection.state=used}", 19.0),
@@ -91,7 +91,7 @@ fn gauges_show_the_pool_and_become_0_when_it_ends() {
     ] {
         assert_eq!(now[series], value, "{series}");
     }
-    meter.end(None::<fn() -> (Refused, u64)>);
+    meter.end(None::<fn() -> (RefusalCounts, u64)>);
     let gone = recorded(&snapshotter);
     let kinds = |series: &str| METRICS.iter().find(|metric| series.starts_with(&format!("{}{{", metric.name))).unwrap();
     for (series, value) in &gone {

@@ -22,11 +22,11 @@ fn by_default_critical_has_a_fifth_and_background_at_most_half() {
 #[test]
 fn a_guarantee_is_lent_to_short_leases_only_and_one_slot_of_critical_never() {
     let mut shares = shares(20);
-    assert_eq!(shares.room(Lane::Normal, 20), 15, "4 of Critical and 1 of Background are kept");
+    assert_eq!(shares.available_to(Lane::Normal, 20), 15, "4 of Critical and 1 of Background are kept");
     shares.may_borrow = [true; 3];
-    assert_eq!(Lane::ALL.map(|lane| shares.room(lane, 20)), [20, 19, 10]);
+    assert_eq!(Lane::ALL.map(|lane| shares.available_to(lane, 20)), [20, 19, 10]);
     shares.in_use[Lane::Normal as usize] = 19;
-    assert_eq!(Lane::ALL.map(|lane| shares.room(lane, 1)), [1, 0, 0]);
+    assert_eq!(Lane::ALL.map(|lane| shares.available_to(lane, 1)), [1, 0, 0]);
 }
 
 #[test]
@@ -89,9 +89,9 @@ proptest! {
                     let lane = Lane::ALL[lane];
                     let used: usize = shares.in_use.iter().sum();
                     let free = shares.size.saturating_sub(used);
-                    let room = shares.room(lane, free);
-                    prop_assert!(room <= free);
-                    if room > 0 {
+                    let available = shares.available_to(lane, free);
+                    prop_assert!(available <= free);
+                    if available > 0 {
                         shares.in_use[lane as usize] += 1;
                         prop_assert!(shares.in_use(lane) <= shares.at_most(lane));
                         let left = free - 1;

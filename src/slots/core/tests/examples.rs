@@ -267,7 +267,7 @@ fn a_quiet_dial_is_joined_by_others_up_to_max_connecting() {
     }
     core.on_dial_quiet(2);
     assert!(begin(&mut core, now).is_empty(), "three are under way");
-    assert_eq!(core.begin_probe(now), None, "the limit counts for a look as well");
+    assert_eq!(core.begin_check(now), None, "the limit counts for a look as well");
     assert_eq!(handed(core.on_dialed(now, 1, 7)).0, 'a');
     assert_eq!(core.counts().dialing, 2, "the others have their time");
     assert_eq!(core.on_dialed(now, 0, 8).to, Place::Idle);
@@ -372,7 +372,7 @@ fn closing_refuses_newcomers_and_retires_what_comes_back() {
 }
 
 #[test]
-fn probes_dial_no_more_at_once_than_others() {
+fn server_checks_dial_no_more_at_once_than_others() {
     let (mut core, now) = limited(Limits { max_size: 5, max_waiting: 5, ..limits() });
     core.limit_dials(1, Some(4));
     "abcd".chars().for_each(|name| _ = wait(&mut core, now, name));

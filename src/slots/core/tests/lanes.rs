@@ -121,11 +121,11 @@ impl Model {
 
     fn enter(&mut self, lane: Lane, wait_ms: u64) {
         self.named += 1;
-        let (name, room) = (self.named, self.core.room(lane));
+        let (name, available) = (self.named, self.core.available_to(lane));
         let wait_policy = WaitPolicy { lane, ..patient(self.now, wait_ms) };
         match self.core.enter(self.now, wait_policy, || name) {
             Ok(Entered::Took(held)) => {
-                assert!(room > 0 && self.waiters[lane as usize].is_empty(), "{lane} took what it may not");
+                assert!(available > 0 && self.waiters[lane as usize].is_empty(), "{lane} took what it may not");
                 self.in_use.push(held);
             }
             Ok(Entered::Waits(id)) => self.waiters[lane as usize].push((name, id)),
@@ -172,7 +172,10 @@ impl Model {
         assert!(self.core.idle.is_empty() || self.core.next_lane(self.now).is_none(), "a caller waits for nothing");
         let is_waiting = self.core.next_lane(self.now).is_some();
         let somebody_comes = !self.dials.is_empty() || self.closing > 0 || self.core.dials_are_failing();
-        assert!(!is_waiting || somebody_comes || !self.core.has_room(), "no dial for a waiter that may have a slot");
+        assert!(
+            !is_waiting || somebody_comes || !self.core.has_free_slot(),
+            "no dial for a waiter that may have a slot"
+        );
     }
 }
 

@@ -18,7 +18,7 @@ enum Step {
     Dialed(usize),
     DialFailed(f64),
     DialIsQuiet(usize),
-    Look,
+    CheckServer,
     Closed,
     Advance { ms: u64 },
     AskAgain,
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         40 => any::<usize>().prop_map(Step::Dialed),
         10 => (0.0..1.0).prop_map(Step::DialFailed),
         20 => any::<usize>().prop_map(Step::DialIsQuiet),
-        5 => Just(Step::Look),
+        5 => Just(Step::CheckServer),
         10 => Just(Step::Closed),
         20 => (1u64..400).prop_map(|ms| Step::Advance { ms }),
         10 => Just(Step::AskAgain),
@@ -153,9 +153,9 @@ impl ReferenceModel {
                 let (number, _) = self.dials[index % self.dials.len()];
                 self.core.on_dial_quiet(number);
             }
-            Step::Look => {
-                let probe = self.core.begin_probe(self.now);
-                self.dials.extend(probe.map(|number| (number, self.generation)));
+            Step::CheckServer => {
+                let check = self.core.begin_check(self.now);
+                self.dials.extend(check.map(|number| (number, self.generation)));
             }
             Step::DialFailed(jitter) if !self.dials.is_empty() => {
                 let (number, _) = self.dials.remove(0);

@@ -246,7 +246,7 @@ impl Queueing for Real {
     }
 
     fn begin_dials(&mut self, now: Nanos) -> Vec<u64> {
-        if !self.core.has_room() {
+        if !self.core.has_free_slot() {
             return Vec::new();
         }
         self.core.begin_dials(self.at(now)).dials.collect()
@@ -322,8 +322,8 @@ impl Queueing for PlainQueue {
     }
 
     fn begin_dials(&mut self, _: Nanos) -> Vec<u64> {
-        let room = self.world.connections - self.dialed as usize - self.dialing;
-        let more = self.waiting.len().min(room + self.dialing).min(4).saturating_sub(self.dialing);
+        let free = self.world.connections - self.dialed as usize - self.dialing;
+        let more = self.waiting.len().min(free + self.dialing).min(4).saturating_sub(self.dialing);
         self.dialing += more;
         vec![0; more]
     }

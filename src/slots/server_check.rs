@@ -1,4 +1,4 @@
-//! A look at the server while the circuit is open: does it answer?
+//! Checks the server while the circuit is open: does it answer?
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use super::core::Begin;
 use super::traits::{Connection, Dial};
 use crate::clock::now;
 
-/// The result of a look at the server.
+/// The result of a check of the server.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum ServerCheck {
     Answers,
     Silent,
     /// A dial began. It reports by itself how it ends.
     Dials,
-    /// No look was possible: a dial is under way already, or no slot is free.
+    /// No check was possible: a dial is under way already, or no slot is free.
     Nothing,
 }
 
@@ -25,23 +25,23 @@ impl<D: Dial> Slots<D> {
     ///
     /// If the server does not answer within [`Dial::answer_limit`], the pool closes this connection and the other idle
     /// ones, which are as old.
-    pub(crate) async fn look(self: &Arc<Self>) -> Look {
+    pub(crate) async fn check_server(self: &Arc<Self>) -> ServerCheck {
         if let Some(lease) = self.borrow() {
             let answers = time::timeout(self.dial.answer_limit(), lease.ping()).await == Ok(true);
             if answers {
-                return Look::Answers;
+                return ServerCheck::Answers;
             }
             lease.discard();
             let idle = self.lock().core.close_idle(now());
             self.close_all(idle);
-            return Look::Silent;
+            return ServerCheck::Silent;
         }
         let mut state = self.lock();
         state.remember_runtime();
-        let Some(runtime) = state.runtime.clone() else { return Look::Nothing };
-        let Some(number) = state.core.begin_probe(now()) else { return Look::Nothing };
+        let Some(runtime) = state.runtime.clone() else { return ServerCheck::Nothing };
+        let Some(number) = state.core.begin_check(now()) else { return ServerCheck::Nothing };
         drop(state);
         self.dial(Some((Begin { dials: number..number + 1, ask_again: None }, runtime)));
-        Look::Dials
+        ServerCheck::Dials
     }
 }
