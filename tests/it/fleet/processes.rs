@@ -65,6 +65,28 @@ async fn slots_follow_the_load_between_eight_processes_and_leave_a_killed_one() 
     assert_eq!((refusals(&server).await, failed), (0, 0));
 }
 
+/// The server learns of it by its keepalives. Until then the sessions of that process are open on the server, and the
+/// others must not use their slots.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_a_network_gives_up_its_slots_within_half_a_minute() {
+    let server = small_server("50").await;
+    let inner = format!("postgresql://app:secret@{}/failfast", server.inner_addr().await);
+    let mut other = Worker::start(&url(&server), Kind::Fleet);
+    other.is_up();
+    let (mut cut_off, network) = Worker::start_apart(&inner).await;
+    cut_off.is_up();
+    other.load(30);
+    cut_off.load(30);
+    // 50, less 3 that are reserved, 5 of headroom, 2 beacons: 40.
+    let both = time_until(30 * SECOND, || (19..=21).contains(&other.report().granted)).await;
+    assert!(both.is_some(), "{} and {}", other.report().granted, cut_off.report().granted);
+    network.cut();
+    let took = time_until(60 * SECOND, || other.report().granted >= 30).await;
+    println!("the slots of a process without a network are used again after {took:?}");
+    assert!(took.is_some_and(|took| took < 30 * SECOND), "{}", other.report().granted);
+    assert_eq!((refusals(&server).await, other.report().failed), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_deploy_fails_no_call() {
     let server = small_server("50").await;

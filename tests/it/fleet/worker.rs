@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use failfast::{FleetConfig, Pool, Shedding};
 
+use crate::support::apart::Apart;
+
 /// How long one call holds a connection.
 const CALL: &str = "SELECT pg_sleep(0.02)";
 
@@ -52,11 +54,25 @@ pub(super) struct Worker {
     answers: BufReader<ChildStdout>,
 }
 
+/// The arguments with which this test program is a worker.
+const ARGUMENTS: [&str; 4] = ["fleet::worker::a_process_of_its_own", "--exact", "--ignored", "--nocapture"];
+
 impl Worker {
     pub(super) fn start(url: &str, kind: Kind) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["fleet::worker::a_process_of_its_own", "--exact", "--ignored", "--nocapture"]);
-        command.env("FAILFAST_FLEET_URL", url).env("FAILFAST_FLEET_KIND", kind.text());
+        command.args(ARGUMENTS).env("FAILFAST_FLEET_URL", url).env("FAILFAST_FLEET_KIND", kind.text());
+        Self::run(command)
+    }
+
+    /// A member whose network can be cut. The URL has the server's address for containers.
+    pub(super) async fn start_apart(url: &str) -> (Self, Apart) {
+        let program = env::current_exe().unwrap();
+        let environment = [("FAILFAST_FLEET_URL", url), ("FAILFAST_FLEET_KIND", &Kind::Fleet.text())];
+        let (command, apart) = Apart::command(&program, &ARGUMENTS, &environment).await;
+        (Self::run(command), apart)
+    }
+
+    fn run(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let (orders, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));

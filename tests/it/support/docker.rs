@@ -173,6 +173,11 @@ pub(super) async fn image() -> GenericImage {
     }
 }
 
+/// The labels of this process's containers, as arguments of `docker run`.
+pub(super) fn label_arguments() -> impl Iterator<Item = String> {
+    LABELS.all().into_iter().map(|(name, value)| format!("--label={name}={value}"))
+}
+
 /// Returns the image built here, which has PgBouncer, if it exists.
 pub(super) async fn image_with_pgbouncer() -> Option<GenericImage> {
     present(BUILT_HERE).await

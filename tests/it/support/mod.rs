@@ -3,6 +3,7 @@
 //! command ([`proxy`]).
 
 pub(crate) mod actor;
+pub(crate) mod apart;
 pub(crate) mod cluster;
 mod docker;
 pub(crate) mod patroni;

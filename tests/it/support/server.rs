@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// Returns the server's address for other containers.
-    pub(super) async fn inner_addr(&self) -> SocketAddr {
+    pub(crate) async fn inner_addr(&self) -> SocketAddr {
         let ip: IpAddr = self.exec("hostname -i").await.trim().parse().expect("one address");
         (ip, 5432).into()
     }
