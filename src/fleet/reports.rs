@@ -50,7 +50,7 @@ impl FleetReports {
         });
         let Some(view) = member.view() else { return off.into_iter().chain(blind).collect() };
         let (granted, wanted, members) = (member.limit(), member.wanted(), view.members);
-        let is_sharing = matches!(state, FleetState::Sharing | FleetState::Joining | FleetState::Refused);
+        let is_sharing = matches!(state, FleetState::Sharing | FleetState::Joining | FleetState::ServerFull);
         let is_short = is_sharing && (view.share < wanted || view.minimums > view.capacity);
         let capacity = view.capacity;
         let short = self.short.look(now, sign(is_short)).map(|due| match due {

@@ -79,7 +79,7 @@ pub enum FleetState {
     /// It cannot read the beacons: it uses no more than it has, and after a minute no more than an equal part.
     Blind,
     /// The server has refused a connection (53300) within the last 30 s: it does not grow.
-    Refused,
+    ServerFull,
     /// The pool is being drained: it gives up its share.
     Draining,
     /// A pooler answers in place of the server. There is no budget, and the pool uses all of `max_size`.
@@ -87,13 +87,13 @@ pub enum FleetState {
 }
 
 impl FleetState {
-    /// The name, which never changes: `joining`, `sharing`, `blind`, `refused`, `draining`, `off`.
+    /// The name, which never changes: `joining`, `sharing`, `blind`, `server_full`, `draining`, `off`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Joining => "joining",
             Self::Sharing => "sharing",
             Self::Blind => "blind",
-            Self::Refused => "refused",
+            Self::ServerFull => "server_full",
             Self::Draining => "draining",
             Self::Off => "off",
         }
@@ -101,7 +101,7 @@ impl FleetState {
 
     #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Self; 6] =
-        [Self::Joining, Self::Sharing, Self::Blind, Self::Refused, Self::Draining, Self::Off];
+        [Self::Joining, Self::Sharing, Self::Blind, Self::ServerFull, Self::Draining, Self::Off];
 }
 
 /// What the latest reading has shown.
@@ -217,7 +217,7 @@ impl Member {
             Phase::Off => FleetState::Off,
             Phase::Draining => FleetState::Draining,
             Phase::Seen(_) if self.blind_for(now) >= BLIND => FleetState::Blind,
-            Phase::Seen(_) if self.is_refused(now) => FleetState::Refused,
+            Phase::Seen(_) if self.is_refused(now) => FleetState::ServerFull,
             Phase::Seen(0 | 1) => FleetState::Joining,
             Phase::Seen(_) => FleetState::Sharing,
         }

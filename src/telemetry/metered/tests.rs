@@ -306,3 +306,54 @@ fn a_cluster_that_has_ended_leaves_no_lag_and_no_primary_behind() {
     }
     assert!(recorded.len() >= 8, "{recorded:?}");
 }
+
+#[cfg(feature = "fleet")]
+#[test]
+fn each_metric_of_a_fleet_follows_the_status_and_ends_with_the_pool() {
+    use crate::metrics::FLEET_METRICS;
+    use crate::policy::FleetState;
+    use crate::status::FleetStatus;
+
+    let (meter, snapshotter) = metered();
+    let fleet = FleetStatus {
+        name: "shop".into(),
+        state: FleetState::ServerFull,
+        granted: 9,
+        wanted: 14,
+        minimum: 2,
+        max_size: 20,
+        members: 4,
+        capacity: Some(34),
+        strangers: 3,
+        last_reading: Some(SECOND),
+    };
+    let mut status = Status::of_19_in_20();
+    meter.look(&status, <(RefusalCounts, u64)>::default);
+    let begins = |series: &String| series.starts_with("failfast.fleet.");
+    assert!(!recorded(&snapshotter).keys().any(begins), "a pool without a budget has no series of a fleet");
+    status.fleet = Some(fleet);
+    meter.look(&status, <(RefusalCounts, u64)>::default);
+    let expected = [
+        ("members{}", 4.0),
+        ("granted{}", 9.0),
+        ("wanted{}", 14.0),
+        ("capacity{}", 34.0),
+        ("strangers{}", 3.0),
+        ("state{state=joining}", 0.0),
+        ("state{state=sharing}", 0.0),
+        ("state{state=blind}", 0.0),
+        ("state{state=server_full}", 1.0),
+        ("state{state=draining}", 0.0),
+        ("state{state=off}", 0.0),
+    ];
+    let expected: HashMap<_, _> = expected.map(|(series, value)| (format!("failfast.fleet.{series}"), value)).into();
+    let seen: HashMap<_, _> = recorded(&snapshotter).into_iter().filter(|(series, _)| begins(series)).collect();
+    assert_eq!(seen, expected);
+    for metric in FLEET_METRICS {
+        let begins = format!("{}{{", metric.name);
+        assert!(expected.keys().any(|series| series.starts_with(&begins)), "{} is not recorded", metric.name);
+    }
+    meter.end(None::<fn() -> (RefusalCounts, u64)>);
+    let left = recorded(&snapshotter).into_iter().filter(|(series, _)| begins(series)).map(|(_, value)| value);
+    assert_eq!(left.fold(0.0, f64::max), 0.0);
+}

@@ -163,7 +163,7 @@ fn after_a_refusal_it_does_not_grow_and_then_by_half_steps() {
         now += 2 * SECOND;
         read(&mut member, now, &others, 0);
     }
-    assert_eq!((member.limit(), member.state(now)), (2, FleetState::Refused));
+    assert_eq!((member.limit(), member.state(now)), (2, FleetState::ServerFull));
     now += 3 * SECOND;
     read(&mut member, now, &others, 0);
     assert_eq!(member.limit(), 2 + 18, "half of the 37 that it lacks");
