@@ -152,7 +152,7 @@ struct Migrating;
 #[doc = include_str!("../docs/fleet.md")]
 struct SeveralProcesses;
 
-#[cfg(all(doctest, feature = "axum", feature = "cluster"))]
+#[cfg(all(doctest, feature = "axum", feature = "cluster", feature = "rustls"))]
 #[doc = include_str!("../docs/cluster.md")]
 struct SeveralServers;
 
