@@ -309,8 +309,9 @@ impl PoolBuilder {
 
     /// Overrides which errors count as failures of the database. The hook returns `Some(true)` for a failure,
     /// `Some(false)` for an error that shows that the database is well, and `None` to leave the decision to the pool.
-    /// By default, lost connections, dials that do not reach the server, timeouts and errors that say that the server lacks
-    /// resources (SQLSTATE class 53, except 53400) are failures. Every other error that the session survives counts as a success.
+    /// By default, lost connections, dials that do not reach the server, timeouts and errors that say that the server
+    /// lacks resources (SQLSTATE class 53, except 53400) are failures. Every other error that the session survives
+    /// counts as a success.
     pub fn is_failure(mut self, is_failure: impl Fn(&Error) -> Option<bool> + Send + Sync + 'static) -> Self {
         self.is_failure = Some(IsFailure::new(is_failure));
         self
@@ -415,8 +416,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Limits what the callers of a lane may use. Default: [`LaneLimits::of`] the lane, from the first call on that is in
-    /// another lane than [`Lane::Normal`].
+    /// Limits what the callers of a lane may use. Default: [`LaneLimits::of`] the lane, from the first call on that is
+    /// in another lane than [`Lane::Normal`].
     pub fn lane_limits(mut self, lane: Lane, limits: LaneLimits) -> Self {
         self.lanes[lane as usize] = Some(limits);
         self
@@ -429,23 +430,26 @@ impl PoolBuilder {
         self
     }
 
-    /// Makes the pool a member of a fleet: processes that share a server agree on their shares of its connections, without
-    /// a coordinator. [`max_size`](Self::max_size) stays the limit of this pool. The fleet grants a part of it, by what
-    /// each member needs. Feature `fleet`. Default: no fleet.
+    /// Makes the pool a member of a fleet: processes that share a server divide its connections, without a coordinator.
+    /// [`max_size`](Self::max_size) stays the limit of this pool. The fleet decides which part of it the pool may use
+    /// at present, by what each member needs. Feature `fleet`. Default: no fleet.
     ///
-    /// The pool has one more connection for it, beside `max_size`. It tells the others by its `application_name` what the
-    /// pool wants, and reads theirs, every 2 s or more seldom in a large fleet. All connections of the pool begin with TCP
-    /// keepalives, so that the server notices a vanished client within 20 s; `options` of the connection string override
-    /// them. Behind a pooler there is no fleet: the event [`FleetOff`](crate::EventKind::FleetOff) says so, and the pool
-    /// may use all of `max_size`. `docs/fleet.md` has the sizing.
+    /// - The pool has one more connection, beside `max_size`. Its `application_name` shows the other members what the
+    ///   pool wants and has. On it the pool reads theirs: every 2 s, and more seldom in a large fleet.
+    /// - All connections of the pool begin with TCP keepalives, so that the server notices a vanished client within
+    ///   about 20 s. `options` in the connection string override them.
+    /// - Behind a pooler there is no fleet. The pool then uses all of `max_size`, and the event
+    ///   [`FleetOff`](crate::EventKind::FleetOff) says so.
+    ///
+    /// `docs/fleet.md` has the sizing.
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: FleetConfig) -> Self {
         self.fleet = Some(fleet);
         self
     }
 
-    /// Sets the runtime on which the pool dials. Its connections live there, also while other runtimes use them, and so do
-    /// its [listeners](crate::Pool::listen). Default: the runtime of the caller that wants the dial.
+    /// Sets the runtime on which the pool dials. Its connections and its [listeners](crate::Pool::listen) live there,
+    /// also while other runtimes use them. Default: the runtime of the caller that wants the dial.
     ///
     /// For a pool that several runtimes share, one after the other: that of each `#[tokio::test]`, or of each worker.
     /// Connections end with their runtime. If the named runtime ends, the pool goes on with one of its callers.

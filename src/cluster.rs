@@ -1,8 +1,15 @@
-//! Several servers of one database as one: the primary for writes, replicas for reads that say how fresh they must be.
+//! Several servers of one database: the primary for writes, and replicas for reads that say how fresh their data must
+//! be.
 //!
-//! A cluster is a list of hosts, a [`Pool`](crate::Pool) for each, and a routing decision per call. Pools know nothing of
-//! it. `scout` asks each host about its role each second; `state` concludes what that means; `core` chooses the host of a
-//! call; `call` passes the call on to the host's pool. The rules are in `policy/cluster`.
+//! A cluster is a list of hosts, a [`Pool`](crate::Pool) for each of them, and a choice of the host for each call.
+//! Pools know nothing of the cluster. The parts, from the server to the caller:
+//!
+//! - `scout` asks each host for its role, once a second.
+//! - `state` concludes from the answers which host is the primary, and which data each replica has. `board` shares it.
+//! - `core` chooses the host of a call.
+//! - `call` passes the call on to the pool of that host.
+//!
+//! The rules are in `policy/cluster`, as pure code.
 
 mod board;
 mod builder;
@@ -42,17 +49,18 @@ use crate::telemetry::Events;
 
 /// Several PostgreSQL servers of one database: a primary, and replicas that stream from it.
 ///
-/// It offers what a [`Pool`] does, at the primary, and [`call`](Self::call) for everything else. Cloning is cheap; all
-/// clones are one cluster. When the last one is dropped, it stops to look at its hosts.
+/// The query methods run on the primary, as those of a [`Pool`]. [`call`](Self::call) has everything else. Cloning is
+/// cheap, and all clones are one cluster. When the last clone is dropped, the cluster stops asking its hosts.
 ///
-/// - **Roles are asked, never configured.** The primary is the host that is not in recovery, on the highest timeline
-///   ever seen. Nothing is written to a host on a lower timeline. While two hosts accept writes on one timeline, nothing
-///   is written to either.
-/// - **Reads go to the primary unless the caller says otherwise**: [`ClusterCall::read`] and [`ClusterCall::after`].
-/// - **Lag is an upper bound** by this process's own clock: see [`Freshness`].
+/// - **The cluster asks each host for its role.** The primary is the host that is not in recovery, on the highest
+///   timeline that this process has seen. A host on a lower timeline gets no call of the primary. While two hosts
+///   accept writes on one timeline, neither gets one.
+/// - **A read goes to the primary, unless the caller says otherwise** by [`ClusterCall::read`] or
+///   [`ClusterCall::after`].
+/// - **Lag is an upper bound**, by the clock of this process: see [`Freshness`].
 ///
-/// A client cannot fence a writer that only reaches the old primary: in a partition, a process on the other side may
-/// still write there.
+/// A client cannot fence a writer that reaches only the old primary. In a network partition, a process on the other
+/// side may still write there.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -90,32 +98,35 @@ impl Cluster {
         Self { _scouts: Arc::new(Scouts(Arc::clone(&core))), core }
     }
 
-    /// Starts a call with settings of its own.
+    /// Begins a call with settings of its own.
     #[track_caller]
     pub fn call(&self) -> ClusterCall<'_> {
         ClusterCall::new(&self.core, Location::caller())
     }
 
-    /// The pool of the primary as it is known now. It does not follow a failover: ask again for each piece of work.
+    /// Returns the pool of the host that is the primary now. That pool does not follow a failover, so ask for it again
+    /// for each piece of work.
     ///
     /// # Errors
     ///
-    /// [`Error::NoPrimary`] also before the first answer of a host: see [`ready`](Self::ready).
-    /// [`Error::TwoPrimaries`] while two hosts accept writes. [`Error::TwoSystems`] if hosts belong to different systems.
+    /// - [`Error::NoPrimary`] if no host is known to accept writes, also before the first answer of a host: see
+    ///   [`ready`](Self::ready).
+    /// - [`Error::TwoPrimaries`] while two hosts accept writes.
+    /// - [`Error::TwoSystems`] if hosts belong to different database systems.
     pub fn primary(&self) -> Result<&Pool, Error> {
         self.core.start();
         self.core.primary().map(|host| &self.core.hosts[host].pool)
     }
 
-    /// Waits until there is a primary and each host has answered or failed once, at most so long. Then reads know their
-    /// replicas. For the start of a service; calls need not wait for it.
+    /// Waits until there is a primary and each host has answered or failed once, for at most `within`. Then the cluster
+    /// knows its replicas. It is for the start of a service. Calls do not need it: the first ones wait by themselves.
     ///
-    /// A host that cannot be reached fails within the pool's `connect_timeout`. If the time is up before, a primary is
-    /// enough.
+    /// A host that cannot be reached fails within the pool's `connect_timeout`. If `within` ends first, a primary is
+    /// enough. At most 24 hours.
     ///
     /// # Errors
     ///
-    /// As [`primary`](Self::primary), after that time.
+    /// As [`primary`](Self::primary), after `within`.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
         self.core.start();
         let (mut decisions, until) = (self.core.board.decisions(), now() + within.min(LONGEST));
@@ -124,7 +135,7 @@ impl Cluster {
         self.core.primary().map(drop)
     }
 
-    /// What is known of each host, in the order in which they were given.
+    /// Returns what the cluster knows of each host, in the order in which the hosts were given.
     ///
     /// ```no_run
     /// # fn example(cluster: failfast::Cluster) {
@@ -156,18 +167,21 @@ impl Cluster {
         self.core.hosts.iter().enumerate().map(one).collect()
     }
 
-    /// The pool of each host, in the order in which the hosts were given.
+    /// Iterates over the pools of the hosts, in the order in which the hosts were given.
     pub fn pools(&self) -> impl Iterator<Item = &Pool> {
         self.core.hosts.iter().map(|host| &host.pool)
     }
 
-    /// Returns a stream of the events of the cluster and of the pools of its hosts, from now on. As [`Pool::events`].
+    /// Returns a stream of the events of the cluster and of the pools of its hosts, from now on: see [`Pool::events`].
     pub fn events(&self) -> Events {
         self.core.telemetry.events()
     }
 
-    /// Shuts the pools of all hosts down gracefully: see [`Pool::drain`]. Then no host is asked any more. Returns how many
-    /// connections had not been given back.
+    /// Shuts the pools of all hosts down gracefully, at the same time: see [`Pool::drain`]. Then the cluster asks its
+    /// hosts no more. Returns how many connections had not been given back.
+    ///
+    /// A call that waits for a new primary ([`ClusterCall::across_failover`]) is in no pool's queue, so this does not
+    /// wait for it.
     #[track_caller]
     pub fn drain(&self, within: Duration) -> impl Future<Output = usize> {
         let drains: Vec<_> = self.pools().map(|pool| pool.drain(within)).collect();
@@ -179,8 +193,8 @@ impl Cluster {
         }
     }
 
-    /// Gives the reason for the next order: [`forget_timeline`](ClusterOrder::forget_timeline). The order's event shows
-    /// the reason.
+    /// Gives a reason for the order that follows: [`forget_timeline`](ClusterOrder::forget_timeline). The event of the
+    /// order shows the reason.
     ///
     /// ```no_run
     /// # fn example(cluster: failfast::Cluster) {
@@ -191,18 +205,17 @@ impl Cluster {
         ClusterOrder::new(&self.core, Some(reason.into()))
     }
 
-    /// Forgets the highest timeline that this process has seen, so that a primary on a lower one is written to again.
+    /// Forgets the highest timeline that this process has seen. Then a primary on a lower timeline gets calls again.
     ///
-    /// It is the way out if a server was on a higher timeline and no longer exists, or was made a replica of the old
-    /// primary again: until then every host is fenced. **What was committed on the forgotten timeline is given up.** A
-    /// timeline on which a host still answers is seen again at once, and so stays the highest. Each process has to be
-    /// given the order.
+    /// Use it if the server on the highest timeline no longer exists, or was made a replica of the old primary again.
+    /// Without this order, every host stays fenced. **You give up everything that was committed on the forgotten
+    /// timeline.** If a host still answers on it, that timeline stays the highest. Give the order to each process.
     #[track_caller]
     pub fn forget_timeline(&self) {
         ClusterOrder::new(&self.core, None).forget_timeline();
     }
 
-    /// Takes a connection to the primary: see [`Pool::get`].
+    /// Takes a connection to the primary: see [`Pool::get`]. The connection does not follow a failover.
     ///
     /// # Errors
     ///
@@ -212,7 +225,7 @@ impl Cluster {
         self.call().get()
     }
 
-    /// At the primary: see [`Pool::query`].
+    /// Runs on the primary: see [`Pool::query`].
     ///
     /// # Errors
     ///
@@ -222,7 +235,7 @@ impl Cluster {
         self.call().query(sql, params)
     }
 
-    /// At the primary: see [`Pool::query_one`].
+    /// Runs on the primary: see [`Pool::query_one`].
     ///
     /// # Errors
     ///
@@ -232,7 +245,7 @@ impl Cluster {
         self.call().query_one(sql, params)
     }
 
-    /// At the primary: see [`Pool::query_opt`].
+    /// Runs on the primary: see [`Pool::query_opt`].
     ///
     /// # Errors
     ///
@@ -246,7 +259,7 @@ impl Cluster {
         self.call().query_opt(sql, params)
     }
 
-    /// At the primary: see [`Pool::execute`].
+    /// Runs on the primary: see [`Pool::execute`].
     ///
     /// # Errors
     ///
@@ -256,7 +269,7 @@ impl Cluster {
         self.call().execute(sql, params)
     }
 
-    /// At the primary: see [`Pool::query_raw`].
+    /// Runs on the primary: see [`Pool::query_raw`].
     ///
     /// # Errors
     ///
@@ -271,7 +284,7 @@ impl Cluster {
         self.call().query_raw(sql, params)
     }
 
-    /// At the primary: see [`Pool::query_typed`].
+    /// Runs on the primary: see [`Pool::query_typed`].
     ///
     /// # Errors
     ///
@@ -285,7 +298,7 @@ impl Cluster {
         self.call().query_typed(sql, params)
     }
 
-    /// At the primary: see [`Pool::batch_execute`].
+    /// Runs on the primary: see [`Pool::batch_execute`].
     ///
     /// # Errors
     ///
@@ -295,7 +308,7 @@ impl Cluster {
         self.call().batch_execute(sql)
     }
 
-    /// At the primary: see [`Pool::simple_query`].
+    /// Runs on the primary: see [`Pool::simple_query`].
     ///
     /// # Errors
     ///
@@ -305,7 +318,7 @@ impl Cluster {
         self.call().simple_query(sql)
     }
 
-    /// At the primary: see [`Pool::transaction`].
+    /// Runs on the primary: see [`Pool::transaction`].
     ///
     /// # Errors
     ///
@@ -320,7 +333,7 @@ impl Cluster {
         self.call().transaction(work)
     }
 
-    /// At the primary: see [`Pool::transaction_once`].
+    /// Runs on the primary: see [`Pool::transaction_once`].
     ///
     /// # Errors
     ///
@@ -335,7 +348,7 @@ impl Cluster {
         self.call().transaction_once(work)
     }
 
-    /// At the primary: see [`Pool::run`].
+    /// Runs on the primary: see [`Pool::run`].
     ///
     /// # Errors
     ///
@@ -350,7 +363,7 @@ impl Cluster {
         self.call().run(work)
     }
 
-    /// [`transaction`](Self::transaction) that also returns the [`Position`] of its commit: see
+    /// As [`transaction`](Self::transaction), and returns the [`Position`] of the commit, too: see
     /// [`ClusterCall::transaction_at`].
     ///
     /// # Errors

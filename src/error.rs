@@ -225,19 +225,20 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// Two servers of a `Cluster` accept writes on the same timeline, so nobody knows which of them will survive.
-    /// Nothing is written to either until an operator stops one. Nothing was sent.
+    /// Two servers of a `Cluster` accept writes on the same timeline, so it is not known which of them will survive.
+    /// The cluster writes to neither until one of them is silent for 3 s, for example because an operator stops it.
+    /// Nothing was sent.
     #[error("two primaries: {} and {} both accept writes; stop one of them", .hosts[0], .hosts[1])]
     #[non_exhaustive]
     TwoPrimaries {
         /// Host and port of both.
         hosts: Box<[Arc<str>; 2]>,
-        /// How long a server has to be silent until it counts no more.
+        /// How long a server has to be silent until the cluster no longer counts it: 3 s.
         retry_after: Duration,
     },
 
-    /// Two servers of a `Cluster` belong to different database systems, and nobody knows yet which of them is the owner's:
-    /// one may be an empty database on a new disk. Nothing is written to either until most hosts agree, or one of the
+    /// Two servers of a `Cluster` belong to different database systems, and it is not known which of them is right: one
+    /// may be an empty database on a new disk. The cluster writes to neither until most hosts agree, or one of the
     /// systems has been silent for two minutes. Nothing was sent.
     #[error("two systems: {} has system {} and {} has system {}; remove the host that does not belong to the cluster", .systems[0].0, .systems[0].1, .systems[1].0, .systems[1].1)]
     #[non_exhaustive]
@@ -248,12 +249,12 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// No replica of a `Cluster` is known to be fresh enough for the read, and the share of the primary that such reads
-    /// may use is taken. Nothing was sent.
+    /// No replica of a `Cluster` is known to be fresh enough for the read, and the primary cannot serve it: its share
+    /// for such reads is in use, or there is no primary. Nothing was sent.
     #[error("no replica is fresh enough{}, and the primary takes no more such reads", nearest_lag(.nearest))]
     #[non_exhaustive]
     NoFreshReplica {
-        /// How old what the freshest replica shows is, at most. `None` if that is not known of any.
+        /// The upper bound of the freshest replica's lag. `None` if the lag of none is known.
         nearest: Option<Duration>,
         /// When the cluster will have asked its hosts again.
         retry_after: Duration,

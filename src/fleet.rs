@@ -1,8 +1,8 @@
-//! Feature `fleet`: processes that share a server divide its connections among themselves.
+//! Processes that share a server divide its connections among themselves. Feature `fleet`.
 //!
-//! [`Fleet`] is what the pool knows of its budget. Its task (`scout`) has a connection of its own, beside the pool: it
-//! shows the beacon, reads those of the others (`question`), and sets the part of `max_size` that the pool may use. The
-//! rules are in `policy/fleet`.
+//! [`Fleet`] is what the pool knows of its budget. Its task (`scout`) has a connection beside the pool. On it the task
+//! shows the beacon and reads those of the others (`question`). Then it sets which part of `max_size` the pool may use.
+//! The rules are in `policy/fleet`, as pure code.
 
 mod config;
 mod core;

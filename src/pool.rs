@@ -27,8 +27,8 @@ use crate::telemetry::Events;
 /// Cloning is cheap; all clones are one pool. The pool is closed when its last clone is dropped. A [`Client`] that is
 /// still held stays usable.
 ///
-/// **Fairness.** Callers are served in the order in which they asked, within a [`Lane`]. The first waiter gets the next connection that is
-/// given back or newly made. The pool hands it over directly, so no newcomer can take it first.
+/// **Fairness.** Callers are served in the order in which they asked, within a [`Lane`]. The first waiter gets the next
+/// connection that is given back or newly made. The pool hands it over directly, so no newcomer can take it first.
 ///
 /// **Cancel safety.** Every future may be dropped at any await. Its place in the queue is then free at once. A
 /// connection that was just handed to it goes to the next waiter. A dial that was begun for it continues for the next
@@ -365,8 +365,9 @@ impl Pool {
         PoolOrder { pool: self, reason: None }
     }
 
-    /// Changes the maximum number of connections, 1 to 262,143. A fleet grants a part of it, as before. If the new limit is smaller, the pool closes idle
-    /// connections now and others when they are given back. It interrupts no lease.
+    /// Changes the maximum number of connections, 1 to 262,143. A fleet grants a part of it, as before. If the new
+    /// limit is smaller, the pool closes idle connections now and others when they are given back. It interrupts no
+    /// lease.
     ///
     /// # Errors
     ///
@@ -376,8 +377,8 @@ impl Pool {
         self.order().resize(max_size)
     }
 
-    /// Moves all calls of the operation with this [name](Call::name) to a lane, from their next attempt on, whatever lane
-    /// they ask for. It is an event, with the reason if there is one ([`because`](Self::because)).
+    /// Moves all calls of the operation with this [name](Call::name) to a lane, from their next attempt on, whatever
+    /// lane they ask for. It is an event, with the reason if there is one ([`because`](Self::because)).
     /// [`reset_lane`](Self::reset_lane) undoes it.
     ///
     /// ```

@@ -43,14 +43,14 @@ pub struct Status {
     /// The demand, in connections: arrivals per second times the mean lease duration (Little's law), over the last
     /// seconds. A demand above `max_size` is more than the pool can serve. `None` before anything is known.
     pub demand: Option<f64>,
-    /// How much of its limit the lane [`Background`](Lane::Background) may use: from 0 to 1. It is below 1 while callers
-    /// of the other lanes hold connections much longer than usual.
+    /// How much of its limit the lane [`Background`](Lane::Background) may use: from 0 to 1. It is below 1 while
+    /// callers of the other lanes hold connections much longer than usual.
     pub background_share: f64,
     /// How long the next caller of [`Lane::Normal`] would wait. `None` while a connection is idle, and before anything
     /// is known.
     pub predicted_wait: Option<Duration>,
-    /// What each [`Lane`] may use and uses. `None` until the first call in another lane than [`Lane::Normal`], unless the
-    /// owner has limited a lane.
+    /// What each [`Lane`] may use and uses. `None` until the first call in another lane than [`Lane::Normal`], unless
+    /// the owner has limited a lane.
     pub lanes: Option<[LaneStatus; 3]>,
     /// The pool's part in its fleet. `None` without one.
     #[cfg(feature = "fleet")]
@@ -95,18 +95,19 @@ pub struct FleetStatus {
     pub state: FleetState,
     /// The connections that the pool may use at present.
     pub granted: usize,
-    /// The connections that it wants: 1.3 times those that callers of the last seconds needed.
+    /// The connections that the pool wants: 1.3 times those that callers of the last seconds needed.
     pub wanted: usize,
-    /// The connections that it may use in any case.
+    /// The connections that the pool may use in any case.
     pub minimum: usize,
     /// The owner's `max_size`.
     pub max_size: usize,
     /// The members at the latest reading, this one included. 0 before the first.
     pub members: usize,
-    /// The connections that the members divide: the server's limit less headroom, strangers and one connection for each
-    /// member's beacon. If a limit of the database or the role is tighter, that one. `None` before the first reading.
+    /// The connections that the members divide: the limit of the server, less headroom, strangers and one connection
+    /// for each member's beacon. If a limit of the database or the role leaves less, it is that. `None` before the
+    /// first reading.
     pub capacity: Option<usize>,
-    /// Connections of clients that no member of the fleet claims, at most of the last minute.
+    /// The connections that no member of the fleet claims. Those that stayed for 4 s still count for a minute.
     pub strangers: usize,
     /// How long ago the latest reading was. `None` before the first.
     pub last_reading: Option<Duration>,

@@ -2,8 +2,8 @@
 //! there may be too old: the call has waited, and meanwhile another host may have become the primary, or the server may
 //! have restarted behind its name.
 //!
-//! A call has a reference to its gate, so that a call without a cluster is as small as possible. The gate is of one call
-//! of the cluster, which makes one attempt after the other.
+//! A call has a reference to its gate, so that a call without a cluster is as small as possible. The gate is of one
+//! call of the cluster, which makes one attempt after the other.
 
 use std::fmt;
 use std::time::Duration;

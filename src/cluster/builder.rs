@@ -1,4 +1,4 @@
-//! The settings of a cluster, and how its parts are made.
+//! The settings of a cluster, and how `build` makes its parts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// The shortest and the longest lag that a replica may be allowed.
 const LAGS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(100));
 
-/// The settings of a [`Cluster`]. Every one has a default.
+/// The settings of a [`Cluster`]. Each of them has a default.
 #[derive(Clone)]
 #[must_use = "a builder does nothing until build() is called"]
 pub struct ClusterBuilder {
@@ -43,14 +43,16 @@ pub struct ClusterBuilder {
 }
 
 impl Cluster {
-    /// Begins a cluster of the hosts of one connection string: `postgres://app@db1,db2,db3/orders`. The hosts are in any
-    /// order: the cluster asks each for its role. `target_session_attrs` may be left out.
+    /// Begins a cluster of the hosts of one connection string, such as `postgres://app@db1,db2,db3/orders`, in any
+    /// order. The other options of the string hold for each host. Leave `target_session_attrs` out: the cluster asks
+    /// each host for its role.
     pub fn builder(config: Config) -> ClusterBuilder {
         ClusterBuilder::new(vec![config.into()])
     }
 
-    /// Begins a cluster of several connection strings, each with one host or several. Unlike the driver's parser, it
-    /// takes libpq's options for TLS: see [`Pool::builder_by_url`].
+    /// Begins a cluster of several connection strings, each with one host or several. Each may have its own user,
+    /// password and TLS options. All of them have to name the same database. Unlike the driver's parser, it takes
+    /// libpq's options for TLS: see [`Pool::builder_by_url`].
     ///
     /// ```
     /// # fn main() -> Result<(), failfast::ConfigError> {
@@ -81,8 +83,11 @@ impl ClusterBuilder {
         }
     }
 
-    /// Sets up the pool of each host, also those that are replicas now: they may become the primary. The name of each
-    /// pool becomes that of the owner, an `@` and the host.
+    /// Sets up the pool of each host. Replicas get the same settings, because each may become the primary. The name of
+    /// a pool is the name that `settings` gives it, an `@` and the host: `orders@db1:5432`.
+    ///
+    /// The cluster calls `settings` once for each host, and once more for the name. It has to return the same settings
+    /// each time.
     ///
     /// ```
     /// # fn example(config: failfast::Config) -> failfast::ClusterBuilder {
@@ -96,25 +101,27 @@ impl ClusterBuilder {
         self
     }
 
-    /// The share of the primary's connections that reads may use which no replica can serve, from 0 to 1. With more than
-    /// 0, at least one connection. Further such reads fail with
-    /// [`Error::NoFreshReplica`](crate::Error::NoFreshReplica). A stream, a COPY and a connection that the caller takes
-    /// count until they begin. In a cluster of one host, every read goes there. Default 0.1.
+    /// Sets the spill budget: the share of the primary's connections that reads may use if no replica can serve them.
+    /// From 0 to 1; above 0 it is at least one connection. Default 0.1.
+    ///
+    /// Further reads fail with [`Error::NoFreshReplica`](crate::Error::NoFreshReplica). A stream, a COPY and a
+    /// connection from [`get`](crate::ClusterCall::get) count until they begin. A cluster of one host has no budget:
+    /// every read goes there.
     pub fn spill(mut self, share: f64) -> Self {
         self.spill = share;
         self
     }
 
-    /// How far a replica may be behind what the primary last answered. A replica that is further behind serves no reads,
-    /// not even those of [`Freshness::Any`](crate::Freshness::Any). 1 s to 100 s, because the cluster remembers two
-    /// minutes. Default 30 s.
+    /// Sets how far a replica may be behind the primary's last answer and still serve reads of
+    /// [`Freshness::Any`](crate::Freshness::Any). 1 s to 100 s, because the cluster remembers two minutes. Default 30
+    /// s.
     pub fn max_lag(mut self, lag: Duration) -> Self {
         self.max_lag = lag;
         self
     }
 
-    /// How often each host is asked for its role and its place in the log, on a connection of its own. 100 ms to 1 s.
-    /// Without a primary, hosts are asked four times as often. Default 1 s.
+    /// Sets how often the cluster asks each host for its role and its place in the log, on a connection of its own. 100
+    /// ms to 1 s. Default 1 s. Without a primary, it asks four times as often.
     ///
     /// A bound of [`Freshness::Within`](crate::Freshness::Within) should be at least twice as long.
     pub fn look_every(mut self, interval: Duration) -> Self {
@@ -122,22 +129,24 @@ impl ClusterBuilder {
         self
     }
 
-    /// How long a host has to answer such a question. More than 0, at most 1 s. Default 1 s. A host that has not
-    /// answered for 3 s serves no reads, and is no primary if another host claims to be.
+    /// Sets how long a host may take to answer that question. More than 0, at most 1 s. Default 1 s.
+    ///
+    /// A host that has not answered for 3 s is silent, whatever this is. It serves no reads. It remains the primary
+    /// only while no other host claims to be.
     pub fn look_timeout(mut self, timeout: Duration) -> Self {
         self.look_timeout = timeout;
         self
     }
 
-    /// Adds an observer, which gets each event of the cluster and of the pools of its hosts. There may be several.
+    /// Adds an observer. It gets each event of the cluster and of the pools of its hosts. There may be several.
     /// Default: none.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.add(observer);
         self
     }
 
-    /// Validates every setting and creates the cluster, without TLS. It connects to no host at once: within a runtime,
-    /// the first look at the hosts begins in the background, otherwise with the first call.
+    /// Validates every setting and creates the cluster, without TLS. It does not wait for a host. Within a runtime, it
+    /// begins to ask the hosts in the background. Otherwise it begins with the first call.
     ///
     /// # Errors
     ///
@@ -146,7 +155,8 @@ impl ClusterBuilder {
         self.finish(PoolBuilder::build)
     }
 
-    /// As [`build`](Self::build), with TLS: see [`PoolBuilder::build_tls`].
+    /// As [`build`](Self::build), with TLS: see [`PoolBuilder::build_tls`]. Each host gets a clone of the connector.
+    /// The connectors of the module `tls` follow the TLS options of each host's own connection string.
     ///
     /// # Errors
     ///

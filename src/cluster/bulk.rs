@@ -1,4 +1,4 @@
-//! The methods of a [`Cluster`] for many rows, at the primary.
+//! The methods of a [`Cluster`] for many rows. They run on the primary.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use crate::conn::{BinaryCopyOut, CopyIn, CopyOut, RowStream};
 use crate::error::Error;
 
 impl Cluster {
-    /// At the primary: see [`Pool::query_stream`](crate::Pool::query_stream).
+    /// Runs on the primary: see [`Pool::query_stream`](crate::Pool::query_stream).
     ///
     /// # Errors
     ///
@@ -24,7 +24,7 @@ impl Cluster {
         self.call().query_stream(sql, params)
     }
 
-    /// At the primary: see [`Pool::copy_in`](crate::Pool::copy_in).
+    /// Runs on the primary: see [`Pool::copy_in`](crate::Pool::copy_in).
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl Cluster {
         self.call().copy_in(sql)
     }
 
-    /// At the primary: see [`Pool::copy_in_rows`](crate::Pool::copy_in_rows).
+    /// Runs on the primary: see [`Pool::copy_in_rows`](crate::Pool::copy_in_rows).
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Cluster {
         self.call().copy_in_rows(sql, types, rows)
     }
 
-    /// At the primary: see [`Pool::copy_out`](crate::Pool::copy_out).
+    /// Runs on the primary: see [`Pool::copy_out`](crate::Pool::copy_out).
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Cluster {
         self.call().copy_out(sql)
     }
 
-    /// At the primary: see [`Pool::copy_out_rows`](crate::Pool::copy_out_rows).
+    /// Runs on the primary: see [`Pool::copy_out_rows`](crate::Pool::copy_out_rows).
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Cluster {
         self.call().copy_out_rows(sql, types)
     }
 
-    /// At the primary: see [`Pool::execute_many`](crate::Pool::execute_many).
+    /// Runs on the primary: see [`Pool::execute_many`](crate::Pool::execute_many).
     ///
     /// # Errors
     ///

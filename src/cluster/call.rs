@@ -1,5 +1,5 @@
-//! One call on a cluster, and its settings. `route` chooses the host, and passes the settings on to a call of the host's
-//! pool, which does the work.
+//! One call on a cluster, and its settings. `route` chooses the host, and passes the settings on to a call of that
+//! host's pool, which does the work.
 
 mod bulk;
 mod queries;
@@ -19,10 +19,11 @@ use crate::call::Until;
 use crate::conn::TransactionOptions;
 use crate::policy::{Lane, Shedding};
 
-/// One call on a [`Cluster`](crate::Cluster), with settings of its own. [`Cluster::call`](crate::Cluster::call) makes it.
+/// One call on a [`Cluster`](crate::Cluster), with settings of its own. [`Cluster::call`](crate::Cluster::call) returns
+/// it.
 ///
-/// Without [`read`](Self::read) and [`after`](Self::after) it goes to the primary. No SQL is parsed: only the caller
-/// knows which statement writes.
+/// Without [`read`](Self::read) and [`after`](Self::after) the call goes to the primary. The cluster does not parse
+/// SQL: only the caller knows which statement writes.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -51,29 +52,33 @@ impl<'a> ClusterCall<'a> {
 
     /// Lets a replica serve the call if its data is fresh enough. The call must not write.
     ///
-    /// If no replica is fresh enough, the primary serves it as far as the [spill budget](crate::ClusterBuilder::spill)
-    /// allows; beyond that the call fails with [`Error::NoFreshReplica`](crate::Error::NoFreshReplica). A replica that
-    /// is full or slow is not stale: its error is returned, and the primary is spared. After a conflict with the
-    /// replay, or if a replica cannot be reached, another one is tried.
+    /// - If no replica is fresh enough, the primary serves the call, within the
+    ///   [spill budget](crate::ClusterBuilder::spill). Beyond it the call fails with
+    ///   [`Error::NoFreshReplica`](crate::Error::NoFreshReplica).
+    /// - If a replica cannot be reached, the call runs once more, on another replica or on the primary within the
+    ///   budget.
+    /// - If replay cancels the call, its circuit is open or its server has no free connection, the call runs once more,
+    ///   on another replica.
+    /// - If a replica is full or slow, the call fails with that error. Its load does not move to the primary.
     ///
-    /// A single statement on a replica may run twice, because it applies nothing there.
+    /// A single statement may run twice on replicas, because it applies nothing there.
     pub fn read(mut self, freshness: Freshness) -> Self {
         self.settings.need = Some(freshness.into());
         self
     }
 
     /// Lets a replica serve the call if it shows everything up to this [`Position`](crate::Position), or everything
-    /// that was committed before this [`Instant`](std::time::Instant). The call must not write. Otherwise as
+    /// committed before this [`Instant`](std::time::Instant). The call must not write. In everything else it is as
     /// [`read`](Self::read).
     ///
-    /// After a write of this process, `Instant::now()` costs nothing. From the next look of the cluster on, replicas that
-    /// have caught up serve the read. Until the primary was asked twice since the instant, no replica can be known to
-    /// have the write, however well it is: the primary serves the read, outside the
+    /// After a write of this process, pass `Instant::now()`, which costs no query. Replicas may serve the read once the
+    /// cluster has asked the primary and then them. No replica can be known to have the write before the primary was
+    /// asked twice since the instant. Until then the primary serves the read, outside the
     /// [spill budget](crate::ClusterBuilder::spill). If the replicas are behind for longer, the budget applies.
     ///
-    /// For a write of another process, pass on a position:
+    /// After a write of another process, pass its position:
     /// [`Cluster::transaction_at`](crate::Cluster::transaction_at). If no replica is known to have reached it, the call
-    /// waits up to 20 ms for the next look. Then the primary serves it, as far as the budget allows.
+    /// waits up to 20 ms for the next answers. Then the primary serves it, within the budget.
     ///
     /// ```no_run
     /// # async fn example(cluster: failfast::Cluster, id: i64) -> Result<(), failfast::Error> {
@@ -86,33 +91,38 @@ impl<'a> ClusterCall<'a> {
     /// # }
     /// ```
     ///
-    /// After a failover, a position of the old timeline is served by any replica that follows the new primary: what has
-    /// survived of the old timeline, it has. A position of an unknown timeline, or ahead of the primary, goes to the
-    /// primary, as far as the budget allows.
+    /// After a failover, any replica that follows the new primary serves a position of the old timeline. It has what
+    /// has survived of that timeline. A position of an unknown timeline, or ahead of the primary, goes to the primary,
+    /// within the budget.
     pub fn after(mut self, seen: impl Into<After>) -> Self {
         self.settings.need = Some(seen.into().0);
         self
     }
 
-    /// Lets the call wait for a new primary, within its [`deadline`](Self::deadline), if it was certainly not applied:
-    /// there is no primary or there are two, the primary cannot be reached or is silent, or it takes no writes any more.
-    /// An [`idempotent`](Self::idempotent) call also goes to the new primary if it may have been applied; a single
-    /// statement does so as soon as another host is the primary, even without an answer. Without a deadline, the call
-    /// waits at most the pool's [`acquire_timeout`](crate::PoolBuilder::acquire_timeout). A read waits as well if it needs
-    /// the primary.
+    /// Lets the call wait for a new primary, if the call was certainly not applied. Default: the call fails at once.
     ///
-    /// A call that waits for a connection when another host becomes the primary goes there in any case: nothing of it was
-    /// sent.
+    /// **Set a [`deadline`](Self::deadline), too.** The call waits until then. Without a deadline, it waits until the
+    /// pool's [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) after it began, 1 s by default. Most failovers
+    /// take longer.
     ///
-    /// A closure of [`transaction`](Self::transaction) or [`run`](Self::run) then runs again as a whole.
+    /// The call waits while there is no primary, or there are two. It also waits if the primary cannot be reached, is
+    /// silent, has no free connection, takes no writes any more, or its circuit is open. A read waits as well if it
+    /// needs the primary.
     ///
-    /// Default: the call fails at once.
+    /// - A closure of [`transaction`](Self::transaction) or [`run`](Self::run) runs again as a whole.
+    /// - An [`idempotent`](Self::idempotent) call goes to the new primary although it may have been applied. A single
+    ///   statement does so as soon as another host is the primary, even if it has no answer yet.
+    /// - A COMMIT without an answer never runs again.
+    ///
+    /// With this setting or without, a call that waits for a connection goes to the new primary at once, because
+    /// nothing of it was sent.
     pub fn across_failover(mut self) -> Self {
         self.settings.across_failover = true;
         self
     }
 
-    /// As [`Call::deadline`](crate::Call::deadline).
+    /// As [`Call::deadline`](crate::Call::deadline): a bound for everything, also for the wait for a new primary. The
+    /// pool's timeouts then do not apply.
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {
         self.settings.until = Some(until.into());
         self
@@ -165,7 +175,7 @@ impl<'a> ClusterCall<'a> {
         Route::new(self.settings)
     }
 
-    /// A single statement applies nothing on a replica, so that it may run twice there.
+    /// A single statement applies nothing on a replica, so it may run twice there.
     fn statement(mut self) -> Route<'a> {
         self.settings.is_idempotent |= self.settings.need.is_some();
         Route::of_statement(self.settings)

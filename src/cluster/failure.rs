@@ -17,8 +17,8 @@ pub(super) enum Elsewhere {
     NotFresh,
     /// The host takes no writes.
     ReadOnly,
-    /// The host admits no more connections, or the circuit breaker of its pool is open, because calls on the host failed
-    /// or were slow.
+    /// The host admits no more connections, or the circuit breaker of its pool is open, because calls on the host
+    /// failed or were slow.
     CircuitOpen,
     /// The host cannot be reached, or the connection was lost.
     Unreachable,

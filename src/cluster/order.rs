@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 
-/// An order to a [`Cluster`](crate::Cluster), with a reason. Made by [`Cluster::because`](crate::Cluster::because).
+/// An order to a [`Cluster`](crate::Cluster), with a reason. [`Cluster::because`](crate::Cluster::because) returns it.
 #[derive(Debug)]
 #[must_use = "a reason alone does nothing"]
 pub struct ClusterOrder<'a> {

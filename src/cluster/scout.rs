@@ -43,8 +43,8 @@ struct Session {
 }
 
 impl Core {
-    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced. The
-    /// host of a closed pool needs none.
+    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced.
+    /// The host of a closed pool needs none.
     pub(super) fn start(self: &Arc<Self>) {
         let mut scouts = self.scouts.lock();
         if scouts.len() == self.hosts.len() && scouts.iter().all(|scout| !scout.is_finished()) {
@@ -184,8 +184,8 @@ fn question(rights: Rights) -> String {
     let system = if rights.system { "(SELECT system_identifier FROM pg_catalog.pg_control_system())" } else { "NULL" };
     let checkpoint =
         if rights.checkpoint { "(SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())" } else { "NULL" };
-    // Places are rounded by pages of 8 kB, so a primary with other pages gives none.
-    // A replica's checkpoint shows a new timeline minutes late. Its receiver shows it at once, to roles that may see it.
+    // Places are rounded by pages of 8 kB, so a primary with other pages gives none. A replica's checkpoint shows a new
+    // timeline minutes late. Its receiver shows it at once, to roles that may see it.
     format!(
         "SELECT is_replica, \
          CASE WHEN is_replica THEN pg_catalog.pg_last_wal_replay_lsn() \

@@ -62,7 +62,7 @@ pub(super) struct Decision {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// A replica that is further behind serves no reads at all.
+    /// A replica that is further behind serves no reads of `Freshness::Any`.
     max_lag: Duration,
     topology: Topology,
     verdict: Verdict,
@@ -80,8 +80,8 @@ pub(super) struct Outcome {
     pub(super) events: Vec<EventKind>,
     /// The connections of this host's pool lead to another server than the scout.
     pub(super) flush: bool,
-    /// Who has to be asked at once: other names of the same server, and the replicas of a new primary, of which nothing is
-    /// known before.
+    /// Who has to be asked at once: other names of the same server, and the replicas of a new primary, of which nothing
+    /// is known before.
     pub(super) ask: Vec<usize>,
     pub(super) is_new_primary: bool,
     /// Something is not as it was at the look before.
@@ -257,7 +257,8 @@ impl State {
         self.hosts.iter_mut().for_each(|host| host.heard = now);
     }
 
-    /// A host gave no answer. How far its replay is, is no longer known: after a crash it goes on from an earlier place.
+    /// A host gave no answer. How far its replay is, is no longer known: after a crash it goes on from an earlier
+    /// place.
     pub(super) fn on_failure(&mut self, now: Instant, host: usize, reason: String) -> Outcome {
         let known = &mut self.hosts[host];
         (known.reason, known.failed) = (reason, Some(now));
@@ -298,7 +299,8 @@ impl State {
         self.verdict = self.topology.decide(now, &looks);
     }
 
-    /// Records where the primary writes, for the lag of the replicas. Another host's answer may have made it the primary.
+    /// Records where the primary writes, for the lag of the replicas. Another host's answer may have made it the
+    /// primary.
     fn note_position(&mut self) {
         let Verdict::Primary { host, timeline } = self.verdict else { return };
         let Some(Answer { sighting, place: Some(place) }) = self.hosts[host].answer else { return };

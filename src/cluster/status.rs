@@ -7,15 +7,16 @@ use std::time::Duration;
 use crate::human::HumanDuration;
 use crate::status::Status;
 
-/// The role of a host, as it was asked last.
+/// The role of a host, by its last answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
-    /// The host takes the cluster's writes.
+    /// The cluster sends its writes to this host.
     Primary,
     /// The host replays the log of another server.
     Replica,
-    /// The host accepts writes, and the cluster writes nothing to it: its timeline is of the past, or there are two.
+    /// The host accepts writes, and the cluster sends it none: its timeline is lower than another one, another host
+    /// accepts writes on the same timeline, or it is not known yet whether it belongs to the cluster.
     Fenced,
     /// The host has never answered.
     Unknown,
@@ -47,15 +48,15 @@ impl fmt::Display for Role {
 pub struct HostStatus {
     /// Host and port.
     pub host: Arc<str>,
-    /// The role, as it was asked last.
+    /// The role, by the host's last answer.
     pub role: Role,
     /// The timeline. `None` if the host does not show it.
     pub timeline: Option<u32>,
-    /// How old what a replica shows is, at most. `None` for other hosts, and if it cannot be bounded.
+    /// The upper bound of a replica's lag. `None` for other hosts, and if it is not known.
     pub lag: Option<Duration>,
     /// Whether the host has not answered for 3 s.
     pub is_silent: bool,
-    /// Whether the host leads to several servers, so that it serves no reads with a bound.
+    /// Whether the host's name leads to several servers. Then it serves no reads with a bound.
     pub is_balanced: bool,
     /// The host's pool.
     pub pool: Status,

@@ -27,7 +27,8 @@ use crate::policy::{Deadline, Lsn};
 const QUESTION: &str = "SELECT at, pg_catalog.pg_walfile_name(at) FROM pg_catalog.pg_current_wal_insert_lsn() at \
                         WHERE pg_catalog.current_setting('wal_block_size') = '8192'";
 
-/// The answer comes right behind that of the COMMIT. A caller whose transaction has been decided waits no longer for it.
+/// The answer comes right behind that of the COMMIT. A caller whose transaction has been decided waits no longer for
+/// it.
 const LATE: Duration = Duration::from_millis(250);
 
 /// Where the timeline and the place of a commit are written. Empty until then, and if the server does not say it.

@@ -1,5 +1,5 @@
-//! A connection for questions of the pool's own: about a host's role, the beacons of a fleet, the sessions that wait for
-//! a lock, or before a deployment. It takes no slot of the pool, and serves no caller.
+//! A connection for questions of the pool's own: about a host's role, the beacons of a fleet, the sessions that wait
+//! for a lock, or before a deployment. It takes no slot of the pool, and serves no caller.
 
 use std::time::Duration;
 

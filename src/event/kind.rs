@@ -333,8 +333,8 @@ pub enum EventKind {
         /// How long the condition has lasted.
         lasting: Duration,
     },
-    /// Hosts of a cluster belong to different database systems, and nobody knows yet which of them is the owner's. Nothing
-    /// is written. After 3 s, then every 30 s while it lasts. [`PrimaryFound`](Self::PrimaryFound) is its end.
+    /// Hosts of a cluster belong to different database systems, and nobody knows yet which of them is the owner's.
+    /// Nothing is written. After 3 s, then every 30 s while it lasts. [`PrimaryFound`](Self::PrimaryFound) is its end.
     #[non_exhaustive]
     TwoSystems {
         /// Host and port of two of them, each with the identifier of its system.

@@ -3,7 +3,8 @@
 /// The longest name of a budget: the beacon has 63 bytes, and each of its numbers may have six digits.
 const LONGEST_BUDGET: usize = 15;
 
-/// How the processes of a fleet share the connections of a server: see [`PoolBuilder::fleet`](crate::PoolBuilder::fleet).
+/// How the processes of a fleet share the connections of a server, for
+/// [`PoolBuilder::fleet`](crate::PoolBuilder::fleet).
 ///
 /// ```
 /// use failfast::{FleetConfig, Pool};
@@ -21,21 +22,24 @@ pub struct FleetConfig {
 }
 
 impl FleetConfig {
-    /// The budget with this name: 1 to 15 characters of `a` to `z`, `0` to `9`, `-` and `_`. All pools that share a
-    /// server need the same name, whatever their databases and roles are. Connections of pools with another name are
-    /// strangers.
+    /// Returns the settings of the budget with this name: 1 to 15 characters of `a` to `z`, `0` to `9`, `-` and `_`.
+    ///
+    /// All pools that share a server need the same name, whatever their databases and roles are. For the members, the
+    /// connections of a pool with another name are strangers: they reduce what the members divide.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), minimum: 1, headroom: None }
     }
 
-    /// How many connections the pool may use in any case, also before it knows the others. 1 to `max_size`. Default 1.
+    /// Sets how many connections the pool may use in any case, also before it knows the others. 1 to `max_size`.
+    /// Default 1.
     pub fn minimum(mut self, minimum: usize) -> Self {
         self.minimum = minimum;
         self
     }
 
-    /// How many of the server's connections the fleet leaves free, for processes that start and for people. All members
-    /// need the same value. 0 to 262,143. Default: a tenth of those that the server has for ordinary roles, at least 5.
+    /// Sets how many of the server's connections the fleet leaves free, for processes that start and for people. All
+    /// members need the same value. 0 to 262,143. Default: a tenth of those that the server has for ordinary roles, at
+    /// least 5.
     pub fn headroom(mut self, headroom: usize) -> Self {
         self.headroom = Some(headroom);
         self

@@ -1,7 +1,8 @@
 //! The task of a fleet's member. It has one connection, which takes no slot of the pool and serves no caller.
 //!
 //! The order of a round: show the beacon and read the others', compute, show what was computed, and only then let the
-//! pool grow. A pool that has to shrink does so at once. Between rounds, the task looks at the pool four times a second.
+//! pool grow. A pool that has to shrink does so at once. Between rounds, the task looks at the pool four times a
+//! second.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -2,8 +2,8 @@
 //!
 //! `topology` decides which server takes writes. `ring` bounds the lag of a replica by this process's own clock.
 //! `fitness` keeps a replica that comes and goes out of use for a while. `spill` bounds the reads that move to the
-//! primary. `trend` finds lag that an operator should know of. `position` is a place in the write-ahead log that another
-//! process can wait for.
+//! primary. `trend` finds lag that an operator should know of. `position` is a place in the write-ahead log that
+//! another process can wait for.
 
 mod fitness;
 mod lsn;

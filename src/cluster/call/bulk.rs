@@ -7,8 +7,8 @@ use super::ClusterCall;
 use crate::conn::{BinaryCopyIn, BinaryCopyOut, CopyIn, CopyOut};
 use crate::error::Error;
 
-/// Each of these methods does what the method of the same name of [`Call`](crate::Call) does, on the pool of the host
-/// that the call chooses.
+/// Each method does the same as the method of [`Call`](crate::Call) with this name, on the pool of the host that serves
+/// the call.
 ///
 /// # Errors
 ///

@@ -7,13 +7,15 @@ use super::ClusterCall;
 use crate::conn::{Client, RowStream};
 use crate::error::Error;
 
-/// Each of these methods does what the method of the same name of [`Call`](crate::Call) does, on the pool of the host
-/// that the call chooses.
+/// Each method does the same as the method of [`Call`](crate::Call) with this name, on the pool of the host that serves
+/// the call.
 ///
 /// # Errors
 ///
-/// As the method of [`Call`](crate::Call). [`Error::NoPrimary`] and [`Error::TwoPrimaries`] if the primary is needed and
-/// there is none, or there are two. [`Error::NoFreshReplica`] if a read with a bound finds no host.
+/// - As the method of [`Call`](crate::Call).
+/// - [`Error::NoPrimary`], [`Error::TwoPrimaries`] or [`Error::TwoSystems`] if the call needs the primary, and there is
+///   none.
+/// - [`Error::NoFreshReplica`] if no host may serve a read.
 impl ClusterCall<'_> {
     /// Runs a statement and collects its rows.
     pub async fn query(self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
@@ -68,8 +70,8 @@ impl ClusterCall<'_> {
         self.statement().run(|call| call.simple_query(sql)).await
     }
 
-    /// Takes a connection for several statements. What a replica has proven is checked when the connection is taken, and
-    /// not again. As [`Call::get`](crate::Call::get).
+    /// Takes a connection for several statements. What a replica has proven is checked when the connection is taken,
+    /// and not again. As [`Call::get`](crate::Call::get).
     ///
     /// # Errors
     ///

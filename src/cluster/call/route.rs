@@ -1,8 +1,8 @@
 //! Where one call goes: to the primary or to a replica, and to another host if the first one cannot serve it.
 //!
-//! Each attempt passes a gate when it gets its connection: a host that is not the primary any more serves no call of the
-//! primary, and a replica serves what it can still prove. Until then nothing was sent, so a call that waits at a host
-//! that has stopped being the primary leaves it at once.
+//! Each attempt passes a gate when it gets its connection: a host that is not the primary any more serves no call of
+//! the primary, and a replica serves what it can still prove. Until then nothing was sent, so a call that waits at a
+//! host that has stopped being the primary leaves it at once.
 
 use std::future::Future;
 use std::pin::pin;
@@ -19,7 +19,8 @@ use crate::cluster::failure::{Elsewhere, Failure, Seen};
 use crate::error::Error;
 use crate::policy::{Effect, Need, PrimaryVerdict as Verdict};
 
-/// How long a call waits for another primary before it asks the same one again. Twice as long each time, up to 16 times.
+/// How long a call waits for another primary before it asks the same one again. Twice as long each time, up to 16
+/// times.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Counts an attempt, and returns how long to wait before the next one, with jitter: many calls may wait.

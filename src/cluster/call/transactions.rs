@@ -1,5 +1,5 @@
-//! The methods of a [`ClusterCall`] that run the caller's closure. The closure's own error says nothing, so what its
-//! connection saw decides whether another host may do better.
+//! The methods of a [`ClusterCall`] that run the caller's closure. The closure's error may have any type. So the last
+//! error on the closure's connection decides whether another host is tried.
 
 use std::future::Future;
 
@@ -27,9 +27,9 @@ impl ClusterCall<'_> {
         self.transaction_and(work, |_| {})
     }
 
-    /// [`transaction`](Self::transaction) that also returns the [`Position`](crate::Position) of its commit, for
-    /// [`after`](Self::after). The position comes in the round trip of the COMMIT. If the server does not say it, the
-    /// position is one that only the primary serves ([`Position::is_known`]).
+    /// As [`transaction`](Self::transaction), and returns the [`Position`](crate::Position) of the commit, too, for
+    /// [`after`](Self::after). The position comes in the round trip of the COMMIT. If the server does not say it,
+    /// [`Position::is_known`] is `false`, and only the primary serves reads after it.
     ///
     /// ```no_run
     /// # async fn example(cluster: failfast::Cluster) -> Result<(), failfast::Error> {
@@ -76,7 +76,8 @@ impl ClusterCall<'_> {
         self.route().run(|call| call.transaction(attempt)).await.map_err(Outer::into_error)
     }
 
-    /// Like [`transaction`](Self::transaction), but runs `work` only once.
+    /// Like [`transaction`](Self::transaction), but runs `work` only once. With
+    /// [`across_failover`](Self::across_failover), it waits for a primary only until `work` has begun.
     ///
     /// # Errors
     ///

@@ -8,17 +8,18 @@ use super::Lsn;
 /// The text of a position is never longer: three hexadecimal numbers of 16, 8 and 16 digits, and two dots.
 const LONGEST: usize = 42;
 
-/// A place in the history of a database: what a transaction has committed is visible to every read at this position or
-/// a later one.
+/// A place in the write-ahead log of a database. A read after this position sees the transaction that committed there,
+/// and everything committed before it.
 ///
 /// [`Cluster::transaction_at`](crate::Cluster::transaction_at) returns it, and
-/// [`ClusterCall::after`](crate::ClusterCall::after) takes it. `Display` writes it as one short text of letters, digits
-/// and dots (at most 42 bytes) for a header or a cookie; parsing reads the same text, and nothing else. The text is
-/// exact: a position compares equal to the one that it was made of.
+/// [`ClusterCall::after`](crate::ClusterCall::after) takes it. `Display` writes it as a short text for a header or a
+/// cookie: letters, digits and dots, at most 42 bytes. Parsing accepts exactly that text, and returns an equal
+/// position.
 ///
-/// **A position may be forged without harm.** A position that the primary has not reached yet, or of an unknown history,
-/// makes a read go to the primary, as far as the [spill budget](crate::ClusterBuilder::spill) allows. One of a timeline
-/// before the primary's is served by any replica that follows the primary. The text says how much the server writes, and nothing else about it.
+/// **A forged position does no harm.** If it is of an unknown history, or the primary has not reached it, the read goes
+/// to the primary, within the [spill budget](crate::ClusterBuilder::spill). If it is of a timeline before the
+/// primary's, any replica that follows the primary serves it. The text shows how much the server has written, and
+/// nothing else.
 ///
 /// ```
 /// use failfast::Position;
@@ -38,7 +39,7 @@ pub struct Position {
     pub(crate) lsn: Lsn,
 }
 
-/// The text is not a [`Position`]. Read without it, or from the primary.
+/// The text is not a [`Position`]. Read without a position, or on the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidPosition;
@@ -51,8 +52,8 @@ impl Position {
         Self { system: system.unwrap_or(0), timeline, lsn: lsn.rounded() }
     }
 
-    /// Returns whether the server said where the transaction ended. Otherwise only the primary serves reads after this
-    /// position.
+    /// Returns whether the server said where the transaction committed. If it did not, only the primary serves reads
+    /// after this position.
     pub fn is_known(&self) -> bool {
         *self != Self::UNKNOWN
     }

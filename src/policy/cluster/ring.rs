@@ -76,8 +76,8 @@ impl Ring {
         Some(now.saturating_duration_since(self.samples.front()?.asked))
     }
 
-    /// Returns whether the primary has not been asked twice since this instant. Until then no replica can have been seen
-    /// to have what was committed before it: the replicas are asked after the primary.
+    /// Returns whether the primary has not been asked twice since this instant. Until then no replica can have been
+    /// seen to have what was committed before it: the replicas are asked after the primary.
     pub(crate) fn is_unproven(&self, instant: Instant) -> bool {
         self.samples.iter().rev().nth(1).is_none_or(|sample| sample.asked < instant)
     }

@@ -4,8 +4,8 @@
 //! was ever seen. A server on a lower timeline is a primary of the past, and nothing is written to it. Two primaries on
 //! one timeline take no writes, because nobody knows which of them will survive. One server under two names is one.
 //!
-//! The first answer may come from an empty database on a new disk. So no system is adopted until every host has answered
-//! or failed, or most hosts agree.
+//! The first answer may come from an empty database on a new disk. So no system is adopted until every host has
+//! answered or failed, or most hosts agree.
 
 use std::time::{Duration, Instant};
 
@@ -188,7 +188,8 @@ impl Topology {
         self.system.is_none() || sighting.system.is_none() || self.system == sighting.system
     }
 
-    /// Returns whether a host has answered, and others still have to answer or fail until it is known whether it counts.
+    /// Returns whether a host has answered, and others still have to answer or fail until it is known whether it
+    /// counts.
     pub(crate) fn is_open(&self) -> bool {
         self.opened.is_some() && !self.is_settled && self.verdict == Verdict::NoPrimary
     }

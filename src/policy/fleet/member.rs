@@ -6,9 +6,9 @@
 //!    └────────── the connection was lost ───┘ └── the next two readings ────┘
 //! ```
 //!
-//! A member that joins lives on what it has: its minimum. A blind one keeps what it has, and after a minute no more than
-//! an equal part of what it last saw. Behind a pooler, a reading says nothing about the server: the member is off, and
-//! the pool uses all of `max_size`.
+//! A member that joins lives on what it has: its minimum. A blind one keeps what it has, and after a minute no more
+//! than an equal part of what it last saw. Behind a pooler, a reading says nothing about the server: the member is off,
+//! and the pool uses all of `max_size`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -68,19 +68,19 @@ pub(crate) struct Own {
     pub(crate) demand: Option<f64>,
 }
 
-/// How a process takes part in its fleet.
+/// How a pool takes part in its fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FleetState {
-    /// It has not yet seen its own beacon twice, and uses what it has: at first its minimum.
+    /// The pool has not yet seen its own beacon twice. It uses what it has: at first its minimum.
     Joining,
-    /// It uses its share.
+    /// The pool uses its share.
     Sharing,
-    /// It cannot read the beacons: it uses no more than it has, and after a minute no more than an equal part.
+    /// The pool cannot read the beacons. It uses no more than it has, and after a minute no more than an equal part.
     Blind,
-    /// The server has refused a connection (53300) within the last 30 s: it does not grow.
+    /// The server has refused a connection (53300) within the last 30 s. The pool does not grow.
     ServerFull,
-    /// The pool is being drained: it gives up its share.
+    /// The pool is being drained, and gives up its share.
     Draining,
     /// A pooler answers in place of the server. There is no budget, and the pool uses all of `max_size`.
     Off,

@@ -24,8 +24,8 @@ pub(super) struct Strangers {
 }
 
 impl Strangers {
-    /// A reading has shown at least and at most so many. `orphans` of them may be connections of members that have just vanished: these are
-    /// ending, so nothing is remembered of them.
+    /// Records a reading: there are at least `least` strangers, and at most `most`. Up to `orphans` of them may be
+    /// connections of members that have just vanished. These connections are ending, so they are not remembered.
     pub(super) fn on_reading(&mut self, now: Instant, (least, most): (usize, usize), orphans: usize) {
         let confirmed = match self.latest.back() {
             Some((_, before)) => (*before).max(least.min(self.least)).min(most),

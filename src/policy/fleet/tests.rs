@@ -1,5 +1,5 @@
-//! A fleet in virtual time: its members, their connections, the server's view of them, and everything that can happen to
-//! a process or to its connection for beacons.
+//! A fleet in virtual time: its members, their connections, the server's view of them, and everything that can happen
+//! to a process or to its connection for beacons.
 
 mod rules;
 mod world;
