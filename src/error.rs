@@ -251,7 +251,12 @@ pub enum Error {
 
     /// No replica of a `Cluster` is known to be fresh enough for the read, and the primary cannot serve it: its share
     /// for such reads is in use, or there is no primary. Nothing was sent.
-    #[error("no replica is fresh enough{}, and the primary takes no more such reads", nearest_lag(.nearest))]
+    #[error(
+        "no replica is fresh enough for the read{}, and the primary cannot serve it: its spill budget is in use, or there \
+         is no primary; asking again in {}",
+        nearest_lag(.nearest),
+        HumanDuration(*retry_after)
+    )]
     #[non_exhaustive]
     NoFreshReplica {
         /// The upper bound of the freshest replica's lag. `None` if the lag of none is known.
