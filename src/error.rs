@@ -252,7 +252,7 @@ pub enum Error {
     /// No replica of a `Cluster` is known to be fresh enough for the read, and the primary cannot serve it: its share
     /// for such reads is in use, or there is no primary. Nothing was sent.
     #[error(
-        "no replica is fresh enough for the read{}, and the primary cannot serve it: its spill budget is in use, or there \
+        "no replica is fresh enough for the read{}, and the primary cannot serve it: its spill budget is used up, or there \
          is no primary; asking again in {}",
         nearest_lag(.nearest),
         HumanDuration(*retry_after)
