@@ -1,4 +1,5 @@
-//! Where the scouts write what the hosts have answered, and where callers and the hooks of new connections read it.
+//! Shares the state of a cluster: scouts write the answers of the hosts, callers and new connections read them. It also
+//! wakes the callers that wait for a change.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -19,9 +20,9 @@ pub(super) const STARTED: &str = "(extract(epoch FROM pg_catalog.pg_postmaster_s
 #[derive(Debug)]
 pub(super) struct Board {
     state: Mutex<State>,
-    /// What is decided. Calls that wait for a primary are woken by nothing else.
+    /// The latest decision. Only a change of it wakes calls that wait for a primary.
     decision: watch::Sender<Decision>,
-    /// How often a host was looked at. Wakes the few reads that wait for a replica to catch up.
+    /// The number of looks. Each look wakes the few reads that wait for a replica to catch up.
     looks: watch::Sender<u64>,
     /// Wakes the scout of each host.
     wake: Vec<Notify>,
@@ -46,7 +47,7 @@ impl Board {
         self.state.lock()
     }
 
-    /// A host was looked at.
+    /// A look has ended. Wakes the callers that wait for what it may have changed.
     pub(super) fn on_look(&self) {
         let new = self.state().decision();
         self.decision.send_if_modified(|decision| std::mem::replace(decision, new) != new);
@@ -58,17 +59,17 @@ impl Board {
         self.decision.subscribe()
     }
 
-    /// As [`decisions`](Self::decisions), for those who need the place of a replica.
+    /// As [`decisions`](Self::decisions), for reads that wait until a replica has reached a place in the log.
     pub(super) fn looks(&self) -> watch::Receiver<u64> {
         self.looks.subscribe()
     }
 
-    /// The scouts ask at once.
+    /// Makes all scouts ask at once.
     pub(super) fn ask_now(&self) {
         self.wake.iter().for_each(Notify::notify_one);
     }
 
-    /// The scout of this host asks at once.
+    /// Makes the scout of this host ask at once.
     pub(super) fn ask(&self, host: usize) {
         self.wake[host].notify_one();
     }
@@ -87,7 +88,7 @@ impl Board {
         Some(now.saturating_duration_since(answered))
     }
 
-    /// A new connection of a host's pool: does it lead to the server that the scout knows?
+    /// Compares the server of a new connection of the pool with the one that the scout knows.
     pub(super) async fn on_connected(&self, host: usize, client: &Object) {
         let Ok(answer) = client.simple_query(&format!("SELECT {STARTED}")).await else { return };
         let started = answer.iter().find_map(|message| match message {
@@ -101,7 +102,7 @@ impl Board {
     }
 }
 
-/// Waits for a change, at most until then. Returns whether there was one.
+/// Waits for a change, at most until this instant. Returns whether there was one.
 pub(super) async fn changed_before<T>(changes: &mut watch::Receiver<T>, until: Instant) -> bool {
     let changed = pin!(changes.changed());
     matches!(select(changed, pin!(time::sleep_until(until.into()))).await, Either::Left((Ok(()), _)))

@@ -1,4 +1,4 @@
-//! What all handles of a cluster and its scouts share: the hosts, what is known of them, and where a call goes.
+//! What all clones of a cluster and its scouts share: the hosts, their answers, and the choice of the host for a call.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::telemetry::{ClusterMeter, ReadRoute, Telemetry};
 
 /// A read waits at most this long for a replica that is about to catch up.
 const CATCH_UP: Duration = Duration::from_millis(20);
-/// At most this part of a replica's connections may be waited for in this way.
+/// For each group of this many connections of the pools, one such read may wait at a time.
 const WAITING: usize = 4;
 
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ impl Core {
         }
     }
 
-    /// While hosts have neither answered nor failed, waits until there is a primary, at most until then.
+    /// Waits for a primary until each host has answered or failed, at most until this instant.
     pub(super) async fn first_answers(&self, until: Instant) {
         let mut changes = self.board.decisions();
         let is_open = || {
@@ -134,7 +134,7 @@ impl Core {
         self.emit(std::iter::once(order).chain(events));
     }
 
-    /// How long until the hosts were asked again.
+    /// How long it takes until the cluster has asked its hosts again.
     fn next_look(&self) -> Duration {
         self.settings.look_every
     }
@@ -142,7 +142,7 @@ impl Core {
     /// Finds a host that has what a read needs. Waits a moment for a replica that is about to catch up.
     pub(super) async fn place(&self, need: Need, excluded: &[usize], may_spill: bool) -> Result<ReadPlace<'_>, Error> {
         let mut decisions = self.board.decisions();
-        // At the start of a process: the primary may be the first to answer.
+        // At the start of a process, the primary may answer before its replicas do.
         let first = now() + self.settings.look_timeout;
         while !self.board.state().has_asked_all() && changed_before(&mut decisions, first).await {}
         let mut looks = self.board.looks();
@@ -151,11 +151,11 @@ impl Core {
             return Ok(self.at_replica(host));
         }
         if self.hosts.len() == 1 {
-            // There is no other server, so nothing is spared by refusing.
+            // There is no other server, so a refusal would spare none.
             return self.primary().map(|host| ReadPlace { host, is_replica: false, _spilled: None });
         }
         if may_spill && self.board.state().is_unproven(need) {
-            // No replica can serve it yet, however well all of them are. So it is no spill.
+            // Even a replica that keeps up cannot have proved yet that it has the data. So this is no spill.
             if let Ok(host) = self.primary() {
                 self.meter.read(ReadRoute::Primary);
                 return Ok(ReadPlace { host, is_replica: false, _spilled: None });
@@ -199,7 +199,7 @@ impl Core {
         self.board.state().candidates(now(), need, excluded)
     }
 
-    /// A replica may be about to catch up, and few others wait for one.
+    /// Returns a place among the waiting reads, if a replica may be about to catch up and few reads wait already.
     fn may_wait(&self, need: Need, candidates: &Candidates, excluded: &[usize]) -> Option<UnderWay<'_>> {
         let near = match need {
             Need::Any => return None,
@@ -215,7 +215,7 @@ impl Core {
         if is_near && excluded.is_empty() { UnderWay::below(&self.waiting, most) } else { None }
     }
 
-    /// The better of two replicas at random, by the number of calls at work. A newcomer is drawn less often.
+    /// Draws two replicas at random, and returns the one with fewer running calls. A newcomer is drawn less often.
     fn choose(&self, candidates: &Candidates) -> Option<usize> {
         let mut left: Vec<_> = candidates.replicas.clone();
         let first = draw(&mut left)?;
@@ -225,7 +225,7 @@ impl Core {
     }
 }
 
-/// Takes one of them out at random, by its share.
+/// Removes one host at random, weighted by its share, and returns it.
 fn draw(hosts: &mut Vec<(usize, f64)>) -> Option<usize> {
     let sum: f64 = hosts.iter().map(|(_, share)| share).sum();
     let mut at = fastrand::f64() * sum;

@@ -1,4 +1,4 @@
-//! What a failed attempt says about another one on another host.
+//! What a failed attempt says about another attempt, on another host.
 
 use crate::conn::Trail;
 use crate::error::{Error, ErrorKind};
@@ -7,7 +7,7 @@ use crate::policy::{Condition, Effect, Retry};
 /// Why another host may do better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Elsewhere {
-    /// It may not: the request was at fault.
+    /// It would not: the request was at fault.
     No,
     /// The host is slow or full. If it is also silent, it cannot be reached.
     Slow,
@@ -56,8 +56,8 @@ impl Seen {
         Self { elsewhere, is_doubtful: error.effect() == Effect::Unknown }
     }
 
-    /// Of a transaction that was not committed, or of work on a connection. `is_whole`: nothing of it can have been
-    /// applied.
+    /// For a closure in a transaction that was not committed, or on a connection. `is_whole`: nothing of it can have
+    /// been applied.
     fn of_work(trail: &Trail, is_whole: bool) -> Self {
         let is_doubtful = !is_whole && !trail.is_stale();
         let elsewhere = if trail.has_timed_out() { Elsewhere::Slow } else { by_retry(trail.retry()) };
@@ -93,7 +93,7 @@ impl Failure for Error {
 pub(super) enum Outer<E> {
     /// The pool's own: there was no connection, or the transaction did not begin or commit.
     Pool(Error),
-    /// The closure's, and what its connection saw.
+    /// The closure's own, and what the last failure on its connection says.
     Work(E, Seen),
 }
 

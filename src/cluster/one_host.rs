@@ -1,4 +1,4 @@
-//! Takes a connection string with several hosts apart: one connection string for each.
+//! Splits a connection string with several hosts into one connection string for each host.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,7 +43,8 @@ fn label(host: Option<&Host>, address: Option<IpAddr>, port: u16) -> String {
     }
 }
 
-/// Every option of the connection string, for one host. The driver can add hosts to a `Config`, and remove none.
+/// Returns every option of the connection string, for one host. The driver cannot remove a host from a `Config`, so
+/// this builds a new one.
 fn with(all: &Config, host: Option<&Host>, address: Option<IpAddr>, port: u16) -> Config {
     let mut one = Config::new();
     match host {

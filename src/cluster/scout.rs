@@ -1,7 +1,7 @@
-//! Asks one host about its role, its timeline and its place in the log, each second, on a connection of its own.
+//! Asks one host for its role, its timeline and its place in the log, once a second, on a connection of its own.
 //!
-//! Never on a connection of the pool: a pool that is full or slow says nothing about the server, and its callers must
-//! not wait for a question. Never on the path of a caller either: they read what was answered last.
+//! It takes no connection of the pool. A pool that is full or slow says nothing about the server, and its callers must
+//! not wait for a question. No caller waits for an answer either: callers use the last one.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,11 +19,12 @@ use crate::clock::now;
 use crate::conn::Scouting;
 use crate::policy::{PrimaryVerdict as Verdict, Sighting};
 
-/// The scouts of replicas ask so long after the primary has answered. By then, a replica that keeps up has replayed.
+/// The scouts of replicas ask this long after the primary has answered. By then a replica that keeps up has replayed
+/// it.
 const AFTER_PRIMARY: Duration = Duration::from_millis(50);
-/// The shortest time between two questions, whoever wants an answer.
+/// The shortest time between two questions, however many callers want an answer.
 const SHORTEST: Duration = Duration::from_millis(20);
-/// Without a primary, the hosts are asked so many times as often.
+/// Without a primary, the scouts ask this many times as often.
 const HURRY: u32 = 4;
 
 /// Which functions the owner's role may call. Some providers revoke them.
@@ -36,14 +37,14 @@ struct Rights {
 const RIGHTS: &str = "SELECT has_function_privilege(to_regprocedure('pg_catalog.pg_control_system()'), 'EXECUTE'), \
                       has_function_privilege(to_regprocedure('pg_catalog.pg_control_checkpoint()'), 'EXECUTE')";
 
-/// A connection, and what may be asked on it.
+/// A connection, and the question that the role may ask on it.
 struct Session {
     connection: Scouting,
     question: String,
 }
 
 impl Core {
-    /// Starts the scouts, if they do not run and there is a runtime. Those of a runtime that has ended are replaced.
+    /// Starts the scouts that do not run, if there is a runtime. A scout ends with its runtime, and is then replaced.
     /// The host of a closed pool needs none.
     pub(super) fn start(self: &Arc<Self>) {
         let mut scouts = self.scouts.lock();
@@ -80,8 +81,8 @@ impl Core {
     }
 }
 
-/// How long a scout rests after a look that somebody has asked for, and so many others in a row that found nothing new.
-/// `jitter` is 0 to 1.
+/// How long a scout rests after a look that a caller has asked for. `in_vain` such looks in a row found nothing new
+/// before. `jitter` is 0 to 1.
 fn rest(in_vain: u32, every: Duration, jitter: f64) -> Duration {
     let longest = (every / HURRY).max(SHORTEST);
     SHORTEST.saturating_mul(1 << in_vain.min(10)).min(longest).mul_f64(1.0 + jitter / 2.0)
@@ -92,7 +93,7 @@ async fn watch(core: Arc<Core>, host: usize) {
     let (mut session, mut in_vain) = (None, 0);
     while !core.hosts[host].pool.is_closed() {
         let found = look(&core, host, &mut session).await;
-        // After a failure, whoever wants an answer: the next look dials, and all processes would do so at once.
+        // After a failure the next look dials, and all processes would dial at once. So no caller shortens this rest.
         let rest = match found {
             Found::Nothing => (core.settings.look_every / HURRY).mul_f64(0.5 + fastrand::f64()),
             Found::Same => rest(in_vain, core.settings.look_every, fastrand::f64()),
@@ -102,17 +103,17 @@ async fn watch(core: Arc<Core>, host: usize) {
         let pause = pause(&core, host).saturating_sub(rest);
         let asked = pin!(core.board.asked_for(host));
         let is_asked_for = matches!(select(asked, pin!(time::sleep(pause))).await, Either::Left(_));
-        // Looks that nobody has asked for are far apart, so the next one that somebody asks for may come at once.
+        // Looks that no caller has asked for are far apart, so the next one that a caller asks for may come at once.
         in_vain = if is_asked_for && found != Found::News { in_vain + 1 } else { 0 };
     }
 }
 
-/// What came of a look.
+/// What a look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     /// No answer.
     Nothing,
-    /// The answer of before.
+    /// The same answer as before.
     Same,
     News,
 }
@@ -141,7 +142,7 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> Found 
         }
     };
     let Outcome { events, flush, ask, is_news, .. } = outcome;
-    // Before those who wait are woken: they must not get a connection of before.
+    // Before the waiting callers are woken: they must not get a connection to the former server.
     if flush {
         core.hosts[host].pool.shared.slots.flush();
     }
@@ -155,7 +156,7 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> Found 
     }
 }
 
-/// Asks once. The instant is that before the question was sent.
+/// Asks once. Returns the answer, and the instant before the question was sent.
 async fn ask(core: &Core, host: usize, session: &mut Option<Session>) -> Result<(Instant, Answer), String> {
     let limit = core.settings.look_timeout;
     if session.is_none() {
@@ -179,7 +180,7 @@ async fn connect(core: &Core, host: usize) -> Result<Session, String> {
     Ok(Session { connection, question })
 }
 
-/// The question. A function that may not be called must not even be named in it.
+/// The question. PostgreSQL refuses it if it names a function that the role may not call.
 fn question(rights: Rights) -> String {
     let system = if rights.system { "(SELECT system_identifier FROM pg_catalog.pg_control_system())" } else { "NULL" };
     let checkpoint =
@@ -210,7 +211,7 @@ fn read(now: Instant, row: &[Option<String>]) -> Option<Answer> {
     Some(Answer { sighting: Sighting { at: now, is_in_recovery, timeline, system, started }, place })
 }
 
-/// How long until the next question, if nobody wants an answer before.
+/// How long until the next question, if no caller wants an answer before.
 fn pause(core: &Core, host: usize) -> Duration {
     let every = core.settings.look_every;
     let state = core.board.state();

@@ -1,4 +1,5 @@
-//! What a cluster knows of its hosts, and what it concludes. No I/O: the scouts bring answers, and callers ask.
+//! What a cluster knows of its hosts, and what it concludes from that. It does no I/O: scouts bring answers, and
+//! callers read conclusions.
 
 mod reports;
 mod sessions;
@@ -14,11 +15,11 @@ use crate::policy::{
     Trend,
 };
 
-/// A failover takes this long at least. A shorter time without a primary is no news.
+/// A switchover may take this long. A shorter time without a primary is not reported.
 const HELD: Duration = Duration::from_secs(3);
-/// How long a replica has to be calm until its lag is over.
+/// How long a replica's lag has to be small until its end is reported.
 const CALM: Duration = Duration::from_secs(10);
-/// Samples of replicas count while the primary was asked so lately.
+/// Samples of replicas count only if the primary was asked within this time.
 const RECENT: Duration = Duration::from_secs(2);
 
 /// What a host has answered.
@@ -33,27 +34,27 @@ pub(super) struct Answer {
 struct Known {
     label: Arc<str>,
     answer: Option<Answer>,
-    /// When the question was sent that was answered last, or the beginning.
+    /// When the last answered question was sent. Before the first answer, when the scouts began.
     asked: Instant,
-    /// The latest answer, or the beginning.
+    /// When the latest answer came. Before the first answer, when the scouts began.
     heard: Instant,
     /// When it last failed to answer, and why.
     failed: Option<Instant>,
     reason: String,
-    /// Another name of the same server has shown since the answer that the server was started anew.
+    /// Since the answer, another name of the same server has shown that the server was restarted.
     is_outdated: bool,
     sessions: Sessions,
-    /// Where the pool's connections lead that were made before the first answer.
+    /// Where those connections of the pool lead that were made before the first answer.
     dialed: Dialed,
     fitness: Fitness,
     trend: Trend,
-    /// The last position as the primary.
+    /// The last position that the host had as the primary.
     position: Option<Position>,
     silent: Lasting,
     lags: Lasting,
 }
 
-/// What calls wait for.
+/// What waiting calls wait for. They are woken when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decision {
     verdict: Verdict,
@@ -68,7 +69,7 @@ pub(super) struct State {
     verdict: Verdict,
     ring: Ring,
     hosts: Vec<Known>,
-    /// The primary that was announced last: its host and what it said.
+    /// The primary that was reported last: its host and its answer.
     announced: Option<(usize, Sighting)>,
     missing: Lasting,
     two: Lasting,
@@ -80,22 +81,22 @@ pub(super) struct Outcome {
     pub(super) events: Vec<EventKind>,
     /// The connections of this host's pool lead to another server than the scout.
     pub(super) flush: bool,
-    /// Who has to be asked at once: other names of the same server, and the replicas of a new primary, of which nothing
-    /// is known before.
+    /// The hosts to ask at once: other names of the same server, or the replicas of a new primary. Nothing is known of
+    /// their lag yet.
     pub(super) ask: Vec<usize>,
     pub(super) is_new_primary: bool,
-    /// Something is not as it was at the look before.
+    /// Something has changed since the look before.
     pub(super) is_news: bool,
 }
 
 /// The hosts that can serve a read.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    /// Each with the share of the reads that it gets now.
+    /// Each with its share of the reads, from 0 to 1.
     pub(super) replicas: Vec<(usize, f64)>,
     /// The lag of the freshest replica that would serve it with less lag.
     pub(super) nearest: Option<Duration>,
-    /// The same of those that would do so as soon as they have caught up.
+    /// As `nearest`, but only of replicas that would serve the read as soon as they have caught up.
     pub(super) soonest: Option<Duration>,
 }
 
@@ -166,7 +167,7 @@ impl State {
         matches!(self.verdict, Verdict::Primary { host: primary, .. } if primary == host)
     }
 
-    /// A host was asked at `asked` and has answered, in a new session of the scout or in the one of before.
+    /// A host was asked at `asked` and has answered. `is_new_session`: in a new session of the scout.
     pub(super) fn on_answer(
         &mut self,
         now: Instant,
@@ -191,16 +192,16 @@ impl State {
         }
         let started = answer.sighting.started;
         let sessions = match known.sessions {
-            // One session leads to one server, unless a pooler is between.
+            // One session leads to one server, unless a pooler is in between.
             Sessions::Same | Sessions::Doubted(_) if is_other && !is_new_session => Sessions::Several(now),
-            // An older session knows nothing of where new ones lead.
+            // An older session says nothing about where new ones lead.
             Sessions::Doubted(dialed) if is_new_session && dialed != started => Sessions::Several(now),
             Sessions::Doubted(_) if is_new_session => Sessions::Same,
             Sessions::Same if known.dialed.is_elsewhere(started) => {
                 outcome.flush = true;
                 Sessions::Same
             }
-            // Perhaps the name leads to one server by now. All connections are made anew and compared.
+            // Perhaps the name leads to one server by now. The pool replaces all connections, and each is compared.
             Sessions::Several(since) if now.saturating_duration_since(since) >= BALANCES => {
                 outcome.flush = true;
                 Sessions::Same
@@ -227,9 +228,9 @@ impl State {
         self.note_position();
         if answer.sighting.is_in_recovery {
             let lag = self.lag(now, host);
-            // The first answer of the primary, and that of a new one, cannot bound anything yet.
+            // After the first answer of a primary, no lag can be known yet.
             let is_known = lag.is_some() || self.ring.age(now).is_some_and(|memory| memory >= SUSPECT);
-            // A silent primary makes the bound of all replicas grow, and says nothing about them.
+            // While the primary is silent, the bound of every replica grows. That says nothing about the replicas.
             let is_recent = self.ring.asked().is_some_and(|asked| now.saturating_duration_since(asked) <= RECENT);
             self.hosts[host].fitness.on_answer(now);
             if is_known && is_recent {
@@ -240,7 +241,7 @@ impl State {
         outcome
     }
 
-    /// A process of a server has ended. What other names of the server have shown of it is outdated.
+    /// A process of a server has ended, so the answers under its other names are outdated. Returns these hosts.
     fn outdate(&mut self, ended: Sighting) -> Vec<usize> {
         let mut names = Vec::new();
         for (host, known) in self.hosts.iter_mut().enumerate() {
@@ -252,13 +253,13 @@ impl State {
         names
     }
 
-    /// The hosts are asked from now on.
+    /// The scouts begin now.
     pub(super) fn on_start(&mut self, now: Instant) {
         self.hosts.iter_mut().for_each(|host| host.heard = now);
     }
 
-    /// A host gave no answer. How far its replay is, is no longer known: after a crash it goes on from an earlier
-    /// place.
+    /// A host gave no answer. Its place in the log is no longer known, because after a crash replay goes on from an
+    /// earlier place.
     pub(super) fn on_failure(&mut self, now: Instant, host: usize, reason: String) -> Outcome {
         let known = &mut self.hosts[host];
         (known.reason, known.failed) = (reason, Some(now));
@@ -271,8 +272,8 @@ impl State {
         outcome
     }
 
-    /// A connection of the pool was made, to a server that was started at this time. Returns whether the scout has to
-    /// look whether it is the same.
+    /// The pool has made a connection to a server that was started at this time. Returns whether the scout has to check
+    /// that it is the server that it knows.
     pub(super) fn on_dialed(&mut self, host: usize, started: i64) -> bool {
         let known = &mut self.hosts[host];
         let Some(answer) = known.answer else {
@@ -312,19 +313,19 @@ impl State {
         self.hosts[host].position = Some(Position::new(sighting.system, timeline, place));
     }
 
-    /// How far the replay of a replica is, if its log is that of the primary.
+    /// How far a replica has replayed the log, if it is the log of the primary.
     fn replayed(&self, host: usize) -> Option<Lsn> {
         let Answer { sighting, place } = self.hosts[host].answer?;
         let history = History { system: sighting.system.unwrap_or(0), timeline: sighting.timeline? };
         if sighting.is_in_recovery && self.ring.history() == Some(history) { place } else { None }
     }
 
-    /// How old what a replica shows is, at most.
+    /// The upper bound of a replica's lag.
     fn lag(&self, now: Instant, host: usize) -> Option<Duration> {
         self.ring.lag(now, self.replayed(host)?)
     }
 
-    /// The hosts that have what a read needs, without those that are excluded.
+    /// The replicas that have what a read needs, without those that are excluded.
     pub(super) fn candidates(&self, now: Instant, need: Need, excluded: &[usize]) -> Candidates {
         let mut candidates = Candidates::default();
         for (host, known) in self.hosts.iter().enumerate() {
@@ -336,7 +337,7 @@ impl State {
                     Need::Within(bound) => (bound, known.fitness.is_fit(bound)),
                     _ => (Duration::ZERO, true),
                 };
-                // A replica that is fresh enough, and unfit all the same, is no help with less lag.
+                // A replica that is fresh enough and still unfit would not serve the read with less lag either.
                 if is_fit || lag > bound {
                     candidates.nearest = Some(candidates.nearest.map_or(lag, |nearest| nearest.min(lag)));
                 }
@@ -351,22 +352,22 @@ impl State {
         candidates
     }
 
-    /// Returns whether only its lag can keep a replica from serving reads.
+    /// Returns whether nothing but its lag can keep a replica from serving reads.
     fn may_catch_up(&self, now: Instant, host: usize, excluded: &[usize]) -> bool {
         let known = &self.hosts[host];
         let is_ours = known.answer.is_some_and(|answer| self.topology.may_serve(&answer.sighting));
         is_ours && known.sessions == Sessions::Same && !known.fitness.is_silent(now) && !excluded.contains(&host)
     }
 
-    /// Returns whether no look of the next moment can find a replica with this position: it is of another history, or
-    /// further ahead than a server can write.
+    /// Returns whether the next looks cannot find a replica with this position: it is of another history, or further
+    /// ahead than a server can write by then.
     pub(super) fn is_out_of_reach(&self, now: Instant, need: Need) -> bool {
         let (Need::Position(position), Some(history)) = (need, self.ring.history()) else { return false };
         let is_ahead = || position.timeline == history.timeline && self.ring.is_out_of_reach(now, position.lsn);
         position.system != history.system || position.timeline > history.timeline || is_ahead()
     }
 
-    /// Forgets the highest timeline, which is then the highest of the hosts that answer. Returns the one that it was.
+    /// Forgets the highest timeline, and returns it. From now on the highest of the hosts that answer counts.
     pub(super) fn forget_timeline(&mut self, now: Instant) -> (u32, Vec<EventKind>) {
         let (forgotten, mut events) = (self.topology.forget_timeline(now), Vec::new());
         self.decide(now);
@@ -383,7 +384,7 @@ impl State {
             return false;
         }
         if need == Need::Any {
-            // Whatever its timeline: a replica that cannot follow to the present one falls behind its numbers, too.
+            // The timeline does not matter: a replica that cannot follow to the new one falls behind in places, too.
             return answer.place.is_none_or(|place| self.ring.behind(place.rounded()) <= self.max_lag);
         }
         let is_one_server = known.sessions == Sessions::Same;
@@ -418,7 +419,7 @@ impl State {
         sightings.filter(|sighting| self.topology.is_ours(sighting)).find_map(|sighting| sighting.system)
     }
 
-    /// Two hosts with the identifiers of their systems, while nobody knows which of the systems is ours.
+    /// Two hosts with the identifiers of their systems, while it is not known which of the systems is ours.
     pub(super) fn systems(&self) -> Option<[(Arc<str>, u64); 2]> {
         let Verdict::TwoSystems(one, other) = self.verdict else { return None };
         let system = |host: usize| self.hosts[host].answer.and_then(|answer| answer.sighting.system).unwrap_or(0);
@@ -430,7 +431,7 @@ impl State {
         self.hosts[host].answer.is_some_and(|answer| answer.sighting.is_in_recovery)
     }
 
-    /// Returns whether this host has not answered for long.
+    /// Returns whether this host is silent: it has not answered for 3 s.
     pub(super) fn is_silent(&self, now: Instant, host: usize) -> bool {
         now.saturating_duration_since(self.hosts[host].heard) >= SUSPECT
     }

@@ -1,7 +1,7 @@
 //! The one statement of a round: it shows the beacon, and reads the limits, the counts and the beacons of the others.
 //!
 //! It calls the function behind `pg_stat_activity`, without the view's joins. Every role may see the name, the database
-//! and the role of every session. Which kind of session it is, it sees only of its own role; others count as clients.
+//! and the role of every session. It sees the kind of a session only for its own role. All others count as clients.
 
 use crate::policy::{Beacon, FleetReading, Peer, Scope};
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crate::event::EventKind;
 use crate::policy::{DueReport, FleetState, Lasting, Member, Sign};
 
-/// A shortage that is shorter follows from a load that has just moved.
+/// A shorter shortage is usual when load has just moved.
 const SHORT: Duration = Duration::from_secs(10);
-/// Strangers that stay shorter are nobody's concern.
+/// Strangers that stay for less than this are not reported.
 const STAYS: Duration = Duration::from_secs(5);
-/// The end is reported when the condition has been absent for so long.
+/// The end is reported when the condition has been absent for this long.
 const CALM: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use crate::slots::Slots;
 
 /// How often the task looks at the pool.
 const TICK: Duration = Duration::from_millis(250);
-/// An answer that takes longer is none. The connection is closed then.
+/// An answer may take this long. After that, the task closes the connection.
 const LIMIT: Duration = Duration::from_secs(2);
 /// When a member behind a pooler looks for the server itself again.
 const POOLER: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ impl Fleet {
     }
 }
 
-/// The right to run the task, of which a pool has one.
+/// The right to run the task. A pool has one.
 struct Running(Arc<Fleet>);
 
 impl Drop for Running {
@@ -100,7 +100,7 @@ impl Due {
         match done {
             Ok(()) => Self::After(now, random01),
             Err(Trouble::Other(_)) if member.state(now) != FleetState::Off => {
-                // A connection that was lost is often only that.
+                // Often only the connection was lost, and the server is well.
                 Self::At(now + member.pause(now, random01).mul_f64(random01))
             }
             Err(_) => Self::At(now + POOLER.mul_f64(0.75 + random01 / 2.0)),
@@ -117,7 +117,7 @@ impl Due {
     }
 }
 
-/// Notes what the pool has and needs, and reports.
+/// Records what the pool has and needs, and reports events.
 fn tick(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, refusals: &mut u64) {
     let (counts, now) = (slots.counts(), now());
     let held = counts.dialing + counts.idle + counts.in_use + counts.settling + counts.closing;

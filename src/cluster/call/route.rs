@@ -1,4 +1,4 @@
-//! Where one call goes: to the primary or to a replica, and to another host if the first one cannot serve it.
+//! Decides where one call goes: to the primary or to a replica, and to another host if the first one cannot serve it.
 //!
 //! Each attempt passes a gate when it gets its connection: a host that is not the primary any more serves no call of
 //! the primary, and a replica serves what it can still prove. Until then nothing was sent, so a call that waits at a
@@ -19,8 +19,8 @@ use crate::cluster::failure::{Elsewhere, Failure, Seen};
 use crate::error::Error;
 use crate::policy::{Effect, Need, PrimaryVerdict as Verdict};
 
-/// How long a call waits for another primary before it asks the same one again. Twice as long each time, up to 16
-/// times.
+/// How long a call waits for another primary before it tries the same one again. Each wait is twice as long as the one
+/// before, up to 16 times this.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Counts an attempt, and returns how long to wait before the next one, with jitter: many calls may wait.
@@ -134,7 +134,8 @@ impl<'a> Route<'a> {
     }
 
     /// One attempt at the primary. It is dropped if another host becomes the primary before anything was sent. If the
-    /// call may wait for a new primary, so is a statement that may run twice: a host that is dark never answers it.
+    /// call may wait for a new primary, a statement that may run twice is dropped as well, even after it was sent: a
+    /// host that has lost its network never answers.
     async fn attempt_at_primary<'r, T, E, Fut>(&'r self, host: usize, work: &impl Fn(Call<'r>) -> Fut) -> Ended<T, E>
     where
         Fut: Future<Output = Result<T, E>>,
@@ -153,7 +154,7 @@ impl<'a> Route<'a> {
                 }
             }
         });
-        // The work is polled first, so that a call that has just got its connection is seen to have it.
+        // `work` is polled first. Otherwise a call that has just got its connection might be dropped as one that waits.
         match select(pin!(work(self.on(host))), left).await {
             Either::Left((result, _)) => Ended::Result(result),
             Either::Right(_) => Ended::Moved,
@@ -232,8 +233,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// What an error of this host says about another attempt. A host that is slow cannot be reached if it is silent, or
-    /// was asked as the primary and is none any more.
+    /// What an error of this host says about another attempt. A host that is slow counts as one that cannot be reached,
+    /// if it is silent, or if it got the call as the primary and is not the primary any more.
     fn seen(&self, host: usize, was_replica: bool, error: &impl Failure) -> Seen {
         let seen = error.seen();
         let is_dark = || {
@@ -279,7 +280,7 @@ impl<'a> Route<'a> {
     fn on<'r>(&'r self, host: usize) -> Call<'r> {
         let (core, settings) = (self.core(), &self.call);
         let shared = &core.hosts[host].pool.shared;
-        // After an attempt that was sent, the time of its work does not shorten the wait of the next one.
+        // If an earlier attempt was sent, its work has used up time. The next attempt may wait as long as the first.
         let left = self.limit.saturating_duration_since(now());
         self.gate.on_attempt(host, if self.gate.was_passed() { shared.acquire_timeout } else { left });
         let mut call = Call::new(shared, settings.taken).through(&self.gate);

@@ -6,7 +6,7 @@ use super::{Answer, State};
 use crate::event::EventKind;
 use crate::policy::{DueReport, Lag, PrimaryVerdict as Verdict, SUSPECT, Sign};
 
-/// A replica that is behind by more than all that is remembered is reported once the memory is this long.
+/// A replica may be behind everything that is remembered. It is reported once the memory is this long.
 const CRITICAL: Duration = Duration::from_secs(45);
 
 impl State {
@@ -87,12 +87,13 @@ impl State {
         // After a failed look the place is unknown.
         let is_replica = known.answer.is_some_and(|answer| answer.sighting.is_in_recovery && answer.place.is_some());
         let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
-        // Without a primary the lag of all replicas grows, and says nothing about them.
+        // Without a primary, the lag of every replica grows. That says nothing about the replicas.
         if !is_replica || is_silent || !matches!(self.verdict, Verdict::Primary { .. }) {
             return;
         }
         let lag = self.lag(now, host);
-        // While the memory is short, a replica that is behind all of it is only known to be that far behind.
+        // A replica behind everything that is remembered is at least that far behind. While the memory is short, use
+        // that.
         let memory = self.ring.age(now).filter(|memory| *memory < CRITICAL);
         let known = &mut self.hosts[host];
         let host = known.label.to_string();

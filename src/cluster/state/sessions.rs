@@ -1,11 +1,11 @@
-//! Where the connections of one host lead: to one server, or to several.
+//! Whether the connections to one host name lead to one server or to several.
 
 use std::time::{Duration, Instant};
 
 /// How long a host that was found to lead to several servers serves no bounded reads.
 pub(super) const BALANCES: Duration = Duration::from_secs(600);
 
-/// What the sessions of a host say about one another.
+/// What comparing the sessions of a host has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sessions {
     /// The scout and the pool are connected to the same server, as far as is known.
@@ -16,7 +16,7 @@ pub(super) enum Sessions {
     Several(Instant),
 }
 
-/// Where connections lead that nothing could be compared with yet.
+/// Where the first connections of a pool lead, before the scout has an answer to compare them with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Dialed {
     #[default]

@@ -11,7 +11,8 @@ use super::topology::SUSPECT;
 
 /// The number of samples that are remembered.
 const KEPT: usize = 16;
-/// Callers may ask for looks that follow one another at once. They are no proof that a state lasts.
+/// Callers may ask for looks in quick succession. Samples that are closer together than this do not show that a state
+/// lasts.
 const APART: Duration = Duration::from_millis(400);
 /// How many bad samples in a row take a replica out.
 const OUT: u32 = 2;
@@ -45,8 +46,8 @@ impl Fitness {
         self.answered = Some(now);
     }
 
-    /// The replica has answered, and its lag could be bounded, or could not although the primary has been asked for
-    /// long enough.
+    /// The replica has answered. `lag` is the bound of its lag, or `None` if there is none although the primary has
+    /// been asked for long enough.
     pub(crate) fn on_sample(&mut self, now: Instant, lag: Option<Duration>) {
         if self.sampled.is_some_and(|sampled| now.saturating_duration_since(sampled) < APART) {
             return;
@@ -58,7 +59,7 @@ impl Fitness {
         self.sampled = Some(now);
     }
 
-    /// The lags of before say nothing any more: they belong to another history.
+    /// Forgets the samples, because they belong to another history.
     pub(crate) fn forget_samples(&mut self) {
         self.lags.clear();
         self.sampled = None;

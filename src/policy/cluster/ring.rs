@@ -1,10 +1,10 @@
-//! How old is what a replica shows, at most? By this process's own clock, without a clock or a privilege of the server.
+//! The upper bound of a replica's lag, by the clock of this process, without a clock or a privilege of the server.
 //!
 //! The scout notes an instant, and then asks the primary for the place in the log at which it inserts next. Everything
 //! that was committed before that instant is before that place. A replica whose replay has reached the place shows all
-//! of it. So what the replica shows is at most as old as the newest such instant.
+//! of it. So the replica's lag is at most the time since the newest such instant.
 //!
-//! The bound holds on an idle primary, whose log does not grow, and it grows by itself while the primary is silent.
+//! The bound holds on an idle primary, whose log does not grow. It grows by itself while the primary is silent.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const KEPT: usize = 120;
 /// Samples that are closer together replace one another, so that the kept ones span two minutes.
 const APART: Duration = Duration::from_secs(1);
 
-/// No server writes more bytes of log in a second.
+/// No server writes more bytes of log than this in a second.
 const FASTEST: u64 = 1 << 30;
 
 /// Whose log it is. Places in the logs of two histories must not be compared.
@@ -88,8 +88,8 @@ impl Ring {
         self.samples.front().is_some_and(|first| first.inserted <= replayed)
     }
 
-    /// Returns an instant so that everything committed before it is visible to a replica of the same history that has
-    /// replayed this much.
+    /// Returns the latest known instant for which this holds: a replica of this history that has replayed this much
+    /// shows everything committed before it.
     pub(crate) fn shown_since(&self, replayed: Lsn) -> Option<Instant> {
         let reached = self.samples.partition_point(|sample| sample.inserted <= replayed);
         Some(self.samples[reached.checked_sub(1)?].asked)
@@ -109,13 +109,13 @@ impl Ring {
     }
 
     /// Returns how far behind the newest sample a replica is that has replayed this much, also while the primary is
-    /// silent. If it is behind all of them, this is only known to be more.
+    /// silent. If it is behind all samples, it may be further behind than this.
     pub(crate) fn behind(&self, replayed: Lsn) -> Duration {
         let (Some(oldest), Some(newest)) = (self.samples.front(), self.samples.back()) else { return Duration::ZERO };
         newest.asked.saturating_duration_since(self.shown_since(replayed).unwrap_or(oldest.asked))
     }
 
-    /// Returns how old what such a replica shows is, at most. `None` if nothing is known.
+    /// Returns the upper bound of the lag of such a replica. `None` if nothing is known.
     pub(crate) fn lag(&self, now: Instant, replayed: Lsn) -> Option<Duration> {
         Some(now.saturating_duration_since(self.shown_since(replayed)?))
     }

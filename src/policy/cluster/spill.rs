@@ -2,8 +2,8 @@
 //!
 //! Without a bound, replicas that lag move all their load to the primary, which then fails for the writers, too.
 
-/// Returns how many reads may be at work on a primary with so many connections: a share of them, and at least one
-/// unless the share is nothing.
+/// Returns how many such reads may run on a primary with this many connections: a share of them, and at least one
+/// unless the share is 0.
 pub(crate) fn places(share: f64, connections: usize) -> usize {
     if share <= 0.0 {
         return 0;

@@ -1,15 +1,15 @@
 //! Which server takes writes?
 //!
-//! Roles are asked, never configured: the primary is the server that is not in recovery, on the highest timeline that
-//! was ever seen. A server on a lower timeline is a primary of the past, and nothing is written to it. Two primaries on
-//! one timeline take no writes, because nobody knows which of them will survive. One server under two names is one.
+//! The primary is the server that is not in recovery, on the highest timeline that was ever seen. Roles are asked,
+//! never configured. A server on a lower timeline is a former primary, and gets no writes. Two primaries on one
+//! timeline get none either, because nobody knows which of them will survive. One server under two names counts once.
 //!
 //! The first answer may come from an empty database on a new disk. So no system is adopted until every host has
 //! answered or failed, or most hosts agree.
 
 use std::time::{Duration, Instant};
 
-/// A server that has not answered for this long is no longer counted on.
+/// A server that has not answered for this long is silent.
 pub(crate) const SUSPECT: Duration = Duration::from_secs(3);
 
 /// Once all servers of a system have been silent for this long, a primary of another system takes their place.
@@ -36,7 +36,7 @@ pub(crate) struct Look {
     pub(crate) sighting: Option<Sighting>,
     /// When the host last failed to answer.
     pub(crate) failed: Option<Instant>,
-    /// Another name of the same server has shown since that the server was started anew.
+    /// Since the answer, another name of the same server has shown that the server was restarted.
     pub(crate) is_outdated: bool,
 }
 
@@ -94,13 +94,13 @@ pub(crate) struct Topology {
     system: Option<u64>,
     /// The highest timeline ever seen of this system.
     highest: u32,
-    /// Earlier answers count no more: the owner had the highest timeline forgotten.
+    /// Earlier answers count no more, because the owner gave the order to forget the highest timeline.
     since: Option<Instant>,
     verdict: Verdict,
 }
 
 impl Topology {
-    /// Decides by what is known of all hosts.
+    /// Decides, from what is known of all hosts.
     pub(crate) fn decide(&mut self, now: Instant, looks: &[Look]) -> Verdict {
         self.verdict = self.conclude(now, looks);
         self.verdict
@@ -130,7 +130,7 @@ impl Topology {
         // A server that is silent may only have lost its scout. It remains the primary until another one takes over.
         let is_any_live = candidates.iter().any(|(_, sighting)| is_live_and_ours(sighting));
         let mut counted = candidates.into_iter().filter(|(_, sighting)| {
-            // A primary of another system takes over from none of ours: it may be an empty database on a new disk.
+            // A primary of another system does not take over: it may be an empty database on a new disk.
             if is_any_live { !sighting.is_silent(now) } else { self.is_ours(sighting) }
         });
         // Such a host is asked at once.
@@ -172,7 +172,7 @@ impl Topology {
         Ok(())
     }
 
-    /// One server, perhaps under several names. The name of before is kept.
+    /// One server, perhaps under several names. The name that was the primary before stays the primary.
     fn primary(&self, first: (usize, Sighting), others: impl Iterator<Item = (usize, Sighting)>) -> Verdict {
         let mut names = std::iter::once(first).chain(others);
         let before = match self.verdict {
@@ -194,7 +194,7 @@ impl Topology {
         self.opened.is_some() && !self.is_settled && self.verdict == Verdict::NoPrimary
     }
 
-    /// Forgets the highest timeline, and the answers of servers that are silent by now. Returns it.
+    /// Forgets the highest timeline and the answers of silent servers. Returns that timeline.
     pub(crate) fn forget_timeline(&mut self, now: Instant) -> u32 {
         self.since = now.checked_sub(SUSPECT);
         std::mem::take(&mut self.highest)

@@ -28,17 +28,17 @@ const READINGS_PER_SECOND: f64 = 50.0;
 /// once in this time.
 const CHANGES_PER_SECOND: f64 = 200.0;
 const CHANGE: Duration = Duration::from_millis(250);
-/// A member without a reading for so long, and a round more, uses no more than it has.
+/// A member without a reading for this long, and a round more, uses no more than it has.
 const BLIND: Duration = Duration::from_secs(15);
-/// Longer, and it uses no more than an equal part.
+/// After this long, it uses no more than an equal part.
 const LONG_BLIND: Duration = Duration::from_secs(60);
-/// After the server has refused a connection, a member does not grow for so long.
+/// After the server has refused a connection, a member does not grow for this long.
 const REFUSED: Duration = Duration::from_secs(30);
-/// So long after that, it grows by steps that are twice as large.
+/// This long after that, its steps become twice as large.
 const CALM: Duration = Duration::from_secs(60);
-/// A member whose beacon has vanished may still be there for so long.
+/// A member whose beacon has vanished may still be there for this long.
 const GHOST: Duration = Duration::from_secs(1);
-/// Connections of members that have vanished end within so long.
+/// The connections of members that have vanished end within this time.
 const ORPHAN: Duration = Duration::from_secs(60);
 /// A load of the last seconds is still expected.
 const RECENT: Duration = Duration::from_secs(2);
@@ -121,7 +121,7 @@ pub(crate) struct View {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// So many readings in a row have shown the own beacon.
+    /// This many readings in a row have shown the member's own beacon.
     Seen(u32),
     Draining,
     Off,
@@ -134,10 +134,10 @@ pub(crate) struct Member {
     begun: Instant,
     /// The part of `most` that the pool may use, once it is announced.
     limit: usize,
-    /// What the others have been told. The pool never uses more.
+    /// What the beacon shows to the others. The pool never uses more.
     announced: usize,
     held: usize,
-    /// What was needed, at which time: the highest last.
+    /// What was needed, and when. Each entry is lower than the one before.
     needs: VecDeque<(Instant, usize)>,
     view: Option<View>,
     /// Claims at the latest reading, by process.
@@ -145,7 +145,8 @@ pub(crate) struct Member {
     /// When members vanished, and what they had claimed.
     vanished: VecDeque<(Instant, usize)>,
     strangers: [Strangers; 3],
-    /// After the connection was lost: so many members have to be there again, or this instant has to come.
+    /// After the connection was lost, the member does not grow before this many members are back, or before this
+    /// instant.
     expected: Option<(usize, Instant)>,
     refused: Option<Instant>,
     halvings: u32,
@@ -194,7 +195,7 @@ impl Member {
         self.view.as_ref()
     }
 
-    /// What it wants, from what was needed in the last seconds.
+    /// How many connections the member wants, from what it needed in the last seconds.
     pub(crate) fn wanted(&self) -> usize {
         if self.phase == Phase::Draining {
             return 0;
@@ -211,7 +212,7 @@ impl Member {
         Beacon { id, wanted: self.wanted(), granted: self.limit, held: self.held, minimum }
     }
 
-    /// How it takes part.
+    /// How the member takes part.
     pub(crate) fn state(&self, now: Instant) -> FleetState {
         match self.phase {
             Phase::Off => FleetState::Off,
@@ -242,7 +243,7 @@ impl Member {
         Duration::from_secs_f64(members as f64 / READINGS_PER_SECOND)
     }
 
-    /// Notes what the pool has and needs, several times a second, and what follows from time alone.
+    /// Records what the pool has and needs, several times a second, and applies the rules that depend on time alone.
     pub(crate) fn tick(&mut self, now: Instant, own: &Own) {
         self.held = own.held;
         let needed = if own.is_short {
@@ -296,8 +297,9 @@ impl Member {
         self.limit = self.limit.min(to.max(floor));
     }
 
-    /// The connection for the beacon was lost. The next one is another server's, maybe: what was seen twice has to be
-    /// seen twice again. While the others come back as well, few of them are there, and what they have looks free.
+    /// The connection for the beacon was lost. The next one may lead to another server, so two readings have to show
+    /// the beacon again. All members may have lost theirs. While they come back, the connections of those that are
+    /// missing look free.
     pub(crate) fn on_lost(&mut self, now: Instant) {
         self.limit = self.limit.min(self.announced);
         if let Phase::Seen(_) = self.phase {
@@ -419,7 +421,8 @@ impl Member {
         self.vanished.extend(gone.map(|(_, claim)| (now, *claim + 1)));
     }
 
-    /// How many connections of a member are no strangers. One that has just been granted more may have more by now.
+    /// How many connections of a member are not strangers. A member that has just been granted more may have more than
+    /// its beacon says.
     fn known_of(&self, peer: &Peer) -> usize {
         let before = self.claims.get(&peer.process).copied().unwrap_or_default();
         let Beacon { granted, held, .. } = peer.beacon;

@@ -8,7 +8,7 @@ pub(crate) struct Scope {
     pub(crate) limit: usize,
     /// The headroom that the owner has set. `None`: the default for this limit.
     pub(crate) headroom: Option<usize>,
-    /// How many connections of clients are within it.
+    /// The number of client connections within it.
     pub(crate) connections: usize,
 }
 

@@ -1,20 +1,20 @@
-//! How many connections within a scope belong to nobody in the fleet.
+//! Counts the strangers: the connections within a scope that no member of the fleet claims.
 //!
-//! A single count is uncertain: a member may have opened or closed connections since it wrote its beacon, or has none
-//! yet. So there are at least so many, and at most so many, and the last count stays while it is between them. A rise
-//! counts when two readings in a row show it. What has lasted for some seconds counts for a minute.
+//! A single count is uncertain: a member may have opened or closed connections since it wrote its beacon, or it has no
+//! beacon yet. So each reading gives a lower and an upper bound. The last count stays while it is between them. A rise
+//! counts when two readings in a row show it. A count that has lasted for some seconds is remembered for a minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A stranger that stays so long will probably come again.
+/// A stranger that has stayed this long will probably come again.
 const LASTING: Duration = Duration::from_secs(4);
-/// It keeps its place for so long.
+/// Its place is kept for this long.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Strangers {
-    /// At least so many there were at the latest reading.
+    /// The lower bound of the latest reading.
     least: usize,
     /// The latest counts. All but the first are younger than [`LASTING`].
     latest: VecDeque<(Instant, usize)>,
@@ -51,7 +51,7 @@ impl Strangers {
         self.counted = confirmed.max(self.seen.front().map_or(0, |(_, highest)| *highest));
     }
 
-    /// How many count against the capacity.
+    /// The number of strangers that count against the capacity.
     pub(super) fn counted(&self) -> usize {
         self.counted
     }
