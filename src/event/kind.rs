@@ -304,19 +304,20 @@ pub enum EventKind {
         /// The last position at which the primary before was seen. `None` if a pool reports the change.
         #[cfg(feature = "cluster")]
         last: Option<Position>,
-        /// The first position at which the primary now was seen. `None` if a pool reports the change. What it lacks of
-        /// `last` is on another timeline, and may be lost.
+        /// The first position at which the new primary was seen. `None` if a pool reports the change. Commits between
+        /// the end of the old timeline on the new primary and `last` may be lost.
         #[cfg(feature = "cluster")]
         first: Option<Position>,
     },
-    /// No host of a cluster accepts writes. Repeated every 30 s while it lasts.
+    /// For 3 s, no host of a cluster has been the primary, or the primary has been silent. Repeated every 30 s while it
+    /// lasts.
     #[non_exhaustive]
     PrimaryMissing {
         /// How long the condition has lasted.
         lasting: Duration,
     },
-    /// The end of [`PrimaryMissing`](Self::PrimaryMissing) and of [`TwoPrimaries`](Self::TwoPrimaries): one host of the
-    /// cluster accepts writes.
+    /// The end of [`PrimaryMissing`](Self::PrimaryMissing), [`TwoPrimaries`](Self::TwoPrimaries) and
+    /// [`TwoSystems`](Self::TwoSystems): one host of the cluster is the primary.
     #[non_exhaustive]
     PrimaryFound {
         /// Host and port of the primary.
@@ -333,8 +334,8 @@ pub enum EventKind {
         /// How long the condition has lasted.
         lasting: Duration,
     },
-    /// Hosts of a cluster belong to different database systems, and nobody knows yet which of them is the owner's.
-    /// Nothing is written. After 3 s, then every 30 s while it lasts. [`PrimaryFound`](Self::PrimaryFound) is its end.
+    /// For 3 s, hosts of a cluster have shown different database systems, and it is not known which of them is right.
+    /// The cluster writes to none of them. Repeated every 30 s while it lasts.
     #[non_exhaustive]
     TwoSystems {
         /// Host and port of two of them, each with the identifier of its system.
@@ -380,8 +381,8 @@ pub enum EventKind {
         /// How long the condition lasted.
         lasted: Duration,
     },
-    /// Behind one host of a cluster there are several servers, such as behind a reader endpoint that balances. What one
-    /// session proves says nothing about another there, so the host serves no reads with a bound.
+    /// The name of one host of a cluster leads to several servers, as a reader endpoint does that balances. One session
+    /// there proves nothing about another one, so the host serves no reads with a bound.
     #[non_exhaustive]
     HostBalances {
         /// Host and port.
@@ -393,7 +394,7 @@ pub enum EventKind {
     FleetShort {
         /// The connections that the pool may use.
         granted: usize,
-        /// The connections that it wants.
+        /// The connections that the pool wants.
         wanted: usize,
         /// The connections that the members divide.
         capacity: usize,
@@ -414,7 +415,7 @@ pub enum EventKind {
     /// it lasts.
     #[non_exhaustive]
     FleetStrangers {
-        /// How many there are, at most of the last minute.
+        /// How many there are. Those that stayed for 4 s still count for a minute.
         count: usize,
         /// The connections that are left for the members.
         capacity: usize,
