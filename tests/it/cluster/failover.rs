@@ -105,6 +105,31 @@ async fn without_a_primary_a_call_fails_at_once_and_says_when_to_come_back() {
     cluster.execute("SELECT 1", &[]).await.unwrap();
 }
 
+/// Without a deadline, a call waits for a primary as long as it may wait for a connection. A deadline replaces this
+/// limit, whether it is shorter or longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_replaces_acquire_timeout_in_the_wait_for_a_primary() {
+    let nodes = Replicated::start(1).await;
+    let pool = |builder: failfast::PoolBuilder| builder.acquire_timeout(SECOND * 3 / 2);
+    let cluster = failfast::Cluster::builder(nodes.node(1).config()).pool(pool).build().unwrap();
+    assert_eq!(cluster.execute("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::NoPrimary);
+    let waited = async |call: failfast::ClusterCall<'_>| {
+        let begun = Instant::now();
+        let error = call.across_failover().execute("SELECT 1", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoPrimary);
+        begun.elapsed()
+    };
+    let call = || cluster.call();
+    let (plain, short, long) = tokio::join!(
+        waited(call()),
+        waited(call().deadline(SECOND / 10)),
+        waited(call().timeout(SECOND / 10).deadline(SECOND * 3))
+    );
+    assert!(short < SECOND * 3 / 2, "{short:?}");
+    assert!((SECOND * 3 / 2..SECOND * 3).contains(&plain), "{plain:?}");
+    assert!(long >= SECOND * 3, "{long:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_primaries_on_one_timeline_are_written_to_by_nobody() {
     let mut nodes = Replicated::start(2).await;

@@ -178,6 +178,22 @@ async fn a_replica_that_is_killed_is_replaced_by_another() {
     .await;
 }
 
+/// The pool of one host is closed by itself. Its scout ends, which the cluster notices as silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_pool_was_closed_fails_its_reads_until_it_is_silent() {
+    let nodes = Replicated::start(1).await;
+    let cluster = builder(&nodes).build().unwrap();
+    cluster.batch_execute("CREATE TABLE written (n int)").await.unwrap();
+    is_complete(&cluster, &nodes).await;
+    cluster.pools().nth(1).unwrap().close();
+    let error = served_by(&cluster, Freshness::Any).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    eventually("the primary serves", LONG, async || {
+        served_by(&cluster, Freshness::Any).await.is_ok_and(|(is_replica, _)| !is_replica)
+    })
+    .await;
+}
+
 /// Leads each connection to the next of these servers, as the reader endpoint of some providers does.
 async fn balancer(servers: Vec<std::net::SocketAddr>) -> u16 {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

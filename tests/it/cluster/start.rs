@@ -82,6 +82,41 @@ async fn a_drained_cluster_asks_its_hosts_no_more() {
     assert_eq!(connections().await, ["0", "0"], "a call has started the scouts again");
 }
 
+/// A call that waits for a primary is in no pool's queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_for_a_primary_does_not_hold_up_a_drain() {
+    let nodes = Replicated::start(1).await;
+    let cluster = Cluster::builder(nodes.node(1).config()).build().unwrap();
+    assert_eq!(cluster.execute("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::NoPrimary);
+    let begun = Instant::now();
+    let waits = cluster.call().across_failover().deadline(SECOND * 5).execute("SELECT 1", &[]);
+    let drains = async { (cluster.drain(SECOND * 60).await, begun.elapsed()) };
+    let (waited, (left, took)) = tokio::join!(waits, drains);
+    assert_eq!((waited.unwrap_err().kind(), left), (ErrorKind::NoPrimary, 0));
+    assert!(took < SECOND * 4, "{took:?}");
+}
+
+/// The URLs differ in the user. The settings of the pools hold for both hosts.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_url_has_its_own_user() {
+    let nodes = Replicated::start(1).await;
+    nodes.primary().execute("CREATE ROLE reader LOGIN PASSWORD 'other'").await;
+    nodes.has_caught_up(1).await;
+    let (of_primary, of_replica) = (nodes.node(0).url(), nodes.node(1).url());
+    let (_, place) = of_replica.split_once('@').unwrap();
+    let urls = [of_primary, format!("postgresql://reader:other@{place}")];
+    let builder = Cluster::builder_by_urls(urls.iter().map(String::as_str)).unwrap();
+    let cluster = builder.pool(|builder| builder.name("orders").max_size(3)).build().unwrap();
+    is_complete(&cluster, &nodes).await;
+    let user = "SELECT current_user = 'reader', pg_is_in_recovery(), current_setting('application_name')";
+    for (call, is_replica) in [(cluster.call(), false), (cluster.call().read(Freshness::Any), true)] {
+        let row = call.query_one(user, &[]).await.unwrap();
+        assert_eq!((row.get::<_, bool>(0), row.get::<_, bool>(1)), (is_replica, is_replica));
+        assert_eq!(row.get::<_, String>(2), "orders");
+    }
+    assert!(cluster.pools().all(|pool| pool.status().max_size == 3));
+}
+
 /// A replica that was promoted by mistake is rebuilt as a replica. Until the owner says so, the old primary is fenced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_timeline_that_the_owner_has_forgotten_fences_nobody() {
