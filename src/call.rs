@@ -379,9 +379,9 @@ impl<'a> Call<'a> {
     /// Sets when the whole call has to be over, with waiting, work and retries: a [`Duration`] from now, or an instant.
     ///
     /// The pool refuses a waiting caller that could no longer finish in time, so that no connection works for an answer
-    /// that comes too late. With a deadline, the pool's timeouts do not apply to this call. Set [`timeout`](Self::timeout)
-    /// to limit each statement as well. A call that is too late fails with [`Error::AcquireTimeout`] while it waits,
-    /// and with [`Error::QueryTimeout`] while a statement runs.
+    /// that comes too late. With a deadline, the pool's timeouts do not apply to this call. Set
+    /// [`timeout`](Self::timeout) to limit each statement as well. A call that is too late fails with
+    /// [`Error::AcquireTimeout`] while it waits, and with [`Error::QueryTimeout`] while a statement runs.
     ///
     /// Default: no deadline. Then [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) limits the wait, and
     /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement.

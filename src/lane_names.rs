@@ -1,5 +1,5 @@
-//! The lanes of operations by name: what the owner has set, when the pool was built or later. It wins over the lane that
-//! a call asks for, so that an operation is demoted without a new release.
+//! The lanes of operations by name: what the owner has set, when the pool was built or later. It wins over the lane
+//! that a call asks for, so that an operation is demoted without a new release.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

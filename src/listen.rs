@@ -36,10 +36,11 @@ impl Pool {
     /// `max_connections`. Pass the notifications on to clients with a [`tokio::sync::broadcast`] channel: the guide has
     /// an example for server-sent events.
     ///
-    /// [`Status::listening`](crate::Status) is the number of these connections. Each is dialed as all others, with the pool's hosts, TLS, credentials and settings. At the end of
-    /// its [lifetime](crate::PoolBuilder::max_lifetime) it hands over to a new one, and nothing is missed. When it is
-    /// lost, or the server does not answer a health check, the pool dials again, with the pauses of its other dials, for
-    /// as long as it takes. The stream then yields [`Received::Gap`], because notifications may have been missed.
+    /// [`Status::listening`](crate::Status) is the number of these connections. Each is dialed as all others, with the
+    /// pool's hosts, TLS, credentials and settings. At the end of its [lifetime](crate::PoolBuilder::max_lifetime) it
+    /// hands over to a new one, and nothing is missed. When it is lost, or the server does not answer a health check,
+    /// the pool dials again, with the pauses of its other dials, for as long as it takes. The stream then yields
+    /// [`Received::Gap`], because notifications may have been missed.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -59,8 +60,8 @@ impl Pool {
     /// # }
     /// ```
     ///
-    /// A name is used exactly as it is: `NOTIFY Orders` notifies the channel `orders`, and `NOTIFY "Orders"` the channel
-    /// `Orders`. Dropping the future ends the dial, and dropping the stream ends the connection.
+    /// A name is used exactly as it is: `NOTIFY Orders` notifies the channel `orders`, and `NOTIFY "Orders"` the
+    /// channel `Orders`. Dropping the future ends the dial, and dropping the stream ends the connection.
     ///
     /// Listening needs a session of its own, so it does not work behind PgBouncer in transaction or statement mode:
     /// `LISTEN` succeeds there, and no notification comes. Give the listener a pool that leads to the server itself. A
@@ -157,8 +158,8 @@ fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, Conf
 ///
 /// The stream ends when the pool is closed, or its runtime has ended: the one that
 /// [`PoolBuilder::runtime`](crate::PoolBuilder::runtime) names, else the one that called
-/// [`listen`](crate::Pool::listen). While the pool is drained, it goes on. So a graceful shutdown that waits for a client
-/// of this stream never gets as far as closing the pool: end such responses yourself, as the guide shows.
+/// [`listen`](crate::Pool::listen). While the pool is drained, it goes on. So a graceful shutdown that waits for a
+/// client of this stream never gets as far as closing the pool: end such responses yourself, as the guide shows.
 #[must_use = "dropping it ends the connection that listens"]
 pub struct Notifications {
     inbox: Arc<Inbox>,

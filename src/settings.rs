@@ -58,10 +58,10 @@ table! {
     /// those of [`RetryConfig`], `server_timeouts` those of [`ServerTimeouts`]. A setter that takes two values is a
     /// table, too: `long_running = { statements = 5, than = "10s" }`, `breaker.slow_call` and
     /// `breaker.reset_timeout_growth`. The table `rate` has a table for each lane, such as `rate.background`, with the
-    /// keys of [`Rate`], and `rate_of` has one for each operation, by its name: `rate_of.report.calls = 10`. In the same
-    /// way `lane_limits` has a table for each lane, with the keys of [`LaneLimits`], and `lane_of` a lane for each
-    /// operation: `lane_of.report = "background"`. Code is no data: set observers, credentials and hooks on the builder.
-    /// `docs/settings.md` lists all keys with their defaults and ranges.
+    /// keys of [`Rate`], and `rate_of` has one for each operation, by its name: `rate_of.report.calls = 10`. In the
+    /// same way `lane_limits` has a table for each lane, with the keys of [`LaneLimits`], and `lane_of` a lane for each
+    /// operation: `lane_of.report = "background"`. Code is no data: set observers, credentials and hooks on the
+    /// builder. `docs/settings.md` lists all keys with their defaults and ranges.
     ///
     /// - A duration is a text with its unit: `"250ms"`, `"5s"`, `"30 min"`, `"1h 30m"`. `"never"` stands for no
     ///   duration where the setter takes `None`.

@@ -56,8 +56,8 @@
 //! pretended timeouts open the circuit.
 //!
 //! Two things differ. No time passes, except in `Delay`. So an idempotent call may run again after a pretended
-//! `QueryTimeout`, where a real timeout would have used up its deadline. And `CircuitOpen` does not open the circuit: `pool.breaker()`
-//! shows it as it is.
+//! `QueryTimeout`, where a real timeout would have used up its deadline. And `CircuitOpen` does not open the circuit:
+//! `pool.breaker()` shows it as it is.
 
 mod database;
 mod server;

@@ -293,8 +293,8 @@ mod tests {
         }
     }
 
-    /// Both connections get `abcd|efgh`, where `|` is the marker, and the new one only the end of it. Whatever the order
-    /// in which their tasks read, each letter comes once and in order.
+    /// Both connections get `abcd|efgh`, where `|` is the marker, and the new one only the end of it. Whatever the
+    /// order in which their tasks read, each letter comes once and in order.
     #[test]
     fn a_change_of_connections_loses_and_repeats_nothing() {
         let all = "abcd|efgh";

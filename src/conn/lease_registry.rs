@@ -1,5 +1,5 @@
-//! Which caller has which connection, what for, and since when. Maintenance reads this a few times a second, and so does
-//! whoever asks for the holders.
+//! Which caller has which connection, what for, and since when. Maintenance reads this a few times a second, and so
+//! does whoever asks for the holders.
 //!
 //! Each connection has a [`LeaseInfo`]. A caller that takes the connection writes its purpose there. Most callers have
 //! the purpose of the caller before them, and then write nothing, so they leave the cache line alone. The purpose has

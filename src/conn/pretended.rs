@@ -1,8 +1,8 @@
 //! Pretended outcomes of statements and of COMMIT. Feature `testing`.
 //!
 //! They take the path of real ones from the moment at which the driver has answered, or the time is up: the same code
-//! classifies them, and reports them to the circuit breaker, metrics and spans. So retries and fallbacks follow as after
-//! a real one.
+//! classifies them, and reports them to the circuit breaker, metrics and spans. So retries and fallbacks follow as
+//! after a real one.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Observes the protocol between the driver and the server.
 //!
-//! The [`Stream`](super::stream::Stream) reports each byte that it moves to its [`ProtocolTracker`]. The tracker belongs
-//! to the stream alone, so it needs no lock. It publishes what others need in the [`Wire`], before the driver sees the
-//! bytes. So a caller that learned something from the driver finds at least that in the `Wire`.
+//! The [`Stream`](super::stream::Stream) reports each byte that it moves to its [`ProtocolTracker`]. The tracker
+//! belongs to the stream alone, so it needs no lock. It publishes what others need in the [`Wire`], before the driver
+//! sees the bytes. So a caller that learned something from the driver finds at least that in the `Wire`.
 
 mod backend;
 mod facts;

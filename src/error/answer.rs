@@ -130,8 +130,8 @@ impl Error {
     /// `false` for the errors of a call that got no connection: [`Shed`](Self::Shed),
     /// [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect) and
     /// [`Closed`](Self::Closed). In an incident there are thousands of them in a second. The pool counts each in its
-    /// [metrics](crate#features), and reports their cause once, as an [event](crate::Event). `true` for all others: each
-    /// says something about one statement.
+    /// [metrics](crate#features), and reports their cause once, as an [event](crate::Event). `true` for all others:
+    /// each says something about one statement.
     ///
     /// ```
     /// # fn handle(error: failfast::Error) -> u16 {

@@ -153,8 +153,8 @@ impl Forecast {
         self.wait_budget = self.wait_budget.max(SHORTEST_BUDGET);
     }
 
-    /// Returns how long a caller behind `ahead` others would wait, in seconds. `gap` is [`gap`](Self::gap), and `progress`
-    /// is [`progress`](Self::progress), or later if others give connections back to these callers.
+    /// Returns how long a caller behind `ahead` others would wait, in seconds. `gap` is [`gap`](Self::gap), and
+    /// `progress` is [`progress`](Self::progress), or later if others give connections back to these callers.
     ///
     /// A `Duration` would cost a conversion while other callers contend for the lock.
     pub(crate) fn wait(&self, now: Time, ahead: usize, gap: f64, progress: Time) -> f64 {

@@ -40,11 +40,12 @@ impl fmt::Display for Lane {
     }
 }
 
-/// What the callers of a lane may use: shares of [`max_size`](crate::PoolBuilder::max_size), whatever that is changed to.
+/// What the callers of a lane may use: shares of [`max_size`](crate::PoolBuilder::max_size), whatever that is changed
+/// to.
 ///
-/// A guaranteed connection that the lane does not use is lent, but only to lanes of which at most one lease in a hundred
-/// takes longer than a quarter of the acquire timeout: what is lent comes back when its lease ends. One connection of
-/// [`Lane::Critical`] is never lent.
+/// A guaranteed connection that the lane does not use is lent, but only to lanes of which at most one lease in a
+/// hundred takes longer than a quarter of the acquire timeout: what is lent comes back when its lease ends. One
+/// connection of [`Lane::Critical`] is never lent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[must_use = "limits do nothing until the builder has them"]
 pub struct LaneLimits {

@@ -23,9 +23,9 @@ pub enum ShedReason {
     Unread,
     /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
     NoneIdle,
-    /// Its lane or its operation has used up a limit that the owner set ([`Rate`](crate::Rate)). `retry_after` is exact:
-    /// the call is admitted then, unless others come first, or leases take longer than expected. If the limit is that of
-    /// calls at once, it is an estimate.
+    /// Its lane or its operation has used up a limit that the owner set ([`Rate`](crate::Rate)). `retry_after` is
+    /// exact: the call is admitted then, unless others come first, or leases take longer than expected. If the limit is
+    /// that of calls at once, it is an estimate.
     RateLimited,
 }
 
@@ -82,9 +82,10 @@ pub struct RefusalCounts {
     pub(crate) rejected: u64,
 }
 
-impl RefusalCounts {
-    /// Returns all callers that were shed because the pool could not serve them. Those of [`ShedReason::NoneIdle`] would
-    /// not have waited, and those of [`ShedReason::RateLimited`] met a limit that the owner set: neither are part of it.
+impl Refused {
+    /// Returns all callers that were shed because the pool could not serve them. Those of [`ShedReason::NoneIdle`]
+    /// would not have waited, and those of [`ShedReason::RateLimited`] met a limit that the owner set: neither are part
+    /// of it.
     pub fn total(&self) -> u64 {
         self.shed.iter().sum::<u64>() - self[ShedReason::NoneIdle] - self[ShedReason::RateLimited]
     }

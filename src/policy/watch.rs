@@ -1,7 +1,7 @@
 //! Looks at the pool four times a second and finds what its owner should know.
 //!
-//! Each detector has its own file: `inflation` (which operation became slow?), `traffic` (do many more callers come than
-//! usual?), `trend` (will the pool run out?), `utilization` (is it full?) and `shedding` (are callers refused?).
+//! Each detector has its own file: `inflation` (which operation became slow?), `traffic` (do many more callers come
+//! than usual?), `trend` (will the pool run out?), `utilization` (is it full?) and `shedding` (are callers refused?).
 //! `lasting` decides for all of them when a finding is reported, when it is repeated, and when its end is reported.
 //! `throttle` decides how much of its limit Background may use.
 //!

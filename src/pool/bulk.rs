@@ -36,8 +36,8 @@ impl Pool {
         self.call().query_stream(sql, params)
     }
 
-    /// Begins a `COPY ... FROM STDIN`. The sink owns the connection until the copy ends or is dropped. The query timeout
-    /// bounds each step.
+    /// Begins a `COPY ... FROM STDIN`. The sink owns the connection until the copy ends or is dropped. The query
+    /// timeout bounds each step.
     ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {

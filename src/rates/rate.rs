@@ -6,8 +6,8 @@ use std::time::Duration;
 /// [`PoolBuilder::rate`](crate::PoolBuilder::rate) and [`PoolBuilder::rate_of`](crate::PoolBuilder::rate_of) take it.
 ///
 /// A call beyond a limit is refused at once with [`Error::Shed`](crate::Error::Shed), for the reason
-/// [`ShedReason::RateLimited`](crate::ShedReason::RateLimited). `retry_after` says when to come back. A refused call does
-/// not count as a failure of the database, nor as overload of the pool.
+/// [`ShedReason::RateLimited`](crate::ShedReason::RateLimited). `retry_after` says when to come back. A refused call
+/// does not count as a failure of the database, nor as overload of the pool.
 ///
 /// ```
 /// use failfast::{Lane, Pool, Rate};

@@ -17,8 +17,8 @@ use crate::clock::now;
 use crate::policy::Lane;
 
 impl<D: Dial> Slots<D> {
-    /// Closes the idle connections that are too old or have been idle for too long. Hands others to waiters to whom they
-    /// may be lent by now.
+    /// Closes the idle connections that are too old or have been idle for too long. Hands others to waiters to whom
+    /// they may be lent by now.
     pub(crate) fn reap(self: &Arc<Self>) {
         let old = self.lock().core.reap(now());
         if !old.is_empty() {

@@ -108,8 +108,8 @@ impl<D: Dial> Slots<D> {
         &self.dial
     }
 
-    /// Takes an idle connection if there is one for this lane. Never waits, and needs no runtime while the connection is
-    /// alive.
+    /// Takes an idle connection if there is one for this lane. Never waits, and needs no runtime while the connection
+    /// is alive.
     pub(crate) fn try_acquire(self: &Arc<Self>, lane: Lane) -> Option<Lease<D>> {
         loop {
             // Under contention most callers find nothing idle, and need no lock to know.

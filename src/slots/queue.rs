@@ -12,8 +12,8 @@ use crate::policy::{Deadline, Lane, WaitPolicy};
 /// So many empty entries may always remain, so that a short queue needs no sweep.
 const TOLERATED: usize = 32;
 
-/// Identifies one stay in a queue, and its place. No two stays in a pool have the same number. The lane is in the lowest
-/// two bits, so that ids are compared by their numbers.
+/// Identifies one stay in a queue, and its place. No two stays in a pool have the same number. The lane is in the
+/// lowest two bits, so that ids are compared by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(u64);
 

@@ -2,8 +2,8 @@
 //!
 //! The slot of each task is a value that gives the slot back when it is dropped.
 //!
-//! Dials run on the runtime that the owner named, else on that of the latest caller that wanted one. Several runtimes may
-//! share a pool. When one of them ends, the waiters on the others begin the lost work anew.
+//! Dials run on the runtime that the owner named, else on that of the latest caller that wanted one. Several runtimes
+//! may share a pool. When one of them ends, the waiters on the others begin the lost work anew.
 
 use std::mem;
 use std::sync::{Arc, Weak};

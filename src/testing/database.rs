@@ -98,8 +98,8 @@ impl TestDatabase {
         &self.name
     }
 
-    /// Waits at most `within` until all connections have been given back, and drops the database. Use it if the test has
-    /// begun tasks that are about to end.
+    /// Waits at most `within` until all connections have been given back, and drops the database. Use it if the test
+    /// has begun tasks that are about to end.
     ///
     /// # Panics
     ///

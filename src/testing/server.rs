@@ -10,8 +10,8 @@
 //! holds the door, and looks for a free place. The others have a seat each, and the server queues them at the door. A
 //! test that finds no seat comes back later. Each process lets one test in at a time, so that few of them need seats.
 //!
-//! The session runs on a thread of its own, with a clock that no test pauses, and so do the dials of the test's pool. So
-//! the database of a test can be dropped although the runtime of the test stands still, in a `Drop`.
+//! The session runs on a thread of its own, with a clock that no test pauses, and so do the dials of the test's pool.
+//! So the database of a test can be dropped although the runtime of the test stands still, in a `Drop`.
 
 use std::future::{Future, pending};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -215,8 +215,8 @@ impl Session {
         // A template that somebody is connected to cannot be copied.
         let step = "finish the template";
         self.run(&format!("ALTER DATABASE {making} ALLOW_CONNECTIONS false"), step).await?;
-        // The role may not terminate the sessions of others. The server itself ends an autovacuum that is in the way, and
-        // waits some seconds for everybody else.
+        // The role may not terminate the sessions of others. The server itself ends an autovacuum that is in the way,
+        // and waits some seconds for everybody else.
         let terminate = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE datname = '{making}' AND usename = current_user AND backend_type = 'client backend'"

@@ -42,8 +42,8 @@ impl Client {
                 Source::Sql(sql) => preparing(link, driver.prepare(sql)).await?,
                 Source::Prepared(statement) => statement.clone(),
             };
-            // If this ends without a sink, the driver sends a CopyFail and a Sync all the same. A server that is not in a
-            // COPY answers the Sync, and the driver takes that answer for the one to the next request.
+            // If this ends without a sink, the driver sends a CopyFail and a Sync all the same. A server that is not in
+            // a COPY answers the Sync, and the driver takes that answer for the one to the next request.
             uncounted.is_uncounted.store(true, Relaxed);
             let sink = driver.copy_in(&statement).await;
             if sink.as_ref().err().is_none_or(DriverError::is_closed) {
@@ -106,7 +106,8 @@ impl Client {
     /// applied, or nothing.
     ///
     /// The statements are sent without waiting for the answer of the one before, at most 256 rows or about 4 MiB ahead.
-    /// So many rows take little more than one round trip. For plain inserts, [`copy_in_rows`](Self::copy_in_rows) is faster.
+    /// So many rows take little more than one round trip. For plain inserts, [`copy_in_rows`](Self::copy_in_rows) is
+    /// faster.
     ///
     /// Outside a transaction, the call begins one and commits it. No other call may be under way on the connection, and
     /// none begins meanwhile. In a transaction, the statements belong to it, and after an error it cannot be committed.

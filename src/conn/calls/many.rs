@@ -150,8 +150,8 @@ impl Client {
     }
 }
 
-/// Runs the statements, with at most [`WINDOW`] of them under way, and about [`MOST_BYTES`]. After an error it sends no more, and awaits the
-/// answers that are due.
+/// Runs the statements, with at most [`WINDOW`] of them under way, and about [`MOST_BYTES`]. After an error it sends no
+/// more, and awaits the answers that are due.
 async fn pipelined<F>(statements: impl Iterator<Item = F>, progress: &Progress) -> Result<u64, DriverError>
 where
     F: Future<Output = Result<u64, DriverError>>,

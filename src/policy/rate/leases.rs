@@ -1,5 +1,5 @@
-//! What the leases of one rate take: how long the next is expected to last, and for how long those that have not ended are
-//! overdue.
+//! What the leases of one rate take: how long the next is expected to last, and for how long those that have not ended
+//! are overdue.
 //!
 //! A call is charged with the expected duration when it begins, and with the real one when its lease ends. Between the
 //! two, a lease that lasts longer is overdue. Without counting that, an operation that suddenly becomes slow could take

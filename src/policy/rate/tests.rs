@@ -81,8 +81,8 @@ fn a_call_of_exactly_the_burst_needs_a_full_bucket() {
     assert!(bucket.call(SECOND, 10.0).is_ok());
 }
 
-/// talon 551: at a burst of a second, a call of 1.6 s was told to come again in 0.6 s, for ever. redis-gcra 6: it did not
-/// count at all. inngest 1459: a small rate made a burst of no call.
+/// talon 551: at a burst of a second, a call of 1.6 s was told to come again in 0.6 s, for ever. redis-gcra 6: it did
+/// not count at all. inngest 1459: a small rate made a burst of no call.
 #[test]
 fn a_call_larger_than_the_burst_begins_when_the_bucket_is_full_and_its_debt_delays_the_next() {
     let mut bucket = Bucket::new(of(10.0));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::operation::Operation;
 use crate::policy::refusals::RefusalCounts;
 
-/// Something that the pool's owner should know. `lasting` and `lasted` are the durations in [`DueReport`](super::DueReport).
+/// Something that the pool's owner should know. `lasting` and `lasted` are the durations in
+/// [`DueReport`](super::DueReport).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
     LeasesInflated {

@@ -12,8 +12,8 @@ const TIMED: u8 = 8;
 
 impl<C, W> Core<C, W> {
     /// As [`take`](Self::take) for [`Lane::Normal`], without measuring the lease duration. Returns `None` if fewer than
-    /// two connections are idle, if there are other lanes, and for a sample of leases whose duration has to be measured.
-    /// `life` is the age of the pool in milliseconds, by a clock that may be a few milliseconds late.
+    /// two connections are idle, if there are other lanes, and for a sample of leases whose duration has to be
+    /// measured. `life` is the age of the pool in milliseconds, by a clock that may be a few milliseconds late.
     #[inline]
     pub(crate) fn take_fast(&mut self, life: u64) -> Option<Held<C>> {
         if self.phase != PoolPhase::Open || self.idle.len() < 2 || self.lanes.is_some() {

@@ -1,8 +1,8 @@
 //! Lanes: which callers get connections first, and how many slots the callers of each lane may use.
 //!
 //! Until a caller names a lane, all callers are in `Normal` and may use every slot. From then on `shares` decides who
-//! may use a slot and who gets the next one, and `lending` whose leases are short enough for lent slots. Each lane has a
-//! `Line`: its waiters, and its estimates, for which it is a pool of its own.
+//! may use a slot and who gets the next one, and `lending` whose leases are short enough for lent slots. Each lane has
+//! a `Line`: its waiters, and its estimates, for which it is a pool of its own.
 
 use std::time::Instant;
 

@@ -31,8 +31,8 @@ impl<W> Line<W> {
         }
     }
 
-    /// The mean time from one release that serves a caller of this line to the next, in seconds, if the lane has so many
-    /// `connections`. `None` while too few releases are known.
+    /// The mean time from one release that serves a caller of this line to the next, in seconds, if the lane has so
+    /// many `connections`. `None` while too few releases are known.
     #[inline]
     pub(super) fn gap(&mut self, now: Time, supply: &Supply, connections: usize) -> Option<f64> {
         let own = self.forecast.gap(now, connections)?;

@@ -53,8 +53,8 @@ impl<C, W> Core<C, W> {
         self.idle.iter().for_each(|idle| look(&idle.conn));
     }
 
-    /// How long the next caller of this lane would wait. `None` if a connection is idle that it may have, or if there is
-    /// no estimate yet.
+    /// How long the next caller of this lane would wait. `None` if a connection is idle that it may have, or if there
+    /// is no estimate yet.
     pub(crate) fn predicted_wait(&mut self, lane: Lane, now: Instant) -> Option<Duration> {
         if self.idle_for(lane) > 0 {
             return None;

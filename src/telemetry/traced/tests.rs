@@ -27,8 +27,8 @@ impl Visit for Line {
     }
 }
 
-/// A second subscriber, which lives until the process ends. While there is only one, `tracing` asks the thread that reaches a
-/// span first, which may have none, and remembers its "no" for all threads.
+/// A second subscriber, which lives until the process ends. While there is only one, `tracing` asks the thread that
+/// reaches a span first, which may have none, and remembers its "no" for all threads.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Notes::default()));
 
 impl Notes {

@@ -35,7 +35,8 @@ impl Confirmed<CopyOutStream> {
 }
 
 impl Confirmed<BinaryCopyOutStream> {
-    /// The driver ends its stream at the mark that follows the last row. It reports the CopyDone as a closed connection.
+    /// The driver ends its stream at the mark that follows the last row. It reports the CopyDone as a closed
+    /// connection.
     pub(super) fn of_rows(rows: BinaryCopyOutStream) -> Self {
         Self { data: Box::pin(rows), next: Next::Data, after_data: Next::CopyDone }
     }

@@ -16,8 +16,8 @@ use crate::conn::calls::reading::Reader;
 use crate::error::Error;
 use crate::telemetry::Stamp;
 
-/// A stream of the data of a `COPY ... TO STDOUT`, from [`Client::copy_out`](crate::Client::copy_out). It has the limits of a
-/// [`RowStream`](crate::RowStream). Dropping it before its end stops the statement. From
+/// A stream of the data of a `COPY ... TO STDOUT`, from [`Client::copy_out`](crate::Client::copy_out). It has the
+/// limits of a [`RowStream`](crate::RowStream). Dropping it before its end stops the statement. From
 /// [`Pool::copy_out`](crate::Pool::copy_out) it owns its connection.
 ///
 /// The stream ends when the server has finished the statement. An error that comes after the data, such as that of an

@@ -1,7 +1,7 @@
 //! The driver's error for a value that could not be converted.
 //!
-//! The driver has no public constructor for its errors. It makes this one when it encodes the parameters of a statement,
-//! before it sends anything. So it is given a parameter that fails.
+//! The driver has no public constructor for its errors. It makes this one when it encodes the parameters of a
+//! statement, before it sends anything. So it is given a parameter that fails.
 
 use std::error::Error;
 

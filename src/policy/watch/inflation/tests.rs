@@ -150,8 +150,8 @@ fn the_detector_remembers_256_operations_and_names_three() {
     assert_eq!(inflation.operations.len(), OPERATIONS.get());
 }
 
-/// Plays an operation that becomes slow. `lanes` returns the lane of each hold, and whether it is slow then. Returns the
-/// operation that is inflated for callers above Background, at the end and 40 s later.
+/// Plays an operation that becomes slow. `lanes` returns the lane of each hold, and whether it is slow then. Returns
+/// the operation that is inflated for callers above Background, at the end and 40 s later.
 fn suffering(lanes: impl Fn(usize) -> (Lane, bool)) -> [Option<Operation>; 2] {
     let (mut inflation, begun) = (Inflation::new(), Instant::now());
     let now = |index: usize| begun + Duration::from_millis(50 * index as u64);

@@ -218,8 +218,8 @@ fn noise_of_two_deviations_is_never_an_anomaly() {
     }
 }
 
-/// Each minute has between 0.45 and 2.2 times the calls of the median minute. In twenty days, 1,700 minutes have more than
-/// twice as many, and chance may make an hour look calm once or twice.
+/// Each minute has between 0.45 and 2.2 times the calls of the median minute. In twenty days, 1,700 minutes have more
+/// than twice as many, and chance may make an hour look calm once or twice.
 #[test]
 fn traffic_that_always_varies_by_much_is_usual() {
     let days = (0..20).map(|seed| {
