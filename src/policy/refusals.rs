@@ -82,7 +82,7 @@ pub struct RefusalCounts {
     pub(crate) rejected: u64,
 }
 
-impl Refused {
+impl RefusalCounts {
     /// Returns all callers that were shed because the pool could not serve them. Those of [`ShedReason::NoneIdle`]
     /// would not have waited, and those of [`ShedReason::RateLimited`] met a limit that the owner set: neither are part
     /// of it.
