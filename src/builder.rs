@@ -281,7 +281,7 @@ impl PoolBuilder {
     ///
     /// - A half-open machine lets every caller through until the first result. The pool's own breaker lets one through.
     /// - When the machine opens, waiting callers stay in the queue. Each is refused when it gets a connection.
-    /// - While the machine is open, the pool does not look at the server, so only callers find out that it is back.
+    /// - While the machine is open, the pool does not check the server, so only callers find out that it is back.
     /// - `retry_after` of [`Error::CircuitOpen`](crate::Error::CircuitOpen) is the
     ///   [`reset_timeout`](BreakerConfig::reset_timeout) of [`breaker`](Self::breaker), whatever the machine's is.
     /// - Slow calls that succeed are successes.

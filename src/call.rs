@@ -234,7 +234,7 @@ impl Shared {
     fn circuit_open(&self, denied: Option<Denied>) -> Error {
         self.maintenance.reports.refusals.on_rejected();
         let retry_after = denied.map_or(Duration::ZERO, |denied| {
-            // The next look at the server may close the circuit.
+            // The next check of the server may close the circuit.
             if denied.may_end_early { denied.retry_after.min(PACE) } else { denied.retry_after }
         });
         Error::CircuitOpen { retry_after, last_connect_error: self.slots.last_error() }

@@ -91,7 +91,7 @@ impl Dials {
         Begin { dials: first..self.next, ask_again }
     }
 
-    /// Begins one dial to look at the server. Returns `None` if another dial may still succeed, if `most` dials are
+    /// Begins one dial to check the server. Returns `None` if another dial may still succeed, if `most` dials are
     /// under way, or during a pause after a lasting failure.
     pub(super) fn begin_check(&mut self, now: Instant, generation: u32, most: usize) -> Option<u64> {
         let may = self.pending() == 0 && self.len() < most && !self.pauses.are_lasting(now);
@@ -125,7 +125,7 @@ impl Dials {
         self.pauses.try_at_once();
     }
 
-    /// Returns whether the latest failure is a lasting one and its pause is not over. Then even a look at the server
+    /// Returns whether the latest failure is a lasting one and its pause is not over. Then even a check of the server
     /// waits.
     pub(super) fn are_held_off(&self, now: Instant) -> bool {
         self.pauses.are_lasting(now)

@@ -44,7 +44,7 @@ impl<C, W> Core<C, W> {
         self.dismiss()
     }
 
-    /// Begins a dial to look at the server, whatever the limit of dials. Returns `None` if no slot is free, if another
+    /// Begins a dial to check the server, whatever the limit of dials. Returns `None` if no slot is free, if another
     /// dial may still succeed, or if the last dial failed for a lasting reason and its pause is not over.
     pub(crate) fn begin_check(&mut self, now: Instant) -> Option<u64> {
         let may = self.phase == PoolPhase::Open && self.has_free_slot();

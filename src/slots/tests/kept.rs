@@ -82,7 +82,7 @@ async fn a_limit_below_min_idle_causes_no_storm_of_dials() {
     assert_eq!((world.dials.load(SeqCst), slots.counts().idle), (13, 8));
 }
 
-/// A look at the server is a dial as well, even beyond the limit.
+/// A check of the server is a dial as well, even beyond the limit.
 #[tokio::test(start_paused = true)]
 async fn during_a_pause_after_a_lasting_failure_the_pool_does_not_look_at_the_server() {
     let (slots, world) = slots(keeping(2, 0, None), &[Outcome::NoSuchUser]);

@@ -79,7 +79,7 @@ async fn a_pool_of_one_serves_within_three_seconds_though_one_address_is_dead() 
     for _ in 0..3 {
         way.shut().await;
         callers(&pool, |_| pool.breaker().state() == State::Open).await;
-        // The pool's look at the server has reached the dead address and waits for it.
+        // The pool's check of the server has reached the dead address and waits for it.
         let mut waits = 0;
         let is_waiting = |_| {
             waits = if pool.status().dialing == 1 { waits + 1 } else { 0 };
