@@ -202,7 +202,7 @@ impl Pool {
     }
 
     /// [`query`](Self::query) in one message group, with the given types of the parameters. No prepared statement stays
-    /// on the connection.
+    /// on the connection. [`Call::query_typed`] says what it does with many rows of a type of your own.
     ///
     /// # Errors
     ///

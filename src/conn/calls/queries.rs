@@ -145,6 +145,11 @@ impl Client {
 
     /// Runs a statement in one message group, with the given types of its parameters. No prepared statement stays on
     /// the connection.
+    ///
+    /// The driver learns a type of the database (an enum, a composite, a domain, of an extension) when a connection
+    /// meets it first. Here it does so while the rows arrive. If there are more than about 16 KiB of them, the two wait
+    /// for each other, and the call ends at its timeout. For such statements, use [`query`](Self::query): it learns the
+    /// types before it asks for rows.
     pub async fn query_typed(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Error> {
         self.tracked(self.span("query_typed"), pin!(self.driver().query_typed(sql, params)))
             .await
