@@ -2,7 +2,7 @@
 
 #[allow(dead_code, reason = "only some hurt their server")]
 mod faults;
-mod supervisor;
+pub(crate) mod supervisor;
 mod throwaway;
 
 pub(crate) use throwaway::Throwaway;

@@ -21,7 +21,7 @@ const LOG_TAIL: usize = 12;
 
 /// The shell, its folder and its port. Dropping it waits until the script has ended.
 #[derive(Debug)]
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     shell: Child,
     folder: PathBuf,
     log: File,
@@ -33,7 +33,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Runs `script` with the arguments folder (private, and the current one), port, `thing`; and `POSTGRES_PASSWORD`.
     /// The script must remove the folder. The server refuses to run as root: `as_root` says whether the script may.
-    pub(super) fn start(script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Supervisor> {
+    pub(crate) fn start(script: &str, thing: &str, password: &str, as_root: bool) -> io::Result<Supervisor> {
         let folder = env::temp_dir().join(format!("failfast-{}", random()?));
         DirBuilder::new().mode(0o700).create(&folder)?;
         Supervisor::start_in(folder.clone(), script, thing, password, as_root).map_err(|e| {
@@ -61,30 +61,30 @@ impl Supervisor {
     }
 
     /// The port on 127.0.0.1 that the script was given.
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Orders the script to run one of its functions. It carries out orders in sequence.
-    pub(super) fn order(&mut self, function: &str) -> io::Result<()> {
+    pub(crate) fn order(&mut self, function: &str) -> io::Result<()> {
         let mut pipe = self.shell.stdin.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         self.orders += 1;
         writeln!(pipe, "{function}")
     }
 
     /// Whether the script has carried out all orders. It writes each of them to the file `done`.
-    pub(super) fn is_obeyed(&self) -> bool {
+    pub(crate) fn is_obeyed(&self) -> bool {
         let done = fs::read_to_string(self.folder.join("done")).unwrap_or_default();
         done.lines().count() >= self.orders
     }
 
     /// Whether the script has ended by itself, because it could not start the server.
-    pub(super) fn has_ended(&mut self) -> io::Result<bool> {
+    pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.shell.try_wait()?.is_some())
     }
 
     /// The last lines of output of the script and of the processes that it started.
-    pub(super) fn log_tail(&mut self) -> io::Result<String> {
+    pub(crate) fn log_tail(&mut self) -> io::Result<String> {
         let mut bytes = Vec::new();
         self.log.read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);
@@ -110,7 +110,7 @@ impl Drop for Supervisor {
 }
 
 /// 128 bits in hexadecimal, from the system's random numbers.
-pub(super) fn random() -> io::Result<String> {
+pub(crate) fn random() -> io::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))

@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::DEADLINE;
-use super::load::Sample;
-use super::peers::{Answer, Peer};
-use super::play::Trace;
-use super::scenarios::Fault;
+use crate::callers::Caller;
+use crate::peers::{Answer, Peer};
+use crate::play::{Sample, Trace};
+use crate::terms::DEADLINE;
 
 /// A pool has recovered when it serves this share of a second's callers in time, and goes on doing so.
 const GOES_ON: f64 = 0.95;
 const FOR: Duration = Duration::from_secs(1);
 
-/// The figures count callers that came during the incident, and after it if it was a fault of the server.
+/// The figures count the usual callers that came during the incident, and after it if it was a fault of the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
     pub(crate) scenario: &'static str,
@@ -47,6 +46,8 @@ pub(crate) struct Figures {
     pub(crate) warned: Option<Duration>,
     pub(crate) warning: Option<String>,
     pub(crate) first_error: Option<Duration>,
+    /// Of the callers with other work: how many came, and how many were served, in time or late.
+    pub(crate) others: Option<(usize, usize)>,
     /// The longest delay with which a caller was sent.
     pub(crate) lag: Duration,
 }
@@ -72,26 +73,16 @@ pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration
     sorted.get(rank.max(1) - 1).copied()
 }
 
-impl Sample {
-    pub(crate) fn is_served(&self) -> bool {
-        self.answer == Answer::Served
-    }
-
-    pub(crate) fn is_in_time(&self) -> bool {
-        self.is_served() && self.took <= DEADLINE
-    }
-}
-
 impl Figures {
     pub(crate) fn of(trace: &Trace) -> Self {
         let end = trace.scenario.length();
-        let judged = trace.struck..if trace.scenario.fault == Fault::None { trace.back } else { end };
-        let offered = trace.arrivals.iter().filter(|due| judged.contains(due)).count();
-        let samples: Vec<&Sample> = trace.samples.iter().filter(|sample| judged.contains(&sample.due)).collect();
+        let judged = trace.struck..if trace.scenario.fault.is_outage() { end } else { trace.back };
+        let offered = trace.usual_callers().filter(|caller| judged.contains(&caller.due)).count();
+        let samples: Vec<&Sample> = trace.usual().filter(|sample| judged.contains(&sample.caller.due)).collect();
         let spread = |wanted: fn(&Sample) -> bool| Spread::of(samples.iter().copied().filter(|sample| wanted(sample)));
         let count = |wanted: fn(&Sample) -> bool| samples.iter().filter(|sample| wanted(sample)).count();
         let is_refused = |sample: &Sample| matches!(sample.answer, Answer::Refused | Answer::RefusedAtEntry);
-        let hurt = trace.samples.iter().filter(|sample| !sample.is_served() && sample.answered >= trace.struck);
+        let hurt = trace.usual().filter(|sample| !sample.is_served() && sample.answered >= trace.struck);
         Self {
             scenario: trace.scenario.name,
             peer: trace.peer,
@@ -106,15 +97,31 @@ impl Figures {
             refused_at_entry_in: spread(|sample| sample.answer == Answer::RefusedAtEntry),
             recovered: recovered(trace),
             watched: end.saturating_sub(trace.back + FOR),
-            failed_after: trace.samples.iter().filter(|s| s.due >= trace.back && s.answer == Answer::Failed).count(),
+            failed_after: trace
+                .usual()
+                .filter(|sample| sample.caller.due >= trace.back && sample.answer == Answer::Failed)
+                .count(),
             unserved_after: unserved_after(trace),
             made: trace.made,
             made_per_second: trace.made as f64 / trace.scenario.lasts[1].as_secs_f64(),
             warned: trace.warning.as_ref().map(|(at, _)| at.saturating_sub(trace.struck)),
             warning: trace.warning.as_ref().map(|(_, line)| line.clone()),
             first_error: hurt.map(|sample| sample.answered - trace.struck).min(),
+            others: others(trace),
             lag: trace.lag,
         }
+    }
+}
+
+impl Trace {
+    /// The callers whose work the figures are about.
+    pub(crate) fn usual_callers(&self) -> impl Iterator<Item = &Caller> {
+        self.callers.iter().filter(|caller| caller.work.is_usual())
+    }
+
+    /// The answers that these callers got.
+    pub(crate) fn usual(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(|sample| sample.caller.work.is_usual())
     }
 }
 
@@ -122,38 +129,47 @@ fn goodput(trace: &Trace) -> Option<f64> {
     if trace.scenario.hold > DEADLINE {
         return None;
     }
-    let is_fault = trace.scenario.fault != Fault::None;
+    let is_fault = trace.scenario.fault.is_outage();
     let up = if is_fault { trace.back..trace.scenario.length() } else { trace.struck..trace.back };
-    let offered = trace.arrivals.iter().filter(|due| up.contains(due)).count() as f64;
+    let offered = trace.usual_callers().filter(|caller| up.contains(&caller.due)).count() as f64;
     let possible = trace.capacity_during * (up.end.saturating_sub(up.start)).as_secs_f64();
-    let in_time = || trace.samples.iter().filter(|sample| sample.is_in_time());
+    let in_time = || trace.usual().filter(|sample| sample.is_in_time());
     if offered <= possible {
-        return Some(in_time().filter(|sample| up.contains(&sample.due)).count() as f64 / offered.max(1.0));
+        return Some(in_time().filter(|sample| up.contains(&sample.caller.due)).count() as f64 / offered.max(1.0));
     }
     // Of each call's work, what was done in this time, in calls of this time. Where calls are long, a whole one more or
     // less at the edges is several percent.
     let work = |sample: &Sample| {
-        let longer = trace.scenario.hold_at(sample.due).as_secs_f64() / trace.scenario.hold.as_secs_f64();
+        let longer = trace.scenario.hold_at(sample.caller.due).as_secs_f64() / trace.scenario.hold.as_secs_f64();
         let service = trace.service_during.mul_f64(longer);
         let begun = sample.answered.saturating_sub(service);
         let within = sample.answered.min(up.end).saturating_sub(begun.max(up.start));
         within.as_secs_f64() / trace.service_during.as_secs_f64()
     };
-    let good: f64 = in_time().filter(|sample| sample.due < up.end).map(work).sum();
+    let good: f64 = in_time().filter(|sample| sample.caller.due < up.end).map(work).sum();
     Some(good / possible)
 }
 
 fn unserved_after(trace: &Trace) -> usize {
-    let came = |due: Duration| due >= trace.back + DEADLINE;
-    let all = trace.arrivals.iter().filter(|due| came(**due)).count();
-    all - trace.samples.iter().filter(|sample| came(sample.due) && sample.is_in_time()).count()
+    let longest = trace.scenario.longest_deadline();
+    let came = |due: Duration| due >= trace.back + longest;
+    let all = trace.usual_callers().filter(|caller| came(caller.due)).count();
+    all - trace.usual().filter(|sample| came(sample.caller.due) && sample.is_in_time()).count()
+}
+
+fn others(trace: &Trace) -> Option<(usize, usize)> {
+    trace.scenario.others?;
+    let came = trace.callers.iter().filter(|caller| !caller.work.is_usual()).count();
+    let served = trace.samples.iter().filter(|sample| !sample.caller.work.is_usual() && sample.is_served()).count();
+    Some((came, served))
 }
 
 /// Finds the first caller after the incident that was served in time, and after which nearly all were.
 fn recovered(trace: &Trace) -> Option<Duration> {
-    let answers: HashMap<usize, &Sample> = trace.samples.iter().map(|sample| (sample.caller, sample)).collect();
-    let came_after = trace.arrivals.iter().copied().enumerate().filter(|(_, due)| *due >= trace.back);
-    let callers: Vec<(usize, Duration)> = came_after.collect();
+    let answers: HashMap<usize, &Sample> = trace.usual().map(|sample| (sample.number, sample)).collect();
+    let usual = trace.callers.iter().enumerate().filter(|(_, caller)| caller.work.is_usual());
+    let callers: Vec<(usize, Duration)> =
+        usual.map(|(number, caller)| (number, caller.due)).filter(|(_, due)| *due >= trace.back).collect();
     let is_good = |caller: usize| answers.get(&caller).is_some_and(|sample| sample.is_in_time());
     let last = trace.scenario.length().checked_sub(FOR)?;
     let until_last = callers.iter().enumerate().take_while(|(_, (_, due))| *due <= last);
@@ -168,8 +184,9 @@ fn recovered(trace: &Trace) -> Option<Duration> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::scenarios::all;
     use super::*;
+    use crate::scenarios::tests::named;
+    use crate::work::Work;
 
     const CAPACITY: f64 = 100.0;
 
@@ -179,21 +196,23 @@ pub(crate) mod tests {
 
     /// A trace with a caller every 10 ms, whose result `answer` returns.
     pub(crate) fn trace(name: &str, answer: impl Fn(u64) -> Option<(u64, Answer)>) -> Trace {
-        let scenario = all(true).into_iter().find(|scenario| scenario.is(name)).unwrap();
-        let arrivals: Vec<_> = (0..scenario.length().as_millis() as u64).step_by(10).collect();
-        let sample = |(caller, due): (usize, &u64)| {
-            let (took, answer) = answer(*due)?;
-            Some(Sample { caller, due: ms(*due), answered: ms(due + took), took: ms(took), answer })
+        let scenario = named(name);
+        let dues = (0..scenario.length().as_millis() as u64).step_by(10);
+        let work = Work::Query(scenario.hold);
+        let callers: Vec<_> = dues.map(|due| Caller { due: ms(due), work, deadline: DEADLINE }).collect();
+        let sample = |(number, caller): (usize, &Caller)| {
+            let (took, answer) = answer(caller.due.as_millis() as u64)?;
+            Some(Sample { number, caller: *caller, answered: caller.due + ms(took), took: ms(took), answer })
         };
         Trace {
             peer: Peer::Failfast,
-            samples: arrivals.iter().enumerate().filter_map(sample).collect(),
-            arrivals: arrivals.into_iter().map(ms).collect(),
+            samples: callers.iter().enumerate().filter_map(sample).collect(),
+            callers: callers.into(),
             struck: scenario.begins(),
             back: scenario.ends(),
-            capacity: CAPACITY,
             capacity_during: CAPACITY,
             service_during: ms(40),
+            connections: Vec::new(),
             made: 0,
             warning: None,
             lag: Duration::ZERO,
@@ -259,10 +278,10 @@ pub(crate) mod tests {
     fn callers_who_arrive_together_are_told_apart() {
         let mut trace =
             trace("surge-3x", |due| Some((40, if due % 100 > 0 { Answer::Served } else { Answer::Refused })));
-        let together = |at: Duration| ms(at.as_millis() as u64 / 100 * 100);
-        trace.arrivals = trace.arrivals.iter().map(|due| together(*due)).collect();
+        let together = |caller: &Caller| Caller { due: ms(caller.due.as_millis() as u64 / 100 * 100), ..*caller };
+        trace.callers = trace.callers.iter().map(together).collect();
         for sample in &mut trace.samples {
-            sample.due = together(sample.due);
+            sample.caller = together(&sample.caller);
         }
         assert_eq!(Figures::of(&trace).recovered, None, "one of each ten is refused");
     }
@@ -287,5 +306,33 @@ pub(crate) mod tests {
         assert_eq!((figures.offered, figures.refused, figures.failed, figures.failed_after), (700, 200, 2, 2));
         assert_eq!(figures.goodput, Some(498.0 / 500.0));
         assert_eq!(figures.recovered, Some(ms(20 + 40)));
+    }
+
+    #[test]
+    fn each_caller_is_in_time_by_its_own_deadline() {
+        let mut trace = trace("mixed", |_| Some((400, Answer::Served)));
+        trace.capacity_during = 1_000.0;
+        for (number, sample) in trace.samples.iter_mut().enumerate() {
+            sample.caller.deadline = ms(if number % 2 == 0 { 399 } else { 400 });
+        }
+        let figures = Figures::of(&trace);
+        assert_eq!((figures.goodput, figures.late), (Some(0.5), 200));
+    }
+
+    #[test]
+    fn other_work_has_its_own_figure() {
+        let mut trace = trace("flood", |due| (due != 2_000).then_some((40, Answer::Served)));
+        let other = |number: usize, caller: &Caller| match number % 4 {
+            0 => Caller { work: Work::Report, ..*caller },
+            _ => *caller,
+        };
+        trace.callers = trace.callers.iter().enumerate().map(|(number, caller)| other(number, caller)).collect();
+        for sample in &mut trace.samples {
+            sample.caller = trace.callers[sample.number];
+        }
+        let figures = Figures::of(&trace);
+        assert_eq!((figures.offered, figures.goodput, figures.unanswered), (300, Some(1.0), 0));
+        assert_eq!(figures.others, Some((175, 174)));
+        assert_eq!(Figures::of(&super::tests::trace("slow", |_| None)).others, None);
     }
 }

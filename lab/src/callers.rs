@@ -1,48 +1,50 @@
-//! Open-loop load: callers arrive whether or not the earlier ones have their answer, as real traffic does.
+//! The callers of a scenario: when each arrives, what it asks for, and until when. The load is open: callers arrive
+//! whether or not the earlier ones have their answer, as real traffic does.
 
 use std::iter;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout_at};
+use crate::scenarios::{Pattern, Scenario};
+use crate::terms::{DEADLINE, HOLD, capacity};
+use crate::work::Work;
 
-use super::peers::{Answer, Pool};
-use super::scenarios::{Pattern, Scenario};
-use super::{HOLD, capacity};
-
-/// How long the lab waits for the last answers at the end of a scenario. Until then, no caller gives up.
-pub(crate) const AFTERMATH: Duration = Duration::from_secs(1);
-
-/// One caller that got an answer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sample {
-    /// The number of the arrival. Callers of a burst arrive at the same time, so the time is not unique.
-    pub(crate) caller: usize,
-    /// When it arrived and when it was answered, since the beginning.
+/// One caller.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Caller {
+    /// When it arrives, since the beginning.
     pub(crate) due: Duration,
-    pub(crate) answered: Duration,
-    /// From the call to the answer.
-    pub(crate) took: Duration,
-    pub(crate) answer: Answer,
+    pub(crate) work: Work,
+    /// An answer after this time is late.
+    pub(crate) deadline: Duration,
 }
 
-/// The arrivals in order. The same seed gives the same arrivals on any machine.
-pub(crate) fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
+/// The callers in the order of their arrival. The same seed gives the same callers on any machine.
+pub(crate) fn of(scenario: &Scenario, seed: u64) -> Vec<Caller> {
     let seed = scenario.name.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut arrivals = Vec::new();
+    let mut callers = Vec::new();
     let mut begin = 0.0;
     for (lasts, load) in scenario.lasts.iter().zip(scenario.loads()) {
         let end = begin + lasts.as_secs_f64();
         let rate = load * capacity(HOLD);
-        match scenario.pattern {
-            Pattern::AtRandom => arrivals.extend(at_random(rate, begin, end, &mut random)),
-            Pattern::Together { every } => arrivals.extend(together(rate, every.as_secs_f64(), begin, end)),
+        let arrivals = match scenario.pattern {
+            Pattern::AtRandom => at_random(rate, begin, end, &mut random),
+            Pattern::Together { every } => together(rate, every.as_secs_f64(), begin, end),
+        };
+        for due in arrivals.into_iter().map(Duration::from_secs_f64) {
+            let deadline = scenario.deadlines[random.usize(..scenario.deadlines.len())];
+            callers.push(Caller { due, work: Work::Query(scenario.hold_at(due)), deadline });
         }
         begin = end;
     }
-    arrivals.into_iter().map(Duration::from_secs_f64).collect()
+    if let Some(others) = scenario.others {
+        let (begin, end) = (scenario.begins().as_secs_f64(), scenario.ends().as_secs_f64());
+        let arrivals = at_random(others.per_second, begin, end, &mut random).into_iter();
+        let caller = |due| Caller { due: Duration::from_secs_f64(due), work: others.work, deadline: DEADLINE };
+        callers.extend(arrivals.map(caller));
+        callers.sort_by_key(|caller| caller.due);
+    }
+    callers
 }
 
 fn at_random(rate: f64, begin: f64, end: f64, random: &mut fastrand::Rng) -> Vec<f64> {
@@ -59,64 +61,25 @@ fn together(rate: f64, every: f64, begin: f64, end: f64) -> Vec<f64> {
     (0..bursts).flat_map(burst).collect()
 }
 
-/// The results of all calls to `pool`.
-#[derive(Debug)]
-pub(crate) struct Answers {
-    pub(crate) samples: Vec<Sample>,
-    /// How late the latest arrival was: a busy machine cannot keep time.
-    pub(crate) lag: Duration,
-}
-
-/// Sends the callers. A caller without an answer at the end has no sample.
-pub(crate) async fn send(pool: Pool, scenario: Scenario, arrivals: Arc<[Duration]>, begun: Instant) -> Answers {
-    let samples = Arc::new(Mutex::new(Vec::with_capacity(arrivals.len())));
-    let mut callers = JoinSet::new();
-    let mut lag = Duration::ZERO;
-    for (caller, due) in arrivals.iter().copied().enumerate() {
-        if begun.elapsed() < due {
-            sleep_until((begun + due).into()).await;
-        }
-        lag = lag.max(begun.elapsed().saturating_sub(due));
-        let (pool, samples) = (pool.clone(), Arc::clone(&samples));
-        let sql = format!("SELECT pg_sleep({})", scenario.hold_at(due).as_secs_f64());
-        callers.spawn(async move {
-            let asked = begun.elapsed();
-            let answer = pool.ask(&sql).await;
-            let answered = begun.elapsed();
-            let sample = Sample { caller, due, answered, took: answered - asked, answer };
-            samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
-        });
-        while callers.try_join_next().is_some() {}
-    }
-    let give_up = begun + scenario.length() + AFTERMATH;
-    while let Ok(Some(_)) = timeout_at(give_up.into(), callers.join_next()).await {}
-    callers.shutdown().await;
-    let samples = std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner));
-    Answers { samples, lag }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::scenarios::all;
     use super::*;
+    use crate::scenarios::tests::named;
 
-    fn named(name: &str) -> Scenario {
-        all(true).into_iter().find(|scenario| scenario.is(name)).unwrap()
-    }
-
-    fn surge() -> Scenario {
-        named("surge-10x")
+    fn arrivals(scenario: &Scenario, seed: u64) -> Vec<Duration> {
+        of(scenario, seed).iter().map(|caller| caller.due).collect()
     }
 
     #[test]
-    fn arrivals_are_those_of_the_seed() {
-        assert!(arrivals(&surge(), 7) == arrivals(&surge(), 7));
-        assert!(arrivals(&surge(), 7) != arrivals(&surge(), 8));
+    fn callers_are_those_of_the_seed() {
+        let mixed = named("mixed");
+        assert_eq!(of(&mixed, 7), of(&mixed, 7));
+        assert_ne!(of(&mixed, 7), of(&mixed, 8));
     }
 
     #[test]
     fn arrivals_are_in_order_and_as_many_as_the_load_says() {
-        let surge = surge();
+        let surge = named("surge-10x");
         let arrivals = arrivals(&surge, 7);
         assert!(arrivals.is_sorted());
         let during = arrivals.iter().filter(|at| (surge.begins()..surge.ends()).contains(at)).count() as f64;
@@ -164,5 +127,25 @@ mod tests {
         let arrivals = arrivals(&stale, 7);
         assert!(!arrivals.iter().any(|at| (stale.begins()..stale.ends()).contains(at)));
         assert!(arrivals.iter().any(|at| *at > stale.ends()));
+    }
+
+    #[test]
+    fn others_come_only_during_the_incident() {
+        let flood = named("flood");
+        let callers = of(&flood, 7);
+        assert!(callers.is_sorted_by_key(|caller| caller.due));
+        let others: Vec<_> = callers.iter().filter(|caller| !caller.work.is_usual()).collect();
+        assert!((300..500).contains(&others.len()), "{}", others.len());
+        assert!(others.iter().all(|caller| (flood.begins()..flood.ends()).contains(&caller.due)));
+    }
+
+    #[test]
+    fn each_deadline_has_its_share_of_the_callers() {
+        let mixed = named("mixed");
+        let callers = of(&mixed, 7);
+        for deadline in mixed.deadlines {
+            let share = callers.iter().filter(|caller| caller.deadline == *deadline).count() as f64;
+            assert!((share / callers.len() as f64 - 1.0 / 3.0).abs() < 0.05, "{deadline:?}: {share}");
+        }
     }
 }

@@ -4,29 +4,25 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::arguments::Arguments;
-use super::measure::{Figures, Spread};
-use super::{CONNECTIONS, DEADLINE, HOLD};
+use crate::figures::{Figures, Spread};
+use crate::scene::Scene;
+use crate::terms::{CONNECTIONS, DEADLINE, HOLD};
 
-pub(crate) fn write(out: &mut impl Write, arguments: &Arguments, results: &[Figures]) -> io::Result<()> {
-    writeln!(
-        out,
-        r#"{{"seed":{},"quick":{},"connections":{CONNECTIONS},"hold_ms":{},"deadline_ms":{},"results":["#,
-        arguments.seed,
-        arguments.quick,
-        ms(HOLD),
-        ms(DEADLINE)
-    )?;
-    for (index, figures) in results.iter().enumerate() {
-        writeln!(out, "{}{}", object(figures), if index + 1 < results.len() { "," } else { "" })?;
-    }
-    writeln!(out, "]}}")
+/// Writes the figures of each run, that is of each seed, scenario and pool.
+pub(crate) fn write(out: &mut impl Write, scenes: &[Scene]) -> io::Result<()> {
+    let (hold, deadline) = (ms(HOLD), ms(DEADLINE));
+    writeln!(out, r#"{{"connections":{CONNECTIONS},"hold_ms":{hold},"deadline_ms":{deadline},"results":["#)?;
+    let runs = scenes.iter().flat_map(|scene| scene.pools.iter().map(move |pool| (scene, pool)));
+    let objects = runs.flat_map(|(scene, pool)| scene.seeds.iter().zip(&pool.figures));
+    let objects: Vec<_> = objects.map(|(seed, figures)| object(*seed, figures)).collect();
+    writeln!(out, "{}\n]}}", objects.join(",\n"))
 }
 
-fn object(figures: &Figures) -> String {
+fn object(seed: u64, figures: &Figures) -> String {
     let p50 = |spread: Option<Spread>| or_null(spread.map(|spread| ms(spread.p50)));
     let p99 = |spread: Option<Spread>| or_null(spread.map(|spread| ms(spread.p99)));
     let fields = [
+        ("seed", seed.to_string()),
         ("scenario", quoted(figures.scenario)),
         ("peer", quoted(figures.peer.name())),
         ("offered", figures.offered.to_string()),
@@ -45,6 +41,8 @@ fn object(figures: &Figures) -> String {
         ("first_warning_ms", or_null(figures.warned.map(ms))),
         ("first_warning", figures.warning.as_deref().map_or("null".to_owned(), quoted)),
         ("first_error_ms", or_null(figures.first_error.map(ms))),
+        ("others_came", or_null(figures.others.map(|(came, _)| came))),
+        ("others_served", or_null(figures.others.map(|(_, served)| served))),
         ("arrivals_lag_ms", ms(figures.lag).to_string()),
     ];
     let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
@@ -70,22 +68,20 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::tests::trace;
-    use super::super::peers::Answer;
     use super::*;
+    use crate::figures::tests::trace;
+    use crate::peers::Answer;
 
     #[test]
     fn figures_are_one_object_each() {
-        let arguments = Arguments::parse(["--seed", "7"].map(str::to_owned)).unwrap();
-        let figures = Figures::of(&trace("surge-3x", |due| (due < 2_000).then_some((40, Answer::Served))));
+        let trace = trace("surge-3x", |due| (due < 2_000).then_some((40, Answer::Served)));
+        let scene = Scene::of(&trace.scenario.clone(), vec![(7, vec![trace])]);
         let mut out = Vec::new();
-        write(&mut out, &arguments, &[figures.clone(), figures]).unwrap();
+        write(&mut out, &[scene]).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with(
-            "{\"seed\":7,\"quick\":false,\"connections\":10,\"hold_ms\":40,\"deadline_ms\":500,\"results\":["
-        ));
-        let object = "{\"scenario\":\"surge-3x\",\"peer\":\"failfast\",\"offered\":400,\"goodput\":0.25,\"late\":0,";
-        assert_eq!((text.matches(object).count(), text.matches("},\n{").count()), (2, 1), "{text}");
+        assert!(text.starts_with("{\"connections\":10,\"hold_ms\":40,\"deadline_ms\":500,\"results\":[\n"), "{text}");
+        let object = "{\"seed\":7,\"scenario\":\"surge-3x\",\"peer\":\"failfast\",\"offered\":400,\"goodput\":0.25,";
+        assert_eq!((text.matches(object).count(), text.matches("\"seed\"").count()), (1, 1), "{text}");
         assert!(text.contains("\"served_p50_ms\":40,") && text.contains("\"refused_p50_ms\":null,"), "{text}");
         assert!(text.ends_with("}\n]}\n"), "{text}");
     }

@@ -2,27 +2,29 @@
 
 use std::time::Duration;
 
-use super::DEADLINE;
-use super::play::Trace;
-use super::scenarios::Scenario;
-use super::series::{Bin, bins, place};
-use super::table::short;
+use super::COLUMNS;
+use crate::scene::{POINTS, Scene};
+use crate::series::{Bin, place};
+use crate::terms::DEADLINE;
+use crate::text::short;
 
-const COLUMNS: usize = 90;
 const NAMES: usize = 15;
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// A full block of latency.
 const SLOWEST: Duration = Duration::from_secs(1);
 
-pub(crate) fn of(scenario: &Scenario, traces: &[Trace]) -> String {
-    let series: Vec<_> = traces.iter().map(|trace| (trace.peer.name(), bins(trace, COLUMNS))).collect();
-    let width = scenario.length() / COLUMNS as u32;
+const _: () = assert!(NAMES + POINTS + 2 <= COLUMNS, "a line fits");
+const _: () = assert!(SLOWEST.as_millis() == 2 * DEADLINE.as_millis(), "half a block is the deadline");
+
+pub(crate) fn of(scene: &Scene) -> String {
+    let scenario = &scene.scenario;
+    let width = scenario.length() / POINTS as u32;
     let lines = |value: fn(&Bin) -> f64| -> String {
-        let line = |(name, bins): &(&str, Vec<Bin>)| {
-            let blocks: String = bins.iter().map(|bin| block(value(bin))).collect();
-            format!("{name:<NAMES$}▕{blocks}▏\n")
-        };
-        series.iter().map(line).collect()
+        let lines = scene.pools.iter().map(|played| {
+            let blocks: String = played.curve.iter().map(|bin| block(value(bin))).collect();
+            format!("{:<NAMES$}▕{blocks}▏\n", played.peer)
+        });
+        lines.collect()
     };
     format!(
         "\nserved in time, over {}; a full block is all that the pool can do\n{}{}\
@@ -31,11 +33,11 @@ pub(crate) fn of(scenario: &Scenario, traces: &[Trace]) -> String {
         lines(|bin| bin.goodput),
         incident(place(scenario.begins(), width), place(scenario.ends(), width)),
         short(SLOWEST),
-        lines(|bin| bin.latency.map_or(0.0, |latency| latency.as_secs_f64() / SLOWEST.as_secs_f64())),
+        lines(|bin| bin.answer.map_or(0.0, |answer| answer.as_secs_f64() / SLOWEST.as_secs_f64())),
     )
 }
 
-/// From empty to full, rounded; what is not nothing is seen.
+/// From empty to full, rounded. What is more than nothing is seen.
 fn block(share: f64) -> char {
     let eighths = (share * 8.0).round() as usize;
     let least = usize::from(share > 0.0);
@@ -48,11 +50,10 @@ fn incident(from: usize, to: usize) -> String {
     format!("{:1$}└{2:─^inside$}┘\n", "", NAMES + 1 + from, if inside > 10 { " incident " } else { "" })
 }
 
-const _: () = assert!(SLOWEST.as_millis() == 2 * DEADLINE.as_millis(), "half a block is the deadline");
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scene::tests::scene;
 
     #[test]
     fn blocks_are_rounded_and_nothing_is_lost() {
@@ -65,5 +66,12 @@ mod tests {
         assert_eq!(incident(2, 6).trim_start_matches(' ').trim_end(), "└──┘");
         assert_eq!(incident(2, 6).find('└'), Some(NAMES + 3));
         assert!(incident(5, 40).contains(" incident "));
+    }
+
+    #[test]
+    fn each_pool_has_a_line_in_each_part() {
+        let text = of(&scene("surge-3x", 600));
+        assert_eq!(text.matches("failfast ").count(), 2, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
     }
 }

@@ -1,0 +1,261 @@
+//! The lab: replays incidents with failfast and other pools on the same server and with the same callers.
+//!
+//! In reading order: `scenarios` (the incidents), `callers` (who comes when) and `work` (what they ask for), `peers`
+//! (the pools), `play` (runs a scenario in the `world`), `figures` and `series` (what came out), `checks` (what is
+//! expected of failfast), `scene` (all of it for one scenario), `better` (where another pool wins). Then what shows it:
+//! `terminal`, `page`, `json`, `readme`.
+//!
+//! `./dev demo` is one incident, `./dev lab` is all of them. Uses `DATABASE_URL`, or starts a throwaway server.
+
+mod arguments;
+mod better;
+mod callers;
+mod checks;
+mod figures;
+mod json;
+mod page;
+mod peers;
+mod play;
+mod readme;
+mod scenarios;
+mod scene;
+mod series;
+#[path = "../../examples/support/mod.rs"]
+mod support;
+mod terminal;
+mod terms;
+mod text;
+mod work;
+mod world;
+
+use std::env;
+use std::io::stdout;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+
+use self::arguments::{Arguments, USAGE};
+use self::page::Setting;
+use self::peers::{Peer, processes};
+use self::play::play;
+use self::scenarios::Scenario;
+use self::scene::Scene;
+use self::terminal::progress::Progress;
+use self::terminal::{chart, summary, table, wrapped};
+use self::terms::{AFTERMATH, CONNECTIONS, DEADLINE, HOLD, Result, capacity};
+use self::text::{minutes, short};
+use self::world::World;
+
+/// How many pools are played at once, unless each is played alone. The server has little to do, so this is fair.
+const TOGETHER: usize = 8;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let given: Vec<String> = env::args().skip(1).collect();
+    if given.first().is_some_and(|argument| argument == processes::ARGUMENT) {
+        return exit(processes::run().await.map(|()| false));
+    }
+    if given.iter().any(|argument| argument == "--help") {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let mut arguments = match Arguments::parse(given.clone()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.peers.contains(&Peer::Pgbouncer) && world::pgbouncer_program().is_none() {
+        eprintln!("pgbouncer is left out: it is not installed");
+        arguments.peers.retain(|peer| *peer != Peer::Pgbouncer);
+    }
+    exit(run(&arguments, &given).await.map(|is_short| is_short && arguments.check))
+}
+
+fn exit(is_short: Result<bool>) -> ExitCode {
+    match is_short {
+        Ok(true) => ExitCode::FAILURE,
+        Ok(false) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Replays the chosen scenarios one after the other. Returns whether a figure of failfast is below its limit.
+async fn run(arguments: &Arguments, given: &[String]) -> Result<bool> {
+    let mut world = World::start(&arguments.peers).await?;
+    let setting = Setting {
+        postgres: world.version().to_owned(),
+        processors: available_parallelism()?.get(),
+        alone: arguments.alone,
+        command: command(arguments, given),
+    };
+    let scenarios = chosen(arguments, &world);
+    let groups = arguments.peers.chunks(if arguments.alone { 1 } else { TOGETHER }).len();
+    let mut progress = Progress::new(scenarios.len() * groups * arguments.seeds as usize);
+    if !arguments.json {
+        print!("{}", preface(arguments, &world, &scenarios));
+    }
+    let mut scenes = Vec::new();
+    for scenario in &scenarios {
+        let scene = replay(scenario, arguments, &mut world, &mut progress).await?;
+        if !arguments.json {
+            let title = wrapped(&format!("# {}: {}", scenario.name, scenario.story), "  ");
+            println!("\n{title}\n{}{}", table::of(&scene), chart::of(&scene));
+        }
+        scenes.push(scene);
+    }
+    world.end().await?;
+    let report = page::write(&arguments.out, &scenes, &setting)?;
+    if arguments.readme {
+        readme::write(Path::new("."), &scenes, &setting)?;
+    }
+    if arguments.json {
+        json::write(&mut stdout().lock(), &scenes)?;
+    } else {
+        println!("{}\nthe report: {}", summary::of(&scenes), report.display());
+    }
+    Ok(scenes.iter().any(|scene| scene.short_checks().0 > 0))
+}
+
+/// The scenarios that were asked for and can be played on this server.
+fn chosen(arguments: &Arguments, world: &World) -> Vec<Scenario> {
+    let wanted = scenarios::all(arguments.alone).into_iter().filter(|scenario| arguments.wants(scenario));
+    let (possible, left_out): (Vec<_>, Vec<_>) =
+        wanted.partition(|scenario| world.server_is_ours() || !scenario.fault.needs_our_server());
+    for scenario in left_out {
+        eprintln!("{} is left out: it would stop a server that is not ours (DATABASE_URL)", scenario.name);
+    }
+    possible
+}
+
+/// Plays a scenario with all seeds and all pools.
+async fn replay(
+    scenario: &Scenario,
+    arguments: &Arguments,
+    world: &mut World,
+    progress: &mut Progress,
+) -> Result<Scene> {
+    let mut seeds = Vec::new();
+    for seed in arguments.seeds() {
+        let mut traces = Vec::new();
+        for peers in arguments.peers.chunks(if arguments.alone { 1 } else { TOGETHER }) {
+            let step = progress.begin(scenario, seed, peers);
+            traces.extend(play(scenario, peers, seed, world).await?);
+            progress.end(step, scenario);
+        }
+        seeds.push((seed, traces));
+    }
+    Ok(Scene::of(scenario, seeds))
+}
+
+/// Prints what all scenarios have in common.
+fn preface(arguments: &Arguments, world: &World, scenarios: &[Scenario]) -> String {
+    let groups = arguments.peers.chunks(if arguments.alone { 1 } else { TOGETHER }).len() as u32;
+    let length: std::time::Duration = scenarios.iter().map(|scenario| scenario.length() + AFTERMATH).sum();
+    let mut text = format!(
+        "PostgreSQL {}; {} seed(s) from {}; about {}\n\
+         {CONNECTIONS} connections each; a query holds one for {}: at most {:.0} a second\n\
+         (this server needs {} for one without load). In time: within {}.\n",
+        world.version(),
+        arguments.seeds,
+        arguments.seed,
+        minutes(length * groups * arguments.seeds as u32),
+        short(HOLD),
+        capacity(HOLD),
+        short(world.service(HOLD)),
+        short(DEADLINE)
+    );
+    for peer in &arguments.peers {
+        text += &wrapped(&format!("  {peer:<15}{}", peer.settings()), &" ".repeat(17));
+    }
+    text + table::LEGEND
+}
+
+/// The command that plays the same again, with the seed that this run has chosen.
+fn command(arguments: &Arguments, given: &[String]) -> String {
+    let mut command = env::var("FAILFAST_LAB_COMMAND").unwrap_or_else(|_| "./dev lab".to_owned());
+    for argument in given {
+        command += &format!(" {argument}");
+    }
+    if !given.iter().any(|argument| argument == "--seed") {
+        command += &format!(" --seed {}", arguments.seed);
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn arguments(line: &str) -> (Arguments, Vec<String>) {
+        let given: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        (Arguments::parse(given.clone()).unwrap(), given)
+    }
+
+    /// Plays what the line says and returns the scenes.
+    async fn played(line: &str) -> Vec<Scene> {
+        let (mut arguments, _) = arguments(line);
+        arguments.peers.retain(|peer| *peer != Peer::Pgbouncer || world::pgbouncer_program().is_some());
+        let mut world = World::start(&arguments.peers).await.unwrap();
+        let mut progress = Progress::new(1);
+        let mut scenes = Vec::new();
+        for scenario in chosen(&arguments, &world) {
+            scenes.push(replay(&scenario, &arguments, &mut world, &mut progress).await.unwrap());
+        }
+        world.end().await.unwrap();
+        scenes
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_incident_is_played_from_end_to_end() {
+        let scenes = played("--scenario stale --seed 7").await;
+        for played in &scenes[0].pools {
+            let figures = &played.figures[0];
+            if played.peer != Peer::Pgbouncer {
+                assert!(figures.made >= CONNECTIONS as i64, "all had been killed: {figures:?}");
+            }
+            assert!(figures.served_in.is_some(), "and made anew: {figures:?}");
+            assert!(played.curve.iter().any(|bin| bin.connections.is_some_and(|all| all > 5.0)), "{:?}", played.curve);
+        }
+        let ours = scenes[0].pool(Peer::Failfast).unwrap();
+        assert!(ours.figures[0].warned.is_some(), "failfast has noticed: {:?}", ours.figures[0]);
+
+        let folder = env::temp_dir().join(format!("failfast-lab-{}", std::process::id()));
+        let setting =
+            Setting { postgres: "17".to_owned(), processors: 2, alone: false, command: "./dev lab".to_owned() };
+        let report = page::write(&folder, &scenes, &setting).unwrap();
+        assert!(fs::read_to_string(report).unwrap().ends_with("</html>\n"));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// Other work must not take the connections of the usual callers.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn other_work_harms_a_plain_pool_and_not_this_one() {
+        for scenario in ["lock", "flood", "slow-clients"] {
+            let scenes = played(&format!("--scenario {scenario} --peers failfast,deadpool --seed 7")).await;
+            let goodput = |peer| scenes[0].pool(peer).unwrap().goodput().unwrap().median;
+            let (ours, theirs) = (goodput(Peer::Failfast), goodput(Peer::Deadpool));
+            assert!(ours > 0.9 && theirs < 0.7, "{scenario}: {ours} beside {theirs}");
+            let others = |peer: Peer| scenes[0].pool(peer).unwrap().figures[0].others.unwrap();
+            assert!(others(Peer::Failfast).0 > 10, "{scenario}: others came");
+        }
+    }
+
+    #[test]
+    fn the_command_says_which_seed_was_played() {
+        let (arguments, given) = arguments("--scenario flood");
+        assert_eq!(command(&arguments, &given), format!("./dev lab --scenario flood --seed {}", arguments.seed));
+    }
+
+    #[test]
+    fn the_seed_is_not_named_twice() {
+        let (arguments, given) = arguments("--seed 7");
+        assert_eq!(command(&arguments, &given), "./dev lab --seed 7");
+    }
+}
