@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -63,6 +63,11 @@ impl Supervisor {
     /// The port on 127.0.0.1 that the script was given.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The script's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Orders the script to run one of its functions. It carries out orders in sequence.

@@ -11,8 +11,8 @@ pub(crate) const USAGE: &str = "\
   --scenario NAME[,NAME]  only these; surge means all surges:
                           surge-2x, surge-3x, surge-5x, surge-10x, bursty-20ms,
                           bursty-50ms, bursty-100ms, mixed-deadlines, lock,
-                          flood, slow-clients, slow, outage, freeze, stale, storm,
-                          fleet
+                          flood, slow-clients, slow-query, outage, freeze,
+                          stale, storm, fleet, failover
   --peers NAME[,NAME]     only these: failfast, deadpool, deadpool-tuned,
                           pgbouncer, bb8, bb8-tuned, sqlx, sqlx-tuned
   --seed N                of the arrivals; default: another one each time

@@ -60,13 +60,13 @@ pub(crate) fn of(scenario: &Scenario, all: &[&Figures]) -> Vec<Check> {
             refusals_at_entry(figures),
             Check::at_most("not served long after it", Some(figures.unserved_after as f64), 0.0),
         ],
-        "slow" => vec![goodput(0.95)],
+        "slow-query" => vec![goodput(0.95)],
         "lock" | "flood" | "slow-clients" => vec![goodput(0.98)],
-        "outage" | "freeze" | "stale" => vec![
+        "outage" | "freeze" | "stale" | "failover" => vec![
             Check::at_most("recovered after seconds", figures.recovered.map(|after| after.as_secs_f64()), 1.5),
             Check::at_most("errors of callers who came after it", Some(figures.failed_after as f64), 0.0),
         ],
-        "storm" => vec![Check::at_most("connections made per second", Some(figures.made_per_second), MADE_PER_SECOND)],
+        "storm" => vec![Check::at_most("connections made per second", figures.made_per_second, MADE_PER_SECOND)],
         _ => Vec::new(),
     };
     if let Some(tuned) = all.iter().find(|figures| figures.peer == Peer::DeadpoolTuned) {
@@ -109,7 +109,7 @@ mod tests {
     fn what_is_promised_is_enough() {
         assert_eq!(short("surge-3x", |_| Some((40, Answer::Served))), [false, false, true], "nobody was refused");
         assert_eq!(short("surge-5x", |_| None), [false; 0], "nothing is promised");
-        assert_eq!(short("slow", |due| (due % 100 > 0).then_some((40, Answer::Served))), [true]);
+        assert_eq!(short("slow-query", |due| (due % 100 > 0).then_some((40, Answer::Served))), [true]);
         assert_eq!(short("outage", |_| Some((40, Answer::Served))), [false, false]);
         assert_eq!(short("stale", |due| (due != 2_000).then_some((40, Answer::Served))), [false, false]);
         assert_eq!(
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn only_failfast_is_checked() {
-        let mut trace = trace("slow", |_| None);
+        let mut trace = trace("slow-query", |_| None);
         trace.peer = Peer::Bb8;
         assert!(of(&trace.scenario, &[&Figures::of(&trace)]).is_empty());
     }

@@ -40,8 +40,8 @@ pub(crate) struct Figures {
     /// Callers without an answer in time, of those that came later than a deadline after the incident.
     pub(crate) unserved_after: usize,
     /// Connections that the pool made, without the first ones; and how many per second during the incident.
-    pub(crate) made: i64,
-    pub(crate) made_per_second: f64,
+    pub(crate) made: Option<i64>,
+    pub(crate) made_per_second: Option<f64>,
     /// From the beginning of the incident.
     pub(crate) warned: Option<Duration>,
     pub(crate) warning: Option<String>,
@@ -103,7 +103,7 @@ impl Figures {
                 .count(),
             unserved_after: unserved_after(trace),
             made: trace.made,
-            made_per_second: trace.made as f64 / trace.scenario.lasts[1].as_secs_f64(),
+            made_per_second: trace.made.map(|made| made as f64 / trace.scenario.lasts[1].as_secs_f64()),
             warned: trace.warning.as_ref().map(|(at, _)| at.saturating_sub(trace.struck)),
             warning: trace.warning.as_ref().map(|(_, line)| line.clone()),
             first_error: hurt.map(|sample| sample.answered - trace.struck).min(),
@@ -213,7 +213,7 @@ pub(crate) mod tests {
             capacity_during: CAPACITY,
             service_during: ms(40),
             connections: Vec::new(),
-            made: 0,
+            made: Some(0),
             warning: None,
             lag: Duration::ZERO,
             scenario,
@@ -333,6 +333,6 @@ pub(crate) mod tests {
         let figures = Figures::of(&trace);
         assert_eq!((figures.offered, figures.goodput, figures.unanswered), (300, Some(1.0), 0));
         assert_eq!(figures.others, Some((175, 174)));
-        assert_eq!(Figures::of(&super::tests::trace("slow", |_| None)).others, None);
+        assert_eq!(Figures::of(&super::tests::trace("slow-query", |_| None)).others, None);
     }
 }

@@ -37,7 +37,7 @@ fn object(seed: u64, figures: &Figures) -> String {
         ("refused_p99_ms", p99(figures.refused_in)),
         ("recovered_ms", or_null(figures.recovered.map(ms))),
         ("unserved_after", figures.unserved_after.to_string()),
-        ("connections_made", figures.made.to_string()),
+        ("connections_made", or_null(figures.made)),
         ("first_warning_ms", or_null(figures.warned.map(ms))),
         ("first_warning", figures.warning.as_deref().map_or("null".to_owned(), quoted)),
         ("first_error_ms", or_null(figures.first_error.map(ms))),

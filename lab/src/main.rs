@@ -33,12 +33,13 @@ use std::io::stdout;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use self::arguments::{Arguments, USAGE};
 use self::page::Setting;
 use self::peers::{Peer, processes};
 use self::play::play;
-use self::scenarios::Scenario;
+use self::scenarios::{Fault, Scenario};
 use self::scene::Scene;
 use self::terminal::progress::Progress;
 use self::terminal::{chart, summary, table, wrapped};
@@ -93,9 +94,9 @@ async fn run(arguments: &Arguments, given: &[String]) -> Result<bool> {
         alone: arguments.alone,
         command: command(arguments, given),
     };
-    let scenarios = chosen(arguments, &world);
-    let groups = arguments.peers.chunks(if arguments.alone { 1 } else { TOGETHER }).len();
-    let mut progress = Progress::new(scenarios.len() * groups * arguments.seeds as usize);
+    let scenarios = chosen(arguments, &world).await;
+    let groups: usize = scenarios.iter().map(|scenario| groups(scenario, arguments).len()).sum();
+    let mut progress = Progress::new(groups * arguments.seeds as usize);
     if !arguments.json {
         print!("{}", preface(arguments, &world, &scenarios));
     }
@@ -122,14 +123,26 @@ async fn run(arguments: &Arguments, given: &[String]) -> Result<bool> {
 }
 
 /// The scenarios that were asked for and can be played on this server.
-fn chosen(arguments: &Arguments, world: &World) -> Vec<Scenario> {
-    let wanted = scenarios::all(arguments.alone).into_iter().filter(|scenario| arguments.wants(scenario));
-    let (possible, left_out): (Vec<_>, Vec<_>) =
-        wanted.partition(|scenario| world.server_is_ours() || !scenario.fault.needs_our_server());
-    for scenario in left_out {
-        eprintln!("{} is left out: it would stop a server that is not ours (DATABASE_URL)", scenario.name);
+async fn chosen(arguments: &Arguments, world: &World) -> Vec<Scenario> {
+    let mut chosen = Vec::new();
+    for scenario in scenarios::all(arguments.alone).into_iter().filter(|scenario| arguments.wants(scenario)) {
+        if scenario.fault.needs_our_server() && !world.server_is_ours() {
+            eprintln!("{} is left out: it would stop a server that is not ours (DATABASE_URL)", scenario.name);
+        } else if scenario.fault == Fault::Failover && !world::cluster_is_possible().await {
+            eprintln!("{} is left out: it needs the image of scripts/patroni-image", scenario.name);
+        } else {
+            chosen.push(scenario);
+        }
     }
-    possible
+    chosen
+}
+
+/// The pools of a scenario, in groups that are played at once. In front of a cluster, a PgBouncer would need a load
+/// balancer of its own.
+fn groups(scenario: &Scenario, arguments: &Arguments) -> Vec<Vec<Peer>> {
+    let is_left_out = |peer: &Peer| scenario.fault == Fault::Failover && *peer == Peer::Pgbouncer;
+    let peers: Vec<_> = arguments.peers.iter().copied().filter(|peer| !is_left_out(peer)).collect();
+    peers.chunks(if arguments.alone { 1 } else { TOGETHER }).map(<[Peer]>::to_vec).collect()
 }
 
 /// Plays a scenario with all seeds and all pools.
@@ -142,9 +155,9 @@ async fn replay(
     let mut seeds = Vec::new();
     for seed in arguments.seeds() {
         let mut traces = Vec::new();
-        for peers in arguments.peers.chunks(if arguments.alone { 1 } else { TOGETHER }) {
-            let step = progress.begin(scenario, seed, peers);
-            traces.extend(play(scenario, peers, seed, world).await?);
+        for peers in groups(scenario, arguments) {
+            let step = progress.begin(scenario, seed, &peers);
+            traces.extend(play(scenario, &peers, seed, world).await?);
             progress.end(step, scenario);
         }
         seeds.push((seed, traces));
@@ -154,8 +167,8 @@ async fn replay(
 
 /// Prints what all scenarios have in common.
 fn preface(arguments: &Arguments, world: &World, scenarios: &[Scenario]) -> String {
-    let groups = arguments.peers.chunks(if arguments.alone { 1 } else { TOGETHER }).len() as u32;
-    let length: std::time::Duration = scenarios.iter().map(|scenario| scenario.length() + AFTERMATH).sum();
+    let length = |scenario: &Scenario| (scenario.length() + AFTERMATH) * groups(scenario, arguments).len() as u32;
+    let length: Duration = scenarios.iter().map(length).sum();
     let mut text = format!(
         "PostgreSQL {}; {} seed(s) from {}; about {}\n\
          {CONNECTIONS} connections each; a query holds one for {}: at most {:.0} a second\n\
@@ -163,7 +176,7 @@ fn preface(arguments: &Arguments, world: &World, scenarios: &[Scenario]) -> Stri
         world.version(),
         arguments.seeds,
         arguments.seed,
-        minutes(length * groups * arguments.seeds as u32),
+        minutes(length * arguments.seeds as u32),
         short(HOLD),
         capacity(HOLD),
         short(world.service(HOLD)),
@@ -205,7 +218,7 @@ mod tests {
         let mut world = World::start(&arguments.peers).await.unwrap();
         let mut progress = Progress::new(1);
         let mut scenes = Vec::new();
-        for scenario in chosen(&arguments, &world) {
+        for scenario in chosen(&arguments, &world).await {
             scenes.push(replay(&scenario, &arguments, &mut world, &mut progress).await.unwrap());
         }
         world.end().await.unwrap();
@@ -218,7 +231,7 @@ mod tests {
         for played in &scenes[0].pools {
             let figures = &played.figures[0];
             if played.peer != Peer::Pgbouncer {
-                assert!(figures.made >= CONNECTIONS as i64, "all had been killed: {figures:?}");
+                assert!(figures.made >= Some(CONNECTIONS as i64), "all had been killed: {figures:?}");
             }
             assert!(figures.served_in.is_some(), "and made anew: {figures:?}");
             assert!(played.curve.iter().any(|bin| bin.connections.is_some_and(|all| all > 5.0)), "{:?}", played.curve);

@@ -196,7 +196,7 @@ fn figures(scene: &Scene) -> String {
         html += &cell(played.slowest(), seconds);
         html += &cell(played.refusal(), seconds);
         html += &cell(played.recovered(), seconds);
-        html += &count(|figures| figures.made as f64);
+        html += &cell(played.stat(|figures| Some(figures.made? as f64)), |value| format!("{value:.0}"));
         if has_others {
             let share = |(came, served): (usize, usize)| served as f64 / (came as f64).max(1.0);
             html += &cell(played.stat(|figures| figures.others.map(share)), percent);
@@ -212,7 +212,10 @@ fn cell(stat: Option<Stat>, show: fn(f64) -> String) -> String {
 
 /// The settings of each pool.
 fn pools(scenes: &[Scene]) -> String {
-    let mut html = "<h2>The pools</h2>\n<div class=\"wide\"><table><tbody>\n".to_owned();
+    let mut html = format!(
+        "<h2>The pools</h2>\n<p>Each has {CONNECTIONS} connections. In the fleet, each of four processes has a pool: of 6 with the defaults, of 3 if \
+         tuned, because a deploy doubles the processes.</p>\n<div class=\"wide\"><table><tbody>\n"
+    );
     for peer in peers(scenes) {
         let settings = escaped(&peer.settings());
         let _ = writeln!(

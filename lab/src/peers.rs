@@ -78,20 +78,23 @@ impl Peer {
     pub(crate) fn settings(self) -> String {
         let tuned = || {
             format!(
-                "waits at most the deadline less {:?}; statement_timeout {DEADLINE:?}; beside other work two pools, of {} and {FOR_OTHERS}",
+                "waits at most the deadline less {:?}; statement_timeout {DEADLINE:?}; beside other work two pools, of {} \
+                 and {FOR_OTHERS}",
                 2 * HOLD,
                 CONNECTIONS - FOR_OTHERS
             )
         };
         match self {
             Self::Failfast => format!(
-                "each call with its deadline; other work: at most {FOR_OTHERS} calls that buy, reports in the lane Background with at most {FOR_OTHERS} connections"
+                "each call with its deadline; at most {FOR_OTHERS} calls that buy at a time; reports in the lane \
+                 Background, with at most {FOR_OTHERS} connections; in the fleet, the processes share the connections"
             ),
             Self::Deadpool => "defaults: waits without end".to_owned(),
             Self::Bb8 | Self::Sqlx => "defaults: waits up to 30 s, checks each connection before use".to_owned(),
             Self::DeadpoolTuned | Self::Bb8Tuned | Self::SqlxTuned => tuned(),
             Self::Pgbouncer => format!(
-                "a tuned deadpool with {CLIENTS_OF_PGBOUNCER} clients of a PgBouncer (transactions), which has {CONNECTIONS} connections"
+                "a tuned deadpool with {CLIENTS_OF_PGBOUNCER} clients of a PgBouncer, which has {CONNECTIONS} connections in \
+                 transaction mode"
             ),
         }
     }

@@ -31,8 +31,8 @@ pub(crate) struct Trace {
     pub(crate) service_during: Duration,
     /// The connections at some times, as the server counts them.
     pub(crate) connections: Vec<(Duration, usize)>,
-    /// Connections that the pool made, without the first ones.
-    pub(crate) made: i64,
+    /// Connections that the pool made, without the first ones. `None` if nobody has counted them.
+    pub(crate) made: Option<i64>,
     /// The first, from `struck` on.
     pub(crate) warning: Option<(Duration, String)>,
     /// The longest delay with which a caller was sent.
@@ -66,9 +66,10 @@ impl Sample {
 pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: &mut World) -> Result<Vec<Trace>> {
     let callers: Arc<[Caller]> = callers::of(scenario, seed).into();
     let mut pools = Vec::new();
+    world.begin(scenario, peers).await?;
     for peer in peers {
         world.prepare(*peer, scenario).await?;
-        let sessions = world.sessions(*peer).await?;
+        let sessions = world.sessions(*peer, scenario.fault).await?;
         let pool = peer.connect(&world.config(*peer, scenario)?, scenario).await;
         pools.push((*peer, pool.map_err(|error| format!("{peer}: {error}"))?, sessions));
     }
@@ -79,15 +80,14 @@ pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: 
         let sending = send(Arc::clone(pool), scenario.length(), Arc::clone(&callers), begun);
         running.spawn(async move { (index, sending.await) });
     }
-    let count = world.count_connections(begun);
+    let count = world.count_connections(scenario.fault, begun);
     sleep_until((begun + scenario.begins()).into()).await;
     let struck = world.strike(scenario.fault).await? - begun;
     if scenario.fault == Fault::Deploy {
         try_join_all(pools.iter().map(|(_, pool, _)| pool.deploy(scenario.ends() - struck))).await?;
     }
     sleep_until((begun + scenario.ends()).into()).await;
-    world.lift(scenario.fault).await?;
-    let back = begun.elapsed();
+    let back = world.lift(scenario.fault).await? - begun;
     let mut answers = running.join_all().await;
     answers.sort_by_key(|(index, _)| *index);
     let mut counts = count.end();
@@ -107,12 +107,16 @@ pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: 
             capacity_during: capacity(scenario.hold),
             service_during: world.service(scenario.hold),
             connections: counts.remove(&peer).unwrap_or_default(),
-            made: (world.sessions(peer).await? - sessions - CONNECTIONS as i64).max(0),
+            made: sessions.zip(world.sessions(peer, scenario.fault).await?).map(made),
             warning,
             lag: answers.lag,
         });
     }
     Ok(traces)
+}
+
+fn made((before, after): (i64, i64)) -> i64 {
+    (after - before - CONNECTIONS as i64).max(0)
 }
 
 /// The results of all calls to a pool.

@@ -1,5 +1,6 @@
 //! The server with a database for each pool, and the faults that happen to it.
 
+mod cluster;
 mod counting;
 mod pgbouncer;
 
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config, NoTls};
 
+use self::cluster::Cluster;
+pub(crate) use self::cluster::is_possible as cluster_is_possible;
 use self::counting::Counting;
 use self::pgbouncer::PgBouncer;
 pub(crate) use self::pgbouncer::program as pgbouncer_program;
@@ -30,6 +33,8 @@ const PREFIX: &str = "failfast_lab_";
 pub(crate) struct World {
     // Ends before the server.
     pgbouncer: Option<PgBouncer>,
+    /// Only while a failover is played.
+    cluster: Option<Cluster>,
     server: Throwaway,
     peers: Vec<Peer>,
     version: String,
@@ -44,8 +49,8 @@ impl World {
     pub(crate) async fn start(peers: &[Peer]) -> Result<Self> {
         let server = Throwaway::start().await?;
         let password: String = (0..32).map(|_| fastrand::alphanumeric()).collect();
-        let mut world = Self { pgbouncer: None, server, peers: peers.to_vec(), version: String::new(), password, overhead: Duration::ZERO };
-        let client = world.admin().await?;
+        let mut world = Self { pgbouncer: None, cluster: None, server, peers: peers.to_vec(), version: String::new(), password, overhead: Duration::ZERO };
+        let client = world.admin(Fault::None).await?;
         world.version = client.query_one("SELECT split_part(current_setting('server_version'), ' ', 1)", &[]).await?.get(0);
         for peer in peers {
             client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", database(*peer))).await?;
@@ -70,8 +75,8 @@ impl World {
 
     /// Removes the databases from a server that goes on running.
     pub(crate) async fn end(mut self) -> Result<()> {
-        drop(self.pgbouncer.take());
-        let client = self.admin().await?;
+        drop((self.pgbouncer.take(), self.cluster.take()));
+        let client = self.admin(Fault::None).await?;
         for peer in &self.peers {
             client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", database(*peer))).await?;
             client.batch_execute(&format!("DROP ROLE IF EXISTS {}", database(*peer))).await?;
@@ -96,6 +101,13 @@ impl World {
     /// The connection settings of `peer`, which has a database of its own.
     pub(crate) fn config(&self, peer: Peer, scenario: &Scenario) -> Result<Config> {
         let mut config = self.config_at_server(peer);
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| scenario.fault == Fault::Failover) {
+            // sqlx knows one host only.
+            let knows_one = matches!(peer, Peer::Sqlx | Peer::SqlxTuned);
+            config = if knows_one { cluster.proxied() } else { cluster.config() };
+            config.dbname(database(peer)).application_name(peer.name());
+            return Ok(config);
+        }
         if scenario.fault == Fault::Deploy && peer != Peer::Pgbouncer {
             config.user(database(peer)).password(&self.password);
         }
@@ -111,20 +123,39 @@ impl World {
         config
     }
 
+    /// Starts what the scenario needs besides the server, unless it runs.
+    pub(crate) async fn begin(&mut self, scenario: &Scenario, peers: &[Peer]) -> Result<()> {
+        if scenario.fault != Fault::Failover {
+            return Ok(());
+        }
+        match &mut self.cluster {
+            Some(cluster) => cluster.repair().await?,
+            None => {
+                let cluster = Cluster::start().await?;
+                let client = cluster.primary().await?;
+                for peer in peers {
+                    client.batch_execute(&format!("CREATE DATABASE {}", database(*peer))).await?;
+                }
+                self.cluster = Some(cluster);
+            }
+        }
+        Ok(())
+    }
+
     /// Gives sessions of a tuned pool a `statement_timeout`, which all of its connections have from their beginning. For
     /// a deploy, makes a role whose connections are limited.
     pub(crate) async fn prepare(&self, peer: Peer, scenario: &Scenario) -> Result<()> {
         if peer.is_tuned() {
             let limit = scenario.longest_deadline().as_millis();
             let set = format!("ALTER DATABASE {} SET statement_timeout = {limit}", database(peer));
-            self.admin().await?.batch_execute(&set).await?;
+            self.admin(scenario.fault).await?.batch_execute(&set).await?;
         }
         if scenario.fault == Fault::Deploy {
             let (role, password) = (database(peer), &self.password);
             let make = format!(
                 "DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD '{password}' CONNECTION LIMIT {LIMIT}"
             );
-            self.admin().await?.batch_execute(&make).await?;
+            self.admin(scenario.fault).await?.batch_execute(&make).await?;
         }
         Ok(())
     }
@@ -136,8 +167,9 @@ impl World {
             Fault::None | Fault::Deploy => {}
             Fault::Outage => self.server.stop().await?,
             Fault::Freeze => self.server.pause().await?,
+            Fault::Failover => self.cluster()?.kill_primary().await?,
             Fault::Kill => {
-                let client = self.admin().await?;
+                let client = self.admin(fault).await?;
                 let busy =
                     format!("SELECT count(*) FROM pg_stat_activity WHERE datname ~ '^{PREFIX}' AND state <> 'idle'");
                 while client.query_one(&busy, &[]).await?.get::<_, i64>(0) > 0 {
@@ -152,25 +184,34 @@ impl World {
         Ok(begun)
     }
 
-    /// Ends the incident, and returns when the server accepts connections again.
-    pub(crate) async fn lift(&mut self, fault: Fault) -> Result<()> {
+    /// Ends the incident when the server accepts connections again, and returns since when.
+    pub(crate) async fn lift(&mut self, fault: Fault) -> Result<Instant> {
         match fault {
             Fault::None | Fault::Kill | Fault::Deploy => {}
             Fault::Outage => self.server.start_again().await?,
             Fault::Freeze => self.server.resume().await?,
+            Fault::Failover => return self.cluster()?.await_primary().await,
         }
-        Ok(())
+        Ok(Instant::now())
+    }
+
+    fn cluster(&mut self) -> Result<&mut Cluster> {
+        Ok(self.cluster.as_mut().ok_or("there is no cluster")?)
     }
 
     /// Counts the connections of all pools until [`Counting::end`]. The times are since `begun`.
-    pub(crate) fn count_connections(&self, begun: Instant) -> Counting {
-        Counting::begin(self.server.config(), self.peers.clone(), begun)
+    pub(crate) fn count_connections(&self, fault: Fault, begun: Instant) -> Counting {
+        Counting::begin(self.admin_config(fault), self.peers.clone(), begun)
     }
 
     /// How many connections to the database of `peer` the server has counted. The server may count a connection only
-    /// when it ends, so this waits for the ends.
-    pub(crate) async fn sessions(&self, peer: Peer) -> Result<i64> {
-        let client = self.admin().await?;
+    /// when it ends, so this waits for the ends. `None` for several processes, which do not begin with a known number,
+    /// and after a failover, because each server has its own counts.
+    pub(crate) async fn sessions(&self, peer: Peer, fault: Fault) -> Result<Option<i64>> {
+        if matches!(fault, Fault::Deploy | Fault::Failover) {
+            return Ok(None);
+        }
+        let client = self.admin(fault).await?;
         let name = database(peer);
         // A PgBouncer keeps its connections.
         let patience = if peer == Peer::Pgbouncer { Duration::ZERO } else { UNTIL_GONE };
@@ -183,11 +224,19 @@ impl World {
             }
             sleep(LOOK_AFTER).await;
         }
-        Ok(client.query_one("SELECT sessions FROM pg_stat_database WHERE datname = $1", &[&name]).await?.get(0))
+        let counted = client.query_one("SELECT sessions FROM pg_stat_database WHERE datname = $1", &[&name]).await?;
+        Ok(Some(counted.get(0)))
     }
 
-    async fn admin(&self) -> Result<Client> {
-        connect(self.server.config()).await
+    fn admin_config(&self, fault: Fault) -> Config {
+        match &self.cluster {
+            Some(cluster) if fault == Fault::Failover => cluster.config(),
+            _ => self.server.config(),
+        }
+    }
+
+    async fn admin(&self, fault: Fault) -> Result<Client> {
+        connect(self.admin_config(fault)).await
     }
 }
 

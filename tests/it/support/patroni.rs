@@ -1,7 +1,7 @@
 //! A PostgreSQL cluster that fails over by itself: nodes with Patroni and PostgreSQL, one etcd, and an HAProxy as
 //! Patroni's documentation recommends it. Each is a container on a network of their own.
 //!
-//! Patroni's lease is short here, so that a failover takes seconds (see [`TTL`]). Replication is asynchronous, which is
+//! `lab` starts the same cluster with the scripts of `scripts`. Patroni's lease is short here, so that a failover takes seconds (see [`TTL`]). Replication is asynchronous, which is
 //! the default: a failover may lose acknowledged writes.
 //!
 //! A container stays when its node is killed, and so do its addresses. To clients on this machine, a killed node closes

@@ -1,7 +1,6 @@
 //! What the containers of a Patroni cluster run, and the commands for its faults.
 
-use super::{Cut, LOOP_WAIT, RETRY_TIMEOUT, TTL};
-use crate::support::server::{DATABASE, PASSWORD, USER};
+use super::{Cut, DATABASE, LOOP_WAIT, PASSWORD, RETRY_TIMEOUT, TTL, USER};
 
 /// While this file exists, a node's Patroni is not started again.
 const DOWN: &str = "/tmp/failfast-down";
