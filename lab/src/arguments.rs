@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn what_is_named_is_played() {
-        let arguments = "--alone --scenario storm,surge-3x --peers deadpool,failfast,deadpool --seed 7 --seeds 3 --out x";
+        let arguments =
+            "--alone --scenario storm,surge-3x --peers deadpool,failfast,deadpool --seed 7 --seeds 3 --out x";
         let arguments = parse(arguments).unwrap();
         assert_eq!(arguments.peers, [Peer::Failfast, Peer::Deadpool]);
         let wanted = scenarios::all(false).into_iter().filter(|scenario| arguments.wants(scenario));

@@ -333,6 +333,6 @@ pub(crate) mod tests {
         let figures = Figures::of(&trace);
         assert_eq!((figures.offered, figures.goodput, figures.unanswered), (300, Some(1.0), 0));
         assert_eq!(figures.others, Some((175, 174)));
-        assert_eq!(Figures::of(&super::tests::trace("slow-query", |_| None)).others, None);
+        assert_eq!(Figures::of(&tests::trace("slow-query", |_| None)).others, None);
     }
 }

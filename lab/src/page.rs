@@ -56,7 +56,9 @@ fn introduction(scenes: &[Scene], setting: &Setting) -> String {
     let seeds = scenes.first().map_or(0, |scene| scene.seeds.len());
     let seeds = match seeds {
         1 => "One seed".to_owned(),
-        _ => format!("{seeds} seeds: each number is the median, with the range in brackets. The charts are of the first seed"),
+        _ => format!(
+            "{seeds} seeds: each number is the median, with the range in brackets. The charts are of the first seed"
+        ),
     };
     let order = if setting.alone { "Each pool was played alone" } else { "All pools were played at once" };
     format!(
@@ -78,7 +80,8 @@ fn summary(scenes: &[Scene]) -> String {
     let mut html = "<h2>Summary</h2>\n".to_owned();
     let with_goodput: Vec<_> =
         scenes.iter().filter(|scene| scene.pools.iter().any(|played| played.goodput().is_some())).collect();
-    html += "<p>Goodput: answers in time, as a share of what is possible. Of what 100% is, each scenario says below.</p>\n";
+    html +=
+        "<p>Goodput: answers in time, as a share of what is possible. Of what 100% is, each scenario says below.</p>\n";
     html += &matrix(&with_goodput, Played::goodput, percent, |value| Some(value));
     let faults: Vec<_> = scenes.iter().filter(|scene| scene.scenario.fault.is_outage()).collect();
     if !faults.is_empty() {

@@ -58,8 +58,10 @@ fn figures(scenes: &[Scene], setting: &Setting) -> String {
         text += "- nowhere in this run\n";
     }
     for better in better {
-        let line =
-            format!("- {}: {} has {} {}; failfast {}", better.scenario, better.peer, better.figure, better.theirs, better.ours);
+        let line = format!(
+            "- {}: {} has {} {}; failfast {}",
+            better.scenario, better.peer, better.figure, better.theirs, better.ours
+        );
         text += &line;
         text.push('\n');
     }

@@ -221,7 +221,9 @@ impl Scenario {
             Fault::None if self.hold > DEADLINE => "nothing: no query can be in time",
             Fault::None if self.is_overload() => "the most answers that ten connections can give in the incident",
             Fault::None | Fault::Deploy => "all callers of the incident",
-            Fault::Outage | Fault::Freeze | Fault::Kill | Fault::Failover => "all callers who came once the server served again",
+            Fault::Outage | Fault::Freeze | Fault::Kill | Fault::Failover => {
+                "all callers who came once the server served again"
+            }
         }
     }
 
@@ -268,7 +270,10 @@ pub(crate) mod tests {
     fn overload_is_more_than_the_pool_can_do() {
         let overloads: Vec<_> = all(false).into_iter().filter(Scenario::is_overload).map(|one| one.name).collect();
         assert_eq!(overloads.len(), 10, "{overloads:?}");
-        assert!(["slow-query", "storm", "mixed-deadlines"].iter().all(|name| overloads.contains(name)), "{overloads:?}");
+        assert!(
+            ["slow-query", "storm", "mixed-deadlines"].iter().all(|name| overloads.contains(name)),
+            "{overloads:?}"
+        );
         assert!(!overloads.contains(&"flood"), "the usual callers alone are none");
     }
 }

@@ -62,8 +62,7 @@ impl Stat {
 impl Scene {
     /// Of the traces of each seed. Every seed has the same pools.
     pub(crate) fn of(scenario: &Scenario, seeds: Vec<(u64, Vec<Trace>)>) -> Self {
-        let mut scene =
-            Self { scenario: scenario.clone(), seeds: Vec::new(), pools: Vec::new(), checks: Vec::new() };
+        let mut scene = Self { scenario: scenario.clone(), seeds: Vec::new(), pools: Vec::new(), checks: Vec::new() };
         for (seed, traces) in seeds {
             scene.add(seed, &traces);
         }

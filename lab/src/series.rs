@@ -56,7 +56,7 @@ fn median(times: &mut [Duration]) -> Option<Duration> {
 
 /// In which part of this width a time lies.
 pub(crate) fn place(at: Duration, width: Duration) -> usize {
-    (at.as_secs_f64() / width.as_secs_f64()) as usize
+    (at.as_nanos() / width.as_nanos().max(1)) as usize
 }
 
 #[cfg(test)]

@@ -49,9 +49,18 @@ impl World {
     pub(crate) async fn start(peers: &[Peer]) -> Result<Self> {
         let server = Throwaway::start().await?;
         let password: String = (0..32).map(|_| fastrand::alphanumeric()).collect();
-        let mut world = Self { pgbouncer: None, cluster: None, server, peers: peers.to_vec(), version: String::new(), password, overhead: Duration::ZERO };
+        let mut world = Self {
+            pgbouncer: None,
+            cluster: None,
+            server,
+            peers: peers.to_vec(),
+            version: String::new(),
+            password,
+            overhead: Duration::ZERO,
+        };
         let client = world.admin(Fault::None).await?;
-        world.version = client.query_one("SELECT split_part(current_setting('server_version'), ' ', 1)", &[]).await?.get(0);
+        world.version =
+            client.query_one("SELECT split_part(current_setting('server_version'), ' ', 1)", &[]).await?.get(0);
         for peer in peers {
             client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", database(*peer))).await?;
             client.batch_execute(&format!("CREATE DATABASE {}", database(*peer))).await?;
@@ -176,8 +185,9 @@ impl World {
                     sleep(LOOK_AFTER).await;
                 }
                 begun = Instant::now();
-                let kill =
-                    format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname ~ '^{PREFIX}'");
+                let kill = format!(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname ~ '^{PREFIX}'"
+                );
                 client.batch_execute(&kill).await?;
             }
         }

@@ -78,7 +78,8 @@ fn left_of(column: usize) -> f64 {
 /// The titles of the columns and the legend.
 fn heads(rows: &[&Played]) -> String {
     let mut svg = String::new();
-    for (column, title) in ["callers: came, served in time", "time until the answer", "connections"].iter().enumerate() {
+    for (column, title) in ["callers: came, served in time", "time until the answer", "connections"].iter().enumerate()
+    {
         let _ = writeln!(svg, "<text class=\"h\" x=\"{}\" y=\"14\">{title}</text>", left_of(column));
     }
     let (x, y) = (left_of(1), HEAD + 12.0);
@@ -163,11 +164,8 @@ fn seconds(length: Duration, bottom: f64) -> String {
     for column in 0..3 {
         for second in (0..=length.as_secs()).step_by(every) {
             let x = left_of(column) + across(Duration::from_secs(second), length);
-            let _ = writeln!(
-                svg,
-                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{second} s</text>",
-                bottom + 16.0
-            );
+            let _ =
+                writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{second} s</text>", bottom + 16.0);
         }
     }
     svg

@@ -23,7 +23,8 @@ pub(crate) fn of(scenes: &[Scene]) -> String {
         );
         text += &wrapped(&line, "    ");
     }
-    let (short, all) = scenes.iter().map(Scene::short_checks).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
+    let (short, all) =
+        scenes.iter().map(Scene::short_checks).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
     if all > 0 {
         text += &format!("\n{} of {all} figures of failfast are within their limits.\n", all - short);
     }

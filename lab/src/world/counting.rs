@@ -1,6 +1,6 @@
 //! Counts the connections of each pool while a scenario is played, as the server sees them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_millis(250);
 
 /// The counts of each pool, with their times.
-pub(crate) type Counts = HashMap<Peer, Vec<(Duration, usize)>>;
+pub(crate) type Counts = BTreeMap<Peer, Vec<(Duration, usize)>>;
 
 /// Counts until [`end`](Self::end).
 #[derive(Debug)]
