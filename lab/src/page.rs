@@ -82,7 +82,7 @@ fn summary(scenes: &[Scene]) -> String {
         scenes.iter().filter(|scene| scene.pools.iter().any(|played| played.goodput().is_some())).collect();
     html +=
         "<p>Goodput: answers in time, as a share of what is possible. Of what 100% is, each scenario says below.</p>\n";
-    html += &matrix(&with_goodput, Played::goodput, percent, |value| Some(value));
+    html += &matrix(&with_goodput, Played::goodput, percent, Some);
     let faults: Vec<_> = scenes.iter().filter(|scene| scene.scenario.fault.is_outage()).collect();
     if !faults.is_empty() {
         html += "<p>Served again: from the end of the fault until 95% are served in time for a second.</p>\n";
