@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .pool(|builder| builder.name("orders").max_size(5).acquire_timeout(Duration::from_millis(500)))
         .observer(|event: &Event| println!("  {event}"))
         .build()?;
-    cluster.ready(PATIENCE).await?;
+    cluster.warm_up(1, PATIENCE).await?;
     cluster.batch_execute("CREATE TABLE IF NOT EXISTS cluster_example (n int8)").await?;
     cluster.execute("INSERT INTO cluster_example VALUES (0)", &[]).await?;
     for round in 1..=rounds {

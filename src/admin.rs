@@ -26,6 +26,8 @@
 //!
 //! # The JSON
 //!
+//! That of a cluster is described at `ClusterReport`.
+//!
 //! Keys and words never change their meaning; later versions may add keys. The unit is in the name of each key. Numbers
 //! are integers, except `demand`, `background_share` and the percentages. What is not known is `null`.
 //!
@@ -44,8 +46,10 @@
 mod axum;
 mod json;
 
+#[cfg(all(feature = "axum", feature = "cluster"))]
+pub(crate) use self::axum::json_response;
 #[cfg(feature = "axum")]
-pub use self::axum::handler;
+pub use self::axum::{Reporting, handler};
 use crate::breaker::Snapshot;
 use crate::clock::now;
 use crate::holder::Holder;

@@ -39,7 +39,8 @@
 //! }
 //! ```
 //!
-//! The pool is the state of the router, or a part of it (`FromRef`).
+//! The pool is the state of the router, or a part of it (`FromRef`). With a `Cluster` in its place, handlers take
+//! `Conn<Cluster>` and `Tx<Cluster>`, and the handler of the orchestrator is `cluster_ready`.
 //!
 //! The crate depends on axum-core, http and tower's traits only, not on axum itself.
 
@@ -52,5 +53,7 @@ mod tx;
 
 pub use self::conn::Conn;
 pub use self::deadline::{DeadlineLayer, DeadlineService, RequestDeadline};
+#[cfg(feature = "cluster")]
+pub use self::readiness::cluster_ready;
 pub use self::readiness::ready;
 pub use self::tx::{Tx, TxLayer, TxService};

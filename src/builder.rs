@@ -20,6 +20,8 @@ use tokio::runtime::Handle;
 use tokio_postgres::Config;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
+#[cfg(feature = "cluster")]
+pub(crate) use self::driver::check_hosts;
 use crate::breaker::{BreakerConfig, Machine};
 use crate::conn::{Connector, Credentials, Hooks, IsFailure, Reset, ServerTimeouts, Socket};
 use crate::connection_string::ConnectionString;

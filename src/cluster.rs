@@ -19,8 +19,14 @@ mod core;
 mod failure;
 mod freshness;
 mod host;
+mod listen;
 mod one_host;
 mod order;
+#[cfg(feature = "testing")]
+mod pretended;
+mod readiness;
+#[cfg(feature = "admin")]
+mod report;
 mod scout;
 mod state;
 mod status;
@@ -30,21 +36,25 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio_postgres::types::{BorrowToSql, ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 pub use self::builder::ClusterBuilder;
-pub use self::call::ClusterCall;
+pub use self::call::{ClusterCall, ClusterDdl, ClusterFallback};
 use self::core::Core;
 pub use self::freshness::{After, Freshness};
 pub use self::order::ClusterOrder;
+#[cfg(feature = "admin")]
+pub use self::report::{ClusterReport, HostReport};
 pub use self::status::{HostStatus, Role};
 use crate::clock::now;
 use crate::conn::{Client, RowStream, Transaction};
 use crate::error::Error;
-use crate::policy::Position;
+use crate::holder::Holder;
+use crate::policy::{Lane, Position};
 use crate::pool::Pool;
+#[cfg(feature = "testing")]
+use crate::pretend::Moment;
 use crate::telemetry::Events;
 
 /// Several PostgreSQL servers of one database: a primary, and replicas that stream from it.
@@ -104,35 +114,32 @@ impl Cluster {
         ClusterCall::new(&self.core, Location::caller())
     }
 
+    /// Starts a call in a lane: `cluster.lane(Lane::Critical).get()`. As [`call`](Self::call) and [`ClusterCall::lane`].
+    #[track_caller]
+    pub fn lane(&self, lane: Lane) -> ClusterCall<'_> {
+        self.call().lane(lane)
+    }
+
+    /// Makes a change of the schema at the primary: see [`Pool::ddl`].
+    #[track_caller]
+    pub fn ddl(&self) -> ClusterDdl<'_> {
+        self.call().ddl()
+    }
+
     /// Returns the pool of the host that is the primary now. That pool does not follow a failover, so ask for it again
     /// for each piece of work.
     ///
     /// # Errors
     ///
     /// - [`Error::NoPrimary`] if no host is known to accept writes, also before the first answer of a host: see
-    ///   [`ready`](Self::ready).
+    ///   [`warm_up`](Self::warm_up).
     /// - [`Error::TwoPrimaries`] while two hosts accept writes.
     /// - [`Error::TwoSystems`] if hosts belong to different database systems.
     pub fn primary(&self) -> Result<&Pool, Error> {
         self.core.start();
+        #[cfg(feature = "testing")]
+        self.core.pretended(Moment::Primary, None)?;
         self.core.primary().map(|host| &self.core.hosts[host].pool)
-    }
-
-    /// Waits until there is a primary and each host has answered or failed once, for at most `within`. Then the cluster
-    /// knows its replicas. It is for the start of a service. Calls do not need it: the first ones wait by themselves.
-    ///
-    /// A host that cannot be reached fails within the pool's `connect_timeout`. If `within` ends first, a primary is
-    /// enough. At most 24 hours.
-    ///
-    /// # Errors
-    ///
-    /// As [`primary`](Self::primary), after `within`.
-    pub async fn ready(&self, within: Duration) -> Result<(), Error> {
-        self.core.start();
-        let (mut decisions, until) = (self.core.board.decisions(), now() + within.min(LONGEST));
-        let is_open = || self.core.primary().is_err() || !self.core.board.state().has_asked_all();
-        while is_open() && board::changed_before(&mut decisions, until).await {}
-        self.core.primary().map(drop)
     }
 
     /// Returns what the cluster knows of each host, in the order in which the hosts were given.
@@ -172,47 +179,21 @@ impl Cluster {
         self.core.hosts.iter().map(|host| &host.pool)
     }
 
+    /// Who holds a connection in this instant, with the host of the connection, the longest first: see
+    /// [`Pool::holders`].
+    pub fn holders(&self) -> Vec<(Arc<str>, Holder)> {
+        let of = |host: &host::Host| {
+            let label = Arc::clone(&host.label);
+            host.pool.holders().into_iter().map(move |holder| (Arc::clone(&label), holder))
+        };
+        let mut holders: Vec<_> = self.core.hosts.iter().flat_map(of).collect();
+        holders.sort_by_key(|(_, holder)| std::cmp::Reverse(holder.age));
+        holders
+    }
+
     /// Returns a stream of the events of the cluster and of the pools of its hosts, from now on: see [`Pool::events`].
     pub fn events(&self) -> Events {
         self.core.telemetry.events()
-    }
-
-    /// Shuts the pools of all hosts down gracefully, at the same time: see [`Pool::drain`]. Then the cluster asks its
-    /// hosts no more. Returns how many connections had not been given back.
-    ///
-    /// A call that waits for a new primary ([`ClusterCall::across_failover`]) is in no pool's queue, so this does not
-    /// wait for it.
-    #[track_caller]
-    pub fn drain(&self, within: Duration) -> impl Future<Output = usize> {
-        let drains: Vec<_> = self.pools().map(|pool| pool.drain(within)).collect();
-        async move {
-            let left = join_all(drains).await.into_iter().sum();
-            // Calls that were waiting have needed the scouts until now.
-            self.core.stop();
-            left
-        }
-    }
-
-    /// Gives a reason for the order that follows: [`forget_timeline`](ClusterOrder::forget_timeline). The event of the
-    /// order shows the reason.
-    ///
-    /// ```no_run
-    /// # fn example(cluster: failfast::Cluster) {
-    /// cluster.because("db2 was promoted by mistake, and is a replica of db1 again").forget_timeline();
-    /// # }
-    /// ```
-    pub fn because(&self, reason: impl Into<Arc<str>>) -> ClusterOrder<'_> {
-        ClusterOrder::new(&self.core, Some(reason.into()))
-    }
-
-    /// Forgets the highest timeline that this process has seen. Then a primary on a lower timeline gets calls again.
-    ///
-    /// Use it if the server on the highest timeline no longer exists, or was made a replica of the old primary again.
-    /// Without this order, every host stays fenced. **You give up everything that was committed on the forgotten
-    /// timeline.** If a host still answers on it, that timeline stays the highest. Give the order to each process.
-    #[track_caller]
-    pub fn forget_timeline(&self) {
-        ClusterOrder::new(&self.core, None).forget_timeline();
     }
 
     /// Takes a connection to the primary: see [`Pool::get`]. The connection does not follow a failover.
@@ -223,6 +204,27 @@ impl Cluster {
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Client, Error>> {
         self.call().get()
+    }
+
+    /// [`get`](Self::get) with a timeout of its own: see [`Pool::get_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    #[track_caller]
+    pub fn get_timeout(&self, timeout: Duration) -> impl Future<Output = Result<Client, Error>> {
+        self.call().wait(timeout).get()
+    }
+
+    /// Takes an idle connection to the primary, if there is one, and never waits: see [`Pool::try_get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::try_get`] and [`primary`](Self::primary).
+    #[track_caller]
+    pub fn try_get(&self) -> Result<Client, Error> {
+        let taken = Location::caller();
+        self.primary()?.shared.try_acquire(taken)
     }
 
     /// Runs on the primary: see [`Pool::query`].
@@ -379,6 +381,3 @@ impl Cluster {
         self.call().transaction_at(work)
     }
 }
-
-/// A longer wait is a mistake, and an instant may overflow.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);

@@ -218,9 +218,14 @@ pub enum Error {
     },
 
     /// No server of a `Cluster` is known to accept writes. Nothing was sent.
-    #[error("no primary: no host of the cluster accepts writes now; asking again in {}", HumanDuration(*retry_after))]
+    #[error(
+        "no primary: no host of the cluster accepts writes now ({hosts}); asking again in {}",
+        HumanDuration(*retry_after)
+    )]
     #[non_exhaustive]
     NoPrimary {
+        /// What is known of each host: it is a replica, or why it gave no answer.
+        hosts: Arc<str>,
         /// When the cluster will have asked its hosts again.
         retry_after: Duration,
     },

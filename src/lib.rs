@@ -101,7 +101,11 @@ pub use builder::PoolBuilder;
 pub use call::ddl::Ddl;
 pub use call::{Call, Fallback, Until};
 #[cfg(feature = "cluster")]
-pub use cluster::{After, Cluster, ClusterBuilder, ClusterCall, ClusterOrder, Freshness, HostStatus, Role};
+pub use cluster::{
+    After, Cluster, ClusterBuilder, ClusterCall, ClusterDdl, ClusterFallback, ClusterOrder, Freshness, HostStatus, Role,
+};
+#[cfg(all(feature = "admin", feature = "cluster"))]
+pub use cluster::{ClusterReport, HostReport};
 pub use conn::{
     AsStatement, BinaryCopyIn, BinaryCopyOut, Client, CopyIn, CopyOut, Credentials, Gap, Notification, Received, Reset,
     RowStream, ServerTimeouts, Socket, Transaction, TransactionOptions,

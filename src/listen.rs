@@ -4,18 +4,20 @@
 //! server answers, dials again, and says where notifications may be missing. The stream reads what the task of the
 //! connection has put into the inbox (`conn/inbox`).
 
-mod listener;
+pub(crate) mod listener;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
+use futures_util::future::select;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -87,25 +89,27 @@ impl Pool {
     {
         let channels = check(channels)?;
         let runtime = self.shared.slots.fixed_runtime();
-        let beginning = begin(Listener::new(&self.shared, channels));
-        Ok(async move {
-            match runtime {
-                Some(runtime) => Beginning(runtime.spawn(beginning)).await,
-                None => beginning.await,
-            }
-        })
+        let inbox = Arc::<Inbox>::default();
+        let mut listener = Listener::new(&self.shared, channels, Arc::clone(&inbox));
+        Ok(begin_on(runtime, async move {
+            let first = listener.begin().await?;
+            Ok(Notifications::fed_by(&inbox, async move { listener.run(first).await }))
+        }))
     }
 }
 
-/// Makes the first connection, and leaves the listener to a task of this runtime.
-async fn begin(mut listener: Listener) -> Result<Notifications, Error> {
-    let (inbox, first) = listener.begin().await?;
-    let (alive, gone) = oneshot::channel();
-    tokio::spawn(listener.run(first, gone));
-    Ok(Notifications { inbox, _alive: alive })
+/// Begins to listen, on the runtime that the owner has named, or else on that of the caller.
+pub(crate) async fn begin_on(
+    runtime: Option<Handle>,
+    beginning: impl Future<Output = Result<Notifications, Error>> + Send + 'static,
+) -> Result<Notifications, Error> {
+    match runtime {
+        Some(runtime) => Beginning(runtime.spawn(beginning)).await,
+        None => beginning.await,
+    }
 }
 
-/// [`begin`] on another runtime. Dropping this ends it.
+/// A beginning on another runtime. Dropping this ends it.
 struct Beginning(JoinHandle<Result<Notifications, Error>>);
 
 impl Future for Beginning {
@@ -128,7 +132,7 @@ impl Drop for Beginning {
 }
 
 /// Returns the LISTEN for these channels.
-fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, ConfigError> {
+pub(crate) fn check(channels: impl IntoIterator<Item: AsRef<str>>) -> Result<Channels, ConfigError> {
     let names: BTreeSet<String> = channels.into_iter().map(|channel| channel.as_ref().to_owned()).collect();
     if names.is_empty() {
         return Err(ConfigError::new("channels", "[]", "must have at least one"));
@@ -167,7 +171,27 @@ pub struct Notifications {
     _alive: oneshot::Sender<()>,
 }
 
+/// The stream ends with its task, in whatever way that ends.
+struct End(Arc<Inbox>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl Notifications {
+    /// The stream of an inbox that a task fills. The task ends when the stream is dropped, and the stream when the task
+    /// has ended.
+    pub(crate) fn fed_by(inbox: &Arc<Inbox>, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        let (end, (alive, gone)) = (End(Arc::clone(inbox)), oneshot::channel());
+        tokio::spawn(async move {
+            let _end = end;
+            select(pin!(task), gone).await;
+        });
+        Self { inbox: Arc::clone(inbox), _alive: alive }
+    }
+
     /// Waits for the next notification or gap. Returns `None` when the pool is closed. Cancel safe: a dropped future
     /// loses nothing.
     pub async fn next(&mut self) -> Option<Received> {

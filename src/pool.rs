@@ -358,11 +358,11 @@ impl Pool {
     /// # }
     /// ```
     pub fn because(&self, reason: impl Into<Arc<str>>) -> PoolOrder<'_> {
-        PoolOrder { pool: self, reason: Some(reason.into()) }
+        PoolOrder::new(self, Some(reason.into()))
     }
 
     fn order(&self) -> PoolOrder<'_> {
-        PoolOrder { pool: self, reason: None }
+        PoolOrder::new(self, None)
     }
 
     /// Changes the maximum number of connections, 1 to 262,143. A fleet grants a part of it, as before. If the new
@@ -511,6 +511,10 @@ pub struct PoolOrder<'a> {
 }
 
 impl<'a> PoolOrder<'a> {
+    pub(crate) fn new(pool: &'a Pool, reason: Option<Arc<str>>) -> Self {
+        Self { pool, reason }
+    }
+
     /// As [`Pool::resize`].
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 mod driver_error;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -54,6 +54,21 @@ pub enum Outcome {
     },
     /// The server answers COMMIT with ROLLBACK: [`Error::TransactionAborted`](crate::Error::TransactionAborted).
     TransactionAborted,
+    /// No host is the primary: [`Error::NoPrimary`](crate::Error::NoPrimary). Only calls on a cluster that go to the
+    /// primary meet it.
+    #[cfg(feature = "cluster")]
+    NoPrimary,
+    /// Two hosts accept writes: [`Error::TwoPrimaries`](crate::Error::TwoPrimaries). Met as [`NoPrimary`](Self::NoPrimary).
+    #[cfg(feature = "cluster")]
+    TwoPrimaries,
+    /// Hosts belong to different systems: [`Error::TwoSystems`](crate::Error::TwoSystems). Met as
+    /// [`NoPrimary`](Self::NoPrimary).
+    #[cfg(feature = "cluster")]
+    TwoSystems,
+    /// No replica is fresh enough, and the spill budget is used up:
+    /// [`Error::NoFreshReplica`](crate::Error::NoFreshReplica). Only reads on a cluster meet it.
+    #[cfg(feature = "cluster")]
+    NoFreshReplica,
 }
 
 /// When an outcome takes hold.
@@ -67,6 +82,12 @@ pub(crate) enum Moment {
     Stream,
     /// In place of COMMIT.
     Commit,
+    /// In place of the primary of a cluster.
+    #[cfg(feature = "cluster")]
+    Primary,
+    /// In place of the choice of a host for a read on a cluster.
+    #[cfg(feature = "cluster")]
+    Read,
 }
 
 impl Outcome {
@@ -95,6 +116,10 @@ impl Outcome {
             }
             Self::StreamIdle => Moment::Stream,
             Self::CommitUnknown { .. } | Self::TransactionAborted => Moment::Commit,
+            #[cfg(feature = "cluster")]
+            Self::NoPrimary | Self::TwoPrimaries | Self::TwoSystems => Moment::Primary,
+            #[cfg(feature = "cluster")]
+            Self::NoFreshReplica => Moment::Read,
         }
     }
 }
@@ -127,9 +152,7 @@ impl Pretence {
     }
 
     fn applies_to(&self, moment: Moment, operation: Option<&str>) -> bool {
-        self.times != Some(0)
-            && self.outcome.moment() == moment
-            && self.operation.as_deref().is_none_or(|name| operation == Some(name))
+        self.outcome.moment() == moment && self.operation.as_deref().is_none_or(|name| operation == Some(name))
     }
 }
 
@@ -142,15 +165,30 @@ impl<O: Into<Outcome>> From<O> for Pretence {
 /// The pretences of one pool, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Pretences {
-    active: Mutex<Vec<Active>>,
+    active: Mutex<Vec<Arc<Active>>>,
     /// The length of `active`, to read without its lock.
     count: AtomicUsize,
 }
 
+/// A pretence in force. The pools of a cluster share it.
 #[derive(Debug)]
 struct Active {
     pretence: Pretence,
-    met: Arc<AtomicUsize>,
+    /// How many attempts may still meet it.
+    left: Option<AtomicU32>,
+    met: AtomicUsize,
+}
+
+impl Active {
+    /// Counts an attempt that meets it, unless as many have as may.
+    fn meet(&self) -> bool {
+        let is_met = match &self.left {
+            Some(left) => left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok(),
+            None => true,
+        };
+        self.met.fetch_add(usize::from(is_met), Relaxed);
+        is_met
+    }
 }
 
 impl Pretences {
@@ -159,28 +197,29 @@ impl Pretences {
         if self.count.load(Relaxed) == 0 {
             return None;
         }
-        let mut active = self.active.lock();
-        let found = active.iter_mut().find(|active| active.pretence.applies_to(moment, operation))?;
-        if let Some(times) = &mut found.pretence.times {
-            *times -= 1;
-        }
-        found.met.fetch_add(1, Relaxed);
+        let active = self.active.lock();
+        let found = active.iter().find(|active| active.pretence.applies_to(moment, operation) && active.meet())?;
         Some(found.pretence.outcome.clone())
     }
 
     /// Begins a pretence. It ends when the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>, pretence: Pretence) -> Pretending {
-        let met = Arc::default();
-        let mut active = self.active.lock();
-        active.push(Active { pretence, met: Arc::clone(&met) });
-        self.count.store(active.len(), Relaxed);
-        drop(active);
-        Pretending { pretences: Arc::clone(self), met }
+        Self::begin_in(vec![Arc::clone(self)], pretence)
     }
 
-    fn end(&self, met: &Arc<AtomicUsize>) {
+    /// Begins a pretence that calls meet wherever they come first.
+    pub(crate) fn begin_in(places: Vec<Arc<Self>>, pretence: Pretence) -> Pretending {
+        let left = pretence.times.map(AtomicU32::new);
+        let begun = Arc::new(Active { pretence, left, met: AtomicUsize::new(0) });
+        for place in &places {
+            place.change(|active| active.push(Arc::clone(&begun)));
+        }
+        Pretending { places, begun }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Active>>)) {
         let mut active = self.active.lock();
-        active.retain(|active| !Arc::ptr_eq(&active.met, met));
+        change(&mut active);
         self.count.store(active.len(), Relaxed);
     }
 }
@@ -189,14 +228,14 @@ impl Pretences {
 #[derive(Debug)]
 #[must_use = "the pretence ends when this guard is dropped"]
 pub struct Pretending {
-    pretences: Arc<Pretences>,
-    met: Arc<AtomicUsize>,
+    places: Vec<Arc<Pretences>>,
+    begun: Arc<Active>,
 }
 
 impl Pretending {
     /// How many attempts have met the pretence.
     pub fn met(&self) -> usize {
-        self.met.load(Relaxed)
+        self.begun.met.load(Relaxed)
     }
 
     /// Ends the pretence. Dropping the guard does the same.
@@ -205,7 +244,9 @@ impl Pretending {
 
 impl Drop for Pretending {
     fn drop(&mut self) {
-        self.pretences.end(&self.met);
+        for place in &self.places {
+            place.change(|active| active.retain(|active| !Arc::ptr_eq(active, &self.begun)));
+        }
     }
 }
 
@@ -231,5 +272,16 @@ mod tests {
         assert_eq!(met(Some("login")), None, "cleared");
         drop(first);
         assert_eq!(pretences.count.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_pretence_in_several_places_is_met_as_often_as_it_says_in_all_of_them_together() {
+        let places = [Arc::new(Pretences::default()), Arc::new(Pretences::default())];
+        let pretending = Pretences::begin_in(places.to_vec(), Outcome::Shed.times(2));
+        let met = |place: usize| places[place].meet(Moment::Acquire, None).is_some();
+        assert_eq!([met(0), met(1), met(0), met(1)], [true, true, false, false]);
+        assert_eq!(pretending.met(), 2);
+        pretending.clear();
+        assert!(places.iter().all(|place| place.count.load(Relaxed) == 0));
     }
 }

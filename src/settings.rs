@@ -19,6 +19,8 @@ pub use self::field::Expiry;
 use self::table::table;
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
+#[cfg(feature = "cluster")]
+use crate::cluster::ClusterBuilder;
 use crate::conn::{Reset, ServerTimeouts};
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
@@ -111,6 +113,8 @@ table! {
     tables_by_hand {
         /// The budget of a fleet. Without the feature `fleet`, it is refused.
         fleet: FleetSettings,
+        /// What a cluster has beside the settings of its pools. A pool refuses it.
+        cluster: ClusterSettings,
     }
     maps {
         rate_of: RateSettings,
@@ -234,6 +238,21 @@ table! {
 }
 
 table! {
+    /// The settings of a cluster, beside those of the pools of its hosts. Feature `cluster`.
+    ClusterSettings of PoolBuilder;
+    by_hand {
+        /// The share of the primary's connections for reads that no replica can serve.
+        spill: f64,
+        /// How far a replica may be behind to serve reads at all.
+        max_lag: Duration,
+        /// How often each host is asked for its role.
+        look_every: Duration,
+        /// How long a host has to answer.
+        look_timeout: Duration,
+    }
+}
+
+table! {
     /// The limits of each lane.
     LaneLimitsSettings of PoolBuilder;
     tables_by_hand {
@@ -339,10 +358,44 @@ impl Settings {
     ///
     /// The errors of [`builder`](Self::builder), and [`ConfigError`] if there is no `url`.
     pub fn builder_by_url(&self) -> Result<PoolBuilder, ConfigError> {
-        match &self.url {
-            Some(place) => self.apply(place.clone()),
-            None => Err(ConfigError::new("url", "(none)", "must be given")),
-        }
+        self.apply(self.place()?)
+    }
+
+    /// Returns a builder of a cluster with these settings, for the hosts of `config`; [`url`](Self::url) is ignored. The
+    /// pool of each host has the settings of a pool, and [`cluster`](Self::cluster) those of the cluster. Feature
+    /// `cluster`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), failfast::ConfigError> {
+    /// let mut settings = failfast::Settings::default();
+    /// settings.set("url", "postgres://app@db1,db2,db3/orders")?;
+    /// settings.set("max_size", "20")?;
+    /// settings.set("cluster.max_lag", "10s")?;
+    /// let cluster = settings.cluster_builder_by_url()?.pool(|pool| pool.name("orders")).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`builder`](Self::builder).
+    #[cfg(feature = "cluster")]
+    pub fn cluster_builder(&self, config: Config) -> Result<ClusterBuilder, ConfigError> {
+        self.apply_to_cluster(config.into())
+    }
+
+    /// As [`cluster_builder`](Self::cluster_builder), for the hosts in [`url`](Self::url).
+    ///
+    /// # Errors
+    ///
+    /// As [`builder_by_url`](Self::builder_by_url).
+    #[cfg(feature = "cluster")]
+    pub fn cluster_builder_by_url(&self) -> Result<ClusterBuilder, ConfigError> {
+        self.apply_to_cluster(self.place()?)
+    }
+
+    fn place(&self) -> Result<ConnectionString, ConfigError> {
+        self.url.clone().ok_or_else(|| ConfigError::new("url", "(none)", "must be given"))
     }
 }
 

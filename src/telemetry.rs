@@ -26,7 +26,7 @@ use std::time::SystemTime;
 use tokio::sync::broadcast::Sender;
 
 #[cfg(feature = "cluster")]
-pub(crate) use self::cluster::ReadRoute;
+pub(crate) use self::cluster::{REFUSED, ReadRoute};
 pub use self::events::Events;
 pub(crate) use self::fault::Fault;
 #[cfg(feature = "metrics")]

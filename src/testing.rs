@@ -32,7 +32,8 @@
 //! # }
 //! ```
 //!
-//! A pretence needs a server only if calls are to succeed as well. [`without_server`] makes a pool that has none.
+//! A pretence needs a server only if calls are to succeed as well. [`without_server`] makes a pool that has none, and
+//! `cluster_without_servers` a cluster.
 //!
 //! # A database for each test
 //!
@@ -46,6 +47,8 @@
 //! | `QueryTimeout`, `Busy`, `ConnectionLost`, `Server`, `Delay` | in place of the next statement, also on a guard and in a transaction; never in place of BEGIN, COMMIT, ROLLBACK or those of a savepoint | after `Server`, `QueryTimeout` and `ConnectionLost`, an open transaction cannot be committed |
 //! | `StreamIdle` | in place of the next statement whose rows are a stream; the error comes at the first poll | nothing |
 //! | `CommitUnknown`, `TransactionAborted` | in place of the pool's COMMIT | the transaction is rolled back, or committed if the outcome says so |
+//! | `NoPrimary`, `TwoPrimaries`, `TwoSystems` | on a cluster, in place of its primary | nothing |
+//! | `NoFreshReplica` | on a cluster, in place of the host of a read | nothing |
 //!
 //! Statements by way of the deref to deadpool's client meet no pretence.
 //!
@@ -66,6 +69,8 @@ mod stand_in;
 
 pub use self::database::{TestDatabase, TestDatabaseBuilder};
 pub use self::setup_error::SetupError;
+#[cfg(feature = "cluster")]
+pub use self::stand_in::cluster_without_servers;
 pub use self::stand_in::without_server;
 use crate::pool::Pool;
 

@@ -12,15 +12,37 @@ use crate::pool::Pool;
 /// The report as `application/json`, which no cache keeps.
 impl IntoResponse for PoolReport {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.to_json()));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        json_response(self.to_json())
     }
 }
 
-/// Returns a handler for axum that answers with the pool's [report](crate::Pool::report) as
+/// A report as `application/json`, which no cache keeps.
+pub(crate) fn json_response(json: String) -> Response {
+    let mut response = Response::new(Body::from(json));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What [`handler`] reports on: a [`Pool`] or a `Cluster`.
+pub trait Reporting: Clone + Send + Sync + 'static {
+    /// The report, which is the response.
+    type Report: IntoResponse;
+
+    /// Returns what an operator sees at this instant.
+    fn report(&self) -> Self::Report;
+}
+
+impl Reporting for Pool {
+    type Report = PoolReport;
+
+    fn report(&self) -> PoolReport {
+        Pool::report(self)
+    }
+}
+
+/// Returns a handler for axum that answers with the report of a [pool](crate::Pool::report) or a cluster as
 /// [JSON](crate::admin#the-json). Put its route [behind authentication](crate::admin#an-endpoint).
 ///
 /// ```no_run
@@ -28,6 +50,6 @@ impl IntoResponse for PoolReport {
 /// axum::Router::new().route("/admin/pool", axum::routing::get(failfast::admin::handler(pool)))
 /// # }
 /// ```
-pub fn handler(pool: Pool) -> impl Fn() -> Ready<PoolReport> + Clone + Send + Sync + 'static {
-    move || ready(pool.report())
+pub fn handler<R: Reporting>(of: R) -> impl Fn() -> Ready<R::Report> + Clone + Send + Sync + 'static {
+    move || ready(of.report())
 }

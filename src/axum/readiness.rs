@@ -4,6 +4,8 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::conn::Conn;
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
 use crate::maintenance::NotReady;
 
 /// A handler for readiness probes: 200 if [`Pool::ready`](crate::Pool::ready), otherwise 503 with the reason as text.
@@ -16,6 +18,16 @@ use crate::maintenance::NotReady;
 /// [`NotReady`], which is the 503.
 pub async fn ready(conn: Conn) -> Result<&'static str, NotReady> {
     conn.pool().ready().map(|()| "ready\n")
+}
+
+/// [`ready`] for a cluster: 200 if [`Cluster::ready`], otherwise 503 with the reason as text. It sends no query.
+///
+/// # Errors
+///
+/// [`NotReady`], which is the 503.
+#[cfg(feature = "cluster")]
+pub async fn cluster_ready(conn: Conn<Cluster>) -> Result<&'static str, NotReady> {
+    conn.cluster().ready().map(|()| "ready\n")
 }
 
 impl IntoResponse for NotReady {

@@ -23,6 +23,8 @@ use super::conn::Conn;
 use super::response::problem;
 use crate::call::Call;
 use crate::call::transactions::MeasuredTransaction;
+#[cfg(feature = "cluster")]
+use crate::cluster::{Cluster, ClusterCall};
 use crate::conn::Transaction;
 use crate::error::Error;
 use crate::pool::Pool;
@@ -30,7 +32,7 @@ use crate::pool::Pool;
 /// The transaction of a request, once it has begun.
 type Slot = OnceCell<MeasuredTransaction>;
 
-/// An extractor: the transaction of the request, which [`TxLayer`] ends.
+/// An extractor: the transaction of the request, which [`TxLayer`] ends. `Tx<Cluster>` is that of a cluster.
 ///
 /// It takes no connection before [`begin`](Self::begin). If the response is a success (2xx or 3xx), the transaction is
 /// committed before the client gets the response. If the commit fails, the client gets the response of that error
@@ -50,8 +52,8 @@ type Slot = OnceCell<MeasuredTransaction>;
 /// The handler does not see an error of the commit. To map the violation of a deferred constraint, run `SET CONSTRAINTS
 /// ALL IMMEDIATE` as the last statement: it fails as the commit would.
 #[derive(Debug, Clone)]
-pub struct Tx {
-    conn: Conn,
+pub struct Tx<P = Pool> {
+    conn: Conn<P>,
     slot: Arc<Slot>,
 }
 
@@ -90,10 +92,39 @@ impl Tx {
     }
 }
 
-impl<S> FromRequestParts<S> for Tx
+#[cfg(feature = "cluster")]
+impl Tx<Cluster> {
+    /// Returns the transaction, at the primary. The first call begins it, by the [deadline of the
+    /// request](super::DeadlineLayer).
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::get`] and [`Client::transaction`](crate::Client::transaction). A later call tries again.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<&Transaction, Error>> + Send {
+        self.begin_with(|call| call)
+    }
+
+    /// [`begin`](Self::begin) with settings: a [name](ClusterCall::name), or at a replica ([`ClusterCall::read`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    #[track_caller]
+    pub fn begin_with(
+        &self,
+        settings: impl FnOnce(ClusterCall<'_>) -> ClusterCall<'_> + Send,
+    ) -> impl Future<Output = Result<&Transaction, Error>> + Send {
+        let call = settings(self.conn.call());
+        let beginning = self.slot.get_or_try_init(move || call.begin_measured());
+        beginning.map_ok(MeasuredTransaction::transaction)
+    }
+}
+
+impl<S, P> FromRequestParts<S> for Tx<P>
 where
     S: Send + Sync,
-    Pool: FromRef<S>,
+    P: FromRef<S>,
 {
     type Rejection = NoTxLayer;
 

@@ -22,7 +22,7 @@ pub(super) fn check(place: &ConnectionString, with_tls: bool) -> Result<(), Conf
     check_user_timeout(config)
 }
 
-fn check_hosts(config: &Config) -> Result<(), ConfigError> {
+pub(crate) fn check_hosts(config: &Config) -> Result<(), ConfigError> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports().len());
     if hosts.is_empty() && addresses.is_empty() {
         return Err(ConfigError::new("host", "(none)", "a host or a hostaddr is needed"));

@@ -13,6 +13,7 @@ use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::state::{Decision, State};
+use crate::policy::Looks;
 
 /// When a server was started, in microseconds, by its own clock. A restart or another server changes it.
 pub(super) const STARTED: &str = "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint";
@@ -31,8 +32,8 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(now: Instant, labels: &[Arc<str>], max_lag: Duration) -> Self {
-        let state = State::new(now, labels.iter().cloned(), max_lag);
+    pub(super) fn new(now: Instant, labels: &[Arc<str>], looks: Looks, max_lag: Duration) -> Self {
+        let state = State::new(now, labels.iter().cloned(), looks, max_lag);
         Self {
             decision: watch::Sender::new(state.decision()),
             state: Mutex::new(state),
@@ -45,6 +46,10 @@ impl Board {
     /// Must not be held across an await, nor while an event is reported.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    pub(super) fn label(&self, host: usize) -> Arc<str> {
+        Arc::clone(self.state().label(host))
     }
 
     /// A look has ended. Wakes the callers that wait for what it may have changed.
@@ -121,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_that_wait_for_a_primary_are_woken_by_a_decision_only() {
         let labels = ["a:5432", "b:5432"].map(Arc::from);
-        let board = Arc::new(Board::new(now(), &labels, Duration::from_secs(30)));
+        let board = Arc::new(Board::new(now(), &labels, Looks::default(), Duration::from_secs(30)));
         let woken = Arc::new(AtomicUsize::new(0));
         let wait = || {
             let (board, woken) = (Arc::clone(&board), Arc::clone(&woken));

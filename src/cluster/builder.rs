@@ -18,6 +18,7 @@ use crate::conn::Socket;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 use crate::event::{Event, EventKind};
+use crate::policy::Looks;
 use crate::pool::Pool;
 use crate::telemetry::{ClusterMeter, Observer, Observers, Telemetry, Tracer};
 
@@ -37,9 +38,10 @@ pub struct ClusterBuilder {
     pool: PoolSettings,
     spill: f64,
     max_lag: Duration,
-    look_every: Duration,
-    look_timeout: Duration,
+    looks: Looks,
     observers: Observers,
+    #[cfg(feature = "testing")]
+    has_no_servers: bool,
 }
 
 impl Cluster {
@@ -77,10 +79,24 @@ impl ClusterBuilder {
             pool: Arc::new(|builder| builder),
             spill: 0.1,
             max_lag: Duration::from_secs(30),
-            look_every: Duration::from_secs(1),
-            look_timeout: Duration::from_secs(1),
+            looks: Looks::default(),
             observers: Observers::default(),
+            #[cfg(feature = "testing")]
+            has_no_servers: false,
         }
+    }
+
+    /// Begins a cluster of hosts that do not exist. The first one answers that it is the primary, and all others that
+    /// they are its replicas.
+    #[cfg(feature = "testing")]
+    pub(crate) fn without_servers(config: Config) -> Self {
+        Self { has_no_servers: true, ..Self::new(vec![config.into()]) }
+    }
+
+    /// Begins a cluster of the hosts of one connection string, which may have libpq's options for TLS.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of(place: ConnectionString) -> Self {
+        Self::new(vec![place])
     }
 
     /// Sets up the pool of each host. Replicas get the same settings, because each may become the primary. The name of
@@ -95,9 +111,12 @@ impl ClusterBuilder {
     /// # }
     /// ```
     ///
+    /// If it is called again, the later settings are made after the earlier ones.
+    ///
     /// Default: the defaults of [`PoolBuilder`].
     pub fn pool(mut self, settings: impl Fn(PoolBuilder) -> PoolBuilder + Send + Sync + 'static) -> Self {
-        self.pool = Arc::new(settings);
+        let before = self.pool;
+        self.pool = Arc::new(move |builder| settings(before(builder)));
         self
     }
 
@@ -125,16 +144,17 @@ impl ClusterBuilder {
     ///
     /// A bound of [`Freshness::Within`](crate::Freshness::Within) should be at least twice as long.
     pub fn look_every(mut self, interval: Duration) -> Self {
-        self.look_every = interval;
+        self.looks.every = interval;
         self
     }
 
     /// Sets how long a host may take to answer that question. More than 0, at most 1 s. Default 1 s.
     ///
-    /// A host that has not answered for 3 s is silent, whatever this is. It serves no reads. It remains the primary
-    /// only while no other host claims to be.
+    /// A host is silent if it has not answered for three times the longer of this and
+    /// [`look_every`](Self::look_every): 3 s by default. It then serves no reads. It remains the primary only while no
+    /// other host claims to be.
     pub fn look_timeout(mut self, timeout: Duration) -> Self {
-        self.look_timeout = timeout;
+        self.looks.timeout = timeout;
         self
     }
 
@@ -177,12 +197,12 @@ impl ClusterBuilder {
         if !(LAGS.0..=LAGS.1).contains(&self.max_lag) {
             return Err(ConfigError::new("max_lag", format!("{:?}", self.max_lag), "must be 1 s to 100 s"));
         }
-        if !(LOOKS.0..=LOOKS.1).contains(&self.look_every) {
-            return Err(ConfigError::new("look_every", format!("{:?}", self.look_every), "must be 100 ms to 1 s"));
+        if !(LOOKS.0..=LOOKS.1).contains(&self.looks.every) {
+            return Err(ConfigError::new("look_every", format!("{:?}", self.looks.every), "must be 100 ms to 1 s"));
         }
-        if self.look_timeout.is_zero() || self.look_timeout > LOOKS.1 {
+        if self.looks.timeout.is_zero() || self.looks.timeout > LOOKS.1 {
             let problem = "must be more than 0 and at most 1 s";
-            return Err(ConfigError::new("look_timeout", format!("{:?}", self.look_timeout), problem));
+            return Err(ConfigError::new("look_timeout", format!("{:?}", self.looks.timeout), problem));
         }
         Ok(())
     }
@@ -203,7 +223,7 @@ impl ClusterBuilder {
         let log = Tracer::new(&name, &first.place.driver).log();
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&name), self.observers));
         let labels: Vec<_> = places.iter().map(|place| Arc::clone(&place.label)).collect();
-        let board = Arc::new(Board::new(now(), &labels, self.max_lag));
+        let board = Arc::new(Board::new(now(), &labels, self.looks, self.max_lag));
         let mut hosts = Vec::new();
         for (number, OneHost { label, place }) in places.into_iter().enumerate() {
             let (board, telemetry) = (Arc::clone(&board), Arc::clone(&telemetry));
@@ -224,8 +244,14 @@ impl ClusterBuilder {
                 });
             hosts.push(Host::new(label, build(builder)?));
         }
-        let (spill, max_lag) = (self.spill, self.max_lag);
-        let settings = Settings { look_every: self.look_every, look_timeout: self.look_timeout, spill, max_lag };
+        let settings = Settings {
+            name: Arc::clone(&name),
+            looks: self.looks,
+            spill: self.spill,
+            max_lag: self.max_lag,
+            #[cfg(feature = "testing")]
+            has_no_servers: self.has_no_servers,
+        };
         let meter = ClusterMeter::new(Arc::clone(&name), recorder);
         let mut own = Observers::default();
         own.extend(log);
@@ -241,8 +267,8 @@ impl fmt::Debug for ClusterBuilder {
             .field("places", &self.places)
             .field("spill", &self.spill)
             .field("max_lag", &self.max_lag)
-            .field("look_every", &self.look_every)
-            .field("look_timeout", &self.look_timeout)
+            .field("look_every", &self.looks.every)
+            .field("look_timeout", &self.looks.timeout)
             .finish_non_exhaustive()
     }
 }
@@ -250,6 +276,17 @@ impl fmt::Debug for ClusterBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_settings_of_the_pools_are_made_after_earlier_ones() {
+        let builder = Cluster::builder("host=a,b".parse().unwrap()).pool(|pool| pool.name("orders").max_size(3));
+        let cluster = builder.pool(|pool| pool.max_size(7)).build().unwrap();
+        let pools: Vec<_> = cluster.pools().map(|pool| pool.status()).collect();
+        assert_eq!(
+            pools.iter().map(|pool| (&*pool.name, pool.max_size)).collect::<Vec<_>>(),
+            [("orders@a:5432", 7), ("orders@b:5432", 7)]
+        );
+    }
 
     #[test]
     fn a_lag_that_cannot_be_measured_is_refused() {

@@ -2,6 +2,8 @@
 //! host's pool, which does the work.
 
 mod bulk;
+mod ddl;
+mod fallback;
 mod queries;
 mod route;
 mod settings;
@@ -11,6 +13,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::ddl::ClusterDdl;
+pub use self::fallback::ClusterFallback;
 use self::route::Route;
 use self::settings::CallSettings;
 use super::core::Core;
@@ -167,6 +171,12 @@ impl<'a> ClusterCall<'a> {
     /// As [`Call::shedding`](crate::Call::shedding).
     pub fn shedding(mut self, shedding: Shedding) -> Self {
         self.settings.shedding = Some(shedding);
+        self
+    }
+
+    /// Sets how long the call may wait for a connection, without a deadline.
+    pub(super) fn wait(mut self, wait: Duration) -> Self {
+        self.settings.wait = Some(wait);
         self
     }
 

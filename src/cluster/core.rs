@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,10 +13,12 @@ use super::board::{Board, changed_before};
 use super::host::{Host, UnderWay};
 use super::state::Candidates;
 use crate::clock::now;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
-use crate::policy::{Need, PrimaryVerdict as Verdict, SUSPECT, places};
-use crate::telemetry::{ClusterMeter, ReadRoute, Telemetry};
+use crate::policy::{Looks, Need, PrimaryVerdict as Verdict, places};
+#[cfg(feature = "testing")]
+use crate::pretend::Pretences;
+use crate::telemetry::{ClusterMeter, REFUSED, ReadRoute, Telemetry};
 
 /// A read waits at most this long for a replica that is about to catch up.
 const CATCH_UP: Duration = Duration::from_millis(20);
@@ -25,10 +27,13 @@ const WAITING: usize = 4;
 
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    pub(super) look_every: Duration,
-    pub(super) look_timeout: Duration,
+    pub(super) name: Arc<str>,
+    pub(super) looks: Looks,
     pub(super) spill: f64,
     pub(super) max_lag: Duration,
+    /// The hosts do not exist, and their answers are pretended.
+    #[cfg(feature = "testing")]
+    pub(super) has_no_servers: bool,
 }
 
 #[derive(Debug)]
@@ -44,9 +49,14 @@ pub(super) struct Core {
     pub(super) runtime: Option<Handle>,
     /// Reads at work on the primary because no replica could serve them.
     spilled: AtomicUsize,
+    /// Calls that were refused before a pool was asked, for each kind of [`REFUSED`].
+    refused: [AtomicU64; REFUSED.len()],
     /// Reads that wait for a replica to catch up.
     waiting: AtomicUsize,
     pub(super) scouts: Mutex<Vec<JoinHandle<()>>>,
+    /// What calls come to in a test before a host is chosen.
+    #[cfg(feature = "testing")]
+    pub(super) pretences: Arc<Pretences>,
 }
 
 /// Where a read goes.
@@ -67,8 +77,41 @@ impl Core {
         meter: ClusterMeter,
         runtime: Option<Handle>,
     ) -> Self {
-        let (spilled, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { hosts, board, settings, telemetry, own, meter, runtime, spilled, waiting, scouts: Mutex::default() }
+        Self {
+            hosts,
+            board,
+            settings,
+            telemetry,
+            own,
+            meter,
+            runtime,
+            spilled: AtomicUsize::new(0),
+            refused: Default::default(),
+            waiting: AtomicUsize::new(0),
+            scouts: Mutex::default(),
+            #[cfg(feature = "testing")]
+            pretences: Arc::default(),
+        }
+    }
+
+    /// A call was refused before a pool was asked.
+    pub(super) fn on_refused(&self, kind: ErrorKind) {
+        self.meter.refused(kind);
+        if let Some(index) = REFUSED.iter().position(|refused| *refused == kind) {
+            self.refused[index].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many reads are at work on the primary because no replica could serve them.
+    #[cfg(feature = "admin")]
+    pub(super) fn spilled(&self) -> usize {
+        self.spilled.load(Relaxed)
+    }
+
+    /// How many calls were refused before a pool was asked, by the kind of their error.
+    #[cfg(feature = "admin")]
+    pub(super) fn refused(&self) -> [(ErrorKind, u64); REFUSED.len()] {
+        std::array::from_fn(|index| (REFUSED[index], self.refused[index].load(Relaxed)))
     }
 
     /// Reports what a look has found.
@@ -101,13 +144,15 @@ impl Core {
 
     /// The number of the primary.
     pub(super) fn primary(&self) -> Result<usize, Error> {
-        let state = self.board.state();
+        let mut state = self.board.state();
         match state.verdict() {
             Verdict::Primary { host, .. } => Ok(host),
-            Verdict::NoPrimary => Err(Error::NoPrimary { retry_after: self.next_look() }),
+            Verdict::NoPrimary => {
+                Err(Error::NoPrimary { hosts: state.why_no_primary(now()), retry_after: self.next_look() })
+            }
             Verdict::TwoPrimaries(one, other) => {
                 let hosts = [one, other].map(|host| Arc::clone(state.label(host)));
-                Err(Error::TwoPrimaries { hosts: Box::new(hosts), retry_after: SUSPECT })
+                Err(Error::TwoPrimaries { hosts: Box::new(hosts), retry_after: self.settings.looks.silent_after() })
             }
             Verdict::TwoSystems(..) => {
                 let systems = state.systems().expect("there are two");
@@ -136,14 +181,14 @@ impl Core {
 
     /// How long it takes until the cluster has asked its hosts again.
     fn next_look(&self) -> Duration {
-        self.settings.look_every
+        self.settings.looks.every
     }
 
     /// Finds a host that has what a read needs. Waits a moment for a replica that is about to catch up.
     pub(super) async fn place(&self, need: Need, excluded: &[usize], may_spill: bool) -> Result<ReadPlace<'_>, Error> {
         let mut decisions = self.board.decisions();
-        // At the start of a process, the primary may answer before its replicas do.
-        let first = now() + self.settings.look_timeout;
+        // At the start of a process: the primary may be the first to answer.
+        let first = now() + self.settings.looks.timeout;
         while !self.board.state().has_asked_all() && changed_before(&mut decisions, first).await {}
         let mut looks = self.board.looks();
         let mut candidates = self.candidates(need, excluded);
@@ -203,8 +248,8 @@ impl Core {
     fn may_wait(&self, need: Need, candidates: &Candidates, excluded: &[usize]) -> Option<UnderWay<'_>> {
         let near = match need {
             Need::Any => return None,
-            Need::Within(bound) => bound.saturating_add(self.settings.look_every),
-            Need::Since(_) | Need::Position(_) => self.settings.look_every * 2,
+            Need::Within(bound) => bound.saturating_add(self.settings.looks.every),
+            Need::Since(_) | Need::Position(_) => self.settings.looks.every * 2,
         };
         if self.board.state().is_out_of_reach(now(), need) {
             return None;

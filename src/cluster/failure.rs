@@ -3,6 +3,7 @@
 use crate::conn::Trail;
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Condition, Effect, Retry};
+use crate::telemetry::Fault;
 
 /// Why another host may do better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub(super) struct Seen {
     pub(super) elsewhere: Elsewhere,
     /// Whether the attempt may have been applied.
     pub(super) is_doubtful: bool,
+    /// Whether the database gave no answer, so that a fallback may answer.
+    pub(super) is_unavailable: bool,
+    pub(super) fault: Fault,
 }
 
 impl Seen {
@@ -53,7 +57,8 @@ impl Seen {
             ErrorKind::Postgres => by_retry(retry),
             _ => Elsewhere::No,
         };
-        Self { elsewhere, is_doubtful: error.effect() == Effect::Unknown }
+        let (is_doubtful, is_unavailable) = (error.effect() == Effect::Unknown, error.is_unavailable());
+        Self { elsewhere, is_doubtful, is_unavailable, fault: Fault::from(error) }
     }
 
     /// For a closure in a transaction that was not committed, or on a connection. `is_whole`: nothing of it can have
@@ -61,7 +66,7 @@ impl Seen {
     fn of_work(trail: &Trail, is_whole: bool) -> Self {
         let is_doubtful = !is_whole && !trail.is_stale();
         let elsewhere = if trail.has_timed_out() { Elsewhere::Slow } else { by_retry(trail.retry()) };
-        Self { elsewhere, is_doubtful }
+        Self { elsewhere, is_doubtful, is_unavailable: trail.is_unavailable(), fault: trail.fault() }
     }
 }
 
@@ -110,10 +115,8 @@ impl<E: From<Error>> Outer<E> {
 
     /// The closure has run, and may run only once.
     pub(super) fn into_last(self) -> Self {
-        match self {
-            Self::Pool(error) => Self::Work(error.into(), Seen { elsewhere: Elsewhere::No, is_doubtful: false }),
-            Self::Work(error, seen) => Self::Work(error, Seen { elsewhere: Elsewhere::No, ..seen }),
-        }
+        let seen = Seen { elsewhere: Elsewhere::No, ..self.seen() };
+        Self::Work(self.into_error(), seen)
     }
 
     pub(super) fn into_error(self) -> E {
@@ -157,7 +160,8 @@ mod tests {
         assert_eq!(elsewhere(&late(Effect::Unknown)), Elsewhere::Slow);
         assert!(Seen::of(&late(Effect::Unknown)).is_doubtful && !Seen::of(&late(Effect::NotApplied)).is_doubtful);
         let hosts = Box::new(["a", "b"].map(std::sync::Arc::from));
-        for error in [Error::NoPrimary { retry_after }, Error::TwoPrimaries { hosts, retry_after }] {
+        let none = Error::NoPrimary { hosts: "a is a replica".into(), retry_after };
+        for error in [none, Error::TwoPrimaries { hosts, retry_after }] {
             assert_eq!(elsewhere(&error), Elsewhere::NoPrimary);
             assert!(Seen::of(&error).is_about_the_primary());
         }

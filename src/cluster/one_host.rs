@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 
+use crate::builder::check_hosts;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
 
@@ -18,6 +19,7 @@ pub(super) struct OneHost {
 
 pub(super) fn apart(place: &ConnectionString) -> Result<Vec<OneHost>, ConfigError> {
     let driver = &place.driver;
+    check_hosts(driver)?;
     if driver.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
         let problem = "a cluster asks each host for its role: leave it out, and read with Freshness::Any";
         return Err(ConfigError::new("target_session_attrs", "read-only", problem));
@@ -37,6 +39,8 @@ fn label(host: Option<&Host>, address: Option<IpAddr>, port: u16) -> String {
     match (host, address) {
         #[cfg(unix)]
         (Some(Host::Unix(folder)), _) => format!("{}/.s.PGSQL.{port}", folder.display()),
+        // An address with colons is hard to tell from its port.
+        (Some(Host::Tcp(host)), _) if host.contains(':') => format!("[{host}]:{port}"),
         (Some(Host::Tcp(host)), _) => format!("{host}:{port}"),
         (None, Some(address)) => std::net::SocketAddr::new(address, port).to_string(),
         (None, None) => "nowhere".to_owned(),
@@ -110,6 +114,27 @@ mod tests {
         let alone =
             text.replace("a,b", "b").replace("1,2", "2").replace("10.0.0.1,", "").replace("=read-write", "=any");
         assert_eq!(hosts[1].place.driver, alone.parse().unwrap(), "an option was lost");
+    }
+
+    #[test]
+    fn an_address_with_colons_has_brackets() {
+        let labels = |text: &str| apart_of(text).into_iter().map(|host| host.label.to_string()).collect::<Vec<_>>();
+        assert_eq!(labels("host=::1,a port=5,6"), ["[::1]:5", "a:6"]);
+        assert_eq!(labels("hostaddr=::1,127.0.0.1 port=5,6"), ["[::1]:5", "127.0.0.1:6"]);
+    }
+
+    #[test]
+    fn lists_of_different_lengths_are_refused() {
+        for (text, setting) in [
+            ("host=a,b,c port=1,2", "port"),
+            ("host=a port=1,2", "port"),
+            ("host=a,b,c hostaddr=10.0.0.1,10.0.0.2", "hostaddr"),
+            ("host=a hostaddr=10.0.0.1,10.0.0.2", "hostaddr"),
+        ] {
+            let config: Config = text.parse().unwrap();
+            let refusal = apart(&config.into()).err().map(|error| error.setting().to_owned());
+            assert_eq!(refusal.as_deref(), Some(setting), "{text}");
+        }
     }
 
     #[test]

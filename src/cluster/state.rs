@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use self::sessions::{BALANCES, Dialed, Sessions};
 use crate::event::EventKind;
 use crate::policy::{
-    Fitness, History, Lasting, Look, Lsn, Need, Position, PrimaryVerdict as Verdict, Ring, SUSPECT, Sighting, Topology,
+    Fitness, History, Lasting, Look, Looks, Lsn, Need, Position, PrimaryVerdict as Verdict, Ring, Sighting, Topology,
     Trend,
 };
 
@@ -19,8 +19,6 @@ use crate::policy::{
 const HELD: Duration = Duration::from_secs(3);
 /// How long a replica's lag has to be small until its end is reported.
 const CALM: Duration = Duration::from_secs(10);
-/// Samples of replicas count only if the primary was asked within this time.
-const RECENT: Duration = Duration::from_secs(2);
 
 /// What a host has answered.
 #[derive(Debug, Clone, Copy)]
@@ -63,10 +61,13 @@ pub(super) struct Decision {
 
 #[derive(Debug)]
 pub(super) struct State {
+    looks: Looks,
     /// A replica that is further behind serves no reads of `Freshness::Any`.
     max_lag: Duration,
     topology: Topology,
     verdict: Verdict,
+    /// What is known of each host, in words, until something else is known. Refused calls share it.
+    in_words: Option<Arc<str>>,
     ring: Ring,
     hosts: Vec<Known>,
     /// The primary that was reported last: its host and its answer.
@@ -111,7 +112,7 @@ pub(super) struct Report {
 }
 
 impl State {
-    pub(super) fn new(now: Instant, labels: impl Iterator<Item = Arc<str>>, max_lag: Duration) -> Self {
+    pub(super) fn new(now: Instant, labels: impl Iterator<Item = Arc<str>>, looks: Looks, max_lag: Duration) -> Self {
         let known = |label| Known {
             label,
             answer: None,
@@ -122,16 +123,18 @@ impl State {
             is_outdated: false,
             sessions: Sessions::Same,
             dialed: Dialed::default(),
-            fitness: Fitness::default(),
+            fitness: Fitness::new(looks),
             trend: Trend::default(),
             position: None,
             silent: Lasting::new(Duration::ZERO, Duration::ZERO),
             lags: Lasting::new(Duration::ZERO, CALM),
         };
         Self {
+            looks,
             max_lag,
-            topology: Topology::default(),
+            topology: Topology::new(looks),
             verdict: Verdict::NoPrimary,
+            in_words: None,
             ring: Ring::default(),
             hosts: labels.map(known).collect(),
             announced: None,
@@ -229,9 +232,10 @@ impl State {
         if answer.sighting.is_in_recovery {
             let lag = self.lag(now, host);
             // After the first answer of a primary, no lag can be known yet.
-            let is_known = lag.is_some() || self.ring.age(now).is_some_and(|memory| memory >= SUSPECT);
+            let is_known =
+                lag.is_some() || self.ring.age(now).is_some_and(|memory| memory >= self.looks.silent_after());
             // While the primary is silent, the bound of every replica grows. That says nothing about the replicas.
-            let is_recent = self.ring.asked().is_some_and(|asked| now.saturating_duration_since(asked) <= RECENT);
+            let is_recent = self.ring.asked().is_some_and(|asked| self.looks.is_recent(asked, now));
             self.hosts[host].fitness.on_answer(now);
             if is_known && is_recent {
                 self.hosts[host].fitness.on_sample(now, lag);
@@ -297,7 +301,7 @@ impl State {
             is_outdated: host.is_outdated,
         };
         let looks: Vec<_> = self.hosts.iter().map(look).collect();
-        self.verdict = self.topology.decide(now, &looks);
+        (self.verdict, self.in_words) = (self.topology.decide(now, &looks), None);
     }
 
     /// Records where the primary writes, for the lag of the replicas. Another host's answer may have made it the
@@ -363,7 +367,7 @@ impl State {
     /// ahead than a server can write by then.
     pub(super) fn is_out_of_reach(&self, now: Instant, need: Need) -> bool {
         let (Need::Position(position), Some(history)) = (need, self.ring.history()) else { return false };
-        let is_ahead = || position.timeline == history.timeline && self.ring.is_out_of_reach(now, position.lsn);
+        let is_ahead = || self.ring.is_out_of_reach(now, position.lsn);
         position.system != history.system || position.timeline > history.timeline || is_ahead()
     }
 
@@ -398,9 +402,10 @@ impl State {
             Need::Position(position) => {
                 let is_reached = |history: History| match position.timeline.cmp(&history.timeline) {
                     Ordering::Equal => position.lsn <= replayed,
-                    // What an earlier timeline has left to this one lies before the switch. The rest of it is lost,
-                    // on the primary as well.
-                    Ordering::Less => self.ring.has_begun(replayed),
+                    // What an earlier timeline has left to this one lies before the switch. The rest of it is lost, on
+                    // the primary as well. But a replica may have been on this timeline already when it served a read,
+                    // before this process knew of the switch.
+                    Ordering::Less => self.ring.has_begun(replayed) && position.lsn <= replayed,
                     Ordering::Greater => false,
                 };
                 self.ring.history().is_some_and(|history| history.system == position.system && is_reached(history))
@@ -419,6 +424,41 @@ impl State {
         sightings.filter(|sighting| self.topology.is_ours(sighting)).find_map(|sighting| sighting.system)
     }
 
+    /// The system identifier, and the timeline of the log that replicas are compared with.
+    pub(super) fn log(&self) -> (Option<u64>, Option<u32>) {
+        (self.system(), self.ring.history().map(|history| history.timeline))
+    }
+
+    /// Returns whether a primary was ever found.
+    pub(super) fn has_had_primary(&self) -> bool {
+        self.announced.is_some()
+    }
+
+    /// Says why no host is the primary: what is known of each of them.
+    pub(super) fn why_no_primary(&mut self, now: Instant) -> Arc<str> {
+        if let Some(words) = &self.in_words {
+            return Arc::clone(words);
+        }
+        let hosts: Vec<_> = (0..self.hosts.len()).map(|host| self.words(now, host)).collect();
+        let words = Arc::from(hosts.join("; "));
+        self.in_words = Some(Arc::clone(&words));
+        words
+    }
+
+    fn words(&self, now: Instant, host: usize) -> String {
+        let Known { label, answer, failed, reason, .. } = &self.hosts[host];
+        // A failed dial names the host.
+        let reason = reason.strip_prefix(&**label).map_or(reason.as_str(), |reason| reason.trim_start_matches(": "));
+        match answer {
+            None if failed.is_none() => format!("{label} has not answered yet"),
+            None => format!("{label}: {reason}"),
+            Some(_) if self.is_silent(now, host) => format!("{label} is silent: {reason}"),
+            Some(answer) if answer.sighting.is_in_recovery => format!("{label} is a replica"),
+            Some(answer) if !self.topology.is_ours(&answer.sighting) => format!("{label} is of another system"),
+            Some(answer) => format!("{label} accepts writes on timeline {}", answer.sighting.timeline.unwrap_or(0)),
+        }
+    }
+
     /// Two hosts with the identifiers of their systems, while it is not known which of the systems is ours.
     pub(super) fn systems(&self) -> Option<[(Arc<str>, u64); 2]> {
         let Verdict::TwoSystems(one, other) = self.verdict else { return None };
@@ -433,7 +473,7 @@ impl State {
 
     /// Returns whether this host is silent: it has not answered for 3 s.
     pub(super) fn is_silent(&self, now: Instant, host: usize) -> bool {
-        now.saturating_duration_since(self.hosts[host].heard) >= SUSPECT
+        self.looks.is_silent(self.hosts[host].heard, now)
     }
 
     pub(super) fn report(&self, now: Instant, host: usize) -> Report {
@@ -441,7 +481,7 @@ impl State {
         Report {
             sighting: known.answer.map(|answer| answer.sighting),
             is_primary: self.is_primary(host),
-            is_silent: now.saturating_duration_since(known.heard) >= SUSPECT,
+            is_silent: self.is_silent(now, host),
             is_balanced: matches!(known.sessions, Sessions::Several(_)),
             lag: self.lag(now, host),
         }

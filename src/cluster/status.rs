@@ -54,7 +54,7 @@ pub struct HostStatus {
     pub timeline: Option<u32>,
     /// The upper bound of a replica's lag. `None` for other hosts, and if it is not known.
     pub lag: Option<Duration>,
-    /// Whether the host has not answered for 3 s.
+    /// Whether the host has not answered for 3 s, or as [`look_timeout`](crate::ClusterBuilder::look_timeout) says.
     pub is_silent: bool,
     /// Whether the host's name leads to several servers. Then it serves no reads with a bound.
     pub is_balanced: bool,

@@ -1,7 +1,8 @@
 //! The position of a commit in the write-ahead log, asked for in the round trip of the COMMIT.
 //!
 //! The question follows the COMMIT at once, so the answer is a place behind the commit's record. It asks for the place
-//! at which the server inserts next, because with `synchronous_commit=off` the record may not be written yet.
+//! at which the server inserts next, because with `synchronous_commit=off` the record may not be written yet. A replica
+//! answers how far its replay is: whatever the transaction has read lies before that.
 //!
 //! What becomes of the question never matters to the transaction: the wire counts commits, whatever follows them.
 
@@ -24,19 +25,25 @@ use crate::policy::{Deadline, Lsn};
 
 /// The first eight digits of the name of a file of the log are its timeline. Places are rounded by the headers of pages
 /// of 8 kB ([`Lsn::rounded`]), so a server with other pages gives none.
-const QUESTION: &str = "SELECT at, pg_catalog.pg_walfile_name(at) FROM pg_catalog.pg_current_wal_insert_lsn() at \
+const QUESTION: &str = "SELECT CASE WHEN is_replica THEN pg_catalog.pg_last_wal_replay_lsn() \
+                        ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
+                        CASE WHEN NOT is_replica THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) \
+                        END FROM pg_catalog.pg_is_in_recovery() is_replica \
                         WHERE pg_catalog.current_setting('wal_block_size') = '8192'";
 
 /// The answer comes right behind that of the COMMIT. A caller whose transaction has been decided waits no longer for
 /// it.
 const LATE: Duration = Duration::from_millis(250);
 
-/// Where the timeline and the place of a commit are written. Empty until then, and if the server does not say it.
+/// Where the timeline and the place of a commit are written. Empty until then, and if the server does not say it. A
+/// replica does not say its timeline.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct CommittedAt(Arc<Mutex<Option<(u32, Lsn)>>>);
+pub(crate) struct CommittedAt(Arc<Mutex<Option<Place>>>);
+
+type Place = (Option<u32>, Lsn);
 
 impl CommittedAt {
-    pub(crate) fn get(&self) -> Option<(u32, Lsn)> {
+    pub(crate) fn get(&self) -> Option<Place> {
         *self.0.lock()
     }
 }
@@ -90,11 +97,14 @@ fn rolled_back() -> Error {
 }
 
 /// Reads the timeline and the place from an answer.
-fn read(rows: &[SimpleQueryMessage]) -> Option<(u32, Lsn)> {
+fn read(rows: &[SimpleQueryMessage]) -> Option<Place> {
     rows.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => {
-            let timeline = row.get(1)?.get(..8)?;
-            Some((u32::from_str_radix(timeline, 16).ok()?, row.get(0)?.parse().ok()?))
+            let timeline = match row.get(1) {
+                Some(file) => Some(u32::from_str_radix(file.get(..8)?, 16).ok()?),
+                None => None,
+            };
+            Some((timeline, row.get(0)?.parse().ok()?))
         }
         _ => None,
     })

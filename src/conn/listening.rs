@@ -18,7 +18,7 @@ use crate::policy::{Effect, StatementPhase, Trouble};
 use crate::slots::Dial as _;
 
 /// The channels of a listener.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Channels {
     /// The LISTEN for all of them.
     pub(crate) statement: String,

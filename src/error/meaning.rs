@@ -181,7 +181,7 @@ impl Error {
         match self {
             Self::Connect { retry_after, .. }
             | Self::CircuitOpen { retry_after, .. }
-            | Self::NoPrimary { retry_after }
+            | Self::NoPrimary { retry_after, .. }
             | Self::TwoPrimaries { retry_after, .. }
             | Self::TwoSystems { retry_after, .. }
             | Self::NoFreshReplica { retry_after, .. } => Some(*retry_after),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{self, Instant};
 
 use crate::call::Shared;
@@ -22,7 +22,7 @@ use crate::telemetry::Telemetry;
 /// A connection that is lost sooner than this counts as a failed dial, so that a pause follows.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-pub(super) struct Listener {
+pub(crate) struct Listener {
     slots: Arc<Slots<Dialer>>,
     telemetry: Arc<Telemetry>,
     channels: Channels,
@@ -43,22 +43,15 @@ enum End {
     Expired,
 }
 
-/// The stream ends with the task, in whatever way that ends.
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.inbox.end();
-    }
-}
-
 impl Listener {
-    pub(super) fn new(shared: &Shared, channels: Channels) -> Self {
+    pub(crate) fn new(shared: &Shared, channels: Channels, inbox: Arc<Inbox>) -> Self {
         let slots = Arc::clone(&shared.slots);
         Self {
             orders: slots.dialer().listen_control().orders(),
             slots,
             telemetry: Arc::clone(&shared.maintenance.reports.telemetry),
             channels,
-            inbox: Arc::default(),
+            inbox,
             flushes: 0,
             lifetimes: Lifetimes::new(shared.max_lifetime, fastrand::f64()),
             pauses: Pauses::default(),
@@ -67,7 +60,7 @@ impl Listener {
     }
 
     /// Makes the first connection.
-    pub(super) async fn begin(&mut self) -> Result<(Arc<Inbox>, Listening), Error> {
+    pub(crate) async fn begin(&mut self) -> Result<Listening, Error> {
         if !self.slots.counts().is_open {
             return Err(Error::Closed);
         }
@@ -78,14 +71,24 @@ impl Listener {
             Either::Right(_) => return Err(Error::Closed),
         };
         first.deliver(&self.inbox);
-        Ok((Arc::clone(&self.inbox), first))
+        Ok(first)
     }
 
-    /// Runs until the pool is closed, or the stream is dropped.
-    pub(super) async fn run(mut self, first: Listening, gone: oneshot::Receiver<()>) {
+    /// Runs until the pool is closed.
+    pub(crate) async fn run(&mut self, first: Listening) {
         let mut orders = self.orders.clone();
-        let closed = pin!(closed(&mut orders));
-        select(pin!(self.keep(first)), select(gone, closed)).await;
+        select(pin!(self.keep(first)), pin!(closed(&mut orders))).await;
+    }
+
+    /// Takes over from a listener on another host, and runs until the pool is closed. Notifications may be missing.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn take_over(&mut self, reason: String) {
+        let mut orders = self.orders.clone();
+        let taken_over = async {
+            let first = self.resume(reason).await;
+            self.keep(first).await;
+        };
+        select(pin!(taken_over), pin!(closed(&mut orders))).await;
     }
 
     async fn keep(&mut self, mut connection: Listening) {
@@ -146,6 +149,11 @@ impl Listener {
 
     async fn replace_lost(&mut self, lost: Listening, reason: String) -> Listening {
         drop(lost);
+        self.resume(reason).await
+    }
+
+    /// Listens again, after notifications may have been missed.
+    async fn resume(&mut self, reason: String) -> Listening {
         let begun = Instant::now();
         self.telemetry.emit(EventKind::ListenInterrupted { reason });
         let new = self.connect().await;

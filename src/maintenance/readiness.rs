@@ -46,6 +46,10 @@ pub enum NotReady {
         /// The error of the latest dial, if it failed.
         last_connect_error: Option<String>,
     },
+    /// No host of a cluster has been its primary yet. Only a `Cluster` says this.
+    #[cfg(feature = "cluster")]
+    #[error("no host has been the primary yet")]
+    NoPrimary,
     /// Callers have held all connections for longer than [`unready_after`](crate::PoolBuilder::unready_after), and no
     /// statement runs on any of them: the guards are leaked, or their owners are stuck. The event
     /// [`LeakSuspected`](crate::EventKind::LeakSuspected) says where each was taken.

@@ -6,6 +6,7 @@
 //! another process can wait for.
 
 mod fitness;
+mod looks;
 mod lsn;
 mod need;
 mod position;
@@ -15,10 +16,11 @@ mod topology;
 mod trend;
 
 pub(crate) use fitness::Fitness;
+pub(crate) use looks::Looks;
 pub(crate) use lsn::Lsn;
 pub(crate) use need::Need;
 pub use position::{InvalidPosition, Position};
 pub(crate) use ring::{History, Ring};
 pub(crate) use spill::places;
-pub(crate) use topology::{Look, SUSPECT, Sighting, Topology, Verdict};
+pub(crate) use topology::{Look, Sighting, Topology, Verdict};
 pub(crate) use trend::{Lag, Trend};

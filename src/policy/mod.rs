@@ -40,7 +40,7 @@ pub(crate) use classify::{
 pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
 #[cfg(feature = "cluster")]
 pub(crate) use cluster::{
-    Fitness, History, Lag, Look, Lsn, Need, Ring, SUSPECT, Sighting, Topology, Trend, Verdict as PrimaryVerdict, places,
+    Fitness, History, Lag, Look, Looks, Lsn, Need, Ring, Sighting, Topology, Trend, Verdict as PrimaryVerdict, places,
 };
 #[cfg(feature = "cluster")]
 pub use cluster::{InvalidPosition, Position};

@@ -4,11 +4,13 @@
 
 use super::table::given;
 use super::{
-    BreakerSettings, FleetSettings, LaneLimitsSettings, LaneRateSettings, LimitsSettings, RateSettings,
-    ServerTimeoutSettings, Settings,
+    BreakerSettings, ClusterSettings, FleetSettings, LaneLimitsSettings, LaneRateSettings, LimitsSettings,
+    RateSettings, ServerTimeoutSettings, Settings,
 };
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
+#[cfg(feature = "cluster")]
+use crate::cluster::ClusterBuilder;
 use crate::conn::ServerTimeouts;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
@@ -20,8 +22,28 @@ use crate::retry::RetryConfig;
 
 impl Settings {
     pub(super) fn apply(&self, place: ConnectionString) -> Result<PoolBuilder, ConfigError> {
+        if self.cluster != ClusterSettings::default() {
+            return Err(ConfigError::without_value("cluster", "is of a Cluster: use Settings::cluster_builder"));
+        }
+        self.apply_to_pool(PoolBuilder::new(place))
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(super) fn apply_to_cluster(&self, place: ConnectionString) -> Result<ClusterBuilder, ConfigError> {
+        // An error of these settings is found here, so that the pools have none.
+        let _ = self.apply_to_pool(PoolBuilder::new(place.clone()))?;
+        let settings = self.clone();
+        let pool = move |pool| settings.apply_to_pool(pool).expect("these settings were applied before");
+        let ClusterSettings { spill, max_lag, look_every, look_timeout } = &self.cluster;
+        let builder = given(ClusterBuilder::of(place).pool(pool), spill, ClusterBuilder::spill);
+        let builder = given(builder, max_lag, ClusterBuilder::max_lag);
+        let builder = given(builder, look_every, ClusterBuilder::look_every);
+        Ok(given(builder, look_timeout, ClusterBuilder::look_timeout))
+    }
+
+    fn apply_to_pool(&self, builder: PoolBuilder) -> Result<PoolBuilder, ConfigError> {
         let retry = self.retry.apply_to(RetryConfig::default());
-        let builder = PoolBuilder::new(place).breaker(self.breaker.config()?).retry(retry);
+        let builder = builder.breaker(self.breaker.config()?).retry(retry);
         let builder = given(self.apply_to(builder), &self.server_timeouts.timeouts(), PoolBuilder::server_timeouts);
         let LaneRateSettings { critical, normal, background } = &self.rate;
         let lanes = Lane::ALL.into_iter().zip([critical, normal, background]);

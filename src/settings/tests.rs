@@ -37,8 +37,7 @@ fn config() -> Config {
 
 fn all() -> Settings {
     let mut settings = Settings::default();
-    let is_known = |key: &str| cfg!(feature = "fleet") || !key.starts_with("fleet.");
-    for (key, value) in others().into_iter().filter(|(key, _)| is_known(key)) {
+    for (key, value) in others().into_iter().filter(|(key, _)| !lacks_feature(key)) {
         settings.set(&key, &value).unwrap();
     }
     settings
@@ -59,19 +58,34 @@ fn from_vars(vars: &[(&str, &str)]) -> Result<Settings, String> {
 
 /// All that the builder has, as its `Debug` shows it.
 fn effect(settings: &Settings) -> String {
+    #[cfg(feature = "cluster")]
+    if settings.cluster != ClusterSettings::default() {
+        return format!("{:?}", settings.cluster_builder(config()).unwrap());
+    }
     format!("{:?}", settings.builder(config()).unwrap())
+}
+
+/// [`effect`] of no settings, on the builder that has this key.
+fn untouched(key: &str) -> String {
+    #[cfg(feature = "cluster")]
+    if key.starts_with("cluster.") {
+        return format!("{:?}", crate::Cluster::builder(config()));
+    }
+    let _ = key;
+    format!("{:?}", Pool::builder(config()))
+}
+
+/// Returns whether the key is refused without a feature that this build lacks.
+fn lacks_feature(key: &str) -> bool {
+    (cfg!(not(feature = "fleet")) && key.starts_with("fleet."))
+        || (cfg!(not(feature = "cluster")) && key.starts_with("cluster."))
 }
 
 #[test]
 fn every_key_reaches_the_builder() {
-    let untouched = format!("{:?}", Pool::builder(config()));
-    assert_eq!(effect(&Settings::default()), untouched);
+    assert_eq!(effect(&Settings::default()), untouched("name"));
     let others = others();
-    for (key, value) in others.iter().filter(|(key, _)| key != "url") {
-        // Its keys are refused without the feature.
-        if key.starts_with("fleet.") && cfg!(not(feature = "fleet")) {
-            continue;
-        }
+    for (key, value) in others.iter().filter(|(key, _)| key != "url" && !lacks_feature(key)) {
         let mut settings = Settings::default();
         // One of two values that belong together has no effect.
         let (table, _) = key.rsplit_once('.').unwrap_or_default();
@@ -81,7 +95,7 @@ fn every_key_reaches_the_builder() {
         }
         settings.set(key, value).unwrap();
         let with = effect(&settings);
-        assert_ne!(with, untouched, "{key} has no effect");
+        assert_ne!(with, untouched(key), "{key} has no effect");
         if is_pair {
             settings.set(key, "98s").or_else(|_| settings.set(key, "98")).unwrap();
             assert_ne!(effect(&settings), with, "{key} has no effect");
@@ -90,7 +104,11 @@ fn every_key_reaches_the_builder() {
 }
 
 /// Setters without a key: they take a closure or a type of another crate, or are no setting.
-const NOT_DATA: [(&str, &str); 16] = [
+const NOT_DATA: [(&str, &str); 20] = [
+    ("ClusterBuilder.pool", "a closure"),
+    ("ClusterBuilder.observer", "code"),
+    ("ClusterBuilder.build", "no setting"),
+    ("ClusterBuilder.build_tls", "no setting"),
     ("PoolBuilder.breaker_with", "another crate's machine"),
     ("PoolBuilder.is_failure", "a closure"),
     ("PoolBuilder.observer", "code"),
@@ -112,7 +130,7 @@ const NOT_DATA: [(&str, &str); 16] = [
 /// The public setters of the builders, and their constructors except `new`, as the source has them.
 fn setters(text: &str) -> Vec<String> {
     let mut setters = Vec::new();
-    for owner in ["PoolBuilder", "BreakerConfig", "RetryConfig", "ServerTimeouts"] {
+    for owner in ["PoolBuilder", "ClusterBuilder", "BreakerConfig", "RetryConfig", "ServerTimeouts"] {
         for block in text.split(&format!("\nimpl {owner} {{")).skip(1) {
             let block = block.split("\n}\n").next().unwrap_or_default();
             for function in block.split("\n    pub fn ").skip(1) {
@@ -148,6 +166,7 @@ fn every_setter_has_a_key_and_every_key_a_setter() {
     for setter in found.iter().filter(|setter| NOT_DATA.iter().all(|(name, _)| name != setter)) {
         let key = setter
             .replace("PoolBuilder.", "")
+            .replace("ClusterBuilder", "cluster")
             .replace("BreakerConfig", "breaker")
             .replace("RetryConfig", "retry")
             .replace("ServerTimeouts", "server_timeouts");
@@ -407,6 +426,7 @@ fn the_builder_refuses_values_out_of_range() {
         refusal("breaker.reset_timeout_growth.cap = \"5m\""),
         format!("breaker.reset_timeout_growth.factor = (none): {half}")
     );
+    assert_eq!(refusal("cluster.spill = 0.5"), "cluster: is of a Cluster: use Settings::cluster_builder");
     let no_url = Settings::default().builder_by_url().unwrap_err();
     assert_eq!(no_url.to_string(), "url = (none): must be given");
 }
@@ -526,7 +546,8 @@ fn hardened_has_the_documented_values() {
 fn the_event_started_shows_each_setting_of_the_pool() {
     let line = Arc::new(Mutex::new(String::new()));
     let observed = Arc::clone(&line);
-    let builder = all().builder(config()).unwrap().breaker(BreakerConfig::default()).retry(RetryConfig::default());
+    let of_a_pool = Settings { cluster: ClusterSettings::default(), ..all() };
+    let builder = of_a_pool.builder(config()).unwrap().breaker(BreakerConfig::default()).retry(RetryConfig::default());
     builder.observer(move |event: &Event| *observed.lock() = event.to_string()).build().unwrap();
     let line = line.lock();
     for (key, value) in others() {
@@ -534,7 +555,8 @@ fn the_event_started_shows_each_setting_of_the_pool() {
         let is_elsewhere = ["url", "name", "long_running.than", "server_timeouts.enabled"].contains(&name);
         let is_word = ["shedding", "reset"].contains(&name);
         let value = if is_word { "" } else { value.as_str() };
-        if !is_elsewhere && !name.starts_with("breaker.") && !name.starts_with("retry.") {
+        let is_in_a_table = ["breaker.", "retry.", "cluster."].iter().any(|table| name.starts_with(table));
+        if !is_elsewhere && !is_in_a_table {
             assert!(line.contains(&format!("{name} {value}")), "{name} {value} is not in {line}");
         }
     }

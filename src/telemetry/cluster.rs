@@ -1,11 +1,9 @@
 //! Where the reads of a cluster went, and why calls were refused before a pool was asked.
 
-#[cfg(feature = "metrics")]
 use crate::error::ErrorKind;
 
 /// The errors of calls that were refused before a pool was asked.
-#[cfg(feature = "metrics")]
-pub(super) const REFUSED: [ErrorKind; 4] =
+pub(crate) const REFUSED: [ErrorKind; 4] =
     [ErrorKind::NoPrimary, ErrorKind::TwoPrimaries, ErrorKind::TwoSystems, ErrorKind::NoFreshReplica];
 
 /// Who serves a read that need not see the primary.

@@ -105,5 +105,7 @@ impl ClusterMeter {
 
     pub(crate) fn refused(&self, _: crate::error::ErrorKind) {}
 
+    pub(crate) fn fell_back(&self, _: Option<&'static str>, _: Fault) {}
+
     pub(crate) fn on_end<'a>(&self, _: impl Iterator<Item = &'a Arc<str>>) {}
 }

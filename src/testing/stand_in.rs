@@ -12,6 +12,8 @@ use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
 use crate::builder::PoolBuilder;
+#[cfg(feature = "cluster")]
+use crate::cluster::ClusterBuilder;
 use crate::policy::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
 use crate::pool::Pool;
 use crate::pretend::ServerError;
@@ -40,10 +42,30 @@ static PORT: LazyLock<io::Result<u16>> = LazyLock::new(|| {
 ///
 /// If this machine has no free port on 127.0.0.1, or no thread can be started.
 pub fn without_server() -> PoolBuilder {
-    let port = PORT.as_ref().unwrap_or_else(|error| panic!("cannot begin the stand-in for a server: {error}"));
     let mut config = Config::new();
-    config.host("127.0.0.1").port(*port).user("nobody").dbname("none");
+    config.host("127.0.0.1").port(port()).user("nobody").dbname("none");
     Pool::builder(config).name("without-server")
+}
+
+/// Begins a cluster of a primary and a replica without servers, for tests of what a service does when calls fail. As
+/// [`without_server`]: every statement fails, with the outcome that a test [pretends](crate::Cluster::pretend) or with
+/// SQLSTATE 0A000.
+///
+/// # Panics
+///
+/// As [`without_server`].
+#[cfg(feature = "cluster")]
+pub fn cluster_without_servers() -> ClusterBuilder {
+    let address = Ipv4Addr::LOCALHOST.into();
+    let mut config = Config::new();
+    config.host("primary").hostaddr(address).host("replica").hostaddr(address).port(port());
+    ClusterBuilder::without_servers(config.user("nobody").dbname("none").clone())
+        .pool(|pool| pool.name("without-servers"))
+}
+
+/// The port of the stand-in.
+fn port() -> u16 {
+    *PORT.as_ref().unwrap_or_else(|error| panic!("cannot begin the stand-in for a server: {error}"))
 }
 
 fn listen(listener: &TcpListener) {

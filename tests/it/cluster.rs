@@ -1,11 +1,18 @@
 //! Several servers as one: the primary is followed, and reads see what they asked for.
 
 mod failover;
+#[cfg(feature = "testing")]
+mod instead;
+mod listening;
 mod moved;
+mod offers;
+mod others;
 mod positions;
 mod reads;
 mod start;
 mod watched;
+#[cfg(feature = "axum")]
+mod web;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -76,7 +83,7 @@ async fn every_future_of_a_cluster_can_be_spawned() {
     cluster.batch_execute("CREATE TABLE items (id int8, name text)").await.unwrap();
     let task = async move {
         let read = || cluster.call().read(Freshness::Any).deadline(LONG);
-        cluster.ready(LONG).await?;
+        cluster.warm_up(0, LONG).await?;
         let rows = [[&1_i64 as &(dyn ToSql + Sync), &"apple"]];
         assert_eq!(cluster.execute_many("INSERT INTO items VALUES ($1, $2)", rows).await?, 1);
         let sql = "COPY items (id, name) FROM STDIN (FORMAT binary)";

@@ -17,7 +17,9 @@ use crate::cluster::board::changed_before;
 use crate::cluster::core::{Core, ReadPlace};
 use crate::cluster::failure::{Elsewhere, Failure, Seen};
 use crate::error::Error;
-use crate::policy::{Effect, Need, PrimaryVerdict as Verdict};
+use crate::policy::{Deadline, Effect, Need, PrimaryVerdict as Verdict};
+#[cfg(feature = "testing")]
+use crate::pretend::Moment;
 
 /// How long a call waits for another primary before it tries the same one again. Each wait is twice as long as the one
 /// before, up to 16 times this.
@@ -52,8 +54,8 @@ impl<'a> Route<'a> {
         let core: &'a Core = call.core;
         let begun = now();
         // All hosts have the same settings.
-        let acquire_timeout = core.hosts[0].pool.shared.acquire_timeout;
-        let limit = call.until.map_or_else(|| begun + acquire_timeout, |until| until.deadline().instant());
+        let wait = call.wait.unwrap_or(core.hosts[0].pool.shared.acquire_timeout);
+        let limit = call.until.map_or_else(|| Deadline::after(begun, wait), |until| until.deadline()).instant();
         Self { call, is_statement: false, begun, limit, gate: Gate::new(core, call.need) }
     }
 
@@ -89,7 +91,7 @@ impl<'a> Route<'a> {
             let mut decisions = core.board.decisions();
             let before = core.board.state().verdict();
             let mut refused = None;
-            let (error, seen) = match core.primary() {
+            let (error, seen) = match self.primary() {
                 Ok(host) => match self.attempt_at_primary(host, work).await {
                     Ended::Result(Ok(value)) => return Ok(value),
                     Ended::Result(Err(error)) => {
@@ -108,15 +110,17 @@ impl<'a> Route<'a> {
                 },
                 Err(error) => {
                     refused = Some(error.kind());
-                    (E::from(error), Seen { elsewhere: Elsewhere::NoPrimary, is_doubtful: false })
+                    let error = E::from(error);
+                    let seen = error.seen();
+                    (error, seen)
                 }
             };
             if seen.is_about_the_primary() {
                 core.board.ask_now();
             }
-            if !seen.is_about_the_primary() || !self.may_wait(seen) {
+            if !seen.is_about_the_primary() || !self.may_wait(seen.is_doubtful) {
                 if let (None, Some(kind)) = (&doubt, refused) {
-                    core.meter.refused(kind);
+                    core.on_refused(kind);
                 }
                 return Err(doubt.unwrap_or(error));
             }
@@ -128,7 +132,8 @@ impl<'a> Route<'a> {
                 verdict != before && matches!(verdict, Verdict::Primary { .. })
             };
             // Without a primary, another attempt would find none. With one, it may be reachable again.
-            let until = if refused.is_some() { self.limit } else { self.limit.min(now() + again(&mut attempts)) };
+            let is_there = matches!(before, Verdict::Primary { .. });
+            let until = if is_there { self.limit.min(now() + again(&mut attempts)) } else { self.limit };
             while !has_changed() && changed_before(&mut decisions, until).await {}
         }
     }
@@ -172,18 +177,17 @@ impl<'a> Route<'a> {
         let mut may_spill = true;
         loop {
             let mut decisions = core.board.decisions();
-            let place = match core.place(need, &excluded, may_spill).await {
+            let place = match self.place(need, &excluded, may_spill).await {
                 Ok(place) => place,
                 Err(error) => {
-                    let missing = Seen { elsewhere: Elsewhere::NoPrimary, is_doubtful: false };
-                    if self.is_without_primary() && self.may_wait(missing) {
+                    if self.is_without_primary() && self.may_wait(false) {
                         core.board.ask_now();
                         changed_before(&mut decisions, self.limit.min(now() + again(&mut attempts))).await;
                         (excluded, may_spill) = (Vec::new(), true);
                         continue;
                     }
                     if failed.is_none() {
-                        core.meter.refused(error.kind());
+                        core.on_refused(error.kind());
                     }
                     return Err(failed.unwrap_or_else(|| E::from(error)));
                 }
@@ -212,7 +216,7 @@ impl<'a> Route<'a> {
                 if is_refused && self.has_moved_from(host) && now() < self.limit {
                     continue;
                 }
-                if (is_refused || seen.is_about_the_primary()) && self.may_wait(seen) {
+                if (is_refused || seen.is_about_the_primary()) && self.may_wait(seen.is_doubtful) {
                     changed_before(&mut decisions, self.limit.min(now() + again(&mut attempts))).await;
                     continue;
                 }
@@ -221,7 +225,7 @@ impl<'a> Route<'a> {
             // After a failure of the host itself, one other host is tried.
             let is_first = failed.is_none();
             match seen.elsewhere {
-                _ if !self.is_safe(seen) => return Err(error),
+                _ if !self.is_safe(seen.is_doubtful) => return Err(error),
                 Elsewhere::NotFresh => {}
                 Elsewhere::Unreachable | Elsewhere::Conflict | Elsewhere::CircuitOpen if is_first => {
                     may_spill = seen.elsewhere == Elsewhere::Unreachable;
@@ -247,13 +251,25 @@ impl<'a> Route<'a> {
         seen
     }
 
-    fn is_safe(&self, seen: Seen) -> bool {
-        !seen.is_doubtful || self.call.is_idempotent
+    fn is_safe(&self, is_doubtful: bool) -> bool {
+        !is_doubtful || self.call.is_idempotent
     }
 
-    /// Returns whether the call may wait for a new primary.
-    fn may_wait(&self, seen: Seen) -> bool {
-        self.call.across_failover && self.is_safe(seen) && now() < self.limit
+    /// Returns whether the call may wait for a new primary. `is_doubtful`: it may have been applied.
+    fn may_wait(&self, is_doubtful: bool) -> bool {
+        self.call.across_failover && self.is_safe(is_doubtful) && now() < self.limit
+    }
+
+    fn primary(&self) -> Result<usize, Error> {
+        #[cfg(feature = "testing")]
+        self.core().pretended(Moment::Primary, self.call.operation)?;
+        self.core().primary()
+    }
+
+    async fn place(&self, need: Need, excluded: &[usize], may_spill: bool) -> Result<ReadPlace<'a>, Error> {
+        #[cfg(feature = "testing")]
+        self.core().pretended(Moment::Read, self.call.operation)?;
+        self.core().place(need, excluded, may_spill).await
     }
 
     /// Returns whether another host is the primary.
@@ -282,7 +298,8 @@ impl<'a> Route<'a> {
         let shared = &core.hosts[host].pool.shared;
         // If an earlier attempt was sent, its work has used up time. The next attempt may wait as long as the first.
         let left = self.limit.saturating_duration_since(now());
-        self.gate.on_attempt(host, if self.gate.was_passed() { shared.acquire_timeout } else { left });
+        let wait = settings.wait.unwrap_or(shared.acquire_timeout);
+        self.gate.on_attempt(host, if self.gate.was_passed() { wait } else { left });
         let mut call = Call::new(shared, settings.taken).through(&self.gate);
         if let Some(until) = settings.until {
             call = call.deadline(until);
@@ -322,7 +339,10 @@ impl Prover for Core {
         let Some(need) = need else {
             drop(state);
             // Another host may be the primary. The call goes there at once, if it has time.
-            return Err(self.primary().err().unwrap_or(Error::NoPrimary { retry_after: Duration::ZERO }));
+            return Err(self.primary().err().unwrap_or_else(|| {
+                let hosts = format!("{} is the primary no longer", self.hosts[host].label).into();
+                Error::NoPrimary { hosts, retry_after: Duration::ZERO }
+            }));
         };
         if state.is_replica(host) && state.has(now, host, need) {
             return Ok(());

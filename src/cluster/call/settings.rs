@@ -17,6 +17,8 @@ pub(super) struct CallSettings<'a> {
     /// `None`: the primary.
     pub(super) need: Option<Need>,
     pub(super) across_failover: bool,
+    /// How long the call may wait for a connection, if it has no deadline. `None`: as the pools say.
+    pub(super) wait: Option<Duration>,
     pub(super) until: Option<Until>,
     pub(super) timeout: Option<Duration>,
     pub(super) operation: Option<&'static str>,
@@ -34,6 +36,7 @@ impl<'a> CallSettings<'a> {
             taken,
             need: None,
             across_failover: false,
+            wait: None,
             until: None,
             timeout: None,
             operation: None,

@@ -6,6 +6,8 @@ use std::future::Future;
 use parking_lot::Mutex;
 
 use super::ClusterCall;
+#[cfg(feature = "axum")]
+use crate::call::transactions::MeasuredTransaction;
 use crate::cluster::failure::Outer;
 use crate::conn::{Client, CommittedAt, Transaction};
 use crate::error::Error;
@@ -24,12 +26,16 @@ impl ClusterCall<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        self.transaction_and(work, |_| {})
+        let ended = self.transaction_and(work, |_| {});
+        async move { ended.await.map_err(Outer::into_error) }
     }
 
     /// As [`transaction`](Self::transaction), and returns the [`Position`](crate::Position) of the commit, too, for
     /// [`after`](Self::after). The position comes in the round trip of the COMMIT. If the server does not say it,
     /// [`Position::is_known`] is `false`, and only the primary serves reads after it.
+    ///
+    /// Of a [`read`](Self::read) that a replica serves, it is a position that the replica had reached after the last
+    /// statement. A later read `after` this position shows at least as much, in whichever process: reads are monotonic.
     ///
     /// ```no_run
     /// # async fn example(cluster: failfast::Cluster) -> Result<(), failfast::Error> {
@@ -52,15 +58,23 @@ impl ClusterCall<'_> {
         E: From<Error>,
     {
         let committed_at = CommittedAt::default();
-        let value = self.transaction_and(work, |tx| tx.write_position_to(committed_at.clone())).await?;
-        let Some((timeline, place)) = committed_at.get() else { return Ok((value, Position::UNKNOWN)) };
+        let begun = |tx: &Transaction| tx.write_position_to(committed_at.clone());
+        let value = self.transaction_and(work, begun).await.map_err(Outer::into_error)?;
         // All hosts of a cluster are of one system, so the position is known even if the primary is gone by now.
-        let system = self.settings.core.board.state().system();
-        Ok((value, Position::new(system, timeline, place)))
+        let (system, history) = self.settings.core.board.state().log();
+        let position = committed_at.get().and_then(|(timeline, place)| {
+            // A replica does not say on which timeline it is. What it has proven, it has proven on the primary's.
+            Some(Position::new(system, timeline.or(history)?, place))
+        });
+        Ok((value, position.unwrap_or(Position::UNKNOWN)))
     }
 
     /// [`transaction`](Self::transaction) that does something with each new transaction.
-    async fn transaction_and<T, E, F, Fut>(self, work: F, begun: impl Fn(&Transaction)) -> Result<T, E>
+    pub(super) async fn transaction_and<T, E, F, Fut>(
+        self,
+        work: F,
+        begun: impl Fn(&Transaction),
+    ) -> Result<T, Outer<E>>
     where
         F: Fn(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -73,7 +87,7 @@ impl ClusterCall<'_> {
             work(tx).await.map_err(|error| Outer::work(error, &trail, true))
         };
         let attempt = &attempt;
-        self.route().run(|call| call.transaction(attempt)).await.map_err(Outer::into_error)
+        self.route().run(|call| call.transaction(attempt)).await
     }
 
     /// Like [`transaction`](Self::transaction), but runs `work` only once. With
@@ -83,6 +97,16 @@ impl ClusterCall<'_> {
     ///
     /// As [`transaction`](Self::transaction).
     pub async fn transaction_once<T, E, F, Fut>(self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        self.try_transaction_once(work).await.map_err(Outer::into_error)
+    }
+
+    /// [`transaction_once`](Self::transaction_once), with what its error says.
+    pub(super) async fn try_transaction_once<T, E, F, Fut>(self, work: F) -> Result<T, Outer<E>>
     where
         F: FnOnce(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -101,7 +125,7 @@ impl ClusterCall<'_> {
             if work.lock().is_some() { result } else { result.map_err(Outer::into_last) }
         };
         let once = &once;
-        self.route().run(move |call| once(call)).await.map_err(Outer::into_error)
+        self.route().run(move |call| once(call)).await
     }
 
     /// Runs `work` with a connection of its own, for several statements on one lease. **It may run several times**: see
@@ -116,12 +140,28 @@ impl ClusterCall<'_> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
+        self.try_run(work).await.map_err(Outer::into_error)
+    }
+
+    /// [`run`](Self::run), with what its error says.
+    pub(super) async fn try_run<T, E, F, Fut>(self, work: F) -> Result<T, Outer<E>>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
         let work = &work;
         let attempt = async move |client: Client| {
             let trail = client.trail();
             work(client).await.map_err(|error| Outer::work(error, &trail, false))
         };
         let attempt = &attempt;
-        self.route().run(|call| call.run(attempt)).await.map_err(Outer::into_error)
+        self.route().run(|call| call.run(attempt)).await
+    }
+
+    /// Begins a transaction that the owner ends.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn begin_measured(self) -> Result<MeasuredTransaction, Error> {
+        self.route().run(|call| call.begin_measured()).await
     }
 }

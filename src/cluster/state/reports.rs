@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, State};
 use crate::event::EventKind;
-use crate::policy::{DueReport, Lag, PrimaryVerdict as Verdict, SUSPECT, Sign};
+use crate::policy::{DueReport, Lag, PrimaryVerdict as Verdict, Sign};
 
 /// A replica may be behind everything that is remembered. It is reported once the memory is this long.
 const CRITICAL: Duration = Duration::from_secs(45);
@@ -24,7 +24,7 @@ impl State {
         // A silent primary remains the verdict until another one takes over.
         let is_missing = match self.verdict {
             Verdict::NoPrimary | Verdict::TwoSystems(..) => true,
-            Verdict::Primary { host, .. } => now.saturating_duration_since(self.hosts[host].heard) >= SUSPECT,
+            Verdict::Primary { host, .. } => self.is_silent(now, host),
             Verdict::TwoPrimaries(..) => false,
         };
         let missing = self.missing.look(now, sign(is_missing));
@@ -70,9 +70,9 @@ impl State {
     }
 
     fn look_for_silence(&mut self, now: Instant, host: usize, events: &mut Vec<EventKind>) {
+        let is_silent = self.is_silent(now, host);
         let known = &mut self.hosts[host];
         let host = known.label.to_string();
-        let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
         match known.silent.look(now, if is_silent { Sign::Yes } else { Sign::No }) {
             Some(DueReport::Lasts(lasting)) => {
                 events.push(EventKind::HostSilent { host, reason: known.reason.clone(), lasting });
@@ -86,8 +86,8 @@ impl State {
         let known = &self.hosts[host];
         // After a failed look the place is unknown.
         let is_replica = known.answer.is_some_and(|answer| answer.sighting.is_in_recovery && answer.place.is_some());
-        let is_silent = now.saturating_duration_since(known.heard) >= SUSPECT;
-        // Without a primary, the lag of every replica grows. That says nothing about the replicas.
+        let is_silent = self.is_silent(now, host);
+        // Without a primary the lag of all replicas grows, and says nothing about them.
         if !is_replica || is_silent || !matches!(self.verdict, Verdict::Primary { .. }) {
             return;
         }

@@ -20,7 +20,7 @@ impl World {
     fn new() -> Self {
         let begun = Instant::now();
         let labels = ["a:5432", "b:5432", "c:5432"].map(Arc::from);
-        let state = State::new(begun, labels.into_iter(), SECOND * 30);
+        let state = State::new(begun, labels.into_iter(), Looks::default(), SECOND * 30);
         Self { state, begun, millis: 0, events: Vec::new(), systems: [7; 3], ask: Vec::new() }
     }
 
@@ -139,10 +139,13 @@ fn a_position_of_before_a_failover_is_served_by_a_replica_of_the_new_history() {
     assert_eq!(world.candidates(position(7, 1, 200)), [0; 0], "it may not have replayed up to the switch");
     world.answer(2, 2, true, 250, 102);
     assert_eq!(world.candidates(position(7, 1, 200)), [2]);
+    assert_eq!(world.candidates(position(7, 1, 900)), [0; 0], "a read may have seen 900 on the new timeline");
+    world.answer(1, 2, false, 900, 101);
+    world.answer(2, 2, true, 900, 102);
     assert_eq!(world.candidates(position(7, 1, 900)), [2], "what the old primary wrote behind the switch is lost");
     assert_eq!(world.candidates(position(8, 1, 200)), [0; 0], "of another system");
     assert_eq!(world.candidates(position(7, 3, 200)), [0; 0], "of a timeline that is not known here");
-    assert_eq!(world.candidates(position(7, 2, 251)), [0; 0]);
+    assert_eq!(world.candidates(position(7, 2, 901)), [0; 0]);
 }
 
 #[test]
@@ -226,6 +229,41 @@ fn lag_and_silence_are_reported_and_so_are_their_ends() {
     assert_eq!(world.candidates(Need::Any), [1]);
     world.round(14_000, [14_000, 14_000]);
     assert_eq!(world.names(), ["host_silent", "host_answers"]);
+}
+
+#[test]
+fn why_there_is_no_primary_is_said_of_each_host() {
+    let mut world = World::new();
+    let why = |world: &mut World| {
+        let now = world.now();
+        world.state.why_no_primary(now).to_string()
+    };
+    let begun = "a:5432 has not answered yet; b:5432 has not answered yet; c:5432 has not answered yet";
+    assert_eq!(why(&mut world), begun);
+    world.answer(1, 2, true, 100, 101);
+    let now = world.now();
+    world.state.on_failure(now, 0, "a:5432: connection refused".to_owned());
+    world.state.on_failure(now, 2, "no answer within 1 s".to_owned());
+    assert_eq!(why(&mut world), "a:5432: connection refused; b:5432 is a replica; c:5432: no answer within 1 s");
+    world.answer(0, 1, false, 90, 100);
+    assert!(why(&mut world).starts_with("a:5432 accepts writes on timeline 1; b:5432 is a replica;"));
+    world.wait(3_000);
+    let now = world.now();
+    world.state.on_failure(now, 1, "b:5432: the host name could not be resolved".to_owned());
+    assert!(why(&mut world).contains("; b:5432 is silent: the host name could not be resolved;"));
+}
+
+/// A host is silent after three looks, however often it is looked at.
+#[test]
+fn a_cluster_that_looks_more_often_notices_a_silence_sooner() {
+    let begun = Instant::now();
+    let tenth = SECOND / 10;
+    let looks = Looks { every: tenth, timeout: tenth };
+    let mut state = State::new(begun, ["a:5432".into()].into_iter(), looks, SECOND * 30);
+    let sighting = Sighting { at: begun, is_in_recovery: true, timeline: Some(1), system: Some(7), started: 1 };
+    state.on_answer(begun, 0, begun, Answer { sighting, place: Some(Lsn(1)) }, true);
+    assert!(state.has(begun + tenth * 2, 0, Need::Any) && !state.is_silent(begun + tenth * 2, 0));
+    assert!(!state.has(begun + tenth * 3, 0, Need::Any) && state.is_silent(begun + tenth * 3, 0));
 }
 
 #[test]
@@ -433,8 +471,8 @@ fn a_position_that_no_host_can_reach_is_known_to_be_one() {
         let position = Position { system, timeline, lsn: Lsn(lsn) };
         world.state.is_out_of_reach(world.now(), Need::Position(position))
     };
-    assert!(is_out(8, 1, 50) && is_out(7, 2, 50) && is_out(7, 1, u64::MAX));
-    assert!(!is_out(7, 1, 150) && !is_out(7, 0, u64::MAX));
+    assert!(is_out(8, 1, 50) && is_out(7, 2, 50) && is_out(7, 1, u64::MAX) && is_out(7, 0, u64::MAX));
+    assert!(!is_out(7, 1, 150) && !is_out(7, 0, 150));
 }
 
 #[test]

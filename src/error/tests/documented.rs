@@ -180,7 +180,9 @@ async fn example(what: &str) -> Option<Error> {
             let reason = GiveWayReason::Waiting { sessions: 3, longest: SECOND };
             Error::GaveWay { attempts: 10, reason }
         }
-        "no host of a `Cluster` accepts writes" => Error::NoPrimary { retry_after: SECOND },
+        "no host of a `Cluster` accepts writes" => {
+            Error::NoPrimary { hosts: "a:5432 is a replica".into(), retry_after: SECOND }
+        }
         "two hosts of a `Cluster` accept writes" => {
             Error::TwoPrimaries { hosts: Box::new(["a:5432".into(), "b:5432".into()]), retry_after: SECOND }
         }

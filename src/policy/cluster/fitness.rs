@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::topology::SUSPECT;
+use super::Looks;
 
 /// The number of samples that are remembered.
 const KEPT: usize = 16;
@@ -28,6 +28,7 @@ const FIRST_SHARE: f64 = 0.1;
 /// What is known of one replica.
 #[derive(Debug, Default)]
 pub(crate) struct Fitness {
+    looks: Looks,
     /// The lag at each look, oldest first. `None` if it could not be bounded.
     lags: VecDeque<Option<Duration>>,
     sampled: Option<Instant>,
@@ -37,6 +38,10 @@ pub(crate) struct Fitness {
 }
 
 impl Fitness {
+    pub(crate) fn new(looks: Looks) -> Self {
+        Self { looks, ..Self::default() }
+    }
+
     /// The replica has answered.
     pub(crate) fn on_answer(&mut self, now: Instant) {
         if self.is_silent(now) {
@@ -67,12 +72,12 @@ impl Fitness {
 
     /// Another server answers, or the same one with another role.
     pub(crate) fn begin_anew(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.looks);
     }
 
     /// Returns whether the replica has not answered lately.
     pub(crate) fn is_silent(&self, now: Instant) -> bool {
-        self.answered.is_none_or(|answered| now.saturating_duration_since(answered) >= SUSPECT)
+        self.answered.is_none_or(|answered| self.looks.is_silent(answered, now))
     }
 
     /// Returns whether the replica may serve reads with this bound, as far as its recent samples say.

@@ -9,8 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A server that has not answered for this long is silent.
-pub(crate) const SUSPECT: Duration = Duration::from_secs(3);
+use super::Looks;
 
 /// Once all servers of a system have been silent for this long, a primary of another system takes their place.
 const GONE: Duration = Duration::from_secs(120);
@@ -54,10 +53,6 @@ impl Look {
 }
 
 impl Sighting {
-    fn is_silent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.at) >= SUSPECT
-    }
-
     fn is_gone(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) >= GONE
     }
@@ -86,6 +81,7 @@ pub(crate) enum Verdict {
 
 #[derive(Debug, Default)]
 pub(crate) struct Topology {
+    looks: Looks,
     /// When a host answered for the first time.
     opened: Option<Instant>,
     /// Whether it is known which system is ours, as far as servers show it.
@@ -100,7 +96,11 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    /// Decides, from what is known of all hosts.
+    pub(crate) fn new(looks: Looks) -> Self {
+        Self { looks, ..Self::default() }
+    }
+
+    /// Decides by what is known of all hosts.
     pub(crate) fn decide(&mut self, now: Instant, looks: &[Look]) -> Verdict {
         self.verdict = self.conclude(now, looks);
         self.verdict
@@ -126,12 +126,13 @@ impl Topology {
         };
         let candidates: Vec<_> =
             known().filter(|(host, sighting)| is_candidate(sighting) && !looks[*host].has_ended()).collect();
-        let is_live_and_ours = |sighting: &Sighting| !sighting.is_silent(now) && self.is_ours(sighting);
+        let is_silent = |sighting: &Sighting| self.looks.is_silent(sighting.at, now);
+        let is_live_and_ours = |sighting: &Sighting| !is_silent(sighting) && self.is_ours(sighting);
         // A server that is silent may only have lost its scout. It remains the primary until another one takes over.
         let is_any_live = candidates.iter().any(|(_, sighting)| is_live_and_ours(sighting));
         let mut counted = candidates.into_iter().filter(|(_, sighting)| {
-            // A primary of another system does not take over: it may be an empty database on a new disk.
-            if is_any_live { !sighting.is_silent(now) } else { self.is_ours(sighting) }
+            // A primary of another system takes over from none of ours: it may be an empty database on a new disk.
+            if is_any_live { !is_silent(sighting) } else { self.is_ours(sighting) }
         });
         // Such a host is asked at once.
         if counted.clone().any(|(host, _)| looks[host].is_outdated) {
@@ -159,7 +160,7 @@ impl Topology {
             (self.system, self.is_settled) = (Some(system), true);
             return Ok(());
         }
-        let is_silent = now.saturating_duration_since(opened) >= SUSPECT;
+        let is_silent = self.looks.is_silent(opened, now);
         if !is_silent && !looks.iter().all(|look| look.was_asked_since(opened)) {
             return Err(Verdict::NoPrimary);
         }
@@ -196,7 +197,7 @@ impl Topology {
 
     /// Forgets the highest timeline and the answers of silent servers. Returns that timeline.
     pub(crate) fn forget_timeline(&mut self, now: Instant) -> u32 {
-        self.since = now.checked_sub(SUSPECT);
+        self.since = now.checked_sub(self.looks.silent_after());
         std::mem::take(&mut self.highest)
     }
 
@@ -211,8 +212,9 @@ impl Topology {
         if known.clone().any(|sighting| self.is_ours(&sighting) && !sighting.is_gone(now)) {
             return;
         }
-        if let Some(new) = known.find(|sighting| !sighting.is_silent(now) && !sighting.is_in_recovery) {
-            *self = Self { system: new.system, is_settled: true, ..Self::default() };
+        let looks = self.looks;
+        if let Some(new) = known.find(|sighting| !looks.is_silent(sighting.at, now) && !sighting.is_in_recovery) {
+            *self = Self { system: new.system, is_settled: true, ..Self::new(looks) };
         }
     }
 }
@@ -232,6 +234,8 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    /// By default, a server is silent after this.
+    const SUSPECT: Duration = Duration::from_secs(3);
 
     struct World {
         topology: Topology,

@@ -7,14 +7,14 @@ use std::time::Duration;
 use metrics::{Counter, Gauge};
 
 use super::handles::{Given, Source};
+use super::operations::Operations;
 use crate::error::ErrorKind;
 use crate::event::{Event, EventKind};
 use crate::metrics::{
     CLUSTER_CHANGES, CLUSTER_METRICS, CLUSTER_PRIMARIES, CLUSTER_PRIMARY, CLUSTER_READS, CLUSTER_REFUSED,
     CLUSTER_SILENT, EVENT, EVENTS, FIT_REPLICAS, HOST, REASON, REPLICA_LAG, ROUTE, SEVERITY,
 };
-use crate::telemetry::cluster::REFUSED;
-use crate::telemetry::{Observer, ReadRoute};
+use crate::telemetry::{Fault, Observer, REFUSED, ReadRoute};
 
 /// A clone counts into the same series.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ pub(crate) struct ClusterMeter(Arc<Inner>);
 struct Inner {
     source: Source,
     handles: OnceLock<Handles>,
+    operations: Operations,
 }
 
 /// The handles without a host. They are made at the first look, so that counters stand at 0 before the first change.
@@ -36,7 +37,8 @@ struct Handles {
 
 impl ClusterMeter {
     pub(crate) fn new(cluster: Arc<str>, given: Given) -> Self {
-        Self(Arc::new(Inner { source: Source::new(cluster, given), handles: OnceLock::new() }))
+        let (source, handles) = (Source::new(cluster, given), OnceLock::new());
+        Self(Arc::new(Inner { source, handles, operations: Operations::default() }))
     }
 
     /// A host was asked. `lag` is infinite if it cannot be bounded.
@@ -80,8 +82,15 @@ impl ClusterMeter {
         }
     }
 
-    /// The hosts are asked no more. A series that nobody writes would keep its last value: nothing is known of a
-    /// primary or of replicas, and a host is neither the primary, silent nor behind.
+    /// A fallback has answered a call, because of `fault`. The pools of the hosts have counted the attempts.
+    pub(crate) fn fell_back(&self, name: Option<&'static str>, fault: Fault) {
+        if self.0.source.is_there() {
+            self.0.operations.count_fallback(&self.0.source, name, fault);
+        }
+    }
+
+    /// The hosts are asked no more. A series that nobody writes would keep its last value: nothing is known of a primary
+    /// or of replicas, and a host is neither the primary, silent nor behind.
     pub(crate) fn on_end<'a>(&self, hosts: impl Iterator<Item = &'a Arc<str>>) {
         let Some(handles) = self.handles() else { return };
         hosts.for_each(|host| self.look_at(host, false, false, false, None));
@@ -97,7 +106,7 @@ impl ClusterMeter {
 
     /// `None` without a recorder.
     fn handles(&self) -> Option<&Handles> {
-        let Inner { source, handles } = &*self.0;
+        let Inner { source, handles, .. } = &*self.0;
         if !source.is_there() {
             return None;
         }

@@ -101,7 +101,7 @@ async fn without_a_primary_a_call_fails_at_once_and_says_when_to_come_back() {
     assert!(begun.elapsed() >= Duration::from_millis(300), "it waits as long as it may");
     assert_eq!(cluster.primary().unwrap_err().kind(), ErrorKind::NoPrimary);
     nodes.promote(1).await;
-    cluster.ready(LONG).await.unwrap();
+    cluster.warm_up(0, LONG).await.unwrap();
     cluster.execute("SELECT 1", &[]).await.unwrap();
 }
 

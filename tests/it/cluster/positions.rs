@@ -1,9 +1,9 @@
 //! Reads after a position see what was written before it, whoever wrote it and whoever serves them.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use failfast::{Cluster, Position};
+use failfast::{Cluster, Freshness, Position};
 use futures_util::future::join_all;
 
 use super::{SECOND, SERVED_BY, builder, is_complete};
@@ -61,6 +61,51 @@ async fn each_writer_sees_its_row_although_the_replica_is_late() {
     assert!(by_replica.load(Relaxed) > 0, "the replica serves what it has");
 }
 
+/// What a read returns, the next read has to show, in another process and on another replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_of_several_processes_never_go_back_in_time() {
+    let nodes = Replicated::start(2).await;
+    let processes = [builder(&nodes).build().unwrap(), builder(&nodes).build().unwrap()];
+    processes[0].batch_execute("CREATE TABLE beats (n int8)").await.unwrap();
+    processes[0].execute("INSERT INTO beats VALUES (0)", &[]).await.unwrap();
+    nodes.delay_replay(2, Duration::from_millis(700)).await;
+    for cluster in &processes {
+        is_complete(cluster, &nodes).await;
+    }
+    let is_over = AtomicBool::new(false);
+    let writes = async {
+        while !is_over.load(Relaxed) {
+            processes[0].execute("UPDATE beats SET n = n + 1", &[]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let (went_back, on_replicas) = (AtomicU64::new(0), AtomicU64::new(0));
+    let reads = async {
+        let sql = "SELECT n, pg_is_in_recovery() FROM beats";
+        let (mut seen, mut text) = (0_i64, None::<String>);
+        for read in 0..600 {
+            let call = processes[read % 2].call();
+            let call = match text.as_ref().filter(|_| read % 20 != 0) {
+                Some(text) => call.after(text.parse::<Position>().unwrap()),
+                None => call.read(Freshness::Within(SECOND * 3)),
+            };
+            let (row, position) = call.transaction_at(async |tx| tx.query_one(sql, &[]).await).await.unwrap();
+            let n = row.get(0);
+            // Each twentieth read begins a history of its own.
+            went_back.fetch_add(u64::from(read % 20 != 0 && n < seen), Relaxed);
+            on_replicas.fetch_add(u64::from(row.get::<_, bool>(1)), Relaxed);
+            assert!(position.is_known(), "read {read}");
+            (seen, text) = (n, Some(position.to_string()));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        is_over.store(true, Relaxed);
+    };
+    tokio::join!(writes, reads);
+    println!("{} of 600 on replicas", on_replicas.load(Relaxed));
+    assert_eq!(went_back.load(Relaxed), 0);
+    assert!(on_replicas.load(Relaxed) > 100, "{} of 600", on_replicas.load(Relaxed));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_of_another_history_or_of_the_future_is_served_by_the_primary() {
     let mut nodes = Replicated::start(1).await;
@@ -103,6 +148,6 @@ async fn a_transaction_that_fails_has_no_position_and_a_refused_commit_is_report
     // The connection is well.
     let row = cluster.query_one("SELECT count(*) FROM children", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
-    let row = cluster.call().read(failfast::Freshness::Any).query_one(SERVED_BY, &[]).await.unwrap();
+    let row = cluster.call().read(Freshness::Any).query_one(SERVED_BY, &[]).await.unwrap();
     assert!(!row.get::<_, bool>(0), "a cluster of one host reads there");
 }

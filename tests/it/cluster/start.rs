@@ -67,7 +67,7 @@ async fn most_hosts_outvote_an_empty_database() {
 async fn a_drained_cluster_asks_its_hosts_no_more() {
     let nodes = Replicated::start(1).await;
     let cluster = builder(&nodes).build().unwrap();
-    cluster.ready(LONG).await.unwrap();
+    cluster.warm_up(0, LONG).await.unwrap();
     let roles: Vec<_> = cluster.hosts().iter().map(|host| host.role).collect();
     assert_eq!(roles, [Role::Primary, Role::Replica], "ready means that each host was asked");
     let connections = async || {
@@ -163,7 +163,7 @@ async fn a_server_with_two_names_may_restart() {
     let list = format!("host={0},{0} port={1},{1}", addr.ip(), addr.port());
     let seen = Seen::default();
     let cluster = Cluster::builder(nodes.node(0).config_with(&list)).observer(seen.observe()).build().unwrap();
-    cluster.ready(LONG).await.unwrap();
+    cluster.warm_up(0, LONG).await.unwrap();
     for _ in 0..4 {
         nodes.kill(0).await;
         nodes.start_again(0).await;

@@ -42,6 +42,13 @@ async fn hosts_reads_and_a_failover_are_measured_and_the_events_of_the_cluster_a
     let refused = cluster.call().after(ahead).query("SELECT 1", &[]).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NoFreshReplica);
     assert_eq!(["replica", "primary", "refused"].map(reads), [Some(1.0), Some(0.0), Some(1.0)]);
+    let count = async |tx: failfast::Transaction| tx.execute("SELECT 1", &[]).await;
+    let call = cluster.call().after(ahead).name("count");
+    assert_eq!(call.fallback(|_: &failfast::Error| Some(7)).transaction(count).await.unwrap(), 7);
+    let fallback = [CLUSTER, ("failfast_operation", "count"), ("error_type", "no_fresh_replica")];
+    assert_eq!(scraper.value("failfast_fallbacks_total", &fallback), Some(1.0));
+    let refused = |reason| scraper.value("failfast_cluster_refused_total", &[CLUSTER, ("reason", reason)]);
+    assert_eq!((refused("no_fresh_replica"), refused("no_primary")), (Some(2.0), Some(0.0)));
     nodes.resume_replay(1).await;
 
     nodes.kill(0).await;

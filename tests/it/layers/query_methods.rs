@@ -15,6 +15,22 @@ const CALL: [&str; 2] = ["src/call/queries.rs", "src/call/bulk.rs"];
 const CLUSTER_CALL: [&str; 3] =
     ["src/cluster/call/queries.rs", "src/cluster/call/bulk.rs", "src/cluster/call/transactions.rs"];
 const CLUSTER: [&str; 2] = ["src/cluster.rs", "src/cluster/bulk.rs"];
+const CLUSTER_FALLBACK: &str = "src/cluster/call/fallback.rs";
+/// Where the methods of a cluster are.
+const OF_A_CLUSTER: [&str; 8] = [
+    "src/cluster.rs",
+    "src/cluster/bulk.rs",
+    "src/cluster/listen.rs",
+    "src/cluster/order.rs",
+    "src/cluster/pretended.rs",
+    "src/cluster/readiness.rs",
+    "src/cluster/report.rs",
+    "src/cluster/call.rs",
+];
+/// Where the methods of a pool are, and those of a call that are settings.
+const OF_A_POOL: [&str; 4] = ["src/pool.rs", "src/pool/bulk.rs", "src/pool/ddl.rs", "src/call.rs"];
+/// A cluster has one for each host: `pools`, `primary`, `hosts`.
+const OF_ONE_POOL: [&str; 2] = ["breaker", "status"];
 const FALLBACK: &str = "src/call/fallback.rs";
 const GUARD: [&str; 2] = ["src/conn/calls/queries.rs", "src/conn/calls/bulk.rs"];
 const SPAWNED: &str = "tests/it/service.rs";
@@ -154,6 +170,19 @@ fn a_cluster_has_the_methods_of_a_pool() {
     let has = |name: &String| cluster.contains(&format!("self.call().{name}("));
     let lacking: Vec<_> = of_a_call.keys().filter(|name| !has(name)).collect();
     assert!(lacking.is_empty(), "{CLUSTER:?} lack {lacking:?}");
+    let with_a_fallback = methods(&code(&text(FALLBACK)));
+    assert_eq!(methods(&code(&text(CLUSTER_FALLBACK))), with_a_fallback, "{CLUSTER_FALLBACK} and {FALLBACK} differ");
+}
+
+#[test]
+fn a_service_moves_from_a_pool_to_a_cluster_by_one_line() {
+    let (pool, cluster) = (all(&OF_A_POOL), all(&OF_A_CLUSTER));
+    let names = |code: &str| heads(code).into_iter().map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>();
+    let lacking: Vec<_> = names(&pool).difference(&names(&cluster)).cloned().collect();
+    assert_eq!(lacking, OF_ONE_POOL, "a cluster lacks them");
+    for name in ["pretend", "ready", "report", "listen", "fallback"] {
+        assert!(names(&[cluster.as_str(), &code(&text(CLUSTER_FALLBACK))].concat()).contains(name), "{name}");
+    }
 }
 
 #[test]
