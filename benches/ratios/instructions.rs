@@ -30,23 +30,37 @@ const fn figure(name: &'static str, ours: &'static str, theirs: &'static str, li
     Figure { name, ours, theirs, limit }
 }
 
+/// What a pool costs more in a service that has the feature `cluster` and makes no cluster.
+const WITH_CLUSTER: &str = "instructions-with-cluster";
+const WITH_CLUSTER_LIMIT: f64 = 1.02;
+
 pub(super) async fn measure(server: &Throwaway, report: &mut Report) {
     let wanted: Vec<_> = FIGURES.iter().filter(|figure| report.wants(figure.name)).collect();
-    if wanted.is_empty() {
+    if wanted.is_empty() && !report.wants(WITH_CLUSTER) {
         return;
     }
-    let counts = count(server).await;
+    let counts = count(server, &[]).await;
     for Figure { name, ours, theirs, limit } in wanted {
         let (ours, theirs) = (counts[*ours], counts[*theirs]);
         println!("# {name}: {ours} beside {theirs} instructions for 1,000 turns");
         report.at_most(name, ours as f64 / theirs as f64, *limit);
     }
+    if report.wants(WITH_CLUSTER) {
+        let with_cluster = count(server, &["--features", "cluster"]).await;
+        let mut most = 0.0_f64;
+        for Figure { ours, .. } in &FIGURES {
+            let (with, without) = (with_cluster[*ours], counts[*ours]);
+            println!("# {WITH_CLUSTER}: {ours}: {with} with the feature, {without} without");
+            most = most.max(with as f64 / without as f64);
+        }
+        report.at_most(WITH_CLUSTER, most, WITH_CLUSTER_LIMIT);
+    }
 }
 
 /// Returns the instructions of each benchmark by its name.
-async fn count(server: &Throwaway) -> HashMap<String, u64> {
+async fn count(server: &Throwaway, features: &[&str]) -> HashMap<String, u64> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["bench", "--quiet", "--package", "failfast-benches", "--bench", "instructions"]);
+    cargo.args(["bench", "--quiet", "--package", "failfast-benches", "--bench", "instructions"]).args(features);
     cargo.args(["--", "--output-format", "json"]).env("DATABASE_URL", url(server)).stderr(Stdio::inherit());
     let output = cargo.output().await.expect("cargo in PATH");
     assert!(output.status.success(), "the instructions cannot be counted: {}", output.status);

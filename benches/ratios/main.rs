@@ -10,6 +10,8 @@ mod below;
 mod breaker;
 mod bulk;
 mod bursts;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod holders;
 mod instructions;
 mod lanes;
@@ -52,6 +54,8 @@ async fn measure() -> ExitCode {
     overload::measure(&server, &mut report).await;
     bursts::measure(&server, &mut report).await;
     lanes::measure(&server, &mut report).await;
+    #[cfg(feature = "cluster")]
+    cluster::measure(&server, &mut report).await;
     rows::measure(&server, &mut report).await;
     bulk::measure(&server, &mut report).await;
     below::measure(&server, &mut report).await;

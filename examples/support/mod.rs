@@ -2,6 +2,8 @@
 
 #[allow(dead_code, reason = "only some hurt their server")]
 mod faults;
+#[allow(dead_code, reason = "only benchmarks of clusters need one")]
+mod standby;
 #[allow(dead_code, reason = "only the lab has other programs than servers")]
 pub(crate) mod supervisor;
 mod throwaway;

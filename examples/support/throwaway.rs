@@ -77,7 +77,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// A server that ends when this value is dropped, or with the process.
 #[derive(Debug)]
 pub(crate) struct Throwaway {
-    config: Config,
+    pub(super) config: Config,
     pub(super) supervisor: Option<Supervisor>,
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn await_ready(config: &Config, supervisor: &mut Supervisor) ->
 }
 
 /// The folder of `initdb` and `postgres`: from PATH, otherwise the newest of Debian's.
-fn programs() -> Option<PathBuf> {
+pub(super) fn programs() -> Option<PathBuf> {
     let has_both = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).filter_map(|folder| real_folder(&folder.join("initdb"))).find(has_both);

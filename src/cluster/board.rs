@@ -13,10 +13,14 @@ use tokio::time;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::state::{Decision, State};
+use crate::clock::now;
 use crate::policy::Looks;
 
 /// When a server was started, in microseconds, by its own clock. A restart or another server changes it.
 pub(super) const STARTED: &str = "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint";
+
+/// How far the replay of a replica is.
+const REPLAYED: &str = "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END";
 
 #[derive(Debug)]
 pub(super) struct Board {
@@ -95,12 +99,17 @@ impl Board {
 
     /// Compares the server of a new connection of the pool with the one that the scout knows.
     pub(super) async fn on_connected(&self, host: usize, client: &Object) {
-        let Ok(answer) = client.simple_query(&format!("SELECT {STARTED}")).await else { return };
-        let started = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        let asked = now();
+        let Ok(answer) = client.simple_query(&format!("SELECT {STARTED}, {REPLAYED}")).await else { return };
+        let dialed = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                let replayed = row.get(1).and_then(|place| place.parse().ok());
+                Some((row.get(0)?.parse().ok()?, replayed))
+            }
             _ => None,
         });
-        let is_doubted = started.is_some_and(|started| self.state().on_dialed(host, started));
+        let is_doubted =
+            dialed.is_some_and(|(started, replayed)| self.state().on_dialed(host, asked, started, replayed));
         if is_doubted {
             self.ask(host);
         }
@@ -118,7 +127,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
-    use crate::clock::now;
     use crate::cluster::state::Answer;
     use crate::policy::{Lsn, Sighting};
 

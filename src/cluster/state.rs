@@ -170,7 +170,12 @@ impl State {
         matches!(self.verdict, Verdict::Primary { host: primary, .. } if primary == host)
     }
 
-    /// A host was asked at `asked` and has answered. `is_new_session`: in a new session of the scout.
+    /// Returns whether the connections of this host lead to the server that its scout knows, as far as is known.
+    pub(super) fn is_one_server(&self, host: usize) -> bool {
+        self.hosts[host].sessions == Sessions::Same
+    }
+
+    /// A host was asked at `asked` and has answered, in a new session of the scout or in the one of before.
     pub(super) fn on_answer(
         &mut self,
         now: Instant,
@@ -276,16 +281,19 @@ impl State {
         outcome
     }
 
-    /// The pool has made a connection to a server that was started at this time. Returns whether the scout has to check
-    /// that it is the server that it knows.
-    pub(super) fn on_dialed(&mut self, host: usize, started: i64) -> bool {
+    /// The pool has made a connection to a server that was started at this time. A replica, asked at `asked`, had
+    /// replayed this much. Returns whether the scout has to check that it is the server that it knows.
+    pub(super) fn on_dialed(&mut self, host: usize, asked: Instant, started: i64, replayed: Option<Lsn>) -> bool {
         let known = &mut self.hosts[host];
         let Some(answer) = known.answer else {
             known.dialed = known.dialed.and(started);
             return false;
         };
+        // After the crash of one session, a replica goes on from an earlier place, in the process of before.
+        let is_behind = answer.place.zip(replayed).is_some_and(|(before, now)| now < before);
+        let has_gone_back = is_behind && known.heard <= asked;
         match known.sessions {
-            _ if answer.sighting.started == started => false,
+            _ if answer.sighting.started == started && !has_gone_back => false,
             Sessions::Several(_) => false,
             Sessions::Same | Sessions::Doubted(_) => {
                 known.sessions = Sessions::Doubted(started);
@@ -299,6 +307,7 @@ impl State {
             sighting: host.answer.map(|answer| answer.sighting),
             failed: host.failed,
             is_outdated: host.is_outdated,
+            is_balanced: matches!(host.sessions, Sessions::Several(_)),
         };
         let looks: Vec<_> = self.hosts.iter().map(look).collect();
         (self.verdict, self.in_words) = (self.topology.decide(now, &looks), None);

@@ -1,5 +1,8 @@
 //! Several servers as one: the primary is followed, and reads see what they asked for.
 
+mod alone;
+mod beats;
+mod behind;
 mod failover;
 #[cfg(feature = "testing")]
 mod instead;
@@ -9,10 +12,12 @@ mod offers;
 mod others;
 mod positions;
 mod reads;
+mod series;
 mod start;
 mod watched;
 #[cfg(feature = "axum")]
 mod web;
+mod writers;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,6 +31,9 @@ use crate::support::cluster::Replicated;
 use crate::support::eventually;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How old the data of most reads may be.
+const BOUND: Duration = Duration::from_secs(2);
 
 /// The settings of a cluster of all nodes.
 fn builder(nodes: &Replicated) -> ClusterBuilder {

@@ -34,6 +34,10 @@ const FAILOVER: Duration = Duration::from_secs(90);
 /// In the normal run, the pool writes again this long after the new primary accepts writes.
 const WRITTEN_AGAIN: Duration = Duration::from_secs(5);
 
+/// A cluster writes again this long after the new primary accepts writes.
+#[cfg(feature = "cluster")]
+const CLUSTER_WRITES_AGAIN: Duration = Duration::from_millis(1_500);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// An operator hands the primary's role over.
@@ -169,6 +173,8 @@ async fn a_pool_writes_on_after_a_switchover_and_a_kill() {
         verdict.check("failfast");
         assert_eq!(verdict.on_old_timeline, 0, "a write went to the old primary: {verdict:?}");
     }
+    #[cfg(feature = "cluster")]
+    report.check_cluster("Cluster", WRITTEN_AGAIN);
     for first in report.firsts() {
         assert!(first <= WRITTEN_AGAIN, "the pool wrote {first:?} after the new primary");
     }
@@ -220,4 +226,6 @@ async fn pools_survive_failovers() {
     let report = report::compare(&cluster, &subjects.names(), &done).await;
     println!("{report}");
     report.verdicts().for_each(|verdict| verdict.check("a subject"));
+    #[cfg(feature = "cluster")]
+    report.check_cluster("Cluster", CLUSTER_WRITES_AGAIN);
 }

@@ -332,8 +332,9 @@ impl<'a> Route<'a> {
 impl Prover for Core {
     fn check(&self, host: usize, need: Option<Need>) -> Result<(), Error> {
         let (now, state) = (now(), self.board.state());
-        // The primary has whatever a read needs.
-        if state.is_primary(host) {
+        // The primary has whatever a read needs. A name that may lead elsewhere as well has not.
+        let is_bounded = need.is_some_and(|need| need != Need::Any);
+        if state.is_primary(host) && (!is_bounded || state.is_one_server(host)) {
             return Ok(());
         }
         let Some(need) = need else {

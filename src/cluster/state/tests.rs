@@ -1,5 +1,7 @@
 //! What a cluster concludes, without a server.
 
+mod random;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -63,6 +65,10 @@ impl World {
         self.answer(1, 1, true, replayed[0], 101);
         self.answer(2, 1, true, replayed[1], 102);
         self.wait(1_000)
+    }
+
+    fn dial(&mut self, host: usize, started: i64, replayed: Option<Lsn>) -> bool {
+        self.state.on_dialed(host, self.now(), started, replayed)
     }
 
     fn candidates(&self, need: Need) -> Vec<usize> {
@@ -176,8 +182,8 @@ fn the_system_is_known_without_a_primary() {
 fn a_host_that_leads_to_several_servers_serves_no_bounded_reads() {
     let mut world = World::new();
     world.round(100, [100, 100]);
-    assert!(!world.state.on_dialed(1, 101), "the server that the scout knows");
-    assert!(world.state.on_dialed(1, 999), "another one");
+    assert!(!world.dial(1, 101, None), "the server that the scout knows");
+    assert!(world.dial(1, 999, None), "another one");
     assert_eq!(world.candidates(BOUND), [2], "until the scout has looked again");
     world.round(200, [200, 200]);
     assert_eq!(world.names(), ["host_balances"]);
@@ -189,7 +195,7 @@ fn a_host_that_leads_to_several_servers_serves_no_bounded_reads() {
 fn a_restart_is_no_balancer_and_replaces_the_connections() {
     let mut world = World::new();
     world.round(100, [100, 100]);
-    assert!(world.state.on_dialed(1, 555), "the pool has noticed the restart first");
+    assert!(world.dial(1, 555, None), "the pool has noticed the restart first");
     assert!(!world.candidates(BOUND).contains(&1));
     assert!(world.answer(1, 1, true, 50, 555), "the pool's older connections are of no use");
     assert_eq!(world.names(), [""; 0]);
@@ -326,7 +332,7 @@ fn a_replica_that_cannot_follow_to_the_new_timeline_serves_nothing_in_the_end() 
 fn a_name_that_led_to_several_servers_is_compared_anew_later() {
     let mut world = World::new();
     world.round(100, [100, 100]);
-    world.state.on_dialed(1, 999);
+    world.dial(1, 999, None);
     world.round(200, [200, 200]);
     for second in 3..590 {
         world.round(second * 100, [second * 100, second * 100]);
@@ -339,8 +345,42 @@ fn a_name_that_led_to_several_servers_is_compared_anew_later() {
     }
     assert!(is_flushed, "connections of before may lead anywhere");
     assert_eq!(world.candidates(BOUND), [1, 2]);
-    assert!(world.state.on_dialed(1, 999), "compared again");
+    assert!(world.dial(1, 999, None), "compared again");
     assert_eq!(world.candidates(BOUND), [2]);
+}
+
+/// The server's process goes on, and so does its start time.
+#[test]
+fn a_replica_that_has_recovered_by_itself_proves_nothing_until_it_is_asked_anew() {
+    let mut world = World::new();
+    world.round(100, [100, 100]).round(200, [200, 200]);
+    let position = Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(200) });
+    assert!(!world.dial(1, 101, Some(Lsn(200))) && !world.dial(1, 101, Some(Lsn(250))));
+    assert_eq!(world.candidates(position), [1, 2]);
+    assert!(world.dial(1, 101, Some(Lsn(150))), "it has gone back");
+    assert_eq!((world.candidates(position), world.candidates(BOUND)), (vec![2], vec![2]));
+    world.answer_in(false, 1, 1, true, 200, 101);
+    assert_eq!(world.candidates(position), [2], "an answer of before the crash");
+    world.answer(1, 1, true, 160, 101);
+    assert_eq!(world.candidates(position), [2]);
+    world.answer(1, 1, true, 200, 101);
+    assert_eq!(world.candidates(position), [1, 2]);
+    assert_eq!(world.names(), [""; 0]);
+}
+
+/// A name for readers that leads to the primary as well.
+#[test]
+fn a_name_that_leads_to_several_servers_is_the_last_choice_for_the_primary() {
+    let mut world = World::new();
+    world.answer(0, 1, false, 100, 100);
+    world.answer(1, 1, false, 100, 100);
+    world.answer(2, 1, true, 100, 102);
+    assert!(world.state.is_primary(0) && world.state.is_one_server(0));
+    world.dial(0, 102, Some(Lsn(100)));
+    assert!(world.state.is_primary(0) && !world.state.is_one_server(0));
+    world.answer(0, 1, false, 100, 100);
+    assert!(world.state.is_primary(1) && world.state.is_one_server(1));
+    assert_eq!(world.names(), ["host_balances"]);
 }
 
 /// A pooler gives each question of the scout to another server.
@@ -358,7 +398,7 @@ fn one_session_that_shows_two_servers_is_no_restart() {
 fn an_answer_of_an_older_session_does_not_resolve_a_doubt() {
     let mut world = World::new();
     world.round(100, [100, 100]);
-    assert!(world.state.on_dialed(1, 555), "the name leads to a new server");
+    assert!(world.dial(1, 555, None), "the name leads to a new server");
     world.answer_in(false, 1, 1, true, 100, 101);
     assert_eq!(world.names(), [""; 0]);
     world.answer(1, 1, true, 100, 555);
@@ -368,7 +408,7 @@ fn an_answer_of_an_older_session_does_not_resolve_a_doubt() {
 #[test]
 fn connections_of_before_the_first_answer_are_compared_with_it() {
     let mut world = World::new();
-    assert!(!world.state.on_dialed(1, 999));
+    assert!(!world.dial(1, 999, None));
     assert!(world.answer(1, 1, true, 100, 101), "they lead elsewhere");
     assert!(!world.answer(1, 1, true, 100, 101));
 }
@@ -376,11 +416,11 @@ fn connections_of_before_the_first_answer_are_compared_with_it() {
 #[test]
 fn each_connection_of_before_the_first_answer_is_compared_with_it() {
     let mut world = World::new();
-    assert!(!world.state.on_dialed(1, 999));
-    assert!(!world.state.on_dialed(1, 101), "the last one leads where the scout is");
+    assert!(!world.dial(1, 999, None));
+    assert!(!world.dial(1, 101, None), "the last one leads where the scout is");
     assert!(world.answer(1, 1, true, 100, 101), "the first one does not");
     assert!(!world.answer(1, 1, true, 100, 101));
-    assert!(!world.state.on_dialed(2, 102) && !world.state.on_dialed(2, 102));
+    assert!(!world.dial(2, 102, None) && !world.dial(2, 102, None));
     assert!(!world.answer(2, 1, true, 100, 102), "all of them lead there");
 }
 
@@ -459,7 +499,7 @@ fn the_nearest_replica_is_one_that_would_serve_the_read_with_less_lag() {
     world.answer(2, 1, true, 900, 102);
     assert_eq!(nearest(&world, BOUND, &[1]), (None, None), "it has caught up, and serves nothing yet all the same");
     world.answer(2, 1, true, 100, 102);
-    world.state.on_dialed(1, 999);
+    world.dial(1, 999, None);
     assert_eq!(nearest(&world, ahead, &[]), (Some(9), Some(9)), "it leads to several servers");
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Look {
     pub(crate) failed: Option<Instant>,
     /// Since the answer, another name of the same server has shown that the server was restarted.
     pub(crate) is_outdated: bool,
+    /// The host leads to several servers.
+    pub(crate) is_balanced: bool,
 }
 
 impl Look {
@@ -142,7 +144,7 @@ impl Topology {
             None => Verdict::NoPrimary,
             Some(first) => match counted.clone().find(|(_, other)| !other.is_same_server(&first.1)) {
                 Some((other, _)) => Verdict::TwoPrimaries(first.0, other),
-                None => self.primary(first, counted),
+                None => self.primary(first, counted, looks),
             },
         }
     }
@@ -173,14 +175,21 @@ impl Topology {
         Ok(())
     }
 
-    /// One server, perhaps under several names. The name that was the primary before stays the primary.
-    fn primary(&self, first: (usize, Sighting), others: impl Iterator<Item = (usize, Sighting)>) -> Verdict {
-        let mut names = std::iter::once(first).chain(others);
+    /// One server, perhaps under several names. The name that was the primary before stays the primary. A name that
+    /// leads to other servers as well comes last.
+    fn primary(
+        &self,
+        first: (usize, Sighting),
+        others: impl Iterator<Item = (usize, Sighting)>,
+        looks: &[Look],
+    ) -> Verdict {
         let before = match self.verdict {
             Verdict::Primary { host, .. } => Some(host),
             _ => None,
         };
-        let (host, sighting) = names.find(|(host, _)| Some(*host) == before).unwrap_or(first);
+        let names = std::iter::once(first).chain(others);
+        let rank = |(host, _): &(usize, Sighting)| (looks[*host].is_balanced, Some(*host) != before);
+        let (host, sighting) = names.min_by_key(rank).unwrap_or(first);
         Verdict::Primary { host, timeline: sighting.timeline.unwrap_or(0) }
     }
 
@@ -258,8 +267,12 @@ mod tests {
 
         /// Hosts without an answer have failed.
         fn decide(&mut self, now: Instant) -> Verdict {
-            let look =
-                |sighting: &Option<Sighting>| Look { sighting: *sighting, failed: Some(now), is_outdated: false };
+            let look = |sighting: &Option<Sighting>| Look {
+                sighting: *sighting,
+                failed: Some(now),
+                is_outdated: false,
+                is_balanced: false,
+            };
             let looks: Vec<_> = self.sightings.iter().map(look).collect();
             self.topology.decide(now, &looks)
         }

@@ -76,6 +76,9 @@ pub(super) struct Verdict {
     pub(super) denied_but_applied: u64,
     /// Acknowledged by an old primary, although they began when the new one accepted writes.
     pub(super) on_old_timeline: u64,
+    /// Acknowledged on an old timeline, although they began when an earlier write of the same subject had been
+    /// acknowledged on a newer one. The subject had seen the new primary, and has written to the old one.
+    pub(super) after_newer: u64,
 }
 
 impl Verdict {
@@ -83,6 +86,12 @@ impl Verdict {
     /// accepts writes.
     pub(super) fn of(writes: &[Write], all: &[Write], truth: &Truth, primaries: &[Writable]) -> Verdict {
         let mut verdict = Verdict::default();
+        // When this subject first heard from each timeline.
+        let mut heard = BTreeMap::<u32, Instant>::new();
+        for (write, receipt) in writes.iter().filter_map(|write| Some((write, write.told.ok()?))) {
+            let first = heard.entry(receipt.timeline).or_insert(write.ended);
+            *first = (*first).min(write.ended);
+        }
         for write in writes {
             let times = truth.times.get(&write.id).copied().unwrap_or(0);
             verdict.doubled += u64::from(times > 1);
@@ -92,6 +101,8 @@ impl Verdict {
                     let is_newer = |primary: &&Writable| primary.timeline > receipt.timeline;
                     let mut newer = primaries.iter().filter(is_newer);
                     verdict.on_old_timeline += u64::from(newer.any(|primary| primary.at <= write.begun));
+                    let mut newer = heard.range(receipt.timeline + 1..);
+                    verdict.after_newer += u64::from(newer.any(|(_, first)| *first <= write.begun));
                     if times == 0 && is_behind_fork(write, receipt, all, truth) {
                         verdict.lost_async += 1;
                     } else if times == 0 {
@@ -117,6 +128,7 @@ impl Verdict {
         self.doubled += other.doubled;
         self.denied_but_applied += other.denied_but_applied;
         self.on_old_timeline += other.on_old_timeline;
+        self.after_newer += other.after_newer;
     }
 
     /// Panics if the client is at fault for a row.
@@ -183,6 +195,7 @@ fn losses_are_told_apart_by_the_fork() {
         doubled: 1,
         denied_but_applied: 1,
         on_old_timeline: 2,
+        after_newer: 2,
     };
     assert_eq!(verdict, expected);
     assert_eq!(first_after(&writes, primaries[0]), Some(Duration::from_millis(10)));

@@ -63,7 +63,8 @@ struct Line {
     gaps: Vec<Duration>,
     reads: u64,
     failed_reads: u64,
-    changes: Option<u64>,
+    /// How many changes of the primary the subject reported in each round, if it reports them.
+    changes: Option<Vec<u64>>,
 }
 
 /// Compares all rounds with the table on the present primary.
@@ -90,7 +91,9 @@ pub(super) async fn compare(cluster: &Patroni, names: &[&str], rounds: &[Round])
             line.gaps.push(ledger::longest_gap(&part.calls.writes));
             line.reads += part.calls.reads;
             line.failed_reads += part.calls.failed_reads;
-            line.changes = part.changes.map(|changes| changes + line.changes.unwrap_or(0));
+            if let Some(changes) = part.changes {
+                line.changes.get_or_insert_default().push(changes);
+            }
         }
     }
     Report { lines }
@@ -116,6 +119,20 @@ impl Report {
         self.lines.iter().map(|line| &line.verdict)
     }
 
+    /// Panics unless the subjects with this name keep the promises of a cluster: after each fault they write within this
+    /// time at the new primary and never again at the old one, and report the change once at most.
+    #[cfg(feature = "cluster")]
+    pub(super) fn check_cluster(&self, name: &str, within: Duration) {
+        for line in self.lines.iter().filter(|line| line.subject.starts_with(name)) {
+            let Line { subject, fault, verdict, firsts, changes, .. } = line;
+            let what = format!("{subject}, {fault:?}");
+            assert_eq!(verdict.after_newer, 0, "{what}: a write went to the old primary after the new one was seen");
+            assert!(firsts.iter().all(|first| *first <= within), "{what}: the first writes came after {firsts:?}");
+            let changes = changes.as_deref().unwrap_or_default();
+            assert!(changes.iter().all(|count| *count <= 1), "{what}: {changes:?} changes were reported");
+        }
+    }
+
     pub(super) fn firsts(&self) -> impl Iterator<Item = Duration> {
         self.lines.iter().flat_map(|line| line.firsts.iter().copied())
     }
@@ -130,9 +147,10 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "| unknown | lost (async) | lost (other) | doubled | denied, applied | old timeline | failed reads | events |"
+            "| unknown | lost (async) | lost (other) | doubled | denied, applied | old timeline | after a newer one | failed reads \
+             | events: all | most |"
         )?;
-        writeln!(f, "|{}", "---|".repeat(17))?;
+        writeln!(f, "|{}", "---|".repeat(19))?;
         for line in &self.lines {
             let (first, last) = middle_and_last(&line.firsts);
             let (gap, longest) = middle_and_last(&line.gaps);
@@ -141,9 +159,15 @@ impl fmt::Display for Report {
             write!(f, "| {gap:.1?} | {longest:.1?} | {} | {} ", verdict.acknowledged, verdict.not_applied)?;
             write!(f, "| {} | {} | {} ", verdict.unknown, verdict.lost_async, verdict.lost_other)?;
             write!(f, "| {} | {} ", verdict.doubled, verdict.denied_but_applied)?;
-            let changes = line.changes.map_or("-".to_owned(), |changes| changes.to_string());
             let (failed, reads) = (line.failed_reads, line.reads);
-            writeln!(f, "| {} | {failed} of {reads} | {changes} |", verdict.on_old_timeline)?;
+            write!(f, "| {} | {} | {failed} of {reads} ", verdict.on_old_timeline, verdict.after_newer)?;
+            match line.changes.as_deref() {
+                Some(changes) => {
+                    let (all, most) = (changes.iter().sum::<u64>(), changes.iter().max().unwrap_or(&0));
+                    writeln!(f, "| {all} | {most} |")?;
+                }
+                None => writeln!(f, "| - | - |")?,
+            }
         }
         Ok(())
     }

@@ -161,6 +161,17 @@ impl Replicated {
         self.nodes[node].kill().await;
     }
 
+    /// Kills one session of a node with -9. The server then ends all sessions and recovers, in the process of before.
+    /// Returns when it accepts connections again.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn kill_session(&mut self, node: usize) {
+        let admin = self.node(node).admin().await;
+        let pid: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.expect("a session").get(0);
+        self.nodes[node].kill_backend(pid).await;
+        eventually("the session has ended", LIMIT, async || admin.is_closed()).await;
+        self.node(node).accepting().await;
+    }
+
     /// Starts a node after [`stop`](Self::stop) or [`kill`](Self::kill) as it was. An old primary is writable again, on
     /// its old timeline, although another node was promoted.
     pub(crate) async fn start_again(&mut self, node: usize) {
