@@ -319,7 +319,7 @@ pub(crate) const FLEET_STATE: Metric = Metric::new(
     Count,
     "failfast.fleet.state",
     &[STATE],
-    "1 for how the pool takes part in its fleet: joining, sharing, blind, refused, draining, off; 0 for the others",
+    "1 for how the pool takes part in its fleet: joining, sharing, blind, server_full, draining, off; 0 for the others",
 );
 
 /// Every metric that a pool records in a [fleet](crate::PoolBuilder::fleet), beyond those of all pools.
