@@ -383,6 +383,8 @@ impl<'a> Call<'a> {
     /// [`timeout`](Self::timeout) to limit each statement as well. A call that is too late fails with
     /// [`Error::AcquireTimeout`] while it waits, and with [`Error::QueryTimeout`] while a statement runs.
     ///
+    /// A later `deadline` of the same call replaces this one, also if it is longer.
+    ///
     /// Default: no deadline. Then [`acquire_timeout`](crate::PoolBuilder::acquire_timeout) limits the wait, and
     /// [`query_timeout`](crate::PoolBuilder::query_timeout) each statement.
     pub fn deadline(mut self, until: impl Into<Until>) -> Self {

@@ -41,8 +41,9 @@ pub enum Outcome {
     ConnectionLost,
     /// The server answers with this error: [`Error::Postgres`](crate::Error::Postgres). An open transaction fails.
     Server(ServerError),
-    /// The statement begins this much later. If its time is up before, it fails as a slow statement does. Use
-    /// `tokio::time::pause` in the test, and no time passes.
+    /// The statement begins this much later. If its time is up before, it fails as a slow statement does. With
+    /// `tokio::time::pause` no time passes in the test. Pause the clock when the pool has its connection
+    /// ([`warm_up`](crate::Pool::warm_up)): a paused clock runs ahead during a dial.
     Delay(Duration),
     /// The reader of a stream of rows pauses for too long: the first poll of the stream returns
     /// [`Error::StreamIdle`](crate::Error::StreamIdle). Nothing is sent.

@@ -45,10 +45,12 @@
 //! |---|---|---|
 //! | `Shed`, `CircuitOpen`, `AcquireTimeout`, `Connect`, `Closed` | instead of a connection | nothing |
 //! | `QueryTimeout`, `Busy`, `ConnectionLost`, `Server`, `Delay` | in place of the next statement, also on a guard and in a transaction; never in place of BEGIN, COMMIT, ROLLBACK or those of a savepoint | after `Server`, `QueryTimeout` and `ConnectionLost`, an open transaction cannot be committed |
-//! | `StreamIdle` | in place of the next statement whose rows are a stream; the error comes at the first poll | nothing |
+//! | `StreamIdle` | in place of the next statement whose rows are a stream, which `copy_out` is not; the error comes at the first poll | nothing |
 //! | `CommitUnknown`, `TransactionAborted` | in place of the pool's COMMIT | the transaction is rolled back, or committed if the outcome says so |
 //! | `NoPrimary`, `TwoPrimaries`, `TwoSystems` | on a cluster, in place of its primary | nothing |
 //! | `NoFreshReplica` | on a cluster, in place of the host of a read | nothing |
+//!
+//! A COPY meets an outcome at its beginning only: `copy_in` or `copy_out` returns the error, and no later step does.
 //!
 //! Statements by way of the deref to deadpool's client meet no pretence.
 //!
