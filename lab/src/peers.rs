@@ -86,7 +86,7 @@ impl Peer {
         };
         match self {
             Self::Failfast => format!(
-                "each call with its deadline; at most {FOR_OTHERS} calls that buy at a time; reports in the lane \
+                "each call with its deadline; at most {FOR_OTHERS} calls that buy or export at a time; reports in the lane \
                  Background, with at most {FOR_OTHERS} connections; in the fleet, the processes share the connections"
             ),
             Self::Deadpool => "defaults: waits without end".to_owned(),

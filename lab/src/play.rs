@@ -1,5 +1,6 @@
 //! Plays a scenario: connects the pools, sends the callers, damages the server, and counts connections meanwhile.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,7 +72,7 @@ pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: 
         world.prepare(*peer, scenario).await?;
         let sessions = world.sessions(*peer, scenario.fault).await?;
         let pool = peer.connect(&world.config(*peer, scenario)?, scenario).await;
-        pools.push((*peer, pool.map_err(|error| format!("{peer}: {error}"))?, sessions));
+        pools.push((*peer, pool.map_err(|error| format!("{peer}: {}", chain(&*error)))?, sessions));
     }
 
     let begun = Instant::now();
@@ -113,6 +114,17 @@ pub(crate) async fn play(scenario: &Scenario, peers: &[Peer], seed: u64, world: 
         });
     }
     Ok(traces)
+}
+
+/// An error with its causes: the driver's own text is only "db error".
+fn chain(error: &(dyn Error + Send + Sync)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn made((before, after): (i64, i64)) -> i64 {

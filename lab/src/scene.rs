@@ -129,9 +129,13 @@ impl Played {
         self.stat(|figures| figures.refused_in.map(|spread| spread.p50.as_secs_f64()))
     }
 
-    /// When the pool served again, in seconds. Infinite if it did not while it was watched.
+    /// When the pool served again, in seconds. Infinite if it did not while it was watched. `None` if the incident ended
+    /// too late to watch it.
     pub(crate) fn recovered(&self) -> Option<Stat> {
-        self.stat(|figures| Some(figures.recovered.map_or(f64::INFINITY, |after| after.as_secs_f64())))
+        self.stat(|figures| {
+            let is_watched = !figures.watched.is_zero();
+            is_watched.then(|| figures.recovered.map_or(f64::INFINITY, |after| after.as_secs_f64()))
+        })
     }
 
     /// For how long a recovery was awaited.

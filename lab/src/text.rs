@@ -6,14 +6,14 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
-/// With about two digits. Infinite is "never".
+/// With about two digits. Infinite is "not yet".
 pub(crate) fn seconds(seconds: f64) -> String {
     let ms = seconds * 1e3;
     match ms {
         ..0.095 => format!("{:.0}us", ms * 1e3),
         ..0.995 => format!("{ms:.2}ms"),
         ..999.5 => format!("{ms:.0}ms"),
-        f64::INFINITY => "never".to_owned(),
+        f64::INFINITY => "not yet".to_owned(),
         _ => format!("{:.1}s", ms / 1e3),
     }
 }
@@ -36,7 +36,7 @@ mod tests {
     fn times_are_short() {
         let shown = [0.004, 0.9949, 0.9951, 61.4, 999.4, 999.6, 12_345.0].map(|ms| seconds(ms / 1e3));
         assert_eq!(shown, ["4us", "0.99ms", "1ms", "61ms", "999ms", "1.0s", "12.3s"]);
-        assert_eq!(seconds(f64::INFINITY), "never");
+        assert_eq!(seconds(f64::INFINITY), "not yet");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use tokio_postgres::{Client, Config, NoTls};
 use self::cluster::Cluster;
 pub(crate) use self::cluster::is_possible as cluster_is_possible;
 use self::counting::Counting;
-use self::pgbouncer::PgBouncer;
 pub(crate) use self::pgbouncer::program as pgbouncer_program;
+use self::pgbouncer::{FLEET, PgBouncer};
 use crate::peers::Peer;
 use crate::peers::processes::LIMIT;
 use crate::scenarios::{Fault, Scenario};
@@ -67,9 +67,6 @@ impl World {
             let hot = "CREATE TABLE hot (sold int NOT NULL); INSERT INTO hot VALUES (0)";
             connect(world.config_at_server(*peer)).await?.batch_execute(hot).await?;
         }
-        if peers.contains(&Peer::Pgbouncer) {
-            world.pgbouncer = Some(PgBouncer::start(&world.server.config()).await?);
-        }
         let sql = format!("SELECT pg_sleep({})", HOLD.as_secs_f64());
         let mut times = Vec::new();
         for _ in 0..TIMED {
@@ -122,6 +119,9 @@ impl World {
         }
         if peer == Peer::Pgbouncer {
             config = self.pgbouncer.as_ref().ok_or("there is no PgBouncer")?.config(config);
+            if scenario.fault == Fault::Deploy {
+                config.dbname(FLEET);
+            }
         }
         Ok(config)
     }
@@ -132,8 +132,14 @@ impl World {
         config
     }
 
-    /// Starts what the scenario needs besides the server, unless it runs.
+    /// Starts what the scenario needs besides the server. A PgBouncer is a new one, because it refuses clients for a while
+    /// after an outage.
     pub(crate) async fn begin(&mut self, scenario: &Scenario, peers: &[Peer]) -> Result<()> {
+        if peers.contains(&Peer::Pgbouncer) {
+            drop(self.pgbouncer.take());
+            let fleet = database(Peer::Pgbouncer);
+            self.pgbouncer = Some(PgBouncer::start(&self.server.config(), &fleet, LIMIT).await?);
+        }
         if scenario.fault != Fault::Failover {
             return Ok(());
         }

@@ -12,10 +12,10 @@ use crate::terms::{CONNECTIONS, DEADLINE};
 
 const WIDTH: f64 = 960.0;
 /// The names of the pools.
-const NAMES: f64 = 118.0;
-const PLOT: f64 = 236.0;
+const NAMES: f64 = 112.0;
+const PLOT: f64 = 224.0;
 /// Between two plots, with the numbers of a scale.
-const GAP: f64 = 44.0;
+const GAP: f64 = 54.0;
 const HEAD: f64 = 44.0;
 const ROW: f64 = 58.0;
 const BETWEEN: f64 = 14.0;

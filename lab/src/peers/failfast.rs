@@ -34,6 +34,7 @@ impl Failfast {
             .max_size(size)
             .acquire_timeout(DEADLINE)
             .rate_of(Work::HotRow.operation(), Rate::new().concurrency(FOR_OTHERS))
+            .rate_of(Work::Unread.operation(), Rate::new().concurrency(FOR_OTHERS))
             .lane_of(Work::Report.operation(), Lane::Background)
             .lane_limits(Lane::Background, LaneLimits::of(Lane::Background).at_most(share))
             .observer(move |event: &Event| heard.hear(event));

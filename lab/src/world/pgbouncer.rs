@@ -21,6 +21,7 @@ umask 077
 printf '"%s" "%s"\n' '{user}' "$POSTGRES_PASSWORD" >users
 cat >pgbouncer.ini <<END
 [databases]
+fleet = host={host} port={port} dbname={database} pool_size={limit}
 * = host={host} port={port}
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -40,6 +41,9 @@ wait
 rm -rf "$1"
 "#;
 
+/// The name of the database for which it has more connections.
+pub(super) const FLEET: &str = "fleet";
+
 const LIMIT: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
@@ -50,8 +54,9 @@ pub(super) struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts it in front of the server with these settings, and waits until it serves.
-    pub(super) async fn start(server: &Config) -> Result<Self> {
+    /// Starts it in front of the server with these settings, and waits until it serves. With the name [`FLEET`], it leads
+    /// to `database` with so many connections.
+    pub(super) async fn start(server: &Config, database: &str, limit: usize) -> Result<Self> {
         let program = program().ok_or("please install pgbouncer, or leave it out with --peers")?;
         let host = match server.get_hosts().first() {
             Some(Host::Tcp(host)) => host.clone(),
@@ -64,6 +69,8 @@ impl PgBouncer {
             .replace("{user}", server.get_user().unwrap_or("postgres"))
             .replace("{host}", &host)
             .replace("{port}", &port.to_string())
+            .replace("{database}", database)
+            .replace("{limit}", &limit.to_string())
             .replace("{connections}", &CONNECTIONS.to_string());
         let password = String::from_utf8_lossy(server.get_password().unwrap_or_default()).into_owned();
         let mut supervisor = Supervisor::start(&script, &program.to_string_lossy(), &password, false)?;
