@@ -50,6 +50,9 @@ use self::world::World;
 /// How many pools are played at once, unless each is played alone. The server has little to do, so this is fair.
 const TOGETHER: usize = 8;
 
+/// What it takes on average to connect all pools before a scenario, and to close them after it.
+const AROUND: Duration = Duration::from_secs(3);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let given: Vec<String> = env::args().skip(1).collect();
@@ -167,7 +170,8 @@ async fn replay(
 
 /// Prints what all scenarios have in common.
 fn preface(arguments: &Arguments, world: &World, scenarios: &[Scenario]) -> String {
-    let length = |scenario: &Scenario| (scenario.length() + AFTERMATH) * groups(scenario, arguments).len() as u32;
+    let length =
+        |scenario: &Scenario| (scenario.length() + AFTERMATH + AROUND) * groups(scenario, arguments).len() as u32;
     let length: Duration = scenarios.iter().map(length).sum();
     let mut text = format!(
         "PostgreSQL {}; {} seed(s) from {}; about {}\n\
