@@ -210,6 +210,10 @@ mod tests {
         assert_eq!(ring.shown_since(Lsn(600)), None, "600 may be on the old timeline");
         ring.record(History { timeline: 2, ..HISTORY }, begun + SECOND * 2, Lsn(800));
         assert_eq!(ring.shown_since(Lsn(899)), Some(begun + SECOND * 2));
+        ring.record(History { timeline: 2, ..HISTORY }, begun + SECOND * 3, Lsn(1_000));
+        ring.record(History { timeline: 2, ..HISTORY }, begun + SECOND * 4, Lsn(850));
+        assert_eq!(ring.shown_since(Lsn(900)), Some(begun + SECOND * 4));
+        assert_eq!(ring.shown_since(Lsn(849)), None, "the places of before are out of order");
     }
 
     /// One step of a world of a primary and a replica.

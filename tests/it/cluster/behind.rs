@@ -100,6 +100,44 @@ async fn a_standby_that_recovers_by_itself_behind_serves_no_stale_read() {
     no_read_is_stale_after(Crash::Session).await;
 }
 
+/// The scout has not noticed anything yet when a read gets the first connection to the standby that has recovered. Where
+/// the machine is too slow for that, the test shows nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_has_recovered_between_two_looks_serves_no_stale_read() {
+    const ROUNDS: usize = 4;
+    let mut nodes = Replicated::start_with(1, &LAZY).await;
+    let cluster = builder(&nodes).spill(1.0).build().unwrap();
+    cluster.batch_execute("CREATE TABLE written (n int)").await.unwrap();
+    let count = async |call: failfast::ClusterCall<'_>| {
+        let row = call.query_one("SELECT count(*), pg_is_in_recovery() FROM written", &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, bool>(1))
+    };
+    let (mut rows, mut opportune) = (0, 0);
+    for _ in 0..ROUNDS {
+        is_complete(&cluster, &nodes).await;
+        remember(&nodes, 1).await;
+        let insert = async |tx: failfast::Transaction| tx.execute("INSERT INTO written VALUES (1)", &[]).await;
+        let (_, position) = cluster.transaction_at(insert).await.unwrap();
+        rows += 1;
+        let from_standby = async || count(cluster.call().after(position)).await == (rows, true);
+        eventually("the standby shows the row", LONG, from_standby).await;
+        nodes.delay_replay(1, SECOND * 3_600).await;
+        // Its bound becomes short at each look.
+        let lag = || cluster.hosts()[1].lag.unwrap_or(Duration::MAX);
+        let before = lag();
+        eventually("the scout has just looked", LONG, async || lag() < before && lag() < SECOND / 5).await;
+        nodes.kill_session(1).await;
+        // As long as nobody has noticed the crash, the bound is known and grows.
+        opportune += usize::from(cluster.hosts()[1].lag.is_some());
+        for _ in 0..20 {
+            assert_eq!(count(cluster.call().after(position)).await.0, rows, "a stale read; {:?}", cluster.hosts());
+        }
+        nodes.delay_replay(1, Duration::ZERO).await;
+        nodes.has_caught_up(1).await;
+    }
+    println!("in {opportune} of {ROUNDS} rounds the read came before the scout's look");
+}
+
 /// Leads each connection to the next of these servers, as the reader endpoint of some providers does.
 pub(super) async fn balancer(servers: Vec<SocketAddr>) -> u16 {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
