@@ -61,10 +61,10 @@ pub(super) async fn stay_in_while_idle(lasts: Duration) {
     let nodes = Replicated::start(2).await;
     let cluster = builder(&nodes).build().unwrap();
     cluster.batch_execute("CREATE TABLE written (n int)").await.unwrap();
-    // The next record begins just behind the header of a segment, where no record ends.
-    nodes.primary().execute("SELECT pg_switch_wal()").await;
     nodes.primary().execute("CHECKPOINT").await;
     is_complete(&cluster, &nodes).await;
+    // The next record begins just behind the header of a segment, where no record ends.
+    nodes.primary().execute("SELECT pg_switch_wal()").await;
     let place = "SELECT pg_current_wal_insert_lsn()";
     let (begun, first) = (Instant::now(), nodes.primary().scalar(place).await);
     let (mut reads, mut by_primary, mut longest) = (0, 0, Duration::ZERO);
