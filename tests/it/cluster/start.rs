@@ -88,12 +88,14 @@ async fn a_call_that_waits_for_a_primary_does_not_hold_up_a_drain() {
     let nodes = Replicated::start(1).await;
     let cluster = Cluster::builder(nodes.node(1).config()).build().unwrap();
     assert_eq!(cluster.execute("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::NoPrimary);
-    let begun = Instant::now();
-    let waits = cluster.call().across_failover().deadline(SECOND * 5).execute("SELECT 1", &[]);
-    let drains = async { (cluster.drain(SECOND * 60).await, begun.elapsed()) };
-    let (waited, (left, took)) = tokio::join!(waits, drains);
-    assert_eq!((waited.unwrap_err().kind(), left), (ErrorKind::NoPrimary, 0));
-    assert!(took < SECOND * 4, "{took:?}");
+    let waiting = cluster.clone();
+    let waits =
+        tokio::spawn(
+            async move { waiting.call().across_failover().deadline(SECOND * 600).execute("SELECT 1", &[]).await },
+        );
+    assert_eq!(cluster.drain(SECOND * 300).await, 0);
+    assert!(!waits.is_finished(), "it waits for a primary still");
+    waits.abort();
 }
 
 /// The URLs differ in the user. The settings of the pools hold for both hosts.
