@@ -57,7 +57,7 @@ fn introduction(scenes: &[Scene], setting: &Setting) -> String {
     let seeds = match seeds {
         1 => "One seed".to_owned(),
         _ => format!(
-            "{seeds} seeds: each number is the median, with the range in brackets. The charts are of the first seed"
+            "{seeds} seeds: each number is the median, with the range below it. The charts are of the first seed"
         ),
     };
     let order = if setting.alone { "Each pool was played alone" } else { "All pools were played at once" };
@@ -113,7 +113,7 @@ fn matrix(
         let _ = write!(html, "<tr><th scope=\"row\"><a href=\"#{name}\">{name}</a></th>");
         for peer in &peers {
             let stat = scene.pool(*peer).and_then(value);
-            let text = stat.map_or("–".to_owned(), |stat| escaped(&stat.show(show)));
+            let text = two_lines(stat, show);
             match stat.and_then(|stat| bar(stat.median)) {
                 Some(share) => {
                     let share = share.clamp(0.0, 1.0) * 100.0;
@@ -210,7 +210,14 @@ fn figures(scene: &Scene) -> String {
 }
 
 fn cell(stat: Option<Stat>, show: fn(f64) -> String) -> String {
-    format!("<td>{}</td>", stat.map_or("–".to_owned(), |stat| escaped(&stat.show(show))))
+    format!("<td>{}</td>", two_lines(stat, show))
+}
+
+/// The median, and the range below it.
+fn two_lines(stat: Option<Stat>, show: fn(f64) -> String) -> String {
+    let Some(stat) = stat else { return "–".to_owned() };
+    let range = stat.range(show).map(|range| format!("<br><small>{}</small>", escaped(&range)));
+    escaped(&show(stat.median)) + &range.unwrap_or_default()
 }
 
 /// The settings of each pool.
@@ -317,6 +324,14 @@ mod tests {
         }
         assert_eq!(page.matches("<svg").count(), 3);
         assert_eq!(page.matches(">offered load<").count(), 3);
+    }
+
+    #[test]
+    fn a_range_is_below_its_median() {
+        let stat = |most| Stat { median: 0.5, least: 0.5, most };
+        assert_eq!(two_lines(Some(stat(0.5)), percent), "50.0%");
+        assert_eq!(two_lines(Some(stat(0.7)), percent), "50.0%<br><small>50.0% to 70.0%</small>");
+        assert_eq!(two_lines(None, percent), "–");
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Peer {
             Self::DeadpoolTuned | Self::Bb8Tuned | Self::SqlxTuned => tuned(),
             Self::Pgbouncer => format!(
                 "a tuned deadpool with {CLIENTS_OF_PGBOUNCER} clients of a PgBouncer, which has {CONNECTIONS} connections in \
-                 transaction mode"
+                 transaction mode, and a server_login_retry of 1 s"
             ),
         }
     }

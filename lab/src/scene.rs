@@ -54,8 +54,16 @@ impl Stat {
 
     /// With `text` for each of its numbers: the median, and the range if it has one.
     pub(crate) fn show(self, text: impl Fn(f64) -> String) -> String {
-        let (median, least, most) = (text(self.median), text(self.least), text(self.most));
-        if least == most { median } else { format!("{median} ({least} to {most})") }
+        match self.range(&text) {
+            None => text(self.median),
+            Some(range) => format!("{} ({range})", text(self.median)),
+        }
+    }
+
+    /// The range, unless all values are the same text.
+    pub(crate) fn range(self, text: impl Fn(f64) -> String) -> Option<String> {
+        let (least, most) = (text(self.least), text(self.most));
+        (least != most).then(|| format!("{least} to {most}"))
     }
 }
 

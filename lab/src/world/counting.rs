@@ -12,7 +12,7 @@ use super::{PREFIX, connect, database};
 use crate::peers::Peer;
 use crate::terms::Result;
 
-const EVERY: Duration = Duration::from_millis(100);
+const EVERY: Duration = Duration::from_millis(50);
 /// A server that does not answer within this time is not counted.
 const LIMIT: Duration = Duration::from_millis(250);
 

@@ -32,6 +32,7 @@ auth_file = $1/users
 pool_mode = transaction
 default_pool_size = {connections}
 max_client_conn = 500
+server_login_retry = 1
 END
 "$3" pgbouncer.ini &
 server=$!
