@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use failfast::testing::{self, Outcome};
-use failfast::{Client, Cluster, Error, ErrorKind, Freshness, Transaction};
+use failfast::{Client, Cluster, Error, ErrorKind, Freshness, RetryConfig, Transaction};
 use tokio_postgres::types::Type;
 
 const ANY: Freshness = Freshness::Any;
@@ -56,7 +56,8 @@ async fn each_outcome_of_a_cluster_is_reached_without_a_server() {
 /// The replica's pool and the primary's share a pretence.
 #[tokio::test]
 async fn the_outcomes_of_a_pool_are_met_at_whichever_host_serves_the_call() {
-    let cluster = without_servers();
+    let once = |pool: failfast::PoolBuilder| pool.retry(RetryConfig::off());
+    let cluster = testing::cluster_without_servers().pool(once).build().unwrap();
     let slow = cluster.pretend(Outcome::QueryTimeout.times(2));
     let write = cluster.execute("SELECT 1", &[]).await.unwrap_err();
     let read = cluster.call().read(ANY).query("SELECT 1", &[]).await.unwrap_err();

@@ -96,7 +96,7 @@ async fn orders_reach_the_pool_of_each_host_with_their_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_ready_once_there_was_a_primary_and_while_any_host_serves() {
     let mut nodes = Replicated::start(1).await;
-    let pool = |pool: failfast::PoolBuilder| pool.unready_after(SECOND);
+    let pool = |pool: failfast::PoolBuilder| pool.unready_after(SECOND * 3);
     let cluster = builder(&nodes).pool(pool).build().unwrap();
     eventually("ready", LONG, async || cluster.ready().is_ok()).await;
     let without_primary = failfast::Cluster::builder(nodes.node(1).config()).pool(pool).build().unwrap();
@@ -139,7 +139,7 @@ async fn a_report_shows_roles_lags_refusals_and_the_pool_of_each_host() {
         [of(0, "role"), of(1, "role"), of(0, "lag_ms")],
         ["primary".into(), "replica".into(), json["null"].clone()]
     );
-    assert!(of(1, "lag_ms").as_u64().is_some_and(|lag| lag < 2_000), "{json}");
+    assert!(of(1, "lag_ms").as_u64().is_some_and(|lag| lag < 10_000), "{json}");
     assert_eq!(of(0, "pool")["holders"][0]["operation"], "report");
     assert_eq!(of(1, "pool")["holders"], serde_json::json!([]));
     drop(held);

@@ -48,6 +48,7 @@ async fn each_order_of_the_hosts_will_do() {
         let begun = Instant::now();
         cluster.execute(INSERT, &[]).await.unwrap();
         assert!(begun.elapsed() < SECOND * 2, "{order:?}: {:?}", begun.elapsed());
+        cluster.warm_up(0, LONG).await.unwrap();
         assert!(is_replica(&cluster, Freshness::Any).await, "{order:?}");
         let row = cluster.query_one(IS_REPLICA, &[]).await.unwrap();
         assert!(!row.get::<_, bool>(0), "{order:?}");
@@ -113,7 +114,8 @@ async fn a_primary_whose_sessions_are_read_only_is_the_primary() {
     .await;
     let begun = Instant::now();
     let error = cluster.call().across_failover().deadline(SECOND).execute(INSERT, &[]).await.unwrap_err();
-    assert_eq!(error.sqlstate(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
+    // Each refused write replaces the connections, so the last attempt may have got none.
+    assert!(matches!(error.kind(), ErrorKind::Postgres | ErrorKind::AcquireTimeout), "{error}");
     assert!(begun.elapsed() < SECOND * 2, "{:?}", begun.elapsed());
     let options = failfast::TransactionOptions::new().read_only(false);
     let write = async |tx: failfast::Transaction| tx.execute(INSERT, &[]).await;
@@ -170,8 +172,11 @@ async fn a_name_that_cannot_be_resolved_is_one_host_less() {
     cluster.batch_execute(CREATE).await.unwrap();
     assert!(is_replica(&cluster, Freshness::Any).await);
     let alone = listed(&nodes, "no-such-host.invalid,no-such-host-either.invalid", "5432").build().unwrap();
-    let text = alone.execute(INSERT, &[]).await.unwrap_err().to_string();
-    assert_eq!(text.matches("the host name could not be resolved").count(), 2, "{text}");
+    eventually("both are known to be unknown", LONG, async || {
+        let text = alone.execute(INSERT, &[]).await.unwrap_err().to_string();
+        text.matches("the host name could not be resolved").count() == 2
+    })
+    .await;
 }
 
 /// As `load_balance_hosts=random`: each replica gets its share, and the rest serves when one is down.
@@ -189,8 +194,6 @@ async fn reads_are_spread_over_all_replicas_and_a_dead_one_gets_none() {
         }
         addresses.each_ref().map(|address| served.get(address).copied().unwrap_or(0))
     };
-    // 11 s after the start, no replica is a newcomer any more.
-    tokio::time::sleep(SECOND * 11).await;
     let counts = served(300).await;
     assert!(counts.iter().all(|count| *count > 40) && counts.iter().sum::<usize>() == 300, "{counts:?}");
     nodes.kill(2).await;

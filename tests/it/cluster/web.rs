@@ -58,7 +58,7 @@ async fn requests_have_calls_and_transactions_on_a_cluster() {
         .route("/written", get(written))
         .route("/forbidden", get(forbidden))
         .layer(TxLayer::new())
-        .layer(DeadlineLayer::new(Duration::from_millis(500)))
+        .layer(DeadlineLayer::new(Duration::from_secs(2)))
         .route("/readyz", get(failfast::axum::cluster_ready))
         .with_state(App { cluster: cluster.clone() });
     #[cfg(feature = "admin")]
