@@ -276,6 +276,29 @@ impl fmt::Debug for ClusterBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::state::Answer;
+    use crate::policy::{Lsn, Need, Sighting};
+
+    /// The replica is nine seconds behind.
+    #[test]
+    fn the_owners_bound_of_lag_rules_reads_of_any_freshness() {
+        let serves = |builder: ClusterBuilder| {
+            let cluster = builder.build().unwrap();
+            let (mut at, mut state) = (now(), cluster.core.board.state());
+            for second in 1..=10 {
+                at += Duration::from_secs(1);
+                for (host, place) in [(0, second * 100), (1, 100)] {
+                    let (is_in_recovery, started) = (host == 1, host as i64);
+                    let sighting = Sighting { at, is_in_recovery, timeline: Some(1), system: Some(7), started };
+                    state.on_answer(at, host, at, Answer { sighting, place: Some(Lsn(place)) }, true);
+                }
+            }
+            state.has(at, 1, Need::Any)
+        };
+        let builder = || Cluster::builder("host=a,b".parse().unwrap());
+        assert!(serves(builder()), "30 s by default");
+        assert!(!serves(builder().max_lag(Duration::from_secs(8))));
+    }
 
     #[test]
     fn later_settings_of_the_pools_are_made_after_earlier_ones() {
