@@ -11,7 +11,7 @@ use super::Cluster;
 use super::core::Core;
 use crate::error::ConfigError;
 use crate::policy::Lane;
-use crate::pool::PoolOrder;
+use crate::pool::{Pool, PoolOrder};
 
 /// The orders, each for the pools of all hosts, also of those that are replicas now.
 impl Cluster {
@@ -42,39 +42,39 @@ impl Cluster {
         self.order().forget_timeline();
     }
 
-    /// Changes the maximum number of connections to each host: see [`Pool::resize`](crate::Pool::resize).
+    /// Changes the maximum number of connections to each host: see [`Pool::resize`].
     ///
     /// # Errors
     ///
-    /// As [`Pool::resize`](crate::Pool::resize). All pools stay as they are.
+    /// As [`Pool::resize`]. All pools stay as they are.
     #[track_caller]
     pub fn resize(&self, max_size: usize) -> Result<(), ConfigError> {
         self.order().resize(max_size)
     }
 
-    /// Moves all calls of an operation to a lane, on each host: see [`Pool::set_lane`](crate::Pool::set_lane).
+    /// Moves all calls of an operation to a lane, on each host: see [`Pool::set_lane`].
     ///
     /// # Errors
     ///
-    /// As [`Pool::set_lane`](crate::Pool::set_lane).
+    /// As [`Pool::set_lane`].
     #[track_caller]
     pub fn set_lane(&self, operation: &str, lane: Lane) -> Result<(), ConfigError> {
         self.order().set_lane(operation, lane)
     }
 
-    /// Undoes [`set_lane`](Self::set_lane): see [`Pool::reset_lane`](crate::Pool::reset_lane).
+    /// Undoes [`set_lane`](Self::set_lane): see [`Pool::reset_lane`].
     #[track_caller]
     pub fn reset_lane(&self, operation: &str) {
         self.order().reset_lane(operation);
     }
 
-    /// Retires every existing connection to each host: see [`Pool::flush`](crate::Pool::flush).
+    /// Retires every existing connection to each host: see [`Pool::flush`].
     #[track_caller]
     pub fn flush(&self) {
         self.order().flush();
     }
 
-    /// Shuts the pools of all hosts down gracefully, at the same time: see [`Pool::drain`](crate::Pool::drain). Then the
+    /// Shuts the pools of all hosts down gracefully, at the same time: see [`Pool::drain`]. Then the
     /// cluster asks its hosts no more. Returns how many connections had not been given back.
     ///
     /// A call that waits for a new primary (`across_failover`) is in no pool's queue, so this does not wait for it.
@@ -83,15 +83,15 @@ impl Cluster {
         self.order().drain(within)
     }
 
-    /// Closes the pools of all hosts: see [`Pool::close`](crate::Pool::close). No host is asked any more.
+    /// Closes the pools of all hosts: see [`Pool::close`]. No host is asked any more.
     pub fn close(&self) {
-        self.pools().for_each(crate::Pool::close);
+        self.pools().for_each(Pool::close);
         self.core.stop();
     }
 
     /// Returns whether [`close`](Self::close) or [`drain`](Self::drain) was called.
     pub fn is_closed(&self) -> bool {
-        self.pools().all(crate::Pool::is_closed)
+        self.pools().all(Pool::is_closed)
     }
 }
 

@@ -9,6 +9,7 @@ use super::board::changed_before;
 use crate::clock::now;
 use crate::error::Error;
 use crate::maintenance::NotReady;
+use crate::pool::Pool;
 
 /// A longer wait is a mistake, and an instant may overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
@@ -23,7 +24,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// After that time, as [`primary`](Self::primary), and those of [`Pool::warm_up`](crate::Pool::warm_up) at the
+    /// After that time, as [`primary`](Self::primary), and those of [`Pool::warm_up`] at the
     /// primary. A replica that has no connection is no error.
     pub async fn warm_up(&self, connections: usize, within: Duration) -> Result<(), Error> {
         let core = &self.core;
@@ -43,7 +44,7 @@ impl Cluster {
     }
 
     /// Returns whether this service should get traffic, for a readiness probe. Never waits: see
-    /// [`Pool::ready`](crate::Pool::ready).
+    /// [`Pool::ready`].
     ///
     /// It becomes ready once a host has been the primary. From then on it is ready while the pool of any host is: during
     /// a failover reads go on, and another instance of the service would have no primary either.
@@ -54,7 +55,7 @@ impl Cluster {
     pub fn ready(&self) -> Result<(), NotReady> {
         self.core.start();
         // Each pool is asked, so that each goes on looking at its server.
-        let mut answers: Vec<_> = self.pools().map(crate::Pool::ready).collect();
+        let mut answers: Vec<_> = self.pools().map(Pool::ready).collect();
         let first = answers.swap_remove(self.core.primary().unwrap_or(0));
         if first == Err(NotReady::Closed) {
             return first;

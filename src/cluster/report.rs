@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "axum")]
+use axum_core::response::{IntoResponse, Response};
 use serde_core::Serialize;
 use serde_core::ser::{SerializeMap, Serializer};
 
 use super::Cluster;
 use super::status::HostStatus;
 use crate::admin::PoolReport;
+#[cfg(feature = "axum")]
+use crate::admin::{Reporting, json_response};
 use crate::error::ErrorKind;
 
 /// What an operator sees of a cluster. [`Cluster::report`] makes it.
@@ -112,27 +116,20 @@ impl Serialize for HostReport {
     }
 }
 
+/// The report as `application/json`, which no cache keeps.
 #[cfg(feature = "axum")]
-mod handler {
-    use axum_core::response::{IntoResponse, Response};
-
-    use super::ClusterReport;
-    use crate::admin::{Reporting, json_response};
-    use crate::cluster::Cluster;
-
-    /// The report as `application/json`, which no cache keeps.
-    impl IntoResponse for ClusterReport {
-        fn into_response(self) -> Response {
-            json_response(self.to_json())
-        }
+impl IntoResponse for ClusterReport {
+    fn into_response(self) -> Response {
+        json_response(self.to_json())
     }
+}
 
-    impl Reporting for Cluster {
-        type Report = ClusterReport;
+#[cfg(feature = "axum")]
+impl Reporting for Cluster {
+    type Report = ClusterReport;
 
-        fn report(&self) -> ClusterReport {
-            Cluster::report(self)
-        }
+    fn report(&self) -> ClusterReport {
+        Cluster::report(self)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a cluster knows of its hosts, and what it concludes from that. It does no I/O: scouts bring answers, and
 //! callers read conclusions.
 
+mod absence;
 mod reports;
 mod sessions;
 
@@ -441,38 +442,6 @@ impl State {
     /// Returns whether a primary was ever found.
     pub(super) fn has_had_primary(&self) -> bool {
         self.announced.is_some()
-    }
-
-    /// Says why no host is the primary: what is known of each of them.
-    pub(super) fn why_no_primary(&mut self, now: Instant) -> Arc<str> {
-        if let Some(words) = &self.in_words {
-            return Arc::clone(words);
-        }
-        let hosts: Vec<_> = (0..self.hosts.len()).map(|host| self.words(now, host)).collect();
-        let words = Arc::from(hosts.join("; "));
-        self.in_words = Some(Arc::clone(&words));
-        words
-    }
-
-    fn words(&self, now: Instant, host: usize) -> String {
-        let Known { label, answer, failed, reason, .. } = &self.hosts[host];
-        // A failed dial names the host.
-        let reason = reason.strip_prefix(&**label).map_or(reason.as_str(), |reason| reason.trim_start_matches(": "));
-        match answer {
-            None if failed.is_none() => format!("{label} has not answered yet"),
-            None => format!("{label}: {reason}"),
-            Some(_) if self.is_silent(now, host) => format!("{label} is silent: {reason}"),
-            Some(answer) if answer.sighting.is_in_recovery => format!("{label} is a replica"),
-            Some(answer) if !self.topology.is_ours(&answer.sighting) => format!("{label} is of another system"),
-            Some(answer) => format!("{label} accepts writes on timeline {}", answer.sighting.timeline.unwrap_or(0)),
-        }
-    }
-
-    /// Two hosts with the identifiers of their systems, while it is not known which of the systems is ours.
-    pub(super) fn systems(&self) -> Option<[(Arc<str>, u64); 2]> {
-        let Verdict::TwoSystems(one, other) = self.verdict else { return None };
-        let system = |host: usize| self.hosts[host].answer.and_then(|answer| answer.sighting.system).unwrap_or(0);
-        Some([one, other].map(|host| (Arc::clone(self.label(host)), system(host))))
     }
 
     /// Returns whether this host has answered that it is a replica.
