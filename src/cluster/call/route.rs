@@ -86,7 +86,7 @@ impl<'a> Route<'a> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error> + Failure,
     {
-        let (core, mut doubt, mut attempts) = (self.core(), None, 0);
+        let (core, mut doubt, mut earlier, mut attempts) = (self.core(), None, None, 0);
         loop {
             let mut decisions = core.board.decisions();
             let before = core.board.state().verdict();
@@ -122,10 +122,15 @@ impl<'a> Route<'a> {
                 if let (None, Some(kind)) = (&doubt, refused) {
                     core.on_refused(kind);
                 }
+                // An attempt for which no time was left says nothing. The one before says why the call has failed.
+                let is_late = seen.elsewhere == Elsewhere::Slow && !seen.is_doubtful && now() >= self.limit;
+                let error = if is_late { earlier.unwrap_or(error) } else { error };
                 return Err(doubt.unwrap_or(error));
             }
             if seen.is_doubtful {
                 doubt = Some(error);
+            } else {
+                earlier = Some(error);
             }
             let has_changed = || {
                 let verdict = core.board.state().verdict();

@@ -71,7 +71,6 @@ async fn requests_have_calls_and_transactions_on_a_cluster() {
         (head.split(' ').nth(1).unwrap().to_owned(), body)
     };
     assert_eq!(ask("/count").await, ("200".to_owned(), "true".to_owned()));
-    assert_eq!(ask("/slow").await.0, "504", "the deadline of the request");
     assert_eq!(ask("/written").await.0, "200");
     assert_eq!(ask("/forbidden").await.0, "403");
     assert_eq!(nodes.node(0).scalar("SELECT string_agg(n::text, ',') FROM written").await, "1");
@@ -83,6 +82,7 @@ async fn requests_have_calls_and_transactions_on_a_cluster() {
         assert_eq!((&*status, &page["cluster"]), ("200", &"orders".into()));
         assert_eq!(page["hosts"].as_array().unwrap().len(), 2);
     }
+    assert_eq!(ask("/slow").await.0, "504", "the deadline of the request");
     cluster.close();
     assert_eq!(ask("/readyz").await.0, "503");
 }
