@@ -47,7 +47,8 @@ async fn orders_reach_the_pool_of_each_host_with_their_reason() {
     let seen = Seen::default();
     let cluster = builder(&nodes).observer(seen.observe()).build().unwrap();
     cluster.warm_up(2, LONG).await.unwrap();
-    assert!(cluster.hosts().iter().all(|host| host.pool.idle >= 2), "{:?}", cluster.hosts());
+    let is_warm = |host: &failfast::HostStatus| host.pool.idle + host.pool.in_use >= 2;
+    assert!(cluster.hosts().iter().all(is_warm), "{:?}", cluster.hosts());
     assert!(cluster.resize(0).is_err());
     cluster.because("the night").resize(3).unwrap();
     assert!(cluster.pools().all(|pool| pool.status().max_size == 3));
