@@ -29,13 +29,16 @@
 //! That of a cluster is described at `ClusterReport`.
 //!
 //! Keys and words never change their meaning; later versions may add keys. The unit is in the name of each key. Numbers
-//! are integers, except `demand`, `background_share` and the percentages. What is not known is `null`.
+//! are integers, except `demand`, `background_share`, the percentages, `inflation`, `utilization` and `throughput`. What is not known is `null`.
 //!
 //! | key | value |
 //! |---|---|
 //! | `pool` | the pool's name |
-//! | `status` | [`Status`]: `max_size`, `in_use`, `settling`, `idle`, `dialing`, `closing`, `closed`, `demand` (connections), `background_share` (0 to 1), `fleet`, `time_to_exhaustion_ms`, `last_connect_error`, `last_success_age_ms` |
+//! | `status` | [`Status`]: `max_size`, `in_use`, `settling`, `idle`, `dialing`, `closing`, `closed`, `demand` (connections), `background_share` (0 to 1), `fleet`, `adaptive`, `time_to_exhaustion_ms`, `last_connect_error`, `last_success_age_ms` |
 //! | `status.fleet` | with the feature `fleet`, `FleetStatus` or `null`: `name`, `state` (a word of `FleetState::as_str`), `granted`, `wanted`, `minimum`, `max_size`, `members`, `capacity`, `strangers`, `last_reading_age_ms` |
+//! | `status.adaptive` | with the feature `fleet`, `AdaptiveStatus` or `null`: `acts`, `limit`, `max_size`, `inflation`, `advice`, `capped`, `trouble` |
+//! | `status.adaptive.advice` | [`Advice`](crate::Advice) or `null`: `reason` (a word of [`AdviceReason::as_str`](crate::AdviceReason::as_str)), `operation`, `from`, `to`, `inflation`, `utilization` (0 to 1), `throughput` (leases per second) |
+//! | `status.adaptive.capped` | a list of operations that may use no more connections than usual: `operation`, `most` |
 //! | `queue` | the callers that wait: `waiting`, `max_waiting`, `predicted_wait_ms` |
 //! | `holders` | a list of each [`Holder`], the longest first: `operation`, `lane` (a word of [`Lane::as_str`](crate::Lane::as_str)), `taken` (file and line), `age_ms`, `state` (a word of [`HolderState::as_str`](crate::HolderState::as_str)), `in_transaction`, `running_ms`, `process_id` |
 //! | `breaker` | [`Snapshot`] without its history: `state` (a word of [`State::as_str`](crate::breaker::State::as_str)), `age_ms`, `completed`, `failures`, `unreachable`, `slow`, `rejected`, `failure_rate_percent`, `slow_rate_percent`, `retry_after_ms`, `probes` |

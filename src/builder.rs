@@ -28,6 +28,8 @@ use crate::connection_string::ConnectionString;
 use crate::error::{ConfigError, Error};
 #[cfg(feature = "fleet")]
 use crate::fleet::FleetConfig;
+#[cfg(feature = "fleet")]
+use crate::policy::Adaptive;
 use crate::policy::{Lane, LaneLimits, PerLane, Shedding};
 use crate::pool::Pool;
 use crate::rates::Rate;
@@ -75,6 +77,10 @@ pub struct PoolBuilder {
     lane_names: BTreeMap<String, Lane>,
     #[cfg(feature = "fleet")]
     fleet: Option<FleetConfig>,
+    #[cfg(feature = "fleet")]
+    adaptive: Adaptive,
+    #[cfg(feature = "fleet")]
+    adaptive_start: Option<usize>,
 }
 
 impl Pool {
@@ -147,6 +153,10 @@ impl PoolBuilder {
             lane_names: BTreeMap::new(),
             #[cfg(feature = "fleet")]
             fleet: None,
+            #[cfg(feature = "fleet")]
+            adaptive: Adaptive::Off,
+            #[cfg(feature = "fleet")]
+            adaptive_start: None,
         }
     }
 
@@ -447,6 +457,42 @@ impl PoolBuilder {
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: FleetConfig) -> Self {
         self.fleet = Some(fleet);
+        self
+    }
+
+    /// Sets whether the pool's limit follows the database. Feature `fleet`. Default: [`Adaptive::Off`], which costs
+    /// nothing.
+    ///
+    /// With [`Adaptive::Act`] the pool uses fewer connections while the server is saturated, and more of `max_size` while
+    /// callers wait and the server can do more. It asks why leases take longer before it changes anything. If one
+    /// operation holds up the others, or waits for locks of the database, only that operation is limited: calls beyond
+    /// its usual concurrency are refused at once, for the reason
+    /// [`ShedReason::RateLimited`](crate::ShedReason::RateLimited). With [`Adaptive::Advise`] the pool says all that and
+    /// changes nothing.
+    ///
+    /// It decides every 2 s, and only if 50 leases have ended in them. It never exceeds [`max_size`](Self::max_size) or
+    /// what a [fleet](Self::fleet) grants, never falls below 2, [`min_idle`](Self::min_idle) or a quarter of `max_size`,
+    /// never ends a lease or closes a connection in use, and never serves less in order to measure. While leases take
+    /// longer than usual, the pool has one more connection, which asks once a second what the server's processes wait
+    /// for.
+    ///
+    /// Each advice is an event ([`LimitAdvised`](crate::EventKind::LimitAdvised),
+    /// [`LimitChanged`](crate::EventKind::LimitChanged), [`LockBound`](crate::EventKind::LockBound),
+    /// [`HeldByCaller`](crate::EventKind::HeldByCaller)), and stands in `Status::adaptive`. `docs/fleet.md` has the
+    /// rules.
+    #[cfg(feature = "fleet")]
+    pub fn adaptive(mut self, adaptive: Adaptive) -> Self {
+        self.adaptive = adaptive;
+        self
+    }
+
+    /// How many connections the pool may use at first with [`Adaptive::Act`]. It grows from there up to
+    /// [`max_size`](Self::max_size), by a tenth at a time, while callers wait and throughput rises with it.
+    /// [`min_idle`](Self::min_idle) (at least 1) to `max_size`. Default: `max_size`, so that the pool begins as one
+    /// without this and only shrinks when the server is saturated. Feature `fleet`.
+    #[cfg(feature = "fleet")]
+    pub fn adaptive_start(mut self, connections: usize) -> Self {
+        self.adaptive_start = Some(connections);
         self
     }
 

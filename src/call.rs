@@ -37,6 +37,7 @@ use crate::event::EventKind;
 use crate::holder::{Holder, LongestHeld};
 use crate::lane_names::LaneNames;
 use crate::maintenance::{Maintenance, PACE};
+use crate::operation::Operation;
 use crate::policy::{Deadline, Denied, Lane, ShedReason, Shedding, Ticket, WaitPolicy};
 #[cfg(feature = "testing")]
 use crate::pretend::Pretences;
@@ -97,7 +98,7 @@ impl Shared {
             #[cfg(feature = "testing")]
             self.pretended_refusal(&options(self), &wait_policy)?;
             let ticket = self.ask_breaker(&options)?;
-            if let Some(rates) = &self.rates {
+            if let Some(rates) = self.rates.as_ref().filter(|rates| rates.has_any()) {
                 return Box::pin(self.acquire_charged(rates, ticket, options, wait_policy)).await;
             }
             if let Some(lease) = self.slots.try_acquire(options(self).lane) {
@@ -172,7 +173,8 @@ impl Shared {
     /// Charges a call to the rates of its lane and its operation. Dropping the charge gives it back.
     #[cold]
     fn charge_to(&self, rates: &Rates, options: &CallOptions) -> Result<Option<Box<Charge>>, Error> {
-        rates.charge(options.lane, options.operation).map_err(|wait| {
+        let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
+        rates.charge(options.lane, operation).map_err(|wait| {
             let error = if self.slots.counts().is_open {
                 self.maintenance.reports.refusals.on_shed(ShedReason::RateLimited, options.lane);
                 // Nobody who holds a connection is in the way.

@@ -28,7 +28,8 @@
 //!   request, and a handler for readiness probes.
 //! - `cluster`: several servers, the primary for writes and replicas for reads that say how fresh they must be:
 //!   `Cluster`.
-//! - `fleet`: processes that share a server agree on their shares of its connections: `PoolBuilder::fleet`.
+//! - `fleet`: processes that share a server agree on their shares of its connections: `PoolBuilder::fleet`. The limit of
+//!   a pool follows the database: `PoolBuilder::adaptive`.
 //! - `preflight`: checks before a deployment or a migration, `Pool::preflight`. See the module `preflight`.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.
@@ -54,6 +55,8 @@
 //! events, with the events that end them, and drops the spans.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "fleet")]
+mod adaptive;
 #[cfg(feature = "admin")]
 pub mod admin;
 #[cfg(feature = "axum")]
@@ -123,7 +126,9 @@ pub use maintenance::NotReady;
 pub use operation::Operation;
 #[cfg(feature = "fleet")]
 pub use policy::FleetState;
-pub use policy::{Effect, Lane, LaneLimits, RefusalCounts, ShedReason, Shedding, UnknownLane};
+pub use policy::{
+    Adaptive, Advice, AdviceReason, Effect, Lane, LaneLimits, RefusalCounts, ShedReason, Shedding, UnknownLane,
+};
 #[cfg(feature = "cluster")]
 pub use policy::{InvalidPosition, Position};
 pub use pool::{Pool, PoolOrder};
@@ -132,7 +137,7 @@ pub use retry::RetryConfig;
 #[cfg(feature = "serde")]
 pub use settings::Settings;
 #[cfg(feature = "fleet")]
-pub use status::FleetStatus;
+pub use status::{AdaptiveStatus, CappedOperation, FleetStatus};
 pub use status::{LaneStatus, Status};
 pub use telemetry::{Events, Observer};
 pub use tokio_postgres::{Config, IsolationLevel};

@@ -11,6 +11,8 @@
 //! An exporter for Prometheus makes a summary of a histogram unless it knows the buckets. [`Metric::buckets`] has them.
 //! With the feature `prometheus`, the function `prometheus()` returns a builder that knows them.
 
+#[cfg(feature = "fleet")]
+mod adaptive;
 mod metric;
 mod table;
 
@@ -26,6 +28,10 @@ pub use metrics_exporter_prometheus::PrometheusHandle;
 #[cfg(feature = "prometheus")]
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
+#[cfg(feature = "fleet")]
+pub use self::adaptive::ADAPTIVE_METRICS;
+#[cfg(feature = "fleet")]
+pub(crate) use self::adaptive::*;
 pub use self::metric::{Kind, Metric, Unit};
 #[cfg(feature = "cluster")]
 pub use self::table::CLUSTER_METRICS;
@@ -124,7 +130,7 @@ mod tests {
         #[cfg(feature = "cluster")]
         let all = || all().chain(CLUSTER_METRICS);
         #[cfg(feature = "fleet")]
-        let all = || all().chain(FLEET_METRICS);
+        let all = || all().chain(FLEET_METRICS).chain(ADAPTIVE_METRICS);
         let names: HashSet<_> = all().map(Metric::prometheus_name).collect();
         assert_eq!(names.len(), all().count());
         assert!(all().all(|metric| metric.name.starts_with("db.client.") || metric.name.starts_with("failfast.")));

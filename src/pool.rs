@@ -365,9 +365,9 @@ impl Pool {
         PoolOrder::new(self, None)
     }
 
-    /// Changes the maximum number of connections, 1 to 262,143. A fleet grants a part of it, as before. If the new
-    /// limit is smaller, the pool closes idle connections now and others when they are given back. It interrupts no
-    /// lease.
+    /// Changes the maximum number of connections, 1 to 262,143. A fleet grants a part of it, as before. A limit that
+    /// follows the database stays where it is, unless it was all of it. If the new limit is smaller, the pool closes
+    /// idle connections now and others when they are given back. It interrupts no lease.
     ///
     /// # Errors
     ///
@@ -525,10 +525,7 @@ impl<'a> PoolOrder<'a> {
         check_max_size(max_size)?;
         let (slots, by, reason) = (&self.pool.shared.slots, Location::caller(), self.reason);
         #[cfg(feature = "fleet")]
-        let from = match &self.pool.shared.maintenance.reports.fleet {
-            Some(fleet) => fleet.resize(slots, max_size),
-            None => slots.resize(max_size),
-        };
+        let from = self.pool.shared.maintenance.reports.resize(slots, max_size);
         #[cfg(not(feature = "fleet"))]
         let from = slots.resize(max_size);
         self.pool.shared.emit(EventKind::Resized { from, to: max_size, by, reason });

@@ -24,7 +24,7 @@ use crate::cluster::ClusterBuilder;
 use crate::conn::{Reset, ServerTimeouts};
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
-use crate::policy::{Lane, LaneLimits, Shedding};
+use crate::policy::{Adaptive, Lane, LaneLimits, Shedding};
 use crate::rates::Rate;
 use crate::retry::RetryConfig;
 
@@ -113,6 +113,8 @@ table! {
     tables_by_hand {
         /// The budget of a fleet. Without the feature `fleet`, it is refused.
         fleet: FleetSettings,
+        /// How the limit follows the database. Without the feature `fleet`, it is refused.
+        adaptive: AdaptiveSettings,
         /// What a cluster has beside the settings of its pools. A pool refuses it.
         cluster: ClusterSettings,
     }
@@ -234,6 +236,17 @@ table! {
         minimum: usize,
         /// How many of the server's connections the fleet leaves free.
         headroom: usize,
+    }
+}
+
+table! {
+    /// How the limit follows the database.
+    AdaptiveSettings of PoolBuilder;
+    by_hand {
+        /// Whether it does: `PoolBuilder::adaptive`.
+        mode: Adaptive,
+        /// How many connections the pool may use at first: `PoolBuilder::adaptive_start`.
+        start: usize,
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "fleet")]
-use crate::policy::FleetState;
+use crate::operation::Operation;
+#[cfg(feature = "fleet")]
+use crate::policy::{Advice, FleetState};
 use crate::policy::{Lane, State};
 
 /// A consistent snapshot of how many connections and callers there are.
@@ -17,7 +19,7 @@ pub struct Status {
     /// The pool's name.
     pub name: Arc<str>,
     /// The maximum number of connections, including those that are being made or closed. In a fleet: the part of the
-    /// owner's `max_size` that the budget grants at present.
+    /// owner's `max_size` that the budget grants at present. If the limit follows the database: at most what that allows.
     pub max_size: usize,
     /// Connections held by callers.
     pub in_use: usize,
@@ -55,6 +57,9 @@ pub struct Status {
     /// The pool's part in its fleet. `None` without one.
     #[cfg(feature = "fleet")]
     pub fleet: Option<FleetStatus>,
+    /// How the limit follows the database. `None` if it does not.
+    #[cfg(feature = "fleet")]
+    pub adaptive: Option<AdaptiveStatus>,
     /// The time until the pool is exhausted if utilization keeps rising. `None` while it does not rise.
     pub time_to_exhaustion: Option<Duration>,
     /// The error of the latest dial, if no dial has succeeded since.
@@ -113,7 +118,47 @@ pub struct FleetStatus {
     pub last_reading: Option<Duration>,
 }
 
+/// How the limit of a pool follows the database: see [`PoolBuilder::adaptive`](crate::PoolBuilder::adaptive).
+#[cfg(feature = "fleet")]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AdaptiveStatus {
+    /// Whether the pool does what it advises.
+    pub acts: bool,
+    /// The connections that the database can bear: at most `max_size`. Equal to it if the pool only gives advice.
+    pub limit: usize,
+    /// The owner's `max_size`.
+    pub max_size: usize,
+    /// How many times as long as usual leases take, over the ten busiest operations of the last window of 2 s. `None` if
+    /// their usual durations are not known, or too few leases ended.
+    pub inflation: Option<f64>,
+    /// The present advice. `None` if things should stay as they are.
+    pub advice: Option<Advice>,
+    /// The operations that may use no more connections than usual, or should not if the pool only gives advice.
+    pub capped: Vec<CappedOperation>,
+    /// Why the pool does not know what the server's processes wait for, if it asked in vain.
+    pub trouble: Option<Arc<str>>,
+}
+
+/// An operation that holds up the others, and how many calls of it may be under way at a time.
+#[cfg(feature = "fleet")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CappedOperation {
+    /// The operation.
+    pub operation: Operation,
+    /// The most calls at a time.
+    pub most: usize,
+}
+
 impl Status {
+    /// Returns the present advice about the limit. `None` if things should stay as they are, or if the limit does not
+    /// [follow the database](crate::PoolBuilder::adaptive).
+    #[cfg(feature = "fleet")]
+    pub fn advice(&self) -> Option<&Advice> {
+        self.adaptive.as_ref()?.advice.as_ref()
+    }
+
     /// Connections held by callers, as a share of `max_size`: from 0 to 1.
     pub fn utilization(&self) -> f64 {
         self.in_use as f64 / self.max_size as f64
@@ -147,6 +192,10 @@ impl fmt::Display for Status {
             let FleetStatus { state, granted, max_size, members, .. } = fleet;
             write!(f, ", fleet {} ({granted} of {max_size}, {members} members)", state.as_str())?;
         }
+        #[cfg(feature = "fleet")]
+        if let Some(advice) = self.advice() {
+            write!(f, ", advice {}", advice.reason.as_str())?;
+        }
         if self.breaker != State::Closed {
             write!(f, ", circuit {}", self.breaker)?;
         }
@@ -175,6 +224,26 @@ impl FleetStatus {
     }
 }
 
+#[cfg(all(test, feature = "fleet"))]
+impl AdaptiveStatus {
+    pub(crate) fn of_a_slow_report() -> Self {
+        use crate::policy::AdviceReason;
+        let operation = Operation::Named("report");
+        let (reason, inflation) = (AdviceReason::SlowOperation, Some(2.5));
+        let advice = Advice {
+            reason,
+            operation: Some(operation),
+            from: 20,
+            to: 3,
+            inflation,
+            utilization: 0.95,
+            throughput: 120.0,
+        };
+        let capped = vec![CappedOperation { operation, most: 3 }];
+        Self { acts: true, limit: 18, max_size: 20, inflation, advice: Some(advice), capped, trouble: None }
+    }
+}
+
 #[cfg(test)]
 impl Status {
     pub(crate) fn of_19_in_20() -> Self {
@@ -197,6 +266,8 @@ impl Status {
             lanes: None,
             #[cfg(feature = "fleet")]
             fleet: None,
+            #[cfg(feature = "fleet")]
+            adaptive: None,
             time_to_exhaustion: None,
             last_connect_error: None,
             last_success: None,

@@ -8,10 +8,12 @@ use serde_core::ser::{SerializeMap, Serializer};
 use super::{Baseline, PoolReport};
 use crate::breaker::Snapshot;
 use crate::holder::Holder;
-use crate::policy::{RefusalCounts, ShedReason};
 #[cfg(feature = "fleet")]
-use crate::status::FleetStatus;
+use crate::policy::Advice;
+use crate::policy::{RefusalCounts, ShedReason};
 use crate::status::Status;
+#[cfg(feature = "fleet")]
+use crate::status::{AdaptiveStatus, CappedOperation, FleetStatus};
 
 /// A part of the report, as a table of its own.
 struct Table<'a, T>(&'a T);
@@ -49,6 +51,8 @@ impl Serialize for Table<'_, Status> {
         table.serialize_entry("background_share", &status.background_share)?;
         #[cfg(feature = "fleet")]
         table.serialize_entry("fleet", &status.fleet.as_ref().map(Table))?;
+        #[cfg(feature = "fleet")]
+        table.serialize_entry("adaptive", &status.adaptive.as_ref().map(Table))?;
         table.serialize_entry("time_to_exhaustion_ms", &status.time_to_exhaustion.map(millis))?;
         table.serialize_entry("last_connect_error", &status.last_connect_error)?;
         table.serialize_entry("last_success_age_ms", &status.last_success.map(millis))?;
@@ -71,6 +75,49 @@ impl Serialize for Table<'_, FleetStatus> {
         table.serialize_entry("capacity", &fleet.capacity)?;
         table.serialize_entry("strangers", &fleet.strangers)?;
         table.serialize_entry("last_reading_age_ms", &fleet.last_reading.map(millis))?;
+        table.end()
+    }
+}
+
+#[cfg(feature = "fleet")]
+impl Serialize for Table<'_, AdaptiveStatus> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(adaptive) = self;
+        let mut table = serializer.serialize_map(None)?;
+        table.serialize_entry("acts", &adaptive.acts)?;
+        table.serialize_entry("limit", &adaptive.limit)?;
+        table.serialize_entry("max_size", &adaptive.max_size)?;
+        table.serialize_entry("inflation", &adaptive.inflation)?;
+        table.serialize_entry("advice", &adaptive.advice.as_ref().map(Table))?;
+        table.serialize_entry("capped", &tables(&adaptive.capped))?;
+        table.serialize_entry("trouble", &adaptive.trouble.as_deref())?;
+        table.end()
+    }
+}
+
+#[cfg(feature = "fleet")]
+impl Serialize for Table<'_, Advice> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(advice) = self;
+        let mut table = serializer.serialize_map(None)?;
+        table.serialize_entry("reason", advice.reason.as_str())?;
+        table.serialize_entry("operation", &advice.operation.map(|operation| operation.to_string()))?;
+        table.serialize_entry("from", &advice.from)?;
+        table.serialize_entry("to", &advice.to)?;
+        table.serialize_entry("inflation", &advice.inflation)?;
+        table.serialize_entry("utilization", &advice.utilization)?;
+        table.serialize_entry("throughput", &advice.throughput)?;
+        table.end()
+    }
+}
+
+#[cfg(feature = "fleet")]
+impl Serialize for Table<'_, CappedOperation> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(capped) = self;
+        let mut table = serializer.serialize_map(Some(2))?;
+        table.serialize_entry("operation", &capped.operation.to_string())?;
+        table.serialize_entry("most", &capped.most)?;
         table.end()
     }
 }
@@ -183,6 +230,8 @@ mod tests {
                 predicted_wait: Some(millis(40)),
                 #[cfg(feature = "fleet")]
                 fleet: Some(FleetStatus::of_9_in_34()),
+                #[cfg(feature = "fleet")]
+                adaptive: Some(AdaptiveStatus::of_a_slow_report()),
                 ..Status::of_19_in_20()
             },
             holders: vec![Holder { in_transaction: true, running: Some(millis(7)), ..report }],
@@ -229,6 +278,14 @@ mod tests {
             expected["status"]["fleet"] = json!({
                 "name": "shop", "state": "sharing", "granted": 9, "wanted": 14, "minimum": 2, "max_size": 40,
                 "members": 8, "capacity": 34, "strangers": 3, "last_reading_age_ms": 1200
+            });
+            expected["status"]["adaptive"] = json!({
+                "acts": true, "limit": 18, "max_size": 20, "inflation": 2.5,
+                "advice": {
+                    "reason": "slow_operation", "operation": "report", "from": 20, "to": 3, "inflation": 2.5,
+                    "utilization": 0.95, "throughput": 120.0
+                },
+                "capped": [{ "operation": "report", "most": 3 }], "trouble": null
             });
             expected
         };

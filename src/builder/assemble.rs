@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::{PoolBuilder, driver};
+#[cfg(feature = "fleet")]
+use crate::adaptive::{AdaptiveLimit, PoolLimit};
 use crate::breaker::PoolBreaker;
 use crate::call::Shared;
 use crate::clock::now;
@@ -13,22 +15,38 @@ use crate::event::EventKind;
 use crate::fleet::Fleet;
 use crate::lane_names::LaneNames;
 use crate::maintenance::{Maintenance, Reports, Thresholds};
+#[cfg(feature = "fleet")]
+use crate::policy::{Adaptive, SizeTerms};
 use crate::policy::{Lane, LaneLimits, Lifetimes};
 use crate::pool::Pool;
+#[cfg(feature = "fleet")]
+use crate::rates::OperationCaps;
 use crate::rates::Rates;
 use crate::slots::{Ages, Limits, Slots};
 use crate::telemetry::{Meter, Telemetry, Tracer};
 
 impl PoolBuilder {
+    /// What has a say in how many connections the pool may use, at first. A member of a fleet lives on its minimum until
+    /// it knows the others.
+    #[cfg(feature = "fleet")]
+    fn limit_and_caps(&self) -> (Arc<PoolLimit>, Arc<OperationCaps>, SizeTerms) {
+        let (max_size, min_idle) = (self.max_size, self.min_idle);
+        let start = self.adaptive_start.filter(|_| self.adaptive == Adaptive::Act);
+        let budget = self.fleet.as_ref().map(|fleet| fleet.minimum);
+        let terms = SizeTerms { max_size, min_idle, start: start.unwrap_or(max_size) };
+        (Arc::new(PoolLimit::new(max_size, budget, start)), Arc::default(), terms)
+    }
+
     pub(super) fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
         self.check_values()?;
         self.place.check()?;
         driver::check(&self.place, !connector.is_none())?;
         #[cfg(not(feature = "fleet"))]
         let first_size = self.max_size;
-        // A member lives on its minimum until it knows the others.
         #[cfg(feature = "fleet")]
-        let first_size = self.fleet.as_ref().map_or(self.max_size, |fleet| fleet.minimum);
+        let (pool_limit, caps, terms) = self.limit_and_caps();
+        #[cfg(feature = "fleet")]
+        let first_size = pool_limit.effective();
         let limits = Limits {
             max_size: first_size,
             max_waiting: self.effective_max_waiting(),
@@ -64,9 +82,16 @@ impl PoolBuilder {
         };
         let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&registry), thresholds, now());
         #[cfg(feature = "fleet")]
-        let fleet = self.fleet.map(|fleet| Arc::new(Fleet::new(&fleet, self.max_size, Arc::clone(&telemetry))));
-        #[cfg(feature = "fleet")]
-        let (has_fleet, reports) = (fleet.is_some(), reports.of_fleet(fleet));
+        let (has_fleet, reports) = {
+            let new = |fleet| Fleet::new(&fleet, self.max_size, Arc::clone(&pool_limit), Arc::clone(&telemetry));
+            let fleet = self.fleet.map(|fleet| Arc::new(new(fleet)));
+            let parts = || (Arc::clone(&pool_limit), Arc::clone(&caps), Arc::clone(&registry), Arc::clone(&telemetry));
+            let adaptive = (self.adaptive != Adaptive::Off).then(|| {
+                let (limit, caps, registry, telemetry) = parts();
+                Arc::new(AdaptiveLimit::new(self.adaptive, terms, limit, caps, registry, telemetry))
+            });
+            (fleet.is_some(), reports.of_fleet(fleet, adaptive))
+        };
         let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
         let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
         let breaker = self.breaker.call_timeout(query_timeout);
@@ -79,6 +104,8 @@ impl PoolBuilder {
         ));
         let retries = self.retry.finish(now(), self.max_size)?;
         let rates = Rates::new(now(), self.rates, self.rates_of);
+        #[cfg(feature = "fleet")]
+        let rates = Rates::with_caps(rates, (self.adaptive == Adaptive::Act).then_some(caps));
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
         let limits_of_work = (self.connect_timeout, query_timeout);

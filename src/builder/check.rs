@@ -14,6 +14,8 @@ use crate::error::ConfigError;
 #[cfg(feature = "fleet")]
 use crate::fleet::is_budget;
 use crate::lane_names::MOST_NAMES;
+#[cfg(feature = "fleet")]
+use crate::policy::Adaptive;
 use crate::policy::{Lane, LaneLimits};
 use crate::pool::MOST_CONNECTIONS;
 use crate::rates::Rate;
@@ -86,7 +88,17 @@ impl PoolBuilder {
                 [("fleet.name", Any(fleet.name.clone())), ("fleet.minimum", Number(fleet.minimum, 1..=self.max_size))];
             values.into_iter().chain(headroom).map(|(name, value)| (Cow::from(name), value))
         }));
+        #[cfg(feature = "fleet")]
+        let lanes = lanes.chain(self.adaptive_values().map(|(name, value)| (Cow::from(name), value)));
         values.chain(lanes).collect()
+    }
+
+    #[cfg(feature = "fleet")]
+    fn adaptive_values(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        let least = self.min_idle.clamp(1, self.max_size.max(1));
+        let start = self.adaptive_start.map(|start| ("adaptive.start", Number(start, least..=self.max_size)));
+        let mode = (self.adaptive != Adaptive::Off).then(|| ("adaptive.mode", Any(self.adaptive.to_string())));
+        mode.into_iter().chain(start)
     }
 
     /// The limits of lanes that the owner has set, each with its key.
@@ -152,6 +164,10 @@ impl PoolBuilder {
         if let Some(fleet) = self.fleet.as_ref().filter(|fleet| !is_budget(&fleet.name)) {
             let rule = "must be 1 to 15 characters of a to z, 0 to 9, - and _";
             return Err(ConfigError::new("fleet.name", format!("{:?}", fleet.name), rule));
+        }
+        #[cfg(feature = "fleet")]
+        if let Some(start) = self.adaptive_start.filter(|_| self.adaptive != Adaptive::Act) {
+            return Err(ConfigError::new("adaptive.start", start, "needs adaptive.mode = act"));
         }
         if self.min_idle > self.max_size {
             return Err(ConfigError::new("min_idle", self.min_idle, "must be at most max_size"));

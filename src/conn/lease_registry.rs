@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::holder::{self, Holder, HolderState};
 use crate::operation::Operation;
-use crate::policy::Lane;
+use crate::policy::{EndedLease, Lane};
 use crate::slots::Life;
 
 /// The registry keeps so many lease durations between two rounds: a fair sample.
@@ -91,7 +91,7 @@ pub(crate) struct LeaseRegistry {
     number: AtomicU64,
     captures: bool,
     is_full: AtomicBool,
-    durations: Mutex<Vec<(Operation, Lane, Duration)>>,
+    durations: Mutex<Vec<EndedLease>>,
 }
 
 impl LeaseInfo {
@@ -149,8 +149,8 @@ impl WrittenPurpose {
         self.0 = None;
     }
 
-    /// Records the duration of a lease that has ended.
-    pub(super) fn record_duration(&self, lease_info: &LeaseInfo, seconds: f64) {
+    /// Records the duration of a lease that has ended. `is_cut`: a call on it was abandoned.
+    pub(super) fn record_duration(&self, lease_info: &LeaseInfo, seconds: f64, is_cut: bool) {
         let registry = &lease_info.registry;
         if registry.is_full.load(Relaxed) {
             return;
@@ -158,7 +158,8 @@ impl WrittenPurpose {
         if let Some(purpose) = self.0 {
             let mut durations = registry.durations.lock();
             if durations.len() < MOST_DURATIONS {
-                durations.push((purpose.operation, purpose.lane, Duration::from_secs_f64(seconds)));
+                let Purpose { operation, lane, .. } = purpose;
+                durations.push(EndedLease { operation, lane, lasted: Duration::from_secs_f64(seconds), is_cut });
             }
             registry.is_full.store(durations.len() >= MOST_DURATIONS, Relaxed);
         }
@@ -192,7 +193,7 @@ impl LeaseRegistry {
     }
 
     /// Takes the durations of the leases that have ended since the last call.
-    pub(crate) fn take_lease_durations(&self) -> Vec<(Operation, Lane, Duration)> {
+    pub(crate) fn take_lease_durations(&self) -> Vec<EndedLease> {
         let durations = mem::take(&mut *self.durations.lock());
         self.is_full.store(false, Relaxed);
         durations
@@ -277,8 +278,9 @@ mod tests {
             written.write(&fake.lease_info, operation, place, 0, lane);
             let shown: Vec<_> = registry.holders(now, || Life::of_millis(0)).iter().map(|holder| holder.lane).collect();
             assert_eq!(shown, [lane]);
-            written.record_duration(&fake.lease_info, 1.0);
-            assert_eq!(registry.take_lease_durations(), [(operation, lane, Duration::from_secs(1))]);
+            written.record_duration(&fake.lease_info, 1.0, false);
+            let expected = EndedLease { operation, lane, lasted: Duration::from_secs(1), is_cut: false };
+            assert_eq!(registry.take_lease_durations(), [expected]);
         }
     }
 

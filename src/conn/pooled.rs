@@ -29,8 +29,8 @@ impl Connection for Box<Conn> {
         self.handling.meter.used(mem::take(&mut self.since));
     }
 
-    fn on_lease_duration(&self, seconds: f64) {
-        self.purpose.record_duration(&self.link.lease_info, seconds);
+    fn on_lease_duration(&self, seconds: f64, is_cut: bool) {
+        self.purpose.record_duration(&self.link.lease_info, seconds, is_cut);
     }
 
     fn on_seen_idle(&self) {

@@ -11,7 +11,7 @@ use crate::error::{ConnectError, Lost};
 use crate::operation::Operation;
 #[cfg(feature = "cluster")]
 use crate::policy::Position;
-use crate::policy::{Lane, RefusalCounts, State, Transition};
+use crate::policy::{Advice, Lane, RefusalCounts, State, Transition};
 use crate::status::Status;
 
 /// What happened, or is going on.
@@ -387,6 +387,51 @@ pub enum EventKind {
     HostBalances {
         /// Host and port.
         host: String,
+    },
+    /// What the pool advises about its limit, or about the connections of one operation. It changes nothing: it only
+    /// gives advice, or `max_size` does not let it. Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    LimitAdvised {
+        /// The advice, its reason and its figures.
+        advice: Advice,
+        /// How long it has been given.
+        lasting: Duration,
+    },
+    /// The pool has changed its limit, or that of one operation, because of what the database makes of its connections.
+    #[non_exhaustive]
+    LimitChanged {
+        /// What has changed, the reason and the figures.
+        advice: Advice,
+    },
+    /// An operation takes much longer than usual because it waits for locks of the database. More or fewer connections
+    /// would not help. Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    LockBound {
+        /// The operation that waits most, and the figures.
+        advice: Advice,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`LockBound`](Self::LockBound).
+    #[non_exhaustive]
+    LockBoundEnded {
+        /// How long the condition lasted.
+        lasted: Duration,
+    },
+    /// Leases take much longer than usual, and the server waits for the caller meanwhile: for its code between two
+    /// statements, or for the network. Repeated every 30 s while it lasts.
+    #[non_exhaustive]
+    HeldByCaller {
+        /// The figures.
+        advice: Advice,
+        /// How long the condition has lasted.
+        lasting: Duration,
+    },
+    /// The end of [`HeldByCaller`](Self::HeldByCaller).
+    #[non_exhaustive]
+    HeldByCallerEnded {
+        /// How long the condition lasted.
+        lasted: Duration,
     },
     /// The processes that share the server want more connections than it has for them: this pool gets less than it
     /// wants, or not even all minimums fit. Repeated every 30 s while it lasts.

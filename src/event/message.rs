@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::kind::EventKind;
 use crate::error::one_line;
 use crate::human::{Count, HumanDuration};
-use crate::policy::Lane;
+use crate::policy::{Advice, AdviceReason, Lane};
 use crate::status::Status;
 
 /// How long a condition lasts before the pool repeats its event. From then on, the line says how long it has lasted.
@@ -146,6 +146,28 @@ impl fmt::Display for EventKind {
             Self::HostBalances { host } => {
                 write!(f, "{host} leads to several servers, so it serves no reads with a bound")
             }
+            Self::LimitAdvised { advice, lasting } => {
+                write!(f, "advice{}: {}{}", Since(*lasting), Size(advice), Because(advice))
+            }
+            Self::LimitChanged { advice } => write!(f, "{}{}", Size(advice), Because(advice)),
+            Self::LockBound { advice, lasting } => {
+                match advice.operation {
+                    Some(operation) => write!(f, "{operation} waits")?,
+                    None => f.write_str("callers wait")?,
+                }
+                write!(f, " for locks of the database{}: leases take {}", For(*lasting), Times(advice.inflation))?;
+                f.write_str("; more connections would wait, too")
+            }
+            Self::LockBoundEnded { lasted } => {
+                write!(f, "no operation waits long for locks any more, after {}", HumanDuration(*lasted))
+            }
+            Self::HeldByCaller { advice, lasting } => {
+                write!(f, "leases take {}{}, and the server waits ", Times(advice.inflation), Since(*lasting))?;
+                f.write_str("for our code or the network: more connections would be held, too")
+            }
+            Self::HeldByCallerEnded { lasted } => {
+                write!(f, "callers do not hold connections for long any more, after {}", HumanDuration(*lasted))
+            }
             Self::FleetShort { granted, wanted, capacity, members, minimums, lasting } => {
                 let capacity_text = Count(*capacity, "connection");
                 write!(f, "the fleet is short{}: {members} processes divide {capacity_text}, ", For(*lasting))?;
@@ -222,6 +244,62 @@ impl fmt::Display for Utilization<'_> {
         let Status { in_use, max_size, waiting, .. } = self.0;
         let percent = self.0.utilization() * 100.0;
         write!(f, "utilization {percent:.0}% ({in_use}/{max_size}), {waiting} waiting")
+    }
+}
+
+/// `20 -> 18 connections`, or `report: at most 3 calls at a time`
+struct Size<'a>(&'a Advice);
+
+impl fmt::Display for Size<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Advice { reason, operation, from, to, .. } = self.0;
+        match operation {
+            Some(operation) if *reason == AdviceReason::Recovered => {
+                write!(f, "{operation}: no longer at most {}", Count(*from as u64, "call"))
+            }
+            Some(operation) => write!(f, "{operation}: at most {} at a time", Count(*to as u64, "call")),
+            None => write!(f, "{from} -> {}", Count(*to as u64, "connection")),
+        }
+    }
+}
+
+/// Why, with the figures.
+struct Because<'a>(&'a Advice);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Advice { reason, inflation, utilization, throughput, .. } = self.0;
+        let times = Times(*inflation);
+        let figures = format_args!("{:.0}% in use, {throughput:.0} leases a second", utilization * 100.0);
+        match reason {
+            AdviceReason::CallersQueue => write!(f, ", because callers wait while leases take {times} ({figures})"),
+            AdviceReason::NoGain => write!(f, " again, because more of them brought no more throughput ({figures})"),
+            AdviceReason::Saturated => {
+                write!(f, ", because the server is saturated: leases take {times} ({figures})")
+            }
+            AdviceReason::Costly => write!(f, " again, because fewer of them cost throughput ({figures})"),
+            AdviceReason::Recovered => write!(f, ", because leases take {times} again ({figures})"),
+            AdviceReason::SlowOperation => {
+                write!(f, ", because it is slow and the others are not: leases take {times} ({figures})")
+            }
+            AdviceReason::LockBound => {
+                write!(f, ", because it waits for locks: leases take {times} ({figures})")
+            }
+            AdviceReason::HeldByCaller => write!(f, ", because the caller holds them: leases take {times} ({figures})"),
+        }
+    }
+}
+
+/// `2.4 times as long as usual`
+struct Times(Option<f64>);
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(times) if times >= 1.3 => write!(f, "{times:.1} times as long as usual"),
+            Some(_) => f.write_str("their usual time"),
+            None => f.write_str("an unknown time"),
+        }
     }
 }
 

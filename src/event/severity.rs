@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::kind::EventKind;
-use crate::policy::State;
+use crate::policy::{AdviceReason, State};
 
 /// From so many seconds on, the lag of a replica is critical.
 const CRITICAL_LAG: u64 = 45;
@@ -54,6 +54,10 @@ impl EventKind {
             | Self::PrimaryFound { .. }
             | Self::TwoPrimaries { .. }
             | Self::TwoSystems { .. } => Severity::Critical,
+            Self::LimitAdvised { advice, .. } | Self::LimitChanged { advice } => match advice.reason {
+                AdviceReason::Saturated | AdviceReason::SlowOperation | AdviceReason::LockBound => Severity::Warning,
+                _ => Severity::Info,
+            },
             Self::ReplicaLags { lag, .. } if lag.is_none_or(|lag| lag.as_secs() >= CRITICAL_LAG) => Severity::Critical,
             Self::BreakerChanged { transition, .. } => match (transition.from, transition.to) {
                 (_, State::Open) | (State::Open | State::HalfOpen, State::Closed) => Severity::Critical,
@@ -87,6 +91,10 @@ impl EventKind {
             | Self::HostSilent { .. }
             | Self::HostAnswers { .. }
             | Self::HostBalances { .. }
+            | Self::LockBound { .. }
+            | Self::LockBoundEnded { .. }
+            | Self::HeldByCaller { .. }
+            | Self::HeldByCallerEnded { .. }
             | Self::FleetShort { .. }
             | Self::FleetSuffices { .. }
             | Self::FleetStrangers { .. }
@@ -130,6 +138,8 @@ impl EventKind {
             | Self::PrimaryFound { .. }
             | Self::ReplicaCaughtUp { .. }
             | Self::HostAnswers { .. }
+            | Self::LockBoundEnded { .. }
+            | Self::HeldByCallerEnded { .. }
             | Self::FleetSuffices { .. }
             | Self::FleetStrangersGone { .. }
             | Self::FleetSees { .. }

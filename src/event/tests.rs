@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use super::*;
 use crate::error::{ConnectError, ConnectErrorKind, Lost};
 use crate::operation::Operation;
-use crate::policy::{Cause, Counts, Lane, RefusalCounts, ShedReason, State, Transition};
+use crate::policy::{Advice, AdviceReason, Cause, Counts, Lane, RefusalCounts, ShedReason, State, Transition};
 use crate::status::Status;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -184,6 +184,65 @@ fn the_lines_of_a_fleet_say_what_to_do() {
     }
 }
 
+fn advice(reason: AdviceReason, operation: Option<Operation>, to: usize) -> Advice {
+    let (from, inflation) = (20, Some(2.4));
+    Advice { reason, operation, from, to, inflation, utilization: 0.95, throughput: 812.0 }
+}
+
+#[test]
+fn the_lines_of_a_limit_that_follows_the_database() {
+    let report = Some(Operation::Named("report"));
+    let changed = |reason, operation, to| line(EventKind::LimitChanged { advice: advice(reason, operation, to) });
+    let figures = "(95% in use, 812 leases a second)";
+    for (shown, expected) in [
+        (
+            changed(AdviceReason::Saturated, None, 18),
+            "pool orders: 20 -> 18 connections, because the server is saturated: leases take 2.4 times as long as usual \
+             (95% in use, 812 leases a second)",
+        ),
+        (
+            changed(AdviceReason::SlowOperation, report, 3),
+            "pool orders: report: at most 3 calls at a time, because it is slow and the others are not: leases take 2.4 \
+             times as long as usual (95% in use, 812 leases a second)",
+        ),
+    ] {
+        assert_eq!(shown, expected);
+    }
+    let normal = |reason, operation, to| {
+        let advice = Advice { inflation: Some(1.1), ..advice(reason, operation, to) };
+        line(EventKind::LimitChanged { advice })
+    };
+    let expected = format!("pool orders: 20 -> 21 connections, because leases take their usual time again {figures}");
+    assert_eq!(normal(AdviceReason::Recovered, None, 21), expected);
+    let expected = format!(
+        "pool orders: report: no longer at most 20 calls, because leases take their usual time again {figures}"
+    );
+    assert_eq!(normal(AdviceReason::Recovered, report, 20), expected);
+    let growth = Advice { inflation: Some(1.0), ..advice(AdviceReason::CallersQueue, None, 22) };
+    assert_eq!(
+        line(EventKind::LimitAdvised { advice: growth, lasting: 40 * SECOND }),
+        format!(
+            "pool orders: advice (since 40 s): 20 -> 22 connections, because callers wait while leases take their usual \
+             time {figures}"
+        )
+    );
+    let bound =
+        Advice { inflation: Some(6.0), ..advice(AdviceReason::LockBound, Some(Operation::Named("book_seat")), 20) };
+    assert_eq!(
+        line(EventKind::LockBound { advice: bound, lasting: SECOND }),
+        "pool orders: book_seat waits for locks of the database: leases take 6.0 times as long as usual; more \
+         connections would wait, too"
+    );
+    assert_eq!(
+        line(EventKind::HeldByCaller { advice: advice(AdviceReason::HeldByCaller, None, 20), lasting: SECOND }),
+        "pool orders: leases take 2.4 times as long as usual, and the server waits for our code or the network: more \
+         connections would be held, too"
+    );
+    for reason in [AdviceReason::NoGain, AdviceReason::Costly, AdviceReason::HeldByCaller, AdviceReason::LockBound] {
+        assert!(changed(reason, None, 18).contains("20 -> 18 connections"));
+    }
+}
+
 #[test]
 fn each_event_is_one_line_and_may_go_anywhere() {
     fn goes_anywhere<T: Clone + Send + Sync + fmt::Debug + 'static>(_: &T) {}
@@ -262,6 +321,12 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::FleetSees { lasted },
         EventKind::FleetOff { lasting },
         EventKind::FleetOn { lasted },
+        EventKind::LimitAdvised { advice: advice(AdviceReason::CallersQueue, None, 22), lasting },
+        EventKind::LimitChanged { advice: advice(AdviceReason::Saturated, Some(operation), 3) },
+        EventKind::LockBound { advice: advice(AdviceReason::LockBound, None, 20), lasting },
+        EventKind::LockBoundEnded { lasted },
+        EventKind::HeldByCaller { advice: advice(AdviceReason::HeldByCaller, None, 20), lasting },
+        EventKind::HeldByCallerEnded { lasted },
         EventKind::AddressAvoided { address: "[::1]:5432".to_owned(), reason: "no answer".to_owned() },
         EventKind::AddressRestored { address: "[::1]:5432".to_owned(), lasted },
         EventKind::SettleFailed { count: 1, ago: lasted },

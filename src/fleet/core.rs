@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::config::FleetConfig;
 use super::reports::FleetReports;
+use crate::adaptive::PoolLimit;
 use crate::clock::now;
 use crate::conn::Dialer;
 use crate::policy::{Member, Terms};
@@ -21,6 +22,8 @@ pub(crate) struct Fleet {
     pub(super) budget: String,
     pub(super) headroom: Option<usize>,
     pub(super) member: Mutex<Member>,
+    /// What the pool may use, by all rules together.
+    pub(crate) limit: Arc<PoolLimit>,
     pub(super) reports: Mutex<FleetReports>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) is_running: AtomicBool,
@@ -33,7 +36,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new(config: &FleetConfig, max_size: usize, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new(config: &FleetConfig, max_size: usize, limit: Arc<PoolLimit>, telemetry: Arc<Telemetry>) -> Self {
         let id = (0..6).map(|_| char::from_digit(fastrand::u32(..36), 36).unwrap_or('0')).collect();
         let (budget, minimum) = (config.name.clone(), config.minimum);
         let terms = Terms { id, minimum, most: max_size };
@@ -41,6 +44,7 @@ impl Fleet {
             budget,
             headroom: config.headroom,
             member: Mutex::new(Member::new(now(), terms)),
+            limit,
             reports: Mutex::default(),
             telemetry,
             is_running: AtomicBool::new(false),
@@ -54,17 +58,14 @@ impl Fleet {
         self.demand.store(demand.unwrap_or_default().to_bits(), Relaxed);
     }
 
-    /// The owner has changed `max_size`. Returns the value before.
-    pub(crate) fn resize(&self, slots: &Arc<Slots<Dialer>>, max_size: usize) -> usize {
-        let (before, limit) = {
+    /// The owner has changed `max_size`.
+    pub(crate) fn resize(&self, slots: &Arc<Slots<Dialer>>, max_size: usize) {
+        {
             let mut member = self.member.lock();
-            let before = member.most();
             member.resize(max_size);
-            (before, member.limit())
-        };
-        slots.resize(limit);
+            self.limit.set_budget(slots, member.limit());
+        }
         self.ordered.notify_one();
-        before
     }
 
     /// The owner drains the pool: its share goes to the others at once.

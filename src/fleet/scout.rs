@@ -124,7 +124,7 @@ fn tick(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, refusals: &mut u64) {
     let in_use = counts.in_use + counts.settling;
     let demand = Some(f64::from_bits(fleet.demand.load(Relaxed)));
     let (waiting, is_short) = (counts.waiting, counts.waiting > 0 || in_use >= counts.limit);
-    let own = Own { held, in_use, waiting, is_short, demand };
+    let own = Own { held, in_use, waiting, is_short, demand, useful: fleet.limit.adaptive() };
     let refused = slots.dialer().times_full();
     let events = {
         let mut member = fleet.member.lock();
@@ -141,12 +141,9 @@ fn tick(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, refusals: &mut u64) {
 
 /// Lets the pool use what the member may use.
 fn apply(fleet: &Fleet, slots: &Arc<Slots<Dialer>>) {
-    // Under the lock, so that an older limit never comes after a newer one.
+    // Under the lock, so that an older budget never comes after a newer one.
     let member = fleet.member.lock();
-    let limit = member.limit();
-    if slots.counts().limit != limit {
-        slots.resize(limit);
-    }
+    fleet.limit.set_budget(slots, member.limit());
 }
 
 /// Shows the beacon, reads the others', and shows what follows.

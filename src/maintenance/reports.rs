@@ -20,6 +20,8 @@ pub(crate) use self::callers::Thresholds;
 use self::callers::{CallerReports, RefusalCounters};
 use self::connections::ConnectionReports;
 use self::holders::SharedList;
+#[cfg(feature = "fleet")]
+use crate::adaptive::AdaptiveLimit;
 use crate::conn::{ConnectionEvent, Dialer, LeaseRegistry, OutcomeRecorder};
 use crate::event::EventKind;
 #[cfg(feature = "fleet")]
@@ -45,6 +47,9 @@ pub(crate) struct Reports {
     /// The pool's budget, if it is a member of a fleet.
     #[cfg(feature = "fleet")]
     pub(crate) fleet: Option<Arc<Fleet>>,
+    /// The limit that follows the database, if it does.
+    #[cfg(feature = "fleet")]
+    pub(crate) adaptive: Option<Arc<AdaptiveLimit>>,
     begun: Instant,
     /// When the database last answered, in milliseconds since `begun`, plus one; 0 for never.
     last_success: AtomicU64,
@@ -85,15 +90,30 @@ impl Reports {
             longest_held: SharedList::default(),
             #[cfg(feature = "fleet")]
             fleet: None,
+            #[cfg(feature = "fleet")]
+            adaptive: None,
             begun: now,
             last_success: AtomicU64::new(0),
         }
     }
 
-    /// The pool is a member of a fleet.
+    /// The pool is a member of a fleet, or its limit follows the database.
     #[cfg(feature = "fleet")]
-    pub(crate) fn of_fleet(self, fleet: Option<Arc<Fleet>>) -> Self {
-        Self { fleet, ..self }
+    pub(crate) fn of_fleet(self, fleet: Option<Arc<Fleet>>, adaptive: Option<Arc<AdaptiveLimit>>) -> Self {
+        Self { fleet, adaptive, ..self }
+    }
+
+    /// The owner has changed `max_size`. Returns the value before.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn resize(&self, slots: &Arc<Slots<Dialer>>, max_size: usize) -> usize {
+        if let Some(fleet) = &self.fleet {
+            fleet.resize(slots, max_size);
+        }
+        match (&self.adaptive, &self.fleet) {
+            (Some(adaptive), _) => adaptive.resize(slots, max_size),
+            (None, Some(fleet)) => fleet.limit.resize(slots, max_size),
+            (None, None) => slots.resize(max_size),
+        }
     }
 
     /// Reports what one round has found: metrics first, then events.
@@ -116,11 +136,15 @@ impl Reports {
         let (ended, waiters) = (self.registry.take_lease_durations(), slots.waiters());
         let mut callers = self.callers.lock();
         let share_before = callers.watch.background_share();
-        let of_callers = callers.look(now, &reading, ended, waiters, &holders);
+        let of_callers = callers.look(now, &reading, &ended, waiters, &holders);
         let share = callers.watch.background_share();
         drop(callers);
         if share != share_before {
             slots.set_background_share(share);
+        }
+        #[cfg(feature = "fleet")]
+        if let Some(adaptive) = &self.adaptive {
+            adaptive.look(now, slots, &reading.refused, &ended, &holders);
         }
         let error = slots.last_error();
         let of_connections = self.connections.lock().look(now, error);
@@ -226,6 +250,8 @@ impl Reports {
             }),
             #[cfg(feature = "fleet")]
             fleet: self.fleet.as_ref().map(|fleet| fleet.status()),
+            #[cfg(feature = "fleet")]
+            adaptive: self.adaptive.as_ref().map(|adaptive| adaptive.status(now)),
             time_to_exhaustion,
             last_connect_error: slots.last_error().map(|error| error.to_string()),
             last_success: self.last_success(now),

@@ -1,5 +1,6 @@
 //! Pure decisions, without a clock, lock, runtime, randomness or I/O. Time and randomness are arguments.
 
+mod adaptive;
 mod appointments;
 mod breaker;
 mod classify;
@@ -24,6 +25,9 @@ mod time;
 mod wait_policy;
 mod watch;
 
+pub use adaptive::{Adaptive, Advice, AdviceReason};
+#[cfg(feature = "fleet")]
+pub(crate) use adaptive::{AdaptiveFinding, Controller, Pooled, SizeTerms, Wait};
 pub(crate) use appointments::Appointments;
 #[cfg(any(feature = "failsafe", test))]
 pub(crate) use breaker::Window;
@@ -68,4 +72,4 @@ pub use wait_policy::Shedding;
 pub(crate) use wait_policy::WaitPolicy;
 #[cfg(feature = "admin")]
 pub use watch::Baseline;
-pub(crate) use watch::{DueReport, Finding, Lasting, REPEAT, Reading, Sign, Watch};
+pub(crate) use watch::{DueReport, EndedLease, Finding, Lasting, REPEAT, Reading, Sign, Watch};

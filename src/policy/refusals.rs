@@ -23,9 +23,10 @@ pub enum ShedReason {
     Unread,
     /// [`Pool::try_get`](crate::Pool::try_get) found no idle connection.
     NoneIdle,
-    /// Its lane or its operation has used up a limit that the owner set ([`Rate`](crate::Rate)). `retry_after` is
-    /// exact: the call is admitted then, unless others come first, or leases take longer than expected. If the limit is
-    /// that of calls at once, it is an estimate.
+    /// Its lane or its operation has used up a limit: one that the owner set ([`Rate`](crate::Rate)), or one that the
+    /// pool set because the operation holds up the others ([`Adaptive::Act`](crate::Adaptive)). `retry_after` is exact:
+    /// the call is admitted then, unless others come first, or leases take longer than expected. If the limit is that of
+    /// calls at once, it is an estimate.
     RateLimited,
 }
 

@@ -29,7 +29,7 @@ use self::demand::Demand;
 pub(crate) use self::finding::Finding;
 use self::inflation::Inflation;
 pub(crate) use self::lasting::{DueReport, Lasting, REPEAT, Sign};
-pub(crate) use self::reading::Reading;
+pub(crate) use self::reading::{EndedLease, Reading};
 use self::shedding::Shedding;
 use self::throttle::Throttle;
 use self::traffic::Traffic;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::limiter::{Limiter, Taken};
 
-/// A call's charge to the rates of its lane and its operation.
+/// A call's charge to the rates of its lane and its operation, and to the limit that the pool itself has set.
 ///
 /// If the charge is dropped before [`begin`](Self::begin), the call got no connection, and all of it is given back.
 /// Otherwise the call has used the time since then.
-pub(crate) struct Charge([Option<Part>; 2]);
+pub(crate) struct Charge([Option<Part>; 3]);
 
 /// The charge to one rate.
 struct Part {
@@ -39,7 +39,7 @@ impl Charge {
     /// # Errors
     ///
     /// In how many nanoseconds all of them have enough.
-    pub(super) fn new(limiters: [Option<&Arc<Limiter>>; 2]) -> Result<Self, u64> {
+    pub(super) fn new(limiters: [Option<&Arc<Limiter>>; 3]) -> Result<Self, u64> {
         let given = || limiters.iter().flatten();
         let now = given().next().map_or(0, |limiter| limiter.now());
         // Looks before it takes, so that a call that one of them refuses does not keep others from the other.
@@ -47,9 +47,9 @@ impl Charge {
             None | Some(0) => {}
             Some(wait) => return Err(wait),
         }
-        let [of_lane, of_operation] =
+        let [of_lane, of_operation, cap] =
             limiters.map(|limiter| limiter.map(|limiter| Part::new(limiter, now)).transpose());
-        Ok(Self([of_lane?, of_operation?]))
+        Ok(Self([of_lane?, of_operation?, cap?]))
     }
 
     /// The call has got its connection.

@@ -1,3 +1,4 @@
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
@@ -18,9 +19,13 @@ fn of(lane: Rate, operation: Rate) -> Rates {
     Rates::new(now(), [None, Some(lane), None], BTreeMap::from([("report".to_owned(), operation)])).unwrap()
 }
 
+fn at_a_place() -> Operation {
+    Operation::At(Location::caller())
+}
+
 /// Charges a call of the lane without a name.
 fn charge(rates: &Rates) -> Result<Box<Charge>, Duration> {
-    rates.charge(Lane::Normal, None).map(|charge| charge.expect("the lane has a rate"))
+    rates.charge(Lane::Normal, at_a_place()).map(|charge| charge.expect("the lane has a rate"))
 }
 
 /// A lease that has begun.
@@ -44,7 +49,8 @@ fn room(rates: &Rates) -> usize {
 async fn only_calls_with_a_rate_are_charged() {
     assert!(Rates::new(now(), PerLane::default(), BTreeMap::new()).is_none());
     let rates = of(Rate::new().concurrency(1), Rate::new().concurrency(1));
-    let is_charged = |lane, name| rates.charge(lane, name).unwrap().is_some();
+    let operation = |name: Option<&'static str>| name.map_or_else(at_a_place, Operation::Named);
+    let is_charged = |lane, name| rates.charge(lane, operation(name)).unwrap().is_some();
     assert!(is_charged(Lane::Normal, None) && is_charged(Lane::Normal, Some("other")));
     assert!(is_charged(Lane::Normal, Some("report")) && is_charged(Lane::Critical, Some("report")));
     assert!(!is_charged(Lane::Critical, None) && !is_charged(Lane::Background, Some("other")));
@@ -106,7 +112,7 @@ async fn leases_that_take_longer_than_usual_count_before_they_end() {
 #[tokio::test(start_paused = true)]
 async fn both_rates_hold_and_the_longer_wait_is_told() {
     let rates = of(Rate::new().calls(10.0), Rate::new().calls(1.0));
-    let report = || rates.charge(Lane::Normal, Some("report"));
+    let report = || rates.charge(Lane::Normal, Operation::Named("report"));
     let first = report().unwrap();
     assert_eq!(report().unwrap_err(), SECOND);
     // The refused calls have taken nothing from the lane.
@@ -234,4 +240,27 @@ fn two_threads_that_ask_at_once_never_both_enter() {
         }
     });
     assert_eq!(most.into_inner(), 1);
+}
+
+#[cfg(feature = "fleet")]
+#[tokio::test(start_paused = true)]
+async fn a_cap_binds_newcomers_of_its_operation_only_and_ends_at_once() {
+    let caps = Arc::<OperationCaps>::default();
+    let rates = Rates::with_caps(None, Some(Arc::clone(&caps))).unwrap();
+    let charge = |name| rates.charge(Lane::Normal, Operation::Named(name));
+    assert!(!rates.has_any() && charge("report").unwrap().is_none(), "without a cap, nobody is charged");
+    caps.set(vec![(Operation::Named("report"), 2)]);
+    assert!(rates.has_any() && charge("read").unwrap().is_none());
+    let first = charge("report").unwrap().unwrap();
+    let second = charge("report").unwrap().unwrap();
+    assert!(charge("report").is_err());
+    // The same cap goes on counting.
+    caps.set(vec![(Operation::Named("report"), 2), (Operation::Named("export"), 1)]);
+    assert!(charge("report").is_err() && charge("export").unwrap().is_some());
+    drop(first);
+    assert!(charge("report").unwrap().is_some(), "what was cancelled or has ended is free");
+    caps.set(Vec::new());
+    assert!(!rates.has_any() && charge("report").unwrap().is_none());
+    drop(second);
+    assert!(Rates::with_caps(None, None).is_none());
 }

@@ -4,8 +4,8 @@
 
 use super::table::given;
 use super::{
-    BreakerSettings, ClusterSettings, FleetSettings, LaneLimitsSettings, LaneRateSettings, LimitsSettings,
-    RateSettings, ServerTimeoutSettings, Settings,
+    AdaptiveSettings, BreakerSettings, ClusterSettings, FleetSettings, LaneLimitsSettings, LaneRateSettings,
+    LimitsSettings, RateSettings, ServerTimeoutSettings, Settings,
 };
 use crate::breaker::BreakerConfig;
 use crate::builder::PoolBuilder;
@@ -61,7 +61,7 @@ impl Settings {
         let builder = self.lane_of.iter().fold(builder, |builder, (operation, lane)| {
             given(builder, lane, |builder, lane| builder.lane_of(operation, lane))
         });
-        let builder = self.fleet.apply_to(builder)?;
+        let builder = self.adaptive.apply_to(self.fleet.apply_to(builder)?)?;
         let long_running = both(
             ("long_running.statements", self.long_running.statements),
             ("long_running.than", self.long_running.than),
@@ -112,6 +112,24 @@ impl FleetSettings {
         }
         let name = self.name.clone().unwrap_or_else(|| "(none)".to_owned());
         Err(ConfigError::new("fleet.name", name, "needs the feature fleet of the crate"))
+    }
+}
+
+impl AdaptiveSettings {
+    #[cfg(feature = "fleet")]
+    #[expect(clippy::unnecessary_wraps, reason = "without the feature it is refused")]
+    fn apply_to(&self, builder: PoolBuilder) -> Result<PoolBuilder, ConfigError> {
+        let builder = given(builder, &self.mode, PoolBuilder::adaptive);
+        Ok(given(builder, &self.start, PoolBuilder::adaptive_start))
+    }
+
+    #[cfg(not(feature = "fleet"))]
+    fn apply_to(&self, builder: PoolBuilder) -> Result<PoolBuilder, ConfigError> {
+        if *self == Self::default() {
+            return Ok(builder);
+        }
+        let mode = self.mode.unwrap_or_default();
+        Err(ConfigError::new("adaptive.mode", mode, "needs the feature fleet of the crate"))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::conn::Reset;
 use crate::connection_string::ConnectionString;
 use crate::error::ConfigError;
-use crate::policy::{Lane, Shedding};
+use crate::policy::{Adaptive, Lane, Shedding};
 
 /// An error shows at most this many characters of a value.
 const LONGEST_SHOWN: usize = 60;
@@ -258,6 +258,23 @@ impl Value for Shedding {
             Self::Off => "off",
         };
         Some(Scalar::Text(word.to_owned()))
+    }
+}
+
+impl Value for Adaptive {
+    const WANTED: &'static str = "must be \"off\", \"advise\" or \"act\"";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self::Off),
+            "advise" => Some(Self::Advise),
+            "act" => Some(Self::Act),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Option<Scalar> {
+        Some(Scalar::Text(self.as_str().to_owned()))
     }
 }
 

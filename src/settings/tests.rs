@@ -21,7 +21,7 @@ fn keys() -> Vec<String> {
 /// Each key with a value that is neither its default nor the value of another key, unless it is a word.
 fn others() -> Vec<(String, String)> {
     let value = |(index, key): (usize, String)| {
-        let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always", "background"];
+        let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always", "background", "act"];
         let number = if key.starts_with("lane_limits.") { format!("0.1{index}1") } else { format!("{}", 200 - index) };
         let values = [number, format!("{}s", 200 - index)].into_iter().chain(words.map(str::to_owned));
         let fits = |value: &String| Settings::default().set(&key, value).is_ok();
@@ -77,7 +77,7 @@ fn untouched(key: &str) -> String {
 
 /// Returns whether the key is refused without a feature that this build lacks.
 fn lacks_feature(key: &str) -> bool {
-    (cfg!(not(feature = "fleet")) && key.starts_with("fleet."))
+    (cfg!(not(feature = "fleet")) && (key.starts_with("fleet.") || key.starts_with("adaptive.")))
         || (cfg!(not(feature = "cluster")) && key.starts_with("cluster."))
 }
 

@@ -241,8 +241,9 @@ impl<D: Dial> Lender for Slots<D> {
             return self.retire(held);
         }
         if held.conn.needs_settling() {
-            report_duration(&held, Time::of(now(), self.origin));
-            if held.conn.has_abandoned_call() {
+            let is_cut = held.conn.has_abandoned_call();
+            report_duration(&held, Time::of(now(), self.origin), is_cut);
+            if is_cut {
                 held.mark_cancelled();
             }
             return self.settle(held);
@@ -255,7 +256,7 @@ impl<D: Dial> Lender for Slots<D> {
         }
         let now = now();
         let time = Time::of(now, self.origin);
-        report_duration(&held, time);
+        report_duration(&held, time, false);
         let delivery = self.place(|core| core.release(now, time, held));
         self.deliver(delivery);
     }
@@ -281,9 +282,9 @@ impl<D: Dial> Lender for Slots<D> {
     }
 }
 
-fn report_duration<C: Connection>(held: &Held<C>, time: Time) {
+fn report_duration<C: Connection>(held: &Held<C>, time: Time, is_cut: bool) {
     if let Some(seconds) = held.lasted(time) {
-        held.conn.on_lease_duration(seconds);
+        held.conn.on_lease_duration(seconds, is_cut);
     }
 }
 

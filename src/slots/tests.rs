@@ -77,7 +77,7 @@ impl Connection for FakeConn {
         false
     }
 
-    fn on_lease_duration(&self, _: f64) {}
+    fn on_lease_duration(&self, _: f64, _: bool) {}
 
     fn on_seen_idle(&self) {}
 

@@ -7,6 +7,8 @@
 //!
 //! A recorder is foreign code, so it is never called under a lock.
 
+#[cfg(feature = "fleet")]
+mod adaptive;
 #[cfg(feature = "cluster")]
 mod cluster;
 #[cfg(feature = "fleet")]
@@ -24,6 +26,8 @@ use std::time::{Duration, Instant};
 use metrics::Gauge;
 use parking_lot::Mutex;
 
+#[cfg(feature = "fleet")]
+use self::adaptive::AdaptiveHandles;
 #[cfg(feature = "cluster")]
 pub(crate) use self::cluster::ClusterMeter;
 #[cfg(feature = "fleet")]
@@ -60,6 +64,9 @@ struct Inner {
     /// Made if the pool is a member of a fleet.
     #[cfg(feature = "fleet")]
     fleet: OnceLock<FleetHandles>,
+    /// Made if the limit follows the database.
+    #[cfg(feature = "fleet")]
+    adaptive: OnceLock<AdaptiveHandles>,
     /// The counts at the last record: refused callers, and callers that found a connection idle.
     counted: Mutex<(RefusalCounts, u64)>,
     inflated: Mutex<HashMap<Operation, Gauge>>,
@@ -74,6 +81,8 @@ impl Meter {
             operations: Operations::default(),
             #[cfg(feature = "fleet")]
             fleet: OnceLock::new(),
+            #[cfg(feature = "fleet")]
+            adaptive: OnceLock::new(),
             counted: Mutex::default(),
             inflated: Mutex::default(),
         }));
@@ -207,6 +216,10 @@ impl Meter {
         if let Some(fleet) = &status.fleet {
             self.0.fleet.get_or_init(|| FleetHandles::new(&self.0.source)).look(fleet);
         }
+        #[cfg(feature = "fleet")]
+        if let Some(adaptive) = &status.adaptive {
+            self.0.adaptive.get_or_init(|| AdaptiveHandles::new(&self.0.source)).look(adaptive);
+        }
         self.count(handles, was_there, counted);
     }
 
@@ -234,6 +247,10 @@ impl Meter {
         #[cfg(feature = "fleet")]
         if let Some(fleet) = self.0.fleet.get() {
             fleet.end();
+        }
+        #[cfg(feature = "fleet")]
+        if let Some(adaptive) = self.0.adaptive.get() {
+            adaptive.end();
         }
         let inflated = mem::take(&mut *self.0.inflated.lock());
         inflated.values().for_each(|gauge| gauge.set(0.0));

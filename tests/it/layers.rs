@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use self::imports::Imports;
 
 /// The layers, from the bottom. A module may use the layers below it, and its own parts.
-const LAYERS: [&str; 31] = [
+const LAYERS: [&str; 32] = [
     "clock",
     "human",
     "metrics",
@@ -32,6 +32,7 @@ const LAYERS: [&str; 31] = [
     "pretend",
     "slots",
     "conn",
+    "adaptive",
     "fleet",
     "maintenance",
     "call",

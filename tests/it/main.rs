@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[cfg(feature = "fleet")]
+mod adaptive;
 #[cfg(all(feature = "admin", feature = "axum"))]
 mod admin;
 #[cfg(feature = "axum")]

@@ -11,7 +11,8 @@ use crate::event::EventKind;
 use crate::holder::Holder;
 use crate::operation::Operation;
 use crate::policy::{
-    DueReport, Finding, Lane, Lasting, PerLane, PerReason, REPEAT, Reading, RefusalCounts, ShedReason, Sign, Watch,
+    DueReport, EndedLease, Finding, Lane, Lasting, PerLane, PerReason, REPEAT, Reading, RefusalCounts, ShedReason,
+    Sign, Watch,
 };
 use crate::status::Status;
 
@@ -67,12 +68,12 @@ impl CallerReports {
         &mut self,
         now: Instant,
         reading: &Reading,
-        ended: Vec<(Operation, Lane, Duration)>,
+        ended: &[EndedLease],
         waiters: (u64, u64),
         holders: &[Holder],
     ) -> Vec<MakeEvent> {
-        for (operation, lane, duration) in ended {
-            self.watch.record(now, operation, lane, duration);
+        for lease in ended {
+            self.watch.record(now, lease.operation, lease.lane, lease.lasted);
         }
         let running = holders.iter().map(|holder| (holder.operation, holder.lane, holder.age));
         let findings = self.watch.tick(now, reading, running);
@@ -240,7 +241,7 @@ mod tests {
         let mut reading = Reading { limit: 20, ..Reading::default() };
         for second in 0..900 {
             reading.arrivals += if second < 780 { 10 } else { 50 };
-            all.extend(lines(reports.look(begun + second * SECOND, &reading, Vec::new(), (0, 0), &[])));
+            all.extend(lines(reports.look(begun + second * SECOND, &reading, &[], (0, 0), &[])));
         }
         assert_eq!(
             all,
@@ -257,11 +258,11 @@ mod tests {
         let (load, reading) = (Operation::Named("load"), Reading { limit: 20, ..Reading::default() });
         let held = |lane, age| Holder { lane, ..Holder::of("load", age, HolderState::WaitingForServer) };
         for second in 0..30 {
-            let ended = vec![(load, Critical, SECOND / 10); 10];
+            let ended = EndedLease { operation: load, lane: Critical, lasted: SECOND / 10, is_cut: false };
             all.extend(lines(reports.look(
                 begun + second * SECOND,
                 &reading,
-                ended,
+                &[ended; 10],
                 (0, 0),
                 &[held(Background, SECOND / 20)],
             )));
@@ -269,7 +270,7 @@ mod tests {
         assert!(all.is_empty() && reports.watch.background_share() == 1.0, "{all:?}");
         let holders: Vec<_> = (0..8).map(|_| held(Critical, 2 * SECOND)).collect();
         for second in 30..33 {
-            all.extend(lines(reports.look(begun + second * SECOND, &reading, Vec::new(), (0, 0), &holders)));
+            all.extend(lines(reports.look(begun + second * SECOND, &reading, &[], (0, 0), &holders)));
         }
         let expected = "the lane background may use 50% of its limit, because load holds its connections too long";
         assert!(all.iter().any(|line| line == expected), "{all:?}");

@@ -57,7 +57,7 @@ pub(crate) struct Terms {
 }
 
 /// What the pool has and needs.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Own {
     /// Connections in every state, dials included.
     pub(crate) held: usize,
@@ -66,6 +66,14 @@ pub(crate) struct Own {
     /// Whether callers wait, or have all connections.
     pub(crate) is_short: bool,
     pub(crate) demand: Option<f64>,
+    /// The pool would not use more than this, whatever it is granted: the database cannot bear more.
+    pub(crate) useful: usize,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self { held: 0, in_use: 0, waiting: 0, is_short: false, demand: None, useful: usize::MAX }
+    }
 }
 
 /// How a pool takes part in its fleet.
@@ -137,6 +145,8 @@ pub(crate) struct Member {
     /// What the beacon shows to the others. The pool never uses more.
     announced: usize,
     held: usize,
+    /// As in [`Own`].
+    useful: usize,
     /// What was needed, and when. Each entry is lower than the one before.
     needs: VecDeque<(Instant, usize)>,
     view: Option<View>,
@@ -162,6 +172,7 @@ impl Member {
             limit,
             announced: limit,
             held: 0,
+            useful: usize::MAX,
             needs: VecDeque::new(),
             view: None,
             claims: HashMap::new(),
@@ -201,7 +212,7 @@ impl Member {
             return 0;
         }
         let needed = self.needs.front().map_or(0, |(_, needed)| *needed);
-        needed.clamp(self.minimum(), self.terms.most)
+        needed.min(self.useful).clamp(self.minimum(), self.terms.most)
     }
 
     /// The beacon to show. The others rely on it, so what it grants may be used only once it is
@@ -245,7 +256,7 @@ impl Member {
 
     /// Records what the pool has and needs, several times a second, and applies the rules that depend on time alone.
     pub(crate) fn tick(&mut self, now: Instant, own: &Own) {
-        self.held = own.held;
+        (self.held, self.useful) = (own.held, own.useful);
         let needed = if own.is_short {
             let needed = with_reserve(own.demand.unwrap_or_default()).max(own.in_use + own.waiting);
             // Callers may also have been refused.

@@ -1,5 +1,9 @@
-//! The input of the detectors: connections in use, callers, and refusals.
+//! The input of the detectors: connections in use, callers, refusals, and leases that have ended.
 
+use std::time::Duration;
+
+use crate::operation::Operation;
+use crate::policy::Lane;
 use crate::policy::refusals::{RefusalCounts, ShedReason};
 
 /// One look at the pool. The maintenance takes one about every 250 ms.
@@ -12,6 +16,17 @@ pub(crate) struct Reading {
     pub(crate) arrivals: u64,
     /// Refusals since the pool began.
     pub(crate) refused: RefusalCounts,
+}
+
+/// A lease that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndedLease {
+    pub(crate) operation: Operation,
+    pub(crate) lane: Lane,
+    pub(crate) lasted: Duration,
+    /// A call on its connection was abandoned, mostly because its time was up. The lease would have lasted longer.
+    #[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "only a limit that follows the database reads it"))]
+    pub(crate) is_cut: bool,
 }
 
 impl Reading {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 
 /// Values for the other key of a table whose keys go together.
-const TOGETHER: [(&str, &str); 11] = [
+const TOGETHER: [(&str, &str); 12] = [
     ("long_running.statements", "5"),
     ("long_running.than", "10s"),
     ("breaker.reset_timeout_growth.factor", "2"),
@@ -15,6 +15,7 @@ const TOGETHER: [(&str, &str); 11] = [
     ("breaker.slow_call.longer_than", "10s"),
     ("breaker.slow_call.percentage", "50"),
     ("fleet.name", "shop"),
+    ("adaptive.mode", "act"),
     // A burst needs a rate.
     ("rate.critical.calls", "100"),
     ("rate.normal.calls", "100"),

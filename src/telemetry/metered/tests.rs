@@ -357,3 +357,31 @@ fn each_metric_of_a_fleet_follows_the_status_and_ends_with_the_pool() {
     let left = recorded(&snapshotter).into_iter().filter(|(series, _)| begins(series)).map(|(_, value)| value);
     assert_eq!(left.fold(0.0, f64::max), 0.0);
 }
+
+#[cfg(feature = "fleet")]
+#[test]
+fn a_limit_that_follows_the_database_is_recorded_and_ends_at_zero() {
+    use crate::status::AdaptiveStatus;
+
+    let (meter, snapshotter) = metered();
+    let status = Status { adaptive: Some(AdaptiveStatus::of_a_slow_report()), ..Status::of_19_in_20() };
+    meter.look(&status, || (counted(), 0));
+    let seen = recorded(&snapshotter);
+    for (series, value) in [
+        ("failfast.adaptive.limit{}", 18.0),
+        ("failfast.adaptive.inflation{}", 2.5),
+        ("failfast.adaptive.capped{}", 1.0),
+        ("failfast.adaptive.advice{reason=slow_operation}", 1.0),
+        ("failfast.adaptive.advice{reason=saturated}", 0.0),
+    ] {
+        assert_eq!(seen[series], value, "{series}");
+    }
+    for metric in crate::metrics::ADAPTIVE_METRICS {
+        let begins = format!("{}{{", metric.name);
+        assert!(seen.keys().any(|series| series.starts_with(&begins)), "{} is not recorded", metric.name);
+    }
+    meter.end(None::<fn() -> (RefusalCounts, u64)>);
+    let ended = recorded(&snapshotter);
+    let left = ended.iter().filter(|(series, value)| series.starts_with("failfast.adaptive") && **value != 0.0);
+    assert_eq!(left.count(), 0, "{ended:?}");
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use failfast::metrics::{CLUSTER_METRICS, FLEET_METRICS, Kind, METRICS};
+use failfast::metrics::{ADAPTIVE_METRICS, CLUSTER_METRICS, FLEET_METRICS, Kind, METRICS};
 
 use super::words::{is_ours, is_recorded, selectors, words};
 use super::{dashboard, read, values};
@@ -39,7 +39,8 @@ struct Metric {
 
 /// Returns every metric of the library.
 fn metrics() -> Vec<Metric> {
-    let ours = METRICS.iter().chain(CLUSTER_METRICS).chain(FLEET_METRICS).map(|metric| Metric {
+    let all = METRICS.iter().chain(CLUSTER_METRICS).chain(FLEET_METRICS).chain(ADAPTIVE_METRICS);
+    let ours = all.map(|metric| Metric {
         name: metric.name.to_owned(),
         prometheus: metric.prometheus_name(),
         is_histogram: metric.kind == Kind::Histogram,

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use testcontainers::{ImageExt, bollard::query_parameters::KillContainerOptions, core::IntoContainerPort};
+use testcontainers::{
+    ImageExt,
+    bollard::{models::ContainerUpdateBody, query_parameters::KillContainerOptions},
+    core::IntoContainerPort,
+};
 use tokio::{
     net::lookup_host,
     sync::OnceCell,
@@ -219,6 +223,14 @@ impl Server {
     pub(crate) async fn kill(&mut self) {
         let kill = async |id: &str| docker::engine().await.kill_container(id, None::<KillContainerOptions>).await;
         self.container.run("kill", async move |container| kill(container.id()).await).await;
+    }
+
+    /// Leaves the server so many processors.
+    #[cfg(feature = "fleet")]
+    pub(crate) async fn limit_processors(&mut self, processors: f64) {
+        let limit = ContainerUpdateBody { nano_cpus: Some((processors * 1e9) as i64), ..Default::default() };
+        let update = async |id: &str| docker::engine().await.update_container(id, limit).await;
+        self.container.run("limit", async move |container| update(container.id()).await).await;
     }
 
     /// Starts the server after [`Server::stop`] or [`Server::kill`], and waits until it accepts connections.

@@ -38,7 +38,7 @@ fn busy(begun: Instant, readings: u32, others: &[Peer]) -> (Member, Instant) {
 
 fn read(member: &mut Member, now: Instant, others: &[Peer], strangers: usize) {
     let held = member.limit();
-    member.tick(now, &Own { held, in_use: held, waiting: 0, is_short: true, demand: Some(30.0) });
+    member.tick(now, &Own { held, in_use: held, waiting: 0, is_short: true, demand: Some(30.0), ..Own::default() });
     let reading = reading(member, others, strangers);
     member.on_reading(now, reading);
     let granted = member.beacon().granted;
@@ -124,7 +124,7 @@ fn nothing_takes_the_minimum_away() {
     let (mut member, now) = busy(Instant::now(), 2, &[]);
     member.on_refused(now, 0);
     assert_eq!(member.limit(), 2);
-    let nothing = Own { held: 0, in_use: 0, waiting: 0, is_short: false, demand: None };
+    let nothing = Own { held: 0, in_use: 0, waiting: 0, is_short: false, demand: None, ..Own::default() };
     member.tick(now + 100 * SECOND, &nothing);
     assert_eq!((member.limit(), member.state(now + 100 * SECOND)), (2, FleetState::Blind));
     read(&mut member, now + 101 * SECOND, &[other(2, 90, 95)], 0);
@@ -145,7 +145,7 @@ fn a_blind_member_keeps_what_it_has_and_later_takes_an_equal_part() {
     assert_eq!(member.limit(), 40);
     let at = |member: &mut Member, seconds: u32, held: usize| {
         let now = now + seconds * SECOND;
-        member.tick(now, &Own { held, in_use: held, waiting: 0, is_short: false, demand: None });
+        member.tick(now, &Own { held, in_use: held, waiting: 0, is_short: false, demand: None, ..Own::default() });
         (member.limit(), member.state(now))
     };
     assert_eq!(at(&mut member, 16, 30), (40, FleetState::Sharing));
@@ -191,7 +191,7 @@ fn a_stranger_counts_when_two_readings_show_it_and_after_four_seconds_for_a_minu
 #[test]
 fn a_drained_member_wants_nothing_and_claims_what_is_left() {
     let (mut member, now) = busy(Instant::now(), 2, &[]);
-    member.tick(now, &Own { held: 5, in_use: 5, waiting: 0, is_short: true, demand: Some(9.0) });
+    member.tick(now, &Own { held: 5, in_use: 5, waiting: 0, is_short: true, demand: Some(9.0), ..Own::default() });
     member.drain();
     assert_eq!(member.beacon().to_string(), "own w0 g5 h5 m0");
     assert_eq!(member.state(now), FleetState::Draining);
@@ -241,4 +241,16 @@ fn the_limit_of_a_role_holds_among_those_of_the_role_only() {
     reading.scopes[2] = Some(Scope { limit: 20, headroom: Some(2), connections: 6 });
     member.on_reading(now + SECOND, reading);
     assert_eq!(member.view().unwrap().share, 8, "half of 20 - 2 - 2");
+}
+
+/// A limit that follows the database: what the pool would not use, the others may have.
+#[test]
+fn a_member_asks_for_no_more_than_it_would_use() {
+    let (mut member, now) = busy(Instant::now(), 2, &[]);
+    assert_eq!(member.wanted(), 39);
+    let short = Own { held: 40, in_use: 40, is_short: true, demand: Some(30.0), useful: 9, ..Own::default() };
+    member.tick(now, &short);
+    assert_eq!(member.wanted(), 9);
+    member.tick(now, &Own { useful: 1, ..short });
+    assert_eq!(member.wanted(), 2, "its minimum");
 }

@@ -300,7 +300,10 @@ impl World {
         }
         let _ = is_full;
         let (held, in_use, is_short) = (process.held, process.busy, process.busy >= limit && wanted >= limit);
-        process.member.tick(now, &Own { held, in_use, waiting: wanted.saturating_sub(in_use), is_short, demand: None });
+        process.member.tick(
+            now,
+            &Own { held, in_use, waiting: wanted.saturating_sub(in_use), is_short, demand: None, ..Own::default() },
+        );
     }
 
     /// One step of the conversation of a member with the server.
