@@ -37,7 +37,6 @@ use crate::event::EventKind;
 use crate::holder::{Holder, LongestHeld};
 use crate::lane_names::LaneNames;
 use crate::maintenance::{Maintenance, PACE};
-use crate::operation::Operation;
 use crate::policy::{Deadline, Denied, Lane, ShedReason, Shedding, Ticket, WaitPolicy};
 #[cfg(feature = "testing")]
 use crate::pretend::Pretences;
@@ -173,8 +172,7 @@ impl Shared {
     /// Charges a call to the rates of its lane and its operation. Dropping the charge gives it back.
     #[cold]
     fn charge_to(&self, rates: &Rates, options: &CallOptions) -> Result<Option<Box<Charge>>, Error> {
-        let operation = options.operation.map_or(Operation::At(options.taken), Operation::Named);
-        rates.charge(options.lane, operation).map_err(|wait| {
+        rates.charge(options.lane, options.named()).map_err(|wait| {
             let error = if self.slots.counts().is_open {
                 self.maintenance.reports.refusals.on_shed(ShedReason::RateLimited, options.lane);
                 // Nobody who holds a connection is in the way.

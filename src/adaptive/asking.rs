@@ -52,11 +52,13 @@ impl Drop for Running {
     }
 }
 
-/// Starts the task, unless it runs, or there is no runtime.
-pub(super) fn start(adaptive: &Arc<AdaptiveLimit>, slots: &Arc<Slots<Dialer>>) {
-    let Ok(runtime) = Handle::try_current() else { return };
-    if !adaptive.is_asking.swap(true, SeqCst) {
-        runtime.spawn(run(Running(Arc::clone(adaptive)), Arc::downgrade(slots)));
+impl AdaptiveLimit {
+    /// Starts the task if samples are wanted, unless it runs, or there is no runtime.
+    pub(crate) fn ask_if_wanted(self: &Arc<Self>, slots: &Arc<Slots<Dialer>>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.controller.lock().wants_waits() && !self.is_asking.swap(true, SeqCst) {
+            runtime.spawn(run(Running(Arc::clone(self)), Arc::downgrade(slots)));
+        }
     }
 }
 

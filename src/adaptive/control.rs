@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::asking;
 use super::limit::PoolLimit;
 use crate::conn::{Dialer, LeaseRegistry};
 use crate::event::EventKind;
@@ -58,7 +57,7 @@ impl AdaptiveLimit {
     /// One round: looks at the pool, and does what follows. `ended` are the leases that have ended since the last round,
     /// `holders` those that have not.
     pub(crate) fn look(
-        self: &Arc<Self>,
+        &self,
         now: Instant,
         slots: &Arc<Slots<Dialer>>,
         refused: &RefusalCounts,
@@ -76,15 +75,12 @@ impl AdaptiveLimit {
             ended,
             held: &held,
         };
-        let (findings, wants_waits) = {
+        let findings = {
             let mut controller = self.controller.lock();
             let findings = controller.look(now, &pooled);
             self.apply(&controller, slots);
-            (findings, controller.wants_waits())
+            findings
         };
-        if wants_waits {
-            asking::start(self, slots);
-        }
         findings.into_iter().for_each(|finding| self.telemetry.emit(event_of(finding)));
     }
 

@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use crate::operation::Operation;
 use crate::policy::{Deadline, Lane};
 
 /// The options of each statement of a lease.
@@ -27,6 +28,11 @@ pub(crate) struct CallOptions {
 }
 
 impl CallOptions {
+    /// Returns what the connection is used for.
+    pub(crate) fn named(&self) -> Operation {
+        self.operation.map_or(Operation::At(self.taken), Operation::Named)
+    }
+
     /// Returns when a statement that begins now has to be over.
     pub(crate) fn limit(&self, now: Instant) -> Deadline {
         let timeout = self.timeout.map(|timeout| Deadline::after(now, timeout));

@@ -145,6 +145,7 @@ impl Reports {
         #[cfg(feature = "fleet")]
         if let Some(adaptive) = &self.adaptive {
             adaptive.look(now, slots, &reading.refused, &ended, &holders);
+            adaptive.ask_if_wanted(slots);
         }
         let error = slots.last_error();
         let of_connections = self.connections.lock().look(now, error);
