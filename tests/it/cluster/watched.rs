@@ -68,4 +68,7 @@ async fn hosts_reads_and_a_failover_are_measured_and_the_events_of_the_cluster_a
         seen.count("host_silent") > 0 && counted("host_silent") == Some(seen.count("host_silent") as f64)
     })
     .await;
+
+    cluster.drain(LONG).await;
+    assert!(value("failfast_cluster_primaries").is_some_and(f64::is_nan), "nothing is known any more");
 }
