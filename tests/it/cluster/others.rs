@@ -98,6 +98,7 @@ async fn a_primary_whose_sessions_are_read_only_is_the_primary() {
     let nodes = Replicated::start(1).await;
     let seen = Seen::default();
     let cluster = builder(&nodes).observer(seen.observe()).build().unwrap();
+    cluster.warm_up(1, LONG).await.unwrap();
     cluster.batch_execute(CREATE).await.unwrap();
     is_complete(&cluster, &nodes).await;
     let set = async |sql: &str| {
@@ -229,6 +230,7 @@ async fn roles_may_change_back_and_forth() {
     let mut nodes = Replicated::start(1).await;
     let seen = Seen::default();
     let cluster = builder(&nodes).observer(seen.observe()).build().unwrap();
+    cluster.warm_up(1, LONG).await.unwrap();
     cluster.batch_execute(CREATE).await.unwrap();
     is_complete(&cluster, &nodes).await;
     for (change, (from, to)) in [(0, 1), (1, 0), (0, 1)].into_iter().enumerate() {
@@ -263,6 +265,7 @@ async fn a_standby_of_a_standby_serves_reads_with_a_bound() {
 
     // The one in the middle is not listed, so the other one has to serve.
     let cluster = of(&nodes, &[0, 2]).build().unwrap();
+    cluster.warm_up(1, LONG).await.unwrap();
     cluster.batch_execute(CREATE).await.unwrap();
     let write = async |tx: failfast::Transaction| tx.execute(INSERT, &[]).await;
     let (_, position) = cluster.transaction_at(write).await.unwrap();

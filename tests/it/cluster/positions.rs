@@ -66,6 +66,7 @@ async fn each_writer_sees_its_row_although_the_replica_is_late() {
 async fn reads_of_several_processes_never_go_back_in_time() {
     let nodes = Replicated::start(2).await;
     let processes = [builder(&nodes).build().unwrap(), builder(&nodes).build().unwrap()];
+    processes[0].warm_up(1, LONG).await.unwrap();
     processes[0].batch_execute("CREATE TABLE beats (n int8)").await.unwrap();
     processes[0].execute("INSERT INTO beats VALUES (0)", &[]).await.unwrap();
     nodes.delay_replay(2, Duration::from_millis(700)).await;

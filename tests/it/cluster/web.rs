@@ -50,6 +50,7 @@ async fn forbidden(tx: Tx<Cluster>) -> Result<StatusCode, Error> {
 async fn requests_have_calls_and_transactions_on_a_cluster() {
     let nodes = Replicated::start(1).await;
     let cluster = builder(&nodes).build().unwrap();
+    cluster.warm_up(1, crate::pool::LONG).await.unwrap();
     cluster.batch_execute("CREATE TABLE written (n int)").await.unwrap();
     is_complete(&cluster, &nodes).await;
     let routes = Router::new()
