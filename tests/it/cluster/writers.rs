@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use failfast::{Cluster, Position};
+use failfast::{Cluster, Error, Position};
 use futures_util::future::join_all;
+use tokio_postgres::Row;
 
 use super::{SECOND, builder, is_complete};
 use crate::pool::LONG;
@@ -54,6 +55,27 @@ pub(super) struct Reads {
     needless: Vec<Duration>,
 }
 
+impl Reads {
+    /// Counts a read. Returns whether it was served. A pool that is full refuses as well.
+    fn count(&mut self, row: Result<Row, Error>, read: AtPrimary) -> bool {
+        match row {
+            Ok(row) => {
+                self.missed += u64::from(!row.get::<_, bool>(0));
+                match row.get::<_, bool>(1) {
+                    true => self.by_replica += 1,
+                    false => self.by_primary.push(read),
+                }
+                true
+            }
+            Err(error) => {
+                self.refused += 1;
+                assert!(self.refused < 100_000, "{error}");
+                false
+            }
+        }
+    }
+}
+
 impl fmt::Display for Reads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Reads { missed, refused, by_replica, by_primary, needless } = self;
@@ -83,23 +105,9 @@ pub(super) async fn each_writer_reads_its_row(count: i32, spill: f64) -> Reads {
         loop {
             let begun = Instant::now();
             let row = reader.call().after(text.parse::<Position>().unwrap()).query_one(sql, &[&n]).await;
-            let mut reads = reads.lock().unwrap();
-            match row {
-                Ok(row) => {
-                    reads.missed += u64::from(!row.get::<_, bool>(0));
-                    match row.get::<_, bool>(1) {
-                        true => reads.by_replica += 1,
-                        false => reads.by_primary.push(AtPrimary { begun, lsn }),
-                    }
-                    return;
-                }
-                // A pool that is full refuses as well.
-                Err(error) => {
-                    reads.refused += 1;
-                    assert!(reads.refused < 100_000, "{error}");
-                }
+            if reads.lock().unwrap().count(row, AtPrimary { begun, lsn }) {
+                return;
             }
-            drop(reads);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
