@@ -2,9 +2,9 @@
 
 mod many;
 mod pooler;
-mod processes;
+pub(crate) mod processes;
 mod series;
-mod worker;
+pub(crate) mod worker;
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::support::server::Server;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A server with few connections, and an ordinary role: the reserved ones are not for it.
-async fn small_server(connections: &str) -> Server {
+pub(crate) async fn small_server(connections: &str) -> Server {
     let server = Server::own(&[("max_connections", connections), ("log_line_prefix", "%e ")]).await;
     server.execute("CREATE ROLE app LOGIN PASSWORD 'secret'").await;
     server
 }
 
-fn as_app(server: &Server) -> Config {
+pub(crate) fn as_app(server: &Server) -> Config {
     let mut config = server.config();
     config.user("app");
     config
@@ -33,7 +33,7 @@ fn member(config: Config) -> PoolBuilder {
 }
 
 /// How often the server has refused a connection because it was full.
-async fn refusals(server: &Server) -> usize {
+pub(crate) async fn refusals(server: &Server) -> usize {
     server.log().await.lines().filter(|line| line.starts_with("53300")).count()
 }
 

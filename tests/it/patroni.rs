@@ -6,9 +6,9 @@
 
 #[cfg(feature = "cluster")]
 mod cluster;
-mod ledger;
+pub(crate) mod ledger;
 mod report;
-mod subjects;
+pub(crate) mod subjects;
 mod workload;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use super::worker::{Kind, Worker};
 use super::{SECOND, refusals, small_server};
 use crate::support::server::Server;
 
-pub(super) fn url(server: &Server) -> String {
+pub(crate) fn url(server: &Server) -> String {
     format!("postgresql://app:secret@{}/failfast", server.addr())
 }
 

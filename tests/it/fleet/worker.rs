@@ -12,12 +12,12 @@ use failfast::{FleetConfig, Pool, Shedding};
 
 use crate::support::apart::Apart;
 
-/// How long one call holds a connection.
-const CALL: &str = "SELECT pg_sleep(0.02)";
+/// How many seconds one call holds a connection, if nothing else was asked for.
+const CALL: &str = "0.02";
 
 /// How the connections of a worker are limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Fleet,
     /// This pool, with a fixed size.
     Fixed(usize),
@@ -37,18 +37,20 @@ impl Kind {
 
 /// What a worker has done.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Report {
-    pub(super) ok: u64,
-    pub(super) failed: u64,
+pub(crate) struct Report {
+    pub(crate) ok: u64,
+    pub(crate) failed: u64,
     /// The connections that the pool may use.
-    pub(super) granted: usize,
-    pub(super) members: usize,
+    pub(crate) granted: usize,
+    pub(crate) members: usize,
     /// The slowest call since the last report, in milliseconds.
-    pub(super) slowest: u64,
+    pub(crate) slowest: u64,
+    /// What all members divide, as this one sees it. 0 if it has not read it.
+    pub(crate) capacity: usize,
 }
 
 /// A running process. Dropping it kills it.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -58,9 +60,15 @@ pub(super) struct Worker {
 const ARGUMENTS: [&str; 4] = ["fleet::worker::a_process_of_its_own", "--exact", "--ignored", "--nocapture"];
 
 impl Worker {
-    pub(super) fn start(url: &str, kind: Kind) -> Self {
+    pub(crate) fn start(url: &str, kind: Kind) -> Self {
+        Self::start_with_calls(url, kind, CALL)
+    }
+
+    /// [`start`](Self::start) with calls that take so many seconds.
+    pub(crate) fn start_with_calls(url: &str, kind: Kind, seconds: &str) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(ARGUMENTS).env("FAILFAST_FLEET_URL", url).env("FAILFAST_FLEET_KIND", kind.text());
+        command.env("FAILFAST_FLEET_CALL", seconds);
         Self::run(command)
     }
 
@@ -84,27 +92,43 @@ impl Worker {
     }
 
     /// So many callers run calls, one after the other.
-    pub(super) fn load(&mut self, callers: usize) {
+    pub(crate) fn load(&mut self, callers: usize) {
         self.order(&format!("load {callers}"));
     }
 
     /// Waits until the first call has been answered.
-    pub(super) fn is_up(&mut self) {
+    pub(crate) fn is_up(&mut self) {
         self.order("up");
         self.answer("up");
     }
 
-    pub(super) fn report(&mut self) -> Report {
+    pub(crate) fn report(&mut self) -> Report {
         self.order("report");
         let line = self.answer("report");
         let mut numbers = line.split(' ').skip(1).map(|number| number.parse::<u64>().unwrap());
         let mut next = || numbers.next().unwrap();
-        let (ok, failed, granted, members, slowest) = (next(), next(), next(), next(), next());
-        Report { ok, failed, granted: granted as usize, members: members as usize, slowest }
+        let (ok, failed, granted, members, slowest, capacity) = (next(), next(), next(), next(), next(), next());
+        let (granted, members, capacity) = (granted as usize, members as usize, capacity as usize);
+        Report { ok, failed, granted, members, slowest, capacity }
+    }
+
+    /// Stops the process, as a debugger does. It must not be given an order before [`thaw`](Self::thaw).
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Ends [`freeze`](Self::freeze).
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
     /// The load ends, the pool is drained, and the process ends. Returns its last report.
-    pub(super) fn drain(mut self) -> Report {
+    pub(crate) fn drain(mut self) -> Report {
         self.load(0);
         let report = self.report();
         self.order("drain");
@@ -113,7 +137,7 @@ impl Worker {
     }
 
     /// As `kill -9`.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -163,31 +187,33 @@ impl Subject {
         }
     }
 
-    async fn call(&self) -> bool {
+    async fn call(&self, sql: &str) -> bool {
         match self {
-            Self::Failfast(pool) => pool.execute(CALL, &[]).await.is_ok(),
+            Self::Failfast(pool) => pool.execute(sql, &[]).await.is_ok(),
             Self::Deadpool(pool) => match pool.get().await {
-                Ok(client) => client.execute(CALL, &[]).await.is_ok(),
+                Ok(client) => client.execute(sql, &[]).await.is_ok(),
                 Err(_) => false,
             },
         }
     }
 
-    /// Granted connections, and members.
-    fn sizes(&self) -> (usize, usize) {
+    /// Granted connections, members, and the capacity.
+    fn sizes(&self) -> (usize, usize, usize) {
         match self {
             Self::Failfast(pool) => {
                 let status = pool.status();
-                let members = status.fleet.as_ref().map_or(0, |fleet| fleet.members);
-                (status.max_size, members)
+                let fleet = status.fleet.as_ref();
+                let (members, capacity) = fleet.map_or((0, None), |fleet| (fleet.members, fleet.capacity));
+                (status.max_size, members, capacity.unwrap_or_default())
             }
-            Self::Deadpool(pool) => (pool.status().max_size, 0),
+            Self::Deadpool(pool) => (pool.status().max_size, 0, 0),
         }
     }
 }
 
 #[derive(Default)]
 struct Work {
+    sql: String,
     callers: AtomicUsize,
     ok: AtomicU64,
     failed: AtomicU64,
@@ -202,7 +228,7 @@ async fn caller(subject: Arc<Subject>, work: Arc<Work>, number: usize) {
             continue;
         }
         let begun = Instant::now();
-        let count = if subject.call().await { &work.ok } else { &work.failed };
+        let count = if subject.call(&work.sql).await { &work.ok } else { &work.failed };
         count.fetch_add(1, Relaxed);
         work.slowest.fetch_max(begun.elapsed().as_millis() as u64, Relaxed);
         if begun.elapsed() < Duration::from_millis(10) {
@@ -217,7 +243,9 @@ fn a_process_of_its_own() {
     let (Ok(url), Ok(kind)) = (env::var("FAILFAST_FLEET_URL"), env::var("FAILFAST_FLEET_KIND")) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _guard = runtime.enter();
-    let (subject, work) = (Arc::new(Subject::of(&url, &kind)), Arc::new(Work::default()));
+    let seconds = env::var("FAILFAST_FLEET_CALL").unwrap_or_else(|_| CALL.to_owned());
+    let work = Work { sql: format!("SELECT pg_sleep({seconds})"), ..Work::default() };
+    let (subject, work) = (Arc::new(Subject::of(&url, &kind)), Arc::new(work));
     for number in 0..64 {
         runtime.spawn(caller(Arc::clone(&subject), Arc::clone(&work), number));
     }
@@ -226,13 +254,14 @@ fn a_process_of_its_own() {
         match line.split_once(' ') {
             Some(("load", callers)) => work.callers.store(callers.parse().unwrap(), Relaxed),
             _ if line == "up" => {
-                while !runtime.block_on(subject.call()) {}
+                while !runtime.block_on(subject.call(&work.sql)) {}
                 println!("up ");
             }
             _ if line == "report" => {
-                let (granted, members) = subject.sizes();
+                let (granted, members, capacity) = subject.sizes();
                 let (ok, failed) = (work.ok.load(Relaxed), work.failed.load(Relaxed));
-                println!("report {ok} {failed} {granted} {members} {}", work.slowest.swap(0, Relaxed));
+                let slowest = work.slowest.swap(0, Relaxed);
+                println!("report {ok} {failed} {granted} {members} {slowest} {capacity}");
             }
             _ => {
                 if let Subject::Failfast(pool) = &*subject {

@@ -13,21 +13,21 @@ use tokio_postgres::Client;
 use super::subjects::Receipt;
 use crate::support::patroni::Writable;
 
-pub(super) const TABLE: &str = "CREATE TABLE failfast_ledger
+pub(crate) const TABLE: &str = "CREATE TABLE failfast_ledger
     (subject text, id bigint, timeline int, lsn pg_lsn, server inet, started timestamptz)";
 
 /// One write, and what its caller was told.
 #[derive(Debug, Clone)]
-pub(super) struct Write {
-    pub(super) id: i64,
-    pub(super) begun: Instant,
-    pub(super) ended: Instant,
-    pub(super) told: Result<Receipt, Effect>,
+pub(crate) struct Write {
+    pub(crate) id: i64,
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) told: Result<Receipt, Effect>,
 }
 
 /// What the last primary knows: how often it has each id, and its history.
 #[derive(Debug, Default)]
-pub(super) struct Truth {
+pub(crate) struct Truth {
     times: HashMap<i64, u64>,
     /// Each earlier timeline, and the position at which the next one left it.
     forks: BTreeMap<u32, u64>,
@@ -35,7 +35,7 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    pub(super) async fn of(primary: &Client, subject: &str) -> Truth {
+    pub(crate) async fn of(primary: &Client, subject: &str) -> Truth {
         let count = "SELECT id, count(*) FROM failfast_ledger WHERE subject = $1 GROUP BY id";
         let rows = primary.query(count, &[&subject]).await.expect("the primary serves");
         let times = rows.iter().map(|row| (row.get(0), row.get::<_, i64>(1).unsigned_abs())).collect();
@@ -50,6 +50,12 @@ impl Truth {
         }
         Truth { times, forks, timeline }
     }
+
+    /// Returns how often the primary has the write with this id.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn times(&self, id: i64) -> u64 {
+        self.times.get(&id).copied().unwrap_or(0)
+    }
 }
 
 /// Reads a line of a history file: timeline, position and reason, with tabs between them.
@@ -63,28 +69,28 @@ fn fork(line: &str) -> Option<(u32, u64)> {
 
 /// How the writes of one subject ended, in one or several rounds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) acknowledged: u64,
-    pub(super) not_applied: u64,
-    pub(super) unknown: u64,
+pub(crate) struct Verdict {
+    pub(crate) acknowledged: u64,
+    pub(crate) not_applied: u64,
+    pub(crate) unknown: u64,
     /// Acknowledged, and lost because no standby had received them.
-    pub(super) lost_async: u64,
+    pub(crate) lost_async: u64,
     /// Acknowledged, and lost for another reason.
-    pub(super) lost_other: u64,
-    pub(super) doubled: u64,
+    pub(crate) lost_other: u64,
+    pub(crate) doubled: u64,
     /// Said to be not applied, and found.
-    pub(super) denied_but_applied: u64,
+    pub(crate) denied_but_applied: u64,
     /// Acknowledged by an old primary, although they began when the new one accepted writes.
-    pub(super) on_old_timeline: u64,
+    pub(crate) on_old_timeline: u64,
     /// Acknowledged on an old timeline, although they began when an earlier write of the same subject had been
     /// acknowledged on a newer one. The subject had seen the new primary, and has written to the old one.
-    pub(super) after_newer: u64,
+    pub(crate) after_newer: u64,
 }
 
 impl Verdict {
     /// `all` are the writes of all subjects, which share the positions. `primaries` says since when each timeline
     /// accepts writes.
-    pub(super) fn of(writes: &[Write], all: &[Write], truth: &Truth, primaries: &[Writable]) -> Verdict {
+    pub(crate) fn of(writes: &[Write], all: &[Write], truth: &Truth, primaries: &[Writable]) -> Verdict {
         let mut verdict = Verdict::default();
         // When this subject first heard from each timeline.
         let mut heard = BTreeMap::<u32, Instant>::new();
@@ -119,7 +125,7 @@ impl Verdict {
         verdict
     }
 
-    pub(super) fn add(&mut self, other: &Verdict) {
+    pub(crate) fn add(&mut self, other: &Verdict) {
         self.acknowledged += other.acknowledged;
         self.not_applied += other.not_applied;
         self.unknown += other.unknown;
@@ -132,7 +138,7 @@ impl Verdict {
     }
 
     /// Panics if the client is at fault for a row.
-    pub(super) fn check(&self, what: &str) {
+    pub(crate) fn check(&self, what: &str) {
         assert_eq!((self.lost_other, self.doubled, self.denied_but_applied), (0, 0, 0), "{what}: {self:?}");
         assert!(self.acknowledged > 0, "{what}: no write succeeded");
     }

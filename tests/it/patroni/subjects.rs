@@ -15,7 +15,7 @@ use crate::cases::deadpool::bare;
 pub(super) const CONNECTIONS: usize = 20;
 
 /// The server adds where it writes: its timeline, the position, its address and its start.
-pub(super) const WRITE: &str = "INSERT INTO failfast_ledger
+pub(crate) const WRITE: &str = "INSERT INTO failfast_ledger
     SELECT $1, $2, ('x' || left(pg_walfile_name(lsn), 8))::bit(32)::int, lsn, inet_server_addr(), pg_postmaster_start_time()
     FROM pg_current_wal_insert_lsn() lsn
     RETURNING timeline, (lsn - '0/0')::bigint";
@@ -39,10 +39,10 @@ pub(super) trait Subject: Send + Sync + 'static {
 
 /// Where a write was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Receipt {
-    pub(super) timeline: u32,
+pub(crate) struct Receipt {
+    pub(crate) timeline: u32,
     /// A position before the record of the commit, and after those of earlier commits.
-    pub(super) lsn: u64,
+    pub(crate) lsn: u64,
 }
 
 /// What is known about a failed call.
@@ -53,7 +53,7 @@ pub(super) struct Failure {
 }
 
 impl Receipt {
-    pub(super) fn of(row: &Row) -> Receipt {
+    pub(crate) fn of(row: &Row) -> Receipt {
         let (timeline, lsn): (i32, i64) = (row.get(0), row.get(1));
         Receipt { timeline: timeline.try_into().expect("positive"), lsn: lsn.try_into().expect("positive") }
     }

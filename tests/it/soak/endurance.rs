@@ -2,8 +2,13 @@
 //! up, and the server has as many connections as the pool. No write is lost or duplicated, and the sum of money is
 //! unchanged.
 //!
-//! `./dev soak [MINUTES]` runs it for that long. Without it, each incident happens once. `FAILFAST_SOAK_SEED` repeats
-//! the order.
+//! `./dev soak [MINUTES]` runs it for that long, and beside it a cluster ([`cluster`]) and a fleet of processes
+//! ([`fleet`]). Without it, each incident happens once. `FAILFAST_SOAK_SEED` repeats the order.
+
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(feature = "fleet")]
+mod fleet;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +18,7 @@ use failfast::{BreakerConfig, Pool};
 use fastrand::Rng;
 use tokio::time::sleep;
 
+use super::record::Verdict;
 use super::service::{Load, Served, TABLES, TOTAL};
 use super::{Record, Truth, seed, setting};
 use crate::pool::LONG;
@@ -85,15 +91,23 @@ async fn a_service_survives_every_incident() {
     let mut world = World { server, proxy, pool, load };
 
     let (end, mut rounds) = (Instant::now() + Duration::from_secs(60 * minutes), 0);
+    let (mut served, mut writes, mut slowest) = (0, 0, Duration::ZERO);
     let mut incidents = ALL;
     while rounds == 0 || Instant::now() < end {
         rng.shuffle(&mut incidents);
         for incident in incidents {
             rounds += 1;
             let round = world.round(rounds, incident, &mut rng).await;
-            println!("round {rounds}: {round}");
+            println!("service, round {rounds}: {round}");
+            served += round.served.served;
+            writes += round.writes.iter().map(|verdict| verdict.applied).sum::<u64>();
+            slowest = slowest.max(round.recovered);
         }
     }
+    println!(
+        "service: {rounds} rounds, {served} served, {writes} writes acknowledged, 0 lost, 0 doubled; slowest recovery {} ms",
+        slowest.as_millis()
+    );
 }
 
 /// The results of a round.
@@ -101,13 +115,16 @@ struct Round {
     incident: Incident,
     served: Served,
     recovered: Duration,
-    writes: String,
+    connections: usize,
+    /// Those in transactions, and single ones.
+    writes: [Verdict; 2],
 }
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { incident, served, recovered, writes } = self;
-        write!(f, "{incident:?}: {served}; served again after {} ms; {writes}", recovered.as_millis())
+        let Self { incident, served, recovered, connections, writes: [transactions, single] } = self;
+        write!(f, "{incident:?}: {served}; served again after {} ms; ", recovered.as_millis())?;
+        write!(f, "{connections} connections; transactions: {transactions}; single: {single}")
     }
 }
 
@@ -124,7 +141,7 @@ impl World {
         self.load.stop();
         let (served, transfers, notes) = loading.await.unwrap();
         let writes = self.settle_accounts(number, &transfers, &notes).await;
-        Round { incident, served, recovered, writes }
+        Round { incident, served, recovered, connections: self.pool.status().idle, writes }
     }
 
     /// Causes the incident, waits until it ends, and repairs what it broke.
@@ -173,7 +190,7 @@ impl World {
     }
 
     /// Checks the slots, the connections, the money, and each reported write.
-    async fn settle_accounts(&self, round: u64, transfers: &Record, notes: &Record) -> String {
+    async fn settle_accounts(&self, round: u64, transfers: &Record, notes: &Record) -> [Verdict; 2] {
         let status = || self.pool.status();
         eventually("the slots add up", LONG, async || {
             let status = status();
@@ -190,8 +207,6 @@ impl World {
             let sql = format!("SELECT key FROM {table} WHERE key LIKE '{round}-%'");
             Truth::of(&self.server, &sql).await
         };
-        let transfers = transfers.check(&truth("transfers").await);
-        let notes = notes.check(&truth("notes").await);
-        format!("{} connections; transactions: {transfers}; single: {notes}", status().idle)
+        [transfers.check(&truth("transfers").await), notes.check(&truth("notes").await)]
     }
 }

@@ -32,7 +32,7 @@ const HOLD: f64 = 0.01;
 /// The results of all callers in one round.
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    served: u64,
+    pub(super) served: u64,
     gone: u64,
     errors: BTreeMap<&'static str, u64>,
 }
