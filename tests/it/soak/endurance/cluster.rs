@@ -207,6 +207,9 @@ impl World {
         self.is_complete().await;
         self.connections_add_up().await;
         let verdict = self.settle_accounts(&format!("round {number}"), fault, promoted, &told).await;
+        if fault == Fault::Orders && !told.errors.is_empty() {
+            println!("cluster, round {number}: {fault:?}: a busy machine, or a fault: {:?}", told.first);
+        }
         let reads = [told.within.len(), told.after.len()];
         Round { fault, served: told.served, reads, errors: format!("{:?}", told.errors), verdict, recovered }
     }
@@ -262,6 +265,7 @@ impl World {
                 let promoted = self.promote_the_furthest(&standbys, lasting).await;
                 self.nodes.start_again(old).await;
                 self.is_fenced(old).await;
+                self.is_served().await;
                 sleep(lasting).await;
                 self.nodes.rebuild(old).await;
                 return Some(promoted);
@@ -271,6 +275,7 @@ impl World {
                 let promoted = self.promote_the_furthest(&standbys, lasting).await;
                 self.nodes.unpause(old).await;
                 self.is_fenced(old).await;
+                self.is_served().await;
                 sleep(lasting).await;
                 self.nodes.rebuild(old).await;
                 return Some(promoted);
@@ -278,6 +283,7 @@ impl World {
             Fault::SecondPrimary => {
                 let promoted = self.promote(standby).await;
                 self.is_fenced(old).await;
+                self.is_served().await;
                 sleep(lasting).await;
                 self.nodes.rebuild(old).await;
                 // It has followed the old primary, perhaps beyond the fork.
@@ -314,7 +320,7 @@ impl World {
                 }
             }
             Fault::Orders => {
-                self.cluster.pools().for_each(|pool| drop(pool.flush()));
+                self.cluster.pools().for_each(failfast::Pool::flush);
                 self.cluster.because("nothing").forget_timeline();
                 let idle = connect(&self.nodes, &self.proxies, &Changes::default());
                 idle.ready(LONG).await.unwrap();

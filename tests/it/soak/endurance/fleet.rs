@@ -120,6 +120,11 @@ impl fmt::Display for Round {
     }
 }
 
+/// Whether a member sees all others, reckons with no more than there is, and has its minimum.
+fn is_well(report: &Report, members: usize, capacity: usize) -> bool {
+    report.members == members && report.capacity <= capacity && report.granted >= 1
+}
+
 /// A process, and what it had done before the round.
 struct Member {
     worker: Worker,
@@ -285,7 +290,7 @@ impl World {
             let sum = granted.iter().sum::<usize>();
             let busy = self.members.iter().zip(&granted).filter(|(member, _)| member.is_busy);
             let busy = busy.map(|(_, granted)| *granted).sum::<usize>();
-            let is_settled = reports.iter().all(|report| report.members == count && report.granted >= 1)
+            let is_settled = reports.iter().all(|report| is_well(report, count, capacity))
                 && sum <= capacity
                 && 10 * sum >= 8 * capacity
                 && 10 * busy >= 5 * capacity;

@@ -33,7 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(4);
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) served: u64,
-    pub(super) errors: BTreeMap<String, u64>,
+    pub(super) errors: BTreeMap<&'static str, u64>,
+    /// The first error of each kind.
+    pub(super) first: BTreeMap<&'static str, String>,
     pub(super) writes: Vec<Write>,
     /// Each read after a write: the id of the write, and whether the read found it.
     pub(super) after: Vec<(i64, bool)>,
@@ -188,7 +190,8 @@ impl Load {
             }
             Err(error) => {
                 check(error);
-                *told.errors.entry(error.kind().as_str().to_owned()).or_default() += 1;
+                *told.errors.entry(error.kind().as_str()).or_default() += 1;
+                told.first.entry(error.kind().as_str()).or_insert_with(|| error.to_string());
                 None
             }
         }
