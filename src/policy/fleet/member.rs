@@ -395,7 +395,8 @@ impl Member {
             let taken = claimed.max(scope.connections.saturating_sub(counted + peers.len()));
             let free = usable.saturating_sub(counted + peers.len() + taken + self.ghosts(now));
             room = room.min(step(free, &peers, &shares, place));
-            if view.is_none_or(|view: View| share < view.share) {
+            // A member that wants little gets the same share of each scope. Then the smaller capacity is the tighter one.
+            if view.is_none_or(|view: View| (share, capacity) < (view.share, view.capacity)) {
                 let minimums = peers.iter().map(|peer| peer.beacon.minimum).sum();
                 let (at, members, strangers) = (now, peers.len(), counted);
                 view = Some(View { at, members, capacity, strangers, headroom, share, minimums });
