@@ -53,7 +53,7 @@ for pause in 1 3 0; do
     sleep $pause
 done"#;
 
-type Running = ContainerAsync<GenericImage>;
+pub(super) type Running = ContainerAsync<GenericImage>;
 
 /// A container. Dropping it removes the container.
 pub(super) struct Container(Option<Arc<Running>>);

@@ -6,6 +6,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,6 +36,9 @@ const START: Duration = Duration::from_secs(60);
 
 /// The limit for a stop in seconds. Then the container is killed.
 const STOP: i32 = 30;
+
+/// How often a container is paused at most, until it is.
+const PAUSES: usize = 10;
 
 /// The limit for a statement of [`Server::execute`].
 const STATEMENT: Duration = Duration::from_secs(30);
@@ -241,7 +245,17 @@ impl Server {
 
     /// Freezes everything in the container. The kernel still accepts connections, and no process answers.
     pub(crate) async fn pause(&mut self) {
-        self.container.run("pause", async |container| container.pause().await).await;
+        // On a busy machine, the engine may give up before it has frozen every process.
+        let pause = async |container: Arc<docker::Running>| {
+            for _ in 1..PAUSES {
+                if container.pause().await.is_ok() {
+                    return Ok(());
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+            container.pause().await
+        };
+        self.container.run("pause", pause).await;
     }
 
     /// Ends [`Server::pause`].

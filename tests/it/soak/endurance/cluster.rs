@@ -223,14 +223,14 @@ impl World {
         match fault {
             Fault::OneReplayPaused => {
                 self.nodes.pause_replay(standby).await;
-                sleep(2 * lasting).await;
+                sleep(WITHIN + lasting).await;
                 self.nodes.resume_replay(standby).await;
             }
             Fault::AllReplayPaused => {
                 for standby in &standbys {
                     self.nodes.pause_replay(*standby).await;
                 }
-                sleep(2 * lasting).await;
+                sleep(WITHIN + lasting).await;
                 for standby in &standbys {
                     self.nodes.resume_replay(*standby).await;
                 }

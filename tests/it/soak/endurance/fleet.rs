@@ -31,7 +31,7 @@ const QUIET: usize = 1;
 /// How many seconds a call takes.
 const CALL: &str = "0.1";
 /// All processes and both other soaks share the processors.
-const BUSY_MACHINE: Duration = Duration::from_secs(5);
+const BUSY_MACHINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -206,7 +206,7 @@ impl World {
 
     async fn round(&mut self, fault: Fault, rng: &mut Rng) -> Round {
         self.others_are_busy(rng);
-        self.is_settled(fault, 0, USABLE, BUSY_MACHINE + 10 * SECOND).await;
+        self.is_settled(fault, 0, USABLE, 2 * BUSY_MACHINE).await;
         for member in &mut self.members {
             member.before = member.worker.report();
         }
