@@ -24,7 +24,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::{
     docker::{self, Container, chain, on_own_runtime},
-    free_port,
+    eventually, free_port,
 };
 
 pub(super) const USER: &str = "failfast";
@@ -214,6 +214,7 @@ impl Server {
     /// Shuts the server down properly: it reports the shutdown to open connections and closes them.
     pub(crate) async fn stop(&mut self) {
         self.container.run("stop", async |container| container.stop_with_timeout(Some(STOP)).await).await;
+        self.has_ended().await;
     }
 
     /// Returns what the server has logged.
@@ -227,6 +228,13 @@ impl Server {
     pub(crate) async fn kill(&mut self) {
         let kill = async |id: &str| docker::engine().await.kill_container(id, None::<KillContainerOptions>).await;
         self.container.run("kill", async move |container| kill(container.id()).await).await;
+        self.has_ended().await;
+    }
+
+    /// On a busy machine, the engine knows of the end later. Until then, a start would do nothing.
+    async fn has_ended(&self) {
+        let has_ended = async |container: Arc<docker::Running>| container.is_running().await.map(|running| !running);
+        eventually("the container has ended", START, async || self.container.run("end", has_ended).await).await;
     }
 
     /// Leaves the server so many processors.
@@ -277,7 +285,8 @@ impl Server {
                 let running = container.is_running().await.map_err(|error| chain(&error))?;
                 if !running || Instant::now() > deadline {
                     let log = container.stderr_to_vec().await.unwrap_or_default();
-                    return Err(format!("{}\n{}", chain(&error), String::from_utf8_lossy(&log)));
+                    let state = if running { "still starts" } else { "has ended" };
+                    return Err(format!("it {state}: {}\n{}", chain(&error), String::from_utf8_lossy(&log)));
                 }
                 sleep(Duration::from_millis(20)).await;
             }

@@ -290,10 +290,12 @@ impl World {
             let sum = granted.iter().sum::<usize>();
             let busy = self.members.iter().zip(&granted).filter(|(member, _)| member.is_busy);
             let busy = busy.map(|(_, granted)| *granted).sum::<usize>();
+            // A quiet member wants two.
+            let quiet = self.members.iter().filter(|member| !member.is_busy).count();
             let is_settled = reports.iter().all(|report| is_well(report, count, capacity))
                 && sum <= capacity
                 && 10 * sum >= 8 * capacity
-                && 10 * busy >= 5 * capacity;
+                && 10 * busy >= 6 * capacity.saturating_sub(2 * quiet);
             if is_settled {
                 return (granted, capacity, begun.elapsed());
             }
