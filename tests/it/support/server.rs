@@ -38,7 +38,7 @@ const START: Duration = Duration::from_secs(60);
 const STOP: i32 = 30;
 
 /// How often a container is paused at most, until it is.
-const PAUSES: usize = 10;
+const PAUSES: usize = 100;
 
 /// The limit for a statement of [`Server::execute`].
 const STATEMENT: Duration = Duration::from_secs(30);
