@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use self::ddl::ClusterDdl;
 pub use self::fallback::ClusterFallback;
 use self::route::Route;
-use self::settings::CallSettings;
+use self::settings::ClusterCallOptions;
 use super::core::Core;
 use super::freshness::{After, Freshness};
 use crate::call::Until;
@@ -46,12 +46,12 @@ use crate::policy::{Lane, Shedding};
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a call does nothing until one of its methods is awaited"]
 pub struct ClusterCall<'a> {
-    settings: CallSettings<'a>,
+    settings: ClusterCallOptions<'a>,
 }
 
 impl<'a> ClusterCall<'a> {
     pub(super) fn new(core: &'a Arc<Core>, taken: &'static Location<'static>) -> Self {
-        Self { settings: CallSettings::new(core, taken) }
+        Self { settings: ClusterCallOptions::new(core, taken) }
     }
 
     /// Lets a replica serve the call if its data is fresh enough. The call must not write.

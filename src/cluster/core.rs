@@ -15,7 +15,7 @@ use super::state::Candidates;
 use crate::clock::now;
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
-use crate::policy::{Looks, Need, PrimaryVerdict as Verdict, places};
+use crate::policy::{Looks, Need, Primacy, places};
 #[cfg(feature = "testing")]
 use crate::pretend::Pretences;
 use crate::telemetry::{ClusterMeter, REFUSED, ReadRoute, Telemetry};
@@ -120,10 +120,10 @@ impl Core {
             let (now, state) = (now(), self.board.state());
             // The answer of one host may make another one the primary.
             let reports: Vec<_> = (0..self.hosts.len()).map(|host| state.report(now, host)).collect();
-            let primaries = match state.verdict() {
-                Verdict::NoPrimary | Verdict::TwoSystems(..) => 0,
-                Verdict::Primary { .. } => 1,
-                Verdict::TwoPrimaries(..) => 2,
+            let primaries = match state.primacy() {
+                Primacy::NoPrimary | Primacy::TwoSystems(..) => 0,
+                Primacy::Primary { .. } => 1,
+                Primacy::TwoPrimaries(..) => 2,
             };
             (reports, primaries, state.candidates(now, Need::Within(self.settings.max_lag), &[]).replicas.len())
         };
@@ -145,16 +145,16 @@ impl Core {
     /// The number of the primary.
     pub(super) fn primary(&self) -> Result<usize, Error> {
         let mut state = self.board.state();
-        match state.verdict() {
-            Verdict::Primary { host, .. } => Ok(host),
-            Verdict::NoPrimary => {
+        match state.primacy() {
+            Primacy::Primary { host, .. } => Ok(host),
+            Primacy::NoPrimary => {
                 Err(Error::NoPrimary { hosts: state.why_no_primary(now()), retry_after: self.next_look() })
             }
-            Verdict::TwoPrimaries(one, other) => {
+            Primacy::TwoPrimaries(one, other) => {
                 let hosts = [one, other].map(|host| Arc::clone(state.label(host)));
                 Err(Error::TwoPrimaries { hosts: Box::new(hosts), retry_after: self.settings.looks.silent_after() })
             }
-            Verdict::TwoSystems(..) => {
+            Primacy::TwoSystems(..) => {
                 let systems = state.systems().expect("there are two");
                 Err(Error::TwoSystems { systems: Box::new(systems), retry_after: self.next_look() })
             }
@@ -166,7 +166,7 @@ impl Core {
         let mut changes = self.board.decisions();
         let is_open = || {
             let state = self.board.state();
-            state.verdict() == Verdict::NoPrimary && !state.has_asked_all()
+            state.primacy() == Primacy::NoPrimary && !state.has_asked_all()
         };
         while is_open() && changed_before(&mut changes, until).await {}
     }

@@ -14,7 +14,7 @@ use crate::conn::{Inbox, Listening};
 use crate::error::{ConfigError, Error};
 use crate::listen::listener::Listener;
 use crate::listen::{Notifications, begin_on, check};
-use crate::policy::PrimaryVerdict as Verdict;
+use crate::policy::Primacy;
 
 impl Cluster {
     /// Listens on channels at the primary, and returns a stream of their notifications: see
@@ -72,8 +72,8 @@ async fn stay(board: &Board, host: usize, listening: impl Future<Output = ()>) -
     let mut decisions = board.decisions();
     let moved = async {
         loop {
-            match board.state().verdict() {
-                Verdict::Primary { host: primary, .. } if primary != host => return primary,
+            match board.state().primacy() {
+                Primacy::Primary { host: primary, .. } if primary != host => return primary,
                 _ => {}
             }
             if decisions.changed().await.is_err() {

@@ -16,10 +16,10 @@ use super::board::STARTED;
 use super::core::Core;
 #[cfg(feature = "testing")]
 use super::pretended;
-use super::state::{Answer, Outcome};
+use super::state::{Answer, FollowUps};
 use crate::clock::now;
 use crate::conn::Scouting;
-use crate::policy::{PrimaryVerdict as Verdict, Sighting};
+use crate::policy::{Primacy, Sighting};
 
 /// The scouts of replicas ask this long after the primary has answered. By then a replica that keeps up has replayed
 /// it.
@@ -143,7 +143,7 @@ async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> Found 
             core.board.state().on_failure(now, host, reason)
         }
     };
-    let Outcome { events, flush, ask, is_news, .. } = outcome;
+    let FollowUps { events, flush, ask, is_news, .. } = outcome;
     // Before the waiting callers are woken: they must not get a connection to the former server.
     if flush {
         core.hosts[host].pool.shared.slots.flush();
@@ -221,9 +221,9 @@ fn read(now: Instant, row: &[Option<String>]) -> Option<Answer> {
 fn pause(core: &Core, host: usize) -> Duration {
     let every = core.settings.looks.every;
     let state = core.board.state();
-    let is_replica = match state.verdict() {
-        Verdict::Primary { host: primary, .. } => primary != host,
-        Verdict::NoPrimary | Verdict::TwoPrimaries(..) | Verdict::TwoSystems(..) => return every / HURRY,
+    let is_replica = match state.primacy() {
+        Primacy::Primary { host: primary, .. } => primary != host,
+        Primacy::NoPrimary | Primacy::TwoPrimaries(..) | Primacy::TwoSystems(..) => return every / HURRY,
     };
     drop(state);
     match core.board.since_primary(now()) {

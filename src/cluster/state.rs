@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use self::sessions::{BALANCES, Dialed, Sessions};
 use crate::event::EventKind;
 use crate::policy::{
-    Fitness, History, Lasting, Look, Looks, Lsn, Need, Position, PrimaryVerdict as Verdict, Ring, Sighting, Topology,
-    Trend,
+    Fitness, History, Lasting, Look, Looks, Lsn, Need, Position, Primacy, Ring, Sighting, Topology, Trend,
 };
 
 /// A switchover may take this long. A shorter time without a primary is not reported.
@@ -56,7 +55,7 @@ struct Known {
 /// What waiting calls wait for. They are woken when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decision {
-    verdict: Verdict,
+    primacy: Primacy,
     has_asked_all: bool,
 }
 
@@ -66,7 +65,7 @@ pub(super) struct State {
     /// A replica that is further behind serves no reads of `Freshness::Any`.
     max_lag: Duration,
     topology: Topology,
-    verdict: Verdict,
+    primacy: Primacy,
     /// What is known of each host, in words, until something else is known. Refused calls share it.
     in_words: Option<Arc<str>>,
     ring: Ring,
@@ -79,7 +78,7 @@ pub(super) struct State {
 
 /// What follows from an answer.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct FollowUps {
     pub(super) events: Vec<EventKind>,
     /// The connections of this host's pool lead to another server than the scout.
     pub(super) flush: bool,
@@ -134,7 +133,7 @@ impl State {
             looks,
             max_lag,
             topology: Topology::new(looks),
-            verdict: Verdict::NoPrimary,
+            primacy: Primacy::NoPrimary,
             in_words: None,
             ring: Ring::default(),
             hosts: labels.map(known).collect(),
@@ -145,11 +144,11 @@ impl State {
     }
 
     pub(super) fn decision(&self) -> Decision {
-        Decision { verdict: self.verdict, has_asked_all: self.has_asked_all() }
+        Decision { primacy: self.primacy, has_asked_all: self.has_asked_all() }
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
-        self.verdict
+    pub(super) fn primacy(&self) -> Primacy {
+        self.primacy
     }
 
     pub(super) fn label(&self, host: usize) -> &Arc<str> {
@@ -168,7 +167,7 @@ impl State {
 
     /// Returns whether this host counts as the primary, or did so last.
     pub(super) fn is_primary(&self, host: usize) -> bool {
-        matches!(self.verdict, Verdict::Primary { host: primary, .. } if primary == host)
+        matches!(self.primacy, Primacy::Primary { host: primary, .. } if primary == host)
     }
 
     /// Returns whether the connections of this host lead to the server that its scout knows, as far as is known.
@@ -184,9 +183,9 @@ impl State {
         asked: Instant,
         answer: Answer,
         is_new_session: bool,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
-        let verdict = self.verdict;
+    ) -> FollowUps {
+        let mut outcome = FollowUps::default();
+        let primacy = self.primacy;
         let known = &mut self.hosts[host];
         let before = known.answer.map(|before| before.sighting);
         let is_as_before = known.answer.is_some_and(|before| {
@@ -229,8 +228,8 @@ impl State {
             outcome.ask = self.outdate(ended);
         }
         self.decide(now);
-        outcome.is_news = !is_as_before || self.verdict != verdict;
-        outcome.is_new_primary = self.verdict != verdict && matches!(self.verdict, Verdict::Primary { .. });
+        outcome.is_news = !is_as_before || self.primacy != primacy;
+        outcome.is_new_primary = self.primacy != primacy && matches!(self.primacy, Primacy::Primary { .. });
         if outcome.is_new_primary {
             outcome.ask.extend((0..self.hosts.len()).filter(|host| self.is_replica(*host)));
         }
@@ -270,13 +269,13 @@ impl State {
 
     /// A host gave no answer. Its place in the log is no longer known, because after a crash replay goes on from an
     /// earlier place.
-    pub(super) fn on_failure(&mut self, now: Instant, host: usize, reason: String) -> Outcome {
+    pub(super) fn on_failure(&mut self, now: Instant, host: usize, reason: String) -> FollowUps {
         let known = &mut self.hosts[host];
         (known.reason, known.failed) = (reason, Some(now));
         if let Some(answer) = &mut known.answer {
             answer.place = None;
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = FollowUps::default();
         self.decide(now);
         self.look(now, &mut outcome.events);
         outcome
@@ -311,13 +310,13 @@ impl State {
             is_balanced: matches!(host.sessions, Sessions::Several(_)),
         };
         let looks: Vec<_> = self.hosts.iter().map(look).collect();
-        (self.verdict, self.in_words) = (self.topology.decide(now, &looks), None);
+        (self.primacy, self.in_words) = (self.topology.decide(now, &looks), None);
     }
 
     /// Records where the primary writes, for the lag of the replicas. Another host's answer may have made it the
     /// primary.
     fn note_position(&mut self) {
-        let Verdict::Primary { host, timeline } = self.verdict else { return };
+        let Primacy::Primary { host, timeline } = self.primacy else { return };
         let Some(Answer { sighting, place: Some(place) }) = self.hosts[host].answer else { return };
         let history = History { system: sighting.system.unwrap_or(0), timeline };
         if self.ring.history().is_some_and(|before| before != history) {

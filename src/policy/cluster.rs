@@ -22,5 +22,5 @@ pub(crate) use need::Need;
 pub use position::{InvalidPosition, Position};
 pub(crate) use ring::{History, Ring};
 pub(crate) use spill::places;
-pub(crate) use topology::{Look, Sighting, Topology, Verdict};
+pub(crate) use topology::{Look, Primacy, Sighting, Topology};
 pub(crate) use trend::{Lag, Trend};

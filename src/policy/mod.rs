@@ -44,7 +44,7 @@ pub(crate) use classify::{
 pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};
 #[cfg(feature = "cluster")]
 pub(crate) use cluster::{
-    Fitness, History, Lag, Look, Looks, Lsn, Need, Ring, Sighting, Topology, Trend, Verdict as PrimaryVerdict, places,
+    Fitness, History, Lag, Look, Looks, Lsn, Need, Primacy, Ring, Sighting, Topology, Trend, places,
 };
 #[cfg(feature = "cluster")]
 pub use cluster::{InvalidPosition, Position};

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 
-use super::settings::CallSettings;
+use super::settings::ClusterCallOptions;
 use crate::call::{Call, Gate, Prover};
 use crate::clock::now;
 use crate::cluster::board::changed_before;
 use crate::cluster::core::{Core, ReadPlace};
 use crate::cluster::failure::{Elsewhere, Failure, Seen};
 use crate::error::Error;
-use crate::policy::{Deadline, Effect, Need, PrimaryVerdict as Verdict};
+use crate::policy::{Deadline, Effect, Need, Primacy};
 #[cfg(feature = "testing")]
 use crate::pretend::Moment;
 
@@ -34,7 +34,7 @@ fn again(attempts: &mut u32) -> Duration {
 
 /// A call on its way.
 pub(super) struct Route<'a> {
-    call: CallSettings<'a>,
+    call: ClusterCallOptions<'a>,
     is_statement: bool,
     begun: Instant,
     /// When the call stops looking for a host.
@@ -50,7 +50,7 @@ enum Ended<T, E> {
 }
 
 impl<'a> Route<'a> {
-    pub(super) fn new(call: CallSettings<'a>) -> Self {
+    pub(super) fn new(call: ClusterCallOptions<'a>) -> Self {
         let core: &'a Core = call.core;
         let begun = now();
         // All hosts have the same settings.
@@ -59,7 +59,7 @@ impl<'a> Route<'a> {
         Self { call, is_statement: false, begun, limit, gate: Gate::new(core, call.need) }
     }
 
-    pub(super) fn of_statement(call: CallSettings<'a>) -> Self {
+    pub(super) fn of_statement(call: ClusterCallOptions<'a>) -> Self {
         Self { is_statement: true, ..Self::new(call) }
     }
 
@@ -89,7 +89,7 @@ impl<'a> Route<'a> {
         let (core, mut doubt, mut earlier, mut attempts) = (self.core(), None, None, 0);
         loop {
             let mut decisions = core.board.decisions();
-            let before = core.board.state().verdict();
+            let before = core.board.state().primacy();
             let mut refused = None;
             let (error, seen) = match self.primary() {
                 Ok(host) => match self.attempt_at_primary(host, work).await {
@@ -133,11 +133,11 @@ impl<'a> Route<'a> {
                 earlier = Some(error);
             }
             let has_changed = || {
-                let verdict = core.board.state().verdict();
-                verdict != before && matches!(verdict, Verdict::Primary { .. })
+                let primacy = core.board.state().primacy();
+                primacy != before && matches!(primacy, Primacy::Primary { .. })
             };
             // Without a primary, another attempt would find none. With one, it may be reachable again.
-            let is_there = matches!(before, Verdict::Primary { .. });
+            let is_there = matches!(before, Primacy::Primary { .. });
             let until = if is_there { self.limit.min(now() + again(&mut attempts)) } else { self.limit };
             while !has_changed() && changed_before(&mut decisions, until).await {}
         }
@@ -279,15 +279,15 @@ impl<'a> Route<'a> {
 
     /// Returns whether another host is the primary.
     fn has_moved_from(&self, host: usize) -> bool {
-        matches!(self.core().board.state().verdict(), Verdict::Primary { host: primary, .. } if primary != host)
+        matches!(self.core().board.state().primacy(), Primacy::Primary { host: primary, .. } if primary != host)
     }
 
     /// Returns whether no host is the primary, or the primary is silent.
     fn is_without_primary(&self) -> bool {
         let state = self.core().board.state();
-        match state.verdict() {
-            Verdict::Primary { host, .. } => state.is_silent(now(), host),
-            Verdict::NoPrimary | Verdict::TwoPrimaries(..) | Verdict::TwoSystems(..) => true,
+        match state.primacy() {
+            Primacy::Primary { host, .. } => state.is_silent(now(), host),
+            Primacy::NoPrimary | Primacy::TwoPrimaries(..) | Primacy::TwoSystems(..) => true,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::policy::{Lane, Need, Shedding};
 
 /// What the caller has set, and where.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CallSettings<'a> {
+pub(super) struct ClusterCallOptions<'a> {
     pub(super) core: &'a Arc<Core>,
     pub(super) taken: &'static Location<'static>,
     /// `None`: the primary.
@@ -29,7 +29,7 @@ pub(super) struct CallSettings<'a> {
     pub(super) shedding: Option<Shedding>,
 }
 
-impl<'a> CallSettings<'a> {
+impl<'a> ClusterCallOptions<'a> {
     pub(super) fn new(core: &'a Arc<Core>, taken: &'static Location<'static>) -> Self {
         Self {
             core,

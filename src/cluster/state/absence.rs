@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Known, State};
-use crate::policy::PrimaryVerdict as Verdict;
+use crate::policy::Primacy;
 
 impl State {
     /// Two hosts with the identifiers of their systems, while nobody knows which of the systems is ours.
     pub(in crate::cluster) fn systems(&self) -> Option<[(Arc<str>, u64); 2]> {
-        let Verdict::TwoSystems(one, other) = self.verdict else { return None };
+        let Primacy::TwoSystems(one, other) = self.primacy else { return None };
         let system = |host: usize| self.hosts[host].answer.and_then(|answer| answer.sighting.system).unwrap_or(0);
         Some([one, other].map(|host| (Arc::clone(self.label(host)), system(host))))
     }

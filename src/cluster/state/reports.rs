@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, State};
 use crate::event::EventKind;
-use crate::policy::{DueReport, Lag, PrimaryVerdict as Verdict, Sign};
+use crate::policy::{DueReport, Lag, Primacy, Sign};
 
 /// A replica may be behind everything that is remembered. It is reported once the memory is this long.
 const CRITICAL: Duration = Duration::from_secs(45);
@@ -21,14 +21,14 @@ impl State {
 
     fn look_for_primary(&mut self, now: Instant, events: &mut Vec<EventKind>) {
         let sign = |is_so| if is_so { Sign::Yes } else { Sign::No };
-        // A silent primary remains the verdict until another one takes over.
-        let is_missing = match self.verdict {
-            Verdict::NoPrimary | Verdict::TwoSystems(..) => true,
-            Verdict::Primary { host, .. } => self.is_silent(now, host),
-            Verdict::TwoPrimaries(..) => false,
+        // A silent primary remains the primary until another one takes over.
+        let is_missing = match self.primacy {
+            Primacy::NoPrimary | Primacy::TwoSystems(..) => true,
+            Primacy::Primary { host, .. } => self.is_silent(now, host),
+            Primacy::TwoPrimaries(..) => false,
         };
         let missing = self.missing.look(now, sign(is_missing));
-        let two = self.two.look(now, sign(matches!(self.verdict, Verdict::TwoPrimaries(..))));
+        let two = self.two.look(now, sign(matches!(self.primacy, Primacy::TwoPrimaries(..))));
         if let Some(DueReport::Lasts(lasting)) = missing {
             events.push(match self.systems() {
                 Some(systems) => {
@@ -37,15 +37,15 @@ impl State {
                 None => EventKind::PrimaryMissing { lasting },
             });
         }
-        match self.verdict {
-            Verdict::NoPrimary | Verdict::TwoSystems(..) => {}
-            Verdict::TwoPrimaries(one, other) => {
+        match self.primacy {
+            Primacy::NoPrimary | Primacy::TwoSystems(..) => {}
+            Primacy::TwoPrimaries(one, other) => {
                 if let Some(DueReport::Lasts(lasting)) = two {
                     let hosts = [one, other].map(|host| self.label(host).to_string());
                     events.push(EventKind::TwoPrimaries { hosts, lasting });
                 }
             }
-            Verdict::Primary { host, .. } => {
+            Primacy::Primary { host, .. } => {
                 for due in [missing, two] {
                     if let Some(DueReport::Ended(lasted)) = due {
                         events.push(EventKind::PrimaryFound { host: self.label(host).to_string(), lasted });
@@ -88,7 +88,7 @@ impl State {
         let is_replica = known.answer.is_some_and(|answer| answer.sighting.is_in_recovery && answer.place.is_some());
         let is_silent = self.is_silent(now, host);
         // Without a primary the lag of all replicas grows, and says nothing about them.
-        if !is_replica || is_silent || !matches!(self.verdict, Verdict::Primary { .. }) {
+        if !is_replica || is_silent || !matches!(self.primacy, Primacy::Primary { .. }) {
             return;
         }
         let lag = self.lag(now, host);

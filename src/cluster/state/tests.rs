@@ -172,7 +172,7 @@ fn what_was_written_since_the_last_two_looks_is_unproven() {
 fn the_system_is_known_without_a_primary() {
     let mut world = World::new();
     world.answer(1, 1, true, 100, 101);
-    assert_eq!((world.state.verdict(), world.state.system()), (Verdict::NoPrimary, Some(7)));
+    assert_eq!((world.state.primacy(), world.state.system()), (Primacy::NoPrimary, Some(7)));
     assert!(world.state.is_replica(1) && !world.state.is_replica(0));
     world.wait(3_000);
     assert!(world.state.is_silent(world.now(), 1));
@@ -432,7 +432,7 @@ fn a_server_under_two_names_that_restarts_is_not_reported_as_two_primaries() {
     world.answer(2, 1, true, 100, 102);
     world.wait(1_000);
     world.answer(0, 1, false, 100, 555);
-    assert_eq!((world.state.verdict(), &world.ask[..]), (Verdict::NoPrimary, &[1][..]));
+    assert_eq!((world.state.primacy(), &world.ask[..]), (Primacy::NoPrimary, &[1][..]));
     world.wait(20);
     let now = world.now();
     world.state.on_failure(now, 1, "connection closed".to_owned());
@@ -450,9 +450,9 @@ fn a_name_that_leaves_a_server_which_goes_on_writing_makes_two_primaries() {
     world.answer(1, 1, false, 100, 100);
     world.answer(2, 1, true, 100, 102);
     world.answer(0, 1, false, 100, 555);
-    assert_eq!(world.state.verdict(), Verdict::NoPrimary);
+    assert_eq!(world.state.primacy(), Primacy::NoPrimary);
     world.answer(1, 1, false, 100, 100);
-    assert_eq!(world.state.verdict(), Verdict::TwoPrimaries(0, 1));
+    assert_eq!(world.state.primacy(), Primacy::TwoPrimaries(0, 1));
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn an_empty_database_that_answers_first_gets_no_writes_and_serves_no_reads() {
     let mut world = World::new();
     world.systems = [8, 7, 7];
     world.answer(0, 1, false, 100, 100);
-    assert_eq!((world.state.verdict(), world.candidates(Need::Any)), (Verdict::NoPrimary, vec![]));
+    assert_eq!((world.state.primacy(), world.candidates(Need::Any)), (Primacy::NoPrimary, vec![]));
     let now = world.now();
     world.state.on_failure(now, 2, "connection refused".to_owned());
     world.answer(1, 5, true, 900, 101);
@@ -474,8 +474,8 @@ fn an_empty_database_that_answers_first_gets_no_writes_and_serves_no_reads() {
     assert_eq!(world.names(), ["two_systems", "host_silent"]);
     world.answer(2, 6, false, 950, 102);
     assert_eq!(
-        world.state.verdict(),
-        Verdict::TwoPrimaries(0, 2),
+        world.state.primacy(),
+        Primacy::TwoPrimaries(0, 2),
         "most hosts agree, and the foreign one still accepts writes"
     );
     assert!(world.state.systems().is_none());
@@ -522,7 +522,7 @@ fn a_forgotten_timeline_lets_the_primary_of_before_be_found() {
     world.answer(1, 2, false, 120, 101);
     world.answer(1, 1, true, 110, 105);
     world.answer(0, 1, false, 130, 100);
-    assert_eq!(world.state.verdict(), Verdict::NoPrimary);
+    assert_eq!(world.state.primacy(), Primacy::NoPrimary);
     let now = world.now();
     let (forgotten, events) = world.state.forget_timeline(now);
     assert_eq!((forgotten, world.state.is_primary(0)), (2, true));

@@ -68,7 +68,7 @@ impl Sighting {
 
 /// Which server takes writes. Servers are numbered in the order in which they were given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Primacy {
     /// No server is known to take writes.
     #[default]
     NoPrimary,
@@ -94,7 +94,7 @@ pub(crate) struct Topology {
     highest: u32,
     /// Earlier answers count no more, because the owner gave the order to forget the highest timeline.
     since: Option<Instant>,
-    verdict: Verdict,
+    primacy: Primacy,
 }
 
 impl Topology {
@@ -103,19 +103,19 @@ impl Topology {
     }
 
     /// Decides by what is known of all hosts.
-    pub(crate) fn decide(&mut self, now: Instant, looks: &[Look]) -> Verdict {
-        self.verdict = self.conclude(now, looks);
-        self.verdict
+    pub(crate) fn decide(&mut self, now: Instant, looks: &[Look]) -> Primacy {
+        self.primacy = self.conclude(now, looks);
+        self.primacy
     }
 
-    fn conclude(&mut self, now: Instant, looks: &[Look]) -> Verdict {
+    fn conclude(&mut self, now: Instant, looks: &[Look]) -> Primacy {
         let since = self.since;
         let counts = |sighting: &Sighting| since.is_none_or(|since| sighting.at > since);
         let known = || looks.iter().enumerate().filter_map(|(host, look)| Some((host, look.sighting.filter(counts)?)));
         if self.is_settled {
             self.adopt_another_system(now, known().map(|(_, sighting)| sighting));
-        } else if let Err(verdict) = self.settle(now, looks) {
-            return verdict;
+        } else if let Err(primacy) = self.settle(now, looks) {
+            return primacy;
         }
         for (_, sighting) in known() {
             if self.is_ours(&sighting) {
@@ -138,12 +138,12 @@ impl Topology {
         });
         // Such a host is asked at once.
         if counted.clone().any(|(host, _)| looks[host].is_outdated) {
-            return Verdict::NoPrimary;
+            return Primacy::NoPrimary;
         }
         match counted.next() {
-            None => Verdict::NoPrimary,
+            None => Primacy::NoPrimary,
             Some(first) => match counted.clone().find(|(_, other)| !other.is_same_server(&first.1)) {
-                Some((other, _)) => Verdict::TwoPrimaries(first.0, other),
+                Some((other, _)) => Primacy::TwoPrimaries(first.0, other),
                 None => self.primary(first, counted, looks),
             },
         }
@@ -151,12 +151,12 @@ impl Topology {
 
     /// Finds out which system is ours: the one of most hosts, or the only one once every host has answered or failed. A
     /// host that is silent counts as failed. An error says why it is not known yet.
-    fn settle(&mut self, now: Instant, looks: &[Look]) -> Result<(), Verdict> {
+    fn settle(&mut self, now: Instant, looks: &[Look]) -> Result<(), Primacy> {
         let live = || {
             let sighting = |look: &Look| look.sighting.filter(|sighting| !sighting.is_gone(now));
             looks.iter().enumerate().filter_map(move |(host, look)| Some((host, sighting(look)?)))
         };
-        let Some((first, first_sighting)) = live().next() else { return Err(Verdict::NoPrimary) };
+        let Some((first, first_sighting)) = live().next() else { return Err(Primacy::NoPrimary) };
         let opened = *self.opened.get_or_insert(first_sighting.at);
         if let Some(system) = most(&live().map(|(_, sighting)| sighting).collect::<Vec<_>>(), looks.len()) {
             (self.system, self.is_settled) = (Some(system), true);
@@ -164,12 +164,12 @@ impl Topology {
         }
         let is_silent = self.looks.is_silent(opened, now);
         if !is_silent && !looks.iter().all(|look| look.was_asked_since(opened)) {
-            return Err(Verdict::NoPrimary);
+            return Err(Primacy::NoPrimary);
         }
         let mut shown = live().filter(|(_, sighting)| sighting.system.is_some());
         let (one, system) = shown.next().map_or((first, None), |(host, sighting)| (host, sighting.system));
         if let Some((other, _)) = shown.find(|(_, sighting)| sighting.system != system) {
-            return Err(Verdict::TwoSystems(one, other));
+            return Err(Primacy::TwoSystems(one, other));
         }
         (self.system, self.is_settled) = (system, true);
         Ok(())
@@ -182,15 +182,15 @@ impl Topology {
         first: (usize, Sighting),
         others: impl Iterator<Item = (usize, Sighting)>,
         looks: &[Look],
-    ) -> Verdict {
-        let before = match self.verdict {
-            Verdict::Primary { host, .. } => Some(host),
+    ) -> Primacy {
+        let before = match self.primacy {
+            Primacy::Primary { host, .. } => Some(host),
             _ => None,
         };
         let names = std::iter::once(first).chain(others);
         let rank = |(host, _): &(usize, Sighting)| (looks[*host].is_balanced, Some(*host) != before);
         let (host, sighting) = names.min_by_key(rank).unwrap_or(first);
-        Verdict::Primary { host, timeline: sighting.timeline.unwrap_or(0) }
+        Primacy::Primary { host, timeline: sighting.timeline.unwrap_or(0) }
     }
 
     /// Returns whether the server belongs to the system that the fence belongs to, as far as is known.
@@ -201,7 +201,7 @@ impl Topology {
     /// Returns whether a host has answered, and others still have to answer or fail until it is known whether it
     /// counts.
     pub(crate) fn is_open(&self) -> bool {
-        self.opened.is_some() && !self.is_settled && self.verdict == Verdict::NoPrimary
+        self.opened.is_some() && !self.is_settled && self.primacy == Primacy::NoPrimary
     }
 
     /// Forgets the highest timeline and the answers of silent servers. Returns that timeline.
@@ -212,7 +212,7 @@ impl Topology {
 
     /// Returns whether the server may serve reads: it is ours, and it is known which system is.
     pub(crate) fn may_serve(&self, sighting: &Sighting) -> bool {
-        !matches!(self.verdict, Verdict::TwoSystems(..)) && self.is_ours(sighting)
+        !matches!(self.primacy, Primacy::TwoSystems(..)) && self.is_ours(sighting)
     }
 
     /// If no server of the former system has answered for long, and a primary of another one does, then the database
@@ -258,7 +258,7 @@ mod tests {
         }
 
         /// A host answers. Each is a server of its own.
-        fn see(&mut self, second: u32, host: usize, is_in_recovery: bool, timeline: u32) -> Verdict {
+        fn see(&mut self, second: u32, host: usize, is_in_recovery: bool, timeline: u32) -> Primacy {
             let (at, started) = (self.begun + SECOND * second, host as i64);
             self.sightings[host] =
                 Some(Sighting { at, is_in_recovery, timeline: Some(timeline), system: Some(7), started });
@@ -266,7 +266,7 @@ mod tests {
         }
 
         /// Hosts without an answer have failed.
-        fn decide(&mut self, now: Instant) -> Verdict {
+        fn decide(&mut self, now: Instant) -> Primacy {
             let look = |sighting: &Option<Sighting>| Look {
                 sighting: *sighting,
                 failed: Some(now),
@@ -284,14 +284,14 @@ mod tests {
         Look { sighting: Some(sighting), ..Look::default() }
     }
 
-    fn primary(host: usize, timeline: u32) -> Verdict {
-        Verdict::Primary { host, timeline }
+    fn primary(host: usize, timeline: u32) -> Primacy {
+        Primacy::Primary { host, timeline }
     }
 
     #[test]
     fn the_primary_is_the_one_that_is_not_in_recovery() {
         let mut world = World::of(3);
-        assert_eq!(world.see(0, 1, true, 1), Verdict::NoPrimary);
+        assert_eq!(world.see(0, 1, true, 1), Primacy::NoPrimary);
         assert_eq!(world.see(0, 2, false, 1), primary(2, 1));
         assert_eq!(world.see(0, 0, true, 1), primary(2, 1));
     }
@@ -306,8 +306,8 @@ mod tests {
         for second in 3..20 {
             assert_eq!(world.see(second, 0, false, 1), primary(1, 2));
         }
-        assert_eq!(world.see(20, 1, true, 3), Verdict::NoPrimary, "the timeline of a replica counts, too");
-        assert_eq!(world.see(21, 0, false, 1), Verdict::NoPrimary);
+        assert_eq!(world.see(20, 1, true, 3), Primacy::NoPrimary, "the timeline of a replica counts, too");
+        assert_eq!(world.see(21, 0, false, 1), Primacy::NoPrimary);
         assert_eq!(world.see(22, 0, false, 3), primary(0, 3));
     }
 
@@ -323,8 +323,8 @@ mod tests {
     fn two_primaries_on_one_timeline_are_none_until_one_is_silent() {
         let mut world = World::of(2);
         world.see(0, 0, false, 1);
-        assert_eq!(world.see(1, 1, false, 1), Verdict::TwoPrimaries(0, 1));
-        assert_eq!(world.see(2, 1, false, 1), Verdict::TwoPrimaries(0, 1));
+        assert_eq!(world.see(1, 1, false, 1), Primacy::TwoPrimaries(0, 1));
+        assert_eq!(world.see(2, 1, false, 1), Primacy::TwoPrimaries(0, 1));
         assert_eq!(world.see(3, 1, false, 1), primary(1, 1));
     }
 
@@ -348,7 +348,7 @@ mod tests {
         let foreign =
             |at| Some(Sighting { at, is_in_recovery: false, timeline: Some(1), system: Some(8), started: 99 });
         world.sightings[1] = foreign(world.begun);
-        assert_eq!(world.decide(world.begun), Verdict::TwoPrimaries(0, 1));
+        assert_eq!(world.decide(world.begun), Primacy::TwoPrimaries(0, 1));
         let later = world.begun + SUSPECT;
         world.sightings[1] = foreign(later);
         assert_eq!(world.decide(later), primary(0, 5), "silent, but not gone");
@@ -366,21 +366,21 @@ mod tests {
             let at = world.begun + SECOND * second;
             world.sightings[0] =
                 Some(Sighting { at, is_in_recovery: false, timeline: Some(1), system: Some(8), started: 99 });
-            assert_eq!(world.see(second, 1, true, 5), Verdict::NoPrimary);
+            assert_eq!(world.see(second, 1, true, 5), Primacy::NoPrimary);
         }
-        assert_eq!(world.see(300, 1, false, 6), Verdict::TwoPrimaries(0, 1));
+        assert_eq!(world.see(300, 1, false, 6), Primacy::TwoPrimaries(0, 1));
     }
 
     #[test]
     fn no_system_is_adopted_until_every_host_was_asked() {
         let (mut topology, at) = (Topology::default(), Instant::now());
         let (wiped, unasked) = (server(at, 8, false, 1, 99), Look::default());
-        assert_eq!(topology.decide(at, &[wiped, unasked]), Verdict::NoPrimary);
-        assert_eq!(topology.decide(at, &[wiped, server(at, 7, true, 5, 1)]), Verdict::TwoSystems(0, 1));
+        assert_eq!(topology.decide(at, &[wiped, unasked]), Primacy::NoPrimary);
+        assert_eq!(topology.decide(at, &[wiped, server(at, 7, true, 5, 1)]), Primacy::TwoSystems(0, 1));
         assert!(!topology.may_serve(&wiped.sighting.unwrap()), "nor does it serve reads");
         let later = at + GONE - SECOND;
         let wiped = server(later, 8, false, 1, 99);
-        assert_eq!(topology.decide(later, &[wiped, server(at, 7, true, 5, 1)]), Verdict::TwoSystems(0, 1));
+        assert_eq!(topology.decide(later, &[wiped, server(at, 7, true, 5, 1)]), Primacy::TwoSystems(0, 1));
         let later = at + GONE;
         assert_eq!(topology.decide(later, &[wiped, server(at, 7, true, 5, 1)]), primary(0, 1), "the other is gone");
     }
@@ -389,12 +389,12 @@ mod tests {
     fn a_failure_of_before_the_first_answer_is_no_outcome() {
         let (mut topology, begun) = (Topology::default(), Instant::now());
         let failed = |at| Look { failed: Some(at), ..Look::default() };
-        assert_eq!(topology.decide(begun, &[failed(begun), failed(begun)]), Verdict::NoPrimary);
+        assert_eq!(topology.decide(begun, &[failed(begun), failed(begun)]), Primacy::NoPrimary);
         let first = begun + SECOND / 2;
         let wiped = server(first, 8, false, 1, 99);
         assert_eq!(
             topology.decide(first, &[wiped, failed(begun)]),
-            Verdict::NoPrimary,
+            Primacy::NoPrimary,
             "the network was away for both"
         );
         assert_eq!(topology.decide(first, &[wiped, failed(first)]), primary(0, 1));
@@ -404,7 +404,7 @@ mod tests {
     fn a_host_that_never_answers_holds_nobody_up_for_long() {
         let (mut topology, at) = (Topology::default(), Instant::now());
         let looks = |at| [server(at, 7, false, 5, 1), Look::default()];
-        assert_eq!(topology.decide(at, &looks(at)), Verdict::NoPrimary);
+        assert_eq!(topology.decide(at, &looks(at)), Primacy::NoPrimary);
         assert_eq!(topology.decide(at + SUSPECT, &looks(at + SUSPECT)), primary(0, 5));
     }
 
@@ -418,12 +418,12 @@ mod tests {
     fn most_hosts_decide_and_an_adopted_system_stays() {
         let (mut topology, at) = (Topology::default(), Instant::now());
         let (wiped, ours) = (server(at, 8, false, 1, 99), |started| server(at, 7, true, 5, started));
-        assert_eq!(topology.decide(at, &[wiped, wiped, Look::default()]), Verdict::NoPrimary, "one server, two names");
+        assert_eq!(topology.decide(at, &[wiped, wiped, Look::default()]), Primacy::NoPrimary, "one server, two names");
         let mut topology = Topology::default();
-        assert_eq!(topology.decide(at, &[wiped, ours(1), Look::default()]), Verdict::NoPrimary);
-        assert_eq!(topology.decide(at, &[wiped, ours(1), ours(2)]), Verdict::NoPrimary, "ours has no primary");
+        assert_eq!(topology.decide(at, &[wiped, ours(1), Look::default()]), Primacy::NoPrimary);
+        assert_eq!(topology.decide(at, &[wiped, ours(1), ours(2)]), Primacy::NoPrimary, "ours has no primary");
         assert!(!topology.may_serve(&wiped.sighting.unwrap()) && topology.may_serve(&ours(1).sighting.unwrap()));
-        assert_eq!(topology.decide(at, &[wiped, server(at, 7, false, 6, 1), ours(2)]), Verdict::TwoPrimaries(0, 1));
+        assert_eq!(topology.decide(at, &[wiped, server(at, 7, false, 6, 1), ours(2)]), Primacy::TwoPrimaries(0, 1));
     }
 
     /// A host that was down comes later, with the old data.
@@ -444,15 +444,15 @@ mod tests {
         world.see(0, 0, false, 6);
         world.see(0, 1, false, 7);
         assert_eq!(world.see(10, 0, false, 6), primary(1, 7));
-        assert_eq!(world.see(11, 1, true, 6), Verdict::NoPrimary, "fenced for ever");
+        assert_eq!(world.see(11, 1, true, 6), Primacy::NoPrimary, "fenced for ever");
         assert_eq!(world.topology.forget_timeline(world.begun + SECOND * 11), 7);
         assert_eq!(world.see(11, 0, false, 6), primary(0, 6));
         world.see(12, 2, true, 7);
         world.topology.forget_timeline(world.begun + SECOND * 12);
-        assert_eq!(world.see(12, 0, false, 6), Verdict::NoPrimary, "a live server is on it");
+        assert_eq!(world.see(12, 0, false, 6), Primacy::NoPrimary, "a live server is on it");
         world.topology.forget_timeline(world.begun + SECOND * 15);
         assert_eq!(world.see(15, 0, false, 6), primary(0, 6), "it is silent");
-        assert_eq!(world.see(16, 2, true, 7), Verdict::NoPrimary, "it is back");
+        assert_eq!(world.see(16, 2, true, 7), Primacy::NoPrimary, "it is back");
     }
 
     #[test]
@@ -460,9 +460,9 @@ mod tests {
         let (mut topology, at) = (Topology::default(), Instant::now());
         let (before, after) = (server(at, 7, false, 1, 100), server(at, 7, false, 1, 200));
         assert_eq!(topology.decide(at, &[before, before]), primary(0, 1));
-        assert_eq!(topology.decide(at, &[after, before]), Verdict::TwoPrimaries(0, 1), "nobody knows that it was one");
+        assert_eq!(topology.decide(at, &[after, before]), Primacy::TwoPrimaries(0, 1), "nobody knows that it was one");
         let outdated = Look { is_outdated: true, ..before };
-        assert_eq!(topology.decide(at, &[after, outdated]), Verdict::NoPrimary, "until it is asked, which is at once");
+        assert_eq!(topology.decide(at, &[after, outdated]), Primacy::NoPrimary, "until it is asked, which is at once");
         let ended = Look { failed: Some(at + SECOND), ..outdated };
         assert_eq!(topology.decide(at, &[after, ended]), primary(0, 1));
         assert_eq!(topology.decide(at, &[after, after]), primary(0, 1));
@@ -479,18 +479,18 @@ mod tests {
                 second += pause;
                 highest = highest.max(timeline);
                 match world.see(second, host, is_in_recovery, timeline) {
-                    Verdict::Primary { host, timeline } => {
+                    Primacy::Primary { host, timeline } => {
                         prop_assert_eq!(timeline, highest);
                         prop_assert!(world.sightings[host].is_some_and(|sighting| !sighting.is_in_recovery));
                     }
-                    Verdict::TwoPrimaries(one, other) => {
+                    Primacy::TwoPrimaries(one, other) => {
                         prop_assert_ne!(one, other);
                         for host in [one, other] {
                             prop_assert_eq!(world.sightings[host].and_then(|sighting| sighting.timeline), Some(highest));
                         }
                     }
-                    Verdict::NoPrimary => {}
-                    Verdict::TwoSystems(..) => prop_assert!(false, "there is one"),
+                    Primacy::NoPrimary => {}
+                    Primacy::TwoSystems(..) => prop_assert!(false, "there is one"),
                 }
             }
         }

@@ -337,7 +337,7 @@ impl Random {
         }
         let is_old_primary = !self.servers[number].is_replica && self.servers[number].timeline < self.timeline;
         // No client can know of a primary that it has never seen.
-        let has_seen = matches!(self.state.verdict(), Verdict::Primary { timeline, .. } if timeline == self.timeline);
+        let has_seen = matches!(self.state.primacy(), Primacy::Primary { timeline, .. } if timeline == self.timeline);
         if is_old_primary && !has_seen {
             return;
         }

@@ -254,3 +254,16 @@ fn a_member_asks_for_no_more_than_it_would_use() {
     member.tick(now, &Own { useful: 1, ..short });
     assert_eq!(member.wanted(), 2, "its minimum");
 }
+
+#[test]
+fn a_member_that_wants_little_shows_the_capacity_of_the_tighter_scope() {
+    let (begun, others) = (Instant::now(), [other(2, 90, 7), other(3, 90, 7)]);
+    let mut member = member(begun);
+    member.tick(begun, &Own { held: 2, ..Own::default() });
+    let mut reading = reading(&member, &others, 0);
+    let server = reading.scopes[0].expect("it has a limit");
+    reading.scopes[2] = Some(Scope { limit: 30, ..server });
+    member.on_reading(begun + SECOND, reading);
+    let view = member.view().unwrap();
+    assert_eq!((view.share, view.capacity), (2, 22), "30 - 5 headroom - 3 connections for beacons");
+}

@@ -186,7 +186,7 @@ impl World {
         nodes.primary().execute(&format!("{TABLE}; {BEATS}")).await;
         let changes = Changes::default();
         let cluster = connect(&nodes, &proxies, &changes);
-        cluster.ready(LONG).await.unwrap();
+        cluster.warm_up(0, LONG).await.unwrap();
         Self { nodes, proxies, cluster, changes, kept: 0, next_id: 1 }
     }
 
@@ -323,7 +323,7 @@ impl World {
                 self.cluster.pools().for_each(failfast::Pool::flush);
                 self.cluster.because("nothing").forget_timeline();
                 let idle = connect(&self.nodes, &self.proxies, &Changes::default());
-                idle.ready(LONG).await.unwrap();
+                idle.warm_up(0, LONG).await.unwrap();
                 assert_eq!(idle.drain(LONG).await, 0, "an idle cluster has leases");
             }
         }
