@@ -452,17 +452,6 @@ impl State {
     pub(super) fn is_silent(&self, now: Instant, host: usize) -> bool {
         self.looks.is_silent(self.hosts[host].heard, now)
     }
-
-    pub(super) fn report(&self, now: Instant, host: usize) -> Report {
-        let known = &self.hosts[host];
-        Report {
-            sighting: known.answer.map(|answer| answer.sighting),
-            is_primary: self.is_primary(host),
-            is_silent: self.is_silent(now, host),
-            is_balanced: matches!(known.sessions, Sessions::Several(_)),
-            lag: self.lag(now, host),
-        }
-    }
 }
 
 #[cfg(test)]

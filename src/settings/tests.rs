@@ -22,7 +22,12 @@ fn keys() -> Vec<String> {
 fn others() -> Vec<(String, String)> {
     let value = |(index, key): (usize, String)| {
         let words = ["postgres://u:hunter2@localhost/d", "true", "queue_only", "always", "background", "act"];
-        let number = if key.starts_with("lane_limits.") { format!("0.1{index}1") } else { format!("{}", 200 - index) };
+        let number = match key.as_str() {
+            // Between `min_idle` and `max_size`.
+            "adaptive.start" => "197".to_owned(),
+            key if key.starts_with("lane_limits.") => format!("0.1{index}1"),
+            _ => format!("{}", 200 - index),
+        };
         let values = [number, format!("{}s", 200 - index)].into_iter().chain(words.map(str::to_owned));
         let fits = |value: &String| Settings::default().set(&key, value).is_ok();
         let fitting = values.into_iter().find(fits).unwrap_or_else(|| panic!("no value of {key}'s kind"));
@@ -166,6 +171,7 @@ fn every_setter_has_a_key_and_every_key_a_setter() {
     for setter in found.iter().filter(|setter| NOT_DATA.iter().all(|(name, _)| name != setter)) {
         let key = setter
             .replace("PoolBuilder.", "")
+            .replace("adaptive_start", "adaptive.start")
             .replace("ClusterBuilder", "cluster")
             .replace("BreakerConfig", "breaker")
             .replace("RetryConfig", "retry")

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, State};
+use super::{Answer, Report, Sessions, State};
 use crate::event::EventKind;
 use crate::policy::{DueReport, Lag, Primacy, Sign};
 
@@ -10,6 +10,18 @@ use crate::policy::{DueReport, Lag, Primacy, Sign};
 const CRITICAL: Duration = Duration::from_secs(45);
 
 impl State {
+    /// Returns what is known of a host, for the owner.
+    pub(in crate::cluster) fn report(&self, now: Instant, host: usize) -> Report {
+        let known = &self.hosts[host];
+        Report {
+            sighting: known.answer.map(|answer| answer.sighting),
+            is_primary: self.is_primary(host),
+            is_silent: self.is_silent(now, host),
+            is_balanced: matches!(known.sessions, Sessions::Several(_)),
+            lag: self.lag(now, host),
+        }
+    }
+
     /// Finds what an operator should know.
     pub(super) fn look(&mut self, now: Instant, events: &mut Vec<EventKind>) {
         self.look_for_primary(now, events);

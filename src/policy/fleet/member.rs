@@ -449,17 +449,19 @@ impl Member {
 }
 
 /// By how much the member at `place` may grow if `free` connections are free. All members grow at the same time, so
-/// each takes what it lacks only if there is enough for all. Otherwise each takes an equal part.
+/// each takes an equal part, and at most a third. The rest is for members whose wishes it cannot see yet: they may read
+/// at the same time, and grow into the same connections.
 fn step(free: usize, peers: &[&Peer], shares: &[usize], place: Option<usize>) -> usize {
     let Some(place) = place else { return 0 };
     let lacks: Vec<_> =
         peers.iter().zip(shares).map(|(peer, share)| share.saturating_sub(peer.beacon.claim())).collect();
+    let most = free.div_ceil(peers.len().clamp(1, 3));
     if lacks.iter().sum::<usize>() <= free {
-        return lacks[place];
+        return lacks[place].min(most);
     }
     let growing = lacks.iter().filter(|lack| **lack > 0).count().max(1);
     let before = lacks[..place].iter().filter(|lack| **lack > 0).count();
-    free / growing + usize::from(before < free % growing)
+    (free / growing + usize::from(before < free % growing)).min(most)
 }
 
 /// What is needed for a load, with a reserve.

@@ -81,6 +81,7 @@ async fn orders_reach_the_pool_of_each_host_with_their_reason() {
     cluster.reset_lane("report");
     drop(held);
 
+    cluster.warm_up(3, LONG).await.unwrap();
     let held = [cluster.get().await.unwrap(), cluster.get().await.unwrap(), cluster.get().await.unwrap()];
     assert_eq!(cluster.try_get().unwrap_err().kind(), ErrorKind::Shed);
     let begun = std::time::Instant::now();

@@ -11,8 +11,10 @@ use failfast::{Cluster, Error, Freshness};
 use tokio::net::TcpListener;
 
 use super::{builder, is_complete};
+use crate::pool::LONG;
 use crate::service::exchange;
 use crate::support::cluster::Replicated;
+use crate::support::eventually;
 
 /// The state of the service. The cluster is a part of it.
 #[derive(Clone)]
@@ -50,7 +52,7 @@ async fn forbidden(tx: Tx<Cluster>) -> Result<StatusCode, Error> {
 async fn requests_have_calls_and_transactions_on_a_cluster() {
     let nodes = Replicated::start(1).await;
     let cluster = builder(&nodes).build().unwrap();
-    cluster.warm_up(1, crate::pool::LONG).await.unwrap();
+    cluster.warm_up(1, LONG).await.unwrap();
     cluster.batch_execute("CREATE TABLE written (n int)").await.unwrap();
     is_complete(&cluster, &nodes).await;
     let routes = Router::new()
@@ -75,7 +77,7 @@ async fn requests_have_calls_and_transactions_on_a_cluster() {
     assert_eq!(ask("/written").await.0, "200");
     assert_eq!(ask("/forbidden").await.0, "403");
     assert_eq!(nodes.node(0).scalar("SELECT string_agg(n::text, ',') FROM written").await, "1");
-    assert_eq!(ask("/readyz").await.0, "200");
+    eventually("the service is ready", LONG, async || ask("/readyz").await.0 == "200").await;
     #[cfg(feature = "admin")]
     {
         let (status, page) = ask("/admin").await;
