@@ -30,7 +30,7 @@ fn samplers(name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs processors of its own; not yet green"]
+#[ignore = "needs processors of its own: ./dev adaptive runs it"]
 async fn a_hot_row_keeps_the_size_and_limits_the_operation_that_waits() {
     let name = "adaptive-lock";
     let server = Server::own(&[]).await;

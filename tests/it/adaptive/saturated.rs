@@ -49,7 +49,7 @@ pub(super) async fn calm(server: &Server, name: &'static str, adaptive: Adaptive
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs processors of its own; not yet green"]
+#[ignore = "needs processors of its own: ./dev adaptive runs it"]
 async fn a_saturated_server_gets_fewer_connections_and_they_come_back() {
     let server = busy_server().await;
     let (pool, seen) = calm(&server, "adaptive-burner", Adaptive::Act).await;
@@ -73,7 +73,7 @@ async fn a_saturated_server_gets_fewer_connections_and_they_come_back() {
 
 /// The owner's orders hold at once, whatever the limit is doing, and a drain ends.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs processors of its own; not yet green"]
+#[ignore = "needs processors of its own: ./dev adaptive runs it"]
 async fn orders_of_the_owner_hold_while_the_limit_changes() {
     let server = busy_server().await;
     let (pool, _seen) = calm(&server, "adaptive-orders", Adaptive::Act).await;

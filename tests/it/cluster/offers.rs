@@ -82,7 +82,9 @@ async fn orders_reach_the_pool_of_each_host_with_their_reason() {
     drop(held);
 
     cluster.warm_up(3, LONG).await.unwrap();
-    let held = [cluster.get().await.unwrap(), cluster.get().await.unwrap(), cluster.get().await.unwrap()];
+    // One of the three is never lent by Critical.
+    let critical = cluster.lane(Lane::Critical).get().await.unwrap();
+    let held = [critical, cluster.get().await.unwrap(), cluster.get().await.unwrap()];
     assert_eq!(cluster.try_get().unwrap_err().kind(), ErrorKind::Shed);
     let begun = std::time::Instant::now();
     let error = cluster.get_timeout(Duration::from_millis(50)).await.unwrap_err();
