@@ -206,7 +206,7 @@ impl fmt::Display for Status {
     }
 }
 
-#[cfg(all(test, feature = "fleet"))]
+#[cfg(all(test, feature = "fleet", feature = "admin"))]
 impl FleetStatus {
     pub(crate) fn of_9_in_34() -> Self {
         Self {
@@ -224,7 +224,7 @@ impl FleetStatus {
     }
 }
 
-#[cfg(all(test, feature = "fleet"))]
+#[cfg(all(test, feature = "fleet", any(feature = "admin", feature = "metrics")))]
 impl AdaptiveStatus {
     pub(crate) fn of_a_slow_report() -> Self {
         use crate::policy::AdviceReason;

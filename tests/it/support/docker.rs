@@ -174,6 +174,7 @@ pub(super) async fn image() -> GenericImage {
 }
 
 /// The labels of this process's containers, as arguments of `docker run`.
+#[cfg(feature = "fleet")]
 pub(super) fn label_arguments() -> impl Iterator<Item = String> {
     LABELS.all().into_iter().map(|(name, value)| format!("--label={name}={value}"))
 }

@@ -3,6 +3,7 @@
 //! command ([`proxy`]).
 
 pub(crate) mod actor;
+#[cfg(feature = "fleet")]
 pub(crate) mod apart;
 pub(crate) mod cluster;
 mod docker;

@@ -10,11 +10,7 @@ use std::{
     time::Duration,
 };
 
-use testcontainers::{
-    ImageExt,
-    bollard::{models::ContainerUpdateBody, query_parameters::KillContainerOptions},
-    core::IntoContainerPort,
-};
+use testcontainers::{ImageExt, bollard::query_parameters::KillContainerOptions, core::IntoContainerPort};
 use tokio::{
     net::lookup_host,
     sync::OnceCell,
@@ -240,7 +236,10 @@ impl Server {
     /// Leaves the server so many processors.
     #[cfg(feature = "fleet")]
     pub(crate) async fn limit_processors(&mut self, processors: f64) {
-        let limit = ContainerUpdateBody { nano_cpus: Some((processors * 1e9) as i64), ..Default::default() };
+        let limit = testcontainers::bollard::models::ContainerUpdateBody {
+            nano_cpus: Some((processors * 1e9) as i64),
+            ..Default::default()
+        };
         let update = async |id: &str| docker::engine().await.update_container(id, limit).await;
         self.container.run("limit", async move |container| update(container.id()).await).await;
     }
