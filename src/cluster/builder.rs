@@ -245,6 +245,7 @@ impl ClusterBuilder {
             hosts.push(Host::new(label, build(builder)?));
         }
         let settings = Settings {
+            #[cfg(feature = "admin")]
             name: Arc::clone(&name),
             looks: self.looks,
             spill: self.spill,

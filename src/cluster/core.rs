@@ -27,6 +27,7 @@ const WAITING: usize = 4;
 
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
+    #[cfg(feature = "admin")]
     pub(super) name: Arc<str>,
     pub(super) looks: Looks,
     pub(super) spill: f64,
