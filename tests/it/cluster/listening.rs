@@ -41,6 +41,7 @@ async fn a_listener_follows_the_primary_and_says_where_something_may_be_missing(
     assert_eq!(payload(&mut notifications).await, "a");
 
     // The old primary is alive and writable, as in a split network: its notifications must not come any more.
+    nodes.stop_streaming(2).await;
     nodes.promote(1).await;
     nodes.follow(2).await;
     assert_eq!(payload(&mut notifications).await, "-");

@@ -123,6 +123,17 @@ impl Replicated {
         self.primary = node;
     }
 
+    /// Makes a standby receive nothing more. If it had more of the old primary's log than the standby that is promoted
+    /// next, it could not [`follow`](Self::follow) that one.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn stop_streaming(&self, node: usize) {
+        let server = self.node(node);
+        server.execute("ALTER SYSTEM SET primary_conninfo = ''").await;
+        server.execute("SELECT pg_reload_conf()").await;
+        let receivers = "SELECT count(*) FROM pg_stat_wal_receiver";
+        eventually("the standby receives nothing", LIMIT, async || server.scalar(receivers).await == "0").await;
+    }
+
     /// Makes a standby stream from the current primary.
     pub(crate) async fn follow(&self, node: usize) {
         let server = self.node(node);
