@@ -86,8 +86,8 @@ impl Peer {
         };
         match self {
             Self::Failfast => format!(
-                "each call with its deadline; at most {FOR_OTHERS} calls that buy or export at a time; reports in the lane \
-                 Background, with at most {FOR_OTHERS} connections; in the fleet, the processes share the connections"
+                "each call with its deadline; beside other work, at most {FOR_OTHERS} calls that buy or export at a time, and \
+                 reports in the lane Background, with at most {FOR_OTHERS} connections; in the fleet, the processes share the connections"
             ),
             Self::Deadpool => "defaults: waits without end".to_owned(),
             Self::Bb8 | Self::Sqlx => "defaults: waits up to 30 s, checks each connection before use".to_owned(),
@@ -119,16 +119,18 @@ impl Peer {
     /// Creates a pool of this size, which makes all its connections at once.
     async fn with_size(self, size: usize, config: &Config, scenario: &Scenario) -> Result<Arc<dyn Pool>> {
         let size = if self == Self::Pgbouncer { CLIENTS_OF_PGBOUNCER } else { size };
-        let pool = self.create(size, config, scenario.longest_deadline()).await?;
+        let (longest, has_others) = (scenario.longest_deadline(), scenario.others.is_some());
+        let pool = self.create(size, config, longest, has_others).await?;
         pool.warm_up().await?;
         Ok(pool)
     }
 
     /// Creates a pool without waiting for connections. No caller has a longer deadline than `longest`.
-    async fn create(self, size: usize, config: &Config, longest: Duration) -> Result<Arc<dyn Pool>> {
+    async fn create(self, size: usize, config: &Config, longest: Duration, has_others: bool) -> Result<Arc<dyn Pool>> {
         let tuned = self.is_tuned().then_some(longest);
         Ok(match self {
-            Self::Failfast => Arc::new(failfast::Failfast::create(config, size, false)?),
+            Self::Failfast if has_others => Arc::new(failfast::Failfast::beside_others(config, size)?),
+            Self::Failfast => Arc::new(failfast::Failfast::alone(config, size)?),
             Self::Deadpool | Self::DeadpoolTuned | Self::Pgbouncer => {
                 Arc::new(deadpool::Deadpool::create(config, size, self.is_tuned())?)
             }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use failfast::{Error, Event, FleetConfig, Lane, LaneLimits, Rate, Severity, ShedReason};
+use failfast::{Error, Event, FleetConfig, Lane, LaneLimits, PoolBuilder, Rate, Severity, ShedReason};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt};
 use tokio::time::sleep;
@@ -24,24 +24,38 @@ pub(super) struct Failfast {
 }
 
 impl Failfast {
-    /// `is_fleet`: one of several processes, which share the connections of the server.
-    pub(super) fn create(config: &Config, size: usize, is_fleet: bool) -> Result<Self> {
+    /// One of several processes, which share the connections of the server.
+    pub(super) fn in_fleet(config: &Config, size: usize) -> Result<Self> {
+        Self::create(config, size, |builder| builder.fleet(FleetConfig::new("lab")))
+    }
+
+    /// For the usual work alone.
+    pub(super) fn alone(config: &Config, size: usize) -> Result<Self> {
+        Self::create(config, size, |builder| builder)
+    }
+
+    /// For the usual work beside other work. Only this one has lanes: with them, `Critical` never lends its last
+    /// connection, which a service without critical calls would miss.
+    pub(super) fn beside_others(config: &Config, size: usize) -> Result<Self> {
+        let share = FOR_OTHERS as f64 / CONNECTIONS as f64;
+        Self::create(config, size, |builder| {
+            builder
+                .rate_of(Work::HotRow.operation(), Rate::new().concurrency(FOR_OTHERS))
+                .rate_of(Work::Unread.operation(), Rate::new().concurrency(FOR_OTHERS))
+                .lane_of(Work::Report.operation(), Lane::Background)
+                .lane_limits(Lane::Background, LaneLimits::of(Lane::Background).at_most(share))
+        })
+    }
+
+    fn create(config: &Config, size: usize, settings: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Result<Self> {
         let warnings = Warnings::default();
         let heard = warnings.clone();
-        let share = FOR_OTHERS as f64 / CONNECTIONS as f64;
-        let mut builder = failfast::Pool::builder(config.clone())
+        let builder = failfast::Pool::builder(config.clone())
             .name("failfast")
             .max_size(size)
             .acquire_timeout(DEADLINE)
-            .rate_of(Work::HotRow.operation(), Rate::new().concurrency(FOR_OTHERS))
-            .rate_of(Work::Unread.operation(), Rate::new().concurrency(FOR_OTHERS))
-            .lane_of(Work::Report.operation(), Lane::Background)
-            .lane_limits(Lane::Background, LaneLimits::of(Lane::Background).at_most(share))
             .observer(move |event: &Event| heard.hear(event));
-        if is_fleet {
-            builder = builder.fleet(FleetConfig::new("lab"));
-        }
-        Ok(Self { pool: builder.build()?, warnings, size })
+        Ok(Self { pool: settings(builder).build()?, warnings, size })
     }
 
     async fn answer(&self, caller: &Caller) -> std::result::Result<(), Error> {

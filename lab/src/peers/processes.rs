@@ -199,8 +199,8 @@ pub(crate) async fn run() -> Result<()> {
     let name = env::var(PEER)?;
     let peer = Peer::ALL.into_iter().find(|peer| peer.name() == name).ok_or("an unknown pool")?;
     let pool: Arc<dyn Pool> = match peer {
-        Peer::Failfast => Arc::new(failfast::Failfast::create(&config, size(peer), true)?),
-        _ => peer.create(size(peer), &config, DEADLINE).await?,
+        Peer::Failfast => Arc::new(failfast::Failfast::in_fleet(&config, size(peer))?),
+        _ => peer.create(size(peer), &config, DEADLINE, false).await?,
     };
     let (lines, mut to_write) = mpsc::unbounded_channel::<String>();
     lines.send("ready\n".to_owned())?;
