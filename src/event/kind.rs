@@ -140,7 +140,7 @@ pub enum EventKind {
         /// The operation.
         operation: Operation,
         /// The mean lease duration now.
-        hold: Duration,
+        to: Duration,
         /// How long the condition lasted.
         lasted: Duration,
     },

@@ -55,11 +55,11 @@ impl fmt::Display for EventKind {
                 let (from, to) = (HumanDuration(*from), HumanDuration(*to));
                 write!(f, "{operation} holds its connections for {to}{}, which used to be {from}", Since(*lasting))
             }
-            Self::LeasesNormal { operation, hold, lasted } => {
+            Self::LeasesNormal { operation, to, lasted } => {
                 write!(
                     f,
                     "{operation} holds its connections for {}, which is normal again, after {}",
-                    HumanDuration(*hold),
+                    HumanDuration(*to),
                     HumanDuration(*lasted)
                 )
             }

@@ -277,7 +277,7 @@ fn each_event_is_one_line_and_may_go_anywhere() {
         EventKind::ExhaustionEnded { status: status.clone(), lasted },
         EventKind::ExhaustionPredictionEnded { status: status.clone(), lasted },
         EventKind::SheddingEnded { status: status.clone(), refused, lasted },
-        EventKind::LeasesNormal { operation, hold: SECOND, lasted },
+        EventKind::LeasesNormal { operation, to: SECOND, lasted },
         EventKind::TrafficAnomaly { calls_per_minute: 500, usual: 100, lasting },
         EventKind::TrafficNormal { calls_per_minute: 100, lasted },
         EventKind::BackgroundThrottled { share: 0.25, operation, lasting },

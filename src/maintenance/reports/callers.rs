@@ -142,7 +142,7 @@ fn of_finding(finding: Finding) -> MakeEvent {
             Finding::LeasesInflated { operation, from, to, lasting } => {
                 EventKind::LeasesInflated { operation, from, to, lasting }
             }
-            Finding::LeasesNormal { operation, hold, lasted } => EventKind::LeasesNormal { operation, hold, lasted },
+            Finding::LeasesNormal { operation, to, lasted } => EventKind::LeasesNormal { operation, to, lasted },
             Finding::TrafficAnomaly { calls, usual, lasting } => {
                 EventKind::TrafficAnomaly { calls_per_minute: calls, usual, lasting }
             }

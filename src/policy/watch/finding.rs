@@ -17,7 +17,7 @@ pub(crate) enum Finding {
     },
     LeasesNormal {
         operation: Operation,
-        hold: Duration,
+        to: Duration,
         lasted: Duration,
     },
     /// `calls` and `usual` are per minute.

@@ -356,7 +356,7 @@ impl Holds {
                 }
                 Some(Finding::LeasesInflated { operation, from, to, lasting })
             }
-            DueReport::Ended(lasted) => Some(Finding::LeasesNormal { operation, hold: from, lasted }),
+            DueReport::Ended(lasted) => Some(Finding::LeasesNormal { operation, to: from, lasted }),
         }
     }
 }

@@ -206,7 +206,7 @@ fn an_event_is_counted_and_an_inflated_operation_has_its_ratio() {
     let inflated = recorded(&snapshotter);
     assert_eq!(inflated["failfast.lease.inflation.ratio{failfast.operation=list_items}"], 8.0);
     assert_eq!(inflated["failfast.events{event=leases_inflated,severity=warning}"], 2.0);
-    emit(EventKind::LeasesNormal { operation, hold: SECOND, lasted: SECOND });
+    emit(EventKind::LeasesNormal { operation, to: SECOND, lasted: SECOND });
     assert_eq!(recorded(&snapshotter)["failfast.lease.inflation.ratio{failfast.operation=list_items}"], 0.0);
 }
 

@@ -99,7 +99,7 @@ fn an_inflation_is_repeated_while_it_lasts_and_then_ends() {
     });
     assert_eq!(said.count(), 3);
     let (at, last) = rhythm.found.last().expect("its end");
-    assert!(matches!(last, Finding::LeasesNormal { hold, .. } if hold.as_millis() == 200), "{last:?}");
+    assert!(matches!(last, Finding::LeasesNormal { to, .. } if to.as_millis() == 200), "{last:?}");
     assert!((140.0..150.0).contains(at), "{at}");
 }
 
@@ -109,7 +109,7 @@ fn an_operation_that_stays_slow_becomes_usual() {
     rhythm.play(1_000, 20.0, |_| 0.2);
     rhythm.play(20_000, 20.0, |_| 1.8);
     let (at, last) = rhythm.found.last().expect("its end");
-    assert!(matches!(last, Finding::LeasesNormal { hold, .. } if hold.as_millis() == 1_800), "{last:?}");
+    assert!(matches!(last, Finding::LeasesNormal { to, .. } if to.as_millis() == 1_800), "{last:?}");
     assert!((350.0..400.0).contains(at), "{at}");
     rhythm.play(100, 20.0, |_| 9.0);
     assert!(matches!(rhythm.found.last(), Some((_, Finding::LeasesInflated { .. }))));
