@@ -1,8 +1,8 @@
 //! The task of a fleet's member. It has one connection, which takes no slot of the pool and serves no caller.
 //!
-//! The order of a round: show the beacon and read the others', compute, show what was computed, and only then let the
-//! pool grow. A pool that has to shrink does so at once. Between rounds, the task looks at the pool four times a
-//! second.
+//! The order of a round: show the beacon and read the others', compute, and show what was computed. A pool that may
+//! grow reads once more, and grows only if nobody else has claimed the same connections. A pool that has to shrink does
+//! so at once. Between rounds, the task looks at the pool four times a second.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -17,7 +17,7 @@ use super::core::Fleet;
 use super::question;
 use crate::clock::now;
 use crate::conn::{Dialer, Scouting};
-use crate::policy::{FleetState, Own};
+use crate::policy::{FleetReading, FleetState, Own};
 use crate::slots::Slots;
 
 /// How often the task looks at the pool.
@@ -146,29 +146,21 @@ fn apply(fleet: &Fleet, slots: &Arc<Slots<Dialer>>) {
     fleet.limit.set_budget(slots, member.limit());
 }
 
-/// Shows the beacon, reads the others', and shows what follows.
+/// Shows the beacon, reads the others', shows what follows, and confirms a larger claim.
 async fn round(fleet: &Fleet, slots: &Slots<Dialer>, session: &mut Option<Session>) -> Result<(), Trouble> {
     let done = async {
         if session.is_none() {
             *session = Some(connect(fleet, slots).await?);
         }
         let Some(session) = session else { return Ok(()) };
-        let beacon = fleet.member.lock().beacon();
-        let text = beacon.text(&fleet.budget);
-        let row = session.connection.ask(&question::read(&text, &fleet.budget), LIMIT).await;
-        let answer = row.map_err(Trouble::Other)?;
-        let reading = question::answer(&answer, &fleet.budget, fleet.headroom)
-            .ok_or_else(|| Trouble::Other(format!("an answer that makes no sense: {answer:?}")))?;
-        if reading.process != session.process {
-            return Err(Trouble::Pooler);
+        let reading = read(fleet, session).await?;
+        fleet.member.lock().on_reading(now(), reading);
+        show(fleet, session).await?;
+        if fleet.member.lock().is_claiming() {
+            let reading = read(fleet, session).await?;
+            fleet.member.lock().on_second_reading(now(), &reading);
         }
-        session.shown = text;
-        {
-            let mut member = fleet.member.lock();
-            member.on_announced(beacon.granted);
-            member.on_reading(now(), reading);
-        }
-        show(fleet, session).await
+        Ok(())
     };
     let done = done.await;
     let mut member = fleet.member.lock();
@@ -181,6 +173,22 @@ async fn round(fleet: &Fleet, slots: &Slots<Dialer>, session: &mut Option<Sessio
         }
     }
     done
+}
+
+/// Reads, and shows the beacon as it is now.
+async fn read(fleet: &Fleet, session: &mut Session) -> Result<FleetReading, Trouble> {
+    let beacon = fleet.member.lock().beacon();
+    let text = beacon.text(&fleet.budget);
+    let row = session.connection.ask(&question::read(&text, &fleet.budget), LIMIT).await;
+    let answer = row.map_err(Trouble::Other)?;
+    let reading = question::answer(&answer, &fleet.budget, fleet.headroom)
+        .ok_or_else(|| Trouble::Other(format!("an answer that makes no sense: {answer:?}")))?;
+    if reading.process != session.process {
+        return Err(Trouble::Pooler);
+    }
+    session.shown = text;
+    fleet.member.lock().on_shown(beacon.granted);
+    Ok(reading)
 }
 
 async fn connect(fleet: &Fleet, slots: &Slots<Dialer>) -> Result<Session, Trouble> {
@@ -219,6 +227,6 @@ async fn show(fleet: &Fleet, session: &mut Session) -> Result<(), Trouble> {
         session.shown = text;
         session.next_change = now() + pause;
     }
-    fleet.member.lock().on_announced(beacon.granted);
+    fleet.member.lock().on_shown(beacon.granted);
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::beacon::Beacon;
-use super::reading::{Peer, Reading};
+use super::reading::{Peer, Reading, Scope};
 use super::shares::{Wish, shares};
 use super::strangers::Strangers;
 
@@ -140,10 +140,10 @@ pub(crate) struct Member {
     terms: Terms,
     phase: Phase,
     begun: Instant,
-    /// The part of `most` that the pool may use, once it is announced.
+    /// The part of `most` that the member claims.
     limit: usize,
-    /// What the beacon shows to the others. The pool never uses more.
-    announced: usize,
+    /// What of it the pool may use: the others have seen the claim, or a later reading has confirmed it.
+    confirmed: usize,
     held: usize,
     /// As in [`Own`].
     useful: usize,
@@ -170,7 +170,7 @@ impl Member {
             phase: Phase::Seen(0),
             begun: now,
             limit,
-            announced: limit,
+            confirmed: limit,
             held: 0,
             useful: usize::MAX,
             needs: VecDeque::new(),
@@ -186,12 +186,18 @@ impl Member {
 
     /// How many connections the pool may use now.
     pub(crate) fn limit(&self) -> usize {
-        if self.phase == Phase::Off { self.terms.most } else { self.limit.min(self.announced) }
+        if self.phase == Phase::Off { self.terms.most } else { self.limit.min(self.confirmed) }
     }
 
-    /// The server shows a beacon with this number to the others.
-    pub(crate) fn on_announced(&mut self, granted: usize) {
-        self.announced = granted;
+    /// The server shows a beacon with this number to the others. A larger claim has to be confirmed by a second reading,
+    /// but for the minimum.
+    pub(crate) fn on_shown(&mut self, granted: usize) {
+        self.confirmed = granted.min(self.confirmed.max(self.minimum()));
+    }
+
+    /// The member claims more than it may use.
+    pub(crate) fn is_claiming(&self) -> bool {
+        self.limit > self.confirmed
     }
 
     pub(crate) fn most(&self) -> usize {
@@ -216,7 +222,7 @@ impl Member {
     }
 
     /// The beacon to show. The others rely on it, so what it grants may be used only once it is
-    /// [announced](Self::on_announced).
+    /// [shown](Self::on_shown) and confirmed.
     pub(crate) fn beacon(&self) -> Beacon {
         let minimum = if self.phase == Phase::Draining { 0 } else { self.minimum() };
         let id = self.terms.id.clone();
@@ -312,7 +318,7 @@ impl Member {
     /// the beacon again. All members may have lost theirs. While they come back, the connections of those that are
     /// missing look free.
     pub(crate) fn on_lost(&mut self, now: Instant) {
-        self.limit = self.limit.min(self.announced);
+        self.limit = self.limit.min(self.confirmed);
         if let Phase::Seen(_) = self.phase {
             self.phase = Phase::Seen(0);
         }
@@ -345,7 +351,7 @@ impl Member {
             self.phase = Phase::Seen(0);
             self.limit = self.terms.most;
             self.lower(held);
-            self.announced = self.limit;
+            self.confirmed = self.limit;
         }
     }
 
@@ -390,10 +396,7 @@ impl Member {
             let shares = shares(capacity, &peers.iter().map(wish).collect::<Vec<_>>());
             let place = peers.iter().position(|peer| peer.process == own);
             let share = place.map_or(self.limit, |place| shares[place]);
-            let claimed: usize = peers.iter().map(|peer| peer.beacon.claim()).sum();
-            // Connections beyond all claims are strangers for certain.
-            let taken = claimed.max(scope.connections.saturating_sub(counted + peers.len()));
-            let free = usable.saturating_sub(counted + peers.len() + taken + self.ghosts(now));
+            let free = usable.saturating_sub(taken(scope, counted, &peers) + self.ghosts(now));
             room = room.min(step(free, &peers, &shares, place));
             // A member that wants little gets the same share of each scope. Then the smaller capacity is the tighter one.
             if view.is_none_or(|view: View| (share, capacity) < (view.share, view.capacity)) {
@@ -413,6 +416,25 @@ impl Member {
             let room = if room > 0 { (room >> self.halvings).max(1) } else { 0 };
             self.limit = target.min(self.limit + room);
         }
+    }
+
+    /// Another member may have claimed the same connections at the same time. Of two, the one that reads later sees the
+    /// claim of the other. So a claim is used only after a reading that was asked for when the claim was shown, and what
+    /// is too much is given back.
+    pub(crate) fn on_second_reading(&mut self, now: Instant, reading: &Reading) {
+        let is_shown = |peer: &Peer| peer.process == reading.process && peer.beacon.granted >= self.limit;
+        if !self.is_claiming() || !reading.peers.iter().any(is_shown) {
+            self.limit = self.limit.min(self.confirmed);
+            return;
+        }
+        let scopes = reading.scopes.iter().enumerate().filter_map(|(number, scope)| Some((number, scope.as_ref()?)));
+        let excess = scopes.map(|(number, scope)| {
+            let peers: Vec<_> = reading.within(number).collect();
+            let usable = scope.limit.saturating_sub(scope.headroom());
+            (taken(scope, self.strangers[number].counted(), &peers) + self.ghosts(now)).saturating_sub(usable)
+        });
+        self.limit = self.limit.saturating_sub(excess.max().unwrap_or_default()).max(self.confirmed);
+        self.confirmed = self.limit;
     }
 
     fn may_grow(&mut self, now: Instant) -> bool {
@@ -446,6 +468,13 @@ impl Member {
         let recent = self.vanished.iter().filter(|(at, _)| now.saturating_duration_since(*at) < GHOST);
         recent.map(|(_, claim)| claim).sum()
     }
+}
+
+/// How many connections of a scope are taken or claimed, with the members' own for their beacons and these strangers.
+fn taken(scope: &Scope, strangers: usize, peers: &[&Peer]) -> usize {
+    let claimed: usize = peers.iter().map(|peer| peer.beacon.claim()).sum();
+    // Connections beyond all claims are strangers for certain.
+    (strangers + peers.len() + claimed).max(scope.connections)
 }
 
 /// By how much the member at `place` may grow if `free` connections are free. All members grow at the same time, so

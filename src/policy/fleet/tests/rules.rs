@@ -42,7 +42,9 @@ fn read(member: &mut Member, now: Instant, others: &[Peer], strangers: usize) {
     let reading = reading(member, others, strangers);
     member.on_reading(now, reading);
     let granted = member.beacon().granted;
-    member.on_announced(granted);
+    member.on_shown(granted);
+    let second = self::reading(member, others, strangers);
+    member.on_second_reading(now, &second);
 }
 
 #[test]
@@ -54,13 +56,53 @@ fn a_newcomer_lives_on_its_minimum_until_it_was_seen_twice() {
 }
 
 #[test]
-fn growth_waits_until_it_is_announced() {
+fn growth_waits_until_it_is_shown_and_confirmed() {
     let (mut member, now) = busy(Instant::now(), 1, &[]);
     let reading = reading(&member, &[], 0);
     member.on_reading(now + SECOND, reading);
     assert_eq!((member.limit(), member.beacon().granted), (2, 40));
+    member.on_shown(40);
+    assert_eq!((member.limit(), member.is_claiming()), (2, true), "somebody else may have claimed the same");
     member.on_lost(now + SECOND);
-    assert_eq!((member.limit(), member.beacon().granted), (2, 2), "nobody was told");
+    assert_eq!((member.limit(), member.beacon().granted), (2, 2));
+}
+
+/// A member that has just shown its claim of all 40 that it wants, of the 89 that it saw free.
+fn claiming() -> (Member, Instant) {
+    let (mut member, now) = busy(Instant::now(), 1, &[]);
+    let first = reading(&member, &[], 0);
+    member.on_reading(now + SECOND, first);
+    member.on_shown(40);
+    (member, now + SECOND)
+}
+
+#[test]
+fn what_another_has_claimed_at_the_same_time_is_given_back() {
+    for (theirs, kept) in [(0, 40), (48, 40), (49, 39), (60, 28), (86, 2), (90, 2), (200, 2)] {
+        let (mut member, now) = claiming();
+        let others = if theirs == 0 { vec![] } else { vec![other(2, theirs, theirs)] };
+        let second = reading(&member, &others, 0);
+        member.on_second_reading(now, &second);
+        assert_eq!((member.limit(), member.beacon().granted), (kept, kept), "another claims {theirs}");
+    }
+}
+
+#[test]
+fn a_second_reading_without_the_claim_confirms_nothing() {
+    let (mut member, now) = claiming();
+    let mut second = reading(&member, &[], 0);
+    second.peers[0].beacon.granted = 2;
+    member.on_second_reading(now, &second);
+    assert_eq!((member.limit(), member.beacon().granted), (2, 2));
+}
+
+#[test]
+fn the_end_of_a_claim_never_takes_what_is_in_use() {
+    let (mut member, now) = claiming();
+    member.drain();
+    let second = reading(&member, &[], 0);
+    member.on_second_reading(now, &second);
+    assert!(!member.is_claiming() && member.limit() <= 2, "a pool that drains does not grow");
 }
 
 #[test]

@@ -39,6 +39,7 @@ enum Talk {
     Nothing,
     Answer(f64, Reading),
     Announcing(f64, Beacon),
+    Confirming(f64, Reading),
     Failing(f64),
 }
 
@@ -328,7 +329,7 @@ impl World {
                 if let Some(scout) = &mut process.scout {
                     scout.shown = Some(beacon);
                 }
-                process.member.on_announced(granted);
+                process.member.on_shown(granted);
                 let reading = self.reading(index);
                 self.processes[index].talk = Talk::Answer(time + delay, reading);
             }
@@ -342,10 +343,17 @@ impl World {
             Talk::Announcing(_, _) if is_silent => self.processes[index].talk = Talk::Failing(time + LATE),
             Talk::Announcing(at, beacon) if time >= at => {
                 let process = &mut self.processes[index];
-                process.member.on_announced(beacon.granted);
+                process.member.on_shown(beacon.granted);
                 if let Some(scout) = &mut process.scout {
                     scout.shown = Some(beacon);
                 }
+                if process.member.is_claiming() {
+                    let reading = self.reading(index);
+                    self.processes[index].talk = Talk::Confirming(time + delay, reading);
+                }
+            }
+            Talk::Confirming(at, reading) if time >= at => {
+                self.processes[index].member.on_second_reading(now, &reading);
             }
             // The answer did not come. The member gives the connection up, and the server keeps it for a while.
             Talk::Failing(at) if time >= at => {
