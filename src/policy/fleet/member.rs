@@ -430,8 +430,13 @@ impl Member {
         let scopes = reading.scopes.iter().enumerate().filter_map(|(number, scope)| Some((number, scope.as_ref()?)));
         let excess = scopes.map(|(number, scope)| {
             let peers: Vec<_> = reading.within(number).collect();
+            let known =
+                peers.iter().map(|peer| if peer.process == reading.process { self.held } else { self.known_of(peer) });
+            // Some may belong to a member that has lost the connection for its beacon right after a claim.
+            let unknown = scope.connections.saturating_sub(peers.len() + known.sum::<usize>());
+            let strangers = self.strangers[number].counted().max(unknown);
             let usable = scope.limit.saturating_sub(scope.headroom());
-            (taken(scope, self.strangers[number].counted(), &peers) + self.ghosts(now)).saturating_sub(usable)
+            (taken(scope, strangers, &peers) + self.ghosts(now)).saturating_sub(usable)
         });
         self.limit = self.limit.saturating_sub(excess.max().unwrap_or_default()).max(self.confirmed);
         self.confirmed = self.limit;
