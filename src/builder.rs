@@ -550,7 +550,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Validates every setting and creates the pool. It opens no connection: the first callers do.
+    /// Validates every setting and creates the pool. It waits for no connection. Within a runtime, the pool makes
+    /// [`min_idle`](Self::min_idle) connections in the background; the first callers open the others.
     ///
     /// The pool uses no TLS, even if the server offers it under `sslmode=prefer`, the default of the connection string.
     ///

@@ -130,7 +130,7 @@ impl Error {
     /// `false` for the errors of a call that got no connection: [`Shed`](Self::Shed),
     /// [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect) and
     /// [`Closed`](Self::Closed). In an incident there are thousands of them in a second. The pool counts each in its
-    /// [metrics](crate#features), and reports their cause once, as an [event](crate::Event). `true` for all others:
+    /// [metrics](crate#features), and reports their cause as an [event](crate::Event), again every 30 s. `true` for all others:
     /// each says something about one statement.
     ///
     /// ```
