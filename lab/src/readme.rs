@@ -42,14 +42,15 @@ fn figures(scenes: &[Scene], setting: &Setting) -> String {
         "\nMedians of {seeds} seeds, with ranges, of `{}` on {} processors with PostgreSQL {}.\n\n",
         setting.command, setting.processors, setting.postgres
     );
-    text += "| | failfast | deadpool, tuned | deadpool |\n|---|---|---|---|\n";
+    text += "| incident | figure | failfast | deadpool, tuned | deadpool |\n|---|---|---|---|---|\n";
     for scene in scenes {
+        let mut incident = format!("`{}`: {}", scene.scenario.name, scene.scenario.story);
         for (figure, value, show) in wanted(scene) {
             let cells = PEERS.map(|peer| {
                 let stat = scene.pool(peer).and_then(value);
                 stat.map_or("–".to_owned(), |stat| stat.show(show))
             });
-            let _ = writeln!(text, "| {}: {figure} | {} |", scene.scenario.name, cells.join(" | "));
+            let _ = writeln!(text, "| {} | {figure} | {} |", std::mem::take(&mut incident), cells.join(" | "));
         }
     }
     text += "\nWhere another pool is better:\n\n";
@@ -113,8 +114,13 @@ mod tests {
         let setting =
             Setting { postgres: "17.2".to_owned(), processors: 2, alone: false, command: "./dev lab".to_owned() };
         let text = figures(&[scene("surge-3x", 600), scene("outage", 10)], &setting);
-        assert!(text.contains("| surge-3x: median answer | 40ms | – | 600ms |"), "{text}");
-        assert!(text.contains("| outage: served again after | 40ms | – | 10ms |"), "{text}");
+        assert!(text.contains("|  | median answer | 40ms | – | 600ms |"), "{text}");
+        assert!(
+            text.contains(
+                "| `outage`: the server is stopped, and started again | served again after | 40ms | – | 10ms |"
+            ),
+            "{text}"
+        );
         assert!(text.contains("- outage: deadpool has median answer 10ms; failfast 40ms"), "{text}");
     }
 }

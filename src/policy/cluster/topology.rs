@@ -5,7 +5,8 @@
 //! timeline get none either, because nobody knows which of them will survive. One server under two names counts once.
 //!
 //! The first answer may come from an empty database on a new disk. So no system is adopted until every host has
-//! answered or failed, or most hosts agree.
+//! answered or failed, or most hosts agree. While most hosts show our system, a primary of another one is ignored;
+//! otherwise it is a second primary.
 
 use std::time::{Duration, Instant};
 
@@ -123,8 +124,14 @@ impl Topology {
                 self.highest = self.highest.max(sighting.timeline.unwrap_or(0));
             }
         }
+        let live: Vec<_> =
+            known().map(|(_, sighting)| sighting).filter(|sighting| !self.looks.is_silent(sighting.at, now)).collect();
+        // Then every process knows that a primary of another system is foreign, also one that starts now.
+        let is_majority = self.system.is_some() && most(&live, looks.len()) == self.system;
         let is_candidate = |sighting: &Sighting| {
-            !sighting.is_in_recovery && (!self.is_ours(sighting) || sighting.timeline.unwrap_or(0) >= self.highest)
+            let is_foreign = !self.is_ours(sighting);
+            let may_count = if is_foreign { !is_majority } else { sighting.timeline.unwrap_or(0) >= self.highest };
+            !sighting.is_in_recovery && may_count
         };
         let candidates: Vec<_> =
             known().filter(|(host, sighting)| is_candidate(sighting) && !looks[*host].has_ended()).collect();
@@ -423,7 +430,13 @@ mod tests {
         assert_eq!(topology.decide(at, &[wiped, ours(1), Look::default()]), Primacy::NoPrimary);
         assert_eq!(topology.decide(at, &[wiped, ours(1), ours(2)]), Primacy::NoPrimary, "ours has no primary");
         assert!(!topology.may_serve(&wiped.sighting.unwrap()) && topology.may_serve(&ours(1).sighting.unwrap()));
-        assert_eq!(topology.decide(at, &[wiped, server(at, 7, false, 6, 1), ours(2)]), Primacy::TwoPrimaries(0, 1));
+        let promoted = server(at, 7, false, 6, 1);
+        assert_eq!(topology.decide(at, &[wiped, promoted, ours(2)]), primary(1, 6), "most hosts agree");
+        let without_most = [wiped, promoted, Look { failed: Some(at), ..Look::default() }];
+        assert_eq!(topology.decide(at, &without_most), Primacy::TwoPrimaries(0, 1), "a process that starts may differ");
+        let later = at + SUSPECT;
+        let looks = [server(later, 8, false, 1, 99), server(later, 7, false, 6, 1), ours(2)];
+        assert_eq!(topology.decide(later, &looks), Primacy::TwoPrimaries(0, 1), "the third is silent");
     }
 
     /// A host that was down comes later, with the old data.
