@@ -1,9 +1,15 @@
 //! What went wrong in other limiters, each with its symptom. The reports are in the trackers of Netflix's
 //! concurrency-limits and of Envoy.
 
+use std::time::{Duration, Instant};
+
 use super::super::AdviceReason;
+use super::super::controller::{Controller, Pooled};
+use super::super::size::SizeTerms;
 use super::world::{Kind, Server, World};
 use super::{calm, service};
+use crate::operation::Operation;
+use crate::policy::{EndedLease, Lane};
 
 /// concurrency-limits#137: calls that all time out take the same time each, which looked like a steady server.
 #[test]
@@ -39,6 +45,27 @@ fn durations_under_load_do_not_become_usual() {
         "{:?}",
         world.controller.inflation()
     );
+}
+
+/// In quiet times, timeouts cut most leases short. Once they no longer do, nothing has become slower.
+#[test]
+fn leases_that_were_cut_short_do_not_become_usual() {
+    let mut controller = Controller::new(true, SizeTerms { max_size: 20, min_idle: 0, start: 20 });
+    let begun = Instant::now();
+    let lease = |ms, is_cut| {
+        let (operation, lasted) = (Operation::Named("read"), Duration::from_millis(ms));
+        EndedLease { operation, lane: Lane::Normal, lasted, is_cut }
+    };
+    let quiet = [lease(400, false), lease(50, true), lease(50, true), lease(50, true), lease(50, true)];
+    let mut arrivals = 0;
+    for look in 0..800_u32 {
+        let (in_use, ended) = if look < 480 { (4, quiet) } else { (12, [lease(400, false); 5]) };
+        arrivals += ended.len() as u64;
+        let pool = Pooled { in_use, waiting: 0, limit: 20, arrivals, left: 0, ended: &ended, held: &[] };
+        controller.look(begun + Duration::from_millis(250) * look, &pool);
+    }
+    let inflation = controller.inflation();
+    assert!(inflation.is_some_and(|inflation| (0.9..1.1).contains(&inflation)), "{inflation:?}");
 }
 
 /// envoy#14997: a window without a sample was read as a duration of zero.
