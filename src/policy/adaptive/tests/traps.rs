@@ -56,12 +56,13 @@ fn leases_that_were_cut_short_do_not_become_usual() {
         let (operation, lasted) = (Operation::Named("read"), Duration::from_millis(ms));
         EndedLease { operation, lane: Lane::Normal, lasted, is_cut }
     };
-    let quiet = [lease(400, false), lease(50, true), lease(50, true), lease(50, true), lease(50, true)];
+    let quiet = [vec![lease(400, false); 4], vec![lease(50, true); 16]].concat();
+    let busy = vec![lease(400, false); 20];
     let mut arrivals = 0;
     for look in 0..800_u32 {
-        let (in_use, ended) = if look < 480 { (4, quiet) } else { (12, [lease(400, false); 5]) };
+        let (in_use, ended) = if look < 480 { (4, &quiet) } else { (12, &busy) };
         arrivals += ended.len() as u64;
-        let pool = Pooled { in_use, waiting: 0, limit: 20, arrivals, left: 0, ended: &ended, held: &[] };
+        let pool = Pooled { in_use, waiting: 0, limit: 20, arrivals, left: 0, ended, held: &[] };
         controller.look(begun + Duration::from_millis(250) * look, &pool);
     }
     let inflation = controller.inflation();
