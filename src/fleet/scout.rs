@@ -18,7 +18,7 @@ use super::question;
 use crate::clock::now;
 use crate::conn::{Dialer, Scouting};
 use crate::policy::{FleetReading, FleetState, Own};
-use crate::slots::Slots;
+use crate::slots::{SlotCounts, Slots};
 
 /// How often the task looks at the pool.
 const TICK: Duration = Duration::from_millis(250);
@@ -120,7 +120,7 @@ impl Due {
 /// Records what the pool has and needs, and reports events.
 fn tick(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, refusals: &mut u64) {
     let (counts, now) = (slots.counts(), now());
-    let held = counts.dialing + counts.idle + counts.in_use + counts.settling + counts.closing;
+    let held = held(&counts);
     let in_use = counts.in_use + counts.settling;
     let demand = Some(f64::from_bits(fleet.demand.load(Relaxed)));
     let (waiting, is_short) = (counts.waiting, counts.waiting > 0 || in_use >= counts.limit);
@@ -139,6 +139,11 @@ fn tick(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, refusals: &mut u64) {
     events.into_iter().for_each(|event| fleet.telemetry.emit(event));
 }
 
+/// Connections in every state, dials included.
+fn held(counts: &SlotCounts) -> usize {
+    counts.dialing + counts.idle + counts.in_use + counts.settling + counts.closing
+}
+
 /// Lets the pool use what the member may use.
 fn apply(fleet: &Fleet, slots: &Arc<Slots<Dialer>>) {
     // Under the lock, so that an older budget never comes after a newer one.
@@ -147,7 +152,7 @@ fn apply(fleet: &Fleet, slots: &Arc<Slots<Dialer>>) {
 }
 
 /// Shows the beacon, reads the others', shows what follows, and confirms a larger claim.
-async fn round(fleet: &Fleet, slots: &Slots<Dialer>, session: &mut Option<Session>) -> Result<(), Trouble> {
+async fn round(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, session: &mut Option<Session>) -> Result<(), Trouble> {
     let done = async {
         if session.is_none() {
             *session = Some(connect(fleet, slots).await?);
@@ -155,6 +160,8 @@ async fn round(fleet: &Fleet, slots: &Slots<Dialer>, session: &mut Option<Sessio
         let Some(session) = session else { return Ok(()) };
         let reading = read(fleet, session).await?;
         fleet.member.lock().on_reading(now(), reading);
+        // Before the others see that the claim is smaller.
+        apply(fleet, slots);
         show(fleet, session).await?;
         if fleet.member.lock().is_claiming() {
             let reading = read(fleet, session).await?;
@@ -200,8 +207,7 @@ async fn connect(fleet: &Fleet, slots: &Slots<Dialer>) -> Result<Session, Troubl
         return Err(Trouble::Pooler);
     }
     connection.ask(question::KEEPALIVES, LIMIT).await.map_err(Trouble::Other)?;
-    let held = slots.counts().limit;
-    fleet.member.lock().on_server(held);
+    fleet.member.lock().on_server(held(&slots.counts()));
     Ok(Session { connection, process, shown: String::new(), next_change: now() })
 }
 

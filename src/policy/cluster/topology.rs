@@ -114,7 +114,7 @@ impl Topology {
         let counts = |sighting: &Sighting| since.is_none_or(|since| sighting.at > since);
         let known = || looks.iter().enumerate().filter_map(|(host, look)| Some((host, look.sighting.filter(counts)?)));
         if self.is_settled {
-            self.adopt_another_system(now, known().map(|(_, sighting)| sighting));
+            self.adopt_another_system(now, looks);
         } else if let Err(primacy) = self.settle(now, looks) {
             return primacy;
         }
@@ -124,10 +124,8 @@ impl Topology {
                 self.highest = self.highest.max(sighting.timeline.unwrap_or(0));
             }
         }
-        let live: Vec<_> =
-            known().map(|(_, sighting)| sighting).filter(|sighting| !self.looks.is_silent(sighting.at, now)).collect();
         // Then every process knows that a primary of another system is foreign, also one that starts now.
-        let is_majority = self.system.is_some() && most(&live, looks.len()) == self.system;
+        let is_majority = self.system.is_some() && self.majority(now, looks) == self.system;
         let is_candidate = |sighting: &Sighting| {
             let is_foreign = !self.is_ours(sighting);
             let may_count = if is_foreign { !is_majority } else { sighting.timeline.unwrap_or(0) >= self.highest };
@@ -165,7 +163,7 @@ impl Topology {
         };
         let Some((first, first_sighting)) = live().next() else { return Err(Primacy::NoPrimary) };
         let opened = *self.opened.get_or_insert(first_sighting.at);
-        if let Some(system) = most(&live().map(|(_, sighting)| sighting).collect::<Vec<_>>(), looks.len()) {
+        if let Some(system) = self.majority(now, looks) {
             (self.system, self.is_settled) = (Some(system), true);
             return Ok(());
         }
@@ -222,16 +220,30 @@ impl Topology {
         !matches!(self.primacy, Primacy::TwoSystems(..)) && self.is_ours(sighting)
     }
 
-    /// If no server of the former system has answered for long, and a primary of another one does, then the database
-    /// was made anew. Its timelines begin at 1.
-    fn adopt_another_system(&mut self, now: Instant, mut known: impl Iterator<Item = Sighting> + Clone) {
-        if known.clone().any(|sighting| self.is_ours(&sighting) && !sighting.is_gone(now)) {
-            return;
+    /// The database was made anew if most hosts show another system, or if no server of the former one has answered for
+    /// long and a primary of another one does. Its timelines begin at 1.
+    fn adopt_another_system(&mut self, now: Instant, looks: &[Look]) {
+        let known = || looks.iter().filter_map(|look| look.sighting);
+        let is_another = |system: &u64| self.system.is_some_and(|ours| ours != *system);
+        let of_most = self.majority(now, looks).filter(is_another);
+        let is_ours_gone = !known().any(|sighting| self.is_ours(&sighting) && !sighting.is_gone(now));
+        let is_new = |sighting: &Sighting| !self.looks.is_silent(sighting.at, now) && !sighting.is_in_recovery;
+        let of_primary = known().find(|sighting| is_ours_gone && is_new(sighting)).map(|sighting| sighting.system);
+        if let Some(system) = of_most.map(Some).or(of_primary) {
+            *self = Self { system, is_settled: true, ..Self::new(self.looks) };
         }
-        let looks = self.looks;
-        if let Some(new) = known.find(|sighting| !looks.is_silent(sighting.at, now) && !sighting.is_in_recovery) {
-            *self = Self { system: new.system, is_settled: true, ..Self::new(looks) };
-        }
+    }
+
+    /// The system that more than half of the hosts show, each by a server of its own. A name that leads to several
+    /// servers proves nothing, nor does an answer of a server that may have been restarted since: it would count twice.
+    fn majority(&self, now: Instant, looks: &[Look]) -> Option<u64> {
+        let has_failed_since = |look: &Look, at| look.failed.is_some_and(|failed| failed > at);
+        let is_certain = |look: &&Look| !look.is_outdated && !look.is_balanced;
+        let live = looks.iter().filter(is_certain).filter_map(|look| {
+            look.sighting
+                .filter(|sighting| !self.looks.is_silent(sighting.at, now) && !has_failed_since(look, sighting.at))
+        });
+        most(&live.collect::<Vec<_>>(), looks.len())
     }
 }
 
@@ -434,9 +446,49 @@ mod tests {
         assert_eq!(topology.decide(at, &[wiped, promoted, ours(2)]), primary(1, 6), "most hosts agree");
         let without_most = [wiped, promoted, Look { failed: Some(at), ..Look::default() }];
         assert_eq!(topology.decide(at, &without_most), Primacy::TwoPrimaries(0, 1), "a process that starts may differ");
+        let balanced = [wiped, promoted, Look { is_balanced: true, ..ours(2) }];
+        assert_eq!(topology.decide(at, &balanced), Primacy::TwoPrimaries(0, 1), "it leads to the second as well");
         let later = at + SUSPECT;
         let looks = [server(later, 8, false, 1, 99), server(later, 7, false, 6, 1), ours(2)];
         assert_eq!(topology.decide(later, &looks), Primacy::TwoPrimaries(0, 1), "the third is silent");
+    }
+
+    /// All processes with the same view come to the same conclusion, whenever they were started.
+    #[test]
+    fn most_hosts_decide_also_later() {
+        let at = Instant::now();
+        let (old, new) = (server(at, 7, false, 5, 1), [server(at, 8, false, 1, 98), server(at, 8, true, 1, 99)]);
+        let down = Look { failed: Some(at), ..Look::default() };
+        let mut topology = Topology::default();
+        assert_eq!(topology.decide(at, &[old, down, down]), primary(0, 5));
+        assert_eq!(topology.decide(at, &[old, new[0], down]), Primacy::TwoPrimaries(0, 1));
+        assert_eq!(topology.decide(at, &[old, new[0], new[1]]), primary(1, 1));
+        assert_eq!(Topology::default().decide(at, &[old, new[0], new[1]]), primary(1, 1));
+    }
+
+    /// Two of three names are those of a wiped server, which is restarted: one of them answers first.
+    #[test]
+    fn a_server_under_two_names_that_restarts_is_not_most_hosts() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let ours = server(at, 7, true, 5, 1);
+        let (before, after) = (server(at, 8, false, 1, 100), server(at, 8, false, 1, 200));
+        assert_eq!(topology.decide(at, &[ours, before, before]), Primacy::TwoSystems(0, 1));
+        let outdated = Look { is_outdated: true, ..before };
+        assert_eq!(topology.decide(at, &[ours, after, outdated]), Primacy::TwoSystems(0, 1));
+        let failed = Look { failed: Some(at + SECOND), ..before };
+        assert_eq!(topology.decide(at, &[ours, after, failed]), Primacy::TwoSystems(0, 1));
+    }
+
+    #[test]
+    fn the_order_to_forget_adopts_no_other_system() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let ours = server(at, 7, false, 6, 1);
+        assert_eq!(topology.decide(at, &[ours, server(at, 7, true, 7, 2)]), Primacy::NoPrimary, "fenced");
+        let later = at + 2 * SUSPECT;
+        topology.forget_timeline(later);
+        let wiped = server(later, 8, false, 1, 99);
+        assert_eq!(topology.decide(later, &[ours, wiped]), Primacy::NoPrimary, "ours has been silent for six seconds");
+        assert_eq!(topology.decide(later, &[server(later, 7, false, 6, 1), wiped]), Primacy::TwoPrimaries(0, 1));
     }
 
     /// A host that was down comes later, with the old data.

@@ -21,9 +21,9 @@ use super::strangers::Strangers;
 /// The pause between two readings of a small fleet, and the shortest one of a member that needs more.
 const EVERY: Duration = Duration::from_secs(2);
 const HURRY: Duration = Duration::from_secs(1);
-/// All members together read at most so many times a second. So what a fleet costs the server grows with the number of
-/// connections only, not with its square.
-const READINGS_PER_SECOND: f64 = 50.0;
+/// All members together have at most so many rounds a second. So what a fleet costs the server grows with the number of
+/// connections only, not with its square. A round in which a member grows reads twice.
+const ROUNDS_PER_SECOND: f64 = 50.0;
 /// All members together change their beacons between readings at most so many times a second, and each of them at most
 /// once in this time.
 const CHANGES_PER_SECOND: f64 = 200.0;
@@ -147,6 +147,8 @@ pub(crate) struct Member {
     held: usize,
     /// As in [`Own`].
     useful: usize,
+    /// The capacity of its role or database, if that is limited. More is of no use, and others could not have it.
+    bearable: usize,
     /// What was needed, and when. Each entry is lower than the one before.
     needs: VecDeque<(Instant, usize)>,
     view: Option<View>,
@@ -173,6 +175,7 @@ impl Member {
             confirmed: limit,
             held: 0,
             useful: usize::MAX,
+            bearable: usize::MAX,
             needs: VecDeque::new(),
             view: None,
             claims: HashMap::new(),
@@ -218,7 +221,7 @@ impl Member {
             return 0;
         }
         let needed = self.needs.front().map_or(0, |(_, needed)| *needed);
-        needed.min(self.useful).clamp(self.minimum(), self.terms.most)
+        needed.min(self.useful).min(self.bearable).clamp(self.minimum(), self.terms.most)
     }
 
     /// The beacon to show. The others rely on it, so what it grants may be used only once it is
@@ -251,13 +254,13 @@ impl Member {
 
     /// The shortest pause between two changes of the beacon.
     pub(crate) fn change_pause(&self) -> Duration {
-        CHANGE.max(self.round().mul_f64(READINGS_PER_SECOND / CHANGES_PER_SECOND))
+        CHANGE.max(self.round().mul_f64(ROUNDS_PER_SECOND / CHANGES_PER_SECOND))
     }
 
     /// The usual pause of a fleet of this size, if it is a large one.
     fn round(&self) -> Duration {
         let members = self.view.map_or(1, |view| view.members);
-        Duration::from_secs_f64(members as f64 / READINGS_PER_SECOND)
+        Duration::from_secs_f64(members as f64 / ROUNDS_PER_SECOND)
     }
 
     /// Records what the pool has and needs, several times a second, and applies the rules that depend on time alone.
@@ -379,7 +382,7 @@ impl Member {
         if let Some(mine) = reading.peers.iter_mut().find(|peer| peer.process == own) {
             mine.beacon = beacon;
         }
-        let (mut view, mut room) = (None, usize::MAX);
+        let (mut view, mut room, mut bearable) = (None, usize::MAX, usize::MAX);
         for (number, scope) in reading.scopes.iter().enumerate() {
             let Some(scope) = scope else { continue };
             let peers: Vec<_> = reading.within(number).collect();
@@ -392,6 +395,9 @@ impl Member {
             let (headroom, counted) = (scope.headroom(), strangers.counted());
             let usable = scope.limit.saturating_sub(headroom);
             let capacity = usable.saturating_sub(counted + peers.len());
+            if number > 0 {
+                bearable = bearable.min(capacity);
+            }
             let wish = |peer: &&Peer| Wish { minimum: peer.beacon.minimum, wanted: peer.beacon.wanted };
             let shares = shares(capacity, &peers.iter().map(wish).collect::<Vec<_>>());
             let place = peers.iter().position(|peer| peer.process == own);
@@ -405,6 +411,7 @@ impl Member {
                 view = Some(View { at, members, capacity, strangers, headroom, share, minimums });
             }
         }
+        self.bearable = bearable;
         self.claims = reading.peers.iter().map(|peer| (peer.process, peer.beacon.claim())).collect();
         let Some(view) = view else { return };
         // The size of the fleet decides how often it reads, whatever scope is the tightest.

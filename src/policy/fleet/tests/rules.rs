@@ -282,6 +282,7 @@ fn the_limit_of_a_role_holds_among_those_of_the_role_only() {
     reading.scopes[2] = Some(Scope { limit: 20, headroom: Some(2), connections: 6 });
     member.on_reading(now + SECOND, reading);
     assert_eq!(member.view().unwrap().share, 8, "half of 20 - 2 - 2");
+    assert_eq!(member.beacon().wanted, 16, "what the role cannot have is left to the others");
 }
 
 /// A limit that follows the database: what the pool would not use, the others may have.
