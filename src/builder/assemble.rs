@@ -97,15 +97,17 @@ impl PoolBuilder {
         let breaker = self.breaker.call_timeout(query_timeout);
         let breaker = breaker.on_transition_first(move |change| follower.on_transition(change));
         let breaker = PoolBreaker::new(breaker, self.machine)?;
-        let recorder = Arc::new(OutcomeRecorder::new(
-            breaker,
-            self.is_failure,
-            Arc::new(move |event| listener.on_connection_event(event)),
-        ));
+        let on_event = Arc::new(move |event| listener.on_connection_event(event));
+        let recorder = OutcomeRecorder::new(breaker, self.is_failure, on_event);
+        #[cfg(feature = "fleet")]
+        let caps = (self.adaptive == Adaptive::Act).then_some(caps);
+        #[cfg(feature = "fleet")]
+        let recorder = recorder.with_caps(caps.clone());
+        let recorder = Arc::new(recorder);
         let retries = self.retry.finish(now(), self.max_size)?;
         let rates = Rates::new(now(), self.rates, self.rates_of);
         #[cfg(feature = "fleet")]
-        let rates = Rates::with_caps(rates, (self.adaptive == Adaptive::Act).then_some(caps));
+        let rates = Rates::with_caps(rates, caps);
         let (hooks, statements) = (self.hooks, self.statement_cache);
         let listeners = Listeners { recorder: Arc::clone(&recorder), registry, tracer: tracer.clone(), meter };
         let limits_of_work = (self.connect_timeout, query_timeout);

@@ -3,7 +3,8 @@
 //!
 //! Only results that say something about the database count. Refusals of the pool do not, nor do cancelled calls. A
 //! statement that ran out of time counts if it had its own timeout, or took far longer than statements usually take: a
-//! caller with a tight deadline says nothing about the server.
+//! caller with a tight deadline says nothing about the server. Neither does an operation that the pool has capped,
+//! because it is slow and the others are not: it may only wait for a lock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +19,10 @@ use super::lease_registry::LeaseRegistry;
 use crate::breaker::PoolBreaker;
 use crate::clock::now;
 use crate::error::{ConnectError, Error};
+use crate::operation::Operation;
 use crate::policy::{CountsAs, ResultKind, Terminations, Ticket};
+#[cfg(feature = "fleet")]
+use crate::rates::OperationCaps;
 
 /// A statement that was given up after this many times the usual duration is a failure, whatever its deadline.
 const FAR_MORE: u32 = 10;
@@ -52,6 +56,8 @@ pub(crate) struct OutcomeRecorder {
     /// How many dials the server has refused because it was full.
     #[cfg(feature = "fleet")]
     times_full: AtomicU64,
+    #[cfg(feature = "fleet")]
+    caps: Option<Arc<OperationCaps>>,
 }
 
 impl OutcomeRecorder {
@@ -65,7 +71,22 @@ impl OutcomeRecorder {
             typical: AtomicU64::new(0),
             #[cfg(feature = "fleet")]
             times_full: AtomicU64::new(0),
+            #[cfg(feature = "fleet")]
+            caps: None,
         }
+    }
+
+    /// Operations that the pool caps by itself.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn with_caps(self, caps: Option<Arc<OperationCaps>>) -> Self {
+        Self { caps, ..self }
+    }
+
+    fn is_capped(&self, operation: Operation) -> bool {
+        #[cfg(feature = "fleet")]
+        return self.caps.as_ref().is_some_and(|caps| caps.is_capped(operation));
+        #[cfg(not(feature = "fleet"))]
+        return false;
     }
 
     pub(crate) fn breaker(&self) -> &PoolBreaker {
@@ -196,6 +217,7 @@ impl OutcomeRecorder {
         let typical = self.typical();
         let had_its_time = options.timeout.is_some_and(|timeout| took >= timeout);
         let counts = had_its_time || (!typical.is_zero() && took >= typical.saturating_mul(FAR_MORE));
+        let counts = counts && !self.is_capped(options.named());
         let outcome = if counts { ResultKind::Failure } else { ResultKind::Ignored };
         self.breaker.record(now, ticket, self.overruled(error, outcome), took);
     }

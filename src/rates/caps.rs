@@ -26,6 +26,10 @@ impl OperationCaps {
         self.has_any.load(Relaxed)
     }
 
+    pub(crate) fn is_capped(&self, operation: Operation) -> bool {
+        self.has_any() && self.caps.read().contains_key(&operation)
+    }
+
     pub(super) fn of(&self, operation: Operation) -> Option<Arc<Limiter>> {
         if !self.has_any() {
             return None;

@@ -83,6 +83,13 @@ impl Caps {
         Some(most)
     }
 
+    /// Nobody had a connection for this long, perhaps because the circuit is open. That says nothing about operations.
+    pub(super) fn on_silence(&mut self, lasted: Duration) {
+        for cap in self.caps.values_mut() {
+            cap.normal = cap.normal.map(|normal| normal + lasted);
+        }
+    }
+
     /// A window has ended. `inflation` is that of an operation: `None` if it has used next to nothing. Returns the
     /// operations whose caps end.
     pub(super) fn on_window(
@@ -129,6 +136,19 @@ mod tests {
             }
             assert_eq!(now - begun, calm * SECOND);
         }
+    }
+
+    #[test]
+    fn no_cap_ends_while_nobody_is_served() {
+        let (mut caps, mut now) = (Caps::default(), Instant::now());
+        caps.set(now, UPDATE, AdviceReason::LockBound, 3);
+        caps.on_window(now, |_| Some(1.0));
+        for _ in 0..60 {
+            now += 2 * SECOND;
+            caps.on_silence(2 * SECOND);
+        }
+        assert!(caps.on_window(now + 8 * SECOND, |_| Some(1.0)).is_empty());
+        assert_eq!(caps.on_window(now + 10 * SECOND, |_| Some(1.0)).len(), 1);
     }
 
     #[test]

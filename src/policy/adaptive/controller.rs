@@ -19,7 +19,7 @@ use super::correlation::Correlation;
 use super::operations::{Inflation, Operations};
 use super::size::{BINDING, Change, Signs, Size, SizeTerms};
 use super::waits::{Wait, Waits};
-use super::window::{Seen, Sight, Window};
+use super::window::{Seen, Sight, WINDOW, Window};
 use crate::operation::Operation;
 use crate::policy::watch::{DueReport, EndedLease, Lasting, Sign};
 
@@ -197,7 +197,7 @@ impl Controller {
             };
         }
         let is_slow = self.slow_windows >= LASTING;
-        self.wants_waits = self.slow_windows > 0 || self.caps.has_slow_one();
+        self.wants_waits = seen.is_used() && (self.slow_windows > 0 || self.caps.has_slow_one());
         if !self.wants_waits {
             self.waits.forget();
         }
@@ -254,6 +254,10 @@ impl Controller {
 
     fn end_caps(&mut self, now: Instant, limit: usize, seen: &Seen) -> Vec<AdaptiveFinding> {
         if self.caps.is_empty() {
+            return Vec::new();
+        }
+        if !seen.is_used() {
+            self.caps.on_silence(WINDOW);
             return Vec::new();
         }
         let operations = &mut self.operations;

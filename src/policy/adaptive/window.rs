@@ -55,6 +55,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Returns whether anybody had a connection.
+    pub(super) fn is_used(&self) -> bool {
+        self.utilization > 0.0 || self.throughput > 0.0
+    }
+
     /// Returns whether the pool may be too small: callers wait, and most connections are in use.
     pub(super) fn is_pressed(&self) -> bool {
         self.has_queue && self.utilization > PRESSED

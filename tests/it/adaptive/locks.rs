@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use failfast::breaker::State;
 use failfast::{Adaptive, AdviceReason, Operation, Pool};
 
 use super::{Load, MILLISECOND, SECOND, STEPS, Seen, has, lines, pool, status};
@@ -51,6 +52,7 @@ async fn a_hot_row_keeps_the_size_and_limits_the_operation_that_waits() {
     let p99 = readers.p99(300).await;
     assert!(p99 < 2 * usual, "{p99:?}, usually {usual:?}");
     assert!(booking.refused() > 0);
+    assert_eq!(pool.status().breaker, State::Closed, "the server is well");
     assert_eq!((pool.status().max_size, status(&pool).limit), (15, 15), "{:?}", lines(&seen));
     assert!(!has(&seen, "limit_changed", Some(AdviceReason::Saturated)), "{:?}", lines(&seen));
 
