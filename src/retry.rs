@@ -116,9 +116,10 @@ impl RetryConfig {
     }
 
     /// The retry budget: how many retries there can be before successful calls have to pay for more. Each success adds
-    /// 0.2 retries to the budget, and each second adds one. A retry after a timeout costs two. 0 to
-    /// 1,000,000. Default: twice [`max_size`](crate::PoolBuilder::max_size), at least 10. With 0 there are no retries,
-    /// except of transactions that lost a conflict: these need no budget.
+    /// 0.2 retries to the budget, and each second adds one. A retry after a timeout costs two. 0 to 1,000,000. Default:
+    /// twice [`max_size`](crate::PoolBuilder::max_size), at least 10. With 0, only retries that need no budget remain:
+    /// those of a transaction after a conflict or an outdated prepared statement, and the first one of a call whose
+    /// connection was dead before anything was sent.
     pub fn budget(mut self, retries: u32) -> Self {
         self.budget = Some(retries);
         self

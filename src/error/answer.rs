@@ -128,10 +128,10 @@ impl Error {
     /// Returns whether a handler should log this error.
     ///
     /// `false` for the errors of a call that got no connection: [`Shed`](Self::Shed),
-    /// [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect) and
-    /// [`Closed`](Self::Closed). In an incident there are thousands of them in a second. The pool counts each in its
-    /// [metrics](crate#features), and reports their cause as an [event](crate::Event), again every 30 s. `true` for all others:
-    /// each says something about one statement.
+    /// [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect),
+    /// [`Closed`](Self::Closed), and those of a `Cluster` without a host that fits. In an incident there are thousands of
+    /// them in a second. The pool counts each in its [metrics](crate#features), and reports their cause as an
+    /// [event](crate::Event), again every 30 s. `true` for all others: each says something about one statement.
     ///
     /// ```
     /// # fn handle(error: failfast::Error) -> u16 {

@@ -161,6 +161,12 @@ fn a_hot_row_keeps_the_size_and_caps_the_operation() {
     assert!(p99 < 2.0 * usual, "{p99} s, usually {usual} s");
     assert_eq!(world.limits.len(), 1, "the size stays");
     assert!(!world.controller.caps().is_empty());
+    // As while the circuit is open.
+    let kinds = world.kinds.clone();
+    world.kinds.iter_mut().for_each(|kind| kind.rate = 0.0);
+    world.run(120.0);
+    assert!(!world.controller.caps().is_empty() && !world.controller.wants_waits(), "nobody was served");
+    world.kinds = kinds;
     world.server.locked = None;
     world.run(60.0);
     assert!(world.controller.caps().is_empty() && world.controller.advice(world.instant()).is_none());
