@@ -28,6 +28,11 @@ pub(crate) fn of(scenes: &[Scene]) -> String {
     if all > 0 {
         text += &format!("\n{} of {all} figures of failfast are within their limits.\n", all - short);
     }
+    for scene in scenes {
+        for check in scene.checks.iter().filter(|check| check.is_short()) {
+            text += &wrapped(&format!("  {}: {check}", scene.scenario.name), "    ");
+        }
+    }
     text
 }
 
@@ -68,6 +73,8 @@ mod tests {
         assert!(text.contains("served again"), "{text}");
         assert!(text.contains("slow-clients: deadpool median answer: 10ms, failfast 40ms"), "{text}");
         assert!(text.contains("within their limits"), "{text}");
+        let short = [scene("surge-3x", 600)].iter().map(|scene| scene.short_checks().0).sum::<usize>();
+        assert!(short > 0 && text.matches("surge-3x: SHORT").count() == short, "{text}");
     }
 
     #[test]
