@@ -97,7 +97,9 @@ impl Board {
         Some(now.saturating_duration_since(answered))
     }
 
-    /// Compares the server of a new connection of the pool with the one that the scout knows.
+    /// Compares the server of a new connection of the pool with the one that the scout knows. If another one answers, it
+    /// may be an empty database on a new disk. So the connection serves nobody before the scout has looked, or could not
+    /// look in time.
     pub(super) async fn on_connected(&self, host: usize, client: &Object) {
         let asked = now();
         let Ok(answer) = client.simple_query(&format!("SELECT {STARTED}, {REPLAYED}")).await else { return };
@@ -111,8 +113,15 @@ impl Board {
         let is_doubted =
             dialed.is_some_and(|(started, replayed)| self.state().on_dialed(host, asked, started, replayed));
         if is_doubted {
-            self.ask(host);
+            self.look_again(host).await;
         }
+    }
+
+    /// Makes the scout of this host connect anew, and waits until it has, or could not in time.
+    async fn look_again(&self, host: usize) {
+        let (mut looks, until) = (self.looks(), now() + self.state().longest_look());
+        self.ask(host);
+        while self.state().is_doubted(host) && changed_before(&mut looks, until).await {}
     }
 }
 
@@ -129,6 +138,40 @@ mod tests {
     use super::*;
     use crate::cluster::state::Answer;
     use crate::policy::{Lsn, Sighting};
+
+    /// A server that comes back with an empty database answers the pool before it answers the scout.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_to_another_server_serves_nobody_before_the_scout_has_looked() {
+        let labels = ["a:5432", "b:5432"].map(Arc::from);
+        let board = Arc::new(Board::new(now(), &labels, Looks::default(), Duration::from_secs(30)));
+        let answer = |host: usize, is_in_recovery: bool, system: u64, started: i64| {
+            let at = now();
+            let sighting = Sighting { at, is_in_recovery, timeline: Some(1), system: Some(system), started };
+            board.state().on_answer(at, host, at, Answer { sighting, place: Some(Lsn(1)) }, true);
+            board.on_look();
+        };
+        answer(0, false, 7, 10);
+        answer(1, true, 7, 20);
+        let dial = async |started: i64| {
+            let begun = now();
+            if board.state().on_dialed(0, begun, started, None) {
+                board.look_again(0).await;
+            }
+            (now() - begun, board.state().is_primary(0))
+        };
+        assert_eq!(dial(10).await, (Duration::ZERO, true), "the server of before");
+        let scout = async {
+            board.asked_for(0).await;
+            time::sleep(Duration::from_millis(300)).await;
+            board.on_look();
+            time::sleep(Duration::from_millis(300)).await;
+            answer(0, false, 8, 11);
+        };
+        let ((took, is_primary), ()) = tokio::join!(dial(11), scout);
+        assert!(took >= Duration::from_millis(600) && !is_primary, "{took:?}");
+        let (took, _) = dial(12).await;
+        assert_eq!(took, Duration::from_secs(2), "the scout cannot look");
+    }
 
     /// A thousand calls wait for a primary while replicas answer 50 times a second.
     #[tokio::test(start_paused = true)]

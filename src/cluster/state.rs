@@ -165,6 +165,11 @@ impl State {
         matches!(self.hosts[host].sessions, Sessions::Doubted(_))
     }
 
+    /// How long a scout takes at most to connect anew and to ask.
+    pub(super) fn longest_look(&self) -> Duration {
+        2 * self.looks.timeout
+    }
+
     /// Returns whether this host counts as the primary, or did so last.
     pub(super) fn is_primary(&self, host: usize) -> bool {
         matches!(self.primacy, Primacy::Primary { host: primary, .. } if primary == host)
