@@ -39,6 +39,16 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets what a new connection waits for before it serves its first caller.
+    pub(crate) fn before_use<F, W>(mut self, wait: F) -> Self
+    where
+        F: Fn() -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.set_before_use(wait);
+        self
+    }
+
     /// The owner's name for the pool, its recorder and its runtime.
     #[cfg_attr(not(feature = "metrics"), expect(clippy::clone_on_copy, reason = "then there is nothing to give"))]
     pub(crate) fn owners(&self) -> (&str, Given, Option<Handle>) {

@@ -97,9 +97,7 @@ impl Board {
         Some(now.saturating_duration_since(answered))
     }
 
-    /// Compares the server of a new connection of the pool with the one that the scout knows. If another one answers, it
-    /// may be an empty database on a new disk. So the connection serves nobody before the scout has looked, or could not
-    /// look in time.
+    /// Compares the server of a new connection with the one that the scout knows.
     pub(super) async fn on_connected(&self, host: usize, client: &Object) {
         let asked = now();
         let Ok(answer) = client.simple_query(&format!("SELECT {STARTED}, {REPLAYED}")).await else { return };
@@ -113,14 +111,14 @@ impl Board {
         let is_doubted =
             dialed.is_some_and(|(started, replayed)| self.state().on_dialed(host, asked, started, replayed));
         if is_doubted {
-            self.look_again(host).await;
+            self.ask(host);
         }
     }
 
-    /// Makes the scout of this host connect anew, and waits until it has, or could not in time.
-    async fn look_again(&self, host: usize) {
+    /// Waits until the scout of this host knows which server answers there, or could not look in time. Another server
+    /// may be an empty database on a new disk, so a new connection of the pool serves nobody before that.
+    pub(super) async fn is_known(&self, host: usize) {
         let (mut looks, until) = (self.looks(), now() + self.state().longest_look());
-        self.ask(host);
         while self.state().is_doubted(host) && changed_before(&mut looks, until).await {}
     }
 }
@@ -155,8 +153,9 @@ mod tests {
         let dial = async |started: i64| {
             let begun = now();
             if board.state().on_dialed(0, begun, started, None) {
-                board.look_again(0).await;
+                board.ask(0);
             }
+            board.is_known(0).await;
             (now() - begun, board.state().is_primary(0))
         };
         assert_eq!(dial(10).await, (Duration::ZERO, true), "the server of before");

@@ -226,7 +226,7 @@ impl ClusterBuilder {
         let board = Arc::new(Board::new(now(), &labels, self.looks, self.max_lag));
         let mut hosts = Vec::new();
         for (number, OneHost { label, place }) in places.into_iter().enumerate() {
-            let (board, telemetry) = (Arc::clone(&board), Arc::clone(&telemetry));
+            let (asking, board, telemetry) = (Arc::clone(&board), Arc::clone(&board), Arc::clone(&telemetry));
             let builder = (self.pool)(PoolBuilder::new(place))
                 .of_host(&label, number)
                 .observer(move |event: &Event| {
@@ -241,6 +241,10 @@ impl ClusterBuilder {
                         board.on_connected(number, client).await;
                         Ok(())
                     })
+                })
+                .before_use(move || {
+                    let board = Arc::clone(&asking);
+                    async move { board.is_known(number).await }
                 });
             hosts.push(Host::new(label, build(builder)?));
         }

@@ -69,7 +69,10 @@ impl Dial for Dialer {
 
     async fn dial(&self, on_quiet: impl FnOnce() + Send) -> Result<Box<Conn>, ConnectError> {
         let register = |conn: &Conn| self.handling.registry.add(Arc::downgrade(&conn.link) as Weak<dyn Leased>);
-        self.dial_and(on_quiet, register).await
+        let conn = self.dial_and(on_quiet, register).await?;
+        #[cfg(feature = "cluster")]
+        self.handling.hooks.before_use().await;
+        Ok(conn)
     }
 
     fn answer_limit(&self) -> Duration {

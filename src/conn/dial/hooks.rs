@@ -17,10 +17,15 @@ type Provider = Arc<dyn Fn() -> Answer + Send + Sync>;
 type SetUp<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 type AfterConnect = Arc<dyn for<'a> Fn(&'a Object) -> SetUp<'a> + Send + Sync>;
 
+#[cfg(feature = "cluster")]
+type BeforeUse = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     credentials: Option<Provider>,
     after_connect: Option<AfterConnect>,
+    #[cfg(feature = "cluster")]
+    before_use: Option<BeforeUse>,
 }
 
 impl Hooks {
@@ -60,6 +65,24 @@ impl Hooks {
                 }
             })
         });
+    }
+
+    /// Sets what a new connection of the pool waits for before it serves its first caller. Connections that serve no
+    /// caller do not wait.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn set_before_use<F, W>(&mut self, wait: F)
+    where
+        F: Fn() -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.before_use = Some(Arc::new(move || Box::pin(wait())));
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn before_use(&self) {
+        if let Some(wait) = &self.before_use {
+            wait().await;
+        }
     }
 
     /// Returns `config` with the credentials of the provider, if there is one.

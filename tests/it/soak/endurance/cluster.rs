@@ -193,6 +193,7 @@ impl World {
     async fn round(&mut self, number: usize, fault: Fault, rng: &mut Rng) -> Round {
         self.is_complete().await;
         self.changes.lock().unwrap().clear();
+        println!("cluster, round {number}: {fault:?} begins");
         let load = Load::new(self.cluster.clone(), format!("round {number}"), self.next_id);
         let loading = tokio::spawn(Arc::clone(&load).run(rng.fork()));
         sleep(Duration::from_millis(rng.u64(300..800))).await;
@@ -383,10 +384,12 @@ impl World {
             true => host.role == Role::Primary,
             false => host.role == Role::Replica && host.lag.is_some_and(|lag| lag < WITHIN),
         };
-        eventually("the cluster knows what all of its hosts are", KNOWN, async || {
-            self.cluster.hosts().iter().enumerate().all(is_as_it_should)
-        })
-        .await;
+        let begun = Instant::now();
+        while !self.cluster.hosts().iter().enumerate().all(is_as_it_should) {
+            let hosts: Vec<_> = self.cluster.hosts().iter().map(ToString::to_string).collect();
+            assert!(begun.elapsed() < KNOWN, "the cluster does not know that {primary} is the primary: {hosts:#?}");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Each host has as many connections as its pool, and one for the scout.
