@@ -32,7 +32,7 @@
 //! # }
 //! ```
 //!
-//! A pretence needs a server only if calls are to succeed as well. [`without_server`] makes a pool that has none, and
+//! A pretence needs a server only if calls or statements are to succeed as well. [`without_server`] makes a pool that has none, and
 //! `cluster_without_servers` a cluster.
 //!
 //! # A database for each test
@@ -46,13 +46,13 @@
 //! | `Shed`, `CircuitOpen`, `AcquireTimeout`, `Connect`, `Closed` | instead of a connection | nothing |
 //! | `QueryTimeout`, `Busy`, `ConnectionLost`, `Server`, `Delay` | in place of the next statement, also on a guard and in a transaction; never in place of BEGIN, COMMIT, ROLLBACK or those of a savepoint | after `Server`, `QueryTimeout` and `ConnectionLost`, an open transaction cannot be committed |
 //! | `StreamIdle` | in place of the next statement whose rows are a stream, which `copy_out` is not; the error comes at the first poll | nothing |
-//! | `CommitUnknown`, `TransactionAborted` | in place of the pool's COMMIT | the transaction is rolled back, or committed if the outcome says so |
+//! | `CommitUnknown`, `TransactionAborted` | in place of the pool's COMMIT. Without a server, a closure that runs a statement fails before it | the transaction is rolled back, or committed if the outcome says so |
 //! | `NoPrimary`, `TwoPrimaries`, `TwoSystems` | on a cluster, in place of its primary | nothing |
 //! | `NoFreshReplica` | on a cluster, in place of the host of a read | nothing |
 //!
 //! A COPY meets an outcome at its beginning only: `copy_in` or `copy_out` returns the error, and no later step does.
 //!
-//! Statements by way of the deref to deadpool's client meet no pretence.
+//! Statements by way of the deref to deadpool's client meet no pretence, nor does `listen`.
 //!
 //! Everything that follows an outcome is real. A call runs again if it would after a real one: a conflict (40001) in a
 //! transaction, a lost connection if the call is [idempotent](crate::Call::idempotent). Each attempt meets the pretence

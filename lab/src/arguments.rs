@@ -5,24 +5,8 @@ use std::path::PathBuf;
 use crate::peers::Peer;
 use crate::scenarios::{self, Scenario};
 
-pub(crate) const USAGE: &str = "\
-./dev demo [ARGS]: one surge, failfast and deadpool.
-./dev lab [ARGS]: all scenarios, all pools at once.
-  --scenario NAME[,NAME]  only these; surge means all surges:
-                          surge-2x, surge-3x, surge-5x, surge-10x, bursty-20ms,
-                          bursty-50ms, bursty-100ms, mixed-deadlines, lock,
-                          flood, slow-clients, slow-query, outage, freeze,
-                          stale, storm, fleet, failover
-  --peers NAME[,NAME]     only these: failfast, deadpool, deadpool-tuned,
-                          pgbouncer, bb8, bb8-tuned, sqlx, sqlx-tuned
-  --seed N                of the arrivals; default: another one each time
-  --seeds N               so many seeds: medians and ranges; default 1
-  --alone                 each pool alone, and longer phases
-  --out DIR               where the report is written; default target/lab
-  --readme                write the figures into README.md and docs/img
-  --json                  the figures for machines on stdout, nothing else there
-  --check                 fail if a figure of failfast is short of its limit
-";
+/// Also printed by `./dev demo --help` and `./dev lab --help`, which build nothing.
+pub(crate) const USAGE: &str = include_str!("usage.txt");
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct Arguments {

@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
     let mut arguments = match Arguments::parse(given.clone()) {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("{error}\n{USAGE}");
+            eprintln!("{error}\n--help lists the arguments");
             return ExitCode::from(2);
         }
     };

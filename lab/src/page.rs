@@ -80,8 +80,7 @@ fn summary(scenes: &[Scene]) -> String {
     let mut html = "<h2>Summary</h2>\n".to_owned();
     let with_goodput: Vec<_> =
         scenes.iter().filter(|scene| scene.pools.iter().any(|played| played.goodput().is_some())).collect();
-    html +=
-        "<p>Goodput: answers in time, as a share of what is possible. Of what 100% is, each scenario says below.</p>\n";
+    html += "<p>Goodput: answers in time, as a share of what is possible. Each scenario says below what 100% is.</p>\n";
     html += &matrix(&with_goodput, Played::goodput, percent, Some);
     let faults: Vec<_> = scenes.iter().filter(|scene| scene.scenario.fault.is_outage()).collect();
     if !faults.is_empty() {
@@ -167,6 +166,13 @@ fn section(scene: &Scene) -> String {
         chart::of(scene, &peers)
     );
     html += &figures(scene);
+    if scene.is_disturbed() {
+        html += &format!(
+            "<p class=\"short\">The machine was busy: callers were sent up to {} late. So these figures say little; run it \
+             again on an idle machine.</p>\n",
+            short(scene.lag())
+        );
+    }
     let (short, all) = scene.short_checks();
     if all > 0 {
         let class = if short == 0 { "" } else { " class=\"short\"" };

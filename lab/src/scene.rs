@@ -12,6 +12,9 @@ use crate::series::{Bin, bins};
 /// How many points a curve has.
 pub(crate) const POINTS: usize = 60;
 
+/// If callers are sent later than this, the machine is too busy.
+const LAG: Duration = Duration::from_millis(20);
+
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) scenario: Scenario,
@@ -103,6 +106,11 @@ impl Scene {
     /// How many checks failed, and how many there are.
     pub(crate) fn short_checks(&self) -> (usize, usize) {
         (self.checks.iter().filter(|check| check.is_short()).count(), self.checks.len())
+    }
+
+    /// Whether the machine was too busy: then the figures say little.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.lag() > LAG
     }
 
     /// The longest delay with which a caller was sent.

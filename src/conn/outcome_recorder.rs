@@ -82,11 +82,14 @@ impl OutcomeRecorder {
         Self { caps, ..self }
     }
 
+    #[cfg(feature = "fleet")]
     fn is_capped(&self, operation: Operation) -> bool {
-        #[cfg(feature = "fleet")]
-        return self.caps.as_ref().is_some_and(|caps| caps.is_capped(operation));
-        #[cfg(not(feature = "fleet"))]
-        return false;
+        self.caps.as_ref().is_some_and(|caps| caps.is_capped(operation))
+    }
+
+    #[cfg(not(feature = "fleet"))]
+    fn is_capped(&self, _: Operation) -> bool {
+        false
     }
 
     pub(crate) fn breaker(&self) -> &PoolBreaker {

@@ -33,6 +33,17 @@ pub(crate) fn of(scenes: &[Scene]) -> String {
             text += &wrapped(&format!("  {}: {check}", scene.scenario.name), "    ");
         }
     }
+    let disturbed: Vec<_> =
+        scenes.iter().filter(|scene| scene.is_disturbed()).map(|scene| scene.scenario.name).collect();
+    if !disturbed.is_empty() {
+        let names = disturbed.join(", ");
+        text += &wrapped(
+            &format!(
+                "The machine was busy in {names}: figures of these say little. Run them again on an idle machine."
+            ),
+            "  ",
+        );
+    }
     text
 }
 

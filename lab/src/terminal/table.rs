@@ -17,9 +17,6 @@ late: callers with a late answer or none. answer, 99%: the median, and what
 an error. again: from the end of the incident until 95% are served in time.
 ";
 
-/// If callers are sent later than this, the machine is too busy and its figures are worthless.
-const LAG: Duration = Duration::from_millis(20);
-
 pub(crate) fn of(scene: &Scene) -> String {
     let offered = scene.pools.first().and_then(|played| played.figures.first()).map_or(0, |figures| figures.offered);
     let mut rows = vec![[[format!("{offered} callers")].as_slice(), &HEADS.map(str::to_owned)].concat()];
@@ -31,9 +28,8 @@ pub(crate) fn of(scene: &Scene) -> String {
     if let Some((after, warning)) = ours.and_then(|figures| figures.warned.zip(figures.warning.as_ref())) {
         text += &wrapped(&format!("first warning, after {}: {warning}", short(after)), "  ");
     }
-    let lag = scene.lag();
-    if lag > LAG {
-        text += &format!("the machine was busy: callers were sent up to {} late\n", short(lag));
+    if scene.is_disturbed() {
+        text += &format!("the machine was busy: callers were sent up to {} late\n", short(scene.lag()));
     }
     text
 }
