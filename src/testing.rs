@@ -32,8 +32,8 @@
 //! # }
 //! ```
 //!
-//! A pretence needs a server only if calls or statements are to succeed as well. [`without_server`] makes a pool that has none, and
-//! `cluster_without_servers` a cluster.
+//! A pretence needs a server only if calls or statements are to succeed as well. [`without_server`] makes a pool that
+//! has none, and `cluster_without_servers` a cluster.
 //!
 //! # A database for each test
 //!
