@@ -1,7 +1,5 @@
 //! The figures of a scenario as a table with a row for each pool: medians, if there are several seeds.
 
-use std::time::Duration;
-
 use super::wrapped;
 use crate::peers::Peer;
 use crate::scene::{Played, Scene, Stat};
