@@ -10,12 +10,13 @@ mod beacon;
 mod member;
 mod reading;
 mod shares;
+mod state;
 mod strangers;
 
 pub(crate) use self::beacon::Beacon;
-pub use self::member::FleetState;
 pub(crate) use self::member::{Member, Own, Terms};
 pub(crate) use self::reading::{Peer, Reading, Scope};
+pub use self::state::FleetState;
 
 #[cfg(test)]
 mod tests;
