@@ -117,7 +117,7 @@ impl Board {
 
     /// Waits until the scout of this host knows which server answers there, or could not look in time. Another server
     /// may be an empty database on a new disk, so a new connection of the pool serves nobody before that.
-    pub(super) async fn is_known(&self, host: usize) {
+    pub(super) async fn until_known(&self, host: usize) {
         let (mut looks, until) = (self.looks(), now() + self.state().longest_look());
         while self.state().is_doubted(host) && changed_before(&mut looks, until).await {}
     }
@@ -155,7 +155,7 @@ mod tests {
             if board.state().on_dialed(0, begun, started, None) {
                 board.ask(0);
             }
-            board.is_known(0).await;
+            board.until_known(0).await;
             (now() - begun, board.state().is_primary(0))
         };
         assert_eq!(dial(10).await, (Duration::ZERO, true), "the server of before");

@@ -244,7 +244,7 @@ impl ClusterBuilder {
                 })
                 .before_use(move || {
                     let board = Arc::clone(&asking);
-                    async move { board.is_known(number).await }
+                    async move { board.until_known(number).await }
                 });
             hosts.push(Host::new(label, build(builder)?));
         }

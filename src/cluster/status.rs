@@ -16,7 +16,8 @@ pub enum Role {
     /// The host replays the log of another server.
     Replica,
     /// The host accepts writes, and the cluster sends it none: its timeline is lower than another one, another host
-    /// accepts writes on the same timeline, or it is not known yet whether it belongs to the cluster.
+    /// accepts writes on the same timeline, it belongs to another database system, or it is not known yet whether it
+    /// belongs to the cluster.
     Fenced,
     /// The host has never answered.
     Unknown,
