@@ -176,7 +176,7 @@ async fn round(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, session: &mut Option<S
         Err(Trouble::Pooler) => member.on_pooler(),
         Err(Trouble::Other(reason)) => {
             *fleet.trouble.lock() = Some(reason.clone());
-            member.on_lost(now());
+            member.on_lost();
         }
     }
     done

@@ -100,6 +100,15 @@ enum Phase {
     Off,
 }
 
+/// After the connection was lost, the member does not grow before as many members are back as there were.
+#[derive(Debug)]
+struct Awaited {
+    members: usize,
+    /// Those that are not back by then are blind, and use no more than they have. It is set when the member itself is
+    /// back.
+    until: Option<Instant>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Member {
     terms: Terms,
@@ -122,9 +131,7 @@ pub(crate) struct Member {
     /// When members vanished, and what they had claimed.
     vanished: VecDeque<(Instant, usize)>,
     strangers: [Strangers; 3],
-    /// After the connection was lost, the member does not grow before this many members are back, or before this
-    /// instant.
-    expected: Option<(usize, Instant)>,
+    awaited: Option<Awaited>,
     refused: Option<Instant>,
     halvings: u32,
 }
@@ -146,7 +153,7 @@ impl Member {
             claims: HashMap::new(),
             vanished: VecDeque::new(),
             strangers: Default::default(),
-            expected: None,
+            awaited: None,
             refused: None,
             halvings: 0,
         }
@@ -285,13 +292,14 @@ impl Member {
     /// The connection for the beacon was lost. The next one may lead to another server, so two readings have to show
     /// the beacon again. All members may have lost theirs. While they come back, the connections of those that are
     /// missing look free.
-    pub(crate) fn on_lost(&mut self, now: Instant) {
+    pub(crate) fn on_lost(&mut self) {
         self.limit = self.limit.min(self.confirmed);
         if let Phase::Seen(_) = self.phase {
             self.phase = Phase::Seen(0);
         }
-        if let Some(view) = self.view.filter(|_| self.expected.is_none()) {
-            self.expected = Some((view.members, now + BLIND));
+        let before = self.awaited.as_ref().map_or(0, |awaited| awaited.members);
+        if let Some(view) = self.view {
+            self.awaited = Some(Awaited { members: view.members.max(before), until: None });
         }
     }
 
@@ -381,6 +389,7 @@ impl Member {
         let Some(view) = view else { return };
         // The size of the fleet decides how often it reads, whatever scope is the tightest.
         self.view = Some(View { members: reading.peers.len().max(1), ..view });
+        self.await_others(now, reading.peers.len());
         let target = view.share.clamp(self.minimum(), self.terms.most);
         if target <= self.limit {
             self.lower(target);
@@ -414,12 +423,19 @@ impl Member {
         self.confirmed = self.limit;
     }
 
-    fn may_grow(&mut self, now: Instant) -> bool {
-        let members = self.view.map_or(0, |view| view.members);
-        if self.expected.is_some_and(|(expected, until)| members >= expected || now >= until) {
-            self.expected = None;
+    fn may_grow(&self, now: Instant) -> bool {
+        self.phase == Phase::Seen(2) && self.awaited.is_none() && !self.is_refused(now)
+    }
+
+    /// So many members are there.
+    fn await_others(&mut self, now: Instant, members: usize) {
+        let longest = BLIND + self.round().max(EVERY);
+        if let Some(awaited) = &mut self.awaited {
+            let until = *awaited.until.get_or_insert(now + longest);
+            if members >= awaited.members || now >= until {
+                self.awaited = None;
+            }
         }
-        self.phase == Phase::Seen(2) && self.expected.is_none() && !self.is_refused(now)
     }
 
     fn notice_vanished(&mut self, now: Instant, reading: &Reading) {

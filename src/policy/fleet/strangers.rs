@@ -14,9 +14,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Strangers {
-    /// The lower bound of the latest reading.
-    least: usize,
-    /// The latest counts. All but the first are younger than [`LASTING`].
+    /// The number at the latest reading.
+    present: usize,
+    /// The latest lower bounds. All but the first are younger than [`LASTING`].
     latest: VecDeque<(Instant, usize)>,
     /// Counts that lasted, the oldest first, each higher than all later ones.
     seen: VecDeque<(Instant, usize)>,
@@ -27,12 +27,11 @@ impl Strangers {
     /// Records a reading: there are at least `least` strangers, and at most `most`. Up to `orphans` of them may be
     /// connections of members that have just vanished. These connections are ending, so they are not remembered.
     pub(super) fn on_reading(&mut self, now: Instant, (least, most): (usize, usize), orphans: usize) {
-        let confirmed = match self.latest.back() {
-            Some((_, before)) => (*before).max(least.min(self.least)).min(most),
+        self.present = match self.latest.back() {
+            Some((_, before)) => self.present.max(least.min(*before)).min(most),
             None => least,
         };
-        self.least = least;
-        self.latest.push_back((now, confirmed));
+        self.latest.push_back((now, least));
         let has_lasted = |at: &Instant| now.saturating_duration_since(*at) >= LASTING;
         while self.latest.get(1).is_some_and(|(at, _)| has_lasted(at)) {
             self.latest.pop_front();
@@ -48,7 +47,7 @@ impl Strangers {
             }
             self.seen.push_back((now, lasting));
         }
-        self.counted = confirmed.max(self.seen.front().map_or(0, |(_, highest)| *highest));
+        self.counted = self.present.max(self.seen.front().map_or(0, |(_, highest)| *highest));
     }
 
     /// The number of strangers that count against the capacity.

@@ -63,7 +63,7 @@ fn growth_waits_until_it_is_shown_and_confirmed() {
     assert_eq!((member.limit(), member.beacon().granted), (2, 40));
     member.on_shown(40);
     assert_eq!((member.limit(), member.is_claiming()), (2, true), "somebody else may have claimed the same");
-    member.on_lost(now + SECOND);
+    member.on_lost();
     assert_eq!((member.limit(), member.beacon().granted), (2, 2));
 }
 
@@ -74,6 +74,17 @@ fn claiming() -> (Member, Instant) {
     member.on_reading(now + SECOND, first);
     member.on_shown(40);
     (member, now + SECOND)
+}
+
+/// They may belong to a member that has lost its beacon right after its claim.
+#[test]
+fn what_nobody_claims_at_the_second_reading_is_not_used() {
+    for (unknown, kept) in [(0, 40), (49, 40), (60, 29), (88, 2)] {
+        let (mut member, now) = claiming();
+        let second = reading(&member, &[], unknown);
+        member.on_second_reading(now, &second);
+        assert_eq!((member.limit(), member.beacon().granted), (kept, kept), "{unknown} are unknown");
+    }
 }
 
 #[test]
@@ -252,17 +263,34 @@ fn after_a_loss_it_waits_until_the_others_are_back() {
     let others = [other(2, 20, 20), other(3, 20, 20)];
     let (mut member, mut now) = busy(Instant::now(), 2, &others);
     let before = member.limit();
-    member.on_lost(now);
-    for _ in 0..4 {
-        now += 2 * SECOND;
+    member.on_lost();
+    // The server is away for longer than the others are waited for.
+    now += 60 * SECOND;
+    for _ in 0..9 {
         read(&mut member, now, &[], 0);
         assert_eq!(member.limit(), before, "the others are on their way");
-    }
-    for _ in 0..5 {
         now += 2 * SECOND;
-        read(&mut member, now, &[], 0);
     }
+    read(&mut member, now, &[], 0);
     assert!(member.limit() > before, "they do not come back");
+}
+
+#[test]
+fn after_each_loss_it_waits_for_those_that_were_there_last() {
+    let (mut member, now) = busy(Instant::now(), 40, &[]);
+    member.on_lost();
+    let others = [other(2, 30, 30), other(3, 30, 30)];
+    read(&mut member, now + SECOND, &others, 0);
+    read(&mut member, now + 2 * SECOND, &others, 0);
+    member.on_lost();
+    let before = member.limit();
+    assert_eq!(before, 29, "a third of 100 - 10 - 3");
+    read(&mut member, now + 3 * SECOND, &[], 0);
+    member.on_lost();
+    for seconds in 4..21 {
+        read(&mut member, now + seconds * SECOND, &[], 0);
+        assert_eq!(member.limit(), before, "after {seconds} s");
+    }
 }
 
 #[test]

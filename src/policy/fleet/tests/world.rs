@@ -78,6 +78,8 @@ pub(super) struct World {
     pub(super) strangers: usize,
     stranger_wants: usize,
     next_event: f64,
+    /// The server is down until then.
+    down_until: f64,
     pub(super) violations: Vec<String>,
 }
 
@@ -101,6 +103,7 @@ impl World {
             strangers: 0,
             stranger_wants: 0,
             next_event: 0.0,
+            down_until: 0.0,
             violations: Vec::new(),
         };
         for _ in 0..members {
@@ -178,6 +181,15 @@ impl World {
         }
     }
 
+    /// The server ends all connections. For so many seconds it takes no new ones.
+    pub(super) fn restart(&mut self, seconds: f64) {
+        self.down_until = self.time + seconds;
+        for process in 0..self.processes.len() {
+            (self.processes[process].held, self.processes[process].busy) = (0, 0);
+            self.lose(process);
+        }
+    }
+
     pub(super) fn held(&self) -> usize {
         self.processes.iter().map(|process| process.held).sum()
     }
@@ -243,7 +255,11 @@ impl World {
             3 | 4 => {
                 // As many may join in two rounds as half of the headroom has room for. The rest is for races.
                 let round = self.round();
-                self.joins.retain(|(at, _)| time - at < round * 2.0 + 1.0);
+                // A blind member cannot give way to those that join.
+                let is_blind = |process: &Process| process.cut.is_some() || process.silent_until + KEEPALIVE > time;
+                if !self.processes.iter().any(is_blind) {
+                    self.joins.retain(|(at, _)| time - at < round * 2.0 + 1.0);
+                }
                 let joining: usize = self.joins.iter().map(|(_, takes)| takes).sum();
                 let is_small = self.capacity() > (self.minimum + 1) * (count + 1);
                 if is_small && 2 * (joining + 1 + self.minimum) <= default_headroom(self.limit) {
@@ -262,23 +278,27 @@ impl World {
             }
             // A connection that is silent cannot be reset.
             6 if self.processes[who].silent_until <= time && self.processes[who].cut.is_none() => self.lose(who),
+            7 if self.rng.u8(..10) == 0 => {
+                let seconds = self.rng.f64() * 3.0;
+                self.restart(seconds);
+            }
             _ => self.processes[who].load = self.rng.usize(..=self.most),
         }
     }
 
     /// The connection for beacons is lost.
     fn lose(&mut self, process: usize) {
-        let (now, again) = (self.now(), self.time + self.rng.f64() * 0.5);
+        let again = self.time + self.rng.f64() * 0.5;
         let process = &mut self.processes[process];
         (process.scout, process.talk, process.next) = (None, Talk::Nothing, again);
-        process.member.on_lost(now);
+        process.member.on_lost();
     }
 
     /// One step of a pool: it dials, its leases end, and it closes what it may not keep.
     fn live(&mut self, process: usize) {
         let now = self.now();
-        let is_full = self.taken() >= self.limit;
-        let Self { rng, step, limit: _, .. } = self;
+        let is_down = self.time < self.down_until;
+        let Self { rng, step, .. } = self;
         let process = &mut self.processes[process];
         if process.cut.is_some() {
             return;
@@ -290,7 +310,7 @@ impl World {
             process.held = limit.max(process.busy);
         }
         let wanted = if process.is_draining { 0 } else { process.load };
-        while process.busy < wanted.min(limit) {
+        while !is_down && process.busy < wanted.min(limit) {
             if process.busy == process.held {
                 process.held += 1;
             }
@@ -299,7 +319,6 @@ impl World {
         if process.is_draining {
             process.held = process.busy;
         }
-        let _ = is_full;
         let (held, in_use, is_short) = (process.held, process.busy, process.busy >= limit && wanted >= limit);
         process.member.tick(
             now,
@@ -317,6 +336,11 @@ impl World {
         }
         match std::mem::replace(&mut self.processes[index].talk, Talk::Nothing) {
             Talk::Nothing if time < self.processes[index].next => self.change(index, delay),
+            Talk::Nothing if time < self.down_until => {
+                let again = time + self.rng.f64() * 2.0;
+                self.processes[index].member.on_lost();
+                self.processes[index].next = again;
+            }
             Talk::Nothing if is_silent => self.processes[index].talk = Talk::Failing(time + LATE),
             Talk::Nothing => {
                 if self.processes[index].scout.is_none() {
@@ -359,7 +383,7 @@ impl World {
             Talk::Failing(at) if time >= at => {
                 let pause = self.rng.f64() * 2.0;
                 let process = &mut self.processes[index];
-                process.member.on_lost(now);
+                process.member.on_lost();
                 process.next = time + pause;
                 if !is_silent {
                     process.scout = None;
