@@ -217,7 +217,7 @@ async fn change(fleet: &Fleet, session: &mut Option<Session>) -> Result<(), Trou
     let shown = show(fleet, session).await;
     if let Err(Trouble::Other(reason)) = &shown {
         *fleet.trouble.lock() = Some(reason.clone());
-        fleet.member.lock().on_lost(now());
+        fleet.member.lock().on_lost();
     }
     shown
 }
