@@ -21,10 +21,12 @@ pub struct Status {
     /// The maximum number of connections, including those that are being made or closed. In a fleet: the part of the
     /// owner's `max_size` that the budget grants at present. If the limit follows the database: at most what that allows.
     pub max_size: usize,
-    /// Connections held by callers.
+    /// Connections held by callers. The pool itself also holds one for a round trip now and then, to ask the server
+    /// how it is.
     pub in_use: usize,
     /// Connections that the pool cleans up before the next caller gets them: after a cancelled statement, or after a
-    /// use that it could not track. At most two seconds each, more on a slow network.
+    /// use that it could not track. At most two seconds each, more on a slow network. Also those that were idle for long
+    /// and are checked.
     pub settling: usize,
     /// Connections ready for the next caller.
     pub idle: usize,

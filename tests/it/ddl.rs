@@ -228,7 +228,7 @@ async fn a_change_without_anybody_in_the_way_is_done_at_once_as_a_whole() {
     let spawned = tokio::spawn(async move { other.ddl().batch_execute("ALTER TABLE ddl_free DROP COLUMN n").await });
     spawned.await.unwrap().unwrap();
     assert!(!has_column(server, "ddl_free", "n").await);
-    assert_eq!(pool.status().in_use, 0);
+    eventually("it is given back", LONG, async || pool.status().in_use == 0).await;
     // The limits have ended with the transaction, and no connection is left beside the pool.
     let lock_timeout = pool.query_one("SELECT current_setting('lock_timeout')", &[]).await.unwrap();
     assert_eq!(lock_timeout.get::<_, &str>(0), "0");

@@ -98,11 +98,6 @@ fn live(seed: u64, members: usize, faults: Faults) -> World {
     world
 }
 
-/// Histories that are the same in each run, with 2 to 50 members.
-fn histories(count: u64) -> impl Iterator<Item = (u64, usize)> {
-    (0..count).map(|number| (number.wrapping_mul(0x9E37_79B9_7F4A_7C15), 2 + number as usize * 7 % 49))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
