@@ -7,6 +7,7 @@
 //! only what is free after all other claims. A member that is late, or cannot read, uses no more than it has claimed.
 
 mod beacon;
+mod growth;
 mod member;
 mod reading;
 mod shares;

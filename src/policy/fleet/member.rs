@@ -14,7 +14,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::beacon::Beacon;
-use super::reading::{Peer, Reading, Scope};
+use super::growth::{step, taken};
+use super::reading::{Peer, Reading};
 use super::shares::{Wish, shares};
 use super::state::FleetState;
 use super::strangers::Strangers;
@@ -461,29 +462,6 @@ impl Member {
         let recent = self.vanished.iter().filter(|(at, _)| now.saturating_duration_since(*at) < GHOST);
         recent.map(|(_, claim)| claim).sum()
     }
-}
-
-/// How many connections of a scope are taken or claimed, with the members' own for their beacons and these strangers.
-fn taken(scope: &Scope, strangers: usize, peers: &[&Peer]) -> usize {
-    let claimed: usize = peers.iter().map(|peer| peer.beacon.claim()).sum();
-    // Connections beyond all claims are strangers for certain.
-    (strangers + peers.len() + claimed).max(scope.connections)
-}
-
-/// By how much the member at `place` may grow if `free` connections are free. All members grow at the same time, so
-/// each takes an equal part, and at most a third. The rest is for members whose wishes it cannot see yet: they may read
-/// at the same time, and grow into the same connections.
-fn step(free: usize, peers: &[&Peer], shares: &[usize], place: Option<usize>) -> usize {
-    let Some(place) = place else { return 0 };
-    let lacks: Vec<_> =
-        peers.iter().zip(shares).map(|(peer, share)| share.saturating_sub(peer.beacon.claim())).collect();
-    let most = free.div_ceil(peers.len().clamp(1, 3));
-    if lacks.iter().sum::<usize>() <= free {
-        return lacks[place].min(most);
-    }
-    let growing = lacks.iter().filter(|lack| **lack > 0).count().max(1);
-    let before = lacks[..place].iter().filter(|lack| **lack > 0).count();
-    (free / growing + usize::from(before < free % growing)).min(most)
 }
 
 /// What is needed for a load, with a reserve.

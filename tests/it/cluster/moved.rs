@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use failfast::{Cluster, ClusterBuilder, ErrorKind, Freshness, Role, Shedding};
 use futures_util::future::join_all;
 
-use super::{SECOND, builder, is_complete, role};
+use super::{SECOND, Seen, builder, is_complete, role};
 use crate::pool::LONG;
 use crate::support::cluster::Replicated;
 use crate::support::eventually;
@@ -16,10 +16,10 @@ const COUNT: &str = "SELECT count(*) FROM written";
 
 /// A cluster with few connections, whose callers may wait for long.
 async fn small(nodes: &Replicated) -> Cluster {
-    with_few(nodes, builder(nodes)).await
+    of_few(nodes, builder(nodes)).await
 }
 
-async fn with_few(nodes: &Replicated, builder: ClusterBuilder) -> Cluster {
+async fn of_few(nodes: &Replicated, builder: ClusterBuilder) -> Cluster {
     let pool = |builder: failfast::PoolBuilder| builder.max_size(2).max_waiting(300).acquire_timeout(SECOND * 30);
     let cluster = builder.pool(pool).build().unwrap();
     cluster.batch_execute(TABLE).await.unwrap();
@@ -91,8 +91,8 @@ async fn a_spilled_read_that_waits_at_the_old_primary_is_not_served_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_primary_a_queued_call_is_refused_when_it_gets_its_connection() {
     let mut nodes = Replicated::start(2).await;
-    // On a busy machine a primary may be silent for three seconds, and then the other one is the only one.
-    let cluster = with_few(&nodes, builder(&nodes).look_timeout(SECOND * 3)).await;
+    let seen = Seen::default();
+    let cluster = of_few(&nodes, builder(&nodes).observer(seen.observe())).await;
     let held = [cluster.get().await.unwrap(), cluster.get().await.unwrap()];
     let writer = cluster.clone();
     let write = tokio::spawn(async move { writer.execute(INSERT, &[&1]).await });
@@ -105,9 +105,16 @@ async fn without_a_primary_a_queued_call_is_refused_when_it_gets_its_connection(
         cluster.primary().is_err_and(|error| error.kind() == ErrorKind::TwoPrimaries)
     })
     .await;
+    // On a busy machine one of the two may be silent for three seconds. Then the other is the only one.
+    let before = seen.count("primary_changed");
+    let was_one_silent = |changes| seen.count("primary_changed") > before + changes;
     drop(held);
-    let error = write.await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (ErrorKind::TwoPrimaries, failfast::Effect::NotApplied));
+    match write.await.unwrap() {
+        Err(error) => {
+            assert_eq!((error.kind(), error.effect()), (ErrorKind::TwoPrimaries, failfast::Effect::NotApplied));
+        }
+        Ok(_) => assert!(was_one_silent(0), "it was written while there were two primaries"),
+    }
     assert_eq!(nodes.node(0).scalar(COUNT).await, "0");
     // Under across_failover it waits until one is left.
     let call = cluster.call().across_failover().deadline(SECOND * 20);
@@ -117,7 +124,7 @@ async fn without_a_primary_a_queued_call_is_refused_when_it_gets_its_connection(
     };
     let (written, ()) = tokio::join!(call.execute(INSERT, &[&2]), stop);
     written.unwrap();
-    assert_eq!(nodes.node(1).scalar(COUNT).await, "1");
+    assert!(nodes.node(1).scalar(COUNT).await == "1" || was_one_silent(1), "it was written elsewhere");
 }
 
 #[tokio::test(flavor = "multi_thread")]
