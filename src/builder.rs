@@ -463,18 +463,18 @@ impl PoolBuilder {
     /// Sets whether the pool's limit follows the database. Feature `fleet`. Default: [`Adaptive::Off`], which costs
     /// nothing.
     ///
-    /// With [`Adaptive::Act`] the pool uses fewer connections while the server is saturated, and more of `max_size` while
-    /// callers wait and the server can do more. It asks why leases take longer before it changes anything. If one
+    /// With [`Adaptive::Act`] the pool uses fewer connections while the server is saturated, and more of `max_size`
+    /// while callers wait and the server can do more. It asks why leases take longer before it changes anything. If one
     /// operation holds up the others, or waits for locks of the database, only that operation is limited: calls beyond
     /// its usual concurrency are refused at once, for the reason
-    /// [`ShedReason::RateLimited`](crate::ShedReason::RateLimited). With [`Adaptive::Advise`] the pool says all that and
-    /// changes nothing.
+    /// [`ShedReason::RateLimited`](crate::ShedReason::RateLimited). With [`Adaptive::Advise`] the pool says all that
+    /// and changes nothing.
     ///
     /// It decides every 2 s, and only if 50 leases have ended in them. It never exceeds [`max_size`](Self::max_size) or
-    /// what a [fleet](Self::fleet) grants, never falls below 2, [`min_idle`](Self::min_idle) or a quarter of `max_size`,
-    /// never ends a lease or closes a connection in use, and never serves less in order to measure. While leases take
-    /// longer than usual, the pool has one more connection, which asks once a second what the server's processes wait
-    /// for.
+    /// what a [fleet](Self::fleet) grants, never shrinks below the largest of 2, [`min_idle`](Self::min_idle) and a
+    /// quarter of `max_size`, never ends a lease or closes a connection in use, and never serves less in order to
+    /// measure. While leases take longer than usual, the pool has one more connection, which asks once a second what
+    /// the server's processes wait for.
     ///
     /// Each advice is an event ([`LimitAdvised`](crate::EventKind::LimitAdvised),
     /// [`LimitChanged`](crate::EventKind::LimitChanged), [`LockBound`](crate::EventKind::LockBound),

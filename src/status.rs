@@ -19,14 +19,13 @@ pub struct Status {
     /// The pool's name.
     pub name: Arc<str>,
     /// The maximum number of connections, including those that are being made or closed. In a fleet: the part of the
-    /// owner's `max_size` that the budget grants at present. If the limit follows the database: at most what that allows.
+    /// owner's `max_size` that the budget grants at present. If the limit follows the database: the smaller of both.
     pub max_size: usize,
-    /// Connections held by callers. The pool itself also holds one for a round trip now and then, to ask the server
-    /// how it is.
+    /// Connections held by callers. Includes one that the pool itself uses for a round trip.
     pub in_use: usize,
     /// Connections that the pool cleans up before the next caller gets them: after a cancelled statement, or after a
-    /// use that it could not track. At most two seconds each, more on a slow network. Also those that were idle for long
-    /// and are checked.
+    /// use that it could not track. At most two seconds each, more on a slow network. Includes those that are checked
+    /// after they were idle for long.
     pub settling: usize,
     /// Connections ready for the next caller.
     pub idle: usize,
@@ -100,9 +99,10 @@ pub struct FleetStatus {
     pub name: Arc<str>,
     /// How the pool takes part.
     pub state: FleetState,
-    /// The connections that the pool may use at present.
+    /// The connections that the fleet grants at present. [`Status::max_size`] is what the pool may use, by all limits.
     pub granted: usize,
-    /// The connections that the pool wants: 1.3 times those that callers of the last seconds needed.
+    /// The connections that the pool wants: 1.3 times the highest number in use within the last 2 s. If callers wait,
+    /// or hold all connections: at least twice the number in use.
     pub wanted: usize,
     /// The connections that the pool may use in any case.
     pub minimum: usize,
@@ -111,7 +111,7 @@ pub struct FleetStatus {
     /// The members at the latest reading, this one included. 0 before the first.
     pub members: usize,
     /// The connections that the members divide: the limit of the server, less headroom, strangers and one connection
-    /// for each member's beacon. If a limit of the database or the role leaves less, it is that. `None` before the
+    /// for each member's beacon. If a limit of the database or the role leaves less, that counts. `None` before the
     /// first reading.
     pub capacity: Option<usize>,
     /// The connections that no member of the fleet claims. Those that stayed for 4 s still count for a minute.
@@ -131,14 +131,14 @@ pub struct AdaptiveStatus {
     pub limit: usize,
     /// The owner's `max_size`.
     pub max_size: usize,
-    /// How many times as long as usual leases take, over the ten busiest operations of the last window of 2 s. `None` if
+    /// Lease time divided by usual lease time, over the ten busiest operations of the last window of 2 s. `None` if
     /// their usual durations are not known, or too few leases ended.
     pub inflation: Option<f64>,
     /// The present advice. `None` if things should stay as they are.
     pub advice: Option<Advice>,
-    /// The operations that may use no more connections than usual, or should not if the pool only gives advice.
+    /// The operations of which only so many calls may be under way at a time, or should if the pool only gives advice.
     pub capped: Vec<CappedOperation>,
-    /// Why the pool does not know what the server's processes wait for, if it asked in vain.
+    /// Why the pool does not know what the server's processes wait for, if its question failed.
     pub trouble: Option<Arc<str>>,
 }
 

@@ -85,8 +85,8 @@ impl Throwaway {
     /// Starts a server and waits until it answers: about two seconds where PostgreSQL is installed.
     pub(crate) async fn start() -> Result<Throwaway, NotStarted> {
         if let Ok(url) = env::var("DATABASE_URL") {
-            let config = url.parse().map_err(|e| NotStarted(format!("DATABASE_URL: {e}")))?;
-            return Ok(Throwaway { config, supervisor: None });
+            let config = url.parse().map_err(|error| not_reached(&error))?;
+            return reached(config).await;
         }
         let password = random()?;
         let mut supervisor = if let Some(programs) = programs() {
@@ -130,6 +130,21 @@ impl From<std::io::Error> for NotStarted {
     fn from(error: std::io::Error) -> Self {
         NotStarted(format!("cannot start PostgreSQL: {error}"))
     }
+}
+
+/// The server of `DATABASE_URL`, if it answers.
+async fn reached(config: Config) -> Result<Throwaway, NotStarted> {
+    match timeout(START_TIMEOUT, config.connect(NoTls)).await {
+        Ok(Ok(_)) => Ok(Throwaway { config, supervisor: None }),
+        Ok(Err(error)) => Err(not_reached(&error)),
+        Err(_) => Err(NotStarted(format!("DATABASE_URL: no answer within {START_TIMEOUT:?}"))),
+    }
+}
+
+/// The driver names the cause only as the source of its error.
+fn not_reached(error: &tokio_postgres::Error) -> NotStarted {
+    let cause = error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    NotStarted(format!("DATABASE_URL: {error}{cause}"))
 }
 
 pub(super) async fn await_ready(config: &Config, supervisor: &mut Supervisor) -> Result<(), NotStarted> {

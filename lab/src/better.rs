@@ -53,7 +53,7 @@ fn of(scene: &Scene) -> Vec<Better> {
             note(figure, best, ours, seconds);
         }
     }
-    if scene.scenario.fault.is_outage() {
+    if scene.is_about_recovery() {
         if let Some(ours) = ours.recovered() {
             let best = pick(&others, Played::recovered, |theirs| is_sooner(theirs, ours), |one, two| one < two);
             note("served again after", best, ours, seconds);

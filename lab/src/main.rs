@@ -44,7 +44,7 @@ use self::scene::Scene;
 use self::terminal::progress::Progress;
 use self::terminal::{chart, summary, table, wrapped};
 use self::terms::{AFTERMATH, CONNECTIONS, DEADLINE, HOLD, Result, capacity};
-use self::text::{minutes, short};
+use self::text::{counted, minutes, short};
 use self::world::World;
 
 /// How many pools are played at once, unless each is played alone. The server has little to do, so this is fair.
@@ -174,11 +174,11 @@ fn preface(arguments: &Arguments, world: &World, scenarios: &[Scenario]) -> Stri
         |scenario: &Scenario| (scenario.length() + AFTERMATH + AROUND) * groups(scenario, arguments).len() as u32;
     let length: Duration = scenarios.iter().map(length).sum();
     let mut text = format!(
-        "PostgreSQL {}; {} seed(s) from {}; about {}\n\
+        "PostgreSQL {}; {} from {}; about {}\n\
          {CONNECTIONS} connections each; a query holds one for {}: at most {:.0} a second\n\
          (this server needs {} for one without load). In time: within {}.\n",
         world.version(),
-        arguments.seeds,
+        counted(arguments.seeds as usize, "seed"),
         arguments.seed,
         minutes(length * arguments.seeds as u32),
         short(HOLD),
@@ -187,7 +187,7 @@ fn preface(arguments: &Arguments, world: &World, scenarios: &[Scenario]) -> Stri
         short(DEADLINE)
     );
     for peer in &arguments.peers {
-        text += &wrapped(&format!("  {peer:<15}{}", peer.settings()), &" ".repeat(17));
+        text += &wrapped(&format!("  {peer:<15}{}", peer.settings(scenarios)), &" ".repeat(17));
     }
     text + table::LEGEND
 }

@@ -10,7 +10,7 @@ use crate::better;
 use crate::peers::Peer;
 use crate::scene::{Played, Scene, Stat};
 use crate::terms::{CONNECTIONS, DEADLINE, HOLD, capacity};
-use crate::text::{percent, seconds, short};
+use crate::text::{counted, percent, seconds, short};
 
 const CSS: &str = include_str!("page/style.css");
 
@@ -64,13 +64,13 @@ fn introduction(scenes: &[Scene], setting: &Setting) -> String {
     format!(
         "<p class=\"faint\">Each pool has {CONNECTIONS} connections to PostgreSQL {}. A query holds one for {}, so a pool \
          can give {:.0} answers a second. Callers arrive whether or not earlier callers have their answers, the same for each \
-         pool. An answer counts if it comes within {}, unless a scenario says otherwise. {order}, on {} processors. {seeds}.</p>\n\
+         pool. An answer counts if it comes within {}, unless a scenario says otherwise. {order}, on {}. {seeds}.</p>\n\
          <p class=\"faint\">Again: <code>{}</code></p>\n",
         escaped(&setting.postgres),
         short(HOLD),
         capacity(HOLD),
         short(DEADLINE),
-        setting.processors,
+        counted(setting.processors, "processor"),
         escaped(&setting.command)
     )
 }
@@ -233,7 +233,7 @@ fn pools(scenes: &[Scene]) -> String {
          tuned, because a deploy doubles the processes.</p>\n<div class=\"wide\"><table><tbody>\n"
     );
     for peer in peers(scenes) {
-        let settings = escaped(&peer.settings());
+        let settings = escaped(&peer.settings(scenes.iter().map(|scene| &scene.scenario)));
         let _ = writeln!(
             html,
             "<tr><th scope=\"row\">{peer}</th><td style=\"text-align:left;white-space:normal\">{settings}</td></tr>"

@@ -74,38 +74,50 @@ impl Peer {
         }
     }
 
-    /// What differs from the defaults, besides the number of connections, and which defaults matter.
-    pub(crate) fn settings(self) -> String {
-        let tuned = || {
-            format!(
-                "waits at most the deadline less {:?}; statement_timeout {DEADLINE:?}; beside other work two pools, of {} \
-                 and {FOR_OTHERS}",
-                2 * HOLD,
-                CONNECTIONS - FOR_OTHERS
-            )
-        };
-        match self {
-            Self::Failfast => format!(
-                "each call with its deadline; beside other work, at most {FOR_OTHERS} calls that buy or export at a time, and \
-                 reports in the lane Background, with at most {FOR_OTHERS} connections; in the fleet, the processes share the connections"
-            ),
+    /// What differs from the defaults in these scenarios, besides the number of connections, and which defaults matter.
+    pub(crate) fn settings<'a>(self, scenarios: impl IntoIterator<Item = &'a Scenario>) -> String {
+        let (mut has_others, mut has_fleet) = (false, false);
+        for scenario in scenarios {
+            has_others |= scenario.others.is_some();
+            has_fleet |= scenario.fault == Fault::Deploy;
+        }
+        let mut settings = match self {
+            Self::Failfast => "each call with its deadline".to_owned(),
             Self::Deadpool => "defaults: waits without end".to_owned(),
             Self::Bb8 | Self::Sqlx => "defaults: waits up to 30 s, checks each connection before use".to_owned(),
-            Self::DeadpoolTuned | Self::Bb8Tuned | Self::SqlxTuned => tuned(),
+            Self::DeadpoolTuned | Self::Bb8Tuned | Self::SqlxTuned => {
+                format!("waits at most the deadline less {:?}; statement_timeout {DEADLINE:?}", 2 * HOLD)
+            }
             Self::Pgbouncer => format!(
                 "a tuned deadpool with {CLIENTS_OF_PGBOUNCER} clients of a PgBouncer, which has {CONNECTIONS} connections in \
                  transaction mode, and a server_login_retry of 1 s"
             ),
+        };
+        if has_others && self == Self::Failfast {
+            settings += &format!(
+                "; beside other work, at most {FOR_OTHERS} calls that buy or export at a time, and reports in the lane \
+                 Background, with at most {FOR_OTHERS} connections"
+            );
+        } else if has_others && self.has_pool_for_others() {
+            settings += &format!("; beside other work two pools, of {} and {FOR_OTHERS}", CONNECTIONS - FOR_OTHERS);
         }
+        if has_fleet && self == Self::Failfast {
+            settings += "; in the fleet, the processes share the connections";
+        }
+        settings
     }
 
     pub(crate) fn is_tuned(self) -> bool {
         matches!(self, Self::DeadpoolTuned | Self::Pgbouncer | Self::Bb8Tuned | Self::SqlxTuned)
     }
 
+    fn has_pool_for_others(self) -> bool {
+        self.is_tuned() && self != Self::Pgbouncer
+    }
+
     /// Creates a pool and makes all its connections.
     pub(crate) async fn connect(self, config: &Config, scenario: &Scenario) -> Result<Arc<dyn Pool>> {
-        if self.is_tuned() && self != Self::Pgbouncer && scenario.others.is_some() {
+        if self.has_pool_for_others() && scenario.others.is_some() {
             let usual = self.with_size(CONNECTIONS - FOR_OTHERS, config, scenario).await?;
             let others = self.with_size(FOR_OTHERS, config, scenario).await?;
             return Ok(Arc::new(Divided { usual, others }));

@@ -8,7 +8,7 @@ use crate::better;
 use crate::page::{Setting, chart};
 use crate::peers::Peer;
 use crate::scene::{Played, Scene, Stat};
-use crate::text::{percent, seconds};
+use crate::text::{counted, percent, seconds};
 
 const BEGIN: &str = "<!-- figures: written by `./dev lab --seeds 5 --readme` -->\n";
 const END: &str = "<!-- end of figures -->\n";
@@ -39,8 +39,10 @@ fn replaced(readme: &str, figures: &str) -> Option<String> {
 fn figures(scenes: &[Scene], setting: &Setting) -> String {
     let seeds = scenes.first().map_or(0, |scene| scene.seeds.len());
     let mut text = format!(
-        "\nMedians of {seeds} seeds, with ranges, of `{}` on {} processors with PostgreSQL {}.\n\n",
-        setting.command, setting.processors, setting.postgres
+        "\nMedians of {seeds} seeds, with ranges, of `{}` on {} with PostgreSQL {}.\n\n",
+        setting.command,
+        counted(setting.processors, "processor"),
+        setting.postgres
     );
     text += "| incident | figure | failfast | deadpool, tuned | deadpool |\n|---|---|---|---|---|\n";
     for scene in scenes {
@@ -84,9 +86,7 @@ fn wanted(scene: &Scene) -> Vec<Figure> {
             ("median refusal", Played::refusal, seconds),
         ],
         "surge-2x" | "surge-5x" | "surge-10x" | "bursty-20ms" | "bursty-50ms" => Vec::new(),
-        _ if scene.scenario.fault.is_outage() || scene.pools.iter().all(|played| played.goodput().is_none()) => {
-            vec![again]
-        }
+        _ if scene.is_about_recovery() => vec![again],
         _ => vec![goodput, answer],
     }
 }

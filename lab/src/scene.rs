@@ -103,6 +103,11 @@ impl Scene {
         self.pools.iter().find(|played| played.peer == peer)
     }
 
+    /// Whether nobody could be served during the incident, so that only the recovery counts.
+    pub(crate) fn is_about_recovery(&self) -> bool {
+        self.scenario.fault.is_outage() || self.pools.iter().all(|played| played.goodput().is_none())
+    }
+
     /// How many checks failed, and how many there are.
     pub(crate) fn short_checks(&self) -> (usize, usize) {
         (self.checks.iter().filter(|check| check.is_short()).count(), self.checks.len())
@@ -145,8 +150,8 @@ impl Played {
         self.stat(|figures| figures.refused_in.map(|spread| spread.p50.as_secs_f64()))
     }
 
-    /// When the pool served again, in seconds. Infinite if it did not while it was watched. `None` if the incident ended
-    /// too late to watch it.
+    /// When the pool served again, in seconds. Infinite if it did not while it was watched. `None` if the incident
+    /// ended too late to watch it.
     pub(crate) fn recovered(&self) -> Option<Stat> {
         self.stat(|figures| {
             let is_watched = !figures.watched.is_zero();

@@ -45,3 +45,8 @@ mod tests {
         assert_eq!(shown, ["0 s", "59 s", "1 min 0 s", "2 min 5 s"]);
     }
 }
+
+/// A number of things: "1 seed", "5 seeds".
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}

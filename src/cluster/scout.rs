@@ -28,6 +28,8 @@ const AFTER_PRIMARY: Duration = Duration::from_millis(50);
 const SHORTEST: Duration = Duration::from_millis(20);
 /// Without a primary, the scouts ask this many times as often.
 const HURRY: u32 = 4;
+/// The longest pause between two new sessions while there is no primary.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Which functions the owner's role may call. Some providers revoke them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +45,30 @@ const RIGHTS: &str = "SELECT has_function_privilege(to_regprocedure('pg_catalog.
 struct Session {
     connection: Scouting,
     question: String,
+}
+
+/// When to connect anew, although the session is well. Where a name leads to the primary, it may lead elsewhere by now,
+/// and the session stays where it is. So without a primary, the scout connects anew, at longer and longer intervals.
+#[derive(Debug, Default)]
+struct Renewal {
+    next: Option<Instant>,
+    pause: Duration,
+}
+
+impl Renewal {
+    /// Returns whether it is time. `every` is the first pause.
+    fn begins(&mut self, now: Instant, has_primary: bool, every: Duration) -> bool {
+        if has_primary {
+            *self = Self::default();
+            return false;
+        }
+        let is_due = self.next.is_some_and(|next| now >= next);
+        if is_due || self.next.is_none() {
+            self.pause = (self.pause * 2).clamp(every, LONGEST_PAUSE);
+            self.next = Some(now + self.pause);
+        }
+        is_due
+    }
 }
 
 impl Core {
@@ -92,9 +118,11 @@ fn rest(in_vain: u32, every: Duration, jitter: f64) -> Duration {
 
 /// Runs until the cluster is dropped or the host's pool is closed.
 async fn watch(core: Arc<Core>, host: usize) {
-    let (mut session, mut in_vain) = (None, 0);
+    let (mut session, mut renewal, mut in_vain) = (None, Renewal::default(), 0);
     while !core.hosts[host].pool.is_closed() {
-        let found = look(&core, host, &mut session).await;
+        let has_primary = matches!(core.board.state().primacy(), Primacy::Primary { .. });
+        let is_renewed = renewal.begins(now(), has_primary, core.settings.looks.every);
+        let found = look(&core, host, &mut session, is_renewed).await;
         // After a failure the next look dials, and all processes would dial at once. So no caller shortens this rest.
         let rest = match found {
             Found::Nothing => (core.settings.looks.every / HURRY).mul_f64(0.5 + fastrand::f64()),
@@ -120,12 +148,18 @@ enum Found {
     News,
 }
 
-/// Asks once.
-async fn look(core: &Core, host: usize, session: &mut Option<Session>) -> Found {
+/// Asks once, on a new session if there is none, if the pool has found another server, or to renew it.
+async fn look(core: &Core, host: usize, session: &mut Option<Session>, is_renewed: bool) -> Found {
     if core.board.state().is_doubted(host) {
         *session = None;
     }
-    let is_new_session = session.is_none();
+    let mut is_new_session = session.is_none();
+    if is_renewed && !is_new_session {
+        // The old session is good enough if no other can be had. The host must not become silent meanwhile.
+        if let Ok(Ok(new)) = time::timeout(core.settings.looks.timeout, connect(core, host)).await {
+            (*session, is_new_session) = (Some(new), true);
+        }
+    }
     let looked = ask(core, host, session).await;
     let (now, has_answered) = (now(), looked.is_ok());
     let outcome = match looked {
@@ -235,6 +269,22 @@ fn pause(core: &Core, host: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_primary_sessions_are_renewed_at_longer_and_longer_intervals() {
+        let (second, begun) = (Duration::from_secs(1), Instant::now());
+        let mut renewal = Renewal::default();
+        let times = |renewal: &mut Renewal, range: std::ops::Range<u32>| {
+            let at = |quarter: u32| begun + second / 4 * quarter;
+            range
+                .filter(|quarter| renewal.begins(at(*quarter), false, second))
+                .map(|quarter| quarter / 4)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(times(&mut renewal, 0..1_000), [1, 3, 7, 15, 31, 63, 123, 183, 243]);
+        assert!(!renewal.begins(begun + second * 300, true, second), "there is a primary");
+        assert_eq!(times(&mut renewal, 1_204..1_220), [302, 304]);
+    }
 
     #[test]
     fn looks_that_find_nothing_new_come_further_and_further_apart() {

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::sessions::{BALANCES, Dialed, Sessions};
+use self::sessions::{BALANCES, Compared, Dialed, Sessions};
 use crate::event::EventKind;
 use crate::policy::{
     Fitness, History, Lasting, Look, Looks, Lsn, Need, Position, Primacy, Ring, Sighting, Topology, Trend,
@@ -42,6 +42,10 @@ struct Known {
     /// Since the answer, another name of the same server has shown that the server was restarted.
     is_outdated: bool,
     sessions: Sessions,
+    /// The server that had answered before another one did, by when it was started, and until when.
+    former: Option<(i64, Instant)>,
+    /// The log of the server that was started at this time is not the primary's, although the timeline has its number.
+    forked: Option<i64>,
     /// Where those connections of the pool lead that were made before the first answer.
     dialed: Dialed,
     fitness: Fitness,
@@ -122,6 +126,8 @@ impl State {
             reason: String::new(),
             is_outdated: false,
             sessions: Sessions::Same,
+            former: None,
+            forked: None,
             dialed: Dialed::default(),
             fitness: Fitness::new(looks),
             trend: Trend::default(),
@@ -204,33 +210,27 @@ impl State {
             known.trend = Trend::default();
         }
         let started = answer.sighting.started;
-        let sessions = match known.sessions {
-            // One session leads to one server, unless a pooler is in between.
-            Sessions::Same | Sessions::Doubted(_) if is_other && !is_new_session => Sessions::Several(now),
-            // An older session says nothing about where new ones lead.
-            Sessions::Doubted(dialed) if is_new_session && dialed != started => Sessions::Several(now),
-            Sessions::Doubted(_) if is_new_session => Sessions::Same,
-            Sessions::Same if known.dialed.is_elsewhere(started) => {
-                outcome.flush = true;
-                Sessions::Same
-            }
-            // Perhaps the name leads to one server by now. The pool replaces all connections, and each is compared.
-            Sessions::Several(since) if now.saturating_duration_since(since) >= BALANCES => {
-                outcome.flush = true;
-                Sessions::Same
-            }
-            sessions => sessions,
-        };
+        let is_lately = |at: Instant| now.saturating_duration_since(at) < BALANCES;
+        let has_returned = is_other && known.former.is_some_and(|(former, at)| former == started && is_lately(at));
+        let dialed = known.dialed;
+        let compared = Compared { now, started, is_other, has_returned, is_new_session, dialed };
+        let sessions;
+        (sessions, outcome.flush) = known.sessions.after(&compared);
         let is_several = |sessions| matches!(sessions, Sessions::Several(_));
         if is_several(sessions) && !is_several(known.sessions) {
             outcome.events.push(EventKind::HostBalances { host: known.label.to_string() });
         }
-        outcome.flush |= is_other && !is_several(sessions);
+        if let Some(before) = before.filter(|_| is_other) {
+            known.former = Some((before.started, now));
+        }
         (known.sessions, known.dialed) = (sessions, Dialed::Nowhere);
         (known.answer, known.is_outdated) = (Some(answer), false);
         (known.asked, known.heard) = (asked, now);
         if let Some(ended) = before.filter(|_| is_other) {
             outcome.ask = self.outdate(ended);
+        }
+        if matches!(sessions, Sessions::Doubted(_)) && is_other {
+            outcome.ask.push(host);
         }
         self.decide(now);
         outcome.is_news = !is_as_before || self.primacy != primacy;
@@ -325,17 +325,35 @@ impl State {
         let Some(Answer { sighting, place: Some(place) }) = self.hosts[host].answer else { return };
         let history = History { system: sighting.system.unwrap_or(0), timeline };
         if self.ring.history().is_some_and(|before| before != history) {
-            self.hosts.iter_mut().for_each(|host| host.fitness.forget_samples());
+            for host in &mut self.hosts {
+                host.fitness.forget_samples();
+                host.forked = None;
+            }
         }
-        self.ring.record(history, self.hosts[host].asked, place);
+        let asked = self.hosts[host].asked;
+        self.ring.record(history, asked, place);
+        if self.is_one_server(host) {
+            self.find_forks(asked, place);
+        }
         self.hosts[host].position = Some(Position::new(sighting.system, timeline, place));
+    }
+
+    /// Two servers that are promoted without knowing of each other begin timelines with the same number. A replica that
+    /// was further than the primary is now has the log of the other one: nobody replays what was not written yet.
+    fn find_forks(&mut self, asked: Instant, inserted: Lsn) {
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].heard < asked && self.replayed(host).is_some_and(|replayed| replayed > inserted) {
+                self.hosts[host].forked = self.hosts[host].answer.map(|answer| answer.sighting.started);
+            }
+        }
     }
 
     /// How far a replica has replayed the log, if it is the log of the primary.
     fn replayed(&self, host: usize) -> Option<Lsn> {
         let Answer { sighting, place } = self.hosts[host].answer?;
         let history = History { system: sighting.system.unwrap_or(0), timeline: sighting.timeline? };
-        if sighting.is_in_recovery && self.ring.history() == Some(history) { place } else { None }
+        let is_forked = self.hosts[host].forked == Some(sighting.started);
+        if sighting.is_in_recovery && !is_forked && self.ring.history() == Some(history) { place } else { None }
     }
 
     /// The upper bound of a replica's lag.

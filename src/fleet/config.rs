@@ -25,7 +25,8 @@ impl FleetConfig {
     /// Returns the settings of the budget with this name: 1 to 15 characters of `a` to `z`, `0` to `9`, `-` and `_`.
     ///
     /// All pools that share a server need the same name, whatever their databases and roles are. For the members, the
-    /// connections of a pool with another name are strangers: they reduce what the members divide.
+    /// connections of a pool with another name are strangers: they reduce what the members divide. `build` returns an
+    /// error for another name.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), minimum: 1, headroom: None }
     }
@@ -39,7 +40,10 @@ impl FleetConfig {
 
     /// Sets how many of the server's connections the fleet leaves free, for processes that start and for people. All
     /// members need the same value. 0 to 262,143. Default: a tenth of those that the server has for ordinary roles, at
-    /// least 5.
+    /// least 5. If the database or the role has a limit, the same number of connections stays free below that limit,
+    /// but at most half of it.
+    ///
+    /// `build` returns an error for a value that is out of range.
     pub fn headroom(mut self, headroom: usize) -> Self {
         self.headroom = Some(headroom);
         self

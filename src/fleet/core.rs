@@ -68,7 +68,7 @@ impl Fleet {
         self.ordered.notify_one();
     }
 
-    /// The owner drains the pool: its share goes to the others at once.
+    /// The owner drains the pool: it wants nothing from now on.
     pub(crate) fn drain(&self) {
         self.member.lock().drain();
         self.ordered.notify_one();

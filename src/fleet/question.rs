@@ -1,4 +1,4 @@
-//! The one statement of a round: it shows the beacon, and reads the limits, the counts and the beacons of the others.
+//! The statement that shows a beacon, and reads the limits, the counts and the beacons of the others.
 //!
 //! It calls the function behind `pg_stat_activity`, without the view's joins. Every role may see the name, the database
 //! and the role of every session. It sees the kind of a session only for its own role. All others count as clients.
@@ -49,14 +49,19 @@ pub(super) fn read(beacon: &str, budget: &str) -> String {
 pub(super) fn answer(row: &[Option<String>], budget: &str, headroom: Option<usize>) -> Option<FleetReading> {
     let number = |column: usize| row.get(column)?.as_deref()?.parse::<i64>().ok();
     let scope = |limit: i64, connections: usize| {
-        let connections = usize::try_from(number(connections)?).ok()?;
-        Some(Scope { limit: usize::try_from(limit).ok()?, headroom, connections })
+        let (limit, connections) = (usize::try_from(limit).ok()?, usize::try_from(number(connections)?).ok()?);
+        Some(Scope { limit, headroom, connections })
+    };
+    // The owner has chosen the headroom for the server. A part of the server may be smaller than that.
+    let part = |limit: i64, connections: usize| {
+        let scope = scope(limit, connections)?;
+        Some(Scope { headroom: headroom.map(|headroom| headroom.min(scope.limit / 2)), ..scope })
     };
     let process = u32::try_from(number(0)?).ok()?;
     let beacons = row.get(7)?.as_deref().unwrap_or_default();
     let peers = beacons.lines().filter_map(|line| peer(line, budget)).collect();
     // A negative limit is none.
-    let scopes = [Some(scope(number(1)?, 2)?), scope(number(3)?, 4), scope(number(5)?, 6)];
+    let scopes = [Some(scope(number(1)?, 2)?), part(number(3)?, 4), part(number(5)?, 6)];
     Some(FleetReading { process, peers, scopes })
 }
 
@@ -84,6 +89,18 @@ mod tests {
         assert_eq!((answer.process, answer.peers.len(), answer.peers[0].is_within), (7, 1, [true, false]));
         let limits = answer.scopes.map(|scope| scope.map(|scope| (scope.limit, scope.connections)));
         assert_eq!(limits, [Some((97, 30)), None, Some((25, 10))]);
+    }
+
+    #[test]
+    fn a_limit_of_the_role_keeps_at_most_half_of_itself_free() {
+        for (headroom, server, role) in
+            [(None, None, None), (Some(4), Some(4), Some(4)), (Some(29), Some(29), Some(12))]
+        {
+            let answer =
+                answer(&row(&["7", "97", "30", "-1", "20", "25", "10", "NULL", "x"]), "shop", headroom).unwrap();
+            let [all, _, of_role] = answer.scopes.map(|scope| scope.and_then(|scope| scope.headroom));
+            assert_eq!((all, of_role), (server, role));
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::core::Fleet;
 use super::question;
 use crate::clock::now;
 use crate::conn::{Dialer, Scouting};
+use crate::error::ConnectError;
 use crate::policy::{FleetReading, FleetState, Own};
 use crate::slots::{SlotCounts, Slots};
 
@@ -58,6 +59,8 @@ struct Session {
 enum Trouble {
     /// A pooler has answered.
     Pooler,
+    /// The server has no connection left.
+    Full(String),
     Other(String),
 }
 
@@ -89,7 +92,8 @@ async fn go_round(fleet: &Fleet, slots: &Weak<Slots<Dialer>>) {
 /// When the next round is due.
 enum Due {
     AtOnce,
-    /// After a pause from this instant on. The pause becomes shorter when the pool needs more. The number spreads it.
+    /// After a pause from this instant on. The pause becomes shorter when the pool needs more. The random number
+    /// spreads the members.
     After(Instant, f64),
     At(Instant),
 }
@@ -99,7 +103,7 @@ impl Due {
         let (random01, member, now) = (fastrand::f64(), fleet.member.lock(), now());
         match done {
             Ok(()) => Self::After(now, random01),
-            Err(Trouble::Other(_)) if member.state(now) != FleetState::Off => {
+            Err(Trouble::Other(_) | Trouble::Full(_)) if member.state(now) != FleetState::Off => {
                 // Often only the connection was lost, and the server is well.
                 Self::At(now + member.pause(now, random01).mul_f64(random01))
             }
@@ -174,9 +178,12 @@ async fn round(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, session: &mut Option<S
     match &done {
         Ok(()) => *fleet.trouble.lock() = None,
         Err(Trouble::Pooler) => member.on_pooler(),
-        Err(Trouble::Other(reason)) => {
+        Err(trouble @ (Trouble::Full(reason) | Trouble::Other(reason))) => {
             *fleet.trouble.lock() = Some(reason.clone());
             member.on_lost();
+            if matches!(trouble, Trouble::Full(_)) {
+                member.on_beacon_refused(now());
+            }
         }
     }
     done
@@ -199,10 +206,13 @@ async fn read(fleet: &Fleet, session: &mut Session) -> Result<FleetReading, Trou
 }
 
 async fn connect(fleet: &Fleet, slots: &Slots<Dialer>) -> Result<Session, Trouble> {
-    let connection = slots.dialer().scout().await.map_err(Trouble::Other)?;
+    let of_dial = |error: ConnectError| {
+        if error.is_full() { Trouble::Full(error.to_string()) } else { Trouble::Other(error.to_string()) }
+    };
+    let connection = slots.dialer().dial_to_ask().await.map_err(of_dial)?;
     let row = connection.ask(question::WHO, LIMIT).await.map_err(Trouble::Other)?;
     let process = row.first().and_then(|column| column.as_deref()?.parse().ok()).unwrap_or_default();
-    // A pooler begins the session by itself, with a process of its own invention.
+    // A pooler begins the session by itself, with a process number that is not the server's.
     if connection.process_id().and_then(|process| u32::try_from(process).ok()) != Some(process) {
         return Err(Trouble::Pooler);
     }

@@ -394,6 +394,55 @@ fn one_session_that_shows_two_servers_is_no_restart() {
     assert_eq!(world.candidates(Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(50) })), [2]);
 }
 
+/// The server behind its pooler was restarted, or the pooler leads to another one from now on. The scout's session with
+/// the pooler has survived.
+#[test]
+fn a_server_that_was_restarted_behind_a_pooler_is_one_server() {
+    let mut world = World::new();
+    world.round(100, [100, 100]);
+    let position = Need::Position(Position { system: 7, timeline: 1, lsn: Lsn(50) });
+    assert!(!world.answer_in(false, 1, 1, true, 100, 555), "the pool's connections lead there as well");
+    assert_eq!(
+        (world.candidates(position), world.ask.as_slice()),
+        (vec![2], &[1][..]),
+        "until the scout has connected"
+    );
+    assert!(!world.answer(1, 1, true, 100, 555));
+    assert_eq!(world.candidates(position), [1, 2]);
+    // Once more, and then the first one after a long time: nobody can know.
+    world.answer_in(false, 1, 1, true, 100, 777);
+    world.answer(1, 1, true, 100, 777);
+    world.wait(600_000);
+    world.answer_in(false, 1, 1, true, 100, 555);
+    world.answer(1, 1, true, 100, 555);
+    assert_eq!(world.names().iter().filter(|name| **name == "host_balances").count(), 0);
+    world.answer_in(false, 1, 1, true, 100, 777);
+    assert_eq!(world.names().last(), Some(&"host_balances"), "it is back so soon");
+}
+
+/// Both replicas were promoted, each without knowing of the other: `b` to timeline 2, and after its death `a`, from
+/// timeline 1, to a timeline 2 of its own. `c` still has the log of `b`.
+#[test]
+fn a_replica_with_another_log_under_the_same_number_serves_no_bounded_reads() {
+    let mut world = World::new();
+    world.round(100, [100, 100]).round(200, [200, 200]);
+    world.answer(1, 2, false, 900, 101);
+    world.answer(2, 2, true, 900, 102);
+    let own = Need::Position(Position { system: 7, timeline: 2, lsn: Lsn(252) });
+    for second in 1..10 {
+        world.wait(1_000);
+        world.answer(0, 2, false, 250 + second * 100, 555);
+        world.answer(2, 2, true, 900, 102);
+        if world.state.is_primary(0) {
+            assert_eq!((world.candidates(BOUND), world.candidates(own)), (vec![], vec![]), "second {second}");
+        }
+    }
+    assert!(world.state.is_primary(0));
+    // It was made anew from the primary.
+    world.answer(2, 2, true, 1_150, 103);
+    assert_eq!(world.candidates(own), [2]);
+}
+
 #[test]
 fn an_answer_of_an_older_session_does_not_resolve_a_doubt() {
     let mut world = World::new();

@@ -4,9 +4,9 @@
 //! never configured. A server on a lower timeline is a former primary, and gets no writes. Two primaries on one
 //! timeline get none either, because nobody knows which of them will survive. One server under two names counts once.
 //!
-//! The first answer may come from an empty database on a new disk. So no system is adopted until every host has
-//! answered or failed, or most hosts agree. While most hosts show our system, a primary of another one is ignored;
-//! otherwise it is a second primary.
+//! The first answer may come from a former primary, or from an empty database on a new disk. So there is no primary
+//! until every host has answered or failed, and no system is adopted before that either, unless most hosts agree. While
+//! most hosts show our system, a primary of another one is ignored; otherwise it is a second primary.
 
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,9 @@ pub(crate) struct Topology {
     looks: Looks,
     /// When a host answered for the first time.
     opened: Option<Instant>,
+    /// Whether every host has answered, or failed, or was silent. Before that, one that was not heard may be the
+    /// primary.
+    has_heard_all: bool,
     /// Whether it is known which system is ours, as far as servers show it.
     is_settled: bool,
     /// The system identifier that the fence belongs to.
@@ -113,6 +116,7 @@ impl Topology {
         let since = self.since;
         let counts = |sighting: &Sighting| since.is_none_or(|since| sighting.at > since);
         let known = || looks.iter().enumerate().filter_map(|(host, look)| Some((host, look.sighting.filter(counts)?)));
+        self.hear(now, looks);
         if self.is_settled {
             self.adopt_another_system(now, looks);
         } else if let Err(primacy) = self.settle(now, looks) {
@@ -123,6 +127,9 @@ impl Topology {
                 self.system = self.system.or(sighting.system);
                 self.highest = self.highest.max(sighting.timeline.unwrap_or(0));
             }
+        }
+        if !self.has_heard_all {
+            return Primacy::NoPrimary;
         }
         // Then every process knows that a primary of another system is foreign, also one that starts now.
         let is_majority = self.system.is_some() && self.majority(now, looks) == self.system;
@@ -154,21 +161,29 @@ impl Topology {
         }
     }
 
-    /// Finds out which system is ours: the one of most hosts, or the only one once every host has answered or failed. A
-    /// host that is silent counts as failed. An error says why it is not known yet.
+    /// Notes whether every host has answered, or has failed since the first answer. A host that is silent counts as
+    /// failed.
+    fn hear(&mut self, now: Instant, looks: &[Look]) {
+        let answers = looks.iter().filter_map(|look| look.sighting.map(|sighting| sighting.at));
+        let Some(opened) = self.opened.or(answers.min()) else { return };
+        self.opened = Some(opened);
+        self.has_heard_all |=
+            self.looks.is_silent(opened, now) || looks.iter().all(|look| look.was_asked_since(opened));
+    }
+
+    /// Finds out which system is ours: the one of most hosts, or the only one once all hosts were heard. An error says
+    /// why it is not known yet.
     fn settle(&mut self, now: Instant, looks: &[Look]) -> Result<(), Primacy> {
         let live = || {
             let sighting = |look: &Look| look.sighting.filter(|sighting| !sighting.is_gone(now));
             looks.iter().enumerate().filter_map(move |(host, look)| Some((host, sighting(look)?)))
         };
-        let Some((first, first_sighting)) = live().next() else { return Err(Primacy::NoPrimary) };
-        let opened = *self.opened.get_or_insert(first_sighting.at);
+        let Some((first, _)) = live().next() else { return Err(Primacy::NoPrimary) };
         if let Some(system) = self.majority(now, looks) {
             (self.system, self.is_settled) = (Some(system), true);
             return Ok(());
         }
-        let is_silent = self.looks.is_silent(opened, now);
-        if !is_silent && !looks.iter().all(|look| look.was_asked_since(opened)) {
+        if !self.has_heard_all {
             return Err(Primacy::NoPrimary);
         }
         let mut shown = live().filter(|(_, sighting)| sighting.system.is_some());
@@ -206,7 +221,8 @@ impl Topology {
     /// Returns whether a host has answered, and others still have to answer or fail until it is known whether it
     /// counts.
     pub(crate) fn is_open(&self) -> bool {
-        self.opened.is_some() && !self.is_settled && self.primacy == Primacy::NoPrimary
+        let is_known = self.is_settled && self.has_heard_all;
+        self.opened.is_some() && !is_known && self.primacy == Primacy::NoPrimary
     }
 
     /// Forgets the highest timeline and the answers of silent servers. Returns that timeline.
@@ -230,7 +246,8 @@ impl Topology {
         let is_new = |sighting: &Sighting| !self.looks.is_silent(sighting.at, now) && !sighting.is_in_recovery;
         let of_primary = known().find(|sighting| is_ours_gone && is_new(sighting)).map(|sighting| sighting.system);
         if let Some(system) = of_most.map(Some).or(of_primary) {
-            *self = Self { system, is_settled: true, ..Self::new(self.looks) };
+            let (opened, has_heard_all) = (self.opened, self.has_heard_all);
+            *self = Self { system, is_settled: true, opened, has_heard_all, ..Self::new(self.looks) };
         }
     }
 
@@ -425,6 +442,23 @@ mod tests {
         let looks = |at| [server(at, 7, false, 5, 1), Look::default()];
         assert_eq!(topology.decide(at, &looks(at)), Primacy::NoPrimary);
         assert_eq!(topology.decide(at + SUSPECT, &looks(at + SUSPECT)), primary(0, 5));
+    }
+
+    /// Host 1 was promoted. Host 0 does not know it, and host 2 follows it, but does not show its timeline yet.
+    #[test]
+    fn a_process_that_starts_writes_to_no_former_primary_while_a_host_was_not_heard() {
+        let (mut topology, at) = (Topology::default(), Instant::now());
+        let (former, replica) = (server(at, 7, false, 1, 0), server(at, 7, true, 1, 2));
+        assert_eq!(topology.decide(at, &[former, Look::default(), replica]), Primacy::NoPrimary);
+        assert!(topology.is_open() && topology.may_serve(&replica.sighting.unwrap()), "reads need not wait");
+        let promoted = server(at, 7, false, 2, 1);
+        assert_eq!(topology.decide(at, &[former, promoted, replica]), primary(1, 2));
+        let mut topology = Topology::default();
+        topology.decide(at, &[former, Look::default(), replica]);
+        let later = at + SUSPECT;
+        let (former, replica) = (server(later, 7, false, 1, 0), server(later, 7, true, 1, 2));
+        assert_eq!(topology.decide(later, &[former, Look::default(), replica]), primary(0, 1), "it says nothing");
+        assert!(!topology.is_open());
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use super::reading::{Peer, Scope};
 
-/// How many connections of a scope are taken or claimed, with the members' own for their beacons and these strangers.
+/// How many connections of a scope are taken or claimed. Includes one connection for each beacon, and the strangers.
 pub(super) fn taken(scope: &Scope, strangers: usize, peers: &[&Peer]) -> usize {
     let claimed: usize = peers.iter().map(|peer| peer.beacon.claim()).sum();
     // Connections beyond all claims are strangers for certain.
     (strangers + peers.len() + claimed).max(scope.connections)
 }
 
-/// By how much the member at `place` may grow if `free` connections are free. All members grow at the same time, so
-/// each takes an equal part, and at most a third. The rest is for members whose wishes it cannot see yet: they may read
-/// at the same time, and grow into the same connections.
+/// By how much the member at `place` may grow if `free` connections are free. All members grow at the same time. If
+/// there is not enough for all, each takes an equal part. With three members or more, a member takes at most a third.
+/// The rest is for members whose wishes it cannot see yet: they may read at the same time, and grow into the same
+/// connections.
 pub(super) fn step(free: usize, peers: &[&Peer], shares: &[usize], place: Option<usize>) -> usize {
     let Some(place) = place else { return 0 };
     let lacks: Vec<_> =

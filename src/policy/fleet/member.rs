@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! Joining ──its beacon was seen twice──▶ Sharing ──no reading for long──▶ Blind
-//!    ▲                                      │ ▲                             │
-//!    └────────── the connection was lost ───┘ └── the next two readings ────┘
+//!   ▲ ▲                                    │                                │
+//!   │ └─────── the connection was lost ────┘                                │
+//!   └────────────────────────── the next reading ───────────────────────────┘
 //! ```
 //!
-//! A member that joins lives on what it has: its minimum. A blind one keeps what it has, and after a minute no more
-//! than an equal part of what it last saw. Behind a pooler, a reading says nothing about the server: the member is off,
-//! and the pool uses all of `max_size`.
+//! A member that joins uses what it has: its minimum. A blind one keeps what it has, and after a minute no more than an
+//! equal part of what it last saw. Behind a pooler, a reading says nothing about the server: the member is off, and the
+//! pool uses all of `max_size`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ const CALM: Duration = Duration::from_secs(60);
 const GHOST: Duration = Duration::from_secs(1);
 /// The connections of members that have vanished end within this time.
 const ORPHAN: Duration = Duration::from_secs(60);
-/// A load of the last seconds is still expected.
+/// A member still wants what it needed this long ago.
 const RECENT: Duration = Duration::from_secs(2);
 /// How much more than its load a member wants.
 const RESERVE: f64 = 1.3;
@@ -115,14 +116,14 @@ pub(crate) struct Member {
     terms: Terms,
     phase: Phase,
     begun: Instant,
-    /// The part of `most` that the member claims.
-    limit: usize,
+    /// How many connections the member claims, of `most`.
+    claim: usize,
     /// What of it the pool may use: the others have seen the claim, or a later reading has confirmed it.
     confirmed: usize,
     held: usize,
     /// As in [`Own`].
     useful: usize,
-    /// The capacity of its role or database, if that is limited. More is of no use, and others could not have it.
+    /// The capacity of its role or database, if that is limited. The server would refuse connections beyond it.
     bearable: usize,
     /// What was needed, and when. Each entry is lower than the one before.
     needs: VecDeque<(Instant, usize)>,
@@ -139,13 +140,13 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(now: Instant, terms: Terms) -> Self {
-        let limit = terms.minimum.min(terms.most);
+        let claim = terms.minimum.min(terms.most);
         Self {
             terms,
             phase: Phase::Seen(0),
             begun: now,
-            limit,
-            confirmed: limit,
+            claim,
+            confirmed: claim,
             held: 0,
             useful: usize::MAX,
             bearable: usize::MAX,
@@ -162,18 +163,18 @@ impl Member {
 
     /// How many connections the pool may use now.
     pub(crate) fn limit(&self) -> usize {
-        if self.phase == Phase::Off { self.terms.most } else { self.limit.min(self.confirmed) }
+        if self.phase == Phase::Off { self.terms.most } else { self.claim.min(self.confirmed) }
     }
 
-    /// The server shows a beacon with this number to the others. A larger claim has to be confirmed by a second reading,
-    /// but for the minimum.
+    /// The server shows a beacon with this number to the others. Beyond the minimum, a larger claim needs a second
+    /// reading.
     pub(crate) fn on_shown(&mut self, granted: usize) {
         self.confirmed = granted.min(self.confirmed.max(self.minimum()));
     }
 
     /// The member claims more than it may use.
     pub(crate) fn is_claiming(&self) -> bool {
-        self.limit > self.confirmed
+        self.claim > self.confirmed
     }
 
     pub(crate) fn most(&self) -> usize {
@@ -202,7 +203,7 @@ impl Member {
     pub(crate) fn beacon(&self) -> Beacon {
         let minimum = if self.phase == Phase::Draining { 0 } else { self.minimum() };
         let id = self.terms.id.clone();
-        Beacon { id, wanted: self.wanted(), granted: self.limit, held: self.held, minimum }
+        Beacon { id, wanted: self.wanted(), granted: self.claim, held: self.held, minimum }
     }
 
     /// How the member takes part.
@@ -220,7 +221,7 @@ impl Member {
     /// How long until the next reading. `random01` spreads the members.
     pub(crate) fn pause(&self, now: Instant, random01: f64) -> Duration {
         let just_vanished = self.vanished.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) <= GHOST);
-        let is_hasty = just_vanished || self.phase == Phase::Seen(1) || self.wanted() > self.limit;
+        let is_hasty = just_vanished || self.phase == Phase::Seen(1) || self.wanted() > self.claim;
         let pause = self.round().max(if is_hasty { HURRY } else { EVERY });
         pause.mul_f64(0.75 + random01 / 2.0)
     }
@@ -242,7 +243,7 @@ impl Member {
         let needed = if own.is_short {
             let needed = with_reserve(own.demand.unwrap_or_default()).max(own.in_use + own.waiting);
             // Callers may also have been refused.
-            needed.max(own.in_use * 2).max(self.limit + 1)
+            needed.max(own.in_use * 2).max(self.claim + 1)
         } else {
             with_reserve(own.in_use as f64)
         };
@@ -287,14 +288,14 @@ impl Member {
     /// Lowers the limit to this, but not below the minimum.
     fn lower(&mut self, to: usize) {
         let floor = if self.phase == Phase::Draining { 1 } else { self.minimum() };
-        self.limit = self.limit.min(to.max(floor));
+        self.claim = self.claim.min(to.max(floor));
     }
 
     /// The connection for the beacon was lost. The next one may lead to another server, so two readings have to show
     /// the beacon again. All members may have lost theirs. While they come back, the connections of those that are
     /// missing look free.
     pub(crate) fn on_lost(&mut self) {
-        self.limit = self.limit.min(self.confirmed);
+        self.claim = self.claim.min(self.confirmed);
         if let Phase::Seen(_) = self.phase {
             self.phase = Phase::Seen(0);
         }
@@ -315,6 +316,12 @@ impl Member {
         }
     }
 
+    /// The server has refused the connection for the beacon, because it has no more. Without a beacon the member does not
+    /// see that others need some of its own. So it gives up one of them each time.
+    pub(crate) fn on_beacon_refused(&mut self, now: Instant) {
+        self.on_refused(now, self.held.saturating_sub(1));
+    }
+
     /// A pooler answers. The next connection may lead to the server itself.
     pub(crate) fn on_pooler(&mut self) {
         if self.phase != Phase::Draining {
@@ -326,9 +333,9 @@ impl Member {
     pub(crate) fn on_server(&mut self, held: usize) {
         if self.phase == Phase::Off {
             self.phase = Phase::Seen(0);
-            self.limit = self.terms.most;
+            self.claim = self.terms.most;
             self.lower(held);
-            self.confirmed = self.limit;
+            self.confirmed = self.claim;
         }
     }
 
@@ -340,7 +347,7 @@ impl Member {
     /// The owner has changed `max_size`.
     pub(crate) fn resize(&mut self, most: usize) {
         self.terms.most = most;
-        self.limit = self.limit.clamp(self.minimum(), most);
+        self.claim = self.claim.clamp(self.minimum(), most);
     }
 
     /// Computes the share, and what of it may be used.
@@ -375,10 +382,11 @@ impl Member {
             let wish = |peer: &&Peer| Wish { minimum: peer.beacon.minimum, wanted: peer.beacon.wanted };
             let shares = shares(capacity, &peers.iter().map(wish).collect::<Vec<_>>());
             let place = peers.iter().position(|peer| peer.process == own);
-            let share = place.map_or(self.limit, |place| shares[place]);
+            let share = place.map_or(self.claim, |place| shares[place]);
             let free = usable.saturating_sub(taken(scope, counted, &peers) + self.ghosts(now));
             room = room.min(step(free, &peers, &shares, place));
-            // A member that wants little gets the same share of each scope. Then the smaller capacity is the tighter one.
+            // A member that wants little gets the same share of each scope. Then the smaller capacity is the tighter
+            // one.
             if view.is_none_or(|view: View| (share, capacity) < (view.share, view.capacity)) {
                 let minimums = peers.iter().map(|peer| peer.beacon.minimum).sum();
                 let (at, members, strangers) = (now, peers.len(), counted);
@@ -392,21 +400,21 @@ impl Member {
         self.view = Some(View { members: reading.peers.len().max(1), ..view });
         self.await_others(now, reading.peers.len());
         let target = view.share.clamp(self.minimum(), self.terms.most);
-        if target <= self.limit {
+        if target <= self.claim {
             self.lower(target);
         } else if self.may_grow(now) {
             let room = if room > 0 { (room >> self.halvings).max(1) } else { 0 };
-            self.limit = target.min(self.limit + room);
+            self.claim = target.min(self.claim + room);
         }
     }
 
     /// Another member may have claimed the same connections at the same time. Of two, the one that reads later sees the
-    /// claim of the other. So a claim is used only after a reading that was asked for when the claim was shown, and what
-    /// is too much is given back.
+    /// claim of the other. So a claim is used only after a reading that was asked for when the claim was shown, and
+    /// what is too much is given back.
     pub(crate) fn on_second_reading(&mut self, now: Instant, reading: &Reading) {
-        let is_shown = |peer: &Peer| peer.process == reading.process && peer.beacon.granted >= self.limit;
+        let is_shown = |peer: &Peer| peer.process == reading.process && peer.beacon.granted >= self.claim;
         if !self.is_claiming() || !reading.peers.iter().any(is_shown) {
-            self.limit = self.limit.min(self.confirmed);
+            self.claim = self.claim.min(self.confirmed);
             return;
         }
         let scopes = reading.scopes.iter().enumerate().filter_map(|(number, scope)| Some((number, scope.as_ref()?)));
@@ -420,8 +428,8 @@ impl Member {
             let usable = scope.limit.saturating_sub(scope.headroom());
             (taken(scope, strangers, &peers) + self.ghosts(now)).saturating_sub(usable)
         });
-        self.limit = self.limit.saturating_sub(excess.max().unwrap_or_default()).max(self.confirmed);
-        self.confirmed = self.limit;
+        self.claim = self.claim.saturating_sub(excess.max().unwrap_or_default()).max(self.confirmed);
+        self.confirmed = self.claim;
     }
 
     fn may_grow(&self, now: Instant) -> bool {

@@ -2,7 +2,7 @@
 
 use super::beacon::Beacon;
 
-/// The server refuses connections within a scope beyond its limit: the whole server, a database, or a role.
+/// A part of the server with a limit of its own: the server itself, a database, or a role.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scope {
     pub(crate) limit: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Peer {
     /// The server's process for the connection that shows the beacon.
     pub(crate) process: u32,
     pub(crate) beacon: Beacon,
-    /// Whether it is within the scopes of the database and of the role.
+    /// Whether the limits of the reader's database and role apply to it.
     pub(crate) is_within: [bool; 2],
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A single count is uncertain: a member may have opened or closed connections since it wrote its beacon, or it has no
 //! beacon yet. So each reading gives a lower and an upper bound. The last count stays while it is between them. A rise
-//! counts when two readings in a row show it. What all readings of some seconds have proven is remembered for a minute.
+//! counts when two readings in a row show it. A count that every reading of 4 s confirms is remembered for a minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

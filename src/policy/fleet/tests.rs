@@ -131,6 +131,21 @@ proptest! {
         prop_assert_eq!(world.unfair(), Vec::<String>::new());
     }
 
+    /// The strangers also take the places of the beacons.
+    #[test]
+    fn a_fleet_without_beacons_yields_to_a_stranger_and_comes_back(seed: u64, members in 2..=50_usize) {
+        let mut world = World::new(seed, members, Faults::NONE);
+        world.load_all();
+        world.run(20.0);
+        world.lose_all();
+        world.want_stranger(world.capacity() / 3);
+        world.run(60.0);
+        prop_assert!(world.has_stranger(), "the stranger has {}", world.strangers);
+        world.end_stranger();
+        world.run(180.0);
+        prop_assert_eq!(world.unfair(), Vec::<String>::new());
+    }
+
     #[test]
     fn after_a_restart_of_the_server_all_is_fair_within_five_rounds(seed: u64, members in 2..=50_usize, seconds in 0.0..40.0) {
         let mut world = World::new(seed, members, Faults::NONE);

@@ -3,7 +3,7 @@
 
 use std::iter;
 
-use failfast::{BinaryCopyIn, Effect, Error, Pool};
+use failfast::{BinaryCopyIn, Effect, Error, Pool, Transaction};
 use futures_util::TryStreamExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
@@ -188,4 +188,34 @@ async fn a_panic_in_a_row_aborts_the_copy() {
         assert!(copied.await.unwrap_err().is_panic());
         assert_eq!(count(&pool, &table).await, 0, "{way:?}");
     }
+}
+
+/// The recipe of the guide: rows that are there are updated, and a row that fails leaves everything as it was.
+#[tokio::test]
+async fn an_import_updates_the_rows_that_are_there() {
+    const MERGE: &str = "INSERT INTO bulk_merge (id, name) SELECT id, name FROM incoming
+                         ON CONFLICT (id) DO UPDATE SET name = excluded.name";
+    let pool = with_table("bulk_merge").await;
+    pool.batch_execute("INSERT INTO bulk_merge VALUES (1, 'one'), (2, 'two')").await.unwrap();
+    let import = async |items: &[(i32, &str)]| {
+        let merge = |tx: Transaction| async move {
+            tx.batch_execute("CREATE TEMP TABLE incoming (LIKE bulk_merge) ON COMMIT DROP").await?;
+            let rows = items.iter().map(|(id, name)| [id as &(dyn ToSql + Sync), name]);
+            let copy = "COPY incoming (id, name) FROM STDIN (FORMAT binary)";
+            tx.copy_in_rows(copy, &[Type::INT4, Type::TEXT], rows).await?;
+            tx.execute(MERGE, &[]).await
+        };
+        pool.transaction(merge).await
+    };
+    let names = async || {
+        let sql = "SELECT string_agg(name, ' ' ORDER BY id) FROM bulk_merge";
+        pool.query_one(sql, &[]).await.unwrap().get::<_, String>(0)
+    };
+    assert_eq!(import(&[(2, "zwei"), (3, "drei")]).await.unwrap(), 2);
+    assert_eq!(names().await, "one zwei drei");
+    let twice = import(&[(4, "vier"), (1, "eins"), (1, "uno")]).await.unwrap_err();
+    assert_eq!(twice.sqlstate(), Some(&SqlState::CARDINALITY_VIOLATION));
+    assert_eq!(names().await, "one zwei drei");
+    assert_eq!(import(&[(1, "eins")]).await.unwrap(), 1, "the temporary table is gone");
+    assert_eq!(names().await, "eins zwei drei");
 }

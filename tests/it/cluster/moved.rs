@@ -9,6 +9,7 @@ use super::{SECOND, Seen, builder, is_complete, role};
 use crate::pool::LONG;
 use crate::support::cluster::Replicated;
 use crate::support::eventually;
+use crate::support::proxy::Proxy;
 
 const TABLE: &str = "CREATE TABLE written (n int PRIMARY KEY)";
 const INSERT: &str = "INSERT INTO written VALUES ($1) ON CONFLICT DO NOTHING";
@@ -181,4 +182,24 @@ async fn a_read_that_needs_the_primary_waits_for_one() {
     // Without the word it fails at once, and the position of before the failover needs the primary no more.
     let served = cluster.call().read(Freshness::Any).query_one("SELECT 1", &[]).await;
     served.unwrap();
+}
+
+/// Kubernetes and HAProxy move a name to the new primary and leave open connections where they are. The old primary
+/// comes back as a standby before the name moves, and keeps the scout's connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_moves_while_its_old_server_is_a_standby_is_followed() {
+    let mut nodes = Replicated::start(1).await;
+    let proxy = Proxy::start(nodes.node(0).addr()).await;
+    let cluster = Cluster::builder(nodes.node(0).config_at(proxy.addr())).build().unwrap();
+    cluster.batch_execute(TABLE).await.unwrap();
+    nodes.stop(0).await;
+    nodes.promote(1).await;
+    nodes.rebuild(0).await;
+    proxy.switch(nodes.node(0).addr());
+    eventually("the scout is connected to the standby", LONG, async || role(&cluster, 0) == Role::Replica).await;
+    proxy.switch(nodes.node(1).addr());
+    let begun = Instant::now();
+    cluster.call().across_failover().deadline(SECOND * 20).execute(INSERT, &[&1]).await.unwrap();
+    assert!(begun.elapsed() < SECOND * 10, "{:?}", begun.elapsed());
+    assert_eq!(nodes.node(1).scalar(COUNT).await, "1");
 }

@@ -74,7 +74,7 @@ async fn budget_beside_fixed_sizes() {
     println!("|---|---|---|---|---|");
     let kinds = [
         ("budget", Kind::Fleet),
-        ("failfast, max_size = 50/8", Kind::Fixed(6)),
+        ("failfast, max_size = 6", Kind::Fixed(6)),
         ("deadpool, max_size = 10", Kind::Deadpool(10)),
     ];
     for (name, kind) in kinds {

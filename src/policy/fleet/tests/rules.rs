@@ -250,6 +250,20 @@ fn a_drained_member_wants_nothing_and_claims_what_is_left() {
 }
 
 #[test]
+fn without_room_for_its_beacon_it_gives_up_one_connection_each_time() {
+    let (mut member, mut now) = busy(Instant::now(), 2, &[]);
+    let before = member.limit();
+    for given_up in 1..=before + 5 {
+        now += SECOND;
+        let held = member.limit();
+        member.tick(now, &Own { held, in_use: held, is_short: true, ..Own::default() });
+        member.on_lost();
+        member.on_beacon_refused(now);
+        assert_eq!(member.limit(), before.saturating_sub(given_up).max(2), "not below its minimum");
+    }
+}
+
+#[test]
 fn behind_a_pooler_it_is_off_until_the_server_itself_answers() {
     let (mut member, now) = busy(Instant::now(), 2, &[]);
     member.on_pooler();

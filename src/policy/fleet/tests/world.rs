@@ -186,8 +186,8 @@ impl World {
         self.down_until = self.time + seconds;
         for process in 0..self.processes.len() {
             (self.processes[process].held, self.processes[process].busy) = (0, 0);
-            self.lose(process);
         }
+        self.lose_all();
     }
 
     pub(super) fn held(&self) -> usize {
@@ -286,6 +286,13 @@ impl World {
         }
     }
 
+    /// All members lose their connections for beacons at the same time.
+    pub(super) fn lose_all(&mut self) {
+        for process in 0..self.processes.len() {
+            self.lose(process);
+        }
+    }
+
     /// The connection for beacons is lost.
     fn lose(&mut self, process: usize) {
         let again = self.time + self.rng.f64() * 0.5;
@@ -298,6 +305,8 @@ impl World {
     fn live(&mut self, process: usize) {
         let now = self.now();
         let is_down = self.time < self.down_until;
+        // Among members alone, a dial beyond the limit is a violation.
+        let mut free = if self.strangers == 0 { usize::MAX } else { self.limit.saturating_sub(self.taken()) };
         let Self { rng, step, .. } = self;
         let process = &mut self.processes[process];
         if process.cut.is_some() {
@@ -312,7 +321,12 @@ impl World {
         let wanted = if process.is_draining { 0 } else { process.load };
         while !is_down && process.busy < wanted.min(limit) {
             if process.busy == process.held {
+                if free == 0 {
+                    process.member.on_refused(now, process.held);
+                    break;
+                }
                 process.held += 1;
+                free -= 1;
             }
             process.busy += 1;
         }
@@ -342,6 +356,15 @@ impl World {
                 self.processes[index].next = again;
             }
             Talk::Nothing if is_silent => self.processes[index].talk = Talk::Failing(time + LATE),
+            Talk::Nothing
+                if self.processes[index].scout.is_none() && self.strangers > 0 && self.taken() >= self.limit =>
+            {
+                let again = time + self.rng.f64() * 2.0;
+                let process = &mut self.processes[index];
+                process.member.on_lost();
+                process.member.on_beacon_refused(now);
+                process.next = again;
+            }
             Talk::Nothing => {
                 if self.processes[index].scout.is_none() {
                     self.processes[index].scout = Some(Scout { process: self.next_process, shown: None });
