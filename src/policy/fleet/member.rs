@@ -107,8 +107,10 @@ enum Phase {
 struct Awaited {
     members: usize,
     /// Those that are not back by then are blind, and use no more than they have. It is set when the member itself is
-    /// back.
+    /// back, after each loss anew.
     until: Option<Instant>,
+    /// However often the connection is lost meanwhile, the member waits no longer than this.
+    latest: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -231,10 +233,8 @@ impl Member {
         CHANGE.max(self.round().mul_f64(ROUNDS_PER_SECOND / CHANGES_PER_SECOND))
     }
 
-    /// The usual pause of a fleet of this size, if it is a large one.
     fn round(&self) -> Duration {
-        let members = self.view.map_or(1, |view| view.members);
-        Duration::from_secs_f64(members as f64 / ROUNDS_PER_SECOND)
+        round(self.view.map_or(1, |view| view.members))
     }
 
     /// Records what the pool has and needs, several times a second, and applies the rules that depend on time alone.
@@ -299,9 +299,9 @@ impl Member {
         if let Phase::Seen(_) = self.phase {
             self.phase = Phase::Seen(0);
         }
-        let before = self.awaited.as_ref().map_or(0, |awaited| awaited.members);
+        let (before, latest) = self.awaited.as_ref().map_or((0, None), |awaited| (awaited.members, awaited.latest));
         if let Some(view) = self.view {
-            self.awaited = Some(Awaited { members: view.members.max(before), until: None });
+            self.awaited = Some(Awaited { members: view.members.max(before), until: None, latest });
         }
     }
 
@@ -436,12 +436,12 @@ impl Member {
         self.phase == Phase::Seen(2) && self.awaited.is_none() && !self.is_refused(now)
     }
 
-    /// So many members are there.
+    /// This many members are there.
     fn await_others(&mut self, now: Instant, members: usize) {
-        let longest = BLIND + self.round().max(EVERY);
         if let Some(awaited) = &mut self.awaited {
-            let until = *awaited.until.get_or_insert(now + longest);
-            if members >= awaited.members || now >= until {
+            let until = *awaited.until.get_or_insert(now + BLIND + round(awaited.members).max(EVERY));
+            let latest = *awaited.latest.get_or_insert(now + LONG_BLIND);
+            if members >= awaited.members || now >= until.min(latest) {
                 self.awaited = None;
             }
         }
@@ -470,6 +470,11 @@ impl Member {
         let recent = self.vanished.iter().filter(|(at, _)| now.saturating_duration_since(*at) < GHOST);
         recent.map(|(_, claim)| claim).sum()
     }
+}
+
+/// The usual pause of a fleet of this size, if it is a large one.
+fn round(members: usize) -> Duration {
+    Duration::from_secs_f64(members as f64 / ROUNDS_PER_SECOND)
 }
 
 /// What is needed for a load, with a reserve.

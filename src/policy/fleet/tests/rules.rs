@@ -307,6 +307,28 @@ fn after_each_loss_it_waits_for_those_that_were_there_last() {
     }
 }
 
+/// The server is overloaded, and answers too late now and then, while the others have gone for ever.
+#[test]
+fn however_often_the_connection_is_lost_it_waits_for_a_minute_at_most() {
+    let others = [other(2, 20, 20), other(3, 20, 20)];
+    for losses in [5, 10, 16] {
+        let (mut member, begun) = busy(Instant::now(), 2, &others);
+        let before = member.limit();
+        let grown = (0..200).find(|second| {
+            if second % losses == 0 {
+                member.on_lost();
+            } else {
+                read(&mut member, begun + *second * SECOND, &[], 0);
+            }
+            member.limit() > before
+        });
+        assert!(
+            grown.is_some_and(|second| (15..=60 + 2 * losses).contains(&second)),
+            "lost every {losses} s: {grown:?}"
+        );
+    }
+}
+
 #[test]
 fn a_large_fleet_reads_more_seldom() {
     let others: Vec<_> = (2..=1_000).map(|process| other(process, 2, 2)).collect();

@@ -109,6 +109,8 @@ impl World {
         for _ in 0..members {
             world.join();
         }
+        // Those that begin the fleet take no headroom.
+        world.joins.clear();
         world.change_loads();
         world
     }
@@ -256,7 +258,9 @@ impl World {
                 // As many may join in two rounds as half of the headroom has room for. The rest is for races.
                 let round = self.round();
                 // A blind member cannot give way to those that join.
-                let is_blind = |process: &Process| process.cut.is_some() || process.silent_until + KEEPALIVE > time;
+                let is_blind = |process: &Process| {
+                    process.cut.is_some() || process.silent_until > 0.0 && process.silent_until + KEEPALIVE > time
+                };
                 if !self.processes.iter().any(is_blind) {
                     self.joins.retain(|(at, _)| time - at < round * 2.0 + 1.0);
                 }
