@@ -55,7 +55,7 @@ fn figures(scenes: &[Scene], setting: &Setting) -> String {
             let _ = writeln!(text, "| {} | {figure} | {} |", std::mem::take(&mut incident), cells.join(" | "));
         }
     }
-    text += "\nWhere another pool is better:\n\n";
+    text += "\nWhere another pool is better, by at least 1 point of goodput or a fifth of a time:\n\n";
     let better = better::all(scenes);
     if better.is_empty() {
         text += "- nowhere in this run\n";
