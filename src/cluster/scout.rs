@@ -56,8 +56,8 @@ struct Renewal {
 }
 
 impl Renewal {
-    /// Returns whether it is time. `every` is the first pause.
-    fn begins(&mut self, now: Instant, has_primary: bool, every: Duration) -> bool {
+    /// Returns whether it is time. `every` is the first pause. `random01` spreads the processes.
+    fn begins(&mut self, now: Instant, has_primary: bool, every: Duration, random01: f64) -> bool {
         if has_primary {
             *self = Self::default();
             return false;
@@ -65,7 +65,7 @@ impl Renewal {
         let is_due = self.next.is_some_and(|next| now >= next);
         if is_due || self.next.is_none() {
             self.pause = (self.pause * 2).clamp(every, LONGEST_PAUSE);
-            self.next = Some(now + self.pause);
+            self.next = Some(now + self.pause.mul_f64(0.5 + random01));
         }
         is_due
     }
@@ -121,7 +121,7 @@ async fn watch(core: Arc<Core>, host: usize) {
     let (mut session, mut renewal, mut in_vain) = (None, Renewal::default(), 0);
     while !core.hosts[host].pool.is_closed() {
         let has_primary = matches!(core.board.state().primacy(), Primacy::Primary { .. });
-        let is_renewed = renewal.begins(now(), has_primary, core.settings.looks.every);
+        let is_renewed = renewal.begins(now(), has_primary, core.settings.looks.every, fastrand::f64());
         let found = look(&core, host, &mut session, is_renewed).await;
         // After a failure the next look dials, and all processes would dial at once. So no caller shortens this rest.
         let rest = match found {
@@ -150,13 +150,13 @@ enum Found {
 
 /// Asks once, on a new session if there is none, if the pool has found another server, or to renew it.
 async fn look(core: &Core, host: usize, session: &mut Option<Session>, is_renewed: bool) -> Found {
-    if core.board.state().is_doubted(host) {
-        *session = None;
-    }
+    let is_doubted = core.board.state().is_doubted(host);
     let mut is_new_session = session.is_none();
-    if is_renewed && !is_new_session {
-        // The old session is good enough if no other can be had. The host must not become silent meanwhile.
-        if let Ok(Ok(new)) = time::timeout(core.settings.looks.timeout, connect(core, host)).await {
+    if !is_new_session && (is_doubted || is_renewed) {
+        // To be renewed is no reason to become silent meanwhile.
+        let limit = if is_doubted { Duration::MAX } else { core.settings.looks.timeout };
+        // The old session is good enough if no other can be had.
+        if let Ok(Ok(new)) = time::timeout(limit, connect(core, host)).await {
             (*session, is_new_session) = (Some(new), true);
         }
     }
@@ -277,12 +277,12 @@ mod tests {
         let times = |renewal: &mut Renewal, range: std::ops::Range<u32>| {
             let at = |quarter: u32| begun + second / 4 * quarter;
             range
-                .filter(|quarter| renewal.begins(at(*quarter), false, second))
+                .filter(|quarter| renewal.begins(at(*quarter), false, second, 0.5))
                 .map(|quarter| quarter / 4)
                 .collect::<Vec<_>>()
         };
         assert_eq!(times(&mut renewal, 0..1_000), [1, 3, 7, 15, 31, 63, 123, 183, 243]);
-        assert!(!renewal.begins(begun + second * 300, true, second), "there is a primary");
+        assert!(!renewal.begins(begun + second * 300, true, second, 0.5), "there is a primary");
         assert_eq!(times(&mut renewal, 1_204..1_220), [302, 304]);
     }
 

@@ -45,8 +45,9 @@ struct Known {
     sessions: Sessions,
     /// The server that had answered before another one did, by when it was started, and until when.
     former: Option<(i64, Instant)>,
-    /// The log of the server that was started at this time is not the primary's, although the timeline has its number.
-    forked: Option<i64>,
+    /// The log of the server that was started at this time is not the one of this primary, although the timeline has
+    /// its number.
+    forked: Option<(i64, usize)>,
     /// Where those connections of the pool lead that were made before the first answer.
     dialed: Dialed,
     fitness: Fitness,

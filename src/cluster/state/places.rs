@@ -21,17 +21,18 @@ impl State {
         let asked = self.hosts[host].asked;
         self.ring.record(history, asked, place);
         if self.is_one_server(host) {
-            self.find_forks(asked, place);
+            self.find_forks(host, asked, place);
         }
         self.hosts[host].position = Some(Position::new(sighting.system, timeline, place));
     }
 
     /// Two servers that are promoted without knowing of each other begin timelines with the same number. A replica that
     /// was further than the primary is now has the log of the other one: nobody replays what was not written yet.
-    fn find_forks(&mut self, asked: Instant, inserted: Lsn) {
+    fn find_forks(&mut self, primary: usize, asked: Instant, inserted: Lsn) {
         for host in 0..self.hosts.len() {
             if self.hosts[host].heard < asked && self.replayed(host).is_some_and(|replayed| replayed > inserted) {
-                self.hosts[host].forked = self.hosts[host].answer.map(|answer| answer.sighting.started);
+                let replica = self.hosts[host].answer.map(|answer| answer.sighting.started);
+                self.hosts[host].forked = replica.map(|started| (started, primary));
             }
         }
     }
@@ -40,7 +41,8 @@ impl State {
     pub(super) fn replayed(&self, host: usize) -> Option<Lsn> {
         let Answer { sighting, place } = self.hosts[host].answer?;
         let history = History { system: sighting.system.unwrap_or(0), timeline: sighting.timeline? };
-        let is_forked = self.hosts[host].forked == Some(sighting.started);
+        let is_of = |primary: usize| !matches!(self.primacy, Primacy::Primary { host, .. } if host != primary);
+        let is_forked = self.hosts[host].forked.is_some_and(|(of, primary)| of == sighting.started && is_of(primary));
         if sighting.is_in_recovery && !is_forked && self.ring.history() == Some(history) { place } else { None }
     }
 

@@ -43,7 +43,8 @@ impl Sessions {
             }
             // An older session says nothing about where new ones lead.
             Self::Doubted(dialed) if is_new_session && dialed != started => (Self::Several(now), false),
-            Self::Doubted(_) if is_new_session => (Self::Same, is_other),
+            // Connections of before may still lead to the other server. The new ones are compared.
+            Self::Doubted(_) if is_new_session => (Self::Same, true),
             Self::Same => (Self::Same, is_other || dialed.is_elsewhere(started)),
             // Perhaps the name leads to one server by now. The pool replaces all connections, and each is compared.
             Self::Several(since) if now.saturating_duration_since(since) >= BALANCES => (Self::Same, true),

@@ -407,7 +407,7 @@ fn a_server_that_was_restarted_behind_a_pooler_is_one_server() {
         (vec![2], &[1][..]),
         "until the scout has connected"
     );
-    assert!(!world.answer(1, 1, true, 100, 555));
+    assert!(world.answer(1, 1, true, 100, 555), "connections to another pooler may lead elsewhere");
     assert_eq!(world.candidates(position), [1, 2]);
     // Once more, and then the first one after a long time: nobody can know.
     world.answer_in(false, 1, 1, true, 100, 777);
@@ -438,6 +438,28 @@ fn a_replica_with_another_log_under_the_same_number_serves_no_bounded_reads() {
         }
     }
     assert!(world.state.is_primary(0));
+    // `b` is back for a moment, with its place, and `a` is gone: then `c` was right all the time.
+    let mut other = World::new();
+    other.round(100, [100, 100]);
+    for second in 2..12 {
+        other.answer(0, 1, false, 100 + second * 100, 100);
+        other.answer(2, 1, true, 100 + second * 100, 102);
+        other.wait(1_000);
+    }
+    for _ in 0..5 {
+        other.answer(1, 1, false, 150, 101);
+        other.answer(2, 1, true, 1_200, 102);
+        other.wait(1_000);
+    }
+    assert!(other.state.is_primary(1));
+    assert_eq!(other.candidates(BOUND), [0; 0]);
+    for second in 12..20 {
+        other.answer(0, 1, false, 100 + second * 100, 100);
+        other.answer(2, 1, true, 100 + second * 100, 102);
+        other.wait(1_000);
+    }
+    assert!(other.state.is_primary(0));
+    assert_eq!(other.candidates(BOUND), [2]);
     // It was made anew from the primary.
     world.answer(2, 2, true, 1_150, 103);
     assert_eq!(world.candidates(own), [2]);

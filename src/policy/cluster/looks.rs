@@ -30,6 +30,11 @@ impl Looks {
         self.longest() * 3
     }
 
+    /// How long a process that starts waits for the other hosts if most of them agree. A live host answers sooner.
+    pub(crate) fn for_the_others(self) -> Duration {
+        self.timeout / 2
+    }
+
     /// Returns whether a host that has last answered at this instant is silent.
     pub(crate) fn is_silent(self, answered: Instant, now: Instant) -> bool {
         now.saturating_duration_since(answered) >= self.silent_after()

@@ -162,13 +162,15 @@ impl Topology {
     }
 
     /// Notes whether every host has answered, or has failed since the first answer. A host that is silent counts as
-    /// failed.
+    /// failed, and does so sooner if most of the others agree.
     fn hear(&mut self, now: Instant, looks: &[Look]) {
         let answers = looks.iter().filter_map(|look| look.sighting.map(|sighting| sighting.at));
         let Some(opened) = self.opened.or(answers.min()) else { return };
         self.opened = Some(opened);
-        self.has_heard_all |=
-            self.looks.is_silent(opened, now) || looks.iter().all(|look| look.was_asked_since(opened));
+        let waited = now.saturating_duration_since(opened);
+        let is_over = self.looks.is_silent(opened, now)
+            || waited >= self.looks.for_the_others() && self.majority(now, looks).is_some();
+        self.has_heard_all |= is_over || looks.iter().all(|look| look.was_asked_since(opened));
     }
 
     /// Finds out which system is ours: the one of most hosts, or the only one once all hosts were heard. An error says
@@ -455,9 +457,11 @@ mod tests {
         assert_eq!(topology.decide(at, &[former, promoted, replica]), primary(1, 2));
         let mut topology = Topology::default();
         topology.decide(at, &[former, Look::default(), replica]);
-        let later = at + SUSPECT;
-        let (former, replica) = (server(later, 7, false, 1, 0), server(later, 7, true, 1, 2));
-        assert_eq!(topology.decide(later, &[former, Look::default(), replica]), primary(0, 1), "it says nothing");
+        for (millis, decided) in [(499, Primacy::NoPrimary), (500, primary(0, 1))] {
+            let later = at + Duration::from_millis(millis);
+            let (former, replica) = (server(later, 7, false, 1, 0), server(later, 7, true, 1, 2));
+            assert_eq!(topology.decide(later, &[former, Look::default(), replica]), decided, "it says nothing");
+        }
         assert!(!topology.is_open());
     }
 
