@@ -28,6 +28,11 @@ pub(crate) fn minutes(time: Duration) -> String {
     if seconds < 60 { format!("{seconds} s") } else { format!("{} min {} s", seconds / 60, seconds % 60) }
 }
 
+/// A number of things: "1 seed", "5 seeds".
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,9 +49,4 @@ mod tests {
         let shown = [0.4, 59.4, 59.6, 125.0].map(|seconds| minutes(Duration::from_secs_f64(seconds)));
         assert_eq!(shown, ["0 s", "59 s", "1 min 0 s", "2 min 5 s"]);
     }
-}
-
-/// A number of things: "1 seed", "5 seeds".
-pub(crate) fn counted(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
