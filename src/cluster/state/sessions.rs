@@ -48,8 +48,7 @@ impl Sessions {
             Self::Same => (Self::Same, is_other || dialed.is_elsewhere(started)),
             // Perhaps the name leads to one server by now. The pool replaces all connections, and each is compared.
             Self::Several(since) if now.saturating_duration_since(since) >= BALANCES => (Self::Same, true),
-            Self::Doubted(_) => (self, is_other),
-            Self::Several(_) => (self, false),
+            Self::Doubted(_) | Self::Several(_) => (self, false),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Looks {
     }
 
     /// How long a process that starts waits for the other hosts if most of them agree. A live host answers sooner.
-    pub(crate) fn for_the_others(self) -> Duration {
+    pub(crate) fn wait_for_others(self) -> Duration {
         self.timeout / 2
     }
 

@@ -169,7 +169,7 @@ impl Topology {
         self.opened = Some(opened);
         let waited = now.saturating_duration_since(opened);
         let is_over = self.looks.is_silent(opened, now)
-            || waited >= self.looks.for_the_others() && self.majority(now, looks).is_some();
+            || waited >= self.looks.wait_for_others() && self.majority(now, looks).is_some();
         self.has_heard_all |= is_over || looks.iter().all(|look| look.was_asked_since(opened));
     }
 

@@ -1,4 +1,4 @@
-//! What is free for a member that wants to grow, and how much of it it may claim at once.
+//! What is free for a member that wants to grow, and how much of that it may claim at once.
 
 use super::reading::{Peer, Scope};
 
