@@ -23,6 +23,9 @@ const STALLED: f64 = 3.0;
 const STALLED_BUDGETS: f64 = 1.0;
 /// The weight of one caller in the average wait budget.
 const WEIGHT: f64 = 1.0 / 16.0;
+/// A caller counts with at most this many average wait budgets. So one with a deadline in years raises the average to
+/// 17 times, and not to years.
+const OUTLIER: f64 = 256.0;
 /// Averages decay in steps of this part of the wait budget, so that they cost little.
 const STEP: f64 = 1.0 / 32.0;
 /// A prediction may be wrong by this many standard deviations.
@@ -39,8 +42,6 @@ pub(crate) struct Forecast {
     aged: Time,
     /// The end of the time whose work has been counted.
     counted: Time,
-    /// When the averages decay next.
-    ages_at: Time,
     /// Connections in use while none is idle; 0 while one is idle.
     working: usize,
     /// The later of the last release and `busy_since`.
@@ -96,7 +97,6 @@ impl Forecast {
             long: Flow::default(),
             aged: Time::BEGIN,
             counted: Time::BEGIN,
-            ages_at: Time::BEGIN,
             working: 0,
             progress: Time::BEGIN,
             busy_since: Time::BEGIN,
@@ -149,6 +149,7 @@ impl Forecast {
 
     /// A caller with this wait budget arrived while no connection was idle.
     pub(crate) fn on_arrival(&mut self, wait_budget: f64) {
+        let wait_budget = wait_budget.min(self.wait_budget * OUTLIER);
         self.wait_budget += (wait_budget - self.wait_budget) * WEIGHT;
         self.wait_budget = self.wait_budget.max(SHORTEST_BUDGET);
     }
@@ -210,12 +211,12 @@ impl Forecast {
     }
 
     fn leak(&mut self, now: Time) {
-        if now < self.ages_at {
+        let since = now.since(self.aged);
+        if since < self.wait_budget * STEP {
             return;
         }
-        let budgets = now.since(self.aged) / self.wait_budget;
+        let budgets = since / self.wait_budget;
         self.aged = now;
-        self.ages_at = now.after(self.wait_budget * STEP);
         self.short.leak((-budgets).exp());
         self.long.leak((-budgets / LONG).exp());
     }

@@ -63,6 +63,35 @@ fn a_stall_of_a_wait_budget_is_expected_to_last_as_long_again() {
     near(wait(&mut forecast, now + 300 * MS, 0, 20), 300 * MS);
 }
 
+/// A caller that would wait for years, and then an hour of the usual ones, and a slowdown.
+#[test]
+fn one_caller_with_a_deadline_in_years_spoils_no_estimate() {
+    for years in [1.0 / 365.0 / 24.0, 1.0 / 365.0, 30.0] {
+        let mut forecast = Forecast::new(1_000 * MS);
+        forecast.on_arrival(years * 365.0 * 24.0 * 3_600.0);
+        assert!(forecast.wait_budget() < 17.0, "{}", forecast.wait_budget());
+        let mut now = Time::BEGIN;
+        for _ in 0..360 {
+            forecast.on_arrival(1.0);
+            now = work(&mut forecast, now, 10_000, MS, 5);
+        }
+        let later = work(&mut forecast, now, 6_000, 10 * MS, 5);
+        near(wait(&mut forecast, later, 0, 5), 10 * MS);
+    }
+}
+
+/// The average wait budget falls, and the estimates decay at its pace from then on.
+#[test]
+fn after_patient_callers_the_estimates_follow_the_impatient_ones() {
+    let mut forecast = Forecast::new(1_000 * MS);
+    (0..200).for_each(|_| forecast.on_arrival(3_600.0));
+    assert!(forecast.wait_budget() > 3_500.0, "many patient callers are no outliers");
+    let now = work(&mut forecast, Time::BEGIN, 1_000, MS, 5);
+    (0..400).for_each(|_| forecast.on_arrival(1.0));
+    let later = work(&mut forecast, now, 3_000, 10 * MS, 5);
+    near(wait(&mut forecast, later, 0, 5), 10 * MS);
+}
+
 #[test]
 fn an_idle_hour_is_no_stall_and_leaves_no_estimate() {
     let now = Time::BEGIN;
