@@ -69,10 +69,10 @@ impl Watch {
         }
     }
 
-    /// A connection came back after it was held for `hold`. The caller may pass only a sample of the connections, if
+    /// A lease has ended that lasted so long. The caller may pass only a sample of the connections, if
     /// each is equally likely to be in it.
-    pub(crate) fn record(&mut self, now: Instant, operation: Operation, lane: Lane, hold: Duration) {
-        self.inflation.record(now, operation, lane, hold);
+    pub(crate) fn record(&mut self, now: Instant, operation: Operation, lane: Lane, lasted: Duration) {
+        self.inflation.record(now, operation, lane, lasted);
     }
 
     /// Looks at the pool and returns the findings. `running` has the operation, the lane and the age of each lease.
@@ -131,7 +131,7 @@ impl Watch {
             Some(_) => Sign::Yes,
         };
         let Prediction { within, over } = prediction.unwrap_or_default();
-        self.predicted.look(now, sign).map(|told| match told {
+        self.predicted.look(now, sign).map(|due| match due {
             DueReport::Lasts(lasting) => Finding::ExhaustionPredicted { within, over, lasting },
             DueReport::Ended(lasted) => Finding::ExhaustionPredictionEnded { lasted },
         })

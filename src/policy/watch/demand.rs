@@ -43,8 +43,8 @@ impl Demand {
         if self.served < ENOUGH {
             return None;
         }
-        let hold = self.used / self.served;
-        Some(self.arrivals / self.seconds * hold)
+        let lease = self.used / self.served;
+        Some(self.arrivals / self.seconds * lease)
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::policy::{RefusalCounts, ShedReason};
 
-    /// Returns the demand of `rate` callers a second in a pool of 10 connections, with holds of 100 ms.
+    /// Returns the demand of `rate` callers a second in a pool of 10 connections, with leases of 100 ms.
     fn demand(rate: u64, seconds: u64) -> Option<f64> {
         let (begun, mut demand) = (Instant::now(), Demand::default());
         for tick in 0..seconds * 4 {

@@ -1,11 +1,11 @@
 //! Which operation holds its connections much longer than it used to?
 //!
-//! An average of a few holds is no measure: if 3% of them take a hundred times as long, three in ten may be chance. So
-//! each hold is slow or not; a slow hold takes more than three times the usual average. The detector knows the usual
-//! share of slow holds. Each hold adds evidence (one logarithm) that half of the holds are slow now. The sum never
-//! falls below zero (CUSUM). Chance alone raises the alarm once in months; seven slow holds in a row raise it too.
+//! An average of a few leases is no measure: if 3% of them take a hundred times as long, three in ten may be chance. So
+//! each lease is slow or not; a slow lease takes more than three times the usual average. The detector knows the usual
+//! share of slow leases. Each lease adds evidence (one logarithm) that half of the leases are slow now. The sum never
+//! falls below zero (CUSUM). Chance alone raises the alarm once in months; seven slow leases in a row raise it too.
 //!
-//! Suspect holds are kept apart from the usual ones, so that a slow operation does not become its own measure. A
+//! Suspect leases are kept apart from the usual ones, so that a slow operation does not become its own measure. A
 //! connection still in use counts as soon as it is overdue, so a slow statement need not end first.
 //!
 //! The leases of callers in Critical and Normal give evidence of their own, too. It says whether these callers suffer,
@@ -26,29 +26,29 @@ use crate::policy::Lane;
 /// The number of operations remembered. The least recently seen one is forgotten first.
 const OPERATIONS: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 /// The largest number of operations reported at a time. If more are slow, the server is the cause.
-const TOLD: usize = 3;
-/// A slow hold takes more than this many times the usual average.
+const MOST_REPORTED: usize = 3;
+/// A slow lease takes more than this many times the usual average.
 const SLOW: f64 = 3.0;
-/// A slow hold also takes more than this many seconds. Shorter ones do no harm.
+/// A slow lease also takes more than this many seconds. Shorter ones do no harm.
 const NOTICEABLE: f64 = 0.002;
-/// The usual average is known after this many holds.
+/// The usual average is known after this many leases.
 const ENOUGH: f64 = 30.0;
 /// The usual average is known after this many seconds.
 const OLD: f64 = 10.0;
 /// The time constant of the usual average, in seconds.
 const LEAK: f64 = 3_600.0;
-/// The share of slow holds of an inflated operation.
+/// The share of slow leases of an inflated operation.
 const INFLATED: f64 = 0.5;
-/// The lowest share of slow holds that counts as usual.
+/// The lowest share of slow leases that counts as usual.
 const SELDOM: f64 = 0.02;
-/// The prior of the usual share: this many slow holds among `PRIOR`, in addition to those that were seen.
+/// The prior of the usual share: this many slow leases among `PRIOR`, in addition to those that were seen.
 const PRIOR_SLOW: f64 = 2.0;
 const PRIOR: f64 = 20.0;
 /// The evidence that raises the alarm. Chance alone reaches it once in e^16 seconds.
 const ALARM: f64 = 16.0;
-/// Evidence grows at most this far beyond the alarm, so that normal holds soon undo it.
+/// Evidence grows at most this far beyond the alarm, so that normal leases soon undo it.
 const MARGIN: f64 = 4.0;
-/// The least span of the evidence, in seconds. The time after which a hold is slow is subtracted, but at least half of
+/// The least span of the evidence, in seconds. The time after which a lease is slow is subtracted, but at least half of
 /// the span remains. Most stalls of the whole server are shorter.
 const SPAN: f64 = 1.0;
 /// The inflation ends after this time without it.
@@ -61,20 +61,20 @@ const USUAL: (f64, f64) = (300.0, 3_600.0);
 
 #[derive(Debug)]
 pub(super) struct Inflation {
-    operations: LruCache<Operation, Holds>,
+    operations: LruCache<Operation, Usage>,
     /// Whether a caller of Background has ever had a connection.
     has_background: bool,
 }
 
-/// The holds of one operation.
+/// The leases of one operation.
 #[derive(Debug)]
-struct Holds {
-    /// When the last hold ended.
+struct Usage {
+    /// When the last lease ended.
     seen: Instant,
-    /// The time from the first hold to the last, in seconds.
+    /// The time from the first lease to the last, in seconds.
     age: f64,
     usual: Sum,
-    /// The holds since the first evidence.
+    /// The leases since the first evidence.
     suspect: Sum,
     /// When the first evidence came.
     suspected: Option<Instant>,
@@ -82,7 +82,7 @@ struct Holds {
     /// The overdue connections still in use. They have been counted as evidence.
     overdue: usize,
     /// The ages of the overdue connections at the last look.
-    held: Sum,
+    overdue_ages: Sum,
     above: Above,
     lasting: Lasting,
 }
@@ -91,15 +91,15 @@ struct Holds {
 #[derive(Debug, Default)]
 struct Above {
     evidence: f64,
-    /// As in [`Holds`], of these callers.
+    /// As in [`Usage`], of these callers.
     overdue: usize,
     /// The overdue connections that these callers have at this look.
-    held: usize,
+    overdue_now: usize,
     /// When one of their leases was last slow.
     slow: Option<Instant>,
 }
 
-/// A sum of holds.
+/// A sum of leases.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
     count: f64,
@@ -112,10 +112,10 @@ impl Inflation {
         Self { operations: LruCache::new(OPERATIONS), has_background: false }
     }
 
-    /// A connection came back after it was held for `hold` by a caller of this lane.
-    pub(super) fn record(&mut self, now: Instant, operation: Operation, lane: Lane, hold: Duration) {
+    /// A caller of this lane has given its connection back. The lease lasted so long.
+    pub(super) fn record(&mut self, now: Instant, operation: Operation, lane: Lane, lasted: Duration) {
         self.has_background |= lane == Lane::Background;
-        self.operations.get_or_insert_mut(operation, || Holds::new(now)).record(now, lane, hold.as_secs_f64());
+        self.operations.get_or_insert_mut(operation, || Usage::new(now)).record(now, lane, lasted.as_secs_f64());
     }
 
     /// Returns the findings, the most expensive operation first. `running` has the operation, the lane and the age of
@@ -125,20 +125,22 @@ impl Inflation {
         now: Instant,
         running: impl IntoIterator<Item = (Operation, Lane, Duration)>,
     ) -> Vec<Finding> {
-        self.operations.iter_mut().for_each(|(_, holds)| (holds.held, holds.above.held) = (Sum::default(), 0));
+        self.operations
+            .iter_mut()
+            .for_each(|(_, usage)| (usage.overdue_ages, usage.above.overdue_now) = (Sum::default(), 0));
         for (operation, lane, held) in running {
             self.has_background |= lane == Lane::Background;
-            if let Some(holds) = self.operations.peek_mut(&operation) {
-                holds.look_at(lane, held.as_secs_f64());
+            if let Some(usage) = self.operations.peek_mut(&operation) {
+                usage.look_at(lane, held.as_secs_f64());
             }
         }
-        self.operations.iter_mut().for_each(|(_, holds)| holds.count_overdue(now));
+        self.operations.iter_mut().for_each(|(_, usage)| usage.count_overdue(now));
         let guilty = self.guiltiest(now);
         let mut findings: Vec<(usize, Finding)> = Vec::new();
-        for (operation, holds) in &mut self.operations {
+        for (operation, usage) in &mut self.operations {
             let place = guilty.iter().position(|guilty| guilty == operation);
-            let finding = holds.finding(now, *operation, place.is_some());
-            findings.extend(finding.map(|finding| (place.unwrap_or(TOLD), finding)));
+            let finding = usage.finding(now, *operation, place.is_some());
+            findings.extend(finding.map(|finding| (place.unwrap_or(MOST_REPORTED), finding)));
         }
         findings.sort_by_key(|(place, _)| *place);
         findings.into_iter().map(|(_, finding)| finding).collect()
@@ -151,19 +153,19 @@ impl Inflation {
 
     /// Returns the operation that is inflated for callers above Background, and costs the pool the most connections.
     pub(super) fn worst_above_background(&self, now: Instant) -> Option<Operation> {
-        let suffering = self.operations.iter().filter(|(_, holds)| holds.is_inflated_above_background(now));
+        let suffering = self.operations.iter().filter(|(_, usage)| usage.is_inflated_above_background(now));
         suffering.max_by(|(_, one), (_, other)| one.cost().total_cmp(&other.cost())).map(|(operation, _)| *operation)
     }
 
     /// Returns how long each operation usually holds a connection, by its name.
     #[cfg(feature = "admin")]
     pub(super) fn baselines(&self, now: Instant) -> Vec<Baseline> {
-        let baseline = |(operation, holds): (&Operation, &Holds)| Baseline {
+        let baseline = |(operation, usage): (&Operation, &Usage)| Baseline {
             operation: *operation,
-            mean: seconds(holds.usual.mean()),
-            leases: holds.usual.count.round() as u64,
-            slow_after: holds.slow().map(seconds),
-            inflated_to: holds.is_inflated(now).then(|| seconds(holds.now())),
+            mean: seconds(usage.usual.mean()),
+            leases: usage.usual.count.round() as u64,
+            slow_after: usage.slow().map(seconds),
+            inflated_to: usage.is_inflated(now).then(|| seconds(usage.now())),
         };
         let mut baselines: Vec<_> = self.operations.iter().map(baseline).collect();
         baselines.sort_by_cached_key(|baseline| baseline.operation.to_string());
@@ -172,14 +174,14 @@ impl Inflation {
 
     /// Returns the inflated operations that cost the pool the most connections, the most expensive first.
     fn guiltiest(&self, now: Instant) -> Vec<Operation> {
-        let inflated = self.operations.iter().filter(|(_, holds)| holds.is_inflated(now));
-        let mut guilty: Vec<_> = inflated.map(|(operation, holds)| (holds.cost(), *operation)).collect();
+        let inflated = self.operations.iter().filter(|(_, usage)| usage.is_inflated(now));
+        let mut guilty: Vec<_> = inflated.map(|(operation, usage)| (usage.cost(), *operation)).collect();
         guilty.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-        guilty.into_iter().take(TOLD).map(|(_, operation)| operation).collect()
+        guilty.into_iter().take(MOST_REPORTED).map(|(_, operation)| operation).collect()
     }
 }
 
-impl Holds {
+impl Usage {
     fn new(now: Instant) -> Self {
         Self {
             seen: now,
@@ -189,29 +191,29 @@ impl Holds {
             suspected: None,
             evidence: 0.0,
             overdue: 0,
-            held: Sum::default(),
+            overdue_ages: Sum::default(),
             above: Above::default(),
             lasting: Lasting::new(Duration::ZERO, CALM),
         }
     }
 
-    fn record(&mut self, now: Instant, lane: Lane, hold: f64) {
+    fn record(&mut self, now: Instant, lane: Lane, lasted: f64) {
         self.age(now);
-        let slow = self.slow().filter(|slow| hold > *slow).is_some();
+        let slow = self.slow().filter(|slow| lasted > *slow).is_some();
         if lane != Lane::Background {
             self.record_above(now, slow);
         }
         let sum = if self.suspected.is_some() { &mut self.suspect } else { &mut self.usual };
-        let hold = Sum { count: 1.0, slow: f64::from(u8::from(slow)), seconds: hold };
+        let lease = Sum { count: 1.0, slow: f64::from(u8::from(slow)), seconds: lasted };
         if slow && self.overdue > 0 {
-            // This hold was counted as evidence when it became overdue.
+            // This lease was counted as evidence when it became overdue.
             self.overdue -= 1;
-            sum.add(hold);
+            sum.add(lease);
         } else if slow {
             self.suspect(now);
-            self.suspect.add(hold);
+            self.suspect.add(lease);
         } else {
-            sum.add(hold);
+            sum.add(lease);
             self.clear();
         }
     }
@@ -232,22 +234,22 @@ impl Holds {
     /// Adds a connection still in use, if it is overdue.
     fn look_at(&mut self, lane: Lane, held: f64) {
         if self.slow().is_some_and(|slow| held > slow) {
-            self.held.add(Sum { count: 1.0, slow: 1.0, seconds: held });
-            self.above.held += usize::from(lane != Lane::Background);
+            self.overdue_ages.add(Sum { count: 1.0, slow: 1.0, seconds: held });
+            self.above.overdue_now += usize::from(lane != Lane::Background);
         }
     }
 
     fn count_overdue(&mut self, now: Instant) {
-        let overdue = self.held.count as usize;
+        let overdue = self.overdue_ages.count as usize;
         for _ in self.overdue..overdue {
             self.suspect(now);
         }
         self.overdue = overdue;
-        for _ in self.above.overdue..self.above.held {
+        for _ in self.above.overdue..self.above.overdue_now {
             self.suspect_above();
         }
-        self.above.overdue = self.above.held;
-        if self.above.held > 0 {
+        self.above.overdue = self.above.overdue_now;
+        if self.above.overdue_now > 0 {
             self.above.slow = Some(now);
         } else if self.above.slow.is_some_and(|slow| now.saturating_duration_since(slow) >= FORGOTTEN) {
             self.above = Above::default();
@@ -263,18 +265,18 @@ impl Holds {
         }
     }
 
-    /// Returns the seconds after which a hold is slow. `None` while too little is known.
+    /// Returns the seconds after which a lease is slow. `None` while too little is known.
     fn slow(&self) -> Option<f64> {
         let is_known = self.usual.count >= ENOUGH && self.age >= OLD;
         is_known.then(|| (self.usual.mean() * SLOW).max(NOTICEABLE))
     }
 
-    /// Returns the usual share of slow holds.
+    /// Returns the usual share of slow leases.
     fn share(&self) -> f64 {
         ((self.usual.slow + PRIOR_SLOW) / (self.usual.count + PRIOR)).clamp(SELDOM, INFLATED)
     }
 
-    /// Adds the evidence of one slow hold.
+    /// Adds the evidence of one slow lease.
     fn suspect(&mut self, now: Instant) {
         self.suspected.get_or_insert(now);
         self.evidence = self.with_slow(self.evidence);
@@ -285,17 +287,17 @@ impl Holds {
         self.above.evidence = self.with_slow(self.above.evidence);
     }
 
-    /// Returns the evidence after one more slow hold.
+    /// Returns the evidence after one more slow lease.
     fn with_slow(&self, evidence: f64) -> f64 {
         (evidence + (INFLATED / self.share()).ln()).min(self.alarm() + MARGIN)
     }
 
-    /// Returns the evidence of one normal hold, which is negative.
+    /// Returns the evidence of one normal lease, which is negative.
     fn of_normal(&self) -> f64 {
         ((1.0 - INFLATED) / (1.0 - self.share())).ln()
     }
 
-    /// Subtracts the evidence of one normal hold.
+    /// Subtracts the evidence of one normal lease.
     fn clear(&mut self) {
         self.evidence += self.of_normal();
         if self.evidence > 0.0 {
@@ -313,7 +315,7 @@ impl Holds {
         ALARM + self.rate().ln_1p()
     }
 
-    /// Returns the holds per second.
+    /// Returns the leases per second.
     fn rate(&self) -> f64 {
         self.usual.count / self.age.clamp(1.0, LEAK)
     }
@@ -329,10 +331,10 @@ impl Holds {
         self.above.evidence >= self.alarm() && self.is_inflated(now)
     }
 
-    /// Returns how long the operation holds a connection now: the mean of the suspect holds and the overdue ones.
+    /// Returns how long the operation holds a connection now: the mean of the suspect leases and the overdue ones.
     fn now(&self) -> f64 {
         let mut sum = self.suspect;
-        sum.add(self.held);
+        sum.add(self.overdue_ages);
         sum.mean()
     }
 

@@ -40,12 +40,12 @@ impl Shedding {
             self.refused = Some(now);
         }
         let is_recent = self.refused.is_some_and(|refused| now.saturating_duration_since(refused) < CALM / 2);
-        let told = self.lasting.look(now, if is_recent { Sign::Yes } else { Sign::No });
+        let due = self.lasting.look(now, if is_recent { Sign::Yes } else { Sign::No });
         if !is_recent && !self.lasting.is_reported() {
             self.refused = None;
         }
         let refused = counted - self.before;
-        told.map(|told| match told {
+        due.map(|due| match due {
             DueReport::Lasts(lasting) => Finding::Shedding { refused, lasting },
             DueReport::Ended(lasted) => Finding::SheddingEnded { refused, lasted },
         })

@@ -143,8 +143,8 @@ fn the_detector_remembers_256_operations_and_names_three() {
             (0..10).for_each(|_| inflation.record(now, Operation::Named(name), Lane::Normal, hold));
         }
         let findings = inflation.tick(now, []);
-        assert!(findings.len() <= TOLD, "{findings:?}");
-        assert_eq!(findings.len() == TOLD, second == 41, "{second} {findings:?}");
+        assert!(findings.len() <= MOST_REPORTED, "{findings:?}");
+        assert_eq!(findings.len() == MOST_REPORTED, second == 41, "{second} {findings:?}");
     }
     names.iter().for_each(|name| inflation.record(begun, Operation::Named(name), Lane::Normal, Duration::ZERO));
     assert_eq!(inflation.operations.len(), OPERATIONS.get());
