@@ -19,6 +19,7 @@ use crate::event::EventKind;
 use crate::holder::Holder;
 use crate::maintenance::NotReady;
 use crate::policy::Lane;
+use crate::slots::MOST_CONNECTIONS;
 use crate::status::Status;
 use crate::telemetry::Events;
 
@@ -41,11 +42,6 @@ pub struct Pool {
 impl Pool {
     pub(crate) fn new(shared: Shared) -> Self {
         Self { shared: Arc::new(shared) }
-    }
-
-    #[cfg(feature = "testing")]
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
     }
 
     /// Takes a connection. Waits at most [`acquire_timeout`](crate::PoolBuilder::acquire_timeout).
@@ -88,7 +84,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Shed`] if none is idle, [`Error::Closed`] once the pool is closed.
+    /// [`Error::Shed`] if none is idle, or if the lane [`Lane::Normal`], in which it always asks, has used up its rate.
+    /// [`Error::CircuitOpen`] while the circuit is open, [`Error::Closed`] once the pool is closed.
     #[track_caller]
     pub fn try_get(&self) -> Result<Client, Error> {
         self.shared.try_acquire(Location::caller())
@@ -439,6 +436,10 @@ impl Pool {
     /// wait already. It closes when every connection has been given back, or after `within`. Returns how many
     /// connections had not been given back by then.
     ///
+    /// # Cancel safety
+    ///
+    /// It begins when the future is first polled. If the future is dropped after that, the pool closes at once.
+    ///
     /// ```no_run
     /// # async fn example(pool: failfast::Pool) -> Result<(), failfast::Error> {
     /// let left = pool.drain(std::time::Duration::from_secs(10)).await;
@@ -585,9 +586,6 @@ impl<'a> PoolOrder<'a> {
         }
     }
 }
-
-/// PostgreSQL's own upper bound of `max_connections`.
-pub(crate) const MOST_CONNECTIONS: usize = 262_143;
 
 pub(crate) fn check_max_size(max_size: usize) -> Result<(), ConfigError> {
     if (1..=MOST_CONNECTIONS).contains(&max_size) {

@@ -98,6 +98,6 @@ impl Pool {
     /// # }
     /// ```
     pub fn pretend(&self, pretence: impl Into<Pretence>) -> Pretending {
-        self.shared().pretences.begin(pretence.into())
+        self.shared.pretences.begin(pretence.into())
     }
 }

@@ -17,9 +17,8 @@ use crate::lane_names::MOST_NAMES;
 #[cfg(feature = "fleet")]
 use crate::policy::Adaptive;
 use crate::policy::{Lane, LaneLimits};
-use crate::pool::MOST_CONNECTIONS;
 use crate::rates::Rate;
-use crate::slots::{MOST_WAITING, default_max_waiting};
+use crate::slots::{MOST_CONNECTIONS, MOST_WAITING, default_max_waiting};
 
 /// A server seldom survives more dials at a time.
 const MOST_CONNECTING: usize = 1_000;

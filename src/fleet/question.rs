@@ -4,9 +4,7 @@
 //! and the role of every session. It sees the kind of a session only for its own role. All others count as clients.
 
 use crate::policy::{Beacon, FleetReading, Peer, Scope};
-
-/// PostgreSQL's own upper bound of `max_connections`.
-const MOST_CONNECTIONS: usize = 262_143;
+use crate::slots::MOST_CONNECTIONS;
 
 /// Asks for the process that answers.
 pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid()";

@@ -19,7 +19,7 @@ use crate::clock::now;
 use crate::conn::{Dialer, Scouting};
 use crate::error::ConnectError;
 use crate::policy::{FleetReading, FleetState, Own};
-use crate::slots::{SlotCounts, Slots};
+use crate::slots::Slots;
 
 /// How often the task looks at the pool.
 const TICK: Duration = Duration::from_millis(250);
@@ -124,7 +124,7 @@ impl Due {
 /// Records what the pool has and needs, and reports events.
 fn tick(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, refusals: &mut u64) {
     let (counts, now) = (slots.counts(), now());
-    let held = held(&counts);
+    let held = counts.taken();
     let in_use = counts.in_use + counts.settling;
     let demand = Some(f64::from_bits(fleet.demand.load(Relaxed)));
     let (waiting, is_short) = (counts.waiting, counts.waiting > 0 || in_use >= counts.limit);
@@ -141,11 +141,6 @@ fn tick(fleet: &Fleet, slots: &Arc<Slots<Dialer>>, refusals: &mut u64) {
     };
     apply(fleet, slots);
     events.into_iter().for_each(|event| fleet.telemetry.emit(event));
-}
-
-/// Connections in every state, dials included.
-fn held(counts: &SlotCounts) -> usize {
-    counts.dialing + counts.idle + counts.in_use + counts.settling + counts.closing
 }
 
 /// Lets the pool use what the member may use.
@@ -217,7 +212,7 @@ async fn connect(fleet: &Fleet, slots: &Slots<Dialer>) -> Result<Session, Troubl
         return Err(Trouble::Pooler);
     }
     connection.ask(question::KEEPALIVES, LIMIT).await.map_err(Trouble::Other)?;
-    fleet.member.lock().on_server(held(&slots.counts()));
+    fleet.member.lock().on_server(slots.counts().taken());
     Ok(Session { connection, process, shown: String::new(), next_change: now() })
 }
 

@@ -155,7 +155,7 @@ impl Reports {
         if let Some(fleet) = &self.fleet {
             fleet.set_demand(status.demand);
         }
-        self.meter.look(&status, || (self.refusals.snapshot(), slots.counts().at_once));
+        self.meter.look(&status, || (self.refusals.snapshot(), slots.counts().served_at_once));
         let of_callers = of_callers.into_iter().map(|make| make(&status));
         for event in of_callers.chain(of_connections).chain(of_circuit) {
             self.telemetry.emit(event);
@@ -175,7 +175,7 @@ impl Reports {
 
     /// The pool has ended: the gauges become 0, and what was counted since the last round is recorded.
     pub(super) fn on_end(&self, slots: Option<&Slots<Dialer>>) {
-        self.meter.end(slots.map(|slots| || (self.refusals.snapshot(), slots.counts().at_once)));
+        self.meter.end(slots.map(|slots| || (self.refusals.snapshot(), slots.counts().served_at_once)));
     }
 
     /// A connection has noticed something. Metrics record it at once, and the next round reports it as an event.

@@ -27,11 +27,12 @@ impl<D: Dial> Slots<D> {
     }
 
     /// Refuses newcomers, serves the waiters, and closes the pool when all leases have ended or at the deadline.
-    /// Returns how many leases were left then.
+    /// Returns how many leases were left then. A drain that is dropped closes the pool at once.
     pub(crate) async fn drain(self: &Arc<Self>, deadline: Deadline) -> usize {
         self.lock().core.drain();
+        let end = EndOfDrain(self);
         self.until(deadline, |counts| counts.in_use + counts.waiting == 0).await;
-        self.close();
+        drop(end);
         self.counts().in_use
     }
 
@@ -50,10 +51,12 @@ impl<D: Dial> Slots<D> {
     /// Begins a dial on behalf of a caller that does not wait, if there is a free slot and no dial under way. It serves
     /// a later caller.
     pub(crate) fn dial_ahead(self: &Arc<Self>, lane: Lane) {
-        let counts = self.counts();
-        let is_free = counts.dialing + counts.idle + counts.in_use + counts.closing < counts.limit;
-        if is_free && self.lock().core.available_to(lane) > 0 {
-            let _target = Target::new(self, counts.idle + counts.in_use + 1);
+        let wanted = {
+            let core = &self.lock().core;
+            (core.has_free_slot() && core.available_to(lane) > 0).then(|| core.live() + 1)
+        };
+        if let Some(connections) = wanted {
+            let _target = Target::new(self, connections);
             self.dial_what_is_wanted();
         }
     }
@@ -157,5 +160,14 @@ impl<'a, D: Dial> Watcher<'a, D> {
 impl<D: Dial> Drop for Watcher<'_, D> {
     fn drop(&mut self) {
         self.0.hints.watchers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Closes the pool when its drain ends, or is dropped.
+struct EndOfDrain<'a, D: Dial>(&'a Arc<Slots<D>>);
+
+impl<D: Dial> Drop for EndOfDrain<'_, D> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

@@ -50,6 +50,8 @@ use super::dials::{Dials, Wanted};
 use super::queue::WaiterId;
 use crate::policy::{Lane, LaneLimits, PerLane, ShedReason, Time, Trouble, WaitPolicy};
 
+/// The largest pool: PostgreSQL's own upper bound of `max_connections`.
+pub(crate) const MOST_CONNECTIONS: usize = 262_143;
 /// The longest queue of a pool without shedding.
 pub(crate) const MOST_WAITING: usize = 1_000_000;
 
@@ -77,6 +79,7 @@ pub(crate) struct SlotCounts {
     pub(crate) limit: usize,
     pub(crate) dialing: usize,
     pub(crate) idle: usize,
+    /// Leased by callers. Those that are being cleaned up or checked are in `settling`.
     pub(crate) in_use: usize,
     pub(crate) settling: usize,
     pub(crate) closing: usize,
@@ -86,7 +89,7 @@ pub(crate) struct SlotCounts {
     /// All callers that have ever asked for a connection.
     pub(crate) arrivals: u64,
     /// The arrivals that found an idle connection.
-    pub(crate) at_once: u64,
+    pub(crate) served_at_once: u64,
 }
 
 /// What one lane may use and uses, in connections and callers.
@@ -114,12 +117,12 @@ pub(crate) struct Core<C, W> {
     limits: Limits,
     /// The most recently used connection is the last.
     idle: Vec<Idle<C>>,
-    /// Includes `settling` and `checking`.
+    /// Includes `settling` and `used_by_pool`.
     in_use: usize,
     /// Connections that are being cleaned up after a lease, or checked.
     settling: usize,
-    /// Connections that were idle and that the pool itself uses, mostly to check them.
-    checking: usize,
+    /// Connections that were idle and that the pool itself uses: borrowed, or being checked.
+    used_by_pool: usize,
     closing: usize,
     dials: Dials,
     /// The callers of [`Lane::Normal`].
@@ -140,18 +143,17 @@ pub(crate) struct Core<C, W> {
     last_change: u64,
     phase: PoolPhase,
     /// Callers that found an idle connection.
-    at_once: u64,
-    /// Those of them for which the connection was of no use.
-    not_served: u64,
+    served_at_once: u64,
     /// Callers that found no idle connection at first.
     entered: u64,
     /// Counts hand-outs on the fast path, modulo the sample rate of lease durations.
     fast_takes: u8,
     redial_pause: RedialPause,
-    /// When the core began. `moment` is the age of the core when it last read a clock, and `next_moment` when that
-    /// grows.
+    /// When the core began.
     begun: Instant,
+    /// The age of the core when it last read a clock, in units of [`MOMENT`](self::ages::MOMENT).
     moment: u32,
+    /// When `moment` grows.
     next_moment: Instant,
 }
 
@@ -162,7 +164,7 @@ impl<C, W> Core<C, W> {
             idle: Vec::new(),
             in_use: 0,
             settling: 0,
-            checking: 0,
+            used_by_pool: 0,
             closing: 0,
             dials: Dials::new(),
             normal: Line::new(limits.wait_budget),
@@ -174,8 +176,7 @@ impl<C, W> Core<C, W> {
             dial_limit: None,
             last_change: 0,
             phase: PoolPhase::Open,
-            at_once: 0,
-            not_served: 0,
+            served_at_once: 0,
             entered: 0,
             fast_takes: 0,
             redial_pause: RedialPause::default(),
@@ -189,7 +190,7 @@ impl<C, W> Core<C, W> {
     pub(crate) fn take(&mut self, now: Instant, lane: Lane) -> Option<Held<C>> {
         self.open_lane(lane);
         let taken = if self.phase == PoolPhase::Open { self.take_idle(now, lane) } else { None };
-        self.at_once += u64::from(taken.is_some());
+        self.served_at_once += u64::from(taken.is_some());
         taken
     }
 
@@ -267,7 +268,7 @@ impl<C, W> Core<C, W> {
             PoolPhase::Open | PoolPhase::Draining => Wanted {
                 dials: self.missing(now),
                 free_slots: self.limits.max_size.saturating_sub(self.taken()),
-                at_once: self.dial_limit.unwrap_or(self.limits.max_connecting),
+                concurrent: self.dial_limit.unwrap_or(self.limits.max_connecting),
                 most: self.limits.max_connecting,
             },
         };
@@ -381,8 +382,7 @@ impl<C, W> Core<C, W> {
         let Idle { conn, birth, .. } = self.freshest()?;
         let time = self.time(now);
         self.begin_lease(time, lane);
-        // While other connections are idle, the estimates need no update.
-        if self.idle.is_empty() || !self.normal.shadows.are_alike() || self.lanes.is_some() {
+        if self.needs_estimates() {
             self.record_work(time);
         }
         let held = Held::new(conn, Some(time), self.moment, birth, Some(lane));
@@ -392,17 +392,15 @@ impl<C, W> Core<C, W> {
     /// How many dials are wanted: for the waiters, for the target, and for `min_idle`. A draining pool keeps no
     /// connection idle: it would close each new connection at once and dial the next.
     fn missing(&mut self, now: Instant) -> usize {
-        let (idle, in_use) = (self.idle.len(), self.in_use);
-        let wished = self.target.saturating_sub(idle + in_use);
+        let wished = self.target.saturating_sub(self.live());
         let may_dial = self.phase == PoolPhase::Open && self.redial_pause.may_dial(now);
         let min_idle = if may_dial { self.limits.ages.min_idle } else { 0 };
-        self.servable(now).max(wished).max(min_idle.saturating_sub(idle + self.settling))
+        self.servable(now).max(wished).max(min_idle.saturating_sub(self.idle.len() + self.settling))
     }
 
     /// Returns whether the pool has to close a connection instead of placing it: it is beyond the limit, or too old.
     fn is_surplus(&self, birth: Birth) -> bool {
-        let live = self.idle.len() + self.in_use + self.dials.len();
-        live >= self.limits.max_size || self.is_old(birth) || self.phase == PoolPhase::Closed
+        self.live() + self.dials.len() >= self.limits.max_size || self.is_old(birth) || self.phase == PoolPhase::Closed
     }
 
     /// Gives a free connection to the first waiter of the next lane that can still finish in time. Otherwise it becomes
@@ -442,10 +440,9 @@ impl<C, W> Core<C, W> {
             self.record_work(time);
             return Placed { to: Place::Closing(conn), refused };
         }
-        // While other connections are idle, the estimates need no update.
-        let is_counted = self.idle.is_empty() || !self.normal.shadows.are_alike() || self.lanes.is_some();
+        let needs_estimates = self.needs_estimates();
         self.push_idle(conn, birth);
-        if is_counted {
+        if needs_estimates {
             self.on_idle();
             self.record_work(time);
         }
@@ -453,7 +450,12 @@ impl<C, W> Core<C, W> {
     }
 
     fn taken(&self) -> usize {
-        self.dials.len() + self.idle.len() + self.in_use + self.closing
+        self.dials.len() + self.live() + self.closing
+    }
+
+    /// While other connections are idle, the estimates need no update.
+    fn needs_estimates(&self) -> bool {
+        self.idle.is_empty() || !self.normal.shadows.are_alike() || self.lanes.is_some()
     }
 
     fn time(&self, now: Instant) -> Time {

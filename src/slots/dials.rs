@@ -51,7 +51,7 @@ pub(super) struct Wanted {
     /// The number of free slots.
     pub(super) free_slots: usize,
     /// The most dials at once that are not quiet.
-    pub(super) at_once: usize,
+    pub(super) concurrent: usize,
     /// The most dials at once in all.
     pub(super) most: usize,
 }
@@ -77,8 +77,8 @@ impl Dials {
     pub(super) fn begin(&mut self, now: Instant, generation: u32, wanted: Wanted) -> Begin {
         let pending = self.pending();
         let missing = wanted.dials.saturating_sub(pending).min(wanted.free_slots);
-        let at_once = if self.are_failing() { wanted.at_once.min(1) } else { wanted.at_once };
-        let allowed = at_once.saturating_sub(pending).min(wanted.most.saturating_sub(self.len()));
+        let concurrent = if self.are_failing() { wanted.concurrent.min(1) } else { wanted.concurrent };
+        let allowed = concurrent.saturating_sub(pending).min(wanted.most.saturating_sub(self.len()));
         let count = missing.min(allowed);
         let paused = count > 0 && self.pause(now).is_some();
         let first = self.next;

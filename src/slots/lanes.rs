@@ -9,7 +9,7 @@ use crate::clock::now;
 use crate::policy::PerLane;
 
 impl<D: Dial> Slots<D> {
-    /// From now on the lanes have their guarantees and limits. Else from the first caller on that names a lane.
+    /// Opens the lanes now, with their guarantees and limits. Otherwise the first caller that names a lane opens them.
     pub(crate) fn open_lanes(&self) {
         self.lock().core.open_lanes();
     }

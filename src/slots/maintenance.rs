@@ -107,10 +107,7 @@ impl<D: Dial> Checking<D> {
         let (conn, within) = (&check.held.conn, self.slots.dial.answer_limit());
         let answers = time::timeout(within, conn.ping()).await == Ok(true) && conn.is_usable();
         if let Some(check) = self.check.take_if(|_| answers) {
-            let delivery = self.slots.place(|core| {
-                core.end_check();
-                core.on_checked(now(), check)
-            });
+            let delivery = self.slots.place(|core| core.on_checked(now(), check));
             Arc::clone(&self.slots).deliver(delivery);
         }
         answers
@@ -121,7 +118,6 @@ impl<D: Dial> Drop for Checking<D> {
     fn drop(&mut self) {
         let Some(check) = self.check.take() else { return };
         let mut state = self.slots.lock();
-        state.core.end_check();
         let as_old = state.core.on_silent(now(), &check);
         drop(state);
         self.slots.retire(check.held);

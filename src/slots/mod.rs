@@ -36,7 +36,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-pub(crate) use self::core::{Ages, LaneCounts, Life, Limits, MOST_WAITING, Refusal, SlotCounts, default_max_waiting};
+pub(crate) use self::core::{
+    Ages, LaneCounts, Life, Limits, MOST_CONNECTIONS, MOST_WAITING, Refusal, SlotCounts, default_max_waiting,
+};
 use self::core::{Core, Ended, Held, Place, Placed};
 use self::lease::Lender;
 use self::mailbox::Mailbox;
@@ -129,7 +131,7 @@ impl<D: Dial> Slots<D> {
                 return Some(lease);
             }
             // Dropping an unusable lease retires its connection. The next one may be alive.
-            self.lock().core.uncount();
+            self.lock().core.on_dead_at_hand_out();
         }
     }
 

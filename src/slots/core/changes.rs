@@ -33,11 +33,11 @@ impl<C, W> Core<C, W> {
 
     /// Limits the dials at once while the circuit is not closed. At 0 no caller may wait: returns the waiters, to be
     /// refused. `None` lifts the limit. A call with an older number than the latest `change` has no effect.
-    pub(crate) fn limit_dials(&mut self, change: u64, at_once: Option<usize>) -> Vec<(WaiterId, W)> {
+    pub(crate) fn limit_dials(&mut self, change: u64, concurrent: Option<usize>) -> Vec<(WaiterId, W)> {
         if change < self.last_change {
             return Vec::new();
         }
-        (self.last_change, self.dial_limit) = (change, at_once);
+        (self.last_change, self.dial_limit) = (change, concurrent);
         if !self.is_circuit_open() {
             return Vec::new();
         }

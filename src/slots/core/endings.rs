@@ -42,11 +42,8 @@ impl<C, W> Core<C, W> {
 
     /// A lease ends, and its connection has to be closed.
     pub(crate) fn retire(&mut self, now: Instant, ended: Ended) {
-        let time = self.time(now);
-        self.end_lease(time, ended);
         self.closing += 1;
-        self.line_mut(ended.lane.unwrap_or_default()).forecast.on_end(time);
-        self.record_work(time);
+        self.detach(now, ended);
     }
 
     /// A lease ends, and its connection belongs to the caller. Its slot is free.

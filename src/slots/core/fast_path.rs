@@ -30,7 +30,7 @@ impl<C, W> Core<C, W> {
         }
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
-        self.at_once += 1;
+        self.served_at_once += 1;
         Some(Held::new(conn, None, self.moment, birth, Some(Lane::Normal)))
     }
 
@@ -40,7 +40,9 @@ impl<C, W> Core<C, W> {
     pub(crate) fn release_fast(&mut self, held: Held<C>) -> Option<Held<C>> {
         let is_over = self.idle.len() + self.in_use + self.dials.len() > self.limits.max_size;
         let is_plain = held.since.is_none() && !self.idle.is_empty() && self.phase == PoolPhase::Open;
-        if !is_plain || is_over || self.lanes.is_some() || self.is_old(held.birth) {
+        // A caller may wait although connections are idle: for a check of an overdue one.
+        let has_waiter = self.normal.queue.len() > 0;
+        if !is_plain || is_over || has_waiter || self.lanes.is_some() || self.is_old(held.birth) {
             return Some(held);
         }
         self.in_use -= 1;

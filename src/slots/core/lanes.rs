@@ -29,7 +29,7 @@ impl<C, W> Core<C, W> {
     pub(crate) fn open_lanes(&mut self) {
         let budget = self.limits.wait_budget;
         let mut shares = Shares::new(self.limits.lanes, self.limits.max_size);
-        shares.in_use[Lane::Normal as usize] = self.in_use - self.checking; // the pool's own use is in no lane
+        shares.in_use[Lane::Normal as usize] = self.in_use - self.used_by_pool; // the pool's own use is in no lane
         let lending = Lane::ALL.map(|_| Lending::new(budget));
         let (critical, background) = (Line::new(budget), Line::new(budget));
         self.lanes = Some(Box::new(Lanes { critical, background, shares, lending }));
@@ -161,7 +161,7 @@ impl<C, W> Core<C, W> {
     pub(super) fn end_lease(&mut self, now: Time, ended: Ended) {
         self.in_use -= 1;
         let Some(lane) = ended.lane else {
-            self.checking -= 1;
+            self.used_by_pool -= 1;
             return;
         };
         if let Some(lanes) = &mut self.lanes {

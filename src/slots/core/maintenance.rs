@@ -63,7 +63,7 @@ impl<C, W> Core<C, W> {
         self.update_moment(now);
         let Idle { conn, birth, .. } = self.idle.pop()?;
         self.in_use += 1;
-        self.checking += 1;
+        self.used_by_pool += 1;
         let time = self.time(now);
         self.record_work(time);
         Some(Held { is_expired: self.is_old(birth), ..Held::new(conn, Some(time), self.moment, birth, None) })
@@ -77,7 +77,7 @@ impl<C, W> Core<C, W> {
             return None;
         }
         let idle = self.idle.pop()?;
-        self.checking += 1;
+        self.used_by_pool += 1;
         self.settling += 1;
         self.in_use += 1;
         self.record_work(self.time(now));
@@ -126,8 +126,9 @@ impl<C, W> Core<C, W> {
     }
 
     /// The server did not answer the check. Returns the connections that were idle for as long, to be closed, and marks
-    /// the others for a check. To be called after [`end_check`](Self::end_check) and before the connection is retired.
+    /// the others for a check. The connection itself has to be retired next.
     pub(crate) fn on_silent(&mut self, now: Instant, check: &Check<C>) -> Vec<C> {
+        self.on_settled();
         let since = check.idle_since;
         let out = self.end(now, |idle| idle.since <= since);
         self.check_all_soon();
@@ -141,7 +142,7 @@ impl<C, W> Core<C, W> {
             return Vec::new();
         };
         let (moment, after) = (self.moment, moments(after - after / 4));
-        let mut checks_left = MOST_CHECKS.saturating_sub(self.checking).min(self.idle.len().div_ceil(2));
+        let mut checks_left = MOST_CHECKS.saturating_sub(self.used_by_pool).min(self.idle.len().div_ceil(2));
         let due = self.take_out(|idle| {
             let is_due = idle.checked == NEVER || moment.saturating_sub(idle.checked) >= after;
             let is_due = is_due && checks_left > 0;
@@ -150,19 +151,15 @@ impl<C, W> Core<C, W> {
         });
         self.in_use += due.len();
         self.settling += due.len();
-        self.checking += due.len();
+        self.used_by_pool += due.len();
         self.record_work(self.time(now));
         due.into_iter().map(Check::of).collect()
     }
 
-    /// A check has ended. The connection is placed or retired next.
-    pub(crate) fn end_check(&mut self) {
-        self.on_settled();
-    }
-
     /// The server has answered the check. The connection goes to the first waiter, or back to its place among the idle
-    /// ones. To be called after [`end_check`](Self::end_check).
+    /// ones.
     pub(crate) fn on_checked(&mut self, now: Instant, Check { held, idle_since }: Check<C>) -> Placed<C, W> {
+        self.on_settled();
         let time = self.time(now);
         self.end_lease(time, held.ended());
         if self.next_lane(now).is_some() || self.phase != PoolPhase::Open || self.is_surplus(held.birth) {

@@ -11,6 +11,11 @@ impl SlotCounts {
     pub(crate) fn is_fully_leased(&self) -> bool {
         self.in_use >= self.limit
     }
+
+    /// The slots in use: connections in every state, dials included.
+    pub(crate) fn taken(&self) -> usize {
+        self.dialing + self.idle + self.in_use + self.settling + self.closing
+    }
 }
 
 impl<C, W> Core<C, W> {
@@ -25,19 +30,24 @@ impl<C, W> Core<C, W> {
             waiting: self.waiting(),
             max_waiting: self.limits.max_waiting,
             is_open: self.phase == PoolPhase::Open,
-            arrivals: self.at_once + self.entered,
-            at_once: self.at_once - self.not_served,
+            arrivals: self.served_at_once + self.entered,
+            served_at_once: self.served_at_once,
         }
     }
 
-    /// Takes back the last count of a caller served at once: the connection was dead, or the pool itself took it.
-    pub(crate) fn uncount(&mut self) {
-        self.not_served += 1;
+    /// Takes back the last count of a caller served at once: its connection was dead.
+    pub(crate) fn on_dead_at_hand_out(&mut self) {
+        self.served_at_once -= 1;
     }
 
     /// How long until the next dial may begin. `None` if it may begin now, or if there is a connection or a dial.
     pub(crate) fn unreachable_for(&self, now: Instant) -> Option<Duration> {
         if self.is_alive() { None } else { self.dials.pause(now) }
+    }
+
+    /// The connections there are, without dials and those being closed.
+    pub(crate) fn live(&self) -> usize {
+        self.idle.len() + self.in_use
     }
 
     /// Returns whether a slot is free.

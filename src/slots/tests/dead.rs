@@ -29,21 +29,21 @@ async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
     assert_eq!(world.open.load(SeqCst), 1);
 }
 
-/// `at_once` becomes a metric.
+/// `served_at_once` becomes a metric.
 #[tokio::test(start_paused = true)]
 async fn only_served_callers_count_as_served_at_once() {
     let (slots, world) = slots(limits(), &[]);
     assert!(slots.warm_up(2, within(1_000).deadline).await);
     drop(slots.try_acquire(Lane::Normal).unwrap());
-    assert_eq!(slots.counts().at_once, 1);
+    assert_eq!(slots.counts().served_at_once, 1);
     assert!(matches!(slots.check_server().await, ServerCheck::Answers));
-    assert_eq!(slots.counts().at_once, 1, "the pool itself is no caller");
+    assert_eq!(slots.counts().served_at_once, 1, "the pool itself is no caller");
     world.cut.store(1, SeqCst);
     assert_eq!(slots.try_acquire(Lane::Normal).unwrap().number, 1);
-    assert_eq!(slots.counts().at_once, 2, "one caller, however many were dead");
+    assert_eq!(slots.counts().served_at_once, 2, "one caller, however many were dead");
     world.cut.store(2, SeqCst);
     assert!(slots.try_acquire(Lane::Normal).is_none());
-    assert_eq!(slots.counts().at_once, 2, "the caller found no connection");
+    assert_eq!(slots.counts().served_at_once, 2, "the caller found no connection");
 }
 
 /// A server that accepts connections and ends them at once is as bad as one that refuses them.

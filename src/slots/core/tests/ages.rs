@@ -113,20 +113,16 @@ fn a_connection_that_was_idle_for_long_is_checked_and_keeps_its_age() {
     let mut checks = core.begin_checks(now + 30 * SECOND);
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1], "half of those idle");
     assert_eq!((core.counts().idle, core.counts().settling, core.counts().in_use), (2, 2, 0));
-    core.end_check();
     assert_eq!(core.on_checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
-    core.end_check();
     assert_eq!(core.on_checked(now + 30 * SECOND, checks.remove(0)).to, Place::Idle);
     until(&mut core, now + 31 * SECOND);
     let again = core.begin_checks(now + 31 * SECOND);
     assert_eq!(again.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [2, 3], "the others");
     for check in again {
-        core.end_check();
         let _ = core.on_checked(now + 31 * SECOND, check);
     }
     assert_eq!(core.reap(now + 99 * SECOND), [0, 1, 2], "a check does not make a connection younger");
     let last = core.begin_due_check(now + 99 * SECOND).unwrap();
-    core.end_check();
     assert_eq!(core.on_checked(now + 99 * SECOND, last).to, Place::Idle);
     assert_eq!(core.take(now + 99 * SECOND, Lane::Normal).unwrap().conn, 3, "the most recently used");
 }
@@ -144,9 +140,22 @@ fn a_connection_overdue_at_hand_out_is_checked_while_its_caller_waits() {
         assert!(matches!(core.enter(later, patient(later, 100), || 7), Ok(Entered::Waits(_))));
         let check = core.begin_due_check(later).unwrap();
         assert_eq!((check.held.conn, core.counts().idle), (0, 0));
-        core.end_check();
         assert!(matches!(core.on_checked(later, check).to, Place::Waiter(_, 7, _)));
     }
+}
+
+/// The process was stopped while callers had connections. They give them back while another waits for a check.
+#[test]
+fn a_connection_given_back_goes_to_a_caller_that_waits_for_a_check() {
+    let (mut core, now) = with_idle(4, Ages { check_after: after(30), ..Ages::default() });
+    let held = core.take_fast(life(&core, now)).or_else(|| core.take_fast(life(&core, now))).unwrap();
+    let later = now + 60 * SECOND;
+    assert!(core.take(later, Lane::Normal).is_none(), "all are overdue");
+    assert!(matches!(core.enter(later, patient(later, 100), || 7), Ok(Entered::Waits(_))));
+    let check = core.begin_due_check(later).unwrap();
+    let held = core.release_fast(held).expect("somebody waits");
+    assert!(matches!(release(&mut core, later, held).to, Place::Waiter(_, 7, _)));
+    assert_eq!(core.on_checked(later, check).to, Place::Idle);
 }
 
 /// The rule of refusal does not apply to a caller for which a connection is checked. There are at most as many of them
@@ -184,7 +193,6 @@ fn a_recently_checked_connection_is_handed_out_before_an_overdue_one() {
     let (mut core, now) = with_idle(4, Ages { check_after: after(30), ..Ages::default() });
     until(&mut core, now + 25 * SECOND);
     for check in core.begin_checks(now + 25 * SECOND) {
-        core.end_check();
         let _ = core.on_checked(now + 25 * SECOND, check);
     }
     assert_eq!(core.take(now + 40 * SECOND, Lane::Normal).unwrap().conn, 1, "3 and 2 are fresher, and overdue");
@@ -198,7 +206,6 @@ fn a_checked_connection_goes_to_the_first_waiter() {
     let mut checks = core.begin_checks(now);
     core.resize(now, 1);
     assert!(matches!(core.enter(now, patient(now, 100), || 7), Ok(Entered::Waits(_))));
-    core.end_check();
     assert!(matches!(core.on_checked(now, checks.remove(0)).to, Place::Waiter(_, 7, _)));
 }
 
@@ -209,7 +216,6 @@ fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() 
     until(&mut core, now);
     let checks = core.begin_checks(now);
     assert_eq!(checks.iter().map(|check| check.held.conn).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    core.end_check();
     assert_eq!(core.on_silent(now, &checks[3]), [] as [u32; 0], "those that are as old are being checked");
     core.retire(now, checks[3].held.ended());
     assert_eq!(core.begin_checks(now).len(), 1, "of the five others as many as may be");
@@ -221,9 +227,7 @@ fn connections_idle_as_long_as_a_silent_one_are_closed_and_the_others_checked() 
     until(&mut core, now + 3 * SECOND);
     let mut others = core.begin_checks(now + 3 * SECOND);
     let youngest = others.pop().unwrap();
-    core.end_check();
     let _ = core.on_checked(now, others.remove(0));
-    core.end_check();
     assert_eq!(core.on_silent(now, &youngest), [1]);
 }
 

@@ -344,7 +344,7 @@ fn the_pool_looks_at_the_server_whatever_lanes_may_use() {
     let borrowed = core.borrow(now).unwrap();
     assert_eq!(core.in_use_of(Lane::Normal), 7);
     release(&mut core, now, borrowed);
-    assert_eq!((core.counts().idle, core.checking), (3, 0));
+    assert_eq!((core.counts().idle, core.used_by_pool), (3, 0));
 }
 
 /// A lease that was dropped before its caller had it says nothing about the leases of its lane.

@@ -279,7 +279,7 @@ impl ReferenceModel {
     fn check(&mut self) {
         let expected = SlotCounts {
             arrivals: self.core.counts().arrivals,
-            at_once: self.core.counts().at_once,
+            served_at_once: self.core.counts().served_at_once,
             limit: self.limits.max_size,
             dialing: self.dials.len(),
             idle: self.idle.len(),
