@@ -77,17 +77,6 @@ impl Attempted {
         self.retry.condition() == Some(Condition::IfIdempotent)
     }
 
-    /// Returns the error if the attempt may have been applied.
-    fn doubt<E>(self, error: E) -> Option<E> {
-        self.is_doubtful().then_some(error)
-    }
-
-    /// Returns the error that describes the whole call: the last one, or an earlier one after which the call may have
-    /// been applied. A refusal says nothing about what was sent before.
-    fn last_word<E>(self, error: E, doubt: Option<E>) -> E {
-        if self.is_doubtful() { error } else { doubt.unwrap_or(error) }
-    }
-
     /// Returns the error, and what it says about another attempt.
     pub(super) fn in_error<E: From<Error>>(error: Error) -> (E, Self) {
         let timed_out = matches!(error, Error::QueryTimeout { .. });
@@ -193,7 +182,7 @@ impl<'a> Call<'a> {
 
     /// Runs `attempt` until it succeeds or may not run again. A failed attempt returns what it says about another one;
     /// the loop never reads that from `E`. After the last attempt, `instead` may answer.
-    pub(super) async fn again<T, E, Fut>(
+    pub(super) async fn run_attempts<T, E, Fut>(
         self,
         span: Span,
         attempt: impl Fn(Call<'a>, Span) -> Fut,
@@ -203,7 +192,8 @@ impl<'a> Call<'a> {
         Fut: Future<Output = Result<T, (E, Attempted)>>,
     {
         let begun = self.shared.meter().start();
-        let (mut attempts, mut doubt, mut shown) = (Attempts::of(self), None, Attempted::default());
+        // `doubt`: the latest failure after which the call may have been applied.
+        let (mut attempts, mut doubt) = (Attempts::of(self), None);
         loop {
             let (error, seen) = match span.scope(attempt(attempts.next(), span.clone())).await {
                 Ok(value) => {
@@ -216,14 +206,16 @@ impl<'a> Call<'a> {
                 }
                 Err(failed) => failed,
             };
-            if seen.is_doubtful() || doubt.is_none() {
-                shown = seen;
-            }
             if !attempts.wait_for_next(seen).await {
                 span.set_attempts(attempts.made);
-                return self.conclude(begun, &span, seen.last_word(error, doubt), shown, instead);
+                // A refusal says nothing about what was sent before.
+                let last = if seen.is_doubtful() { None } else { doubt };
+                let (error, seen) = last.unwrap_or((error, seen));
+                return self.conclude(begun, &span, error, seen, instead);
             }
-            doubt = seen.doubt(error).or(doubt);
+            if seen.is_doubtful() {
+                doubt = Some((error, seen));
+            }
         }
     }
 
@@ -282,7 +274,7 @@ impl<'a> Call<'a> {
             };
             result.map_err(Attempted::in_error)
         };
-        self.again(span, attempt, instead).await
+        self.run_attempts(span, attempt, instead).await
     }
 
     /// Runs `work` with a connection of its own, for several statements on one lease.
@@ -333,6 +325,6 @@ impl<'a> Call<'a> {
             let trail = client.trail();
             Box::pin(work(client)).await.map_err(|error| (error, Attempted::of_run(&trail)))
         };
-        self.again(self.span("run"), attempt, instead).await
+        self.run_attempts(self.span("run"), attempt, instead).await
     }
 }

@@ -99,6 +99,6 @@ impl Call<'_> {
             let rows = rows.clone();
             async move { tx.execute_many(sql, rows).await.map_err(Error::before_commit) }
         };
-        self.again(self.span("execute_many"), |call, span| call.attempt(span, &work), instead).await
+        self.run_attempts(self.span("execute_many"), |call, span| call.attempt(span, &work), instead).await
     }
 }

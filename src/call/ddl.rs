@@ -137,7 +137,7 @@ impl<E: From<Error>> Ended<E> {
 }
 
 impl<'a> Ddl<'a> {
-    /// Sets how long the server waits for each lock. At least 1 ms. Default: 1 s.
+    /// Sets how long the server waits for each lock. A shorter time than 1 ms counts as 1 ms. Default: 1 s.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
@@ -152,7 +152,7 @@ impl<'a> Ddl<'a> {
         self
     }
 
-    /// Sets how often the change is tried, the first time included. At least 1. Default: 10.
+    /// Sets how often the change is tried, the first time included. 0 counts as 1. Default: 10.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.tries.attempts = attempts;
         self
@@ -250,7 +250,8 @@ impl<'a> Ddl<'a> {
         let timeout = self.call.timeout.unwrap_or(Duration::from_secs(5));
         let call = Call { is_part: true, timeout: Some(timeout), ..self.call };
         let client = located(call.get().await.map_err(Ended::of_error)?, &span);
-        let mut watch = QueueWatch::begin(self.call.shared.slots.dialer(), self.give_way_after)
+        let dialer = self.call.shared.slots.dialer();
+        let mut watch = QueueWatch::begin(dialer, self.give_way_after, self.call.deadline)
             .await
             .map_err(|source| Ended::of_error(Error::Connect { source, retry_after: Duration::ZERO }))?;
         let trail = client.trail();

@@ -31,10 +31,18 @@ struct Attempt {
     host: usize,
     /// How long the call may wait for its connection, if it has no deadline.
     wait: Duration,
-    /// The call has had its connection, so something may have been sent.
-    is_passed: bool,
-    /// This or an earlier attempt has passed.
-    was_passed: bool,
+    passage: Passage,
+}
+
+/// Whether the call has had its connection, so that something may have been sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Passage {
+    #[default]
+    Never,
+    /// In an earlier attempt only.
+    Earlier,
+    /// In this attempt.
+    Now,
 }
 
 impl<'a> Gate<'a> {
@@ -45,17 +53,18 @@ impl<'a> Gate<'a> {
     /// An attempt on this host begins.
     pub(crate) fn on_attempt(&self, host: usize, wait: Duration) {
         let mut attempt = self.attempt.lock();
-        *attempt = Attempt { host, wait, is_passed: false, ..*attempt };
+        let passage = if attempt.passage == Passage::Never { Passage::Never } else { Passage::Earlier };
+        *attempt = Attempt { host, wait, passage };
     }
 
     /// Returns whether the attempt has had its connection.
     pub(crate) fn is_passed(&self) -> bool {
-        self.attempt.lock().is_passed
+        self.attempt.lock().passage == Passage::Now
     }
 
     /// Returns whether this or an earlier attempt has had its connection.
-    pub(crate) fn was_passed(&self) -> bool {
-        self.attempt.lock().was_passed
+    pub(crate) fn has_ever_passed(&self) -> bool {
+        self.attempt.lock().passage != Passage::Never
     }
 
     pub(super) fn wait(&self) -> Duration {
@@ -65,8 +74,7 @@ impl<'a> Gate<'a> {
     pub(super) fn check(&self) -> Result<(), Error> {
         let host = self.attempt.lock().host;
         self.prover.check(host, self.need)?;
-        let mut attempt = self.attempt.lock();
-        (attempt.is_passed, attempt.was_passed) = (true, true);
+        self.attempt.lock().passage = Passage::Now;
         Ok(())
     }
 }

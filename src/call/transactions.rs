@@ -67,7 +67,7 @@ impl Call<'_> {
         E: From<Error>,
     {
         let work = &work;
-        self.again(self.span("transaction"), |call, span| call.attempt(span, work), instead).await
+        self.run_attempts(self.span("transaction"), |call, span| call.attempt(span, work), instead).await
     }
 
     /// Like [`transaction`](Self::transaction), but runs `work` only once. So `work` may move and change what it uses:

@@ -2,7 +2,7 @@
 //! wakes the callers that wait for a change.
 
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
@@ -32,7 +32,7 @@ pub(super) struct Board {
     /// Wakes the scout of each host.
     wake: Vec<Notify>,
     /// When the primary answered last, so that the scouts of the replicas ask shortly afterwards.
-    primary_answered: OnceLock<watch::Sender<Option<Instant>>>,
+    primary_answered: Mutex<Option<Instant>>,
 }
 
 impl Board {
@@ -43,7 +43,7 @@ impl Board {
             state: Mutex::new(state),
             looks: watch::Sender::new(0),
             wake: labels.iter().map(|_| Notify::new()).collect(),
-            primary_answered: OnceLock::new(),
+            primary_answered: Mutex::default(),
         }
     }
 
@@ -88,13 +88,12 @@ impl Board {
     }
 
     pub(super) fn on_primary_answered(&self, now: Instant) {
-        self.primary_answered.get_or_init(|| watch::Sender::new(None)).send_replace(Some(now));
+        *self.primary_answered.lock() = Some(now);
     }
 
     /// How long ago the primary answered.
     pub(super) fn since_primary(&self, now: Instant) -> Option<Duration> {
-        let answered = (*self.primary_answered.get()?.borrow())?;
-        Some(now.saturating_duration_since(answered))
+        (*self.primary_answered.lock()).map(|answered| now.saturating_duration_since(answered))
     }
 
     /// Compares the server of a new connection with the one that the scout knows.

@@ -192,17 +192,21 @@ impl ClusterBuilder {
 
     fn check(&self) -> Result<(), ConfigError> {
         if !(0.0..=1.0).contains(&self.spill) {
-            return Err(ConfigError::new("spill", self.spill, "must be 0 to 1"));
+            return Err(ConfigError::new("cluster.spill", self.spill, "must be 0 to 1"));
         }
         if !(LAGS.0..=LAGS.1).contains(&self.max_lag) {
-            return Err(ConfigError::new("max_lag", format!("{:?}", self.max_lag), "must be 1 s to 100 s"));
+            return Err(ConfigError::new("cluster.max_lag", format!("{:?}", self.max_lag), "must be 1 s to 100 s"));
         }
         if !(LOOKS.0..=LOOKS.1).contains(&self.looks.every) {
-            return Err(ConfigError::new("look_every", format!("{:?}", self.looks.every), "must be 100 ms to 1 s"));
+            return Err(ConfigError::new(
+                "cluster.look_every",
+                format!("{:?}", self.looks.every),
+                "must be 100 ms to 1 s",
+            ));
         }
         if self.looks.timeout.is_zero() || self.looks.timeout > LOOKS.1 {
             let problem = "must be more than 0 and at most 1 s";
-            return Err(ConfigError::new("look_timeout", format!("{:?}", self.looks.timeout), problem));
+            return Err(ConfigError::new("cluster.look_timeout", format!("{:?}", self.looks.timeout), problem));
         }
         Ok(())
     }

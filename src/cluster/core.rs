@@ -54,7 +54,8 @@ pub(super) struct Core {
     refused: [AtomicU64; REFUSED.len()],
     /// Reads that wait for a replica to catch up.
     waiting: AtomicUsize,
-    pub(super) scouts: Mutex<Vec<JoinHandle<()>>>,
+    /// The scout of each host.
+    pub(super) scouts: Mutex<Vec<Option<JoinHandle<()>>>>,
     /// What calls come to in a test before a host is chosen.
     #[cfg(feature = "testing")]
     pub(super) pretences: Arc<Pretences>,
@@ -65,7 +66,8 @@ pub(super) struct Core {
 pub(super) struct ReadPlace<'a> {
     pub(super) host: usize,
     pub(super) is_replica: bool,
-    pub(super) _spilled: Option<UnderWay<'a>>,
+    /// For a read that spills to the primary.
+    pub(super) spill_permit: Option<UnderWay<'a>>,
 }
 
 impl Core {
@@ -78,6 +80,7 @@ impl Core {
         meter: ClusterMeter,
         runtime: Option<Handle>,
     ) -> Self {
+        let scouts = hosts.iter().map(|_| None).collect();
         Self {
             hosts,
             board,
@@ -89,7 +92,7 @@ impl Core {
             spilled: AtomicUsize::new(0),
             refused: Default::default(),
             waiting: AtomicUsize::new(0),
-            scouts: Mutex::default(),
+            scouts: Mutex::new(scouts),
             #[cfg(feature = "testing")]
             pretences: Arc::default(),
         }
@@ -198,13 +201,13 @@ impl Core {
         }
         if self.hosts.len() == 1 {
             // There is no other server, so a refusal would spare none.
-            return self.primary().map(|host| ReadPlace { host, is_replica: false, _spilled: None });
+            return self.primary().map(|host| ReadPlace { host, is_replica: false, spill_permit: None });
         }
         if may_spill && self.board.state().is_unproven(need) {
             // Even a replica that keeps up cannot have proved yet that it has the data. So this is no spill.
             if let Ok(host) = self.primary() {
                 self.meter.read(ReadRoute::Primary);
-                return Ok(ReadPlace { host, is_replica: false, _spilled: None });
+                return Ok(ReadPlace { host, is_replica: false, spill_permit: None });
             }
         }
         if let Some(_waiting) = self.may_wait(need, &candidates, excluded) {
@@ -223,7 +226,7 @@ impl Core {
                 let most = places(self.settings.spill, self.hosts[host].pool.shared.slots.counts().limit);
                 if let Some(spilled) = UnderWay::below(&self.spilled, most) {
                     self.meter.read(ReadRoute::Primary);
-                    return Ok(ReadPlace { host, is_replica: false, _spilled: Some(spilled) });
+                    return Ok(ReadPlace { host, is_replica: false, spill_permit: Some(spilled) });
                 }
             }
             _ => {}
@@ -234,7 +237,7 @@ impl Core {
 
     fn at_replica(&self, host: usize) -> ReadPlace<'_> {
         self.meter.read(ReadRoute::Replica);
-        ReadPlace { host, is_replica: true, _spilled: None }
+        ReadPlace { host, is_replica: true, spill_permit: None }
     }
 
     pub(super) fn not_fresh(&self, nearest: Option<Duration>) -> Error {

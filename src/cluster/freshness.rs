@@ -16,9 +16,9 @@ use crate::policy::{Need, Position};
 pub enum Freshness {
     /// A replica that shows everything committed longer ago than this.
     ///
-    /// Use at least twice the interval of [`look_every`](crate::ClusterBuilder::look_every), so at least 2 s. With
-    /// less, replicas qualify only for a part of the time. While no primary answers, the bound of every replica grows,
-    /// and these reads end.
+    /// Use at least twice the interval of [`look_every`](crate::ClusterBuilder::look_every): at least 2 s by default.
+    /// With less, replicas qualify only for a part of the time. While no primary answers, the bound of every replica
+    /// grows, and these reads end.
     Within(Duration),
     /// Any replica that answers, and is not known to be more than [`max_lag`](crate::ClusterBuilder::max_lag), 30 s by
     /// default, behind the primary's last answer.

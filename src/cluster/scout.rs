@@ -76,34 +76,24 @@ impl Core {
     /// The host of a closed pool needs none.
     pub(super) fn start(self: &Arc<Self>) {
         let mut scouts = self.scouts.lock();
-        if scouts.len() == self.hosts.len() && scouts.iter().all(|scout| !scout.is_finished()) {
-            return;
-        }
-        let needs_one = |host: usize, scouts: &[JoinHandle<()>]| {
-            !self.hosts[host].pool.is_closed() && scouts.get(host).is_none_or(JoinHandle::is_finished)
+        let is_missing = |host: &usize| {
+            scouts[*host].as_ref().is_none_or(JoinHandle::is_finished) && !self.hosts[*host].pool.is_closed()
         };
-        if !(0..self.hosts.len()).any(|host| needs_one(host, &scouts)) {
+        let missing: Vec<_> = (0..self.hosts.len()).filter(is_missing).collect();
+        if missing.is_empty() {
             return;
         }
         let Some(runtime) = self.runtime.clone().or_else(|| Handle::try_current().ok()) else { return };
-        if scouts.is_empty() {
+        if scouts.iter().all(Option::is_none) {
             self.board.state().on_start(now());
         }
-        for host in 0..self.hosts.len() {
-            let is_needed = needs_one(host, &scouts);
-            if !is_needed && host < scouts.len() {
-                continue;
-            }
-            let scout = runtime.spawn(watch(Arc::clone(self), host));
-            match scouts.get_mut(host) {
-                Some(ended) => *ended = scout,
-                None => scouts.push(scout),
-            }
+        for host in missing {
+            scouts[host] = Some(runtime.spawn(watch(Arc::clone(self), host)));
         }
     }
 
     pub(super) fn stop(&self) {
-        self.scouts.lock().drain(..).for_each(|scout| scout.abort());
+        self.scouts.lock().iter_mut().filter_map(Option::take).for_each(|scout| scout.abort());
         let labels = self.hosts.iter().map(|host| &host.label);
         self.meter.on_end(labels);
     }

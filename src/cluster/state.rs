@@ -178,7 +178,7 @@ impl State {
         2 * self.looks.timeout
     }
 
-    /// Returns whether this host counts as the primary, or did so last.
+    /// Returns whether this host is the primary. A silent primary remains it until another host takes over.
     pub(super) fn is_primary(&self, host: usize) -> bool {
         matches!(self.primacy, Primacy::Primary { host: primary, .. } if primary == host)
     }
@@ -197,7 +197,7 @@ impl State {
         answer: Answer,
         is_new_session: bool,
     ) -> FollowUps {
-        let mut outcome = FollowUps::default();
+        let mut follow_ups = FollowUps::default();
         let primacy = self.primacy;
         let known = &mut self.hosts[host];
         let before = known.answer.map(|before| before.sighting);
@@ -205,7 +205,8 @@ impl State {
             let sighting = Sighting { at: before.sighting.at, ..answer.sighting };
             before.sighting == sighting && before.place == answer.place
         });
-        let is_other = before.is_some_and(|before| before.started != answer.sighting.started);
+        let ended = before.filter(|before| before.started != answer.sighting.started);
+        let is_other = ended.is_some();
         let has_changed = before.is_some_and(|before| before.is_in_recovery != answer.sighting.is_in_recovery);
         if is_other || has_changed {
             known.fitness.begin_anew();
@@ -217,44 +218,47 @@ impl State {
         let dialed = known.dialed;
         let compared = Compared { now, started, is_other, has_returned, is_new_session, dialed };
         let sessions;
-        (sessions, outcome.flush) = known.sessions.after(&compared);
-        let is_several = |sessions| matches!(sessions, Sessions::Several(_));
-        if is_several(sessions) && !is_several(known.sessions) {
-            outcome.events.push(EventKind::HostBalances { host: known.label.to_string() });
+        (sessions, follow_ups.flush) = known.sessions.after(&compared);
+        if sessions.is_several() && !known.sessions.is_several() {
+            follow_ups.events.push(EventKind::HostBalances { host: known.label.to_string() });
         }
-        if let Some(before) = before.filter(|_| is_other) {
-            known.former = Some((before.started, now));
+        if let Some(ended) = ended {
+            known.former = Some((ended.started, now));
         }
         (known.sessions, known.dialed) = (sessions, Dialed::Nowhere);
         (known.answer, known.is_outdated) = (Some(answer), false);
         (known.asked, known.heard) = (asked, now);
-        if let Some(ended) = before.filter(|_| is_other) {
-            outcome.ask = self.outdate(ended);
+        if let Some(ended) = ended {
+            follow_ups.ask = self.outdate(ended);
         }
         if matches!(sessions, Sessions::Doubted(_)) && is_other {
-            outcome.ask.push(host);
+            follow_ups.ask.push(host);
         }
         self.decide(now);
-        outcome.is_news = !is_as_before || self.primacy != primacy;
-        outcome.is_new_primary = self.primacy != primacy && matches!(self.primacy, Primacy::Primary { .. });
-        if outcome.is_new_primary {
-            outcome.ask.extend((0..self.hosts.len()).filter(|host| self.is_replica(*host)));
+        follow_ups.is_news = !is_as_before || self.primacy != primacy;
+        follow_ups.is_new_primary = self.primacy != primacy && matches!(self.primacy, Primacy::Primary { .. });
+        if follow_ups.is_new_primary {
+            follow_ups.ask.extend((0..self.hosts.len()).filter(|host| self.is_replica(*host)));
         }
         self.note_position();
         if answer.sighting.is_in_recovery {
-            let lag = self.lag(now, host);
-            // After the first answer of a primary, no lag can be known yet.
-            let is_known =
-                lag.is_some() || self.ring.age(now).is_some_and(|memory| memory >= self.looks.silent_after());
-            // While the primary is silent, the bound of every replica grows. That says nothing about the replicas.
-            let is_recent = self.ring.asked().is_some_and(|asked| self.looks.is_recent(asked, now));
-            self.hosts[host].fitness.on_answer(now);
-            if is_known && is_recent {
-                self.hosts[host].fitness.on_sample(now, lag);
-            }
+            self.sample_lag(now, host);
         }
-        self.look(now, &mut outcome.events);
-        outcome
+        self.look(now, &mut follow_ups.events);
+        follow_ups
+    }
+
+    /// A replica has answered: its lag counts for what it is fit to serve.
+    fn sample_lag(&mut self, now: Instant, host: usize) {
+        let lag = self.lag(now, host);
+        // After the first answer of a primary, no lag can be known yet.
+        let is_known = lag.is_some() || self.ring.age(now).is_some_and(|memory| memory >= self.looks.silent_after());
+        // While the primary is silent, the bound of every replica grows. That says nothing about the replicas.
+        let is_recent = self.ring.asked().is_some_and(|asked| self.looks.is_recent(asked, now));
+        self.hosts[host].fitness.on_answer(now);
+        if is_known && is_recent {
+            self.hosts[host].fitness.on_sample(now, lag);
+        }
     }
 
     /// A process of a server has ended, so the answers under its other names are outdated. Returns these hosts.
@@ -282,10 +286,10 @@ impl State {
         if let Some(answer) = &mut known.answer {
             answer.place = None;
         }
-        let mut outcome = FollowUps::default();
+        let mut follow_ups = FollowUps::default();
         self.decide(now);
-        self.look(now, &mut outcome.events);
-        outcome
+        self.look(now, &mut follow_ups.events);
+        follow_ups
     }
 
     /// The pool has made a connection to a server that was started at this time. A replica, asked at `asked`, had
@@ -314,7 +318,7 @@ impl State {
             sighting: host.answer.map(|answer| answer.sighting),
             failed: host.failed,
             is_outdated: host.is_outdated,
-            is_balanced: matches!(host.sessions, Sessions::Several(_)),
+            is_balanced: host.sessions.is_several(),
         };
         let looks: Vec<_> = self.hosts.iter().map(look).collect();
         (self.primacy, self.in_words) = (self.topology.decide(now, &looks), None);
@@ -351,7 +355,7 @@ impl State {
     fn may_catch_up(&self, now: Instant, host: usize, excluded: &[usize]) -> bool {
         let known = &self.hosts[host];
         let is_ours = known.answer.is_some_and(|answer| self.topology.may_serve(&answer.sighting));
-        is_ours && known.sessions == Sessions::Same && !known.fitness.is_silent(now) && !excluded.contains(&host)
+        is_ours && self.is_one_server(host) && !known.fitness.is_silent(now) && !excluded.contains(&host)
     }
 
     /// Returns whether the next looks cannot find a replica with this position: it is of another history, or further
@@ -382,8 +386,7 @@ impl State {
             // The timeline does not matter: a replica that cannot follow to the new one falls behind in places, too.
             return answer.place.is_none_or(|place| self.ring.behind(place.rounded()) <= self.max_lag);
         }
-        let is_one_server = known.sessions == Sessions::Same;
-        let Some(replayed) = self.replayed(host).filter(|_| is_one_server) else { return false };
+        let Some(replayed) = self.replayed(host).filter(|_| self.is_one_server(host)) else { return false };
         match need {
             Need::Any => true,
             Need::Within(bound) => {
@@ -430,7 +433,7 @@ impl State {
         self.hosts[host].answer.is_some_and(|answer| answer.sighting.is_in_recovery)
     }
 
-    /// Returns whether this host is silent: it has not answered for 3 s.
+    /// Returns whether this host is silent: it has not answered for longer than [`Looks::silent_after`].
     pub(super) fn is_silent(&self, now: Instant, host: usize) -> bool {
         self.looks.is_silent(self.hosts[host].heard, now)
     }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 use tokio_postgres::SimpleQueryRow;
 
+use crate::clock::now;
 use crate::conn::{Dialer, Scouting};
-use crate::error::{ConnectError, GiveWayReason};
-use crate::policy::{LockQueue, NextStep};
+use crate::error::{ConnectError, ConnectErrorKind, GiveWayReason};
+use crate::policy::{Deadline, LockQueue, NextStep};
 use crate::slots::Dial as _;
 
 /// The columns that identify what is locked.
@@ -79,9 +80,20 @@ pub(super) struct QueueWatch<'a> {
 }
 
 impl<'a> QueueWatch<'a> {
-    /// Connects. Nobody may wait longer than `limit` for the transaction.
-    pub(super) async fn begin(dialer: &'a Dialer, limit: Duration) -> Result<Self, ConnectError> {
-        Ok(Self { dialer, connection: dialer.dial_to_ask().await?, limit })
+    /// Connects, before the deadline of the call. Nobody may wait longer than `limit` for the transaction.
+    pub(super) async fn begin(
+        dialer: &'a Dialer,
+        limit: Duration,
+        until: Option<Deadline>,
+    ) -> Result<Self, ConnectError> {
+        let (begun, dial) = (now(), dialer.dial_to_ask());
+        let dialed = match until {
+            Some(until) => time::timeout_at(until.instant().into(), dial).await,
+            None => Ok(dial.await),
+        };
+        let left = || until.map_or(Duration::ZERO, |until| until.left(begun));
+        let late = |_| ConnectError::new(ConnectErrorKind::Timeout(left()), "");
+        Ok(Self { dialer, connection: dialed.map_err(late)??, limit })
     }
 
     /// Waits until the transaction has to give way, and returns why.

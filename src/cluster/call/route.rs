@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
+use tokio::sync::watch;
 
 use super::settings::ClusterCallOptions;
 use crate::call::{Call, Gate, Prover};
@@ -16,6 +17,7 @@ use crate::clock::now;
 use crate::cluster::board::changed_before;
 use crate::cluster::core::{Core, ReadPlace};
 use crate::cluster::failure::{Elsewhere, Failure, Seen};
+use crate::cluster::state::Decision;
 use crate::error::Error;
 use crate::policy::{Deadline, Effect, Need, Primacy};
 #[cfg(feature = "testing")]
@@ -25,11 +27,19 @@ use crate::pretend::Moment;
 /// before, up to 16 times this.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Counts an attempt, and returns how long to wait before the next one, with jitter: many calls may wait.
-fn again(attempts: &mut u32) -> Duration {
-    let pause = AGAIN * (1 << (*attempts).min(4));
-    *attempts += 1;
-    pause.mul_f64(0.5 + fastrand::f64())
+/// The pauses between the attempts of one call.
+#[derive(Debug, Default)]
+struct Pauses {
+    made: u32,
+}
+
+impl Pauses {
+    /// Returns the next pause, with jitter: many calls may wait.
+    fn next(&mut self) -> Duration {
+        let pause = AGAIN * (1 << self.made.min(4));
+        self.made += 1;
+        pause.mul_f64(0.5 + fastrand::f64())
+    }
 }
 
 /// A call on its way.
@@ -86,7 +96,7 @@ impl<'a> Route<'a> {
         Fut: Future<Output = Result<T, E>>,
         E: From<Error> + Failure,
     {
-        let (core, mut doubt, mut earlier, mut attempts) = (self.core(), None, None, 0);
+        let (core, mut doubt, mut earlier, mut pauses) = (self.core(), None, None, Pauses::default());
         loop {
             let mut decisions = core.board.decisions();
             let before = core.board.state().primacy();
@@ -132,15 +142,24 @@ impl<'a> Route<'a> {
             } else {
                 earlier = Some(error);
             }
-            let has_changed = || {
-                let primacy = core.board.state().primacy();
-                primacy != before && matches!(primacy, Primacy::Primary { .. })
-            };
             // Without a primary, another attempt would find none. With one, it may be reachable again.
             let is_there = matches!(before, Primacy::Primary { .. });
-            let until = if is_there { self.limit.min(now() + again(&mut attempts)) } else { self.limit };
-            while !has_changed() && changed_before(&mut decisions, until).await {}
+            let until = if is_there { self.limit.min(now() + pauses.next()) } else { self.limit };
+            self.wait_for_another_primary(before, &mut decisions, until).await;
         }
+    }
+
+    async fn wait_for_another_primary(
+        &self,
+        before: Primacy,
+        decisions: &mut watch::Receiver<Decision>,
+        until: Instant,
+    ) {
+        let has_changed = || {
+            let primacy = self.core().board.state().primacy();
+            primacy != before && matches!(primacy, Primacy::Primary { .. })
+        };
+        while !has_changed() && changed_before(decisions, until).await {}
     }
 
     /// One attempt at the primary. It is dropped if another host becomes the primary before anything was sent. If the
@@ -177,7 +196,7 @@ impl<'a> Route<'a> {
         E: From<Error> + Failure,
     {
         let core = self.core();
-        let (mut excluded, mut failed, mut attempts) = (Vec::new(), None, 0);
+        let (mut excluded, mut failed, mut pauses) = (Vec::new(), None, Pauses::default());
         // A host that is full or slow is not stale. Its load must not move to the primary.
         let mut may_spill = true;
         loop {
@@ -187,7 +206,7 @@ impl<'a> Route<'a> {
                 Err(error) => {
                     if self.is_without_primary() && self.may_wait(false) {
                         core.board.ask_now();
-                        changed_before(&mut decisions, self.limit.min(now() + again(&mut attempts))).await;
+                        changed_before(&mut decisions, self.limit.min(now() + pauses.next())).await;
                         (excluded, may_spill) = (Vec::new(), true);
                         continue;
                     }
@@ -197,7 +216,7 @@ impl<'a> Route<'a> {
                     return Err(failed.unwrap_or_else(|| E::from(error)));
                 }
             };
-            let ReadPlace { host, is_replica, .. } = place;
+            let ReadPlace { host, is_replica, spill_permit } = place;
             let result = if is_replica {
                 let _under_way = core.hosts[host].begin();
                 work(self.on(host)).await
@@ -207,7 +226,7 @@ impl<'a> Route<'a> {
                     Ended::Moved => continue,
                 }
             };
-            drop(place._spilled);
+            drop(spill_permit);
             let error = match result {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
@@ -222,7 +241,7 @@ impl<'a> Route<'a> {
                     continue;
                 }
                 if (is_refused || seen.is_about_the_primary()) && self.may_wait(seen.is_doubtful) {
-                    changed_before(&mut decisions, self.limit.min(now() + again(&mut attempts))).await;
+                    changed_before(&mut decisions, self.limit.min(now() + pauses.next())).await;
                     continue;
                 }
                 return Err(error);
@@ -304,7 +323,7 @@ impl<'a> Route<'a> {
         // If an earlier attempt was sent, its work has used up time. The next attempt may wait as long as the first.
         let left = self.limit.saturating_duration_since(now());
         let wait = settings.wait.unwrap_or(shared.acquire_timeout);
-        self.gate.on_attempt(host, if self.gate.was_passed() { wait } else { left });
+        self.gate.on_attempt(host, if self.gate.has_ever_passed() { wait } else { left });
         let mut call = Call::new(shared, settings.taken).through(&self.gate);
         if let Some(until) = settings.until {
             call = call.deadline(until);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, Report, Sessions, State};
+use super::{Answer, Report, State};
 use crate::event::EventKind;
 use crate::policy::{DueReport, Lag, Primacy, Sign};
 
@@ -17,7 +17,7 @@ impl State {
             sighting: known.answer.map(|answer| answer.sighting),
             is_primary: self.is_primary(host),
             is_silent: self.is_silent(now, host),
-            is_balanced: matches!(known.sessions, Sessions::Several(_)),
+            is_balanced: known.sessions.is_several(),
             lag: self.lag(now, host),
         }
     }

@@ -32,6 +32,10 @@ pub(super) struct Compared {
 }
 
 impl Sessions {
+    pub(super) fn is_several(self) -> bool {
+        matches!(self, Self::Several(_))
+    }
+
     /// What follows from an answer, and whether the pool has to replace its connections.
     pub(super) fn after(self, answer: &Compared) -> (Self, bool) {
         let &Compared { now, started, is_other, has_returned, is_new_session, dialed } = answer;
