@@ -177,8 +177,11 @@ impl PoolBuilder {
     /// [`Error::Shed`](crate::Error::Shed). 0 to 1,000,000. Default: 100 x `max_size`, but at least 10,000 and at most
     /// 1,000,000.
     ///
-    /// This setting bounds memory, for each lane that callers use: each waiter takes about 250 bytes. Deadlines and
+    /// This setting bounds memory, for each lane that callers use: a waiter takes about 250 bytes in
+    /// [`get`](crate::Pool::get), and less than 2.5 kB in [`query`](crate::Pool::query) and its like. Deadlines and
     /// [`shedding`](Self::shedding) bound how long callers wait.
+    ///
+    /// [`Shedding::Off`](crate::Shedding::Off) ignores this setting: up to a million callers wait.
     ///
     /// With 0, no caller waits, not even for the first connection. A caller that finds no idle connection is refused,
     /// and the pool makes a connection in the background for later callers, up to `max_size`.
@@ -276,7 +279,8 @@ impl PoolBuilder {
     }
 
     /// When the circuit breaker opens, and for how long. Default: it opens when 50% of at least 10 calls within 10 s
-    /// have failed. It stays open for 30 s, or until a server that could not be reached answers again. Dials and
+    /// have failed, or at least 10 calls in a row, for a second or longer. It stays open for 30 to 33 s, or until a
+    /// server that could not be reached answers again. Then one caller may try, and its success closes it. Dials and
     /// statements count; calls that the pool itself refused do not.
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
         self.breaker = config;

@@ -77,9 +77,9 @@ use crate::status::Status;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The pool refused the call at once, without waiting and without asking the database. The caller should back off
-    /// or degrade.
-    #[error("refused at once: {reason}{longest_held}")]
+    /// The pool refused the call without asking the database: at once, or, for [`ShedReason::TooLate`], after a wait.
+    /// The caller should back off or degrade.
+    #[error("refused {}: {reason}{longest_held}", .reason.when())]
     #[non_exhaustive]
     Shed {
         /// Why the pool did not let the caller wait.
@@ -219,7 +219,7 @@ pub enum Error {
 
     /// No server of a `Cluster` is known to accept writes. Nothing was sent.
     #[error(
-        "no primary: no host of the cluster accepts writes now ({hosts}); asking again in {}",
+        "no primary: no host of the cluster answers that it accepts writes ({hosts}); asking again in {}",
         HumanDuration(*retry_after)
     )]
     #[non_exhaustive]
@@ -231,14 +231,14 @@ pub enum Error {
     },
 
     /// Two servers of a `Cluster` accept writes on the same timeline, so it is not known which of them will survive.
-    /// The cluster writes to neither until one of them is silent for 3 s, for example because an operator stops it.
-    /// Nothing was sent.
+    /// The cluster writes to neither until one of them is silent (for 3 s by default), for example because an operator
+    /// stops it. Nothing was sent.
     #[error("two primaries: {} and {} both accept writes; stop one of them", .hosts[0], .hosts[1])]
     #[non_exhaustive]
     TwoPrimaries {
         /// Host and port of both.
         hosts: Box<[Arc<str>; 2]>,
-        /// How long a server has to be silent until the cluster no longer counts it: 3 s.
+        /// How long a server has to be silent until the cluster no longer counts it: 3 s by default.
         retry_after: Duration,
     },
 
@@ -270,7 +270,8 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// [`Pool::close`](crate::Pool::close) has closed the pool.
+    /// The pool accepts no callers any more: it was closed ([`Pool::close`](crate::Pool::close)), or is being drained
+    /// ([`Pool::drain`](crate::Pool::drain)).
     #[error("the pool is closed")]
     Closed,
 }

@@ -79,8 +79,7 @@ impl fmt::Display for HolderState {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operation, age, state, .. } = self;
-        let is_idle_in_transaction = self.in_transaction && *state == HolderState::WaitingForCaller;
-        let transaction = if is_idle_in_transaction { ", in a transaction" } else { "" };
+        let transaction = if self.in_transaction { ", in a transaction" } else { "" };
         write!(f, "{operation} {} ({state}{transaction})", HumanDuration(*age))
     }
 }
@@ -168,7 +167,7 @@ mod tests {
         assert_eq!(
             longest.to_string(),
             "; longest held: report 12 s (waiting for the caller, in a transaction), \
-             load_dashboard 1.2 s (waiting for the server), search 800 ms (settling)"
+             load_dashboard 1.2 s (waiting for the server, in a transaction), search 800 ms (settling)"
         );
     }
 

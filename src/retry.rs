@@ -22,12 +22,14 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 /// [`Pool::run`](crate::Pool::run), [`Pool::transaction`](crate::Pool::transaction)), and never single statements of a
 /// [`Client`](crate::Client).
 ///
-/// The pool retries only calls that were certainly not applied:
+/// The pool retries only calls that were certainly not applied. The most frequent reasons:
 ///
 /// - The database was not reached, was full (53300) or not ready (57P03).
 /// - The connection had been dead before anything was written.
 /// - Another transaction was in the way of a [transaction](crate::Pool::transaction) (40001, 40P01), which runs again
 ///   as a whole.
+///
+/// `docs/failure-semantics.md` has the whole table.
 ///
 /// With [`Call::idempotent`](crate::Call::idempotent) it also retries calls that may have been applied, and single
 /// statements that lost a conflict or found something in use: a procedure may have committed before that. It never
@@ -70,7 +72,8 @@ impl RetryConfig {
         self
     }
 
-    /// The longest pause before the second attempt. Jitter shortens each pause by a random part. Default: 100 ms.
+    /// The longest pause before the second attempt. Jitter shortens each pause by a random part. More than 0, at most
+    /// [`max_backoff`](Self::max_backoff). Default: 100 ms.
     pub fn initial_backoff(mut self, backoff: Duration) -> Self {
         self.schedule.initial = backoff;
         self
@@ -82,7 +85,7 @@ impl RetryConfig {
         self
     }
 
-    /// The longest pause. Default: 5 s.
+    /// The longest pause. [`initial_backoff`](Self::initial_backoff) to 24 hours. Default: 5 s.
     pub fn max_backoff(mut self, backoff: Duration) -> Self {
         self.schedule.max = backoff;
         self

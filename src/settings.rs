@@ -299,7 +299,7 @@ table! {
 }
 
 impl Settings {
-    /// Settings that public reports of pool exhaustion recommend:
+    /// A set of values for services that rather fail than wait:
     ///
     /// - 5 idle connections and at most 40 in all; idle ones are checked after 30 s and closed after 30 s;
     /// - 5 s to connect, 5 s to wait for a connection, 15 s for a statement;

@@ -35,11 +35,11 @@ pub struct Status {
     pub closing: usize,
     /// Connections of [`listen`](crate::Pool::listen). They are not part of `max_size`.
     pub listening: usize,
-    /// Callers waiting for a connection.
+    /// Callers waiting for a connection, in all lanes together.
     pub waiting: usize,
-    /// The maximum number of callers that may wait.
+    /// The maximum number of callers that may wait in each lane.
     pub max_waiting: usize,
-    /// The pool was closed and serves no caller.
+    /// The pool accepts no callers any more. One that is being drained still serves those that wait.
     pub closed: bool,
     /// The state of the circuit breaker.
     pub breaker: State,

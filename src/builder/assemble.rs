@@ -37,18 +37,9 @@ impl PoolBuilder {
         (Arc::new(PoolLimit::new(max_size, budget, start)), Arc::default(), terms)
     }
 
-    pub(super) fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
-        self.check_values()?;
-        self.place.check()?;
-        driver::check(&self.place, !connector.is_none())?;
-        #[cfg(not(feature = "fleet"))]
-        let first_size = self.max_size;
-        #[cfg(feature = "fleet")]
-        let (pool_limit, caps, terms) = self.limit_and_caps();
-        #[cfg(feature = "fleet")]
-        let first_size = pool_limit.effective();
-        let limits = Limits {
-            max_size: first_size,
+    fn slot_limits(&self, max_size: usize) -> Limits {
+        Limits {
+            max_size,
             max_waiting: self.effective_max_waiting(),
             max_connecting: self.max_connecting,
             wait_budget: self.acquire_timeout,
@@ -59,7 +50,30 @@ impl PoolBuilder {
                 check_after: self.health_check_after,
             },
             lanes: Lane::ALL.map(|lane| self.lanes[lane as usize].unwrap_or_else(|| LaneLimits::of(lane))),
-        };
+        }
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        let (long_running, long) = self.long_running;
+        Thresholds { leak: self.leak_detection_threshold, long_running, long, slow_acquire: self.acquire_timeout / 2 }
+    }
+
+    /// Returns whether the owner has named a lane. Otherwise the first caller that names one opens them.
+    fn has_lanes(&self) -> bool {
+        self.lanes.iter().any(Option::is_some) || self.lane_names.values().any(|lane| *lane != Lane::Normal)
+    }
+
+    pub(super) fn finish(self, connector: Connector) -> Result<Pool, ConfigError> {
+        self.check_values()?;
+        self.place.check()?;
+        driver::check(&self.place, !connector.is_none())?;
+        #[cfg(not(feature = "fleet"))]
+        let first_size = self.max_size;
+        #[cfg(feature = "fleet")]
+        let (pool_limit, caps, terms) = self.limit_and_caps();
+        #[cfg(feature = "fleet")]
+        let first_size = pool_limit.effective();
+        let (slot_limits, thresholds, has_lanes) = (self.slot_limits(first_size), self.thresholds(), self.has_lanes());
         let settings = self.in_effect();
         let mut config = self.place.driver;
         if config.get_application_name().is_none() {
@@ -74,30 +88,24 @@ impl PoolBuilder {
         let meter = Meter::new(Arc::clone(&name), self.min_idle, self.recorder);
         observers.extend(meter.observer());
         let telemetry = Arc::new(Telemetry::new(name, observers));
-        let thresholds = Thresholds {
-            leak: self.leak_detection_threshold,
-            long_running: self.long_running.0,
-            long: self.long_running.1,
-            slow_acquire: self.acquire_timeout / 2,
-        };
         let reports = Reports::new(Arc::clone(&telemetry), meter.clone(), Arc::clone(&registry), thresholds, now());
         #[cfg(feature = "fleet")]
         let (has_fleet, reports) = {
             let new = |fleet| Fleet::new(&fleet, self.max_size, Arc::clone(&pool_limit), Arc::clone(&telemetry));
             let fleet = self.fleet.map(|fleet| Arc::new(new(fleet)));
-            let parts = || (Arc::clone(&pool_limit), Arc::clone(&caps), Arc::clone(&registry), Arc::clone(&telemetry));
             let adaptive = (self.adaptive != Adaptive::Off).then(|| {
-                let (limit, caps, registry, telemetry) = parts();
+                let (limit, caps) = (Arc::clone(&pool_limit), Arc::clone(&caps));
+                let (registry, telemetry) = (Arc::clone(&registry), Arc::clone(&telemetry));
                 Arc::new(AdaptiveLimit::new(self.adaptive, terms, limit, caps, registry, telemetry))
             });
             (fleet.is_some(), reports.of_fleet(fleet, adaptive))
         };
         let maintenance = Maintenance::new(self.breaker.probes(), self.unready_after, self.connect_timeout, reports);
-        let (follower, listener) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
+        let (of_transitions, of_events) = (Arc::clone(&maintenance), Arc::clone(&maintenance));
         let breaker = self.breaker.call_timeout(query_timeout);
-        let breaker = breaker.on_transition_first(move |change| follower.on_transition(change));
-        let breaker = PoolBreaker::new(breaker, self.machine)?;
-        let on_event = Arc::new(move |event| listener.on_connection_event(event));
+        let breaker = breaker.on_transition_first(move |change| of_transitions.on_transition(change));
+        let breaker = PoolBreaker::new(breaker, self.machine).map_err(|error| error.within("breaker"))?;
+        let on_event = Arc::new(move |event| of_events.on_connection_event(event));
         let recorder = OutcomeRecorder::new(breaker, self.is_failure, on_event);
         #[cfg(feature = "fleet")]
         let caps = (self.adaptive == Adaptive::Act).then_some(caps);
@@ -118,9 +126,8 @@ impl PoolBuilder {
         #[cfg(feature = "testing")]
         let pretences = Arc::clone(&handling.pretences);
         let dialer = Dialer::new(config, self.connect_timeout, connector, handling);
-        let slots = Slots::new(dialer, limits, self.runtime);
-        let is_named = self.lane_names.values().any(|lane| *lane != Lane::Normal);
-        if is_named || self.lanes.iter().any(Option::is_some) {
+        let slots = Slots::new(dialer, slot_limits, self.runtime);
+        if has_lanes {
             slots.open_lanes();
         }
         maintenance.attach(&slots, &recorder);

@@ -100,7 +100,7 @@ async fn a_probe_has_the_time_of_a_statement() {
     assert_eq!(pool.breaker().state(), State::Open);
 
     let breaker = BreakerConfig::default().probe_timeout(Duration::ZERO);
-    assert!(refusal(builder().breaker(breaker)).starts_with("probe_timeout = 0ns"));
+    assert!(refusal(builder().breaker(breaker)).starts_with("breaker.probe_timeout = 0ns"));
     assert!(builder().query_timeout(LONGEST_TIMEOUT).build().is_ok());
 }
 

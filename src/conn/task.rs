@@ -134,7 +134,7 @@ impl Future for Drive {
             this.settings = settings;
             if this.parameters != parameters {
                 this.parameters = parameters;
-                monitor.update_role(&this.connection, was_set_here);
+                monitor.update_read_only(&this.connection, was_set_here);
                 if monitor.is_read_only() == Some(true) && this.is_read_only == Some(false) {
                     this.close_notifier.recorder.pass_on(ConnectionEvent::WrongHost { dialed_as: monitor.dialed_as() });
                 }

@@ -43,6 +43,11 @@ impl ConfigError {
         }
     }
 
+    /// Returns this error, about a setting of this table.
+    pub(crate) fn within(self, table: &str) -> Self {
+        Self { setting: format!("{table}.{}", self.setting).into(), ..self }
+    }
+
     /// Returns this error, about a part of the value of `setting`. An error about the whole value takes the name of
     /// `setting`.
     #[cfg(feature = "serde")]

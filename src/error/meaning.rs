@@ -221,10 +221,11 @@ impl Error {
     }
 
     /// Returns whether the pool is overloaded: callers ask for more than it can serve in time. An HTTP service answers
-    /// 503. A limit that the owner set ([`ShedReason::RateLimited`]) is no overload.
+    /// 503. A limit that the owner set ([`ShedReason::RateLimited`]) is no overload, and neither is a caller that wants
+    /// no wait ([`ShedReason::NoneIdle`]).
     pub fn is_overload(&self) -> bool {
         match self {
-            Self::Shed { reason, .. } => *reason != ShedReason::RateLimited,
+            Self::Shed { reason, .. } => !matches!(reason, ShedReason::RateLimited | ShedReason::NoneIdle),
             Self::AcquireTimeout { .. } => true,
             _ => false,
         }
@@ -275,7 +276,7 @@ impl Error {
     }
 
     /// The value of `Retry-After` with a 503: in whole seconds, rounded up, at least 1. It is 1 if the pool has no
-    /// estimate. [`retry_after`](Self::retry_after) is exact.
+    /// estimate. [`retry_after`](Self::retry_after) is not rounded.
     pub fn http_retry_after(&self) -> Option<u64> {
         let seconds = |after: Duration| after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
         let after = self.retry_after().map_or(DEFAULT_RETRY_AFTER, |after| seconds(after).max(1));

@@ -362,8 +362,8 @@ pub enum EventKind {
         /// How long the condition lasted.
         lasted: Duration,
     },
-    /// A host of a cluster has not answered for 3 s. Replicas that are silent serve no reads. Repeated every 30 s while
-    /// it lasts.
+    /// A host of a cluster has not answered for 3 s (by default: three looks). Replicas that are silent serve no reads.
+    /// Repeated every 30 s while it lasts.
     #[non_exhaustive]
     HostSilent {
         /// Host and port.

@@ -26,7 +26,7 @@ impl fmt::Display for EventKind {
                 f.write_str(": lower max_size, or raise max_connections of the server")
             }
             Self::UtilizationHigh { status, lasting } | Self::UtilizationCritical { status, lasting } => {
-                write!(f, "{}{}", Utilization(status), Since(*lasting))
+                write!(f, "{}{}", Utilization(status), SoFar(*lasting))
             }
             Self::UtilizationNormal { status, lasted } => {
                 write!(f, "{}: normal again, after {}", Utilization(status), HumanDuration(*lasted))
@@ -53,7 +53,7 @@ impl fmt::Display for EventKind {
             }
             Self::LeasesInflated { operation, from, to, lasting } => {
                 let (from, to) = (HumanDuration(*from), HumanDuration(*to));
-                write!(f, "{operation} holds its connections for {to}{}, which used to be {from}", Since(*lasting))
+                write!(f, "{operation} holds its connections for {to}, which used to be {from}{}", SoFar(*lasting))
             }
             Self::LeasesNormal { operation, to, lasted } => {
                 write!(
@@ -64,14 +64,14 @@ impl fmt::Display for EventKind {
                 )
             }
             Self::TrafficAnomaly { calls_per_minute, usual, lasting } => {
-                write!(f, "{calls_per_minute} calls in a minute{}, which used to be {usual}", Since(*lasting))
+                write!(f, "{calls_per_minute} calls in a minute, which used to be {usual}{}", SoFar(*lasting))
             }
             Self::TrafficNormal { calls_per_minute, lasted } => {
                 let lasted = HumanDuration(*lasted);
                 write!(f, "{calls_per_minute} calls in a minute, which is normal again, after {lasted}")
             }
             Self::BackgroundThrottled { share, operation, lasting } => {
-                write!(f, "the lane background may use {:.0}% of its limit{}", share * 100.0, Since(*lasting))?;
+                write!(f, "the lane background may use {:.0}% of its limit{}", share * 100.0, SoFar(*lasting))?;
                 write!(f, ", because {operation} holds its connections too long")
             }
             Self::BackgroundRestored { lasted } => {
@@ -84,7 +84,7 @@ impl fmt::Display for EventKind {
             Self::LongRunning { count, than, longest: (operation, running), lasting } => {
                 let (than, running) = (HumanDuration(*than), HumanDuration(*running));
                 let count = Count(*count, "statement");
-                write!(f, "{count} running for more than {than}{}; the longest, ", Since(*lasting))?;
+                write!(f, "{count} running for more than {than}{}; the longest, ", SoFar(*lasting))?;
                 write!(f, "{operation}, for {running}")
             }
             Self::LongRunningEnded { lasted } => {
@@ -93,7 +93,7 @@ impl fmt::Display for EventKind {
             Self::SlowAcquire { status, count, than, longest, lasting } => {
                 let (than, longest) = (HumanDuration(*than), HumanDuration(*longest));
                 let count = Count(*count, "caller");
-                write!(f, "{count} waited for more than {than}{}, at most {longest}", Since(*lasting))?;
+                write!(f, "{count} waited for more than {than}{}, at most {longest}", SoFar(*lasting))?;
                 write!(f, "; {}", Utilization(status))
             }
             Self::SlowAcquireEnded { lasted } => {
@@ -118,7 +118,7 @@ impl fmt::Display for EventKind {
                 write!(f, "the primary is now {}, and was {}: drop caches of its data", name(to), name(from))
             }
             Self::PrimaryMissing { lasting } => {
-                write!(f, "no primary{}: no host of the cluster accepts writes", For(*lasting))
+                write!(f, "no primary{}: no host of the cluster answers that it accepts writes", For(*lasting))
             }
             Self::PrimaryFound { host, lasted } => {
                 write!(f, "{host} accepts writes, after {} without a primary", HumanDuration(*lasted))
@@ -131,23 +131,23 @@ impl fmt::Display for EventKind {
                 f.write_str("remove the host that does not belong to the cluster")
             }
             Self::ReplicaLags { host, lag: Some(lag), lasting } => {
-                write!(f, "the replica {host} is up to {} behind{}", HumanDuration(*lag), Since(*lasting))
+                write!(f, "the replica {host} is up to {} behind{}", HumanDuration(*lag), SoFar(*lasting))
             }
             Self::ReplicaLags { host, lag: None, lasting } => {
-                write!(f, "how far the replica {host} is behind is not known{}", Since(*lasting))
+                write!(f, "how far the replica {host} is behind is not known{}", SoFar(*lasting))
             }
             Self::ReplicaCaughtUp { host, lasted } => {
                 write!(f, "the replica {host} has caught up, after {}", HumanDuration(*lasted))
             }
             Self::HostSilent { host, reason, lasting } => {
-                write!(f, "{host} does not answer{}: {reason}", Since(*lasting))
+                write!(f, "{host} does not answer{}: {reason}", SoFar(*lasting))
             }
             Self::HostAnswers { host, lasted } => write!(f, "{host} answers again, after {}", HumanDuration(*lasted)),
             Self::HostBalances { host } => {
                 write!(f, "{host} leads to several servers, so it serves no reads with a bound")
             }
             Self::LimitAdvised { advice, lasting } => {
-                write!(f, "advice{}: {}{}", Since(*lasting), Size(advice), Because(advice))
+                write!(f, "advice{}: {}{}", SoFar(*lasting), Size(advice), Because(advice))
             }
             Self::LimitChanged { advice } => write!(f, "{}{}", Size(advice), Because(advice)),
             Self::LockBound { advice, lasting } => {
@@ -162,7 +162,7 @@ impl fmt::Display for EventKind {
                 write!(f, "no operation waits long for locks any more, after {}", HumanDuration(*lasted))
             }
             Self::HeldByCaller { advice, lasting } => {
-                write!(f, "leases take {}{}, and the server waits ", Times(advice.inflation), Since(*lasting))?;
+                write!(f, "leases take {}{}, and the server waits ", Times(advice.inflation), SoFar(*lasting))?;
                 f.write_str("for our code or the network: more connections would be held, too")
             }
             Self::HeldByCallerEnded { lasted } => {
@@ -179,7 +179,7 @@ impl fmt::Display for EventKind {
             }
             Self::FleetStrangers { count, capacity, lasting } => {
                 let count = Count(*count, "connection");
-                write!(f, "{count} of strangers{}: the fleet has only {capacity} left", Since(*lasting))
+                write!(f, "{count} of strangers{}: the fleet has only {capacity} left", SoFar(*lasting))
             }
             Self::FleetStrangersGone { lasted } => {
                 write!(f, "strangers take no more than the headroom again, after {}", HumanDuration(*lasted))
@@ -322,12 +322,12 @@ impl fmt::Display for For {
     }
 }
 
-/// ` (since 40 s)` when an event is repeated, where ` for 40 s` could be misread.
-struct Since(Duration);
+/// ` (for 40 s so far)` when an event is repeated, where ` for 40 s` could be misread.
+struct SoFar(Duration);
 
-impl fmt::Display for Since {
+impl fmt::Display for SoFar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " (since {})", HumanDuration(self.0)) }
+        if self.0 < WORTH_SAYING { Ok(()) } else { write!(f, " (for {} so far)", HumanDuration(self.0)) }
     }
 }
 
@@ -353,8 +353,8 @@ mod tests {
     fn a_repeated_event_says_how_long_it_has_lasted() {
         assert_eq!(For(Duration::from_secs(10)).to_string(), "");
         assert_eq!(For(Duration::from_secs(40)).to_string(), " for 40 s");
-        assert_eq!(Since(Duration::from_secs(29)).to_string(), "");
-        assert_eq!(Since(Duration::from_secs(90)).to_string(), " (since 90 s)");
+        assert_eq!(SoFar(Duration::from_secs(29)).to_string(), "");
+        assert_eq!(SoFar(Duration::from_secs(90)).to_string(), " (for 90 s so far)");
     }
 
     #[test]

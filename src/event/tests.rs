@@ -39,7 +39,7 @@ fn the_line_of_utilization() {
     let shown = line(EventKind::UtilizationCritical { status: status(), lasting: 10 * SECOND });
     assert_eq!(shown, "pool orders: utilization 95% (19/20), 127 waiting");
     let again = line(EventKind::UtilizationHigh { status: status(), lasting: 40 * SECOND });
-    assert_eq!(again, "pool orders: utilization 95% (19/20), 127 waiting (since 40 s)");
+    assert_eq!(again, "pool orders: utilization 95% (19/20), 127 waiting (for 40 s so far)");
     let predicted = EventKind::ExhaustionPredicted {
         status: status(),
         within: Duration::from_millis(2_340),
@@ -72,14 +72,14 @@ fn the_slower_operation_is_named() {
     };
     assert_eq!(
         line(inflated),
-        "pool orders: load_dashboard holds its connections for 1.8 s (since 30 s), which used to be 200 ms"
+        "pool orders: load_dashboard holds its connections for 1.8 s, which used to be 200 ms (for 30 s so far)"
     );
 }
 
 #[test]
 fn unusual_traffic_is_shown_beside_the_usual() {
     let anomaly = EventKind::TrafficAnomaly { calls_per_minute: 6_120, usual: 1_190, lasting: 30 * SECOND };
-    assert_eq!(line(anomaly), "pool orders: 6120 calls in a minute (since 30 s), which used to be 1190");
+    assert_eq!(line(anomaly), "pool orders: 6120 calls in a minute, which used to be 1190 (for 30 s so far)");
     let normal = EventKind::TrafficNormal { calls_per_minute: 1_204, lasted: 90 * SECOND };
     assert_eq!(line(normal), "pool orders: 1204 calls in a minute, which is normal again, after 90 s");
 }
@@ -167,7 +167,7 @@ fn the_lines_of_a_fleet_say_what_to_do() {
         ),
         (
             EventKind::FleetStrangers { count: 25, capacity: 9, lasting },
-            "pool orders: 25 connections of strangers (since 40 s): the fleet has only 9 left",
+            "pool orders: 25 connections of strangers (for 40 s so far): the fleet has only 9 left",
         ),
         (
             EventKind::FleetBlind { granted: 4, reason: "no answer within 2 s".to_owned(), lasting },
@@ -222,7 +222,7 @@ fn the_lines_of_a_limit_that_follows_the_database() {
     assert_eq!(
         line(EventKind::LimitAdvised { advice: growth, lasting: 40 * SECOND }),
         format!(
-            "pool orders: advice (since 40 s): 20 -> 22 connections, because callers wait while leases take their usual \
+            "pool orders: advice (for 40 s so far): 20 -> 22 connections, because callers wait while leases take their usual \
              time {figures}"
         )
     );

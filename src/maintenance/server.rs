@@ -26,12 +26,20 @@ struct Known {
     terminations: Terminations,
     /// The address of the latest server that accepted writes.
     primary: Option<Arc<str>>,
-    /// The primary has refused a write, so the next server that accepts writes may be another one.
-    is_doubted: bool,
-    /// The primary was dialed since then, and was read-only.
-    is_demoted: bool,
+    trust: Trust,
     /// How often the pool has looked for another server and found none.
     in_vain: u32,
+}
+
+/// Whether the latest primary still is one.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Trust {
+    #[default]
+    Sure,
+    /// It has refused a write, so the next server that accepts writes may be another one.
+    Doubted,
+    /// It was dialed since then, and was read-only.
+    Demoted,
 }
 
 impl ServerRole {
@@ -52,7 +60,9 @@ impl ServerRole {
         if dialed_as == Role::ReadOnly && !has_seen_primary {
             return false;
         }
-        known.is_doubted = true;
+        if known.trust == Trust::Sure {
+            known.trust = Trust::Doubted;
+        }
         let since = known.acted.map(|acted| now.saturating_duration_since(acted));
         if since.is_some_and(|since| since >= LONG_AGO) {
             known.in_vain = 0;
@@ -75,15 +85,20 @@ impl ServerRole {
         let mut known = self.0.lock();
         let is_there = known.primary.as_ref() == Some(&address);
         if is_read_only == Some(true) {
-            known.is_demoted |= known.is_doubted && (is_there || known.primary.is_none());
+            if known.trust == Trust::Doubted && (is_there || known.primary.is_none()) {
+                known.trust = Trust::Demoted;
+            }
             return None;
         }
         // If a relay hides the role, a read-only server looks like a primary.
-        if is_read_only.is_none() && known.is_doubted && is_there {
+        if is_read_only.is_none() && known.trust != Trust::Sure && is_there {
             return None;
         }
-        let has_changed = known.is_doubted && (!is_there || known.is_demoted);
-        (known.is_doubted, known.is_demoted) = (false, false);
+        let has_changed = match std::mem::take(&mut known.trust) {
+            Trust::Sure => false,
+            Trust::Doubted => !is_there,
+            Trust::Demoted => true,
+        };
         let before = known.primary.replace(Arc::clone(&address));
         if !has_changed {
             return None;

@@ -223,7 +223,7 @@ pub(crate) const REPLICA_LAG: Metric = Metric::new(
     Seconds,
     "failfast.cluster.replica.lag",
     &[HOST],
-    "How old what a replica shows is, at most; infinite if that cannot be bounded, 0 for other hosts",
+    "An upper bound of the replica's lag; infinite if there is none, 0 for other hosts",
 );
 #[cfg(feature = "cluster")]
 pub(crate) const CLUSTER_SILENT: Metric = Metric::new(
@@ -231,7 +231,7 @@ pub(crate) const CLUSTER_SILENT: Metric = Metric::new(
     Count,
     "failfast.cluster.silent",
     &[HOST],
-    "1 for a host that has not answered for 3 s, 0 for the others",
+    "1 for a host that has not answered for three looks, 0 for the others",
 );
 #[cfg(feature = "cluster")]
 pub(crate) const CLUSTER_PRIMARIES: Metric = Metric::new(

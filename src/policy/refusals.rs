@@ -42,6 +42,11 @@ impl ShedReason {
         Self::RateLimited,
     ];
 
+    /// When the caller was refused, in words.
+    pub(crate) fn when(self) -> &'static str {
+        if self == Self::TooLate { "after a wait" } else { "at once" }
+    }
+
     /// Returns a word in snake case that never changes, as a label for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +66,7 @@ impl fmt::Display for ShedReason {
         f.write_str(match self {
             Self::QueueFull => "the queue for connections is full",
             Self::Hopeless => "the wait would be longer than the caller's deadline allows",
-            Self::Overloaded => "more is asked of the pool than it can do",
+            Self::Overloaded => "callers ask for more than the pool can do",
             Self::TooLate => "its turn came too late for its work to be done in time",
             Self::Unread => "streams that their readers do not read hold all connections",
             Self::NoneIdle => "no connection is idle",

@@ -14,7 +14,6 @@ use super::asking::{Asking, Row};
 use super::plan::Plan;
 use super::report::{Check, Finding, Grade, Report};
 use crate::error::ConnectError;
-use crate::policy::Failure;
 use crate::pool::Pool;
 
 pub(super) async fn run(pool: &Pool, plan: &Plan) -> Report {
@@ -27,7 +26,7 @@ pub(super) async fn run(pool: &Pool, plan: &Plan) -> Report {
     let mut findings = Vec::with_capacity(Check::ALL.len());
 
     let answer = asking.ask(&connections::question(plan)).await;
-    if asking.connect_error().is_some_and(is_full) {
+    if asking.connect_error().is_some_and(ConnectError::is_full) {
         findings.push(connections::full());
     }
     for (check, judge) in connections::CHECKS {
@@ -75,8 +74,4 @@ fn concluded(
         Ok(row) => judge(row).unwrap_or_else(|| Finding::not_known(check, "the server's answer makes no sense")),
         Err(why) => Finding::not_known(check, why.as_str()),
     }
-}
-
-fn is_full(error: &ConnectError) -> bool {
-    error.sqlstate().is_some_and(|state| Failure::at_connect(state.code()).is_full())
 }

@@ -1,4 +1,4 @@
-//! A report as data, with the feature `serde`: the severity, the exit status, and a list of findings.
+//! A report as data, with the feature `serde`: whether all is well, the exit status, and a list of findings.
 
 use serde_core::Serialize;
 use serde_core::ser::{SerializeStruct, Serializer};

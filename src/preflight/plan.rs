@@ -140,7 +140,8 @@ impl Plan {
         self
     }
 
-    /// Sets how long the server may take for each question, 1 ms to 1 hour. Default: 1 s.
+    /// Sets how long the server may take for each question. A value outside 1 ms to 1 hour counts as the nearest one
+    /// inside. Default: 1 s.
     pub fn question_timeout(mut self, limit: Duration) -> Self {
         self.question_timeout = limit;
         self

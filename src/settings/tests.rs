@@ -420,7 +420,7 @@ fn the_builder_refuses_values_out_of_range() {
         "query_timeout = 172800s: must be more than 0 and at most 24 hours"
     );
     assert_eq!(refusal("retry.max_attempts = 0"), "retry.max_attempts = 0: must be 1 to 100");
-    assert_eq!(refusal("breaker.rolling_buckets = 0"), "rolling_buckets = 0: must be 1 to 1000");
+    assert_eq!(refusal("breaker.rolling_buckets = 0"), "breaker.rolling_buckets = 0: must be 1 to 1000");
     assert_eq!(
         refusal("server_timeouts.lock = \"0s\""),
         "server_timeouts.lock = 0ns: must be more than 0 and at most 24 hours"

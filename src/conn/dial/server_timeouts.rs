@@ -55,7 +55,8 @@ impl ServerTimeouts {
         Self::default()
     }
 
-    /// The longest time that any statement may take. The server's `statement_timeout` is one second more.
+    /// The longest time that any statement may take: more than 0, at most 24 hours. The server's `statement_timeout` is
+    /// one second more.
     ///
     /// Default: the pool's [`query_timeout`](crate::PoolBuilder::query_timeout). Set it to the longest
     /// [`Call::timeout`](crate::Call::timeout) or [`deadline`](crate::Call::deadline) that you use.
@@ -67,28 +68,29 @@ impl ServerTimeouts {
         self
     }
 
-    /// `lock_timeout`: how long a statement may wait for one lock. Default: not set.
+    /// `lock_timeout`: how long a statement may wait for one lock. More than 0, at most 24 hours; `None` leaves it to the
+    /// server's own setting, here and below. Default: `None`.
     pub fn lock(mut self, lock: impl Into<Option<Duration>>) -> Self {
         self.lock = lock.into();
         self
     }
 
     /// `idle_in_transaction_session_timeout`: how long a client may be silent within a transaction before the server
-    /// ends the session. Default 60 s.
+    /// ends the session. More than 0, at most 24 hours, or `None`. Default: 60 s.
     pub fn idle_in_transaction(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.idle_in_transaction = idle.into();
         self
     }
 
     /// `client_connection_check_interval`: how often the server checks that the client of a running statement is still
-    /// connected. Default 5 s. From version 14 on.
+    /// connected. More than 0, at most 24 hours, or `None`. Default: 5 s. From version 14 on.
     pub fn connection_check(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.connection_check = interval.into();
         self
     }
 
-    /// `transaction_timeout`: how long a transaction may take before the server ends the session. Default: not set.
-    /// From version 17 on.
+    /// `transaction_timeout`: how long a transaction may take before the server ends the session. More than 0, at most
+    /// 24 hours, or `None`. Default: `None`. From version 17 on.
     pub fn transaction(mut self, transaction: impl Into<Option<Duration>>) -> Self {
         self.transaction = transaction.into();
         self

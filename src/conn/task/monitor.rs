@@ -18,26 +18,28 @@ use crate::error::Lost;
 #[derive(Debug)]
 pub(in crate::conn) struct Monitor {
     pub(super) questions: Questions,
-    role: AtomicU8,
+    /// An index into [`IS_READ_ONLY`].
+    read_only: AtomicU8,
     dialed_as: Role,
     close_reason: CloseReason,
     /// Where notifications go, and the number of this connection there.
     inbox: OnceLock<(Arc<Inbox>, Source)>,
 }
 
-const ROLES: [Option<bool>; 3] = [None, Some(false), Some(true)];
+/// Not reported, no, yes.
+const IS_READ_ONLY: [Option<bool>; 3] = [None, Some(false), Some(true)];
 const READ_ONLY: u8 = 2;
 
 impl Monitor {
     pub(super) fn new(connection: &Connection<Stream, Stream>) -> Self {
-        let role = role(connection);
-        let dialed_as = match role {
+        let read_only = read_only(connection);
+        let dialed_as = match read_only {
             READ_ONLY if is_on(connection, "in_hot_standby") == Some(true) => Role::Standby,
             READ_ONLY => Role::ReadOnly,
             _ => Role::Primary,
         };
         let (questions, close_reason) = (Questions::default(), CloseReason::default());
-        Self { questions, role: role.into(), dialed_as, close_reason, inbox: OnceLock::new() }
+        Self { questions, read_only: read_only.into(), dialed_as, close_reason, inbox: OnceLock::new() }
     }
 
     /// The role of the server when the session began.
@@ -78,21 +80,21 @@ impl Monitor {
     /// Returns whether the server takes no writes: it is a standby, or its settings make sessions read-only. `None` if
     /// the server does not report its role. Servers before version 14 do not.
     pub(in crate::conn) fn is_read_only(&self) -> Option<bool> {
-        ROLES[usize::from(self.role.load(Relaxed))]
+        IS_READ_ONLY[usize::from(self.read_only.load(Relaxed))]
     }
 
     /// Reads the server's role from the parameters that it has reported. A session that was made read-only from here
     /// says nothing about the server.
-    pub(super) fn update_role(&self, connection: &Connection<Stream, Stream>, was_set_here: bool) {
-        let role = role(connection);
-        if !was_set_here || role != READ_ONLY {
-            self.role.store(role, Relaxed);
+    pub(super) fn update_read_only(&self, connection: &Connection<Stream, Stream>, was_set_here: bool) {
+        let read_only = read_only(connection);
+        if !was_set_here || read_only != READ_ONLY {
+            self.read_only.store(read_only, Relaxed);
         }
     }
 }
 
-/// An index into [`ROLES`].
-fn role(connection: &Connection<Stream, Stream>) -> u8 {
+/// An index into [`IS_READ_ONLY`].
+fn read_only(connection: &Connection<Stream, Stream>) -> u8 {
     match (is_on(connection, "in_hot_standby"), is_on(connection, "default_transaction_read_only")) {
         (Some(true), _) | (_, Some(true)) => READ_ONLY,
         (Some(false), _) => 1,

@@ -122,6 +122,7 @@ fn what_the_server_says_to_a_dial() {
 
 /// An error for a row of the table of the pool's own errors. `None`: the row has no error.
 async fn example(what: &str) -> Option<Error> {
+    let shed = |reason| Error::Shed { reason, retry_after: None, longest_held: LongestHeld::NONE };
     let connect = |kind| Error::Connect { source: ConnectError::new(kind, "db:5432"), retry_after: SECOND };
     let late = |effect| Error::QueryTimeout { operation: None, after: SECOND, process_id: None, effect };
     let idle = |effect| Error::StreamIdle { operation: None, idle: SECOND, process_id: None, effect };
@@ -132,9 +133,8 @@ async fn example(what: &str) -> Option<Error> {
         "refused at once" if what.contains("circuit") => {
             Error::CircuitOpen { retry_after: SECOND, last_connect_error: None }
         }
-        "refused at once" => {
-            Error::Shed { reason: ShedReason::Hopeless, retry_after: None, longest_held: LongestHeld::NONE }
-        }
+        "refused at once" => shed(ShedReason::Hopeless),
+        "refused after a wait" => shed(ShedReason::TooLate),
         "no connection within `acquire_timeout`" => Error::AcquireTimeout {
             timeout: SECOND,
             status: Box::new(status()),

@@ -247,7 +247,7 @@ mod tests {
             all,
             [
                 "3000 calls in a minute, which used to be 600",
-                "3000 calls in a minute (since 30 s), which used to be 600"
+                "3000 calls in a minute, which used to be 600 (for 30 s so far)"
             ]
         );
     }
