@@ -44,6 +44,34 @@ async fn a_draining_pool_keeps_no_connection_idle() {
     assert_eq!(world.dials.load(SeqCst) - before, 0, "dials while draining");
 }
 
+/// A shutdown that waits no longer drops its drain.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_drain_closes_the_pool() {
+    let (slots, world) = slots(limits(), &[]);
+    assert!(slots.warm_up(2, within(1_000).deadline).await);
+    let held = slots.acquire(now(), within(1_000)).await.unwrap();
+    let drain = slots.drain(Deadline::after(now(), Duration::from_secs(60)));
+    assert!(time::timeout(Duration::from_secs(1), drain).await.is_err());
+    settle().await;
+    assert_eq!(world.open.load(SeqCst), 1, "the idle connection is closed");
+    drop(held);
+    settle().await;
+    assert_eq!(world.open.load(SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_does_not_wait_gets_a_dial_while_a_connection_is_checked() {
+    let (slots, world) = slots(keeping(2, 0, None), &[]);
+    assert!(slots.warm_up(1, within(1_000).deadline).await);
+    time::advance(Duration::from_millis(300)).await;
+    slots.reap();
+    let checks = slots.begin_checks();
+    assert_eq!((checks.len(), slots.counts().settling), (1, 1));
+    slots.dial_ahead(Lane::Normal);
+    settle().await;
+    assert_eq!((world.dials.load(SeqCst), slots.counts().idle), (2, 1));
+}
+
 /// The server accepts each connection and ends it at once.
 #[tokio::test(start_paused = true)]
 async fn kept_connections_that_die_at_once_cause_no_storm_of_dials() {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::SqlState;
 
 use super::{LONG, MILLISECOND, SOON, behind, gave_way, has_column, hold, queued, table};
-use crate::support::{eventually, server::Server};
+use crate::support::{eventually, proxy::Proxy, server::Server};
 
 /// A COMMIT that takes two seconds, because of a deferred trigger, while somebody waits for the table.
 #[tokio::test]
@@ -82,6 +82,23 @@ async fn a_deadline_bounds_all_attempts() {
     let error = ddl.batch_execute("ALTER TABLE ddl_deadline ADD COLUMN note text").await.unwrap_err();
     assert!(begun.elapsed() < SOON + SOON, "{:?}", begun.elapsed());
     assert!(error.is_lock_not_available() || error.kind() == ErrorKind::QueryTimeout, "{error}");
+}
+
+/// The pool has an idle connection, and new ones get no answer.
+#[tokio::test]
+async fn a_deadline_bounds_the_dial_of_the_watch() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let pool = Pool::builder(server.config_at(proxy.addr())).name("ddl_late").max_size(1).build().unwrap();
+    pool.warm_up(1, LONG).await.unwrap();
+    proxy.stall_new();
+    let begun = Instant::now();
+    let ddl = pool.call().deadline(500 * MILLISECOND).ddl();
+    let error = ddl.batch_execute("CREATE TABLE ddl_late (n int)").await.unwrap_err();
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Connect, Effect::NotApplied), "{error}");
+    proxy.resume();
+    assert_eq!(pool.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
 }
 
 /// Runs a change whose work does `sql`. Returns its error, and how often the work ran.
