@@ -55,16 +55,16 @@ fn figures(scenes: &[Scene], setting: &Setting) -> String {
             let _ = writeln!(text, "| {} | {figure} | {} |", std::mem::take(&mut incident), cells.join(" | "));
         }
     }
-    text += "\nWhere another pool is better, by at least 1 point of goodput or a fifth of a time:\n\n";
+    text += "\nWhere another pool is better, by at least 1 point of goodput or a fifth of a time, and the ranges do not touch \
+             (the best\nof the others):\n\n";
     let better = better::all(scenes);
     if better.is_empty() {
         text += "- nowhere in this run\n";
     }
     for better in better {
-        let line = format!(
-            "- {}: {} has {} {}; failfast {}",
-            better.scenario, better.peer, better.figure, better.theirs, better.ours
-        );
+        let peer = better.peer.name().replace("-tuned", ", tuned");
+        let line =
+            format!("- {}: {peer} has {} {}; failfast {}", better.scenario, better.figure, better.theirs, better.ours);
         text += &line;
         text.push('\n');
     }
