@@ -348,7 +348,8 @@ impl Dialer {
                 vec![Place::Unix(directory.join(format!(".s.PGSQL.{}", target.port)))]
             }
             (None, Some(Host::Tcp(host))) => {
-                let found = progress.other(Stage::LookUp, self.names.look_up(host, target.port)).await;
+                let found =
+                    progress.other(Stage::LookUp, self.names.look_up(host, target.port, self.connect_timeout)).await;
                 let mut found = found.map_err(|error| {
                     // A resolver that cannot open a file only says that the name is unknown.
                     let out_of_files = TcpSocket::new_v4().err().filter(is_out_of_files);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::super::names::TWO_ADDRESSES;
+use super::super::names::{HANGS_FIRST, TWO_ADDRESSES};
 use super::*;
 use crate::Pool;
 use crate::breaker::State;
@@ -91,4 +91,17 @@ async fn a_pool_of_one_serves_within_three_seconds_though_one_address_is_dead() 
         println!("first success {back:.1?} after the outage");
         assert!(back < Duration::from_secs(3), "{back:?}: {}", pool.status());
     }
+}
+
+/// The name service answers again, but the look-up that was begun before never returns.
+#[tokio::test]
+async fn a_look_up_that_hangs_costs_a_pool_one_dial() {
+    let port = shared_server().await.config().get_ports()[0];
+    let config = config_at(HANGS_FIRST, port).await;
+    let within = Duration::from_millis(500);
+    let builder = Pool::builder(config).name("hanging_name").max_size(1).acquire_timeout(LONG);
+    let pool = builder.connect_timeout(within).build().unwrap();
+    let back = callers(&pool, |answer| answer.is_ok()).await;
+    println!("first success after {back:.1?}");
+    assert!(back >= within, "the first look-up hung: {back:?}");
 }
