@@ -65,6 +65,22 @@ fn a_waiter_is_served_though_the_runtime_that_dials_ends() {
     outcome(&mine, waiting).unwrap();
 }
 
+/// As documented for `PoolBuilder::runtime`: between two `block_on`, nothing runs on a runtime of one thread.
+#[test]
+fn a_dial_on_a_runtime_that_nobody_drives_keeps_its_slot_until_it_is_driven_again() {
+    let (slots, _world) = slots(Limits { max_size: 1, ..limits() }, &[Outcome::After(Duration::from_secs(2))]);
+    let (other, mine) = (runtime(), runtime());
+    assert_eq!(other.block_on(slots.acquire(now(), within(10))).unwrap_err(), Refusal::TimedOut);
+    assert_eq!(mine.block_on(slots.acquire(now(), within(50))).unwrap_err(), Refusal::TimedOut);
+    assert_eq!(slots.counts().dialing, 1);
+    other.block_on(async {
+        while slots.counts().dialing > 0 {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    drop(mine.block_on(slots.acquire(now(), within(20_000))).unwrap());
+}
+
 #[test]
 fn a_waiter_is_served_though_the_runtime_that_asks_again_ends() {
     let script = [Outcome::After(Duration::ZERO), Outcome::FailsAfter(Duration::ZERO)];
