@@ -436,6 +436,11 @@ impl Pool {
     /// wait already. It closes when every connection has been given back, or after `within`. Returns how many
     /// connections had not been given back by then.
     ///
+    /// It returns when the server has ended the sessions of all other connections, and at most a second after `within`:
+    /// a silent server does not keep it longer. So a database can be dropped right afterwards. It does not wait for the
+    /// connections of [listeners](Self::listen), of a fleet and of dials that the end cuts short. Behind a pooler, the
+    /// pooler's own sessions stay.
+    ///
     /// # Cancel safety
     ///
     /// It begins when the future is first polled. If the future is dropped after that, the pool closes at once.
@@ -493,6 +498,9 @@ impl Pool {
 
     /// Closes the pool. Every waiting and every later caller gets [`Error::Closed`]. The pool closes idle connections
     /// now, and others when they are given back. Closing again does nothing.
+    ///
+    /// It does not wait: the server may have sessions of the pool for some time afterwards. [`drain`](Self::drain)
+    /// waits for their end, also if the pool is closed already.
     pub fn close(&self) {
         self.shared.slots.close();
     }

@@ -53,6 +53,10 @@ impl Connection for Box<Conn> {
         settle::settle(self).await
     }
 
+    fn follow_to_end(&self) {
+        self.link.wire.follow_to_end();
+    }
+
     /// Sends Terminate and waits until the task ends.
     async fn close(self) {
         self.link.record_untracked(self.object.is_closed());

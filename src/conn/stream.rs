@@ -79,6 +79,19 @@ impl Stream {
         true
     }
 
+    /// Reads until the server has closed the stream. The server does so when its process for this session has ended:
+    /// then it counts the session no more, and a database that the session used can be dropped.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut bytes = [0; 512];
+            let mut rest = ReadBuf::new(&mut bytes);
+            let read = task::ready!(Pin::new(&mut self.inner).poll_read(cx, &mut rest));
+            if read.is_err() || rest.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
     pub(super) fn is_tls(&self) -> bool {
         self.is_tls
     }
@@ -174,8 +187,12 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
+    /// The driver calls it after it has sent Terminate.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.tracker.before_flush()?;
+        if self.tracker.wire().is_followed() {
+            return self.poll_end(cx).map(Ok);
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -183,10 +200,12 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
 
+    use futures_util::FutureExt;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -225,6 +244,22 @@ mod tests {
         assert!(writes_at_once(&mut stream, b"X\0\0\0\x04").await);
         let (mut stream, _server) = rested(true).await;
         assert!(!writes_at_once(&mut stream, b"S\0\0\0\x04").await);
+    }
+
+    /// What the server sends after Terminate is of no interest, and neither is how it ends the stream.
+    #[tokio::test]
+    async fn a_stream_that_is_followed_ends_when_the_server_ends_it() {
+        let (mut stream, server) = rested(true).await;
+        stream.shutdown().await.unwrap();
+        drop(server);
+        let (mut stream, mut server) = rested(true).await;
+        stream.wire().follow_to_end();
+        let mut ends = pin!(stream.shutdown());
+        assert!((&mut ends).now_or_never().is_none());
+        server.write_all(&[b'N'; 2_000]).await.unwrap();
+        assert!(timeout(50 * REST, &mut ends).await.is_err(), "the server has not closed the stream");
+        drop(server);
+        ends.await.unwrap();
     }
 
     /// During start-up the driver does not read before it has written, so it would never look.

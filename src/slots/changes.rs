@@ -8,6 +8,7 @@ use tokio::time;
 
 use super::Slots;
 use super::core::{Refusal, SlotCounts};
+use super::tasks::LONGEST_CLOSE;
 use super::traits::Dial;
 use crate::clock::now;
 use crate::policy::{Deadline, Lane};
@@ -27,13 +28,17 @@ impl<D: Dial> Slots<D> {
     }
 
     /// Refuses newcomers, serves the waiters, and closes the pool when all leases have ended or at the deadline.
-    /// Returns how many leases were left then. A drain that is dropped closes the pool at once.
+    /// Returns how many leases were left then, when all other connections have ended: at most [`LONGEST_CLOSE`] after
+    /// the deadline. A drain that is dropped closes the pool at once.
     pub(crate) async fn drain(self: &Arc<Self>, deadline: Deadline) -> usize {
         self.lock().core.drain();
         let end = EndOfDrain(self);
-        self.until(deadline, |counts| counts.in_use + counts.waiting == 0).await;
+        let are_back = self.until(deadline, |counts| counts.in_use + counts.waiting == 0).await;
         drop(end);
-        self.counts().in_use
+        let left = if are_back { 0 } else { self.counts().in_use };
+        let last = Deadline::after(deadline.instant(), LONGEST_CLOSE);
+        self.until(last, |counts| counts.in_use + counts.settling + counts.closing <= left).await;
+        left
     }
 
     /// Resolves when so many connections are idle or in use, or as many as the limit allows, or at the deadline.

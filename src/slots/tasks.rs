@@ -23,7 +23,7 @@ use super::{DialCore, Slots, Waiter};
 use crate::clock::now;
 
 /// The pool cuts off a connection that has not ended after this long.
-const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 
 impl<D: Dial> Slots<D> {
     /// Begins the dials that the core wants now. To be called when slots may have become free.
@@ -57,8 +57,13 @@ impl<D: Dial> Slots<D> {
         }
     }
 
+    /// Closes the connection in a task. While the pool is open, the slot is free as soon as the server can be assumed to
+    /// know: a server that is dead would keep it from the next caller for longer.
     pub(super) fn spawn_close(self: &Arc<Self>, mut conn: D::Conn) {
         conn.on_maintenance();
+        if !self.counts().is_open {
+            conn.follow_to_end();
+        }
         let closing = Closing(Arc::clone(self));
         let runtime = Handle::try_current().ok().or_else(|| self.lock().runtime.clone());
         // Without a runtime nothing can wait for the end: dropping the connection cuts it off and frees its slot.

@@ -38,6 +38,8 @@ struct World {
     dials: AtomicUsize,
     open: AtomicUsize,
     closing_hangs: AtomicBool,
+    /// How many connections were followed to their end.
+    followed: AtomicUsize,
     /// How long an answer takes.
     ping: Mutex<Duration>,
     /// The answer limit. Default: `QUIET`.
@@ -95,6 +97,10 @@ impl Connection for FakeConn {
             time::sleep(takes).await;
         }
         self.is_usable()
+    }
+
+    fn follow_to_end(&self) {
+        self.world.followed.fetch_add(1, SeqCst);
     }
 
     async fn close(self) {

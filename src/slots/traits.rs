@@ -40,6 +40,9 @@ pub(crate) trait Connection: Send + Sync + Sized + 'static {
     /// Returns whether the server answers on the connection. The method does not bound its own time.
     fn ping(&self) -> impl Future<Output = bool> + Send;
 
+    /// Makes [`close`](Self::close) wait until the server has ended the session.
+    fn follow_to_end(&self);
+
     /// Ends the connection. Resolves when the server can be assumed to know. Dropping the future cuts the connection
     /// off.
     fn close(self) -> impl Future<Output = ()> + Send;

@@ -1,5 +1,6 @@
 //! Tests of the pool on a real server: which callers it serves, when, and what remains on the server afterwards.
 
+mod ending;
 mod faults;
 mod recovery;
 mod serving;

@@ -49,6 +49,8 @@ pub(crate) struct Wire {
     last_words: Mutex<Option<(SqlState, String)>>,
     /// The shortest round trip of start-up, in nanoseconds; 0 before the first.
     round_trip: AtomicU64,
+    /// Whether the stream ends only after the server's end of it.
+    is_followed: AtomicBool,
 }
 
 /// The facts that the pool reads, and its orders.
@@ -76,6 +78,15 @@ impl Wire {
     /// request and never will.
     pub(crate) fn seal(&self) -> u64 {
         self.writes.fetch_or(SEALED, AcqRel) & !(SEALED | ENDED)
+    }
+
+    /// Makes the stream end only when the server has ended it, which is when no trace of the session is left there.
+    pub(in crate::conn) fn follow_to_end(&self) {
+        self.is_followed.store(true, Release);
+    }
+
+    pub(in crate::conn) fn is_followed(&self) -> bool {
+        self.is_followed.load(Acquire)
     }
 
     /// Records that the connection has ended. Called before the driver's client knows it.

@@ -29,6 +29,31 @@ async fn a_connection_that_does_not_end_is_cut_off_after_a_second() {
     assert_eq!(world.open.load(SeqCst), 1);
 }
 
+/// A drain waits for the connections that end, at most a second beyond its deadline, and never for leases.
+#[tokio::test(start_paused = true)]
+async fn a_drain_returns_when_all_connections_have_ended_that_can() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let drain = async |hangs: bool, is_leased: bool| {
+        let (slots, world) = slots(limits(), &[]);
+        world.closing_hangs.store(hangs, SeqCst);
+        let lease = slots.acquire(now(), within(100)).await.unwrap();
+        drop(slots.acquire(now(), within(100)).await.unwrap());
+        let lease = is_leased.then_some(lease);
+        let begun = now();
+        let left = slots.drain(Deadline::after(begun, 5 * SECOND)).await;
+        if !(hangs && is_leased) {
+            assert_eq!((slots.counts().closing, world.open.load(SeqCst)), (0, usize::from(is_leased)));
+        }
+        assert_eq!(world.followed.load(SeqCst), world.dials.load(SeqCst) - usize::from(is_leased));
+        drop(lease);
+        (left, (now() - begun).as_secs())
+    };
+    assert_eq!(drain(false, false).await, (0, 0));
+    assert_eq!(drain(true, false).await, (0, 1));
+    assert_eq!(drain(false, true).await, (1, 5));
+    assert_eq!(drain(true, true).await, (1, 6));
+}
+
 /// `served_at_once` becomes a metric.
 #[tokio::test(start_paused = true)]
 async fn only_served_callers_count_as_served_at_once() {
