@@ -121,6 +121,22 @@ fn pure_layers_know_no_clock_lock_runtime_or_randomness() {
     assert!(seen >= 2, "the pure layers were not found");
 }
 
+/// The wall clock may jump. It dates events and certificates, and decides nothing else.
+#[test]
+fn the_wall_clock_decides_nothing() {
+    const DATES: [(&str, &str); 3] =
+        [("SystemTime", "event.rs"), ("SystemTime", "telemetry.rs"), ("UnixTime", "tls/verifier.rs")];
+    let mut seen = 0;
+    for (path, code) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        let file = path.display().to_string();
+        for word in ["SystemTime", "UnixTime", "UNIX_EPOCH"].into_iter().filter(|word| code.contains(word)) {
+            assert!(DATES.contains(&(word, file.as_str())), "{file} names {word}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, DATES.len(), "a date was not found");
+}
+
 /// Rust 1.85, which `Cargo.toml` promises, knows no let chains. A newer compiler accepts them without a word.
 #[test]
 fn no_condition_is_a_let_chain() {

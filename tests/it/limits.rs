@@ -3,6 +3,7 @@
 mod ages;
 mod attempts;
 mod clean_up;
+mod lost_cancels;
 mod readers;
 mod unhurried;
 mod unread;

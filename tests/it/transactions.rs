@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use failfast::{AbortReason, Effect, Error, IsolationLevel, Pool, Transaction, TransactionOptions};
+use failfast::{AbortReason, Client, Effect, Error, IsolationLevel, Pool, Transaction, TransactionOptions};
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -294,4 +294,40 @@ async fn a_transaction_with_a_conflict_at_commit_runs_again() {
     assert_eq!((one.unwrap(), other.unwrap()), (1, 1));
     assert_eq!(runs.load(SeqCst), 3);
     assert_eq!(Server::shared().await.scalar("SELECT string_agg(n::text, ',' ORDER BY n) FROM skew").await, "0,1,2");
+}
+
+fn panics(inserted: Result<(), Error>) -> Result<(), Error> {
+    panic!("a closure that panics: {inserted:?}")
+}
+
+#[tokio::test]
+async fn a_panic_in_a_closure_is_rolled_back_and_the_connection_serves_the_next_caller() {
+    const INSERT: &str = "INSERT INTO panicked VALUES (2)";
+    Server::shared().await.execute("CREATE TABLE panicked (id int PRIMARY KEY); INSERT INTO panicked VALUES (1)").await;
+    let pool = shared("panicked").await.max_size(1).acquire_timeout(LONG).build().unwrap();
+    let session = async || pool.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+    let before = session().await;
+
+    let calling = pool.clone();
+    let transaction = tokio::spawn(async move {
+        let work = |tx: Transaction| async move {
+            let inserted = tx.batch_execute(INSERT).await;
+            panics(inserted)
+        };
+        calling.transaction(work).await
+    });
+    assert!(transaction.await.unwrap_err().is_panic());
+    assert_eq!((session().await, ids("panicked").await.as_str()), (before, "1"));
+
+    let calling = pool.clone();
+    let run = tokio::spawn(async move {
+        let work = |client: Client| async move {
+            let inserted = client.batch_execute(&format!("BEGIN; {INSERT}")).await;
+            panics(inserted)
+        };
+        calling.run(work).await
+    });
+    assert!(run.await.unwrap_err().is_panic());
+    assert_eq!((session().await, ids("panicked").await.as_str()), (before, "1"));
+    assert_eq!(pool.status().to_string(), "pool panicked: 0% in use (0/1), 1 idle, 0 waiting");
 }

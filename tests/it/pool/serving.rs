@@ -106,6 +106,27 @@ async fn a_timeout_error_names_the_state_of_the_pool() {
     assert_eq!(pool.status().waiting, 0);
 }
 
+/// Callers that hold a connection and ask for another can use up any pool. None of them waits for ever.
+#[tokio::test]
+async fn callers_that_all_want_a_second_connection_get_errors_that_name_the_holders() {
+    const SIZE: usize = 3;
+    let timeout = Duration::from_millis(300);
+    let pool = shared("nested_get").await.max_size(SIZE).acquire_timeout(timeout).build().unwrap();
+    let held = join_all((0..SIZE).map(|_| pool.get_timeout(LONG))).await;
+    let held: Vec<_> = held.into_iter().map(Result::unwrap).collect();
+    let asked = Instant::now();
+    let errors = join_all(held.iter().map(async |_first| pool.get().await.unwrap_err())).await;
+    assert!(asked.elapsed() >= timeout && asked.elapsed() < LONG, "{:?}", asked.elapsed());
+    for error in errors {
+        let Error::AcquireTimeout { longest_held, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(longest_held.len(), SIZE, "{error}");
+        assert!(error.to_string().contains(file!()), "{error}");
+    }
+    drop(held);
+    let again = join_all((0..SIZE).map(|_| pool.get_timeout(LONG))).await;
+    assert!(again.iter().all(Result::is_ok), "{again:?}");
+}
+
 #[tokio::test]
 async fn the_longest_timeout_does_not_overflow() {
     let pool = shared("patient").await.build().unwrap();
