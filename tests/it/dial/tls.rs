@@ -92,6 +92,21 @@ async fn swapped_driver_clients_are_not_pooled() {
 }
 
 #[tokio::test]
+async fn after_a_drain_the_server_has_no_session_over_tls() {
+    let tls = Tls::shared().await;
+    let admin = tls.server.admin().await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'drained_tls'";
+    for build in BUILDS {
+        for _ in 0..5 {
+            let pool = build(tls.at("host=localhost", "sslmode=require").name("drained_tls"), &tls.authority);
+            pool.warm_up(4, LONG).await.unwrap();
+            assert_eq!(pool.drain(LONG).await, 0);
+            assert_eq!(admin.query_one(sessions, &[]).await.unwrap().get::<_, i64>(0), 0);
+        }
+    }
+}
+
+#[tokio::test]
 async fn tls_is_used_if_authority_and_host_are_right() {
     let tls = Tls::shared().await;
     for build in BUILDS {
