@@ -85,9 +85,9 @@ impl ServerTimeouts {
     /// `client_connection_check_interval`: how often the server checks that the client of a running statement is still
     /// connected. More than 0, at most 24 hours, or `None`. Default: 5 s. From version 14 on.
     ///
-    /// It also bounds the sessions on a server that no cancel request reaches. The pool closes a connection some 2 s
+    /// It also bounds the sessions on a server that no cancel request reaches. The pool closes a connection 1 to 2 s
     /// after the timeout of its statement, and the server runs the statement on until its next check. With 1 s, it has
-    /// at most two sessions for each connection of `max_size`; with 5 s at most four.
+    /// at most two sessions for each connection of `max_size`; with 5 s at most six.
     pub fn connection_check(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.connection_check = interval.into();
         self
