@@ -506,10 +506,9 @@ impl PoolBuilder {
     /// For a pool that several runtimes share, one after the other: that of each `#[tokio::test]`, or of each worker.
     /// Connections end with their runtime. If the named runtime ends, the pool goes on with one of its callers.
     ///
-    /// Name a runtime that always runs: one of
-    /// [several threads](tokio::runtime::Builder::new_multi_thread), of which one worker suffices. A runtime of the
-    /// current thread runs only within `block_on`. Between two of them, all that lives on it stands still: a statement
-    /// on its connections gets no answer, and a dial keeps its slot beyond
+    /// Name a runtime that always runs: one of several threads (`Builder::new_multi_thread`), of which one worker
+    /// suffices. A runtime of the current thread runs only within `block_on`. Between two of them, all that lives on it
+    /// stands still: a statement on its connections gets no answer, and a dial keeps its slot beyond
     /// [`connect_timeout`](Self::connect_timeout), so that callers on other runtimes wait for it until their own
     /// timeout. The pool takes such a runtime for a slow one, because it cannot know when somebody will drive it again.
     pub fn runtime(mut self, runtime: Handle) -> Self {

@@ -95,12 +95,9 @@ impl Names {
         let found = loop {
             let (mut answer, overdue) = self.ask(&host, now(), usual)?;
             let found = async { answer.wait_for(Option::is_some).await.map(|found| found.clone()) };
-            match overdue {
-                None => break found.await,
-                Some(overdue) => match time::timeout_at(overdue.into(), found).await {
-                    Ok(found) => break found,
-                    Err(_) => {} // another look-up may begin now
-                },
+            let Some(overdue) = overdue else { break found.await };
+            if let Ok(found) = time::timeout_at(overdue.into(), found).await {
+                break found;
             }
         };
         match found {
