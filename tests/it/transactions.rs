@@ -329,5 +329,10 @@ async fn a_panic_in_a_closure_is_rolled_back_and_the_connection_serves_the_next_
     });
     assert!(run.await.unwrap_err().is_panic());
     assert_eq!((session().await, ids("panicked").await.as_str()), (before, "1"));
-    assert_eq!(pool.status().to_string(), "pool panicked: 0% in use (0/1), 1 idle, 0 waiting");
+    // The pool itself may hold it for a round trip.
+    eventually("nothing is leaked", LONG, async || {
+        let status = pool.status();
+        (status.idle, status.in_use, status.waiting) == (1, 0, 0)
+    })
+    .await;
 }
