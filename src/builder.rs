@@ -541,7 +541,13 @@ impl PoolBuilder {
     }
 
     /// Runs `hook` on each new connection before a caller gets it, within [`connect_timeout`](Self::connect_timeout).
-    /// If the hook fails, the pool closes the connection and tries the next host. Default: no hook.
+    /// If the hook fails, the pool closes the connection and tries the next host. The hook runs again on a connection
+    /// whose session was [reset](Self::reset). Default: no hook.
+    ///
+    /// The hook has to end its transactions and to await its requests. Otherwise the first caller's writes would be in
+    /// that transaction, and be lost. So a hook that leaves a transaction, a COPY, or a request that the server does
+    /// not answer within about a second, has failed: [`ConnectErrorKind::AfterConnect`](crate::ConnectErrorKind), whose
+    /// text names what the hook left.
     ///
     /// ```
     /// # use failfast::Pool;

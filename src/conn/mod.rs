@@ -20,6 +20,7 @@ mod pooled;
 mod pretended;
 mod round_trips;
 mod scouting;
+mod set_up;
 mod settle;
 mod statement_timeout;
 mod stream;

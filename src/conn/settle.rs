@@ -14,6 +14,7 @@ use super::connection::Conn;
 use super::connection_event::ConnectionEvent;
 use super::handling::Reset;
 use super::link::Link;
+use super::set_up::set_up;
 use super::wire::TransactionStatus;
 
 /// Returns whether the next caller may have the connection.
@@ -25,7 +26,7 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
     }
     let is_settled = match cleaned {
         // After a reset, the session counts as changed until the hook has run.
-        Ok(Some(quiet_at)) => (!conn.needs_reset() || set_up(conn).await) && confirm_rest(conn, quiet_at).await,
+        Ok(Some(quiet_at)) => (!conn.needs_reset() || set_up_again(conn).await) && confirm_rest(conn, quiet_at).await,
         Ok(None) | Err(_) => false,
     };
     if !is_settled {
@@ -122,15 +123,14 @@ async fn reset(conn: &Conn) -> bool {
     drops.is_empty() || conn.object.batch_execute(&drops.join("; ")).await.is_ok()
 }
 
-/// Runs the owner's hook for new connections. Returns whether it succeeded.
-async fn set_up(conn: &Conn) -> bool {
-    let set_up = conn.handling.hooks.set_up(&conn.object);
+/// Runs the owner's hook for new connections. Returns whether it succeeded and left nothing.
+async fn set_up_again(conn: &Conn) -> bool {
+    let set_up = set_up(conn, &conn.address);
     if !matches!(time::timeout(conn.handling.connect_timeout, set_up).await, Ok(Ok(()))) {
         return false;
     }
     if conn.cache.size() > conn.handling.statements {
         conn.cache.clear();
     }
-    conn.link.wire.begin_session();
     true
 }

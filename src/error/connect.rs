@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::hook::HookLeft;
 use super::io::{IoCause, ProtocolViolation, io_error, is_of_the_network, is_of_tls};
 use super::outside::one_line;
 use crate::human::HumanDuration;
@@ -34,6 +35,14 @@ struct Inner {
     stage: Option<Stage>,
     /// The cause that the network or this machine gave.
     cause: Option<IoCause>,
+    /// What the owner's hook has left.
+    left: Option<HookLeft>,
+}
+
+impl Inner {
+    fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
+        Self { kind, target: target.into(), source: None, setting: None, stage: None, cause: None, left: None }
+    }
 }
 
 /// What a dial may be waiting for.
@@ -92,7 +101,8 @@ pub enum ConnectErrorKind {
     /// The [`credentials`](crate::PoolBuilder::credentials) provider failed, or took the whole
     /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). The dial tried no host.
     Credentials,
-    /// The [`after_connect`](crate::PoolBuilder::after_connect) hook failed on the new connection.
+    /// The [`after_connect`](crate::PoolBuilder::after_connect) hook failed on the new connection, or left a transaction
+    /// or a request without its answer.
     AfterConnect,
     /// The dial ended without a result: its runtime was shut down, or it panicked.
     Abandoned,
@@ -110,13 +120,12 @@ impl ConnectErrorKind {
 
 impl ConnectError {
     pub(crate) fn new(kind: ConnectErrorKind, target: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, target: target.into(), source: None, setting: None, stage: None, cause: None }))
+        Self(Arc::new(Inner::new(kind, target)))
     }
 
     /// `stage`: what the dial was waiting for.
     pub(crate) fn timeout(share: Duration, target: String, stage: Stage) -> Self {
-        let kind = ConnectErrorKind::Timeout(share);
-        Self(Arc::new(Inner { kind, target, source: None, setting: None, stage: Some(stage), cause: None }))
+        Self(Arc::new(Inner { stage: Some(stage), ..Inner::new(ConnectErrorKind::Timeout(share), target) }))
     }
 
     pub(crate) fn abandoned() -> Self {
@@ -130,19 +139,12 @@ impl ConnectError {
     }
 
     fn caused(kind: ConnectErrorKind, target: &str, source: impl Into<BoxError>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            target: target.to_owned(),
-            source: Some(source.into()),
-            setting: None,
-            stage: None,
-            cause: None,
-        }))
+        Self(Arc::new(Inner { source: Some(source.into()), ..Inner::new(kind, target) }))
     }
 
     fn caused_by(cause: IoCause, target: &str, source: impl Into<BoxError>) -> Self {
-        let (kind, target, source) = (ConnectErrorKind::of(cause), target.to_owned(), Some(source.into()));
-        Self(Arc::new(Inner { kind, target, source, setting: None, stage: None, cause: Some(cause) }))
+        let inner = Inner::new(ConnectErrorKind::of(cause), target);
+        Self(Arc::new(Inner { source: Some(source.into()), cause: Some(cause), ..inner }))
     }
 
     pub(crate) fn io(target: &str, error: io::Error) -> Self {
@@ -184,6 +186,11 @@ impl ConnectError {
 
     pub(crate) fn after_connect(target: &str, error: tokio_postgres::Error) -> Self {
         Self::caused(ConnectErrorKind::AfterConnect, target, error)
+    }
+
+    /// The owner's hook succeeded, but no caller may get what it has left.
+    pub(crate) fn hook_left(target: &str, left: HookLeft) -> Self {
+        Self(Arc::new(Inner { left: Some(left), ..Inner::new(ConnectErrorKind::AfterConnect, target) }))
     }
 
     /// Returns this error for a dial that sent startup options. If the server's answer is about them, the error names
@@ -329,10 +336,14 @@ impl fmt::Display for ConnectError {
                 f.write_str("the server is not read-only, and target_session_attrs=read-only")
             }
             ConnectErrorKind::Credentials => f.write_str("the credentials provider failed"),
-            ConnectErrorKind::AfterConnect => match hook_state(self) {
-                Some(state) => write!(f, "the after_connect hook failed with SQLSTATE {}", one_line(state.code())),
-                None => f.write_str("the after_connect hook failed"),
-            },
+            ConnectErrorKind::AfterConnect => {
+                f.write_str("the after_connect hook ")?;
+                match (self.0.left, hook_state(self)) {
+                    (Some(left), _) => f.write_str(left.as_str()),
+                    (None, Some(state)) => write!(f, "failed with SQLSTATE {}", one_line(state.code())),
+                    (None, None) => f.write_str("failed"),
+                }
+            }
             ConnectErrorKind::Abandoned => {
                 f.write_str("the dial ended without a result: its runtime was shut down, or it panicked")
             }

@@ -9,6 +9,7 @@ mod libpq;
 pub(crate) mod matrix;
 mod pauses;
 mod secrets;
+mod set_up;
 #[cfg(all(feature = "native-tls", feature = "rustls"))]
 pub(crate) mod tls;
 mod unix;

@@ -94,6 +94,10 @@ impl Hooks {
         Ok(config)
     }
 
+    pub(crate) fn has_after_connect(&self) -> bool {
+        self.after_connect.is_some()
+    }
+
     /// Runs the `after_connect` hook, if there is one.
     pub(crate) async fn set_up(&self, client: &Object) -> Result<(), Error> {
         match &self.after_connect {

@@ -11,6 +11,7 @@ use super::progress::DialProgress;
 use super::route::Route;
 use crate::conn::Conn;
 use crate::conn::handling::Handling;
+use crate::conn::set_up::set_up;
 use crate::conn::stream::Stream;
 use crate::conn::task::Task;
 use crate::error::{ConnectError, ConnectErrorKind, Stage};
@@ -54,10 +55,7 @@ async fn prepare(
             return Err(ConnectError::new(ConnectErrorKind::WrongRole { read_only }, target));
         }
     }
-    let set_up = progress.other(Stage::AfterConnect, conn.handling.hooks.set_up(&conn.object)).await;
-    set_up.map_err(|error| ConnectError::after_connect(target, error))?;
-    conn.link.wire.begin_session();
-    Ok(())
+    progress.other(Stage::AfterConnect, set_up(conn, target)).await
 }
 
 /// Returns whether the server is a standby, or read-only by its settings.
