@@ -7,6 +7,7 @@ use deadpool_postgres::{ClientWrapper, Object, StatementCache};
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::config::TargetSessionAttrs;
 
+use super::asked_for::AskedFor;
 use super::calls::statements::Statements;
 use super::calls::watcher::Presence;
 use super::cancel::Canceller;
@@ -37,6 +38,7 @@ pub(crate) struct Conn {
     pub(super) link: Arc<Link>,
     pub(super) statements: Arc<Statements>,
     pub(super) handling: Handling,
+    pub(super) asked_for: AskedFor,
     /// The server's address, for errors and events.
     pub(super) address: Arc<str>,
     /// The server's address, for spans.
@@ -69,6 +71,7 @@ impl Conn {
         };
         let address: Arc<str> = route.place.to_string().into();
         let options = route.config.get_options().unwrap_or_default();
+        let asked_for = AskedFor::of(options);
         let statement_timeout = StatementTimeout::new(handling.statement_timeout(options));
         let canceller = Canceller::new(route, identity.clone(), Arc::clone(&handling.cancels));
         let trips = RoundTrips::new(wire.round_trip(), opening);
@@ -85,6 +88,7 @@ impl Conn {
             task,
             statements: Arc::new(statements),
             handling,
+            asked_for,
             server: Server::at(&address),
             address,
             since: Stamp::default(),

@@ -26,9 +26,10 @@ const KEEPALIVES: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=3
 /// When the pool resets a session before another caller gets the connection. Default: [`WhenSeen`](Self::WhenSeen).
 ///
 /// The state of a session is its settings, `LISTEN`, cursors, temporary tables, `currval` of sequences and advisory
-/// locks. A reset runs what deadpool's `RecyclingMethod::Clean` runs, in one round trip in the background, and then
-/// [`after_connect`](crate::PoolBuilder::after_connect). If statements were prepared by SQL, one more round trip drops
-/// them. The pool's own prepared statements stay.
+/// locks. A reset runs what deadpool's `RecyclingMethod::Clean` runs and `RESET ROLE`, in one round trip in the
+/// background, and then [`after_connect`](crate::PoolBuilder::after_connect). If statements were prepared by SQL, one
+/// more round trip drops them. The pool's own prepared statements stay. So do the role and the settings with which the
+/// session began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Reset {

@@ -1,5 +1,6 @@
 //! One connection to the server. [`dial`] makes it, a [`Conn`] holds it, and a caller gets it as a [`Client`].
 
+mod asked_for;
 mod call_options;
 mod calls;
 mod cancel;
@@ -18,6 +19,7 @@ mod outcome_recorder;
 mod pooled;
 #[cfg(feature = "testing")]
 mod pretended;
+mod reset;
 mod round_trips;
 mod scouting;
 mod set_up;

@@ -5,15 +5,13 @@
 //! longer than [`RoundTrips::settling`](super::round_trips::RoundTrips::settling), the pool seals and closes the
 //! connection. The owner's hook, which runs after a reset, may take `connect_timeout`, as in a dial.
 
-use deadpool_postgres::RecyclingMethod;
 use futures_util::future::join;
 use tokio::time;
-use tokio_postgres::SimpleQueryMessage;
 
 use super::connection::Conn;
 use super::connection_event::ConnectionEvent;
-use super::handling::Reset;
 use super::link::Link;
+use super::reset::reset;
 use super::set_up::set_up;
 use super::wire::TransactionStatus;
 
@@ -102,25 +100,6 @@ async fn fence(client: &tokio_postgres::Client) -> bool {
         Ok(_) => true,
         Err(error) => error.as_db_error().is_some() && !client.is_closed(),
     }
-}
-
-/// Returns commands that drop the statements which were prepared by SQL. The driver's own stay.
-const PREPARED: &str = "SELECT format('DEALLOCATE %I', name) FROM pg_catalog.pg_prepared_statements WHERE from_sql";
-
-/// Runs what deadpool's `RecyclingMethod::Clean` runs. If a statement was prepared by SQL, that takes one more round
-/// trip.
-async fn reset(conn: &Conn) -> bool {
-    let Some(clean) = RecyclingMethod::Clean.query() else { return false };
-    let may_have_prepared = conn.handling.reset == Reset::Always || conn.link.wire.may_have_prepared();
-    let sql = if may_have_prepared { &format!("{clean} {PREPARED}") } else { clean };
-    let Ok(answers) = conn.object.simple_query(sql).await else { return false };
-    conn.link.statement_timeout.on_reset();
-    let rows = answers.iter().filter_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
-    });
-    let drops: Vec<_> = rows.filter(|sql| sql.starts_with("DEALLOCATE ")).collect();
-    drops.is_empty() || conn.object.batch_execute(&drops.join("; ")).await.is_ok()
 }
 
 /// Runs the owner's hook for new connections. Returns whether it succeeded and left nothing.

@@ -47,6 +47,7 @@ pub(crate) struct Wire {
     sessions: AtomicU64,
     process_id: AtomicI32,
     last_words: Mutex<Option<(SqlState, String)>>,
+    changed_since_start: Mutex<Vec<(String, String)>>,
     /// The shortest round trip of start-up, in nanoseconds; 0 before the first.
     round_trip: AtomicU64,
     /// Whether the stream ends only after the server's end of it.
@@ -211,6 +212,11 @@ impl Wire {
         self.settings.load(Acquire)
     }
 
+    /// The parameters that have another value than at start-up, each with the value of start-up.
+    pub(in crate::conn) fn changed_since_start(&self) -> Vec<(String, String)> {
+        self.changed_since_start.lock().clone()
+    }
+
     /// The reason that the server gave for ending the connection.
     pub(in crate::conn) fn last_words(&self) -> Option<(SqlState, String)> {
         self.last_words.lock().clone()
@@ -295,6 +301,9 @@ impl Wire {
         let has_changed = heard.is_started && heard.reported.has_changed();
         if self.has_changed_parameter.load(Relaxed) != has_changed {
             self.has_changed_parameter.store(has_changed, Release);
+        }
+        if let Some(changes) = heard.reported.take_changes() {
+            *self.changed_since_start.lock() = changes;
         }
         if mem::take(&mut heard.last_words_changed) {
             self.last_words.lock().clone_from(&heard.last_words);

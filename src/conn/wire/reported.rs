@@ -4,6 +4,8 @@
 //! A parameter whose value is again that of the beginning does not count as changed: the end of a transaction undoes
 //! `SET LOCAL`.
 
+use std::mem;
+
 /// The largest number of parameters that are kept. PostgreSQL reports about 15.
 const MOST: usize = 64;
 
@@ -13,6 +15,8 @@ pub(super) struct Reported {
     /// Whether the server has reported more parameters than can be kept. Then the session counts as changed.
     is_lost: bool,
     has_changed: bool,
+    /// Whether a parameter was reported after start-up, and [`take_changes`](Self::take_changes) was not asked since.
+    is_news: bool,
     /// The number of reports of parameters that could not be kept.
     strangers: u64,
 }
@@ -23,6 +27,8 @@ struct Parameter {
     value: Vec<u8>,
     /// The value with which the session began.
     first: Vec<u8>,
+    /// The value of start-up, before the owner's hook ran. `None` if the parameter was not reported then.
+    start: Option<Vec<u8>>,
 }
 
 impl Reported {
@@ -34,16 +40,20 @@ impl Reported {
         let known = self.parameters.iter_mut().find(|parameter| parameter.name == name);
         match known {
             Some(parameter) if is_started => parameter.value = value,
-            Some(parameter) => (parameter.first, parameter.value) = (value.clone(), value),
+            Some(parameter) => {
+                (parameter.first, parameter.start, parameter.value) = (value.clone(), Some(value.clone()), value);
+            }
             None if has_space => {
-                let first = if is_started { Vec::new() } else { value.clone() };
-                self.parameters.push(Parameter { name: name.to_vec(), value, first });
+                let start = (!is_started).then(|| value.clone());
+                let first = start.clone().unwrap_or_default();
+                self.parameters.push(Parameter { name: name.to_vec(), value, first, start });
             }
             None => {
                 self.is_lost = true;
                 self.strangers += 1;
             }
         }
+        self.is_news |= is_started;
         self.has_changed = self.is_lost || self.parameters.iter().any(|parameter| parameter.value != parameter.first);
     }
 
@@ -58,6 +68,20 @@ impl Reported {
     /// The number of reports of parameters that could not be kept.
     pub(super) fn strangers(&self) -> u64 {
         self.strangers
+    }
+
+    /// Returns the parameters that have another value than at start-up, each with the value of start-up. `None` if
+    /// nothing was reported since the last call.
+    pub(super) fn take_changes(&mut self) -> Option<Vec<(String, String)>> {
+        if !mem::take(&mut self.is_news) {
+            return None;
+        }
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let changes = self.parameters.iter().filter_map(|parameter| {
+            let start = parameter.start.as_ref().filter(|start| **start != parameter.value)?;
+            Some((text(&parameter.name)?, text(start)?))
+        });
+        Some(changes.collect())
     }
 
     /// Returns whether a parameter has another value than when the session began.
@@ -87,6 +111,21 @@ mod tests {
         assert!(reported.has_changed(), "its first value is unknown");
         reported.begin();
         assert!(!reported.has_changed());
+    }
+
+    #[test]
+    fn changes_are_measured_by_start_up_and_not_by_the_latest_session() {
+        let mut reported = Reported::default();
+        reported.on_report(b"application_name\0pool\0", false);
+        assert_eq!(reported.take_changes(), None);
+        reported.on_report(b"application_name\0\0", true);
+        reported.on_report(b"search_path\0orders\0", true);
+        reported.begin();
+        let change = ("application_name".to_owned(), "pool".to_owned());
+        assert_eq!(reported.take_changes(), Some(vec![change]));
+        assert_eq!(reported.take_changes(), None, "no news");
+        reported.on_report(b"application_name\0pool\0", true);
+        assert_eq!(reported.take_changes(), Some(Vec::new()));
     }
 
     #[test]

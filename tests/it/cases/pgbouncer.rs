@@ -1,10 +1,11 @@
 //! A real PgBouncer in transaction mode between the pool and the server. Each transaction may run on another server
 //! connection.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use failfast::{Error, Pool};
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use tokio::time::timeout;
 
 use super::LONG;
@@ -78,14 +79,27 @@ async fn leave_things_behind(pool: &Pool, table: &str, zone: &str) {
     });
     assert_eq!(prepared.await.unwrap().get::<_, i32>(0), 7);
     pool.batch_execute("SET TIME ZONE 'Africa/Cairo'").await.unwrap();
-    let late = pool.call().timeout(Duration::from_millis(100)).query("SELECT pg_sleep(60)", &[]).await;
-    assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
     let server = Server::shared().await;
-    let left = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND application_name = ";
-    let left = format!("{left}'{}'", pool.status().name);
-    eventually("the statement is cancelled through PgBouncer", LONG, async || server.scalar(&left).await == "0").await;
+    let sleep = format!("SELECT pg_sleep(60) AS {table}");
+    let is_running = async || {
+        let like = format!("query LIKE '%pg_sleep(60) AS {table}' AND state = 'active'");
+        server.scalar(&format!("SELECT count(*) FROM pg_stat_activity WHERE {like}")).await == "1"
+    };
+    {
+        let dropped = pin!(pool.query(&sleep, &[]));
+        match select(dropped, pin!(eventually("the statement runs", LONG, is_running))).await {
+            Either::Left((ended, _)) => panic!("{ended:?}"),
+            Either::Right(_) => {}
+        }
+    }
+    eventually("it is cancelled through PgBouncer", LONG, async || !is_running().await).await;
+    let late = pool.call().timeout(Duration::from_millis(100)).query(&sleep, &[]).await;
+    assert!(matches!(late, Err(Error::QueryTimeout { .. })), "{late:?}");
+    eventually("it is cancelled through PgBouncer", LONG, async || !is_running().await).await;
     for _ in 0..3 * CALLERS {
         assert_eq!(pool.query_one(ZONE, &[]).await.unwrap().get::<_, &str>(0), zone);
+        let name = pool.query_one("SELECT current_setting('application_name')", &[]).await.unwrap();
+        assert_eq!(name.get::<_, &str>(0), &*pool.status().name, "a reset changed the application name");
     }
     assert_eq!(server.scalar(&format!("SELECT count(*) FROM {table} WHERE id < 0")).await, "0");
 }
