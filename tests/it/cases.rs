@@ -8,6 +8,7 @@ mod endings;
 mod leftovers;
 mod migrations;
 mod pgbouncer;
+mod pooler;
 mod standby;
 mod storms;
 mod transactions;
