@@ -544,10 +544,10 @@ impl PoolBuilder {
     /// If the hook fails, the pool closes the connection and tries the next host. The hook runs again on a connection
     /// whose session was [reset](Self::reset). Default: no hook.
     ///
-    /// The hook has to end its transactions and to await its requests. Otherwise the first caller's writes would be in
-    /// that transaction, and be lost. So a hook that leaves a transaction, a COPY, or a request that the server does
-    /// not answer within about a second, has failed: [`ConnectErrorKind::AfterConnect`](crate::ConnectErrorKind), whose
-    /// text names what the hook left.
+    /// The hook has to end its transactions and to await its requests. If it leaves a transaction open, in which the
+    /// first caller's writes would be lost, or an unfinished COPY, it has failed, and the text of
+    /// [`ConnectErrorKind::AfterConnect`](crate::ConnectErrorKind::AfterConnect) names what it left. The pool waits for
+    /// the rest of a stream that the hook did not read to its end, within the same `connect_timeout`.
     ///
     /// ```
     /// # use failfast::Pool;

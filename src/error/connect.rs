@@ -52,6 +52,8 @@ pub(crate) enum Stage {
     Server,
     Handshake,
     AfterConnect,
+    /// The answers that the hook did not wait for.
+    HookLeftovers,
 }
 
 impl Stage {
@@ -61,6 +63,9 @@ impl Stage {
             Self::Server => "the server did not answer",
             Self::Handshake => "the TLS handshake did not end",
             Self::AfterConnect => "the after_connect hook did not end",
+            Self::HookLeftovers => {
+                "the after_connect hook left a request without its answer: read each stream to its end"
+            }
         }
     }
 }
@@ -102,7 +107,7 @@ pub enum ConnectErrorKind {
     /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). The dial tried no host.
     Credentials,
     /// The [`after_connect`](crate::PoolBuilder::after_connect) hook failed on the new connection, or left a transaction
-    /// or a request without its answer.
+    /// or an unfinished COPY.
     AfterConnect,
     /// The dial ended without a result: its runtime was shut down, or it panicked.
     Abandoned,
@@ -270,7 +275,7 @@ impl ConnectError {
 
     /// What the failure means to the circuit breaker.
     pub(crate) fn counts_as(&self) -> CountsAs {
-        if self.0.stage == Some(Stage::AfterConnect) {
+        if matches!(self.0.stage, Some(Stage::AfterConnect | Stage::HookLeftovers)) {
             return CountsAs::Nothing; // the owner's hook was slow, not the server
         }
         self.failure().map_or(CountsAs::Nothing, |failure| failure.counts_as())

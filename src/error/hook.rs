@@ -5,8 +5,6 @@
 pub(crate) enum HookLeft {
     OpenTransaction,
     FailedTransaction,
-    /// The server has not answered a request, or the driver cannot take the answer because nobody reads it.
-    UnansweredRequest,
     /// A request that the hook did not wait for, and its answer is an error.
     FailedRequest,
 }
@@ -16,7 +14,6 @@ impl HookLeft {
         match self {
             Self::OpenTransaction => "left a transaction open: end it with COMMIT",
             Self::FailedTransaction => "left a failed transaction: end it with ROLLBACK, and return its error",
-            Self::UnansweredRequest => "left a request without its answer: read each stream to its end",
             Self::FailedRequest => "did not wait for a request, which failed: finish each COPY, and await each request",
         }
     }

@@ -11,7 +11,7 @@ use super::progress::DialProgress;
 use super::route::Route;
 use crate::conn::Conn;
 use crate::conn::handling::Handling;
-use crate::conn::set_up::set_up;
+use crate::conn::set_up::{begin_session, run_hook};
 use crate::conn::stream::Stream;
 use crate::conn::task::Task;
 use crate::error::{ConnectError, ConnectErrorKind, Stage};
@@ -55,7 +55,8 @@ async fn prepare(
             return Err(ConnectError::new(ConnectErrorKind::WrongRole { read_only }, target));
         }
     }
-    progress.other(Stage::AfterConnect, set_up(conn, target)).await
+    progress.other(Stage::AfterConnect, run_hook(conn, target)).await?;
+    progress.other(Stage::HookLeftovers, begin_session(conn, target)).await
 }
 
 /// Returns whether the server is a standby, or read-only by its settings.

@@ -4,6 +4,7 @@ use std::mem::forget;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use deadpool_postgres::Object;
@@ -63,6 +64,11 @@ async fn leave(client: &Object, what: Leave) -> Result<(), tokio_postgres::Error
     Ok(())
 }
 
+fn pool(server: &Server, what: Leave, connect_timeout: Duration) -> Pool {
+    let builder = Pool::builder(server.config()).name(format!("hook_{what:?}")).connect_timeout(connect_timeout);
+    builder.max_size(1).after_connect(move |client| Box::pin(leave(client, what))).build().unwrap()
+}
+
 #[tokio::test]
 async fn a_hook_that_leaves_something_unfinished_fails_the_dial() {
     let server = Server::shared().await;
@@ -71,12 +77,8 @@ async fn a_hook_that_leaves_something_unfinished_fails_the_dial() {
         (Leave::FailedTransaction, "left a failed transaction: end it with ROLLBACK, and return its error"),
         (Leave::UnsentBegin, "left a transaction open: end it with COMMIT"),
         (Leave::UnfinishedCopy, "did not wait for a request, which failed: finish each COPY, and await each request"),
-        (Leave::DroppedStream, "left a request without its answer: read each stream to its end"),
-        (Leave::UnreadStream, "left a request without its answer: read each stream to its end"),
     ] {
-        let name = format!("hook_{what:?}").to_lowercase();
-        let builder = Pool::builder(server.config()).name(&*name);
-        let pool = builder.after_connect(move |client| Box::pin(leave(client, what))).build().unwrap();
+        let pool = pool(server, what, LONG);
         let error = refusal(&pool).await;
         assert_eq!(*error.kind(), ConnectErrorKind::AfterConnect, "{what:?}");
         assert_eq!(error.to_string(), format!("{}: the after_connect hook {expected}", server.addr()), "{what:?}");
@@ -84,12 +86,24 @@ async fn a_hook_that_leaves_something_unfinished_fails_the_dial() {
     }
 }
 
+/// The owner's limit decides how long the pool waits for the rest.
+#[tokio::test]
+async fn a_hook_that_leaves_an_endless_stream_has_only_connect_timeout() {
+    let (server, limit) = (Server::shared().await, Duration::from_secs(3));
+    for what in [Leave::DroppedStream, Leave::UnreadStream] {
+        let error = refusal(&pool(server, what, limit)).await;
+        assert_eq!(*error.kind(), ConnectErrorKind::Timeout(limit), "{what:?}");
+        let expected = "not ready within 3 s: the after_connect hook left a request without its answer: \
+                        read each stream to its end";
+        assert_eq!(error.to_string(), format!("{}: {expected}", server.addr()), "{what:?}");
+    }
+}
+
 /// The pool waits for the rest of a stream that the hook no longer wants.
 #[tokio::test]
 async fn a_hook_need_not_read_what_comes_at_once() {
     for what in [Leave::Nothing, Leave::ShortStream] {
-        let builder = Pool::builder(Server::shared().await.config()).name("hook_short").max_size(1);
-        let pool = builder.after_connect(move |client| Box::pin(leave(client, what))).build().unwrap();
+        let pool = pool(Server::shared().await, what, LONG);
         let row = pool.query_one("SELECT count(*) FROM hook", &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), 0, "{what:?}");
     }
