@@ -4,19 +4,21 @@
 //! The driver aborts a COPY when its sink is dropped: it sends a CopyFail without a text.
 //!
 //! A copy to the server is polled by its owner, and looked at by the connection's watcher. Each takes the copy out of
-//! its lock before it does anything with it. So no lock is held while a waker is called or the copy is dropped.
+//! its lock before it does anything with it. So no lock is held while a waker is called or the copy is dropped. While
+//! the watcher aborts the copy, a step of the owner waits, as a reader does in `reading.rs`.
 
 pub(in crate::conn) mod binary;
 mod confirmed;
 pub(in crate::conn) mod out;
 mod unconverted;
+mod watched;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
@@ -27,7 +29,6 @@ use tokio_postgres::CopyInSink;
 use self::unconverted::EncodeError;
 use super::in_flight::InFlightCall;
 use super::timer::Timer;
-use super::watcher::{Look, Watched};
 use crate::clock::now;
 use crate::conn::Client;
 use crate::conn::link::Link;
@@ -92,6 +93,8 @@ enum State<T> {
     Taken,
     /// A step has failed, and the reason is awaited.
     Failing(Pin<Box<dyn Future<Output = Error> + Send>>),
+    /// The watcher is aborting the copy, without the lock. Then it wakes the step that waits.
+    Ending(Option<Waker>),
     /// The watcher has aborted the copy. The next step returns the error.
     TimedOut(Error),
     /// The copy has ended. Its connection may be somebody else's by now.
@@ -121,9 +124,6 @@ enum Ending {
     /// The server has copied so many rows, and has not committed them yet.
     Copied(u64),
 }
-
-/// How often the watcher looks at a copy whose deadline has passed, until the step that is being polled has ended.
-const SECOND: Duration = Duration::from_secs(1);
 
 impl<'a, T> CopyIn<'a, T>
 where
@@ -156,9 +156,9 @@ where
 
     /// Aborts the copy, because a value could not be converted. Returns the driver's error for that.
     async fn unconverted(&mut self, column: usize, cause: EncodeError) -> Error {
-        let open = match self.copy.0.take() {
-            Ok(open) => open,
-            Err(error) => return error,
+        let open = match poll_fn(|cx| self.copy.0.poll_take(cx)).await {
+            State::Open(open) => open,
+            state => return self.copy.0.over(state.refusal()),
         };
         let Some(client) = open.lease.as_ref().or(self.client) else { return ended() };
         let error = match unconverted::error(client.driver(), column, cause).await {
@@ -211,7 +211,7 @@ impl<T> CopyIn<'static, T> {
             }
             // The watcher has aborted the copy already.
             State::TimedOut(error) => Some((lease, Some(Fault::from(&*error)))),
-            State::Taken | State::Failing(_) | State::Over => Some((lease, None)),
+            State::Taken | State::Failing(_) | State::Ending(_) | State::Over => Some((lease, None)),
         };
         if let Some((lease, fault)) = ended {
             lease.measure_whole(begun, fault);
@@ -262,8 +262,14 @@ where
         self.poll_step(cx, |open, cx| open.sink.as_mut().poll_ready(cx)).map_ok(|((), open)| self.go_on(open))
     }
 
+    /// Passes data to the driver. If the watcher is aborting the copy, the data are dropped, and the next step returns
+    /// the error.
     fn start_send(&self, data: T) -> Result<(), Error> {
-        let mut open = self.take()?;
+        let mut open = match self.take(|| None) {
+            Some(State::Open(open)) => open,
+            Some(state) => return Err(self.over(state.refusal())),
+            None => return Ok(()),
+        };
         match open.sink.as_mut().start_send(data) {
             Ok(()) => {
                 self.go_on(open);
@@ -295,7 +301,7 @@ where
         cx: &mut Context<'_>,
         poll: impl FnOnce(&mut Open<T>, &mut Context<'_>) -> Poll<Result<R, tokio_postgres::Error>>,
     ) -> Poll<Result<Done<R, T>, Error>> {
-        let mut open = match self.replace(State::Taken) {
+        let mut open = match ready!(self.poll_take(cx)) {
             State::Open(open) => open,
             State::Failing(failing) => return self.poll_failing(cx, failing),
             state => return Poll::Ready(Err(self.over(state.refusal()))),
@@ -331,12 +337,15 @@ impl<T> Copying<T> {
     /// Changes the facts about the connection only while the copy is open. Otherwise the connection may be somebody
     /// else's.
     fn replace(&self, next: State<T>) -> State<T> {
-        let mut state = self.state.lock();
+        self.replace_in(&mut self.state.lock(), next)
+    }
+
+    fn replace_in(&self, state: &mut State<T>, next: State<T>) -> State<T> {
         let awaits_data = matches!(&next, State::Open(open) if open.wait.is_none());
         if awaits_data || matches!(*state, State::Open(_)) {
             self.link.calls.set_awaits_copy_data(awaits_data);
         }
-        mem::replace(&mut *state, next)
+        mem::replace(state, next)
     }
 
     /// The copy has ended with this error.
@@ -345,12 +354,22 @@ impl<T> Copying<T> {
         error
     }
 
-    /// Takes the copy out, for a step or for its end.
-    fn take(&self) -> Result<Box<Open<T>>, Error> {
-        match self.replace(State::Taken) {
-            State::Open(open) => Ok(open),
-            state => Err(self.over(state.refusal())),
-        }
+    /// Takes the copy out, for a step or for its end. Is pending while the watcher aborts the copy.
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<State<T>> {
+        self.take(|| Some(cx.waker().clone())).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// As [`poll_take`](Self::poll_take): `None` while the watcher aborts the copy. It then wakes the new `waker`.
+    fn take(&self, waker: impl FnOnce() -> Option<Waker>) -> Option<State<T>> {
+        let mut state = self.state.lock();
+        let State::Ending(waiting) = &mut *state else { return Some(self.replace_in(&mut state, State::Taken)) };
+        let former = match waker() {
+            Some(waker) => waiting.replace(waker),
+            None => None,
+        };
+        drop(state);
+        drop(former);
+        None
     }
 
     /// Puts the copy back after a step.
@@ -433,43 +452,6 @@ struct Unfinished<'a, T>(&'a Copying<T>);
 impl<T> Drop for Unfinished<'_, T> {
     fn drop(&mut self) {
         drop(self.0.replace(State::Over));
-    }
-}
-
-impl<T> Watched for Copying<T>
-where
-    T: Send + 'static,
-{
-    /// Aborts the copy at the deadline of its call, unless a step is being polled. That has the same deadline.
-    fn look(&self, now: Instant, _: bool) -> Option<Look> {
-        let deadline = self.deadline?;
-        if now < deadline {
-            return Some(Look { again: deadline, held_until: None });
-        }
-        let mut state = self.state.lock();
-        let open = match mem::replace(&mut *state, State::Taken) {
-            State::Open(open) => open,
-            State::Taken => return Some(Look { again: now + SECOND, held_until: None }),
-            other => {
-                *state = other;
-                return None;
-            }
-        };
-        self.link.calls.set_awaits_copy_data(false);
-        drop(state);
-        let waker = open.wait.as_ref().map(|(_, waker)| waker.clone());
-        // If a step waits, the server takes no data. Otherwise the caller sends none.
-        let end = if waker.is_some() { InFlightCall::timed_out } else { InFlightCall::caller_timed_out };
-        let error = open.ended(end);
-        self.replace(State::TimedOut(error));
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        None
-    }
-
-    fn is_unread(&self) -> bool {
-        false
     }
 }
 

@@ -1,15 +1,16 @@
 //! `copy_in` and `copy_out` of the pool, which own their connection, and the copy as a sink.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use failfast::{Effect, Error, ErrorKind, HolderState, Pool};
 use futures_util::{SinkExt, Stream, StreamExt, TryStreamExt, stream};
-use tokio::time::sleep;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -167,11 +168,44 @@ async fn the_deadline_ends_a_copy_that_nobody_polls_and_one_that_waits() {
             }
         }
     };
-    let late = tokio::time::timeout(LONG, waiting).await.expect("nobody woke the step that waits");
+    let late = timeout(LONG, waiting).await.expect("nobody woke the step that waits");
     assert_eq!(late.kind(), ErrorKind::QueryTimeout);
     drop(copy);
     proxy.resume();
     eventually("the pool serves again", LONG, async || pool.query_one("SELECT 1", &[]).await.is_ok()).await;
+}
+
+/// A step that polls the copy while the watcher aborts it. The copy may be committed, so the step must not say that
+/// nothing of it was applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_step_waits_until_the_watcher_has_aborted_the_copy() {
+    let (is_aborting, mut aborting) = unbounded_channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let builder = shared("copy_ending").await.max_size(2).is_failure(move |error| {
+        if error.kind() == ErrorKind::QueryTimeout {
+            is_aborting.send(()).unwrap();
+            let _ = may_go_on.lock().unwrap().recv();
+        }
+        None
+    });
+    let pool = builder.build().unwrap();
+    pool.batch_execute("CREATE TABLE copy_ending (id int PRIMARY KEY)").await.unwrap();
+    let holder = pool.get().await.unwrap();
+    holder.batch_execute("BEGIN; INSERT INTO copy_ending VALUES (1)").await.unwrap();
+    let call = pool.call().deadline(Duration::from_secs(2));
+    let mut copy = call.copy_in("COPY copy_ending FROM STDIN").await.unwrap();
+    copy.send(Bytes::from("1\n")).await.unwrap();
+    assert!(polled(1, copy.close()).await.is_none(), "the answer was there at once");
+    timeout(LONG, aborting.recv()).await.expect("the watcher aborts the copy");
+    let polled = polled(1, copy.close()).await;
+    assert!(polled.is_none(), "{polled:?}");
+    copy.start_send_unpin(Bytes::from("2\n")).unwrap();
+    go_on.send(()).unwrap();
+    let late = timeout(LONG, copy.close()).await.expect("nobody woke the step that waits").unwrap_err();
+    assert_eq!((late.kind(), late.effect()), (ErrorKind::QueryTimeout, Effect::Unknown), "{late}");
+    assert!(matches!(copy.close().await, Err(Error::Busy { .. })));
+    drop(holder);
 }
 
 /// Remembers that it was woken.
@@ -205,7 +239,7 @@ async fn the_deadline_wakes_a_step_whose_runtime_stands_still() {
         tokio::task::yield_now().await;
         // The last of the pieces that the driver takes wakes it once.
         if is_waiting
-            && tokio::time::timeout(SOON / 10, async {
+            && timeout(SOON / 10, async {
                 while !woken.0.load(SeqCst) {
                     tokio::task::yield_now().await
                 }
