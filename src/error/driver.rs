@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::io;
 
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity as Parsed};
@@ -13,6 +14,17 @@ use crate::policy::{Answer, Failure, Occurrence, ServerSeverity, StatementPhase}
 
 /// The characters that begin a quotation in the languages of the server's messages.
 const QUOTES: [char; 9] = ['"', '\'', '`', '«', '»', '„', '“', '”', '「'];
+
+/// The data of a COPY are not in the binary format.
+#[derive(Debug, thiserror::Error)]
+#[error("the data of the COPY are not in the binary format: write COPY ... TO STDOUT (FORMAT binary)")]
+pub(crate) struct NotBinary;
+
+impl NotBinary {
+    fn in_error(error: &Error) -> Option<&Self> {
+        error.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+    }
+}
 
 /// The failure as `policy/classify` knows it. `written`: whether any write was attempted since the call began.
 pub(crate) fn failure<'a>(
@@ -77,12 +89,15 @@ pub(super) fn is_of_the_server(error: &Error, lost: Option<&Lost>) -> bool {
 ///
 /// The line leaves out the server's DETAIL, which quotes rows, and the cause of a failed conversion, which may quote a
 /// parameter.
-pub(super) fn cause(error: &Error, lost: Option<&Lost>) -> String {
+pub(crate) fn cause(error: &Error, lost: Option<&Lost>) -> String {
     if let Some(db) = error.as_db_error() {
         return format!("{}: {} ({})", one_line(db.severity()), message(db), one_line(db.code().code()));
     }
     if let Some(lost) = lost {
         return format!("connection lost: {lost}");
+    }
+    if let Some(not_binary) = NotBinary::in_error(error) {
+        return not_binary.to_string();
     }
     match error.source().and_then(|source| source.downcast_ref::<WrongType>()) {
         Some(types) => format!("{error}: {types}"),

@@ -9,6 +9,7 @@
 
 pub(in crate::conn) mod binary;
 mod confirmed;
+mod not_binary;
 pub(in crate::conn) mod out;
 mod unconverted;
 mod watched;

@@ -80,6 +80,22 @@ async fn the_drivers_cases() {
     assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
 }
 
+/// Without rows, the driver takes the end of such data for the end of the connection.
+#[tokio::test]
+async fn a_copy_without_rows_in_another_format_says_so_and_costs_no_connection() {
+    let pool = with_table("not_binary").await;
+    let process = async || pool.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+    let before = process().await;
+    for format in ["", "(FORMAT csv)"] {
+        let rows = pool.copy_out_rows(&format!("COPY not_binary TO STDOUT {format}"), &TYPES).await.unwrap();
+        let error = rows.try_collect::<Vec<_>>().await.err().unwrap();
+        assert!(error.to_string().contains("not in the binary format"), "{error}");
+        assert!(matches!(error, Error::Postgres { lost: None, .. }) && !error.is_unavailable(), "{error}");
+        assert_eq!(process().await, before, "{format}");
+    }
+    assert_eq!(pool.breaker().snapshot().counts.failures, 0);
+}
+
 #[tokio::test]
 async fn more_than_a_hundred_thousand_rows_are_copied() {
     let pool = with_table("rows_120k").await;

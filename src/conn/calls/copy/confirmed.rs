@@ -11,11 +11,15 @@ use futures_util::Stream;
 use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::{CopyOutStream, Error};
 
+use super::not_binary;
+
 /// A stream of the driver that ends when the server has finished the command, or with the error of that end.
 pub(super) struct Confirmed<S> {
     data: Pin<Box<S>>,
     next: Next,
     after_data: Next,
+    /// The data had an end, but not the one of the binary format.
+    is_not_binary: bool,
 }
 
 /// What the server sends next, unless it sends an error.
@@ -30,15 +34,16 @@ enum Next {
 impl Confirmed<CopyOutStream> {
     /// The driver has read the CopyDone when its stream ends.
     pub(super) fn of_data(data: CopyOutStream) -> Self {
-        Self { data: Box::pin(data), next: Next::Data, after_data: Next::CommandComplete }
+        Self { data: Box::pin(data), next: Next::Data, after_data: Next::CommandComplete, is_not_binary: false }
     }
 }
 
 impl Confirmed<BinaryCopyOutStream> {
     /// The driver ends its stream at the mark that follows the last row. It reports the CopyDone as a closed
-    /// connection.
+    /// connection, also if there was no such mark: other formats have nothing before it if there are no rows. If the
+    /// connection has ended, the driver reports that again and again.
     pub(super) fn of_rows(rows: BinaryCopyOutStream) -> Self {
-        Self { data: Box::pin(rows), next: Next::Data, after_data: Next::CopyDone }
+        Self { data: Box::pin(rows), next: Next::Data, after_data: Next::CopyDone, is_not_binary: false }
     }
 }
 
@@ -53,9 +58,16 @@ where
         loop {
             this.next = match (this.next, ready!(this.data.as_mut().poll_next(cx))) {
                 (Next::Data, None) => this.after_data,
+                (Next::Data, Some(Err(error))) if error.is_closed() && this.after_data == Next::CopyDone => {
+                    this.is_not_binary = true;
+                    Next::CommandComplete
+                }
                 (Next::CopyDone, Some(Err(error))) if error.is_closed() => Next::CommandComplete,
                 (Next::CommandComplete, Some(Err(error))) if is_other_message(&error) => Next::ReadyForQuery,
-                (Next::ReadyForQuery, Some(Err(error))) if is_other_message(&error) => return Poll::Ready(None),
+                (Next::ReadyForQuery, Some(Err(error))) if is_other_message(&error) => {
+                    let error = if this.is_not_binary { not_binary::error() } else { None };
+                    return Poll::Ready(error.map(Err));
+                }
                 (_, item) => return Poll::Ready(item),
             };
         }
