@@ -164,7 +164,7 @@ impl Statements {
     }
 
     /// Runs a statement, prepared or with the types of its parameters. Runs it once more if the prepared statement was
-    /// lost or outdated.
+    /// lost or outdated, unless a part of it stays in an open transaction.
     pub(crate) async fn run<'a, T, F>(
         &self,
         client: &Client,
@@ -183,11 +183,16 @@ impl Statements {
         let is_cached = is_cached && self.is_caching;
         let was_idle = link.wire.status() == TransactionStatus::Idle;
         let (form, was_kept) = self.form(client, link, sql, is_cached).await?;
+        let attempts = link.wire.attempts();
         match run(form).await {
             Err(error) if self.forget_if_outdated(client, sql, &error, was_kept) => {
                 if !was_idle && error.as_db_error().is_some() {
                     // The transaction has failed, and may be run again as a whole.
                     link.calls.set_outdated(true);
+                    return Err(error);
+                }
+                // The driver refused a row. The server has got the rows before it, in the caller's transaction.
+                if !was_idle && link.wire.attempts() != attempts {
                     return Err(error);
                 }
                 self.renew(client);

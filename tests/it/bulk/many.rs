@@ -1,6 +1,7 @@
 //! `execute_many`: one statement for many rows, all or nothing. Some cases are those of issues of pgx.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -365,6 +366,50 @@ async fn a_panic_in_a_row_applies_nothing() {
             assert_eq!(count(&pool, &table).await, 0, "{way:?} {is_value}");
         }
     }
+}
+
+/// A value of an enum, which counts how often it is sent.
+#[derive(Debug)]
+struct Mood(Arc<AtomicU32>);
+
+impl ToSql for Mood {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        self.0.fetch_add(1, Relaxed);
+        out.extend_from_slice(b"glad");
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// The driver may have refused the row because the enum has changed since it was learned. But the rows before it are in
+/// the caller's transaction.
+#[tokio::test]
+async fn after_a_row_that_the_driver_refuses_no_row_is_sent_again_in_the_callers_transaction() {
+    let pool = shared("many_again").await.max_size(1).build().unwrap();
+    let create = "CREATE TYPE many_mood AS ENUM ('glad'); CREATE TABLE many_again (id int PRIMARY KEY, mood many_mood)";
+    pool.batch_execute(create).await.unwrap();
+    let sent = Arc::new(AtomicU32::new(0));
+    let row = |id: Value| [id, Box::new(Mood(Arc::clone(&sent))) as Value];
+    for is_cached in [true, false] {
+        let call = || if is_cached { pool.call() } else { pool.call().uncached() };
+        // The connection learns the statement.
+        let tx = call().get().await.unwrap().transaction().await.unwrap();
+        assert_eq!(tx.execute_many(&insert("many_again"), (1..2).map(|id| row(Box::new(id)))).await.unwrap(), 1);
+        tx.rollback().await;
+        let tx = call().get().await.unwrap().transaction().await.unwrap();
+        sent.store(0, Relaxed);
+        let rows = (0..5).map(|id| row(if id == 3 { Box::new(i64::from(id)) } else { Box::new(id) }));
+        let error = tx.execute_many(&insert("many_again"), rows).await.unwrap_err();
+        assert_eq!((error.row(), error.sqlstate()), (Some(3), None), "{is_cached}: {error}");
+        assert_eq!(sent.load(Relaxed), 3, "{is_cached}: rows sent");
+        assert!(matches!(tx.commit().await, Err(Error::TransactionAborted { .. })));
+    }
+    assert_eq!(count(&pool, "many_again").await, 0);
 }
 
 /// Without a deadline the query timeout bounds each row, and not all of them.
