@@ -5,6 +5,7 @@
 //! longer than [`RoundTrips::settling`](super::round_trips::RoundTrips::settling), the pool seals and closes the
 //! connection. The owner's hook, which runs after a reset, may take `connect_timeout`, as in a dial.
 
+use futures_util::FutureExt;
 use futures_util::future::join;
 use tokio::time;
 
@@ -44,6 +45,9 @@ async fn clean(conn: &Conn) -> Option<u64> {
     if link.calls.is_running() {
         return None;
     }
+    if link.is_untracked() {
+        drop_unsent(&conn.object);
+    }
     // Only the answer to a later request shows whether a failed COPY has ended. An empty request will do.
     let after = async {
         if link.wire.unanswered() > 0 {
@@ -65,6 +69,14 @@ async fn clean(conn: &Conn) -> Option<u64> {
         return reset(conn).await.then_some(quiet_at);
     }
     link.statement_timeout.restore(&conn.object).await.then_some(quiet_at)
+}
+
+/// Drops what the driver has encoded and not sent. After the panic of a value in a statement through the deref, the
+/// driver would send the unfinished message with its next one. If it has done so, the connection is not quiet any more.
+///
+/// The driver refuses a text that contains a NUL, and clears its buffer then. It sends nothing, so nothing is awaited.
+fn drop_unsent(client: &tokio_postgres::Client) {
+    let _ = client.batch_execute("\0").now_or_never();
 }
 
 /// Returns whether the connection is at rest, and marks it as clean then. If nothing was written since it was found

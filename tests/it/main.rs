@@ -39,6 +39,7 @@ mod listen;
 mod metrics;
 mod monitoring;
 mod outcomes;
+mod panics;
 mod patroni;
 mod pool;
 #[cfg(feature = "preflight")]

@@ -1,5 +1,8 @@
 //! A call under way, from its begin to its end.
 
+use std::future::poll_fn;
+use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -129,6 +132,13 @@ impl InFlightCall {
         limit: impl Fn() -> Deadline,
         step: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<(T, Self), Error> {
+        let mut step = pin!(step);
+        let step = poll_fn(|cx| {
+            let panics = SealOnPanic(&self.link);
+            let polled = step.as_mut().poll(cx);
+            mem::forget(panics);
+            polled
+        });
         match self.link.calls.timer.within(|| limit().instant().into(), step).await {
             Some(Ok(value)) => Ok((value, self)),
             Some(Err(error)) => Err(self.explain(error).await),
@@ -178,6 +188,18 @@ impl Drop for InFlightCall {
             None if was_reserved => self.link.calls.released.notify_waiters(),
             None => {}
         }
+    }
+}
+
+/// Seals the connection if the step that is being polled panics.
+///
+/// The panic may be that of a caller's value while the driver was encoding it. The driver then sends the unfinished
+/// message with its next one, and the server ends the session. The connection must not reach another caller.
+struct SealOnPanic<'a>(&'a Link);
+
+impl Drop for SealOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.seal();
     }
 }
 
