@@ -30,14 +30,18 @@ impl Canceller {
         Self { route, request, turns }
     }
 
-    /// Cancels whatever the server process is running. Waits for its turn, and then at most `within`.
+    /// Cancels whatever the server process is running. Waits for its turn, and then at most `within`. Sends nothing if
+    /// `may_send` returns `false` once the second connection is open.
     ///
     /// If the cancel does not end in time, or the future is dropped, the server may still give the signal. It could hit
     /// any later statement, so `wire` is sealed.
-    pub(super) async fn cancel(&self, wire: &Wire, within: Duration) {
+    pub(super) async fn cancel(&self, wire: &Wire, within: Duration, may_send: impl Fn() -> bool) {
         let _turn = self.turns.acquire().await;
         let cancel = async {
             let Ok(mut stream) = self.route.open().await else { return };
+            if !may_send() {
+                return;
+            }
             let uncertain = SealOnDrop(Some(wire));
             if stream.write_all(self.request.as_bytes()).await.is_ok() && stream.flush().await.is_ok() {
                 // Whether the stream ends or is reset, the server has then given the signal.

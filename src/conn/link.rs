@@ -185,20 +185,31 @@ impl Link {
     ///
     /// The pool never cancels a COMMIT: if it was applied already, the cancel would only hide that.
     pub(super) async fn stop(&self) -> bool {
+        self.stop_if(|| true).await
+    }
+
+    /// As [`stop`](Self::stop), for calls that were abandoned while the lease goes on. Sends no cancel any more once
+    /// the caller has used the driver's client directly: a cancel could hit a statement that the pool does not know of.
+    pub(super) async fn stop_during_lease(&self) -> bool {
+        self.stop_if(|| !self.is_untracked()).await
+    }
+
+    /// `may_cancel` is asked right before each cancel is sent.
+    async fn stop_if(&self, may_cancel: impl Fn() -> bool) -> bool {
         let mut wait = self.trips.grace();
         loop {
             if let Ok(is_quiet) = time::timeout(wait, self.monitor.quiet()).await {
                 if !is_quiet && self.calls.is_uncounted() {
                     // The connection has ended, and a COPY may still wait for a lock, which the server does not notice.
-                    self.canceller.cancel(&self.wire, self.trips.cancel()).await;
+                    self.canceller.cancel(&self.wire, self.trips.cancel(), || true).await;
                 }
                 return is_quiet;
             }
-            if !self.wire.is_committing() {
+            if !self.wire.is_committing() && may_cancel() {
                 self.calls.mark_cancel_sent();
-                self.canceller.cancel(&self.wire, self.trips.cancel()).await;
+                self.canceller.cancel(&self.wire, self.trips.cancel(), &may_cancel).await;
             }
-            if self.wire.is_sealed() {
+            if self.wire.is_sealed() || !may_cancel() {
                 return false;
             }
             wait = self.trips.effect();

@@ -211,7 +211,7 @@ struct Stop {
 
 impl Stop {
     async fn run(mut self) {
-        self.is_quiet = time::timeout(self.link.trips.settling(), self.link.stop()).await == Ok(true);
+        self.is_quiet = time::timeout(self.link.trips.settling(), self.link.stop_during_lease()).await == Ok(true);
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 
 use super::LONG;
 use super::deadpool;
-use crate::support::{proxy::Proxy, server::Server};
+use crate::support::{eventually, proxy::Proxy, server::Server};
 
 const CANCELS: u64 = 1_000;
 const CONNECTIONS: usize = 8;
@@ -81,4 +81,50 @@ async fn case_08_no_cancel_hits_another_statement() {
     println!(
         "case 08: failfast: {cancels} cancels hit 0 statements; deadpool, with the driver's own cancel: 100 hit {hit}"
     );
+}
+
+/// A pool with one connection. A call of `get` has a short timeout.
+async fn with_one(name: &str) -> (&'static Server, Proxy, Pool) {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let builder = Pool::builder(server.config_at(proxy.addr())).name(name).max_size(1).acquire_timeout(LONG);
+    (server, proxy, builder.build().unwrap())
+}
+
+/// A statement through the deref, so long that many cancels could hit it.
+async fn through_the_deref(client: &failfast::Client) -> Result<i32, tokio_postgres::Error> {
+    let statement = (**client).prepare("SELECT 7 FROM pg_sleep(1)").await?;
+    Ok((**client).query_one(&statement, &[]).await?.get(0))
+}
+
+const SHORT: Duration = Duration::from_millis(50);
+
+/// The abandoned statement ends by itself, because nothing else is sure to hit only it.
+#[tokio::test]
+async fn a_statement_through_the_deref_right_after_a_timeout_is_not_cancelled() {
+    let (_, proxy, pool) = with_one("deref_at_once").await;
+    pool.warm_up(1, LONG).await.unwrap();
+    let client = pool.call().timeout(SHORT).get().await.unwrap();
+    let dials = proxy.accepted();
+    let late = client.batch_execute("SELECT pg_sleep(2)").await.unwrap_err();
+    assert!(matches!(late, Error::QueryTimeout { .. }), "{late}");
+    assert_eq!(through_the_deref(&client).await.unwrap(), 7);
+    assert_eq!(proxy.accepted(), dials, "a cancel was sent");
+    drop(client);
+    assert_eq!(pool.query_one("SELECT 9", &[]).await.unwrap().get::<_, i32>(0), 9);
+}
+
+#[tokio::test]
+async fn a_statement_through_the_deref_after_the_first_cancel_is_not_cancelled() {
+    const STUBBORN: &str = "DO $$ BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN
+        PERFORM pg_advisory_xact_lock(4711); PERFORM pg_sleep(1); END $$";
+    let (server, _proxy, pool) = with_one("deref_later").await;
+    let client = pool.call().timeout(SHORT).get().await.unwrap();
+    let late = client.batch_execute(STUBBORN).await.unwrap_err();
+    assert!(matches!(late, Error::QueryTimeout { .. }), "{late}");
+    let locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711";
+    eventually("the first cancel", LONG, async || server.scalar(locked).await == "1").await;
+    assert_eq!(through_the_deref(&client).await.unwrap(), 7);
+    drop(client);
+    assert_eq!(pool.query_one("SELECT 9", &[]).await.unwrap().get::<_, i32>(0), 9);
 }
