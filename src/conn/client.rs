@@ -12,12 +12,12 @@ use super::call_options::CallOptions;
 use super::connection::Conn;
 use super::dial::Dialer;
 use super::link::Link;
+use super::trail::{Trail, TrailEnd};
 use crate::clock::now;
 use crate::operation::Operation;
-use crate::policy::{Retry, Ticket};
+use crate::policy::Ticket;
 use crate::rates::Charge;
 use crate::slots::Lease;
-use crate::telemetry::Fault;
 
 /// A connection of a [`Pool`](crate::Pool). Dropping the client gives the connection back.
 ///
@@ -47,6 +47,8 @@ use crate::telemetry::Fault;
 /// ```
 #[must_use = "dropping a client gives its connection back"]
 pub struct Client {
+    /// Declared before the lease, so dropped before it: what comes later belongs to another lease.
+    trails: TrailEnd,
     lease: Lease<Dialer>,
     options: CallOptions,
     /// Declared after the lease, so dropped after it: the end of the lease may still report a result.
@@ -59,46 +61,6 @@ struct Dues {
     _probe: Option<Probe>,
     /// What the lease takes of the rates of its lane and its operation. Settled when it is dropped.
     charge: Option<Box<Charge>>,
-}
-
-/// The record of what happened during a lease, readable after the client was given away.
-pub(crate) struct Trail {
-    link: Arc<Link>,
-    attempts: u64,
-    timeouts: u64,
-    begun: u64,
-}
-
-impl Trail {
-    /// Returns whether the work failed before anything was written, because the connection had ended before.
-    pub(crate) fn is_stale(&self) -> bool {
-        self.retry() != Retry::Never && self.link.wire.attempts() == self.attempts
-    }
-
-    /// Returns whether the work may run again, by the last failure.
-    pub(crate) fn retry(&self) -> Retry {
-        self.link.calls.retry()
-    }
-
-    /// The name of the last failure.
-    pub(crate) fn fault(&self) -> Fault {
-        self.link.calls.fault()
-    }
-
-    /// Returns whether the database gave no answer to the last statement, or the connection was lost through the deref.
-    pub(crate) fn is_unavailable(&self) -> bool {
-        let was_lost = || self.link.is_untracked() && self.link.monitor.close_reason().cause().is_some();
-        self.link.calls.is_unavailable() || was_lost()
-    }
-
-    /// The number of statements that began.
-    pub(crate) fn statements(&self) -> u32 {
-        u32::try_from(self.link.calls.begun() - self.begun).unwrap_or(u32::MAX)
-    }
-
-    pub(crate) fn has_timed_out(&self) -> bool {
-        self.link.calls.timeouts() > self.timeouts
-    }
 }
 
 /// Ends the probe of the circuit breaker when the lease ends.
@@ -124,7 +86,7 @@ impl Client {
             let probe = Some(Probe(Arc::clone(&conn.link), admitted));
             Box::new(Dues { _probe: probe, charge: None })
         });
-        Self { lease, options, dues }
+        Self { trails: TrailEnd::default(), lease, options, dues }
     }
 
     /// Begins the charge to the rates of the lane and the operation, if there is one. It ends with the lease.
@@ -174,10 +136,7 @@ impl Client {
 
     /// Returns the record of this lease. It begins now.
     pub(crate) fn trail(&self) -> Trail {
-        let link = &self.conn().link;
-        link.calls.clear_failure();
-        let (timeouts, begun) = (link.calls.timeouts(), link.calls.begun());
-        Trail { attempts: link.wire.attempts(), timeouts, begun, link: Arc::clone(link) }
+        self.trails.begin(&self.conn().link)
     }
 
     pub(super) fn conn(&self) -> &Conn {

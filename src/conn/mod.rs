@@ -29,6 +29,7 @@ mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod transaction;
 mod wire;
 
@@ -40,7 +41,6 @@ pub use self::calls::rows::RowStream;
 pub use self::calls::statements::AsStatement;
 pub(crate) use self::calls::watcher::ReadingLimits;
 pub use self::client::Client;
-pub(crate) use self::client::Trail;
 #[cfg(feature = "cluster")]
 pub(crate) use self::committed_at::CommittedAt;
 pub(crate) use self::connection::Conn;
@@ -60,6 +60,7 @@ pub(crate) use self::lease_registry::LeaseRegistry;
 pub(crate) use self::listening::{Channels, Listening};
 pub(crate) use self::outcome_recorder::{IsFailure, OutcomeRecorder};
 pub(crate) use self::scouting::Scouting;
+pub(crate) use self::trail::Trail;
 pub use self::transaction::{Transaction, TransactionOptions};
 #[cfg(fuzzing)]
 pub use self::wire::fuzz as fuzz_wire;

@@ -209,9 +209,16 @@ impl Transaction {
     /// transaction was in the way.
     pub(crate) async fn commit_or_not(self) -> (Result<(), Error>, bool) {
         let (link, commits) = (Arc::clone(&self.core.client.conn().link), self.core.commits);
-        let committed = self.try_commit().await;
+        let core = self.into_core();
+        let committed = match &core {
+            Some(core) => core.commit().await,
+            None => Err(aborted(AbortReason::InUse)),
+        };
         let may_run_again = committed.as_ref().is_err_and(|error| error.effect() == Effect::NotApplied);
-        (committed, may_run_again && link.may_run_again(commits))
+        let may_run_again = may_run_again && link.may_run_again(commits);
+        // Now the connection may serve another caller, whose failures say nothing about this transaction.
+        drop(core);
+        (committed, may_run_again)
     }
 
     /// Returns how metrics name the last failure. Without a failure, the fault is the caller's own.
@@ -246,21 +253,6 @@ impl Transaction {
             self.rollback().await;
         }
         !link.wire.is_committing() && link.wire.commits() == commits
-    }
-
-    async fn try_commit(self) -> Result<(), Error> {
-        let core = self.into_core().ok_or_else(|| aborted(AbortReason::InUse))?;
-        let client = &core.client;
-        let limit = client.options().limit(now());
-        let call = client.begin(limit, client.span("COMMIT")).await?;
-        if let Some(reason) = core.abort_reason() {
-            return Err(call.answered_with(aborted(reason)));
-        }
-        #[cfg(feature = "cluster")]
-        if let Some(committed_at) = core.committed_at.get() {
-            return client.send_commit_and_ask(call, limit, committed_at).await;
-        }
-        client.send_commit(call, limit).await
     }
 
     /// The position of the commit is to be written there.
@@ -341,6 +333,20 @@ impl Transaction {
 }
 
 impl OpenTransaction {
+    async fn commit(&self) -> Result<(), Error> {
+        let client = &self.client;
+        let limit = client.options().limit(now());
+        let call = client.begin(limit, client.span("COMMIT")).await?;
+        if let Some(reason) = self.abort_reason() {
+            return Err(call.answered_with(aborted(reason)));
+        }
+        #[cfg(feature = "cluster")]
+        if let Some(committed_at) = self.committed_at.get() {
+            return client.send_commit_and_ask(call, limit, committed_at).await;
+        }
+        client.send_commit(call, limit).await
+    }
+
     /// Why the transaction must not be committed.
     fn abort_reason(&self) -> Option<AbortReason> {
         let link = &self.client.conn().link;

@@ -138,6 +138,25 @@ async fn a_transaction_of_any_error_type_has_a_fallback() {
     assert_eq!(pool.call().fallback(|_| Some(7)).transaction(swallowed).await, Err(unknown));
 }
 
+/// The closure gives its connection back early. What the next caller meets on it says nothing about the closure's own
+/// error.
+#[tokio::test]
+async fn a_closure_is_not_judged_by_what_another_caller_meets_on_its_connection() {
+    let pool = shared("fallback_early").await.max_size(1).build().unwrap();
+    let runs = AtomicU64::new(0);
+    let work = async |client: Client| {
+        runs.fetch_add(1, SeqCst);
+        let process: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
+        drop(client);
+        let other = pool.call().timeout(Duration::from_millis(500)).get().await?;
+        assert_eq!(other.process_id(), Some(process));
+        assert_eq!(other.batch_execute(SLOW).await.unwrap_err().kind(), ErrorKind::QueryTimeout);
+        Err::<(), _>(Own::Forbidden)
+    };
+    let result = pool.call().idempotent().fallback(|_| Some(())).run(work).await;
+    assert_eq!((result, runs.load(SeqCst)), (Err(Own::Forbidden), 1));
+}
+
 #[tokio::test]
 async fn a_connection_lost_through_the_deref_is_no_answer() {
     let server = Server::shared().await;
