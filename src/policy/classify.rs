@@ -9,7 +9,9 @@ mod questions;
 
 pub(crate) use self::objection::{Objection, is_data_exception};
 pub use self::questions::Effect;
-pub(crate) use self::questions::{Condition, CountsAs, Fate, Reprepare, Retry};
+#[cfg(test)]
+pub(crate) use self::questions::Fate;
+pub(crate) use self::questions::{Condition, CountsAs, Reprepare, Retry};
 
 /// The SQLSTATE of a statement that the server does not support.
 #[cfg(feature = "testing")]
@@ -154,7 +156,8 @@ impl<'a> Failure<'a> {
         )
     }
 
-    fn ends_session(&self) -> bool {
+    /// Returns whether the failure has ended the session, so that the pool closes the connection.
+    pub(crate) fn ends_session(&self) -> bool {
         match self.event {
             Occurrence::Unreachable | Occurrence::Lost { .. } => true,
             Occurrence::Answer(answer) => answer.ends_session(self.phase),

@@ -36,9 +36,11 @@ pub(crate) use breaker::{
 };
 pub use breaker::{Cause, Counts, Export, Latency, Past, Snapshot, State, Transition};
 pub use classify::Effect;
+#[cfg(test)]
+pub(crate) use classify::Fate;
 pub(crate) use classify::{
-    Answer, Condition, CountsAs, Failure, Fate, Objection, Occurrence, Reprepare, Retry, ServerSeverity,
-    StatementPhase, is_data_exception,
+    Answer, Condition, CountsAs, Failure, Objection, Occurrence, Reprepare, Retry, ServerSeverity, StatementPhase,
+    is_data_exception,
 };
 #[cfg(feature = "testing")]
 pub(crate) use classify::{IN_FAILED_TRANSACTION, NOT_SUPPORTED};

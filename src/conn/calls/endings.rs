@@ -10,7 +10,7 @@ use super::in_flight::InFlightCall;
 use crate::clock::now;
 use crate::conn::ConnectionEvent;
 use crate::error::{BusyReason, Error, Lost, driver};
-use crate::policy::{CountsAs, Effect, Fate, StatementPhase};
+use crate::policy::{CountsAs, Effect, StatementPhase};
 use crate::telemetry::Fault;
 
 impl InFlightCall {
@@ -141,7 +141,7 @@ impl InFlightCall {
         } else if failure.is_read_only() {
             link.notify_maintenance(ConnectionEvent::WrongHost { dialed_as: link.monitor.dialed_as() });
         }
-        if failure.fate() == Fate::Discard {
+        if failure.ends_session() {
             link.wire.seal();
         }
         if failure.reprepare().is_some() {

@@ -54,8 +54,7 @@ fn counted(counts_as: CountsAs) -> &'static str {
 
 fn connection(fate: Fate) -> &'static str {
     match fate {
-        // The failure alone does not show whether it was repeated.
-        Fate::Keep | Fate::DiscardIfRepeated => "kept",
+        Fate::Keep => "kept",
         Fate::Settle => "cleaned up",
         Fate::Discard => "closed",
     }

@@ -85,14 +85,14 @@ pub(crate) enum CountsAs {
     Nothing,
 }
 
-/// What the pool does with the connection.
+/// What happens to the connection, for docs/failure-semantics.md. The pool itself asks
+/// [`ends_session`](Failure::ends_session).
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Keep,
     /// The pool settles it first, because a statement may still be under way.
     Settle,
-    /// The pool keeps it, unless the same failure happens on it again.
-    DiscardIfRepeated,
     Discard,
 }
 
@@ -215,13 +215,13 @@ impl Failure<'_> {
         matches!(self.meaning(), Unreachable | Lost | Crash | NotReady | Shutdown)
     }
 
-    /// Returns what the pool does with the connection.
+    /// Returns what happens to the connection.
+    #[cfg(test)]
     pub(crate) fn fate(&self) -> Fate {
         match self.meaning() {
             _ if self.ends_session() => Fate::Discard,
             // The transaction is still open, a second cancel may be under way, or a pooler is about to hang up.
             Meaning::AlreadyFailed | Meaning::Cancelled | Meaning::Protocol => Fate::Settle,
-            Meaning::StatementLost => Fate::DiscardIfRepeated,
             _ => Fate::Keep,
         }
     }

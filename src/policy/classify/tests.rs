@@ -163,7 +163,7 @@ fn transaction_timeout_25p04() {
 
 #[test]
 fn prepared_statement_lost_26000_42p05() {
-    let expected = Row { retry: [SameConnection(OnceReprepared); 3], fate: Fate::DiscardIfRepeated, ..REQUEST };
+    let expected = Row { retry: [SameConnection(OnceReprepared); 3], ..REQUEST };
     for state in ["26000", "42P05"] {
         assert_eq!(error(state), expected, "{state}");
         assert_eq!(
