@@ -43,6 +43,8 @@ pub(super) struct Calls {
     awaits_copy_data: AtomicBool,
     /// The driver may have lost count of the answers, so the pool has sealed the connection.
     is_uncounted: AtomicBool,
+    /// The statements on the server may be others than those that the caches and the driver know.
+    suspects_statements: AtomicBool,
 }
 
 #[derive(Default)]
@@ -119,6 +121,15 @@ impl Calls {
 
     fn mark_uncounted(&self) {
         self.is_uncounted.store(true, Relaxed);
+    }
+
+    /// Returns whether the server may have statements that nobody knows, or may have dropped some of the driver's own.
+    pub(super) fn suspects_statements(&self) -> bool {
+        self.suspects_statements.load(Relaxed)
+    }
+
+    pub(super) fn set_suspects_statements(&self, suspects: bool) {
+        self.suspects_statements.store(suspects, Relaxed);
     }
 
     /// Calls that timed out since the connection was dialed.

@@ -164,6 +164,7 @@ impl Deref for Client {
     fn deref(&self) -> &Object {
         let conn = self.conn();
         conn.link.set_untracked(true);
+        conn.statements.look_for_changes(&conn.link);
         conn.statements.renew(&conn.object);
         &conn.object
     }
@@ -173,6 +174,7 @@ impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut Object {
         let conn = self.conn();
         conn.link.set_untracked(true);
+        conn.statements.look_for_changes(&conn.link);
         conn.statements.renew(&conn.object);
         self.lease.object_mut()
     }

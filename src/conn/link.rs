@@ -148,6 +148,12 @@ impl Link {
         self.untracked.store(is_untracked, Relaxed);
     }
 
+    /// Returns whether the server has statements that nobody uses and perhaps nobody knows, or has dropped the driver's
+    /// own.
+    pub(super) fn has_odd_statements(&self) -> bool {
+        self.calls.suspects_statements() && (self.wire.has_unused() || self.wire.has_lost_look_up())
+    }
+
     pub(super) fn process_id(&self) -> Option<i32> {
         Some(self.wire.process_id()).filter(|id| *id != 0)
     }

@@ -15,6 +15,7 @@ mod inbox;
 mod lease_registry;
 mod link;
 mod listening;
+mod orphans;
 mod outcome_recorder;
 mod pooled;
 #[cfg(feature = "testing")]

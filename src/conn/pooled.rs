@@ -72,14 +72,21 @@ impl Conn {
         let link = &self.link;
         link.record_untracked(false);
         self.statements.look_for_changes(link);
+        if link.is_untracked() {
+            self.statements.look_for_losses(link);
+        }
         // `unanswered` is read first, so the facts that are read after it are at least as new.
         let is_clean = link.wire.unanswered() == 0
             && link.wire.status() == TransactionStatus::Idle
             && !link.is_untracked()
             && link.calls.is_idle()
             && !link.statement_timeout.is_lifted()
+            && !link.has_odd_statements()
             && !self.needs_reset();
         link.set_used(!is_clean);
+        if is_clean && link.calls.suspects_statements() {
+            link.calls.set_suspects_statements(false);
+        }
         !is_clean
     }
 }

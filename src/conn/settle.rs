@@ -12,6 +12,7 @@ use tokio::time;
 use super::connection::Conn;
 use super::connection_event::ConnectionEvent;
 use super::link::Link;
+use super::orphans;
 use super::reset::reset;
 use super::set_up::set_up;
 use super::wire::TransactionStatus;
@@ -29,7 +30,7 @@ pub(super) async fn settle(conn: &mut Conn) -> bool {
         Ok(None) | Err(_) => false,
     };
     if !is_settled {
-        if !conn.object.is_closed() {
+        if !conn.object.is_closed() && !conn.link.wire.has_lost_look_up() {
             conn.handling.recorder.pass_on(ConnectionEvent::SettleFailed);
         }
         conn.link.wire.seal();
@@ -49,8 +50,9 @@ async fn clean(conn: &Conn) -> Option<u64> {
         drop_unsent(&conn.object);
     }
     // Only the answer to a later request shows whether a failed COPY has ended. An empty request will do.
+    let (writes, is_due) = (link.wire.attempts(), link.wire.unanswered() > 0);
     let after = async {
-        if link.wire.unanswered() > 0 {
+        if is_due {
             let _ = conn.object.simple_query("").await;
         }
     };
@@ -58,7 +60,20 @@ async fn clean(conn: &Conn) -> Option<u64> {
         return None;
     }
     let quiet_at = link.wire.attempts();
+    if link.wire.has_lost_look_up() {
+        return None;
+    }
+    if link.is_untracked() && (is_due || quiet_at != writes) {
+        // The caller may have dropped a future in which the driver prepared a statement.
+        link.calls.set_suspects_statements(true);
+    }
     link.calls.clear_abandoned();
+    if link.has_odd_statements() {
+        let is_fenced = !link.calls.has_pending_cancel() || fence(&conn.object).await;
+        if !is_fenced || !orphans::drop_all(conn).await {
+            return None;
+        }
+    }
     if !clear_up(link, &conn.object).await {
         return None;
     }

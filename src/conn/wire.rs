@@ -16,6 +16,7 @@ mod reported;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod unused;
 
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) struct ProtocolTracker {
     ledger: Ledger,
     /// The number of sessions that had begun at the last event.
     sessions: u64,
+    /// How often the pool had dropped the unused statements at the last event.
+    unused_dropped: u64,
 }
 
 impl ProtocolTracker {
@@ -73,7 +76,7 @@ impl ProtocolTracker {
             let traces = self.frontend.take_traces();
             self.backend.heard.harmless += traces.harmless;
             self.wire.publish_traces(traces);
-            self.wire.publish_requests(&self.ledger);
+            self.wire.publish_requests(&mut self.ledger);
         }
     }
 
@@ -88,9 +91,13 @@ impl ProtocolTracker {
 
     pub(super) fn on_read(&mut self, bytes: &[u8]) {
         self.follow_session();
+        let deallocations = self.backend.heard.deallocations;
         self.backend.feed(bytes, &mut self.ledger, self.frontend.is_amid_group());
+        if self.backend.heard.deallocations != deallocations && self.frontend.has_look_up() {
+            self.wire.mark_look_up_lost();
+        }
         self.wire.publish_heard(&mut self.backend.heard);
-        self.wire.publish_requests(&self.ledger);
+        self.wire.publish_requests(&mut self.ledger);
     }
 
     /// The stream is about to read. Fails if the server has exceeded a limit: nothing more is read from it.
@@ -103,8 +110,14 @@ impl ProtocolTracker {
         self.wire.mark_all_read();
     }
 
-    /// Starts the comparison of parameters anew if a session has begun since the last event.
+    /// Starts the comparison of parameters anew if a session has begun since the last event. Forgets the unused
+    /// statements if the pool has dropped them.
     fn follow_session(&mut self) {
+        let dropped = self.wire.unused_dropped();
+        if dropped != self.unused_dropped {
+            self.unused_dropped = dropped;
+            self.ledger.unused.clear();
+        }
         let sessions = self.wire.sessions();
         if sessions != self.sessions {
             self.sessions = sessions;

@@ -1,5 +1,8 @@
 //! Prepared statements: which statements a connection prepares, and which it keeps.
 
+mod deallocated;
+mod orphans;
+
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

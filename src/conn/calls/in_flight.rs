@@ -172,6 +172,10 @@ impl InFlightCall {
 impl Drop for InFlightCall {
     fn drop(&mut self) {
         self.link.watcher.on_end();
+        if !self.is_answered {
+            // The driver may have been preparing a statement.
+            self.link.calls.set_suspects_statements(true);
+        }
         let mut state = self.link.calls.lock();
         let was_reserved = state.activity.is_reserved();
         state.activity.end(self.is_answered);

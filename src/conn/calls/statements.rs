@@ -8,6 +8,10 @@
 //! Without a cache, nothing stays on the server: each statement is sent in one message group, with the types of its
 //! parameters. The connection learns these once ([how](Statements::types)).
 //!
+//! `DEALLOCATE ALL` and `DISCARD ALL` drop the statements of both caches, the pool's and deadpool's. The wire sees them,
+//! and both caches forget everything. They also drop the statements with which the driver looks up unknown types. The
+//! driver keeps using those, so the pool closes such a connection after the lease.
+//!
 //! What a connection has learned belongs to one *epoch* of the schema. When any connection of the pool sees an ALTER
 //! TYPE or ALTER TABLE, the next epoch begins, and all connections forget what they have learned. Changes by others
 //! show in errors, or in a value whose shape has changed.
@@ -89,14 +93,24 @@ pub(in crate::conn) struct Statements {
     learned_in: AtomicU64,
     /// How many changes of the schema the wire had seen at the last look.
     schema_changes: AtomicU64,
+    /// How many commands that drop all statements the wire had seen at the last look.
+    deallocations: AtomicU64,
+    /// How many errors about a lost statement the wire had seen at the end of the last lease with a use of the deref.
+    losses: AtomicU64,
 }
 
 /// Something in `kept` is known to be wrong.
 const OUTDATED: u64 = u64::MAX;
 
 struct Learned {
-    prepared: LruCache<Box<str>, Statement>,
+    prepared: LruCache<Box<str>, Prepared>,
     types: LruCache<Box<str>, Arc<[Type]>>,
+}
+
+struct Prepared {
+    statement: Statement,
+    /// Whether it is known to have run.
+    has_run: bool,
 }
 
 impl Learned {
@@ -108,9 +122,18 @@ impl Learned {
 /// Does `work` before the statement itself is sent. If the connection is lost meanwhile, nothing was applied.
 pub(super) async fn preparing<T>(link: &Link, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     link.calls.mark_preparing();
-    let done = work.await?;
+    let done = work.await.inspect_err(|error| on_failed(link, error))?;
     link.calls.mark_executing(link.wire.attempts());
     Ok(done)
+}
+
+/// The driver could not prepare a statement.
+fn on_failed(link: &Link, error: &Error) {
+    link.calls.set_suspects_statements(true);
+    // To prepare a statement, the server needs no other. So the driver has lost those of its own.
+    if failure(error, true, StatementPhase::Preparing, None).is_statement_missing() {
+        link.wire.mark_look_up_lost();
+    }
 }
 
 /// A longer text is not kept, in bytes. Programs make such texts, and each differs from the others. A few of them would
@@ -129,15 +152,53 @@ impl Statements {
             learned_in: AtomicU64::new(epoch.load(Relaxed)),
             epoch,
             schema_changes: AtomicU64::new(0),
+            deallocations: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
         }
     }
 
-    /// Begins the next epoch if the wire has seen a change of the schema.
+    /// Begins the next epoch if the wire has seen a change of the schema. Forgets all statements if the server has
+    /// dropped them.
     pub(crate) fn look_for_changes(&self, link: &Link) {
         let changes = link.wire.schema_changes();
         if self.schema_changes.load(Relaxed) != changes && self.schema_changes.swap(changes, Relaxed) != changes {
             self.epoch.fetch_add(1, Relaxed);
         }
+        let dropped = link.wire.deallocations();
+        if self.deallocations.load(Relaxed) != dropped && self.deallocations.swap(dropped, Relaxed) != dropped {
+            self.forget_all();
+            link.calls.set_suspects_statements(true);
+        }
+    }
+
+    /// Forgets all statements if the server has reported that one was lost or outdated. A caller of the deref prepares
+    /// none of them again.
+    pub(crate) fn look_for_losses(&self, link: &Link) {
+        let losses = link.wire.lost_statements();
+        if self.losses.load(Relaxed) != losses && self.losses.swap(losses, Relaxed) != losses {
+            self.forget_all();
+        }
+    }
+
+    /// Forgets the prepared statements of both caches, but not the types, which are still right.
+    fn forget_all(&self) {
+        let mut kept = self.lock();
+        let empty = LruCache::new(kept.prepared.cap());
+        let forgotten = std::mem::replace(&mut kept.prepared, empty);
+        drop(kept);
+        drop(forgotten);
+        self.others.clear();
+    }
+
+    /// Forgets the statements that may never have run.
+    pub(crate) fn forget_unused(&self) {
+        let mut kept = self.lock();
+        let unused: Vec<_> =
+            kept.prepared.iter().filter(|(_, known)| !known.has_run).map(|(sql, _)| sql.clone()).collect();
+        let forgotten: Vec<_> = unused.iter().filter_map(|sql| kept.prepared.pop(sql)).collect();
+        drop(kept);
+        drop(forgotten);
+        self.others.clear();
     }
 
     /// Forgets everything, if it was learned in an earlier epoch.
@@ -197,9 +258,19 @@ impl Statements {
                 }
                 self.renew(client);
                 let (form, _) = self.form(client, link, sql, is_cached).await?;
-                run(form).await
+                run(form).await.inspect(|_| self.on_first_run(sql))
+            }
+            Ok(value) if !was_kept => {
+                self.on_first_run(sql);
+                Ok(value)
             }
             result => result,
+        }
+    }
+
+    fn on_first_run(&self, sql: &str) {
+        if let Some(known) = self.lock().prepared.peek_mut(sql) {
+            known.has_run = true;
         }
     }
 
@@ -242,14 +313,15 @@ impl Statements {
     async fn prepare_anew(&self, client: &Client, sql: &str) -> Result<Statement, Error> {
         let statement = client.prepare(sql).await?;
         if self.is_caching && sql.len() <= LONGEST_KEPT {
-            let forgotten = self.lock().prepared.push(sql.into(), statement.clone());
+            let known = Prepared { statement: statement.clone(), has_run: false };
+            let forgotten = self.lock().prepared.push(sql.into(), known);
             drop(forgotten);
         }
         Ok(statement)
     }
 
     fn find(&self, sql: &str) -> Option<Statement> {
-        self.lock().prepared.get(sql).cloned()
+        self.lock().prepared.get(sql).map(|known| known.statement.clone())
     }
 
     /// Forgets the statement if the error means that it is lost or may be outdated. Returns whether to prepare it
@@ -259,6 +331,7 @@ impl Statements {
         match failure.reprepare() {
             // Other connections and other statements are likely to be outdated, too.
             Some(Reprepare::StatementEverywhere) => _ = self.epoch.fetch_add(1, Relaxed),
+            Some(Reprepare::Statement) if was_kept && failure.is_statement_missing() => self.forget_all(),
             Some(Reprepare::Statement) => self.forget(sql),
             // A statement that was new cannot be outdated.
             None if was_kept && (failure.may_be_outdated() || self.may_have_wrong_types(sql, error)) => {
@@ -278,7 +351,7 @@ impl Statements {
         }
         let is_learned = |types: &[Type]| types.iter().any(|known| Type::from_oid(known.oid()).is_none());
         let kept = self.lock();
-        kept.prepared.peek(sql).is_some_and(|statement| is_learned(statement.params()))
+        kept.prepared.peek(sql).is_some_and(|known| is_learned(known.statement.params()))
             || kept.types.peek(sql).is_some_and(|types| is_learned(types))
     }
 

@@ -8,6 +8,7 @@ use super::frames::{Frame, Frames};
 use super::ledger::Ledger;
 use super::limits::{Excess, Limits};
 use super::reported::Reported;
+use crate::policy::{Answer, Failure, Occurrence, ServerSeverity, StatementPhase};
 
 /// How many bytes of a message's body are kept. Errors are the longest messages that matter.
 const KEPT: usize = 512;
@@ -36,6 +37,10 @@ pub(super) struct Heard {
     pub(super) schema_changes: u64,
     /// Whether such a command may still have to be committed.
     is_schema_changing: bool,
+    /// The number of commands that dropped all prepared statements.
+    pub(super) deallocations: u64,
+    /// The number of errors that report a lost or outdated prepared statement.
+    pub(super) lost_statements: u64,
     /// The number of completed commands.
     pub(super) completed: u64,
     /// The SQLSTATE of the last error that does not only repeat an earlier one, until it is published.
@@ -110,6 +115,10 @@ impl Heard {
                     self.schema_changes += 1;
                     self.is_schema_changing = true;
                 }
+                if tag == b"DEALLOCATE ALL" || tag == b"DISCARD ALL" {
+                    self.deallocations += 1;
+                    ledger.unused.clear();
+                }
                 self.settings += u64::from(tag == b"SET");
                 self.commits += u64::from(tag.starts_with(b"COMMIT") || tag == b"PREPARE TRANSACTION");
                 self.completed += 1;
@@ -119,9 +128,11 @@ impl Heard {
                 self.items += 1;
                 ledger.answer_read();
             }
+            b'1' => ledger.parse_complete_read(),
             b'G' => ledger.copy_in_response_read(),
             b'E' => {
                 self.errors += u64::from(self.is_started);
+                self.lost_statements += u64::from(reports_lost_statement(body));
                 if self.status != TransactionStatus::Failed {
                     self.error = field(body, b'C').and_then(|state| state.try_into().ok()).or(self.error);
                 }
@@ -177,6 +188,20 @@ impl Heard {
 fn leaves_something(tag: &[u8]) -> bool {
     let words = [&b"SET"[..], b"LISTEN", b"DECLARE", b"RESET", b"DISCARD", b"UNLISTEN", b"LOAD", b"DO", b"CALL"];
     words.iter().any(|word| tag.starts_with(word)) || tag == b"PREPARE"
+}
+
+/// Returns whether an error says that a prepared statement is lost or outdated.
+fn reports_lost_statement(body: &[u8]) -> bool {
+    let text = |name| field(body, name).and_then(|text| std::str::from_utf8(text).ok());
+    let answer = Answer {
+        severity: Some(ServerSeverity::Error),
+        state: text(b'C').unwrap_or_default(),
+        message: text(b'M').unwrap_or_default(),
+        routine: text(b'R'),
+        is_from_within: false,
+    };
+    let failure = Failure { phase: StatementPhase::Autocommit, event: Occurrence::Answer(answer) };
+    failure.reprepare().is_some()
 }
 
 /// Returns a field of an ErrorResponse or NoticeResponse.

@@ -36,6 +36,14 @@ pub(crate) struct Wire {
     items: AtomicU64,
     commits: AtomicU64,
     schema_changes: AtomicU64,
+    deallocations: AtomicU64,
+    lost_statements: AtomicU64,
+    has_lost_look_up: AtomicBool,
+    /// The names of the statements that were prepared and not used since.
+    unused: Mutex<Vec<String>>,
+    has_unused: AtomicBool,
+    /// How often the pool has dropped them.
+    unused_dropped: AtomicU64,
     completed: AtomicU64,
     last_error: AtomicU64,
     parameters: AtomicU64,
@@ -153,6 +161,38 @@ impl Wire {
         self.schema_changes.load(Acquire)
     }
 
+    /// The number of commands that dropped all prepared statements: `DEALLOCATE ALL` and `DISCARD ALL`.
+    pub(crate) fn deallocations(&self) -> u64 {
+        self.deallocations.load(Acquire)
+    }
+
+    /// The number of errors that report a lost or outdated prepared statement.
+    pub(crate) fn lost_statements(&self) -> u64 {
+        self.lost_statements.load(Acquire)
+    }
+
+    /// Returns whether the server has dropped the statements with which the driver looks up unknown types. The driver
+    /// does not prepare them again, so no other caller may have the connection.
+    pub(crate) fn has_lost_look_up(&self) -> bool {
+        self.has_lost_look_up.load(Acquire)
+    }
+
+    pub(crate) fn mark_look_up_lost(&self) {
+        self.has_lost_look_up.store(true, Release);
+    }
+
+    /// Returns whether statements were prepared and not used since.
+    pub(crate) fn has_unused(&self) -> bool {
+        self.has_unused.load(Acquire)
+    }
+
+    /// Returns the names of those statements, and forgets them. Call it only while the connection is at rest.
+    pub(crate) fn take_unused(&self) -> Vec<String> {
+        self.unused_dropped.fetch_add(1, Release);
+        self.has_unused.store(false, Release);
+        mem::take(&mut self.unused.lock())
+    }
+
     /// The number of commands that the server has completed.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Acquire)
@@ -267,6 +307,11 @@ impl Wire {
         self.has_read_all.store(true, Relaxed);
     }
 
+    /// How often the pool has dropped the unused statements.
+    pub(super) fn unused_dropped(&self) -> u64 {
+        self.unused_dropped.load(Acquire)
+    }
+
     /// The number of sessions that have begun.
     pub(super) fn sessions(&self) -> u64 {
         self.sessions.load(Acquire)
@@ -289,6 +334,8 @@ impl Wire {
         self.items.store(heard.items, Relaxed);
         self.commits.store(heard.commits, Release);
         self.schema_changes.store(heard.schema_changes, Release);
+        self.deallocations.store(heard.deallocations, Release);
+        self.lost_statements.store(heard.lost_statements, Release);
         self.completed.store(heard.completed, Release);
         if let Some([a, b, c, d, e]) = heard.error.take() {
             self.last_error.store(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), Release);
@@ -311,7 +358,11 @@ impl Wire {
     }
 
     /// Call it after every other publication: see [`unanswered`](Self::unanswered).
-    pub(super) fn publish_requests(&self, ledger: &Ledger) {
+    pub(super) fn publish_requests(&self, ledger: &mut Ledger) {
+        if let Some(unused) = ledger.unused.take_change() {
+            self.has_unused.store(!unused.is_empty(), Release);
+            *self.unused.lock() = unused;
+        }
         self.in_flight.store(ledger.in_flight(), Release);
         self.is_committing.store(ledger.is_committing(), Release);
         self.unanswered.store(ledger.unanswered(), Release);

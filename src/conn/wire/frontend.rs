@@ -25,7 +25,12 @@ pub(super) struct Frontend {
     is_lost: bool,
     /// The traces of the messages written since the last [`take_traces`](Self::take_traces).
     traces: Traces,
+    /// Whether the driver has prepared its look-up of types.
+    has_look_up: bool,
 }
+
+/// How the driver's look-up of an unknown type begins.
+const LOOK_UP: &[u8] = b"SELECT t.typname, t.typtype, t.typelem";
 
 /// The facts about a statement that matter.
 #[derive(Debug, Default, Clone, Copy)]
@@ -37,13 +42,13 @@ struct Matter {
 impl Default for Frontend {
     fn default() -> Self {
         let (frames, group, traces) = (Frames::new(kept), Group::default(), Traces::default());
-        Self { frames, group, prepared: Vec::new(), is_lost: false, traces }
+        Self { frames, group, prepared: Vec::new(), is_lost: false, traces, has_look_up: false }
     }
 }
 
 impl Frontend {
     pub(super) fn feed(&mut self, bytes: &[u8], ledger: &mut Ledger) {
-        let Self { frames, group, prepared, is_lost, traces } = self;
+        let Self { frames, group, prepared, is_lost, traces, has_look_up } = self;
         let mut seen = |kind, body: &[u8]| match kind {
             b'Q' => {
                 let matter = Matter::of(body, body.len() >= KEPT);
@@ -56,7 +61,10 @@ impl Frontend {
             }
             b'S' => ledger.sync_written(mem::take(group)),
             b'C' => {
-                on_close(prepared, body);
+                if let Some(name) = closed(body) {
+                    prepared.retain(|(known, _)| known != name);
+                    ledger.unused.remove(name);
+                }
                 if matches!(group, Group::Empty | Group::Closes) {
                     *group = Group::Closes;
                 } else {
@@ -67,10 +75,21 @@ impl Frontend {
             b'H' | b'X' => {}
             b'P' => {
                 *is_lost |= !on_parse(prepared, body);
-                group.go_on();
+                *has_look_up |= parsed(body).is_some_and(|(_, sql)| sql.starts_with(LOOK_UP));
+                match parsed(body).filter(|(name, _)| !name.is_empty()) {
+                    Some((name, _)) if *group == Group::Empty => {
+                        *group = Group::Prepare;
+                        ledger.unused.parse_written(name);
+                    }
+                    _ => group.go_on(),
+                }
             }
-            b'B' if *is_lost || !prepared.is_empty() => {
-                let matter = on_bind(prepared, body);
+            b'B' if *is_lost || !prepared.is_empty() || !ledger.unused.is_empty() => {
+                let name = bound(body);
+                if let Some(name) = name {
+                    ledger.unused.remove(name);
+                }
+                let matter = name.and_then(|name| find(prepared, name));
                 traces.add(matter.map_or(Traces::default(), |matter| matter.traces));
                 if *is_lost && matter.is_none() {
                     traces.add(Traces::UNKNOWN);
@@ -99,6 +118,11 @@ impl Frontend {
         self.group != Group::Empty
     }
 
+    /// Returns whether the driver has prepared its look-up of types.
+    pub(super) fn has_look_up(&self) -> bool {
+        self.has_look_up
+    }
+
     pub(super) fn take_traces(&mut self) -> Traces {
         mem::take(&mut self.traces)
     }
@@ -121,7 +145,7 @@ fn kept(kind: u8) -> usize {
 
 /// Handles a Parse: name and SQL. Returns `false` if the statement matters and cannot be kept.
 fn on_parse(prepared: &mut Vec<(Vec<u8>, Matter)>, body: &[u8]) -> bool {
-    let Some((name, sql)) = split_at_nul(body) else { return true };
+    let Some((name, sql)) = parsed(body) else { return true };
     prepared.retain(|(known, _)| known != name);
     let matter = Matter::of(sql, body.len() >= KEPT);
     if !matter.is_commit && matter.traces.is_none() {
@@ -134,17 +158,25 @@ fn on_parse(prepared: &mut Vec<(Vec<u8>, Matter)>, body: &[u8]) -> bool {
     has_space
 }
 
-/// Handles a Bind: portal, name and parameters. Returns what matters of the statement.
-fn on_bind(prepared: &[(Vec<u8>, Matter)], body: &[u8]) -> Option<Matter> {
-    let (name, _) = split_at_nul(body).and_then(|(_, rest)| split_at_nul(rest))?;
+/// Returns what matters of a prepared statement.
+fn find(prepared: &[(Vec<u8>, Matter)], name: &[u8]) -> Option<Matter> {
     prepared.iter().find(|(known, _)| known == name).map(|(_, matter)| *matter)
 }
 
-/// Handles a Close: the kind and the name of what is closed.
-fn on_close(prepared: &mut Vec<(Vec<u8>, Matter)>, body: &[u8]) {
-    if let Some((name, _)) = body.strip_prefix(b"S").and_then(split_at_nul) {
-        prepared.retain(|(known, _)| known != name);
-    }
+/// Returns the name and the SQL of a Parse.
+fn parsed(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    split_at_nul(body)
+}
+
+/// Returns the name of the statement in a Bind, which comes after that of the portal.
+fn bound(body: &[u8]) -> Option<&[u8]> {
+    let (_portal, rest) = split_at_nul(body)?;
+    split_at_nul(rest).map(|(name, _)| name)
+}
+
+/// Returns the name of the statement in a Close. `None` if it closes a portal.
+fn closed(body: &[u8]) -> Option<&[u8]> {
+    body.strip_prefix(b"S").and_then(split_at_nul).map(|(name, _)| name)
 }
 
 fn split_at_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -12,6 +12,8 @@
 use std::collections::VecDeque;
 use std::mem;
 
+use super::unused::Unused;
+
 /// The largest number of requests that are kept, at one byte each. Beyond it, the connection never counts as quiet
 /// again.
 const MOST: usize = 1 << 20;
@@ -27,13 +29,15 @@ pub(super) enum Group {
     CopyEnd,
     /// One of them is a COMMIT.
     Commit,
+    /// The first one is the Parse of a named statement.
+    Prepare,
     Other,
 }
 
 impl Group {
     /// Adds a message that does not decide the kind of the group.
     pub(super) fn go_on(&mut self) {
-        if *self != Self::Commit {
+        if !matches!(self, Self::Commit | Self::Prepare) {
             *self = Self::Other;
         }
     }
@@ -43,6 +47,8 @@ impl Group {
 enum Request {
     Query,
     Commit,
+    /// The Parse of a named statement, and its Sync.
+    Prepare,
     Sync,
     /// A Sync alone. Its answer is a ReadyForQuery alone.
     Barrier,
@@ -73,6 +79,8 @@ pub(super) struct Ledger {
     /// Whether the first request is a `CopyEnd` that the driver will still write.
     owes_copy_end: bool,
     is_lost: bool,
+    /// The named statements that were prepared and not used since.
+    pub(super) unused: Unused,
 }
 
 impl Ledger {
@@ -108,12 +116,14 @@ impl Ledger {
     }
 
     pub(super) fn sync_written(&mut self, group: Group) {
+        self.unused.sync_written(group == Group::Prepare && !self.is_lost);
         match group {
             Group::Closes => self.push(Request::Housekeeping),
             Group::CopyEnd if mem::take(&mut self.owes_copy_end) => {}
             Group::CopyEnd => self.push(Request::CopyEnd),
             Group::Empty => self.push(Request::Barrier),
             Group::Commit => self.push(Request::Commit),
+            Group::Prepare => self.push(Request::Prepare),
             Group::Other => self.push(Request::Sync),
         }
     }
@@ -124,6 +134,13 @@ impl Ledger {
         // answered a barrier.
         while self.requests.len() > 1 && matches!(self.requests[0], Request::CopyEnd | Request::Barrier) {
             self.pop();
+        }
+    }
+
+    pub(super) fn parse_complete_read(&mut self) {
+        self.answer_read();
+        if self.requests.front() == Some(&Request::Prepare) {
+            self.unused.parsed();
         }
     }
 
@@ -172,6 +189,7 @@ impl Ledger {
         match self.requests.pop_front() {
             Some(Request::Housekeeping) => self.housekeeping -= 1,
             Some(Request::Commit) => self.commits -= 1,
+            Some(Request::Prepare) => self.unused.answered(),
             Some(Request::CopyEnd) => self.owes_copy_end = false,
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! Examples, message by message, and properties of all streams. `server` has the model of a server for them.
 
 mod server;
+mod unused;
 
 use std::thread;
 

@@ -237,6 +237,11 @@ impl Failure<'_> {
         }
     }
 
+    /// Returns whether the server does not have the prepared statement, and probably none of the others.
+    pub(crate) fn is_statement_missing(&self) -> bool {
+        matches!(self.event, Occurrence::Answer(answer) if answer.state == "26000") && self.reprepare().is_some()
+    }
+
     /// Returns whether the prepared statement may be outdated. A type or function may have been replaced since it was
     /// prepared, or may be another one in this search path. The server reports this before it runs anything, and the
     /// statement may succeed once it is prepared again.
