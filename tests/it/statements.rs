@@ -2,6 +2,7 @@
 
 mod deallocated;
 mod orphans;
+mod replaced;
 
 use std::error::Error;
 use std::future::poll_fn;
