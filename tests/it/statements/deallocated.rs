@@ -140,7 +140,7 @@ async fn the_cache_of_the_deref_is_cleared() {
             cached(&client).await.unwrap_or_else(|error| panic!("{request} in the same lease: {error}"));
             let _ = (*client).batch_execute(request).await;
             drop(client);
-            cached(&*pool.get().await.unwrap()).await.unwrap_or_else(|error| panic!("{request}: {error}"));
+            cached(&pool.get().await.unwrap()).await.unwrap_or_else(|error| panic!("{request}: {error}"));
         }
     }
 }
@@ -149,12 +149,12 @@ async fn the_cache_of_the_deref_is_cleared() {
 #[tokio::test]
 async fn the_cache_of_the_deref_is_cleared_after_an_error() {
     let pool = pool("lost_deref").await;
-    cached(&*pool.get().await.unwrap()).await.unwrap();
+    cached(&pool.get().await.unwrap()).await.unwrap();
     for request in UNSEEN {
         (*pool.get().await.unwrap()).batch_execute(request).await.unwrap();
-        let lost = cached(&*pool.get().await.unwrap()).await.unwrap_err();
+        let lost = cached(&pool.get().await.unwrap()).await.unwrap_err();
         assert_eq!(lost.code(), Some(&SqlState::INVALID_SQL_STATEMENT_NAME), "{request}");
-        cached(&*pool.get().await.unwrap()).await.unwrap_or_else(|error| panic!("{request}: {error}"));
+        cached(&pool.get().await.unwrap()).await.unwrap_or_else(|error| panic!("{request}: {error}"));
     }
     let server = Server::shared().await;
     server.execute("CREATE TABLE outdated_deref (a int); INSERT INTO outdated_deref VALUES (1)").await;
@@ -268,7 +268,7 @@ async fn a_pgbouncer_is_not_asked_for_dropped_statements() {
     for request in SEEN {
         for is_tracked in [true, false] {
             all_in_one_attempt(&pool).await;
-            cached(&*pool.get().await.unwrap()).await.unwrap();
+            cached(&pool.get().await.unwrap()).await.unwrap();
             let client = pool.get().await.unwrap();
             let _ = if is_tracked {
                 client.batch_execute(request).await.is_ok()
@@ -278,7 +278,7 @@ async fn a_pgbouncer_is_not_asked_for_dropped_statements() {
             all(&client).await.unwrap_or_else(|error| panic!("{request}: {error}"));
             drop(client);
             all_in_one_attempt(&pool).await;
-            cached(&*pool.get().await.unwrap()).await.unwrap_or_else(|error| panic!("{request}: {error}"));
+            cached(&pool.get().await.unwrap()).await.unwrap_or_else(|error| panic!("{request}: {error}"));
         }
     }
     assert_eq!(pid(&pool).await, first, "a connection was lost");
