@@ -13,6 +13,7 @@ impl SlotCounts {
     }
 
     /// The slots in use: connections in every state, dials included.
+    #[cfg(feature = "fleet")]
     pub(crate) fn taken(&self) -> usize {
         self.dialing + self.idle + self.in_use + self.settling + self.closing
     }
