@@ -26,6 +26,9 @@ const WEIGHT: f64 = 1.0 / 16.0;
 /// A caller counts with at most this many average wait budgets. So one with a deadline in years raises the average to
 /// 17 times, and not to years.
 const OUTLIER: f64 = 256.0;
+/// A caller that would wait for more than an hour counts as one that would wait an hour. Otherwise a few in a hundred
+/// that wait for ever would stop the decay of the averages.
+const LONGEST_BUDGET: f64 = 3_600.0;
 /// Averages decay in steps of this part of the wait budget, so that they cost little.
 const STEP: f64 = 1.0 / 32.0;
 /// A prediction may be wrong by this many standard deviations.
@@ -149,7 +152,7 @@ impl Forecast {
 
     /// A caller with this wait budget arrived while no connection was idle.
     pub(crate) fn on_arrival(&mut self, wait_budget: f64) {
-        let wait_budget = wait_budget.min(self.wait_budget * OUTLIER);
+        let wait_budget = wait_budget.min(self.wait_budget * OUTLIER).min(LONGEST_BUDGET);
         self.wait_budget += (wait_budget - self.wait_budget) * WEIGHT;
         self.wait_budget = self.wait_budget.max(SHORTEST_BUDGET);
     }

@@ -25,8 +25,8 @@ pub enum ShedReason {
     NoneIdle,
     /// Its lane or its operation has used up a limit: one that the owner set ([`Rate`](crate::Rate)), or one that the
     /// pool set because the operation holds up the others ([`Adaptive::Act`](crate::Adaptive)). `retry_after` is exact:
-    /// the call is admitted then, unless others come first, or leases take longer than expected. If the limit is that of
-    /// calls at once, it is an estimate.
+    /// the call is admitted then, unless others come first, or leases take longer than expected. If the limit is that
+    /// of calls at once, it is an estimate.
     RateLimited,
 }
 

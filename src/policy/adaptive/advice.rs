@@ -65,11 +65,11 @@ pub struct Advice {
     pub operation: Option<Operation>,
     /// The connections that the pool or the operation may use before the advice.
     pub from: usize,
-    /// The connections that it should use. Equal to `from` if the size should stay. More than `max_size` only as advice:
-    /// the pool never exceeds it.
+    /// The connections that it should use. Equal to `from` if the size should stay. More than `max_size` only as
+    /// advice: the pool never exceeds it.
     pub to: usize,
-    /// How many times as long as usual leases take, over the ten busiest operations. `None` if their usual durations are
-    /// not known.
+    /// How many times as long as usual leases take, over the ten busiest operations. `None` if their usual durations
+    /// are not known.
     pub inflation: Option<f64>,
     /// Connections in use, as a share of the limit, on average of the last window: 0 to 1.
     pub utilization: f64,

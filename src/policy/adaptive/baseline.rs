@@ -1,7 +1,7 @@
 //! How long do the leases of an operation take while the pool is calm?
 //!
-//! The baseline is the lower quintile of durations that were seen while less than 30% of the connections were in use, in
-//! the fastest ten minutes of the last hour. A "duration" here is the mean of a batch of leases, so that it can be
+//! The baseline is the lower quintile of durations that were seen while less than 30% of the connections were in use,
+//! in the fastest ten minutes of the last hour. A "duration" here is the mean of a batch of leases, so that it can be
 //! compared with the mean of a window: of single leases, the lower quintile is far below the mean.
 //!
 //! What is older than an hour is forgotten. So a slow day does not teach a baseline for ever, and a lasting slow-down

@@ -56,8 +56,8 @@ impl Caps {
         all
     }
 
-    /// Caps an operation at so many connections, and returns them. Returns `None` if it is capped already; then the more
-    /// telling reason stays.
+    /// Caps an operation at so many connections, and returns them. Returns `None` if it is capped already; then the
+    /// more telling reason stays.
     pub(super) fn set(
         &mut self,
         now: Instant,

@@ -1,7 +1,7 @@
 //! Do more connections in use bring more throughput?
 //!
-//! The correlation of both over the last windows in which at least half of the connections were in use. If the server is
-//! saturated, more connections in use bring nothing: leases only take longer.
+//! The correlation of both over the last windows in which at least half of the connections were in use. If the server
+//! is saturated, more connections in use bring nothing: leases only take longer.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -111,8 +111,8 @@ impl Inflation {
         self.cost >= 1.0 && self.all.is_some_and(|inflation| inflation >= INFLATED)
     }
 
-    /// Leases are normal again, or what they cost no longer matters: far from [`is_inflated`](Self::is_inflated), so that
-    /// it does not flicker.
+    /// Leases are normal again, or what they cost no longer matters: far from [`is_inflated`](Self::is_inflated), so
+    /// that it does not flicker.
     pub(super) fn is_over(&self) -> bool {
         self.cost < 0.5 || self.all.is_none_or(|inflation| inflation < NORMAL)
     }
@@ -222,8 +222,8 @@ impl Operations {
         inflation
     }
 
-    /// The inflation of one operation in the window that ends, however few leases it had. `None` if it had none. Call it
-    /// before [`close`](Self::close).
+    /// The inflation of one operation in the window that ends, however few leases it had. `None` if it had none. Call
+    /// it before [`close`](Self::close).
     pub(super) fn inflation_of(&mut self, now: Instant, operation: Operation, scale: f64) -> Option<f64> {
         Some(self.0.peek_mut(&operation)?.used(now, scale)?.ratio())
     }

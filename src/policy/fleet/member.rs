@@ -316,8 +316,8 @@ impl Member {
         }
     }
 
-    /// The server has refused the connection for the beacon, because it has no more. Without a beacon the member does not
-    /// see that others need some of its own. So it gives up one of them each time.
+    /// The server has refused the connection for the beacon, because it has no more. Without a beacon the member does
+    /// not see that others need some of its own. So it gives up one of them each time.
     pub(crate) fn on_beacon_refused(&mut self, now: Instant) {
         self.on_refused(now, self.held.saturating_sub(1));
     }

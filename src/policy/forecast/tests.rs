@@ -80,6 +80,16 @@ fn one_caller_with_a_deadline_in_years_spoils_no_estimate() {
     }
 }
 
+#[test]
+fn some_callers_that_wait_for_ever_leave_an_average_of_minutes() {
+    let (mut forecast, mut most) = (Forecast::new(1_000 * MS), 0.0_f64);
+    for caller in 0..10_000 {
+        forecast.on_arrival(if caller % 20 == 0 { 1e9 } else { 1.0 });
+        most = most.max(forecast.wait_budget());
+    }
+    assert!(most < 400.0, "{most} s");
+}
+
 /// The average wait budget falls, and the estimates decay at its pace from then on.
 #[test]
 fn after_patient_callers_the_estimates_follow_the_impatient_ones() {
