@@ -55,7 +55,8 @@ struct LookUp {
     by_host: ByHost,
     host: Host,
     number: u64,
-    found: Found,
+    /// `None` if its thread did not begin.
+    found: Option<Found>,
 }
 
 impl Default for Names {
@@ -118,8 +119,12 @@ impl Names {
         drop(by_host);
         if let Some(number) = begun {
             let (resolve, by_host) = (self.resolve, Arc::clone(&self.by_host));
-            let mut look_up = LookUp { by_host, host: host.clone(), number, found: Err(Arc::new(unfinished())) };
-            thread::Builder::new().name("failfast-look-up".to_owned()).spawn(move || look_up.run(resolve))?;
+            let mut look_up = LookUp { by_host, host: host.clone(), number, found: None };
+            let thread = thread::Builder::new().name("failfast-look-up".to_owned());
+            if let Err(error) = thread.spawn(move || look_up.run(resolve)) {
+                // An older look-up may still answer.
+                return if self.by_host.lock().contains_key(host) { Ok((answer, None)) } else { Err(error) };
+            }
         }
         Ok((answer, overdue))
     }
@@ -147,16 +152,21 @@ impl LookUps {
     }
 
     /// A look-up has ended. Returns whether this is the answer for the dials that wait. After a failure they wait for
-    /// the look-ups that were begun later.
-    fn end(&mut self, number: u64, found: &Found) -> bool {
+    /// the look-ups that were begun later. If the thread did not begin, they wait for any other.
+    fn end(&mut self, number: u64, found: Option<&Found>) -> bool {
         self.begun.retain(|(other, _)| *other != number);
-        found.is_ok() || self.begun.last().is_none_or(|(newest, _)| *newest < number)
+        match found {
+            Some(Ok(_)) => true,
+            Some(Err(_)) => self.begun.last().is_none_or(|(newest, _)| *newest < number),
+            None => self.begun.is_empty(),
+        }
     }
 }
 
 impl LookUp {
     fn run(&mut self, resolve: Resolve) {
-        self.found = resolve(&self.host.0, self.host.1).map_err(Arc::new);
+        self.found = Some(Err(Arc::new(unfinished()))); // if it panics
+        self.found = Some(resolve(&self.host.0, self.host.1).map_err(Arc::new));
     }
 }
 
@@ -164,13 +174,14 @@ impl Drop for LookUp {
     fn drop(&mut self) {
         let mut by_host = self.by_host.lock();
         let Some(look_ups) = by_host.get_mut(&self.host) else { return };
-        let answer = look_ups.end(self.number, &self.found).then(|| mem::take(&mut look_ups.answer));
+        let found = self.found.take();
+        let answer = look_ups.end(self.number, found.as_ref()).then(|| mem::take(&mut look_ups.answer));
         if look_ups.begun.is_empty() {
             by_host.remove(&self.host);
         }
         drop(by_host);
         if let Some(answer) = answer {
-            answer.send_replace(Some(self.found.clone()));
+            answer.send_replace(Some(found.unwrap_or_else(|| Err(Arc::new(unfinished())))));
         }
     }
 }
@@ -326,13 +337,19 @@ mod tests {
             assert_eq!((begun, look_ups.begin(now + 4 * SECOND, SECOND)), ([0, 1, 2], None));
             look_ups
         };
-        assert!(three().end(0, &Ok(Vec::new())));
+        assert!(three().end(0, Some(&Ok(Vec::new()))));
         let mut look_ups = three();
-        assert!(!look_ups.end(0, &fails()), "two were begun later");
-        assert!(look_ups.end(2, &fails()), "the other was begun before");
+        assert!(!look_ups.end(0, Some(&fails())), "two were begun later");
+        assert!(look_ups.end(2, Some(&fails())), "the other was begun before");
         assert_eq!(look_ups.begin(now + 4 * SECOND, SECOND), Some(3));
-        assert!(!look_ups.end(1, &fails()));
-        assert!(look_ups.end(3, &fails()));
+        assert!(!look_ups.end(1, Some(&fails())));
+        assert!(look_ups.end(3, Some(&fails())));
+        let mut look_ups = three();
+        assert!(
+            !look_ups.end(2, None) && !look_ups.end(0, None),
+            "its thread did not begin, and another one may answer"
+        );
+        assert!(look_ups.end(1, None));
     }
 
     #[tokio::test]
