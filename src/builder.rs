@@ -327,7 +327,7 @@ impl PoolBuilder {
     /// `Some(false)` for an error that shows that the database is well, and `None` to leave the decision to the pool.
     /// By default, lost connections, dials that do not reach the server, timeouts and errors that say that the server
     /// lacks resources (SQLSTATE class 53, except 53400) are failures. Every other error that the session survives
-    /// counts as a success.
+    /// counts as a success. A hook that panics counts as `None`.
     pub fn is_failure(mut self, is_failure: impl Fn(&Error) -> Option<bool> + Send + Sync + 'static) -> Self {
         self.is_failure = Some(IsFailure::new(is_failure));
         self

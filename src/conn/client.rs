@@ -27,9 +27,12 @@ use crate::slots::Lease;
 ///
 /// `Client` also derefs to [`deadpool_postgres::Client`], so existing code works on `&*client` and `&mut *client`.
 /// Statements that run that way have no timeout. The pool makes sure that the connection is at rest before the next
-/// caller gets it. Do not run such a statement right after a tracked one that timed out or was dropped: it would wait for
-/// that one, which the pool no longer cancels before the lease ends, or be hit by a cancel that is on its way. Await
-/// `simple_query("")` first, which waits until the earlier statement is stopped. In both cases the pool [resets](crate::Reset::WhenSeen) a session that a request may have changed.
+/// caller gets it. In both cases the pool [resets](crate::Reset::WhenSeen) a session that a request may have changed.
+///
+/// Run no statement through the deref right after a tracked one that timed out or was dropped. It would wait for that
+/// one, which the pool no longer cancels before the lease ends, or be hit by a cancel that is on its way. Await
+/// `simple_query("")` first: it waits until the earlier statement is stopped. Once the lease has used the deref, the
+/// pool stops a late tracked statement only after the lease: drop the client then.
 ///
 /// Dropping a client never blocks and works outside a runtime. The connection goes to the caller that has waited
 /// longest, or becomes idle. The pool first cleans up a connection with unfinished work or an open transaction, in the

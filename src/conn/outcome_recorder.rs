@@ -7,6 +7,7 @@
 //! because it is slow and the others are not: it may only wait for a lock.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -231,9 +232,10 @@ impl OutcomeRecorder {
         self.breaker.record(now, ticket, outcome, Duration::ZERO);
     }
 
-    /// Applies the user's closure, which has the last word.
+    /// Applies the owner's closure, which has the last word. If it panics, it has none: the call has to end.
     fn overruled(&self, error: &Error, outcome: ResultKind) -> ResultKind {
-        match self.is_failure.as_ref().and_then(|is_failure| (is_failure.0)(error)) {
+        let verdict = |is_failure: &IsFailure| catch_unwind(AssertUnwindSafe(|| (is_failure.0)(error))).ok().flatten();
+        match self.is_failure.as_ref().and_then(verdict) {
             None => outcome,
             Some(false) => ResultKind::Success,
             Some(true) if outcome == ResultKind::Unreachable => outcome,

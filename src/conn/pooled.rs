@@ -84,8 +84,11 @@ impl Conn {
             && !link.has_odd_statements()
             && !self.needs_reset();
         link.set_used(!is_clean);
-        if is_clean && link.calls.suspects_statements() {
-            link.calls.set_suspects_statements(false);
+        if is_clean {
+            if link.calls.suspects_statements() {
+                link.calls.set_suspects_statements(false);
+            }
+            link.wire.forget_unused();
         }
         !is_clean
     }

@@ -101,7 +101,11 @@ async fn confirm_rest(conn: &Conn, quiet_at: u64) -> bool {
     link.set_untracked(false);
     let is_quiet =
         link.wire.attempts() == quiet_at || time::timeout(link.trips.answer(), link.monitor.quiet()).await == Ok(true);
-    let is_clean = is_quiet && link.wire.status() == TransactionStatus::Idle;
+    // The hook may have dropped the driver's statements.
+    let is_clean = is_quiet && link.wire.status() == TransactionStatus::Idle && !link.wire.has_lost_look_up();
+    if is_clean {
+        link.wire.forget_unused();
+    }
     link.set_used(!is_clean);
     is_clean
 }

@@ -8,9 +8,9 @@
 //! Without a cache, nothing stays on the server: each statement is sent in one message group, with the types of its
 //! parameters. The connection learns these once ([how](Statements::types)).
 //!
-//! `DEALLOCATE ALL` and `DISCARD ALL` drop the statements of both caches, the pool's and deadpool's. The wire sees them,
-//! and both caches forget everything. They also drop the statements with which the driver looks up unknown types. The
-//! driver keeps using those, so the pool closes such a connection after the lease.
+//! `DEALLOCATE ALL` and `DISCARD ALL` drop the statements of both caches, the pool's and deadpool's. The wire sees
+//! them, and both caches forget everything. They also drop the statements with which the driver looks up unknown types.
+//! The driver keeps using those, so the pool closes such a connection after the lease.
 //!
 //! What a connection has learned belongs to one *epoch* of the schema. When any connection of the pool sees an ALTER
 //! TYPE or ALTER TABLE, the next epoch begins, and all connections forget what they have learned. Changes by others

@@ -68,8 +68,8 @@ impl ServerTimeouts {
         self
     }
 
-    /// `lock_timeout`: how long a statement may wait for one lock. More than 0, at most 24 hours; `None` leaves it to the
-    /// server's own setting, here and below. Default: `None`.
+    /// `lock_timeout`: how long a statement may wait for one lock. More than 0, at most 24 hours; `None` leaves it to
+    /// the server's own setting, here and below. Default: `None`.
     pub fn lock(mut self, lock: impl Into<Option<Duration>>) -> Self {
         self.lock = lock.into();
         self

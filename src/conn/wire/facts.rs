@@ -193,6 +193,14 @@ impl Wire {
         mem::take(&mut self.unused.lock())
     }
 
+    /// Forgets the names, and leaves the statements. No call was abandoned while they were prepared, so somebody has
+    /// their handles. Call it only while the connection is at rest.
+    pub(crate) fn forget_unused(&self) {
+        if self.has_unused() {
+            self.take_unused();
+        }
+    }
+
     /// The number of commands that the server has completed.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Acquire)
@@ -235,6 +243,7 @@ impl Wire {
         self.has_touched_session.store(false, Release);
         self.has_changed_parameter.store(false, Release);
         self.may_have_prepared.store(false, Release);
+        self.forget_unused();
     }
 
     /// The id of the server's process; 0 if the server has not sent it.

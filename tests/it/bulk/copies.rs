@@ -208,6 +208,20 @@ async fn a_step_waits_until_the_watcher_has_aborted_the_copy() {
     drop(holder);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hook_that_panics_at_the_deadline_keeps_no_step_waiting() {
+    let builder = shared("copy_panics").await.max_size(2).is_failure(|_| panic!("a hook of the owner"));
+    let pool = builder.build().unwrap();
+    pool.batch_execute("CREATE TABLE copy_panics (id int PRIMARY KEY)").await.unwrap();
+    let holder = pool.get().await.unwrap();
+    holder.batch_execute("BEGIN; INSERT INTO copy_panics VALUES (1)").await.unwrap();
+    let mut copy = pool.call().deadline(2 * SOON).copy_in("COPY copy_panics FROM STDIN").await.unwrap();
+    copy.send(Bytes::from("1\n")).await.unwrap();
+    let late = timeout(LONG, copy.close()).await.expect("the step ends").unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::QueryTimeout, "{late}");
+    drop(holder);
+}
+
 /// Remembers that it was woken.
 #[derive(Default)]
 struct Woken(AtomicBool);

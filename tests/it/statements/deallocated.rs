@@ -231,6 +231,17 @@ async fn known_types_stay_known_in_the_same_lease() {
     client.query_one("SELECT $1::dealloc_known, 1", &[&calm[0]]).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_hook_that_drops_all_statements_spoils_no_lease() {
+    let builder = shared("deallocated_by_hook").await.max_size(1).acquire_timeout(LONG);
+    let pool = builder.after_connect(|client| Box::pin(client.batch_execute("DISCARD ALL"))).build().unwrap();
+    new_type(&pool.get().await.unwrap(), "hook_0").await.unwrap();
+    for number in 1..4 {
+        pool.batch_execute("SET work_mem = '5MB'").await.unwrap(); // the hook runs again after the reset
+        new_type(&pool.get().await.unwrap(), &format!("hook_{number}")).await.unwrap();
+    }
+}
+
 /// Nothing shows the loss before the driver's own statement fails. Then the pool closes the connection.
 #[tokio::test]
 async fn a_connection_whose_look_ups_fail_serves_no_other_caller() {

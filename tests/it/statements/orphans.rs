@@ -194,6 +194,27 @@ async fn a_statement_that_has_not_run_is_prepared_again() {
     assert_eq!((*client).query_one(&statement, &[]).await.unwrap().get::<_, i32>(0), 43);
 }
 
+/// Its owner has not run it yet when a call of another lease is abandoned.
+#[tokio::test]
+async fn a_statement_of_an_earlier_lease_stays() {
+    let (builder, proxy) = builder("orphans_kept").await;
+    let pool = builder.build().unwrap();
+    let client = pool.get().await.unwrap();
+    let tracked = client.prepare("SELECT 44").await.unwrap();
+    drop(client);
+    let client = pool.get().await.unwrap();
+    let raw: &deadpool_postgres::Client = &client;
+    let untracked = raw.prepare("SELECT 45").await.unwrap();
+    drop(client);
+    let client = pool.get().await.unwrap();
+    abandon(&client, &proxy, How::Query, "SELECT $1::int4 -- orphan").await;
+    drop(client);
+    assert_eq!(left(&pool).await, "");
+    let client = pool.get().await.unwrap();
+    assert_eq!(client.query_one(&tracked, &[]).await.unwrap().get::<_, i32>(0), 44);
+    assert_eq!(client.query_one(&untracked, &[]).await.unwrap().get::<_, i32>(0), 45);
+}
+
 /// Statements that the server refuses were never prepared. They cost nothing at the end of the lease.
 #[tokio::test]
 async fn a_refused_statement_needs_no_clean_up() {

@@ -12,8 +12,8 @@ use crate::support::server::Server;
 
 type Failure = Box<dyn Error + Sync + Send>;
 
-/// A label, as an enum with `#[derive(ToSql, FromSql)]` takes it: only if the type has exactly `LABELS` labels. With 0 it
-/// takes any enum, as with `#[postgres(allow_mismatch)]`.
+/// A label, as an enum with `#[derive(ToSql, FromSql)]` takes it: only if the type has exactly `LABELS` labels. With 0
+/// it takes any enum, as with `#[postgres(allow_mismatch)]`.
 #[derive(Debug, PartialEq)]
 struct Label<const LABELS: usize>(String);
 
