@@ -1,8 +1,8 @@
 //! A PostgreSQL cluster that fails over by itself: nodes with Patroni and PostgreSQL, one etcd, and an HAProxy as
 //! Patroni's documentation recommends it. Each is a container on a network of their own.
 //!
-//! `lab` starts the same cluster with the scripts of `scripts`. Patroni's lease is short here, so that a failover takes seconds (see [`TTL`]). Replication is asynchronous, which is
-//! the default: a failover may lose acknowledged writes.
+//! `lab` starts the same cluster with the scripts of `scripts`. Patroni's lease is short here, so that a failover takes
+//! seconds (see [`TTL`]). Replication is asynchronous, which is the default: a failover may lose acknowledged writes.
 //!
 //! A container stays when its node is killed, and so do its addresses. To clients on this machine, a killed node closes
 //! each connection at once. A paused node accepts connections and says nothing, and so does one that is cut off from
@@ -132,8 +132,8 @@ impl Patroni {
         config(&[self.proxy.replicas], "")
     }
 
-    /// Returns the primary's number and timeline. After a partition, two nodes may believe to be the primary. Then it is
-    /// the one with the higher timeline.
+    /// Returns the primary's number and timeline. After a partition, two nodes may believe to be the primary. Then it
+    /// is the one with the higher timeline.
     pub(crate) async fn leader(&self) -> Option<(usize, u32)> {
         let answers = join_all(self.nodes.iter().map(async |node| {
             let (status, body) = http::request(node.rest, "GET", "/primary", None, ANSWER).await.ok()?;

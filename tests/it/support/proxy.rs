@@ -185,7 +185,7 @@ impl Proxy {
         self.control.fired.load(SeqCst)
     }
 
-    /// Returns how many bytes were delivered.
+    /// Returns how many bytes were delivered, or are being delivered.
     pub(crate) fn bytes(&self, way: Way) -> u64 {
         self.control.bytes[way as usize].load(SeqCst)
     }

@@ -206,9 +206,10 @@ impl<'a> Outlet<'a> {
                 end = Err(armed.cut.close);
             }
         }
+        // Before the other side can act on them.
+        control.bytes[self.way as usize].fetch_add(allowed.len() as u64, SeqCst);
         self.to.write_all(allowed).await.map_err(|_| Close::Reset)?;
         self.delivered += allowed.len() as u64;
-        control.bytes[self.way as usize].fetch_add(allowed.len() as u64, SeqCst);
         end
     }
 
