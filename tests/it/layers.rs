@@ -51,10 +51,11 @@ const LAYERS: [&str; 32] = [
 const IMPURE: [&str; 10] =
     ["Instant::now", "SystemTime", "Mutex", "RwLock", "atomic", "tokio", "fastrand", "rand::", "std::io", "std::net"];
 
-fn sources() -> Vec<(PathBuf, String)> {
+/// The path of each source of the library, and its text.
+fn texts() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     let mut folders = vec![root.clone()];
-    let mut sources = Vec::new();
+    let mut texts = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -62,12 +63,17 @@ fn sources() -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                sources.push((path.strip_prefix(&root).unwrap().to_owned(), code(&text)));
+                texts.push((path.strip_prefix(&root).unwrap().to_owned(), text));
             }
         }
     }
-    assert!(sources.len() > 10, "the sources were not found");
-    sources
+    assert!(texts.len() > 10, "the sources were not found");
+    texts
+}
+
+/// The same, with the code only.
+fn sources() -> Vec<(PathBuf, String)> {
+    texts().into_iter().map(|(path, text)| (path, code(&text))).collect()
 }
 
 /// Returns the code without comments and unit tests.
@@ -191,6 +197,18 @@ fn files_stay_short() {
     for (path, code) in sources() {
         let lines = code.lines().count();
         assert!(is_test(&path) || lines <= 400, "{} has {lines} lines of code", path.display());
+    }
+}
+
+/// A table or a link may be longer.
+#[test]
+fn prose_ends_at_120_columns() {
+    for (path, text) in texts() {
+        for (number, line) in text.lines().enumerate() {
+            let is_prose = line.trim_start().starts_with("//") && !line.contains(" | ") && !line.contains("http");
+            let is_narrow = line.chars().count() <= 120;
+            assert!(!is_prose || is_narrow, "{}:{}: {line}", path.display(), number + 1);
+        }
     }
 }
 
