@@ -29,7 +29,8 @@
 //! That of a cluster is described at `ClusterReport`.
 //!
 //! Keys and words never change their meaning; later versions may add keys. The unit is in the name of each key. Numbers
-//! are integers, except `demand`, `background_share`, the percentages, `inflation`, `utilization` and `throughput`. What is not known is `null`.
+//! are integers, except `demand`, `background_share`, the percentages, `inflation`, `utilization` and `throughput`.
+//! What is not known is `null`.
 //!
 //! | key | value |
 //! |---|---|

@@ -392,8 +392,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Sets how long each statement of this call may take. With zero, each is late at once. More than thirty years count
-    /// as thirty.
+    /// Sets how long each statement of this call may take. With zero, each is late at once. More than thirty years
+    /// count as thirty.
     ///
     /// Default: the time left until the [`deadline`](Self::deadline), or, without a deadline, the pool's
     /// [`query_timeout`](crate::PoolBuilder::query_timeout).

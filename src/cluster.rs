@@ -114,7 +114,8 @@ impl Cluster {
         ClusterCall::new(&self.core, Location::caller())
     }
 
-    /// Starts a call in a lane: `cluster.lane(Lane::Critical).get()`. As [`call`](Self::call) and [`ClusterCall::lane`].
+    /// Starts a call in a lane: `cluster.lane(Lane::Critical).get()`. As [`call`](Self::call) and
+    /// [`ClusterCall::lane`].
     #[track_caller]
     pub fn lane(&self, lane: Lane) -> ClusterCall<'_> {
         self.call().lane(lane)

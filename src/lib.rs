@@ -28,8 +28,8 @@
 //!   request, and a handler for readiness probes.
 //! - `cluster`: several servers, the primary for writes and replicas for reads that say how fresh they must be:
 //!   `Cluster`.
-//! - `fleet`: processes that share a server agree on their shares of its connections: `PoolBuilder::fleet`. The limit of
-//!   a pool follows the database: `PoolBuilder::adaptive`.
+//! - `fleet`: processes that share a server agree on their shares of its connections: `PoolBuilder::fleet`. The limit
+//!   of a pool follows the database: `PoolBuilder::adaptive`.
 //! - `preflight`: checks before a deployment or a migration, `Pool::preflight`. See the module `preflight`.
 //! - `serde`: the builder's settings as plain data, `Settings`, from files in any format that serde reads, and from the
 //!   environment.

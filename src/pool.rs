@@ -438,8 +438,9 @@ impl Pool {
     ///
     /// It returns when the server has ended the sessions of all other connections, and at most a second after `within`:
     /// a silent server does not keep it longer. So a database can be dropped right afterwards. It does not wait for the
-    /// connections of [listeners](Self::listen), of a fleet and of dials that the end cuts short. Behind a pooler, the
-    /// pooler's own sessions stay.
+    /// connections of [listeners](Self::listen), of a fleet and of dials that the end cuts short, nor for those that
+    /// were being closed when it began or whose statement could not be stopped. Behind a pooler, the pooler's own
+    /// sessions stay.
     ///
     /// # Cancel safety
     ///

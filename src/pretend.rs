@@ -59,7 +59,8 @@ pub enum Outcome {
     /// primary meet it.
     #[cfg(feature = "cluster")]
     NoPrimary,
-    /// Two hosts accept writes: [`Error::TwoPrimaries`](crate::Error::TwoPrimaries). Met as [`NoPrimary`](Self::NoPrimary).
+    /// Two hosts accept writes: [`Error::TwoPrimaries`](crate::Error::TwoPrimaries). Met as
+    /// [`NoPrimary`](Self::NoPrimary).
     #[cfg(feature = "cluster")]
     TwoPrimaries,
     /// Hosts belong to different systems: [`Error::TwoSystems`](crate::Error::TwoSystems). Met as

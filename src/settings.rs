@@ -374,8 +374,8 @@ impl Settings {
         self.apply(self.place()?)
     }
 
-    /// Returns a builder of a cluster with these settings, for the hosts of `config`; [`url`](Self::url) is ignored. The
-    /// pool of each host has the settings of a pool, and [`cluster`](Self::cluster) those of the cluster. Feature
+    /// Returns a builder of a cluster with these settings, for the hosts of `config`; [`url`](Self::url) is ignored.
+    /// The pool of each host has the settings of a pool, and [`cluster`](Self::cluster) those of the cluster. Feature
     /// `cluster`.
     ///
     /// ```

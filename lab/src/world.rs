@@ -132,8 +132,8 @@ impl World {
         config
     }
 
-    /// Starts what the scenario needs besides the server. A PgBouncer is a new one, because it refuses clients for a while
-    /// after an outage.
+    /// Starts what the scenario needs besides the server. A PgBouncer is a new one, because it refuses clients for a
+    /// while after an outage.
     pub(crate) async fn begin(&mut self, scenario: &Scenario, peers: &[Peer]) -> Result<()> {
         if peers.contains(&Peer::Pgbouncer) {
             drop(self.pgbouncer.take());
@@ -157,8 +157,8 @@ impl World {
         Ok(())
     }
 
-    /// Gives sessions of a tuned pool a `statement_timeout`, which all of its connections have from their beginning. For
-    /// a deploy, makes a role whose connections are limited.
+    /// Gives sessions of a tuned pool a `statement_timeout`, which all of its connections have from their beginning.
+    /// For a deploy, makes a role whose connections are limited.
     pub(crate) async fn prepare(&self, peer: Peer, scenario: &Scenario) -> Result<()> {
         if peer.is_tuned() {
             let limit = scenario.longest_deadline().as_millis();

@@ -2,8 +2,8 @@
 //! leases take longer than usual, and has one connection, which takes no slot of the pool and serves no caller.
 //!
 //! A look is one statement. It calls the function behind `pg_stat_activity`, without the view's joins. A role may see
-//! what its own sessions wait for. Behind a pooler, the processes that the pool knows are not the server's: then nothing
-//! is known, and the pool never shrinks for it.
+//! what its own sessions wait for. Behind a pooler, the processes that the pool knows are not the server's: then
+//! nothing is known, and the pool never shrinks for it.
 
 use std::collections::HashMap;
 use std::fmt::Write;

@@ -54,8 +54,8 @@ impl AdaptiveLimit {
         }
     }
 
-    /// One round: looks at the pool, and does what follows. `ended` are the leases that have ended since the last round,
-    /// `holders` those that have not.
+    /// One round: looks at the pool, and does what follows. `ended` are the leases that have ended since the last
+    /// round, `holders` those that have not.
     pub(crate) fn look(
         &self,
         now: Instant,

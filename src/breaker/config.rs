@@ -321,8 +321,8 @@ impl BreakerConfig {
         check_number("permitted_probes", settings.permitted_probes, MOST_PROBES)?;
         check_duration("probe_timeout", settings.probe_timeout)?;
         if let Some(slow) = settings.slow_call {
-            check_duration("slow_call", slow.longer_than)?;
-            check_percentage("slow_call", slow.threshold)?;
+            check_duration("slow_call.longer_than", slow.longer_than)?;
+            check_percentage("slow_call.percentage", slow.threshold)?;
         }
         settings.probe_timeout = settings.probe_timeout.max(least_probe_timeout);
         Ok(Checked { name, automatic_transitions, settings, hooks })
@@ -373,11 +373,11 @@ fn check_duration(setting: &'static str, duration: Duration) -> Result<(), Confi
 fn check_growth(growth: Option<Growth>, reset_timeout: Duration) -> Result<(), ConfigError> {
     let Some(Growth { factor, cap }) = growth else { return Ok(()) };
     if !LARGEST_GROWTH.contains(&factor) {
-        return Err(ConfigError::new("reset_timeout_growth", factor, "must be 1 to 100"));
+        return Err(ConfigError::new("reset_timeout_growth.factor", factor, "must be 1 to 100"));
     }
     if cap < reset_timeout || cap > LONGEST {
         let problem = "must be from reset_timeout to 24 hours";
-        return Err(ConfigError::new("reset_timeout_growth", format!("{cap:?}"), problem));
+        return Err(ConfigError::new("reset_timeout_growth.cap", format!("{cap:?}"), problem));
     }
     Ok(())
 }

@@ -26,8 +26,8 @@ use crate::slots::{Ages, Limits, Slots};
 use crate::telemetry::{Meter, Telemetry, Tracer};
 
 impl PoolBuilder {
-    /// What has a say in how many connections the pool may use, at first. A member of a fleet lives on its minimum until
-    /// it knows the others.
+    /// What has a say in how many connections the pool may use, at first. A member of a fleet lives on its minimum
+    /// until it knows the others.
     #[cfg(feature = "fleet")]
     fn limit_and_caps(&self) -> (Arc<PoolLimit>, Arc<OperationCaps>, SizeTerms) {
         let (max_size, min_idle) = (self.max_size, self.min_idle);

@@ -21,8 +21,8 @@ impl Cluster {
     /// [`Pool::listen`](crate::Pool::listen).
     ///
     /// When another host becomes the primary, the listener moves there, and the stream yields
-    /// [`Received::Gap`](crate::Received::Gap): what the old primary sent meanwhile is missing. Asynchronous replication
-    /// may also have lost changes that were announced before. So read the state again at the new primary.
+    /// [`Received::Gap`](crate::Received::Gap): what the old primary sent meanwhile is missing. Asynchronous
+    /// replication may also have lost changes that were announced before. So read the state again at the new primary.
     ///
     /// # Errors
     ///

@@ -166,7 +166,7 @@ impl<'a> ClusterOrder<'a> {
         }
         async move {
             let left = join_all(drains).await.into_iter().sum();
-            // Calls that were waiting have needed the scouts until now.
+            // Those of pools that drained have ended. This also ends the gauges.
             self.core.stop();
             left
         }

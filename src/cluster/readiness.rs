@@ -46,8 +46,8 @@ impl Cluster {
     /// Returns whether this service should get traffic, for a readiness probe. Never waits: see
     /// [`Pool::ready`].
     ///
-    /// It becomes ready once a host has been the primary. From then on it is ready while the pool of any host is: during
-    /// a failover reads go on, and another instance of the service would have no primary either.
+    /// It becomes ready once a host has been the primary. From then on it is ready while the pool of any host is:
+    /// during a failover reads go on, and another instance of the service would have no primary either.
     ///
     /// # Errors
     ///

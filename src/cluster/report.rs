@@ -53,8 +53,8 @@ pub struct HostReport {
 }
 
 impl Cluster {
-    /// Returns what an operator sees of the cluster: each host with its role, its lag and its pool, and what was refused.
-    /// As [`Pool::report`](crate::Pool::report), it waits for nothing.
+    /// Returns what an operator sees of the cluster: each host with its role, its lag and its pool, and what was
+    /// refused. As [`Pool::report`](crate::Pool::report), it waits for nothing.
     ///
     /// Feature `admin`. With `axum`, [`admin::handler`](crate::admin::handler) answers with it.
     pub fn report(&self) -> ClusterReport {

@@ -129,8 +129,8 @@ impl Error {
     ///
     /// `false` for the errors of a call that got no connection: [`Shed`](Self::Shed),
     /// [`CircuitOpen`](Self::CircuitOpen), [`AcquireTimeout`](Self::AcquireTimeout), [`Connect`](Self::Connect),
-    /// [`Closed`](Self::Closed), and those of a `Cluster` without a host that fits. In an incident there are thousands of
-    /// them in a second. The pool counts each in its [metrics](crate#features), and reports their cause as an
+    /// [`Closed`](Self::Closed), and those of a `Cluster` without a host that fits. In an incident there are thousands
+    /// of them in a second. The pool counts each in its [metrics](crate#features), and reports their cause as an
     /// [event](crate::Event), again every 30 s. `true` for all others: each says something about one statement.
     ///
     /// ```

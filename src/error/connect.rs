@@ -106,8 +106,8 @@ pub enum ConnectErrorKind {
     /// The [`credentials`](crate::PoolBuilder::credentials) provider failed, or took the whole
     /// [`connect_timeout`](crate::PoolBuilder::connect_timeout). The dial tried no host.
     Credentials,
-    /// The [`after_connect`](crate::PoolBuilder::after_connect) hook failed on the new connection, or left a transaction
-    /// or an unfinished COPY.
+    /// The [`after_connect`](crate::PoolBuilder::after_connect) hook failed on the new connection, or left a
+    /// transaction or an unfinished COPY.
     AfterConnect,
     /// The dial ended without a result: its runtime was shut down, or it panicked.
     Abandoned,

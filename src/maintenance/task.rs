@@ -27,7 +27,8 @@ use crate::event::EventKind;
 use crate::slots::{ServerCheck, Slots};
 use crate::telemetry::Telemetry;
 
-/// The pause after a check that did not reach the server: every slot was taken, or a dial under way will answer as well.
+/// The pause after a check that did not reach the server: every slot was taken, or a dial under way will answer as
+/// well.
 const NO_WAY: Duration = Duration::from_millis(50);
 
 impl Maintenance {

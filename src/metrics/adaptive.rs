@@ -34,6 +34,6 @@ pub(crate) const ADAPTIVE_ADVICE: Metric = Metric::new(
     "1 for the reason of the present advice, 0 for the others",
 );
 
-/// Every metric that a pool records whose limit [follows the database](crate::PoolBuilder::adaptive), beyond those of all
-/// pools.
+/// Every metric that a pool records whose limit [follows the database](crate::PoolBuilder::adaptive), beyond those of
+/// all pools.
 pub const ADAPTIVE_METRICS: &[Metric] = &[ADAPTIVE_LIMIT, ADAPTIVE_INFLATION, ADAPTIVE_CAPPED, ADAPTIVE_ADVICE];

@@ -57,8 +57,8 @@ impl<D: Dial> Slots<D> {
         }
     }
 
-    /// Closes the connection in a task. While the pool is open, the slot is free as soon as the server can be assumed to
-    /// know: a server that is dead would keep it from the next caller for longer.
+    /// Closes the connection in a task. While the pool is open, the slot is free as soon as the server can be assumed
+    /// to know: a server that is dead would keep it from the next caller for longer.
     pub(super) fn spawn_close(self: &Arc<Self>, mut conn: D::Conn) {
         conn.on_maintenance();
         if !self.counts().is_open {

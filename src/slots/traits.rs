@@ -16,8 +16,8 @@ pub(crate) trait Connection: Send + Sync + Sized + 'static {
     /// A lease of this connection ends.
     fn on_lease_end(&mut self);
 
-    /// A lease of this connection lasted so many seconds. The slots report only a fair sample of the leases. `is_cut`: a
-    /// call on it was abandoned, so it would have lasted longer.
+    /// A lease of this connection lasted so many seconds. The slots report only a fair sample of the leases. `is_cut`:
+    /// a call on it was abandoned, so it would have lasted longer.
     fn on_lease_duration(&self, seconds: f64, is_cut: bool);
 
     /// Maintenance saw the connection idle.

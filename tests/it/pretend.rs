@@ -81,8 +81,8 @@ fn each_kind_of_error_has_an_outcome() {
     let kinds = names.unwrap().lines().filter_map(|line| line.trim().strip_prefix("Self::")?.split(" =>").next());
     let kinds: Vec<_> = kinds.collect();
     assert!(kinds.len() >= 11, "{kinds:?}");
-    // A cluster's errors come before a pool is asked, so no pool can pretend them. A change of the schema that gives way
-    // is no matter of a service.
+    // A cluster's errors come before a pool is asked, so no pool can pretend them. A change of the schema that gives
+    // way is no matter of a service.
     let of_none = ["NoPrimary", "TwoPrimaries", "TwoSystems", "NoFreshReplica", "GaveWay"];
     for kind in kinds.into_iter().filter(|kind| !of_none.contains(kind)) {
         assert!(tests.contains(&format!("ErrorKind::{kind}")), "no outcome is tested that leads to {kind}");

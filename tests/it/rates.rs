@@ -83,8 +83,8 @@ fn used(leases: &Leases, from: Instant, to: Instant) -> f64 {
     within.sum::<Duration>().as_secs_f64()
 }
 
-/// A lease that has begun may go on whatever the rate says, so a window that ends anywhere has some chance in it. When a
-/// call is admitted, all that the rate allows has just been used. So the window begins and ends with an admission.
+/// A lease that has begun may go on whatever the rate says, so a window that ends anywhere has some chance in it. When
+/// a call is admitted, all that the rate allows has just been used. So the window begins and ends with an admission.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_and_an_operation_get_their_share_of_the_connections() {
     const WINDOW: Duration = Duration::from_secs(20);

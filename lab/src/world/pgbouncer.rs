@@ -55,8 +55,8 @@ pub(super) struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts it in front of the server with these settings, and waits until it serves. With the name [`FLEET`], it leads
-    /// to `database` with so many connections.
+    /// Starts it in front of the server with these settings, and waits until it serves. With the name [`FLEET`], it
+    /// leads to `database` with so many connections.
     pub(super) async fn start(server: &Config, database: &str, limit: usize) -> Result<Self> {
         let program = program().ok_or("please install pgbouncer, or leave it out with --peers")?;
         let host = match server.get_hosts().first() {

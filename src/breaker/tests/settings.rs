@@ -31,17 +31,20 @@ fn conformance_45_a_bad_setting_is_refused_by_name() {
         (config().rolling_buckets(1_001), "rolling_buckets = 1001: must be 1 to 1000"),
         (config().reset_timeout(Duration::ZERO), "reset_timeout = 0ns: must be more than 0 and at most 24 hours"),
         (config().reset_timeout_jitter(101), "reset_timeout_jitter = 101: must be 0 to 100"),
-        (config().reset_timeout_growth(0.5, day), "reset_timeout_growth = 0.5: must be 1 to 100"),
-        (config().reset_timeout_growth(f64::NAN, day), "reset_timeout_growth = NaN: must be 1 to 100"),
+        (config().reset_timeout_growth(0.5, day), "reset_timeout_growth.factor = 0.5: must be 1 to 100"),
+        (config().reset_timeout_growth(f64::NAN, day), "reset_timeout_growth.factor = NaN: must be 1 to 100"),
         (
             config().reset_timeout_growth(2.0, SECOND),
-            "reset_timeout_growth = 1s: must be from reset_timeout to 24 hours",
+            "reset_timeout_growth.cap = 1s: must be from reset_timeout to 24 hours",
         ),
         (config().permitted_probes(0), "permitted_probes = 0: must be 1 to 1000"),
         (config().probe_timeout(Duration::ZERO), "probe_timeout = 0ns: must be more than 0 and at most 24 hours"),
-        (config().slow_call(Duration::ZERO, 50), "slow_call = 0ns: must be more than 0 and at most 24 hours"),
-        (config().slow_call(SECOND, 0), "slow_call = 0: must be 1 to 100"),
-        (config().slow_call(SECOND, 101), "slow_call = 101: must be 1 to 100"),
+        (
+            config().slow_call(Duration::ZERO, 50),
+            "slow_call.longer_than = 0ns: must be more than 0 and at most 24 hours",
+        ),
+        (config().slow_call(SECOND, 0), "slow_call.percentage = 0: must be 1 to 100"),
+        (config().slow_call(SECOND, 101), "slow_call.percentage = 101: must be 1 to 100"),
     ];
     for (config, expected) in bad {
         assert_eq!(CircuitBreaker::new(config).unwrap_err().to_string(), expected);

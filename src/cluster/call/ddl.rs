@@ -9,8 +9,8 @@ use crate::cluster::failure::Outer;
 use crate::conn::Transaction;
 use crate::error::Error;
 
-/// A change of the schema that does not block others for long, at the primary. [`Cluster::ddl`](crate::Cluster::ddl) and
-/// [`ClusterCall::ddl`] make it. As [`Ddl`].
+/// A change of the schema that does not block others for long, at the primary. [`Cluster::ddl`](crate::Cluster::ddl)
+/// and [`ClusterCall::ddl`] make it. As [`Ddl`].
 ///
 /// If another host becomes the primary before an attempt has begun, the change is made there. Replicas get it by
 /// replication; long reads on a replica may be ended when the change is replayed (40001).

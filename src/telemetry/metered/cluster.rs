@@ -89,8 +89,8 @@ impl ClusterMeter {
         }
     }
 
-    /// The hosts are asked no more. A series that nobody writes would keep its last value: nothing is known of a primary
-    /// or of replicas, and a host is neither the primary, silent nor behind.
+    /// The hosts are asked no more. A series that nobody writes would keep its last value: nothing is known of a
+    /// primary or of replicas, and a host is neither the primary, silent nor behind.
     pub(crate) fn on_end<'a>(&self, hosts: impl Iterator<Item = &'a Arc<str>>) {
         let Some(handles) = self.handles() else { return };
         hosts.for_each(|host| self.look_at(host, false, false, false, None));

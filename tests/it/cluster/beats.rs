@@ -1,6 +1,6 @@
-//! How old is what a read sees? A writer adds rows one after the other and notes when each was acknowledged. A read that
-//! lacks a row which was acknowledged longer ago than its bound is stale. This needs no clock but that of this process,
-//! and has no tolerance.
+//! How old is what a read sees? A writer adds rows one after the other and notes when each was acknowledged. A read
+//! that lacks a row which was acknowledged longer ago than its bound is stale. This needs no clock but that of this
+//! process, and has no tolerance.
 //!
 //! Each row also carries its time by the clock of the primary. All servers run on one machine and share its clock, so a
 //! replica can say how old its newest row is.

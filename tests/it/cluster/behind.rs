@@ -100,8 +100,8 @@ async fn a_standby_that_recovers_by_itself_behind_serves_no_stale_read() {
     no_read_is_stale_after(Crash::Session).await;
 }
 
-/// The scout has not noticed anything yet when a read gets the first connection to the standby that has recovered. Where
-/// the machine is too slow for that, the test shows nothing.
+/// The scout has not noticed anything yet when a read gets the first connection to the standby that has recovered.
+/// Where the machine is too slow for that, the test shows nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_has_recovered_between_two_looks_serves_no_stale_read() {
     const ROUNDS: usize = 4;

@@ -1,5 +1,5 @@
-//! The long series that `./dev reads` runs, and the figures that it prints: replicas that pause, an idle primary, writers
-//! that read their rows, standbys that reopen behind.
+//! The long series that `./dev reads` runs, and the figures that it prints: replicas that pause, an idle primary,
+//! writers that read their rows, standbys that reopen behind.
 
 use std::time::Duration;
 

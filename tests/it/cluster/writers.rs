@@ -1,5 +1,5 @@
-//! A thousand writers, each of which reads its row in another process while the replica is late. Who serves the reads, and
-//! which of those at the primary could the replica have served?
+//! A thousand writers, each of which reads its row in another process while the replica is late. Who serves the reads,
+//! and which of those at the primary could the replica have served?
 
 use std::fmt;
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! A process of its own with one pool: this test program, started again. It takes orders from its input, one a line, and
-//! answers `report` with one line.
+//! A process of its own with one pool: this test program, started again. It takes orders from its input, one a line,
+//! and answers `report` with one line.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};

@@ -1,5 +1,5 @@
-//! The query methods of a pool, of a call, of a call with a fallback and of the guard, read from the source: all of them
-//! offer the same methods.
+//! The query methods of a pool, of a call, of a call with a fallback and of the guard, read from the source: all of
+//! them offer the same methods.
 //!
 //! They are written four times. `docs/decisions/0060-why-query-methods-are-written-thrice.md` says why, and this test
 //! keeps them the same. It also checks the recipe in `docs/architecture.md` by which a method is added.

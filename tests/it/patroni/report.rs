@@ -119,8 +119,8 @@ impl Report {
         self.lines.iter().map(|line| &line.verdict)
     }
 
-    /// Panics unless the subjects with this name keep the promises of a cluster: after each fault they write within this
-    /// time at the new primary and never again at the old one, and report the change once at most.
+    /// Panics unless the subjects with this name keep the promises of a cluster: after each fault they write within
+    /// this time at the new primary and never again at the old one, and report the change once at most.
     #[cfg(feature = "cluster")]
     pub(super) fn check_cluster(&self, name: &str, within: Duration) {
         for line in self.lines.iter().filter(|line| line.subject.starts_with(name)) {

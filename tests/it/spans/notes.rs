@@ -11,8 +11,8 @@ use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// A second subscriber, which lives until the process ends. While there is only one, `tracing` asks the thread that reaches a
-/// span first, which may have none, and remembers its "no" for all threads.
+/// A second subscriber, which lives until the process ends. While there is only one, `tracing` asks the thread that
+/// reaches a span first, which may have none, and remembers its "no" for all threads.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
 
 /// The spans and events of the futures polled on this thread since `begin`.

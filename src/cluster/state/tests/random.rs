@@ -1,6 +1,6 @@
 //! Random histories of three servers behind three names, compared with the truth: commits, replays, crashes, restarts
-//! further back, promotions, answers that arrive late, names that lead elsewhere. No read that a replica may serve misses
-//! what its bound says.
+//! further back, promotions, answers that arrive late, names that lead elsewhere. No read that a replica may serve
+//! misses what its bound says.
 
 use std::cell::Cell;
 
@@ -46,8 +46,8 @@ enum Step {
         server: usize,
         bytes: u64,
     },
-    /// A session of a replica crashes. The server ends all sessions and goes on from an earlier place, in the process of
-    /// before.
+    /// A session of a replica crashes. The server ends all sessions and goes on from an earlier place, in the process
+    /// of before.
     Recover {
         server: usize,
         bytes: u64,

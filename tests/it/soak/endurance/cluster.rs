@@ -1,5 +1,5 @@
-//! A cluster goes through every kind of fault, in random order, round after round: faults of the network, of standbys and
-//! of the primary, and promotions. After each round, no acknowledged write is lost except those that asynchronous
+//! A cluster goes through every kind of fault, in random order, round after round: faults of the network, of standbys
+//! and of the primary, and promotions. After each round, no acknowledged write is lost except those that asynchronous
 //! replication loses, nothing is doubled, no read was older than it asked for, and the connections of each host add up.
 //!
 //! Each host is reached through a proxy. The normal run has some of the faults, `./dev soak` has all of them.
@@ -62,8 +62,8 @@ enum Fault {
     HostStalled,
     /// An administrator ends all connections on all hosts.
     Terminated,
-    /// Orders of the owner that must harm nobody: connections are replaced, a timeline is forgotten on which the primary
-    /// still is, and an idle cluster is drained.
+    /// Orders of the owner that must harm nobody: connections are replaced, a timeline is forgotten on which the
+    /// primary still is, and an idle cluster is drained.
     Orders,
 }
 

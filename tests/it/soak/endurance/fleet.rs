@@ -305,8 +305,8 @@ impl World {
         }
     }
 
-    /// Waits until no member counts the strangers any more. Those that have seen them for long do so for a minute, so the
-    /// next fault would find members with different views.
+    /// Waits until no member counts the strangers any more. Those that have seen them for long do so for a minute, so
+    /// the next fault would find members with different views.
     async fn have_forgotten(&mut self, within: Duration) {
         let begun = Instant::now();
         loop {

@@ -49,8 +49,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Panics if a read did not show a beat that was acknowledged before its bound. Beats that a promotion has lost do not
-    /// count.
+    /// Panics if a read did not show a beat that was acknowledged before its bound. Beats that a promotion has lost do
+    /// not count.
     pub(super) fn check_freshness(&self, what: &str, survived: &HashSet<i64>) {
         let beats: Vec<_> = self.beats.iter().filter(|(_, beat)| survived.contains(beat)).collect();
         for (asked, seen) in &self.within {
