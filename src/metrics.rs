@@ -1,9 +1,9 @@
 //! The metrics of a pool: their names, units, labels and buckets. Feature `metrics`, which is on by default.
 //!
 //! A pool records them with its own recorder ([`PoolBuilder::recorder`](crate::PoolBuilder::recorder)), or with the one
-//! that the process has installed for the `metrics` crate. Without a recorder, nothing is recorded, and a call costs
-//! one read of a flag more. The pool finds a recorder that is installed later within a quarter of a second, if its type
-//! has any fields. It then reports the refusals since the pool began, but none of the earlier durations.
+//! that the process has installed for the `metrics` crate. Without a recorder, nothing is recorded. The pool finds a
+//! recorder that is installed later within a quarter of a second, if its type has any fields. It then reports the
+//! refusals since the pool began, but none of the earlier durations.
 //!
 //! Names and meanings are OpenTelemetry's (`db.client.*`) where it has one, and our own (`failfast.*`) otherwise.
 //! `docs/metrics.md` explains each metric, beside the names of HikariCP, opossum and resilience4j.
